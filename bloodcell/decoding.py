@@ -1,0 +1,109 @@
+"""Bytes of one image file become RGB pixels within bounds, or an error that says why not.
+
+Ingest, training and serving all decode and resize here, so none can differ from the others.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from bloodcell.errors import UnusableFileError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bloodcell.settings import Settings
+
+FORMATS: Final = ("JPEG", "PNG", "BMP", "TIFF")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What a cell image may be at most, and must be at least."""
+
+    max_file_bytes: int
+    max_pixels: int
+    min_side_px: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> ImageLimits:
+        return cls(settings.max_file_bytes, settings.max_pixels, settings.min_side_px)
+
+
+def decode(body: bytes, limits: ImageLimits) -> Image.Image:
+    """Returns the one frame of an image file, fully decoded.
+
+    Args:
+        body: The whole file.
+        limits: Bounds checked before any pixel is decoded.
+
+    Returns:
+        Image of mode RGB, 8 bits a channel. Grey, palette, CMYK, alpha and 16-bit images are refused rather than
+        converted: a stained cell is a colour image, and a conversion would guess.
+
+    Raises:
+        UnusableFileError: With reason empty, too_many_bytes, not_an_image, too_many_pixels, too_small,
+            several_frames, unsupported_colour, truncated or damaged.
+    """
+    if not body:
+        raise UnusableFileError("empty", "expected an image, received 0 bytes")
+    if len(body) > limits.max_file_bytes:
+        raise UnusableFileError(
+            "too_many_bytes", f"expected at most {limits.max_file_bytes:,} bytes, received {len(body):,}"
+        )
+    image = _opened(body)
+    _check(image, limits)
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        reason = "truncated" if "truncated" in str(error).lower() else "damaged"
+        raise UnusableFileError(reason, f"{image.format} pixels cannot be decoded: {error}") from error
+    return image
+
+
+def resized(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Returns `image` as uint8 (height_px, width_px, 3), RGB, scaled with an antialiased bilinear filter.
+
+    The aspect ratio is not kept: analyser crops differ by a few pixels in height, and size must not tell the class.
+    """
+    if image.size == (width_px, height_px):
+        return np.asarray(image)
+    return np.asarray(image.resize((width_px, height_px), Image.Resampling.BILINEAR))
+
+
+def _opened(body: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(body), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        start = body[:8].hex(" ")
+        raise UnusableFileError(
+            "not_an_image", f"expected {', '.join(FORMATS)}, received a file that starts with {start}"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UnusableFileError("too_many_pixels", str(error)) from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UnusableFileError("damaged", f"image header cannot be read: {error}") from error
+
+
+def _check(image: Image.Image, limits: ImageLimits) -> None:
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise UnusableFileError(
+            "too_many_pixels", f"expected at most {limits.max_pixels:,} pixels, received {width}x{height}"
+        )
+    if min(width, height) < limits.min_side_px:
+        raise UnusableFileError(
+            "too_small", f"expected sides of at least {limits.min_side_px} px, received {width}x{height}"
+        )
+    if getattr(image, "n_frames", 1) != 1:
+        raise UnusableFileError("several_frames", f"expected one frame, received {getattr(image, 'n_frames', 1)}")
+    if image.mode != "RGB":
+        raise UnusableFileError("unsupported_colour", f"expected 8-bit RGB, received mode {image.mode}")

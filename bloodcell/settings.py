@@ -1,0 +1,94 @@
+"""All settings of bloodcell, read once at an entry point and passed in.
+
+Each is an environment variable `BLOODCELL_<NAME>`; README.md documents every one (a test checks that).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DROP_PATTERN = r"(?P<slide>[^/]+)/(?P<code>[A-Za-z]+)_(?P<number>\d+)[^/]*\.(?i:jpe?g|png|bmp|tiff?)"
+
+
+class Settings(BaseSettings):
+    """Settings of one process, frozen."""
+
+    model_config = SettingsConfigDict(env_prefix="BLOODCELL_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("bloodcell"),
+        description="Folder of everything bloodcell keeps: embedded Postgres, image store, models, Airflow.",
+    )
+    drops_dir: Path | None = Field(None, description="Folder the analysers write nights into; default <data_dir>/drops.")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL of your Postgres (postgresql+psycopg2://...); default: embedded Postgres."
+    )
+    store_url: str | None = Field(
+        None, description="fsspec URL of the image and model store (file path, s3://...); default <data_dir>/store."
+    )
+    weights_dir: Path | None = Field(
+        None, description="Folder with ImageNet base weights, for sites without internet; default: Keras downloads."
+    )
+
+    drop_pattern: str = Field(
+        DROP_PATTERN,
+        description="Regular expression for a cell file's path inside a night; groups slide, code, number (code optional).",
+    )
+    settle_s: float = Field(
+        120, ge=0, description="Seconds without change after which a slide counts as completely written."
+    )
+    max_file_bytes: int = Field(20_000_000, ge=1, description="Largest cell file in bytes; larger is quarantined.")
+    max_pixels: int = Field(4_000_000, ge=1, description="Largest cell image in pixels; larger is quarantined.")
+    min_side_px: int = Field(32, ge=1, description="Smallest side of a cell image in pixels; smaller is quarantined.")
+    reader_threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        description="Threads that read and decode images; default: the number of cores.",
+    )
+
+    batch_cells: int = Field(32, ge=1, description="Cells per forward pass.")
+    shard_cells: int = Field(4_000, ge=1, description="Cells per Airflow classify task, about.")
+    min_leucocytes: int = Field(
+        100, ge=1, description="Leucocytes below which a differential says 'insufficient count'."
+    )
+
+    database_patience_s: float = Field(
+        60, ge=0, description="Seconds a stage waits for a Postgres that went away, before it fails and is retried."
+    )
+    nightly_cron: str = Field("0 2 * * *", description="Cron of the Dag nightly_run, in UTC; empty: only by hand and watch.")
+    watch_polling: bool = Field(
+        False, description="Poll the drops folder instead of native events: needed on network shares (NFS, SMB)."
+    )
+    watch_interval_s: float = Field(5, gt=0, description="Seconds between two looks for nights that became complete.")
+    airflow_url: str = Field("http://127.0.0.1:8080", description="Address of Airflow's API server.")
+    airflow_user: str = Field("admin", description="Airflow user that `watch` and `demo` trigger runs as.")
+    airflow_password_file: Path | None = Field(
+        None, description="File with that user's password; default: the one `bloodcell up` generates."
+    )
+
+    @field_validator("drop_pattern")
+    @classmethod
+    def _pattern_names_its_groups(cls, pattern: str) -> str:
+        try:
+            groups = set(re.compile(pattern).groupindex)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        if not {"slide", "number"} <= groups:
+            raise ValueError(f"needs the named groups slide and number, has: {sorted(groups)}")
+        return pattern
+
+    @property
+    def drops(self) -> Path:
+        """Folder the analysers write nights into."""
+        return self.drops_dir or self.data_dir / "drops"
+
+    @property
+    def store(self) -> str:
+        """fsspec URL or path of the content-addressed store."""
+        return self.store_url or str(self.data_dir / "store")
