@@ -1,0 +1,256 @@
+"""A small client of Airflow's REST API v2: what bloodcell asks of a running Airflow, and nothing more."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import httpx
+
+from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
+from bloodcell.operations.airflow_home import read_password
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from bloodcell.settings import Settings
+
+NIGHTLY_RUN: Final = "nightly_run"
+ENDED: Final = ("success", "failed")
+_TIMEOUT_S: Final = 15.0
+
+
+class AirflowUnavailableError(RetryLaterError):
+    """Airflow's API server could not be reached, or answered that it is not ready."""
+
+
+class AirflowRefusedError(BloodcellError):
+    """Airflow understood the request and refused it.
+
+    Attributes:
+        status: HTTP status of the answer.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """Where one task of a run stands. `map_index` is -1 for a task that is not mapped."""
+
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Where a Dag run stands."""
+
+    run_id: str
+    state: str
+    tasks: tuple[TaskState, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, well or not."""
+        return self.state in ENDED
+
+    @property
+    def task_counts(self) -> Mapping[str, int]:
+        """Number of task instances in each state."""
+        return Counter(task.state or "waiting" for task in self.tasks)
+
+
+class AirflowApi:
+    """A session with Airflow's API server; logs in when first needed, and again when the token is no longer taken."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = httpx.Client(base_url=settings.airflow_url.rstrip("/"), timeout=_TIMEOUT_S)
+        self._token: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def health(self) -> dict[str, str]:
+        """Returns component -> status ("healthy", "unhealthy"); components that never ran are left out."""
+        answer = self._json("GET", "/api/v2/monitor/health")
+        return {name: str(part["status"]) for name, part in answer.items() if part and part.get("status")}
+
+    def make_pool(self, name: str, slots: int, description: str) -> None:
+        """Makes a pool; one that is there keeps the slots that a person gave it."""
+        body = {"name": name, "slots": slots, "description": description}
+        try:
+            self._json("POST", "/api/v2/pools", json=body)
+        except AirflowRefusedError as error:
+            if error.status != httpx.codes.CONFLICT:
+                raise
+
+    def pool_slots(self, name: str) -> int | None:
+        """Returns the slots of a pool, None where there is no such pool."""
+        try:
+            return int(self._json("GET", f"/api/v2/pools/{name}")["slots"])
+        except AirflowRefusedError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    def import_errors(self) -> dict[str, str]:
+        """Returns Dag file -> why it could not be imported."""
+        answer = self._json("GET", "/api/v2/importErrors")
+        return {str(item["filename"]): str(item["stack_trace"]) for item in answer["import_errors"]}
+
+    def is_paused(self, dag_id: str) -> bool | None:
+        """Returns whether a Dag is paused, None where Airflow does not know it (yet)."""
+        try:
+            return bool(self._json("GET", f"/api/v2/dags/{dag_id}")["is_paused"])
+        except AirflowRefusedError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    def unpause(self, dag_id: str) -> None:
+        """Lets a Dag run."""
+        self._json("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
+
+    def trigger(self, dag_id: str, *, conf: Mapping[str, object], run_id: str | None = None) -> str:
+        """Starts a run of a Dag.
+
+        Args:
+            dag_id: Which Dag.
+            conf: Values of its Params.
+            run_id: Name of the run. The same name again is refused with status 409, which makes an announcement
+                that is repeated harmless.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            AirflowRefusedError: Params of the wrong form (status 400), an unknown Dag (404), a known run id (409).
+            AirflowUnavailableError: Airflow is away.
+        """
+        body: dict[str, object] = {"logical_date": None, "conf": dict(conf)}
+        if run_id is not None:
+            body["dag_run_id"] = run_id
+        return str(self._json("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> RunState:
+        """Returns where a run and its tasks stand."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+        state = str(self._json("GET", path)["state"])
+        tasks = self._json("GET", f"{path}/taskInstances", params={"limit": 1000})["task_instances"]
+        return RunState(
+            run_id,
+            state,
+            tuple(
+                TaskState(t["task_id"], t["map_index"], t["state"], t["try_number"], t["pid"])
+                for t in sorted(tasks, key=lambda t: (t["start_date"] or "~", t["task_id"], t["map_index"]))
+            ),
+        )
+
+    def wait(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        timeout_s: float,
+        on_progress: Callable[[RunState], None] | None = None,
+        interval_s: float = 1.0,
+    ) -> RunState:
+        """Waits until a run has ended; an Airflow that is away meanwhile is waited for.
+
+        Raises:
+            RetryLaterError: The run did not end within `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        state: RunState | None = None
+        while time.monotonic() < deadline:
+            try:
+                state = self.run_state(dag_id, run_id)
+            except AirflowUnavailableError:
+                pass
+            else:
+                if on_progress:
+                    on_progress(state)
+                if state.ended:
+                    return state
+            time.sleep(interval_s)
+        stands = f"it is {state.state}, tasks: {dict(state.task_counts)}" if state else "Airflow did not answer"
+        raise RetryLaterError(f"Run {run_id} of {dag_id} did not end within {timeout_s:g} s: {stands}.")
+
+    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:  # noqa: ANN401 what a task returns is its own
+        """Returns what a task returned.
+
+        Raises:
+            AirflowRefusedError: With status 404 where it returned nothing.
+        """
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self._json("GET", path)["value"]
+
+    def _json(self, method: str, path: str, **request: Any) -> Any:  # noqa: ANN401 JSON
+        answer = self._send(method, path, **request)
+        if answer.status_code == httpx.codes.UNAUTHORIZED and self._token is not None:
+            self._token = None  # the secret changed, or the token's day is over
+            answer = self._send(method, path, **request)
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        detail = _detail(answer)
+        if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise AirflowUnavailableError(f"Airflow at {self._client.base_url} answered {answer.status_code}: {detail}")
+        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise ConfigurationError(
+                f"Airflow at {self._client.base_url} refuses the user {self._settings.airflow_user!r}: {detail}. "
+                "Check BLOODCELL_AIRFLOW_USER and BLOODCELL_AIRFLOW_PASSWORD_FILE."
+            )
+        raise AirflowRefusedError(
+            f"Airflow refused {method} {path} ({answer.status_code}): {detail}", status=answer.status_code
+        )
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:  # noqa: ANN401 passed on to httpx
+        try:
+            if self._token is None and not path.endswith("/monitor/health"):
+                self._log_in()
+            headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+            return self._client.request(method, path, headers=headers, **request)
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(f"BLOODCELL_AIRFLOW_URL is not an address: {error}") from error
+        except httpx.TransportError as error:
+            raise AirflowUnavailableError(
+                f"Airflow at {self._client.base_url} cannot be reached ({error}). Is `bloodcell up` running? "
+                "Its address is the setting BLOODCELL_AIRFLOW_URL."
+            ) from error
+
+    def _log_in(self) -> None:
+        body = {"username": self._settings.airflow_user, "password": read_password(self._settings)}
+        answer = self._client.post("/auth/token", json=body)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            raise ConfigurationError(
+                f"Airflow at {self._client.base_url} does not take the password of "
+                f"{self._settings.airflow_user!r}. Check BLOODCELL_AIRFLOW_PASSWORD_FILE."
+            )
+        if not answer.is_success:
+            raise AirflowUnavailableError(
+                f"Airflow at {self._client.base_url} answered the log-in with {answer.status_code}: {_detail(answer)}"
+            )
+        self._token = str(answer.json()["access_token"])
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        detail = answer.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = answer.text
+    return str(detail)[:500]

@@ -1,0 +1,210 @@
+"""Airflow's home under the data folder: its configuration, its secrets, its user's password.
+
+Everything here is written with mode 0600 in a folder of mode 0700, since it opens the whole installation. The
+secrets are made once per installation; the configuration is written anew at each start.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from bloodcell.errors import ConfigurationError
+from bloodcell.resources import dags_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bloodcell.settings import Settings
+
+HOST: Final = "127.0.0.1"
+STACK_MARK: Final = "BLOODCELL_STACK"
+"""Environment variable that marks every process of an installation; its value is the data folder."""
+
+PARALLEL_TASKS: Final = 4
+HEARTBEAT_TIMEOUT_S: Final = 60
+"""A task that lost its supervisor is started again after this long. Airflow's own 300 s would idle a short night."""
+
+
+@dataclass(frozen=True, slots=True)
+class AirflowHome:
+    """Where Airflow keeps its things, and how to reach it.
+
+    Attributes:
+        folder: AIRFLOW_HOME.
+        url: Address of the API server and the web pages.
+        user: The one user.
+        password_file: JSON file with that user's password.
+    """
+
+    folder: Path
+    url: str
+    user: str
+    password_file: Path
+
+    @property
+    def port(self) -> int:
+        """Port of the API server."""
+        return urlsplit(self.url).port or 80
+
+    def environment(self, settings: Settings, database_url: str) -> dict[str, str]:
+        """Returns the environment of every process of the installation.
+
+        Settings of another Airflow, and secrets of this one, are not in it: the configuration file is the one place.
+
+        Args:
+            settings: Passed on as they are, so that no process reads others.
+            database_url: Where tasks find bloodcell's database.
+        """
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "_AIRFLOW"))}
+        return {
+            **inherited,
+            **_as_variables(settings),
+            "BLOODCELL_DATABASE_URL": database_url,
+            "AIRFLOW_HOME": str(self.folder),
+            STACK_MARK: str(settings.data_dir.resolve()),
+            "SPT_NOENV": "1",  # setproctitle would overwrite the mark in /proc/<pid>/environ
+            "PYTHONUNBUFFERED": "1",
+            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+        }
+
+
+def airflow_home(settings: Settings) -> AirflowHome:
+    """Returns where this installation's Airflow lives; writes nothing."""
+    folder = settings.data_dir / "airflow"
+    return AirflowHome(folder, settings.airflow_url.rstrip("/"), settings.airflow_user, password_file(settings))
+
+
+def password_file(settings: Settings) -> Path:
+    """Returns the file that holds the password of `settings.airflow_user`."""
+    return settings.airflow_password_file or settings.data_dir / "airflow" / "passwords.json"
+
+
+def read_password(settings: Settings) -> str:
+    """Returns the password of `settings.airflow_user`.
+
+    Raises:
+        ConfigurationError: The file is missing, or does not name the user.
+    """
+    path = password_file(settings)
+    try:
+        text = path.read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"Airflow's password file {path} cannot be read ({error.strerror}). Start Airflow with `bloodcell up`, "
+            "or set BLOODCELL_AIRFLOW_PASSWORD_FILE to a file with the password of your own Airflow."
+        ) from error
+    if not text.startswith("{"):
+        return text
+    passwords = json.loads(text)
+    if settings.airflow_user not in passwords:
+        raise ConfigurationError(
+            f"{path} holds no password of the Airflow user {settings.airflow_user!r} (BLOODCELL_AIRFLOW_USER), "
+            f"only of: {', '.join(sorted(passwords))}."
+        )
+    return str(passwords[settings.airflow_user])
+
+
+def prepare_airflow_home(settings: Settings, metadata_url: str) -> AirflowHome:
+    """Returns Airflow's home with password, secrets and configuration in place.
+
+    Args:
+        settings: `airflow_url` has to be an http address on this machine; its port is served.
+        metadata_url: SQLAlchemy URL of Airflow's own database.
+
+    Raises:
+        ConfigurationError: `airflow_url` is not an address that `bloodcell up` can serve.
+    """
+    home = airflow_home(settings)
+    address = urlsplit(home.url)
+    if address.scheme != "http" or address.hostname not in (HOST, "localhost") or address.path:
+        raise ConfigurationError(
+            f"`bloodcell up` serves Airflow on this machine only: expected BLOODCELL_AIRFLOW_URL like "
+            f"http://{HOST}:8080, received {home.url}."
+        )
+    home.folder.mkdir(parents=True, exist_ok=True)
+    home.folder.chmod(0o700)
+    if not home.password_file.exists():
+        _write_private(home.password_file, json.dumps({home.user: secrets.token_urlsafe(12)}))
+    home.password_file.chmod(0o600)
+    configuration = _configuration(home, metadata_url, _secrets(home.folder / "secrets.json"))
+    _write_private(home.folder / "airflow.cfg", _rendered(configuration))
+    return home
+
+
+def _configuration(
+    home: AirflowHome, metadata_url: str, secret: Mapping[str, str]
+) -> dict[str, dict[str, str | int | bool]]:
+    return {
+        "core": {
+            "dags_folder": str(dags_folder()),
+            "plugins_folder": str(home.folder / "plugins"),
+            "executor": "LocalExecutor",
+            "parallelism": PARALLEL_TASKS,
+            "load_examples": False,
+            "simple_auth_manager_users": f"{home.user}:admin",
+            "simple_auth_manager_passwords_file": str(home.password_file),
+            "execution_api_server_url": f"{home.url}/execution/",
+            "fernet_key": secret["fernet_key"],
+        },
+        "database": {"sql_alchemy_conn": metadata_url, "sql_alchemy_pool_size": 3},
+        "logging": {"base_log_folder": str(home.folder / "logs"), "colored_console_log": False},
+        "api": {
+            "host": HOST,
+            "port": home.port,
+            "base_url": home.url,
+            "workers": 1,
+            "secret_key": secret["secret_key"],
+        },
+        "api_auth": {"jwt_secret": secret["jwt_secret"], "jwt_issuer": "bloodcell"},
+        "scheduler": {"task_instance_heartbeat_timeout": HEARTBEAT_TIMEOUT_S},
+        # a killed Postgres is back in seconds; a task should outlive that rather than be shot for missed heartbeats
+        "workers": {"max_failed_heartbeats": 10},
+        "dag_processor": {"parsing_processes": 1, "min_file_process_interval": 60, "refresh_interval": 60},
+    }
+
+
+def _secrets(path: Path) -> dict[str, str]:
+    if not path.exists():
+        made = {
+            "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "secret_key": secrets.token_urlsafe(48),
+            "jwt_secret": secrets.token_urlsafe(48),
+        }
+        _write_private(path, json.dumps(made))
+    loaded: dict[str, str] = json.loads(path.read_text())
+    return loaded
+
+
+def _rendered(configuration: Mapping[str, Mapping[str, str | int | bool]]) -> str:
+    parser = configparser.RawConfigParser()
+    for section, options in configuration.items():
+        # Airflow reads its file with interpolation: a % in a path or a password is written twice
+        parser[section] = {name: str(value).replace("%", "%%") for name, value in options.items()}
+    lines = ["# Written by `bloodcell up` at each start: changes here are lost.\n"]
+    for section in parser.sections():
+        lines.append(f"\n[{section}]\n")
+        lines.extend(f"{name} = {value}\n" for name, value in parser[section].items())
+    return "".join(lines)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Writes so that nobody but the owner ever sees the content, and a kill leaves the old file or the new."""
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def _as_variables(settings: Settings) -> dict[str, str]:
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    return {f"BLOODCELL_{name.upper()}": str(value) for name, value in values.items() if value is not None}
