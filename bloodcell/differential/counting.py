@@ -1,0 +1,138 @@
+"""Counts of called cells become a differential."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bloodcell.differential.reference_ranges import Flag, flag_of
+from bloodcell.groups import CELL_GROUPS, LEUCOCYTE_GROUPS, UNCLASSIFIED
+from bloodcell.limits import Proportion, proportions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class LeucocyteShare:
+    """One leucocyte group of a differential.
+
+    Attributes:
+        group: One of `LEUCOCYTE_GROUPS`.
+        share: Its cells among the slide's leucocytes.
+        flag: How the share lies to the reference range; None also where the count is insufficient.
+    """
+
+    group: str
+    share: Proportion
+    flag: Flag | None
+
+
+@dataclass(frozen=True, slots=True)
+class NucleatedRedCells:
+    """Erythroblasts per 100 leucocytes (NRBC/100 WBC), None where there is no leucocyte.
+
+    The limits are those of the odds of an exact binomial: of the E + L nucleated cells that came under the lens, E are
+    erythroblasts, and E / L is the odds of that share, which rises with it, so limits of the share carry over exactly.
+    Both counts are random; Poisson limits of E alone would take the leucocytes for known and be too narrow.
+
+    Source: Przyborowski and Wilenski, Homogeneity of results in testing samples from Poisson series, Biometrika 31
+    (1940) 313-323 (two Poisson counts, given their sum, are binomial); Clopper and Pearson 1934 for the limits.
+    """
+
+    n_erythroblasts: int
+    per_100_wbc: float | None
+    lower: float | None
+    upper: float | None
+    flag: Flag | None
+
+    @property
+    def corrected_wbc_factor(self) -> float | None:
+        """What to multiply a leucocyte count with that took erythroblasts for leucocytes: 100 / (100 + NRBC)."""
+        return None if self.per_100_wbc is None else 100 / (100 + self.per_100_wbc)
+
+
+@dataclass(frozen=True, slots=True)
+class Differential:
+    """What the calls of one slide by one model add up to.
+
+    Attributes:
+        n_leucocytes: Cells of the six leucocyte groups: the denominator.
+        leucocytes: The six groups, in the order of `LEUCOCYTE_GROUPS`.
+        nrbc: Erythroblasts, per 100 leucocytes.
+        n_platelets: Platelet images. Analysers photograph a sample of them, so this is no concentration.
+        unclassified: Cells without a call, among all cells. They are outside of every percentage above.
+        is_sufficient: Whether there are leucocytes enough to report percentages; without, nothing is flagged.
+    """
+
+    n_leucocytes: int
+    leucocytes: tuple[LeucocyteShare, ...]
+    nrbc: NucleatedRedCells
+    n_platelets: int
+    unclassified: Proportion
+    is_sufficient: bool
+
+    @property
+    def n_cells(self) -> int:
+        """All cells, unclassified too."""
+        return self.unclassified.total
+
+
+def count_differential(counts: Mapping[str, int], *, min_leucocytes: int) -> Differential:
+    """Returns the differential of one slide; see `count_differentials`."""
+    return count_differentials([counts], min_leucocytes=min_leucocytes)[0]
+
+
+def count_differentials(counts: Sequence[Mapping[str, int]], *, min_leucocytes: int) -> tuple[Differential, ...]:
+    """Returns a differential for each slide's counts.
+
+    Args:
+        counts: For each slide, class called -> number of cells; the eight groups and "unclassified", those without
+            cells may be left out.
+        min_leucocytes: Leucocytes below which the count is insufficient.
+
+    Raises:
+        ValueError: For a class that is none of these.
+    """
+    for slide in counts:
+        if unknown := slide.keys() - {*CELL_GROUPS, UNCLASSIFIED}:
+            raise ValueError(f"Expected classes of {(*CELL_GROUPS, UNCLASSIFIED)}. Received: {sorted(unknown)}")
+    groups = [[slide.get(group, 0) for group in LEUCOCYTE_GROUPS] for slide in counts]
+    n_leucocytes = [sum(slide) for slide in groups]
+    shares = proportions(
+        [n for slide in groups for n in slide], [total for total in n_leucocytes for _ in LEUCOCYTE_GROUPS]
+    )
+    erythroblasts = [slide.get("erythroblast", 0) for slide in counts]
+    nucleated = proportions(erythroblasts, [n + total for n, total in zip(erythroblasts, n_leucocytes, strict=True)])
+    unclassified = proportions([slide.get(UNCLASSIFIED, 0) for slide in counts], [sum(s.values()) for s in counts])
+    width = len(LEUCOCYTE_GROUPS)
+    return tuple(
+        Differential(
+            n_leucocytes=total,
+            leucocytes=_leucocytes(shares[width * i : width * (i + 1)], is_sufficient=total >= min_leucocytes),
+            nrbc=_nrbc(nucleated[i], is_sufficient=total >= min_leucocytes),
+            n_platelets=counts[i].get("platelet", 0),
+            unclassified=unclassified[i],
+            is_sufficient=total >= min_leucocytes,
+        )
+        for i, total in enumerate(n_leucocytes)
+    )
+
+
+def _leucocytes(shares: Sequence[Proportion], *, is_sufficient: bool) -> tuple[LeucocyteShare, ...]:
+    return tuple(
+        LeucocyteShare(
+            group, share, flag_of(group, share.percentage, share.percentage_limits) if is_sufficient else None
+        )
+        for group, share in zip(LEUCOCYTE_GROUPS, shares, strict=True)
+    )
+
+
+def _nrbc(nucleated: Proportion, *, is_sufficient: bool) -> NucleatedRedCells:
+    n_leucocytes = nucleated.total - nucleated.n
+    if n_leucocytes == 0 or nucleated.lower is None or nucleated.upper is None:
+        return NucleatedRedCells(nucleated.n, None, None, None, None)
+    value = 100 * nucleated.n / n_leucocytes
+    lower, upper = (100 * limit / (1 - limit) for limit in (nucleated.lower, nucleated.upper))
+    flag = flag_of("erythroblast", value, (lower, upper)) if is_sufficient else None
+    return NucleatedRedCells(nucleated.n, value, lower, upper, flag)

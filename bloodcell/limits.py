@@ -1,0 +1,88 @@
+"""Proportions of counted cells with their exact 95 % limits.
+
+Source: Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial,
+Biometrika 26 (1934) 404-413. For a differential these are the limits of Rümke's table: Rümke, The statistically
+expected variability in differential leukocyte counting, in: Koepke (ed.), Differential Leukocyte Counting, College of
+American Pathologists, 1978.
+
+The limits hold the chance of which cells came under the lens. They know nothing of cells called wrongly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from scipy.special import betaincinv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+CONFIDENCE: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """`n` of `total`, with exact 95 % limits.
+
+    Attributes:
+        n: Cells counted.
+        total: Cells they are a part of.
+        value: n / total in 0..1, None when total is 0.
+        lower: Lower limit in 0..1, None when total is 0.
+        upper: Upper limit in 0..1, None when total is 0.
+    """
+
+    n: int
+    total: int
+    value: float | None
+    lower: float | None
+    upper: float | None
+
+    @property
+    def percentage(self) -> float | None:
+        """The value in percent."""
+        return None if self.value is None else 100 * self.value
+
+    @property
+    def percentage_limits(self) -> tuple[float, float] | None:
+        """Lower and upper limit in percent."""
+        return None if self.lower is None or self.upper is None else (100 * self.lower, 100 * self.upper)
+
+
+def exact_limits(
+    counts: NDArray[np.integer], totals: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the lower and upper Clopper-Pearson limits of counts / totals, in 0..1, nan where a total is 0.
+
+    Args:
+        counts: integer, any shape, 0 <= counts <= totals.
+        totals: integer, a shape that broadcasts with `counts`.
+    """
+    counts, totals = np.broadcast_arrays(counts, totals)
+    if np.any(counts < 0) or np.any(counts > totals):
+        raise ValueError("Expected 0 <= counts <= totals.")
+    tail = (1 - CONFIDENCE) / 2
+    # The inverse is undefined at the two ends, where the limit is the end itself.
+    with np.errstate(invalid="ignore"):
+        lower = np.where(counts == 0, 0.0, betaincinv(np.maximum(counts, 1), totals - counts + 1, tail))
+        upper = np.where(counts == totals, 1.0, betaincinv(counts + 1, np.maximum(totals - counts, 1), 1 - tail))
+    nothing = totals == 0
+    return np.where(nothing, np.nan, lower), np.where(nothing, np.nan, upper)
+
+
+def proportions(counts: Sequence[int], totals: Sequence[int]) -> tuple[Proportion, ...]:
+    """Returns each count's proportion of its total, computed at once: a night has thousands."""
+    lower, upper = exact_limits(np.asarray(counts, np.int64), np.asarray(totals, np.int64))
+    return tuple(
+        Proportion(n, total, n / total, low, high) if total else Proportion(n, total, None, None, None)
+        for n, total, low, high in zip(counts, totals, lower.tolist(), upper.tolist(), strict=True)
+    )
+
+
+def proportion(n: int, total: int) -> Proportion:
+    """Returns `n` of `total` with its limits."""
+    return proportions((n,), (total,))[0]
