@@ -25,7 +25,9 @@ class Settings(BaseSettings):
         default_factory=lambda: platformdirs.user_data_path("bloodcell"),
         description="Folder of everything bloodcell keeps: embedded Postgres, image store, models, Airflow.",
     )
-    drops_dir: Path | None = Field(None, description="Folder the analysers write nights into; default <data_dir>/drops.")
+    drops_dir: Path | None = Field(
+        None, description="Folder the analysers write nights into; default <data_dir>/drops."
+    )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL of your Postgres (postgresql+psycopg2://...); default: embedded Postgres."
     )
@@ -38,7 +40,7 @@ class Settings(BaseSettings):
 
     drop_pattern: str = Field(
         DROP_PATTERN,
-        description="Regular expression for a cell file's path inside a night; groups slide, code, number (code optional).",
+        description="Regular expression for a cell file's path inside a night; groups slide, number and, optional, code.",
     )
     settle_s: float = Field(
         120, ge=0, description="Seconds without change after which a slide counts as completely written."
@@ -61,7 +63,9 @@ class Settings(BaseSettings):
     database_patience_s: float = Field(
         60, ge=0, description="Seconds a stage waits for a Postgres that went away, before it fails and is retried."
     )
-    nightly_cron: str = Field("0 2 * * *", description="Cron of the Dag nightly_run, in UTC; empty: only by hand and watch.")
+    nightly_cron: str = Field(
+        "0 2 * * *", description="Cron of the Dag nightly_run, in UTC; empty: only by hand and watch."
+    )
     watch_polling: bool = Field(
         False, description="Poll the drops folder instead of native events: needed on network shares (NFS, SMB)."
     )
@@ -90,5 +94,5 @@ class Settings(BaseSettings):
 
     @property
     def store(self) -> str:
-        """fsspec URL or path of the content-addressed store."""
+        """Fsspec URL or path of the content-addressed store."""
         return self.store_url or str(self.data_dir / "store")

@@ -1,0 +1,1 @@
+"""Postgres: tables, migrations, the embedded server, connections, and the record of every run."""

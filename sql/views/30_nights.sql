@@ -1,0 +1,47 @@
+CREATE VIEW bloodcell.file_account AS
+SELECT night, path, barcode, outcome, reason, detail, cell_id, sha256, size_bytes, run_id, first_seen_at, updated_at
+FROM bloodcell.drop_file;
+COMMENT ON VIEW bloodcell.file_account IS 'Every file of every night, exactly once: cell, duplicate, quarantined or ignored.';
+
+CREATE VIEW bloodcell.quarantine_report AS
+SELECT night, barcode, path, reason, detail, size_bytes, sha256, first_seen_at, updated_at, run_id
+FROM bloodcell.drop_file WHERE outcome = 'quarantined';
+COMMENT ON VIEW bloodcell.quarantine_report IS 'Files that could not be used, and why. They stay where they were.';
+
+CREATE VIEW bloodcell.shared_image AS
+SELECT c.sha256, count(*) AS n_slides, count(DISTINCT s.patient_key) AS n_patients,
+       array_agg(s.barcode ORDER BY s.barcode) AS barcodes, min(c.night) AS first_night
+FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+GROUP BY c.sha256 HAVING count(*) > 1;
+COMMENT ON VIEW bloodcell.shared_image IS
+    'The same image in several slides. It counts in each; two patients with one image means a mix-up: look at it.';
+
+CREATE VIEW bloodcell.night_summary AS
+WITH files AS (
+    SELECT night, count(*) AS n_files, count(*) FILTER (WHERE outcome = 'cell') AS n_cells,
+           count(*) FILTER (WHERE outcome = 'duplicate') AS n_duplicates,
+           count(*) FILTER (WHERE outcome = 'quarantined') AS n_quarantined,
+           count(*) FILTER (WHERE outcome = 'ignored') AS n_ignored
+    FROM bloodcell.drop_file GROUP BY night
+), slides AS (
+    SELECT s.night, count(*) AS n_slides, count(r.slide_id) AS n_reported,
+           count(*) FILTER (WHERE NOT r.is_sufficient) AS n_insufficient,
+           coalesce(sum(r.n_unclassified), 0) AS n_unclassified
+    FROM bloodcell.slide s
+    LEFT JOIN (bloodcell.slide_report r JOIN bloodcell.slide_reported_model USING (slide_id, model_id)) USING (slide_id)
+    GROUP BY s.night
+)
+SELECT d.night, d.first_seen_at, d.completed_at, coalesce(f.n_files, 0) AS n_files, coalesce(f.n_cells, 0) AS n_cells,
+       coalesce(f.n_duplicates, 0) AS n_duplicates, coalesce(f.n_quarantined, 0) AS n_quarantined,
+       coalesce(f.n_ignored, 0) AS n_ignored, coalesce(s.n_slides, 0) AS n_slides,
+       coalesce(s.n_reported, 0) AS n_slides_reported, coalesce(s.n_insufficient, 0) AS n_slides_insufficient,
+       coalesce(s.n_unclassified, 0) AS n_unclassified
+FROM bloodcell.drop d LEFT JOIN files f USING (night) LEFT JOIN slides s USING (night);
+COMMENT ON VIEW bloodcell.night_summary IS 'A row a night: its files by outcome, its slides, how many were reported.';
+
+CREATE VIEW bloodcell.run_history AS
+SELECT run_id, stage, night, state, started_at, ended_at, extract(epoch FROM ended_at - started_at) AS duration_s,
+       n_cells, n_cells / nullif(extract(epoch FROM ended_at - started_at), 0) AS cells_per_s, code_version, host,
+       airflow_run, detail, error
+FROM bloodcell.run;
+COMMENT ON VIEW bloodcell.run_history IS 'Every execution of a stage: when, how long, with which code, how it ended.';

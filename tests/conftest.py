@@ -1,0 +1,77 @@
+"""Fixtures: the shared material, a real embedded Postgres, and a fresh migrated database for each test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.database.embedded import EmbeddedPostgres, embedded_database
+from bloodcell.database.engine import APP_ROLE, connect
+from bloodcell.database.migrations import upgrade
+from bloodcell.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared folder with real images, beside the checkout."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "pbc").is_dir():
+        pytest.skip("../shared with the real images is missing")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A real embedded Postgres for the whole session."""
+    server = embedded_database(Settings(data_dir=tmp_path_factory.mktemp("postgres")))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def template(postgres: EmbeddedPostgres) -> str:
+    """Name of a migrated database that tests copy."""
+    _administer(postgres, "CREATE DATABASE template_bloodcell")
+    upgrade(postgres.url("template_bloodcell"))
+    return "template_bloodcell"
+
+
+@pytest.fixture
+def empty_database_url(postgres: EmbeddedPostgres) -> str:
+    """URL of a fresh database without a schema."""
+    name = f"empty_{uuid.uuid4().hex[:12]}"
+    _administer(postgres, f"CREATE DATABASE {name}")
+    return postgres.url(name)
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """URL of a fresh migrated database."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield postgres.url(name)
+    _administer(postgres, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    """Settings on a fresh data folder and a fresh database."""
+    return Settings(data_dir=tmp_path / "data", database_url=database_url, settle_s=0)
+
+
+@pytest.fixture
+def database(database_url: str) -> sa.Engine:
+    """Engine on a fresh migrated database, with the rights of the app."""
+    return connect(database_url, role=APP_ROLE)
+
+
+def _administer(postgres: EmbeddedPostgres, statement: str) -> None:
+    engine = sa.create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
