@@ -191,7 +191,7 @@ class AirflowApi:
         stands = f"it is {state.state}, tasks: {dict(state.task_counts)}" if state else "Airflow did not answer"
         raise RetryLaterError(f"Run {run_id} of {dag_id} did not end within {timeout_s:g} s: {stands}.")
 
-    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:  # noqa: ANN401 what a task returns is its own
+    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """Returns what a task returned.
 
         Raises:
@@ -200,7 +200,7 @@ class AirflowApi:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         return self._json("GET", path)["value"]
 
-    def _json(self, method: str, path: str, **request: Any) -> Any:  # noqa: ANN401 JSON
+    def _json(self, method: str, path: str, **request: Any) -> Any:
         answer = self._send(method, path, **request)
         if answer.status_code == httpx.codes.UNAUTHORIZED and self._token is not None:
             self._token = None  # the secret changed, or the token's day is over
@@ -219,7 +219,7 @@ class AirflowApi:
             f"Airflow refused {method} {path} ({answer.status_code}): {detail}", status=answer.status_code
         )
 
-    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:  # noqa: ANN401 passed on to httpx
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             if self._token is None and not path.endswith("/monitor/health"):
                 self._log_in()

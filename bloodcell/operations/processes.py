@@ -55,7 +55,7 @@ class Child:
 
     def start(self) -> None:
         """Starts the program, its output appended to its log."""
-        with _log(self.program.log) as log:
+        with open_log(self.program.log) as log:
             self._process = subprocess.Popen(
                 self.program.command,
                 env=dict(self._environment),
@@ -123,6 +123,15 @@ def end_processes(processes: Sequence[psutil.Process], *, patience_s: float) -> 
     psutil.wait_procs(alive, timeout=5)
 
 
+def open_log(path: Path) -> IO[bytes]:
+    """Returns a log opened to append; one that grew large is set aside first, replacing the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        if path.stat().st_size > _LOG_BYTES:
+            path.replace(path.with_suffix(".old.log"))
+    return path.open("ab")
+
+
 def _family(pid: int) -> list[psutil.Process]:
     try:
         parent = psutil.Process(pid)
@@ -133,11 +142,3 @@ def _family(pid: int) -> list[psutil.Process]:
 
 def _ending(code: int) -> str:
     return f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-
-
-def _log(path: Path) -> IO[bytes]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        if path.stat().st_size > _LOG_BYTES:
-            path.replace(path.with_suffix(".old.log"))
-    return path.open("ab")

@@ -7,10 +7,7 @@ RESULT_PENDING.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,18 +15,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psutil
+import sqlalchemy as sa
 
 from bloodcell.database.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database
 from bloodcell.database.migrations import upgrade
-from bloodcell.errors import BloodcellError, ConfigurationError, DatabaseUnavailableError, RetryLaterError
+from bloodcell.errors import ConfigurationError, DatabaseUnavailableError, RetryLaterError
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
-from bloodcell.operations.airflow_home import HOST, STACK_MARK, AirflowHome, prepare_airflow_home
-from bloodcell.operations.processes import Announce, Child, Program, end_processes, marked_processes
+from bloodcell.operations.airflow_home import HOST, STACK_MARK, prepare_airflow_home
+from bloodcell.operations.processes import Announce, Child, Program, end_processes, marked_processes, open_log
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
@@ -38,10 +36,6 @@ GPU_POOL: Final = "gpu"
 _READY_S: Final = 300.0
 _STOP_S: Final = 10.0
 _LOOK_S: Final = 0.5
-
-
-class StoppedError(BloodcellError):
-    """The system was told to stop while it was starting."""
 
 
 class Stack:
@@ -66,18 +60,18 @@ class Stack:
             ConfigurationError: The port is taken, or the settings cannot be served.
             DatabaseUnavailableError: Postgres does not start or cannot be reached.
             RetryLaterError: Airflow did not become ready in time.
-            StoppedError: `request_stop` was called meanwhile.
         """
         self._end_left_over()
         self._announce("Postgres: starting")
         self._postgres = embedded_database(self.settings)
         database_url = self.settings.database_url or self._postgres.url()
         upgrade(database_url)
-        home = prepare_airflow_home(self.settings, self._postgres.url(AIRFLOW_DATABASE))
+        metadata_url = self._postgres.url(AIRFLOW_DATABASE)
+        home = prepare_airflow_home(self.settings, metadata_url)
         _refuse_taken_port(home.port)
         self._environment = home.environment(self.settings, database_url)
         self.settings.drops.mkdir(parents=True, exist_ok=True)
-        self._migrate_airflow()
+        self._migrate_airflow(metadata_url)
         self._keeper = threading.Thread(target=self._keep_running, name="keeper", daemon=True)
         self._keeper.start()
         self._announce("Airflow: starting")
@@ -91,14 +85,6 @@ class Stack:
             self._wait_for(lambda: _is_ready(api), "Airflow's scheduler and Dags", "scheduler")
         if self._watch:
             self._add("watcher", "bloodcell", "watch")
-
-    def request_stop(self) -> None:
-        """Makes `start` and `wait` return soon; safe in a signal handler."""
-        self._stopping.set()
-
-    def wait(self) -> None:
-        """Returns when a stop was requested."""
-        self._stopping.wait()
 
     def stop(self) -> None:
         """Stops everything, Postgres last; nothing is left over, whatever hangs."""
@@ -151,17 +137,14 @@ class Stack:
             self._announce(f"Ending {len(left_over)} processes that an earlier `bloodcell up` left when it was killed")
             end_processes(left_over, patience_s=3)
 
-    def _migrate_airflow(self) -> None:
-        """Brings Airflow's own database to its schema; skipped when this Airflow did it before, since it takes 10 s."""
-        from importlib.metadata import version
-
-        done = Path(self._environment["AIRFLOW_HOME"]) / "migrated"
-        if done.exists() and done.read_text() == version("apache-airflow-core"):
+    def _migrate_airflow(self, metadata_url: str) -> None:
+        """Brings Airflow's own database to its schema; skipped where this Airflow did so before: asking it takes 8 s."""
+        done = self.settings.data_dir / "airflow" / "migrated"
+        if done.exists() and done.read_text() == _airflow_schema(metadata_url):
             return
         self._announce("Airflow: preparing its database (once, about 20 s)")
         log = self._logs / "airflow-migrate.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        with open_log(log) as output:
             migration = subprocess.Popen(
                 (sys.executable, "-m", "airflow", "db", "migrate"),
                 env=self._environment,
@@ -170,20 +153,14 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            while migration.poll() is None:
-                if self._stopping.wait(0.1):
-                    migration.terminate()
-                    migration.wait()
-                    raise StoppedError("stopped while Airflow's database was prepared")
-        if migration.returncode:
-            raise ConfigurationError(f"Airflow's database cannot be prepared; see {log}.")
-        done.write_text(version("apache-airflow-core"))
+            if migration.wait():
+                raise ConfigurationError(f"Airflow's database cannot be prepared; see {log}.")
+        done.write_text(_airflow_schema(metadata_url))
 
     def _wait_for(self, is_there: Callable[[], bool], what: str, log: str) -> None:
         deadline = time.monotonic() + _READY_S
         while not is_there():
-            if self._stopping.wait(_LOOK_S):
-                raise StoppedError(f"stopped while waiting for {what}")
+            time.sleep(_LOOK_S)
             if time.monotonic() > deadline:
                 raise RetryLaterError(
                     f"{what} did not become ready within {_READY_S:g} s. Its log: {self._logs / log}.log"
@@ -209,6 +186,15 @@ def running_stack(settings: Settings, *, watch: bool = True, announce: Announce)
             with _signals_ignored():
                 announce("Stopping")
                 stack.stop()
+
+
+def _airflow_schema(metadata_url: str) -> str:
+    """Returns release and schema revision of Airflow and its database, to see whether either has changed."""
+    engine = sa.create_engine(metadata_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        has_schema = connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is not None
+        revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version")) if has_schema else None
+    return f"{version('apache-airflow-core')} {revision}"
 
 
 def _answers(api: AirflowApi) -> bool:
