@@ -70,7 +70,7 @@ ADULT_RANGES: Final[Mapping[str, ReferenceRange]] = MappingProxyType(
 """Group -> range, in percent of leucocytes; erythroblast in NRBC per 100 leucocytes. Platelets have none: crops are
 counted, never turned into a concentration.
 
-Source: in each entry; read on the publisher's page (Davis), in the abstract (Roehrl) and on the first page (Constantino).
+Source: in each entry; read on the publisher's page (Davis), in the abstract (Roehrl), on the first page (Constantino).
 """
 
 

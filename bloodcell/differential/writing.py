@@ -1,0 +1,175 @@
+"""Differentials of slides, counted in Postgres and written idempotently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bloodcell.database import tables
+from bloodcell.database.engine import transact
+from bloodcell.differential.counting import Differential, count_differentials
+from bloodcell.groups import UNCLASSIFIED
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Mapping, Sequence
+
+    from bloodcell.settings import Settings
+
+_CHUNK_SLIDES: Final = 500
+"""Slides of one transaction: 45,000 rows with ten models, a second or two of work to repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class _CalledSlide:
+    """Counts of one slide's calls by one model."""
+
+    slide_id: int
+    model_id: str
+    counts: Mapping[str, int]
+    n_compared: int
+    n_agree: int
+
+
+def write_differentials(
+    engine: sa.Engine,
+    *,
+    slides: Sequence[int],
+    model_id: str | None,
+    run_id: uuid.UUID,
+    settings: Settings,
+) -> int:
+    """Returns how many differentials were written: one for each slide and model that called all its cells.
+
+    A slide with a cell that a model has not called yet gets nothing from that model: no differential over a part of a
+    slide. An earlier differential of that slide stays, and `read_differential` says how many cells it lacks.
+
+    Args:
+        engine: Where to write.
+        slides: Slide ids; those unknown or without cells get nothing.
+        model_id: Only this model's; None: every model that called the slides.
+        run_id: The run that the rows name.
+        settings: min_leucocytes and database_patience_s are used.
+
+    Raises:
+        DatabaseUnavailableError: Postgres stayed away. What was written before stays; call again.
+    """
+    n_written = 0
+    # Sorted, so that two runs over the same slides lock rows in the same order and cannot block each other.
+    slide_ids = sorted(set(slides))
+    for start in range(0, len(slide_ids), _CHUNK_SLIDES):
+        chunk = slide_ids[start : start + _CHUNK_SLIDES]
+
+        def write(connection: sa.Connection, chunk: list[int] = chunk) -> int:
+            called = _called(connection, chunk, model_id)
+            differentials = count_differentials([c.counts for c in called], min_leucocytes=settings.min_leucocytes)
+            _upsert(connection, called, differentials, run_id)
+            return len(called)
+
+        n_written += transact(engine, write, patience_s=settings.database_patience_s)
+    return n_written
+
+
+def _called(connection: sa.Connection, slides: list[int], model_id: str | None) -> list[_CalledSlide]:
+    """Counts by slide, model and class, in one statement and so of one moment, of slides called completely."""
+    cell, call = tables.cell.c, tables.cell_call.c
+    is_one_of_them = cell.slide_id == sa.any_(sa.cast(slides, sa.ARRAY(sa.BigInteger)))
+    n_cells = (
+        sa.select(cell.slide_id, sa.func.count().label("n_cells"))
+        .where(is_one_of_them)
+        .group_by(cell.slide_id)
+        .subquery("n_cells")
+    )
+    compared = sa.and_(cell.analyser_class.is_not(None), call.called_class != UNCLASSIFIED)
+    by_class = (
+        sa.select(
+            cell.slide_id,
+            call.model_id,
+            call.called_class,
+            sa.func.count().label("n"),
+            sa.func.count().filter(compared).label("n_compared"),
+            sa.func.count().filter(compared, cell.analyser_class == call.called_class).label("n_agree"),
+            sa.func.sum(sa.func.count()).over(partition_by=(cell.slide_id, call.model_id)).label("n_called"),
+        )
+        .join(tables.cell_call, sa.and_(cell.cell_id == call.cell_id, cell.night == call.night))
+        .where(is_one_of_them, *([call.model_id == model_id] if model_id else []))
+        .group_by(cell.slide_id, call.model_id, call.called_class)
+        .subquery("by_class")
+    )
+    rows = connection.execute(
+        sa.select(by_class)
+        .join(n_cells, n_cells.c.slide_id == by_class.c.slide_id)
+        .where(by_class.c.n_called == n_cells.c.n_cells)
+        .order_by(by_class.c.slide_id, by_class.c.model_id)
+    )
+    grouped: dict[tuple[int, str], list[sa.Row[tuple[object, ...]]]] = {}
+    for row in rows:
+        grouped.setdefault((row.slide_id, row.model_id), []).append(row)
+    return [
+        _CalledSlide(
+            slide_id=slide_id,
+            model_id=model,
+            counts={row.called_class: row.n for row in group},
+            n_compared=sum(row.n_compared for row in group),
+            n_agree=sum(row.n_agree for row in group),
+        )
+        for (slide_id, model), group in grouped.items()
+    ]
+
+
+def _upsert(
+    connection: sa.Connection,
+    called: Sequence[_CalledSlide],
+    differentials: Sequence[Differential],
+    run_id: uuid.UUID,
+) -> None:
+    """Replaces report and all nine classes of each slide, so that nothing of an earlier count remains."""
+    if not called:
+        return
+    reports = [_report_row(c, d, run_id) for c, d in zip(called, differentials, strict=True)]
+    classes = [row for c, d in zip(called, differentials, strict=True) for row in _class_rows(c, d)]
+    for table, rows, stamps in (
+        (tables.slide_report, reports, {"written_at": sa.func.now()}),
+        (tables.differential, classes, {}),
+    ):
+        statement = insert(table)
+        keys = [column.name for column in table.primary_key]
+        replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_={**replaced, **stamps}), rows)
+
+
+def _report_row(called: _CalledSlide, differential: Differential, run_id: uuid.UUID) -> dict[str, object]:
+    return {
+        "slide_id": called.slide_id,
+        "model_id": called.model_id,
+        "n_cells": differential.n_cells,
+        "n_leucocytes": differential.n_leucocytes,
+        "n_unclassified": differential.unclassified.n,
+        "is_sufficient": differential.is_sufficient,
+        "nrbc_per_100_wbc": differential.nrbc.per_100_wbc,
+        "nrbc_lower": differential.nrbc.lower,
+        "nrbc_upper": differential.nrbc.upper,
+        "n_compared": called.n_compared,
+        "n_agree": called.n_agree,
+        "run_id": run_id,
+    }
+
+
+def _class_rows(called: _CalledSlide, differential: Differential) -> list[dict[str, object]]:
+    key = {"slide_id": called.slide_id, "model_id": called.model_id}
+    no_share = {"percentage": None, "lower": None, "upper": None}
+    rows = []
+    for line in differential.leucocytes:
+        lower, upper = line.share.percentage_limits or (None, None)
+        share = {"percentage": line.share.percentage, "lower": lower, "upper": upper}
+        rows.append({**key, "class": line.group, "n_cells": line.share.n, **share, "flag": line.flag})
+    for name, n_cells, flag in (
+        ("erythroblast", differential.nrbc.n_erythroblasts, differential.nrbc.flag),
+        ("platelet", differential.n_platelets, None),
+        (UNCLASSIFIED, differential.unclassified.n, None),
+    ):
+        rows.append({**key, "class": name, "n_cells": n_cells, **no_share, "flag": flag})
+    return rows

@@ -1,0 +1,171 @@
+"""A laboratory for tests: writes drops, slides, cells, models and calls as the stages would, with little to say."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+
+import sqlalchemy as sa
+
+from bloodcell.database import tables
+from bloodcell.groups import CELL_GROUPS, UNCLASSIFIED, group_of_code
+
+NIGHT = date(2026, 3, 14)
+CHAMPION = "c0" + 62 * "1"
+SHADOW = "5a" + 62 * "2"
+
+
+class Laboratory:
+    """Rows of one night on a migrated database."""
+
+    def __init__(self, engine: sa.Engine, night: date = NIGHT) -> None:
+        self.engine = engine
+        self.night = night
+        self._numbers = itertools.count(1)
+        self.run_id = self.run("ingest")
+        with engine.begin() as connection:
+            connection.execute(sa.text("SELECT bloodcell.ensure_call_partition(:night)"), {"night": night})
+            connection.execute(
+                tables.drop.insert().values(
+                    night=night, folder=f"/drops/{night}", completed_at=datetime.now(UTC), run_id=self.run_id
+                )
+            )
+
+    def run(self, stage: str, n_cells: int | None = None, duration_s: float | None = None) -> uuid.UUID:
+        """Adds a run of a stage."""
+        run_id = uuid.uuid4()
+        started = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
+        ended = None if duration_s is None else datetime.fromtimestamp(started.timestamp() + duration_s, UTC)
+        with self.engine.begin() as connection:
+            connection.execute(
+                tables.run.insert().values(
+                    run_id=run_id,
+                    stage=stage,
+                    night=self.night,
+                    state="running" if ended is None else "succeeded",
+                    started_at=started,
+                    ended_at=ended,
+                    code_version="0.1.0+test",
+                    host="analyser-pc",
+                    n_cells=n_cells,
+                )
+            )
+        return run_id
+
+    def slide(self, barcode: str, **columns: object) -> int:
+        """Adds a slide."""
+        row = {"order_id": "O-1", "analyser": "DM96", "patient_key": "p-17", "record_state": "read", **columns}
+        with self.engine.begin() as connection:
+            return int(
+                connection.execute(
+                    tables.slide.insert()
+                    .values(barcode=barcode, night=self.night, run_id=self.run_id, **row)
+                    .returning(tables.slide.c.slide_id)
+                ).scalar_one()
+            )
+
+    def cells(self, slide_id: int, codes: Sequence[str | None], images: Sequence[str] = ()) -> list[int]:
+        """Adds a cell for each analyser code; `images` are digests of stored images, invented where left out."""
+        numbers = [next(self._numbers) for _ in codes]
+        digests = list(images) or [hashlib.sha256(str((slide_id, n)).encode()).hexdigest() for n in numbers]
+        rows = [
+            {
+                "slide_id": slide_id,
+                "file_name": f"{code or 'X'}_{number:08d}.jpg",
+                "night": self.night,
+                "sha256": digest,
+                "analyser_code": code,
+                "analyser_class": group_of_code(code),
+                "run_id": self.run_id,
+            }
+            for code, number, digest in zip(codes, numbers, digests, strict=True)
+        ]
+        if not rows:
+            return []
+        with self.engine.begin() as connection:
+            connection.execute(
+                tables.image.insert(),
+                [{"sha256": d, "size_bytes": 1, "width_px": 360, "height_px": 363, "format": "JPEG"} for d in digests],
+            )
+            return list(connection.scalars(tables.cell.insert().returning(tables.cell.c.cell_id), rows))
+
+    def file(self, path: str, outcome: str, **columns: object) -> None:
+        """Adds a file to the ledger."""
+        row = {"barcode": path.split("/")[0], "size_bytes": 10, "changed_ns": 0, **columns}
+        with self.engine.begin() as connection:
+            connection.execute(
+                tables.drop_file.insert().values(
+                    night=self.night, path=path, outcome=outcome, run_id=self.run_id, **row
+                )
+            )
+
+    def model(self, model_id: str = CHAMPION, variant: str = "inception_v3_svm", *, promote: bool = True) -> str:
+        """Registers a model, and makes it champion."""
+        created = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+        with self.engine.begin() as connection:
+            connection.execute(
+                tables.model.insert().values(
+                    model_id=model_id,
+                    variant=variant,
+                    confidence_threshold=0.6,
+                    novelty_threshold=12.5,
+                    manifest={"dataset_digest": "d16e57", "code_version": "0.1.0+abc"},
+                    created_at=created,
+                    registered_by="tests",
+                )
+            )
+            if promote:
+                connection.execute(
+                    tables.promotion.insert().values(
+                        model_id=model_id, action="promote", promoted_by="tests", reason="the first"
+                    )
+                )
+        return model_id
+
+    def call(
+        self,
+        cells: Sequence[int],
+        called: Sequence[str],
+        model_id: str = CHAMPION,
+        *,
+        run_id: uuid.UUID | None = None,
+        confidences: Sequence[float] = (),
+        novelties: Sequence[float] = (),
+        tops: Mapping[int, str] | None = None,
+    ) -> None:
+        """Adds what a model says of each cell; the second choice of a call is the group after it."""
+        confidences = list(confidences) or [0.9] * len(cells)
+        novelties = list(novelties) or [1.0] * len(cells)
+        rows = []
+        for index, (cell, name) in enumerate(zip(cells, called, strict=True)):
+            top = (tops or {}).get(index, "lymphocyte" if name == UNCLASSIFIED else name)
+            rest = {f"p_{group}": 0.0 for group in CELL_GROUPS}
+            second = CELL_GROUPS[(CELL_GROUPS.index(top) + 1) % len(CELL_GROUPS)]
+            confidence = confidences[index]
+            rows.append(
+                {
+                    "cell_id": cell,
+                    "model_id": model_id,
+                    "night": self.night,
+                    "called_class": name,
+                    "top_class": top,
+                    "unclassified_reason": "low_confidence" if name == UNCLASSIFIED else None,
+                    "confidence": confidence,
+                    "novelty": novelties[index],
+                    **rest,
+                    f"p_{top}": confidence,
+                    f"p_{second}": 1 - confidence,
+                    "run_id": run_id or self.run_id,
+                }
+            )
+        if rows:
+            with self.engine.begin() as connection:
+                connection.execute(tables.cell_call.insert(), rows)
+
+    def rows(self, statement: str) -> list[tuple[object, ...]]:
+        """Reads rows."""
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(statement))]
