@@ -1,0 +1,63 @@
+"""`bloodcell differential` and `bloodcell report`: one slide, on the terminal or as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Slide = Annotated[str, typer.Argument(metavar="SLIDE", help="Barcode of the slide.", show_default=False)]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="ID", help="Model whose calls to count; its id or the beginning of it. [default: champion]"
+    ),
+]
+
+
+def differential(
+    slide: Slide,
+    model: Model = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show a slide's differential: counts, percentages with exact 95 % limits, flags, NRBC, agreement.
+
+    Percentages are of the six leucocyte groups; unclassified cells are outside of them and shown.
+    """
+    from bloodcell.database.engine import open_database
+    from bloodcell.differential.reading import read_differential
+    from bloodcell.differential.showing import differential_json, differential_table
+    from bloodcell.settings import Settings
+
+    read = read_differential(open_database(Settings()), slide, model)
+    if json:
+        from json import dumps
+
+        print(dumps(differential_json(read), indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(differential_table(read, console.width))
+
+
+def report(
+    slide: Slide,
+    html: Annotated[Path, typer.Option("--html", metavar="FILE", help="Page to write.", show_default=False)],
+    model: Model = None,
+) -> None:
+    """Write a slide's report as one self-contained HTML page: differential, every cell's picture, provenance.
+
+    The page needs no network and no script; it can be archived, mailed and printed.
+    """
+    from rich.console import Console
+
+    from bloodcell.database.engine import open_database
+    from bloodcell.report.page import write_report
+    from bloodcell.settings import Settings
+    from bloodcell.store import ImageStore
+
+    settings = Settings()
+    write_report(open_database(settings), ImageStore(settings.store), slide, html, model_id=model)
+    Console(stderr=True).print(f"Wrote {html} ({html.stat().st_size / 1e6:.1f} MB).", highlight=False)
