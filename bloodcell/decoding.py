@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 FORMATS: Final = ("JPEG", "PNG", "BMP", "TIFF")
+_SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ def _opened(body: bytes) -> Image.Image:
             return Image.open(io.BytesIO(body), formats=FORMATS)
     except UnidentifiedImageError as error:
         start = body[:8].hex(" ")
+        if body.startswith(_SIGNATURES):
+            raise UnusableFileError("damaged", f"image header cannot be read; the file starts with {start}") from error
         raise UnusableFileError(
             "not_an_image", f"expected {', '.join(FORMATS)}, received a file that starts with {start}"
         ) from error

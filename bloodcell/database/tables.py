@@ -59,9 +59,11 @@ drop = sa.Table(
     sa.Column("night", sa.Date, primary_key=True),
     sa.Column("folder", sa.Text, nullable=False),
     sa.Column("completed_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("folders_changed_ns", sa.BigInteger),
     _now("first_seen_at"),
     _run(),
-    comment="One night's folder from the analysers; completed_at is set once every slide of it was read.",
+    comment="One night's folder from the analysers; completed_at is set once every slide of it was read, "
+    "folders_changed_ns says of which state of the folder that is true.",
 )
 
 slide = sa.Table(

@@ -66,12 +66,13 @@ CREATE TABLE bloodcell.drop (
     night DATE NOT NULL,
     folder TEXT NOT NULL,
     completed_at TIMESTAMP WITH TIME ZONE,
+    folders_changed_ns BIGINT,
     first_seen_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     run_id UUID NOT NULL,
     PRIMARY KEY (night),
     FOREIGN KEY(run_id) REFERENCES bloodcell.run (run_id)
 );
-COMMENT ON TABLE bloodcell.drop IS 'One night''s folder from the analysers; completed_at is set once every slide of it was read.';
+COMMENT ON TABLE bloodcell.drop IS 'One night''s folder from the analysers; completed_at is set once every slide of it was read, folders_changed_ns says of which state of the folder that is true.';
 
 CREATE TABLE bloodcell.promotion (
     promotion_id BIGINT GENERATED ALWAYS AS IDENTITY,

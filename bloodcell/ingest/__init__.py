@@ -1,0 +1,9 @@
+"""A night's folder becomes slides, cells and stored images; every file of it is accounted for exactly once.
+
+walk -> examine -> ledger        nights says which folders are due, outcomes what may become of a file
+"""
+
+from bloodcell.ingest.ingesting import IngestSummary, ingest_night
+from bloodcell.ingest.nights import pending_nights
+
+__all__ = ["IngestSummary", "ingest_night", "pending_nights"]

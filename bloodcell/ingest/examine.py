@@ -1,0 +1,125 @@
+"""One file of a drop is read, hashed, decoded within bounds and stored; or the reason why not is returned."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bloodcell.decoding import ImageLimits, decode
+from bloodcell.errors import UnusableFileError
+from bloodcell.ingest.outcomes import QUARANTINE_REASONS
+
+if TYPE_CHECKING:
+    from bloodcell.ingest.walk import DropFile
+    from bloodcell.store import ImageStore
+
+
+class StillWrittenError(Exception):
+    """The file changed or went away while it was read: leave its slide for later."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCell:
+    """What the path of a cell file says."""
+
+    barcode: str
+    file_name: str
+    analyser_code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image that is in the store."""
+
+    sha256: str
+    size_bytes: int
+    width_px: int
+    height_px: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A file and what examining it brought: an image, or the reason why there is none."""
+
+    file: DropFile
+    cell: NamedCell | None
+    image: StoredImage | None = None
+    reason: str | None = None
+    detail: str | None = None
+
+
+class Examiner:
+    """Examines cell files; safe to call from several threads."""
+
+    def __init__(self, pattern: str, limits: ImageLimits, store: ImageStore) -> None:
+        self._pattern = re.compile(pattern)
+        self._limits = limits
+        self._store = store
+
+    def named_cell(self, file: DropFile) -> NamedCell | None:
+        """Returns what the path says, None where it fits no pattern."""
+        match = self._pattern.fullmatch(file.path)
+        if match is None:
+            return None
+        barcode = match["slide"]
+        file_name = file.path.removeprefix(f"{barcode}/")
+        code = match["code"] if "code" in self._pattern.groupindex else None
+        return NamedCell(barcode, file_name, code.upper() if code else None)
+
+    def examine(self, file: DropFile) -> Examined:
+        """Returns what became of the file; its image is in the store by then.
+
+        Raises:
+            StillWrittenError: It changed while it was read.
+            StoreUnavailableError: The store cannot keep it.
+        """
+        cell = self.named_cell(file)
+        try:
+            if file.problem is not None:
+                raise UnusableFileError(file.problem, QUARANTINE_REASONS[file.problem])
+            if cell is None:
+                raise UnusableFileError(
+                    "name_fits_no_pattern", f"expected {self._pattern.pattern}, received {file.path}"
+                )
+            if file.size_bytes > self._limits.max_file_bytes:
+                raise UnusableFileError(
+                    "too_many_bytes",
+                    f"expected at most {self._limits.max_file_bytes:,} bytes, received {file.size_bytes:,}",
+                )
+            return Examined(file, cell, image=self._stored(read_unchanged(file, self._limits.max_file_bytes)))
+        except UnusableFileError as error:
+            return Examined(file, cell, reason=error.reason, detail=error.detail)
+
+    def _stored(self, body: bytes) -> StoredImage:
+        image = decode(body, self._limits)
+        sha256 = hashlib.sha256(body).hexdigest()
+        self._store.put_image(sha256, body)
+        return StoredImage(sha256, len(body), image.width, image.height, image.format or "")
+
+
+def read_unchanged(file: DropFile, max_bytes: int) -> bytes:
+    """Returns the bytes of a regular file that did not change since it was listed; links are not followed.
+
+    Raises:
+        UnusableFileError: reason unreadable.
+        StillWrittenError: It changed, grew beyond `max_bytes` or went away.
+    """
+    try:
+        descriptor = os.open(file.location, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise StillWrittenError(file.path) from error
+    except OSError as error:
+        raise UnusableFileError("unreadable", str(error)) from error
+    with os.fdopen(descriptor, "rb") as opened:
+        try:
+            body = opened.read(max_bytes + 1)
+        except OSError as error:
+            raise UnusableFileError("unreadable", str(error)) from error
+        status = os.fstat(descriptor)
+    if len(body) != file.size_bytes or max(status.st_mtime_ns, status.st_ctime_ns) != file.changed_ns:
+        raise StillWrittenError(file.path)
+    return body

@@ -1,0 +1,255 @@
+"""The stage itself: folder by folder, files are examined in parallel while the folder before is being written."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bloodcell.database import tables
+from bloodcell.database.engine import open_database, transact
+from bloodcell.database.runs import recorded_run
+from bloodcell.decoding import ImageLimits
+from bloodcell.errors import ConfigurationError, UnusableFileError
+from bloodcell.ingest.examine import Examined, Examiner, StillWrittenError, read_unchanged
+from bloodcell.ingest.ledger import FileRow, SlideFiles, ignored, known_files, quarantined, write_slide
+from bloodcell.ingest.nights import is_settled, night_of
+from bloodcell.ingest.outcomes import SLIDE_RECORD, ignore_reason
+from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
+from bloodcell.ingest.walk import DropFile, DropFolder, folders_changed_ns, marker_changed_ns, walk_night
+from bloodcell.store import ImageStore
+
+if TYPE_CHECKING:
+    from bloodcell.settings import Settings
+
+_Result = TypeVar("_Result")
+
+# files examined and written together: enough to keep the cores busy, few enough that memory stays flat
+_CHUNK_FILES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSummary:
+    """What a night's folder holds, by the ledger, after a run.
+
+    Attributes:
+        n_waiting_folders: Folders still being written; they are read by a later run.
+    """
+
+    night: date
+    run_id: UUID
+    n_files: int
+    n_cells: int
+    n_duplicates: int
+    n_quarantined: int
+    n_ignored: int
+    n_slides: int
+    n_waiting_folders: int
+
+
+def ingest_night(
+    folder: Path,
+    settings: Settings,
+    *,
+    airflow_run: str | None = None,
+    on_files: Callable[[int], None] | None = None,
+) -> IngestSummary:
+    """Ingests one night's folder; what is known already is not read again.
+
+    Args:
+        folder: `<drops>/<YYYY-MM-DD>`.
+        settings: Where things are, and the limits.
+        airflow_run: Id of the Dag run on whose behalf this is done.
+        on_files: Called with the number of files just accounted for.
+
+    Returns:
+        Counts over all files of the night, whichever run accounted for them.
+
+    Raises:
+        ConfigurationError: No such folder, or its name is not a date.
+        RetryLaterError: Postgres or the store is away; run it again later, nothing is lost or counted twice.
+    """
+    night = night_of(folder)
+    engine = open_database(settings)
+    with recorded_run(
+        engine, "ingest", patience_s=settings.database_patience_s, night=night, airflow_run=airflow_run
+    ) as run:
+        summary = _Ingest(folder, night, settings, engine, run.run_id, on_files or (lambda _: None)).run()
+        run.n_cells = summary.n_cells
+        run.detail |= {"files": summary.n_files, "waiting_folders": summary.n_waiting_folders}
+    return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A slide's record as found; `row` is the ledger row of an unusable one."""
+
+    record: SlideRecord | None
+    state: str
+    row: FileRow | None = None
+    contradiction: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Some files of one folder: those to examine, and those accounted for by rule."""
+
+    folder: DropFolder
+    record: _Record
+    files: Sequence[DropFile]
+    others: Sequence[FileRow]
+    n_files: int
+
+
+class _Ingest:
+    def __init__(
+        self,
+        folder: Path,
+        night: date,
+        settings: Settings,
+        engine: sa.Engine,
+        run_id: UUID,
+        on_files: Callable[[int], None],
+    ) -> None:
+        self._folder, self._night, self._settings = folder, night, settings
+        self._engine, self._run_id, self._on_files = engine, run_id, on_files
+        self._store = ImageStore.of(settings)
+        self._examiner = Examiner(settings.drop_pattern, ImageLimits.of(settings), self._store)
+        self._waiting: set[str] = set()
+
+    def run(self) -> IngestSummary:
+        try:
+            changed_ns = folders_changed_ns(self._folder)
+            marker_ns = marker_changed_ns(self._folder)
+        except OSError as error:
+            raise ConfigurationError(f"The night's folder {self._folder} cannot be read: {error}") from error
+        self._transact(self._open_drop)
+        with ThreadPoolExecutor(self._settings.reader_threads, thread_name_prefix="examine") as threads:
+            under_way: deque[tuple[_Chunk, list[Future[Examined]]]] = deque()
+            for chunk in self._chunks(marker_ns):
+                under_way.append((chunk, [threads.submit(self._examiner.examine, file) for file in chunk.files]))
+                if len(under_way) > 1:
+                    self._write(*under_way.popleft())
+            while under_way:
+                self._write(*under_way.popleft())
+        if not self._waiting:
+            self._transact(lambda connection: self._close_drop(connection, changed_ns))
+        return self._transact(self._summary)
+
+    def _chunks(self, marker_ns: int | None) -> Iterator[_Chunk]:
+        for folder in walk_night(self._folder):
+            if not is_settled(folder.newest_change_ns, marker_ns, self._settings.settle_s):
+                self._waiting.add(folder.name)
+                continue
+            record = self._record(folder)
+            for start in range(0, max(len(folder.files), 1), _CHUNK_FILES):
+                yield self._chunk(folder, folder.files[start : start + _CHUNK_FILES], record)
+
+    def _chunk(self, folder: DropFolder, files: Sequence[DropFile], record: _Record) -> _Chunk:
+        barcode = folder.name or None
+        paths = [file.path for file in files]
+        known = self._transact(lambda connection: known_files(connection, self._night, paths))
+        others, unread = [], []
+        for file in files:
+            reason = ignore_reason(file.name)
+            if reason is not None:
+                others.append(ignored(file, barcode, reason))
+            elif file.path == f"{folder.name}/{SLIDE_RECORD}":
+                others.append(record.row or ignored(file, barcode, "slide_record"))
+            elif not _is_settled_account(known.get(file.path), file):
+                unread.append(file)
+        return _Chunk(folder, record, unread, others, len(files))
+
+    def _record(self, folder: DropFolder) -> _Record:
+        file = next((file for file in folder.files if file.path == f"{folder.name}/{SLIDE_RECORD}"), None)
+        if file is None:
+            return _Record(None, "absent")
+        try:
+            if file.problem is not None:
+                raise UnusableFileError("slide_record", f"expected a regular file, received a {file.problem}")
+            record = parse_slide_record(read_unchanged(file, MAX_RECORD_BYTES), folder.name)
+            return _Record(record, "read")
+        except UnusableFileError as error:
+            row = quarantined(file, folder.name, error.reason, error.detail)
+            contradiction = error.detail if error.reason == "slide_identity" else None
+            return _Record(None, "unreadable", row, contradiction)
+        except StillWrittenError:
+            self._waiting.add(folder.name)
+            return _Record(None, "absent")
+
+    def _write(self, chunk: _Chunk, examining: Sequence[Future[Examined]]) -> None:
+        examined = []
+        for future in examining:
+            try:
+                examined.append(future.result())
+            except StillWrittenError:
+                self._waiting.add(chunk.folder.name)
+        if any(file.image for file in examined):
+            self._store.flush()
+        for slide in _by_slide(chunk, examined):
+
+            def write(connection: sa.Connection, slide: SlideFiles = slide) -> None:
+                write_slide(connection, self._run_id, self._night, slide)
+
+            self._transact(write)
+        self._on_files(chunk.n_files)
+
+    def _open_drop(self, connection: sa.Connection) -> None:
+        row = {"night": self._night, "folder": self._folder.name, "run_id": self._run_id}
+        connection.execute(insert(tables.drop).values(row).on_conflict_do_nothing())
+
+    def _close_drop(self, connection: sa.Connection, changed_ns: int) -> None:
+        drop = tables.drop
+        done = {"completed_at": sa.func.now(), "folders_changed_ns": changed_ns}
+        connection.execute(sa.update(drop).where(drop.c.night == self._night).values(**done))
+
+    def _summary(self, connection: sa.Connection) -> IngestSummary:
+        file, slide = tables.drop_file, tables.slide
+        counted = sa.select(file.c.outcome, sa.func.count()).where(file.c.night == self._night).group_by(file.c.outcome)
+        n = {outcome: count for outcome, count in connection.execute(counted)}
+        slides = connection.scalar(sa.select(sa.func.count()).select_from(slide).where(slide.c.night == self._night))
+        return IngestSummary(
+            night=self._night,
+            run_id=self._run_id,
+            n_files=sum(n.values()),
+            n_cells=n.get("cell", 0),
+            n_duplicates=n.get("duplicate", 0),
+            n_quarantined=n.get("quarantined", 0),
+            n_ignored=n.get("ignored", 0),
+            n_slides=slides or 0,
+            n_waiting_folders=len(self._waiting),
+        )
+
+    def _transact(self, work: Callable[[sa.Connection], _Result]) -> _Result:
+        return transact(self._engine, work, patience_s=self._settings.database_patience_s)
+
+
+def _is_settled_account(known: FileRow | None, file: DropFile) -> bool:
+    # what was set aside is looked at again: a limit or a pattern may have been mended since
+    return (
+        known is not None
+        and known.outcome != "quarantined"
+        and (known.size_bytes, known.changed_ns) == (file.size_bytes, file.changed_ns)
+    )
+
+
+def _by_slide(chunk: _Chunk, examined: Sequence[Examined]) -> list[SlideFiles]:
+    own = chunk.folder.name or None
+    groups: dict[str | None, list[Examined]] = {own: []}
+    for file in examined:
+        groups.setdefault(file.cell.barcode if file.cell else own, []).append(file)
+    record = chunk.record
+    return [
+        SlideFiles(barcode, record.record, record.state, record.contradiction, files, chunk.others)
+        if barcode == own
+        else SlideFiles(barcode, None, "absent", None, files, ())
+        for barcode, files in groups.items()
+    ]

@@ -1,0 +1,235 @@
+"""One slide's files become rows, in one transaction: slide, images, cells, and a ledger row for every file.
+
+Doing it again, or twice at once, leaves the same rows.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bloodcell.database import tables
+from bloodcell.groups import group_of_code
+from bloodcell.ingest.outcomes import QUARANTINE_REASONS
+
+if TYPE_CHECKING:
+    from bloodcell.ingest.examine import Examined, StoredImage
+    from bloodcell.ingest.slide_record import SlideRecord
+    from bloodcell.ingest.walk import DropFile
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """What the ledger says of one file."""
+
+    path: str
+    barcode: str | None
+    outcome: str
+    reason: str | None
+    detail: str | None
+    cell_id: int | None
+    sha256: str | None
+    size_bytes: int
+    changed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFiles:
+    """All that is written of one slide at once.
+
+    Attributes:
+        barcode: The slide; None for files that belong to none.
+        record: Its slide.json, None where that is absent or unreadable.
+        record_state: One of `tables.SLIDE_RECORD_STATES`.
+        contradiction: Why nobody can tell whose slide this is, None where all is well.
+        examined: Its cell files, in the order of their paths.
+        others: Its further files, accounted for already (ignored, or an unusable slide.json).
+    """
+
+    barcode: str | None
+    record: SlideRecord | None
+    record_state: str
+    contradiction: str | None
+    examined: Sequence[Examined]
+    others: Sequence[FileRow]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    cell_id: int
+    night: date
+    sha256: str
+
+
+def quarantined(file: DropFile, barcode: str | None, reason: str, detail: str) -> FileRow:
+    """Returns the ledger row of a file that is set aside."""
+    return FileRow(file.path, barcode, "quarantined", reason, detail, None, None, file.size_bytes, file.changed_ns)
+
+
+def ignored(file: DropFile, barcode: str | None, reason: str) -> FileRow:
+    """Returns the ledger row of a file that a rule leaves out."""
+    return FileRow(file.path, barcode, "ignored", reason, None, None, None, file.size_bytes, file.changed_ns)
+
+
+def known_files(connection: sa.Connection, night: date, paths: Sequence[str]) -> dict[str, FileRow]:
+    """Returns what the ledger says of these files already, by path."""
+    table = tables.drop_file
+    columns = [table.c[name] for name in FileRow.__dataclass_fields__]
+    rows = connection.execute(sa.select(*columns).where(table.c.night == night, table.c.path.in_(paths)))
+    return {row.path: FileRow(**row._mapping) for row in rows}
+
+
+def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles) -> None:
+    """Writes a slide's rows; the images are in the store by now."""
+    rows = list(files.others)
+    if files.barcode is None:
+        rows += [_set_aside(examined, None) for examined in files.examined]
+    else:
+        # two runs on one night wait for each other here, slide by slide
+        lock = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(files.barcode, 0)))
+        connection.execute(lock)
+        slide_id, contradiction = _write_slide_row(connection, run_id, night, files)
+        if slide_id is None or contradiction is not None:
+            rows += [
+                quarantined(e.file, files.barcode, "slide_identity", contradiction or "")
+                if e.image
+                else _set_aside(e, files.barcode)
+                for e in files.examined
+            ]
+        else:
+            rows += _write_cells(connection, run_id, night, slide_id, files)
+    _write_ledger(connection, run_id, night, rows)
+
+
+def _write_slide_row(
+    connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles
+) -> tuple[int | None, str | None]:
+    table = tables.slide
+    known = connection.execute(sa.select(table).where(table.c.barcode == files.barcode)).one_or_none()
+    told = (
+        {name: getattr(files.record, name) for name in ("order_id", "analyser", "patient_key", "acquired_at")}
+        if files.record
+        else {}
+    )
+    if known is None and files.contradiction is not None:
+        return None, files.contradiction
+    if known is None:
+        values = {"barcode": files.barcode, "night": night, "record_state": files.record_state, "run_id": run_id}
+        slide_id = connection.scalar(insert(table).values(**values, **told).returning(table.c.slide_id))
+        return int(slide_id), files.contradiction
+    contradiction = files.contradiction
+    if known.patient_key is not None and told.get("patient_key") not in (None, known.patient_key):
+        contradiction = (
+            f"barcode {files.barcode!r} is known as a slide of patient {known.patient_key!r}, "
+            f"its slide.json now says {told['patient_key']!r}"
+        )
+    news = {name: value for name, value in told.items() if value is not None and getattr(known, name) is None}
+    if files.record is not None and known.record_state != "read":
+        news["record_state"] = "read"
+    if news and contradiction is None:
+        connection.execute(sa.update(table).where(table.c.slide_id == known.slide_id).values(**news))
+    return int(known.slide_id), contradiction
+
+
+def _write_cells(
+    connection: sa.Connection, run_id: uuid.UUID, night: date, slide_id: int, files: SlideFiles
+) -> list[FileRow]:
+    usable = [(e.cell, e.image) for e in files.examined if e.cell is not None and e.image is not None]
+    _write_images(connection, (image for _, image in usable))
+    names, images = [cell.file_name for cell, _ in usable], [image.sha256 for _, image in usable]
+    by_name, by_image = _cells(connection, slide_id, names, images)
+    new = []
+    taken_names, taken_images = set(by_name), set(by_image)
+    for cell, image in usable:
+        if cell.file_name not in taken_names and image.sha256 not in taken_images:
+            taken_names.add(cell.file_name)
+            taken_images.add(image.sha256)
+            new.append(
+                {
+                    "slide_id": slide_id,
+                    "file_name": cell.file_name,
+                    "night": night,
+                    "sha256": image.sha256,
+                    "analyser_code": cell.analyser_code,
+                    "analyser_class": group_of_code(cell.analyser_code),
+                    "run_id": run_id,
+                }
+            )
+    if new:
+        connection.execute(sa.insert(tables.cell), new)
+        by_name, by_image = _cells(connection, slide_id, names, images)
+    known = known_files(connection, night, [e.file.path for e in files.examined])
+    return [_outcome(e, files.barcode, night, by_name, by_image, known.get(e.file.path)) for e in files.examined]
+
+
+def _outcome(
+    examined: Examined,
+    barcode: str | None,
+    night: date,
+    by_name: Mapping[str, _Cell],
+    by_image: Mapping[str, _Cell],
+    known: FileRow | None,
+) -> FileRow:
+    if examined.image is None or examined.cell is None:
+        return _set_aside(examined, barcode)
+    file, sha256 = examined.file, examined.image.sha256
+    namesake = by_name.get(examined.cell.file_name)
+    if namesake is None:
+        outcome, reason, cell_id = "duplicate", "same_image", by_image[sha256].cell_id
+    elif namesake.sha256 != sha256:
+        changed = known is not None and known.cell_id == namesake.cell_id
+        reason = "changed_after_ingest" if changed else "name_taken"
+        outcome, cell_id = "quarantined", namesake.cell_id
+    elif namesake.night != night:
+        outcome, reason, cell_id = "duplicate", "delivered_again", namesake.cell_id
+    else:
+        outcome, reason, cell_id = "cell", None, namesake.cell_id
+    detail = QUARANTINE_REASONS.get(reason) if reason else None
+    return FileRow(file.path, barcode, outcome, reason, detail, cell_id, sha256, file.size_bytes, file.changed_ns)
+
+
+def _set_aside(examined: Examined, barcode: str | None) -> FileRow:
+    return quarantined(examined.file, barcode, examined.reason or "name_fits_no_pattern", examined.detail or "")
+
+
+def _write_images(connection: sa.Connection, images: Iterable[StoredImage]) -> None:
+    # in the order of the key, so that two slides that share images cannot deadlock
+    rows = [asdict(image) for image in sorted(images, key=lambda image: image.sha256)]
+    if rows:
+        connection.execute(insert(tables.image).on_conflict_do_nothing(), rows)
+
+
+def _cells(
+    connection: sa.Connection, slide_id: int, file_names: Sequence[str], sha256s: Sequence[str]
+) -> tuple[dict[str, _Cell], dict[str, _Cell]]:
+    table = tables.cell
+    rows = connection.execute(
+        sa.select(table.c.cell_id, table.c.night, table.c.sha256, table.c.file_name).where(
+            table.c.slide_id == slide_id,
+            sa.or_(table.c.file_name.in_(file_names), table.c.sha256.in_(sha256s)),
+        )
+    ).all()
+    cells = [(row.file_name, _Cell(row.cell_id, row.night, row.sha256)) for row in rows]
+    return dict(cells), {cell.sha256: cell for _, cell in cells}
+
+
+def _write_ledger(connection: sa.Connection, run_id: uuid.UUID, night: date, rows: Sequence[FileRow]) -> None:
+    if not rows:
+        return
+    table = tables.drop_file
+    statement = insert(table)
+    judged = ("outcome", "reason", "detail", "cell_id", "sha256", "size_bytes", "changed_ns")
+    statement = statement.on_conflict_do_update(
+        index_elements=[table.c.night, table.c.path],
+        set_={name: statement.excluded[name] for name in ("barcode", *judged, "run_id")}
+        | {"updated_at": sa.func.now()},
+        where=sa.or_(*(table.c[name].is_distinct_from(statement.excluded[name]) for name in judged)),
+    )
+    ordered = sorted(rows, key=lambda row: row.path)
+    connection.execute(statement, [{"night": night, "run_id": run_id, **asdict(row)} for row in ordered])

@@ -1,0 +1,117 @@
+"""The folders of a night, one at a time, with every entry below them; nothing is opened or followed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bloodcell.ingest.outcomes import COMPLETE_MARKER
+
+
+@dataclass(frozen=True, slots=True)
+class DropFile:
+    """One entry of a night's folder.
+
+    Attributes:
+        path: Relative to the night's folder, with forward slashes; bytes that are not UTF-8 are escaped.
+        location: The entry itself.
+        size_bytes: As listed.
+        changed_ns: Latest of modification and inode change, nanoseconds since 1970 by the file server's clock.
+        problem: Quarantine reason that the listing alone gives, None for a regular file.
+    """
+
+    path: str
+    location: Path
+    size_bytes: int
+    changed_ns: int
+    problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class DropFolder:
+    """One folder directly below a night's folder (usually a slide), or the loose files beside them (name "")."""
+
+    name: str
+    files: tuple[DropFile, ...]
+    newest_change_ns: int
+
+
+def walk_night(night_folder: Path) -> Iterator[DropFolder]:
+    """Yields the folders of a night in the order of their names, the loose files last.
+
+    Raises:
+        OSError: The night's folder itself cannot be listed.
+    """
+    loose: list[DropFile] = []
+    with os.scandir(night_folder) as entries:
+        ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    for entry in ordered:
+        if entry.is_dir(follow_symlinks=False):
+            name = _text(entry.name)
+            files = tuple(_below(Path(entry.path), name))
+            yield DropFolder(name, files, max([_changed_ns(entry.stat()), *(file.changed_ns for file in files)]))
+        else:
+            loose.append(_listed(entry, _text(entry.name)))
+    if loose:
+        yield DropFolder("", tuple(loose), max(file.changed_ns for file in loose))
+
+
+def folders_changed_ns(night_folder: Path) -> int:
+    """Returns when an entry was last added to, or taken from, the night's folder or a folder directly in it."""
+    newest = _changed_ns(night_folder.stat())
+    with os.scandir(night_folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                newest = max(newest, _changed_ns(entry.stat(follow_symlinks=False)))
+    return newest
+
+
+def marker_changed_ns(night_folder: Path) -> int | None:
+    """Returns when the night was marked complete, None where there is no marker."""
+    try:
+        return _changed_ns((night_folder / COMPLETE_MARKER).lstat())
+    except FileNotFoundError:
+        return None
+
+
+def _below(folder: Path, path: str) -> Iterator[DropFile]:
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError:
+        yield DropFile(path, folder, 0, 0, "unreadable")
+        return
+    for entry in ordered:
+        inner = f"{path}/{_text(entry.name)}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(Path(entry.path), inner)
+        else:
+            yield _listed(entry, inner)
+
+
+def _listed(entry: os.DirEntry[str], path: str) -> DropFile:
+    status = entry.stat(follow_symlinks=False)
+    problem = None
+    if stat.S_ISLNK(status.st_mode):
+        problem = "link"
+    elif not stat.S_ISREG(status.st_mode):
+        problem = "not_a_regular_file"
+    elif any("\udc80" <= character <= "\udcff" for character in entry.name):
+        problem = "name_not_utf8"
+    return DropFile(path, Path(entry.path), status.st_size, _changed_ns(status), problem)
+
+
+def _changed_ns(status: os.stat_result) -> int:
+    # copying with preserved times (rsync -t, cp -p) keeps the old mtime; ctime says when the entry came
+    return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _text(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
