@@ -1,0 +1,161 @@
+"""A folder of labelled images becomes records, counted once each, and a split that any machine repeats.
+
+    FOLDER/<class>/*.jpg        class is one of the eight groups
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bloodcell.decoding import ImageLimits, decode
+from bloodcell.errors import TrainingDataError, UnusableFileError
+from bloodcell.groups import CELL_GROUPS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bloodcell.settings import Settings
+
+SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """One image file and the group a person gave it.
+
+    Attributes:
+        path: Where the file lies.
+        group: One of `CELL_GROUPS`.
+        sha256: Digest of the file.
+    """
+
+    path: Path
+    group: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenImage:
+    """A file that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFolder:
+    """The usable images of a folder, ordered by digest.
+
+    Attributes:
+        images: Each distinct image once.
+        broken: Files left out because they cannot be decoded within the limits.
+        n_duplicates: Files left out because an image with the same digest is in already.
+        digest: sha256 over every (sha256, group): the identity of the data set, whatever its paths.
+    """
+
+    images: tuple[LabelledImage, ...]
+    broken: tuple[BrokenImage, ...]
+    n_duplicates: int
+    digest: str
+
+
+def read_image_folder(folder: Path, settings: Settings) -> ImageFolder:
+    """Returns the labelled images under `folder`, each hashed and decoded once.
+
+    Args:
+        folder: Has one folder for each of the eight groups; hidden files and files beside the folders are ignored.
+        settings: Image limits and reader threads.
+
+    Raises:
+        TrainingDataError: No folder or no images, a folder that is no group, a group without usable images, or the
+            same image in two groups.
+    """
+    files = _files(folder)
+    limits = ImageLimits.of(settings)
+    with ThreadPoolExecutor(settings.reader_threads) as readers:
+        outcomes = list(readers.map(lambda each: _read(each[0], each[1], limits), files))
+    broken = tuple(each for each in outcomes if isinstance(each, BrokenImage))
+    found = [each for each in outcomes if isinstance(each, LabelledImage)]
+    images = _distinct(found)
+    for group in CELL_GROUPS:
+        if not any(each.group == group for each in images):
+            n_broken = sum(each.path.parent.name == group for each in broken)
+            raise TrainingDataError(
+                f"No usable image of class {group!r} in {folder}. Expected images of all eight groups; "
+                f"received none ({n_broken} broken). Add images to {folder / group}."
+            )
+    lines = "".join(f"{each.sha256} {each.group}\n" for each in images)
+    return ImageFolder(images, broken, len(found) - len(images), hashlib.sha256(lines.encode()).hexdigest())
+
+
+def split_images(
+    images: tuple[LabelledImage, ...], validation_fraction: float
+) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
+    """Returns (training, validation) images: of each group those with the lowest digests validate.
+
+    A folder of images names no patients, so the split is by image, and figures from it flatter the model.
+
+    Raises:
+        TrainingDataError: For a group with fewer than two images.
+    """
+    validating: set[str] = set()
+    for group in CELL_GROUPS:
+        members = sorted(each.sha256 for each in images if each.group == group)
+        if len(members) < 2:
+            raise TrainingDataError(
+                f"Too few images of class {group!r}: expected at least 2, one to train and one to validate; "
+                f"received {len(members)}."
+            )
+        n_validating = min(math.ceil(len(members) * validation_fraction), len(members) - 1)
+        validating.update(members[:n_validating])
+    training = tuple(each for each in images if each.sha256 not in validating)
+    return training, tuple(each for each in images if each.sha256 in validating)
+
+
+def _files(folder: Path) -> list[tuple[Path, str]]:
+    if not folder.is_dir():
+        raise TrainingDataError(f"No such folder of images: {folder}. Expected FOLDER/<class>/*.jpg.")
+    files: list[tuple[Path, str]] = []
+    for class_folder in sorted(folder.iterdir()):
+        if not class_folder.is_dir() or class_folder.name.startswith("."):
+            continue
+        if class_folder.name not in CELL_GROUPS:
+            raise TrainingDataError(
+                f"Unknown class folder in {folder}. Expected one of: {', '.join(CELL_GROUPS)}. "
+                f"Received: {class_folder.name!r}."
+            )
+        files += [
+            (path, class_folder.name)
+            for path in sorted(class_folder.iterdir())
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        ]
+    if not files:
+        raise TrainingDataError(f"No images in {folder}. Expected FOLDER/<class>/*.jpg with the eight groups as classes.")
+    return files
+
+
+def _read(path: Path, group: str, limits: ImageLimits) -> LabelledImage | BrokenImage:
+    try:
+        body = path.read_bytes()
+        decode(body, limits)
+    except OSError as error:
+        return BrokenImage(path, f"unreadable: {error.strerror}")
+    except UnusableFileError as error:
+        return BrokenImage(path, str(error))
+    return LabelledImage(path, group, hashlib.sha256(body).hexdigest())
+
+
+def _distinct(found: list[LabelledImage]) -> tuple[LabelledImage, ...]:
+    first: dict[str, LabelledImage] = {}
+    for image in found:
+        other = first.setdefault(image.sha256, image)
+        if other.group != image.group:
+            raise TrainingDataError(
+                f"The same image is labelled twice, differently: {other.path} and {image.path} have the sha256 "
+                f"{image.sha256}. Expected one group an image; remove the wrong one."
+            )
+    return tuple(first[digest] for digest in sorted(first))

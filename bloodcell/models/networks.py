@@ -1,0 +1,87 @@
+"""The base networks as flat Keras graphs: uint8 RGB pixels in, named feature layers and their averages out.
+
+Flat, never a model inside a model: so every layer can be cut at, compared and shared by name or by content.
+Source: keras.applications (Simonyan and Zisserman 2015, arXiv:1409.1556; Szegedy et al. 2016, arXiv:1512.00567).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bloodcell.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import keras
+
+PREPROCESSING: Final = {
+    "vgg16": "RGB minus the ImageNet mean (123.68, 116.779, 103.939), channels reversed to BGR; inside the model",
+    "inception_v3": "RGB scaled to [-1, 1]; inside the model",
+}
+_MEAN_RGB: Final = (123.68, 116.779, 103.939)
+_SMALLEST_SIDE_PX: Final = {"vgg16": 32, "inception_v3": 75}
+
+
+def build_base(base: str, side_px: int) -> keras.Model:
+    """Returns the whole base network without its top, with untrained weights.
+
+    Args:
+        base: `vgg16` or `inception_v3`.
+        side_px: Height and width of the input.
+
+    Returns:
+        Flat functional model: input `pixels` uint8 (n, side_px, side_px, 3), RGB; its layers bear Keras' names
+        (`block4_pool`, `mixed7` ...). Frozen: no layer is trainable, and batch normalisation uses its stored
+        statistics even while other layers are trained.
+
+    Raises:
+        ConfigurationError: For an input smaller than the network can take.
+    """
+    import keras
+
+    if side_px < _SMALLEST_SIDE_PX[base]:
+        raise ConfigurationError(
+            f"The input of {base} is too small. Expected at least {_SMALLEST_SIDE_PX[base]} px a side. "
+            f"Received: side_px={side_px}."
+        )
+    pixels = keras.Input((side_px, side_px, 3), dtype="uint8", name="pixels")
+    if base == "vgg16":
+        centred = keras.layers.Rescaling(1.0, offset=[-mean for mean in _MEAN_RGB], name="centred")(pixels)
+        network = keras.applications.VGG16(
+            include_top=False, weights=None, input_tensor=keras.ops.flip(centred, axis=-1)
+        )
+    else:
+        scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scaled")(pixels)
+        network = keras.applications.InceptionV3(include_top=False, weights=None, input_tensor=scaled)
+    network.trainable = False
+    return network
+
+
+def feature_map(network: keras.Model, layer: str) -> Any:
+    """Returns the output of a layer of `network`: a map (n, height, width, channels).
+
+    Raises:
+        ConfigurationError: Where the network has no such layer with a map.
+    """
+    names = {each.name for each in network.layers}
+    if layer not in names:
+        raise ConfigurationError(f"Unknown feature layer. Expected a layer of {network.name}. Received: {layer!r}.")
+    output = network.get_layer(layer).output
+    if len(output.shape) != 4:
+        raise ConfigurationError(f"Layer {layer!r} of {network.name} has no map. Received shape: {output.shape}.")
+    return output
+
+
+def pooled_map(network: keras.Model, layer: str) -> Any:
+    """Returns the map of a layer averaged over its places: tensor (n, channels)."""
+    import keras
+
+    return keras.layers.GlobalAveragePooling2D(name=f"{layer}_mean")(feature_map(network, layer))
+
+
+def pooled(network: keras.Model, layers: tuple[str, ...]) -> Any:
+    """Returns the averaged maps of `layers` side by side: tensor (n, sum of channels), named `features`."""
+    import keras
+
+    averages = [pooled_map(network, layer) for layer in layers]
+    joined = averages[0] if len(averages) == 1 else keras.layers.Concatenate(name="joined")(averages)
+    return keras.layers.Identity(name="features")(joined)
