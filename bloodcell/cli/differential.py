@@ -56,8 +56,8 @@ def report(
     from bloodcell.database.engine import open_database
     from bloodcell.report.page import write_report
     from bloodcell.settings import Settings
-    from bloodcell.store import ImageStore
+    from bloodcell.store import Store
 
     settings = Settings()
-    write_report(open_database(settings), ImageStore(settings.store), slide, html, model_id=model)
+    write_report(open_database(settings), Store.of(settings), slide, html, model_id=model)
     Console(stderr=True).print(f"Wrote {html} ({html.stat().st_size / 1e6:.1f} MB).", highlight=False)

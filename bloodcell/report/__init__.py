@@ -1,0 +1,1 @@
+"""Stage 4: what people read of it, a page a slide and a summary a night."""
