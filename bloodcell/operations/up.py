@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -80,6 +81,7 @@ class Stack:
         with AirflowApi(self.settings) as api:
             # a task of a pool that does not exist is never scheduled: so the pool is made before the scheduler starts
             self._wait_for(lambda: _answers(api), "Airflow's API server", "api-server")
+            self._announce("Airflow: API server answers")
             api.make_pool(GPU_POOL, 1, "One task at a time on the accelerator (or on all cores).")
             self._add("scheduler", "airflow", "scheduler", "--skip-serve-logs")
             self._wait_for(lambda: _is_ready(api), "Airflow's scheduler and Dags", "scheduler")
@@ -138,7 +140,7 @@ class Stack:
             end_processes(left_over, patience_s=3)
 
     def _migrate_airflow(self, metadata_url: str) -> None:
-        """Brings Airflow's own database to its schema; skipped where this Airflow did so before: asking it takes 8 s."""
+        """Brings Airflow's own database to its schema; skipped where it did so before: asking takes 8 s."""
         done = self.settings.data_dir / "airflow" / "migrated"
         if done.exists() and done.read_text() == _airflow_schema(metadata_url):
             return

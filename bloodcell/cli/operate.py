@@ -1,0 +1,102 @@
+"""`bloodcell demo`, `up`, `doctor` and `watch`: running the whole system on one machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bloodcell.settings import Settings
+
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=1024, max=65535, metavar="PORT", help="Port of Airflow's pages. [default: that of BLOODCELL_AIRFLOW_URL]"
+    ),
+]
+
+
+def up(
+    port: Port = None,
+    watch: Annotated[bool, typer.Option(help="Also watch the drops folder.")] = True,
+) -> None:
+    """Start Postgres, Airflow with the Dags, and the watcher; Ctrl-C stops all of it.
+
+    Everything listens on 127.0.0.1 only and lives below the data folder (BLOODCELL_DATA_DIR).
+    """
+    import threading
+    from contextlib import suppress
+
+    from bloodcell.operations.airflow_home import read_password
+    from bloodcell.operations.up import running_stack
+    from bloodcell.settings import Settings
+
+    settings = _on_port(Settings(), port)
+    with suppress(KeyboardInterrupt), running_stack(settings, watch=watch, announce=_announce):
+        typer.echo(
+            f"\nbloodcell is up.\n"
+            f"  Airflow    {settings.airflow_url}   user {settings.airflow_user}, "
+            f"password {read_password(settings)}\n"
+            f"  Drops      {settings.drops}\n"
+            f"  Database   bloodcell db psql\n"
+            f"  Logs       {settings.data_dir / 'logs'}\n"
+            f"Ctrl-C stops all of it.\n"
+        )
+        threading.Event().wait()
+
+
+def watch() -> None:
+    """Announce each complete night of the drops folder to Airflow; Ctrl-C ends it.
+
+    A night is complete when it holds the marker `.complete`, or when nothing in it changed for BLOODCELL_SETTLE_S
+    seconds. `bloodcell up` runs this already; it is for Airflows elsewhere (BLOODCELL_AIRFLOW_URL).
+    """
+    from bloodcell.operations.watch import watch_drops
+    from bloodcell.settings import Settings
+
+    watch_drops(Settings(), announce=_announce)
+
+
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also load TensorFlow and ask it for GPUs (20 s).")] = False,
+) -> None:
+    """Check everything bloodcell needs; say what is wrong and what to do. Exit status 1 if something fails."""
+    from bloodcell.operations.doctor import examine, findings_json, findings_table
+    from bloodcell.settings import Settings
+
+    findings = examine(Settings(), deep=deep)
+    if json:
+        from json import dumps
+
+        print(dumps(findings_json(findings), indent=2))
+    else:
+        from rich.console import Console
+
+        Console().print(findings_table(findings))
+    raise typer.Exit(1 if any(finding.status == "fail" for finding in findings) else 0)
+
+
+def demo(port: Port = None) -> None:
+    """See all of it work: a drawn night, demo models, a real Airflow run, differentials out of Postgres.
+
+    The first time takes some minutes, since the demo models are trained on drawn cells; they are kept for the next
+    time. Nothing of the demo touches your data: it has a data folder of its own.
+    """
+    from bloodcell.operations.demo import run_demo
+    from bloodcell.settings import Settings
+
+    run_demo(_on_port(Settings(), port))
+
+
+def _on_port(settings: Settings, port: int | None) -> Settings:
+    from bloodcell.operations.airflow_home import HOST
+
+    return settings.model_copy(update={"airflow_url": f"http://{HOST}:{port}"}) if port else settings
+
+
+def _announce(line: str) -> None:
+    from datetime import datetime
+
+    typer.echo(f"{datetime.now().astimezone():%H:%M:%S}  {line}")
