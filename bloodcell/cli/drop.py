@@ -1,0 +1,87 @@
+"""`bloodcell drop`: nights and training folders of drawn cells."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bloodcell.drawing.drops import DrawnDrop
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def drop() -> None:
+    """Drawn cells, for demonstrations and tests where no real images are at hand."""
+
+
+@app.command(no_args_is_help=True)
+def make(
+    out: Annotated[
+        Path, typer.Argument(file_okay=False, help="Folder the night is written into, or with --labelled the images.")
+    ],
+    night: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Night.", show_default="today, UTC"),
+    ] = None,
+    slides: Annotated[int, typer.Option(min=1, max=1000, help="Slides of the night.")] = 3,
+    cells: Annotated[int, typer.Option(min=1, help="Cells a slide; 120 hold at least 100 leucocytes.")] = 120,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, night and numbers: same bytes.")] = 0,
+    labelled: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Instead of a night, write OUT/<class>/*.jpg with N cells a class, to train and evaluate on.",
+        ),
+    ] = None,
+) -> None:
+    """Draw a night of cell images, with its truth table beside it.
+
+    Every pixel is computed: nothing is taken from a photograph, and no patient stands behind a slide. The slides take
+    turns in what they show: ordinary, eosinophilia, left shift, lymphocytosis, monocytosis, basophilia.
+    """
+    from bloodcell.drawing.drops import draw_folder, make_drop
+    from bloodcell.groups import CELL_GROUPS
+
+    if labelled is not None:
+        with _bar(labelled * len(CELL_GROUPS)) as on_cell:
+            n_images = draw_folder(out, cells_per_group=labelled, seed=seed, on_cell=on_cell)
+        typer.echo(f"{n_images} drawn images, {labelled} of each class, in {out}")
+        typer.echo(f"Next: bloodcell train --variant vgg16_svm --images {out}")
+        return
+    on = night.date() if night else datetime.now(UTC).date()
+    with _bar(slides * cells) as on_cell:
+        drawn = make_drop(out, night=on, n_slides=slides, cells_per_slide=cells, seed=seed, on_cell=on_cell)
+    _tell(drawn, on)
+
+
+@contextmanager
+def _bar(n_cells: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error; what it yields moves it on by one cell."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Drawing cells"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=n_cells)
+        yield lambda: progress.advance(task)
+
+
+def _tell(drawn: DrawnDrop, night: date) -> None:
+    """What was written, and what to do with it."""
+    from bloodcell.groups import REPORT_ORDER
+
+    typer.echo(f"Night {night}: {drawn.n_cells} drawn cells on {len(drawn.slides)} slides in {drawn.folder}")
+    for slide in drawn.slides:
+        counts = ", ".join(f"{slide.n_cells[group]} {group}" for group in REPORT_ORDER if slide.n_cells[group])
+        typer.echo(f"  {slide.barcode}  {slide.finding}: {counts}")
+    typer.echo(f"Truth: {drawn.truth}")
+    typer.echo(f"Next: bloodcell ingest {drawn.folder}")

@@ -1,0 +1,269 @@
+"""Drawn nights and drawn training folders, written the way an analyser and a pathologist would leave them.
+
+A drawn night carries its own truth: OUT/<night>.truth.csv says of every image what it shows. Its slides differ on
+purpose, so that a differential computed from it has something to say.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from PIL import Image
+
+from bloodcell.drawing.cells import draw_cell
+from bloodcell.errors import ConfigurationError
+from bloodcell.groups import CELL_GROUPS, LEUCOCYTE_GROUPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import date
+    from pathlib import Path
+
+CODES: Final = {
+    "neutrophil": ("SNE", "SNE", "SNE", "SNE", "BNE"),
+    "eosinophil": ("EO",),
+    "basophil": ("BA",),
+    "lymphocyte": ("LY",),
+    "monocyte": ("MO",),
+    "ig": ("PMY", "MY", "MMY"),
+    "erythroblast": ("ERB",),
+    "platelet": ("PLT",),
+}
+"""Codes the drawn analyser gives a cell that it recognises."""
+
+MISTAKEN_CODES: Final = {
+    "neutrophil": ("MMY", "MO", "EO"),
+    "eosinophil": ("SNE", "BA"),
+    "basophil": ("LY", "PMY"),
+    "lymphocyte": ("MO", "ERB", "VLY"),
+    "monocyte": ("LY", "MMY", "VLY"),
+    "ig": ("MO", "SNE", "BL"),
+    "erythroblast": ("LY", "SMU"),
+    "platelet": ("ART", "GT"),
+}
+"""Codes it gives a cell that it mistakes, of which some stand outside the eight groups."""
+
+CODE_ACCURACY: Final = 0.85
+"""Share of cells whose code is right.
+
+Source: analysers before a person corrects them, 82 % (Kratz 2005) to 89 % (Briggs).
+"""
+
+MAX_RIDER_SHARE: Final = 1 / 6
+"""Most of a slide that erythroblasts and platelets take: of 120 cells at least 100 are leucocytes."""
+
+JPEG_QUALITY: Final = 75
+"""Quality without chroma subsampling. Source: read from the files of Acevedo et al. 2020, Data in Brief 30:105474."""
+
+
+@dataclass(frozen=True, slots=True)
+class Smear:
+    """What a drawn slide shows.
+
+    Attributes:
+        finding: In a haematologist's words.
+        shares: Per cent of the leucocytes, in the order of `LEUCOCYTE_GROUPS`.
+        n_erythroblasts: Mean number of erythroblasts per 100 cells of the slide.
+        n_platelets: Mean number of platelet crops per 100 cells of the slide.
+    """
+
+    finding: str
+    shares: tuple[float, ...]
+    n_erythroblasts: float
+    n_platelets: float
+
+
+SMEARS: Final = (
+    #                         neu eos bas lym mon  ig
+    Smear("ordinary",        (58, 3, 1, 30, 7.5, 0.5), 0.2, 5),
+    Smear("eosinophilia",    (40, 27, 1, 25, 6.5, 0.5), 0.2, 4),
+    Smear("left shift",      (62, 1, 1, 12, 7, 17), 6, 4),
+    Smear("lymphocytosis",   (20, 1.5, 0.5, 72, 5.5, 0.5), 0.2, 4),
+    Smear("monocytosis",     (50, 2, 1, 22, 23, 2), 0.5, 4),
+    Smear("basophilia",      (52, 6, 14, 13, 6, 9), 1, 6),
+)  # fmt: skip
+"""Slides take these in turn.
+
+Composed for demonstration, from no patient: each finding is drawn far enough out that a differential of 100 cells
+shows it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnSlide:
+    """One slide of a drawn night.
+
+    Attributes:
+        barcode: Its name.
+        patient_key: Pseudonym of its invented patient; each slide has its own.
+        finding: What it shows.
+        n_cells: Cells it holds of each group, all eight of them.
+    """
+
+    barcode: str
+    patient_key: str
+    finding: str
+    n_cells: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnDrop:
+    """A drawn night.
+
+    Attributes:
+        folder: The night's folder.
+        truth: Table of path (relative to the folder's parent), class and expect (always `cell`) for every image.
+        slides: Its slides.
+    """
+
+    folder: Path
+    truth: Path
+    slides: tuple[DrawnSlide, ...]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of images of all slides."""
+        return sum(sum(slide.n_cells.values()) for slide in self.slides)
+
+
+def make_drop(
+    out: Path,
+    *,
+    night: date,
+    n_slides: int = 3,
+    cells_per_slide: int = 120,
+    seed: int = 0,
+    on_cell: Callable[[], None] | None = None,
+) -> DrawnDrop:
+    """Returns a drop of drawn cells, written to OUT/<night> with its truth beside it.
+
+    The same arguments give the same bytes in every file. The marker `.complete` is written last.
+
+    Args:
+        out: Folder the nights lie in; made if missing.
+        night: The night, which names the folder and dates the slides.
+        n_slides: Number of slides; each shows the next of `SMEARS`.
+        cells_per_slide: Images a slide; five in six or more are leucocytes.
+        seed: Source of everything drawn, 0 or more.
+        on_cell: Called after every image.
+
+    Raises:
+        ConfigurationError: The night's folder exists and is not empty.
+    """
+    folder = out / night.isoformat()
+    _claim(folder)
+    truth: list[tuple[str, str, str]] = []
+    slides = []
+    for number in range(n_slides):
+        slide, groups = _planned(night, number, cells_per_slide, seed)
+        (folder / slide.barcode).mkdir()
+        for n, (group, name) in enumerate(zip(groups, _names(groups, night, number, seed), strict=True)):
+            rng = np.random.default_rng([_DROP, seed, night.toordinal(), number, n])
+            _save(group, rng, folder / slide.barcode / name)
+            truth.append((f"{folder.name}/{slide.barcode}/{name}", group, "cell"))
+            if on_cell:
+                on_cell()
+        (folder / slide.barcode / "slide.json").write_text(_slide_json(slide, night, number))
+        slides.append(slide)
+    drop = DrawnDrop(folder, out / f"{folder.name}.truth.csv", tuple(slides))
+    with drop.truth.open("w", newline="", encoding="utf-8") as table:
+        csv.writer(table).writerows([("path", "class", "expect"), *truth])
+    (folder / ".complete").touch()
+    return drop
+
+
+def draw_folder(out: Path, *, cells_per_group: int, seed: int, on_cell: Callable[[], None] | None = None) -> int:
+    """Returns the number of images written to OUT/<class>/<number>.jpg, `cells_per_group` of each group.
+
+    No image is one of a drop's, whatever the seeds; numbers run on over the groups, so no name tells one.
+
+    Args:
+        out: The training folder; made if missing.
+        cells_per_group: Images of each group.
+        seed: Source of everything drawn, 0 or more.
+        on_cell: Called after every image.
+
+    Raises:
+        ConfigurationError: The folder exists and is not empty.
+    """
+    _claim(out)
+    groups = [group for group in CELL_GROUPS for _ in range(cells_per_group)]
+    numbers = np.random.default_rng([_FOLDER, seed]).permutation(len(groups))
+    for n, (group, number) in enumerate(zip(groups, numbers, strict=True)):
+        (out / group).mkdir(exist_ok=True)
+        rng = np.random.default_rng([_FOLDER, seed, CELL_GROUPS.index(group), n % cells_per_group])
+        _save(group, rng, out / group / f"{number:06d}.jpg")
+        if on_cell:
+            on_cell()
+    return len(groups)
+
+
+# First words of the seeds: pictures of drops, of training folders, and the planning of slides never share a stream.
+_DROP, _FOLDER, _PLAN, _NAMES = 1, 2, 3, 4
+
+
+def _claim(folder: Path) -> None:
+    """Makes `folder`, or accepts it where it is empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ConfigurationError(
+            f"{folder} is not empty: drawn cells are written into a new or empty folder only, so that they never mix "
+            "with others. Choose another night or folder, or remove this one."
+        )
+
+
+def _planned(night: date, number: int, n_cells: int, seed: int) -> tuple[DrawnSlide, list[str]]:
+    """One slide and the group of each of its cells, in the order the analyser met them."""
+    smear = SMEARS[number % len(SMEARS)]
+    rng = np.random.default_rng([_PLAN, seed, night.toordinal(), number])
+    most = int(n_cells * MAX_RIDER_SHARE)
+    n_erythroblasts = min(most, int(rng.poisson(smear.n_erythroblasts * n_cells / 100)))
+    n_platelets = min(most - n_erythroblasts, int(rng.poisson(smear.n_platelets * n_cells / 100)))
+    shares = rng.dirichlet(np.array(smear.shares) * _STEADINESS)
+    counts = rng.multinomial(n_cells - n_erythroblasts - n_platelets, shares)
+    of_group = dict(zip(LEUCOCYTE_GROUPS, counts.tolist(), strict=True))
+    of_group |= {"erythroblast": n_erythroblasts, "platelet": n_platelets}
+    groups = [group for group, n in of_group.items() for _ in range(n)]
+    rng.shuffle(groups)
+    identity = hashlib.blake2s(f"{night} {seed} {number}".encode()).hexdigest()
+    batch = int(hashlib.blake2s(f"{night} {seed}".encode()).hexdigest()[:8], 16) % 10_000
+    slide = DrawnSlide(f"S{night:%y%m%d}{batch:04d}{number:03d}", f"P{identity[:10]}", smear.finding, of_group)
+    return slide, groups
+
+
+_STEADINESS: Final = 3.0
+"""Concentration of a slide's shares around its smear's, per per cent: a share of 30 % varies by 2.6 points."""
+
+
+def _names(groups: list[str], night: date, number: int, seed: int) -> Iterator[str]:
+    """A file name a cell, <CODE>_<number>.jpg, with the drawn analyser's own, fallible code."""
+    rng = np.random.default_rng([_NAMES, seed, night.toordinal(), number])
+    running = int(rng.integers(1_000_000, 9_000_000))
+    for group in groups:
+        codes = CODES[group] if rng.random() < CODE_ACCURACY else MISTAKEN_CODES[group]
+        running += int(rng.integers(1, 10))
+        yield f"{codes[rng.integers(len(codes))]}_{running:08d}.jpg"
+
+
+def _slide_json(slide: DrawnSlide, night: date, number: int) -> str:
+    acquired = datetime.combine(night, time(20), tzinfo=UTC) + timedelta(minutes=3 * number)
+    return json.dumps(
+        {
+            "barcode": slide.barcode,
+            "order_id": f"O{slide.barcode[1:]}",
+            "analyser": "drawn",
+            "patient_key": slide.patient_key,
+            "acquired_at": acquired.isoformat(),
+        },
+        indent=2,
+    )
+
+
+def _save(group: str, rng: np.random.Generator, path: Path) -> None:
+    Image.fromarray(draw_cell(group, rng)).save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
