@@ -1,4 +1,4 @@
-"""`python -m bloodcell` is the command line."""
+"""`python -m bloodcell` is `bloodcell`."""
 
 from bloodcell.cli import main
 

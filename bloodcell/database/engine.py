@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import psycopg2
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from bloodcell.database.embedded import embedded_database
 from bloodcell.database.migrations import check_revision
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 APP_ROLE: Final = "bloodcell_app"
+READER_ROLE: Final = "bloodcell_reader"
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
 
@@ -61,6 +63,19 @@ def connect(url: str, role: str | None = None) -> sa.Engine:
         raise ConfigurationError(f"BLOODCELL_DATABASE_URL is not a database URL: {error}") from error
 
 
+def psql_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """Returns the command that opens psql as role `bloodcell_reader`, and the environment variables it needs."""
+    if settings.database_url:
+        url, program = sa.make_url(settings.database_url), "psql"
+    else:
+        embedded = embedded_database(settings)
+        url, program = sa.make_url(embedded.url()), str(embedded.psql)
+    options = {"PGOPTIONS": f"-c role={READER_ROLE} -c search_path=bloodcell"}
+    password = {"PGPASSWORD": url.password} if url.password else {}
+    plain = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    return [program, plain], options | password
+
+
 def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, patience_s: float) -> Result:
     """Returns what `work` returns, done in one transaction; repeated while the server is away.
 
@@ -80,14 +95,15 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
         try:
             with engine.begin() as connection:
                 return work(connection)
-        except DBAPIError as error:
-            if not _server_is_away(error):
+        except (DBAPIError, psycopg2.Error) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if not _server_is_away(cause):
                 raise
             if time.monotonic() + pause_s > deadline:
                 raise DatabaseUnavailableError(
                     f"Postgres at {engine.url.render_as_string(hide_password=True)} stayed away for "
                     f"{patience_s:g} s (BLOODCELL_DATABASE_PATIENCE_S). Start it, then run this again: "
-                    f"nothing is lost or written twice. Last error: {error.orig}"
+                    f"nothing is lost or written twice. Last error: {cause}"
                 ) from error
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -98,8 +114,11 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
 _PASSING: Final = {"40P01", "40001", "57P01", "57P02", "57P03", "53300"}
 
 
-def _server_is_away(error: DBAPIError) -> bool:
-    code = getattr(error.orig, "pgcode", None)
+def _server_is_away(cause: BaseException | None) -> bool:
+    code = getattr(cause, "pgcode", None)
     if code is not None:
         return code in _PASSING
-    return error.connection_invalidated or isinstance(error, OperationalError)
+    # without a code it was not the server that spoke: refused, closed in the middle, or gone during a COPY
+    return (
+        isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)) or type(cause) is psycopg2.DatabaseError
+    )

@@ -14,7 +14,7 @@ from bloodcell.ingest.outcomes import QUARANTINE_REASONS
 
 if TYPE_CHECKING:
     from bloodcell.ingest.walk import DropFile
-    from bloodcell.store import ImageStore
+    from bloodcell.store import Store
 
 
 class StillWrittenError(Exception):
@@ -55,7 +55,7 @@ class Examined:
 class Examiner:
     """Examines cell files; safe to call from several threads."""
 
-    def __init__(self, pattern: str, limits: ImageLimits, store: ImageStore) -> None:
+    def __init__(self, pattern: str, limits: ImageLimits, store: Store) -> None:
         self._pattern = re.compile(pattern)
         self._limits = limits
         self._store = store

@@ -25,7 +25,7 @@ from bloodcell.ingest.nights import is_settled, night_of
 from bloodcell.ingest.outcomes import SLIDE_RECORD, ignore_reason
 from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
 from bloodcell.ingest.walk import DropFile, DropFolder, folders_changed_ns, marker_changed_ns, walk_night
-from bloodcell.store import ImageStore
+from bloodcell.store import Store
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
@@ -121,7 +121,7 @@ class _Ingest:
     ) -> None:
         self._folder, self._night, self._settings = folder, night, settings
         self._engine, self._run_id, self._on_files = engine, run_id, on_files
-        self._store = ImageStore.of(settings)
+        self._store = Store.of(settings)
         self._examiner = Examiner(settings.drop_pattern, ImageLimits.of(settings), self._store)
         self._waiting: set[str] = set()
 

@@ -17,7 +17,7 @@ COMMENT ON VIEW bloodcell.serving_model IS 'Models that classify a night: the ch
 
 CREATE VIEW bloodcell.model_history AS
 SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evidence, m.model_id, m.variant,
-       m.created_at, m.registered_at, m.registered_by, m.manifest ->> 'dataset_digest' AS dataset_digest,
+       m.created_at, m.registered_at, m.registered_by, m.manifest #>> '{data,dataset_digest}' AS dataset_digest,
        m.manifest ->> 'code_version' AS code_version,
        lead(p.promoted_at) OVER (ORDER BY p.promotion_id) AS champion_until
 FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id);

@@ -1,0 +1,205 @@
+"""The stage itself: a shard's cells stream through the models, rows are written while the device goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from bloodcell.calls import decide
+from bloodcell.classify.reading import Batch, BatchReader, CellImage
+from bloodcell.classify.writing import ModelCalls, make_partitions, write_calls
+from bloodcell.database.engine import open_database, transact
+from bloodcell.database.runs import recorded_run
+from bloodcell.decoding import ImageLimits
+from bloodcell.errors import StoreUnavailableError
+from bloodcell.models.bundle import Bundle
+from bloodcell.models.registry import open_registered
+from bloodcell.store import Store
+
+if TYPE_CHECKING:
+    from bloodcell.classify.planning import Shard
+    from bloodcell.models.merged import MergedNetwork
+    from bloodcell.settings import Settings
+
+Result = TypeVar("Result")
+
+# cells listed at a time: memory does not grow with the night
+_PAGE_CELLS = 4096
+# rows are committed at the first of these: little is lost by a kill, and commits cost nothing that shows
+_FLUSH_CELLS = 1024
+_FLUSH_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifySummary:
+    """What a shard's run did.
+
+    Attributes:
+        n_cells: Cells that went through at least one model in this run.
+        n_calls: Rows written.
+        seconds: Wall time of reading, calling and writing, without loading the models.
+    """
+
+    run_id: UUID | None
+    n_cells: int
+    n_calls: int
+    seconds: float
+
+
+def classify_shard(
+    shard: Shard,
+    settings: Settings,
+    *,
+    airflow_run: str | None = None,
+    on_cells: Callable[[int], None] | None = None,
+) -> ClassifySummary:
+    """Calls the cells of a shard that its models have not called yet.
+
+    Args:
+        shard: From `plan_shards`.
+        settings: Where things are.
+        airflow_run: Id of the Dag run on whose behalf this is done.
+        on_cells: Called with the number of cells just called.
+
+    Raises:
+        BundleError: A model's bundle is incomplete or altered; nothing was called.
+        RetryLaterError: Postgres or the store is away; what was called is kept, run it again later.
+    """
+    engine = open_database(settings)
+    store = Store.of(settings)
+    passes = transact(engine, lambda c: _passes(c, shard), patience_s=settings.database_patience_s)
+    if not passes:
+        return ClassifySummary(None, 0, 0, 0.0)
+    bundles = {model_id: open_registered(store, model_id) for models in passes for model_id in models}
+    with recorded_run(
+        engine, "classify", patience_s=settings.database_patience_s, night=shard.night, airflow_run=airflow_run
+    ) as run:
+        run.detail |= {"models": list(shard.model_ids), "slides": len(shard.slide_ids)}
+        seconds = 0.0
+        n_calls = 0
+        for models in passes:
+            one = _Pass(shard, [bundles[model_id] for model_id in models], settings, engine, store, run.run_id)
+            started = time.monotonic()
+            one.run(on_cells or (lambda _: None))
+            seconds += time.monotonic() - started
+            run.n_cells += one.n_cells
+            n_calls += one.n_calls
+        run.detail |= {"calls": n_calls, "seconds": round(seconds, 3)}
+    return ClassifySummary(run.run_id, run.n_cells, n_calls, seconds)
+
+
+# which models a cell still lacks; cells that lack the same models go through the network together
+_LACKING = """
+    SELECT c.cell_id, c.night, c.sha256, CASE WHEN :redo THEN CAST(:models AS text[]) ELSE (
+        SELECT coalesce(array_agg(m ORDER BY position), '{}')
+        FROM unnest(CAST(:models AS text[])) WITH ORDINALITY AS wanted (m, position)
+        WHERE NOT EXISTS (SELECT 1 FROM bloodcell.cell_call k
+                          WHERE k.cell_id = c.cell_id AND k.night = c.night AND k.model_id = m)) END AS lacking
+    FROM bloodcell.cell c WHERE c.slide_id = ANY (:slides)
+"""
+_PASSES = f"SELECT lacking, count(*) FROM ({_LACKING}) l WHERE lacking <> '{{}}' GROUP BY lacking ORDER BY 2 DESC, 1"  # noqa: S608
+_PAGE = (
+    f"SELECT cell_id, night, sha256 FROM ({_LACKING}) l WHERE lacking = CAST(:pass AS text[]) "  # noqa: S608
+    "AND cell_id > :after ORDER BY cell_id LIMIT :n"
+)
+
+
+def _passes(connection: sa.Connection, shard: Shard) -> list[list[str]]:
+    return [list(models) for models, _ in connection.execute(sa.text(_PASSES), _values(shard))]
+
+
+def _page(connection: sa.Connection, values: dict[str, object]) -> list[CellImage]:
+    return [CellImage(*row) for row in connection.execute(sa.text(_PAGE), values)]
+
+
+def _values(shard: Shard) -> dict[str, object]:
+    return {"slides": list(shard.slide_ids), "models": list(shard.model_ids), "redo": shard.redo}
+
+
+class _Pass:
+    """Some models over the cells that lack exactly these."""
+
+    def __init__(
+        self, shard: Shard, bundles: Sequence[Bundle], settings: Settings, engine: sa.Engine, store: Store, run_id: UUID
+    ) -> None:
+        self._shard, self._bundles, self._settings = shard, bundles, settings
+        self._engine, self._store, self._run_id = engine, store, run_id
+        self._partitions: set[date] = set()
+        self.n_cells = 0
+        self.n_calls = 0
+
+    def run(self, on_cells: Callable[[int], None]) -> None:
+        from bloodcell.models.merged import MergedNetwork
+
+        network = MergedNetwork(self._bundles, batch_cells=self._settings.batch_cells)
+        limits = ImageLimits.of(self._settings)
+        reader = BatchReader(self._store, limits, network.input_sizes, self._settings.reader_threads)
+        waiting: list[ModelCalls] = []
+        n_waiting, flushed_at = 0, time.monotonic()
+        writing: Future[int] | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
+            for batch in reader.batches(self._groups()):
+                waiting += self._called(network, batch)
+                n_waiting += len(batch.cells)
+                on_cells(len(batch.cells))
+                if n_waiting >= _FLUSH_CELLS or time.monotonic() - flushed_at >= _FLUSH_S:
+                    self._finish(writing)
+                    writing = writer.submit(self._flush, waiting)
+                    waiting, n_waiting, flushed_at = [], 0, time.monotonic()
+                self.n_cells += len(batch.cells)
+            self._finish(writing)
+            self.n_calls += self._flush(waiting)
+        if reader.failures:
+            raise StoreUnavailableError(
+                f"{len(reader.failures)} of {self.n_cells + len(reader.failures)} cells could not be read and were not "
+                f"called; their slides get no differential until they are. First: {reader.failures[0]}"
+            )
+
+    def _groups(self) -> Iterator[list[CellImage]]:
+        models = [bundle.model_id for bundle in self._bundles]
+        after = 0
+        while True:
+            values = {**_values(self._shard), "pass": models, "after": after, "n": _PAGE_CELLS}
+            page = self._transact(partial(_page, values=values))
+            if not page:
+                return
+            nights = {cell.night for cell in page} - self._partitions
+            self._transact(partial(make_partitions, nights=nights))
+            self._partitions |= nights
+            n = self._settings.batch_cells
+            yield from (page[start : start + n] for start in range(0, len(page), n))
+            after = page[-1].cell_id
+
+    def _called(self, network: MergedNetwork, batch: Batch) -> list[ModelCalls]:
+        outputs = network(batch.images)
+        calls = []
+        for bundle in self._bundles:
+            output = outputs[bundle.model_id]
+            decided = decide(
+                output.probabilities,
+                output.novelty,
+                confidence_threshold=bundle.manifest.confidence_threshold,
+                novelty_threshold=bundle.manifest.novelty_threshold,
+            )
+            calls.append(ModelCalls(bundle.model_id, tuple(batch.cells), decided, output.novelty, output.probabilities))
+        return calls
+
+    def _flush(self, calls: Sequence[ModelCalls]) -> int:
+        if not calls:
+            return 0
+        return self._transact(lambda c: write_calls(c, self._run_id, calls, redo=self._shard.redo))
+
+    def _finish(self, writing: Future[int] | None) -> None:
+        if writing is not None:
+            self.n_calls += writing.result()
+
+    def _transact(self, work: Callable[[sa.Connection], Result]) -> Result:
+        return transact(self._engine, work, patience_s=self._settings.database_patience_s)

@@ -1,0 +1,127 @@
+"""Which cells are still to be called by which models, cut into shards of whole slides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from bloodcell.database.engine import open_database, transact
+from bloodcell.errors import UnknownRecordError
+from bloodcell.models.registry import find_model, serving_models
+
+if TYPE_CHECKING:
+    from bloodcell.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Slides that one task classifies, with the models that are to call their cells.
+
+    Attributes:
+        slide_ids: Whole slides: a slide is never in two shards of a plan.
+        model_ids: The champion first.
+        n_cells: Cells that at least one of the models has not called.
+        night: The night the plan was made for, None for any.
+        redo: Whether cells called already are called again, and their rows replaced.
+    """
+
+    slide_ids: tuple[int, ...]
+    model_ids: tuple[str, ...]
+    n_cells: int
+    night: date | None = None
+    redo: bool = False
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"night": self.night.isoformat() if self.night else None})
+
+    @classmethod
+    def from_json(cls, text: str) -> Shard:
+        fields = json.loads(text)
+        night = date.fromisoformat(fields["night"]) if fields["night"] else None
+        return cls(tuple(fields["slide_ids"]), tuple(fields["model_ids"]), fields["n_cells"], night, fields["redo"])
+
+
+def plan_shards(
+    settings: Settings,
+    *,
+    night: date | None = None,
+    slides: Sequence[str] = (),
+    model_ids: Sequence[str] = (),
+    redo: bool = False,
+) -> list[Shard]:
+    """Returns the work that is left, in shards of about `settings.shard_cells` cells.
+
+    Args:
+        settings: Where the database is.
+        night: Only slides with cells of this night; None for all nights.
+        slides: Only these barcodes; empty for all.
+        model_ids: Ids (or their beginnings) of the models; empty for champion and shadows.
+        redo: Plan cells that were called already, too.
+
+    Raises:
+        UnknownRecordError: A barcode or model id that the database does not know.
+        ConfigurationError: No model given and no champion.
+    """
+    engine = open_database(settings)
+
+    def plan(connection: sa.Connection) -> list[Shard]:
+        _refuse_unknown(connection, slides)
+        models = tuple(
+            [find_model(connection, model_id).model_id for model_id in model_ids]
+            or [model.model_id for model in serving_models(connection)]
+        )
+        counted = _slides_with_work(connection, night, slides, models, redo)
+        return [Shard(slide_ids, models, n, night, redo) for slide_ids, n in _grouped(counted, settings.shard_cells)]
+
+    return transact(engine, plan, patience_s=settings.database_patience_s)
+
+
+# a cell has work left while it lacks a call of any of the models
+_WORK_LEFT = """
+    SELECT c.slide_id, count(*)
+    FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+    WHERE (CAST(:night AS date) IS NULL
+           OR EXISTS (SELECT 1 FROM bloodcell.cell n WHERE n.slide_id = c.slide_id AND n.night = :night))
+      AND (cardinality(CAST(:slides AS text[])) = 0 OR s.barcode = ANY (:slides))
+      AND (:redo OR (SELECT count(*) FROM bloodcell.cell_call k
+                     WHERE k.cell_id = c.cell_id AND k.night = c.night AND k.model_id = ANY (:models))
+                    < cardinality(CAST(:models AS text[])))
+    GROUP BY c.slide_id ORDER BY c.slide_id
+"""
+
+
+def _slides_with_work(
+    connection: sa.Connection, night: date | None, slides: Sequence[str], models: Sequence[str], redo: bool
+) -> list[tuple[int, int]]:
+    values = {"night": night, "slides": list(slides), "models": list(models), "redo": redo}
+    return [(slide_id, n) for slide_id, n in connection.execute(sa.text(_WORK_LEFT), values)]
+
+
+def _refuse_unknown(connection: sa.Connection, slides: Sequence[str]) -> None:
+    known = set(
+        connection.scalars(
+            sa.text("SELECT barcode FROM bloodcell.slide WHERE barcode = ANY (:slides)"), {"slides": list(slides)}
+        )
+    )
+    if missing := sorted(set(slides) - known):
+        raise UnknownRecordError(
+            f"The database knows no slide {', '.join(missing)}. Next: bloodcell ingest the night that has it."
+        )
+
+
+def _grouped(counted: Sequence[tuple[int, int]], shard_cells: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    slide_ids: list[int] = []
+    n_cells = 0
+    for slide_id, n in counted:
+        if slide_ids and n_cells + n > shard_cells:
+            yield tuple(slide_ids), n_cells
+            slide_ids, n_cells = [], 0
+        slide_ids.append(slide_id)
+        n_cells += n
+    if slide_ids:
+        yield tuple(slide_ids), n_cells

@@ -1,0 +1,67 @@
+"""The command line. Every command imports what it needs when it runs, so `bloodcell --help` stays quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from bloodcell.cli import database, differential, drop, models, operate, stages
+from bloodcell.errors import BloodcellError
+
+app = typer.Typer(
+    name="bloodcell",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Settings are environment variables BLOODCELL_...; README.md lists them. First time: bloodcell demo",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from bloodcell.database.runs import code_version
+
+        typer.echo(code_version())
+        raise typer.Exit
+
+
+@app.callback()
+def bloodcell(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Classify a night's blood cell images into differentials in Postgres."""
+
+
+_GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+    "The whole system": (operate.demo, operate.up, operate.watch, operate.doctor),
+    "A night, step by step": (stages.ingest, stages.classify, differential.differential, differential.report),
+    "Models": (stages.train,),
+}
+for panel, commands in _GROUPS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel, no_args_is_help=command in (differential.differential, differential.report))(
+            command
+        )
+app.add_typer(models.app, name="models", rich_help_panel="Models")
+app.add_typer(database.app, name="db", rich_help_panel="Data")
+app.add_typer(drop.app, name="drop", rich_help_panel="Data")
+
+
+def main() -> None:
+    """Runs the command line; errors that bloodcell raises on purpose are one message and exit status 1."""
+    try:
+        app()
+    except BloodcellError as error:
+        typer.secho(f"{type(error).__name__}: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(1)
+    except ValueError as error:
+        if type(error).__module__.split(".")[0] != "pydantic_core":
+            raise
+        typer.secho(f"A setting is wrong: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(2)

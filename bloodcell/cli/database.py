@@ -1,0 +1,89 @@
+"""`bloodcell db`: the database's schema and how to reach it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def db() -> None:
+    """Postgres: the embedded one, or yours with BLOODCELL_DATABASE_URL."""
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the database to this release's schema, make the roles, replace the views. Safe to repeat."""
+    from bloodcell.database.engine import database_url
+    from bloodcell.database.migrations import upgrade
+    from bloodcell.settings import Settings
+
+    before, after = upgrade(database_url(Settings()))
+    typer.echo(f"Schema is at {after}" + (", as before." if before == after else f" (was {before or 'empty'})."))
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """Show the server, the schema's revision and the number of rows. Exit status 1 if the schema is not current."""
+    import json
+
+    import sqlalchemy as sa
+    from rich.console import Console
+    from rich.table import Table
+
+    from bloodcell.database.engine import connect, database_url, transact
+    from bloodcell.database.migrations import current_revision, head_revision
+    from bloodcell.database.tables import metadata
+    from bloodcell.settings import Settings
+
+    engine = connect(database_url(Settings()))
+    found = transact(engine, current_revision, patience_s=0)
+    expected = head_revision()
+    server = transact(engine, lambda c: c.scalar(sa.text("SHOW server_version")), patience_s=0)
+    rows: dict[str, int] = {}
+    if found == expected:
+        with engine.connect() as connection:
+            for table in metadata.sorted_tables:
+                rows[table.name] = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+    if as_json:
+        document = {"server": server, "revision": found, "expected_revision": expected, "rows": rows}
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        shown = Table("table", "rows", title=f"PostgreSQL {server}, schema revision {found} (release: {expected})")
+        for name, count in rows.items():
+            shown.add_row(name, f"{count:,}")
+        Console().print(shown)
+        if found != expected:
+            typer.echo("Next: bloodcell db upgrade")
+    raise typer.Exit(0 if found == expected else 1)
+
+
+@app.command()
+def url() -> None:
+    """Print the database's URL, password included, for SQLAlchemy and other programs."""
+    from bloodcell.database.engine import database_url
+    from bloodcell.settings import Settings
+
+    typer.echo(database_url(Settings()))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(context: typer.Context) -> None:
+    """Open psql as role bloodcell_reader: views only, nothing can be changed.
+
+    Further arguments go to psql, for example: bloodcell db psql -c "TABLE bloodcell.night_summary"
+    """
+    import subprocess
+
+    from bloodcell.database.engine import psql_command
+    from bloodcell.settings import Settings
+
+    command, environment = psql_command(Settings())
+    sys.exit(subprocess.run([*command, *context.args], env={**os.environ, **environment}, check=False).returncode)

@@ -1,0 +1,131 @@
+"""`bloodcell models`: which models there are, which is champion, and changing that on record."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from bloodcell.models.bundle import Bundle
+    from bloodcell.settings import Settings
+
+Result = TypeVar("Result")
+
+app = typer.Typer(no_args_is_help=True)
+
+Model = Annotated[str, typer.Argument(metavar="ID", help="Model id, or the beginning of it.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="Why, for whoever reads it years later.", show_default=False)]
+By = Annotated[str | None, typer.Option(help="Who decides; default: the login name.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+@app.callback()
+def models() -> None:
+    """Registered models: the champion's calls are reported, shadows run beside it."""
+
+
+@app.command(name="list")
+def list_models(json: Json = False) -> None:
+    """Show all registered models, the newest first."""
+    from bloodcell.cli.showing import models_table, print_json
+    from bloodcell.models.registry import registered_models
+
+    found = _transact(_settings(), registered_models)
+    if json:
+        print_json(found)
+    elif found:
+        models_table(found)
+    else:
+        typer.echo("No model is registered. Next: bloodcell train --variant vgg16_svm --images FOLDER")
+
+
+@app.command(no_args_is_help=True)
+def show(model: Model) -> None:
+    """Print everything known of a model, as JSON: data, recipe, versions, metrics, thresholds, digests."""
+    from bloodcell.cli.showing import print_json
+    from bloodcell.models.registry import find_model
+
+    print_json(_transact(_settings(), lambda connection: find_model(connection, model)))
+
+
+@app.command(no_args_is_help=True)
+def register(
+    bundle: Annotated[Path, typer.Argument(metavar="FOLDER", help="A bundle's folder.", show_default=False)],
+) -> None:
+    """Make the database know a bundle that was trained elsewhere; every digest is verified first."""
+    from bloodcell.models.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    register_bundle(_settings(), opened)
+    typer.echo(f"Registered {opened.manifest.variant} {opened.model_id}")
+
+
+@app.command(no_args_is_help=True)
+def promote(model: Model, reason: Reason, by: By = None) -> None:
+    """Make a model champion: from now on its calls are reported. Who, when and why is kept for good."""
+    from bloodcell.models.registry import promote as promote_model
+    from bloodcell.store import Store
+
+    settings = _settings()
+    store, who = Store.of(settings), by or getpass.getuser()
+    _transact(settings, lambda c: promote_model(c, store, model, by=who, reason=reason, evidence={}))
+    typer.echo(f"Model {model} is champion.")
+
+
+@app.command()
+def rollback(reason: Reason, by: By = None) -> None:
+    """Make the previous champion champion again. Calls already made keep the model that made them."""
+    from bloodcell.models.registry import rollback as roll_back
+    from bloodcell.store import Store
+
+    settings = _settings()
+    store, who = Store.of(settings), by or getpass.getuser()
+    model_id = _transact(settings, lambda c: roll_back(c, store, by=who, reason=reason))
+    typer.echo(f"Model {model_id[:12]} is champion again.")
+
+
+@app.command()
+def verify() -> None:
+    """Verify every byte of every registered bundle. Exit status 1 if one is incomplete or altered."""
+    from bloodcell.errors import BundleError, StoreUnavailableError
+    from bloodcell.models.registry import open_registered, registered_models
+    from bloodcell.store import Store
+
+    settings = _settings()
+    store = Store.of(settings)
+    bad = 0
+    for model in _transact(settings, registered_models):
+        try:
+            open_registered(store, model.model_id)
+            typer.echo(f"ok    {model.model_id[:12]}  {model.variant:<18} {model.role}")
+        except (BundleError, StoreUnavailableError) as error:
+            bad += 1
+            typer.secho(f"BAD   {model.model_id[:12]}  {model.variant:<18} {model.role}: {error}", fg=typer.colors.RED)
+    raise typer.Exit(1 if bad else 0)
+
+
+def register_bundle(settings: Settings, bundle: Bundle) -> None:
+    """Registers a verified bundle under the login's name."""
+    from bloodcell.models.registry import register as register_model
+    from bloodcell.store import Store
+
+    store = Store.of(settings)
+    _transact(settings, lambda connection: register_model(connection, store, bundle, by=getpass.getuser()))
+
+
+def _settings() -> Settings:
+    from bloodcell.settings import Settings
+
+    return Settings()
+
+
+def _transact(settings: Settings, work: Callable[[sa.Connection], Result]) -> Result:
+    from bloodcell.database.engine import open_database, transact
+
+    return transact(open_database(settings), work, patience_s=settings.database_patience_s)

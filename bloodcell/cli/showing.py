@@ -1,0 +1,118 @@
+"""How records look on the terminal, and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bloodcell.classify import ClassifySummary
+    from bloodcell.ingest import IngestSummary
+    from bloodcell.models.bundle import Bundle
+    from bloodcell.models.registry import RegisteredModel
+
+
+def print_json(document: Any) -> None:
+    """Prints records, lists and dicts of them as one JSON document; dates and ids become strings."""
+
+    def plain(value: object) -> object:
+        return (
+            dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
+        )
+
+    print(json.dumps(document, default=plain, indent=2, ensure_ascii=False))
+
+
+def ingest_table(summary: IngestSummary) -> None:
+    """Shows what a night's folder holds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("files", "cells", "duplicates", "quarantined", "ignored", "slides", title=f"Night {summary.night}")
+    counts = (
+        summary.n_files, summary.n_cells, summary.n_duplicates, summary.n_quarantined, summary.n_ignored, summary.n_slides
+    )  # fmt: skip
+    table.add_row(*(f"{count:,}" for count in counts))
+    console = Console()
+    console.print(table)
+    if summary.n_quarantined:
+        console.print('Why files were set aside: bloodcell db psql -c "TABLE quarantine_report"', highlight=False)
+    if summary.n_waiting_folders:
+        console.print(f"{summary.n_waiting_folders} folders are still being written: run this again later.")
+    else:
+        console.print(f"Next: bloodcell classify --night {summary.night}", highlight=False)
+
+
+def classify_line(summaries: Sequence[ClassifySummary], reported: Sequence[str]) -> None:
+    """Says what was classified, how fast, and what to do next."""
+    from rich.console import Console
+
+    n_cells = sum(summary.n_cells for summary in summaries)
+    seconds = sum(summary.seconds for summary in summaries)
+    rate = f" ({n_cells / seconds:.1f} cells/s)" if seconds else ""
+    n_calls = sum(summary.n_calls for summary in summaries)
+    Console().print(
+        f"{n_cells:,} cells called{rate}, {n_calls:,} calls written, {len(reported):,} slides reported.\n"
+        f"Next: bloodcell differential {reported[0] if reported else 'SLIDE'}",
+        highlight=False,
+    )
+
+
+@contextmanager
+def step_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on standard error for each step of a long piece of work, by the step's name."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=total)
+            progress.update(tasks[step], completed=done, total=total)
+
+        yield show
+
+
+def print_trained(bundle: Bundle, *, registered: bool) -> None:
+    """Says what a training brought and what to do with it."""
+    from rich.console import Console
+
+    manifest, metrics = bundle.manifest, bundle.manifest.metrics
+    Console().print(
+        f"[bold]{manifest.variant}[/bold] {bundle.model_id}\n"
+        f"  trained on {manifest.data.n_training:,} images, validated on {manifest.data.n_validation:,}: "
+        f"accuracy {metrics.accuracy:.1%}, macro sensitivity {metrics.macro_sensitivity:.1%}\n"
+        f"  {bundle.folder}\n"
+        + (
+            f"Next: bloodcell models promote {bundle.model_id[:12]} --reason R"
+            if registered
+            else f"Next: bloodcell evaluate --images FOLDER --bundle {bundle.folder}"
+        ),
+        highlight=False,
+    )
+
+
+def models_table(models: Sequence[RegisteredModel]) -> None:
+    """Shows the registered models, a line each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("model", "variant", "role", "validation accuracy", "trained on", "created", "registered by")
+    for model in models:
+        metrics, data = model.manifest["metrics"], model.manifest["data"]
+        table.add_row(
+            model.model_id[:12],
+            model.variant,
+            f"[bold green]{model.role}[/bold green]" if model.role == "champion" else model.role,
+            f"{metrics['accuracy']:.1%}",
+            f"{data['n_training']:,} images",
+            f"{model.created_at:%Y-%m-%d %H:%M}",
+            model.registered_by,
+        )
+    Console().print(table)

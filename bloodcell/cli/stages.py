@@ -1,0 +1,122 @@
+"""`bloodcell ingest`, `classify` and `train`: the stages by hand, as the Dags run them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+@contextmanager
+def counting_bar(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error; what it yields moves it on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda n: progress.advance(task, n)
+
+
+def ingest(
+    night_folder: Annotated[
+        Path, typer.Argument(metavar="NIGHT_FOLDER", help="<drops>/<YYYY-MM-DD>, one night's folder.")
+    ],
+    json: Json = False,
+) -> None:
+    """Take a night's folder in: every file becomes a cell, or is accounted for with its reason. Safe to repeat.
+
+    Slides still being written are left for the next time. Exit status 1 when some are, so that a script tries again.
+    """
+    from bloodcell.cli.showing import ingest_table, print_json
+    from bloodcell.ingest import ingest_night
+    from bloodcell.settings import Settings
+
+    settings = Settings()
+    with counting_bar("Files") as on_files:
+        summary = ingest_night(night_folder.resolve(), settings, on_files=on_files)
+    if json:
+        print_json(summary)
+    else:
+        ingest_table(summary)
+    raise typer.Exit(1 if summary.n_waiting_folders else 0)
+
+
+def classify(
+    night: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="N", help="Slides of this night (YYYY-MM-DD).")
+    ] = None,
+    slide: Annotated[list[str] | None, typer.Option(metavar="S", help="This slide's barcode; may be repeated.")] = None,
+    pending: Annotated[bool, typer.Option("--pending", help="Whatever is not yet called.")] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", help="This model, or the beginning of its id; may be repeated. Default: all serving."
+        ),
+    ] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Call cells again that were called already.")] = False,
+    json: Json = False,
+) -> None:
+    """Call every cell that champion and shadows have not called yet, then write the differentials. Safe to repeat."""
+    from bloodcell.classify import classify_shard, plan_shards
+    from bloodcell.cli.showing import classify_line, print_json
+    from bloodcell.differential import write_due_differentials
+    from bloodcell.settings import Settings
+
+    if not (night or slide or pending):
+        raise typer.BadParameter("say what to classify: --night N, --slide S or --pending")
+    settings = Settings()
+    shards = plan_shards(
+        settings, night=night.date() if night else None, slides=slide or (), model_ids=model or (), redo=redo
+    )
+    summaries = []
+    with counting_bar("Cells", sum(shard.n_cells for shard in shards)) as on_cells:
+        for shard in shards:
+            summaries.append(classify_shard(shard, settings, on_cells=on_cells))
+    reported = write_due_differentials(settings, night=night.date() if night else None, slides=slide or ())
+    if json:
+        print_json({"shards": summaries, "slides_reported": reported})
+    else:
+        classify_line(summaries, reported)
+
+
+def train(
+    variant: Annotated[
+        str, typer.Option(help="vgg16, inception_v3 (fine-tuned), vgg16_svm or inception_v3_svm.", show_default=False)
+    ],
+    images: Annotated[
+        Path, typer.Option(help="FOLDER with one sub-folder a class, FOLDER/<class>/*.jpg.", show_default=False)
+    ],
+    base: Annotated[
+        str, typer.Option(help="Base weights: imagenet, or random (for demonstrations only).")
+    ] = "imagenet",
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    register: Annotated[bool, typer.Option(help="Make the database know the model (as idle or shadow).")] = True,
+    json: Json = False,
+) -> None:
+    """Train a model on labelled images into a verified bundle. Killed and called again, it goes on where it was.
+
+    The new model does not become champion: that is `bloodcell models promote`.
+    """
+    from bloodcell.cli.showing import print_json, print_trained, step_bars
+    from bloodcell.models.training import train as train_bundle
+    from bloodcell.settings import Settings
+
+    settings = Settings()
+    with step_bars() as on_progress:
+        bundle = train_bundle(variant, images, settings, base=base, seed=seed, on_progress=on_progress)
+    if register:
+        from bloodcell.cli.models import register_bundle
+
+        register_bundle(settings, bundle)
+    if json:
+        print_json({"model_id": bundle.model_id, "folder": str(bundle.folder), "manifest": bundle.manifest})
+    else:
+        print_trained(bundle, registered=register)

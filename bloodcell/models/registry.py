@@ -1,0 +1,163 @@
+"""The models that the database knows: registered bundles, who is champion, who runs as shadow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bloodcell.database import tables
+from bloodcell.errors import ConfigurationError, UnknownRecordError
+from bloodcell.models.bundle import Bundle, canonical_json, open_bundle
+
+if TYPE_CHECKING:
+    from bloodcell.store import Store
+
+_PROMOTION_LOCK = 0x70726F6D6F7465  # "promote"; one promotion at a time
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """A model that the database knows.
+
+    Attributes:
+        role: champion (its calls are reported), shadow (runs beside it), or idle.
+        n_promotions: How often it was made champion.
+    """
+
+    model_id: str
+    variant: str
+    role: str
+    created_at: datetime
+    registered_at: datetime
+    registered_by: str
+    n_promotions: int
+    confidence_threshold: float
+    novelty_threshold: float
+    manifest: dict[str, Any]
+
+
+def register(connection: sa.Connection, store: Store, bundle: Bundle, *, by: str) -> None:
+    """Puts a verified bundle into the store and makes the database know it; again does nothing."""
+    store.put_bundle(bundle.folder, bundle.model_id)
+    manifest = bundle.manifest
+    row = {
+        "model_id": bundle.model_id,
+        "variant": manifest.variant,
+        "confidence_threshold": manifest.confidence_threshold,
+        "novelty_threshold": manifest.novelty_threshold,
+        "manifest": json.loads(canonical_json(manifest)),
+        "created_at": datetime.fromisoformat(manifest.created_at),
+        "registered_by": by,
+    }
+    connection.execute(insert(tables.model).values(row).on_conflict_do_nothing())
+
+
+def registered_models(connection: sa.Connection) -> list[RegisteredModel]:
+    """Returns all models, the newest first."""
+    rows = connection.execute(
+        sa.text(
+            "SELECT m.model_id, m.variant, coalesce(s.role, 'idle') AS role, m.created_at, m.registered_at,"
+            " m.registered_by, (SELECT count(*) FROM bloodcell.promotion p WHERE p.model_id = m.model_id) AS"
+            " n_promotions, m.confidence_threshold, m.novelty_threshold, m.manifest"
+            " FROM bloodcell.model m LEFT JOIN bloodcell.serving_model s USING (model_id)"
+            " ORDER BY m.registered_at DESC, m.model_id"
+        )
+    )
+    return [RegisteredModel(**row._mapping) for row in rows]
+
+
+def find_model(connection: sa.Connection, prefix: str) -> RegisteredModel:
+    """Returns the one model whose id begins with `prefix`.
+
+    Raises:
+        UnknownRecordError: None, or several.
+    """
+    found = [model for model in registered_models(connection) if model.model_id.startswith(prefix)]
+    if len(found) != 1 or not prefix:
+        what = "no registered model has" if not found else f"{len(found)} registered models have"
+        raise UnknownRecordError(f"{what} an id that begins with {prefix!r}. Next: bloodcell models list")
+    return found[0]
+
+
+def serving_models(connection: sa.Connection) -> list[RegisteredModel]:
+    """Returns the models that classify a night: the champion first, then the shadows.
+
+    Raises:
+        ConfigurationError: There is no champion.
+    """
+    serving = [model for model in registered_models(connection) if model.role != "idle"]
+    if not serving:
+        raise ConfigurationError(
+            "No model is champion, so nothing can be reported. Next: bloodcell models list, then "
+            "bloodcell models promote ID --reason R (or bloodcell train, where the list is empty)."
+        )
+    return sorted(serving, key=lambda model: (model.role != "champion", model.variant))
+
+
+def promote(
+    connection: sa.Connection, store: Store, model_id: str, *, by: str, reason: str, evidence: Mapping[str, Any]
+) -> None:
+    """Makes a registered model champion, after verifying every byte of its bundle.
+
+    Raises:
+        UnknownRecordError: No such model.
+        ConfigurationError: No reason given, or it is champion already.
+        BundleError: Its bundle is incomplete or altered.
+    """
+    model = find_model(connection, model_id)
+    _crown(connection, store, model.model_id, "promote", by, reason, evidence)
+
+
+def rollback(connection: sa.Connection, store: Store, *, by: str, reason: str) -> str:
+    """Makes the champion before the present one champion again; returns its model id.
+
+    Raises:
+        ConfigurationError: There was none before, or no reason is given.
+        BundleError: Its bundle is incomplete or altered.
+    """
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PROMOTION_LOCK)))
+    reigns: list[str] = []
+    table = tables.promotion
+    rows = connection.execute(sa.select(table.c.action, table.c.model_id).order_by(table.c.promotion_id))
+    for action, model_id in rows:
+        reigns = reigns[:-1] if action == "rollback" else [*reigns, model_id]
+    if len(reigns) < 2:
+        raise ConfigurationError("There is no earlier champion to go back to. Next: bloodcell models list")
+    _crown(connection, store, reigns[-2], "rollback", by, reason, {"replaces": reigns[-1]})
+    return reigns[-2]
+
+
+def open_registered(store: Store, model_id: str) -> Bundle:
+    """Returns a registered model's bundle, every byte verified.
+
+    Raises:
+        BundleError: It is missing, incomplete or altered.
+        StoreUnavailableError: The store cannot be read.
+    """
+    return open_bundle(store.bundle_folder(model_id))
+
+
+def _crown(
+    connection: sa.Connection,
+    store: Store,
+    model_id: str,
+    action: str,
+    by: str,
+    reason: str,
+    evidence: Mapping[str, Any],
+) -> None:
+    if not reason.strip():
+        raise ConfigurationError("A promotion needs a reason that a person can read years later. Next: --reason R")
+    open_registered(store, model_id)
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PROMOTION_LOCK)))
+    champion = connection.scalar(sa.text("SELECT model_id FROM bloodcell.champion"))
+    if champion == model_id:
+        raise ConfigurationError(f"Model {model_id[:12]} is champion already; nothing was changed.")
+    row = {"model_id": model_id, "action": action, "promoted_by": by, "reason": reason, "evidence": dict(evidence)}
+    connection.execute(sa.insert(tables.promotion).values(row))
