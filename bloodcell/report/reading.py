@@ -45,6 +45,11 @@ class CalledCell:
     choices: tuple[tuple[str, float], tuple[str, float]]
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether the analyser's code is outside of the eight groups: a blast, a smudge, a variant lymphocyte."""
+        return self.analyser_code is not None and self.analyser_class is None
+
+    @property
     def disagrees(self) -> bool:
         """Whether model and analyser gave it different groups."""
         return self.called_class != UNCLASSIFIED and self.analyser_class not in (None, self.called_class)
@@ -112,7 +117,7 @@ class SlideReport:
         """
         counted: dict[str, int] = {}
         for cell in self.cells:
-            if cell.analyser_code and cell.analyser_class is None:
+            if cell.analyser_code and cell.is_foreign:
                 counted[cell.analyser_code] = counted.get(cell.analyser_code, 0) + 1
         return tuple(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
@@ -140,10 +145,10 @@ def read_report(engine: sa.Engine, barcode: str, model_id: str | None = None) ->
     return transact(engine, read, patience_s=0)
 
 
-def doubtful_first(cell: CalledCell) -> tuple[bool, float, float]:
-    """Sort key: novel cells by falling novelty, then the others by rising confidence."""
+def doubtful_first(cell: CalledCell) -> tuple[bool, bool, float, float]:
+    """Sort key: codes no model can name, then novel cells by falling novelty, the others by rising confidence."""
     is_novel = cell.unclassified_reason == "novel"
-    return (not is_novel, -cell.novelty if is_novel else cell.confidence, -cell.novelty)
+    return (not cell.is_foreign, not is_novel, -cell.novelty if is_novel else cell.confidence, -cell.novelty)
 
 
 def _slide_and_cells(connection: sa.Connection, barcode: str) -> tuple[Slide, int]:
