@@ -67,21 +67,24 @@ class Laboratory:
                 ).scalar_one()
             )
 
-    def cells(self, slide_id: int, codes: Sequence[str | None], images: Sequence[str] = ()) -> list[int]:
-        """Adds a cell for each analyser code; `images` are digests of stored images, invented where left out."""
+    def cells(
+        self, slide_id: int, codes: Sequence[str | None], images: Sequence[str] = (), names: Sequence[str] = ()
+    ) -> list[int]:
+        """Adds a cell for each analyser code; digests of images and file names are invented where left out."""
         numbers = [next(self._numbers) for _ in codes]
+        file_names = list(names) or [f"{code or 'X'}_{n:08d}.jpg" for code, n in zip(codes, numbers, strict=True)]
         digests = list(images) or [hashlib.sha256(str((slide_id, n)).encode()).hexdigest() for n in numbers]
         rows = [
             {
                 "slide_id": slide_id,
-                "file_name": f"{code or 'X'}_{number:08d}.jpg",
+                "file_name": name,
                 "night": self.night,
                 "sha256": digest,
                 "analyser_code": code,
                 "analyser_class": group_of_code(code),
                 "run_id": self.run_id,
             }
-            for code, number, digest in zip(codes, numbers, digests, strict=True)
+            for code, name, digest in zip(codes, file_names, digests, strict=True)
         ]
         if not rows:
             return []
