@@ -115,7 +115,7 @@ class Laboratory:
                     variant=variant,
                     confidence_threshold=0.6,
                     novelty_threshold=12.5,
-                    manifest={"dataset_digest": "d16e57", "code_version": "0.1.0+abc"},
+                    manifest={"data": {"dataset_digest": "d16e57"}, "code_version": "0.1.0+abc"},
                     created_at=created,
                     registered_by="tests",
                 )

@@ -1,8 +1,9 @@
-"""Stage 3: a slide's calls add up to its differential, with exact limits, flags and the analyser's agreement.
+"""A slide's calls add up to its differential, with exact limits, flags and the analyser's agreement.
 
-due (which slides) -> counting (pure) -> writing        reading and showing give it back
+(calls) -> counting -> writing        adding_up finds the slides that are due; reading and showing give it to people
 """
 
-from bloodcell.differential.due import write_due_differentials
+from bloodcell.differential.adding_up import write_due_differentials
+from bloodcell.differential.reading import SlideDifferential, read_differential
 
-__all__ = ["write_due_differentials"]
+__all__ = ["SlideDifferential", "read_differential", "write_due_differentials"]

@@ -12,6 +12,7 @@ from bloodcell.database.engine import transact
 from bloodcell.differential.counting import Differential, count_differential
 from bloodcell.errors import UnknownRecordError
 from bloodcell.limits import Proportion, proportion
+from bloodcell.models.registry import find_model
 
 if TYPE_CHECKING:
     import uuid
@@ -86,7 +87,7 @@ def read_differential(engine: sa.Engine, barcode: str, model_id: str | None = No
     def read(connection: sa.Connection) -> SlideDifferential:
         slide = find_slide(connection, barcode)
         reported = _reported_model(connection, slide)
-        model = reported if model_id is None else _find_model(connection, model_id)
+        model = reported if model_id is None else find_model(connection, model_id).model_id
         row = _report(connection, slide, model) if model else None
         if model is None or row is None:
             raise UnknownRecordError(_why_missing(connection, slide, model))
@@ -120,24 +121,13 @@ def _reported_model(connection: sa.Connection, slide: Slide) -> str | None:
     ).scalar_one_or_none()
 
 
-def _find_model(connection: sa.Connection, prefix: str) -> str:
-    model_id = tables.model.c.model_id
-    found = connection.scalars(
-        sa.select(model_id).where(model_id.startswith(prefix, autoescape=True)).order_by(model_id).limit(3)
-    ).all()
-    if len(found) == 1:
-        return str(found[0])
-    problem = "begins several models' ids" if found else "is no registered model's id"
-    raise UnknownRecordError(f"{prefix!r} {problem}. See `bloodcell models list`.")
-
-
 def _report(connection: sa.Connection, slide: Slide, model_id: str) -> sa.Row[tuple[object, ...]] | None:
     report, model, run = tables.slide_report.c, tables.model.c, tables.run.c
     return connection.execute(
         sa.select(
             tables.slide_report,
             *(model[name] for name in ("variant", "created_at", "confidence_threshold", "novelty_threshold")),
-            model.manifest["dataset_digest"].astext.label("dataset_digest"),
+            model.manifest["data"]["dataset_digest"].astext.label("dataset_digest"),
             model.manifest["code_version"].astext.label("model_code_version"),
             run.code_version,
             sa.select(sa.func.count())

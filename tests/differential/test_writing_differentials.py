@@ -27,9 +27,10 @@ def laboratory(database: sa.Engine) -> Laboratory:
 
 
 def write(laboratory: Laboratory, *slides: int, model_id: str | None = None) -> int:
-    return write_differentials(
+    written = write_differentials(
         laboratory.engine, slides=slides, model_id=model_id, run_id=laboratory.run("differential"), settings=Settings()
     )
+    return written.n_written
 
 
 def called_slide(laboratory: Laboratory, barcode: str = "S-1") -> int:
@@ -80,12 +81,27 @@ def test_rows_hold_the_same_percentages_and_limits_that_are_read(laboratory: Lab
     assert rows["erythroblast"][7] == "high"
 
 
-def test_writing_twice_leaves_the_same_rows(laboratory: Laboratory) -> None:
+def test_writing_twice_leaves_the_same_rows_and_their_run(laboratory: Laboratory) -> None:
     slide = called_slide(laboratory)
     write(laboratory, slide)
-    first = laboratory.rows(ALL_ROWS)
-    assert write(laboratory, slide, slide) == 1
-    assert laboratory.rows(ALL_ROWS) == first
+    first = laboratory.rows(ALL_ROWS), laboratory.rows("SELECT run_id, written_at FROM bloodcell.slide_report")
+    assert write(laboratory, slide, slide) == 0
+    second = laboratory.rows(ALL_ROWS), laboratory.rows("SELECT run_id, written_at FROM bloodcell.slide_report")
+    assert first == second
+
+
+def test_rules_that_changed_write_again(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    write(laboratory, slide)
+    written = write_differentials(
+        laboratory.engine,
+        slides=[slide],
+        model_id=None,
+        run_id=laboratory.run_id,
+        settings=Settings(min_leucocytes=200),
+    )
+    assert written.n_written == 1
+    assert written.slide_ids == {slide}
 
 
 def test_redone_calls_replace_every_row_of_the_earlier_count(laboratory: Laboratory) -> None:
@@ -98,7 +114,7 @@ def test_redone_calls_replace_every_row_of_the_earlier_count(laboratory: Laborat
                 "unclassified_reason = NULL"
             )
         )
-    write(laboratory, slide)
+    assert write(laboratory, slide) == 1
     differential = read_differential(laboratory.engine, "S-1").differential
     assert [line.share.n for line in differential.leucocytes] == [0, 0, 0, 0, 150, 0]
     assert [line.flag for line in differential.leucocytes] == ["low", None, None, "low", "high", None]
@@ -115,7 +131,8 @@ def test_slide_with_a_cell_not_called_yet_gets_no_differential(laboratory: Labor
     with pytest.raises(UnknownRecordError, match=r"120 cells and no differential .* `bloodcell classify --slide S-2`"):
         read_differential(laboratory.engine, "S-2")
     laboratory.call(cells[-1:], ["neutrophil"])
-    assert write(laboratory, slide) == 2
+    assert write(laboratory, slide) == 1
+    assert {row[1] for row in laboratory.rows(ALL_ROWS)} == {SHADOW, CHAMPION}
 
 
 def test_late_cells_leave_the_earlier_differential_and_are_counted_as_waiting(laboratory: Laboratory) -> None:
@@ -179,9 +196,9 @@ def test_unknown_slide_and_model_say_what_to_do(laboratory: Laboratory) -> None:
     write(laboratory, called_slide(laboratory))
     with pytest.raises(UnknownRecordError, match=r"No slide has the barcode 's-1'.*case-sensitive"):
         read_differential(laboratory.engine, "s-1")
-    with pytest.raises(UnknownRecordError, match=r"'ff' is no registered model's id.*bloodcell models list"):
+    with pytest.raises(UnknownRecordError, match="no registered model has an id that begins with 'ff'"):
         read_differential(laboratory.engine, "S-1", "ff")
-    with pytest.raises(UnknownRecordError, match="'' begins several models' ids"):
+    with pytest.raises(UnknownRecordError, match="2 registered models have an id that begins with ''"):
         read_differential(laboratory.engine, "S-1", "")
     with pytest.raises(UnknownRecordError, match="no differential by model 5a2"):
         read_differential(laboratory.engine, "S-1", SHADOW)

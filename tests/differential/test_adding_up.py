@@ -1,0 +1,79 @@
+"""Which slides get their differentials, and under which run."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+import sqlalchemy as sa
+from laboratory import SHADOW, Laboratory
+
+from bloodcell.differential import read_differential, write_due_differentials
+from bloodcell.settings import Settings
+
+
+@pytest.fixture
+def laboratory(database: sa.Engine) -> Laboratory:
+    laboratory = Laboratory(database)
+    laboratory.model()
+    return laboratory
+
+
+def slide(laboratory: Laboratory, barcode: str, *, n_called: int = 3) -> list[int]:
+    cells = laboratory.cells(laboratory.slide(barcode), ["SNE"] * 3)
+    laboratory.call(cells[:n_called], ["neutrophil"] * n_called)
+    return cells
+
+
+def n_runs(laboratory: Laboratory) -> object:
+    return laboratory.rows("SELECT count(*) FROM bloodcell.run WHERE stage = 'differential'")[0][0]
+
+
+def test_without_a_choice_the_slides_that_lack_a_report_are_due(laboratory: Laboratory, settings: Settings) -> None:
+    slide(laboratory, "B")
+    slide(laboratory, "A")
+    slide(laboratory, "half", n_called=2)
+    assert write_due_differentials(settings) == ["A", "B"]
+    cells = slide(laboratory, "C")
+    assert write_due_differentials(settings) == ["C"]
+    assert write_due_differentials(settings) == []
+    laboratory.model(SHADOW, "vgg16", promote=False)
+    laboratory.call(cells, ["monocyte"] * 3, SHADOW)
+    assert write_due_differentials(settings) == ["C"]
+
+
+def test_late_cells_make_a_slide_due_once_they_are_called(laboratory: Laboratory, settings: Settings) -> None:
+    slide(laboratory, "A")
+    write_due_differentials(settings)
+    slide_id = laboratory.rows("SELECT slide_id FROM bloodcell.slide")[0][0]
+    late = laboratory.cells(int(str(slide_id)), ["LY"])
+    assert write_due_differentials(settings) == []
+    laboratory.call(late, ["lymphocyte"])
+    assert write_due_differentials(settings) == ["A"]
+    assert read_differential(laboratory.engine, "A").differential.n_cells == 4
+
+
+def test_night_and_barcodes_choose_slides(laboratory: Laboratory, settings: Settings) -> None:
+    slide(laboratory, "A")
+    slide(laboratory, "B")
+    other = Laboratory(laboratory.engine, date(2026, 3, 15))
+    slide(other, "C")
+    assert write_due_differentials(settings, night=laboratory.night, slides=["B", "C"]) == ["B"]
+    assert write_due_differentials(settings, slides=["C"]) == ["C"]
+    assert write_due_differentials(settings, night=laboratory.night) == ["A", "B"]
+    assert write_due_differentials(settings, night=date(2020, 1, 1)) == []
+
+
+def test_run_is_recorded_with_what_it_wrote(laboratory: Laboratory, settings: Settings) -> None:
+    slide(laboratory, "A")
+    write_due_differentials(settings, night=laboratory.night, airflow_run="manual__1")
+    rows = laboratory.rows("SELECT state, airflow_run, night, detail FROM bloodcell.run WHERE stage = 'differential'")
+    assert rows == [("succeeded", "manual__1", laboratory.night, {"slides": 1, "differentials_written": 1})]
+    run_ids = laboratory.rows("SELECT r.run_id = d.run_id FROM bloodcell.run r, bloodcell.slide_report d "
+                              "WHERE r.stage = 'differential'")  # fmt: skip
+    assert run_ids == [(True,)]
+
+
+def test_nothing_due_records_no_run(laboratory: Laboratory, settings: Settings) -> None:
+    assert write_due_differentials(settings) == []
+    assert n_runs(laboratory) == 0
