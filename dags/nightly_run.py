@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, TriggerRule, dag, get_current_context, task
 
-from bloodcell.errors import BloodcellError, BundleError, ConfigurationError, RetryLaterError, TrainingDataError
+from bloodcell.errors import BundleError, ConfigurationError, RetryLaterError, TrainingDataError
 from bloodcell.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,91 @@ RETRY_BY_KIND = ExceptionRetryPolicy(
         ),
     ]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What this run was asked to do by the trigger form; all empty for a scheduled run."""
+
+    run_id: str
+    night: date | None
+    slides: tuple[str, ...]
+    models: tuple[str, ...]
+    redo: bool
+
+    @property
+    def only_slides(self) -> bool:
+        """Whether slides were named and no night: nothing is ingested then, and other slides are left alone."""
+        return bool(self.slides) and self.night is None
+
+
+@task
+def ingest() -> dict[str, Any]:
+    """Returns the nights to work on, and those whose folders could not be read with the reason."""
+    from bloodcell.operations.nights import ingest_due_nights
+
+    asked = _asked()
+    if asked.redo and not (asked.night or asked.slides):
+        raise ConfigurationError("redo needs a night or slides: it would classify everything ever received again.")
+    due = ingest_due_nights(settings, night=asked.night, slides=asked.slides, airflow_run=asked.run_id)
+    return {"nights": [night.isoformat() for night in due.nights], "failed": due.failed}
+
+
+@task
+def plan(ingested: dict[str, Any]) -> list[str]:
+    """Returns the shards to classify: whole slides, some thousand cells each."""
+    from bloodcell.classify import plan_shards
+
+    asked = _asked()
+    shards = [
+        shard
+        for night in _nights(asked, ingested)
+        for shard in plan_shards(settings, night=night, slides=asked.slides, model_ids=asked.models, redo=asked.redo)
+    ]
+    log.info("%d cells in %d shards", sum(shard.n_cells for shard in shards), len(shards))
+    return [shard.to_json() for shard in shards]
+
+
+@task(queue="gpu", pool="gpu", execution_timeout=timedelta(hours=12))
+def classify(shard: str) -> int:
+    """Returns the number of cells called of one shard; TensorFlow lives and dies with this task's process."""
+    from bloodcell.classify import Shard, classify_shard
+
+    summary = classify_shard(Shard.from_json(shard), settings, airflow_run=_asked().run_id)
+    log.info("%s", summary)
+    return summary.n_cells
+
+
+# a night without new cells has no shards: classify is skipped then, and the night is still added up and reported
+@task(trigger_rule=TriggerRule.NONE_FAILED)
+def differentials(ingested: dict[str, Any]) -> int:
+    """Returns the number of slides whose calls were added up."""
+    from bloodcell.differential import write_due_differentials
+
+    asked = _asked()
+    added_up: set[str] = set()
+    for night in _nights(asked, ingested):
+        slides = write_due_differentials(settings, night=night, slides=asked.slides, airflow_run=asked.run_id)
+        added_up.update(slides)
+    return len(added_up)
+
+
+@task
+def report(ingested: dict[str, Any]) -> str:
+    """Returns the summary of the run's nights in Markdown; fails when a night's folder could not be read."""
+    from bloodcell.database.engine import open_database
+    from bloodcell.report.night import night_markdown, night_summary
+
+    engine = open_database(settings)
+    nights = [night_summary(engine, date.fromisoformat(night)) for night in ingested["nights"]]
+    summary = "\n\n".join(night_markdown(night) for night in nights) or "No night was due."
+    log.info("Summary\n%s", summary)  # one message: the log's page would number and stamp each line otherwise
+    if ingested["failed"]:
+        raise ConfigurationError(
+            "The folders of these nights could not be read; the other nights are done. "
+            + " ".join(f"{night}: {why}" for night, why in ingested["failed"].items())
+        )
+    return summary
 
 
 @dag(
@@ -82,119 +167,40 @@ RETRY_BY_KIND = ExceptionRetryPolicy(
     doc_md="""
 ### The nightly run
 
-Every complete night under the drops folder is read (**ingest**), its cells are classified by the champion and the shadow
-models (**classify**, in shards, one at a time a GPU), each slide's calls are added up (**differentials**), and the night
-is summed up (**report**: open that task's log, or its XCom).
+Every night under the drops folder that is not done is read (**ingest**), its cells are classified by the champion and
+the shadow models (**classify**, in shards, one at a time), each slide's calls are added up (**differentials**), and
+the night is summed up (**report**: open that task's log, or its XCom).
 
 It starts by itself at the hour of `BLOODCELL_NIGHTLY_CRON` (UTC) and whenever `bloodcell watch` sees a complete night.
 *Trigger* starts it by hand for one night, for some slides or with other models.
 
-**Doing it again is safe.** Rows are keyed by file and model: a rerun, a retry after a kill and two runs at once leave the
-same rows. A run that failed is mended by triggering another, or by clearing its failed task.
+**Doing it again is safe.** Rows are keyed by file and model: a rerun, a retry after a kill and two runs at once leave
+the same rows. A run that failed is mended by triggering another, or by clearing its failed task.
 
 **Red?** The failed task's log ends with what is wrong and the next step. `bloodcell doctor` checks the whole system.
 """,
 )
 def nightly_run() -> None:
     """Ingest, classify, add up and report the nights that are due."""
-
-    @task
-    def ingest() -> dict[str, Any]:
-        """Returns the nights that were read, and those that could not be with the reason."""
-        from bloodcell.ingest import ingest_night, pending_nights
-
-        asked = _asked()
-        if asked.night:
-            folders = [settings.drops / asked.night]
-        elif asked.redo and not asked.slides:
-            raise ConfigurationError("redo needs a night or slides: it would classify everything ever received again.")
-        else:
-            folders = pending_nights(settings)
-        done: list[str] = []
-        failed: dict[str, str] = {}
-        for folder in folders:
-            try:
-                summary = ingest_night(folder, settings, airflow_run=asked.run_id)
-            except RetryLaterError:
-                raise
-            except BloodcellError as error:
-                if len(folders) == 1:
-                    raise
-                log.error("night %s was left out: %s", folder.name, error)
-                failed[folder.name] = str(error)
-            else:
-                log.info("read: %s", summary)
-                done.append(summary.night.isoformat())
-        return {"nights": done, "failed": failed}
-
-    @task
-    def plan() -> list[dict[str, Any]]:
-        """Returns the shards to classify, each some thousand cells."""
-        from bloodcell.classify import plan_shards
-
-        asked = _asked()
-        shards = plan_shards(
-            settings,
-            night=date.fromisoformat(asked.night) if asked.night else None,
-            slides=asked.slides,
-            model_ids=asked.models,
-            redo=asked.redo,
-        )
-        return [shard.to_json() for shard in shards]
-
-    @task(queue="gpu", pool="gpu", execution_timeout=timedelta(hours=12))
-    def classify(shard: dict[str, Any]) -> dict[str, Any]:
-        """Classifies one shard; TensorFlow lives and dies with this task's process."""
-        from bloodcell.classify import Shard, classify_shard
-
-        summary = classify_shard(Shard.from_json(shard), settings, airflow_run=_asked().run_id)
-        log.info("classified: %s", summary)
-        return {"cells": summary.n_cells}
-
-    @task(trigger_rule=TriggerRule.NONE_FAILED)
-    def differentials() -> list[str]:
-        """Returns the slides whose differentials were written."""
-        from bloodcell.differential import write_differentials
-
-        return write_differentials(settings, airflow_run=_asked().run_id)
-
-    @task
-    def report(ingested: dict[str, Any], slides: list[str]) -> str:
-        """Returns the summary of the run's nights in Markdown, and logs it."""
-        summary = ""
-        log.info("summary\n%s", summary)
-        if failed := ingested["failed"]:
-            raise ConfigurationError(
-                "These nights could not be read, the others are done: "
-                + "; ".join(f"{night}: {why}" for night, why in failed.items())
-            )
-        return summary
-
     ingested = ingest()
-    shards = plan()
-    slides = differentials()
-    ingested >> shards
-    classify.expand(shard=shards) >> slides
-    report(ingested, slides)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What this run was asked to do, from the trigger form; all empty for a scheduled run."""
-
-    run_id: str
-    night: str | None
-    slides: tuple[str, ...]
-    models: tuple[str, ...]
-    redo: bool
+    added_up = differentials(ingested)
+    classify.expand(shard=plan(ingested)) >> added_up >> report(ingested)
 
 
 def _asked() -> Asked:
     context = get_current_context()
     params = context["params"]
     return Asked(
-        context["run_id"], params["night"], tuple(params["slides"]), tuple(params["models"]), bool(params["redo"])
+        run_id=context["run_id"],
+        night=date.fromisoformat(params["night"]) if params["night"] else None,
+        slides=tuple(params["slides"] or ()),
+        models=tuple(params["models"] or ()),
+        redo=bool(params["redo"]),
     )
+
+
+def _nights(asked: Asked, ingested: dict[str, Any]) -> list[date | None]:
+    return [None] if asked.only_slides else [date.fromisoformat(night) for night in ingested["nights"]]
 
 
 nightly_run()

@@ -192,7 +192,9 @@ class Watcher:
         except (BloodcellError, OSError) as error:
             message = str(error)
             if self._trouble.get(what) != message:
-                self._announce(f"Trouble with {what}: {message} (tried again every {self._settings.watch_interval_s:g} s)")
+                self._announce(
+                    f"Trouble with {what}, tried again every {self._settings.watch_interval_s:g} s: {message}"
+                )
             self._trouble[what] = message
         else:
             if self._trouble.pop(what, None):

@@ -138,7 +138,9 @@ def test_a_log_that_grew_large_is_set_aside(
 
 
 def test_processes_of_another_installation_are_not_found(tmp_path: Path, environment: dict[str, str]) -> None:
-    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**environment, MARK: "other"})
+    other = subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**environment, MARK: "other"}
+    )
     try:
         assert psutil.Process(other.pid) not in marked_processes(MARK, environment[MARK])
     finally:
