@@ -44,6 +44,6 @@ def test_wrong_usage_ends_with_status_2_and_writes_nothing(tmp_path: Path, wrong
 
 
 def test_the_command_loads_nothing_heavy_before_it_runs() -> None:
-    code = "import sys, bloodcell.cli.drop; print({'numpy', 'PIL', 'rich.progress'} & set(sys.modules))"
+    code = "import sys, bloodcell.cli.drop; print({'numpy', 'PIL', 'bloodcell.drawing'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
