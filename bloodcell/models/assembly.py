@@ -1,4 +1,4 @@
-"""The whole model of a bundle: from pixels to calibrated probabilities, embedding and novelty, in plain Keras layers."""
+"""The whole model of a bundle, in plain Keras layers: pixels in; calibrated probabilities, embedding, novelty out."""
 
 from __future__ import annotations
 
@@ -40,8 +40,6 @@ def assemble(
     products = dense(-2.0 * embedding.means.T, (embedding.means**2).sum(axis=1), "class_means")(embedded)
     nearest = keras.ops.min(keras.ops.add(squares, products), axis=-1)
     novelty = keras.ops.sqrt(keras.ops.maximum(nearest, 0.0))
-    model = keras.Model(
-        pixels, {"probabilities": probabilities, "embedding": embedded, "novelty": novelty}, name=name
-    )
+    model = keras.Model(pixels, {"probabilities": probabilities, "embedding": embedded, "novelty": novelty}, name=name)
     model.trainable = False
     return model

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +37,7 @@ FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"
 MODEL: Final = "model.keras"
 SVM: Final = "svm.skops"
+OUTPUTS: Final = ("probabilities", "embedding", "novelty")
 
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -170,8 +171,6 @@ def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, Path])
         manifest: Its `files` is filled in here.
         files: Name in the bundle -> file to copy.
     """
-    from dataclasses import replace
-
     manifest = replace(manifest, files={name: file_digest(path) for name, path in sorted(files.items())})
     body = canonical_json(manifest)
     model_id = hashlib.sha256(body).hexdigest()
@@ -215,9 +214,9 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def load_model(bundle: Bundle) -> keras.Model:
-    """Returns the bundle's Keras model: uint8 RGB (n, height, width, 3) in, a dict of three outputs out.
+    """Returns the bundle's Keras model: uint8 RGB (n, height, width, 3) in, a dict of `OUTPUTS` out.
 
-    The outputs are `probabilities` (n, 8), calibrated, in the order of `CELL_GROUPS`; `embedding` (n, d); `novelty` (n,).
+    `probabilities` (n, 8), calibrated, in the order of `CELL_GROUPS`; `embedding` (n, d); `novelty` (n,).
 
     Raises:
         BundleError: A model that cannot be loaded safely, or is none with these inputs and outputs.
@@ -230,11 +229,11 @@ def load_model(bundle: Bundle) -> keras.Model:
         raise _refused(bundle.folder, f"{MODEL} cannot be loaded safely: {error}") from error
     expected = (*bundle.input_size, 3)
     outputs = model.output if isinstance(model.output, dict) else {}
-    if model.input_shape[1:] != expected or set(outputs) != {"probabilities", "embedding", "novelty"}:
+    if model.input_shape[1:] != expected or set(outputs) != set(OUTPUTS):
         raise _refused(
             bundle.folder,
-            f"{MODEL} is not a model of this format: expected input {expected} and outputs probabilities, embedding, "
-            f"novelty, received input {model.input_shape[1:]} and outputs {sorted(outputs)}",
+            f"{MODEL} is not a model of this format: expected input {expected} and outputs {OUTPUTS}, "
+            f"received input {model.input_shape[1:]} and outputs {sorted(outputs)}",
         )
     return model
 

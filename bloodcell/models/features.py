@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -119,10 +118,10 @@ def _extend(
         on_image(n_done, len(images))
 
 
-def _opened(folder: Path, name: str, tensor: Any, n_rows: int) -> NDArray[Any]:
+def _opened(folder: Path, name: str, tensor: Any, n_rows: int) -> np.memmap[Any, np.dtype[Any]]:
     path = folder / f"{name}.npy"
     if _rows_done(folder, name):
-        return np.load(path, mmap_mode="r+")
+        return np.lib.format.open_memmap(path, mode="r+")
     shape = (n_rows, *tensor.shape[1:])
     dtype = np.float16 if len(shape) == 4 else np.float32
     return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
@@ -131,7 +130,7 @@ def _opened(folder: Path, name: str, tensor: Any, n_rows: int) -> NDArray[Any]:
 def _note_rows(folder: Path, name: str, n_rows: int) -> None:
     part = folder / f"{name}.done.part"
     part.write_text(str(n_rows))
-    os.replace(part, folder / f"{name}.done")
+    part.replace(folder / f"{name}.done")
 
 
 def _batches(

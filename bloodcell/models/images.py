@@ -1,6 +1,6 @@
 """A folder of labelled images becomes records, counted once each, and a split that any machine repeats.
 
-    FOLDER/<class>/*.jpg        class is one of the eight groups
+FOLDER/<class>/*.jpg        class is one of the eight groups
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
         ]
     if not files:
-        raise TrainingDataError(f"No images in {folder}. Expected FOLDER/<class>/*.jpg with the eight groups as classes.")
+        raise TrainingDataError(f"No images in {folder}. Expected FOLDER/<class>/*.jpg, class one of the eight groups.")
     return files
 
 

@@ -42,10 +42,10 @@ class Embedding:
 
 
 def fit_embedding(features: NDArray[np.floating], labels: NDArray[np.integer], n_dims: int) -> Embedding:
-    """Returns the embedding fitted on training features (n, n_features): scaled, reduced by PCA, whitened within classes.
+    """Returns the embedding fitted on training features: scaled, reduced by PCA, whitened within classes.
 
     Args:
-        features: Of training cells.
+        features: Of training cells, (n, n_features).
         labels: Class number of each.
         n_dims: Dimensions at most; fewer where there are fewer features or cells.
     """

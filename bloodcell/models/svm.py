@@ -125,7 +125,9 @@ def _radial(pipeline: Pipeline, features: Any) -> Any:
         duals[places, number] = machine.dual_coef_[0]
     intercepts = np.concatenate([machine.intercept_ for machine in machines])
 
-    scaling = keras.layers.BatchNormalization(center=False, scale=False, epsilon=0.0, trainable=False, name="scaled_features")
+    scaling = keras.layers.BatchNormalization(
+        center=False, scale=False, epsilon=0.0, trainable=False, name="scaled_features"
+    )
     scaling.build((None, features.shape[-1]))
     scaling.set_weights([scaler.mean_.astype(np.float32), (scaler.scale_**2).astype(np.float32)])
     scaled = scaling(features)

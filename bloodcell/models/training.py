@@ -31,7 +31,7 @@ from bloodcell.models.bundle import (
 from bloodcell.models.features import cached_outputs
 from bloodcell.models.images import read_image_folder, split_images
 from bloodcell.models.provenance import code_version, git_commit, library_versions
-from bloodcell.models.recipes import base_of, check_variant, default_recipe
+from bloodcell.models.recipes import SvmSearch, base_of, check_variant, default_recipe
 from bloodcell.models.weights import load_base_weights
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bloodcell.models.images import ImageFolder, LabelledImage
-    from bloodcell.models.recipes import Recipe, SvmSearch, Tuning
+    from bloodcell.models.recipes import Recipe, Tuning
     from bloodcell.models.weights import BaseWeights
     from bloodcell.settings import Settings
 
@@ -144,7 +144,7 @@ def train(
     material = _Material(
         variant, recipe, settings, seed, network, base_weights, training, validation, work, on_progress
     )
-    trained = _fit_svm(material, recipe.svm) if recipe.svm else _fine_tune(material, recipe.tuning)
+    trained = _fine_tune(material, recipe.tuning) if recipe.tuning else _fit_svm(material, recipe.svm or SvmSearch())
     bundle = _write(material, trained, folder, out or settings.data_dir / "bundles")
     shutil.rmtree(work)
     return bundle
@@ -215,14 +215,23 @@ def _fine_tune(material: _Material, options: Tuning) -> _Trained:
         )
 
     means = [_side_by_side(each, layers) for each in shown]
+    _set_statistics(keras.Model(features, scores).get_layer("head_norm"), np.concatenate(means))
     head_epoch = stage(
-        "head", options.head_epochs, options.head_learning_rate, keras.Model(features, scores), means,
+        "head",
+        options.head_epochs,
+        options.head_learning_rate,
+        keras.Model(features, scores),
+        means,
         _side_by_side(validation, layers),
     )
     maps = [each[options.cut_layer] for each in shown]
     _thaw(keras.Model(cut, features))
     deep_epoch = stage(
-        "deep", options.deep_epochs, options.deep_learning_rate, keras.Model(cut, scores), maps,
+        "deep",
+        options.deep_epochs,
+        options.deep_learning_rate,
+        keras.Model(cut, scores),
+        maps,
         validation[options.cut_layer],
     )
     batch_cells = options.batch_cells
@@ -241,14 +250,20 @@ def _fine_tune(material: _Material, options: Tuning) -> _Trained:
 def _head(features: Any, options: Tuning, seed: int) -> Any:
     import keras
 
-    normed = keras.layers.BatchNormalization(name="head_norm")(features)
+    normed = keras.layers.BatchNormalization(momentum=0.9, name="head_norm")(features)
     dropped = keras.layers.Dropout(options.dropout, seed=seed, name="head_dropout")(normed)
     initial = keras.initializers.GlorotUniform(seed=seed)
     return keras.layers.Dense(len(CELL_GROUPS), kernel_initializer=initial, name="scores")(dropped)
 
 
+def _set_statistics(norm: keras.layers.BatchNormalization, features: NDArray[np.float32]) -> None:
+    """Starts the head's normalisation from the features' own mean and variance: running means are slow to get there."""
+    norm.moving_mean.assign(features.mean(axis=0))
+    norm.moving_variance.assign(features.var(axis=0))
+
+
 def _thaw(upper: keras.Model) -> None:
-    """Makes the layers above the cut trainable; batch normalisation keeps its ImageNet statistics, for batches are small."""
+    """Makes the layers above the cut trainable but for batch normalisation: batches are too small for statistics."""
     import keras
 
     for layer in upper.layers:
@@ -283,7 +298,7 @@ def _write(material: _Material, trained: _Trained, folder: ImageFolder, out: Pat
         trained.training_features, material.labels(material.training), recipe.embedding_dims
     )
     model = assembly.assemble(
-        material.network.input,
+        material.network.inputs[0],
         trained.features,
         trained.scores,
         temperature=temperature,

@@ -110,7 +110,8 @@ def train_stage(
     while progress.epoch < stage.epochs and progress.epoch - progress.best_epoch < stage.patience:
         _train_epoch(model, training, weight_of_class, stage, progress.epoch, n_steps)
         progress.epoch += 1
-        loss = negative_log_likelihood(softmax(scores_of(model, validation.inputs[0], stage.batch_cells)), validation.labels)
+        scores = scores_of(model, validation.inputs[0], stage.batch_cells)
+        loss = negative_log_likelihood(softmax(scores), validation.labels)
         if loss < progress.best_loss:
             progress.best_loss, progress.best_epoch = loss, progress.epoch
             _store(best, model.variables, progress)

@@ -1,8 +1,7 @@
-"""Base weights: official ImageNet files, a local folder of them, or random ones; which they were is written down.
+"""Base weights: ImageNet's, or random ones for demos and tests; which they were is written down.
 
-    settings.weights_dir set     the first known file of that base in the folder, digest checked
-    else                         Keras' official download, digest checked by Keras
-    base="random"                seeded, for demos and tests: such a model knows no images but those it is trained on
+ImageNet's are the first known file of that base in `settings.weights_dir`, or without that setting Keras' official
+download. Either way a pinned digest is checked.
 """
 
 from __future__ import annotations

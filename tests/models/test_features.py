@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from bloodcell.models.features import cached_outputs, padded, transformed
+from bloodcell.models.images import LabelledImage, read_image_folder
+from bloodcell.models.networks import build_base, feature_map, pooled
+from bloodcell.settings import Settings
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing in the product catches it."""
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    return build_base("vgg16", 32)
+
+
+@pytest.fixture
+def images(cells: Path, settings: Settings) -> tuple[LabelledImage, ...]:
+    return read_image_folder(cells, settings).images[:70]
+
+
+def _compute(network: keras.Model, images: Any, cache: Path, settings: Settings, on_image: Any = None) -> Any:
+    outputs = {"map": feature_map(network, "block1_pool"), "means": pooled(network, ("block1_pool",))}
+    return cached_outputs(
+        network,
+        outputs,
+        images,
+        transform=0,
+        weights_digest="w",
+        cache=cache,
+        settings=settings,
+        on_image=on_image or (lambda done, total: None),
+    )
+
+
+def test_rows_are_those_of_the_images_in_their_order(network, images, settings: Settings, tmp_path: Path) -> None:
+    outputs = _compute(network, images, tmp_path, settings)
+    assert outputs["map"].shape == (70, 16, 16, 64)
+    assert outputs["map"].dtype == np.float16
+    np.testing.assert_allclose(
+        outputs["map"].astype(np.float32).mean(axis=(1, 2)), outputs["means"], rtol=2e-3, atol=0.05
+    )
+    alone = _compute(network, images[69:], tmp_path, settings)
+    np.testing.assert_allclose(outputs["means"][69], alone["means"][0], rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_cached_is_not_computed_again(network, images, settings: Settings, tmp_path: Path) -> None:
+    first = _compute(network, images, tmp_path, settings)
+    calls: list[int] = []
+    again = _compute(network, images, tmp_path, settings, lambda done, total: calls.append(done))
+    assert calls == []
+    np.testing.assert_array_equal(first["means"], again["means"])
+
+
+def test_a_computation_that_was_cut_off_goes_on_and_gives_the_same(
+    network, images, settings: Settings, tmp_path: Path
+) -> None:
+    def die(done: int, total: int) -> None:
+        if done >= 64:
+            raise Killed
+
+    with pytest.raises(Killed):
+        _compute(network, images, tmp_path / "cut", settings, die)
+    seen: list[int] = []
+    resumed = _compute(network, images, tmp_path / "cut", settings, lambda done, total: seen.append(done))
+    assert seen == [70]
+    np.testing.assert_array_equal(resumed["means"], _compute(network, images, tmp_path / "whole", settings)["means"])
+
+
+def test_the_eight_transforms_are_different_and_the_first_changes_nothing() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    shown = [transformed(pixels, each) for each in range(8)]
+    assert np.array_equal(shown[0], pixels)
+    assert len({each.tobytes() for each in shown}) == 8
+
+
+def test_padding_repeats_the_last_row() -> None:
+    assert padded(np.array([1, 2]), 4).tolist() == [1, 2, 2, 2]

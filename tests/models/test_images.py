@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bloodcell.errors import TrainingDataError
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.images import read_image_folder, split_images
+from bloodcell.settings import Settings
+
+
+@pytest.fixture
+def copied(cells: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(cells, tmp_path / "cells"))
+
+
+def test_every_image_is_found_once_with_its_group(cells: Path, settings: Settings) -> None:
+    folder = read_image_folder(cells, settings)
+    assert len(folder.images) == 8 * 12
+    assert all(image.path.parent.name == image.group for image in folder.images)
+    assert (folder.broken, folder.n_duplicates) == ((), 0)
+
+
+def test_the_dataset_digest_is_of_content_and_label_not_of_paths(copied: Path, cells: Path, settings: Settings) -> None:
+    (copied / "ig" / "0.png").rename(copied / "ig" / "renamed.png")
+    assert read_image_folder(copied, settings).digest == read_image_folder(cells, settings).digest
+    (copied / "ig" / "1.png").rename(copied / "monocyte" / "relabelled.png")
+    assert read_image_folder(copied, settings).digest != read_image_folder(cells, settings).digest
+
+
+def test_a_broken_image_is_left_out_and_reported(copied: Path, settings: Settings) -> None:
+    broken = copied / "basophil" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    folder = read_image_folder(copied, settings)
+    assert [each.path for each in folder.broken] == [broken]
+    assert len(folder.images) == 8 * 12 - 1
+
+
+def test_a_copy_in_the_same_class_counts_once(copied: Path, settings: Settings) -> None:
+    shutil.copy(copied / "ig" / "0.png", copied / "ig" / "copy.png")
+    folder = read_image_folder(copied, settings)
+    assert (len(folder.images), folder.n_duplicates) == (8 * 12, 1)
+
+
+def test_the_same_image_in_two_classes_is_refused(copied: Path, settings: Settings) -> None:
+    shutil.copy(copied / "ig" / "0.png", copied / "monocyte" / "copy.png")
+    with pytest.raises(TrainingDataError, match=r"labelled twice.*ig.0\.png.*copy\.png|labelled twice.*copy\.png.*ig"):
+        read_image_folder(copied, settings)
+
+
+def test_an_unknown_class_folder_is_refused_by_name(copied: Path, settings: Settings) -> None:
+    (copied / "blast").mkdir()
+    with pytest.raises(TrainingDataError, match="'blast'"):
+        read_image_folder(copied, settings)
+
+
+def test_an_empty_class_is_refused_by_name(copied: Path, settings: Settings) -> None:
+    shutil.rmtree(copied / "platelet")
+    with pytest.raises(TrainingDataError, match="'platelet'"):
+        read_image_folder(copied, settings)
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_a_folder_without_images_is_refused(tmp_path: Path, settings: Settings, make: bool) -> None:
+    if make:
+        (tmp_path / "nothing" / "ig").mkdir(parents=True)
+    with pytest.raises(TrainingDataError, match="nothing"):
+        read_image_folder(tmp_path / "nothing", settings)
+
+
+def test_the_split_is_stratified_disjoint_and_repeatable(cells: Path, settings: Settings) -> None:
+    images = read_image_folder(cells, settings).images
+    training, validation = split_images(images, 0.25)
+    assert {image.sha256 for image in training} | {image.sha256 for image in validation} == {i.sha256 for i in images}
+    assert [sum(image.group == group for image in validation) for group in CELL_GROUPS] == [3] * 8
+    assert len(training) + len(validation) == len(images)
+    assert split_images(tuple(reversed(images)), 0.25)[1] == tuple(reversed(validation))
+
+
+def test_a_class_of_one_image_cannot_be_split(cells: Path, settings: Settings) -> None:
+    images = read_image_folder(cells, settings).images
+    first = next(image for image in images if image.group == "ig")
+    with pytest.raises(TrainingDataError, match="'ig'"):
+        split_images(tuple(image for image in images if image.group != "ig" or image is first), 0.2)

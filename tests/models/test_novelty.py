@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bloodcell.models.novelty import fit_embedding, novelty_threshold
+
+
+@pytest.fixture
+def clusters() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 2000)
+    middles = rng.normal(0, 8, (3, 6))
+    mixing = np.eye(6) + rng.normal(0, 0.3, (6, 6))
+    return middles[labels] + rng.normal(0, 1, (6000, 6)) @ mixing, labels
+
+
+def test_novelty_is_the_mahalanobis_distance_to_the_nearest_class(clusters) -> None:
+    features, labels = clusters
+    embedding = fit_embedding(features, labels, 6)
+    means = np.stack([features[labels == each].mean(axis=0) for each in range(3)])
+    inverse = np.linalg.inv(np.cov((features - means[labels]).T, bias=True))
+    gaps = features[:, None] - means[None]
+    expected = np.sqrt(np.einsum("nki,ij,nkj->nk", gaps, inverse, gaps)).min(axis=1)
+    np.testing.assert_allclose(embedding.novelty(features), expected, rtol=0.03)  # the rest is the shrinking
+
+
+def test_a_cell_unlike_all_classes_is_far_and_known_ones_are_near(clusters) -> None:
+    features, labels = clusters
+    embedding = fit_embedding(features, labels, 4)
+    threshold = novelty_threshold(embedding.novelty(features), 0.03)
+    assert 0.02 < (embedding.novelty(features) > threshold).mean() <= 0.03
+    stranger = features.mean(axis=0) + 60 * np.std(features, axis=0)
+    assert embedding.novelty(stranger[None])[0] > 3 * threshold
+
+
+def test_constant_features_and_few_cells_do_not_break_it() -> None:
+    rng = np.random.default_rng(0)
+    features = np.hstack([rng.normal(size=(16, 40)), np.zeros((16, 5))])
+    embedding = fit_embedding(features, np.repeat(np.arange(8), 2), 64)
+    assert embedding.kernel.shape == (45, 15)
+    assert np.isfinite(embedding.novelty(features)).all()

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from bloodcell.errors import ConfigurationError
+from bloodcell.models.networks import build_base, feature_map
+from bloodcell.models.recipes import DEFAULT_RECIPES, DEMO_RECIPES, VARIANTS, Recipe, base_of, default_recipe
+
+
+@pytest.mark.parametrize("recipes", [DEFAULT_RECIPES, DEMO_RECIPES], ids=["default", "demo"])
+def test_every_variant_has_a_recipe_that_fits_its_network(recipes: dict[str, Recipe]) -> None:
+    assert set(recipes) == set(VARIANTS)
+    for base in ("vgg16", "inception_v3"):
+        tuned, machine = recipes[base], recipes[f"{base}_svm"]
+        network = build_base(base, tuned.side_px)
+        order = [layer.name for layer in network.layers]
+        assert tuned.tuning is not None
+        assert machine.svm is not None
+        assert tuned.side_px == machine.side_px, "twins of one input size share their lower blocks"
+        for layer in (*tuned.feature_layers, *machine.feature_layers, tuned.tuning.cut_layer):
+            feature_map(network, layer)
+        assert all(order.index(tuned.tuning.cut_layer) <= order.index(layer) for layer in tuned.feature_layers)
+
+
+def test_an_unknown_variant_is_refused_with_the_ones_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"inception_v3_svm.*'resnet'"):
+        default_recipe("resnet")
+
+
+def test_a_recipe_without_either_way_of_training_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="exactly one"):
+        Recipe(32, ("block1_pool",))
+
+
+def test_the_base_of_a_variant_is_its_name_without_the_svm() -> None:
+    assert [base_of(variant) for variant in VARIANTS] == ["vgg16", "inception_v3", "vgg16", "inception_v3"]

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.errors import ConfigurationError, TrainingDataError
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.bundle import Bundle, load_model, load_svm
+from bloodcell.models.images import read_image_folder, split_images
+from bloodcell.models.networks import build_base
+from bloodcell.models.recipes import Recipe, SvmSearch
+from bloodcell.models.training import train
+from bloodcell.models.weights import load_base_weights
+from bloodcell.settings import Settings
+from tests.models.conftest import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _weights(bundle: Bundle) -> list[np.ndarray]:
+    return [np.asarray(weight) for weight in load_model(bundle).get_weights()]
+
+
+def _kernel(model: keras.Model, layer: str) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model.get_layer(layer).kernel)
+
+
+@pytest.mark.parametrize("kind", ["svm_bundle", "tuned_bundle"])
+def test_a_trained_model_calls_cells_it_has_not_seen(
+    kind: str, pixels: np.ndarray, request: pytest.FixtureRequest
+) -> None:
+    bundle: Bundle = request.getfixturevalue(kind)
+    output = load_model(bundle).predict_on_batch(pixels)
+    truth = np.repeat(np.arange(8), 3)
+    assert (output["probabilities"].argmax(axis=1) == truth).mean() > 0.8
+    noise = np.random.default_rng(0).integers(0, 256, pixels.shape, dtype=np.uint8)
+    strange = load_model(bundle).predict_on_batch(noise)["novelty"]
+    assert (strange > bundle.manifest.novelty_threshold).all()
+
+
+@pytest.mark.parametrize("kind", ["svm_bundle", "tuned_bundle"])
+def test_the_manifest_accounts_for_the_training(
+    kind: str, cells: Path, settings: Settings, request: pytest.FixtureRequest
+) -> None:
+    manifest = request.getfixturevalue(kind).manifest
+    assert manifest.classes == CELL_GROUPS
+    assert manifest.data.dataset_digest == read_image_folder(cells, settings).digest
+    assert (manifest.data.n_training, manifest.data.n_validation) == (8 * 9, 8 * 3)
+    metrics = manifest.metrics
+    assert metrics.negative_log_likelihood <= metrics.uncalibrated_negative_log_likelihood + 1e-6
+    assert metrics.coverage >= manifest.recipe.min_coverage
+    assert manifest.recipe == (SVM_RECIPE if manifest.variant == "vgg16_svm" else TUNED_RECIPE)
+
+
+def test_metrics_on_validation_are_those_of_the_whole_model(
+    tuned_bundle: Bundle, cells: Path, settings: Settings
+) -> None:
+    """Training reads cached maps; what is stored reads pixels: both have to see the same."""
+    _, validation = split_images(read_image_folder(cells, settings).images, TUNED_RECIPE.validation_fraction)
+    limits = ImageLimits.of(settings)
+    pixels = np.stack([resized(decode(image.path.read_bytes(), limits), 32, 32) for image in validation])
+    labels = np.array([CELL_GROUPS.index(image.group) for image in validation])
+    probabilities = load_model(tuned_bundle).predict_on_batch(pixels)["probabilities"]
+    loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    assert loss == pytest.approx(tuned_bundle.manifest.metrics.negative_log_likelihood, rel=0.02, abs=1e-3)
+
+
+def test_deeper_layers_are_tuned_and_frozen_ones_are_not(tuned_bundle: Bundle, svm_bundle: Bundle) -> None:
+    tuned, frozen = load_model(tuned_bundle), load_model(svm_bundle)
+    for name in ("block1_conv1", "block2_conv2"):
+        assert np.array_equal(_kernel(tuned, name), _kernel(frozen, name))
+
+    base = build_base("vgg16", 32)
+    load_base_weights(base, "vgg16", "random", Settings(), 0)
+    assert not np.array_equal(_kernel(base, "block3_conv2"), _kernel(tuned, "block3_conv2"))
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_no_work_behind(
+    svm_bundle: Bundle, cells: Path, settings: Settings
+) -> None:
+    again = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+    for first, second in zip(_weights(svm_bundle), _weights(again), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert [each.name for each in (settings.data_dir / "training").iterdir()] == ["features"]
+    assert again.folder.parent == settings.data_dir / "bundles"
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
+    tuned_bundle: Bundle, cells: Path, settings: Settings
+) -> None:
+    script = ROOT / "tests" / "models" / "killed_training.py"
+    command = [sys.executable, str(script), str(cells), str(settings.data_dir), "train deep", "2"]
+    killed = subprocess.run(command, cwd=ROOT, env=_environment(), check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (settings.data_dir / "bundles").exists()
+    epochs: list[tuple[str, int]] = []
+    resumed = train(
+        "vgg16",
+        cells,
+        settings,
+        recipe=TUNED_RECIPE,
+        base="random",
+        on_progress=lambda step, done, total: epochs.append((step, done)),
+    )
+    assert [each for each in epochs if each[0].startswith("train ")] == [("train deep", 3)]
+    for first, second in zip(_weights(tuned_bundle), _weights(resumed), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_broken_images_are_left_out_and_the_training_goes_on(
+    tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = make_cells(tmp_path / "cells", 4)
+    (cells / "ig" / "broken.png").write_bytes(b"\x89PNG")
+    bundle = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+    assert bundle.manifest.data.n_training + bundle.manifest.data.n_validation == 32
+    assert "broken.png" in caplog.text
+
+
+def test_an_empty_class_stops_the_training_before_it_begins(tmp_path: Path, settings: Settings) -> None:
+    cells = make_cells(tmp_path / "cells", 2)
+    for path in (cells / "platelet").iterdir():
+        path.unlink()
+    with pytest.raises(TrainingDataError, match="'platelet'"):
+        train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+
+
+def test_an_unknown_variant_is_refused(cells: Path, settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="'vgg19'"):
+        train("vgg19", cells, settings)
+
+
+def test_a_radial_svm_is_stored_whole(cells: Path, settings: Settings, pixels: np.ndarray) -> None:
+
+    recipe = Recipe(32, ("block1_pool",), svm=SvmSearch(kernels=("rbf",), costs=(10.0,), folds=2))
+    bundle = train("vgg16_svm", cells, settings, recipe=recipe, base="random")
+    model = load_model(bundle)
+    tensors = [model.get_layer(name).output for name in ("features", "decision")]
+    features, decision = keras.Model(model.inputs, tensors).predict_on_batch(pixels)
+    expected = load_svm(bundle).decision_function(features.astype(np.float64))
+    np.testing.assert_allclose(decision, expected, atol=1e-4)
+
+
+def test_real_cells_train_a_model_from_real_base_weights(shared: Path, tmp_path: Path) -> None:
+    for group in CELL_GROUPS:
+        (tmp_path / "cells" / group).mkdir(parents=True)
+        for path in sorted((shared / "pbc" / group).glob("*.jpg"))[:12]:
+            (tmp_path / "cells" / group / path.name).symlink_to(path)
+    recipe = Recipe(96, ("block3_pool",), svm=SvmSearch(kernels=("linear",), costs=(0.01,), folds=2))
+    settings = model_settings(tmp_path / "data", shared / "weights")
+    bundle = train("vgg16_svm", tmp_path / "cells", settings, recipe=recipe)
+    assert bundle.manifest.metrics.accuracy > 0.5  # chance is 0.125
+    assert bundle.manifest.base_weights.file == "vgg16_imagenet_notop.fp16.weights.h5"
+
+
+def _environment() -> dict[str, str]:
+
+    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
