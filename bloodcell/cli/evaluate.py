@@ -1,0 +1,98 @@
+"""`bloodcell evaluate`: how good models are on labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bloodcell.evaluation.evaluating import BundleEvaluation
+    from bloodcell.models.bundle import Bundle
+    from bloodcell.settings import Settings
+
+
+def evaluate(
+    images: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Labelled images, FOLDER/<class>/*.jpg, class one of the eight groups.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Registered model, its id or the beginning of it; may be repeated."),
+    ] = None,
+    bundle: Annotated[
+        list[Path] | None, typer.Option(metavar="FOLDER", help="Bundle that need not be registered; may be repeated.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    png: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write confusion matrix and reliability; one file a model, its id added."),
+    ] = None,
+) -> None:
+    """Evaluate models on labelled images: accuracy, macro F1, each group's sensitivity, precision, specificity.
+
+    Limits are exact 95 % ones. Without --model and --bundle: the champion and its shadows, all in one pass.
+    """
+    from rich.console import Console
+
+    from bloodcell.cli.showing import print_json, step_bars
+    from bloodcell.evaluation.evaluating import evaluate_bundles
+    from bloodcell.evaluation.showing import evaluation_json, evaluation_tables
+    from bloodcell.settings import Settings
+
+    settings = Settings()
+    bundles = _bundles(settings, model or [], bundle or [])
+    with step_bars() as show:
+        evaluated = evaluate_bundles(images, bundles, settings, lambda done, total: show("Cells", done, total))
+    if png:
+        _write_plots(png, list(evaluated.values()))
+    if json:
+        print_json([evaluation_json(one) for one in evaluated.values()])
+    else:
+        for one in evaluated.values():
+            Console().print(evaluation_tables(one), "", highlight=False)
+
+
+def _write_plots(png: Path, evaluated: list[BundleEvaluation]) -> None:
+    from rich.console import Console
+
+    from bloodcell.errors import ConfigurationError
+    from bloodcell.evaluation.plots import write_plots
+
+    for one in evaluated:
+        path = png if len(evaluated) == 1 else png.with_stem(f"{png.stem}-{one.model_id[:12]}")
+        title = f"{one.variant} {one.model_id[:12]} on {one.evaluation.n_cells:,} cells"
+        try:
+            write_plots(one.evaluation, path, title=title)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The picture cannot be written to {path}: {error}. Choose another --png."
+            ) from error
+        Console(stderr=True).print(f"Wrote {path}.", highlight=False)
+
+
+def _bundles(settings: Settings, models: list[str], folders: list[Path]) -> list[Bundle]:
+    """Opens what was asked for: folders without a database, models through it."""
+    from bloodcell.models.bundle import open_bundle
+
+    bundles = [open_bundle(folder) for folder in folders]
+    if models or not folders:
+        from bloodcell.database.engine import open_database, transact
+        from bloodcell.models.registry import find_model, open_registered, serving_models
+        from bloodcell.store import Store
+
+        engine = open_database(settings)
+        registered = transact(
+            engine,
+            lambda connection: [find_model(connection, model) for model in models] or serving_models(connection),
+            patience_s=settings.database_patience_s,
+        )
+        store = Store.of(settings)
+        bundles += [open_registered(store, model.model_id) for model in registered]
+    return bundles

@@ -1,0 +1,118 @@
+"""Bundles are run over a folder of labelled images and evaluated by the very rule that the nightly run calls by."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bloodcell.calls import decide
+from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
+from bloodcell.groups import CELL_GROUPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from bloodcell.models.bundle import Bundle
+    from bloodcell.models.images import ImageFolder, LabelledImage
+    from bloodcell.models.merged import MergedNetwork, ModelOutput
+    from bloodcell.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class BundleEvaluation:
+    """One bundle's evaluation on a folder of images.
+
+    Attributes:
+        model_id: The bundle's.
+        variant: The bundle's.
+        dataset_digest: Identity of the images and labels.
+        n_broken: Files of the folder that could not be decoded and are not counted.
+        trained_on_these: Whether these are the very images the bundle was trained on, so the figures flatter.
+        evaluation: The figures.
+    """
+
+    model_id: str
+    variant: str
+    dataset_digest: str
+    n_broken: int
+    trained_on_these: bool
+    evaluation: Evaluation
+
+
+def evaluate_bundles(
+    images: Path, bundles: Sequence[Bundle], settings: Settings, on_progress: Callable[[int, int], None] | None = None
+) -> dict[str, BundleEvaluation]:
+    """Returns model id -> its evaluation, all bundles in one pass over the images.
+
+    Args:
+        images: FOLDER/<class>/*.jpg, class one of the eight groups.
+        bundles: Opened bundles, at least one.
+        settings: Image limits, reader threads and batch size.
+        on_progress: Called with the number of cells done and of all cells.
+
+    Raises:
+        TrainingDataError: The folder has no images, or a class that is none of the groups.
+        BundleError: A bundle that cannot be loaded.
+    """
+    from bloodcell.models.images import read_image_folder
+    from bloodcell.models.merged import MergedNetwork
+
+    folder = read_image_folder(images, settings)
+    network = MergedNetwork(bundles, batch_cells=settings.batch_cells)
+    outputs: dict[str, list[ModelOutput]] = {bundle.model_id: [] for bundle in bundles}
+    n_done = 0
+    for batch in _batches(folder.images, network, settings):
+        for model_id, output in network(batch).items():
+            outputs[model_id].append(output)
+        n_done = min(n_done + settings.batch_cells, len(folder.images))
+        if on_progress:
+            on_progress(n_done, len(folder.images))
+    truth = np.array([CELL_GROUPS.index(image.group) for image in folder.images])
+    return {bundle.model_id: _evaluated(bundle, folder, truth, outputs[bundle.model_id]) for bundle in bundles}
+
+
+def _batches(
+    images: Sequence[LabelledImage], network: MergedNetwork, settings: Settings
+) -> Iterator[dict[tuple[int, int], NDArray[np.uint8]]]:
+    """Batches of decoded cells, read while the network works on the one before."""
+    limits = ImageLimits.of(settings)
+
+    def read(image: LabelledImage) -> list[NDArray[np.uint8]]:
+        cell = decode(image.path.read_bytes(), limits)
+        return [resized(cell, *size) for size in network.input_sizes]
+
+    starts = range(0, len(images), settings.batch_cells)
+    with ThreadPoolExecutor(settings.reader_threads) as readers:
+        ahead = [readers.submit(read, image) for image in images[: settings.batch_cells]]
+        for start in starts:
+            cells = [future.result() for future in ahead]
+            following = images[start + settings.batch_cells : start + 2 * settings.batch_cells]
+            ahead = [readers.submit(read, image) for image in following]
+            yield {size: np.stack([cell[i] for cell in cells]) for i, size in enumerate(network.input_sizes)}
+
+
+def _evaluated(
+    bundle: Bundle, folder: ImageFolder, truth: NDArray[np.int64], outputs: Sequence[ModelOutput]
+) -> BundleEvaluation:
+    probabilities = np.concatenate([output.probabilities for output in outputs])
+    calls = decide(
+        probabilities,
+        np.concatenate([output.novelty for output in outputs]),
+        confidence_threshold=bundle.manifest.confidence_threshold,
+        novelty_threshold=bundle.manifest.novelty_threshold,
+    )
+    return BundleEvaluation(
+        model_id=bundle.model_id,
+        variant=bundle.manifest.variant,
+        dataset_digest=folder.digest,
+        n_broken=len(folder.broken),
+        trained_on_these=bundle.manifest.data.dataset_digest == folder.digest,
+        evaluation=evaluate_calls(truth, probabilities, calls.unclassified),
+    )
