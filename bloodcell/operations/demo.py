@@ -1,0 +1,222 @@
+"""The demonstration: a drawn night goes through the real scheduler and comes back as differentials from Postgres."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from bloodcell.database.engine import open_database, transact
+from bloodcell.errors import BloodcellError
+from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, RunState
+from bloodcell.operations.airflow_home import HOST
+from bloodcell.operations.demo_models import demo_models
+from bloodcell.operations.up import running_stack
+from bloodcell.settings import DROP_PATTERN, Settings
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from bloodcell.drawing.drops import DrawnDrop
+    from bloodcell.models.bundle import Bundle
+
+N_SLIDES: Final = 3
+CELLS_PER_SLIDE: Final = 120
+_RUN_S: Final = 1800.0
+
+
+class DemoError(BloodcellError):
+    """The demo's run did not end well."""
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """Returns settings on a data folder of the demo's own, so that it never touches a laboratory's data."""
+    return settings.model_copy(
+        update={
+            "data_dir": settings.data_dir / "demo",
+            "drops_dir": None,
+            "store_url": None,
+            "database_url": None,
+            "weights_dir": None,
+            "airflow_password_file": None,
+            "airflow_url": f"http://{HOST}:{_free_port(urlsplit(settings.airflow_url).port or 8080)}",
+            "drop_pattern": DROP_PATTERN,
+            "nightly_cron": "",
+        }
+    )
+
+
+def run_demo(settings: Settings) -> None:
+    """Draws, trains, classifies through Airflow, and prints what Postgres holds then.
+
+    Args:
+        settings: Its data folder gets a sub-folder `demo`, its port is used if it is free.
+
+    Raises:
+        DemoError: The run failed; the message says where its logs are.
+        BloodcellError: Something could not be started.
+    """
+    settings = demo_settings(settings)
+    out, err = Console(), Console(stderr=True)
+    err.print(f"The demo keeps everything below [bold]{settings.data_dir}[/]; delete that folder to undo it.")
+    with _bars(err) as on_step:
+        models = demo_models(settings, on_step)
+    err.print(_loud_warning(models))
+    with _bars(err) as on_step:
+        drop = _drawn_night(settings, on_step)
+    with running_stack(settings, watch=False, announce=lambda line: err.print(f"  {line}", highlight=False)):
+        engine = open_database(settings)
+        _install(settings, engine, models)
+        with AirflowApi(settings) as api:
+            run_id = api.trigger(NIGHTLY_RUN, conf={"night": drop.folder.name})
+            with _bars(err) as on_step:
+                state = api.wait(NIGHTLY_RUN, run_id, timeout_s=_RUN_S, on_progress=lambda run: _show(run, on_step))
+        if state.state != "success":
+            raise DemoError(_what_failed(settings, state))
+        err.print(f"Airflow run [bold]{run_id}[/] ended in state success.\n", highlight=False)
+        _show_results(settings, engine, drop, out)
+    out.print(_next_steps(settings, drop), highlight=False)
+
+
+def _drawn_night(settings: Settings, on_step: Callable[[str, int, int], None]) -> DrawnDrop:
+    """Draws the newest night, up to today, that the demo has not drawn yet: each demo really does the work."""
+    from bloodcell.drawing.drops import make_drop
+
+    night = datetime.now(UTC).date()
+    while (settings.drops / night.isoformat()).exists():
+        night -= timedelta(days=1)
+    n_drawn = 0
+
+    def on_cell() -> None:
+        nonlocal n_drawn
+        n_drawn += 1
+        on_step(f"draw the night {night}", n_drawn, N_SLIDES * CELLS_PER_SLIDE)
+
+    return make_drop(
+        settings.drops,
+        night=night,
+        n_slides=N_SLIDES,
+        cells_per_slide=CELLS_PER_SLIDE,
+        seed=night.toordinal(),
+        on_cell=on_cell,
+    )
+
+
+def _install(settings: Settings, engine: sa.Engine, models: dict[str, Bundle]) -> None:
+    """Registers the demo models and makes the most accurate one champion, unless one is."""
+    from bloodcell.models.registry import promote, register, registered_models
+    from bloodcell.store import Store
+
+    store = Store.of(settings)
+    best = max(models.values(), key=lambda bundle: bundle.manifest.metrics.accuracy)
+
+    def install(connection: sa.Connection) -> None:
+        for bundle in models.values():
+            register(connection, store, bundle, by="demo")
+        if not any(model.role == "champion" for model in registered_models(connection)):
+            promote(connection, store, best.model_id, by="demo", reason="demo: best on drawn cells", evidence={})
+
+    transact(engine, install, patience_s=settings.database_patience_s)
+
+
+def _show(run: RunState, on_step: Callable[[str, int, int], None]) -> None:
+    n_done = sum(task.state in ("success", "skipped") for task in run.tasks)
+    at_work = [task.task_id for task in run.tasks if task.state in ("running", "queued", "up_for_retry")]
+    on_step(f"Airflow: {at_work[0] if at_work else run.state}", n_done, max(len(run.tasks), 1))
+
+
+def _show_results(settings: Settings, engine: sa.Engine, drop: DrawnDrop, out: Console) -> None:
+    from bloodcell.differential.reading import read_differential
+    from bloodcell.differential.showing import differential_table
+    from bloodcell.report.page import write_report
+    from bloodcell.store import Store
+
+    store = Store.of(settings)
+    for slide in drop.slides:
+        page = _page(settings, slide.barcode)
+        page.parent.mkdir(exist_ok=True)
+        write_report(engine, store, slide.barcode, page)
+        out.print(differential_table(read_differential(engine, slide.barcode), out.width))
+        out.print(f"[dim]drawn as: {slide.finding}; with pictures: {page}[/]\n", highlight=False, soft_wrap=True)
+
+
+def _page(settings: Settings, barcode: str) -> Path:
+    return settings.data_dir / "reports" / f"{barcode}.html"
+
+
+def _what_failed(settings: Settings, run: RunState) -> str:
+    bad = [task.task_id for task in run.tasks if task.state in ("failed", "upstream_failed")]
+    logs = settings.data_dir / "airflow" / "logs" / f"dag_id={NIGHTLY_RUN}" / f"run_id={run.run_id}"
+    return f"Run {run.run_id} ended in state {run.state}; failed tasks: {', '.join(bad) or 'none'}. Logs: {logs}"
+
+
+def _loud_warning(models: dict[str, Bundle]) -> Panel:
+    lines = [
+        f"{variant:<18} {bundle.model_id[:12]}  {bundle.manifest.metrics.accuracy:.0%} of drawn validation cells"
+        for variant, bundle in sorted(models.items())
+    ]
+    return Panel(
+        "\n".join(
+            [*lines, "", "Trained once on drawn cells from random weights. NOT for real blood: they know nothing."]
+        ),
+        title="DEMO MODELS",
+        border_style="bold yellow",
+        expand=False,
+    )
+
+
+def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
+    slide = drop.slides[0].barcode
+    here = f"BLOODCELL_DATA_DIR={settings.data_dir}"
+    return Panel(
+        f"Look around in the demo:\n"
+        f"  export {here}\n"
+        f"  bloodcell up                          Airflow's pages; drop a night, watch it go through\n"
+        f"  bloodcell differential {slide}\n"
+        f"  bloodcell db psql                     and there: TABLE bloodcell.night_summary;\n"
+        f"Real images, on your own data folder:\n"
+        f"  unset BLOODCELL_DATA_DIR\n"
+        f"  bloodcell train --variant inception_v3_svm --images FOLDER     FOLDER/<class>/*.jpg\n"
+        f"  bloodcell models promote ID --reason R\n"
+        f"  bloodcell up                          and let the analyser write <drops>/<YYYY-MM-DD>/<slide>/",
+        title="What to try next",
+        expand=False,
+    )
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for each step, on standard error."""
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as progress:
+
+        def show(step: str, done: int, total: int) -> None:
+            for other in set(tasks) - {step}:
+                progress.stop_task(tasks[other])
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=total)
+            progress.update(tasks[step], completed=done, total=total)
+
+        yield show
+
+
+def _free_port(wanted: int) -> int:
+    """Returns the wanted port where it is free, else any free one: a demo should not fail over a port."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    return wanted
