@@ -33,7 +33,8 @@ def ingest_table(summary: IngestSummary) -> None:
 
     table = Table("files", "cells", "duplicates", "quarantined", "ignored", "slides", title=f"Night {summary.night}")
     counts = (
-        summary.n_files, summary.n_cells, summary.n_duplicates, summary.n_quarantined, summary.n_ignored, summary.n_slides
+        summary.n_files, summary.n_cells, summary.n_duplicates,
+        summary.n_quarantined, summary.n_ignored, summary.n_slides,
     )  # fmt: skip
     table.add_row(*(f"{count:,}" for count in counts))
     console = Console()

@@ -1,0 +1,34 @@
+"""Fixtures of the ingest tests: a night's folder, and what the ledger says after ingesting it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.ingest import IngestSummary, ingest_night
+from bloodcell.settings import Settings
+from tests.ingest.night import NightFolder
+
+
+@pytest.fixture
+def night(settings: Settings) -> NightFolder:
+    return NightFolder(settings.drops)
+
+
+@pytest.fixture
+def ingested(settings: Settings, night: NightFolder) -> Callable[[], IngestSummary]:
+    return lambda: ingest_night(night.path, settings)
+
+
+@pytest.fixture
+def ledger(database: sa.Engine) -> Callable[[], dict[str, tuple[str, str | None]]]:
+    """Path -> (outcome, reason)."""
+
+    def read() -> dict[str, tuple[str, str | None]]:
+        with database.connect() as connection:
+            rows = connection.execute(sa.text("SELECT path, outcome, reason FROM bloodcell.file_account"))
+            return {row.path: (row.outcome, row.reason) for row in rows}
+
+    return read

@@ -1,0 +1,278 @@
+"""Twice, at once, later, changed, killed: the same rows, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.database.engine import connect
+from bloodcell.errors import StoreUnavailableError
+from bloodcell.ingest import IngestSummary, ingest_night, pending_nights
+from bloodcell.settings import Settings
+from bloodcell.store import Store
+from tests.ingest.night import NightFolder, picture
+
+Ingested = Callable[[], IngestSummary]
+Ledger = Callable[[], dict[str, tuple[str, str | None]]]
+
+
+def rows(database: sa.Engine) -> list[tuple[object, ...]]:
+    """Everything but surrogate keys, times and runs."""
+    with database.connect() as connection:
+        found = connection.execute(
+            sa.text(
+                "SELECT f.night, f.path, f.barcode, f.outcome, f.reason, f.sha256, c.file_name, s.barcode, s.patient_key"
+                " FROM bloodcell.drop_file f LEFT JOIN bloodcell.cell c USING (cell_id)"
+                " LEFT JOIN bloodcell.slide s USING (slide_id) ORDER BY 1, 2"
+            )
+        ).all()
+    return [tuple(row) for row in found]
+
+
+def test_second_time_reads_nothing_and_changes_nothing(
+    night: NightFolder, ingested: Ingested, database: sa.Engine, settings: Settings
+) -> None:
+    for number in range(5):
+        night.cell("S1", number)
+    night.write("S1/SNE_9.png", b"")
+    night.complete()
+    first = ingested()
+    before = rows(database)
+    for image in (settings.data_dir / "store" / "images").rglob("*"):
+        if image.is_file():
+            image.unlink()  # would be stored again if the files were read again
+    second = ingested()
+    assert rows(database) == before
+    assert second.n_cells == first.n_cells == 5
+    assert not [path for path in (settings.data_dir / "store" / "images").rglob("*") if path.is_file()]
+
+
+def test_two_runs_at_once_leave_the_rows_of_one(
+    night: NightFolder, settings: Settings, database: sa.Engine, database_url: str
+) -> None:
+    for slide in range(4):
+        for number in range(40):
+            night.cell(f"S{slide}", slide * 100 + number)
+        night.cell(f"S{slide}", slide * 100 + 90, seed=slide * 100)
+    night.complete()
+    errors = []
+
+    def work() -> None:
+        try:
+            ingest_night(night.path, settings)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    outcomes = [row[3] for row in rows(database)]
+    assert (outcomes.count("cell"), outcomes.count("duplicate")) == (160, 4)
+    with database.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.cell")) == 160
+
+
+def test_slide_still_being_written_is_left_for_later(
+    night: NightFolder, settings: Settings, ledger: Ledger, database: sa.Engine
+) -> None:
+    patient = settings.model_copy(update={"settle_s": 3600})
+    night.cell("S1", 1)
+    night.complete()
+    night.cell("S2", 2)  # after the marker
+    summary = ingest_night(night.path, patient)
+    assert summary.n_waiting_folders == 1
+    assert "S2/SNE_00000002.png" not in ledger()
+    assert pending_nights(patient, database) == [night.path]
+    night.complete()
+    (night.path / ".complete").touch()
+    assert ingest_night(night.path, patient).n_cells == 2
+    assert pending_nights(patient, database) == []
+
+
+def test_night_without_marker_is_read_once_nothing_changed_for_the_settle_time(
+    night: NightFolder, settings: Settings
+) -> None:
+    night.cell("S1", 1)
+    assert ingest_night(night.path, settings.model_copy(update={"settle_s": 3600})).n_cells == 0
+    assert ingest_night(night.path, settings).n_cells == 1
+
+
+def test_late_slide_makes_a_done_night_pending_again(
+    night: NightFolder, settings: Settings, ingested: Ingested, database: sa.Engine
+) -> None:
+    night.cell("S1", 1)
+    night.complete()
+    ingested()
+    assert pending_nights(settings, database) == []
+    night.cell("S2", 2)
+    assert pending_nights(settings, database) == [night.path]
+
+
+def test_cell_delivered_again_another_night_counts_once(
+    night: NightFolder, settings: Settings, ingested: Ingested, ledger: Ledger
+) -> None:
+    night.cell("S1", 1)
+    night.complete()
+    ingested()
+    later = NightFolder(settings.drops, date(2026, 11, 22))
+    later.cell("S1", 1)
+    later.cell("S1", 2, seed=1)
+    later.write("S1/LY_7.png", picture(7))
+    later.complete()
+    assert ingest_night(later.path, settings).n_cells == 1
+    assert ledger()["S1/SNE_00000001.png"] == ("duplicate", "delivered_again")
+    assert ledger()["S1/SNE_00000002.png"] == ("duplicate", "same_image")
+
+
+def test_file_that_changed_after_ingest_keeps_its_first_image_and_is_reported(
+    night: NightFolder, ingested: Ingested, ledger: Ledger, database: sa.Engine
+) -> None:
+    file = night.cell("S1", 1)
+    night.complete()
+    ingested()
+    with database.connect() as connection:
+        first = connection.scalar(sa.text("SELECT sha256 FROM bloodcell.cell"))
+    file.write_bytes(picture(99))
+    night.complete()
+    ingested()
+    assert ledger()["S1/SNE_00000001.png"] == ("quarantined", "changed_after_ingest")
+    with database.connect() as connection:
+        assert connection.scalar(sa.text("SELECT sha256 FROM bloodcell.cell")) == first
+    ingested()
+    assert ledger()["S1/SNE_00000001.png"] == ("quarantined", "changed_after_ingest")
+
+
+def test_full_disk_stops_the_run_and_the_next_one_ends_it(
+    night: NightFolder, settings: Settings, database: sa.Engine, tmp_path: Path
+) -> None:
+    for number in range(30):
+        night.write(f"S1/SNE_{number}.bmp", picture(number, size=(200, 200), form="BMP"))
+    night.complete()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        full = settings.model_copy(update={"store_url": str(disk)})
+        with pytest.raises(StoreUnavailableError, match="No space left"):
+            ingest_night(night.path, full)
+        assert not list(disk.rglob("*.part"))
+        with database.connect() as connection:
+            stored = set(connection.scalars(sa.text("SELECT sha256 FROM bloodcell.image")))
+            state = connection.execute(sa.text("SELECT state, error FROM bloodcell.run")).one()
+        assert stored <= {path.name for path in disk.rglob("*") if path.is_file()}
+        assert state.state == "failed" and os.strerror(errno.ENOSPC) in state.error
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert ingest_night(night.path, settings).n_cells == 30
+
+
+def test_killed_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one(
+    night: NightFolder, settings: Settings, database: sa.Engine, template: str, postgres: object
+) -> None:
+    for slide in range(6):
+        night.record(f"S{slide}", patient_key=f"P{slide}")
+        for number in range(60):
+            night.cell(f"S{slide}", slide * 100 + number)
+    night.write("S0/SNE_999.png", b"")
+    night.complete()
+    environment = {
+        **os.environ,
+        "BLOODCELL_DATA_DIR": str(settings.data_dir),
+        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+        "BLOODCELL_SETTLE_S": "0",
+    }
+    kills = 0
+    for delay_s in (0.8, 1.1, 1.4, 1.7):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "bloodcell", "ingest", str(night.path)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            child.wait(delay_s)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            kills += 1
+    assert kills
+    summary = ingest_night(night.path, settings)
+    assert (summary.n_cells, summary.n_quarantined, summary.n_slides) == (360, 1, 6)
+    store = Store.of(settings)
+    with connect(str(settings.database_url)).connect() as connection:
+        for digest in connection.scalars(sa.text("SELECT sha256 FROM bloodcell.cell")):
+            store.read_image(digest)
+        assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.image")) == 360
+    assert len(rows(database)) == 368
+
+
+def test_truth_of_a_hostile_drop_of_real_images_holds(
+    shared: Path, settings: Settings, tmp_path: Path, ledger: Ledger
+) -> None:
+    import csv
+
+    out = tmp_path / "drops"
+    tool = [
+        sys.executable,
+        str(shared / "tools" / "make_drop.py"),
+        str(out),
+        "--slides",
+        "3",
+        "--cells",
+        "60",
+        "--faults",
+    ]
+    subprocess.run(tool, check=True, capture_output=True)
+    summary = ingest_night(out / "2026-11-21", settings)
+    found = ledger()
+    wrong = []
+    with (out / "2026-11-21.truth.csv").open(newline="") as file:
+        truth = list(csv.DictReader(file))
+    for row in truth:
+        outcome, reason = found[row["path"].removeprefix("2026-11-21/")]
+        if not _as_expected(row["expect"], outcome, reason):
+            wrong.append((row["path"], row["expect"], outcome, reason))
+    assert not wrong
+    assert summary.n_files == len(found)
+
+
+# what the truth file says -> outcomes that fulfil it; an image shared between slides is a cell in each (and reported)
+_REASONS = {
+    "empty": "empty",
+    "truncated": "truncated",
+    "not an image": "not_an_image",
+    "too many pixels": "too_many_pixels",
+    "too many bytes": "too_many_bytes",
+    "link out of the drop": "link",
+}
+
+
+def _as_expected(expect: str, outcome: str, reason: str | None) -> bool:
+    kind, _, detail = expect.partition(":")
+    if kind == "quarantine":
+        return (outcome, reason) == ("quarantined", _REASONS[detail])
+    return {
+        "cell": outcome == "cell",
+        "duplicate": outcome == "duplicate",
+        "not_a_cell": outcome == "ignored",
+        "quarantine or cell": outcome in {"quarantined", "cell"},
+        "quarantine or duplicate": outcome in {"quarantined", "duplicate"},
+        "duplicate, of a slide with no readable slide.json": outcome == "cell",
+    }[kind]
