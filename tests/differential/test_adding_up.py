@@ -6,10 +6,10 @@ from datetime import date
 
 import pytest
 import sqlalchemy as sa
-from laboratory import SHADOW, Laboratory
 
 from bloodcell.differential import read_differential, write_due_differentials
 from bloodcell.settings import Settings
+from tests.laboratory import SHADOW, Laboratory
 
 
 @pytest.fixture

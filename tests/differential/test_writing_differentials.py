@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from laboratory import CHAMPION, SHADOW, Laboratory
 
 from bloodcell.differential.reading import read_differential
 from bloodcell.differential.writing import write_differentials
 from bloodcell.errors import DatabaseUnavailableError, UnknownRecordError
 from bloodcell.settings import Settings
+from tests.laboratory import CHAMPION, SHADOW, Laboratory
 
 ALL_ROWS = """
     SELECT slide_id, model_id, d.class, d.n_cells, percentage, lower, upper, flag, r.n_cells, n_leucocytes,

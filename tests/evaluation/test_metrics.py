@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics as reference  # noqa: TID253 - what the figures are held against
+from sklearn import metrics as reference
 
 from bloodcell.errors import TrainingDataError
 from bloodcell.evaluation import Evaluation, evaluate_calls

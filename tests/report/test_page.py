@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from laboratory import CHAMPION, SHADOW, Laboratory
 from PIL import Image
 
 from bloodcell.differential.writing import write_differentials
@@ -20,6 +19,7 @@ from bloodcell.report.page import write_report
 from bloodcell.report.reading import read_report
 from bloodcell.settings import Settings
 from bloodcell.store import Store
+from tests.laboratory import CHAMPION, SHADOW, Laboratory
 
 HOSTILE = "LY_90000007 ü中'; drop table cell;--.jpg"
 SCRIPT = "<script>alert(1)</script>"

@@ -1,0 +1,155 @@
+"""Bundles are evaluated on a folder of images, by the library and by the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from bloodcell.calls import decide
+from bloodcell.decoding import resized
+from bloodcell.errors import TrainingDataError
+from bloodcell.evaluation.evaluating import BundleEvaluation, evaluate_bundles
+from bloodcell.evaluation.plots import write_plots
+from bloodcell.evaluation.showing import evaluation_json, evaluation_tables
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.bundle import Bundle
+from bloodcell.settings import Settings
+from tests.models.conftest import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings
+
+
+@pytest.fixture(scope="module")
+def quick_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return model_settings(tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture(scope="module")
+def training_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cells(tmp_path_factory.mktemp("training") / "cells", 10)
+
+
+@pytest.fixture(scope="module")
+def bundles(training_cells: Path, quick_settings: Settings) -> tuple[Bundle, Bundle]:
+    from bloodcell.models.training import train
+
+    return (
+        train("vgg16_svm", training_cells, quick_settings, recipe=SVM_RECIPE, base="random"),
+        train("vgg16", training_cells, quick_settings, recipe=TUNED_RECIPE, base="random"),
+    )
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five unseen cells of each group: 40 in all, more than two batches and no multiple of one."""
+    folder = make_cells(tmp_path_factory.mktemp("held_out") / "cells", 5, seed=7)
+    (folder / "ig" / "broken.png").write_bytes(b"not an image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(held_out: Path, bundles: tuple[Bundle, Bundle], quick_settings: Settings) -> dict[str, BundleEvaluation]:
+    progress: list[tuple[int, int]] = []
+    result = evaluate_bundles(held_out, bundles, quick_settings, lambda *done: progress.append(done))
+    assert progress == [(16, 40), (32, 40), (40, 40)]
+    return result
+
+
+def test_every_usable_image_is_evaluated_once_by_each_model(
+    evaluated: dict[str, BundleEvaluation], bundles: tuple[Bundle, Bundle]
+) -> None:
+    assert list(evaluated) == [bundle.model_id for bundle in bundles]
+    for bundle, one in zip(bundles, evaluated.values(), strict=True):
+        assert one.variant == bundle.manifest.variant
+        assert one.evaluation.n_cells == 40
+        assert [figures.n_true for figures in one.evaluation.groups] == [5] * 8
+        assert one.n_broken == 1
+        assert not one.trained_on_these
+
+
+def test_figures_are_those_of_the_loaded_model_and_its_thresholds(
+    evaluated: dict[str, BundleEvaluation], bundles: tuple[Bundle, Bundle], held_out: Path
+) -> None:
+    from bloodcell.models.bundle import load_model
+
+    bundle = bundles[0]
+    paths = [(path, i) for i, group in enumerate(CELL_GROUPS) for path in sorted((held_out / group).glob("[0-9]*.png"))]
+    pixels = np.stack([resized(Image.open(path), *bundle.input_size) for path, _ in paths])
+    output = load_model(bundle).predict(pixels, verbose=0)
+    calls = decide(
+        output["probabilities"],
+        output["novelty"].reshape(-1),
+        confidence_threshold=bundle.manifest.confidence_threshold,
+        novelty_threshold=bundle.manifest.novelty_threshold,
+    )
+    evaluation = evaluated[bundle.model_id].evaluation
+    truth = np.array([i for _, i in paths])
+    assert evaluation.accuracy.n == (calls.top == truth).sum()
+    assert evaluation.unclassified.n == calls.unclassified.sum()
+    assert evaluation.accuracy.n > 20, "a disc of its own colour and size is told from seven others"
+
+
+def test_images_a_model_was_trained_on_are_recognised(
+    training_cells: Path, bundles: tuple[Bundle, Bundle], quick_settings: Settings
+) -> None:
+    (one,) = evaluate_bundles(training_cells, bundles[:1], quick_settings).values()
+    assert one.trained_on_these
+
+
+def test_folder_without_images_is_refused(
+    tmp_path: Path, bundles: tuple[Bundle, Bundle], quick_settings: Settings
+) -> None:
+    with pytest.raises(TrainingDataError, match="No images"):
+        evaluate_bundles(tmp_path, bundles[:1], quick_settings)
+
+
+def test_tables_and_json_carry_the_figures(evaluated: dict[str, BundleEvaluation]) -> None:
+    one = next(iter(evaluated.values()))
+    console = Console(record=True, width=120, file=None, quiet=False)
+    with console.capture() as captured:
+        console.print(evaluation_tables(one))
+    text = captured.get()
+    assert "vgg16_svm" in text
+    assert "40 cells" in text
+    assert "! 1 files of the folder cannot be decoded" in text
+    assert f"accuracy {one.evaluation.accuracy.percentage:.1f} %" in text
+    assert "Immature granulocytes" in text
+    document = json.loads(json.dumps(evaluation_json(one)))
+    assert document["accuracy"]["n"] == one.evaluation.accuracy.n
+    assert np.sum(document["confusion"]["most_probable"]) == 40
+    assert np.sum(document["confusion"]["called_then_unclassified"]) == 40
+    assert [group["group"] for group in document["groups"]] == list(CELL_GROUPS)
+
+
+def test_plots_are_a_readable_png(evaluated: dict[str, BundleEvaluation], tmp_path: Path) -> None:
+    write_plots(next(iter(evaluated.values())).evaluation, tmp_path / "plots.png", title="vgg16_svm")
+    with Image.open(tmp_path / "plots.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 2_000
+        assert len(picture.convert("RGB").getcolors(10_000_000) or []) > 100
+
+
+def test_command_evaluates_bundles_without_a_database(
+    held_out: Path, bundles: tuple[Bundle, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import typer
+
+    from bloodcell.cli.evaluate import evaluate
+
+    monkeypatch.setenv("BLOODCELL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    app = typer.Typer()
+    app.command()(evaluate)
+    options = [option for bundle in bundles for option in ("--bundle", str(bundle.folder))]
+    result = CliRunner().invoke(
+        app, ["--images", str(held_out), *options, "--json", "--png", str(tmp_path / "plots.png")]
+    )
+    assert result.exit_code == 0, result.output
+    assert [one["model_id"] for one in json.loads(result.stdout)] == [bundle.model_id for bundle in bundles]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == sorted(
+        f"plots-{bundle.model_id[:12]}.png" for bundle in bundles
+    )
