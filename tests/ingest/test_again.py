@@ -31,7 +31,7 @@ def rows(database: sa.Engine) -> list[tuple[object, ...]]:
     with database.connect() as connection:
         found = connection.execute(
             sa.text(
-                "SELECT f.night, f.path, f.barcode, f.outcome, f.reason, f.sha256, c.file_name, s.barcode, s.patient_key"
+                "SELECT f.night, f.path, f.barcode, f.outcome, f.reason, f.sha256, c.file_name, s.patient_key"
                 " FROM bloodcell.drop_file f LEFT JOIN bloodcell.cell c USING (cell_id)"
                 " LEFT JOIN bloodcell.slide s USING (slide_id) ORDER BY 1, 2"
             )

@@ -1,0 +1,39 @@
+# make demo, make test: both make .venv first, from uv.lock. `make help` lists the rest.
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+export UV_LINK_MODE := copy
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check bench clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## See all of it work: drawn cells, demo models, a real Airflow run, differentials
+	@$(BIN)/bloodcell demo
+
+up: .venv/installed ## Start Postgres, Airflow and the watcher; Ctrl-C stops all of it
+	@$(BIN)/bloodcell up
+
+test: .venv/installed ## Run all tests, on a real Postgres and a real Airflow
+	$(BIN)/python -m pytest
+
+check: .venv/installed ## Formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/installed ## Measure speed and memory as ratios; writes tests/bench/RESULTS.md
+	$(BIN)/python -m tests.bench
+
+clean: ## Remove .venv and caches (never data)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+
+.venv/installed: pyproject.toml uv.lock
+	@command -v python3 >/dev/null || { echo "python3 (3.11 or 3.12) is needed"; exit 1; }
+	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+		|| { echo "python3 has to be 3.11 or 3.12, is: $$(python3 --version)"; exit 1; }
+	@test -x $(BIN)/python || python3 -m venv .venv
+	@test -x $(BIN)/uv || { echo "Installing uv $(UV_VERSION)"; $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
+	$(BIN)/uv sync --frozen --inexact --python $(BIN)/python
+	@touch $@
