@@ -1,0 +1,144 @@
+"""The Dag file as Airflow reads it. That it runs is shown in tests/operations/test_up.py, by a real scheduler."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DAG_FILE = Path(__file__).resolve().parents[2] / "dags" / "nightly_run.py"
+
+IMPORTED = """
+import json, runpy, sys, time
+import airflow.sdk
+before, began = set(sys.modules), time.process_time()
+loaded = runpy.run_path(sys.argv[1])
+took_s = time.process_time() - began
+heavy = ("tensorflow", "keras", "sklearn", "PIL", "scipy", "matplotlib", "sqlalchemy", "numpy")
+print(json.dumps({"took_s": took_s, "heavy": sorted({m.split(".")[0] for m in set(sys.modules) - before} & {*heavy})}))
+"""
+
+PARSED = """
+import json, os, sys
+from pathlib import Path
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(Path(sys.argv[1]).parent)
+dag = bag.dags["nightly_run"]
+
+def schedule(cron):
+    os.environ["BLOODCELL_NIGHTLY_CRON"] = cron
+    timetable = DagBag(Path(sys.argv[1]).parent).dags["nightly_run"].timetable
+    return getattr(timetable, "expression", type(timetable).__name__)
+
+policy = dag.get_task("classify").retry_policy
+from bloodcell import errors
+decided = {
+    name: policy.evaluate(getattr(errors, name)("", **fields), 1, 5).action.value
+    for name, fields in {
+        "ConfigurationError": {}, "WeightsError": {}, "BundleError": {"folder": ""}, "TrainingDataError": {},
+        "DatabaseUnavailableError": {}, "StoreUnavailableError": {}, "BloodcellError": {},
+    }.items()
+}
+print(json.dumps({
+    "errors": bag.import_errors,
+    "schedule": dag.timetable.expression,
+    "schedules": {cron: schedule(cron) for cron in ("30 4 * * 1-5", "")},
+    "catchup": dag.catchup,
+    "max_active_runs": dag.max_active_runs,
+    "doc": dag.doc_md,
+    "params": sorted(dag.params),
+    "tasks": {
+        task.task_id: {
+            "pool": task.pool, "queue": task.queue, "retries": task.retries, "mapped": task.is_mapped,
+            "rule": task.trigger_rule.value, "upstream": sorted(task.upstream_task_ids),
+            "has_policy": task.retry_policy is not None,
+        }
+        for task in dag.tasks
+    },
+    "decided": decided,
+}))
+"""
+
+
+def read_by_airflow(home: Path, code: str) -> dict[str, Any]:
+    """Runs `code` on the Dag file in a fresh process; returns the JSON it prints last."""
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(DAG_FILE)],
+        env={**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    read: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    return read
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What Airflow reads out of the file."""
+    return read_by_airflow(tmp_path_factory.mktemp("airflow"), PARSED)
+
+
+def test_the_file_is_imported_quickly_and_without_anything_heavy(tmp_path: Path) -> None:
+    imported = read_by_airflow(tmp_path, IMPORTED)
+
+    assert imported["heavy"] == []
+    assert imported["took_s"] < 1
+
+
+def test_the_file_parses_without_errors(parsed: dict[str, Any]) -> None:
+    assert parsed["errors"] == {}
+    assert "Doing it again is safe" in parsed["doc"]
+
+
+def test_the_stages_follow_each_other(parsed: dict[str, Any]) -> None:
+    assert {name: task["upstream"] for name, task in parsed["tasks"].items()} == {
+        "ingest": [],
+        "plan": ["ingest"],
+        "classify": ["plan"],
+        "differentials": ["classify", "ingest"],
+        "report": ["differentials", "ingest"],
+    }
+
+
+def test_only_classify_takes_the_gpu_and_it_is_mapped_over_shards(parsed: dict[str, Any]) -> None:
+    tasks = parsed["tasks"]
+    assert (tasks["classify"]["pool"], tasks["classify"]["queue"], tasks["classify"]["mapped"]) == ("gpu", "gpu", True)
+    assert {task["pool"] for name, task in tasks.items() if name != "classify"} == {"default_pool"}
+
+
+def test_a_night_without_shards_is_still_added_up(parsed: dict[str, Any]) -> None:
+    assert parsed["tasks"]["differentials"]["rule"] == "none_failed"
+
+
+def test_one_run_at_a_time_and_no_catching_up(parsed: dict[str, Any]) -> None:
+    assert parsed["max_active_runs"] == 1
+    assert parsed["catchup"] is False
+
+
+def test_every_task_is_retried_by_the_kind_of_error(parsed: dict[str, Any]) -> None:
+    assert all(task["has_policy"] and task["retries"] == 5 for task in parsed["tasks"].values())
+    assert parsed["decided"] == {
+        "ConfigurationError": "fail",
+        "WeightsError": "fail",
+        "BundleError": "fail",
+        "TrainingDataError": "fail",
+        "DatabaseUnavailableError": "retry",
+        "StoreUnavailableError": "retry",
+        "BloodcellError": "default",
+    }
+
+
+def test_the_trigger_form_asks_for_four_things(parsed: dict[str, Any]) -> None:
+    assert parsed["params"] == ["models", "night", "redo", "slides"]
+
+
+def test_the_cron_is_a_setting_and_empty_means_by_hand_and_watch_only(parsed: dict[str, Any]) -> None:
+    assert parsed["schedule"] == "0 2 * * *"
+    assert parsed["schedules"] == {"30 4 * * 1-5": "30 4 * * 1-5", "": "NullTimetable"}
