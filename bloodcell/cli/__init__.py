@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bloodcell.cli import database, differential, drop, models, operate, stages
+from bloodcell.cli import database, differential, drop, evaluate, models, operate, stages
 from bloodcell.errors import BloodcellError
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def bloodcell(
 _GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "The whole system": (operate.demo, operate.up, operate.watch, operate.doctor),
     "A night, step by step": (stages.ingest, stages.classify, differential.differential, differential.report),
-    "Models": (stages.train,),
+    "Models": (stages.train, evaluate.evaluate),
 }
 for panel, commands in _GROUPS.items():
     for command in commands:

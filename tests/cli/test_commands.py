@@ -1,0 +1,103 @@
+"""The command line as a person meets it: a real process, its output and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bloodcell.settings import Settings
+from tests.ingest.night import NightFolder
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def bloodcell(settings: Settings) -> Command:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("BLOODCELL_")}
+    environment |= {
+        "BLOODCELL_DATA_DIR": str(settings.data_dir),
+        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+        "BLOODCELL_SETTLE_S": "0",
+        "COLUMNS": "120",
+    }
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bloodcell", *arguments]
+        return subprocess.run(command, env=environment | more, capture_output=True, text=True, check=False, timeout=120)
+
+    return run
+
+
+def test_every_command_has_help(bloodcell: Command) -> None:
+    top = bloodcell("--help")
+    assert top.returncode == 0
+    commands = ["demo", "up", "watch", "doctor", "ingest", "classify", "differential", "report", "train", "evaluate"]
+    for command in (*commands, "models", "db", "drop"):
+        assert command in top.stdout
+    for arguments in (["ingest"], ["classify"], ["train"], ["evaluate"], ["models", "promote"], ["db", "psql"]):
+        shown = bloodcell(*arguments, "--help")
+        assert shown.returncode == 0
+        assert "Usage" in shown.stdout
+
+
+def test_wrong_usage_is_exit_status_2(bloodcell: Command) -> None:
+    assert bloodcell("nonsense").returncode == 2
+    refused = bloodcell("classify")
+    assert refused.returncode == 2
+    assert "--night" in refused.stderr
+
+
+def test_wrong_setting_is_named(bloodcell: Command) -> None:
+    refused = bloodcell("models", "list", BLOODCELL_DROP_PATTERN="(")
+    assert refused.returncode == 2
+    assert "drop_pattern" in refused.stderr
+
+
+def test_failed_work_is_exit_status_1_with_one_message(bloodcell: Command, tmp_path: Path) -> None:
+    refused = bloodcell("ingest", str(tmp_path / "2026-01-01"))
+    assert refused.returncode == 1
+    assert "cannot be read" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_ingest_prints_one_json_document(bloodcell: Command, settings: Settings) -> None:
+    night = NightFolder(settings.drops)
+    night.cell("S1", 1)
+    night.write("S1/SNE_2.png", b"")
+    night.complete()
+    done = bloodcell("ingest", str(night.path), "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["n_cells"], document["n_quarantined"], document["night"]) == (1, 1, "2026-11-21")
+    shown = bloodcell("ingest", str(night.path))
+    assert "quarantine_report" in shown.stdout
+    assert "bloodcell classify --night 2026-11-21" in shown.stdout
+
+
+def test_waiting_slides_are_exit_status_1(bloodcell: Command, settings: Settings) -> None:
+    NightFolder(settings.drops).cell("S1", 1)
+    left = bloodcell("ingest", str(settings.drops / "2026-11-21"), BLOODCELL_SETTLE_S="3600")
+    assert left.returncode == 1
+    assert "still being written" in left.stdout
+
+
+def test_classify_without_a_champion_says_what_to_do(bloodcell: Command) -> None:
+    refused = bloodcell("classify", "--pending")
+    assert refused.returncode == 1
+    assert "bloodcell models promote" in refused.stderr
+
+
+def test_empty_database_is_told_to_upgrade(bloodcell: Command, empty_database_url: str) -> None:
+    refused = bloodcell("models", "list", BLOODCELL_DATABASE_URL=empty_database_url)
+    assert refused.returncode == 1
+    assert "bloodcell db upgrade" in refused.stderr
+    assert bloodcell("db", "upgrade", BLOODCELL_DATABASE_URL=empty_database_url).returncode == 0
+    status = bloodcell("db", "status", "--json", BLOODCELL_DATABASE_URL=empty_database_url)
+    assert status.returncode == 0
+    assert json.loads(status.stdout)["rows"]["cell"] == 0

@@ -1,0 +1,117 @@
+"""The structure that design.md and style.md promise, read off the source."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bloodcell.errors import BloodcellError
+from bloodcell.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
+
+# a room -> rooms it must not import: the later stages, and whoever drives them
+STAGES = ("ingest", "classify", "differential", "report")
+DRIVERS = ("operations", "cli")
+BASE = ("database", "store", "decoding", "calls", "groups", "limits", "settings", "errors", "resources")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(ROOT / "bloodcell").parts
+    return parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("bloodcell.")}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_room_imports_a_later_one(path: Path) -> None:
+    own = room(path)
+    forbidden: set[str] = set()
+    if own in STAGES:
+        forbidden = {*STAGES[STAGES.index(own) + 1 :], *DRIVERS}
+    elif own in BASE:
+        forbidden = {*STAGES, *DRIVERS, "models", "evaluation", "drawing"}
+    elif own in {"models", "evaluation", "drawing"}:
+        forbidden = {*STAGES, *DRIVERS}
+    elif own == "operations":
+        forbidden = {"cli"}
+    assert not imported_rooms(path) & forbidden
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_library_never_imports_airflow(path: Path) -> None:
+    assert not [name for name in imports(path) if name.split(".")[0] == "airflow"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_are_short_and_say_what_they_are(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_settings_and_processes_look_at_the_environment(path: Path) -> None:
+    # processes that are started need an environment handed on; nobody reads a setting from it
+    if "os.environ" in path.read_text():
+        assert room(path) in {"operations", "cli", "models"}, path
+
+
+def test_no_junk_drawer() -> None:
+    names = {path.stem for path in SOURCES}
+    assert not names & {"utils", "util", "helpers", "common", "misc", "tools"}
+
+
+def test_every_error_has_a_place_in_the_tree() -> None:
+    import bloodcell.errors as errors
+
+    drawn = errors.__doc__ or ""
+    for name, kind in vars(errors).items():
+        if isinstance(kind, type) and issubclass(kind, BloodcellError):
+            assert name in drawn
+
+
+def test_every_setting_is_documented_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    documented = set(re.findall(r"`BLOODCELL_([A-Z_]+)`", readme))
+    assert {name.upper() for name in Settings.model_fields} <= documented
+    for field in Settings.model_fields.values():
+        assert field.description
+
+
+def test_nothing_of_this_machine_is_committed() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    here = "/" + "work/"
+    for name in tracked:
+        path = ROOT / name
+        if path.is_file() and path.suffix in {".py", ".md", ".toml", ".sql", ".yaml", ".yml", ".j2", ""}:
+            assert here not in path.read_text(errors="ignore"), name
+
+
+def test_command_line_starts_without_anything_heavy() -> None:
+    code = (
+        "import sys, bloodcell.cli;"
+        "heavy = {'tensorflow', 'keras', 'sklearn', 'numpy', 'PIL', 'sqlalchemy', 'airflow', 'matplotlib', 'pydantic'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"
