@@ -21,10 +21,11 @@ SHADOW = "5a" + 62 * "2"
 class Laboratory:
     """Rows of one night on a migrated database."""
 
+    _numbers = itertools.count(1)
+
     def __init__(self, engine: sa.Engine, night: date = NIGHT) -> None:
         self.engine = engine
         self.night = night
-        self._numbers = itertools.count(1)
         self.run_id = self.run("ingest")
         with engine.begin() as connection:
             connection.execute(sa.text("SELECT bloodcell.ensure_call_partition(:night)"), {"night": night})

@@ -28,14 +28,14 @@ def evaluation_tables(evaluated: BundleEvaluation) -> RenderableType:
         *_warnings(evaluated),
         Text(
             f"accuracy {_percent(evaluation.accuracy)}, macro F1 {evaluation.macro_f1:.3f}, "
-            f"balanced accuracy {evaluation.balanced_accuracy:.1%} (each cell given its most probable group)"
+            f"balanced accuracy {100 * evaluation.balanced_accuracy:.1f} % (each cell given its most probable group)"
         ),
         Text(
             f"called {_percent(evaluation.coverage)}, right among the called {_percent(evaluation.covered_accuracy)}, "
             f"unclassified {evaluation.unclassified.n:,}"
         ),
         Text(
-            f"calibration error {evaluation.calibration_error:.1%}, "
+            f"calibration error {100 * evaluation.calibration_error:.1f} %, "
             f"negative log-likelihood {evaluation.negative_log_likelihood:.3f}"
         ),
         Text(""),
