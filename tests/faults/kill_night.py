@@ -1,0 +1,217 @@
+"""Kills the classify task and Postgres while a night is classified; the rows must equal an undisturbed run's.
+
+    python -m tests.faults.kill_night 2026-03-14 [--task-kills 10] [--postgres-kills 2]
+
+Needs a running `bloodcell up` on the same settings (BLOODCELL_DATA_DIR, BLOODCELL_AIRFLOW_URL), the night among its
+drops and a champion. The night's calls and differentials are deleted and made again for each kill: never do this to
+a laboratory's data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import psutil
+import sqlalchemy as sa
+
+from bloodcell.database.embedded import embedded_database
+from bloodcell.database.engine import connect, transact
+from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError, RunState, TaskState
+from bloodcell.settings import Settings
+
+# what a night's run leaves behind, without the ids of runs and the times of writing
+CONTENT = {
+    "cell_call": """
+        SELECT s.barcode, c.file_name, k.model_id, k.called_class, k.top_class, k.unclassified_reason, k.confidence,
+               k.novelty, k.p_basophil, k.p_eosinophil, k.p_erythroblast, k.p_ig, k.p_lymphocyte, k.p_monocyte,
+               k.p_neutrophil, k.p_platelet
+        FROM bloodcell.cell_call k
+        JOIN bloodcell.cell c USING (cell_id, night) JOIN bloodcell.slide s USING (slide_id)
+        WHERE k.night = :night ORDER BY 1, 2, 3""",
+    "slide_report": """
+        SELECT s.barcode, r.model_id, r.n_cells, r.n_leucocytes, r.n_unclassified, r.is_sufficient, r.nrbc_per_100_wbc,
+               r.nrbc_lower, r.nrbc_upper, r.n_compared, r.n_agree
+        FROM bloodcell.slide_report r JOIN bloodcell.slide s USING (slide_id) WHERE s.night = :night ORDER BY 1, 2""",
+    "differential": """
+        SELECT s.barcode, d.model_id, d.class, d.n_cells, d.percentage, d.lower, d.upper, d.flag
+        FROM bloodcell.differential d JOIN bloodcell.slide s USING (slide_id) WHERE s.night = :night ORDER BY 1, 2, 3""",
+    "drop_file": """
+        SELECT path, barcode, outcome, reason, sha256, size_bytes
+        FROM bloodcell.drop_file WHERE night = :night ORDER BY 1""",
+}
+TOLERANCE = 1e-5
+"""A resumed run batches other cells together, which moves a float32 probability in its last digits."""
+
+Rows = dict[str, list[tuple[object, ...]]]
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """A running system and one of its nights."""
+
+    settings: Settings
+    night: date
+
+    @property
+    def engine(self) -> sa.Engine:
+        """Engine with the rights of the database's owner."""
+        return connect(self.settings.database_url or embedded_database(self.settings).url())
+
+    def rows(self) -> Rows:
+        """Returns what the night left behind."""
+        return {name: [tuple(row) for row in self._all(statement)] for name, statement in CONTENT.items()}
+
+    def forget_calls(self) -> None:
+        """Deletes the night's calls and differentials, so that the next run has all of it to do."""
+        of_night = "slide_id IN (SELECT slide_id FROM bloodcell.slide WHERE night = :night)"
+
+        def forget(connection: sa.Connection) -> None:
+            for statement in (
+                f"DELETE FROM bloodcell.differential WHERE {of_night}",
+                f"DELETE FROM bloodcell.slide_report WHERE {of_night}",
+                "DELETE FROM bloodcell.cell_call WHERE night = :night",
+            ):
+                connection.execute(sa.text(statement), {"night": self.night})
+
+        transact(self.engine, forget, patience_s=60)
+
+    def n_calls(self) -> int:
+        """Number of calls written so far."""
+        counted = self._all("SELECT count(*) FROM bloodcell.cell_call WHERE night = :night")
+        return int(counted[0][0])
+
+    def _all(self, statement: str) -> Sequence[sa.Row[tuple[object, ...]]]:
+        values = {"night": self.night}
+        return transact(self.engine, lambda c: c.execute(sa.text(statement), values).all(), patience_s=60)
+
+
+def differences(expected: Rows, received: Rows) -> list[str]:
+    """Returns what differs, floats within a tolerance; nothing when the same rows are there."""
+    found = []
+    for name, rows in expected.items():
+        others = received[name]
+        if len(rows) != len(others):
+            found.append(f"{name}: {len(rows)} rows expected, {len(others)} received")
+        found += [
+            f"{name}: expected {row}, received {other}"
+            for row, other in zip(rows, others, strict=False)
+            if not all(_same(a, b) for a, b in zip(row, other, strict=True))
+        ]
+    return found
+
+
+def run_night(api: AirflowApi, night: date, *, timeout_s: float = 900) -> RunState:
+    """Runs the night through Airflow and returns how it ended."""
+    run_id = api.trigger(NIGHTLY_RUN, conf={"night": night.isoformat()})
+    return api.wait(NIGHTLY_RUN, run_id, timeout_s=timeout_s, interval_s=0.5)
+
+
+def run_night_and_kill_task(api: AirflowApi, night: date, after_s: float, *, timeout_s: float = 900) -> RunState:
+    """Runs the night, kills the classify task `after_s` seconds after it began, and waits for the run's end.
+
+    Raises:
+        RuntimeError: The task ended by itself before that.
+    """
+    run_id = api.trigger(NIGHTLY_RUN, conf={"night": night.isoformat()})
+    task = classify_task(api, run_id)
+    time.sleep(after_s)
+    if task.pid is None or not psutil.pid_exists(task.pid):
+        raise RuntimeError(f"The classify task had ended by itself within {after_s:.1f} s: {task}")
+    os.kill(task.pid, signal.SIGKILL)
+    return api.wait(NIGHTLY_RUN, run_id, timeout_s=timeout_s, interval_s=0.5)
+
+
+def run_night_and_kill_postgres(laboratory: Laboratory, api: AirflowApi, after_s: float) -> RunState:
+    """Runs the night, kills the embedded Postgres `after_s` seconds after classify began, waits for the run's end."""
+    run_id = api.trigger(NIGHTLY_RUN, conf={"night": laboratory.night.isoformat()})
+    classify_task(api, run_id)
+    time.sleep(after_s)
+    os.kill(postmaster_pid(laboratory.settings), signal.SIGKILL)
+    return api.wait(NIGHTLY_RUN, run_id, timeout_s=900, interval_s=0.5)
+
+
+def classify_task(api: AirflowApi, run_id: str, *, timeout_s: float = 300) -> TaskState:
+    """Waits until the classify task of a run is at work and returns it."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            tasks = api.run_state(NIGHTLY_RUN, run_id).tasks
+        except AirflowUnavailableError:
+            tasks = ()
+        for task in tasks:
+            if task.task_id == "classify" and task.state == "running" and task.pid:
+                return task
+        time.sleep(0.2)
+    raise RuntimeError(f"The classify task of {run_id} did not begin within {timeout_s:g} s")
+
+
+def postmaster_pid(settings: Settings) -> int:
+    """Returns the process id of the embedded Postgres."""
+    return int((settings.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def main() -> int:
+    """Kills, compares, and says of each kill whether the rows were right; exit status 1 if one was not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("night", type=date.fromisoformat)
+    parser.add_argument("--task-kills", type=int, default=10)
+    parser.add_argument("--postgres-kills", type=int, default=2)
+    arguments = parser.parse_args()
+    settings = Settings()
+    laboratory = Laboratory(settings, arguments.night)
+    n_bad = 0
+    with AirflowApi(settings) as api:
+        print("undisturbed:", run_night(api, arguments.night).state)  # ingests the night where that was not done
+        laboratory.forget_calls()
+        began = time.monotonic()
+        run_id = api.trigger(NIGHTLY_RUN, conf={"night": arguments.night.isoformat()})
+        classify_task(api, run_id)
+        began = time.monotonic()
+        while classify_runs(api, run_id):
+            time.sleep(0.2)
+        classify_s = time.monotonic() - began
+        api.wait(NIGHTLY_RUN, run_id, timeout_s=900)
+        expected = laboratory.rows()
+        print(f"{len(expected['cell_call'])} calls, classify took {classify_s:.1f} s")
+        kills = [("task", (n + 0.5) / arguments.task_kills) for n in range(arguments.task_kills)]
+        kills += [("postgres", (n + 0.5) / arguments.postgres_kills) for n in range(arguments.postgres_kills)]
+        for what, share in kills:
+            laboratory.forget_calls()
+            after_s = share * classify_s
+            if what == "task":
+                state = run_night_and_kill_task(api, arguments.night, after_s)
+            else:
+                state = run_night_and_kill_postgres(laboratory, api, after_s)
+            tries = max(task.try_number for task in state.tasks if task.task_id == "classify")
+            wrong = differences(expected, laboratory.rows())
+            n_bad += bool(wrong) or state.state != "success"
+            verdict = "rows equal" if not wrong else f"{len(wrong)} DIFFERENCES, first: {wrong[0]}"
+            print(
+                f"{what} killed {after_s:5.1f} s into classify: run {state.state}, {tries} tries, {verdict}", flush=True
+            )
+    return 1 if n_bad else 0
+
+
+def classify_runs(api: AirflowApi, run_id: str) -> bool:
+    """Returns whether a classify task of the run is at work."""
+    return any(
+        task.task_id == "classify" and task.state == "running" for task in api.run_state(NIGHTLY_RUN, run_id).tasks
+    )
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=0, abs_tol=TOLERANCE)
+    return one == other
+
+
+if __name__ == "__main__":
+    sys.exit(main())

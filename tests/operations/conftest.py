@@ -1,0 +1,134 @@
+"""One running system for all tests that need a real Airflow: `bloodcell up`, started as a person would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from bloodcell.database.engine import open_database, transact
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.bundle import Bundle
+from bloodcell.models.registry import promote, register
+from bloodcell.models.training import train
+from bloodcell.operations.airflow_home import STACK_MARK
+from bloodcell.operations.processes import end_processes, marked_processes
+from bloodcell.settings import Settings
+from bloodcell.store import Store
+from tests.models.conftest import SVM_RECIPE, draw, make_cells
+
+CODES = dict(zip(CELL_GROUPS, ("BA", "EO", "ERB", "MY", "LY", "MO", "SNE", "PLT"), strict=True))
+READY_S = 300.0
+
+
+@dataclass
+class Up:
+    """A running `bloodcell up`."""
+
+    settings: Settings
+    process: subprocess.Popen[str]
+    printed: Path
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything it started but Postgres, itself left out; zombies too."""
+        marked = marked_processes(STACK_MARK, str(self.settings.data_dir.resolve()))
+        return [process for process in marked if process.pid != self.process.pid]
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Stops it and returns its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+def write_night(drops: Path, night: str, *, slides: int = 2, cells_per_group: int = 2) -> Path:
+    """Writes a complete night of small coloured cells that the test model knows."""
+    folder = drops / night
+    for slide in range(slides):
+        barcode = f"{night.replace('-', '')}-{slide}"
+        (folder / barcode).mkdir(parents=True)
+        for number, group in enumerate(CELL_GROUPS * cells_per_group):
+            rng = np.random.default_rng((int(night.replace("-", "")), slide, number))
+            draw(group, rng).save(folder / barcode / f"{CODES[group]}_{number}.png")
+    (folder / ".complete").touch()
+    return folder
+
+
+def free_port() -> int:
+    """Returns a port of this machine that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def up_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A model that knows the small coloured cells."""
+    folder = tmp_path_factory.mktemp("up_bundle")
+    cells = make_cells(folder / "cells", 12)
+    return train("vgg16_svm", cells, Settings(data_dir=folder / "data"), recipe=SVM_RECIPE, base="random")
+
+
+@pytest.fixture(scope="session")
+def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[Up]:
+    """A running system with a champion; when the session ends it is stopped, and nothing may be left of it."""
+    folder = tmp_path_factory.mktemp("up")
+    settings = Settings(
+        data_dir=folder / "data",
+        airflow_url=f"http://127.0.0.1:{free_port()}",
+        nightly_cron="",
+        watch_interval_s=0.5,
+        min_leucocytes=5,
+    )
+    port = settings.airflow_url.rpartition(":")[2]
+    environment = {
+        **os.environ,
+        "BLOODCELL_DATA_DIR": str(settings.data_dir),
+        "BLOODCELL_NIGHTLY_CRON": "",
+        "BLOODCELL_WATCH_INTERVAL_S": str(settings.watch_interval_s),
+        "BLOODCELL_MIN_LEUCOCYTES": str(settings.min_leucocytes),
+        "AIRFLOW__CORE__DAGS_FOLDER": "/nowhere",
+    }
+    printed = folder / "printed"
+    with printed.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bloodcell", "up", "--port", port],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    running = Up(settings, process, printed)
+    try:
+        deadline = time.monotonic() + READY_S
+        while "bloodcell is up." not in printed.read_text():
+            assert process.poll() is None, printed.read_text()
+            assert time.monotonic() < deadline, printed.read_text()
+            time.sleep(0.2)
+        _make_champion(settings.model_copy(update={"airflow_url": f"http://127.0.0.1:{port}"}), up_bundle)
+        yield running
+    finally:
+        running.stop()
+        end_processes(running.processes(), patience_s=0)
+
+
+def _make_champion(settings: Settings, bundle: Bundle) -> None:
+    store = Store.of(settings)
+    engine = open_database(settings)
+
+    def install(connection: object) -> None:
+        register(connection, store, bundle, by="tests")
+        promote(connection, store, bundle.model_id, by="tests", reason="the only one", evidence={})
+
+    transact(engine, install, patience_s=10)
