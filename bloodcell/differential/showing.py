@@ -111,7 +111,8 @@ def _warnings(read: SlideDifferential) -> list[Text]:
     warnings = []
     if not read.differential.is_sufficient:
         warnings.append(
-            f"Insufficient count: {read.differential.n_leucocytes} leucocytes. Percentages are uncertain; no flags."
+            f"Insufficient count: {read.differential.n_leucocytes} leucocytes are too few to report from. "
+            "Percentages are uncertain; nothing is flagged."
         )
     if read.n_waiting:
         warnings.append(f"Incomplete: {read.n_waiting} cells came later and are not counted yet.")

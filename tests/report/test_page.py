@@ -38,9 +38,9 @@ def store(tmp_path: Path) -> Store:
 
 
 def stored(store: Store, colour: tuple[int, int, int]) -> str:
-    """Stores an image of one colour, as large as an analyser's, and returns its digest."""
+    """Stores an image of one colour and returns its digest."""
     body = io.BytesIO()
-    Image.new("RGB", (360, 363), colour).save(body, "PNG")
+    Image.new("RGB", (150, 151), colour).save(body, "PNG")
     digest = hashlib.sha256(body.getvalue()).hexdigest()
     store.put_image(digest, body.getvalue())
     return digest
