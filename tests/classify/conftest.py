@@ -1,0 +1,46 @@
+"""A night of small cells in the database, and two registered models that are twins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.ingest import ingest_night
+from bloodcell.models.bundle import Bundle
+from bloodcell.models.registry import promote, register
+from bloodcell.settings import Settings
+from bloodcell.store import Store
+from tests.ingest.night import NightFolder
+from tests.models.conftest import cells, draw, svm_bundle, trained_in, tuned_bundle
+
+__all__ = ["cells", "svm_bundle", "trained_in", "tuned_bundle"]
+
+
+@pytest.fixture
+def serving(settings: Settings, database: sa.Engine, tuned_bundle: Bundle, svm_bundle: Bundle) -> tuple[str, str]:
+    """Model ids of champion (vgg16) and shadow (vgg16_svm)."""
+    store = Store.of(settings)
+    with database.begin() as connection:
+        register(connection, store, tuned_bundle, by="test")
+        register(connection, store, svm_bundle, by="test")
+        promote(connection, store, tuned_bundle.model_id, by="test", reason="test", evidence={})
+    return tuned_bundle.model_id, svm_bundle.model_id
+
+
+def fill_night(settings: Settings, *, slides: int = 3, cells_each: int = 20, seed: int = 0) -> Path:
+    """Writes and ingests a night of small drawn cells."""
+    night = NightFolder(settings.drops)
+    for slide in range(slides):
+        for number in range(cells_each):
+            rng = np.random.default_rng((seed, slide, number))
+            group = CELL_GROUPS[int(rng.integers(len(CELL_GROUPS)))]
+            path = night.path / f"S{slide}" / f"LY_{number:08d}.png"
+            path.parent.mkdir(exist_ok=True)
+            draw(group, rng).save(path)
+    night.complete()
+    ingest_night(night.path, settings)
+    return night.path

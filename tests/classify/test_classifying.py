@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.classify import Shard, classify_shard, classifying, plan_shards
+from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.errors import BundleError, ConfigurationError, StoreUnavailableError, UnknownRecordError
+from bloodcell.models.bundle import Bundle
+from bloodcell.models.merged import MergedNetwork
+from bloodcell.models.registry import rollback
+from bloodcell.settings import Settings
+from bloodcell.store import Store
+from tests.classify.conftest import fill_night
+from tests.ingest.night import NIGHT
+
+Serving = tuple[str, str]
+
+
+def calls(database: sa.Engine) -> list[tuple[object, ...]]:
+    """Every call by what it is of, without run and time."""
+    with database.connect() as connection:
+        rows = connection.execute(
+            sa.text(
+                "SELECT barcode, file_name, model_id, called_class, top_class, unclassified_reason, confidence,"
+                " novelty, p_basophil, p_platelet FROM bloodcell.cell_result ORDER BY 1, 2, 3"
+            )
+        )
+        return [tuple(row) for row in rows]
+
+
+def classify_all(settings: Settings) -> int:
+    return sum(classify_shard(shard, settings).n_calls for shard in plan_shards(settings))
+
+
+def test_every_cell_is_called_once_by_every_serving_model(
+    settings: Settings, serving: Serving, database: sa.Engine
+) -> None:
+    fill_night(settings)
+    assert classify_all(settings) == 120
+    found = calls(database)
+    assert len(found) == 120
+    assert {row[2] for row in found} == set(serving)
+
+
+def test_calls_are_what_the_model_says_of_the_image(
+    settings: Settings, serving: Serving, database: sa.Engine, svm_bundle: Bundle
+) -> None:
+    fill_night(settings, slides=1, cells_each=5)
+    classify_all(settings)
+    network = MergedNetwork([svm_bundle], batch_cells=4)
+    store, limits = Store.of(settings), ImageLimits.of(settings)
+    with database.connect() as connection:
+        rows = connection.execute(
+            sa.text("SELECT * FROM bloodcell.cell_result WHERE model_id = :m ORDER BY cell_id"), {"m": serving[1]}
+        ).all()
+    pixels = np.stack([resized(decode(store.read_image(row.sha256), limits), *svm_bundle.input_size) for row in rows])
+    output = network({svm_bundle.input_size: pixels})[svm_bundle.model_id]
+    for row, probabilities, novelty in zip(rows, output.probabilities, output.novelty, strict=True):
+        assert row.p_basophil == pytest.approx(probabilities[0], abs=2e-5)
+        assert row.p_platelet == pytest.approx(probabilities[7], abs=2e-5)
+        assert row.confidence == pytest.approx(probabilities.max(), abs=2e-5)
+        assert row.novelty == pytest.approx(novelty, abs=2e-4)
+
+
+def test_second_time_pays_for_nothing(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+    fill_night(settings)
+    shards = plan_shards(settings)
+    classify_all(settings)
+    before = calls(database)
+    assert plan_shards(settings) == []
+    again = [classify_shard(shard, settings) for shard in shards]
+    assert [(summary.n_cells, summary.n_calls) for summary in again] == [(0, 0)] * len(again)
+    assert calls(database) == before
+
+
+def test_new_shadow_calls_only_what_it_lacks(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+    fill_night(settings)
+    [champion_only] = plan_shards(settings, model_ids=[serving[0][:12]])
+    assert classify_shard(champion_only, settings).n_calls == 60
+    [rest] = plan_shards(settings)
+    summary = classify_shard(rest, settings)
+    assert (summary.n_cells, summary.n_calls) == (60, 60)
+    assert len(calls(database)) == 120
+
+
+def test_redo_replaces_rows_and_doubles_none(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+    fill_night(settings, slides=1)
+    classify_all(settings)
+    before = calls(database)
+    [shard] = plan_shards(settings, night=NIGHT, redo=True)
+    summary = classify_shard(shard, settings)
+    assert summary.n_calls == 40
+    assert calls(database) == before
+    with database.connect() as connection:
+        runs = set(connection.scalars(sa.text("SELECT run_id FROM bloodcell.cell_call")))
+    assert runs == {summary.run_id}
+
+
+def test_shards_hold_whole_slides_and_survive_json(settings: Settings, serving: Serving) -> None:
+    fill_night(settings)
+    shards = plan_shards(settings.model_copy(update={"shard_cells": 45}), night=NIGHT)
+    assert [shard.n_cells for shard in shards] == [40, 20]
+    assert len({slide for shard in shards for slide in shard.slide_ids}) == 3
+    assert [Shard.from_json(shard.to_json()) for shard in shards] == shards
+
+
+def test_plan_is_for_the_slides_or_night_asked_for(settings: Settings, serving: Serving) -> None:
+    fill_night(settings)
+    assert [shard.n_cells for shard in plan_shards(settings, slides=["S1"])] == [20]
+    assert plan_shards(settings, night=NIGHT.replace(day=1)) == []
+    with pytest.raises(UnknownRecordError, match="no slide NOPE"):
+        plan_shards(settings, slides=["NOPE", "S1"])
+    with pytest.raises(UnknownRecordError, match="bloodcell models list"):
+        plan_shards(settings, model_ids=["123456"])
+
+
+def test_without_a_champion_nothing_is_planned(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="No model is champion"):
+        plan_shards(settings)
+    with pytest.raises(ConfigurationError, match="no earlier champion"):
+        _rollback(settings)
+
+
+def _rollback(settings: Settings) -> None:
+    from bloodcell.database.engine import open_database
+
+    with open_database(settings).begin() as connection:
+        rollback(connection, Store.of(settings), by="test", reason="test")
+
+
+def test_altered_bundle_calls_nothing(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+    fill_night(settings)
+    [shard] = plan_shards(settings)
+    model = Store.of(settings).bundle_folder(serving[0]) / "model.keras"
+    body = bytearray(model.read_bytes())
+    body[len(body) // 2] ^= 1
+    model.write_bytes(body)
+    with pytest.raises(BundleError, match="altered"):
+        classify_shard(shard, settings)
+    assert calls(database) == []
+
+
+def test_altered_image_is_not_called_the_others_are_and_the_run_fails(
+    settings: Settings, serving: Serving, database: sa.Engine
+) -> None:
+    fill_night(settings)
+    [image] = sorted((settings.data_dir / "store" / "images").rglob("*"))[-1:]
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-1] + b"!")
+    [shard] = plan_shards(settings)
+    with pytest.raises(StoreUnavailableError, match=f"1 of 60 cells.*{image.name}"):
+        classify_shard(shard, settings)
+    assert len(calls(database)) == 118
+    image.write_bytes(whole)
+    assert classify_all(settings) == 2
+
+
+def test_two_runs_on_one_shard_at_once_double_nothing(
+    settings: Settings, serving: Serving, database: sa.Engine
+) -> None:
+    fill_night(settings)
+    [shard] = plan_shards(settings)
+    errors = []
+
+    def work() -> None:
+        try:
+            classify_shard(shard, settings)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(calls(database)) == 120
+
+
+def test_killed_run_keeps_what_it_wrote_and_the_next_ends_it(
+    settings: Settings, serving: Serving, database: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_night(settings, slides=8, cells_each=50)
+    program = (
+        "from bloodcell.settings import Settings\n"
+        "from bloodcell.classify import classifying, plan_shards\n"
+        "classifying._FLUSH_CELLS = 16\n"
+        "s = Settings()\n"
+        "[classifying.classify_shard(shard, s) for shard in plan_shards(s)]\n"
+    )
+    environment = {
+        **os.environ,
+        "BLOODCELL_DATA_DIR": str(settings.data_dir),
+        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+        "BLOODCELL_BATCH_CELLS": "16",
+    }
+    child = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(calls(database)) < 32:
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    disturbed = calls(database)
+    assert 32 <= len(disturbed) < 800
+    monkeypatch.setattr(classifying, "_FLUSH_CELLS", 16)
+    small = settings.model_copy(update={"batch_cells": 16})
+    classify_all(small)
+    ended = calls(database)
+    assert len(ended) == 800
+    undisturbed = _undisturbed(small, database)
+    assert [row[:6] for row in ended] == [row[:6] for row in undisturbed]
+    np.testing.assert_allclose(
+        np.array([row[6:] for row in ended], float), np.array([row[6:] for row in undisturbed], float), atol=2e-4
+    )
+
+
+def _undisturbed(settings: Settings, database: sa.Engine) -> list[tuple[object, ...]]:
+    for shard in plan_shards(settings, night=NIGHT, redo=True):
+        classify_shard(shard, settings)
+    return calls(database)
+
+
+def test_the_run_is_recorded_with_its_models(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+    fill_night(settings, slides=1, cells_each=3)
+    [shard] = plan_shards(settings, night=NIGHT)
+    summary = classify_shard(shard, settings, airflow_run="manual__1")
+    with database.connect() as connection:
+        run = connection.execute(
+            sa.text("SELECT * FROM bloodcell.run_history WHERE run_id = :r"), {"r": summary.run_id}
+        ).one()
+    assert (run.stage, run.state, run.n_cells, run.airflow_run, run.night) == (
+        "classify",
+        "succeeded",
+        3,
+        "manual__1",
+        NIGHT,
+    )
+    assert run.detail["models"] == list(serving)
+
+
+def test_store_of_a_folder_that_is_gone_is_said(settings: Settings, serving: Serving, tmp_path: Path) -> None:
+    fill_night(settings)
+    [shard] = plan_shards(settings)
+    images = settings.data_dir / "store" / "images"
+    images.rename(tmp_path / "unmounted")
+    with pytest.raises(StoreUnavailableError, match="More than 20 images"):
+        classify_shard(shard, settings)
