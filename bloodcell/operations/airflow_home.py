@@ -29,7 +29,7 @@ STACK_MARK: Final = "BLOODCELL_STACK"
 """Environment variable that marks every process of an installation; its value is the data folder."""
 
 PARALLEL_TASKS: Final = 4
-HEARTBEAT_TIMEOUT_S: Final = 60
+HEARTBEAT_TIMEOUT_S: Final = 120
 """A task that lost its supervisor is started again after this long. Airflow's own 300 s would idle a short night."""
 
 

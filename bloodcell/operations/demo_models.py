@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.errors import BloodcellError, BundleError
 from bloodcell.models.bundle import Bundle, open_bundle
 from bloodcell.models.recipes import DEMO_RECIPES
+from bloodcell.operations.processes import open_log
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -90,13 +93,18 @@ def _train_apart(variants: list[str], images: Path, settings: Settings, on_step:
     except EOFError:
         process.join()
         if process.exitcode:
-            raise BloodcellError(f"Training the demo models ended with exit status {process.exitcode}.") from None
+            log = settings.data_dir / "logs" / "training.log"
+            raise BloodcellError(
+                f"Training the demo models ended with exit status {process.exitcode}; see {log}."
+            ) from None
     finally:
         process.terminate()
         process.join()
 
 
 def _train(variants: list[str], images: Path, settings: Settings, sender: Connection) -> None:
+    with open_log(settings.data_dir / "logs" / "training.log") as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())  # TensorFlow's chatter would break the progress bars
     from bloodcell.models.training import train
 
     def tell(variant: str, step: str, done: int, total: int) -> None:

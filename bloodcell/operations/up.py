@@ -25,7 +25,7 @@ import sqlalchemy as sa
 
 from bloodcell.database.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database
 from bloodcell.database.migrations import upgrade
-from bloodcell.errors import ConfigurationError, DatabaseUnavailableError, RetryLaterError
+from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
 from bloodcell.operations.airflow_home import HOST, STACK_MARK, prepare_airflow_home
 from bloodcell.operations.processes import Announce, Child, Program, end_processes, marked_processes, open_log
@@ -126,10 +126,10 @@ class Stack:
                 try:
                     if self._postgres and self._postgres.ensure_running():
                         self._announce("Postgres had ended and was started again")
-                except DatabaseUnavailableError as error:
-                    self._announce(str(error))
-                for child in self._children:
-                    child.look()
+                    for child in self._children:
+                        child.look()
+                except (BloodcellError, OSError, psutil.Error) as error:  # out of memory or of processes: try again
+                    self._announce(f"Cannot start what ended, trying again: {error}")
 
     def _marked(self) -> list[psutil.Process]:
         return marked_processes(STACK_MARK, str(self.settings.data_dir.resolve()))

@@ -42,7 +42,8 @@ CONTENT = {
         FROM bloodcell.slide_report r JOIN bloodcell.slide s USING (slide_id) WHERE s.night = :night ORDER BY 1, 2""",
     "differential": """
         SELECT s.barcode, d.model_id, d.class, d.n_cells, d.percentage, d.lower, d.upper, d.flag
-        FROM bloodcell.differential d JOIN bloodcell.slide s USING (slide_id) WHERE s.night = :night ORDER BY 1, 2, 3""",
+        FROM bloodcell.differential d JOIN bloodcell.slide s USING (slide_id)
+        WHERE s.night = :night ORDER BY 1, 2, 3""",
     "drop_file": """
         SELECT path, barcode, outcome, reason, sha256, size_bytes
         FROM bloodcell.drop_file WHERE night = :night ORDER BY 1""",

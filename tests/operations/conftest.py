@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import sqlalchemy as sa
 
 from bloodcell.database.engine import open_database, transact
 from bloodcell.groups import CELL_GROUPS
@@ -116,18 +117,25 @@ def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[
             assert process.poll() is None, printed.read_text()
             assert time.monotonic() < deadline, printed.read_text()
             time.sleep(0.2)
-        _make_champion(settings.model_copy(update={"airflow_url": f"http://127.0.0.1:{port}"}), up_bundle)
+        # asking for the embedded server would make this process one of its users, and keep it alive
+        running.settings = settings.model_copy(update={"database_url": _url(settings.data_dir / "postgres")})
+        _make_champion(running.settings, up_bundle)
         yield running
     finally:
         running.stop()
         end_processes(running.processes(), patience_s=0)
 
 
+def _url(pgdata: Path) -> str:
+    socket_folder = (pgdata / "postmaster.pid").read_text().splitlines()[4]
+    return f"postgresql+psycopg2://postgres@/bloodcell?host={socket_folder}"
+
+
 def _make_champion(settings: Settings, bundle: Bundle) -> None:
     store = Store.of(settings)
     engine = open_database(settings)
 
-    def install(connection: object) -> None:
+    def install(connection: sa.Connection) -> None:
         register(connection, store, bundle, by="tests")
         promote(connection, store, bundle.model_id, by="tests", reason="the only one", evidence={})
 
