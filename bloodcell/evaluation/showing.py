@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bloodcell.groups import CELL_GROUPS, GROUP_NAMES, REPORT_ORDER
+from bloodcell.groups import CELL_GROUPS, REPORT_ORDER
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -97,19 +97,18 @@ def _warnings(evaluated: BundleEvaluation) -> list[Text]:
 def _group_table(evaluation: Evaluation) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True)
-    for name in ("cells", "sensitivity", "precision", "specificity", "F1", "unclassified"):
+    for name in ("cells", "sensitivity %", "precision %", "specificity %", "F1"):
         table.add_column(name, justify="right", no_wrap=True)
     figures_of = {figures.group: figures for figures in evaluation.groups}
     for group in REPORT_ORDER:
         figures = figures_of[group]
         table.add_row(
-            GROUP_NAMES[group],
+            group,
             f"{figures.n_true:,}",
-            _percent(figures.sensitivity),
-            _percent(figures.precision),
-            _percent(figures.specificity),
+            _share(figures.sensitivity),
+            _share(figures.precision),
+            _share(figures.specificity),
             f"{figures.f1:.3f}",
-            f"{figures.n_unclassified:,}",
         )
     return table
 
@@ -125,13 +124,22 @@ def _confusion_table(evaluation: Evaluation) -> Table:
         for other in REPORT_ORDER:
             n = counts[CELL_GROUPS.index(other)]
             row.append(Text(f"{n:,}" if n else "·", style="bold" if other == group else "red" if n else "dim"))
-        table.add_row(GROUP_NAMES[group], *row, Text(f"{counts[-1]:,}" if counts[-1] else "·", style="yellow"))
+        table.add_row(group, *row, Text(f"{counts[-1]:,}" if counts[-1] else "·", style="yellow"))
     return table
 
 
 def _percent(share: Proportion) -> str:
-    limits = share.percentage_limits
-    return "-" if limits is None else f"{share.percentage:.1f} % ({limits[0]:.1f}-{limits[1]:.1f})"
+    return _share(share).replace(" ", " % ", 1)
+
+
+def _share(share: Proportion) -> str:
+    """Percentage and its limits: 92.0 (84.8-96.5)."""
+    if share.percentage is None or share.percentage_limits is None:
+        return "-"
+    value, lower, upper = (
+        f"{part:.1f}".replace("100.0", "100") for part in (share.percentage, *share.percentage_limits)
+    )
+    return f"{value} ({lower}-{upper})"
 
 
 def _proportion_json(share: Proportion) -> dict[str, object]:
