@@ -109,12 +109,12 @@ def test_the_pool_is_there_and_the_dag_is_ready(api: AirflowApi) -> None:
 
 
 def test_making_the_pool_again_keeps_what_a_person_set(api: AirflowApi) -> None:
-    api._json("PATCH", "/api/v2/pools/gpu", json={"slots": 2}, params={"update_mask": "slots"})
+    set_slots(api, 2)
 
     api.make_pool("gpu", 1, "again")
 
     assert api.pool_slots("gpu") == 2
-    api._json("PATCH", "/api/v2/pools/gpu", json={"slots": 1}, params={"update_mask": "slots"})
+    set_slots(api, 1)
 
 
 def test_a_night_that_is_dropped_becomes_differentials_without_a_hand_stirred(up: Up, api: AirflowApi) -> None:
@@ -266,6 +266,12 @@ def test_ctrl_c_stops_all_of_it_even_what_hangs(up: Up) -> None:
 
     assert up.processes() == []
     assert not postgres.is_running() or postgres.status() == psutil.STATUS_ZOMBIE
+
+
+def set_slots(api: AirflowApi, n: int) -> None:
+    """Sets the slots of the pool as a person would on Airflow's page."""
+    body = {"pool": "gpu", "slots": n, "include_deferred": False}
+    api._json("PATCH", "/api/v2/pools/gpu", json=body, params={"update_mask": "slots"})
 
 
 @contextmanager
