@@ -162,6 +162,7 @@ def _configuration(
             "base_url": home.url,
             "workers": 1,
             "secret_key": secret["secret_key"],
+            "enable_swagger_ui": False,  # open to anyone who reaches the port
         },
         "api_auth": {"jwt_secret": secret["jwt_secret"], "jwt_issuer": "bloodcell"},
         "scheduler": {"task_instance_heartbeat_timeout": HEARTBEAT_TIMEOUT_S},

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from bloodcell.errors import BloodcellError, ConfigurationError, SchemaError
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
 from bloodcell.operations.airflow_home import STACK_MARK
-from bloodcell.operations.processes import marked_processes
-from bloodcell.operations.up import GPU_POOL
+from bloodcell.operations.processes import PROGRAM_MARK, marked_processes
+from bloodcell.operations.up import GPU_POOL, WATCHER
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -264,8 +264,8 @@ def _dags(api: AirflowApi) -> Finding:
 
 
 def _watcher(settings: Settings) -> Finding:
-    ours = marked_processes(STACK_MARK, str(settings.data_dir.resolve()))
-    if any(process.cmdline()[-1:] == ["watch"] for process in ours):
+    marks = {STACK_MARK: str(settings.data_dir.resolve()), PROGRAM_MARK: WATCHER}
+    if marked_processes(marks):
         return Finding("watcher", "ok", f"watches {settings.drops}")
     return Finding(
         "watcher", "warn", "Does not run: nights wait for the cron run", "Next: bloodcell up, or bloodcell watch"

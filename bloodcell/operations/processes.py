@@ -1,8 +1,8 @@
 """Child processes that are kept running, and stopped so that none is left over.
 
 Each child leads its own session, so a Ctrl-C in the terminal reaches only this process, which then stops the
-children in order. All of them, and whatever they start, carry a mark in their environment: what lost its parent
-is found by it.
+children in order. A child and whatever it starts carry its marks in their environment: what lost its parent (a killed
+scheduler's tasks) is found by them, and ended before the child is started again.
 """
 
 from __future__ import annotations
@@ -36,12 +36,24 @@ class Program:
     log: Path
 
 
-class Child:
-    """A program that is started, and started again with growing pauses whenever it ends."""
+PROGRAM_MARK: Final = "BLOODCELL_PROGRAM"
+"""Environment variable with the name of the program that a process belongs to."""
 
-    def __init__(self, program: Program, environment: Mapping[str, str], announce: Announce) -> None:
+
+class Child:
+    """A program that is started, and started again with growing pauses whenever it ends.
+
+    Args:
+        program: What to run.
+        environment: Its environment.
+        mark: Name of the variable of `environment` that tells this installation's processes from all others.
+        announce: Told when it ended.
+    """
+
+    def __init__(self, program: Program, environment: Mapping[str, str], mark: str, announce: Announce) -> None:
         self.program = program
-        self._environment = environment
+        self._environment = {**environment, PROGRAM_MARK: program.name}
+        self._marks = {mark: environment[mark], PROGRAM_MARK: program.name}
         self._announce = announce
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
@@ -58,7 +70,7 @@ class Child:
         with open_log(self.program.log) as log:
             self._process = subprocess.Popen(
                 self.program.command,
-                env=dict(self._environment),
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -82,30 +94,28 @@ class Child:
             )
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         elif now >= self._start_again_at:
+            end_processes(marked_processes(self._marks), patience_s=0)
             self.start()
 
     def stop(self, patience_s: float) -> None:
         """Ends the program and all it started: asked first, killed after `patience_s`."""
         if self._process is None:
             return
-        family = _family(self._process.pid)
         if self._process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience_s)
-        end_processes(family, patience_s=0)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        end_processes(marked_processes(self._marks), patience_s=0)
         self._process.wait()
 
 
-def marked_processes(name: str, value: str) -> list[psutil.Process]:
-    """Returns the processes of this user, but this one, whose environment has `name` set to `value`."""
+def marked_processes(marks: Mapping[str, str]) -> list[psutil.Process]:
+    """Returns the processes of this user, but this one, whose environment has all these variables."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(name) == value:
+            if process.pid != os.getpid() and marks.items() <= process.environ().items():
                 found.append(process)
     return found
 
@@ -130,14 +140,6 @@ def open_log(path: Path) -> IO[bytes]:
         if path.stat().st_size > _LOG_BYTES:
             path.replace(path.with_suffix(".old.log"))
     return path.open("ab")
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.Error:
-        return []
 
 
 def _ending(code: int) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 GPU_POOL: Final = "gpu"
+WATCHER: Final = "watcher"
 _READY_S: Final = 300.0
 _STOP_S: Final = 10.0
 _LOOK_S: Final = 0.5
@@ -87,7 +88,7 @@ class Stack:
             self._add("scheduler", "airflow", "scheduler", "--skip-serve-logs")
             self._wait_for(lambda: _is_ready(api), "Airflow's scheduler and Dags", "scheduler")
         if self._watch:
-            self._add("watcher", "bloodcell", "watch")
+            self._add(WATCHER, "bloodcell", "watch")
 
     def stop(self) -> None:
         """Stops everything, Postgres last; nothing is left over, whatever hangs."""
@@ -106,7 +107,7 @@ class Stack:
 
     def _add(self, name: str, module: str, *arguments: str) -> None:
         program = Program(name, (sys.executable, "-m", module, *arguments), self._logs / f"{name}.log")
-        child = Child(program, self._environment, self._announce)
+        child = Child(program, self._environment, STACK_MARK, self._announce)
         with self._lock:
             child.start()
             self._children.append(child)
@@ -124,7 +125,7 @@ class Stack:
                     self._announce(f"Cannot start what ended, trying again: {error}")
 
     def _marked(self) -> list[psutil.Process]:
-        return marked_processes(STACK_MARK, str(self.settings.data_dir.resolve()))
+        return marked_processes({STACK_MARK: str(self.settings.data_dir.resolve())})
 
     def _end_left_over(self) -> None:
         if left_over := self._marked():

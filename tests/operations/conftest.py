@@ -42,7 +42,7 @@ class Up:
 
     def processes(self) -> list[psutil.Process]:
         """Everything it started but Postgres, itself left out; zombies too."""
-        marked = marked_processes(STACK_MARK, str(self.settings.data_dir.resolve()))
+        marked = marked_processes({STACK_MARK: str(self.settings.data_dir.resolve())})
         return [process for process in marked if process.pid != self.process.pid]
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:

@@ -35,17 +35,22 @@ def until(is_so: Callable[[], object], timeout_s: float = 20) -> None:
         time.sleep(0.02)
 
 
+def ours(environment: dict[str, str]) -> list[psutil.Process]:
+    """Processes with this test's mark."""
+    return marked_processes({MARK: environment[MARK]})
+
+
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     """An environment marked for this test alone; whatever a failing test leaves is ended."""
     marked = {**os.environ, MARK: uuid.uuid4().hex}
     yield marked
-    end_processes(marked_processes(MARK, marked[MARK]), patience_s=0)
+    end_processes(ours(marked), patience_s=0)
 
 
 def started(tmp_path: Path, environment: dict[str, str], code: str, lines: list[str] | None = None) -> Child:
     program = Program("worker", (sys.executable, "-c", code), tmp_path / "logs" / "worker.log")
-    child = Child(program, environment, (lines if lines is not None else []).append)
+    child = Child(program, environment, MARK, (lines if lines is not None else []).append)
     child.start()
     return child
 
@@ -55,11 +60,11 @@ def test_stubborn_children_and_grandchildren_are_all_gone_after_stop(
 ) -> None:
     child = started(tmp_path, environment, STUBBORN_FAMILY)
     until(lambda: (tmp_path / "logs" / "worker.log").read_text().count("up") == 2)
-    assert len(marked_processes(MARK, environment[MARK])) == 3
+    assert len(ours(environment)) == 3
 
     child.stop(patience_s=0.2)
 
-    assert not marked_processes(MARK, environment[MARK])
+    assert not ours(environment)
 
 
 def test_a_grandchild_whose_parent_died_is_found_by_its_mark(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -69,11 +74,11 @@ def test_a_grandchild_whose_parent_died_is_found_by_its_mark(tmp_path: Path, env
     os.kill(child.pid, signal.SIGKILL)
     until(lambda: child.pid is None)
 
-    orphans = marked_processes(MARK, environment[MARK])
+    orphans = ours(environment)
     assert len(orphans) == 2
     end_processes(orphans, patience_s=0.1)
 
-    assert not marked_processes(MARK, environment[MARK])
+    assert not ours(environment)
 
 
 def test_a_child_that_died_is_started_again_after_a_pause_that_grows(
@@ -94,6 +99,28 @@ def test_a_child_that_died_is_started_again_after_a_pause_that_grows(
     assert "in 0.2 s" in lines[1]
     assert "in 0.4 s" in lines[2]
     assert str(tmp_path / "logs" / "worker.log") in lines[0]
+
+
+def test_what_a_dead_child_left_is_ended_before_it_is_started_again(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bloodcell.operations.processes._FIRST_PAUSE_S", 0.0)
+    child = started(tmp_path, environment, STUBBORN_FAMILY)
+    until(lambda: (tmp_path / "logs" / "worker.log").read_text().count("up") == 2)
+    assert child.pid
+    first_family = ours(environment)
+    os.kill(child.pid, signal.SIGKILL)
+    until(lambda: child.pid is None)
+
+    def looked() -> bool:
+        child.look()
+        return child.pid is not None
+
+    until(looked)
+
+    assert not any(process.is_running() for process in first_family)
+    child.stop(patience_s=0.2)
+    assert not ours(environment)
 
 
 def test_a_child_killed_by_a_signal_is_announced_with_its_name(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -142,6 +169,6 @@ def test_processes_of_another_installation_are_not_found(tmp_path: Path, environ
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**environment, MARK: "other"}
     )
     try:
-        assert psutil.Process(other.pid) not in marked_processes(MARK, environment[MARK])
+        assert psutil.Process(other.pid) not in ours(environment)
     finally:
         other.communicate(b"\n")
