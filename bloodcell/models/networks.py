@@ -85,3 +85,13 @@ def pooled(network: keras.Model, layers: tuple[str, ...]) -> Any:
     averages = [pooled_map(network, layer) for layer in layers]
     joined = averages[0] if len(averages) == 1 else keras.layers.Concatenate(name="joined")(averages)
     return keras.layers.Identity(name="features")(joined)
+
+
+def rooted(features: Any) -> Any:
+    """Returns the square roots of averaged maps, which are never negative: large answers no longer drown the others.
+
+    Source: Perronnin, Sanchez and Mensink 2010, Improving the Fisher Kernel (ECCV), power normalisation.
+    """
+    import keras
+
+    return keras.layers.Identity(name="rooted_features")(keras.ops.sqrt(keras.ops.relu(features)))

@@ -49,14 +49,16 @@ class SvmSearch:
     """What cross-validation chooses from.
 
     Attributes:
-        kernels: Kernels tried, of `linear` and `rbf` (whose gamma is 1 / number of features).
-        costs: Values of C tried.
+        kernels: Kernels tried, of `linear` and `rbf`.
+        gammas: Widths of the rbf kernel tried, in units of 1 / (number of features x their mean variance).
+        costs: Values of C tried, for kernels scaled to a mean of 1 on the diagonal.
         folds: Stratified folds.
         max_images: Images the search looks at, at most; the chosen SVM is fitted on all.
     """
 
     kernels: tuple[str, ...] = ("linear", "rbf")
-    costs: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
+    gammas: tuple[float, ...] = (0.1, 0.25, 1.0)
+    costs: tuple[float, ...] = (1.0, 10.0, 100.0)
     folds: int = 4
     max_images: int = 2_000
 
@@ -104,9 +106,9 @@ DEMO_RECIPES: Final = {
     "vgg16": Recipe(
         64, ("block3_pool", "block4_pool"), tuning=Tuning(cut_layer="block3_pool", transforms=1, deep_epochs=4)
     ),
-    "vgg16_svm": Recipe(64, ("block2_pool", "block3_pool"), svm=SvmSearch(kernels=("linear",), costs=(0.01, 0.1))),
+    "vgg16_svm": Recipe(64, ("block2_pool", "block3_pool"), svm=SvmSearch(kernels=("linear",), costs=(1.0, 10.0))),
     "inception_v3": Recipe(96, ("mixed2", "mixed3"), tuning=Tuning(cut_layer="mixed2", transforms=1, deep_epochs=4)),
-    "inception_v3_svm": Recipe(96, ("mixed0", "mixed2"), svm=SvmSearch(kernels=("linear",), costs=(0.01, 0.1))),
+    "inception_v3_svm": Recipe(96, ("mixed0", "mixed2"), svm=SvmSearch(kernels=("linear",), costs=(1.0, 10.0))),
 }
 """Recipes for drawn cells and random base weights: a minute a variant on two cores, of no use for real images."""
 

@@ -158,8 +158,8 @@ def _identity(variant: str, recipe: Recipe, base_weights: BaseWeights, folder: I
 def _fit_svm(material: _Material, options: SvmSearch) -> _Trained:
     recipe = material.recipe
     tensors = _means(material.network, recipe.feature_layers)
-    training = _side_by_side(material.outputs(tensors, material.training, "training features"))
-    validation = _side_by_side(material.outputs(tensors, material.validation, "validation features"))
+    training = np.sqrt(_side_by_side(material.outputs(tensors, material.training, "training features")))
+    validation = np.sqrt(_side_by_side(material.outputs(tensors, material.validation, "validation features")))
     labels = material.labels(material.training)
     choice = svm.search(
         training, labels, options, material.seed, lambda done, total: material.on_progress("search SVM", done, total)
@@ -167,14 +167,14 @@ def _fit_svm(material: _Material, options: SvmSearch) -> _Trained:
     material.on_progress("fit SVM", 0, 1)
     pipeline = svm.fit(training, labels, choice)
     material.on_progress("fit SVM", 1, 1)
-    features = networks.pooled(material.network, recipe.feature_layers)
+    features = networks.rooted(networks.pooled(material.network, recipe.feature_layers))
     return _Trained(
         features,
         svm.decision_layers(pipeline, features),
         training,
         validation,
         pipeline.decision_function(validation),
-        f"{choice.kernel} kernel, C = {choice.cost:g}",
+        f"{choice.kernel} kernel, gamma = {choice.gamma:g}, C = {choice.cost:g}",
         choice.accuracy,
         _dumped(pipeline, material.work / SVM),
     )

@@ -15,7 +15,7 @@ from bloodcell.models.training import train
 from bloodcell.settings import Settings
 
 SIDE_PX = 32
-SVM_RECIPE = Recipe(SIDE_PX, ("block2_pool",), svm=SvmSearch(kernels=("linear",), costs=(0.01, 0.1), folds=3))
+SVM_RECIPE = Recipe(SIDE_PX, ("block2_pool",), svm=SvmSearch(kernels=("linear",), costs=(1.0, 10.0), folds=3))
 TUNED_RECIPE = Recipe(
     SIDE_PX,
     ("block2_pool", "block3_pool"),

@@ -171,7 +171,7 @@ def test_a_bundle_without_svm_says_so(tuned_bundle: Bundle) -> None:
 
 def test_the_stored_svm_and_the_stored_model_decide_alike(svm_bundle: Bundle, pixels: np.ndarray) -> None:
     model, pipeline = load_model(svm_bundle), load_svm(svm_bundle)
-    tensors = [model.get_layer(name).output for name in ("features", "decision")]
+    tensors = [model.get_layer(name).output for name in ("rooted_features", "decision")]
     features, decision = keras.Model(model.inputs, tensors).predict_on_batch(pixels)
     expected = pipeline.decision_function(features.astype(np.float64))
     np.testing.assert_allclose(decision, expected, atol=1e-4)

@@ -143,7 +143,7 @@ def test_a_radial_svm_is_stored_whole(cells: Path, settings: Settings, pixels: n
     recipe = Recipe(32, ("block1_pool",), svm=SvmSearch(kernels=("rbf",), costs=(10.0,), folds=2))
     bundle = train("vgg16_svm", cells, settings, recipe=recipe, base="random")
     model = load_model(bundle)
-    tensors = [model.get_layer(name).output for name in ("features", "decision")]
+    tensors = [model.get_layer(name).output for name in ("rooted_features", "decision")]
     features, decision = keras.Model(model.inputs, tensors).predict_on_batch(pixels)
     expected = load_svm(bundle).decision_function(features.astype(np.float64))
     np.testing.assert_allclose(decision, expected, atol=1e-4)
@@ -154,7 +154,7 @@ def test_real_cells_train_a_model_from_real_base_weights(shared: Path, tmp_path:
         (tmp_path / "cells" / group).mkdir(parents=True)
         for path in sorted((shared / "pbc" / group).glob("*.jpg"))[:12]:
             (tmp_path / "cells" / group / path.name).symlink_to(path)
-    recipe = Recipe(96, ("block3_pool",), svm=SvmSearch(kernels=("linear",), costs=(0.01,), folds=2))
+    recipe = Recipe(96, ("block3_pool",), svm=SvmSearch(kernels=("linear",), costs=(10.0,), folds=2))
     settings = model_settings(tmp_path / "data", shared / "weights")
     bundle = train("vgg16_svm", tmp_path / "cells", settings, recipe=recipe)
     assert bundle.manifest.metrics.accuracy > 0.5  # chance is 0.125
