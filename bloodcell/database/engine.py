@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg2
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from bloodcell.database.embedded import embedded_database
 from bloodcell.database.migrations import check_revision
@@ -30,10 +31,14 @@ def database_url(settings: Settings) -> str:
     return settings.database_url or embedded_database(settings).url()
 
 
-def open_database(settings: Settings) -> sa.Engine:
+def open_database(settings: Settings, *, keep: bool = False) -> sa.Engine:
     """Returns an engine on the migrated database, acting as role `bloodcell_app`.
 
-    No connection is pooled, so the engine may cross a fork.
+    Args:
+        settings: Where the database is.
+        keep: Keep one connection open between transactions, for a stage with many short ones: a new one cost more
+            than a slide's rows. Such an engine must not cross a fork, and wants `dispose()` at the end. Without it
+            nothing is pooled.
 
     Raises:
         DatabaseUnavailableError: The server cannot be reached within the patience set.
@@ -41,39 +46,43 @@ def open_database(settings: Settings) -> sa.Engine:
     """
     engine = connect(database_url(settings))
     transact(engine, check_revision, patience_s=settings.database_patience_s)
-    return connect(database_url(settings), role=APP_ROLE)
+    return connect(database_url(settings), role=APP_ROLE, keep=keep)
 
 
-def connect(url: str, role: str | None = None) -> sa.Engine:
-    """Returns an engine on `url`, each connection acting as `role` (default: the login itself)."""
-    options = f"-c role={role}" if role else ""
-    try:
-        parsed = sa.make_url(url)
-        if parsed.get_backend_name() != "postgresql":
-            raise ConfigurationError(
-                f"BLOODCELL_DATABASE_URL has to be a Postgres URL (postgresql+psycopg2://...), "
-                f"received {parsed.render_as_string(hide_password=True)}."
-            )
-        return sa.create_engine(
-            parsed.set(drivername="postgresql+psycopg2"),
-            poolclass=sa.NullPool,
-            connect_args={"options": options, "connect_timeout": 10, "application_name": "bloodcell"},
-        )
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise ConfigurationError(f"BLOODCELL_DATABASE_URL is not a database URL: {error}") from error
+def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engine:
+    """Returns an engine on `url`, each connection acting as `role` (default: the login itself).
+
+    Args:
+        url: SQLAlchemy URL.
+        role: Whose rights the connections have.
+        keep: Keep one connection open between transactions; see `open_database`.
+
+    Raises:
+        ConfigurationError: Not the URL of a Postgres database. The message never has the password.
+    """
+    parsed = _parse(url)
+    return sa.create_engine(
+        parsed.set(drivername="postgresql+psycopg2"),
+        **({"poolclass": sa.QueuePool, "pool_size": 1} if keep else {"poolclass": sa.NullPool}),
+        connect_args={"options": _options(parsed, role), "connect_timeout": 10, "application_name": "bloodcell"},
+    )
 
 
 def psql_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
-    """Returns the command that opens psql as role `bloodcell_reader`, and the environment variables it needs."""
+    """Returns the command that opens psql as role `bloodcell_reader`, and the environment variables it needs.
+
+    A script given to it ends at its first error, with an exit status that says so.
+    """
     if settings.database_url:
-        url, program = sa.make_url(settings.database_url), "psql"
+        url, program = _parse(settings.database_url), "psql"
     else:
         embedded = embedded_database(settings)
-        url, program = sa.make_url(embedded.url()), str(embedded.psql)
-    options = {"PGOPTIONS": f"-c role={READER_ROLE} -c search_path=bloodcell"}
+        url, program = _parse(embedded.url()), str(embedded.psql)
+    options = {"PGOPTIONS": f"{_options(url, READER_ROLE)} -c search_path=bloodcell"}
     password = {"PGPASSWORD": url.password} if url.password else {}
-    plain = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
-    return [program, plain], options | password
+    # options in the URL would win over PGOPTIONS, and with them the login's own rights
+    plain = url.set(drivername="postgresql", password=None).difference_update_query(["options"])
+    return [program, "-v", "ON_ERROR_STOP=1", plain.render_as_string(hide_password=False)], options | password
 
 
 def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, patience_s: float) -> Result:
@@ -88,6 +97,7 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
 
     Raises:
         DatabaseUnavailableError: The server stayed away for longer.
+        ConfigurationError: The server is there and refuses the login.
     """
     deadline = time.monotonic() + patience_s
     pause_s = _FIRST_PAUSE_S
@@ -97,6 +107,12 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
                 return work(connection)
         except (DBAPIError, psycopg2.Error) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
+            if _REFUSED.search(str(cause)) and isinstance(cause, psycopg2.OperationalError):
+                raise ConfigurationError(
+                    f"Postgres at {engine.url.render_as_string(hide_password=True)} refuses the login: "
+                    f"{str(cause).strip()} Next: mend BLOODCELL_DATABASE_URL, or have the login granted "
+                    f"{APP_ROLE}; then bloodcell db status."
+                ) from error
             if not _server_is_away(cause):
                 raise
             if time.monotonic() + pause_s > deadline:
@@ -109,9 +125,41 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-# 40P01 deadlock and 40001 serialisation ask for the same transaction again; 57P0x is a server going down,
-# 53300 one with too many connections (https://www.postgresql.org/docs/current/errcodes-appendix.html)
-_PASSING: Final = {"40P01", "40001", "57P01", "57P02", "57P03", "53300"}
+# what waiting does not mend; the server says these before there is a session, and psycopg2 then gives no code
+_REFUSED: Final = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry|permission denied to set role"
+    r'|FATAL: .*(?:database|role) ".*" does not exist|role ".*" is not permitted to log in|invalid sslmode value'
+)
+# 40P01 deadlock and 40001 serialisation ask for the same transaction again; 57P0x is a server going down, 53100 one
+# with a full disk, 53200 out of memory, 53300 with too many connections
+# (https://www.postgresql.org/docs/current/errcodes-appendix.html)
+_PASSING: Final = {"40P01", "40001", "57P01", "57P02", "57P03", "53100", "53200", "53300"}
+
+
+def _parse(url: str) -> sa.URL:
+    # an error of the parser can quote the URL, password included: it is not passed on
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            "BLOODCELL_DATABASE_URL is not a database URL. Expected postgresql+psycopg2://user:password@host:port/name "
+            "(its value is not shown, because it may hold a password)."
+        ) from None
+    if not parsed.drivername.startswith("postgresql"):
+        raise ConfigurationError(
+            "BLOODCELL_DATABASE_URL has to be a Postgres URL (postgresql+psycopg2://...), "
+            f"received {parsed.render_as_string(hide_password=True)}."
+        )
+    if "@" in (parsed.host or ""):
+        raise ConfigurationError(
+            "BLOODCELL_DATABASE_URL has more than one @. Write one that belongs to the user or password as %40."
+        )
+    return parsed
+
+
+def _options(url: sa.URL, role: str | None) -> str:
+    given = url.query.get("options", "")
+    return " ".join([given if isinstance(given, str) else " ".join(given), *([f"-c role={role}"] if role else [])])
 
 
 def _server_is_away(cause: BaseException | None) -> bool:

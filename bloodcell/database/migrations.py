@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
@@ -15,10 +17,11 @@ if TYPE_CHECKING:
 
 ROLES: Final = ("bloodcell_owner", "bloodcell_app", "bloodcell_reviewer", "bloodcell_reader")
 _MIGRATION_LOCK: Final = 0x62_6C_6F_6F_64  # "blood"; one migration at a time in a database
+_DEPENDENTS: Final = "2BP01"  # dependent_objects_still_exist
 
 
 def upgrade(url: str) -> tuple[str | None, str]:
-    """Brings the database to this release's schema, makes the roles, and replaces the views.
+    """Brings the database to this release's schema, makes the roles, and replaces the views if they changed.
 
     All in one transaction: after a kill the database is as it was.
 
@@ -30,7 +33,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
         The revision before (None for an empty database) and after.
 
     Raises:
-        SchemaError: The database is of a newer release.
+        SchemaError: The database is of a newer release, or somebody's own views stand on those that change.
         DatabaseUnavailableError: The server cannot be reached.
     """
     from alembic import command
@@ -44,11 +47,15 @@ def upgrade(url: str) -> tuple[str | None, str]:
         _refuse_newer(before)
         connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION bloodcell_owner"))
         connection.execute(sa.text("SET LOCAL ROLE bloodcell_owner"))
-        _drop_views(connection)
+        scripts = [path.read_text() for path in sorted((sql_folder() / "views").glob("*.sql"))]
+        views_are_current = before == head_revision() and _views_are_made_by(connection, scripts)
+        if not views_are_current:
+            _drop_views(connection, before)
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        _make_views(connection)
+        if not views_are_current:
+            _make_views(connection, scripts)
         return before, head_revision()
 
     return transact(connect(url), migrate, patience_s=10)
@@ -110,27 +117,66 @@ def _make_roles(connection: sa.Connection) -> None:
         connection.execute(
             sa.text(
                 f"""DO $$ BEGIN
-                    IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = '{role}') THEN
-                        CREATE ROLE {role} NOLOGIN;
-                    END IF;
-                    IF NOT pg_has_role(current_user, '{role}', 'MEMBER') THEN
+                    BEGIN
+                        IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = '{role}') THEN
+                            CREATE ROLE {role} NOLOGIN;
+                        END IF;
+                    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+                    END;
+                    -- since Postgres 16, who makes a role without being superuser may grant it, but not act as it
+                    IF NOT pg_has_role(current_user, '{role}', CASE
+                        WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN
                         GRANT {role} TO CURRENT_USER;
                     END IF;
-                EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
                 END $$"""  # noqa: S608 - the names are ROLES
             )
         )
 
 
-def _drop_views(connection: sa.Connection) -> None:
-    for name in connection.scalars(sa.text("SELECT viewname FROM pg_views WHERE schemaname = :s"), {"s": SCHEMA}).all():
-        connection.execute(sa.text(f'DROP VIEW IF EXISTS {SCHEMA}."{name}" CASCADE'))
+def _views_are_made_by(connection: sa.Connection, scripts: list[str]) -> bool:
+    # left alone then: nobody who reads them has to wait, and views that a laboratory builds on them stay
+    made = connection.scalar(sa.text(f"SELECT obj_description('{SCHEMA}'::regnamespace, 'pg_namespace')"))
+    return made == _views_mark(scripts) and {f'{SCHEMA}."{name}"' for name in _views_of(scripts)} <= set(
+        _views(connection)
+    )
 
 
-def _make_views(connection: sa.Connection) -> None:
-    for path in sorted((sql_folder() / "views").glob("*.sql")):
-        connection.exec_driver_sql(path.read_text(), execution_options={"no_parameters": True})
-    for name in connection.scalars(sa.text("SELECT viewname FROM pg_views WHERE schemaname = :s"), {"s": SCHEMA}).all():
-        connection.execute(
-            sa.text(f'GRANT SELECT ON {SCHEMA}."{name}" TO bloodcell_app, bloodcell_reviewer, bloodcell_reader')
-        )
+def _drop_views(connection: sa.Connection, found: str | None) -> None:
+    if not (names := _views(connection)):
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.text(f"DROP VIEW {', '.join(names)}"))
+    except sa.exc.DBAPIError as error:
+        diagnosis = getattr(error.orig, "diag", None)
+        if diagnosis is None or diagnosis.sqlstate != _DEPENDENTS:
+            raise
+        raise SchemaError(
+            "The views change with this release, and other views are built on them. Keep their definitions (pg_dump "
+            "--schema-only), drop them, upgrade, and make them again; nothing was changed. "
+            f"{diagnosis.message_detail}",
+            found=found,
+            expected=head_revision(),
+        ) from error
+
+
+def _make_views(connection: sa.Connection, scripts: list[str]) -> None:
+    for script in scripts:
+        connection.exec_driver_sql(script, execution_options={"no_parameters": True})
+    for name in _views(connection):
+        connection.execute(sa.text(f"GRANT SELECT ON {name} TO bloodcell_app, bloodcell_reviewer, bloodcell_reader"))
+    connection.execute(sa.text(f"COMMENT ON SCHEMA {SCHEMA} IS '{_views_mark(scripts)}'"))
+
+
+def _views(connection: sa.Connection) -> list[str]:
+    """Views of ours, quoted; not those that somebody else put into the schema."""
+    ours = "SELECT viewname FROM pg_views WHERE schemaname = :schema AND viewowner = 'bloodcell_owner' ORDER BY 1"
+    return [f'{SCHEMA}."{name}"' for name in connection.scalars(sa.text(ours), {"schema": SCHEMA})]
+
+
+def _views_of(scripts: list[str]) -> set[str]:
+    return {name for script in scripts for name in re.findall(rf"CREATE VIEW {SCHEMA}\.(\w+)", script)}
+
+
+def _views_mark(scripts: list[str]) -> str:
+    return f"bloodcell; views {hashlib.sha256(chr(0).join(scripts).encode()).hexdigest()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import shutil
 import socket
 import subprocess
 import uuid
@@ -59,7 +60,7 @@ def recorded_run(
     try:
         yield run
     except BaseException as error:
-        end = _end(run, "failed", f"{type(error).__name__}: {error}")
+        end = _end(run, "failed", _storable(f"{type(error).__name__}: {error}"))
         with suppress(Exception):  # the error itself matters more than its record
             transact(engine, lambda connection: connection.execute(end), patience_s=0)
         raise
@@ -72,12 +73,17 @@ def code_version() -> str:
     """Returns the version of bloodcell, with the git commit (and `dirty`) where it runs from a checkout."""
     version = importlib.metadata.version("bloodcell")
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return version
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True, check=False
     )
     return f"{version}+{described.stdout.strip()}" if described.returncode == 0 else version
+
+
+def _storable(text: str) -> str:
+    # Postgres takes neither NUL nor the surrogates that stand for the bytes of a file name that is not UTF-8
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _end(run: Run, state: str, error: str | None) -> sa.Update:

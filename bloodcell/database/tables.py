@@ -183,9 +183,9 @@ promotion = sa.Table(
 cell_call = sa.Table(
     "cell_call",
     metadata,
-    sa.Column("cell_id", sa.BigInteger, primary_key=True),
-    sa.Column("model_id", sa.String(64), sa.ForeignKey(f"{SCHEMA}.model.model_id"), primary_key=True),
-    sa.Column("night", sa.Date, primary_key=True),
+    sa.Column("cell_id", sa.BigInteger),
+    sa.Column("model_id", sa.String(64), sa.ForeignKey(f"{SCHEMA}.model.model_id")),
+    sa.Column("night", sa.Date),
     sa.Column("called_class", sa.Text, nullable=False),
     sa.Column("top_class", sa.Text, nullable=False),
     sa.Column("unclassified_reason", sa.Text),
@@ -194,6 +194,8 @@ cell_call = sa.Table(
     *(sa.Column(f"p_{group}", sa.REAL, nullable=False) for group in CELL_GROUPS),
     _run(),
     _now("called_at"),
+    # night first: the same index finds one cell's calls and all calls of a night
+    sa.PrimaryKeyConstraint("night", "cell_id", "model_id"),
     sa.ForeignKeyConstraint(["cell_id", "night"], [f"{SCHEMA}.cell.cell_id", f"{SCHEMA}.cell.night"]),
     _one_of("called_class", (*CELL_GROUPS, UNCLASSIFIED), "cell_call_class"),
     _one_of("top_class", CELL_GROUPS, "cell_call_top_class"),

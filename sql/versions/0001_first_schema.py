@@ -172,7 +172,7 @@ CREATE TABLE bloodcell.cell_call (
     p_platelet REAL NOT NULL,
     run_id UUID NOT NULL,
     called_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
-    PRIMARY KEY (cell_id, model_id, night),
+    PRIMARY KEY (night, cell_id, model_id),
     FOREIGN KEY(cell_id, night) REFERENCES bloodcell.cell (cell_id, night),
     CONSTRAINT cell_call_class CHECK (called_class IN ('basophil', 'eosinophil', 'erythroblast', 'ig', 'lymphocyte', 'monocyte', 'neutrophil', 'platelet', 'unclassified')),
     CONSTRAINT cell_call_top_class CHECK (top_class IN ('basophil', 'eosinophil', 'erythroblast', 'ig', 'lymphocyte', 'monocyte', 'neutrophil', 'platelet')),
@@ -267,6 +267,8 @@ END $$;
 CREATE TRIGGER keep_history AFTER UPDATE ON bloodcell.drop_file FOR EACH ROW
     WHEN ((OLD.outcome, OLD.reason, OLD.sha256) IS DISTINCT FROM (NEW.outcome, NEW.reason, NEW.sha256))
     EXECUTE FUNCTION bloodcell.keep_drop_file_history();
+-- or anyone could hang it on a table of his own and write history
+REVOKE ALL ON FUNCTION bloodcell.keep_drop_file_history(), bloodcell.refuse_change() FROM PUBLIC;
 """
 
 RIGHTS = """

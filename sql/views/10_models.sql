@@ -15,6 +15,16 @@ UNION ALL
  ORDER BY m.variant, m.registered_at DESC, m.model_id);
 COMMENT ON VIEW bloodcell.serving_model IS 'Models that classify a night: the champion, and a shadow of each other variant.';
 
+CREATE VIEW bloodcell.registered_model AS
+SELECT m.model_id, m.variant, coalesce(s.role, 'idle') AS role, m.confidence_threshold, m.novelty_threshold,
+       (m.manifest #>> '{metrics,accuracy}')::double precision AS validation_accuracy,
+       (m.manifest #>> '{data,n_training}')::integer AS n_training_images,
+       m.manifest #>> '{data,dataset_digest}' AS dataset_digest, m.manifest ->> 'code_version' AS code_version,
+       m.created_at, m.registered_at, m.registered_by
+FROM bloodcell.model m LEFT JOIN bloodcell.serving_model s USING (model_id);
+COMMENT ON VIEW bloodcell.registered_model IS
+    'Every model there is, with its role (champion, shadow, idle), thresholds, and what it was trained on.';
+
 CREATE VIEW bloodcell.model_history AS
 SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evidence, m.model_id, m.variant,
        m.created_at, m.registered_at, m.registered_by, m.manifest #>> '{data,dataset_digest}' AS dataset_digest,
@@ -26,8 +36,10 @@ COMMENT ON VIEW bloodcell.model_history IS 'Every champion there was: from when 
 -- A slide is reported with the calls of the model most recently made champion among those that called all of it,
 -- so an old slide keeps its report when a newer champion takes over.
 CREATE VIEW bloodcell.slide_reported_model AS
-SELECT DISTINCT ON (r.slide_id) r.slide_id, r.model_id
-FROM bloodcell.slide_report r
-JOIN (SELECT model_id, max(promotion_id) AS promotion_id FROM bloodcell.promotion GROUP BY model_id) p USING (model_id)
-ORDER BY r.slide_id, p.promotion_id DESC;
+SELECT s.slide_id, reported.model_id
+FROM bloodcell.slide s
+CROSS JOIN LATERAL (
+    SELECT r.model_id FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
+    WHERE r.slide_id = s.slide_id ORDER BY p.promotion_id DESC LIMIT 1
+) reported;
 COMMENT ON VIEW bloodcell.slide_reported_model IS 'Which model''s calls are reported for a slide.';

@@ -3,6 +3,10 @@ SELECT night, path, barcode, outcome, reason, detail, cell_id, sha256, size_byte
 FROM bloodcell.drop_file;
 COMMENT ON VIEW bloodcell.file_account IS 'Every file of every night, exactly once: cell, duplicate, quarantined or ignored.';
 
+CREATE VIEW bloodcell.file_history AS
+SELECT night, path, outcome, reason, detail, sha256, run_id, replaced_at FROM bloodcell.drop_file_history;
+COMMENT ON VIEW bloodcell.file_history IS 'What was said of a file before it was judged again.';
+
 CREATE VIEW bloodcell.quarantine_report AS
 SELECT night, barcode, path, reason, detail, size_bytes, sha256, first_seen_at, updated_at, run_id
 FROM bloodcell.drop_file WHERE outcome = 'quarantined';
@@ -16,6 +20,7 @@ GROUP BY c.sha256 HAVING count(*) > 1;
 COMMENT ON VIEW bloodcell.shared_image IS
     'The same image in several slides. It counts in each; two patients with one image means a mix-up: look at it.';
 
+-- Files belong to the night that brought them, slides to the first night that brought cells of them.
 CREATE VIEW bloodcell.night_summary AS
 WITH files AS (
     SELECT night, count(*) AS n_files, count(*) FILTER (WHERE outcome = 'cell') AS n_cells,
@@ -24,11 +29,15 @@ WITH files AS (
            count(*) FILTER (WHERE outcome = 'ignored') AS n_ignored
     FROM bloodcell.drop_file GROUP BY night
 ), slides AS (
-    SELECT s.night, count(*) AS n_slides, count(r.slide_id) AS n_reported,
+    SELECT s.night, count(*) AS n_slides, count(r.n_cells) AS n_reported,
            count(*) FILTER (WHERE NOT r.is_sufficient) AS n_insufficient,
            coalesce(sum(r.n_unclassified), 0) AS n_unclassified
     FROM bloodcell.slide s
-    LEFT JOIN (bloodcell.slide_report r JOIN bloodcell.slide_reported_model USING (slide_id, model_id)) USING (slide_id)
+    LEFT JOIN LATERAL (
+        SELECT o.n_cells, o.is_sufficient, o.n_unclassified
+        FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
+        WHERE o.slide_id = s.slide_id ORDER BY p.promotion_id DESC LIMIT 1
+    ) r ON true
     GROUP BY s.night
 )
 SELECT d.night, d.first_seen_at, d.completed_at, coalesce(f.n_files, 0) AS n_files, coalesce(f.n_cells, 0) AS n_cells,
@@ -36,7 +45,7 @@ SELECT d.night, d.first_seen_at, d.completed_at, coalesce(f.n_files, 0) AS n_fil
        coalesce(f.n_ignored, 0) AS n_ignored, coalesce(s.n_slides, 0) AS n_slides,
        coalesce(s.n_reported, 0) AS n_slides_reported, coalesce(s.n_insufficient, 0) AS n_slides_insufficient,
        coalesce(s.n_unclassified, 0) AS n_unclassified
-FROM bloodcell.drop d LEFT JOIN files f USING (night) LEFT JOIN slides s USING (night);
+FROM bloodcell."drop" d LEFT JOIN files f USING (night) LEFT JOIN slides s USING (night);
 COMMENT ON VIEW bloodcell.night_summary IS 'A row a night: its files by outcome, its slides, how many were reported.';
 
 CREATE VIEW bloodcell.run_history AS
