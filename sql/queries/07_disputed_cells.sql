@@ -1,0 +1,20 @@
+-- Cells of a night over which champion and shadow differ, the surest on both sides first.
+--
+-- Who asks: the pathologist who labels: these cells teach most.
+-- Set: night (default: the newest), most (rows at most, default 100)
+-- Read: both confidences are calibrated probabilities of the class named beside them.
+\if :{?night}
+\else
+SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset
+\endif
+\if :{?most}
+\else
+\set most 100
+\endif
+
+SELECT barcode, file_name, reported_class, round(reported_confidence::numeric, 3) AS reported_confidence, shadow_class,
+       round(shadow_confidence::numeric, 3) AS shadow_confidence, shadow_variant
+FROM bloodcell.model_disagreement
+WHERE night = :'night'::date
+ORDER BY least(reported_confidence, shadow_confidence) DESC, barcode, file_name, shadow_variant
+LIMIT :most;

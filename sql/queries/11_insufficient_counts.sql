@@ -1,0 +1,17 @@
+-- Slides with too few leucocytes for percentages, and slides of which no file could be used.
+--
+-- Who asks: the technician, to make a new smear or to count by hand.
+-- Set: night (default: the newest)
+-- Read: status no usable cell: every file of the slide was set aside. Else n_leucocytes is what was counted, and many
+--   n_unclassified say that the smear or the stain is the trouble, not the patient.
+\if :{?night}
+\else
+SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset
+\endif
+
+SELECT st.barcode, st.patient_key, st.order_id, st.analyser, st.status, st.n_cells, su.n_leucocytes, su.n_unclassified,
+       st.n_quarantined
+FROM bloodcell.slide_status st
+LEFT JOIN bloodcell.slide_summary su ON su.barcode = st.barcode AND su.is_reported
+WHERE st.night = :'night'::date AND (st.status = 'no usable cell' OR NOT su.is_sufficient)
+ORDER BY su.n_leucocytes NULLS FIRST, st.barcode;

@@ -1,0 +1,27 @@
+-- A patient's slides over time, one a row.
+--
+-- Who asks: the haematologist following a patient.
+-- Set: patient (patient_key, default: the patient of the slide reported last)
+-- Read: percentages of leucocytes; ig_95 is the 95 % range of ig. model changes down the column: a step there can be the
+--   model's, not the patient's. sufficient f: too few cells for percentages.
+\if :{?patient}
+\else
+SELECT coalesce((SELECT patient_key FROM bloodcell.slide_summary WHERE patient_key IS NOT NULL
+                 ORDER BY written_at DESC LIMIT 1), '') AS patient \gset
+\endif
+
+SELECT coalesce(acquired_at, night::timestamptz) AS taken_at, barcode,
+       round(max(percentage) FILTER (WHERE class = 'neutrophil')::numeric, 1) AS neutrophil,
+       round(max(percentage) FILTER (WHERE class = 'eosinophil')::numeric, 1) AS eosinophil,
+       round(max(percentage) FILTER (WHERE class = 'basophil')::numeric, 1) AS basophil,
+       round(max(percentage) FILTER (WHERE class = 'lymphocyte')::numeric, 1) AS lymphocyte,
+       round(max(percentage) FILTER (WHERE class = 'monocyte')::numeric, 1) AS monocyte,
+       round(max(percentage) FILTER (WHERE class = 'ig')::numeric, 1) AS ig,
+       format('%s-%s', round(max(percentage_lower_95) FILTER (WHERE class = 'ig')::numeric, 1),
+              round(max(percentage_upper_95) FILTER (WHERE class = 'ig')::numeric, 1)) AS ig_95,
+       max(n_cells) FILTER (WHERE class = 'erythroblast') AS n_erythroblasts, max(n_leucocytes) AS n_leucocytes,
+       bool_and(is_sufficient) AS sufficient, max(left(model_id, 12)) AS model
+FROM bloodcell.slide_differential
+WHERE patient_key = :'patient' AND is_reported
+GROUP BY barcode, acquired_at, night
+ORDER BY taken_at, barcode;

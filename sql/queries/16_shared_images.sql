@@ -1,0 +1,15 @@
+-- The same image in more than one slide: delivered twice, or slides mixed up.
+--
+-- Who asks: the laboratory's safety officer. Two patients with one image means a mix-up: look at it at once.
+-- Set: since (first night, default 30 days ago)
+-- Read: n_patients above 1 comes first. barcodes: the slides that have the image; it counts in each of them.
+\if :{?since}
+\else
+SELECT current_date - 30 AS since \gset
+\endif
+
+SELECT n_patients, n_slides, barcodes, count(*) AS n_images, min(first_night) AS first_night, min(sha256) AS example
+FROM bloodcell.shared_image
+WHERE first_night >= :'since'::date
+GROUP BY n_patients, n_slides, barcodes
+ORDER BY n_patients DESC, n_images DESC, barcodes;

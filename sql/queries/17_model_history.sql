@@ -1,0 +1,10 @@
+-- Who was champion when, let in by whom, why, and made from which data.
+--
+-- Who asks: the auditor; anyone who compares results across a date.
+-- Set: nothing
+-- Read: a slide keeps the report of the champion of its time. champion_until empty: still champion. dataset: digest of
+--   the training images and their labels. evidence: the figures the decision was made on.
+SELECT promotion_id, action, variant, left(model_id, 12) AS model, promoted_at, champion_until, promoted_by, reason,
+       left(dataset_digest, 12) AS dataset, code_version, evidence
+FROM bloodcell.model_history
+ORDER BY promotion_id;

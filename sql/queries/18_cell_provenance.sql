@@ -1,0 +1,21 @@
+-- Everything that is known of how one cell got its calls.
+--
+-- Who asks: the auditor; the pathologist who doubts a call.
+-- Set: barcode and file (name of the cell's file; default: the first of the slide; barcode's default: the slide reported
+--   last)
+-- Read: one block a model. From the file (folder, path, digest, size) over the run that took it in, to the model (id,
+--   data, thresholds) and the run that called it, each with code version and machine. No block with a model: not called.
+\if :{?barcode}
+\else
+SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset
+\endif
+\if :{?file}
+\else
+SELECT coalesce((SELECT file_name FROM bloodcell.cell_result WHERE barcode = :'barcode' ORDER BY cell_id LIMIT 1), '')
+    AS file \gset
+\endif
+
+SELECT * FROM bloodcell.cell_provenance
+WHERE barcode = :'barcode' AND file_name = :'file'
+ORDER BY is_reported DESC, variant
+\gx

@@ -1,0 +1,21 @@
+-- A month in a row: what came, what was reported, how well it went.
+--
+-- Who asks: the management; the accreditation file.
+-- Set: since (first night, default twelve months ago)
+-- Read: percent_quarantined of the files that were not ignored by rule; percent_insufficient and percent_unclassified of
+--   what was reported; late_nights: nights completely read later than noon of the day after.
+\if :{?since}
+\else
+SELECT (date_trunc('month', current_date) - interval '11 months')::date AS since \gset
+\endif
+
+SELECT to_char(night, 'YYYY-MM') AS month, count(*) AS n_nights, sum(n_slides) AS n_slides,
+       sum(n_slides_reported) AS n_reported, sum(n_cells) AS n_cells,
+       round(100 * sum(n_quarantined) / nullif(sum(n_files - n_ignored), 0), 2) AS percent_quarantined,
+       round(100 * sum(n_slides_insufficient) / nullif(sum(n_slides_reported), 0), 2) AS percent_insufficient,
+       round(100 * sum(n_unclassified) / nullif(sum(n_cells), 0), 2) AS percent_unclassified,
+       count(*) FILTER (WHERE completed_at > night + interval '36 hours' OR completed_at IS NULL) AS late_nights
+FROM bloodcell.night_summary
+WHERE night >= :'since'::date
+GROUP BY month
+ORDER BY month DESC;

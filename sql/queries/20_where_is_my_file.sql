@@ -1,0 +1,26 @@
+-- What became of the files of a slide, or of one of them, now and before.
+--
+-- Who asks: the technician who misses a cell in the report.
+-- Set: barcode (default: the slide reported last), file (part of the name, default: all)
+-- Read: every file the slide's folder had. outcome cell: it counts. duplicate: the same cell was there already.
+--   quarantined: cannot be used, see reason and detail. ignored: left out by rule. judged earlier t: what was said of the
+--   file until replaced_at, before it was judged again. Nothing listed: the night was not read yet, or the file was
+--   never there.
+\if :{?barcode}
+\else
+SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset
+\endif
+\if :{?file}
+\else
+\set file ''
+\endif
+
+SELECT a.night, a.path, a.outcome, a.reason, a.detail, r.called_class, a.updated_at AS judged_at, false AS "judged earlier"
+FROM bloodcell.file_account a
+LEFT JOIN bloodcell.cell_result r ON r.cell_id = a.cell_id AND r.barcode = a.barcode AND r.is_reported
+WHERE a.barcode = :'barcode' AND strpos(a.path, :'file') > 0
+UNION ALL
+SELECT h.night, h.path, h.outcome, h.reason, h.detail, NULL, h.replaced_at, true
+FROM bloodcell.file_account a JOIN bloodcell.file_history h USING (night, path)
+WHERE a.barcode = :'barcode' AND strpos(a.path, :'file') > 0
+ORDER BY night, path, judged_at;
