@@ -144,9 +144,13 @@ def test_the_doctor_finds_a_running_system_well(up: Up) -> None:
     assert {"champion", "pool", "dags", "watcher"} <= found.keys()
 
 
-def test_a_night_done_again_has_no_shards_and_leaves_the_same_rows(up: Up, api: AirflowApi) -> None:
+def test_after_a_killed_scheduler_a_night_done_again_has_no_shards_and_leaves_the_same_rows(
+    up: Up, api: AirflowApi
+) -> None:
     laboratory = Laboratory(up.settings, NIGHT)
     before = laboratory.rows()
+    next(p for p in up.processes() if p.cmdline()[-2:] == ["scheduler", "--skip-serve-logs"]).kill()
+    until(lambda: "scheduler ended (signal SIGKILL), starting it again in" in up.printed.read_text())
 
     run = run_night(api, NIGHT)
 
@@ -231,16 +235,6 @@ def test_a_killed_postgres_comes_back_and_the_night_is_finished(up: Up, api: Air
     assert postmaster_pid(up.settings) != before
     assert "Postgres had ended and was started again" in up.printed.read_text()
     assert differences(expected, laboratory.rows()) == []
-
-
-def test_a_killed_scheduler_is_started_again(up: Up, api: AirflowApi) -> None:
-    scheduler = next(p for p in up.processes() if p.cmdline()[-2:] == ["scheduler", "--skip-serve-logs"])
-
-    scheduler.kill()
-
-    until(lambda: "scheduler ended (signal SIGKILL), starting it again in" in up.printed.read_text())
-    run = run_night(api, NIGHT)
-    assert run.state == "success"
 
 
 def test_a_second_up_on_the_same_data_is_refused(up: Up) -> None:
