@@ -43,6 +43,8 @@ def up(
             f"  Logs       {settings.data_dir / 'logs'}\n"
             f"Ctrl-C stops all of it.\n"
         )
+        if port:
+            typer.echo(f"Other terminals need: export BLOODCELL_AIRFLOW_URL={settings.airflow_url}\n")
         threading.Event().wait()
 
 
