@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,13 +42,14 @@ class Store:
         self._is_local = isinstance(self._fs, LocalFileSystem)
         self._cache = cache
         self._folders: set[str] = set()
+        self._mark = uuid.uuid4().hex
 
     @classmethod
     def of(cls, settings: Settings) -> Store:
         return cls(settings.store, settings.data_dir / "cache" / "models")
 
     def put_image(self, sha256: str, body: bytes) -> None:
-        """Stores `body` under its digest; does nothing where it is already.
+        """Stores `body` under its digest; again does no harm.
 
         On a local path the bytes are durable only after `flush`.
 
@@ -153,19 +155,21 @@ class Store:
         return f"{self._root}/models/{model_id}"
 
     def _put_local(self, path: str, body: bytes) -> None:
-        try:
-            if os.stat(path).st_size == len(body):  # noqa: PTH116 - pathlib costs as much as the call
-                return
-        except FileNotFoundError:
-            pass
+        # plain system calls, and as few as can be: each hands Python's lock to another thread and back, which with
+        # two threads cost more than the call. So it is not asked first whether the file is there.
         folder = path.rpartition("/")[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self._folders.add(folder)
-        part = f"{path}.{uuid.uuid4().hex}.part"
+        part = f"{path}.{self._mark}-{os.getpid()}-{threading.get_ident()}.part"
         try:
-            with open(part, "xb", buffering=0) as file:  # noqa: PTH123
-                file.write(body)
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                left = memoryview(body)
+                while left:  # a disk that fills up takes a part of it, and refuses only the next write
+                    left = left[os.write(descriptor, left) :]
+            finally:
+                os.close(descriptor)
             os.replace(part, path)  # noqa: PTH105
         except OSError:
             Path(part).unlink(missing_ok=True)

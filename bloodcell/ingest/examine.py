@@ -1,4 +1,4 @@
-"""One file of a drop is read, hashed, decoded within bounds and stored; or the reason why not is returned."""
+"""One file of a drop is read, hashed, verified within bounds and stored; or the reason why not is returned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bloodcell.decoding import ImageLimits, decode
+from bloodcell.decoding import ImageLimits, verify
 from bloodcell.errors import UnusableFileError
 from bloodcell.ingest.outcomes import QUARANTINE_REASONS
 
@@ -95,18 +95,20 @@ class Examiner:
             return Examined(file, cell, reason=error.reason, detail=error.detail)
 
     def _stored(self, body: bytes) -> StoredImage:
-        image = decode(body, self._limits)
+        image = verify(body, self._limits)
         sha256 = hashlib.sha256(body).hexdigest()
         self._store.put_image(sha256, body)
-        return StoredImage(sha256, len(body), image.width, image.height, image.format or "")
+        return StoredImage(sha256, len(body), image.width_px, image.height_px, image.format)
 
 
 def read_unchanged(file: DropFile, max_bytes: int) -> bytes:
     """Returns the bytes of a regular file that did not change since it was listed; links are not followed.
 
+    Of a file larger than `max_bytes` one byte more than that is returned.
+
     Raises:
         UnusableFileError: reason unreadable.
-        StillWrittenError: It changed, grew beyond `max_bytes` or went away.
+        StillWrittenError: It changed or went away.
     """
     try:
         descriptor = os.open(file.location, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -114,12 +116,16 @@ def read_unchanged(file: DropFile, max_bytes: int) -> bytes:
         raise StillWrittenError(file.path) from error
     except OSError as error:
         raise UnusableFileError("unreadable", str(error)) from error
-    with os.fdopen(descriptor, "rb") as opened:
-        try:
-            body = opened.read(max_bytes + 1)
-        except OSError as error:
-            raise UnusableFileError("unreadable", str(error)) from error
+    wanted = min(file.size_bytes, max_bytes + 1)
+    # plain system calls, for the reason that `Store.put_image` has
+    try:
+        body = os.read(descriptor, wanted)
         status = os.fstat(descriptor)
-    if len(body) != file.size_bytes or max(status.st_mtime_ns, status.st_ctime_ns) != file.changed_ns:
+    except OSError as error:
+        raise UnusableFileError("unreadable", str(error)) from error
+    finally:
+        os.close(descriptor)
+    changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+    if len(body) != wanted or (status.st_size, changed_ns) != (file.size_bytes, file.changed_ns):
         raise StillWrittenError(file.path)
     return body

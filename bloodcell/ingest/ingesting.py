@@ -1,4 +1,4 @@
-"""The stage itself: folder by folder, files are examined in parallel while the folder before is being written."""
+"""The stage itself: folder by folder, files are examined in parallel while those before are being written."""
 
 from __future__ import annotations
 
@@ -32,8 +32,13 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-# files examined and written together: enough to keep the cores busy, few enough that memory stays flat
-_CHUNK_FILES = 512
+# files written in one transaction, after one sync of the store, whole small slides together: enough that waiting for
+# the disk is little beside examining, few enough that little is done again after a kill
+_BATCH_FILES = 256
+# files a thread takes at a time: one at a time, handing over cost as much as reading
+_TASK_FILES = 16
+# batches examined ahead of the one being written: with one only, the threads waited for a slow write
+_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +83,17 @@ def ingest_night(
         RetryLaterError: Postgres or the store is away; run it again later, nothing is lost or counted twice.
     """
     night = night_of(folder)
-    engine = open_database(settings)
-    with recorded_run(
-        engine, "ingest", patience_s=settings.database_patience_s, night=night, airflow_run=airflow_run
-    ) as run:
-        summary = _Ingest(folder, night, settings, engine, run.run_id, on_files or (lambda _: None)).run()
-        run.n_cells = summary.n_cells
-        run.detail |= {"files": summary.n_files, "waiting_folders": summary.n_waiting_folders}
-    return summary
+    engine = open_database(settings, keep=True)
+    try:
+        with recorded_run(
+            engine, "ingest", patience_s=settings.database_patience_s, night=night, airflow_run=airflow_run
+        ) as run:
+            summary = _Ingest(folder, night, settings, engine, run.run_id, on_files or (lambda _: None)).run()
+            run.n_cells = summary.n_cells
+            run.detail |= {"files": summary.n_files, "waiting_folders": summary.n_waiting_folders}
+        return summary
+    finally:
+        engine.dispose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,9 @@ class _Chunk:
     files: Sequence[DropFile]
     others: Sequence[FileRow]
     n_files: int
+
+
+_UnderWay = tuple[_Chunk, Sequence[Future[list[Examined]]]]
 
 
 class _Ingest:
@@ -133,16 +144,26 @@ class _Ingest:
             raise ConfigurationError(f"The night's folder {self._folder} cannot be read: {error}") from error
         self._transact(self._open_drop)
         with ThreadPoolExecutor(self._settings.reader_threads, thread_name_prefix="examine") as threads:
-            under_way: deque[tuple[_Chunk, list[Future[Examined]]]] = deque()
-            for chunk in self._chunks(marker_ns):
-                under_way.append((chunk, [threads.submit(self._examiner.examine, file) for file in chunk.files]))
-                if len(under_way) > 1:
-                    self._write(*under_way.popleft())
+            under_way: deque[list[_UnderWay]] = deque()
+            for batch in self._batches(marker_ns):
+                under_way.append([(chunk, self._examining(chunk, threads)) for chunk in batch])
+                if len(under_way) > _AHEAD:
+                    self._write(under_way.popleft())
             while under_way:
-                self._write(*under_way.popleft())
+                self._write(under_way.popleft())
         if not self._waiting:
             self._transact(lambda connection: self._close_drop(connection, changed_ns))
         return self._transact(self._summary)
+
+    def _batches(self, marker_ns: int | None) -> Iterator[list[_Chunk]]:
+        batch: list[_Chunk] = []
+        for chunk in self._chunks(marker_ns):
+            batch.append(chunk)
+            if sum(chunk.n_files for chunk in batch) >= _BATCH_FILES:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
     def _chunks(self, marker_ns: int | None) -> Iterator[_Chunk]:
         for folder in walk_night(self._folder):
@@ -150,8 +171,8 @@ class _Ingest:
                 self._waiting.add(folder.name)
                 continue
             record = self._record(folder)
-            for start in range(0, max(len(folder.files), 1), _CHUNK_FILES):
-                yield self._chunk(folder, folder.files[start : start + _CHUNK_FILES], record)
+            for start in range(0, max(len(folder.files), 1), _BATCH_FILES):
+                yield self._chunk(folder, folder.files[start : start + _BATCH_FILES], record)
 
     def _chunk(self, folder: DropFolder, files: Sequence[DropFile], record: _Record) -> _Chunk:
         barcode = folder.name or None
@@ -185,22 +206,32 @@ class _Ingest:
             self._waiting.add(folder.name)
             return _Record(None, "absent")
 
-    def _write(self, chunk: _Chunk, examining: Sequence[Future[Examined]]) -> None:
-        examined = []
-        for future in examining:
-            try:
-                examined.append(future.result())
-            except StillWrittenError:
-                self._waiting.add(chunk.folder.name)
-        if any(file.image for file in examined):
-            self._store.flush()
-        for slide in _by_slide(chunk, examined):
+    def _examining(self, chunk: _Chunk, threads: ThreadPoolExecutor) -> list[Future[list[Examined]]]:
+        tasks = [chunk.files[start : start + _TASK_FILES] for start in range(0, len(chunk.files), _TASK_FILES)]
+        return [threads.submit(self._examined, chunk.folder, files) for files in tasks]
 
-            def write(connection: sa.Connection, slide: SlideFiles = slide) -> None:
+    def _examined(self, folder: DropFolder, files: Sequence[DropFile]) -> list[Examined]:
+        examined = []
+        for file in files:
+            try:
+                examined.append(self._examiner.examine(file))
+            except StillWrittenError:
+                self._waiting.add(folder.name)
+        return examined
+
+    def _write(self, batch: Sequence[_UnderWay]) -> None:
+        slides: list[SlideFiles] = []
+        for chunk, examining in batch:
+            slides += _by_slide(chunk, [file for future in examining for file in future.result()])
+        if any(file.image for slide in slides for file in slide.examined):
+            self._store.flush()
+
+        def write(connection: sa.Connection) -> None:
+            for slide in slides:
                 write_slide(connection, self._run_id, self._night, slide)
 
-            self._transact(write)
-        self._on_files(chunk.n_files)
+        self._transact(write)
+        self._on_files(sum(chunk.n_files for chunk, _ in batch))
 
     def _open_drop(self, connection: sa.Connection) -> None:
         row = {"night": self._night, "folder": self._folder.name, "run_id": self._run_id}

@@ -24,7 +24,7 @@ class DropFile:
     """
 
     path: str
-    location: Path
+    location: str
     size_bytes: int
     changed_ns: int
     problem: str | None = None
@@ -86,7 +86,7 @@ def _below(folder: Path, path: str) -> Iterator[DropFile]:
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError:
-        yield DropFile(path, folder, 0, 0, "unreadable")
+        yield DropFile(path, str(folder), 0, 0, "unreadable")
         return
     for entry in ordered:
         inner = f"{path}/{_text(entry.name)}"
@@ -103,14 +103,22 @@ def _listed(entry: os.DirEntry[str], path: str) -> DropFile:
         problem = "link"
     elif not stat.S_ISREG(status.st_mode):
         problem = "not_a_regular_file"
-    elif any("\udc80" <= character <= "\udcff" for character in entry.name):
+    elif not _is_utf8(entry.name):
         problem = "name_not_utf8"
-    return DropFile(path, Path(entry.path), status.st_size, _changed_ns(status), problem)
+    return DropFile(path, entry.path, status.st_size, _changed_ns(status), problem)
 
 
 def _changed_ns(status: os.stat_result) -> int:
     # copying with preserved times (rsync -t, cp -p) keeps the old mtime; ctime says when the entry came
     return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # Python lists bytes that are no UTF-8 as lone surrogates
+        return False
+    return True
 
 
 def _text(name: str) -> str:

@@ -183,6 +183,43 @@ def test_full_disk_stops_the_run_and_the_next_one_ends_it(
     assert ingest_night(night.path, settings).n_cells == 30
 
 
+def test_an_image_the_full_disk_took_in_part_is_not_in_the_store(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        store = Store(str(disk), tmp_path / "cache")
+        with pytest.raises(StoreUnavailableError, match="No space left"):
+            store.put_image("ab" * 32, bytes(100_000))
+        assert not [path for path in disk.rglob("*") if path.is_file()]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_connection_cut_in_the_middle_is_replaced(
+    night: NightFolder, settings: Settings, database: sa.Engine, database_url: str
+) -> None:
+    for slide in range(3):
+        for number in range(300):
+            night.write(f"S{slide}/LY_{number}.png", picture(0))
+    night.complete()
+    cut = []
+
+    def cut_all(n_files: int) -> None:
+        with connect(database_url).connect() as connection:
+            others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            cut.append(connection.scalar(sa.text(f"SELECT count(pg_terminate_backend(pid)) {others}")))
+
+    summary = ingest_night(night.path, settings, on_files=cut_all)
+    assert sum(cut) >= 3
+    assert (summary.n_cells, summary.n_duplicates) == (3, 897)
+    assert len(rows(database)) == 901
+
+
 def test_killed_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one(
     night: NightFolder, settings: Settings, database: sa.Engine, template: str, postgres: object
 ) -> None:

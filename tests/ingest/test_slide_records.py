@@ -57,6 +57,16 @@ def test_slide_without_a_readable_record_keeps_its_cells(
         assert connection.scalar(sa.text("SELECT record_state FROM bloodcell.slide")) == "unreadable"
 
 
+def test_record_of_any_size_is_set_aside_and_its_slide_does_not_wait(
+    night: NightFolder, ingested: Ingested, ledger: Ledger
+) -> None:
+    night.write("S1/slide.json", b" " * 100_000)
+    night.cell("S1", 1)
+    night.complete()
+    assert ingested().n_waiting_folders == 0
+    assert ledger()["S1/slide.json"] == ("quarantined", "slide_record")
+
+
 def test_mended_record_completes_the_slide(night: NightFolder, ingested: Ingested, database: sa.Engine) -> None:
     record = night.write("S1/slide.json", b"{not json")
     night.cell("S1", 1)
