@@ -3,8 +3,8 @@
 -- Who asks: the technician who misses a cell in the report.
 -- Set: barcode (default: the slide reported last), file (part of the name, default: all)
 -- Read: every file the slide's folder had. outcome cell: it counts. duplicate: the same cell was there already.
---   quarantined: cannot be used, see reason and detail. ignored: left out by rule. judged earlier t: what was said of the
---   file until replaced_at, before it was judged again. Nothing listed: the night was not read yet, or the file was
+--   quarantined: cannot be used, see reason and detail. ignored: left out by rule. Lines with a replaced_at: what was said
+--   of the file until then, before it was judged again. Nothing listed: the night was not read yet, or the file was
 --   never there.
 \if :{?barcode}
 \else
@@ -15,12 +15,13 @@ SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at
 \set file ''
 \endif
 
-SELECT a.night, a.path, a.outcome, a.reason, a.detail, r.called_class, a.updated_at AS judged_at, false AS "judged earlier"
+SELECT a.night, a.path, a.outcome, a.reason, a.detail, r.called_class, a.updated_at AS judged_at,
+       NULL::timestamptz AS replaced_at
 FROM bloodcell.file_account a
 LEFT JOIN bloodcell.cell_result r ON r.cell_id = a.cell_id AND r.barcode = a.barcode AND r.is_reported
 WHERE a.barcode = :'barcode' AND strpos(a.path, :'file') > 0
 UNION ALL
-SELECT h.night, h.path, h.outcome, h.reason, h.detail, NULL, h.replaced_at, true
+SELECT h.night, h.path, h.outcome, h.reason, h.detail, NULL, NULL, h.replaced_at
 FROM bloodcell.file_account a JOIN bloodcell.file_history h USING (night, path)
 WHERE a.barcode = :'barcode' AND strpos(a.path, :'file') > 0
-ORDER BY night, path, judged_at;
+ORDER BY night, path, replaced_at NULLS LAST;

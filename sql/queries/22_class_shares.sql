@@ -10,12 +10,12 @@ SELECT current_date - 30 AS since \gset
 \endif
 
 SELECT night, count(DISTINCT barcode) AS n_slides, sum(n_cells) AS n_leucocytes,
-       round(100 * sum(n_cells) FILTER (WHERE class = 'neutrophil') / nullif(sum(n_cells), 0), 2) AS neutrophil,
-       round(100 * sum(n_cells) FILTER (WHERE class = 'eosinophil') / nullif(sum(n_cells), 0), 2) AS eosinophil,
-       round(100 * sum(n_cells) FILTER (WHERE class = 'basophil') / nullif(sum(n_cells), 0), 2) AS basophil,
-       round(100 * sum(n_cells) FILTER (WHERE class = 'lymphocyte') / nullif(sum(n_cells), 0), 2) AS lymphocyte,
-       round(100 * sum(n_cells) FILTER (WHERE class = 'monocyte') / nullif(sum(n_cells), 0), 2) AS monocyte,
-       round(100 * sum(n_cells) FILTER (WHERE class = 'ig') / nullif(sum(n_cells), 0), 2) AS ig
+       round(100.0 * sum(n_cells) FILTER (WHERE class = 'neutrophil') / nullif(sum(n_cells), 0), 2) AS neutrophil,
+       round(100.0 * sum(n_cells) FILTER (WHERE class = 'eosinophil') / nullif(sum(n_cells), 0), 2) AS eosinophil,
+       round(100.0 * sum(n_cells) FILTER (WHERE class = 'basophil') / nullif(sum(n_cells), 0), 2) AS basophil,
+       round(100.0 * sum(n_cells) FILTER (WHERE class = 'lymphocyte') / nullif(sum(n_cells), 0), 2) AS lymphocyte,
+       round(100.0 * sum(n_cells) FILTER (WHERE class = 'monocyte') / nullif(sum(n_cells), 0), 2) AS monocyte,
+       round(100.0 * sum(n_cells) FILTER (WHERE class = 'ig') / nullif(sum(n_cells), 0), 2) AS ig
 FROM bloodcell.slide_differential
 WHERE is_reported AND night >= :'since'::date AND class NOT IN ('erythroblast', 'platelet', 'unclassified')
 GROUP BY night
