@@ -38,7 +38,7 @@ class Calls:
 
     @property
     def unclassified(self) -> NDArray[np.bool_]:
-        """bool (n,), True where no group was called."""
+        """Bool (n,), True where no group was called."""
         return np.fromiter((reason is not None for reason in self.reasons), np.bool_, len(self.reasons))
 
 
