@@ -40,7 +40,7 @@ class Settings(BaseSettings):
 
     drop_pattern: str = Field(
         DROP_PATTERN,
-        description="Regular expression for a cell file's path inside a night; groups slide, number and, optional, code.",
+        description="Regular expression for a file's path inside a night; groups slide, number and, optional, code.",
     )
     settle_s: float = Field(
         120, ge=0, description="Seconds without change after which a slide counts as completely written."
