@@ -76,6 +76,7 @@ def run_demo(settings: Settings) -> None:
         engine = open_database(settings)
         _install(settings, engine, models)
         with AirflowApi(settings) as api:
+            api.unpause(NIGHTLY_RUN)  # whoever looked around in the demo may have paused it
             run_id = api.trigger(NIGHTLY_RUN, conf={"night": drop.folder.name})
             with _bars(err) as on_step:
                 state = api.wait(NIGHTLY_RUN, run_id, timeout_s=_RUN_S, on_progress=lambda run: _show(run, on_step))
