@@ -35,5 +35,6 @@ clean: ## Remove .venv and caches (never data)
 		|| { echo "python3 has to be 3.11 or 3.12, is: $$(python3 --version)"; exit 1; }
 	@test -x $(BIN)/python || python3 -m venv .venv
 	@test -x $(BIN)/uv || { echo "Installing uv $(UV_VERSION)"; $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
-	$(BIN)/uv sync --frozen --inexact --python $(BIN)/python
+	@echo "Installing what uv.lock names into .venv (2.5 GB, a minute or two)"
+	@$(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python
 	@touch $@
