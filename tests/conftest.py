@@ -14,6 +14,8 @@ from bloodcell.database.engine import APP_ROLE, connect
 from bloodcell.database.migrations import upgrade
 from bloodcell.settings import Settings
 
+pytest_plugins = ["tests.small_cells"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
@@ -124,6 +124,14 @@ def _values(shard: Shard) -> dict[str, object]:
     return {"slides": list(shard.slide_ids), "models": list(shard.model_ids), "redo": shard.redo}
 
 
+@lru_cache(maxsize=1)
+def _network(bundles: tuple[Bundle, ...], batch_cells: int) -> MergedNetwork:
+    # loading and tracing take as long as some hundred cells: shards of one process share it
+    from bloodcell.models.merged import MergedNetwork
+
+    return MergedNetwork(bundles, batch_cells=batch_cells)
+
+
 class _Pass:
     """Some models over the cells that lack exactly these."""
 
@@ -137,9 +145,7 @@ class _Pass:
         self.n_calls = 0
 
     def run(self, on_cells: Callable[[int], None]) -> None:
-        from bloodcell.models.merged import MergedNetwork
-
-        network = MergedNetwork(self._bundles, batch_cells=self._settings.batch_cells)
+        network = _network(tuple(self._bundles), self._settings.batch_cells)
         limits = ImageLimits.of(self._settings)
         reader = BatchReader(self._store, limits, network.input_sizes, self._settings.reader_threads)
         waiting: list[ModelCalls] = []

@@ -145,6 +145,9 @@ class Bundle:
     model_id: str
     manifest: BundleManifest
 
+    def __hash__(self) -> int:
+        return hash(self.model_id)
+
     @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) in pixels of the images the model takes."""

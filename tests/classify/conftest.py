@@ -15,9 +15,7 @@ from bloodcell.models.registry import promote, register
 from bloodcell.settings import Settings
 from bloodcell.store import Store
 from tests.ingest.night import NightFolder
-from tests.models.conftest import cells, draw, svm_bundle, trained_in, tuned_bundle
-
-__all__ = ["cells", "svm_bundle", "trained_in", "tuned_bundle"]
+from tests.small_cells import draw
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from bloodcell.evaluation.showing import evaluation_json, evaluation_tables
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import Bundle
 from bloodcell.settings import Settings
-from tests.models.conftest import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings
+from tests.small_cells import make_cells, model_settings
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +29,8 @@ def quick_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def training_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cells(tmp_path_factory.mktemp("training") / "cells", 10)
-
-
-@pytest.fixture(scope="module")
-def bundles(training_cells: Path, quick_settings: Settings) -> tuple[Bundle, Bundle]:
-    from bloodcell.models.training import train
-
-    return (
-        train("vgg16_svm", training_cells, quick_settings, recipe=SVM_RECIPE, base="random"),
-        train("vgg16", training_cells, quick_settings, recipe=TUNED_RECIPE, base="random"),
-    )
+def bundles(svm_bundle: Bundle, tuned_bundle: Bundle) -> tuple[Bundle, Bundle]:
+    return svm_bundle, tuned_bundle
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +84,9 @@ def test_figures_are_those_of_the_loaded_model_and_its_thresholds(
 
 
 def test_images_a_model_was_trained_on_are_recognised(
-    training_cells: Path, bundles: tuple[Bundle, Bundle], quick_settings: Settings
+    cells: Path, bundles: tuple[Bundle, Bundle], quick_settings: Settings
 ) -> None:
-    (one,) = evaluate_bundles(training_cells, bundles[:1], quick_settings).values()
+    (one,) = evaluate_bundles(cells, bundles[:1], quick_settings).values()
     assert one.trained_on_these
 
 

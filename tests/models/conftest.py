@@ -1,81 +1,16 @@
-"""Small coloured cells, and one bundle of each kind trained on them with random base weights."""
+"""The model room needs no database."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import Bundle
-from bloodcell.models.recipes import Recipe, SvmSearch, Tuning
-from bloodcell.models.training import train
 from bloodcell.settings import Settings
-
-SIDE_PX = 32
-SVM_RECIPE = Recipe(SIDE_PX, ("block2_pool",), svm=SvmSearch(kernels=("linear",), costs=(1.0, 10.0), folds=3))
-TUNED_RECIPE = Recipe(
-    SIDE_PX,
-    ("block2_pool", "block3_pool"),
-    tuning=Tuning(cut_layer="block2_pool", transforms=2, head_epochs=4, deep_epochs=3, batch_cells=16),
-)
-
-
-def draw(group: str, rng: np.random.Generator) -> Image.Image:
-    """A disc whose colour and size say the group, on a noisy ground: 40x41 px."""
-    number = CELL_GROUPS.index(group)
-    y, x = np.mgrid[:41, :40]
-    inside = (x - 20 + rng.normal(0, 2)) ** 2 + (y - 20 + rng.normal(0, 2)) ** 2 < (8 + number) ** 2
-    pixels = np.full((41, 40, 3), 220.0)
-    pixels[inside] = (60 + 20 * number, 40 + 150 * (number % 2), 200 - 50 * (number // 3))
-    return Image.fromarray(np.clip(pixels + rng.normal(0, 12, pixels.shape), 0, 255).astype(np.uint8))
-
-
-def make_cells(folder: Path, n_each: int, seed: int = 0) -> Path:
-    """FOLDER/<class>/*.png with `n_each` cells a class."""
-    for number, group in enumerate(CELL_GROUPS):
-        (folder / group).mkdir(parents=True)
-        for each in range(n_each):
-            draw(group, np.random.default_rng((seed, number, each))).save(folder / group / f"{each}.png")
-    return folder
-
-
-def model_settings(data_dir: Path, weights_dir: Path | None = None) -> Settings:
-    return Settings(data_dir=data_dir, weights_dir=weights_dir, batch_cells=16, reader_threads=2)
+from tests.small_cells import model_settings
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings on a fresh data folder; nothing here needs a database."""
     return model_settings(tmp_path / "data")
-
-
-@pytest.fixture(scope="session")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cells(tmp_path_factory.mktemp("images") / "cells", 12)
-
-
-@pytest.fixture(scope="session")
-def trained_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data folder that the session's bundles were trained in."""
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="session")
-def svm_bundle(cells: Path, trained_in: Path) -> Bundle:
-    return train("vgg16_svm", cells, model_settings(trained_in), recipe=SVM_RECIPE, base="random")
-
-
-@pytest.fixture(scope="session")
-def tuned_bundle(cells: Path, trained_in: Path) -> Bundle:
-    return train("vgg16", cells, model_settings(trained_in), recipe=TUNED_RECIPE, base="random")
-
-
-@pytest.fixture(scope="session")
-def pixels() -> np.ndarray:
-    """uint8 (24, 32, 32, 3): cells that no bundle was trained on, three of each group."""
-    rng = np.random.default_rng(99)
-    drawn = [draw(group, rng).resize((SIDE_PX, SIDE_PX)) for group in CELL_GROUPS for _ in range(3)]
-    return np.stack([np.asarray(image) for image in drawn])

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from bloodcell.models.training import train
-from tests.models.conftest import TUNED_RECIPE, model_settings
+from tests.small_cells import TUNED_RECIPE, model_settings
 
 cells, data_dir, fatal_step, fatal_number = sys.argv[1:]
 

@@ -10,7 +10,7 @@ import pytest
 from bloodcell.models.bundle import Bundle, load_model
 from bloodcell.models.merged import MergedNetwork
 from bloodcell.models.training import train
-from tests.models.conftest import SVM_RECIPE, model_settings
+from tests.small_cells import SVM_RECIPE, model_settings
 
 SIZE = (32, 32)
 

@@ -20,7 +20,7 @@ from bloodcell.models.recipes import Recipe, SvmSearch
 from bloodcell.models.training import train
 from bloodcell.models.weights import load_base_weights
 from bloodcell.settings import Settings
-from tests.models.conftest import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings
+from tests.small_cells import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

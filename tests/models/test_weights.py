@@ -10,7 +10,7 @@ from bloodcell.errors import ConfigurationError, WeightsError
 from bloodcell.models.networks import build_base
 from bloodcell.models.weights import load_base_weights
 from bloodcell.settings import Settings
-from tests.models.conftest import model_settings
+from tests.small_cells import model_settings
 
 STAND_IN = "vgg16_imagenet_notop.fp16.weights.h5"
 

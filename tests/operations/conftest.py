@@ -26,7 +26,7 @@ from bloodcell.operations.airflow_home import STACK_MARK
 from bloodcell.operations.processes import end_processes, marked_processes
 from bloodcell.settings import Settings
 from bloodcell.store import Store
-from tests.models.conftest import SVM_RECIPE, draw, make_cells
+from tests.small_cells import SVM_RECIPE, draw, make_cells
 
 CODES = dict(zip(CELL_GROUPS, ("BA", "EO", "ERB", "MY", "LY", "MO", "SNE", "PLT"), strict=True))
 READY_S = 300.0
