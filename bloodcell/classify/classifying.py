@@ -87,8 +87,9 @@ def classify_shard(
         n_calls = 0
         for models in passes:
             one = _Pass(shard, [bundles[model_id] for model_id in models], settings, engine, store, run.run_id)
+            network = _network(tuple(one.bundles), settings.batch_cells)
             started = time.monotonic()
-            one.run(on_cells or (lambda _: None))
+            one.run(network, on_cells or (lambda _: None))
             seconds += time.monotonic() - started
             run.n_cells += one.n_cells
             n_calls += one.n_calls
@@ -138,14 +139,13 @@ class _Pass:
     def __init__(
         self, shard: Shard, bundles: Sequence[Bundle], settings: Settings, engine: sa.Engine, store: Store, run_id: UUID
     ) -> None:
-        self._shard, self._bundles, self._settings = shard, bundles, settings
+        self._shard, self.bundles, self._settings = shard, bundles, settings
         self._engine, self._store, self._run_id = engine, store, run_id
         self._partitions: set[date] = set()
         self.n_cells = 0
         self.n_calls = 0
 
-    def run(self, on_cells: Callable[[int], None]) -> None:
-        network = _network(tuple(self._bundles), self._settings.batch_cells)
+    def run(self, network: MergedNetwork, on_cells: Callable[[int], None]) -> None:
         limits = ImageLimits.of(self._settings)
         reader = BatchReader(self._store, limits, network.input_sizes, self._settings.reader_threads)
         waiting: list[ModelCalls] = []
@@ -170,7 +170,7 @@ class _Pass:
             )
 
     def _groups(self) -> Iterator[list[CellImage]]:
-        models = [bundle.model_id for bundle in self._bundles]
+        models = [bundle.model_id for bundle in self.bundles]
         after = 0
         while True:
             values = {**_values(self._shard), "pass": models, "after": after, "n": _PAGE_CELLS}
@@ -187,7 +187,7 @@ class _Pass:
     def _called(self, network: MergedNetwork, batch: Batch) -> list[ModelCalls]:
         outputs = network(batch.images)
         calls = []
-        for bundle in self._bundles:
+        for bundle in self.bundles:
             output = outputs[bundle.model_id]
             decided = decide(
                 output.probabilities,

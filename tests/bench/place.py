@@ -1,0 +1,102 @@
+"""Where measurements run: one embedded Postgres, a fresh database a measurement, a process of its own for each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ParamSpec, TypeVar
+
+import platformdirs
+import sqlalchemy as sa
+
+from bloodcell.database.embedded import embedded_database
+from bloodcell.database.migrations import upgrade
+from bloodcell.settings import Settings
+
+MIGRATED = "migrated"
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a measuring process has to know.
+
+    Attributes:
+        folder: Emptied at the end only: ext4 makes files slowly for seconds after many were deleted.
+        cache: Kept between runs.
+        server: URL of the server's own database.
+        quick: Small and of no meaning.
+    """
+
+    folder: Path
+    cache: Path
+    server: str
+    quick: bool
+
+    def fresh(self, template: str = MIGRATED) -> Settings:
+        """Returns settings on a fresh copy of a database, with the copied one's store, or an empty one."""
+        name = f"bench_{uuid.uuid4().hex[:12]}"
+        administer(self.server, f"CREATE DATABASE {name} TEMPLATE {template}")
+        administer(self.server, "CHECKPOINT")
+        os.sync()  # the copy is on the disk, so no measurement waits for it
+        return self._settings(name, store=name if template == MIGRATED else template)
+
+    def template(self, name: str) -> Settings:
+        """Returns settings on the database that `fresh(name)` copies, made where missing."""
+        if name not in administer(self.server, "SELECT datname FROM pg_database"):
+            administer(self.server, f"CREATE DATABASE {name} TEMPLATE {MIGRATED}")
+        return self._settings(name, store=name)
+
+    def _settings(self, database: str, store: str) -> Settings:
+        url = sa.make_url(self.server).set(database=database).render_as_string(hide_password=False)
+        folder = self.folder / database
+        return Settings(data_dir=folder, database_url=url, store_url=str(self.folder / store / "store"), settle_s=0)
+
+
+@contextmanager
+def measuring_place(*, quick: bool) -> Iterator[Place]:
+    """Yields a place with a running server and a migrated database; takes both away at the end."""
+    cache = platformdirs.user_cache_path("bloodcell") / "bench"
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="run-", dir=cache) as folder:
+        postgres = embedded_database(Settings(data_dir=Path(folder)))
+        try:
+            server = postgres.url("postgres")
+            administer(server, f"CREATE DATABASE {MIGRATED}")
+            upgrade(postgres.url(MIGRATED))
+            yield Place(Path(folder), cache, server, quick)
+        finally:
+            postgres.stop()
+
+
+def apart(work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    """Returns what `work` returns in a process of its own, so that no measurement inherits another's memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, *args, **kwargs).result()
+
+
+def peak_mib() -> float:
+    """Returns the most memory that this process ever held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would tell the parent's peak where that is higher
+        (peak,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+
+
+def administer(server: str, statement: str) -> list[str]:
+    """Returns the first column of what the statement returns, if anything."""
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        answer = connection.execute(sa.text(statement))
+        return list(answer.scalars()) if answer.returns_rows else []
