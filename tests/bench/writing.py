@@ -30,7 +30,7 @@ def calls(place: Place) -> list[Line]:
         engine = open_database(place.fresh(template(n_cells)))
         with engine.begin() as connection:
             chunks = _chunks(connection)
-            run_id = connection.scalar(sa.select(tables.run.c.run_id).limit(1))
+            run_id = connection.scalars(sa.select(tables.run.c.run_id).limit(1)).one()
             make_partitions(connection, {cell.night for chunk in chunks for cell in chunk.cells})
         started = time.perf_counter()
         for chunk in chunks:
