@@ -28,6 +28,7 @@ class NamedCell:
     barcode: str
     file_name: str
     analyser_code: str | None
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,12 @@ class Examiner:
         barcode = match["slide"]
         file_name = file.path.removeprefix(f"{barcode}/")
         code = match["code"] if "code" in self._pattern.groupindex else None
-        return NamedCell(barcode, file_name, code.upper() if code else None)
+        return NamedCell(barcode, file_name, code.upper() if code else None, int(match["number"]))
+
+    def order(self, file: DropFile) -> tuple[int, str]:
+        """Returns what sorts files as the analyser numbered them: of two equal images the later is the duplicate."""
+        cell = self.named_cell(file)
+        return (cell.number if cell else 0), file.path
 
     def examine(self, file: DropFile) -> Examined:
         """Returns what became of the file; its image is in the store by then.

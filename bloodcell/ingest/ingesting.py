@@ -171,8 +171,9 @@ class _Ingest:
                 self._waiting.add(folder.name)
                 continue
             record = self._record(folder)
-            for start in range(0, max(len(folder.files), 1), _BATCH_FILES):
-                yield self._chunk(folder, folder.files[start : start + _BATCH_FILES], record)
+            files = sorted(folder.files, key=self._examiner.order)
+            for start in range(0, max(len(files), 1), _BATCH_FILES):
+                yield self._chunk(folder, files[start : start + _BATCH_FILES], record)
 
     def _chunk(self, folder: DropFolder, files: Sequence[DropFile], record: _Record) -> _Chunk:
         barcode = folder.name or None

@@ -260,8 +260,9 @@ def test_killed_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one
     assert len(rows(database)) == 368
 
 
+@pytest.mark.parametrize("seed", [0, 5])
 def test_truth_of_a_hostile_drop_of_real_images_holds(
-    shared: Path, settings: Settings, tmp_path: Path, ledger: Ledger
+    seed: int, shared: Path, settings: Settings, tmp_path: Path, ledger: Ledger
 ) -> None:
     import csv
 
@@ -275,6 +276,8 @@ def test_truth_of_a_hostile_drop_of_real_images_holds(
         "--cells",
         "60",
         "--faults",
+        "--seed",
+        str(seed),
     ]
     subprocess.run(tool, check=True, capture_output=True)
     summary = ingest_night(out / "2026-11-21", settings)

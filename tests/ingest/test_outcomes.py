@@ -46,6 +46,17 @@ def test_every_file_ends_as_exactly_one_outcome(night: NightFolder, ingested: In
     assert (summary.n_quarantined, summary.n_ignored, summary.n_slides) == (2, 4, 1)
 
 
+def test_of_two_equal_images_the_one_the_analyser_numbered_later_is_the_duplicate(
+    night: NightFolder, ingested: Ingested, ledger: Ledger
+) -> None:
+    night.cell("S1", 20, code="SNE", seed=1)
+    night.cell("S1", 100, code="BNE", seed=1)
+    night.complete()
+    ingested()
+    assert ledger()["S1/SNE_00000020.png"] == ("cell", None)
+    assert ledger()["S1/BNE_00000100.png"] == ("duplicate", "same_image")
+
+
 @pytest.mark.parametrize(
     ("name", "body", "reason"),
     [
