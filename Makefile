@@ -2,6 +2,8 @@
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 export UV_LINK_MODE := copy
+# where PYTHONDONTWRITEBYTECODE is set, as in many containers and CIs, every start would compile every module again
+export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check bench clean
