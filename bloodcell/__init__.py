@@ -16,5 +16,5 @@ Beside the flow:
     operations    up, watch, doctor, demo: the system as a whole
     cli           the command line
 
-`decoding`, `calls`, `groups`, `limits`, `settings` and `errors` are shared by all of them.
+`decoding`, `calls`, `groups`, `variants`, `limits`, `settings` and `errors` are shared by all of them.
 """

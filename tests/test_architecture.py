@@ -20,7 +20,7 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 # a room -> rooms it must not import: the later stages, and whoever drives them
 STAGES = ("ingest", "classify", "differential", "report")
 DRIVERS = ("operations", "cli")
-BASE = ("database", "store", "decoding", "calls", "groups", "limits", "settings", "errors", "resources")
+BASE = ("database", "store", "decoding", "calls", "groups", "variants", "limits", "settings", "errors", "resources")
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from bloodcell.groups import CELL_GROUPS, UNCLASSIFIED
+from bloodcell.variants import VARIANTS
 
 SCHEMA: Final = "bloodcell"
 metadata: Final = sa.MetaData(schema=SCHEMA)
@@ -32,7 +33,6 @@ RUN_STATES: Final = ("running", "succeeded", "failed")
 FILE_OUTCOMES: Final = ("cell", "duplicate", "quarantined", "ignored")
 SLIDE_RECORD_STATES: Final = ("read", "absent", "unreadable")
 UNCLASSIFIED_REASONS: Final = ("low_confidence", "novel")
-VARIANTS: Final = ("vgg16", "inception_v3", "vgg16_svm", "inception_v3_svm")
 
 run = sa.Table(
     "run",

@@ -88,7 +88,7 @@ class BundleManifest:
 
     Attributes:
         format_version: Of the bundle's layout.
-        variant: One of `recipes.VARIANTS`.
+        variant: One of `bloodcell.variants.VARIANTS`.
         classes: Order of the probabilities.
         input_height_px: Height the model takes.
         input_width_px: Width the model takes.

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bloodcell.errors import ConfigurationError
-
-VARIANTS: Final = ("vgg16", "inception_v3", "vgg16_svm", "inception_v3_svm")
+from bloodcell.variants import VARIANTS
 
 
 @dataclass(frozen=True, slots=True)

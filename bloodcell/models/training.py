@@ -114,7 +114,7 @@ def train(
     """Trains one model and returns its bundle.
 
     Args:
-        variant: One of `recipes.VARIANTS`.
+        variant: One of `bloodcell.variants.VARIANTS`.
         images: FOLDER/<class>/*.jpg with the eight groups as classes.
         settings: Data folder, weights folder, image limits, batch size.
         recipe: How to train, default `recipes.default_recipe(variant)`.

@@ -14,10 +14,10 @@ from bloodcell.database.engine import connect
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.ingest import ingest_night
 from bloodcell.models.bundle import Bundle, load_model, load_svm, open_bundle
-from bloodcell.models.recipes import VARIANTS
 from bloodcell.models.registry import register
 from bloodcell.settings import Settings
 from bloodcell.store import Store
+from bloodcell.variants import VARIANTS
 from tests.bench.line import Line, alternately, ratio, shown
 from tests.bench.material import bundle_folder, cell_images, write_night
 from tests.bench.place import Place

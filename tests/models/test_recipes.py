@@ -4,7 +4,8 @@ import pytest
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.models.networks import build_base, feature_map
-from bloodcell.models.recipes import DEFAULT_RECIPES, DEMO_RECIPES, VARIANTS, Recipe, base_of, default_recipe
+from bloodcell.models.recipes import DEFAULT_RECIPES, DEMO_RECIPES, Recipe, base_of, default_recipe
+from bloodcell.variants import VARIANTS
 
 
 @pytest.mark.parametrize("recipes", [DEFAULT_RECIPES, DEMO_RECIPES], ids=["default", "demo"])

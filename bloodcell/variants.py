@@ -1,0 +1,8 @@
+"""The model variants there are: the database's constraint and the trainings read them here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+VARIANTS: Final = ("vgg16", "inception_v3", "vgg16_svm", "inception_v3_svm")
+"""Fine-tuned networks, and SVMs on a network's features."""
