@@ -87,13 +87,15 @@ class Store:
             body = Path(path).read_bytes() if self._is_local else bytes(self._fs.cat_file(path))
         except OSError as error:
             raise StoreUnavailableError(
-                f"Image {sha256} cannot be read from the store {self._root}: {error}"
+                f"Image {sha256} cannot be read from the store {self._root}: {error}. If it is lost, copy its original "
+                f"from the drop (sql/queries/20_where_is_my_file.sql tells where that is), or a backup, to {path}."
             ) from error
         received = hashlib.sha256(body).hexdigest()
         if received != sha256:
             raise StoreUnavailableError(
                 f"Image {sha256} in the store {self._root} was altered: its digest is {received}. "
-                "Restore it from a backup, or delete it there and ingest its night again with --redo."
+                "Next: copy its original from the drop (sql/queries/20_where_is_my_file.sql tells where that is), or a "
+                f"backup, to {path}."
             )
         return body
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -50,6 +52,27 @@ def test_a_broken_jpeg_is_refused_by_verify_as_by_decode(options: dict[str, obje
     assert verdicts == [verdict(decode, file) for file in files]
     assert verdicts[0] == "usable"
     assert {each.partition(":")[0] for each in verdicts} >= {"usable", "truncated", "damaged"}
+
+
+def test_a_tiff_with_a_second_directory_that_says_nothing_is_damaged() -> None:
+    body = bytearray(encoded("TIFF", compression="tiff_lzw"))
+    (directory,) = struct.unpack_from("<I", body, 4)
+    (n_entries,) = struct.unpack_from("<H", body, directory)
+    struct.pack_into("<I", body, directory + 2 + 12 * n_entries, len(body))
+    body += struct.pack("<HI", 0, 0)
+    with pytest.raises(UnusableFileError, match="damaged"):
+        verify(bytes(body), ImageLimits(max_file_bytes=2_000_000, max_pixels=400_000, min_side_px=32))
+
+
+def test_sixteen_bits_a_channel_are_refused_not_cut_to_eight() -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 40, 16, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(40 * (b"\0" + 40 * b"\x12\x34\x56\x78\x9a\xbc")))
+    body = b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
+    with pytest.raises(UnusableFileError, match="16 bits"):
+        verify(body, LIMITS)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF"])

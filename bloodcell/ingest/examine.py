@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bloodcell.decoding import ImageLimits, verify
 from bloodcell.errors import UnusableFileError
 from bloodcell.ingest.outcomes import QUARANTINE_REASONS
+from bloodcell.ingest.walk import changed_ns
 
 if TYPE_CHECKING:
     from bloodcell.ingest.walk import DropFile
@@ -68,6 +69,8 @@ class Examiner:
             return None
         barcode = match["slide"]
         file_name = file.path.removeprefix(f"{barcode}/")
+        if not (match["number"] or "").isdecimal():
+            return None
         code = match["code"] if "code" in self._pattern.groupindex else None
         return NamedCell(barcode, file_name, code.upper() if code else None, int(match["number"]))
 
@@ -131,7 +134,6 @@ def read_unchanged(file: DropFile, max_bytes: int) -> bytes:
         raise UnusableFileError("unreadable", str(error)) from error
     finally:
         os.close(descriptor)
-    changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
-    if len(body) != wanted or (status.st_size, changed_ns) != (file.size_bytes, file.changed_ns):
+    if len(body) != wanted or (status.st_size, changed_ns(status)) != (file.size_bytes, file.changed_ns):
         raise StillWrittenError(file.path)
     return body

@@ -20,7 +20,7 @@ from bloodcell.database.runs import recorded_run
 from bloodcell.decoding import ImageLimits
 from bloodcell.errors import ConfigurationError, UnusableFileError
 from bloodcell.ingest.examine import Examined, Examiner, StillWrittenError, read_unchanged
-from bloodcell.ingest.ledger import FileRow, SlideFiles, ignored, known_files, quarantined, write_slide
+from bloodcell.ingest.ledger import FileRow, SlideFiles, ignored, known_files, note_gone, quarantined, write_slide
 from bloodcell.ingest.nights import is_settled, night_of
 from bloodcell.ingest.outcomes import SLIDE_RECORD, ignore_reason
 from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
@@ -135,6 +135,7 @@ class _Ingest:
         self._store = Store.of(settings)
         self._examiner = Examiner(settings.drop_pattern, ImageLimits.of(settings), self._store)
         self._waiting: set[str] = set()
+        self._set_aside: set[str] = set()
 
     def run(self) -> IngestSummary:
         try:
@@ -170,18 +171,22 @@ class _Ingest:
             if not is_settled(folder.newest_change_ns, marker_ns, self._settings.settle_s):
                 self._waiting.add(folder.name)
                 continue
-            record = self._record(folder)
+            try:
+                record = self._record(folder)
+            except StillWrittenError:
+                self._waiting.add(folder.name)
+                continue
             files = sorted(folder.files, key=self._examiner.order)
             for start in range(0, max(len(files), 1), _BATCH_FILES):
                 yield self._chunk(folder, files[start : start + _BATCH_FILES], record)
 
     def _chunk(self, folder: DropFolder, files: Sequence[DropFile], record: _Record) -> _Chunk:
-        barcode = folder.name or None
+        barcode = _barcode(folder)
         paths = [file.path for file in files]
         known = self._transact(lambda connection: known_files(connection, self._night, paths))
         others, unread = [], []
         for file in files:
-            reason = ignore_reason(file.name)
+            reason = ignore_reason(file.path)
             if reason is not None:
                 others.append(ignored(file, barcode, reason))
             elif file.path == f"{folder.name}/{SLIDE_RECORD}":
@@ -203,9 +208,6 @@ class _Ingest:
             row = quarantined(file, folder.name, error.reason, error.detail)
             contradiction = error.detail if error.reason == "slide_identity" else None
             return _Record(None, "unreadable", row, contradiction)
-        except StillWrittenError:
-            self._waiting.add(folder.name)
-            return _Record(None, "absent")
 
     def _examining(self, chunk: _Chunk, threads: ThreadPoolExecutor) -> list[Future[list[Examined]]]:
         tasks = [chunk.files[start : start + _TASK_FILES] for start in range(0, len(chunk.files), _TASK_FILES)]
@@ -227,11 +229,10 @@ class _Ingest:
         if any(file.image for slide in slides for file in slide.examined):
             self._store.flush()
 
-        def write(connection: sa.Connection) -> None:
-            for slide in slides:
-                write_slide(connection, self._run_id, self._night, slide)
+        def write(connection: sa.Connection) -> list[str]:
+            return [path for slide in slides for path in write_slide(connection, self._run_id, self._night, slide)]
 
-        self._transact(write)
+        self._set_aside.update(self._transact(write))
         self._on_files(sum(chunk.n_files for chunk, _ in batch))
 
     def _open_drop(self, connection: sa.Connection) -> None:
@@ -239,6 +240,7 @@ class _Ingest:
         connection.execute(insert(tables.drop).values(row).on_conflict_do_nothing())
 
     def _close_drop(self, connection: sa.Connection, changed_ns: int) -> None:
+        note_gone(connection, self._run_id, self._night, self._set_aside)
         drop = tables.drop
         done = {"completed_at": sa.func.now(), "folders_changed_ns": changed_ns}
         connection.execute(sa.update(drop).where(drop.c.night == self._night).values(**done))
@@ -273,8 +275,13 @@ def _is_settled_account(known: FileRow | None, file: DropFile) -> bool:
     )
 
 
+def _barcode(folder: DropFolder) -> str | None:
+    """Returns the slide that a folder is named after, None for the loose files and for a folder left out by rule."""
+    return None if not folder.name or ignore_reason(folder.name) else folder.name
+
+
 def _by_slide(chunk: _Chunk, examined: Sequence[Examined]) -> list[SlideFiles]:
-    own = chunk.folder.name or None
+    own = _barcode(chunk.folder)
     groups: dict[str | None, list[Examined]] = {own: []}
     for file in examined:
         groups.setdefault(file.cell.barcode if file.cell else own, []).append(file)

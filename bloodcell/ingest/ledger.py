@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
@@ -87,8 +87,8 @@ def known_files(connection: sa.Connection, night: date, paths: Sequence[str]) ->
     return {row.path: FileRow(*row) for row in rows}
 
 
-def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles) -> None:
-    """Writes a slide's rows; the images are in the store by now.
+def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles) -> list[str]:
+    """Writes a slide's rows, and returns the paths of the files set aside; the images are in the store by now.
 
     A transaction may write several slides. Where two runs meet in different orders, Postgres ends one of them and
     `transact` repeats it.
@@ -110,6 +110,15 @@ def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files
         else:
             rows += _write_cells(connection, run_id, night, slide_id, files)
     _write_ledger(connection, run_id, night, rows)
+    return [row.path for row in rows if row.outcome == "quarantined"]
+
+
+def note_gone(connection: sa.Connection, run_id: uuid.UUID, night: date, still_set_aside: Collection[str]) -> None:
+    """Notes of files that were set aside earlier, and that this run did not find, that they are gone.
+
+    What a cell says otherwise of (`name_taken`, `changed_after_ingest`) stays: a person has to find out.
+    """
+    connection.execute(_PUT_GONE, {"of_night": night, "by_run": run_id, "paths": list(still_set_aside)})
 
 
 def _write_slide_row(
@@ -279,3 +288,16 @@ _PUT_CELLS: Final = _insert(
     tables.cell, "slide_id", "file_name", "night", "sha256", "analyser_code", "analyser_class", "run_id"
 )
 _PUT_FILES: Final = _put_files()
+# rows that another run wrote while this one was under way are that run's to judge
+_PUT_GONE: Final = (
+    sa.update(tables.drop_file)
+    .values(outcome="ignored", reason="gone", detail=None, run_id=sa.bindparam("by_run"), updated_at=sa.func.now())
+    .where(
+        tables.drop_file.c.night == sa.bindparam("of_night"),
+        tables.drop_file.c.outcome == "quarantined",
+        tables.drop_file.c.cell_id.is_(None),
+        sa.not_(_among(tables.drop_file.c.path, "paths")),
+        tables.drop_file.c.updated_at
+        < sa.select(tables.run.c.started_at).where(tables.run.c.run_id == sa.bindparam("by_run")).scalar_subquery(),
+    )
+)

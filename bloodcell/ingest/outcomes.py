@@ -33,20 +33,29 @@ DUPLICATE_REASONS: Final = {
 }
 
 IGNORE_REASONS: Final = {
-    "hidden_file": "Names that begin with a dot: markers, resource forks, files still being copied.",
-    "system_file": "Thumbs.db, desktop.ini and the like.",
+    "hidden_file": "Names that begin with a dot, also of a folder above: markers, resource forks, files being copied.",
+    "system_file": "Thumbs.db, desktop.ini, @eaDir, lost+found and the like.",
     "slide_record": "slide.json, read as the slide's record.",
+    "gone": "Was set aside earlier and is not there any more: renamed, moved or removed since.",
 }
 
-SYSTEM_FILES: Final = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
+_SYSTEM_NAMES: Final = frozenset(
+    {"thumbs.db", "desktop.ini", "ehthumbs.db"}
+    | {"@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx"}
+)
 SLIDE_RECORD: Final = "slide.json"
 COMPLETE_MARKER: Final = ".complete"
 
 
-def ignore_reason(file_name: str) -> str | None:
-    """Returns the rule by which a file is ignored, None for a file that has to be looked at."""
-    if file_name.startswith("."):
+def ignore_reason(path: str) -> str | None:
+    """Returns the rule by which a file is ignored, None for a file that has to be looked at.
+
+    Args:
+        path: Relative to the night's folder; a file below a hidden folder is hidden.
+    """
+    names = path.split("/")
+    if any(name.startswith(".") for name in names):
         return "hidden_file"
-    if file_name.lower() in SYSTEM_FILES:
+    if any(name.lower() in _SYSTEM_NAMES for name in names):
         return "system_file"
     return None

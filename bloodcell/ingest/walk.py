@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,11 @@ def walk_night(night_folder: Path) -> Iterator[DropFolder]:
         if entry.is_dir(follow_symlinks=False):
             name = _text(entry.name)
             files = tuple(_below(Path(entry.path), name))
-            yield DropFolder(name, files, max([_changed_ns(entry.stat()), *(file.changed_ns for file in files)]))
+            try:
+                own_change_ns = changed_ns(entry.stat(follow_symlinks=False))
+            except FileNotFoundError:  # renamed or removed since: it is another folder now, or none
+                continue
+            yield DropFolder(name, files, max([own_change_ns, *(file.changed_ns for file in files)]))
         else:
             loose.append(_listed(entry, _text(entry.name)))
     if loose:
@@ -65,20 +70,31 @@ def walk_night(night_folder: Path) -> Iterator[DropFolder]:
 
 def folders_changed_ns(night_folder: Path) -> int:
     """Returns when an entry was last added to, or taken from, the night's folder or a folder directly in it."""
-    newest = _changed_ns(night_folder.stat())
+    newest = changed_ns(night_folder.stat())
     with os.scandir(night_folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                newest = max(newest, _changed_ns(entry.stat(follow_symlinks=False)))
+                newest = max(newest, changed_ns(entry.stat(follow_symlinks=False)))
     return newest
 
 
 def marker_changed_ns(night_folder: Path) -> int | None:
     """Returns when the night was marked complete, None where there is no marker."""
     try:
-        return _changed_ns((night_folder / COMPLETE_MARKER).lstat())
+        return changed_ns((night_folder / COMPLETE_MARKER).lstat())
     except FileNotFoundError:
         return None
+
+
+def changed_ns(status: os.stat_result) -> int:
+    """Returns when an entry came or was last changed, in nanoseconds since 1970.
+
+    Copying with preserved times (rsync -t, cp -p) keeps the old mtime, ctime says when the entry came. An mtime in the
+    future, from an analyser whose clock is wrong, says nothing: its slide would never count as completely written.
+    """
+    if status.st_mtime_ns > time.time_ns():
+        return status.st_ctime_ns
+    return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _below(folder: Path, path: str) -> Iterator[DropFile]:
@@ -97,7 +113,12 @@ def _below(folder: Path, path: str) -> Iterator[DropFile]:
 
 
 def _listed(entry: os.DirEntry[str], path: str) -> DropFile:
-    status = entry.stat(follow_symlinks=False)
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:  # renamed or removed since it was listed: its folder changes at this moment
+        return DropFile(path, entry.path, 0, time.time_ns())
+    except OSError:  # a folder that may be listed but not searched
+        return DropFile(path, entry.path, 0, 0, "unreadable")
     problem = None
     if stat.S_ISLNK(status.st_mode):
         problem = "link"
@@ -105,12 +126,7 @@ def _listed(entry: os.DirEntry[str], path: str) -> DropFile:
         problem = "not_a_regular_file"
     elif not _is_utf8(entry.name):
         problem = "name_not_utf8"
-    return DropFile(path, entry.path, status.st_size, _changed_ns(status), problem)
-
-
-def _changed_ns(status: os.stat_result) -> int:
-    # copying with preserved times (rsync -t, cp -p) keeps the old mtime; ctime says when the entry came
-    return max(status.st_mtime_ns, status.st_ctime_ns)
+    return DropFile(path, entry.path, status.st_size, changed_ns(status), problem)
 
 
 def _is_utf8(name: str) -> bool:

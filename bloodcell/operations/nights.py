@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# a slide reported by a model that is or was champion is done: a newer champion does not classify old nights again
 _UNREPORTED: Final = """
     SELECT DISTINCT night FROM bloodcell.cell WHERE slide_id IN (
         SELECT c.slide_id FROM bloodcell.cell c GROUP BY c.slide_id
         HAVING count(*) > coalesce(
-            (SELECT max(r.n_cells) FROM bloodcell.slide_report r WHERE r.slide_id = c.slide_id), 0)
+            (SELECT max(r.n_cells) FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
+             WHERE r.slide_id = c.slide_id), 0)
     ) ORDER BY night
 """
 _OF_SLIDES: Final = """
@@ -65,10 +67,11 @@ def ingest_due_nights(
 
     Raises:
         RetryLaterError: Postgres or the store is away; nothing is lost, call again.
-        ConfigurationError: The only folder that is due cannot be read.
+        ConfigurationError: The night asked for cannot be read.
     """
     if night:
-        return _ingest([settings.drops / night.isoformat()], settings, airflow_run)
+        log.info("%s", ingest_night(settings.drops / night.isoformat(), settings, airflow_run=airflow_run))
+        return DueNights((night,), {})
     engine = open_database(settings)
     if slides:
         return DueNights(tuple(_nights(engine, settings, _OF_SLIDES, slides=list(slides))), {})
@@ -87,15 +90,12 @@ def _ingest(folders: Sequence[Path], settings: Settings, airflow_run: str | None
         except RetryLaterError:
             raise
         except BloodcellError as error:
-            if len(folders) == 1:
-                raise
             log.error("night %s is left out: %s", folder.name, error)
             failed[folder.name] = str(error)
     return DueNights(tuple(nights), failed)
 
 
 def _nights(engine: sa.Engine, settings: Settings, statement: str, **values: object) -> list[date]:
-    # a slide that has a report is done, also when a model is newer: old nights are not classified again by themselves
     return transact(
         engine,
         lambda connection: list(connection.scalars(sa.text(statement), values)),

@@ -8,6 +8,7 @@ minutes, and by the Dag's own cron.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 from watchdog.events import EVENT_TYPE_CLOSED_NO_WRITE, EVENT_TYPE_OPENED, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
-from watchdog.observers.polling import PollingObserver
+from watchdog.observers.polling import PollingObserverVFS
 
 from bloodcell.database.engine import open_database
 from bloodcell.errors import BloodcellError
@@ -151,6 +152,7 @@ class Watcher:
         """Opens the nights that events did not tell of; without a database all of them, since a repeat is harmless."""
         if time.monotonic() - self._swept_at < SWEEP_S:
             return
+        folders: list[Path] = []
         try:
             impatient = self._settings.model_copy(update={"database_patience_s": 0})
             folders = pending_nights(impatient, open_database(impatient))
@@ -173,7 +175,7 @@ class Watcher:
             self._swept_at = float("-inf")
         self._stop_observer()
         polling = self._settings.watch_polling
-        observer = PollingObserver(timeout=self._settings.watch_interval_s) if polling else Observer()
+        observer = _polling_observer(self._settings.watch_interval_s) if polling else Observer()
         observer.schedule(_Notes(self.note), str(drops), recursive=True)
         observer.start()
         self._observer, self._folder_identity = observer, identity
@@ -210,6 +212,11 @@ class _Notes(FileSystemEventHandler):
             for path in (event.src_path, event.dest_path):
                 if path:
                     self._note(Path(path.decode() if isinstance(path, bytes) else path))
+
+
+def _polling_observer(interval_s: float) -> BaseObserver:
+    # watchdog's own PollingObserver follows links: two that lead back upwards made 130,000 entries of a few files
+    return PollingObserverVFS(os.lstat, os.scandir, polling_interval=interval_s)
 
 
 def watch_drops(settings: Settings, *, announce: Announce) -> None:

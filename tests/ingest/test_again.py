@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -121,6 +123,90 @@ def test_late_slide_makes_a_done_night_pending_again(
     assert pending_nights(settings, database) == [night.path]
 
 
+def test_a_file_set_aside_that_is_written_to_its_end_in_place_makes_its_night_pending(
+    night: NightFolder, settings: Settings, ingested: Ingested, ledger: Ledger, database: sa.Engine
+) -> None:
+    file = night.write("S1/SNE_1.png", picture(1)[:-100])
+    night.complete()
+    ingested()
+    assert ledger()["S1/SNE_1.png"] == ("quarantined", "truncated")
+    assert pending_nights(settings, database) == []
+    with file.open("ab") as end:
+        end.write(picture(1)[-100:])
+    assert pending_nights(settings, database) == [night.path]
+    ingested()
+    assert ledger()["S1/SNE_1.png"] == ("cell", None)
+    assert pending_nights(settings, database) == []
+
+
+def test_a_file_set_aside_and_then_renamed_is_noted_as_gone(
+    night: NightFolder, ingested: Ingested, ledger: Ledger
+) -> None:
+    wrong = night.write("S1/one.png", picture(1))
+    night.write("S1/two.png", picture(2))
+    night.complete()
+    ingested()
+    wrong.rename(wrong.with_name("SNE_1.png"))
+    night.complete()
+    ingested()
+    assert ledger() == {
+        "S1/one.png": ("ignored", "gone"),
+        "S1/SNE_1.png": ("cell", None),
+        "S1/two.png": ("quarantined", "name_fits_no_pattern"),
+        ".complete": ("ignored", "hidden_file"),
+    }
+
+
+def test_a_file_dated_in_the_future_does_not_keep_its_slide_waiting(
+    night: NightFolder, settings: Settings, database: sa.Engine
+) -> None:
+    file = night.cell("S1", 1)
+    os.utime(file, (time.time() + 10**8,) * 2)
+    night.complete()
+    assert ingest_night(night.path, settings.model_copy(update={"settle_s": 3600})).n_cells == 1
+    assert pending_nights(settings, database) == []
+
+
+def test_a_night_under_another_spelling_of_its_date_is_no_second_folder_of_it(
+    night: NightFolder, settings: Settings, database: sa.Engine
+) -> None:
+    (settings.drops / night.path.name.replace("-", "")).mkdir()
+    (settings.drops / "2026-11-22").symlink_to(night.path)
+    assert pending_nights(settings, database) == [night.path]
+
+
+class Vanishing:
+    """An entry that was renamed after it had been listed."""
+
+    def __init__(self, entry: os.DirEntry[str]) -> None:
+        self.name, self.path = entry.name, entry.path
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        return False
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        raise FileNotFoundError(self.path)
+
+
+def test_a_file_renamed_while_its_folder_is_listed_keeps_the_slide_waiting(
+    night: NightFolder, settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.cell("S1", 1)
+    night.cell("S2", 2)
+    night.complete()
+    real = os.scandir
+
+    @contextmanager
+    def listed(path: Path) -> Iterator[list[object]]:
+        with real(path) as entries:
+            yield [Vanishing(entry) if entry.name == "SNE_00000001.png" else entry for entry in entries]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", listed)
+        assert ingest_night(night.path, settings.model_copy(update={"settle_s": 3600})).n_waiting_folders == 1
+    assert "S2/SNE_00000002.png" in ledger() and "S1/SNE_00000001.png" not in ledger()
+
+
 def test_cell_delivered_again_another_night_counts_once(
     night: NightFolder, settings: Settings, ingested: Ingested, ledger: Ledger
 ) -> None:
@@ -223,9 +309,9 @@ def test_a_connection_cut_in_the_middle_is_replaced(
 def test_killed_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one(
     night: NightFolder, settings: Settings, database: sa.Engine, template: str, postgres: object
 ) -> None:
-    for slide in range(6):
+    for slide in range(12):
         night.record(f"S{slide}", patient_key=f"P{slide}")
-        for number in range(60):
+        for number in range(100):
             night.cell(f"S{slide}", slide * 100 + number)
     night.write("S0/SNE_999.png", b"")
     night.complete()
@@ -235,34 +321,39 @@ def test_killed_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one
         "BLOODCELL_DATABASE_URL": str(settings.database_url),
         "BLOODCELL_SETTLE_S": "0",
     }
-    kills = 0
-    for delay_s in (0.8, 1.1, 1.4, 1.7):
-        child = subprocess.Popen(
-            [sys.executable, "-m", "bloodcell", "ingest", str(night.path)],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            child.wait(delay_s)
-        except subprocess.TimeoutExpired:
+    n_files = 12 * 101 + 2
+    with connect(str(settings.database_url)).connect().execution_options(isolation_level="AUTOCOMMIT") as watching:
+        for n_rows in (0, 1, 400, 700):  # rows come some 256 at a time
+            child = subprocess.Popen(
+                [sys.executable, "-m", "bloodcell", "ingest", str(night.path)],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            running = "SELECT count(*) FROM bloodcell.run WHERE state = 'running'"
+            n_runs = watching.scalar(sa.text(running))
+            while watching.scalar(sa.text(running)) == n_runs or _n_rows(watching) < n_rows:
+                assert child.poll() is None, "it ended before it could be killed"
             child.send_signal(signal.SIGKILL)
             child.wait()
-            kills += 1
-    assert kills
+            assert n_rows <= _n_rows(watching) < n_files
     summary = ingest_night(night.path, settings)
-    assert (summary.n_cells, summary.n_quarantined, summary.n_slides) == (360, 1, 6)
+    assert (summary.n_cells, summary.n_quarantined, summary.n_slides) == (1200, 1, 12)
     store = Store.of(settings)
     with connect(str(settings.database_url)).connect() as connection:
         for digest in connection.scalars(sa.text("SELECT sha256 FROM bloodcell.cell")):
             store.read_image(digest)
-        assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.image")) == 360
-    assert len(rows(database)) == 368
+        assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.image")) == 1200
+    assert len(rows(database)) == n_files
+
+
+def _n_rows(connection: sa.Connection) -> int:
+    return int(connection.scalar(sa.text("SELECT count(*) FROM bloodcell.drop_file")) or 0)
 
 
 @pytest.mark.parametrize("seed", [0, 5])
 def test_truth_of_a_hostile_drop_of_real_images_holds(
-    seed: int, shared: Path, settings: Settings, tmp_path: Path, ledger: Ledger
+    seed: int, shared: Path, settings: Settings, tmp_path: Path, ledger: Ledger, database: sa.Engine
 ) -> None:
     import csv
 
@@ -290,7 +381,18 @@ def test_truth_of_a_hostile_drop_of_real_images_holds(
         if not _as_expected(row["expect"], outcome, reason):
             wrong.append((row["path"], row["expect"], outcome, reason))
     assert not wrong
-    assert summary.n_files == len(found)
+    night = out / "2026-11-21"
+    on_disk = {
+        os.fsencode((Path(folder) / name).relative_to(night)).decode("utf-8", "backslashreplace")
+        for folder, folders, files in os.walk(night)
+        for name in [*files, *(each for each in folders if (Path(folder) / each).is_symlink())]
+    }
+    assert set(found) == on_disk
+    assert summary.n_files == len(on_disk)
+    with database.connect() as connection:  # cells in both slides, and a person is told
+        shared_images = connection.execute(sa.text("SELECT barcodes FROM bloodcell.shared_image")).scalars().all()
+    expected = sum(row["expect"].startswith("duplicate, of a slide") for row in truth)
+    assert sum("S_BADJSON" in barcodes for barcodes in shared_images) == expected > 0
 
 
 # what the truth file says -> outcomes that fulfil it; an image shared between slides is a cell in each (and reported)

@@ -46,6 +46,26 @@ def test_every_file_ends_as_exactly_one_outcome(night: NightFolder, ingested: In
     assert (summary.n_quarantined, summary.n_ignored, summary.n_slides) == (2, 4, 1)
 
 
+def test_files_below_folders_that_a_rule_leaves_out_are_ignored(
+    night: NightFolder, ingested: Ingested, ledger: Ledger
+) -> None:
+    night.cell("S1", 1)
+    night.cell(".Trash-1000", 2)
+    night.cell("@eaDir", 3)
+    night.complete()
+    assert ingested().n_slides == 1
+    assert ledger()[".Trash-1000/SNE_00000002.png"] == ("ignored", "hidden_file")
+    assert ledger()["@eaDir/SNE_00000003.png"] == ("ignored", "system_file")
+
+
+def test_a_number_that_is_none_fits_no_pattern(night: NightFolder, settings: Settings, ledger: Ledger) -> None:
+    night.write("S1/LY_abc.png", picture(1))
+    night.complete()
+    wide = settings.model_copy(update={"drop_pattern": r"(?P<slide>[^/]+)/[A-Z]+_(?P<number>\w+)\.png"})
+    ingest_night(night.path, wide)
+    assert ledger()["S1/LY_abc.png"] == ("quarantined", "name_fits_no_pattern")
+
+
 def test_of_two_equal_images_the_one_the_analyser_numbered_later_is_the_duplicate(
     night: NightFolder, ingested: Ingested, ledger: Ledger
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from pathlib import Path
 
@@ -107,11 +108,33 @@ def test_a_folder_that_cannot_be_read_does_not_keep_the_others_waiting(
     assert "2026-03-13" in due.failed["2026-03-13"]
 
 
-def test_the_only_folder_that_is_due_fails_the_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_does_not_keep_unreported_nights_waiting(
+    settings: Settings, database: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classified(database, "S9")
+    refuse(write_night(settings, FRIDAY, "S1"), monkeypatch)
+
+    due = ingest_due_nights(settings)
+
+    assert due.nights == (NIGHT,)
+    assert list(due.failed) == ["2026-03-13"]
+
+
+def test_a_named_night_that_cannot_be_read_fails_the_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(write_night(settings, FRIDAY, "S1"), monkeypatch)
 
     with pytest.raises(ConfigurationError, match="2026-03-13"):
-        ingest_due_nights(settings)
+        ingest_due_nights(settings, night=FRIDAY)
+
+
+def test_a_slide_that_only_a_shadow_called_stays_due(settings: Settings, database: sa.Engine) -> None:
+    laboratory = Laboratory(database)
+    laboratory.model()
+    cells = laboratory.cells(laboratory.slide("S9"), ["LY"])
+    laboratory.call(cells, ["lymphocyte"], laboratory.model(SHADOW, "vgg16", promote=False))
+    write_due_differentials(settings, night=NIGHT)
+
+    assert ingest_due_nights(settings).nights == (NIGHT,)
 
 
 def test_a_database_that_is_away_is_to_be_tried_again(settings: Settings) -> None:
@@ -125,13 +148,11 @@ def test_a_database_that_is_away_is_to_be_tried_again(settings: Settings) -> Non
 
 def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a folder unreadable, also for root, who ignores permissions."""
-    from bloodcell.ingest import ingesting
+    real = os.scandir
 
-    real = ingesting.marker_changed_ns
+    def refused(path: str | Path = ".") -> object:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
 
-    def refused(night: Path) -> int | None:
-        if night == folder:
-            raise PermissionError(13, "Permission denied", str(night))
-        return real(night)
-
-    monkeypatch.setattr(ingesting, "marker_changed_ns", refused)
+    monkeypatch.setattr(os, "scandir", refused)

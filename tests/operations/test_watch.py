@@ -259,6 +259,39 @@ def test_a_database_that_is_away_does_not_keep_nights_from_being_announced(
     assert any("Trouble with the look for nights" in line for line in lines)
 
 
+def test_links_that_lead_in_circles_are_not_followed(
+    watched: Settings, watching: Callable[[], Callable[[], None]], airflow: StandIn
+) -> None:
+    folder = write_night(watched.drops, "2026-03-13")
+    for name in ("a", "b"):
+        (folder / SLIDE / name).symlink_to(folder)
+    watching()
+    until(lambda: airflow.nights == ["2026-03-13"])
+    write_night(watched.drops, "2026-03-14")
+    until(lambda: airflow.nights == ["2026-03-13", "2026-03-14"], timeout_s=5)
+
+
+def test_a_night_that_cannot_be_read_is_told_and_does_not_stop_the_watcher(
+    watched: Settings,
+    watching: Callable[[], Callable[[], None]],
+    airflow: StandIn,
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused, real = write_night(watched.drops, "2026-03-13"), os.scandir
+
+    def scandir(path: str | bytes | Path = ".") -> object:  # root, who runs this in a container, may read every folder
+        if os.fsencode(path) == os.fsencode(refused):
+            raise PermissionError(13, "Permission denied", os.fsdecode(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    watching()
+    until(lambda: any("2026-03-13" in line and "Permission denied" in line for line in lines))
+    write_night(watched.drops, "2026-03-14")
+    until(lambda: airflow.nights == ["2026-03-14"])
+
+
 def test_without_a_marker_a_night_is_complete_when_nothing_changed_for_the_settle_time(tmp_path: Path) -> None:
     night = write_night(tmp_path, "2026-03-14", complete=False)
 
