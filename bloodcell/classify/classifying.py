@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
+import numpy as np
 import sqlalchemy as sa
 
 from bloodcell.calls import decide
@@ -19,14 +20,14 @@ from bloodcell.classify.writing import ModelCalls, make_partitions, write_calls
 from bloodcell.database.engine import open_database, transact
 from bloodcell.database.runs import recorded_run
 from bloodcell.decoding import ImageLimits
-from bloodcell.errors import StoreUnavailableError
+from bloodcell.errors import BundleError, StoreUnavailableError
 from bloodcell.models.bundle import Bundle
 from bloodcell.models.registry import open_registered
 from bloodcell.store import Store
 
 if TYPE_CHECKING:
     from bloodcell.classify.planning import Shard
-    from bloodcell.models.merged import MergedNetwork
+    from bloodcell.models.merged import MergedNetwork, ModelOutput
     from bloodcell.settings import Settings
 
 Result = TypeVar("Result")
@@ -189,6 +190,7 @@ class _Pass:
         calls = []
         for bundle in self.bundles:
             output = outputs[bundle.model_id]
+            _refuse_no_numbers(bundle, batch, output)
             decided = decide(
                 output.probabilities,
                 output.novelty,
@@ -209,3 +211,15 @@ class _Pass:
 
     def _transact(self, work: Callable[[sa.Connection], Result]) -> Result:
         return transact(self._engine, work, patience_s=self._settings.database_patience_s)
+
+
+def _refuse_no_numbers(bundle: Bundle, batch: Batch, output: ModelOutput) -> None:
+    broken = ~(np.isfinite(output.probabilities).all(axis=1) & np.isfinite(output.novelty))
+    if broken.any():
+        cell = batch.cells[int(broken.argmax())]
+        raise BundleError(
+            f"Model {bundle.model_id[:12]} ({bundle.manifest.variant}) gives values that are no numbers for "
+            f"{int(broken.sum())} of {len(broken)} cells, first for cell {cell.cell_id} (image {cell.sha256[:12]}). "
+            "None of them was called. Next: bloodcell models rollback --reason R",
+            folder=str(bundle.folder),
+        )

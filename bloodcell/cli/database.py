@@ -39,16 +39,22 @@ def status(
     from rich.table import Table
 
     from bloodcell.database.engine import connect, database_url, transact
-    from bloodcell.database.migrations import current_revision, head_revision
+    from bloodcell.database.migrations import check_revision, current_revision, head_revision
     from bloodcell.database.tables import metadata
+    from bloodcell.errors import SchemaError
     from bloodcell.settings import Settings
 
     engine = connect(database_url(Settings()))
     found = transact(engine, current_revision, patience_s=0)
     expected = head_revision()
     server = transact(engine, lambda c: c.scalar(sa.text("SHOW server_version")), patience_s=0)
+    refused = ""
+    try:
+        transact(engine, check_revision, patience_s=0)
+    except SchemaError as error:
+        refused = str(error)
     rows: dict[str, int] = {}
-    if found == expected:
+    if not refused:
         with engine.connect() as connection:
             for table in metadata.sorted_tables:
                 rows[table.name] = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
@@ -60,9 +66,9 @@ def status(
         for name, count in rows.items():
             shown.add_row(name, f"{count:,}")
         Console().print(shown)
-        if found != expected:
-            typer.echo("Next: bloodcell db upgrade")
-    raise typer.Exit(0 if found == expected else 1)
+        if refused:
+            typer.echo(refused)
+    raise typer.Exit(1 if refused else 0)
 
 
 @app.command()

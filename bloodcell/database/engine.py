@@ -79,10 +79,11 @@ def psql_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
         embedded = embedded_database(settings)
         url, program = _parse(embedded.url()), str(embedded.psql)
     options = {"PGOPTIONS": f"{_options(url, READER_ROLE)} -c search_path=bloodcell"}
-    password = {"PGPASSWORD": url.password} if url.password else {}
+    given = url.password or url.query.get("password")
+    password = {"PGPASSWORD": str(given)} if given else {}
     # options in the URL would win over PGOPTIONS, and with them the login's own rights; and anyone on the machine can
     # read a command line, so the password is not in it
-    query = {name: value for name, value in url.query.items() if name != "options"}
+    query = {name: value for name, value in url.query.items() if name not in ("options", "password")}
     plain = sa.URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
     return [program, "-v", "ON_ERROR_STOP=1", plain.render_as_string(hide_password=False)], options | password
 

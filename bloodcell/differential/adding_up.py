@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 # Asked for by night or barcode, every slide is looked at. Else only those called by a model that has no report over
-# all their cells: a history of years is not counted again every night. One cell of a slide tells whether it was called,
-# for where that one was not, the slide is not complete.
+# all their cells, or that were added up before there was a champion. One cell of a slide tells whether it was called:
+# where that one was not, the slide is not complete.
 _DUE: Final = """
     SELECT s.slide_id, s.barcode FROM bloodcell.slide s
     WHERE (CAST(:night AS date) IS NULL
@@ -32,7 +32,11 @@ _DUE: Final = """
                  AND NOT EXISTS (
                      SELECT 1 FROM bloodcell.slide_report r
                      WHERE r.slide_id = s.slide_id AND r.model_id = k.model_id AND r.n_cells = (
-                         SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = s.slide_id))))
+                         SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = s.slide_id)))
+           OR EXISTS (
+               SELECT 1 FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
+               WHERE r.slide_id = s.slide_id
+                 AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_reported_model m WHERE m.slide_id = s.slide_id)))
     ORDER BY s.barcode
 """
 

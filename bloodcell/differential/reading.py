@@ -56,6 +56,8 @@ class SlideDifferential:
         differential: Counts, percentages, limits and flags as they were written.
         agreement: Calls equal to the analyser's own class, of the cells to which both gave one of the eight groups.
         n_waiting: Cells of the slide that came after this differential and are not in it.
+        foreign_codes: Analyser codes outside the eight groups (blast, variant lymphocyte, smudge ...) with the slide's
+            cells of each, the most frequent first. No model can name these cells: it was never shown one.
         run_id: Run that wrote it.
         code_version: Release of bloodcell that wrote it.
         written_at: When.
@@ -67,33 +69,38 @@ class SlideDifferential:
     differential: Differential
     agreement: Proportion
     n_waiting: int
+    foreign_codes: tuple[tuple[str, int], ...]
     run_id: uuid.UUID
     code_version: str
     written_at: datetime
 
 
 def read_differential(engine: sa.Engine, barcode: str, model_id: str | None = None) -> SlideDifferential:
-    """Returns the differential of the slide with this barcode.
-
-    Args:
-        engine: Where to read.
-        barcode: The slide's.
-        model_id: A model's id, or the beginning of one; None: the model whose calls are reported.
+    """Returns the differential of the slide with this barcode; see `differential_of`.
 
     Raises:
         UnknownRecordError: No such slide or model, or no differential of it yet; the message names the next step.
     """
+    return transact(engine, lambda c: differential_of(c, find_slide(c, barcode), model_id), patience_s=0)
 
-    def read(connection: sa.Connection) -> SlideDifferential:
-        slide = find_slide(connection, barcode)
-        reported = _reported_model(connection, slide)
-        model = reported if model_id is None else find_model(connection, model_id).model_id
-        row = _report(connection, slide, model) if model else None
-        if model is None or row is None:
-            raise UnknownRecordError(_why_missing(connection, slide, model))
-        return _assembled(connection, slide, row, is_reported=model == reported)
 
-    return transact(engine, read, patience_s=0)
+def differential_of(connection: sa.Connection, slide: Slide, model_id: str | None) -> SlideDifferential:
+    """Returns the differential of a slide.
+
+    Args:
+        connection: Where to read.
+        slide: The smear.
+        model_id: A model's id, or the beginning of one; None: the model whose calls are reported.
+
+    Raises:
+        UnknownRecordError: No such model, or no differential of it yet; the message names the next step.
+    """
+    reported = _reported_model(connection, slide)
+    model = reported if model_id is None else find_model(connection, model_id).model_id
+    row = _report(connection, slide, model) if model else None
+    if model is None or row is None:
+        raise UnknownRecordError(_why_missing(connection, slide, model))
+    return _assembled(connection, slide, row, is_reported=model == reported)
 
 
 def find_slide(connection: sa.Connection, barcode: str) -> Slide:
@@ -139,6 +146,17 @@ def _report(connection: sa.Connection, slide: Slide, model_id: str) -> sa.Row[tu
         .join(tables.run, run.run_id == report.run_id)
         .where(report.slide_id == slide.slide_id, report.model_id == model_id)
     ).one_or_none()
+
+
+def _foreign_codes(connection: sa.Connection, slide: Slide) -> tuple[tuple[str, int], ...]:
+    cell, n = tables.cell.c, sa.func.count()
+    rows = connection.execute(
+        sa.select(cell.analyser_code, n)
+        .where(cell.slide_id == slide.slide_id, cell.analyser_code.is_not(None), cell.analyser_class.is_(None))
+        .group_by(cell.analyser_code)
+        .order_by(n.desc(), cell.analyser_code)
+    )
+    return tuple((code, count) for code, count in rows)
 
 
 def _why_missing(connection: sa.Connection, slide: Slide, model_id: str | None) -> str:
@@ -191,6 +209,7 @@ def _assembled(
         differential=differential,
         agreement=proportion(row.n_agree, row.n_compared),
         n_waiting=row.n_cells_now - row.n_cells,
+        foreign_codes=_foreign_codes(connection, slide),
         run_id=row.run_id,
         code_version=row.code_version,
         written_at=row.written_at,

@@ -85,6 +85,7 @@ def differential_json(read: SlideDifferential) -> dict[str, object]:
         "unclassified": _proportion_json(differential.unclassified),
         "agreement_with_analyser": _proportion_json(read.agreement),
         "n_waiting": read.n_waiting,
+        "foreign_codes": dict(read.foreign_codes),
         "model": {"model_id": model.model_id, "variant": model.variant, "is_reported": read.is_reported},
         "run_id": str(read.run_id),
         "code_version": read.code_version,
@@ -109,6 +110,11 @@ def _proportion_json(share: Proportion) -> dict[str, object]:
 
 def _warnings(read: SlideDifferential) -> list[Text]:
     warnings = []
+    if read.foreign_codes:
+        codes = ", ".join(f"{code} ({n})" for code, n in read.foreign_codes)
+        warnings.append(
+            f"Look at these first: the analyser gave codes outside the eight groups, which no model can name: {codes}."
+        )
     if not read.differential.is_sufficient:
         warnings.append(
             f"Insufficient count: {read.differential.n_leucocytes} leucocytes are too few to report from. "

@@ -70,7 +70,7 @@ def write_differentials(
 
     A slide with a cell that a model has not called yet gets nothing from that model: no differential over a part of a
     slide. An earlier differential of that slide stays, and `read_differential` says how many cells it lacks. One that
-    would not change is left alone, with the run and the time it was written.
+    would not change is left alone, with the run and the time it was written, unless the slide was called again since.
 
     Args:
         engine: Where to write.
@@ -103,14 +103,16 @@ def write_differentials(
 def _write(
     connection: sa.Connection, slides: list[int], model_id: str | None, run_id: uuid.UUID, min_leucocytes: int
 ) -> WrittenDifferentials:
+    # two runs count a slide one after the other, each what is there then: no older count over a newer one
+    connection.execute(_LOCK_SLIDES, {"slides": slides})
     called = _called(connection, slides, model_id)
     differentials = count_differentials([c.counts for c in called], min_leucocytes=min_leucocytes)
     rows = {
         (c.slide_id, c.model_id): _Rows(_report_row(c, d), _class_rows(c, d))
         for c, d in zip(called, differentials, strict=True)
     }
-    stored = _stored(connection, slides)
-    changed = [row for key, row in rows.items() if row != stored.get(key)]
+    stored, outdated = _stored(connection, slides), _outdated(connection, slides)
+    changed = [row for key, row in rows.items() if row != stored.get(key) or key in outdated]
     _upsert(connection, changed, run_id)
     return WrittenDifferentials(frozenset(c.slide_id for c in called), len(changed))
 
@@ -177,6 +179,23 @@ def _stored(connection: sa.Connection, slides: list[int]) -> dict[tuple[int, str
     ):
         stored[row.slide_id, row.model_id].classes.append(dict(row._mapping))
     return stored
+
+
+def _outdated(connection: sa.Connection, slides: list[int]) -> set[tuple[int, str]]:
+    """Reports that are written again though they count the same: when they were written says whose word counts."""
+    return {(slide_id, model_id) for slide_id, model_id in connection.execute(_OUTDATED, {"slides": slides})}
+
+
+_LOCK_SLIDES: Final = sa.text("SELECT FROM bloodcell.slide WHERE slide_id = ANY (:slides) ORDER BY slide_id FOR UPDATE")
+# called again since; or of a slide that was added up before there was a champion, and is nobody's report
+_OUTDATED: Final = sa.text("""
+    SELECT r.slide_id, r.model_id FROM bloodcell.slide_report r
+    WHERE r.slide_id = ANY (:slides) AND (
+        EXISTS (SELECT 1 FROM bloodcell.cell c JOIN bloodcell.cell_call k USING (cell_id, night)
+                WHERE c.slide_id = r.slide_id AND k.model_id = r.model_id AND k.called_at > r.written_at)
+        OR (EXISTS (SELECT 1 FROM bloodcell.promotion p WHERE p.model_id = r.model_id)
+            AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_reported_model m WHERE m.slide_id = r.slide_id)))
+""")
 
 
 def _upsert(connection: sa.Connection, changed: Sequence[_Rows], run_id: uuid.UUID) -> None:

@@ -28,7 +28,7 @@ _UNREPORTED: Final = """
         SELECT c.slide_id FROM bloodcell.cell c GROUP BY c.slide_id
         HAVING count(*) > coalesce(
             (SELECT max(r.n_cells) FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
-             WHERE r.slide_id = c.slide_id), 0)
+             WHERE r.slide_id = c.slide_id AND p.promoted_at <= r.written_at), 0)
     ) ORDER BY night
 """
 _OF_SLIDES: Final = """

@@ -35,6 +35,7 @@ class NightSlide:
         n_unclassified: Cells for review, by the reported model.
         is_sufficient: Whether enough leucocytes were counted; None without a report.
         flags: Class -> flag.
+        foreign_codes: Analyser codes outside the eight groups, with the cells of each.
     """
 
     barcode: str
@@ -43,6 +44,7 @@ class NightSlide:
     n_unclassified: int
     is_sufficient: bool | None
     flags: Mapping[str, str]
+    foreign_codes: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,11 @@ def night_markdown(summary: NightSummary) -> str:
         f"{_count(len(slides), 'slide')}, {sum(slide.n_cells for slide in slides):,} cells: "
         f"{sum(slide.is_sufficient is not None and not slide.n_waiting for slide in slides):,} reported, "
         f"{len(waiting):,} waiting, {len(insufficient):,} with an insufficient count, {len(flagged):,} flagged; "
-        f"**{sum(slide.n_unclassified for slide in slides):,} cells to review**",
+        f"**{sum(slide.n_unclassified for slide in slides):,} unclassified cells to review**",
+        *_section(
+            "Analyser codes that no model knows, to look at first",
+            [f"{_safe(s.barcode)}: {_safe(_counted(s.foreign_codes))}" for s in slides if s.foreign_codes],
+        ),
         *_section(
             "Waiting for calls", [f"{_safe(s.barcode)}: {s.n_waiting:,} of {s.n_cells:,} cells" for s in waiting]
         ),
@@ -155,7 +161,7 @@ def _summary(connection: sa.Connection, night: date) -> NightSummary:
         completed_at=drop[0].completed_at,
         files=MappingProxyType({row.outcome: row.n for row in rows(_FILES)}),
         quarantined=MappingProxyType({row.reason: row.n for row in rows(_REASONS)}),
-        slides=tuple(NightSlide(**{**row._mapping, "flags": MappingProxyType(row.flags)}) for row in rows(_SLIDES)),
+        slides=tuple(_night_slide(row) for row in rows(_SLIDES)),
         models=tuple(
             ModelNight(row.model_id, row.variant, row.is_champion, proportion(row.n_unclassified, row.n))
             for row in rows(_MODELS)
@@ -177,7 +183,11 @@ _SLIDES: Final = """
     SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,
            coalesce(r.n_unclassified, 0) AS n_unclassified, r.is_sufficient,
            coalesce((SELECT jsonb_object_agg(d.class, d.flag) FROM bloodcell.differential d
-                     WHERE d.slide_id = r.slide_id AND d.model_id = r.model_id AND d.flag IS NOT NULL), '{}') AS flags
+                     WHERE d.slide_id = r.slide_id AND d.model_id = r.model_id AND d.flag IS NOT NULL), '{}') AS flags,
+           coalesce((SELECT jsonb_object_agg(f.analyser_code, f.n) FROM (
+                         SELECT analyser_code, count(*) AS n FROM bloodcell.cell
+                         WHERE slide_id = s.slide_id AND analyser_code IS NOT NULL AND analyser_class IS NULL
+                         GROUP BY analyser_code) f), '{}') AS foreign_codes
     FROM bloodcell.slide s
     CROSS JOIN LATERAL (SELECT count(*) AS n_cells FROM bloodcell.cell WHERE slide_id = s.slide_id) c
     LEFT JOIN (bloodcell.slide_report r JOIN bloodcell.slide_reported_model USING (slide_id, model_id))
@@ -198,6 +208,11 @@ _STAGES: Final = """
                AS duration_s
     FROM bloodcell.run WHERE night = :night GROUP BY stage ORDER BY min(started_at), stage
 """
+
+
+def _night_slide(row: sa.Row[Any]) -> NightSlide:
+    frozen = {name: MappingProxyType(row._mapping[name]) for name in ("flags", "foreign_codes")}
+    return NightSlide(**{**row._mapping, **frozen})
 
 
 def _models(models: tuple[ModelNight, ...]) -> list[str]:

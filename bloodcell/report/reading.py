@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from bloodcell.database import tables
 from bloodcell.database.engine import transact
-from bloodcell.differential.reading import Slide, SlideDifferential, find_slide, read_differential
+from bloodcell.differential.reading import Slide, SlideDifferential, differential_of, find_slide
 from bloodcell.groups import CELL_GROUPS, REPORT_ORDER, UNCLASSIFIED
 
 if TYPE_CHECKING:
@@ -109,18 +109,6 @@ class SlideReport:
     def cells(self) -> Iterable[CalledCell]:
         return (cell for group in self.classes for cell in group.cells)
 
-    @property
-    def foreign_codes(self) -> tuple[tuple[str, int], ...]:
-        """Analyser codes outside the eight groups (blast, variant lymphocyte, smudge ...) with their cells.
-
-        No model can name these cells: it was never shown one.
-        """
-        counted: dict[str, int] = {}
-        for cell in self.cells:
-            if cell.analyser_code and cell.is_foreign:
-                counted[cell.analyser_code] = counted.get(cell.analyser_code, 0) + 1
-        return tuple(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
-
 
 def read_report(engine: sa.Engine, barcode: str, model_id: str | None = None) -> SlideReport:
     """Returns the report of the slide with this barcode, by the model asked for or the one that is reported.
@@ -128,10 +116,12 @@ def read_report(engine: sa.Engine, barcode: str, model_id: str | None = None) ->
     Raises:
         UnknownRecordError: No such slide or model, or its cells are not called yet; the message names the next step.
     """
-    slide, n_cells = transact(engine, lambda connection: _slide_and_cells(connection, barcode), patience_s=0)
-    differential = read_differential(engine, barcode, model_id) if n_cells else None
 
     def read(connection: sa.Connection) -> SlideReport:
+        # one moment for all of it: a run that goes on meanwhile must not put cells in the gallery that are not counted
+        connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        slide, n_cells = _slide_and_cells(connection, barcode)
+        differential = differential_of(connection, slide, model_id) if n_cells else None
         cells = _called_cells(connection, differential) if differential else []
         return SlideReport(
             slide=slide,

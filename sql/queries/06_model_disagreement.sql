@@ -10,7 +10,8 @@ SELECT current_date - 30 AS since \gset
 \endif
 
 SELECT shadow_variant, left(shadow_model_id, 12) AS shadow_model, reported_class, shadow_class, count(*) AS n_cells,
-       count(*) FILTER (WHERE reported_confidence > 0.9 AND shadow_confidence > 0.9) AS n_confident,
+       count(*) FILTER (WHERE 'unclassified' NOT IN (reported_class, shadow_class) AND reported_confidence > 0.9
+                        AND shadow_confidence > 0.9) AS n_confident,
        count(DISTINCT barcode) AS n_slides
 FROM bloodcell.model_disagreement
 WHERE night >= :'since'::date

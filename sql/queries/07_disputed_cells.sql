@@ -1,8 +1,9 @@
--- Cells of a night over which champion and shadow differ, the surest on both sides first.
+-- Cells of a night that champion and shadow call differently, the surest on both sides first.
 --
 -- Who asks: the pathologist who labels: these cells teach most.
 -- Set: night (default: the newest), most (rows at most, default 100)
--- Read: both confidences are calibrated probabilities of the class named beside them.
+-- Read: both confidences are calibrated probabilities of the class named beside them. Cells that one of the two would not
+--   call at all are left out.
 \if :{?night}
 \else
 SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset
@@ -15,6 +16,6 @@ SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary 
 SELECT barcode, file_name, reported_class, round(reported_confidence::numeric, 3) AS reported_confidence, shadow_class,
        round(shadow_confidence::numeric, 3) AS shadow_confidence, shadow_variant
 FROM bloodcell.model_disagreement
-WHERE night = :'night'::date
+WHERE night = :'night'::date AND 'unclassified' NOT IN (reported_class, shadow_class)
 ORDER BY least(reported_confidence, shadow_confidence) DESC, barcode, file_name, shadow_variant
 LIMIT :most;

@@ -8,8 +8,9 @@
 SELECT current_date - 30 AS since \gset
 \endif
 
-SELECT n_patients, n_slides, barcodes, count(*) AS n_images, min(first_night) AS first_night, min(sha256) AS example
+SELECT n_patients, n_slides, barcodes, count(DISTINCT sha256) AS n_images, max(night) AS last_night,
+       min(sha256) AS example
 FROM bloodcell.shared_image
-WHERE first_night >= :'since'::date
+WHERE night >= :'since'::date
 GROUP BY n_patients, n_slides, barcodes
 ORDER BY n_patients DESC, n_images DESC, barcodes;

@@ -13,7 +13,7 @@ SELECT to_char(night, 'YYYY-MM') AS month, count(*) AS n_nights, sum(n_slides) A
        sum(n_slides_reported) AS n_reported, sum(n_cells) AS n_cells,
        round(100 * sum(n_quarantined) / nullif(sum(n_files - n_ignored), 0), 2) AS percent_quarantined,
        round(100 * sum(n_slides_insufficient) / nullif(sum(n_slides_reported), 0), 2) AS percent_insufficient,
-       round(100 * sum(n_unclassified) / nullif(sum(n_cells), 0), 2) AS percent_unclassified,
+       round(100 * sum(n_unclassified) / nullif(sum(n_cells_reported), 0), 2) AS percent_unclassified,
        count(*) FILTER (WHERE completed_at > night + interval '36 hours' OR completed_at IS NULL) AS late_nights
 FROM bloodcell.night_summary
 WHERE night >= :'since'::date

@@ -33,13 +33,13 @@ SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evide
 FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id);
 COMMENT ON VIEW bloodcell.model_history IS 'Every champion there was: from when to when, who let it in, why, made from which data.';
 
--- A slide is reported with the calls of the model most recently made champion among those that called all of it,
--- so an old slide keeps its report when a newer champion takes over.
+-- A slide is reported with the calls of the model that was champion when they were added up: of those that called all of
+-- it, the one made champion last by then. So an old slide keeps its report when a shadow that called it is promoted.
 CREATE VIEW bloodcell.slide_reported_model AS
 SELECT s.slide_id, reported.model_id
 FROM bloodcell.slide s
 CROSS JOIN LATERAL (
     SELECT r.model_id FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
-    WHERE r.slide_id = s.slide_id ORDER BY p.promotion_id DESC LIMIT 1
+    WHERE r.slide_id = s.slide_id AND p.promoted_at <= r.written_at ORDER BY p.promotion_id DESC LIMIT 1
 ) reported;
 COMMENT ON VIEW bloodcell.slide_reported_model IS 'Which model''s calls are reported for a slide.';

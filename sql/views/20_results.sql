@@ -13,7 +13,7 @@ JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.model m USING (model_id)
 LEFT JOIN LATERAL (
     SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id ORDER BY p.promotion_id DESC LIMIT 1
+    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
 ) reported ON true;
 COMMENT ON VIEW bloodcell.slide_differential IS
     'A row a slide, model and class. Percentages are of leucocytes, with exact 95 % limits; filter on is_reported.';
@@ -28,7 +28,7 @@ JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.model m USING (model_id)
 LEFT JOIN LATERAL (
     SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id ORDER BY p.promotion_id DESC LIMIT 1
+    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
 ) reported ON true;
 COMMENT ON VIEW bloodcell.slide_summary IS
     'A row a slide and model: counts, NRBC per 100 WBC, agreement with the analyser; filter on is_reported.';
@@ -36,20 +36,24 @@ COMMENT ON VIEW bloodcell.slide_summary IS
 -- The report counts the cells there were when it was written; a later night can bring more of the same slide.
 CREATE VIEW bloodcell.slide_status AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, s.record_state, c.n_cells,
-       r.n_cells AS n_cells_reported, files.n_quarantined, r.model_id AS reported_model_id, r.written_at AS reported_at,
+       r.n_cells AS n_cells_reported, c.n_foreign_codes, files.n_quarantined, r.model_id AS reported_model_id, r.written_at AS reported_at,
        CASE WHEN c.n_cells = 0 THEN 'no usable cell'
             WHEN r.n_cells IS NULL THEN 'waiting'
             WHEN r.n_cells < c.n_cells THEN 'cells came later'
             ELSE 'reported' END AS status
 FROM bloodcell.slide s
-CROSS JOIN LATERAL (SELECT count(*) AS n_cells FROM bloodcell.cell c WHERE c.slide_id = s.slide_id) c
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n_cells,
+           count(*) FILTER (WHERE c.analyser_code IS NOT NULL AND c.analyser_class IS NULL) AS n_foreign_codes
+    FROM bloodcell.cell c WHERE c.slide_id = s.slide_id
+) c
 CROSS JOIN LATERAL (
     SELECT count(*) AS n_quarantined FROM bloodcell.drop_file f
     WHERE f.barcode = s.barcode AND f.outcome = 'quarantined'
 ) files
 LEFT JOIN LATERAL (
     SELECT o.model_id, o.n_cells, o.written_at FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id ORDER BY p.promotion_id DESC LIMIT 1
+    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
 ) r ON true;
 COMMENT ON VIEW bloodcell.slide_status IS
     'A row a slide: reported, waiting, without a usable cell, or reported before its last cells came.';
@@ -65,16 +69,20 @@ JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.model m USING (model_id)
 LEFT JOIN LATERAL (
     SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id ORDER BY p.promotion_id DESC LIMIT 1
+    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
 ) reported ON true;
 COMMENT ON VIEW bloodcell.cell_result IS
     'A row a cell and model: the call, its eight probabilities, confidence and novelty; filter on is_reported.';
 
+-- A code outside the eight groups (BL, VLY, SMU ...) is the analyser's word that no model can name the cell, however sure.
 CREATE VIEW bloodcell.review_queue AS
-SELECT barcode, night, file_name, cell_id, sha256, unclassified_reason, top_class, confidence, novelty, analyser_code,
-       variant, model_id
-FROM bloodcell.cell_result WHERE is_reported AND called_class = 'unclassified';
-COMMENT ON VIEW bloodcell.review_queue IS 'Cells the reported model would not call: a person has to look at them.';
+SELECT barcode, night, file_name, cell_id, sha256, coalesce(unclassified_reason, 'foreign_code') AS review_reason,
+       analyser_code IS NOT NULL AND analyser_class IS NULL AS is_foreign_code, called_class, top_class, confidence,
+       novelty, analyser_code, variant, model_id
+FROM bloodcell.cell_result
+WHERE is_reported AND (called_class = 'unclassified' OR (analyser_code IS NOT NULL AND analyser_class IS NULL));
+COMMENT ON VIEW bloodcell.review_queue IS
+    'Cells the reported model would not call, or whose analyser code it cannot know: a person has to look at them.';
 
 -- Not two cell_result joined: that is ten tables, and the planner then reads all calls there are for one slide (7 s).
 CREATE VIEW bloodcell.model_disagreement AS
@@ -89,7 +97,7 @@ JOIN bloodcell.model champion ON champion.model_id = a.model_id
 JOIN bloodcell.model shadow ON shadow.model_id = b.model_id
 LEFT JOIN LATERAL (
     SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id ORDER BY p.promotion_id DESC LIMIT 1
+    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
 ) reported ON true
 WHERE a.model_id IS NOT DISTINCT FROM reported.model_id AND a.called_class <> b.called_class;
 COMMENT ON VIEW bloodcell.model_disagreement IS 'Cells that a shadow model calls otherwise than the reported one.';
@@ -121,7 +129,7 @@ LEFT JOIN (bloodcell.cell_call k JOIN bloodcell.model m USING (model_id)
        ON k.night = c.night AND k.cell_id = c.cell_id
 LEFT JOIN LATERAL (
     SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id ORDER BY p.promotion_id DESC LIMIT 1
+    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
 ) reported ON true;
 COMMENT ON VIEW bloodcell.cell_provenance IS
     'A row a cell and model, from the file on the analyser''s share to the call: every run, version and digest.';

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import sqlalchemy as sa
 
+from bloodcell.database import tables
 from bloodcell.differential.reading import read_differential
 from bloodcell.differential.writing import write_differentials
 from bloodcell.errors import DatabaseUnavailableError, UnknownRecordError
@@ -215,6 +218,70 @@ def test_old_slide_keeps_the_report_of_its_champion(laboratory: Laboratory) -> N
     write(laboratory, slide)
     laboratory.model("ee" + 62 * "3", "inception_v3")
     assert read_differential(laboratory.engine, "S-1").model.model_id == CHAMPION
+
+
+def promote(laboratory: Laboratory, model_id: str) -> None:
+    with laboratory.engine.begin() as connection:
+        row = {"model_id": model_id, "action": "promote", "promoted_by": "tests", "reason": "better"}
+        connection.execute(tables.promotion.insert(), row)
+
+
+def test_a_shadow_that_is_promoted_does_not_rewrite_the_slides_it_called_before(laboratory: Laboratory) -> None:
+    slide = laboratory.slide("S-1")
+    cells = laboratory.cells(slide, ["SNE"] * 120)
+    laboratory.call(cells, ["neutrophil"] * 120)
+    laboratory.call(cells, ["ig"] * 120, SHADOW)
+    write(laboratory, slide)
+    promote(laboratory, SHADOW)
+    assert write(laboratory, slide) == 0
+    assert read_differential(laboratory.engine, "S-1").model.model_id == CHAMPION
+
+
+def test_a_slide_called_again_is_reported_by_the_champion_of_now(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    cells = [row[0] for row in laboratory.rows("SELECT cell_id FROM bloodcell.cell ORDER BY 1")]
+    laboratory.call(cells, ["neutrophil"] * 150, SHADOW)  # type: ignore[arg-type]
+    write(laboratory, slide)
+    promote(laboratory, SHADOW)
+    with laboratory.engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE bloodcell.cell_call SET called_at = now() WHERE model_id = :id"), {"id": SHADOW}
+        )
+    assert write(laboratory, slide) == 1
+    assert read_differential(laboratory.engine, "S-1").model.model_id == SHADOW
+
+
+def test_a_slide_added_up_before_any_champion_is_reported_once_there_is_one(database: sa.Engine) -> None:
+    laboratory = Laboratory(database)
+    laboratory.model(promote=False)
+    slide = called_slide(laboratory)
+    write(laboratory, slide)
+    promote(laboratory, CHAMPION)
+    with pytest.raises(UnknownRecordError):
+        read_differential(laboratory.engine, "S-1")
+    assert write(laboratory, slide) == 1
+    assert read_differential(laboratory.engine, "S-1").is_reported
+
+
+def test_codes_outside_of_the_groups_are_told_however_sure_the_model_is(laboratory: Laboratory) -> None:
+    slide = laboratory.slide("S-1")
+    laboratory.call(laboratory.cells(slide, ["BL"] * 80 + ["SMU"] + ["LY"] * 40), ["lymphocyte"] * 121)
+    write(laboratory, slide)
+    assert read_differential(laboratory.engine, "S-1").foreign_codes == (("BL", 80), ("SMU", 1))
+    queued = "SELECT count(*), min(review_reason), bool_and(is_foreign_code) FROM bloodcell.review_queue"
+    assert laboratory.rows(queued) == [(81, "foreign_code", True)]
+
+
+def test_two_runs_count_a_slide_one_after_the_other(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    with laboratory.engine.begin() as other:
+        other.execute(sa.text("SELECT FROM bloodcell.slide WHERE slide_id = :id FOR UPDATE"), {"id": slide})
+        thread = threading.Thread(target=write, args=(laboratory, slide))
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+    thread.join()
+    assert read_differential(laboratory.engine, "S-1").differential.n_cells == 150
 
 
 def test_postgres_that_is_away_is_an_error_to_retry() -> None:

@@ -75,7 +75,7 @@ def test_markdown_says_what_to_look_at(laboratory: Laboratory) -> None:
     assert text.startswith("## Night 2026-03-14\n")
     assert "9 files: 5 cell, 3 quarantined, 1 ignored" in text
     assert "4 slides, 139 cells: 2 reported, 1 waiting, 1 with an insufficient count, 1 flagged" in text
-    assert "**2 cells to review**" in text
+    assert "**2 unclassified cells to review**" in text
     assert "- C-3: 9 of 9 cells" in text
     assert "- A-1: immature granulocytes high, lymphocytes low, monocytes low, neutrophils high" in text
     assert "- truncated: 2" in text
@@ -83,6 +83,13 @@ def test_markdown_says_what_to_look_at(laboratory: Laboratory) -> None:
     assert "| classify | 1 | 0 | 139 | 27.8 s | 5.0 |" in text
     assert "\n\n\n" not in text
     assert "Not complete" not in text
+
+
+def test_codes_that_no_model_knows_are_named(laboratory: Laboratory) -> None:
+    laboratory.call(laboratory.cells(laboratory.slide("A-1"), ["BL", "BL", "VLY", "LY"]), ["lymphocyte"] * 4)
+    summary = night_summary(laboratory.engine, laboratory.night)
+    assert dict(summary.slides[0].foreign_codes) == {"BL": 2, "VLY": 1}
+    assert "- A-1: 2 BL, 1 VLY" in night_markdown(summary)
 
 
 def test_failed_runs_are_counted_and_take_no_part_in_throughput(laboratory: Laboratory) -> None:
