@@ -35,7 +35,8 @@ clean: ## Remove .venv and caches (never data)
 	@command -v python3 >/dev/null || { echo "python3 (3.11 or 3.12) is needed"; exit 1; }
 	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
 		|| { echo "python3 has to be 3.11 or 3.12, is: $$(python3 --version)"; exit 1; }
-	@test -x $(BIN)/python || python3 -m venv .venv
+	@test -x $(BIN)/python || python3 -m venv .venv \
+		|| { rm -rf .venv; echo "python3 cannot make .venv; on Debian install python3-venv"; exit 1; }
 	@test -x $(BIN)/uv || { echo "Installing uv $(UV_VERSION)"; $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
 	@echo "Installing what uv.lock names into .venv (2.5 GB, a minute or two)"
 	@$(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python

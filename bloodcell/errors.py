@@ -4,13 +4,16 @@
     ├── UnusableFileError      set the file aside: it is quarantined with its reason, the night goes on
     ├── RetryLaterError        nothing is wrong with the input: the same call succeeds later
     │   ├── DatabaseUnavailableError
-    │   └── StoreUnavailableError
+    │   ├── StoreUnavailableError
+    │   └── AirflowUnavailableError   (operations/airflow_api.py)
     ├── ConfigurationError     fix the configuration, then call again
     │   ├── SchemaError        the database is of another release: upgrade it, or upgrade bloodcell
     │   ├── UnknownRecordError a slide, night or model that the database does not hold
     │   └── WeightsError       base weights that are missing or not what they claim
     ├── BundleError            the model bundle is incomplete or altered: restore it, nothing is classified with it
-    └── TrainingDataError      the training or evaluation images cannot make a model
+    ├── TrainingDataError      the training or evaluation images cannot make a model
+    ├── AirflowRefusedError    Airflow answered, and would not (operations/airflow_api.py)
+    └── DemoError              the demo's run did not end well (operations/demo.py)
 
 A message says what, which, expected, received, and the next step.
 """

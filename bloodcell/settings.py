@@ -76,6 +76,15 @@ class Settings(BaseSettings):
         None, description="File with that user's password; default: the one `bloodcell up` generates."
     )
 
+    @field_validator(
+        "data_dir", "drops_dir", "weights_dir", "airflow_password_file", "store_url", "database_url", mode="before"
+    )
+    @classmethod
+    def _not_empty(cls, value: object) -> object:
+        if value == "":  # a Path of it would be the current folder
+            raise ValueError("is set and empty: unset it for the default")
+        return value
+
     @field_validator("drop_pattern")
     @classmethod
     def _pattern_names_its_groups(cls, pattern: str) -> str:

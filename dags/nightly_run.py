@@ -89,8 +89,8 @@ def classify(shard: str) -> int:
     return summary.n_cells
 
 
-# a night without new cells has no shards: classify is skipped then, and the night is still added up and reported
-@task(trigger_rule=TriggerRule.NONE_FAILED)
+# also where classify was skipped, nothing being new, or failed over some images: other slides get their differential
+@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
 def differentials(ingested: dict[str, Any]) -> int:
     """Returns the number of slides whose calls were added up."""
     from bloodcell.differential import write_due_differentials
@@ -103,7 +103,7 @@ def differentials(ingested: dict[str, Any]) -> int:
     return len(added_up)
 
 
-@task
+@task(trigger_rule=TriggerRule.NONE_FAILED)
 def report(ingested: dict[str, Any]) -> str:
     """Returns the summary of the run's nights in Markdown; fails when a night's folder could not be read."""
     from bloodcell.database.engine import open_database
@@ -177,14 +177,17 @@ It starts by itself at the hour of `BLOODCELL_NIGHTLY_CRON` (UTC) and whenever `
 **Doing it again is safe.** Rows are keyed by file and model: a rerun, a retry after a kill and two runs at once leave
 the same rows. A run that failed is mended by triggering another, or by clearing its failed task.
 
-**Red?** The failed task's log ends with what is wrong and the next step. `bloodcell doctor` checks the whole system.
+**Red?** Slides whose cells were all called have their differential all the same. The failed task's
+log ends with what is wrong and the next step. `bloodcell doctor` checks the whole system.
 """,
 )
 def nightly_run() -> None:
     """Ingest, classify, add up and report the nights that are due."""
     ingested = ingest()
     added_up = differentials(ingested)
-    classify.expand(shard=plan(ingested)) >> added_up >> report(ingested)
+    called = classify.expand(shard=plan(ingested))
+    called >> added_up
+    [called, added_up] >> report(ingested)  # a shard that failed leaves the run red
 
 
 def _asked() -> Asked:

@@ -11,7 +11,9 @@ Slide = Annotated[str, typer.Argument(metavar="SLIDE", help="Barcode of the slid
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="ID", help="Model whose calls to count; its id or the beginning of it. [default: champion]"
+        "--model",
+        metavar="ID",
+        help="Model whose calls to count; its id or the beginning of it; default: the reported one.",
     ),
 ]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Port = Annotated[
     int | None,
     typer.Option(
-        min=1024, max=65535, metavar="PORT", help="Port of Airflow's pages. [default: that of BLOODCELL_AIRFLOW_URL]"
+        min=1024, max=65535, metavar="PORT", help="Port of Airflow's pages; default: that of BLOODCELL_AIRFLOW_URL."
     ),
 ]
 

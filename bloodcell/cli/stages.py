@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from bloodcell.variants import Variant
+
+if TYPE_CHECKING:
+    from bloodcell.classify import ClassifySummary
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -68,34 +73,43 @@ def classify(
     from bloodcell.classify import classify_shard, plan_shards
     from bloodcell.cli.showing import classify_line, print_json
     from bloodcell.differential import write_due_differentials
+    from bloodcell.errors import StoreUnavailableError
     from bloodcell.settings import Settings
 
     if not (night or slide or pending):
         raise typer.BadParameter("say what to classify: --night N, --slide S or --pending")
+    if redo and not (night or slide):
+        raise typer.BadParameter("--redo needs --night or --slide: it would call everything ever received again")
     settings = Settings()
     shards = plan_shards(
         settings, night=night.date() if night else None, slides=slide or (), model_ids=model or (), redo=redo
     )
-    summaries = []
+    summaries: list[ClassifySummary] = []
+    unread: StoreUnavailableError | None = None
     with counting_bar("Cells", sum(shard.n_cells for shard in shards)) as on_cells:
         for shard in shards:
-            summaries.append(classify_shard(shard, settings, on_cells=on_cells))
+            try:
+                summaries.append(classify_shard(shard, settings, on_cells=on_cells))
+            except StoreUnavailableError as error:  # slides whose images are all there get their differential
+                unread = error
     reported = write_due_differentials(settings, night=night.date() if night else None, slides=slide or ())
     if json:
         print_json({"shards": summaries, "slides_reported": reported})
     else:
         classify_line(summaries, reported)
+    if unread:
+        raise unread
 
 
 def train(
     variant: Annotated[
-        str, typer.Option(help="vgg16, inception_v3 (fine-tuned), vgg16_svm or inception_v3_svm.", show_default=False)
+        Variant, typer.Option(help="Fine-tuned, or an SVM on the network's features.", show_default=False)
     ],
     images: Annotated[
         Path, typer.Option(help="FOLDER with one sub-folder a class, FOLDER/<class>/*.jpg.", show_default=False)
     ],
     base: Annotated[
-        str, typer.Option(help="Base weights: imagenet, or random (for demonstrations only).")
+        Literal["imagenet", "random"], typer.Option(help="Base weights; random is for demonstrations only.")
     ] = "imagenet",
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     register: Annotated[bool, typer.Option(help="Make the database know the model (as idle or shadow).")] = True,
@@ -106,10 +120,13 @@ def train(
     The new model does not become champion: that is `bloodcell models promote`.
     """
     from bloodcell.cli.showing import print_json, print_trained, step_bars
+    from bloodcell.database.engine import open_database
     from bloodcell.models.training import train as train_bundle
     from bloodcell.settings import Settings
 
     settings = Settings()
+    if register:
+        open_database(settings)  # says now, not after hours of training, that there is none
     with step_bars() as on_progress:
         bundle = train_bundle(variant, images, settings, base=base, seed=seed, on_progress=on_progress)
     if register:

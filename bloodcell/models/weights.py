@@ -137,6 +137,7 @@ def _local(base: str, folder: Path) -> tuple[WeightsFile, Path]:
 def _downloaded(base: str) -> tuple[WeightsFile, Path]:
     import keras
 
+    keras.config.disable_interactive_logging()  # its bar goes to standard output, which is --json's
     known = _OFFICIAL[base]
     url = f"{_URL}/{base}/{known.name}"
     try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NIGHTLY_RUN: Final = "nightly_run"
 ENDED: Final = ("success", "failed")
 _TIMEOUT_S: Final = 15.0
+_THIS_MACHINE: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class AirflowUnavailableError(RetryLaterError):
@@ -74,7 +75,12 @@ class AirflowApi:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client = httpx.Client(base_url=settings.airflow_url.rstrip("/"), timeout=_TIMEOUT_S)
+        try:
+            url = httpx.URL(settings.airflow_url.rstrip("/"))
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(f"BLOODCELL_AIRFLOW_URL is not an address: {error}") from error
+        # a proxy set for the way out is not asked for what runs on this machine
+        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=url.host not in _THIS_MACHINE)
         self._token: str | None = None
 
     def __enter__(self) -> Self:
@@ -206,7 +212,7 @@ class AirflowApi:
             self._token = None  # the secret changed, or the token's day is over
             answer = self._send(method, path, **request)
         if answer.is_success:
-            return answer.json() if answer.content else None
+            return self._read(answer) if answer.content else None
         detail = _detail(answer)
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise AirflowUnavailableError(f"Airflow at {self._client.base_url} answered {answer.status_code}: {detail}")
@@ -225,8 +231,6 @@ class AirflowApi:
                 self._log_in()
             headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
             return self._client.request(method, path, headers=headers, **request)
-        except httpx.InvalidURL as error:
-            raise ConfigurationError(f"BLOODCELL_AIRFLOW_URL is not an address: {error}") from error
         except httpx.TransportError as error:
             raise AirflowUnavailableError(
                 f"Airflow at {self._client.base_url} cannot be reached ({error}). Is `bloodcell up` running? "
@@ -245,7 +249,16 @@ class AirflowApi:
             raise AirflowUnavailableError(
                 f"Airflow at {self._client.base_url} answered the log-in with {answer.status_code}: {_detail(answer)}"
             )
-        self._token = str(answer.json()["access_token"])
+        self._token = str(self._read(answer)["access_token"])
+
+    def _read(self, answer: httpx.Response) -> Any:
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise AirflowUnavailableError(
+                f"What answers at {self._client.base_url} is not Airflow: expected JSON, received {answer.text[:60]!r}"
+                ". Its address is the setting BLOODCELL_AIRFLOW_URL."
+            ) from error
 
 
 def _detail(answer: httpx.Response) -> str:

@@ -28,6 +28,7 @@ HOST: Final = "127.0.0.1"
 STACK_MARK: Final = "BLOODCELL_STACK"
 """Environment variable that marks every process of an installation; its value is the data folder."""
 
+_NO_PROXY: Final = ("no_proxy", "NO_PROXY")
 PARALLEL_TASKS: Final = 4
 HEARTBEAT_TIMEOUT_S: Final = 120
 """A task that lost its supervisor is started again after this long. Airflow's own 300 s would idle a short night."""
@@ -58,14 +59,18 @@ class AirflowHome:
         """Returns the environment of every process of the installation.
 
         Settings of another Airflow, and secrets of this one, are not in it: the configuration file is the one place.
+        Nor is a setting of the shell that `settings` leaves to its default: a demo sees no laboratory's folders.
 
         Args:
             settings: Passed on as they are, so that no process reads others.
             database_url: Where tasks find bloodcell's database.
         """
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "_AIRFLOW"))}
+        others = ("AIRFLOW_", "_AIRFLOW", "BLOODCELL_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+        direct = {name: ",".join(filter(None, [os.environ.get(name), HOST, "localhost"])) for name in _NO_PROXY}
         return {
             **inherited,
+            **direct,
             **_as_variables(settings),
             "BLOODCELL_DATABASE_URL": database_url,
             "AIRFLOW_HOME": str(self.folder),
@@ -103,7 +108,7 @@ def read_password(settings: Settings) -> str:
         ) from error
     if not text.startswith("{"):
         return text
-    passwords = json.loads(text)
+    passwords = _passwords(path)
     if settings.airflow_user not in passwords:
         raise ConfigurationError(
             f"{path} holds no password of the Airflow user {settings.airflow_user!r} (BLOODCELL_AIRFLOW_USER), "
@@ -120,7 +125,8 @@ def prepare_airflow_home(settings: Settings, metadata_url: str) -> AirflowHome:
         metadata_url: SQLAlchemy URL of Airflow's own database.
 
     Raises:
-        ConfigurationError: `airflow_url` is not an address that `bloodcell up` can serve.
+        ConfigurationError: `airflow_url` is not an address that `bloodcell up` can serve, or the password file is not
+            one that Airflow reads.
     """
     home = airflow_home(settings)
     address = urlsplit(home.url)
@@ -131,8 +137,9 @@ def prepare_airflow_home(settings: Settings, metadata_url: str) -> AirflowHome:
         )
     home.folder.mkdir(parents=True, exist_ok=True)
     home.folder.chmod(0o700)
-    if not home.password_file.exists():
-        _write_private(home.password_file, json.dumps({home.user: secrets.token_urlsafe(12)}))
+    passwords = _passwords(home.password_file) if home.password_file.exists() else {}
+    if home.user not in passwords:  # Airflow would make a password up and print it into its log
+        _write_private(home.password_file, json.dumps({**passwords, home.user: secrets.token_urlsafe(12)}))
     home.password_file.chmod(0o600)
     configuration = _configuration(home, metadata_url, _secrets(home.folder / "secrets.json"))
     _write_private(home.folder / "airflow.cfg", _rendered(configuration))
@@ -170,6 +177,19 @@ def _configuration(
         "workers": {"max_failed_heartbeats": 10},
         "dag_processor": {"parsing_processes": 1, "min_file_process_interval": 60, "refresh_interval": 60},
     }
+
+
+def _passwords(path: Path) -> dict[str, str]:
+    try:
+        passwords = json.loads(path.read_text())
+    except ValueError:
+        passwords = None
+    if not isinstance(passwords, dict):
+        raise ConfigurationError(
+            f'{path} is not a password file of Airflow. Expected a JSON object, {{"user": "password"}}. Remove it, or '
+            "point BLOODCELL_AIRFLOW_PASSWORD_FILE elsewhere: `bloodcell up` makes one."
+        )
+    return passwords
 
 
 def _secrets(path: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from bloodcell.database.embedded import make_data_folder
 from bloodcell.database.engine import open_database, transact
 from bloodcell.errors import BloodcellError
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, RunState
@@ -65,6 +67,7 @@ def run_demo(settings: Settings) -> None:
         BloodcellError: Something could not be started.
     """
     settings = demo_settings(settings)
+    make_data_folder(settings)
     out, err = Console(), Console(stderr=True)
     err.print(f"The demo keeps everything below [bold]{settings.data_dir}[/]; delete that folder to undo it.")
     with _bars(err) as on_step:
@@ -178,12 +181,14 @@ def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
     here = f"BLOODCELL_DATA_DIR={settings.data_dir}"
     return Panel(
         f"Look around in the demo:\n"
+        f"  export PATH={Path(sys.executable).parent}:$PATH\n"
         f"  export {here}\n"
         f"  bloodcell up                          Airflow's pages; drop a night, watch it go through\n"
         f"  bloodcell differential {slide}\n"
         f"  bloodcell db psql                     and there: TABLE bloodcell.night_summary;\n"
         f"Real images, on your own data folder:\n"
         f"  unset BLOODCELL_DATA_DIR\n"
+        f"  bloodcell db upgrade\n"
         f"  bloodcell train --variant inception_v3_svm --images FOLDER     FOLDER/<class>/*.jpg\n"
         f"  bloodcell models promote ID --reason R\n"
         f"  bloodcell up                          and let the analyser write <drops>/<YYYY-MM-DD>/<slide>/",

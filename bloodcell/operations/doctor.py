@@ -99,6 +99,8 @@ def _checked(check: str, look: Callable[[], Finding]) -> Iterator[Finding]:
         yield Finding(check, "fail", str(error))
     except OSError as error:
         yield Finding(check, "fail", str(error), "Mend access, or set another folder.")
+    except subprocess.SubprocessError as error:
+        yield Finding(check, "fail", str(error))
 
 
 def _python() -> Finding:

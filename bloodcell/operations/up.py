@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 import sqlalchemy as sa
 
-from bloodcell.database.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database
+from bloodcell.database.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database, make_data_folder
 from bloodcell.database.migrations import upgrade
 from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
@@ -171,7 +171,8 @@ def running_stack(settings: Settings, *, watch: bool = True, announce: Announce)
     Raises:
         ConfigurationError: It already runs on this data folder, or its port is taken.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_folder(settings)
+    announce = _heard_or_not(announce)
     with _only_one(settings.data_dir / "up.lock"), _signals_interrupt():
         stack = Stack(settings, watch=watch, announce=announce)
         try:
@@ -181,6 +182,16 @@ def running_stack(settings: Settings, *, watch: bool = True, announce: Announce)
             with _signals_ignored():
                 announce("Stopping")
                 stack.stop()
+
+
+def _heard_or_not(announce: Announce) -> Announce:
+    """Returns an `announce` that does not mind a terminal that was closed: what runs has to be stopped all the same."""
+
+    def tell(line: str) -> None:
+        with suppress(OSError):
+            announce(line)
+
+    return tell
 
 
 def _airflow_schema(metadata_url: str) -> str:

@@ -6,17 +6,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from bloodcell.classify import Shard, classify_shard, classifying, plan_shards
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.errors import BundleError, ConfigurationError, StoreUnavailableError, UnknownRecordError
 from bloodcell.models.bundle import Bundle
-from bloodcell.models.merged import MergedNetwork
+from bloodcell.models.merged import MergedNetwork, ModelOutput
 from bloodcell.models.registry import rollback
 from bloodcell.settings import Settings
 from bloodcell.store import Store
@@ -163,6 +165,44 @@ def test_altered_image_is_not_called_the_others_are_and_the_run_fails(
     assert len(calls(database)) == 118
     image.write_bytes(whole)
     assert classify_all(settings) == 2
+
+
+def test_by_hand_too_the_slides_whose_images_are_all_there_get_their_differential(
+    settings: Settings, serving: Serving, database: sa.Engine
+) -> None:
+    fill_night(settings)
+    [image] = sorted((settings.data_dir / "store" / "images").rglob("*"))[-1:]
+    image.write_bytes(b"lost")
+    environment = {
+        **os.environ,
+        "BLOODCELL_DATA_DIR": str(settings.data_dir),
+        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+    }
+    command = [sys.executable, "-m", "bloodcell", "classify", "--pending"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert image.name in done.stderr and "Traceback" not in done.stderr
+    with database.connect() as connection:
+        states = connection.scalars(sa.text("SELECT status FROM bloodcell.slide_status ORDER BY 1")).all()
+    assert states == ["reported", "reported", "waiting"]
+
+
+def test_a_model_that_gives_no_numbers_calls_nothing(
+    settings: Settings, serving: Serving, database: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_night(settings)
+    [shard] = plan_shards(settings)
+    called = MergedNetwork.__call__
+
+    def broken(network: MergedNetwork, batches: Mapping[tuple[int, int], NDArray[np.uint8]]) -> dict[str, ModelOutput]:
+        outputs = called(network, batches)
+        outputs[serving[1]].probabilities[3] = np.nan
+        return outputs
+
+    monkeypatch.setattr(MergedNetwork, "__call__", broken)
+    with pytest.raises(BundleError, match=f"{serving[1][:12]}.*no numbers for 1 of 32 cells"):
+        classify_shard(shard, settings)
+    assert calls(database) == []
 
 
 def test_two_runs_on_one_shard_at_once_double_nothing(

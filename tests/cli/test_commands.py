@@ -59,6 +59,29 @@ def test_wrong_setting_is_named(bloodcell: Command) -> None:
     assert "drop_pattern" in refused.stderr
 
 
+def test_setting_that_is_empty_is_named(bloodcell: Command) -> None:
+    refused = bloodcell("models", "list", BLOODCELL_DROPS_DIR="")
+    assert refused.returncode == 2
+    assert "drops_dir" in refused.stderr and "unset it" in refused.stderr
+
+
+def test_data_folder_that_cannot_be_made_is_one_message(bloodcell: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for arguments in (["up"], ["demo"], ["doctor"], ["db", "upgrade"]):
+        refused = bloodcell(*arguments, BLOODCELL_DATA_DIR=str(tmp_path / "file" / "data"))
+        assert refused.returncode == 1, arguments
+        assert "Traceback" not in refused.stderr, arguments
+    assert "BLOODCELL_DATA_DIR" in refused.stderr
+
+
+def test_train_asks_for_the_database_before_it_trains(bloodcell: Command, empty_database_url: str) -> None:
+    refused = bloodcell(
+        "train", "--variant", "vgg16_svm", "--images", "nowhere", BLOODCELL_DATABASE_URL=empty_database_url
+    )
+    assert refused.returncode == 1
+    assert "bloodcell db upgrade" in refused.stderr
+
+
 def test_failed_work_is_exit_status_1_with_one_message(bloodcell: Command, tmp_path: Path) -> None:
     refused = bloodcell("ingest", str(tmp_path / "2026-01-01"))
     assert refused.returncode == 1

@@ -103,7 +103,7 @@ def test_the_stages_follow_each_other(parsed: dict[str, Any]) -> None:
         "plan": ["ingest"],
         "classify": ["plan"],
         "differentials": ["classify", "ingest"],
-        "report": ["differentials", "ingest"],
+        "report": ["classify", "differentials", "ingest"],
     }
 
 
@@ -113,8 +113,12 @@ def test_only_classify_takes_the_gpu_and_it_is_mapped_over_shards(parsed: dict[s
     assert {task["pool"] for name, task in tasks.items() if name != "classify"} == {"default_pool"}
 
 
-def test_a_night_without_shards_is_still_added_up(parsed: dict[str, Any]) -> None:
-    assert parsed["tasks"]["differentials"]["rule"] == "none_failed"
+def test_a_night_without_shards_or_with_a_failed_one_is_still_added_up(parsed: dict[str, Any]) -> None:
+    assert parsed["tasks"]["differentials"]["rule"] == "all_done_min_one_success"
+
+
+def test_a_failed_shard_leaves_the_run_red(parsed: dict[str, Any]) -> None:
+    assert parsed["tasks"]["report"]["rule"] == "none_failed"
 
 
 def test_one_run_at_a_time_and_no_catching_up(parsed: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.do_GET()
 
     def _send(self, status: int, body: object) -> None:
-        payload = json.dumps(body).encode()
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
@@ -88,6 +88,7 @@ def test_a_token_that_is_no_longer_taken_is_renewed(airflow: Scripted, api: Airf
     [
         ((500, {"detail": "database away"}), AirflowUnavailableError),
         ((503, "not json at all"), AirflowUnavailableError),
+        ((200, b"<html>Another program listens here</html>"), AirflowUnavailableError),
         ((403, {"detail": "Forbidden"}), ConfigurationError),
         ((401, {"detail": "no"}), ConfigurationError),
         ((400, {"detail": "bad night"}), AirflowRefusedError),
@@ -116,6 +117,24 @@ def test_a_wrong_password_names_the_setting(airflow: Scripted, api: AirflowApi) 
 
     with pytest.raises(ConfigurationError, match="BLOODCELL_AIRFLOW_PASSWORD_FILE"):
         api.pool_slots("gpu")
+
+
+def test_an_address_that_is_none_names_the_setting() -> None:
+    with pytest.raises(ConfigurationError, match="BLOODCELL_AIRFLOW_URL"):
+        AirflowApi(Settings(airflow_url="http://127.0.0.1:port"))
+
+
+def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(
+    airflow: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    password = tmp_path / "password"
+    password.write_text("secret")
+    settings = Settings(airflow_url=f"http://127.0.0.1:{airflow.server_port}", airflow_password_file=password)
+    airflow.answers = [(200, {"slots": 1})]
+
+    with AirflowApi(settings) as api:
+        assert api.pool_slots("gpu") == 1
 
 
 def test_a_server_that_is_away_says_how_to_start_it(tmp_path: Path) -> None:

@@ -93,6 +93,38 @@ def test_another_airflows_settings_do_not_leak_in_but_ours_do(
     assert read == settings.model_copy(update={"database_url": "postgresql://ours"})
 
 
+def test_a_setting_of_the_shell_that_ours_leaves_out_does_not_leak_in(
+    on_fresh_folder: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLOODCELL_DROPS_DIR", "/laboratory/drops")
+    monkeypatch.setenv("BLOODCELL_STORE_URL", "s3://laboratory/store")
+    monkeypatch.setenv("NO_PROXY", "intranet.example.org")
+    home = prepare_airflow_home(on_fresh_folder, METADATA_URL)
+
+    environment = home.environment(on_fresh_folder, "postgresql://ours")
+
+    assert not {"BLOODCELL_DROPS_DIR", "BLOODCELL_STORE_URL"} & environment.keys()
+    assert environment["NO_PROXY"] == "intranet.example.org,127.0.0.1,localhost"
+
+
+def test_a_new_user_gets_a_password_and_the_others_keep_theirs(on_fresh_folder: Settings) -> None:
+    prepare_airflow_home(on_fresh_folder, METADATA_URL)
+    password, other = read_password(on_fresh_folder), on_fresh_folder.model_copy(update={"airflow_user": "lab"})
+
+    prepare_airflow_home(other, METADATA_URL)
+
+    assert len(read_password(other)) >= 16
+    assert read_password(on_fresh_folder) == password
+
+
+def test_a_plain_password_file_is_refused_where_airflow_is_to_read_it(on_fresh_folder: Settings) -> None:
+    home = prepare_airflow_home(on_fresh_folder, METADATA_URL)
+    home.password_file.write_text("s3cret\n")
+
+    with pytest.raises(ConfigurationError, match="JSON object"):
+        prepare_airflow_home(on_fresh_folder, METADATA_URL)
+
+
 @pytest.mark.parametrize(
     "url", ["https://127.0.0.1:8080", "http://airflow.example.org:8080", "http://127.0.0.1:8080/prefix"]
 )
