@@ -5,6 +5,7 @@ A file appears under its final name only when it is whole, so whatever is there 
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import shutil
@@ -100,23 +101,19 @@ class Store:
         return body
 
     def put_bundle(self, folder: Path, model_id: str) -> None:
-        """Stores the files of a verified bundle, the manifest last: what has no manifest is no bundle.
+        """Stores the files of a verified bundle; of one that is there already, those that were altered or are missing.
+
+        On an object store the manifest comes last: what has no manifest is no bundle.
 
         Raises:
             StoreUnavailableError: Disk full, share unmounted, access refused.
         """
         target = self._bundle(model_id)
         try:
-            if self._fs.exists(f"{target}/{_MANIFEST}"):
-                return
-            self._fs.makedirs(target, exist_ok=True)
-            for path in sorted(folder.iterdir(), key=lambda path: (path.name == _MANIFEST, path.name)):
-                if self._is_local:
-                    part = Path(f"{target}/.{path.name}.{uuid.uuid4().hex}.part")
-                    shutil.copyfile(path, part)
-                    self.flush()
-                    part.replace(f"{target}/{path.name}")
-                else:
+            if self._is_local:
+                self._put_bundle_local(folder, Path(target))
+            elif not self._fs.exists(f"{target}/{_MANIFEST}"):
+                for path in sorted(folder.iterdir(), key=lambda path: (path.name == _MANIFEST, path.name)):
                     self._fs.put_file(str(path), f"{target}/{path.name}")
         except OSError as error:
             raise StoreUnavailableError(
@@ -124,17 +121,38 @@ class Store:
                 "Free space or mend access, then register it again."
             ) from error
 
-    def bundle_folder(self, model_id: str) -> Path:
+    def check(self) -> None:
+        """Raises StoreUnavailableError where the store itself is away: a share unmounted, a bucket gone."""
+        try:
+            if self._fs.isdir(f"{self._root}/images") or self._fs.isdir(f"{self._root}/models"):
+                return
+            why = "it holds neither images nor models"
+        except OSError as error:
+            why = str(error)
+        raise StoreUnavailableError(
+            f"The store {self._root} is away: {why}. Mount it or mend access, then run this again: nothing is lost."
+        )
+
+    def bundle_folder(self, model_id: str, *, fresh: bool = False) -> Path:
         """Returns a local folder with the bundle's files: the store's own, or a copy fetched from it.
 
         Nothing is verified here: `bloodcell.models.bundle.open_bundle` does that.
+
+        Args:
+            model_id: Which bundle.
+            fresh: Fetch it anew where there is a copy already, to see what the store itself holds.
 
         Raises:
             StoreUnavailableError: The store cannot be read.
         """
         if self._is_local:
-            return Path(self._bundle(model_id))
+            folder = Path(self._bundle(model_id))
+            if not folder.is_dir():
+                self.check()
+            return folder
         local = self._cache / model_id
+        if fresh:
+            shutil.rmtree(local, ignore_errors=True)
         if local.is_dir():
             return local
         self._cache.mkdir(parents=True, exist_ok=True)
@@ -156,6 +174,26 @@ class Store:
     def _bundle(self, model_id: str) -> str:
         return f"{self._root}/models/{model_id}"
 
+    def _put_bundle_local(self, folder: Path, target: Path) -> None:
+        # made whole beside its place: a kill or a full disk leaves no half bundle under a model's id
+        if _same_files(folder, target):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+        try:
+            shutil.copytree(folder, part)
+            self.flush()
+            if not target.exists():
+                part.rename(target)
+                return
+            for path in part.iterdir():
+                path.replace(target / path.name)
+            for path in target.iterdir():
+                if not (folder / path.name).exists():
+                    path.unlink()
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
     def _put_local(self, path: str, body: bytes) -> None:
         # plain system calls, and as few as can be: each hands Python's lock to another thread and back, which with
         # two threads cost more than the call. So it is not asked first whether the file is there.
@@ -176,3 +214,9 @@ class Store:
         except OSError:
             Path(part).unlink(missing_ok=True)
             raise
+
+
+def _same_files(folder: Path, other: Path) -> bool:
+    if not other.is_dir() or {path.name for path in folder.iterdir()} != {path.name for path in other.iterdir()}:
+        return False
+    return all(filecmp.cmp(path, other / path.name, shallow=False) for path in folder.iterdir())

@@ -90,11 +90,13 @@ def classify_shard(
             one = _Pass(shard, [bundles[model_id] for model_id in models], settings, engine, store, run.run_id)
             network = _network(tuple(one.bundles), settings.batch_cells)
             started = time.monotonic()
-            one.run(network, on_cells or (lambda _: None))
-            seconds += time.monotonic() - started
-            run.n_cells += one.n_cells
-            n_calls += one.n_calls
-        run.detail |= {"calls": n_calls, "seconds": round(seconds, 3)}
+            try:
+                one.run(network, on_cells or (lambda _: None))
+            finally:  # what a run that fails has written is on its record, too
+                seconds += time.monotonic() - started
+                run.n_cells += one.n_cells
+                n_calls += one.n_calls
+                run.detail |= {"calls": n_calls, "seconds": round(seconds, 3)}
     return ClassifySummary(run.run_id, run.n_cells, n_calls, seconds)
 
 

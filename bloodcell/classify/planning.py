@@ -71,10 +71,8 @@ def plan_shards(
 
     def plan(connection: sa.Connection) -> list[Shard]:
         _refuse_unknown(connection, slides)
-        models = tuple(
-            [find_model(connection, model_id).model_id for model_id in model_ids]
-            or [model.model_id for model in serving_models(connection)]
-        )
+        named = [find_model(connection, model_id).model_id for model_id in model_ids]
+        models = tuple(dict.fromkeys(named or [model.model_id for model in serving_models(connection)]))
         counted = _slides_with_work(connection, night, slides, models, redo)
         return [Shard(slide_ids, models, n, night, redo) for slide_ids, n in _grouped(counted, settings.shard_cells)]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # batches decoded ahead of the one on the device: two cover a slow read, more would only hold memory
 _AHEAD = 2
-_MOST_FAILURES = 20
+_FAILURES_IN_A_ROW = 20
 
 Size = tuple[int, int]
 
@@ -53,12 +53,13 @@ class BatchReader:
     def __init__(self, store: Store, limits: ImageLimits, sizes: Sequence[Size], n_threads: int) -> None:
         self._store, self._limits, self._sizes, self._n_threads = store, limits, sizes, n_threads
         self.failures: list[str] = []
+        self._in_a_row = 0
 
     def batches(self, groups: Iterator[Sequence[CellImage]]) -> Iterator[Batch]:
         """Yields a batch for every group of cells.
 
         Raises:
-            StoreUnavailableError: So many images cannot be read that the store itself must be away.
+            StoreUnavailableError: The store itself is away, asked for after so many failures in a row.
         """
         with ThreadPoolExecutor(self._n_threads, thread_name_prefix="decode") as threads:
             ahead: deque[tuple[Sequence[CellImage], list[Future[list[NDArray[np.uint8]]]]]] = deque()
@@ -84,11 +85,12 @@ class BatchReader:
             try:
                 pixels.append(future.result())
                 cells.append(cell)
+                self._in_a_row = 0
             except (StoreUnavailableError, UnusableFileError) as error:
                 self.failures.append(f"cell {cell.cell_id}: {error}")
-        if len(self.failures) > _MOST_FAILURES:
-            raise StoreUnavailableError(
-                f"More than {_MOST_FAILURES} images cannot be read from the store; the last: {self.failures[-1]}"
-            )
+                self._in_a_row += 1
+        if self._in_a_row > _FAILURES_IN_A_ROW:
+            self._store.check()
+            self._in_a_row = 0
         if cells:
             yield Batch(cells, {size: np.stack(column) for size, *column in zip(self._sizes, *pixels, strict=True)})

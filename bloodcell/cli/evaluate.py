@@ -50,13 +50,13 @@ def evaluate(
     bundles = _bundles(settings, model or [], bundle or [])
     with step_bars() as show:
         evaluated = evaluate_bundles(images, bundles, settings, lambda done, total: show("Cells", done, total))
-    if png:
-        _write_plots(png, list(evaluated.values()))
     if json:
         print_json([evaluation_json(one) for one in evaluated.values()])
     else:
         for one in evaluated.values():
             Console().print(evaluation_tables(one), "", highlight=False)
+    if png:
+        _write_plots(png, list(evaluated.values()))
 
 
 def _write_plots(png: Path, evaluated: list[BundleEvaluation]) -> None:

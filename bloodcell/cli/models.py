@@ -81,12 +81,14 @@ def promote(model: Model, reason: Reason, by: By = None) -> None:
 @app.command()
 def rollback(reason: Reason, by: By = None) -> None:
     """Make the previous champion champion again. Calls already made keep the model that made them."""
+    from bloodcell.models.registry import champion
     from bloodcell.models.registry import rollback as roll_back
     from bloodcell.store import Store
 
     settings = _settings()
     store, who = Store.of(settings), by or getpass.getuser()
-    model_id = _transact(settings, lambda c: roll_back(c, store, by=who, reason=reason))
+    present = _transact(settings, champion)
+    model_id = _transact(settings, lambda c: roll_back(c, store, replaces=present, by=who, reason=reason))
     typer.echo(f"Model {model_id[:12]} is champion again.")
 
 
@@ -102,7 +104,7 @@ def verify() -> None:
     bad = 0
     for model in _transact(settings, registered_models):
         try:
-            open_registered(store, model.model_id)
+            open_registered(store, model.model_id, fresh=True)
             typer.echo(f"ok    {model.model_id[:12]}  {model.variant:<18} {model.role}")
         except (BundleError, StoreUnavailableError) as error:
             bad += 1

@@ -26,6 +26,7 @@ from bloodcell.errors import BundleError
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.recipes import Recipe
 from bloodcell.models.weights import BaseWeights
+from bloodcell.variants import VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -275,6 +276,8 @@ def _parsed(folder: Path, body: bytes) -> BundleManifest:
         manifest = _adapter().validate_json(body, strict=True, extra="forbid")
     except ValidationError as error:
         raise _refused(folder, f"{MANIFEST} has wrong fields: {error}") from error
+    if manifest.variant not in VARIANTS:
+        raise _refused(folder, f"expected a variant of {VARIANTS}, received {manifest.variant!r}")
     if manifest.classes != CELL_GROUPS:
         raise _refused(folder, f"expected the classes {CELL_GROUPS}, received {manifest.classes}")
     return manifest

@@ -41,13 +41,18 @@ def fit_temperature(scores: NDArray[np.floating], labels: NDArray[np.integer]) -
 
 
 def confidence_threshold(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], *, target_risk: float, min_coverage: float
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    *,
+    target_risk: float,
+    min_coverage: float,
+    floor: float,
 ) -> float:
     """Returns the confidence a call needs, read off the risk-coverage curve of validation cells.
 
     The cells are ordered by confidence. The threshold is the lowest confidence at which the cells from there up have
     at most `target_risk` of errors; where that would leave less than `min_coverage` of the cells, the threshold is
-    the one that leaves `min_coverage`. 0 where all cells together keep the target.
+    the one that leaves `min_coverage`. It is `floor` where all cells together keep the target, and never below.
     Source: Geifman and El-Yaniv 2017, Selective Classification for Deep Neural Networks, arXiv:1705.08500.
     """
     confidence = probabilities.max(axis=1)
@@ -56,4 +61,4 @@ def confidence_threshold(
     risk = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
     keeping = np.flatnonzero(risk <= target_risk)
     n_kept = max(int(keeping[-1]) + 1 if len(keeping) else 0, int(np.ceil(min_coverage * len(order))))
-    return 0.0 if n_kept == len(order) else float(confidence[order[n_kept - 1]])
+    return floor if n_kept == len(order) else max(floor, float(confidence[order[n_kept - 1]]))

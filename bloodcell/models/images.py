@@ -67,12 +67,11 @@ def read_image_folder(folder: Path, settings: Settings) -> ImageFolder:
     """Returns the labelled images under `folder`, each hashed and decoded once.
 
     Args:
-        folder: Has one folder for each of the eight groups; hidden files and files beside the folders are ignored.
+        folder: Has a folder for each group; hidden files and files beside the folders are ignored.
         settings: Image limits and reader threads.
 
     Raises:
-        TrainingDataError: No folder or no images, a folder that is no group, a group without usable images, or the
-            same image in two groups.
+        TrainingDataError: No folder or no usable images, a folder that is no group, or the same image in two groups.
     """
     files = _files(folder)
     limits = ImageLimits.of(settings)
@@ -81,15 +80,21 @@ def read_image_folder(folder: Path, settings: Settings) -> ImageFolder:
     broken = tuple(each for each in outcomes if isinstance(each, BrokenImage))
     found = [each for each in outcomes if isinstance(each, LabelledImage)]
     images = _distinct(found)
+    if not images:
+        raise TrainingDataError(f"No usable image in {folder}: all {len(broken)} files are broken.")
+    lines = "".join(f"{each.sha256} {each.group}\n" for each in images)
+    return ImageFolder(images, broken, len(found) - len(images), hashlib.sha256(lines.encode()).hexdigest())
+
+
+def require_all_groups(found: ImageFolder, folder: Path) -> None:
+    """Raises TrainingDataError unless there are images of all eight groups in what was read from `folder`."""
     for group in CELL_GROUPS:
-        if not any(each.group == group for each in images):
-            n_broken = sum(each.path.parent.name == group for each in broken)
+        if not any(each.group == group for each in found.images):
+            n_broken = sum(each.path.parent.name == group for each in found.broken)
             raise TrainingDataError(
                 f"No usable image of class {group!r} in {folder}. Expected images of all eight groups; "
                 f"received none ({n_broken} broken). Add images to {folder / group}."
             )
-    lines = "".join(f"{each.sha256} {each.group}\n" for each in images)
-    return ImageFolder(images, broken, len(found) - len(images), hashlib.sha256(lines.encode()).hexdigest())
 
 
 def split_images(

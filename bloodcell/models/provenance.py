@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ def code_version() -> str:
 def git_commit() -> str:
     """Returns the commit of the checkout this code runs from, empty for an installed package."""
     root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return ""
     git = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return git.stdout.strip() if git.returncode == 0 else ""

@@ -76,6 +76,8 @@ class Recipe:
         novelty_flag_rate: Share of known validation cells the novelty threshold may flag.
         target_risk: Share of errors among the calls above the confidence threshold that is aimed at.
         min_coverage: Share of validation cells that stay above the confidence threshold whatever the risk.
+        min_confidence: The confidence threshold is not below this, however good the model: what is likelier not of a
+            group is not called that group.
     """
 
     side_px: int
@@ -87,6 +89,7 @@ class Recipe:
     novelty_flag_rate: float = 0.03
     target_risk: float = 0.02
     min_coverage: float = 0.9
+    min_confidence: float = 0.5
 
     def __post_init__(self) -> None:
         if (self.tuning is None) == (self.svm is None):

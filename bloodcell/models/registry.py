@@ -103,7 +103,7 @@ def serving_models(connection: sa.Connection) -> list[RegisteredModel]:
 def promote(
     connection: sa.Connection, store: Store, model_id: str, *, by: str, reason: str, evidence: Mapping[str, Any]
 ) -> None:
-    """Makes a registered model champion, after verifying every byte of its bundle.
+    """Makes a registered model champion, after verifying every byte of its bundle; the same decision again is no other.
 
     Raises:
         UnknownRecordError: No such model.
@@ -114,33 +114,58 @@ def promote(
     _crown(connection, store, model.model_id, "promote", by, reason, evidence)
 
 
-def rollback(connection: sa.Connection, store: Store, *, by: str, reason: str) -> str:
+def champion(connection: sa.Connection) -> str | None:
+    """Returns the model id of the champion, None where there is none."""
+    model_id: str | None = connection.scalar(sa.text("SELECT model_id FROM bloodcell.champion"))
+    return model_id
+
+
+def rollback(connection: sa.Connection, store: Store, *, replaces: str | None, by: str, reason: str) -> str:
     """Makes the champion before the present one champion again; returns its model id.
 
+    Args:
+        connection: Where to write.
+        store: Where the bundle is.
+        replaces: The champion to go back from, as read before: a repeat, of which the first commit was lost on its way
+            back, does not go back twice.
+        by: Who decides.
+        reason: Why.
+
     Raises:
-        ConfigurationError: There was none before, or no reason is given.
+        ConfigurationError: There was none before, another is champion by now, or no reason is given.
         BundleError: Its bundle is incomplete or altered.
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PROMOTION_LOCK)))
     reigns: list[str] = []
     table = tables.promotion
-    rows = connection.execute(sa.select(table.c.action, table.c.model_id).order_by(table.c.promotion_id))
-    for action, model_id in rows:
-        reigns = reigns[:-1] if action == "rollback" else [*reigns, model_id]
+    rows = connection.execute(sa.select(table).order_by(table.c.promotion_id)).all()
+    for row in rows:
+        reigns = reigns[:-1] if row.action == "rollback" else [*reigns, row.model_id]
+    if rows and rows[-1].action == "rollback" and rows[-1].evidence.get("replaces") == replaces:
+        return str(rows[-1].model_id)
     if len(reigns) < 2:
         raise ConfigurationError("There is no earlier champion to go back to. Next: bloodcell models list")
+    if reigns[-1] != replaces:
+        raise ConfigurationError(
+            f"Model {reigns[-1][:12]} became champion meanwhile; nothing was changed. Next: bloodcell models list"
+        )
     _crown(connection, store, reigns[-2], "rollback", by, reason, {"replaces": reigns[-1]})
     return reigns[-2]
 
 
-def open_registered(store: Store, model_id: str) -> Bundle:
+def open_registered(store: Store, model_id: str, *, fresh: bool = False) -> Bundle:
     """Returns a registered model's bundle, every byte verified.
+
+    Args:
+        store: Where it is.
+        model_id: Which.
+        fresh: Look at what the store itself holds now, not at a copy fetched earlier.
 
     Raises:
         BundleError: It is missing, incomplete or altered.
         StoreUnavailableError: The store cannot be read.
     """
-    return open_bundle(store.bundle_folder(model_id))
+    return open_bundle(store.bundle_folder(model_id, fresh=fresh))
 
 
 def _crown(
@@ -154,10 +179,12 @@ def _crown(
 ) -> None:
     if not reason.strip():
         raise ConfigurationError("A promotion needs a reason that a person can read years later. Next: --reason R")
-    open_registered(store, model_id)
+    open_registered(store, model_id, fresh=True)
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PROMOTION_LOCK)))
-    champion = connection.scalar(sa.text("SELECT model_id FROM bloodcell.champion"))
-    if champion == model_id:
+    last = connection.execute(sa.text("SELECT model_id, promoted_by, reason FROM bloodcell.champion")).one_or_none()
+    if last is not None and tuple(last) == (model_id, by, reason):
+        return
+    if last is not None and last.model_id == model_id:
         raise ConfigurationError(f"Model {model_id[:12]} is champion already; nothing was changed.")
     row = {"model_id": model_id, "action": action, "promoted_by": by, "reason": reason, "evidence": dict(evidence)}
     connection.execute(sa.insert(tables.promotion).values(row))

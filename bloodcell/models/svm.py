@@ -95,21 +95,25 @@ def fit(features: NDArray[np.floating], labels: NDArray[np.integer], choice: Svm
 
 
 def decision_layers(pipeline: Pipeline, features: Any) -> Any:
-    """Returns a tensor (n, 8) that equals `pipeline.decision_function` of the tensor `features`.
+    """Returns a tensor (n, 8) that equals `pipeline.decision_function` of the tensor `features` to 1e-4.
 
-    Linear: one matrix product, the centring folded into it. Radial: the kernel expansion over all support vectors.
+    Linear: one matrix product, the centring folded into it. Radial: the kernel expansion over all support vectors. The
+    last steps are float64: on 3,200 real cells the dual coefficients of a machine add up to 2,800, and a decision in
+    float32 was up to 2e-4 off. (JAX computes in float32 all the same unless its x64 mode is on.)
     """
     machine = pipeline.named_steps["svm"].estimators_[0]
     return _linear(pipeline, features) if machine.kernel == "linear" else _radial(pipeline, features)
 
 
-def dense(kernel: NDArray[np.floating], bias: NDArray[np.floating], name: str) -> keras.layers.Dense:
+def dense(
+    kernel: NDArray[np.floating], bias: NDArray[np.floating], name: str, dtype: str = "float32"
+) -> keras.layers.Dense:
     """Returns a built dense layer that holds the given matrix (n_in, n_out) and bias (n_out,)."""
     import keras
 
-    layer = keras.layers.Dense(kernel.shape[1], name=name, trainable=False)
+    layer = keras.layers.Dense(kernel.shape[1], name=name, trainable=False, dtype=dtype)
     layer.build((None, kernel.shape[0]))
-    layer.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
+    layer.set_weights([kernel.astype(dtype), bias.astype(dtype)])
     return layer
 
 
@@ -130,7 +134,7 @@ def _linear(pipeline: Pipeline, features: Any) -> Any:
     centre, machines = pipeline.named_steps["centre"].mean_, pipeline.named_steps["svm"].estimators_
     coefficients = np.concatenate([machine.coef_ for machine in machines])
     intercepts = np.concatenate([machine.intercept_ for machine in machines])
-    return dense(coefficients.T, intercepts - coefficients @ centre, "decision")(features)
+    return dense(coefficients.T, intercepts - coefficients @ centre, "decision", "float64")(features)
 
 
 def _radial(pipeline: Pipeline, features: Any) -> Any:
@@ -158,5 +162,5 @@ def _radial(pipeline: Pipeline, features: Any) -> Any:
     distances = keras.ops.maximum(keras.ops.add(squares, products), 0.0)
     # The duals of a machine sum to zero, so exp - 1 decides as exp does, without float32 losing the small differences
     # between kernel values near 1.
-    kernel_values = keras.ops.expm1(keras.ops.multiply(distances, -machines[0].gamma))
-    return dense(duals, intercepts, "decision")(kernel_values)
+    exponents = keras.ops.multiply(keras.ops.cast(distances, "float64"), -machines[0].gamma)
+    return dense(duals, intercepts, "decision", "float64")(keras.ops.expm1(exponents))

@@ -28,8 +28,8 @@ from bloodcell.models.bundle import (
     ValidationMetrics,
     write_bundle,
 )
-from bloodcell.models.features import cached_outputs
-from bloodcell.models.images import read_image_folder, split_images
+from bloodcell.models.features import alone, cached_outputs
+from bloodcell.models.images import read_image_folder, require_all_groups, split_images
 from bloodcell.models.provenance import code_version, git_commit, library_versions
 from bloodcell.models.recipes import SvmSearch, base_of, check_variant, default_recipe
 from bloodcell.models.weights import load_base_weights
@@ -136,17 +136,21 @@ def train(
     on_progress("read images", 1, 1)
     for broken in folder.broken:
         log.warning("Left out %s: %s", broken.path, broken.reason)
+    require_all_groups(folder, images)
     network = networks.build_base(base_of(variant), recipe.side_px)
     base_weights = load_base_weights(network, base_of(variant), base, settings, seed)
     training, validation = split_images(folder.images, recipe.validation_fraction)
     work = settings.data_dir / "training" / _identity(variant, recipe, base_weights, folder, seed)
-    work.mkdir(parents=True, exist_ok=True)
     material = _Material(
         variant, recipe, settings, seed, network, base_weights, training, validation, work, on_progress
     )
-    trained = _fine_tune(material, recipe.tuning) if recipe.tuning else _fit_svm(material, recipe.svm or SvmSearch())
-    bundle = _write(material, trained, folder, out or settings.data_dir / "bundles")
-    shutil.rmtree(work)
+    with alone(work.parent / "locks" / work.name):
+        work.mkdir(parents=True, exist_ok=True)
+        trained = (
+            _fine_tune(material, recipe.tuning) if recipe.tuning else _fit_svm(material, recipe.svm or SvmSearch())
+        )
+        bundle = _write(material, trained, folder, out or settings.data_dir / "bundles")
+        shutil.rmtree(work)
     return bundle
 
 
@@ -292,7 +296,11 @@ def _write(material: _Material, trained: _Trained, folder: ImageFolder, out: Pat
     temperature = calibration.fit_temperature(trained.validation_scores, labels)
     probabilities = calibration.softmax(trained.validation_scores, temperature)
     threshold = calibration.confidence_threshold(
-        probabilities, labels, target_risk=recipe.target_risk, min_coverage=recipe.min_coverage
+        probabilities,
+        labels,
+        target_risk=recipe.target_risk,
+        min_coverage=recipe.min_coverage,
+        floor=recipe.min_confidence,
     )
     embedding = novelty.fit_embedding(
         trained.training_features, material.labels(material.training), recipe.embedding_dims

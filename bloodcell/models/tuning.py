@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bloodcell.models.backend import jit_compile
 from bloodcell.models.calibration import negative_log_likelihood, softmax
 from bloodcell.models.features import padded
 
@@ -100,7 +101,7 @@ def train_stage(
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=stage.weight_decay),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,
+        jit_compile=jit_compile(),
     )
     model.optimizer.build(model.trainable_variables)
     counts = np.bincount(training.labels)

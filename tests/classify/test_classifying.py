@@ -95,6 +95,12 @@ def test_new_shadow_calls_only_what_it_lacks(settings: Settings, serving: Servin
     assert len(calls(database)) == 120
 
 
+def test_a_model_named_twice_is_one_model(settings: Settings, serving: Serving) -> None:
+    fill_night(settings, slides=1)
+    [shard] = plan_shards(settings, model_ids=[serving[0], serving[0][:12]])
+    assert shard.model_ids == (serving[0],)
+
+
 def test_redo_replaces_rows_and_doubles_none(settings: Settings, serving: Serving, database: sa.Engine) -> None:
     fill_night(settings, slides=1)
     classify_all(settings)
@@ -137,7 +143,7 @@ def _rollback(settings: Settings) -> None:
     from bloodcell.database.engine import open_database
 
     with open_database(settings).begin() as connection:
-        rollback(connection, Store.of(settings), by="test", reason="test")
+        rollback(connection, Store.of(settings), replaces=None, by="test", reason="test")
 
 
 def test_altered_bundle_calls_nothing(settings: Settings, serving: Serving, database: sa.Engine) -> None:
@@ -292,7 +298,30 @@ def test_the_run_is_recorded_with_its_models(settings: Settings, serving: Servin
 def test_store_of_a_folder_that_is_gone_is_said(settings: Settings, serving: Serving, tmp_path: Path) -> None:
     fill_night(settings)
     [shard] = plan_shards(settings)
-    images = settings.data_dir / "store" / "images"
-    images.rename(tmp_path / "unmounted")
-    with pytest.raises(StoreUnavailableError, match="More than 20 images"):
+    classify_shard(plan_shards(settings, slides=["S0"])[0], settings)  # the network is loaded, and stays
+    (settings.data_dir / "store" / "images").rename(tmp_path / "unmounted")
+    with pytest.raises(StoreUnavailableError, match="40 of 40 cells could not be read"):
         classify_shard(shard, settings)
+    (settings.data_dir / "store" / "models").rename(tmp_path / "unmounted" / "models")
+    with pytest.raises(StoreUnavailableError, match="is away"):
+        classify_shard(shard, settings)
+
+
+def test_many_images_lost_of_one_slide_do_not_block_the_others(
+    settings: Settings, serving: Serving, database: sa.Engine
+) -> None:
+    fill_night(settings, slides=2, cells_each=40)
+    with database.connect() as connection:
+        lost = connection.scalars(
+            sa.text("SELECT sha256 FROM bloodcell.cell JOIN bloodcell.slide USING (slide_id) WHERE barcode = 'S0'")
+        ).all()
+    for digest in lost:
+        (settings.data_dir / "store" / "images" / digest[:2] / digest).unlink()
+    [shard] = plan_shards(settings)
+    with pytest.raises(StoreUnavailableError, match="40 of 80 cells"):
+        classify_shard(shard, settings)
+    assert {row[0] for row in calls(database)} == {"S1"}
+    assert len(calls(database)) == 80
+    with database.connect() as connection:
+        run = connection.execute(sa.text("SELECT * FROM bloodcell.run_history WHERE stage = 'classify'")).one()
+    assert (run.state, run.n_cells, run.detail["calls"]) == ("failed", 40, 80)

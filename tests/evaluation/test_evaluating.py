@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,13 @@ def test_command_evaluates_bundles_without_a_database(
     assert sorted(path.name for path in tmp_path.glob("*.png")) == sorted(
         f"plots-{bundle.model_id[:12]}.png" for bundle in bundles
     )
+
+
+def test_a_folder_without_one_of_the_groups_is_evaluated_over_the_others(
+    bundles: tuple[Bundle, Bundle], quick_settings: Settings, tmp_path: Path
+) -> None:
+    folder = make_cells(tmp_path / "cells", 2, seed=9)
+    shutil.rmtree(folder / "basophil")
+    one = evaluate_bundles(folder, bundles[:1], quick_settings)[bundles[0].model_id]
+    assert one.evaluation.n_cells == 14
+    assert one.evaluation.groups[0].n_true == 0

@@ -27,16 +27,18 @@ def test_threshold_is_the_lowest_that_keeps_the_target() -> None:
     confidence = np.array([0.95, 0.9, 0.85, 0.8, 0.7, 0.6])
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     labels = np.array([0, 0, 0, 0, 1, 1])
-    assert confidence_threshold(probabilities, labels, target_risk=0.0, min_coverage=0.5) == 0.8
-    assert confidence_threshold(probabilities, labels, target_risk=0.2, min_coverage=0.5) == 0.7
+    assert confidence_threshold(probabilities, labels, target_risk=0.0, min_coverage=0.5, floor=0.1) == 0.8
+    assert confidence_threshold(probabilities, labels, target_risk=0.2, min_coverage=0.5, floor=0.1) == 0.7
 
 
 def test_threshold_never_leaves_less_than_the_coverage_asked_for() -> None:
     confidence = np.array([0.95, 0.9, 0.85, 0.8])
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    assert confidence_threshold(probabilities, np.ones(4, int), target_risk=0.0, min_coverage=0.75) == 0.85
+    assert confidence_threshold(probabilities, np.ones(4, int), target_risk=0.0, min_coverage=0.75, floor=0.1) == 0.85
 
 
-def test_no_threshold_where_all_cells_keep_the_target() -> None:
+def test_the_threshold_is_the_floor_where_all_cells_keep_the_target_and_never_below() -> None:
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1]])
-    assert confidence_threshold(probabilities, np.zeros(2, int), target_risk=0.02, min_coverage=0.9) == 0.0
+    aim = {"target_risk": 0.02, "min_coverage": 0.9}
+    assert confidence_threshold(probabilities, np.zeros(2, int), **aim, floor=0.5) == 0.5
+    assert confidence_threshold(probabilities, np.ones(2, int), **aim, floor=0.7) == 0.7

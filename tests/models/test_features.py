@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from bloodcell.errors import ConfigurationError
 from bloodcell.models.features import cached_outputs, padded, transformed
 from bloodcell.models.images import LabelledImage, read_image_folder
 from bloodcell.models.networks import build_base, feature_map, pooled
@@ -73,6 +76,36 @@ def test_a_computation_that_was_cut_off_goes_on_and_gives_the_same(
     resumed = _compute(network, images, tmp_path / "cut", settings, lambda done, total: seen.append(done))
     assert seen == [70]
     np.testing.assert_array_equal(resumed["means"], _compute(network, images, tmp_path / "whole", settings)["means"])
+
+
+def test_two_at_once_compute_once_and_both_get_all_rows(network, images, settings: Settings, tmp_path: Path) -> None:
+    counted: list[int] = []
+    with ThreadPoolExecutor(2) as threads:
+        results = [
+            threads.submit(_compute, network, images, tmp_path, settings, lambda done, total: counted.append(done))
+            for _ in range(2)
+        ]
+        first, second = (result.result() for result in results)
+    assert counted == sorted(set(counted))
+    np.testing.assert_array_equal(first["means"], second["means"])
+    assert (np.abs(first["means"]).sum(axis=1) > 0).all()
+
+
+def test_a_full_disk_is_told_and_not_the_end_of_the_process(
+    network, images, settings: Settings, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        with pytest.raises(ConfigurationError, match="No space left"):
+            _compute(network, images, disk, settings)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_the_eight_transforms_are_different_and_the_first_changes_nothing() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from bloodcell.errors import TrainingDataError
 from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.images import read_image_folder, split_images
+from bloodcell.models.images import read_image_folder, require_all_groups, split_images
 from bloodcell.settings import Settings
 
 
@@ -59,7 +59,7 @@ def test_an_unknown_class_folder_is_refused_by_name(copied: Path, settings: Sett
 def test_an_empty_class_is_refused_by_name(copied: Path, settings: Settings) -> None:
     shutil.rmtree(copied / "platelet")
     with pytest.raises(TrainingDataError, match="'platelet'"):
-        read_image_folder(copied, settings)
+        require_all_groups(read_image_folder(copied, settings), copied)
 
 
 @pytest.mark.parametrize("make", [True, False])

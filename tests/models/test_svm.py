@@ -32,6 +32,19 @@ def test_decision_in_the_graph_equals_that_of_scikit_learn(blobs, kernel: str, c
         np.testing.assert_allclose(model.predict_on_batch(received), expected, atol=1e-4)
 
 
+def test_decision_equals_that_of_scikit_learn_also_where_classes_overlap_and_dual_coefficients_are_large(blobs) -> None:
+    features, labels = np.tile(blobs[0], (6, 1)), np.tile(blobs[1], 6)
+    rng = np.random.default_rng(3)
+    features = np.abs(features + rng.normal(0, 0.3, features.shape)).astype(np.float32)
+    labels = np.where(rng.random(len(labels)) < 0.02, rng.integers(0, 8, len(labels)), labels)
+    pipeline = fit(features, labels, SvmChoice("rbf", 0.25, 100.0))
+    machines = pipeline.named_steps["svm"].estimators_
+    assert max(np.abs(machine.dual_coef_).sum() for machine in machines) > 2_800  # as of 3,200 real cells
+    rows = keras.Input((features.shape[1],))
+    model = keras.Model(rows, decision_layers(pipeline, rows))
+    np.testing.assert_allclose(model.predict_on_batch(features), pipeline.decision_function(features), atol=1e-4)
+
+
 def test_search_finds_the_kernel_the_classes_need() -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(400, 2))
