@@ -104,7 +104,9 @@ def models_table(models: Sequence[RegisteredModel]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "variant", "role", "validation accuracy", "trained on", "created", "registered by")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("model", "variant", "role", "validated", "trained on", "created"):
+        table.add_column(name, no_wrap=True)
     for model in models:
         metrics, data = model.manifest["metrics"], model.manifest["data"]
         table.add_row(
@@ -114,6 +116,5 @@ def models_table(models: Sequence[RegisteredModel]) -> None:
             f"{metrics['accuracy']:.1%}",
             f"{data['n_training']:,} images",
             f"{model.created_at:%Y-%m-%d %H:%M}",
-            model.registered_by,
         )
     Console().print(table)
