@@ -4,6 +4,8 @@ BIN := .venv/bin
 export UV_LINK_MODE := copy
 # where PYTHONDONTWRITEBYTECODE is set, as in many containers and CIs, every start would compile every module again
 export UV_COMPILE_BYTECODE := 1
+# a laboratory's network may have a certificate authority of its own; the system knows it
+export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check bench clean
