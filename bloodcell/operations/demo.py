@@ -183,15 +183,16 @@ def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
         f"Look around in the demo:\n"
         f"  export PATH={Path(sys.executable).parent}:$PATH\n"
         f"  export {here}\n"
-        f"  bloodcell up                          Airflow's pages; drop a night, watch it go through\n"
+        f"  bloodcell up                  Airflow's pages; it tells the address\n"
         f"  bloodcell differential {slide}\n"
-        f"  bloodcell db psql                     and there: TABLE bloodcell.night_summary;\n"
-        f"Real images, on your own data folder:\n"
+        f'  bloodcell db psql -c "TABLE bloodcell.night_summary"\n'
+        f"Real images (FOLDER/<class>/*.jpg), on your own data folder:\n"
         f"  unset BLOODCELL_DATA_DIR\n"
         f"  bloodcell db upgrade\n"
-        f"  bloodcell train --variant inception_v3_svm --images FOLDER     FOLDER/<class>/*.jpg\n"
+        f"  bloodcell train --variant inception_v3_svm --images FOLDER\n"
         f"  bloodcell models promote ID --reason R\n"
-        f"  bloodcell up                          and let the analyser write <drops>/<YYYY-MM-DD>/<slide>/",
+        f"  bloodcell up                  and let the analyser write nights:\n"
+        f"                                <drops>/<YYYY-MM-DD>/<slide>/*.jpg",
         title="What to try next",
         expand=False,
     )
