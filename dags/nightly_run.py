@@ -90,10 +90,14 @@ def classify(shard: str) -> int:
 
 
 # also where classify was skipped, nothing being new, or failed over some images: other slides get their differential
-@task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
-def differentials(ingested: dict[str, Any]) -> int:
+# (Airflow's rule for one success and no running task would skip this where classify was skipped)
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def differentials(ingested: dict[str, Any] | None) -> int:
     """Returns the number of slides whose calls were added up."""
     from bloodcell.differential import write_due_differentials
+
+    if ingested is None:  # nothing was ingested, and that task says why
+        return 0
 
     asked = _asked()
     added_up: set[str] = set()

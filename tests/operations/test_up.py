@@ -20,9 +20,11 @@ import pytest
 
 from bloodcell.database.engine import open_database
 from bloodcell.differential.reading import read_differential
+from bloodcell.models.bundle import Bundle
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowRefusedError, RunState
 from bloodcell.operations.airflow_home import STACK_MARK, read_password
 from bloodcell.operations.doctor import examine
+from bloodcell.store import Store
 from tests.faults.kill_night import (
     Laboratory,
     classify_task,
@@ -203,8 +205,9 @@ def test_bad_parameters_are_refused_before_anything_runs(api: AirflowApi, conf: 
 def test_a_night_that_does_not_exist_fails_at_once_and_says_why(up: Up, api: AirflowApi) -> None:
     run = run_night(api, date(1999, 12, 31))
 
-    ingest = next(task for task in run.tasks if task.task_id == "ingest")
-    assert (run.state, ingest.state, ingest.try_number) == ("failed", "failed", 1)
+    tasks = {task.task_id: task for task in run.tasks}
+    assert (run.state, tasks["ingest"].state, tasks["ingest"].try_number) == ("failed", "failed", 1)
+    assert tasks["differentials"].state == "success"  # nothing to add up, and that is no second failure
     logs = (up.settings.data_dir / "airflow" / "logs").rglob(f"run_id={run.run_id}/task_id=ingest/*.log")
     assert any("1999-12-31" in path.read_text() for path in logs)
 
@@ -214,10 +217,37 @@ def test_a_killed_classify_task_is_done_again_and_leaves_the_same_rows(up: Up, a
     expected = laboratory.rows()
     laboratory.forget_calls()
 
-    run = run_night_and_kill_task(api, NIGHT, after_s=3)
+    run = run_night_and_kill_task(api, NIGHT, after_s=1)
 
     assert run.state == "success"
     assert max(task.try_number for task in run.tasks if task.task_id == "classify") == 2
+    assert differences(expected, laboratory.rows()) == []
+
+
+def test_a_shard_that_fails_leaves_the_run_red_and_does_not_keep_the_rest_from_being_added_up(
+    up: Up, api: AirflowApi, up_bundle: Bundle
+) -> None:
+    laboratory = Laboratory(up.settings, NIGHT)
+    expected = laboratory.rows()
+    laboratory.forget_calls()
+    model = Store.of(up.settings).bundle_folder(up_bundle.model_id) / "model.keras"
+    whole = model.read_bytes()
+    model.write_bytes(whole[:-1])
+
+    run = run_night(api, NIGHT)
+
+    assert (run.state, {task.task_id: task.state for task in run.tasks}) == (
+        "failed",
+        {
+            "ingest": "success",
+            "plan": "success",
+            "classify": "failed",
+            "differentials": "success",
+            "report": "upstream_failed",
+        },
+    )
+    model.write_bytes(whole)
+    assert run_night(api, NIGHT).state == "success"
     assert differences(expected, laboratory.rows()) == []
 
 
