@@ -144,9 +144,8 @@ def _check(image: Image.Image, limits: ImageLimits) -> None:
         raise UnusableFileError("several_frames", f"expected one frame, received {n_frames}")
     if image.mode != "RGB":
         raise UnusableFileError("unsupported_colour", f"expected 8-bit RGB, received mode {image.mode}")
-    if any(
-        ";16" in str(part.args) for part in getattr(image, "tile", ())
-    ):  # Pillow would cut such channels to 8 bits unasked
+    # Pillow would cut such channels to 8 bits unasked
+    if any("RGB;16" in str(part.args) for part in getattr(image, "tile", ())):
         raise UnusableFileError("unsupported_colour", "expected 8-bit RGB, received 16 bits a channel")
 
 

@@ -88,22 +88,20 @@ class Store:
             body = Path(path).read_bytes() if self._is_local else bytes(self._fs.cat_file(path))
         except OSError as error:
             raise StoreUnavailableError(
-                f"Image {sha256} cannot be read from the store {self._root}: {error}. If it is lost, copy its original "
-                f"from the drop (sql/queries/20_where_is_my_file.sql tells where that is), or a backup, to {path}."
+                f"Image {sha256} cannot be read from the store {self._root}: {error}. {self._how_to_mend(sha256)}"
             ) from error
         received = hashlib.sha256(body).hexdigest()
         if received != sha256:
             raise StoreUnavailableError(
                 f"Image {sha256} in the store {self._root} was altered: its digest is {received}. "
-                "Next: copy its original from the drop (sql/queries/20_where_is_my_file.sql tells where that is), or a "
-                f"backup, to {path}."
+                f"{self._how_to_mend(sha256)}"
             )
         return body
 
     def put_bundle(self, folder: Path, model_id: str) -> None:
         """Stores the files of a verified bundle; of one that is there already, those that were altered or are missing.
 
-        On an object store the manifest comes last: what has no manifest is no bundle.
+        On an object store the manifest comes last: what has no manifest is no bundle, one that has is left as it is.
 
         Raises:
             StoreUnavailableError: Disk full, share unmounted, access refused.
@@ -151,22 +149,29 @@ class Store:
                 self.check()
             return folder
         local = self._cache / model_id
-        if fresh:
-            shutil.rmtree(local, ignore_errors=True)
-        if local.is_dir():
+        if local.is_dir() and not fresh:
             return local
         self._cache.mkdir(parents=True, exist_ok=True)
         part = self._cache / f".{model_id}.{uuid.uuid4().hex}.part"
         try:
             self._fs.get(f"{self._bundle(model_id)}/", f"{part}/", recursive=True)
+            if fresh and local.is_dir():
+                local.rename(part.with_suffix(".old"))
+                shutil.rmtree(part.with_suffix(".old"))
             part.rename(local)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
-            if not local.is_dir():  # unless another worker fetched it meanwhile
+            if fresh or not local.is_dir():  # unless another worker fetched it meanwhile
                 raise StoreUnavailableError(
                     f"Bundle {model_id[:12]} cannot be fetched from the store {self._root}: {error}"
                 ) from error
         return local
+
+    def _how_to_mend(self, sha256: str) -> str:
+        return (
+            f"If it is lost, copy its original or a backup to {self._image(sha256)}; the view file_account tells the "
+            "night and path of the original by its sha256 (bloodcell db psql)."
+        )
 
     def _image(self, sha256: str) -> str:
         return f"{self._root}/images/{sha256[:2]}/{sha256}"

@@ -71,7 +71,8 @@ def classify_shard(
         on_cells: Called with the number of cells just called.
 
     Raises:
-        BundleError: A model's bundle is incomplete or altered; nothing was called.
+        BundleError: A model's bundle is incomplete or altered, and nothing was called; or a model gives no numbers, and
+            the other models' calls are kept.
         RetryLaterError: Postgres or the store is away; what was called is kept, run it again later.
     """
     engine = open_database(settings)
@@ -86,17 +87,22 @@ def classify_shard(
         run.detail |= {"models": list(shard.model_ids), "slides": len(shard.slide_ids)}
         seconds = 0.0
         n_calls = 0
+        failure: BundleError | StoreUnavailableError | None = None
         for models in passes:
             one = _Pass(shard, [bundles[model_id] for model_id in models], settings, engine, store, run.run_id)
             network = _network(tuple(one.bundles), settings.batch_cells)
             started = time.monotonic()
             try:
                 one.run(network, on_cells or (lambda _: None))
-            finally:  # what a run that fails has written is on its record, too
+            except (BundleError, StoreUnavailableError) as error:  # the other passes are of other cells
+                failure = error
+            finally:  # what a run that fails has done is on its record, too
                 seconds += time.monotonic() - started
                 run.n_cells += one.n_cells
                 n_calls += one.n_calls
                 run.detail |= {"calls": n_calls, "seconds": round(seconds, 3)}
+        if failure:
+            raise failure
     return ClassifySummary(run.run_id, run.n_cells, n_calls, seconds)
 
 
@@ -145,6 +151,7 @@ class _Pass:
         self._shard, self.bundles, self._settings = shard, bundles, settings
         self._engine, self._store, self._run_id = engine, store, run_id
         self._partitions: set[date] = set()
+        self._broken: dict[str, str] = {}
         self.n_cells = 0
         self.n_calls = 0
 
@@ -166,6 +173,10 @@ class _Pass:
                 self.n_cells += len(batch.cells)
             self._finish(writing)
             self.n_calls += self._flush(waiting)
+        if self._broken:
+            model_id, what = next(iter(self._broken.items()))
+            folder = next(str(bundle.folder) for bundle in self.bundles if bundle.model_id == model_id)
+            raise BundleError(what, folder=folder)
         if reader.failures:
             raise StoreUnavailableError(
                 f"{len(reader.failures)} of {self.n_cells + len(reader.failures)} cells could not be read and were not "
@@ -192,7 +203,8 @@ class _Pass:
         calls = []
         for bundle in self.bundles:
             output = outputs[bundle.model_id]
-            _refuse_no_numbers(bundle, batch, output)
+            if bundle.model_id in self._broken or self._is_broken(bundle, batch, output):
+                continue
             decided = decide(
                 output.probabilities,
                 output.novelty,
@@ -201,6 +213,20 @@ class _Pass:
             )
             calls.append(ModelCalls(bundle.model_id, tuple(batch.cells), decided, output.novelty, output.probabilities))
         return calls
+
+    def _is_broken(self, bundle: Bundle, batch: Batch, output: ModelOutput) -> bool:
+        """Returns whether the model gives values that are no numbers; none of its calls is believed from then on."""
+        broken = ~(np.isfinite(output.probabilities).all(axis=1) & np.isfinite(output.novelty))
+        if broken.any():
+            cell = batch.cells[int(broken.argmax())]
+            self._broken[bundle.model_id] = (
+                f"Model {bundle.model_id[:12]} ({bundle.manifest.variant}) gives values that are no numbers for "
+                f"{int(broken.sum())} of {len(broken)} cells, first for cell {cell.cell_id} (image "
+                f"{cell.sha256[:12]}). "
+                "The other models' calls are kept. Next: if it is the champion, bloodcell models rollback --reason R; "
+                "if a shadow, train or register another of its variant."
+            )
+        return bool(broken.any())
 
     def _flush(self, calls: Sequence[ModelCalls]) -> int:
         if not calls:
@@ -213,15 +239,3 @@ class _Pass:
 
     def _transact(self, work: Callable[[sa.Connection], Result]) -> Result:
         return transact(self._engine, work, patience_s=self._settings.database_patience_s)
-
-
-def _refuse_no_numbers(bundle: Bundle, batch: Batch, output: ModelOutput) -> None:
-    broken = ~(np.isfinite(output.probabilities).all(axis=1) & np.isfinite(output.novelty))
-    if broken.any():
-        cell = batch.cells[int(broken.argmax())]
-        raise BundleError(
-            f"Model {bundle.model_id[:12]} ({bundle.manifest.variant}) gives values that are no numbers for "
-            f"{int(broken.sum())} of {len(broken)} cells, first for cell {cell.cell_id} (image {cell.sha256[:12]}). "
-            "None of them was called. Next: bloodcell models rollback --reason R",
-            folder=str(bundle.folder),
-        )

@@ -121,6 +121,7 @@ def train(
     """
     from bloodcell.cli.showing import print_json, print_trained, step_bars
     from bloodcell.database.engine import open_database
+    from bloodcell.errors import BloodcellError
     from bloodcell.models.training import train as train_bundle
     from bloodcell.settings import Settings
 
@@ -132,7 +133,11 @@ def train(
     if register:
         from bloodcell.cli.models import register_bundle
 
-        register_bundle(settings, bundle)
+        try:
+            register_bundle(settings, bundle)
+        except BloodcellError:
+            typer.echo(f"Trained, not registered. Then: bloodcell models register {bundle.folder}", err=True)
+            raise
     if json:
         print_json({"model_id": bundle.model_id, "folder": str(bundle.folder), "manifest": bundle.manifest})
     else:

@@ -132,6 +132,7 @@ drop_file = sa.Table(
     sa.CheckConstraint("(outcome IN ('cell', 'duplicate')) <= (cell_id IS NOT NULL)", name="drop_file_cell"),
     sa.CheckConstraint("(outcome <> 'cell') <= (reason IS NOT NULL)", name="drop_file_reason"),
     sa.Index("drop_file_barcode", "barcode"),
+    sa.Index("drop_file_set_aside", "night", postgresql_where=sa.text("outcome = 'quarantined'")),
     comment="The ledger: every file of a night's folder, accounted for exactly once. path is relative to the folder.",
 )
 

@@ -112,9 +112,16 @@ def _write(
         for c, d in zip(called, differentials, strict=True)
     }
     stored, outdated = _stored(connection, slides), _outdated(connection, slides)
-    changed = [row for key, row in rows.items() if row != stored.get(key) or key in outdated]
-    _upsert(connection, changed, run_id)
-    return WrittenDifferentials(frozenset(c.slide_id for c in called), len(changed))
+    counted = {
+        key
+        for key, row in rows.items()
+        if key in outdated or key not in stored or row.report["n_cells"] != stored[key].report["n_cells"]
+    }
+    judged = {key for key, row in rows.items() if row != stored.get(key)} - counted
+    _upsert(connection, [rows[key] for key in rows if key in counted], run_id, {"written_at": sa.func.now()})
+    # other flags for the same calls: whose word counts for the slide was settled when they were counted
+    _upsert(connection, [rows[key] for key in rows if key in judged], run_id, {})
+    return WrittenDifferentials(frozenset(c.slide_id for c in called), len(counted) + len(judged))
 
 
 def _called(connection: sa.Connection, slides: list[int], model_id: str | None) -> list[_CalledSlide]:
@@ -186,7 +193,9 @@ def _outdated(connection: sa.Connection, slides: list[int]) -> set[tuple[int, st
     return {(slide_id, model_id) for slide_id, model_id in connection.execute(_OUTDATED, {"slides": slides})}
 
 
-_LOCK_SLIDES: Final = sa.text("SELECT FROM bloodcell.slide WHERE slide_id = ANY (:slides) ORDER BY slide_id FOR UPDATE")
+_LOCK_SLIDES: Final = sa.text(
+    "SELECT FROM bloodcell.slide WHERE slide_id = ANY (:slides) ORDER BY slide_id FOR NO KEY UPDATE"
+)
 # called again since; or of a slide that was added up before there was a champion, and is nobody's report
 _OUTDATED: Final = sa.text("""
     SELECT r.slide_id, r.model_id FROM bloodcell.slide_report r
@@ -198,20 +207,19 @@ _OUTDATED: Final = sa.text("""
 """)
 
 
-def _upsert(connection: sa.Connection, changed: Sequence[_Rows], run_id: uuid.UUID) -> None:
+def _upsert(
+    connection: sa.Connection, changed: Sequence[_Rows], run_id: uuid.UUID, stamps: Mapping[str, object]
+) -> None:
     """Replaces report and all nine classes of each slide, so that nothing of an earlier count remains."""
     if not changed:
         return
     reports = [{**row.report, "run_id": run_id} for row in changed]
     classes = [line for row in changed for line in row.classes]
-    for table, rows, stamps in (
-        (tables.slide_report, reports, {"written_at": sa.func.now()}),
-        (tables.differential, classes, {}),
-    ):
+    for table, rows, more in ((tables.slide_report, reports, stamps), (tables.differential, classes, {})):
         statement = insert(table)
         keys = [column.name for column in table.primary_key]
         replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_={**replaced, **stamps}), rows)
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_={**replaced, **more}), rows)
 
 
 def _report_row(called: _CalledSlide, differential: Differential) -> dict[str, object]:

@@ -267,10 +267,11 @@ class _Ingest:
 
 
 def _is_settled_account(known: FileRow | None, file: DropFile) -> bool:
-    # what was set aside is looked at again: a limit or a pattern may have been mended since
+    # what was set aside is looked at again: a limit or a pattern may have been mended since; and so is what was gone
     return (
         known is not None
         and known.outcome != "quarantined"
+        and known.reason != "gone"
         and (known.size_bytes, known.changed_ns) == (file.size_bytes, file.changed_ns)
     )
 

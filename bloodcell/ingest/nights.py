@@ -49,17 +49,16 @@ def pending_nights(settings: Settings, engine: sa.Engine) -> list[Path]:
     one that was written to its end in place is read again. A folder that cannot be read is due: ingesting says why.
     """
     file = tables.drop_file
+    folders = {night_of(path): path for path in night_folders(settings.drops)}
     aside = sa.select(file.c.night, file.c.path, file.c.size_bytes, file.c.changed_ns)
     with engine.connect() as connection:
         rows = connection.execute(sa.select(tables.drop.c.night, tables.drop.c.folders_changed_ns))
         done = {row.night: row.folders_changed_ns for row in rows}
-        set_aside = connection.execute(aside.where(file.c.outcome == "quarantined"))
-        mended = {row.night for row in set_aside if _was_mended(settings.drops, *row)}
-    return [
-        path
-        for path in night_folders(settings.drops)
-        if night_of(path) in mended or done.get(night_of(path)) != _newest_ns(path)
-    ]
+        set_aside = connection.execute(
+            aside.where(file.c.outcome == sa.literal_column("'quarantined'"), file.c.night.in_(folders))
+        )
+        mended = {row.night for row in set_aside if _was_mended(folders[row.night], *row[1:])}
+    return [path for night, path in folders.items() if night in mended or done.get(night) != _newest_ns(path)]
 
 
 def is_settled(newest_change_ns: int, marker_ns: int | None, settle_s: float) -> bool:
@@ -72,16 +71,16 @@ def is_settled(newest_change_ns: int, marker_ns: int | None, settle_s: float) ->
     return time.time_ns() - newest_change_ns >= settle_s * 1e9
 
 
-def _newest_ns(path: Path) -> int | None:
+def _newest_ns(path: Path) -> int:
     try:
         return folders_changed_ns(path)
     except OSError:
-        return -1
+        return -1  # as no folder that was read
 
 
-def _was_mended(drops: Path, night: date, path: str, size_bytes: int, changed_file_ns: int) -> bool:
+def _was_mended(folder: Path, path: str, size_bytes: int, changed_file_ns: int) -> bool:
     try:
-        status = (drops / night.isoformat() / path).lstat()
+        status = (folder / path).lstat()
     except (OSError, ValueError):  # gone, or a name that is no UTF-8: its folder's time tells of changes
         return False
     return stat.S_ISREG(status.st_mode) and (status.st_size, changed_ns(status)) != (size_bytes, changed_file_ns)

@@ -75,7 +75,8 @@ class Recipe:
         embedding_dims: Dimensions of the embedding, at most.
         novelty_flag_rate: Share of known validation cells the novelty threshold may flag.
         target_risk: Share of errors among the calls above the confidence threshold that is aimed at.
-        min_coverage: Share of validation cells that stay above the confidence threshold whatever the risk.
+        min_coverage: Share of validation cells that stay above the confidence threshold whatever the risk, as long as
+            they are above `min_confidence`.
         min_confidence: The confidence threshold is not below this, however good the model: what is likelier not of a
             group is not called that group.
     """

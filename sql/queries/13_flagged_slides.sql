@@ -13,10 +13,11 @@ SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary 
 SELECT t.barcode, t.patient_key, t.order_id, t.n_foreign_codes, count(*) FILTER (WHERE d.flag IN ('low', 'high')) AS n_sure,
        string_agg(format('%s %s (%s)', d.class, replace(d.flag, '_', ' '),
                          round(coalesce(d.percentage, s.nrbc_per_100_wbc)::numeric, 1)),
-                  ', ' ORDER BY d.flag LIKE 'possibly%', d.class) AS findings
+                  ', ' ORDER BY d.flag LIKE 'possibly%', d.class) FILTER (WHERE d.flag IS NOT NULL) AS findings
 FROM bloodcell.slide_status t
-LEFT JOIN (bloodcell.slide_differential d JOIN bloodcell.slide_summary s USING (barcode, model_id))
-       ON d.barcode = t.barcode AND d.is_reported AND d.flag IS NOT NULL
+LEFT JOIN bloodcell.slide_differential d
+       ON d.barcode = t.barcode AND d.night = :'night'::date AND d.is_reported AND d.flag IS NOT NULL
+LEFT JOIN bloodcell.slide_summary s ON s.barcode = t.barcode AND s.night = :'night'::date AND s.is_reported
 WHERE t.night = :'night'::date AND (d.flag IS NOT NULL OR t.n_foreign_codes > 0)
 GROUP BY t.barcode, t.patient_key, t.order_id, t.n_foreign_codes
 ORDER BY t.n_foreign_codes > 0 DESC, n_sure DESC, t.barcode;

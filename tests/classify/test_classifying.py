@@ -193,7 +193,7 @@ def test_by_hand_too_the_slides_whose_images_are_all_there_get_their_differentia
     assert states == ["reported", "reported", "waiting"]
 
 
-def test_a_model_that_gives_no_numbers_calls_nothing(
+def test_a_model_that_gives_no_numbers_is_not_believed_and_the_others_go_on(
     settings: Settings, serving: Serving, database: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_night(settings)
@@ -208,7 +208,7 @@ def test_a_model_that_gives_no_numbers_calls_nothing(
     monkeypatch.setattr(MergedNetwork, "__call__", broken)
     with pytest.raises(BundleError, match=f"{serving[1][:12]}.*no numbers for 1 of 32 cells"):
         classify_shard(shard, settings)
-    assert calls(database) == []
+    assert [row[2] for row in calls(database)] == [serving[0]] * 60
 
 
 def test_two_runs_on_one_shard_at_once_double_nothing(
@@ -305,6 +305,21 @@ def test_store_of_a_folder_that_is_gone_is_said(settings: Settings, serving: Ser
     (settings.data_dir / "store" / "models").rename(tmp_path / "unmounted" / "models")
     with pytest.raises(StoreUnavailableError, match="is away"):
         classify_shard(shard, settings)
+
+
+def test_an_image_lost_in_one_pass_does_not_keep_the_next_pass_from_being_done(
+    settings: Settings, serving: Serving, database: sa.Engine
+) -> None:
+    fill_night(settings, slides=3, cells_each=20)
+    classify_shard(plan_shards(settings, slides=["S0"], model_ids=[serving[0]])[0], settings)
+    with database.connect() as connection:
+        lost = connection.scalar(
+            sa.text("SELECT min(sha256) FROM bloodcell.cell JOIN bloodcell.slide USING (slide_id) WHERE barcode = 'S1'")
+        )
+    (settings.data_dir / "store" / "images" / str(lost)[:2] / str(lost)).unlink()
+    with pytest.raises(StoreUnavailableError, match="1 of 40 cells"):
+        classify_shard(plan_shards(settings)[0], settings)
+    assert len(calls(database)) == 120 - 2
 
 
 def test_many_images_lost_of_one_slide_do_not_block_the_others(

@@ -237,6 +237,21 @@ def test_a_shadow_that_is_promoted_does_not_rewrite_the_slides_it_called_before(
     assert read_differential(laboratory.engine, "S-1").model.model_id == CHAMPION
 
 
+def test_other_rules_for_the_same_calls_do_not_change_whose_report_it_is(laboratory: Laboratory) -> None:
+    slide = laboratory.slide("S-1")
+    cells = laboratory.cells(slide, ["SNE"] * 120)
+    laboratory.call(cells, ["neutrophil"] * 120)
+    laboratory.call(cells, ["ig"] * 120, SHADOW)
+    write(laboratory, slide)
+    promote(laboratory, SHADOW)
+    stricter = Settings(min_leucocytes=200)
+    run_id = laboratory.run("differential")
+    written = write_differentials(laboratory.engine, slides=[slide], model_id=None, run_id=run_id, settings=stricter)
+    read = read_differential(laboratory.engine, "S-1")
+    assert written.n_written == 2
+    assert (read.model.model_id, read.differential.is_sufficient, read.run_id) == (CHAMPION, False, run_id)
+
+
 def test_a_slide_called_again_is_reported_by_the_champion_of_now(laboratory: Laboratory) -> None:
     slide = called_slide(laboratory)
     cells = [row[0] for row in laboratory.rows("SELECT cell_id FROM bloodcell.cell ORDER BY 1")]

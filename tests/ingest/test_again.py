@@ -157,6 +157,23 @@ def test_a_file_set_aside_and_then_renamed_is_noted_as_gone(
     }
 
 
+def test_a_folder_that_was_away_for_a_while_is_looked_at_again(
+    night: NightFolder, settings: Settings, ingested: Ingested, ledger: Ledger
+) -> None:
+    night.write("S1/SNE_1.png", picture(1))
+    night.complete()
+    strict = settings.model_copy(update={"max_file_bytes": 10})
+    ingest_night(night.path, strict)
+    assert ledger()["S1/SNE_1.png"] == ("quarantined", "too_many_bytes")
+    (night.path / "S1").rename(settings.drops / "away")
+    ingest_night(night.path, strict)
+    assert ledger()["S1/SNE_1.png"] == ("ignored", "gone")
+    (settings.drops / "away").rename(night.path / "S1")
+    night.complete()
+    ingested()
+    assert ledger()["S1/SNE_1.png"] == ("cell", None)
+
+
 def test_a_file_dated_in_the_future_does_not_keep_its_slide_waiting(
     night: NightFolder, settings: Settings, database: sa.Engine
 ) -> None:
