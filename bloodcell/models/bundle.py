@@ -70,7 +70,7 @@ class ValidationMetrics:
         negative_log_likelihood: In nats, after calibration.
         uncalibrated_negative_log_likelihood: In nats, at temperature 1.
         coverage: Share of cells above the confidence threshold.
-        covered_accuracy: Share of right calls among those.
+        covered_accuracy: Share of right calls among those, None where there are none.
         search_accuracy: SVM variants: accuracy of the choice in cross-validation on the training images.
     """
 
@@ -79,7 +79,7 @@ class ValidationMetrics:
     negative_log_likelihood: float
     uncalibrated_negative_log_likelihood: float
     coverage: float
-    covered_accuracy: float
+    covered_accuracy: float | None
     search_accuracy: float | None = None
 
 

@@ -347,6 +347,10 @@ def _metrics(
 ) -> ValidationMetrics:
     right = probabilities.argmax(axis=1) == labels
     covered = probabilities.max(axis=1) >= threshold
+    if not covered.any():
+        log.warning(
+            "No validation cell reaches the confidence %.2f: the model leaves every cell unclassified.", threshold
+        )
     return ValidationMetrics(
         accuracy=float(right.mean()),
         macro_sensitivity=float(np.mean([right[labels == each].mean() for each in np.unique(labels)])),
@@ -355,6 +359,6 @@ def _metrics(
             calibration.softmax(trained.validation_scores), labels
         ),
         coverage=float(covered.mean()),
-        covered_accuracy=float(right[covered].mean()),
+        covered_accuracy=float(right[covered].mean()) if covered.any() else None,
         search_accuracy=trained.search_accuracy,
     )

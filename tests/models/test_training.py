@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -81,6 +82,15 @@ def test_deeper_layers_are_tuned_and_frozen_ones_are_not(tuned_bundle: Bundle, s
     base = build_base("vgg16", 32)
     load_base_weights(base, "vgg16", "random", Settings(), 0)
     assert not np.array_equal(_kernel(base, "block3_conv2"), _kernel(tuned, "block3_conv2"))
+
+
+def test_a_model_that_is_sure_of_nothing_is_still_a_bundle(
+    cells: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    unsure = replace(SVM_RECIPE, min_confidence=1.0)
+    bundle = train("vgg16_svm", cells, settings, recipe=unsure, base="random")
+    assert (bundle.manifest.metrics.coverage, bundle.manifest.metrics.covered_accuracy) == (0.0, None)
+    assert "leaves every cell unclassified" in caplog.text
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_no_work_behind(
