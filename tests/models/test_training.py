@@ -87,7 +87,7 @@ def test_deeper_layers_are_tuned_and_frozen_ones_are_not(tuned_bundle: Bundle, s
 def test_a_model_that_is_sure_of_nothing_is_still_a_bundle(
     cells: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unsure = replace(SVM_RECIPE, min_confidence=1.0)
+    unsure = replace(SVM_RECIPE, min_confidence=1.1)  # which no probability reaches
     bundle = train("vgg16_svm", cells, settings, recipe=unsure, base="random")
     assert (bundle.manifest.metrics.coverage, bundle.manifest.metrics.covered_accuracy) == (0.0, None)
     assert "leaves every cell unclassified" in caplog.text
