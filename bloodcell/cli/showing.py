@@ -96,6 +96,7 @@ def print_trained(bundle: Bundle, *, registered: bool) -> None:
             else f"Next: bloodcell evaluate --images FOLDER --bundle {bundle.folder}"
         ),
         highlight=False,
+        soft_wrap=True,  # ids and paths are copied from here
     )
 
 
