@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,19 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 def database(database_url: str) -> sa.Engine:
     """Engine on a fresh migrated database, with the rights of the app."""
     return connect(database_url, role=APP_ROLE)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of `size` (as `mount` writes it) on `folder`, to be filled up."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def _administer(postgres: EmbeddedPostgres, statement: str) -> None:

@@ -77,7 +77,6 @@ class AirflowHome:
             STACK_MARK: str(settings.data_dir.resolve()),
             "SPT_NOENV": "1",  # setproctitle would overwrite the mark in /proc/<pid>/environ
             "PYTHONUNBUFFERED": "1",
-            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
         }
 
 

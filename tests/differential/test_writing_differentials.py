@@ -226,24 +226,25 @@ def promote(laboratory: Laboratory, model_id: str) -> None:
         connection.execute(tables.promotion.insert(), row)
 
 
-def test_a_shadow_that_is_promoted_does_not_rewrite_the_slides_it_called_before(laboratory: Laboratory) -> None:
+def reported_then_shadow_promoted(laboratory: Laboratory) -> int:
+    """A slide that champion and shadow called differently, added up before the shadow was promoted."""
     slide = laboratory.slide("S-1")
     cells = laboratory.cells(slide, ["SNE"] * 120)
     laboratory.call(cells, ["neutrophil"] * 120)
     laboratory.call(cells, ["ig"] * 120, SHADOW)
     write(laboratory, slide)
     promote(laboratory, SHADOW)
+    return slide
+
+
+def test_a_shadow_that_is_promoted_does_not_rewrite_the_slides_it_called_before(laboratory: Laboratory) -> None:
+    slide = reported_then_shadow_promoted(laboratory)
     assert write(laboratory, slide) == 0
     assert read_differential(laboratory.engine, "S-1").model.model_id == CHAMPION
 
 
 def test_other_rules_for_the_same_calls_do_not_change_whose_report_it_is(laboratory: Laboratory) -> None:
-    slide = laboratory.slide("S-1")
-    cells = laboratory.cells(slide, ["SNE"] * 120)
-    laboratory.call(cells, ["neutrophil"] * 120)
-    laboratory.call(cells, ["ig"] * 120, SHADOW)
-    write(laboratory, slide)
-    promote(laboratory, SHADOW)
+    slide = reported_then_shadow_promoted(laboratory)
     stricter = Settings(min_leucocytes=200)
     run_id = laboratory.run("differential")
     written = write_differentials(laboratory.engine, slides=[slide], model_id=None, run_id=run_id, settings=stricter)

@@ -22,6 +22,7 @@ from bloodcell.errors import StoreUnavailableError
 from bloodcell.ingest import IngestSummary, ingest_night, pending_nights
 from bloodcell.settings import Settings
 from bloodcell.store import Store
+from tests.conftest import small_disk
 from tests.ingest.night import NightFolder, picture
 
 Ingested = Callable[[], IngestSummary]
@@ -264,14 +265,7 @@ def test_full_disk_stops_the_run_and_the_next_one_ends_it(
     for number in range(30):
         night.write(f"S1/SNE_{number}.bmp", picture(number, size=(200, 200), form="BMP"))
     night.complete()
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a small file system")
-    try:
+    with small_disk(tmp_path / "disk", "1m") as disk:
         full = settings.model_copy(update={"store_url": str(disk)})
         with pytest.raises(StoreUnavailableError, match="No space left"):
             ingest_night(night.path, full)
@@ -281,26 +275,15 @@ def test_full_disk_stops_the_run_and_the_next_one_ends_it(
             state = connection.execute(sa.text("SELECT state, error FROM bloodcell.run")).one()
         assert stored <= {path.name for path in disk.rglob("*") if path.is_file()}
         assert state.state == "failed" and os.strerror(errno.ENOSPC) in state.error
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
     assert ingest_night(night.path, settings).n_cells == 30
 
 
 def test_an_image_the_full_disk_took_in_part_is_not_in_the_store(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a small file system")
-    try:
+    with small_disk(tmp_path / "disk", "64k") as disk:
         store = Store(str(disk), tmp_path / "cache")
         with pytest.raises(StoreUnavailableError, match="No space left"):
             store.put_image("ab" * 32, bytes(100_000))
         assert not [path for path in disk.rglob("*") if path.is_file()]
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_connection_cut_in_the_middle_is_replaced(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from bloodcell.models.features import cached_outputs, padded, transformed
 from bloodcell.models.images import LabelledImage, read_image_folder
 from bloodcell.models.networks import build_base, feature_map, pooled
 from bloodcell.settings import Settings
+from tests.conftest import small_disk
 
 
 class Killed(BaseException):
@@ -94,18 +94,8 @@ def test_two_at_once_compute_once_and_both_get_all_rows(network, images, setting
 def test_a_full_disk_is_told_and_not_the_end_of_the_process(
     network, images, settings: Settings, tmp_path: Path
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a small file system")
-    try:
-        with pytest.raises(ConfigurationError, match="No space left"):
-            _compute(network, images, disk, settings)
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", "200k") as disk, pytest.raises(ConfigurationError, match="No space left"):
+        _compute(network, images, disk, settings)
 
 
 def test_the_eight_transforms_are_different_and_the_first_changes_nothing() -> None:
