@@ -63,3 +63,34 @@ GROUP_OF_CODE: Final = {
 def group_of_code(code: str | None) -> str | None:
     """Returns the group an analyser code belongs to, None for codes outside the eight groups."""
     return GROUP_OF_CODE.get(code.upper()) if code else None
+
+
+CODES_OUT_OF_SCOPE: Final = {
+    "VLY": "variant lymphocyte",
+    "BL": "blast",
+    "PLY": "prolymphocyte",
+    "PC": "plasma cell",
+    "LGLY": "large granular lymphocyte",
+    "HC": "hairy cell",
+    "SEC": "Sézary cell",
+    "PMO": "promonocyte",
+    "IBO": "immature basophil",
+    "IEO": "immature eosinophil",
+    "SMU": "smudge cell",
+    "GT": "giant thrombocyte",
+    "TAG": "thrombocyte aggregate",
+    "ART": "artefact",
+    "MEK": "megakaryocyte",
+    "NC": "not classed",
+    "OTH": "other",
+}
+"""Analyser code -> name, of codes outside the eight groups: a label with one of them is kept as out of scope."""
+
+FINER_CODES: Final = {
+    "SNE": "segmented neutrophil",
+    "BNE": "band neutrophil",
+    "PMY": "promyelocyte",
+    "MY": "myelocyte",
+    "MMY": "metamyelocyte",
+}
+"""Analyser code -> name, of codes that say more than their group: a label keeps them as its sub-label."""

@@ -66,6 +66,58 @@ class Settings(BaseSettings):
     nightly_cron: str = Field(
         "0 2 * * *", description="Cron of the Dag nightly_run, in UTC; empty: only by hand and watch."
     )
+    labels_dir: Path | None = Field(None, description="Inbox of label files; default <data_dir>/labels.")
+    labels_cron: str = Field("*/30 * * * *", description="Cron of the Dag import_labels, in UTC; empty: only by hand.")
+
+    retrain_cron: str = Field("0 6 * * 6", description="Cron of the Dag retrain, in UTC; empty: only by hand.")
+    retrain_min_new_labels: int = Field(
+        200, ge=1, description="Newly labelled cells without which a retraining is skipped."
+    )
+    holdout_fraction: float = Field(
+        0.25, gt=0, lt=1, description="Share of patients whose cells judge models and never train one."
+    )
+    validation_fraction: float = Field(
+        0.15, gt=0, lt=1, description="Share of patients for early stopping, calibration and thresholds."
+    )
+    approvers: str = Field(
+        "", description="Airflow users who may approve a model, separated by commas; default: BLOODCELL_AIRFLOW_USER."
+    )
+    approval_timeout_h: float = Field(
+        72, gt=0, description="Hours an approval is waited for; without an answer the champion stays."
+    )
+    gate_accuracy_margin: float = Field(
+        0.01, ge=0, lt=1, description="Loss of hold-out accuracy that the lower 95 % limit of the difference may show."
+    )
+    gate_class_margin: float = Field(
+        0.05, ge=0, lt=1, description="Loss of a class's hold-out sensitivity that is let pass."
+    )
+    gate_max_calibration_error: float = Field(
+        0.05, gt=0, le=1, description="Largest expected calibration error (ECE) on the hold-out."
+    )
+    gate_unclassified_margin: float = Field(
+        0.05, ge=0, lt=1, description="Rise of the share of unclassified hold-out cells that is let pass."
+    )
+    gate_min_holdout_cells: int = Field(10, ge=1, description="Hold-out cells of each class that a judgement needs.")
+    gate_min_holdout_patients: int = Field(5, ge=2, description="Hold-out patients that a judgement needs.")
+
+    check_cron: str = Field("0 5 * * *", description="Cron of the Dag validate_models, in UTC; empty: only by hand.")
+    check_min_cells: int = Field(50, ge=1, description="Cells without which a nightly check says nothing.")
+    check_min_agreement: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Champion's agreement with new labels whose upper 95 % limit may not be below this.",
+    )
+    check_max_psi: float = Field(
+        0.25, gt=0, description="Largest population stability index of class mix and confidence against training."
+    )
+    check_max_mmd: float = Field(
+        0.1, gt=0, description="Largest maximum mean discrepancy (squared) of embeddings against training."
+    )
+    alarm_url: str | None = Field(
+        None, description="Webhook that gets a JSON message when a check of the champion fails; default: none."
+    )
+
     watch_polling: bool = Field(
         False, description="Poll the drops folder instead of native events: needed on network shares (NFS, SMB)."
     )
@@ -77,7 +129,15 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "data_dir", "drops_dir", "weights_dir", "airflow_password_file", "store_url", "database_url", mode="before"
+        "data_dir",
+        "drops_dir",
+        "weights_dir",
+        "airflow_password_file",
+        "labels_dir",
+        "store_url",
+        "database_url",
+        "alarm_url",
+        mode="before",
     )
     @classmethod
     def _not_empty(cls, value: object) -> object:
@@ -100,6 +160,16 @@ class Settings(BaseSettings):
     def drops(self) -> Path:
         """Folder the analysers write nights into."""
         return self.drops_dir or self.data_dir / "drops"
+
+    @property
+    def labels(self) -> Path:
+        """Inbox of label files."""
+        return self.labels_dir or self.data_dir / "labels"
+
+    @property
+    def approver_names(self) -> tuple[str, ...]:
+        """Airflow users who may approve a model."""
+        return tuple(filter(None, (name.strip() for name in self.approvers.split(",")))) or (self.airflow_user,)
 
     @property
     def store(self) -> str:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 
 # a room -> rooms it must not import: the later stages, and whoever drives them
-STAGES = ("ingest", "classify", "differential", "report")
+STAGES = ("ingest", "classify", "differential", "report", "labels", "retraining", "monitoring")
 DRIVERS = ("operations", "cli")
 BASE = ("database", "store", "decoding", "calls", "groups", "variants", "limits", "settings", "errors", "resources")
 

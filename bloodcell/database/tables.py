@@ -1,6 +1,7 @@
 """The tables of schema `bloodcell`, one object each; docs beside each say what a row means.
 
 `sql/versions` makes them, this module is what the library reads and writes through; a test holds the two together.
+Those of labels and retraining are declared in `learning_tables` and used from here as well.
 """
 
 from __future__ import annotations
@@ -10,24 +11,50 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
+from bloodcell.database.learning_tables import (
+    candidate,
+    cell_code,
+    data_split,
+    dataset,
+    dataset_image,
+    evaluation,
+    label,
+    label_file,
+    model_check,
+    training_run,
+    validation,
+)
+from bloodcell.database.schema import SCHEMA, metadata, of_run, one_of, set_now
 from bloodcell.groups import CELL_GROUPS, UNCLASSIFIED
 from bloodcell.variants import VARIANTS
 
-SCHEMA: Final = "bloodcell"
-metadata: Final = sa.MetaData(schema=SCHEMA)
-
-
-def _one_of(column: str, values: tuple[str, ...], name: str) -> sa.CheckConstraint:
-    return sa.CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=name)
-
-
-def _now(name: str) -> sa.Column[object]:
-    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now())
-
-
-def _run() -> sa.Column[object]:
-    return sa.Column("run_id", UUID(), sa.ForeignKey(f"{SCHEMA}.run.run_id"), nullable=False)
-
+__all__ = [
+    "SCHEMA",
+    "candidate",
+    "cell",
+    "cell_call",
+    "cell_code",
+    "data_split",
+    "dataset",
+    "dataset_image",
+    "differential",
+    "drop",
+    "drop_file",
+    "drop_file_history",
+    "evaluation",
+    "image",
+    "label",
+    "label_file",
+    "metadata",
+    "model",
+    "model_check",
+    "promotion",
+    "run",
+    "slide",
+    "slide_report",
+    "training_run",
+    "validation",
+]
 
 RUN_STATES: Final = ("running", "succeeded", "failed")
 FILE_OUTCOMES: Final = ("cell", "duplicate", "quarantined", "ignored")
@@ -41,7 +68,7 @@ run = sa.Table(
     sa.Column("stage", sa.Text, nullable=False),
     sa.Column("night", sa.Date),
     sa.Column("state", sa.Text, nullable=False, server_default="running"),
-    _now("started_at"),
+    set_now("started_at"),
     sa.Column("ended_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("code_version", sa.Text, nullable=False),
     sa.Column("host", sa.Text, nullable=False),
@@ -49,7 +76,7 @@ run = sa.Table(
     sa.Column("n_cells", sa.Integer),
     sa.Column("detail", JSONB),
     sa.Column("error", sa.Text),
-    _one_of("state", RUN_STATES, "run_state"),
+    one_of("state", RUN_STATES, "run_state"),
     comment="One execution of a stage: which code, where, when, and how it ended.",
 )
 
@@ -60,8 +87,8 @@ drop = sa.Table(
     sa.Column("folder", sa.Text, nullable=False),
     sa.Column("completed_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("folders_changed_ns", sa.BigInteger),
-    _now("first_seen_at"),
-    _run(),
+    set_now("first_seen_at"),
+    of_run(),
     comment="One night's folder from the analysers; completed_at is set once every slide of it was read, "
     "folders_changed_ns says of which state of the folder that is true.",
 )
@@ -77,8 +104,8 @@ slide = sa.Table(
     sa.Column("patient_key", sa.Text, index=True),
     sa.Column("acquired_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("record_state", sa.Text, nullable=False),
-    _run(),
-    _one_of("record_state", SLIDE_RECORD_STATES, "slide_record_state"),
+    of_run(),
+    one_of("record_state", SLIDE_RECORD_STATES, "slide_record_state"),
     comment="One smear, named by its barcode; night is the first night that brought cells of it.",
 )
 
@@ -90,7 +117,7 @@ image = sa.Table(
     sa.Column("width_px", sa.Integer, nullable=False),
     sa.Column("height_px", sa.Integer, nullable=False),
     sa.Column("format", sa.Text, nullable=False),
-    _now("stored_at"),
+    set_now("stored_at"),
     comment="One stored image file; its bytes lie in the store under its digest.",
 )
 
@@ -104,11 +131,11 @@ cell = sa.Table(
     sa.Column("sha256", sa.String(64), sa.ForeignKey(f"{SCHEMA}.image.sha256"), nullable=False, index=True),
     sa.Column("analyser_code", sa.Text),
     sa.Column("analyser_class", sa.Text),
-    _run(),
+    of_run(),
     sa.UniqueConstraint("slide_id", "file_name", name="cell_once_per_file"),
     sa.UniqueConstraint("slide_id", "sha256", name="cell_once_per_image"),
     sa.UniqueConstraint("cell_id", "night", name="cell_and_night"),
-    _one_of("analyser_class", CELL_GROUPS, "cell_analyser_class"),
+    one_of("analyser_class", CELL_GROUPS, "cell_analyser_class"),
     comment="One image of one cell of a slide. The analyser's code is kept and compared with, never fed to a model.",
 )
 
@@ -125,10 +152,10 @@ drop_file = sa.Table(
     sa.Column("sha256", sa.String(64)),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("changed_ns", sa.BigInteger, nullable=False),
-    _run(),
-    _now("first_seen_at"),
-    _now("updated_at"),
-    _one_of("outcome", FILE_OUTCOMES, "drop_file_outcome"),
+    of_run(),
+    set_now("first_seen_at"),
+    set_now("updated_at"),
+    one_of("outcome", FILE_OUTCOMES, "drop_file_outcome"),
     sa.CheckConstraint("(outcome IN ('cell', 'duplicate')) <= (cell_id IS NOT NULL)", name="drop_file_cell"),
     sa.CheckConstraint("(outcome <> 'cell') <= (reason IS NOT NULL)", name="drop_file_reason"),
     sa.Index("drop_file_barcode", "barcode"),
@@ -160,9 +187,9 @@ model = sa.Table(
     sa.Column("novelty_threshold", sa.Float, nullable=False),
     sa.Column("manifest", JSONB, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
-    _now("registered_at"),
+    set_now("registered_at"),
     sa.Column("registered_by", sa.Text, nullable=False),
-    _one_of("variant", VARIANTS, "model_variant"),
+    one_of("variant", VARIANTS, "model_variant"),
     comment="One registered bundle; model_id is the digest of its bundle.json. Append-only.",
 )
 
@@ -173,10 +200,10 @@ promotion = sa.Table(
     sa.Column("model_id", sa.String(64), sa.ForeignKey(f"{SCHEMA}.model.model_id"), nullable=False),
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("promoted_by", sa.Text, nullable=False),
-    _now("promoted_at"),
+    set_now("promoted_at"),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("evidence", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
-    _one_of("action", ("promote", "rollback"), "promotion_action"),
+    one_of("action", ("promote", "rollback"), "promotion_action"),
     sa.CheckConstraint("length(trim(reason)) > 0", name="promotion_reason"),
     comment="Which model became champion, who said so, when, why, on what evidence. Append-only; the last row rules.",
 )
@@ -193,14 +220,14 @@ cell_call = sa.Table(
     sa.Column("confidence", sa.REAL, nullable=False),
     sa.Column("novelty", sa.REAL, nullable=False),
     *(sa.Column(f"p_{group}", sa.REAL, nullable=False) for group in CELL_GROUPS),
-    _run(),
-    _now("called_at"),
+    of_run(),
+    set_now("called_at"),
     # night first: the same index finds one cell's calls and all calls of a night
     sa.PrimaryKeyConstraint("night", "cell_id", "model_id"),
     sa.ForeignKeyConstraint(["cell_id", "night"], [f"{SCHEMA}.cell.cell_id", f"{SCHEMA}.cell.night"]),
-    _one_of("called_class", (*CELL_GROUPS, UNCLASSIFIED), "cell_call_class"),
-    _one_of("top_class", CELL_GROUPS, "cell_call_top_class"),
-    _one_of("unclassified_reason", UNCLASSIFIED_REASONS, "cell_call_reason"),
+    one_of("called_class", (*CELL_GROUPS, UNCLASSIFIED), "cell_call_class"),
+    one_of("top_class", CELL_GROUPS, "cell_call_top_class"),
+    one_of("unclassified_reason", UNCLASSIFIED_REASONS, "cell_call_reason"),
     sa.CheckConstraint("(called_class = 'unclassified') = (unclassified_reason IS NOT NULL)", name="cell_call_why"),
     sa.CheckConstraint("confidence BETWEEN 0 AND 1", name="cell_call_confidence"),
     comment="What one model says of one cell. Partitioned by month of the night.",
@@ -223,7 +250,7 @@ differential = sa.Table(
         [f"{SCHEMA}.slide_report.slide_id", f"{SCHEMA}.slide_report.model_id"],
         ondelete="CASCADE",
     ),
-    _one_of("class", (*CELL_GROUPS, UNCLASSIFIED), "differential_class"),
+    one_of("class", (*CELL_GROUPS, UNCLASSIFIED), "differential_class"),
     comment="A slide's count by class and model; percentage of leucocytes with exact 95 % limits for the six groups.",
 )
 
@@ -241,7 +268,7 @@ slide_report = sa.Table(
     sa.Column("nrbc_upper", sa.Float),
     sa.Column("n_compared", sa.Integer, nullable=False),
     sa.Column("n_agree", sa.Integer, nullable=False),
-    _run(),
-    _now("written_at"),
+    of_run(),
+    set_now("written_at"),
     comment="What a slide's calls by one model add up to; n_compared and n_agree: against the analyser's own class.",
 )

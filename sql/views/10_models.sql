@@ -5,13 +5,15 @@ FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id)
 ORDER BY p.promotion_id DESC LIMIT 1;
 COMMENT ON VIEW bloodcell.champion IS 'The one model whose calls are reported; empty until a model was promoted.';
 
--- Whose calls a night gets: the champion, and beside it the newest model of each other variant.
+-- Whose calls a night gets: the champion, and beside it the newest model of each other variant that no gate refused.
 CREATE VIEW bloodcell.serving_model AS
 SELECT c.model_id, c.variant, 'champion' AS role FROM bloodcell.champion c
 UNION ALL
 (SELECT DISTINCT ON (m.variant) m.model_id, m.variant, 'shadow'
- FROM bloodcell.model m, bloodcell.champion c
+ FROM bloodcell.model m CROSS JOIN bloodcell.champion c
  WHERE m.variant <> c.variant
+   AND coalesce((SELECT v.passed FROM bloodcell.validation v WHERE v.model_id = m.model_id
+                 ORDER BY v.validated_at DESC, v.validation_id LIMIT 1), true)
  ORDER BY m.variant, m.registered_at DESC, m.model_id);
 COMMENT ON VIEW bloodcell.serving_model IS 'Models that classify a night: the champion, and a shadow of each other variant.';
 
