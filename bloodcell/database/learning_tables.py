@@ -24,7 +24,8 @@ cell_code = sa.Table(
     sa.Column("class", sa.Text),
     sa.Column("name", sa.Text, nullable=False),
     one_of("class", CELL_GROUPS, "cell_code_class"),
-    comment="The analyser's codes that a person may label a cell with; class is empty for those outside the eight groups.",
+    comment="The analyser's codes that a person may label a cell with; class is empty for those outside the eight "
+    "groups.",
 )
 
 label = sa.Table(
@@ -78,8 +79,8 @@ data_split = sa.Table(
     of_run(),
     set_now("assigned_at"),
     one_of("side", SIDES, "data_split_side"),
-    comment="On which side a patient's cells are, for good; split_key is the patient_key, or slide:<barcode> where there "
-    "is none. Append-only.",
+    comment="On which side a patient's cells are, for good; split_key is the patient_key, or slide:<barcode> where "
+    "there is none. Append-only.",
 )
 
 dataset = sa.Table(
@@ -167,8 +168,8 @@ evaluation = sa.Table(
     sa.Column("figures", JSONB, nullable=False),
     of_run(),
     set_now("evaluated_at"),
-    comment="How good a model is on a data set's hold-out; figures has the confusion matrix and each class's precision, "
-    "sensitivity and specificity with limits. Append-only.",
+    comment="How good a model is on a data set's hold-out; figures has the confusion matrix and each class's "
+    "precision, sensitivity and specificity with limits. Append-only.",
 )
 
 validation = sa.Table(
@@ -209,5 +210,6 @@ model_check = sa.Table(
     of_run(),
     set_now("checked_at"),
     one_of("kind", CHECKS, "model_check_kind"),
-    comment="A nightly look at the champion: agreement with new labels, drift from its training reference. Append-only.",
+    comment="A nightly look at the champion: agreement with new labels, drift from its training reference. "
+    "Append-only.",
 )
