@@ -12,6 +12,7 @@
     │   └── WeightsError       base weights that are missing or not what they claim
     ├── BundleError            the model bundle is incomplete or altered: restore it, nothing is classified with it
     ├── TrainingDataError      the training or evaluation images cannot make a model
+    ├── PromotionRefusedError  a model that has not proved itself, or that no person approved: the champion stays
     ├── AirflowRefusedError    Airflow answered, and would not (operations/airflow_api.py)
     └── DemoError              the demo's run did not end well (operations/demo.py)
 
@@ -91,3 +92,7 @@ class BundleError(BloodcellError):
 
 class TrainingDataError(BloodcellError):
     """Images or labels that cannot train or evaluate a model (no images, an empty class)."""
+
+
+class PromotionRefusedError(BloodcellError):
+    """A model did not become champion: a gate, a missing answer, or another champion by now."""

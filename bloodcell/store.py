@@ -119,6 +119,27 @@ class Store:
                 "Free space or mend access, then register it again."
             ) from error
 
+    def put_report(self, model_id: str, page: bytes) -> str:
+        """Stores a page on a model beside its bundle, under the page's digest, and returns where it is.
+
+        Raises:
+            StoreUnavailableError: Disk full, share unmounted, access refused.
+        """
+        target = f"{self._root}/reports/{model_id}/{hashlib.sha256(page).hexdigest()[:16]}.html"
+        try:
+            if self._is_local:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                self._put_local(target, page)
+                self.flush()
+            else:
+                self._fs.pipe_file(target, page)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"The report on model {model_id[:12]} cannot be kept in the store {self._root}: {error}. "
+                "Free space or mend access, then run this again."
+            ) from error
+        return str(self._fs.unstrip_protocol(target)) if not self._is_local else target
+
     def check(self) -> None:
         """Raises StoreUnavailableError where the store itself is away: a share unmounted, a bucket gone."""
         try:

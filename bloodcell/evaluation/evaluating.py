@@ -61,31 +61,58 @@ def evaluate_bundles(
         TrainingDataError: The folder has no images, or a class that is none of the groups.
         BundleError: A bundle that cannot be loaded.
     """
-    from bloodcell.models.images import read_image_folder
-    from bloodcell.models.merged import MergedNetwork
+    from bloodcell.models.images import read_file, read_image_folder
 
     folder = read_image_folder(images, settings)
-    network = MergedNetwork(bundles, batch_cells=settings.batch_cells)
-    outputs: dict[str, list[ModelOutput]] = {bundle.model_id: [] for bundle in bundles}
-    n_done = 0
-    for batch in _batches(folder.images, network, settings):
-        for model_id, output in network(batch).items():
-            outputs[model_id].append(output)
-        n_done = min(n_done + settings.batch_cells, len(folder.images))
-        if on_progress:
-            on_progress(n_done, len(folder.images))
+    outputs = outputs_of(bundles, folder.images, read_file, settings, on_progress)
     truth = np.array([CELL_GROUPS.index(image.group) for image in folder.images])
     return {bundle.model_id: _evaluated(bundle, folder, truth, outputs[bundle.model_id]) for bundle in bundles}
 
 
+def outputs_of(
+    bundles: Sequence[Bundle],
+    images: Sequence[LabelledImage],
+    read: Callable[[LabelledImage], bytes],
+    settings: Settings,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, ModelOutput]:
+    """Returns model id -> what it says of every image, all bundles in one pass; each image is decoded once.
+
+    Args:
+        bundles: Opened bundles, at least one.
+        images: Any number; their classes are not looked at.
+        read: Returns an image's file.
+        settings: Image limits, reader threads and batch size.
+        on_progress: Called with the number of images done and of all.
+
+    Raises:
+        BundleError: A bundle that cannot be loaded.
+    """
+    from bloodcell.models.merged import MergedNetwork, joined
+
+    network = MergedNetwork(bundles, batch_cells=settings.batch_cells)
+    outputs: dict[str, list[ModelOutput]] = {bundle.model_id: [] for bundle in bundles}
+    n_done = 0
+    for batch in _batches(images, read, network, settings):
+        for model_id, output in network(batch).items():
+            outputs[model_id].append(output)
+        n_done = min(n_done + settings.batch_cells, len(images))
+        if on_progress:
+            on_progress(n_done, len(images))
+    return {model_id: joined(parts) if parts else network.nothing(model_id) for model_id, parts in outputs.items()}
+
+
 def _batches(
-    images: Sequence[LabelledImage], network: MergedNetwork, settings: Settings
+    images: Sequence[LabelledImage],
+    read_bytes: Callable[[LabelledImage], bytes],
+    network: MergedNetwork,
+    settings: Settings,
 ) -> Iterator[dict[tuple[int, int], NDArray[np.uint8]]]:
     """Batches of decoded cells, read while the network works on the one before."""
     limits = ImageLimits.of(settings)
 
     def read(image: LabelledImage) -> list[NDArray[np.uint8]]:
-        cell = decode(image.path.read_bytes(), limits)
+        cell = decode(read_bytes(image), limits)
         return [resized(cell, *size) for size in network.input_sizes]
 
     starts = range(0, len(images), settings.batch_cells)
@@ -98,13 +125,10 @@ def _batches(
             yield {size: np.stack([cell[i] for cell in cells]) for i, size in enumerate(network.input_sizes)}
 
 
-def _evaluated(
-    bundle: Bundle, folder: ImageFolder, truth: NDArray[np.int64], outputs: Sequence[ModelOutput]
-) -> BundleEvaluation:
-    probabilities = np.concatenate([output.probabilities for output in outputs])
+def _evaluated(bundle: Bundle, folder: ImageFolder, truth: NDArray[np.int64], output: ModelOutput) -> BundleEvaluation:
     calls = decide(
-        probabilities,
-        np.concatenate([output.novelty for output in outputs]),
+        output.probabilities,
+        output.novelty,
         confidence_threshold=bundle.manifest.confidence_threshold,
         novelty_threshold=bundle.manifest.novelty_threshold,
     )
@@ -114,5 +138,5 @@ def _evaluated(
         dataset_digest=folder.digest,
         n_broken=len(folder.broken),
         trained_on_these=bundle.manifest.data.dataset_digest == folder.digest,
-        evaluation=evaluate_calls(truth, probabilities, calls.unclassified),
+        evaluation=evaluate_calls(truth, output.probabilities, calls.unclassified),
     )

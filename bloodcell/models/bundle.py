@@ -3,6 +3,8 @@
     <model id>/bundle.json      the manifest; its own sha256 is the model id
                model.keras      pixels in; calibrated probabilities, embedding and novelty out
                svm.skops        SVM variants only: the fitted scikit-learn pipeline
+               images.csv       digest, class and side of every image it was made from
+               reference.npz    a sample of its outputs on the validation images, to see drift against
 
 The manifest has the digest of every other file, so the model id stands for every byte of the bundle.
 """
@@ -34,10 +36,13 @@ if TYPE_CHECKING:
     import keras
     from sklearn.pipeline import Pipeline
 
+    from bloodcell.models.images import TrainingSet
+
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"
 MODEL: Final = "model.keras"
 SVM: Final = "svm.skops"
+IMAGES: Final = "images.csv"
 OUTPUTS: Final = ("probabilities", "embedding", "novelty")
 
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
@@ -240,6 +245,21 @@ def load_model(bundle: Bundle) -> keras.Model:
             f"received input {model.input_shape[1:]} and outputs {sorted(outputs)}",
         )
     return model
+
+
+def write_image_list(path: Path, images: TrainingSet) -> None:
+    """Writes which images a model is made from: sha256, class, side; sorted by digest."""
+    sides = (("training", images.training), ("validation", images.validation))
+    rows = sorted((image.sha256, image.group, side) for side, members in sides for image in members)
+    path.write_text("sha256,class,side\n" + "".join(f"{','.join(row)}\n" for row in rows))
+
+
+def images_of(bundle: Bundle) -> frozenset[str]:
+    """Returns the digests of the images a model was trained or validated with; empty for a bundle without its list."""
+    if IMAGES not in bundle.manifest.files:
+        return frozenset()
+    lines = (bundle.folder / IMAGES).read_text().splitlines()[1:]
+    return frozenset(line.split(",", 1)[0] for line in lines)
 
 
 def load_svm(bundle: Bundle) -> Pipeline:

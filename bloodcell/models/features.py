@@ -1,18 +1,22 @@
 """Outputs of the frozen layers, computed once an image and kept on disk: heads, deeper stages and SVMs start from them.
 
 The frozen part is nearly all of a network's cost (VGG-16 at 160 px: 6 images/s on two cores), so an epoch that starts
-from its cached maps is some ten times cheaper, and the SVM variant of the same base pays nothing again.
+from its cached maps is some ten times cheaper, the SVM variant of the same base pays nothing again, and next week's
+retraining computes only the images that are new.
+
+    <cache>/<base>-<side>-<transform>/<layer>-<digest of the weights up to it>/rows.bin     one row an image, appended
+                                                                              /images.txt   their digests, in order
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -30,9 +34,30 @@ if TYPE_CHECKING:
     from bloodcell.models.images import LabelledImage
     from bloodcell.settings import Settings
 
-_CACHE_VERSION: Final = 1  # to be raised when decoding, resizing or a network's layers change
+_CACHE_VERSION: Final = 2  # to be raised when decoding, resizing or a network's layers change
 _CHUNK_BATCHES: Final = 4
 _FLOAT16_MAX: Final = float(np.finfo(np.float16).max)
+_LINE_BYTES: Final = 65  # a sha256 and the end of the line
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of some images, mapped from disk: what is asked for is read, and nothing else is in memory.
+
+    Attributes:
+        mapped: All rows that are kept, (n kept, ...).
+        places: int64 (n,), where the rows of these images are.
+    """
+
+    mapped: NDArray[Any]
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, which: Any) -> NDArray[Any]:
+        """Returns the rows `which`, an index or a slice of these images."""
+        return np.asarray(self.mapped[self.places[which]])
 
 
 def cached_outputs(
@@ -40,39 +65,43 @@ def cached_outputs(
     outputs: Mapping[str, Any],
     images: Sequence[LabelledImage],
     *,
+    read: Callable[[LabelledImage], bytes],
     transform: int,
-    weights_digest: str,
     cache: Path,
     settings: Settings,
     on_image: Callable[[int, int], None],
-) -> dict[str, NDArray[Any]]:
-    """Returns each output for all `images`, in their order, from the cache as far as it goes.
+) -> dict[str, Rows]:
+    """Returns each output for all `images`, in their order; only what no earlier call has kept is computed.
 
     Args:
         network: Has the input `pixels`, uint8 (n, side, side, 3).
         outputs: Name -> tensor of the network. Vectors are kept as float32, maps as float16.
-        images: In the order of the rows.
+        images: In the order of the rows, each once.
+        read: Returns an image's file.
         transform: Which of the eight flips and quarter turns the images are shown in, 0 = as they are.
-        weights_digest: Identity of the frozen weights.
         cache: Folder of all cached outputs.
         settings: Batch size, reader threads, image limits.
         on_image: Called with images done and images in all.
 
     Returns:
-        Read-only arrays mapped from disk. Work is kept every few batches: after a kill the same call goes on there.
-    """
-    import keras
+        Rows mapped from disk. Work is kept every few batches: after a kill the same call goes on there.
 
+    Raises:
+        ConfigurationError: The disk is full.
+    """
     side_px = int(network.input_shape[1])
-    folder = cache / _key(network.name, weights_digest, side_px, transform, images)
-    folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder.with_suffix(".lock")):
-        open_outputs = {name: tensor for name, tensor in outputs.items() if _rows_done(folder, name) < len(images)}
-        if open_outputs and images:
-            extractor = keras.Model(network.inputs, open_outputs)
-            extractor.compile(jit_compile=jit_compile())
-            _extend(extractor, open_outputs, images, transform, folder, settings, on_image)
-    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in outputs}
+    folder = cache / f"v{_CACHE_VERSION}-{network.name}-{side_px}-{transform}"
+    with alone(folder.with_name(f"{folder.name}.lock")):
+        shelves = {
+            name: _Shelf(folder / f"{name}-{_weights_digest(network, tensor)}", tensor)
+            for name, tensor in outputs.items()
+        }
+        wanted = {image.sha256 for image in images}
+        open_shelves = {name: shelf for name, shelf in shelves.items() if not wanted <= shelf.places.keys()}
+        if open_shelves:
+            _extend(network, {name: outputs[name] for name in open_shelves}, open_shelves, images, read, transform,
+                    settings, on_image)  # fmt: skip
+    return {name: shelf.rows(images) for name, shelf in shelves.items()}
 
 
 @contextmanager
@@ -96,84 +125,140 @@ def padded(rows: NDArray[Any], n_rows: int) -> NDArray[Any]:
     return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
 
 
-def _key(base: str, weights_digest: str, side_px: int, transform: int, images: Sequence[LabelledImage]) -> str:
-    identity = json.dumps(
-        [_CACHE_VERSION, base, weights_digest, side_px, transform, [image.sha256 for image in images]]
-    )
-    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+@dataclass(slots=True)
+class _Shelf:
+    """The rows of one output, as far as they are kept."""
+
+    folder: Path
+    tensor: Any
+    places: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self._list.exists():
+            whole = self._list.stat().st_size // _LINE_BYTES * _LINE_BYTES  # a kill may have left a part of a line
+            digests = self._list.read_bytes()[:whole].decode().split()
+            self.places = {digest: place for place, digest in enumerate(digests)}
+
+    @property
+    def dtype(self) -> type[np.floating]:
+        return np.float16 if len(self.tensor.shape) == 4 else np.float32
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape[1:])
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.row_shape)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "rows.bin"
+
+    @property
+    def _list(self) -> Path:
+        return self.folder / "images.txt"
+
+    @contextmanager
+    def appending(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+        """Yields the files of rows and of digests, both cut after the last whole row."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.data.open("ab") as rows, self._list.open("ab") as digests:
+            rows.truncate(len(self.places) * self.row_bytes)
+            digests.truncate(len(self.places) * _LINE_BYTES)
+            yield rows, digests
+
+    def rows(self, images: Sequence[LabelledImage]) -> Rows:
+        """Returns the rows of `images`."""
+        shape = (len(self.places), *self.row_shape)
+        mapped = np.memmap(self.data, self.dtype, "r", shape=shape) if self.places else np.empty(shape, self.dtype)
+        return Rows(mapped, np.array([self.places[image.sha256] for image in images], np.int64))
 
 
-def _rows_done(folder: Path, name: str) -> int:
-    done = folder / f"{name}.done"
-    return int(done.read_text()) if done.exists() else 0
+def _weights_digest(network: keras.Model, tensor: Any) -> str:
+    """Returns what tells these frozen layers from others: a digest of all weights that `tensor` depends on."""
+    import keras
+
+    digest = hashlib.sha256()
+    for weights in keras.Model(network.inputs, tensor).get_weights():
+        digest.update(np.ascontiguousarray(weights).data)
+    return digest.hexdigest()[:32]
 
 
 def _extend(
-    extractor: keras.Model,
+    network: keras.Model,
     outputs: Mapping[str, Any],
+    shelves: Mapping[str, _Shelf],
     images: Sequence[LabelledImage],
+    read: Callable[[LabelledImage], bytes],
     transform: int,
-    folder: Path,
     settings: Settings,
     on_image: Callable[[int, int], None],
 ) -> None:
-    n_done = min(_rows_done(folder, name) for name in outputs)
-    arrays = {name: _opened(folder, name, tensor, len(images)) for name, tensor in outputs.items()}
-    batch_cells = settings.batch_cells
-    side_px = int(extractor.input_shape[1])
-    for n_batches, batch in enumerate(_batches(images[n_done:], batch_cells, side_px, transform, settings), start=1):
-        results = extractor.predict_on_batch(padded(batch, batch_cells))
-        for name, array in arrays.items():
-            values = results[name][: len(batch)]
-            if array.dtype == np.float16:
-                values = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX)
-            array[n_done : n_done + len(batch)] = values
-        n_done += len(batch)
-        if n_batches % _CHUNK_BATCHES == 0 or n_done == len(images):
-            for name, array in arrays.items():
-                array.flush()
-                _note_rows(folder, name, n_done)
-        on_image(n_done, len(images))
+    import keras
 
-
-def _opened(folder: Path, name: str, tensor: Any, n_rows: int) -> np.memmap[Any, np.dtype[Any]]:
-    path = folder / f"{name}.npy"
-    if _rows_done(folder, name):
-        return np.lib.format.open_memmap(path, mode="r+")
-    shape = (n_rows, *tensor.shape[1:])
-    dtype = np.float16 if len(shape) == 4 else np.float32
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    missing = [image for image in images if any(image.sha256 not in shelf.places for shelf in shelves.values())]
+    n_done = len(images) - len(missing)
+    extractor = keras.Model(network.inputs, dict(outputs))
+    extractor.compile(jit_compile=jit_compile())
+    batch_cells, side_px = settings.batch_cells, int(network.input_shape[1])
     try:
-        with path.open("r+b") as file:  # a full disk says so here; once mapped, it would end the process
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(shelf.appending()) for name, shelf in shelves.items()}
+            kept: dict[str, list[str]] = {name: [] for name in shelves}
+            batches = _batches(missing, read, batch_cells, side_px, transform, settings)
+            for n_batches, (batch_images, batch) in enumerate(batches, start=1):
+                results = extractor.predict_on_batch(padded(batch, batch_cells))
+                n_done += len(batch)
+                for name, shelf in shelves.items():
+                    new = [i for i, image in enumerate(batch_images) if image.sha256 not in shelf.places]
+                    files[name][0].write(_storable(results[name][new], shelf.dtype))
+                    kept[name] += [batch_images[i].sha256 for i in new]
+                if n_batches % _CHUNK_BATCHES == 0 or n_done == len(images):
+                    for name, shelf in shelves.items():
+                        _keep(*files[name], kept[name], shelf)
+                        kept[name] = []
+                on_image(n_done, len(images))
     except OSError as error:
-        path.unlink()
         raise ConfigurationError(
-            f"The features of {n_rows:,} images cannot be kept in {folder} ({array.nbytes:,} bytes): {error.strerror}. "
-            "Free space, then call the same again: it goes on there."
+            f"The features of {len(missing):,} images cannot be kept in {next(iter(shelves.values())).folder}: "
+            f"{error.strerror or error}. Free space, then call the same again: it goes on there."
         ) from error
-    return array
 
 
-def _note_rows(folder: Path, name: str, n_rows: int) -> None:
-    part = folder / f"{name}.done.part"
-    part.write_text(str(n_rows))
-    part.replace(folder / f"{name}.done")
+def _storable(values: NDArray[Any], dtype: type[np.floating]) -> bytes:
+    if dtype is np.float16:
+        values = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX)
+    return np.ascontiguousarray(values, dtype).tobytes()
+
+
+def _keep(rows: IO[bytes], digests: IO[bytes], kept: Sequence[str], shelf: _Shelf) -> None:
+    """Makes rows durable first and their digests after: a digest that is there has its row."""
+    for file, content in ((rows, b""), (digests, "".join(f"{digest}\n" for digest in kept).encode())):
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    for digest in kept:
+        shelf.places[digest] = len(shelf.places)
 
 
 def _batches(
-    images: Sequence[LabelledImage], batch_cells: int, side_px: int, transform: int, settings: Settings
-) -> Iterator[NDArray[np.uint8]]:
+    images: Sequence[LabelledImage],
+    read: Callable[[LabelledImage], bytes],
+    batch_cells: int,
+    side_px: int,
+    transform: int,
+    settings: Settings,
+) -> Iterator[tuple[Sequence[LabelledImage], NDArray[np.uint8]]]:
     """Decodes the next batch while the network works on this one."""
     limits = ImageLimits.of(settings)
 
     def pixels(image: LabelledImage) -> NDArray[np.uint8]:
-        return transformed(resized(decode(image.path.read_bytes(), limits), side_px, side_px), transform)
+        return transformed(resized(decode(read(image), limits), side_px, side_px), transform)
 
     with ThreadPoolExecutor(settings.reader_threads) as readers:
-        starts = range(0, len(images), batch_cells)
         ahead = [readers.submit(pixels, image) for image in images[:batch_cells]]
-        for start in starts:
+        for start in range(0, len(images), batch_cells):
             current, following = ahead, images[start + batch_cells : start + 2 * batch_cells]
             ahead = [readers.submit(pixels, image) for image in following]
-            yield np.stack([each.result() for each in current])
+            yield images[start : start + batch_cells], np.stack([each.result() for each in current])

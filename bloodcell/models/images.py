@@ -1,4 +1,4 @@
-"""A folder of labelled images becomes records, counted once each, and a split that any machine repeats.
+"""Labelled images as records, counted once each, and how they are split into training and validation.
 
 FOLDER/<class>/*.jpg        class is one of the eight groups
 """
@@ -16,6 +16,7 @@ from bloodcell.errors import TrainingDataError, UnusableFileError
 from bloodcell.groups import CELL_GROUPS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bloodcell.settings import Settings
@@ -28,7 +29,7 @@ class LabelledImage:
     """One image file and the group a person gave it.
 
     Attributes:
-        path: Where the file lies.
+        path: Where the file lies; of an image in the store, its name.
         group: One of `CELL_GROUPS`.
         sha256: Digest of the file.
     """
@@ -36,6 +37,27 @@ class LabelledImage:
     path: Path
     group: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """Images to train on and to validate with.
+
+    Attributes:
+        training: Weights are fitted on these.
+        validation: Early stopping, calibration and thresholds.
+        digest: Identity of all the images and their labels.
+        rule: How they were split, for people.
+        follows_mix: Whether classes are as frequent as in a laboratory's nights.
+        read: Returns an image's file.
+    """
+
+    training: tuple[LabelledImage, ...]
+    validation: tuple[LabelledImage, ...]
+    digest: str
+    rule: str
+    follows_mix: bool
+    read: Callable[[LabelledImage], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +141,11 @@ def split_images(
         validating.update(members[:n_validating])
     training = tuple(each for each in images if each.sha256 not in validating)
     return training, tuple(each for each in images if each.sha256 in validating)
+
+
+def read_file(image: LabelledImage) -> bytes:
+    """Returns the file of an image that lies in a folder."""
+    return image.path.read_bytes()
 
 
 def _files(folder: Path) -> list[tuple[Path, str]]:

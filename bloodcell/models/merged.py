@@ -41,6 +41,11 @@ class ModelOutput:
     novelty: NDArray[np.float32]
 
 
+def joined(parts: Sequence[ModelOutput]) -> ModelOutput:
+    """Returns the outputs of several batches as one."""
+    return ModelOutput(*(np.concatenate([getattr(part, name) for part in parts]) for name in OUTPUTS))
+
+
 class MergedNetwork:
     """One compiled network for all the models of a run.
 
@@ -94,7 +99,7 @@ class MergedNetwork:
         n_cells = self._checked(batches)
         parts = [self._forward(batches, start) for start in range(0, n_cells, self._batch_cells)]
         if not parts:
-            return {model_id: self._nothing(model_id) for model_id in self.model_ids}
+            return {model_id: self.nothing(model_id) for model_id in self.model_ids}
         return {
             model_id: ModelOutput(
                 *(np.concatenate([part[model_id][name] for part in parts])[:n_cells] for name in OUTPUTS)
@@ -126,7 +131,7 @@ class MergedNetwork:
             )
         return counts.pop()
 
-    def _nothing(self, model_id: str) -> ModelOutput:
+    def nothing(self, model_id: str) -> ModelOutput:
         shapes = {name: tensor.shape[1:] for name, tensor in self.model.output[model_id].items()}
         return ModelOutput(*(np.empty((0, *shapes[name]), np.float32) for name in OUTPUTS))
 

@@ -6,19 +6,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.database import tables
-from bloodcell.errors import ConfigurationError, UnknownRecordError
+from bloodcell.errors import ConfigurationError, PromotionRefusedError, UnknownRecordError
 from bloodcell.models.bundle import Bundle, canonical_json, open_bundle
 
 if TYPE_CHECKING:
     from bloodcell.store import Store
 
 _PROMOTION_LOCK = 0x70726F6D6F7465  # "promote"; one promotion at a time
+_ANYONE: Final = "anyone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +102,48 @@ def serving_models(connection: sa.Connection) -> list[RegisteredModel]:
 
 
 def promote(
-    connection: sa.Connection, store: Store, model_id: str, *, by: str, reason: str, evidence: Mapping[str, Any]
+    connection: sa.Connection,
+    store: Store,
+    model_id: str,
+    *,
+    by: str,
+    reason: str,
+    evidence: Mapping[str, Any],
+    replaces: str | None = _ANYONE,
 ) -> None:
     """Makes a registered model champion, after verifying every byte of its bundle; the same decision again is no other.
+
+    Args:
+        connection: Where to write.
+        store: Where the bundle is.
+        model_id: Which model, or the beginning of its id.
+        by: Who decides.
+        reason: Why.
+        evidence: What the decision rests on; kept with it.
+        replaces: The champion it has been compared with; another one by now is a refusal.
 
     Raises:
         UnknownRecordError: No such model.
         ConfigurationError: No reason given, or it is champion already.
+        PromotionRefusedError: Its newest validation failed a gate, it was never validated though there is a hold-out,
+            or it was compared with another champion.
         BundleError: Its bundle is incomplete or altered.
     """
     model = find_model(connection, model_id)
+    lock_promotions(connection)
+    now = champion(connection)
+    if replaces not in (_ANYONE, now):
+        raise PromotionRefusedError(
+            f"Model {(now or 'none')[:12]} became champion meanwhile, and {model.model_id[:12]} was compared with "
+            f"{(replaces or 'none')[:12]}; nothing was changed. Next: bloodcell retrain, or bloodcell models validate"
+        )
+    _require_proof(connection, model, now)
     _crown(connection, store, model.model_id, "promote", by, reason, evidence)
+
+
+def lock_promotions(connection: sa.Connection) -> None:
+    """Waits until no other transaction is about to change the champion; others wait until this one ends."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PROMOTION_LOCK)))
 
 
 def champion(connection: sa.Connection) -> str | None:
@@ -135,7 +167,7 @@ def rollback(connection: sa.Connection, store: Store, *, replaces: str | None, b
         ConfigurationError: There was none before, another is champion by now, or no reason is given.
         BundleError: Its bundle is incomplete or altered.
     """
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PROMOTION_LOCK)))
+    lock_promotions(connection)
     reigns: list[str] = []
     table = tables.promotion
     rows = connection.execute(sa.select(table).order_by(table.c.promotion_id)).all()
@@ -168,6 +200,33 @@ def open_registered(store: Store, model_id: str, *, fresh: bool = False) -> Bund
     return open_bundle(store.bundle_folder(model_id, fresh=fresh))
 
 
+def _require_proof(connection: sa.Connection, model: RegisteredModel, now: str | None) -> None:
+    """Where there is a hold-out to prove it on, a model has to have passed its gates, or have been champion before."""
+    judged = connection.execute(
+        sa.text(
+            "SELECT passed, gates, champion_id FROM bloodcell.validation WHERE model_id = :model_id "
+            "ORDER BY validated_at DESC, validation_id LIMIT 1"
+        ),
+        {"model_id": model.model_id},
+    ).one_or_none()
+    if judged is not None and not judged.passed:
+        failed = " ".join(gate["reason"] for gate in judged.gates if not gate["passed"])
+        raise PromotionRefusedError(f"Model {model.model_id[:12]} is refused by its gates: {failed}")
+    if model.n_promotions:
+        return
+    if judged is not None and judged.champion_id != now:
+        raise PromotionRefusedError(
+            f"Model {model.model_id[:12]} was compared with {(judged.champion_id or 'no champion')[:12]}, and "
+            f"{(now or 'none')[:12]} is champion now. Next: bloodcell models validate {model.model_id[:12]}"
+        )
+    is_provable = connection.scalar(sa.text("SELECT EXISTS (SELECT 1 FROM bloodcell.dataset WHERE n_holdout > 0)"))
+    if judged is None and is_provable and now is not None:
+        raise PromotionRefusedError(
+            f"Model {model.model_id[:12]} was never validated, though there is a hold-out of labelled cells. Next: "
+            f"bloodcell models validate {model.model_id[:12]}"
+        )
+
+
 def _crown(
     connection: sa.Connection,
     store: Store,
@@ -180,7 +239,7 @@ def _crown(
     if not reason.strip():
         raise ConfigurationError("A promotion needs a reason that a person can read years later. Next: --reason R")
     open_registered(store, model_id, fresh=True)
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PROMOTION_LOCK)))
+    lock_promotions(connection)
     last = connection.execute(sa.text("SELECT model_id, promoted_by, reason FROM bloodcell.champion")).one_or_none()
     if last is not None and tuple(last) == (model_id, by, reason):
         return

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
+    from bloodcell.models.features import Rows
+
 
 @dataclass(frozen=True, slots=True)
 class Examples:
@@ -30,7 +32,7 @@ class Examples:
         labels: int (n,), class numbers.
     """
 
-    inputs: Sequence[NDArray[Any]]
+    inputs: Sequence[NDArray[Any] | Rows]
     labels: NDArray[np.integer]
 
     def __len__(self) -> int:
@@ -122,7 +124,7 @@ def train_stage(
     return progress.best_epoch
 
 
-def scores_of(model: keras.Model, rows: NDArray[Any], batch_cells: int) -> NDArray[np.float32]:
+def scores_of(model: keras.Model, rows: NDArray[Any] | Rows, batch_cells: int) -> NDArray[np.float32]:
     """Returns the model's output (n, k) for all rows, in batches of one shape."""
     parts = []
     for start in range(0, len(rows), batch_cells):

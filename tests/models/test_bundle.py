@@ -35,7 +35,7 @@ def test_a_bundle_says_what_it_is_and_is_named_by_its_digest(svm_bundle: Bundle)
     body = (svm_bundle.folder / "bundle.json").read_bytes()
     assert svm_bundle.model_id == svm_bundle.folder.name == hashlib.sha256(body).hexdigest()
     assert canonical_json(svm_bundle.manifest) == body
-    assert set(svm_bundle.manifest.files) == {"model.keras", "svm.skops"}
+    assert set(svm_bundle.manifest.files) == {"images.csv", "model.keras", "reference.npz", "svm.skops"}
     assert svm_bundle.manifest.libraries["keras"] == keras.__version__
     assert svm_bundle.manifest.base_weights.kind == "random"
 

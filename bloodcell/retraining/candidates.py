@@ -1,0 +1,103 @@
+"""A variant is trained on a retraining's data set, and the model is on record as its candidate."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bloodcell.database import tables
+from bloodcell.database.engine import open_database, transact
+from bloodcell.database.runs import recorded_run
+from bloodcell.models.recipes import DEFAULT_RECIPES, DEMO_RECIPES
+from bloodcell.models.registry import open_registered, register, serving_models
+from bloodcell.retraining.runs import read_training_run
+from bloodcell.retraining.snapshot import training_set
+from bloodcell.store import Store
+
+if TYPE_CHECKING:
+    import uuid
+
+    from bloodcell.models.bundle import Bundle
+    from bloodcell.models.fitting import OnProgress
+    from bloodcell.models.recipes import Recipe
+    from bloodcell.retraining.runs import TrainingRun
+    from bloodcell.settings import Settings
+
+
+def train_candidate(
+    settings: Settings,
+    training_run_id: uuid.UUID,
+    variant: str,
+    *,
+    airflow_run: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> str:
+    """Trains a variant on the retraining's data set; returns the model's id, the one on record if it was done before.
+
+    A kill loses at most an epoch or a few batches of features: the same call goes on there.
+
+    Raises:
+        TrainingDataError: Images that cannot train a model.
+        WeightsError: Base weights that are missing or altered.
+        BundleError: The model to go on from is incomplete or altered.
+        ConfigurationError: A retraining without a data set, a full disk.
+        StoreUnavailableError: Images that cannot be read.
+    """
+    from bloodcell.models.training import train
+
+    engine, store, patience_s = open_database(settings), Store.of(settings), settings.database_patience_s
+    retraining = transact(engine, lambda c: read_training_run(c, training_run_id), patience_s=patience_s)
+    if done := transact(engine, lambda c: _candidate(c, training_run_id, variant), patience_s=patience_s):
+        return done
+    with recorded_run(engine, "train", patience_s=patience_s, airflow_run=airflow_run) as run:
+        images = transact(engine, lambda c: training_set(c, store, retraining.dataset), patience_s=patience_s)
+        bundle = train(
+            variant,
+            images,
+            settings,
+            recipe=recipe_of(retraining, variant),
+            base=_base(engine, store, retraining, variant, patience_s),
+            seed=retraining.seed,
+            out=settings.data_dir / "training" / "candidates",
+            on_progress=on_progress,
+        )
+        run.n_cells = len(images.training) + len(images.validation)
+        run.detail = {"training_run_id": str(training_run_id), "variant": variant, "model_id": bundle.model_id}
+
+        def record(connection: sa.Connection) -> str:
+            register(connection, store, bundle, by=retraining.requested_by)
+            row = {"training_run_id": training_run_id, "variant": variant, "model_id": bundle.model_id}
+            connection.execute(insert(tables.candidate).values(row, run_id=run.run_id).on_conflict_do_nothing())
+            return _candidate(connection, training_run_id, variant) or bundle.model_id
+
+        model_id = transact(engine, record, patience_s=patience_s)
+    shutil.rmtree(bundle.folder)  # the store has it
+    return model_id
+
+
+def recipe_of(retraining: TrainingRun, variant: str) -> Recipe:
+    """Returns how a retraining trains a variant: its default recipe, with the epochs asked for."""
+    recipe = (DEMO_RECIPES if retraining.base == "random" else DEFAULT_RECIPES)[variant]
+    if recipe.tuning is None or retraining.epochs is None:
+        return recipe
+    epochs = retraining.epochs
+    return replace(recipe, tuning=replace(recipe.tuning, head_epochs=epochs, deep_epochs=epochs))
+
+
+def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: str) -> str | None:
+    table = tables.candidate
+    model_id: str | None = connection.scalar(
+        sa.select(table.c.model_id).where(table.c.training_run_id == training_run_id, table.c.variant == variant)
+    )
+    return model_id
+
+
+def _base(engine: sa.Engine, store: Store, retraining: TrainingRun, variant: str, patience_s: float) -> str | Bundle:
+    if retraining.base != "champion":
+        return retraining.base
+    serving = transact(engine, serving_models, patience_s=patience_s)
+    return open_registered(store, next(model.model_id for model in serving if model.variant == variant))

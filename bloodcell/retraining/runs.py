@@ -1,0 +1,192 @@
+"""A retraining on record: what was asked by whom, its data set, the champion it wants to replace, how it ended."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bloodcell.database import tables
+from bloodcell.database.engine import open_database, transact
+from bloodcell.database.runs import recorded_run
+from bloodcell.errors import ConfigurationError, UnknownRecordError
+from bloodcell.models.recipes import check_variant
+from bloodcell.models.registry import champion, serving_models
+from bloodcell.retraining.snapshot import take_snapshot
+
+if TYPE_CHECKING:
+    from bloodcell.retraining.snapshot import Snapshot
+    from bloodcell.settings import Settings
+
+Base = Literal["champion", "imagenet", "random"]
+
+_LEAST_TRAINING: Final = 2
+"""Images of each group to train on: with fewer, the SVM's cross-validation has nothing to fold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a retraining is asked to do.
+
+    Attributes:
+        requested_by: Who asks.
+        reason: Why, for whoever reads it years later.
+        variants: Variants to train, of `bloodcell.variants.VARIANTS`; none: those that serve now.
+        base: Weights to begin with: `imagenet`, or `champion` to go on from the serving model of each variant;
+            `random`, with small recipes, for demonstrations only.
+        seed: Of everything random.
+        epochs: Most epochs of each stage of a fine-tuning; None leaves it to the recipe.
+        min_new_labels: Newly labelled cells without which it is skipped.
+    """
+
+    requested_by: str
+    reason: str
+    variants: tuple[str, ...]
+    base: Base = "imagenet"
+    seed: int = 0
+    epochs: int | None = None
+    min_new_labels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """A retraining as the database has it; `champion_id` was champion when it began."""
+
+    training_run_id: uuid.UUID
+    airflow_run: str | None
+    requested_by: str
+    reason: str
+    variants: tuple[str, ...]
+    base: Base
+    seed: int
+    epochs: int | None
+    min_new_labels: int
+    champion_id: str | None
+    dataset_digest: str | None
+    state: str
+    state_reason: str | None
+    approval: dict[str, Any] | None
+    requested_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def dataset(self) -> str:
+        """Digest of the data set.
+
+        Raises:
+            ConfigurationError: It was skipped, and has none.
+        """
+        if self.dataset_digest is None:
+            raise ConfigurationError(
+                f"Retraining {self.training_run_id} has no data set: it is {self.state} ({self.state_reason})."
+            )
+        return self.dataset_digest
+
+
+def begin_training_run(
+    settings: Settings, request: Request, training_run_id: uuid.UUID, *, airflow_run: str | None = None
+) -> TrainingRun:
+    """Takes the snapshot of a retraining and returns its record; the same id again returns what is there.
+
+    With too few new labels, or a group without images to train on, its state is `skipped`, with the reason.
+
+    Raises:
+        ConfigurationError: An unknown variant, no reason, or no model to go on from.
+    """
+    _check(request)
+    engine = open_database(settings)
+
+    with recorded_run(engine, "snapshot", patience_s=settings.database_patience_s, airflow_run=airflow_run) as run:
+
+        def begin(connection: sa.Connection) -> TrainingRun:
+            variants = _variants(connection, request)
+            row = asdict(request) | {"variants": list(variants), "airflow_run": airflow_run}
+            new = connection.execute(
+                insert(tables.training_run)
+                .values(training_run_id=training_run_id, champion_id=champion(connection), **row)
+                .on_conflict_do_nothing()
+            )
+            if new.rowcount:
+                n_new = _new_labels(connection)
+                snapshot = take_snapshot(connection, settings, run.run_id)
+                if skipped := _too_little(snapshot, n_new, request.min_new_labels):
+                    changes: dict[str, object] = {
+                        "state": "skipped", "state_reason": skipped, "ended_at": sa.func.now()
+                    }  # fmt: skip
+                else:
+                    changes = {"dataset_digest": snapshot.dataset_digest}
+                update(connection, training_run_id, **changes)
+            return read_training_run(connection, training_run_id)
+
+        begun = transact(engine, begin, patience_s=settings.database_patience_s)
+        run.detail = {"training_run_id": str(training_run_id), "state": begun.state, "dataset": begun.dataset_digest}
+    return begun
+
+
+def read_training_run(connection: sa.Connection, training_run_id: uuid.UUID) -> TrainingRun:
+    """Returns a retraining.
+
+    Raises:
+        UnknownRecordError: There is none with this id.
+    """
+    found = connection.execute(
+        sa.select(tables.training_run).where(tables.training_run.c.training_run_id == training_run_id)
+    ).one_or_none()
+    if found is None:
+        raise UnknownRecordError(f"No retraining {training_run_id}. They are in the view bloodcell.retraining.")
+    return TrainingRun(**{**found._mapping, "variants": tuple(found.variants)})
+
+
+def update(connection: sa.Connection, training_run_id: uuid.UUID, **changes: object) -> None:
+    """Changes a retraining that is still running."""
+    table = tables.training_run
+    connection.execute(
+        sa.update(table).where(table.c.training_run_id == training_run_id, table.c.state == "running").values(**changes)
+    )
+
+
+def _check(request: Request) -> None:
+    for variant in request.variants:
+        check_variant(variant)
+    if not request.reason.strip() or not request.requested_by.strip():
+        raise ConfigurationError("A retraining needs a reason, and who asks for it: they are kept for good.")
+
+
+def _variants(connection: sa.Connection, request: Request) -> tuple[str, ...]:
+    if request.variants and request.base != "champion":
+        return tuple(dict.fromkeys(request.variants))
+    serving = [model.variant for model in serving_models(connection)]
+    if missing := sorted(set(request.variants) - set(serving)):
+        raise ConfigurationError(
+            f"There is no model of {', '.join(missing)} to go on from (base champion): serving are "
+            f"{', '.join(serving)}. Train those with base imagenet."
+        )
+    return tuple(dict.fromkeys(request.variants or serving))
+
+
+def _new_labels(connection: sa.Connection) -> int:
+    """Returns the cells labelled, or labelled again, since the last retraining that did not fail."""
+    return int(
+        connection.scalar(
+            sa.text(
+                "SELECT count(DISTINCT cell_id) FROM bloodcell.label WHERE label_id > coalesce((SELECT "
+                "max(d.until_label_id) FROM bloodcell.dataset d JOIN bloodcell.training_run t USING (dataset_digest) "
+                "WHERE t.state <> 'failed'), 0)"
+            )
+        )
+        or 0
+    )
+
+
+def _too_little(snapshot: Snapshot, n_new: int, min_new_labels: int) -> str | None:
+    if n_new < min_new_labels:
+        return f"{n_new:,} newly labelled cells, {min_new_labels:,} are needed (min_new_labels)."
+    if missing := snapshot.missing_groups("training", _LEAST_TRAINING):
+        return f"Too few images to train on, {_LEAST_TRAINING} a class are needed: {', '.join(missing)}."
+    if missing := snapshot.missing_groups("validation", 1):
+        return f"No image to validate with of: {', '.join(missing)}. More labelled patients are needed."
+    return None

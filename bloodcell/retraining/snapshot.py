@@ -1,0 +1,158 @@
+"""The labels of a moment become a data set: every image with its side and class, under one digest, never changed."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from bloodcell.database import tables
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.images import LabelledImage, TrainingSet
+from bloodcell.retraining.splitting import assign_sides
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bloodcell.settings import Settings
+    from bloodcell.store import Store
+
+RULE: Final = "by patient, frozen at first use (data_split); an image belongs to the patient it came from first"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A data set.
+
+    Attributes:
+        dataset_digest: sha256 over every image's digest, side and class.
+        counts: (side, class) -> images; the class of out-of-scope ones is None.
+        left_out: Reason -> labelled cells that are not in it.
+        until_label_id: The newest label it knows.
+    """
+
+    dataset_digest: str
+    counts: Mapping[tuple[str, str | None], int]
+    left_out: Mapping[str, int]
+    until_label_id: int
+
+    def n_images(self, side: str) -> int:
+        """Number of images on a side."""
+        return sum(n for (of_side, _), n in self.counts.items() if of_side == side)
+
+    def missing_groups(self, side: str, n_least: int) -> list[str]:
+        """Groups with fewer than `n_least` images on a side, each with its number."""
+        numbers = {group: self.counts.get((side, group), 0) for group in CELL_GROUPS}
+        return [f"{group} ({n:,})" for group, n in numbers.items() if n < n_least]
+
+
+def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UUID) -> Snapshot:
+    """Stores the data set of the labels that stand now, unless the very same one is stored already.
+
+    Contested cells are left out, and so is an image that two cells of it are labelled differently. An image that is in
+    several patients' slides counts for the patient whose cell came first, wherever that patient is; and one that an
+    earlier data set held on the other side of training and hold-out stays out: no image is ever on two sides.
+
+    Args:
+        connection: In a transaction.
+        settings: The shares of the split.
+        run_id: Run that takes it.
+    """
+    assign_sides(connection, settings, run_id)
+    for statement in _MATERIAL:
+        connection.execute(sa.text(statement))
+    until: int = connection.scalar(sa.text("SELECT coalesce(max(label_id), 0) FROM labelled")) or 0
+    digest: str = connection.scalar(sa.text(_DIGEST)) or ""
+    counts = {(row.side, row.class_): row.n for row in connection.execute(sa.text(_COUNTS))}
+    left_out = {row.reason: row.n for row in connection.execute(sa.text(_LEFT_OUT)) if row.n}
+    snapshot = Snapshot(digest, counts, left_out, until)
+    known = connection.scalar(
+        sa.text("SELECT true FROM bloodcell.dataset WHERE dataset_digest = :digest"), {"digest": digest}
+    )
+    if not known:
+        connection.execute(
+            sa.insert(tables.dataset).values(
+                dataset_digest=digest,
+                n_training=snapshot.n_images("training"),
+                n_validation=snapshot.n_images("validation"),
+                n_holdout=snapshot.n_images("holdout"),
+                n_out_of_scope=snapshot.n_images("out_of_scope"),
+                until_label_id=until,
+                left_out=left_out,
+                run_id=run_id,
+            )
+        )
+        connection.execute(sa.text(_STORE), {"digest": digest})
+    return snapshot
+
+
+def stored_images(connection: sa.Connection, dataset_digest: str, side: str) -> tuple[LabelledImage, ...]:
+    """Returns the images of a side with their classes, ordered by digest; out-of-scope ones have the class ''."""
+    rows = connection.execute(
+        sa.text(
+            "SELECT sha256, class FROM bloodcell.dataset_image WHERE dataset_digest = :digest AND side = :side "
+            "ORDER BY sha256"
+        ),
+        {"digest": dataset_digest, "side": side},
+    )
+    return tuple(LabelledImage(Path(sha256), group or "", sha256) for sha256, group in rows.tuples())
+
+
+def training_set(connection: sa.Connection, store: Store, dataset_digest: str) -> TrainingSet:
+    """Returns what of a data set a model is trained on and validated with; the hold-out is not in it."""
+    return TrainingSet(
+        stored_images(connection, dataset_digest, "training"),
+        stored_images(connection, dataset_digest, "validation"),
+        dataset_digest,
+        RULE,
+        follows_mix=True,
+        read=lambda image: store.read_image(image.sha256),
+    )
+
+
+# What each labelled cell is, and whose image it was first. Materialised: the views behind it are asked once.
+_MATERIAL: Final = (
+    "CREATE TEMP TABLE labelled ON COMMIT DROP AS "
+    "SELECT cell_id, sha256, split_key, class, state, label_id FROM bloodcell.current_label",
+    """
+    CREATE TEMP TABLE judged ON COMMIT DROP AS
+    SELECT l.cell_id, l.sha256, l.split_key, l.class, l.label_id,
+           CASE WHEN l.class IS NULL THEN 'out_of_scope' ELSE d.side END AS side,
+           CASE WHEN l.state = 'contested' THEN 'contested'
+                WHEN count(*) FILTER (WHERE l.state = 'contested') OVER image > 0
+                  OR min(coalesce(l.class, '')) OVER image <> max(coalesce(l.class, '')) OVER image
+                THEN 'image labelled differently elsewhere'
+                WHEN first.split_key <> l.split_key THEN 'image of another patient first'
+                WHEN row_number() OVER (PARTITION BY l.sha256, l.split_key ORDER BY l.cell_id) > 1
+                THEN 'image counted already'
+           END AS reason
+    FROM labelled l
+    JOIN bloodcell.data_split d USING (split_key)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(s.patient_key, 'slide:' || s.barcode) AS split_key
+        FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+        WHERE c.sha256 = l.sha256 ORDER BY c.cell_id LIMIT 1
+    ) first
+    WINDOW image AS (PARTITION BY l.sha256)
+    """,
+    """
+    UPDATE judged SET reason = 'image on another side before'
+    WHERE reason IS NULL AND EXISTS (
+        SELECT 1 FROM bloodcell.dataset_image i
+        WHERE i.sha256 = judged.sha256 AND judged.side <> i.side AND 'out_of_scope' NOT IN (judged.side, i.side))
+    """,
+)
+_DIGEST: Final = """
+    SELECT encode(sha256(convert_to(coalesce(string_agg(sha256 || ' ' || side || ' ' || coalesce(class, '-'), E'\\n'
+                                                        ORDER BY sha256), ''), 'UTF8')), 'hex')
+    FROM judged WHERE reason IS NULL
+"""
+_COUNTS: Final = "SELECT side, class AS class_, count(*) AS n FROM judged WHERE reason IS NULL GROUP BY side, class"
+_LEFT_OUT: Final = "SELECT reason, count(*) AS n FROM judged WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
+_STORE: Final = """
+    INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, side, class, cell_id, split_key, label_id)
+    SELECT :digest, sha256, side, class, cell_id, split_key, label_id FROM judged WHERE reason IS NULL ORDER BY sha256
+"""

@@ -1,0 +1,263 @@
+"""Retraining: labels become candidates, a person decides, and only a proven model becomes champion.
+
+Thin on purpose, as nightly_run: the work is the library's. What decides stands in the database, not in Airflow: whoever
+marks a task successful by hand changes nothing, since `promote` looks at the gates and the answer itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import (
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+    TriggerRule,
+    dag,
+    get_current_context,
+    task,
+)
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from bloodcell.errors import (
+    BundleError,
+    ConfigurationError,
+    PromotionRefusedError,
+    RetryLaterError,
+    TrainingDataError,
+)
+from bloodcell.settings import Settings
+from bloodcell.variants import VARIANTS
+
+log = logging.getLogger(__name__)
+settings = Settings()
+
+RETRY_BY_KIND = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(
+            exception=[ConfigurationError, BundleError, TrainingDataError, PromotionRefusedError],
+            action=RetryAction.FAIL,
+            reason="a person has to change something first; the error says what",
+        ),
+        RetryRule(
+            exception=RetryLaterError,
+            action=RetryAction.RETRY,
+            retry_delay=timedelta(minutes=1),
+            reason="nothing is wrong with the input: a service was away",
+        ),
+    ]
+)
+
+
+@task
+def snapshot() -> list[str]:
+    """Returns the variants to train on the data set just taken; skipped, with the reason, where there is too little."""
+    from bloodcell.retraining import Request, begin_training_run
+
+    context = get_current_context()
+    params, dag_run = context["params"], context["dag_run"]
+    request = Request(
+        requested_by=params["requested_by"] or dag_run.triggering_user_name or "schedule",
+        reason=params["reason"],
+        variants=tuple(params["variants"]),
+        base=params["base"],
+        seed=params["seed"],
+        epochs=params["epochs"],
+        min_new_labels=params["min_new_labels"],
+    )
+    begun = begin_training_run(settings, request, _training_run_id(), airflow_run=context["run_id"])
+    if begun.state == "skipped":
+        raise AirflowSkipException(begun.state_reason)
+    log.info("Retraining %s on data set %s", begun.training_run_id, begun.dataset_digest)
+    return list(begun.variants)
+
+
+@task(queue="gpu", pool="gpu", execution_timeout=timedelta(hours=24))
+def train(variant: str) -> str:
+    """Returns the id of the model trained of one variant; after a kill it goes on where it was."""
+    from bloodcell.retraining import train_candidate
+
+    def tell(step: str, done: int, total: int) -> None:
+        if done == total or done % max(1, total // 10) == 0:
+            log.info("%s: %d of %d", step, done, total)
+
+    return train_candidate(
+        settings, _training_run_id(), variant, airflow_run=get_current_context()["run_id"], on_progress=tell
+    )
+
+
+@task(queue="gpu", pool="gpu", execution_timeout=timedelta(hours=12))
+def validate(models: list[str]) -> dict[str, Any]:
+    """Returns the best candidate that passed every gate, if any, and what each was found to be worth, in Markdown."""
+    from bloodcell.retraining import validate_candidates
+
+    judged = validate_candidates(settings, _training_run_id(), airflow_run=get_current_context()["run_id"])
+    for each in judged:
+        log.info("%s %s %s\n%s", each.variant, each.model_id, each.refusal or "passed every gate", each.summary)
+    return {
+        "model_id": judged[0].model_id if judged[0].passed else None,
+        "summary": judged[0].summary,
+        "refusals": {each.model_id: each.refusal for each in judged if not each.passed},
+        "reports": {each.model_id: each.report for each in judged},
+    }
+
+
+@task
+def gate(validated: dict[str, Any]) -> str:
+    """Returns the model to ask a person about; skipped, with the reasons, where the gates refused every candidate."""
+    if validated["model_id"] is None:
+        raise AirflowSkipException("Refused by the gates: " + " ".join(validated["refusals"].values()))
+    return str(validated["model_id"])
+
+
+@task
+def promote(model_id: str) -> str:
+    """Returns the new champion; the answer, the gates and every byte of the bundle are looked at once more."""
+    from bloodcell.retraining import Approval, promote_candidate
+
+    context = get_current_context()
+    answer = context["ti"].xcom_pull(task_ids="approve")
+    approval = Approval.of_answer(answer)
+    promote_candidate(settings, _training_run_id(), model_id, approval, airflow_run=context["run_id"])
+    return model_id
+
+
+# the only leaf: its state is the run's, so it fails where the retraining did
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def close() -> str:
+    """Returns how the retraining ended: promoted, rejected, refused or skipped; fails where it failed or expired."""
+    from bloodcell.retraining import Approval, end_training_run
+
+    context = get_current_context()
+    ti, run_id = context["ti"], context["run_id"]
+    states = ti.get_task_states(dag_id=context["dag"].dag_id, run_ids=[run_id]).get(run_id, {})
+    failed = sorted(name for name, state in states.items() if state in ("failed", "upstream_failed"))
+    approval = Approval.of_answer(ti.xcom_pull(task_ids="approve"))
+    expired = states.get("approve") == "failed" and approval is None
+    state = end_training_run(
+        settings,
+        _training_run_id(),
+        approval=approval,
+        failed=f"Failed: {', '.join(failed)}; the champion stays. See their logs." if failed else None,
+        expired=expired,
+    )
+    if state in ("failed", "expired", "running"):
+        raise AirflowFailException(f"The retraining is {state}; failed tasks: {', '.join(failed) or 'none'}.")
+    return state
+
+
+def _training_run_id() -> uuid.UUID:
+    """The same for every task and every try of a Dag run, and no other run's."""
+    context = get_current_context()
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"airflow:{context['dag_run'].dag_id}/{context['run_id']}")
+
+
+@dag(
+    schedule=settings.retrain_cron or None,
+    catchup=False,
+    max_active_runs=2,
+    is_paused_upon_creation=False,
+    tags=["bloodcell"],
+    default_args={
+        "owner": "laboratory",
+        "retries": 5,
+        "retry_delay": timedelta(seconds=10),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(minutes=10),
+        "retry_policy": RETRY_BY_KIND,
+    },
+    params={
+        "reason": Param(
+            "weekly",
+            type="string",
+            minLength=1,
+            title="Reason",
+            description="Why, for whoever reads it years later.",
+        ),
+        "requested_by": Param(
+            None,
+            type=["null", "string"],
+            title="Requested by",
+            description="Who asks for it. Empty: the user who triggers it.",
+        ),
+        "variants": Param(
+            [],
+            type="array",
+            items={"type": "string", "enum": list(VARIANTS)},
+            examples=list(VARIANTS),
+            title="Variants",
+            description="Which to train. Empty: those that classify now, the champion's and its shadows'.",
+        ),
+        "min_new_labels": Param(
+            settings.retrain_min_new_labels,
+            type="integer",
+            minimum=1,
+            title="Minimum of new labels",
+            description="Newly labelled cells without which nothing is trained.",
+        ),
+        "base": Param(
+            "imagenet",
+            type="string",
+            enum=["imagenet", "champion", "random"],
+            title="Base",
+            description="Weights to begin with: ImageNet's, or the serving model's of each variant. "
+            "random, with small recipes, is for demonstrations only.",
+        ),
+        "epochs": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=1000,
+            title="Epochs",
+            description="Most epochs of each stage of a fine-tuning. Empty: the recipe's.",
+        ),
+        "seed": Param(0, type="integer", minimum=0, title="Seed", description="Of everything random."),
+    },
+    doc_md="""
+### Retraining
+
+The labels that stand now become a data set that never changes (**snapshot**), each variant is trained on it
+(**train**), candidates and champion are judged on the same held-back patients (**validate**), and where a candidate
+passed every gate (**gate**) a person is asked (**approve**, under *Required Actions*). Only then it becomes champion
+(**promote**).
+
+It starts by itself at `BLOODCELL_RETRAIN_CRON` (UTC) where at least `BLOODCELL_RETRAIN_MIN_NEW_LABELS` cells were
+labelled since the last time; *Trigger* starts it by hand. A run that is skipped says why in the log of its first task.
+
+**Nothing but a person's answer promotes a model.** No answer within `BLOODCELL_APPROVAL_TIMEOUT_H` hours leaves the
+champion, and so do a rejection, a failure, and a task marked successful by hand. Of two retrainings at once only the
+first that is approved promotes.
+
+**Doing it again is safe.** Clear the failed task: training goes on where it was, and ends with the same model.
+""",
+)
+def retrain() -> None:
+    """Take a snapshot, train, validate, ask a person, promote."""
+    variants = snapshot()
+    models = train.expand(variant=variants)
+    validated = validate(models)
+    chosen = gate(validated)
+    approve = ApprovalOperator(
+        task_id="approve",
+        subject="Make model {{ ti.xcom_pull(task_ids='gate')[:12] }} champion?",
+        body="{{ ti.xcom_pull(task_ids='validate')['summary'] }}",
+        params={
+            "reason": Param("", type="string", title="Reason", description="Why; kept with the promotion for good.")
+        },
+        assigned_users=[{"id": name, "name": name} for name in settings.approver_names],
+        response_timeout=timedelta(hours=settings.approval_timeout_h),
+        retries=0,
+        retry_policy=None,
+    )
+    promoted = promote(chosen)
+    chosen >> approve >> promoted
+    # not below approve itself: a rejection skips what is directly below it
+    [variants, models, validated, chosen, promoted] >> close()
+
+
+retrain()
