@@ -70,8 +70,13 @@ def train_candidate(
 
         def record(connection: sa.Connection) -> str:
             register(connection, store, bundle, by=retraining.requested_by)
-            row = {"training_run_id": training_run_id, "variant": variant, "model_id": bundle.model_id}
-            connection.execute(insert(tables.candidate).values(row, run_id=run.run_id).on_conflict_do_nothing())
+            row = {
+                "training_run_id": training_run_id,
+                "variant": variant,
+                "model_id": bundle.model_id,
+                "run_id": run.run_id,
+            }
+            connection.execute(insert(tables.candidate).values(row).on_conflict_do_nothing())
             return _candidate(connection, training_run_id, variant) or bundle.model_id
 
         model_id = transact(engine, record, patience_s=patience_s)

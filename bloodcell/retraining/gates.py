@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.groups import CELL_GROUPS
+from bloodcell.retraining.wording import percent, points
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,9 +110,9 @@ def _not_worse_overall(comparison: Comparison, margin: float) -> Gate:
     lower = difference.accuracy.lower
     holds = lower >= limit - _ROUNDING
     reason = (
-        f"Accuracy goes from {_share(champion.accuracy.value)} to {_share(candidate.accuracy.value)}, "
-        f"{_points(difference.accuracy.value)}; the lower 95 % limit of the difference is {_points(lower)}, "
-        f"{'not below' if holds else 'below'} the limit of {_points(limit)}."
+        f"Accuracy goes from {percent(champion.accuracy.value)} to {percent(candidate.accuracy.value)}, "
+        f"{points(difference.accuracy.value, 2)} points; the lower 95 % limit of the difference is {points(lower, 2)}, "
+        f"{'not below' if holds else 'below'} the limit of {points(limit, 2)}."
     )
     return Gate(name, holds, lower, limit, reason)
 
@@ -122,16 +123,22 @@ def _no_class_worse(comparison: Comparison, margin: float) -> Gate:
         return Gate(name, True, None, margin, "There is no champion that the candidate could lose cells to.")
     if comparison.difference is None:
         return Gate(name, False, None, margin, "Whether a class gets worse cannot be judged: the hold-out is empty.")
-    classes = [each for each in comparison.difference.classes if each.n_true]
     empty = [each.group for each in comparison.difference.classes if not each.n_true]
-    # the class that comes nearest to what it may lose, or is furthest beyond it
-    worst = max(classes, key=lambda each: (each.n_net_lost / _allowed(each, margin), each.n_net_lost / each.n_true))
-    beyond = [each for each in classes if each.n_net_lost > _allowed(each, margin) + _ROUNDING]
+    # first the class that comes nearest to what it may lose, or is furthest beyond it
+    classes = sorted(
+        (each for each in comparison.difference.classes if each.n_true),
+        key=lambda each: (each.n_net_lost / _allowed(each, margin), each.n_net_lost / each.n_true),
+        reverse=True,
+    )
+    worst = classes[0]
+    beyond = [each.group for each in classes if each.n_net_lost > _allowed(each, margin) + _ROUNDING]
     parts = []
     if beyond:
-        parts.append("Worse: " + "; ".join(_lost(each, margin) for each in beyond))
+        parts.append(_lost(worst, margin).capitalize())
+        if len(beyond) > 1:
+            parts.append(f"also beyond what is let pass: {', '.join(beyond[1:])}")
     elif worst.n_net_lost > 0:
-        parts.append(f"No class loses more than is let pass; the nearest to it: {_lost(worst, margin)}")
+        parts.append(f"No class loses more than is let pass; nearest to it, {_lost(worst, margin)}")
     else:
         parts.append("No class has fewer cells right than with the champion")
     if empty:
@@ -151,7 +158,7 @@ def _allowed(each: ClassDifference, margin: float) -> float:
 
 
 def _lost(each: ClassDifference, margin: float) -> str:
-    share = _share(each.n_net_lost / each.n_true)
+    share = percent(each.n_net_lost / each.n_true)
     return (
         f"{each.group} loses {each.n_net_lost:,} net of {each.n_true:,} cells ({share}: {each.n_lost:,} lost, "
         f"{each.n_won:,} won), let pass are {_number(_allowed(each, margin))}"
@@ -165,8 +172,8 @@ def _calibrated(comparison: Comparison, largest: float) -> Gate:
     error = candidate.calibration_error
     holds = error <= largest + _ROUNDING
     reason = (
-        f"Confidence and accuracy lie {_share(error, 2)} apart on average (ECE), "
-        f"{'within' if holds else 'beyond'} the {_share(largest, 2)} that are let pass."
+        f"Confidence and accuracy lie {percent(error, 2)} apart on average (ECE), "
+        f"{'within' if holds else 'beyond'} the {percent(largest, 2)} that are let pass."
     )
     return Gate("calibrated", holds, error, largest, reason)
 
@@ -180,25 +187,16 @@ def _not_more_unclassified(comparison: Comparison, margin: float) -> Gate:
     found = candidate.unclassified.value
     if champion is None:
         reason = (
-            f"There is no champion to compare with; the candidate leaves {_share(found)} of the cells unclassified."
+            f"There is no champion to compare with; the candidate leaves {percent(found)} of the cells unclassified."
         )
         return Gate(name, True, None, margin, reason)
     rise = found - champion.unclassified.value
     holds = rise <= margin + _ROUNDING
     reason = (
-        f"Unclassified cells go from {_share(champion.unclassified.value)} to {_share(found)}, {_points(rise)}, "
-        f"{'within' if holds else 'beyond'} the {_points(margin)} that are let pass."
+        f"Unclassified cells go from {percent(champion.unclassified.value)} to {percent(found)}, "
+        f"{points(rise, 2)} points, {'within' if holds else 'beyond'} the {points(margin, 2)} points that are let pass."
     )
     return Gate(name, holds, rise, margin, reason)
-
-
-def _share(value: float, decimals: int = 1) -> str:
-    return f"{100 * value:.{decimals}f} %"
-
-
-def _points(value: float) -> str:
-    text = f"{100 * value:+.2f}"
-    return f"{'0.00' if float(text) == 0 else text} points"
 
 
 def _number(value: float) -> str:

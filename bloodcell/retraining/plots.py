@@ -7,12 +7,12 @@ so that a black and white print can be read too.
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from bloodcell.evaluation.plots import draw_confusion, draw_reliability
-from bloodcell.groups import CELL_GROUPS, GROUP_NAMES, REPORT_ORDER
+from bloodcell.groups import GROUP_NAMES, REPORT_ORDER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ _DPI: Final = 160
 def confusion_plot(comparison: Comparison) -> bytes:
     """Returns the confusion matrices of the calls, candidate and champion."""
     models = _judged(comparison)
-    figure = _figure(7.2 * len(models), 6.2)
+    figure = _figure(6.4 * len(models), 5.6)
     for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
         draw_confusion(axes, model.evaluation)
         _title(axes, f"{model.role}: {model.variant}")
@@ -64,7 +64,7 @@ def forest_plot(difference: Difference, *, accuracy_limit: float | None) -> byte
     rows += [
         (f"{GROUP_NAMES[group]} ({classes[group].n_true:,})", classes[group].sensitivity) for group in REPORT_ORDER
     ]
-    figure = _figure(9.5, 0.36 * len(rows) + 1.3)
+    figure = _figure(9.5, 0.32 * len(rows) + 1.3)
     axes = figure.subplots()
     axes.axvline(0, color=_INK, linewidth=1)
     for row, (_, found) in enumerate(rows):
@@ -89,7 +89,7 @@ def forest_plot(difference: Difference, *, accuracy_limit: float | None) -> byte
 
 
 def agreement_plot(comparison: Comparison) -> bytes:
-    """Returns Bland-Altman plots of the six leucocyte groups: each point a slide, bias and limits of agreement as lines."""
+    """Returns Bland-Altman plots of the six leucocyte groups: a point a slide, bias and limits as lines."""
     models = _judged(comparison)
     figure = _figure(11.5, 6.6)
     for index, axes in enumerate(figure.subplots(2, 3).ravel()):
@@ -174,7 +174,7 @@ def _title(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=11, color=_INK)
 
 
-def _plain(axes: Axes, *, grid: str) -> None:
+def _plain(axes: Axes, *, grid: Literal["both", "x", "y"]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color=_GRID)
     axes.set_axisbelow(True)

@@ -98,7 +98,7 @@ def stored_images(connection: sa.Connection, dataset_digest: str, side: str) -> 
         ),
         {"digest": dataset_digest, "side": side},
     )
-    return tuple(LabelledImage(Path(sha256), group or "", sha256) for sha256, group in rows.tuples())
+    return tuple(LabelledImage(Path(sha256), group or "", sha256) for sha256, group in rows)
 
 
 def training_set(connection: sa.Connection, store: Store, dataset_digest: str) -> TrainingSet:

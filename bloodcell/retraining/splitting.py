@@ -32,7 +32,7 @@ def assign_sides(connection: sa.Connection, settings: Settings, run_id: uuid.UUI
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     counts: dict[str, int] = dict(
-        connection.execute(sa.text("SELECT side, count(*) FROM bloodcell.data_split GROUP BY side")).tuples().all()
+        connection.execute(sa.text("SELECT side, count(*) FROM bloodcell.data_split GROUP BY side")).all()
     )
     found = connection.execute(
         sa.text(

@@ -221,7 +221,7 @@ class _Material:
                 slides=np.array([origin[image.sha256].slide_id for image in images], np.int64),
             ),
             stored_images(connection, digest, "out_of_scope"),
-            tuple(SideFacts(*row) for row in connection.execute(sa.text(_SIDES), {"digest": digest}).tuples()),
+            tuple(SideFacts(*row) for row in connection.execute(sa.text(_SIDES), {"digest": digest})),
             tuple(left_out.items()),
             data.labels_until,
         )

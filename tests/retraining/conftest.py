@@ -1,0 +1,81 @@
+"""One retraining of small coloured cells, trained and validated once; each test gets a copy of its database."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.database.embedded import EmbeddedPostgres
+from bloodcell.database.engine import open_database, transact
+from bloodcell.models.bundle import Bundle
+from bloodcell.models.registry import promote, register
+from bloodcell.retraining import Request, TrainingRun, begin_training_run, train_candidate, validate_candidates
+from bloodcell.retraining.validating import Validated
+from bloodcell.settings import Settings
+from bloodcell.store import Store
+from tests.conftest import _administer
+from tests.retraining.nights import label_cells, make_night
+
+PATIENTS = [f"P{number}" for number in range(20)]
+REQUEST = Request("dr.a", "for a test", ("vgg16_svm",), base="random", seed=3)
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A laboratory with a champion that was hardly trained, and a candidate that was judged against it."""
+
+    settings: Settings
+    run: TrainingRun
+    validated: Validated
+    champion_id: str
+
+
+def make_champion(settings: Settings, bundle: Bundle) -> None:
+    """Registers a bundle and makes it champion."""
+    store = Store.of(settings)
+
+    def install(connection: sa.Connection) -> None:
+        register(connection, store, bundle, by="tests")
+        promote(connection, store, bundle.model_id, by="tests", reason="the first", evidence={})
+
+    transact(open_database(settings), install, patience_s=10)
+
+
+@pytest.fixture(scope="package")
+def judged_template(
+    postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory, svm_bundle: Bundle
+) -> Judged:
+    name = "judged_template"
+    _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("judged"),
+        database_url=postgres.url(name),
+        settle_s=0,
+        gate_min_holdout_cells=5,
+        gate_max_calibration_error=0.3,
+        approvers="dr.chief",
+    )
+    truth = make_night(settings, patients=PATIENTS, cells_per_group=3)
+    make_champion(settings, svm_bundle)
+    label_cells(settings, truth)
+    label_cells(settings, dict(list(truth.items())[:4]), says=lambda group: None)
+    run = begin_training_run(settings, REQUEST, uuid.uuid4())
+    train_candidate(settings, run.training_run_id, "vgg16_svm")
+    (validated,) = validate_candidates(settings, run.training_run_id)
+    return Judged(settings, run, validated, svm_bundle.model_id)
+
+
+@pytest.fixture
+def judged(postgres: EmbeddedPostgres, judged_template: Judged) -> Iterator[Judged]:
+    """A copy of its own."""
+    name = f"judged_{next(_numbers)}"
+    _administer(postgres, f"CREATE DATABASE {name} TEMPLATE judged_template")
+    settings = judged_template.settings.model_copy(update={"database_url": postgres.url(name)})
+    yield Judged(settings, judged_template.run, judged_template.validated, judged_template.champion_id)
+    _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,0 +1,75 @@
+"""Small coloured cells of several patients, ingested and labelled: what a retraining needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import sqlalchemy as sa
+
+from bloodcell.database import tables
+from bloodcell.database.engine import open_database
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.ingest import ingest_night
+from bloodcell.settings import Settings
+from tests.small_cells import draw
+
+NIGHT = "2026-03-14"
+
+
+def make_night(
+    settings: Settings, night: str = NIGHT, *, patients: Sequence[str], cells_per_group: int = 4
+) -> dict[tuple[str, str], str]:
+    """Ingests a night with a slide for each patient; returns (barcode, file name) -> the group it really is."""
+    folder = settings.drops / night
+    truth: dict[tuple[str, str], str] = {}
+    for number, patient in enumerate(patients):
+        barcode = f"{night.replace('-', '')}-{number}"
+        (folder / barcode).mkdir(parents=True)
+        (folder / barcode / "slide.json").write_text(json.dumps({"barcode": barcode, "patient_key": patient}))
+        for each, group in enumerate(CELL_GROUPS * cells_per_group):
+            rng = np.random.default_rng((int(night.replace("-", "")), number, each))
+            name = f"LY_{each:08d}.png"  # the analyser's code says nothing
+            draw(group, rng).save(folder / barcode / name)
+            truth[barcode, name] = group
+    (folder / ".complete").touch()
+    ingest_night(folder, settings)
+    return truth
+
+
+def label_cells(
+    settings: Settings,
+    truth: dict[tuple[str, str], str],
+    *,
+    by: str = "dr.a",
+    is_blind: bool = False,
+    is_adjudication: bool = False,
+    says: Callable[[str], str | None] = lambda group: group,
+    at: datetime | None = None,
+) -> None:
+    """Enters a label for each cell; `says` turns what it is into what the person says, None into a smudge."""
+    engine = open_database(settings)
+    with engine.begin() as connection:
+        found = connection.execute(
+            sa.text(
+                "SELECT s.barcode, c.file_name, c.cell_id FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)"
+            )
+        )
+        ids = {(row.barcode, row.file_name): row.cell_id for row in found}
+        rows = [
+            {
+                "cell_id": ids[cell],
+                "class": said,
+                "sub_label": None if said else "SMU",
+                "labelled_by": by,
+                "labelled_at": at or datetime.now(UTC),
+                "is_blind": is_blind,
+                "is_adjudication": is_adjudication,
+                "source": "csv",
+            }
+            for cell, group in truth.items()
+            for said in [says(group)]
+        ]
+        connection.execute(sa.insert(tables.label), rows)
