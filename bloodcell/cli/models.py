@@ -67,8 +67,55 @@ def register(
 
 
 @app.command(no_args_is_help=True)
+def validate(model: Model, by: By = None, json: Json = False) -> None:
+    """Judge a model against the champion on the newest hold-out, on record. Exit status 1: the gates refuse it.
+
+    A retraining does this by itself; here it is for models that came another way, before they can be promoted.
+    """
+    from bloodcell.cli.showing import print_json, print_markdown, step_bars
+    from bloodcell.retraining import validate_model
+
+    with step_bars() as show_step:
+        judged = validate_model(
+            _settings(),
+            model,
+            by=by or getpass.getuser(),
+            on_progress=lambda done, total: show_step("Cells", done, total),
+        )
+    if json:
+        print_json(judged)
+    else:
+        print_markdown(judged.summary)
+    raise typer.Exit(0 if judged.passed else 1)
+
+
+@app.command(no_args_is_help=True)
+def compare(
+    model: Model,
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="The model to compare with.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Compare a model with another on the newest hold-out: figures, differences, gates. Nothing is put on record."""
+    from bloodcell.cli.showing import print_json, print_markdown, step_bars
+    from bloodcell.retraining import compare_models
+
+    with step_bars() as show_step:
+        comparison, gates, summary = compare_models(
+            _settings(), model, other, on_progress=lambda done, total: show_step("Cells", done, total)
+        )
+    if json:
+        print_json({"comparison": comparison, "gates": gates})
+    else:
+        print_markdown(summary)
+
+
+@app.command(no_args_is_help=True)
 def promote(model: Model, reason: Reason, by: By = None) -> None:
-    """Make a model champion: from now on its calls are reported. Who, when and why is kept for good."""
+    """Make a model champion: from now on its calls are reported. Who, when and why is kept for good.
+
+    A model that its gates refused is not promoted by hand either; where there is a hold-out of labelled cells, one that
+    was never judged on it is not (bloodcell models validate).
+    """
     from bloodcell.models.registry import promote as promote_model
     from bloodcell.store import Store
 
@@ -110,6 +157,24 @@ def verify() -> None:
             bad += 1
             typer.secho(f"BAD   {model.model_id[:12]}  {model.variant:<18} {model.role}: {error}", fg=typer.colors.RED)
     raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def check(json: Json = False) -> None:
+    """Check the champion on what came since the last check: agreement with labels, drift. Exit status 1: a limit crossed.
+
+    What is labelled or called counts once: a check by hand is one, like the one of every night.
+    """
+    from bloodcell.cli.showing import check_table, print_json, step_bars
+    from bloodcell.monitoring import check_champion
+
+    with step_bars() as show_step:
+        found = check_champion(_settings(), on_progress=show_step)
+    if json:
+        print_json(found)
+    else:
+        check_table(found)
+    raise typer.Exit(1 if found.failed else 0)
 
 
 def register_bundle(settings: Settings, bundle: Bundle) -> None:

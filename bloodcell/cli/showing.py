@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bloodcell.ingest import IngestSummary
     from bloodcell.models.bundle import Bundle
     from bloodcell.models.registry import RegisteredModel
+    from bloodcell.monitoring import ChampionCheck
 
 
 def print_json(document: Any) -> None:
@@ -24,6 +25,14 @@ def print_json(document: Any) -> None:
         )
 
     print(json.dumps(document, default=plain, indent=2, ensure_ascii=False))
+
+
+def print_markdown(text: str) -> None:
+    """Shows Markdown on the terminal."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text))
 
 
 def ingest_table(summary: IngestSummary) -> None:
@@ -119,3 +128,28 @@ def models_table(models: Sequence[RegisteredModel]) -> None:
             f"{model.created_at:%Y-%m-%d %H:%M}",
         )
     Console().print(table)
+
+
+def check_table(found: ChampionCheck) -> None:
+    """Shows every figure of a check of the champion, then what is to be done."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim", title=f"Champion {found.variant} {found.model_id[:12]}")
+    for name in ("check", "class", "cells", "measured", "95 % limits", "limit", ""):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("check", "class", "") else "right")
+    for check in found.checks:
+        table.add_row(
+            check.kind.replace("_", " "),
+            check.group or "all",
+            f"{check.n_cells:,}",
+            "" if check.measured is None else f"{check.measured:.3f}",
+            "" if check.lower is None else f"{check.lower:.3f} to {check.upper:.3f}",
+            "" if check.limit is None else f"{check.limit:g}",
+            ("" if check.measured is None else "[green]ok[/green]") if check.passed else "[bold red]FAILED[/bold red]",
+        )
+    console = Console()
+    console.print(table)
+    for check in found.checks:
+        if not check.passed or (check.measured is None and check.group is None):
+            console.print(check.reason, highlight=False, soft_wrap=True)

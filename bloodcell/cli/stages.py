@@ -106,8 +106,12 @@ def train(
         Variant, typer.Option(help="Fine-tuned, or an SVM on the network's features.", show_default=False)
     ],
     images: Annotated[
-        Path, typer.Option(help="FOLDER with one sub-folder a class, FOLDER/<class>/*.jpg.", show_default=False)
-    ],
+        Path | None,
+        typer.Option(help="FOLDER with one sub-folder a class, FOLDER/<class>/*.jpg.", show_default=False),
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Train on the labels that stand now, split by patient, instead.")
+    ] = False,
     base: Annotated[
         Literal["imagenet", "random"], typer.Option(help="Base weights; random is for demonstrations only.")
     ] = "imagenet",
@@ -125,11 +129,18 @@ def train(
     from bloodcell.models.training import train as train_bundle
     from bloodcell.settings import Settings
 
+    if labels == (images is not None):
+        raise typer.BadParameter("one of --images FOLDER and --labels is needed, and not both")
     settings = Settings()
     if register:
         open_database(settings)  # says now, not after hours of training, that there is none
     with step_bars() as on_progress:
-        bundle = train_bundle(variant, images, settings, base=base, seed=seed, on_progress=on_progress)
+        if images:
+            bundle = train_bundle(variant, images, settings, base=base, seed=seed, on_progress=on_progress)
+        else:
+            from bloodcell.retraining import train_on_labels
+
+            bundle = train_on_labels(settings, variant, base=base, seed=seed, on_progress=on_progress)
     if register:
         from bloodcell.cli.models import register_bundle
 

@@ -8,10 +8,10 @@ validating   candidates, champion and shadows on the same hold-out; gates, page
 promoting    an approved candidate becomes champion, after the gates were looked at again
 """
 
-from bloodcell.retraining.candidates import train_candidate
+from bloodcell.retraining.candidates import train_candidate, train_on_labels
 from bloodcell.retraining.promoting import Approval, end_training_run, promote_candidate
 from bloodcell.retraining.runs import Request, TrainingRun, begin_training_run
-from bloodcell.retraining.validating import Validated, validate_candidates, validate_model
+from bloodcell.retraining.validating import Validated, compare_models, validate_candidates, validate_model
 
 __all__ = [
     "Approval",
@@ -19,9 +19,11 @@ __all__ = [
     "TrainingRun",
     "Validated",
     "begin_training_run",
+    "compare_models",
     "end_training_run",
     "promote_candidate",
     "train_candidate",
+    "train_on_labels",
     "validate_candidates",
     "validate_model",
 ]

@@ -12,10 +12,11 @@ from sqlalchemy.dialects.postgresql import insert
 from bloodcell.database import tables
 from bloodcell.database.engine import open_database, transact
 from bloodcell.database.runs import recorded_run
+from bloodcell.errors import TrainingDataError
 from bloodcell.models.recipes import DEFAULT_RECIPES, DEMO_RECIPES
 from bloodcell.models.registry import open_registered, register, serving_models
-from bloodcell.retraining.runs import read_training_run
-from bloodcell.retraining.snapshot import training_set
+from bloodcell.retraining.runs import read_training_run, too_little
+from bloodcell.retraining.snapshot import take_snapshot, training_set
 from bloodcell.store import Store
 
 if TYPE_CHECKING:
@@ -82,6 +83,27 @@ def train_candidate(
         model_id = transact(engine, record, patience_s=patience_s)
     shutil.rmtree(bundle.folder)  # the store has it
     return model_id
+
+
+def train_on_labels(
+    settings: Settings, variant: str, *, base: str = "imagenet", seed: int = 0, on_progress: OnProgress | None = None
+) -> Bundle:
+    """Trains a variant on the labels that stand now, and returns its bundle; it is nobody's candidate.
+
+    Raises:
+        TrainingDataError: A group without images to train on, or to validate with.
+        WeightsError: Base weights that are missing or altered.
+        ConfigurationError: An unknown variant, a full disk.
+    """
+    from bloodcell.models.training import train
+
+    engine, store, patience_s = open_database(settings), Store.of(settings), settings.database_patience_s
+    with recorded_run(engine, "snapshot", patience_s=patience_s) as run:
+        taken = transact(engine, lambda c: take_snapshot(c, settings, run.run_id), patience_s=patience_s)
+    if lacking := too_little(taken):
+        raise TrainingDataError(f"{lacking} Next: bloodcell labels status")
+    images = transact(engine, lambda c: training_set(c, store, taken.dataset_digest), patience_s=patience_s)
+    return train(variant, images, settings, base=base, seed=seed, on_progress=on_progress)
 
 
 def recipe_of(retraining: TrainingRun, variant: str) -> Recipe:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 _ROUNDING: Final = 1e-9
-"""Shares are differences of floats: 0.35 - 0.30 is a hair above 0.05, and is meant to be within it."""
+"""Limits and margins are floats: 0.29 of 100 cells is a hair below 29, and 29 cells are meant to be let pass."""
 
 GATE_TITLES: Final = {
     "enough_holdout_cells": "Enough hold-out cells of each class",
@@ -180,7 +180,7 @@ def _calibrated(comparison: Comparison, largest: float) -> Gate:
 
 def _not_more_unclassified(comparison: Comparison, margin: float) -> Gate:
     name = "not_more_unclassified"
-    candidate, champion = comparison.candidate, comparison.champion
+    candidate, champion, difference = comparison.candidate, comparison.champion, comparison.difference
     if candidate is None:
         reason = "The share of unclassified cells cannot be judged: the hold-out is empty."
         return Gate(name, False, None, margin, reason)
@@ -190,7 +190,7 @@ def _not_more_unclassified(comparison: Comparison, margin: float) -> Gate:
             f"There is no champion to compare with; the candidate leaves {percent(found)} of the cells unclassified."
         )
         return Gate(name, True, None, margin, reason)
-    rise = found - champion.unclassified.value
+    rise = difference.unclassified.value
     holds = rise <= margin + _ROUNDING
     reason = (
         f"Unclassified cells go from {percent(champion.unclassified.value)} to {percent(found)}, "

@@ -113,7 +113,7 @@ def begin_training_run(
             if new.rowcount:
                 n_new = _new_labels(connection)
                 snapshot = take_snapshot(connection, settings, run.run_id)
-                if skipped := _too_little(snapshot, n_new, request.min_new_labels):
+                if skipped := _too_few(n_new, request.min_new_labels) or too_little(snapshot):
                     changes: dict[str, object] = {
                         "state": "skipped", "state_reason": skipped, "ended_at": sa.func.now()
                     }  # fmt: skip
@@ -149,6 +149,15 @@ def update(connection: sa.Connection, training_run_id: uuid.UUID, **changes: obj
     )
 
 
+def too_little(snapshot: Snapshot) -> str | None:
+    """Returns why a data set cannot make a model, None where it can."""
+    if missing := snapshot.missing_groups("training", _LEAST_TRAINING):
+        return f"Too few images to train on, {_LEAST_TRAINING} a class are needed: {', '.join(missing)}."
+    if missing := snapshot.missing_groups("validation", 1):
+        return f"No image to validate with of: {', '.join(missing)}. More labelled patients are needed."
+    return None
+
+
 def _check(request: Request) -> None:
     for variant in request.variants:
         check_variant(variant)
@@ -182,11 +191,7 @@ def _new_labels(connection: sa.Connection) -> int:
     )
 
 
-def _too_little(snapshot: Snapshot, n_new: int, min_new_labels: int) -> str | None:
-    if n_new < min_new_labels:
-        return f"{n_new:,} newly labelled cells, {min_new_labels:,} are needed (min_new_labels)."
-    if missing := snapshot.missing_groups("training", _LEAST_TRAINING):
-        return f"Too few images to train on, {_LEAST_TRAINING} a class are needed: {', '.join(missing)}."
-    if missing := snapshot.missing_groups("validation", 1):
-        return f"No image to validate with of: {', '.join(missing)}. More labelled patients are needed."
-    return None
+def _too_few(n_new: int, min_new_labels: int) -> str | None:
+    if n_new >= min_new_labels:
+        return None
+    return f"{n_new:,} newly labelled cells, {min_new_labels:,} are needed (min_new_labels)."

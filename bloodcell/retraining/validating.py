@@ -126,24 +126,40 @@ def validate_model(
         BundleError: A bundle that is missing, incomplete or altered.
     """
     engine, patience_s = open_database(settings), settings.database_patience_s
+    trial = transact(engine, lambda c: _trial_of(c, model, None, by), patience_s=patience_s)
+    return _validate(engine, settings, trial, None, on_progress)[0]
 
-    def trial(connection: sa.Connection) -> _Trial:
-        found, now = find_model(connection, model), champion(connection)
-        digest = connection.scalar(
-            sa.text("SELECT dataset_digest FROM bloodcell.dataset ORDER BY created_at DESC, dataset_digest LIMIT 1")
+
+def compare_models(
+    settings: Settings, model: str, other: str, *, on_progress: Callable[[int, int], None] | None = None
+) -> tuple[Comparison, tuple[Gate, ...], str]:
+    """Returns how a model does beside another on the newest hold-out, whether it would pass, and both in Markdown.
+
+    Nothing is put on record. Raises as `validate_model`.
+    """
+    engine, patience_s = open_database(settings), settings.database_patience_s
+    trial = transact(engine, lambda c: _trial_of(c, model, other, ""), patience_s=patience_s)
+    (judged,) = _try(engine, Store.of(settings), settings, trial, on_progress, keep=False)
+    return judged.comparison, judged.gates, judged.validated.summary
+
+
+def _trial_of(connection: sa.Connection, model: str, other: str | None, by: str) -> _Trial:
+    """A model against another, by default against the champion and beside the shadows, on the newest data set."""
+    found = find_model(connection, model).model_id
+    against = find_model(connection, other).model_id if other else champion(connection)
+    digest = connection.scalar(
+        sa.text("SELECT dataset_digest FROM bloodcell.dataset ORDER BY created_at DESC, dataset_digest LIMIT 1")
+    )
+    if digest is None:
+        raise ConfigurationError(
+            "There is no data set to validate on yet: a retraining takes one. Next: bloodcell labels import, then "
+            "bloodcell retrain --reason R"
         )
-        if digest is None:
-            raise ConfigurationError(
-                "There is no data set to validate on yet: a retraining takes one. Next: bloodcell labels import, then "
-                "bloodcell retrain --reason R"
-            )
-        if found.model_id == now:
-            raise ConfigurationError(f"Model {model} is the champion: there is nothing to compare it with.")
-        shadows = _shadows(connection)
-        return _Trial(digest, (found.model_id,), now, shadows, None, by, "validated by hand", "", 0, None)
-
-    asked = transact(engine, trial, patience_s=patience_s)
-    return _validate(engine, settings, asked, None, on_progress)[0]
+    if found == against:
+        what = "is compared with itself" if other else "is the champion: there is nothing to compare it with"
+        raise ConfigurationError(f"Model {found[:12]} {what}. Next: bloodcell models list")
+    shadows = () if other else _shadows(connection)
+    return _Trial(digest, (found,), against, shadows, None, by, "validated by hand", "", 0, None)
 
 
 def _shadows(connection: sa.Connection) -> tuple[str, ...]:
@@ -159,26 +175,12 @@ def _validate(
     airflow_run: str | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[Validated, ...]:
-    from bloodcell.evaluation.evaluating import outputs_of
-
     if not trial.candidates:
         raise ConfigurationError(f"Retraining {trial.training_run_id} has no candidate to validate: none was trained.")
     store, patience_s = Store.of(settings), settings.database_patience_s
     with recorded_run(engine, "validate", patience_s=patience_s, airflow_run=airflow_run) as run:
-        known = dict.fromkeys((*trial.candidates, *filter(None, [trial.champion_id]), *trial.shadows))
-        bundles = {model_id: open_registered(store, model_id) for model_id in known}
-        material = transact(engine, lambda c: _Material.read(c, trial.dataset_digest, bundles), patience_s=patience_s)
-        outputs = outputs_of(
-            list(bundles.values()),
-            material.images + material.outside,
-            lambda image: store.read_image(image.sha256),
-            settings,
-            on_progress,
-        )
-        run.n_cells = len(material.images)
-        judged = [
-            _judge(store, settings, trial, candidate, material, bundles, outputs) for candidate in trial.candidates
-        ]
+        judged = _try(engine, store, settings, trial, on_progress)
+        run.n_cells = judged[0].comparison.n_cells
 
         def record(connection: sa.Connection) -> None:
             for each in judged:
@@ -188,6 +190,36 @@ def _validate(
         run.detail = {each.validated.model_id: each.validated.refusal or "passed" for each in judged}
     best_first = sorted((each.validated for each in judged), key=lambda each: (not each.passed, -(each.accuracy or 0)))
     return tuple(best_first)
+
+
+def _try(
+    engine: sa.Engine,
+    store: Store,
+    settings: Settings,
+    trial: _Trial,
+    on_progress: Callable[[int, int], None] | None,
+    *,
+    keep: bool = True,
+) -> list[_Judged]:
+    """Runs all the models over the hold-out, each image decoded once, and judges each candidate."""
+    from bloodcell.evaluation.evaluating import outputs_of
+
+    known = dict.fromkeys((*trial.candidates, *filter(None, [trial.champion_id]), *trial.shadows))
+    bundles = {model_id: open_registered(store, model_id) for model_id in known}
+    material = transact(
+        engine,
+        lambda c: _Material.read(c, trial.dataset_digest, bundles),
+        patience_s=settings.database_patience_s,
+    )
+    outputs = outputs_of(
+        list(bundles.values()),
+        material.images + material.outside,
+        lambda image: store.read_image(image.sha256),
+        settings,
+        on_progress,
+    )
+    keeper = store if keep else None
+    return [_judge(keeper, settings, trial, each, material, bundles, outputs) for each in trial.candidates]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +267,7 @@ class _Judged:
 
 
 def _judge(
-    store: Store,
+    keeper: Store | None,
     settings: Settings,
     trial: _Trial,
     candidate: str,
@@ -265,7 +297,8 @@ def _judge(
         code_version=code_version(),
         validated_at=datetime.now(UTC),
     )
-    report = store.put_report(candidate, render(comparison, gates, facts).encode())
+    report = keeper.put_report(candidate, render(comparison, gates, facts).encode()) if keeper else ""
+    summary = summary_markdown(comparison, gates, facts)
     figures = comparison.candidate
     return _Judged(
         comparison,
@@ -276,7 +309,7 @@ def _judge(
             passed(gates),
             refusal(gates),
             figures.accuracy.value if figures else None,
-            f"{summary_markdown(comparison, gates, facts)}\n\nThe whole page: `{report}`",
+            f"{summary}\n\nThe whole page: `{report}`" if report else summary,
             report,
         ),
     )
