@@ -196,9 +196,9 @@ def _training_run_id() -> uuid.UUID:
         "min_new_labels": Param(
             settings.retrain_min_new_labels,
             type="integer",
-            minimum=1,
+            minimum=0,
             title="Minimum of new labels",
-            description="Newly labelled cells without which nothing is trained.",
+            description="Newly labelled cells without which nothing is trained. 0: also on the labels of last time.",
         ),
         "base": Param(
             "imagenet",

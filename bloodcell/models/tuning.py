@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,10 @@ class Examples:
     def rows(self, numbers: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
         """Returns inputs and labels of the rows `numbers`, counted through all the arrays."""
         which, places = np.divmod(numbers, len(self.labels))
-        rows = np.stack([self.inputs[array][place] for array, place in zip(which, places, strict=True)])
-        return rows.astype(np.float32), self.labels[places]
+        rows = np.empty((len(numbers), *self.inputs[0][:0].shape[1:]), np.float32)
+        for array in np.unique(which):
+            rows[which == array] = self.inputs[array][places[which == array]]
+        return rows, self.labels[places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +146,14 @@ def _train_epoch(
             layer.seed_generator.state.assign([stage.seed, epoch])
     order = np.random.default_rng((stage.seed, epoch)).permutation(len(training))
     # The last, smaller batch would be another shape to trace; its rows come early in another epoch.
-    for step in range(n_steps):
-        rows, labels = training.rows(order[step * stage.batch_cells : (step + 1) * stage.batch_cells])
-        model.train_on_batch(rows, labels, sample_weight=weight_of_class[labels])
+    batches = order[: n_steps * stage.batch_cells].reshape(n_steps, -1)
+    with ThreadPoolExecutor(1) as reader:  # the next batch is read and widened while the device works on this one
+        ahead = reader.submit(training.rows, batches[0])
+        for step in range(n_steps):
+            rows, labels = ahead.result()
+            if step + 1 < n_steps:
+                ahead = reader.submit(training.rows, batches[step + 1])
+            model.train_on_batch(rows, labels, sample_weight=weight_of_class[labels])
 
 
 def _restored(model: keras.Model, checkpoint: Path) -> _Progress:

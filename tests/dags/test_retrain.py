@@ -1,0 +1,139 @@
+"""The Dag file as Airflow reads it. That it runs is shown in tests/operations/test_retrain.py, by a real scheduler."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DAG_FILE = Path(__file__).resolve().parents[2] / "dags" / "retrain.py"
+
+IMPORTED = """
+import json, runpy, sys, time
+import airflow.sdk, airflow.providers.standard.operators.hitl
+before, began = set(sys.modules), time.process_time()
+runpy.run_path(sys.argv[1])
+took_s = time.process_time() - began
+heavy = ("tensorflow", "keras", "sklearn", "PIL", "scipy", "matplotlib", "sqlalchemy", "numpy")
+print(json.dumps({"took_s": took_s, "heavy": sorted({m.split(".")[0] for m in set(sys.modules) - before} & {*heavy})}))
+"""
+
+PARSED = """
+import json, os, sys
+from pathlib import Path
+from airflow.dag_processing.dagbag import DagBag
+
+def bag(**environment):
+    os.environ.update(environment)
+    return DagBag(Path(sys.argv[1]).parent)
+
+found = bag(BLOODCELL_APPROVERS="dr.a, dr.b", BLOODCELL_APPROVAL_TIMEOUT_H="2.5")
+dag = found.dags["retrain"]
+approve = dag.get_task("approve")
+refused = {}
+for name, value in {"variants": ["vgg19"], "min_new_labels": -1, "base": "mine", "epochs": 0, "seed": -1, "reason": ""}.items():
+    try:
+        dag.params.get_param(name).resolve(value)
+    except Exception as error:
+        refused[name] = type(error).__name__
+print(json.dumps({
+    "errors": found.import_errors,
+    "params": {name: dag.params[name] for name in dag.params},
+    "refused": refused,
+    "schedule": dag.timetable.expression,
+    "unscheduled": type(bag(BLOODCELL_RETRAIN_CRON="").dags["retrain"].timetable).__name__,
+    "catchup": dag.catchup,
+    "approve": {
+        "assigned": [user["id"] for user in approve.assigned_users], "defaults": approve.defaults,
+        "options": approve.options, "hours": approve.response_timeout.total_seconds() / 3600,
+        "retries": approve.retries, "form": list(approve.params),
+    },
+    "tasks": {
+        task.task_id: {
+            "pool": task.pool, "queue": task.queue, "mapped": task.is_mapped, "rule": task.trigger_rule.value,
+            "upstream": sorted(task.upstream_task_ids),
+        }
+        for task in dag.tasks
+    },
+}))
+"""
+
+
+def read_by_airflow(home: Path, code: str) -> dict[str, Any]:
+    """Runs `code` on the Dag file in a fresh process; returns the JSON it prints last."""
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(DAG_FILE)],
+        env={**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    read: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    return read
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What Airflow reads out of the file."""
+    return read_by_airflow(tmp_path_factory.mktemp("airflow"), PARSED)
+
+
+def test_the_file_is_imported_quickly_and_without_anything_heavy(tmp_path: Path) -> None:
+    imported = read_by_airflow(tmp_path, IMPORTED)
+
+    assert imported["heavy"] == []
+    assert imported["took_s"] < 1
+
+
+def test_the_stages_follow_each_other_and_a_rejection_does_not_skip_the_end(parsed: dict[str, Any]) -> None:
+    assert parsed["errors"] == {}
+    assert {name: task["upstream"] for name, task in parsed["tasks"].items()} == {
+        "snapshot": [],
+        "train": ["snapshot"],
+        "validate": ["train"],
+        "gate": ["validate"],
+        "approve": ["gate"],
+        "promote": ["approve", "gate"],
+        "close": ["gate", "promote", "snapshot", "train", "validate"],
+    }
+    assert parsed["tasks"]["close"]["rule"] == "all_done"
+
+
+def test_training_and_validation_take_the_gpu(parsed: dict[str, Any]) -> None:
+    on_gpu = {name for name, task in parsed["tasks"].items() if (task["pool"], task["queue"]) == ("gpu", "gpu")}
+    assert on_gpu == {"train", "validate"}
+    assert parsed["tasks"]["train"]["mapped"]
+
+
+def test_only_who_is_assigned_is_asked_and_silence_is_no_answer(parsed: dict[str, Any]) -> None:
+    assert parsed["approve"] == {
+        "assigned": ["dr.a", "dr.b"],
+        "defaults": None,
+        "options": ["Approve", "Reject"],
+        "hours": 2.5,
+        "retries": 0,
+        "form": ["reason"],
+    }
+
+
+def test_the_form_has_sane_defaults_and_refuses_what_makes_no_sense(parsed: dict[str, Any]) -> None:
+    assert parsed["params"] == {
+        "reason": "weekly",
+        "requested_by": None,
+        "variants": [],
+        "min_new_labels": 200,
+        "base": "imagenet",
+        "epochs": None,
+        "seed": 0,
+    }
+    assert set(parsed["refused"]) == {"variants", "min_new_labels", "base", "epochs", "seed", "reason"}
+
+
+def test_weekly_by_default_and_only_by_hand_without_a_cron(parsed: dict[str, Any]) -> None:
+    assert (parsed["schedule"], parsed["unscheduled"], parsed["catchup"]) == ("0 6 * * 6", "NullTimetable", False)
