@@ -2,6 +2,7 @@
 
     BloodcellError
     ├── UnusableFileError      set the file aside: it is quarantined with its reason, the night goes on
+    │   └── RefusedRowsError   mend the rows of the label file (labels/importing.py)
     ├── RetryLaterError        nothing is wrong with the input: the same call succeeds later
     │   ├── DatabaseUnavailableError
     │   ├── StoreUnavailableError
@@ -13,6 +14,7 @@
     ├── BundleError            the model bundle is incomplete or altered: restore it, nothing is classified with it
     ├── TrainingDataError      the training or evaluation images cannot make a model
     ├── PromotionRefusedError  a model that has not proved itself, or that no person approved: the champion stays
+    ├── LimitCrossedError      the champion crossed a limit of its nightly check: a person looks at it
     ├── AirflowRefusedError    Airflow answered, and would not (operations/airflow_api.py)
     └── DemoError              the demo's run did not end well (operations/demo.py)
 
@@ -27,10 +29,11 @@ class BloodcellError(Exception):
 
 
 class UnusableFileError(BloodcellError):
-    """A file of a drop that cannot become a cell.
+    """A file of a drop that cannot become a cell, or one of labels that cannot become any.
 
     Attributes:
-        reason: Machine-readable reason, one of `bloodcell.ingest.outcomes.QUARANTINE_REASONS`.
+        reason: Machine-readable reason, one of `bloodcell.ingest.outcomes.QUARANTINE_REASONS`, or of
+            `bloodcell.labels.outcomes.FILE_REASONS`.
         detail: What was expected and what was received, for a person.
     """
 
@@ -96,3 +99,7 @@ class TrainingDataError(BloodcellError):
 
 class PromotionRefusedError(BloodcellError):
     """A model did not become champion: a gate, a missing answer, or another champion by now."""
+
+
+class LimitCrossedError(BloodcellError):
+    """The champion's agreement with people, or the drift of its nights, crossed a limit; the rows are written."""

@@ -18,6 +18,11 @@ def dags_folder() -> Path:
     return _folder("dags")
 
 
+def dag_ids() -> tuple[str, ...]:
+    """Returns the names of this release's Dags, sorted: a file of `dags_folder()` defines the one it is named for."""
+    return tuple(sorted(path.stem for path in dags_folder().glob("*.py") if "@dag(" in path.read_text()))
+
+
 def sql_folder() -> Path:
     """Returns the folder of migrations (`versions/`), views (`views/`) and queries (`queries/`)."""
     return _folder("sql")

@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime
 import sqlalchemy as sa
 
 from bloodcell.database import tables
-from bloodcell.groups import CELL_GROUPS, UNCLASSIFIED, group_of_code
+from bloodcell.database.learning_tables import IMAGE_SIDES
+from bloodcell.groups import CELL_GROUPS, CODES_OUT_OF_SCOPE, FINER_CODES, UNCLASSIFIED, group_of_code
 
 NIGHT = date(2026, 3, 14)
 CHAMPION = "c0" + 62 * "1"
@@ -168,6 +169,64 @@ class Laboratory:
         if rows:
             with self.engine.begin() as connection:
                 connection.execute(tables.cell_call.insert(), rows)
+
+    def label(
+        self,
+        cells: Sequence[int],
+        labels: Sequence[str],
+        by: str = "anna",
+        *,
+        at: str = "2026-03-15 09:00+00",
+        blind: bool = False,
+        adjudication: bool = False,
+        note: str | None = None,
+    ) -> list[int]:
+        """Adds what a person says of each cell: a group, or an analyser code; returns the labels' numbers."""
+        table = tables.label
+        rows = [
+            {
+                "cell_id": cell,
+                "class": said if said in CELL_GROUPS else group_of_code(said),
+                "sub_label": said if said in FINER_CODES or said in CODES_OUT_OF_SCOPE else None,
+                "labelled_by": by,
+                "labelled_at": at,
+                "is_blind": blind,
+                "is_adjudication": adjudication,
+                "note": note,
+                "source": "csv",
+            }
+            for cell, said in zip(cells, labels, strict=True)
+        ]
+        with self.engine.begin() as connection:
+            return list(connection.scalars(table.insert().returning(table.c.label_id), rows))
+
+    def dataset(self, digest: str, images: Sequence[tuple[int, str]]) -> str:
+        """Adds a data set of labelled cells (cell, side); a patient is on the side of the first cell given of it."""
+        sides = [side for _, side in images]
+        values = {"digest": digest, "run_id": self.run_id}
+        image = """
+            WITH given AS (SELECT c.sha256, l.class, c.cell_id, l.split_key, l.label_id
+                           FROM bloodcell.current_label l JOIN bloodcell.cell c USING (cell_id)
+                           WHERE c.cell_id = :cell),
+            split AS (INSERT INTO bloodcell.data_split (split_key, side, is_blind, run_id)
+                      SELECT split_key, CASE :side WHEN 'out_of_scope' THEN 'holdout' ELSE :side END, false, :run_id
+                      FROM given ON CONFLICT DO NOTHING)
+            INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, side, class, cell_id, split_key, label_id)
+            SELECT :digest, sha256, :side, class, cell_id, split_key, label_id FROM given
+        """
+        with self.engine.begin() as connection:
+            connection.execute(
+                tables.dataset.insert().values(
+                    dataset_digest=digest,
+                    **{f"n_{side}": sides.count(side) for side in IMAGE_SIDES},
+                    until_label_id=1,
+                    left_out={},
+                    run_id=self.run_id,
+                )
+            )
+            for cell, side in images:
+                connection.execute(sa.text(image), {**values, "cell": cell, "side": side})
+        return digest
 
     def rows(self, statement: str) -> list[tuple[object, ...]]:
         """Reads rows."""

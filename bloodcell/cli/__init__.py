@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bloodcell.cli import database, differential, drop, evaluate, models, operate, stages
+from bloodcell.cli import database, differential, drop, evaluate, labels, models, operate, retrain, stages
 from bloodcell.errors import BloodcellError
 
 app = typer.Typer(
@@ -41,13 +41,14 @@ def bloodcell(
 _GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "The whole system": (operate.demo, operate.up, operate.watch, operate.doctor),
     "A night, step by step": (stages.ingest, stages.classify, differential.differential, differential.report),
+    "Labels and retraining": (retrain.retrain, retrain.approve),
     "Models": (stages.train, evaluate.evaluate),
 }
+_NEED_ARGUMENTS = (differential.differential, differential.report, retrain.retrain, retrain.approve)
 for panel, commands in _GROUPS.items():
     for command in commands:
-        app.command(rich_help_panel=panel, no_args_is_help=command in (differential.differential, differential.report))(
-            command
-        )
+        app.command(rich_help_panel=panel, no_args_is_help=command in _NEED_ARGUMENTS)(command)
+app.add_typer(labels.app, name="labels", rich_help_panel="Labels and retraining")
 app.add_typer(models.app, name="models", rich_help_panel="Models")
 app.add_typer(database.app, name="db", rich_help_panel="Data")
 app.add_typer(drop.app, name="drop", rich_help_panel="Data")

@@ -161,9 +161,9 @@ def verify() -> None:
 
 @app.command()
 def check(json: Json = False) -> None:
-    """Check the champion on what came since the last check: agreement with labels, drift. Exit status 1: a limit crossed.
+    """Check the champion on what came since the last check: agreement, drift. Exit status 1 if a limit is crossed.
 
-    What is labelled or called counts once: a check by hand is one, like the one of every night.
+    A label and a night count once: a check by hand is one, like the one of every night.
     """
     from bloodcell.cli.showing import check_table, print_json, step_bars
     from bloodcell.monitoring import check_champion

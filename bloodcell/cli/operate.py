@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from bloodcell.operations.airflow_home import AirflowHome
     from bloodcell.settings import Settings
 
 Port = Annotated[
@@ -28,7 +29,7 @@ def up(
     import threading
     from contextlib import suppress
 
-    from bloodcell.operations.airflow_home import read_password
+    from bloodcell.operations.airflow_home import airflow_home, read_password
     from bloodcell.operations.up import running_stack
     from bloodcell.settings import Settings
 
@@ -38,7 +39,9 @@ def up(
             f"\nbloodcell is up.\n"
             f"  Airflow    {settings.airflow_url}   user {settings.airflow_user}, "
             f"password {read_password(settings)}\n"
+            f"{_approvers_line(airflow_home(settings))}"
             f"  Drops      {settings.drops}\n"
+            f"  Labels     {settings.labels}\n"
             f"  Database   bloodcell db psql\n"
             f"  Logs       {settings.data_dir / 'logs'}\n"
             f"Ctrl-C stops all of it.\n"
@@ -96,6 +99,13 @@ def _on_port(settings: Settings, port: int | None) -> Settings:
     from bloodcell.operations.airflow_home import HOST
 
     return settings.model_copy(update={"airflow_url": f"http://{HOST}:{port}"}) if port else settings
+
+
+def _approvers_line(home: AirflowHome) -> str:
+    """Says who else may log in and where the passwords are; empty where there is nobody else."""
+    if not home.approvers:
+        return ""
+    return f"  Approvers  {', '.join(home.approvers)}   their passwords are in {home.password_file}\n"
 
 
 def _announce(line: str) -> None:

@@ -15,7 +15,16 @@ LABEL_SOURCES: Final = ("csv", "folder", "view")
 SIDES: Final = ("training", "validation", "holdout")
 IMAGE_SIDES: Final = (*SIDES, "out_of_scope")
 TRAINING_STATES: Final = ("running", "skipped", "refused", "rejected", "expired", "promoted", "failed")
-CHECKS: Final = ("agreement", "class_mix", "confidence", "embedding")
+CHECKS: Final = (
+    "agreement",
+    "blind_agreement",
+    "unclassified",
+    "out_of_scope",
+    "class_mix",
+    "confidence",
+    "novelty",
+    "embedding",
+)
 
 cell_code = sa.Table(
     "cell_code",
@@ -50,6 +59,8 @@ label = sa.Table(
     sa.CheckConstraint("class IS NOT NULL OR sub_label IS NOT NULL", name="label_says_something"),
     sa.CheckConstraint("length(trim(labelled_by)) > 0", name="label_has_a_person"),
     sa.CheckConstraint("labelled_at <= recorded_at + interval '5 minutes'", name="label_not_of_the_future"),
+    sa.CheckConstraint("labelled_at >= '2000-01-01 00:00:00+00'", name="label_of_this_century"),
+    sa.Index("label_adjudication", "cell_id", postgresql_where=sa.text("is_adjudication")),
     comment="What a person says of a cell. Append-only: a correction is a new row. class is empty for a code outside "
     "the eight groups; sub_label is the finer code (SNE, BNE, PMY ...).",
 )
@@ -212,4 +223,20 @@ model_check = sa.Table(
     one_of("kind", CHECKS, "model_check_kind"),
     comment="A nightly look at the champion: agreement with new labels, drift from its training reference. "
     "Append-only.",
+)
+
+checked_cell = sa.Table(
+    "checked_cell",
+    metadata,
+    sa.Column("model_id", sa.String(64), sa.ForeignKey(f"{SCHEMA}.model.model_id"), primary_key=True),
+    sa.Column("cell_id", sa.BigInteger, sa.ForeignKey(f"{SCHEMA}.cell.cell_id"), primary_key=True),
+    sa.Column("label_id", sa.BigInteger, sa.ForeignKey(f"{SCHEMA}.label.label_id"), nullable=False),
+    sa.Column("class", sa.Text),
+    sa.Column("called_class", sa.Text, nullable=False),
+    sa.Column("is_blind", sa.Boolean, nullable=False),
+    sa.Column("is_training", sa.Boolean, nullable=False),
+    of_run(),
+    one_of("class", CELL_GROUPS, "checked_cell_class"),
+    comment="A labelled cell that a check compared a model's call with, once each model; class is empty for a label "
+    "outside the eight groups. Append-only.",
 )

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from bloodcell.database.learning_tables import (
     candidate,
     cell_code,
+    checked_cell,
     data_split,
     dataset,
     dataset_image,
@@ -34,6 +35,7 @@ __all__ = [
     "cell",
     "cell_call",
     "cell_code",
+    "checked_cell",
     "data_split",
     "dataset",
     "dataset_image",

@@ -34,12 +34,13 @@ def write_plots(evaluation: Evaluation, path: Path, *, title: str) -> None:
     FigureCanvasAgg(figure)
     matrix, reliability = figure.subplots(1, 2, width_ratios=[1.65, 1])
     figure.suptitle(title, fontsize=14, fontweight="bold", x=0.01, ha="left")
-    _draw_confusion(matrix, evaluation)
-    _draw_reliability(reliability, evaluation)
+    draw_confusion(matrix, evaluation)
+    draw_reliability(reliability, evaluation)
     figure.savefig(path, format="png")
 
 
-def _draw_confusion(axes: Axes, evaluation: Evaluation) -> None:
+def draw_confusion(axes: Axes, evaluation: Evaluation) -> None:
+    """Draws the confusion matrix of the calls: cells, and the share of each row."""
     rows = [CELL_GROUPS.index(group) for group in REPORT_ORDER]
     counts = np.array(evaluation.called_confusion)[np.ix_(rows, [*rows, len(CELL_GROUPS)])]
     totals = counts.sum(axis=1, keepdims=True)
@@ -64,7 +65,8 @@ def _draw_confusion(axes: Axes, evaluation: Evaluation) -> None:
     axes.set_title("Calls: cells, and share of each row", loc="left", fontsize=11)
 
 
-def _draw_reliability(axes: Axes, evaluation: Evaluation) -> None:
+def draw_reliability(axes: Axes, evaluation: Evaluation) -> None:
+    """Draws how often calls of a confidence are right, larger points for more cells."""
     axes.plot([0, 1], [0, 1], color="#aab1bf", linewidth=1, linestyle="--")
     for each in evaluation.bins:
         value, lower, upper = (part or 0.0 for part in (each.accuracy.value, each.accuracy.lower, each.accuracy.upper))

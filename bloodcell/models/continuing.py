@@ -60,7 +60,7 @@ def _copy(source: Any, target: Any, done: set[int]) -> None:
         if id(to_layer) in done:
             continue
         done.add(id(to_layer))
-        if to_layer.weights:
+        if getattr(to_layer, "weights", None):  # an operation such as a flip has none
             to_layer.set_weights(from_layer.get_weights())
         inputs = (from_layer._inbound_nodes[one._keras_history.node_index].input_tensors,
                   to_layer._inbound_nodes[other._keras_history.node_index].input_tensors)  # fmt: skip

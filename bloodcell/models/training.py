@@ -6,10 +6,13 @@ A training that was killed is simply started again with the same arguments: cach
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bloodcell.errors import ConfigurationError
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models import assembly, calibration, continuing, networks, novelty
 from bloodcell.models.bundle import (
@@ -98,12 +102,25 @@ def train(
         base_weights = load_base_weights(network, base_of(variant), base, settings, seed)
     work = settings.data_dir / "training" / _identity(variant, recipe, base_weights, images, seed)
     material = Material(variant, recipe, settings, seed, network, start, images, work, on_progress)
-    with alone(work.parent / "locks" / work.name):
+    with alone(work.parent / "locks" / work.name), _full_disk_is_told(settings.data_dir):
         work.mkdir(parents=True, exist_ok=True)
         trained = fine_tune(material, recipe.tuning) if recipe.tuning else fit_svm(material, recipe.svm or SvmSearch())
         bundle = _write(material, trained, base_weights, out or settings.data_dir / "bundles")
         shutil.rmtree(work)
     return bundle
+
+
+@contextmanager
+def _full_disk_is_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
+            raise
+        raise ConfigurationError(
+            f"The model cannot be written, a disk is full ({folder}): {error}. No half bundle is left. Free space, "
+            "then train the same again: it goes on where it was."
+        ) from error
 
 
 def _set_of_folder(path: Path, recipe: Recipe, settings: Settings) -> TrainingSet:

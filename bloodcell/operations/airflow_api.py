@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 
 from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
 from bloodcell.operations.airflow_home import read_password
+from bloodcell.operations.airflow_records import Approval, RunState, TaskState
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 NIGHTLY_RUN: Final = "nightly_run"
-ENDED: Final = ("success", "failed")
+IMPORT_LABELS: Final = "import_labels"
+RETRAIN: Final = "retrain"
+VALIDATE_MODELS: Final = "validate_models"
+ANSWERED_AT_THE_EARLIEST_S: Final = 10.0
+"""Seconds after a question was asked before which its answer is held back.
+
+Airflow 3.3.2 loses an answer that arrives before the scheduler has noted that the asking task went to sleep: the task
+fails as "state changed externally". Measured on two cores: noted 0.9 s later as a rule, but 5.8 s where its supervisor
+slept through the end (`[workers] min_heartbeat_interval`).
+"""
 _TIMEOUT_S: Final = 15.0
 _THIS_MACHINE: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -38,36 +48,6 @@ class AirflowRefusedError(BloodcellError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class TaskState:
-    """Where one task of a run stands. `map_index` is -1 for a task that is not mapped."""
-
-    task_id: str
-    map_index: int
-    state: str | None
-    try_number: int
-    pid: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """Where a Dag run stands."""
-
-    run_id: str
-    state: str
-    tasks: tuple[TaskState, ...]
-
-    @property
-    def ended(self) -> bool:
-        """Whether the run is over, well or not."""
-        return self.state in ENDED
-
-    @property
-    def task_counts(self) -> Mapping[str, int]:
-        """Number of task instances in each state."""
-        return Counter(task.state or "waiting" for task in self.tasks)
 
 
 class AirflowApi:
@@ -119,14 +99,10 @@ class AirflowApi:
         answer = self._json("GET", "/api/v2/importErrors")
         return {str(item["filename"]): str(item["stack_trace"]) for item in answer["import_errors"]}
 
-    def is_paused(self, dag_id: str) -> bool | None:
-        """Returns whether a Dag is paused, None where Airflow does not know it (yet)."""
-        try:
-            return bool(self._json("GET", f"/api/v2/dags/{dag_id}")["is_paused"])
-        except AirflowRefusedError as error:
-            if error.status == httpx.codes.NOT_FOUND:
-                return None
-            raise
+    def dags(self) -> dict[str, bool]:
+        """Returns Dag -> whether it is paused, of all that Airflow knows (so far)."""
+        answer = self._json("GET", "/api/v2/dags", params={"limit": 100})
+        return {str(dag["dag_id"]): bool(dag["is_paused"]) for dag in answer["dags"]}
 
     def unpause(self, dag_id: str) -> None:
         """Lets a Dag run."""
@@ -175,8 +151,17 @@ class AirflowApi:
         timeout_s: float,
         on_progress: Callable[[RunState], None] | None = None,
         interval_s: float = 1.0,
+        for_a_person: bool = True,
     ) -> RunState:
         """Waits until a run has ended; an Airflow that is away meanwhile is waited for.
+
+        Args:
+            dag_id: Which Dag.
+            run_id: Which run.
+            timeout_s: How long at most, in seconds.
+            on_progress: Called with where the run stands, after each look.
+            interval_s: Seconds between two looks.
+            for_a_person: Go on waiting while the run waits for somebody's answer.
 
         Raises:
             RetryLaterError: The run did not end within `timeout_s`.
@@ -191,7 +176,7 @@ class AirflowApi:
             else:
                 if on_progress:
                     on_progress(state)
-                if state.ended:
+                if state.ended or (state.waits_for_a_person and not for_a_person):
                     return state
             time.sleep(interval_s)
         stands = f"it is {state.state}, tasks: {dict(state.task_counts)}" if state else "Airflow did not answer"
@@ -206,11 +191,89 @@ class AirflowApi:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         return self._json("GET", path)["value"]
 
+    def approval(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Approval | None:
+        """Returns what a run asks of a person, answered or not; None where that task has not asked (yet)."""
+        try:
+            found = self._json("GET", _approval_path(dag_id, run_id, task_id, map_index))
+        except AirflowRefusedError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        answered = found["responded_at"]
+        return Approval(
+            subject=found["subject"],
+            body=found["body"] or "",
+            assigned=tuple(user["name"] for user in found["assigned_users"]),
+            asked_at=datetime.fromisoformat(found["created_at"]),
+            task_state=found["task_instance"]["state"],
+            chosen=found["chosen_options"][0] if found["chosen_options"] else None,
+            by=found["responded_by_user"]["name"] if found["responded_by_user"] else None,
+            at=datetime.fromisoformat(answered) if answered else None,
+            reason=found["params_input"].get("reason"),
+        )
+
+    def answer_approval(
+        self, dag_id: str, run_id: str, task_id: str, *, approve: bool, reason: str, map_index: int = -1
+    ) -> Approval:
+        """Answers what a run asks, as the user of this session, and returns the question with its answer.
+
+        Raises:
+            AirflowRefusedError: This user is not one who may answer (status 403), that task asks nothing (404), or it
+                does no longer: it was answered, timed out or marked by hand (409).
+            AirflowUnavailableError: Airflow is away.
+        """
+        asked = self.approval(dag_id, run_id, task_id, map_index)
+        if asked is None:
+            raise AirflowRefusedError(
+                f"Nothing is asked by {task_id} of run {run_id} of {dag_id}: there is no such run, or it has not come "
+                f"that far, or skipped it. Its runs: {self._page(dag_id)}",
+                status=httpx.codes.NOT_FOUND,
+            )
+        # Airflow would take an answer to a question whose time is over, and do nothing with it
+        if not asked.is_waiting:
+            raise AirflowRefusedError(asked.refusal(run_id), status=httpx.codes.CONFLICT)
+        asked_s = (datetime.now(UTC) - asked.asked_at).total_seconds()
+        time.sleep(min(max(ANSWERED_AT_THE_EARLIEST_S - asked_s, 0), ANSWERED_AT_THE_EARLIEST_S))
+        body = {"chosen_options": ["Approve" if approve else "Reject"], "params_input": {"reason": reason}}
+        answer = self._response("PATCH", _approval_path(dag_id, run_id, task_id, map_index), json=body)
+        if answer.status_code == httpx.codes.FORBIDDEN:
+            who = ", ".join(asked.assigned) or "users whose role lets them act"
+            raise AirflowRefusedError(
+                f"The Airflow user {self._settings.airflow_user!r} may not answer run {run_id}; who may: {who} "
+                "(BLOODCELL_APPROVERS). Answer as one of them: BLOODCELL_AIRFLOW_USER, and the password's file as "
+                "BLOODCELL_AIRFLOW_PASSWORD_FILE.",
+                status=answer.status_code,
+            )
+        if answer.status_code != httpx.codes.CONFLICT:
+            self._checked(answer, "PATCH", "the answer")
+        now = self.approval(dag_id, run_id, task_id, map_index) or asked
+        if answer.status_code == httpx.codes.CONFLICT:
+            raise AirflowRefusedError(now.refusal(run_id), status=answer.status_code)
+        return now
+
+    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Marks a task of a run "success", "failed" or "skipped" by hand, as the page's button does."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}"
+        self._json("PATCH", path, json={"new_state": state})
+
+    def run_page(self, dag_id: str, run_id: str) -> str:
+        """Returns the address of a run's page, where a person also answers what it asks."""
+        return f"{self._page(dag_id)}/{quote(run_id, safe=':+')}"
+
+    def _page(self, dag_id: str) -> str:
+        return f"{self._settings.airflow_url.rstrip('/')}/dags/{dag_id}/runs"
+
     def _json(self, method: str, path: str, **request: Any) -> Any:
+        return self._checked(self._response(method, path, **request), method, path)
+
+    def _response(self, method: str, path: str, **request: Any) -> httpx.Response:
         answer = self._send(method, path, **request)
         if answer.status_code == httpx.codes.UNAUTHORIZED and self._token is not None:
             self._token = None  # the secret changed, or the token's day is over
             answer = self._send(method, path, **request)
+        return answer
+
+    def _checked(self, answer: httpx.Response, method: str, path: str) -> Any:
         if answer.is_success:
             return self._read(answer) if answer.content else None
         detail = _detail(answer)
@@ -259,6 +322,11 @@ class AirflowApi:
                 f"What answers at {self._client.base_url} is not Airflow: expected JSON, received {answer.text[:60]!r}"
                 ". Its address is the setting BLOODCELL_AIRFLOW_URL."
             ) from error
+
+
+def _approval_path(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    run = quote(run_id, safe="")
+    return f"/api/v2/dags/{dag_id}/dagRuns/{run}/taskInstances/{task_id}/{map_index}/hitlDetails"
 
 
 def _detail(answer: httpx.Response) -> str:

@@ -1,4 +1,4 @@
-"""Airflow's home under the data folder: its configuration, its secrets, its user's password.
+"""Airflow's home under the data folder: its configuration, its secrets, its users' passwords.
 
 Everything here is written with mode 0600 in a folder of mode 0700, since it opens the whole installation. The
 secrets are made once per installation; the configuration is written anew at each start.
@@ -30,6 +30,9 @@ STACK_MARK: Final = "BLOODCELL_STACK"
 
 _NO_PROXY: Final = ("no_proxy", "NO_PROXY")
 PARALLEL_TASKS: Final = 4
+APPROVER_ROLE: Final = "user"
+"""The least of Airflow's roles that may answer an approval: a `viewer` is refused (403), assigned or not."""
+
 HEARTBEAT_TIMEOUT_S: Final = 120
 """A task that lost its supervisor is started again after this long. Airflow's own 300 s would idle a short night."""
 
@@ -41,13 +44,15 @@ class AirflowHome:
     Attributes:
         folder: AIRFLOW_HOME.
         url: Address of the API server and the web pages.
-        user: The one user.
-        password_file: JSON file with that user's password.
+        user: The administrator, as whom bloodcell itself triggers runs.
+        approvers: Further users, who may look, trigger and answer the approvals they are named for.
+        password_file: JSON file with the passwords of all of them.
     """
 
     folder: Path
     url: str
     user: str
+    approvers: tuple[str, ...]
     password_file: Path
 
     @property
@@ -83,7 +88,10 @@ class AirflowHome:
 def airflow_home(settings: Settings) -> AirflowHome:
     """Returns where this installation's Airflow lives; writes nothing."""
     folder = settings.data_dir / "airflow"
-    return AirflowHome(folder, settings.airflow_url.rstrip("/"), settings.airflow_user, password_file(settings))
+    approvers = tuple(dict.fromkeys(name for name in settings.approver_names if name != settings.airflow_user))
+    return AirflowHome(
+        folder, settings.airflow_url.rstrip("/"), settings.airflow_user, approvers, password_file(settings)
+    )
 
 
 def password_file(settings: Settings) -> Path:
@@ -116,6 +124,22 @@ def read_password(settings: Settings) -> str:
     return str(passwords[settings.airflow_user])
 
 
+def users_without_password(settings: Settings) -> tuple[str, ...]:
+    """Returns the users of these settings whom the password file does not name.
+
+    Of an Airflow elsewhere the file holds one plain password, and its users are its own affair: then there are none.
+
+    Raises:
+        ConfigurationError: The file is JSON, but not of Airflow's form.
+    """
+    path, home = password_file(settings), airflow_home(settings)
+    text = path.read_text().strip() if path.exists() else ""
+    if text and not text.startswith("{"):
+        return ()
+    passwords = _passwords(path) if text else {}
+    return tuple(name for name in (home.user, *home.approvers) if name not in passwords)
+
+
 def prepare_airflow_home(settings: Settings, metadata_url: str) -> AirflowHome:
     """Returns Airflow's home with password, secrets and configuration in place.
 
@@ -124,10 +148,11 @@ def prepare_airflow_home(settings: Settings, metadata_url: str) -> AirflowHome:
         metadata_url: SQLAlchemy URL of Airflow's own database.
 
     Raises:
-        ConfigurationError: `airflow_url` is not an address that `bloodcell up` can serve, or the password file is not
-            one that Airflow reads.
+        ConfigurationError: `airflow_url` is not an address that `bloodcell up` can serve, a user's name is not one
+            that Airflow takes, or the password file is not one that it reads.
     """
     home = airflow_home(settings)
+    _refuse_unservable_names(home)
     address = urlsplit(home.url)
     if address.scheme != "http" or address.hostname not in (HOST, "localhost") or address.path:
         raise ConfigurationError(
@@ -137,8 +162,10 @@ def prepare_airflow_home(settings: Settings, metadata_url: str) -> AirflowHome:
     home.folder.mkdir(parents=True, exist_ok=True)
     home.folder.chmod(0o700)
     passwords = _passwords(home.password_file) if home.password_file.exists() else {}
-    if home.user not in passwords:  # Airflow would make a password up and print it into its log
-        _write_private(home.password_file, json.dumps({**passwords, home.user: secrets.token_urlsafe(12)}))
+    new = [name for name in (home.user, *home.approvers) if name not in passwords]
+    if new:  # Airflow would make passwords up and print them into its log
+        made = {name: secrets.token_urlsafe(12) for name in new}
+        _write_private(home.password_file, json.dumps({**passwords, **made}))
     home.password_file.chmod(0o600)
     configuration = _configuration(home, metadata_url, _secrets(home.folder / "secrets.json"))
     _write_private(home.folder / "airflow.cfg", _rendered(configuration))
@@ -155,7 +182,9 @@ def _configuration(
             "executor": "LocalExecutor",
             "parallelism": PARALLEL_TASKS,
             "load_examples": False,
-            "simple_auth_manager_users": f"{home.user}:admin",
+            "simple_auth_manager_users": ",".join(
+                [f"{home.user}:admin", *(f"{name}:{APPROVER_ROLE}" for name in home.approvers)]
+            ),
             "simple_auth_manager_passwords_file": str(home.password_file),
             "execution_api_server_url": f"{home.url}/execution/",
             "fernet_key": secret["fernet_key"],
@@ -176,6 +205,16 @@ def _configuration(
         "workers": {"max_failed_heartbeats": 10},
         "dag_processor": {"parsing_processes": 1, "min_file_process_interval": 60, "refresh_interval": 60},
     }
+
+
+def _refuse_unservable_names(home: AirflowHome) -> None:
+    """Airflow's list of users is name:role, separated by commas; it trims neither."""
+    for name in (home.user, *home.approvers):
+        if not name.strip() or any(sign in name for sign in ":,") or not name.isprintable():
+            raise ConfigurationError(
+                f"{name!r} cannot be the name of an Airflow user: expected printable characters without colon and "
+                "comma. Check BLOODCELL_AIRFLOW_USER and BLOODCELL_APPROVERS."
+            )
 
 
 def _passwords(path: Path) -> dict[str, str]:

@@ -18,8 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from bloodcell.database.embedded import make_data_folder
 from bloodcell.database.engine import open_database, transact
 from bloodcell.errors import BloodcellError
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, RunState
+from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi
 from bloodcell.operations.airflow_home import HOST
+from bloodcell.operations.airflow_records import RunState
 from bloodcell.operations.demo_models import demo_models
 from bloodcell.operations.up import running_stack
 from bloodcell.settings import DROP_PATTERN, Settings

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from bloodcell.errors import BloodcellError, ConfigurationError, SchemaError
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
-from bloodcell.operations.airflow_home import STACK_MARK
+from bloodcell.operations.airflow_api import AirflowApi, AirflowUnavailableError
+from bloodcell.operations.airflow_home import STACK_MARK, users_without_password
 from bloodcell.operations.processes import PROGRAM_MARK, marked_processes
 from bloodcell.operations.up import GPU_POOL, WATCHER
+from bloodcell.resources import dag_ids
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -62,10 +63,12 @@ def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
         *_checked("data folder", lambda: _data_folder(settings)),
         *_checked("disk space", lambda: _disk_space(settings)),
         *_checked("drops folder", lambda: _drops(settings)),
+        *_checked("labels inbox", lambda: _labels(settings)),
         *_checked("store", lambda: _store(settings)),
         *_database_findings(settings),
         *_checked("base weights", lambda: _weights(settings)),
         *_airflow_findings(settings),
+        *_checked("approvers", lambda: _approvers(settings)),
         *_checked("watcher", lambda: _watcher(settings)),
         *_checked("accelerator", lambda: _accelerator(deep)),
     ]
@@ -147,6 +150,17 @@ def _drops(settings: Settings) -> Finding:
             "drops folder", "fail", f"Cannot read these nights of {drops}: {names}", "Give this user the right to read."
         )
     return Finding("drops folder", "ok", f"{drops} holds {len(nights)} nights")
+
+
+def _labels(settings: Settings) -> Finding:
+    inbox = settings.labels
+    if not inbox.is_dir():
+        return Finding(
+            "labels inbox", "warn", f"{inbox} does not exist", "Make it, or set BLOODCELL_LABELS_DIR to where it is."
+        )
+    if not os.access(inbox, os.R_OK | os.X_OK):
+        return Finding("labels inbox", "fail", f"Cannot read {inbox}", "Give this user the right to read.")
+    return Finding("labels inbox", "ok", f"{inbox} can be read")
 
 
 def _store(settings: Settings) -> Finding:
@@ -257,12 +271,26 @@ def _dags(api: AirflowApi) -> Finding:
     if errors := api.import_errors():
         first = next(iter(errors.items()))
         return Finding("dags", "fail", f"{first[0]} cannot be imported: {first[1].strip().splitlines()[-1]}")
-    paused = api.is_paused(NIGHTLY_RUN)
-    if paused is None:
-        return Finding("dags", "fail", f"Airflow does not know the Dag {NIGHTLY_RUN}", "Check its Dags folder.")
-    if paused:
-        return Finding("dags", "warn", f"{NIGHTLY_RUN} is paused: no night runs", "Unpause it on Airflow's page.")
-    return Finding("dags", "ok", f"{NIGHTLY_RUN} is ready")
+    wanted, known = dag_ids(), api.dags()
+    if unknown := [dag_id for dag_id in wanted if dag_id not in known]:
+        names = ", ".join(unknown)
+        return Finding("dags", "fail", f"Airflow does not know these Dags: {names}", "Check its Dags folder.")
+    if paused := [dag_id for dag_id in wanted if known[dag_id]]:
+        names = ", ".join(paused)
+        return Finding("dags", "warn", f"Paused, so they never run: {names}", "Unpause them on Airflow's page.")
+    return Finding("dags", "ok", f"{', '.join(wanted)} are ready")
+
+
+def _approvers(settings: Settings) -> Finding:
+    names = ", ".join(settings.approver_names)
+    if missing := users_without_password(settings):
+        return Finding(
+            "approvers",
+            "fail",
+            f"No Airflow user yet: {', '.join(missing)}. A model that waits for them is never promoted",
+            "Stop bloodcell up and start it with the same BLOODCELL_APPROVERS.",
+        )
+    return Finding("approvers", "ok", f"{names} may approve a model")
 
 
 def _watcher(settings: Settings) -> Finding:

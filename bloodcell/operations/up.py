@@ -27,9 +27,10 @@ import sqlalchemy as sa
 from bloodcell.database.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database, make_data_folder
 from bloodcell.database.migrations import upgrade
 from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
+from bloodcell.operations.airflow_api import AirflowApi, AirflowUnavailableError
 from bloodcell.operations.airflow_home import HOST, STACK_MARK, prepare_airflow_home
 from bloodcell.operations.processes import Announce, Child, Program, end_processes, marked_processes, open_log
+from bloodcell.resources import dag_ids
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
@@ -73,7 +74,8 @@ class Stack:
         home = prepare_airflow_home(self.settings, metadata_url)
         _refuse_taken_port(home.port)
         self._environment = home.environment(self.settings, database_url)
-        self.settings.drops.mkdir(parents=True, exist_ok=True)
+        for inbox in (self.settings.drops, self.settings.labels):
+            inbox.mkdir(parents=True, exist_ok=True)
         self._migrate_airflow(metadata_url)
         self._keeper = threading.Thread(target=self._keep_running, name="keeper", daemon=True)
         self._keeper.start()
@@ -217,7 +219,7 @@ def _is_ready(api: AirflowApi) -> bool:
             return False
         if errors := api.import_errors():
             raise ConfigurationError("A Dag cannot be imported:\n" + "\n".join(errors.values()))
-        return api.is_paused(NIGHTLY_RUN) is not None
+        return set(dag_ids()) <= api.dags().keys()
     except AirflowUnavailableError:
         return False
 

@@ -89,7 +89,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "visible": _visible,
+        "visible": visible,
         "thousands": lambda number: f"{number:,}",
         "number": lambda value: "–" if value is None else f"{value:.1f}",
         "limits": lambda limits: "" if limits is None else f"{limits[0]:.1f}–{limits[1]:.1f}",
@@ -99,8 +99,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _visible(value: object) -> str:
-    """Text in which control and direction characters are spelt out, so that a name cannot pass for another."""
+def visible(value: object) -> str:
+    """Returns text in which control and direction characters are spelt out, so that a name cannot pass for another."""
     return "".join(
         char if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else f"\\u{ord(char):04x}"
         for char in str(value)

@@ -185,7 +185,7 @@ def _not_more_unclassified(comparison: Comparison, margin: float) -> Gate:
         reason = "The share of unclassified cells cannot be judged: the hold-out is empty."
         return Gate(name, False, None, margin, reason)
     found = candidate.unclassified.value
-    if champion is None:
+    if champion is None or difference is None:
         reason = (
             f"There is no champion to compare with; the candidate leaves {percent(found)} of the cells unclassified."
         )

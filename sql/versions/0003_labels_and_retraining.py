@@ -76,7 +76,7 @@ CREATE TABLE bloodcell.model_check (
     run_id UUID NOT NULL,
     checked_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     PRIMARY KEY (check_id),
-    CONSTRAINT model_check_kind CHECK (kind IN ('agreement', 'class_mix', 'confidence', 'embedding')),
+    CONSTRAINT model_check_kind CHECK (kind IN ('agreement', 'blind_agreement', 'unclassified', 'out_of_scope', 'class_mix', 'confidence', 'novelty', 'embedding')),
     FOREIGN KEY(model_id) REFERENCES bloodcell.model (model_id),
     FOREIGN KEY(run_id) REFERENCES bloodcell.run (run_id)
 );
@@ -184,11 +184,31 @@ CREATE TABLE bloodcell.label (
     CONSTRAINT label_says_something CHECK (class IS NOT NULL OR sub_label IS NOT NULL),
     CONSTRAINT label_has_a_person CHECK (length(trim(labelled_by)) > 0),
     CONSTRAINT label_not_of_the_future CHECK (labelled_at <= recorded_at + interval '5 minutes'),
+    CONSTRAINT label_of_this_century CHECK (labelled_at >= '2000-01-01 00:00:00+00'),
     FOREIGN KEY(cell_id) REFERENCES bloodcell.cell (cell_id),
     FOREIGN KEY(sub_label) REFERENCES bloodcell.cell_code (code),
     FOREIGN KEY(run_id) REFERENCES bloodcell.run (run_id)
 );
+CREATE INDEX label_adjudication ON bloodcell.label (cell_id) WHERE is_adjudication;
 COMMENT ON TABLE bloodcell.label IS 'What a person says of a cell. Append-only: a correction is a new row. class is empty for a code outside the eight groups; sub_label is the finer code (SNE, BNE, PMY ...).';
+
+CREATE TABLE bloodcell.checked_cell (
+    model_id VARCHAR(64) NOT NULL,
+    cell_id BIGINT NOT NULL,
+    label_id BIGINT NOT NULL,
+    class TEXT,
+    called_class TEXT NOT NULL,
+    is_blind BOOLEAN NOT NULL,
+    is_training BOOLEAN NOT NULL,
+    run_id UUID NOT NULL,
+    PRIMARY KEY (model_id, cell_id),
+    CONSTRAINT checked_cell_class CHECK (class IN ('basophil', 'eosinophil', 'erythroblast', 'ig', 'lymphocyte', 'monocyte', 'neutrophil', 'platelet')),
+    FOREIGN KEY(model_id) REFERENCES bloodcell.model (model_id),
+    FOREIGN KEY(cell_id) REFERENCES bloodcell.cell (cell_id),
+    FOREIGN KEY(label_id) REFERENCES bloodcell.label (label_id),
+    FOREIGN KEY(run_id) REFERENCES bloodcell.run (run_id)
+);
+COMMENT ON TABLE bloodcell.checked_cell IS 'A labelled cell that a check compared a model''s call with, once each model; class is empty for a label outside the eight groups. Append-only.';
 
 CREATE TABLE bloodcell.dataset_image (
     dataset_digest VARCHAR(64) NOT NULL,
@@ -248,7 +268,7 @@ INSERT INTO bloodcell.cell_code (code, class, name) VALUES
 TRIGGERS = """
 DO $$ DECLARE name text; BEGIN
     FOREACH name IN ARRAY ARRAY['label', 'label_file', 'data_split', 'dataset', 'dataset_image', 'candidate', 'evaluation',
-                                'validation', 'model_check', 'cell_code'] LOOP
+                                'validation', 'model_check', 'checked_cell', 'cell_code'] LOOP
         EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON bloodcell.%I '
                        'FOR EACH STATEMENT EXECUTE FUNCTION bloodcell.refuse_change()', name);
     END LOOP;
@@ -279,10 +299,10 @@ COMMENT ON FUNCTION bloodcell.refuse_unproved() IS
 RIGHTS = """
 GRANT SELECT ON bloodcell.cell_code, bloodcell.label, bloodcell.label_file, bloodcell.data_split, bloodcell.dataset,
     bloodcell.dataset_image, bloodcell.training_run, bloodcell.candidate, bloodcell.evaluation, bloodcell.validation,
-    bloodcell.model_check TO bloodcell_app;
+    bloodcell.model_check, bloodcell.checked_cell TO bloodcell_app;
 GRANT INSERT ON bloodcell.label_file, bloodcell.data_split, bloodcell.dataset, bloodcell.dataset_image,
-    bloodcell.training_run, bloodcell.candidate, bloodcell.evaluation, bloodcell.validation, bloodcell.model_check
-    TO bloodcell_app;
+    bloodcell.training_run, bloodcell.candidate, bloodcell.evaluation, bloodcell.validation, bloodcell.model_check,
+    bloodcell.checked_cell TO bloodcell_app;
 -- who wrote a label, and when, is for the database to say
 GRANT INSERT (cell_id, class, sub_label, labelled_by, labelled_at, is_blind, is_adjudication, note, source, run_id)
     ON bloodcell.label TO bloodcell_app;

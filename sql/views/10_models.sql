@@ -31,7 +31,9 @@ CREATE VIEW bloodcell.model_history AS
 SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evidence, m.model_id, m.variant,
        m.created_at, m.registered_at, m.registered_by, m.manifest #>> '{data,dataset_digest}' AS dataset_digest,
        m.manifest ->> 'code_version' AS code_version,
-       lead(p.promoted_at) OVER (ORDER BY p.promotion_id) AS champion_until
+       lead(p.promoted_at) OVER (ORDER BY p.promotion_id) AS champion_until,
+       p.evidence ->> 'training_run_id' AS training_run_id, p.evidence #>> '{approval,by}' AS approved_by,
+       p.evidence #>> '{approval,at}' AS approved_at, p.evidence -> 'gates' AS gates, p.evidence ->> 'report' AS report
 FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id);
 COMMENT ON VIEW bloodcell.model_history IS 'Every champion there was: from when to when, who let it in, why, made from which data.';
 

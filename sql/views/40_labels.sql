@@ -9,40 +9,66 @@ JOIN bloodcell.slide s USING (slide_id);
 COMMENT ON VIEW bloodcell.cell_label IS
     'Every label ever given to a cell, as it was entered; a reviewer adds one by an INSERT here.';
 
+-- The rules are those of bloodcell.labels: of a duplicate file the label goes to the cell it repeats.
 CREATE OR REPLACE FUNCTION bloodcell.enter_label() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    found bigint;
-    given text := trim(NEW.label);
-    a_class text;
-    a_code text;
+    given text := btrim(NEW.label, E' \t\n\r\f');
+    found_cell bigint;
+    set_aside text;
 BEGIN
-    SELECT c.cell_id INTO found FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
-    WHERE (NEW.cell_id IS NULL OR c.cell_id = NEW.cell_id) AND (NEW.barcode IS NULL OR s.barcode = NEW.barcode)
-      AND (NEW.file_name IS NULL OR c.file_name = NEW.file_name)
-      AND (NEW.cell_id IS NOT NULL OR (NEW.barcode IS NOT NULL AND NEW.file_name IS NOT NULL));
-    IF found IS NULL THEN
-        RAISE EXCEPTION 'No such cell: cell_id %, barcode %, file_name %', NEW.cell_id, NEW.barcode, NEW.file_name
-            USING ERRCODE = 'foreign_key_violation',
-                  HINT = 'Name a cell by cell_id, or by barcode and file_name, as cell_result shows them. A quarantined file has none.';
-    END IF;
     IF NEW.labelled_by IS NOT NULL AND NEW.labelled_by <> session_user THEN
         RAISE EXCEPTION 'labelled_by is %, the login is %', NEW.labelled_by, session_user
             USING ERRCODE = 'insufficient_privilege', HINT = 'Leave labelled_by out: it is the login.';
     END IF;
-    SELECT k.class, k.code INTO a_class, a_code FROM bloodcell.cell_code k
-    WHERE k.code = upper(given) AND (k.class IS NULL OR k.code IN ('SNE', 'BNE', 'PMY', 'MY', 'MMY'));
-    IF a_code IS NULL THEN
-        SELECT k.class INTO a_class FROM bloodcell.cell_code k WHERE k.code = upper(given) OR k.class = lower(given) LIMIT 1;
-        IF a_class IS NULL THEN
-            RAISE EXCEPTION 'Unknown label %', NEW.label USING ERRCODE = 'check_violation',
-                HINT = 'A class (neutrophil, ig ...) or an analyser code (SNE, BL ...): TABLE bloodcell.label_code.';
+    IF NEW.cell_id IS NOT NULL THEN
+        SELECT c.cell_id INTO found_cell FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+        WHERE c.cell_id = NEW.cell_id AND s.barcode = coalesce(NEW.barcode, s.barcode)
+          AND c.file_name = coalesce(NEW.file_name, c.file_name);
+    ELSE
+        SELECT c.cell_id INTO found_cell FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+        WHERE s.barcode = NEW.barcode AND c.file_name = NEW.file_name;
+        IF found_cell IS NULL THEN
+            SELECT d.cell_id, CASE WHEN d.outcome = 'quarantined' THEN d.reason END INTO found_cell, set_aside
+            FROM bloodcell.drop_file d
+            WHERE d.barcode = NEW.barcode AND d.path IN (NEW.file_name, NEW.barcode || '/' || NEW.file_name)
+              AND d.outcome IN ('duplicate', 'quarantined')
+            ORDER BY d.outcome, d.updated_at DESC LIMIT 1;
         END IF;
     END IF;
-    INSERT INTO bloodcell.label (cell_id, class, sub_label, labelled_by, labelled_at, is_blind, is_adjudication, note, source)
-    VALUES (found, a_class, a_code, session_user, coalesce(NEW.labelled_at, clock_timestamp()),
-            coalesce(NEW.is_blind, false), coalesce(NEW.is_adjudication, false), NEW.note, 'view')
-    RETURNING label_id INTO NEW.label_id;
+    IF set_aside IS NOT NULL THEN
+        RAISE EXCEPTION 'The file was set aside and is no cell: barcode %, file_name %: %', NEW.barcode, NEW.file_name,
+            set_aside USING ERRCODE = 'foreign_key_violation', HINT = 'See the view quarantine_report.';
+    END IF;
+    IF found_cell IS NULL THEN
+        RAISE EXCEPTION 'No such cell: cell_id %, barcode %, file_name %', NEW.cell_id, NEW.barcode, NEW.file_name
+            USING ERRCODE = 'foreign_key_violation',
+                  HINT = 'Name a cell by cell_id, or by barcode and file_name, as cell_result shows them.';
+    END IF;
+    SELECT k.class, CASE WHEN k.class IS NULL OR k.code IN ('SNE', 'BNE', 'PMY', 'MY', 'MMY') THEN k.code END
+    INTO NEW.class, NEW.sub_label
+    FROM bloodcell.cell_code k WHERE k.code = upper(given);
+    IF NOT FOUND THEN
+        SELECT k.class INTO NEW.class FROM bloodcell.cell_code k WHERE k.class = lower(given) LIMIT 1;
+    END IF;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'Unknown label %', NEW.label USING ERRCODE = 'check_violation',
+            HINT = 'A class (neutrophil, ig ...) or an analyser code (SNE, BL ...): TABLE bloodcell.label_code.';
+    END IF;
+    NEW.cell_id := found_cell;
+    NEW.label := coalesce(NEW.sub_label, NEW.class);
+    NEW.labelled_by := session_user;
+    NEW.labelled_at := coalesce(NEW.labelled_at, clock_timestamp());
+    NEW.is_blind := coalesce(NEW.is_blind, false);
+    NEW.is_adjudication := coalesce(NEW.is_adjudication, false);
+    NEW.note := nullif(btrim(NEW.note, E' \t\n\r\f'), '');
+    -- the clock's time, not the transaction's: one that is open for long would have its labels in its own future
+    INSERT INTO bloodcell.label AS l (cell_id, class, sub_label, labelled_by, labelled_at, is_blind, is_adjudication, note,
+                                      source, recorded_at)
+    VALUES (found_cell, NEW.class, NEW.sub_label, NEW.labelled_by, NEW.labelled_at, NEW.is_blind, NEW.is_adjudication,
+            NEW.note, 'view', clock_timestamp())
+    RETURNING l.label_id, l.source, l.recorded_at, l.recorded_by
+    INTO NEW.label_id, NEW.source, NEW.recorded_at, NEW.recorded_by;
     RETURN NEW;
 END $$;
 REVOKE ALL ON FUNCTION bloodcell.enter_label() FROM PUBLIC;
@@ -54,48 +80,55 @@ CREATE VIEW bloodcell.label_code AS SELECT code, class, name FROM bloodcell.cell
 COMMENT ON VIEW bloodcell.label_code IS 'Codes a cell may be labelled with; class is empty for those outside the eight groups.';
 
 -- Of each person the newest label stands. An adjudication settles all that was said before it; who disagrees later
--- contests the cell again. Two codes outside the eight groups do not disagree: both keep the cell out of training.
+-- contests the cell again. With NOT EXISTS, not DISTINCT ON: so a question about one slide looks at its labels only.
+CREATE VIEW bloodcell.standing_label AS
+SELECT l.label_id, l.cell_id, coalesce(l.sub_label, l.class) AS label, l.class, l.sub_label, l.labelled_by, l.labelled_at,
+       l.is_blind, l.is_adjudication, l.note
+FROM bloodcell.label l
+WHERE NOT EXISTS (SELECT 1 FROM bloodcell.label newer WHERE newer.cell_id = l.cell_id
+                  AND newer.labelled_by = l.labelled_by AND newer.labelled_at > l.labelled_at)
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.label a WHERE a.is_adjudication AND a.cell_id = l.cell_id
+                  AND (a.labelled_at, a.label_id) > (l.labelled_at, l.label_id));
+COMMENT ON VIEW bloodcell.standing_label IS
+    'The labels that stand: of each person the newest of a cell, unless an adjudication came after it.';
+
+-- Two codes outside the eight groups do not disagree: both keep the cell out of training.
 CREATE VIEW bloodcell.current_label AS
-WITH adjudication AS (
-    SELECT DISTINCT ON (cell_id) cell_id, labelled_at, label_id FROM bloodcell.label WHERE is_adjudication
-    ORDER BY cell_id, labelled_at DESC, label_id DESC
-), standing AS (
-    SELECT DISTINCT ON (l.cell_id, l.labelled_by) l.* FROM bloodcell.label l LEFT JOIN adjudication a USING (cell_id)
-    WHERE a.cell_id IS NULL OR (l.labelled_at, l.label_id) >= (a.labelled_at, a.label_id)
-    ORDER BY l.cell_id, l.labelled_by, l.labelled_at DESC, l.label_id DESC
-), ruled AS (
-    SELECT cell_id, CASE WHEN min(coalesce(class, '')) = max(coalesce(class, '')) THEN min(class) END AS class,
-           CASE WHEN min(coalesce(sub_label, '')) = max(coalesce(sub_label, '')) THEN min(sub_label) END AS sub_label,
-           min(coalesce(class, '')) <> max(coalesce(class, '')) AS is_contested, bool_or(is_blind) AS is_blind,
-           bool_or(is_adjudication) AS is_adjudicated, count(*) AS n_people, max(label_id) AS label_id,
-           max(labelled_at) AS labelled_at, string_agg(labelled_by, ', ' ORDER BY labelled_by) AS labelled_by
-    FROM standing GROUP BY cell_id
-)
-SELECT s.barcode, c.night, c.file_name, r.cell_id, c.sha256, s.patient_key,
-       coalesce(s.patient_key, 'slide:' || s.barcode) AS split_key, r.class, r.sub_label,
-       CASE WHEN r.is_contested THEN 'contested' WHEN r.class IS NULL THEN 'out_of_scope' ELSE 'confirmed' END AS state,
-       r.is_blind, r.is_adjudicated, r.n_people, r.labelled_by, r.labelled_at, r.label_id
-FROM ruled r
+SELECT s.barcode, c.night, c.file_name, c.cell_id, c.sha256, s.patient_key,
+       coalesce(s.patient_key, 'slide:' || s.barcode) AS split_key,
+       CASE WHEN min(coalesce(l.class, '')) = max(coalesce(l.class, '')) THEN min(l.class) END AS class,
+       CASE WHEN min(coalesce(l.sub_label, '')) = max(coalesce(l.sub_label, '')) THEN min(l.sub_label) END AS sub_label,
+       CASE WHEN min(coalesce(l.class, '')) <> max(coalesce(l.class, '')) THEN 'contested'
+            WHEN min(l.class) IS NULL THEN 'out_of_scope' ELSE 'confirmed' END AS state,
+       bool_or(l.is_blind) AS is_blind, bool_or(l.is_adjudication) AS is_adjudicated, count(*) AS n_people,
+       string_agg(l.labelled_by, ', ' ORDER BY l.labelled_by) AS labelled_by, max(l.labelled_at) AS labelled_at,
+       max(l.label_id) AS label_id
+FROM bloodcell.standing_label l
 JOIN bloodcell.cell c USING (cell_id)
-JOIN bloodcell.slide s USING (slide_id);
+JOIN bloodcell.slide s USING (slide_id)
+GROUP BY c.cell_id, s.slide_id;
 COMMENT ON VIEW bloodcell.current_label IS
     'What a labelled cell is by the labels that stand: confirmed, out_of_scope (a code outside the eight groups), or contested.';
 
 CREATE VIEW bloodcell.contested_cell AS
 SELECT c.barcode, c.night, c.file_name, c.cell_id, l.label, l.labelled_by, l.labelled_at, l.is_blind, l.note
-FROM bloodcell.current_label c JOIN bloodcell.cell_label l USING (cell_id)
+FROM bloodcell.current_label c JOIN bloodcell.standing_label l USING (cell_id)
 WHERE c.state = 'contested';
 COMMENT ON VIEW bloodcell.contested_cell IS
-    'Cells over which people disagree, a row a label: out of training until one is entered with is_adjudication.';
+    'Cells over which people disagree, a row a label that stands: out of training until one is entered with is_adjudication.';
 
 CREATE VIEW bloodcell.label_inbox AS
 SELECT path, sha256, outcome, reason, n_rows, n_labels, seen_at, run_id FROM bloodcell.label_file;
 COMMENT ON VIEW bloodcell.label_inbox IS 'Every file of the label inbox: imported, or set aside with the reason.';
 
+-- A patient is known by the key, or by the slide while it has none; counted apart, which takes one pass over the slides.
 CREATE VIEW bloodcell.patient_split AS
-SELECT d.split_key, d.side, d.is_blind, d.assigned_at, d.run_id,
-       (SELECT count(*) FROM bloodcell.slide s WHERE s.patient_key = d.split_key
-                                                  OR 'slide:' || s.barcode = d.split_key) AS n_slides
-FROM bloodcell.data_split d;
+SELECT d.split_key, d.side, d.is_blind, d.assigned_at, d.run_id, coalesce(n.n_slides, 0) AS n_slides
+FROM bloodcell.data_split d
+LEFT JOIN (
+    SELECT key AS split_key, count(*) AS n_slides
+    FROM bloodcell.slide s CROSS JOIN LATERAL (VALUES (s.patient_key), ('slide:' || s.barcode)) keys (key)
+    GROUP BY key
+) n USING (split_key);
 COMMENT ON VIEW bloodcell.patient_split IS
     'On which side (training, validation, holdout) a patient''s cells are, for good; is_blind: blind-read labels decided.';

@@ -45,4 +45,18 @@ SELECT k.checked_at, k.model_id, m.variant, k.kind, k.class, k.n_cells, k.measur
        k.upper AS upper_95, k.limit_value, k.passed, k.reason, k.since_night, k.until_night, k.until_label_id, k.run_id
 FROM bloodcell.model_check k JOIN bloodcell.model m USING (model_id);
 COMMENT ON VIEW bloodcell.champion_check IS
-    'The nightly look at the champion: agreement with new labels by class, drift of class mix, confidence, embedding.';
+    'The nightly look at the champion: agreement with new labels, drift of class mix, confidence, novelty and embedding.';
+
+CREATE VIEW bloodcell.checked_label AS
+SELECT x.model_id, m.variant, s.barcode, c.night, c.file_name, x.cell_id, x.class, x.called_class,
+       CASE WHEN x.class IS NULL THEN x.called_class = 'unclassified'
+            WHEN x.called_class <> 'unclassified' THEN x.class = x.called_class END AS is_agreed,
+       x.is_blind, x.is_training, x.label_id, l.labelled_by, l.labelled_at, r.started_at AS checked_at, x.run_id
+FROM bloodcell.checked_cell x
+JOIN bloodcell.model m USING (model_id)
+JOIN bloodcell.cell c USING (cell_id)
+JOIN bloodcell.slide s USING (slide_id)
+JOIN bloodcell.label l USING (label_id)
+JOIN bloodcell.run r ON r.run_id = x.run_id;
+COMMENT ON VIEW bloodcell.checked_label IS
+    'Every labelled cell that a champion''s call was compared with, once each champion; is_agreed is empty without a call.';

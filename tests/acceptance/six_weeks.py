@@ -46,8 +46,8 @@ def main() -> None:
     asked = parser.parse_args()
     staged = lab.stage(asked.work, asked.shared, asked.port)
     table = [
-        "| week | cells labelled | contested | training / validation / hold-out images | champion | candidate | gates | "
-        "answered by | state |",
+        "| week | cells labelled | contested | training / validation / hold-out images | champion | candidate | gates "
+        "| answered by | state |",
         "| ---: | ---: | ---: | --- | ---: | ---: | --- | --- | --- |",
     ]
     with lab.system(staged) as api:

@@ -157,9 +157,11 @@ def label_night(staged: Staged, week: int, truth: list[tuple[str, str, str]]) ->
 @contextmanager
 def system(staged: Staged) -> Iterator[AirflowApi]:
     """The running system."""
-    with running_stack(staged.settings, watch=False, announce=lambda line: print(f"  {line}", flush=True)):
-        with AirflowApi(staged.settings) as api:
-            yield api
+    with (
+        running_stack(staged.settings, watch=False, announce=lambda line: print(f"  {line}", flush=True)),
+        AirflowApi(staged.settings) as api,
+    ):
+        yield api
 
 
 def run_night(api: AirflowApi, night: date) -> RunState:

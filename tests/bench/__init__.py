@@ -7,6 +7,7 @@
     ingesting     a night -> rows, against reading, hashing and verifying alone
     growing       memory and time per cell from 1,000 to 20,000 cells
     writing       COPY of calls, against INSERT
+    labelling     a label file -> labels, against INSERT; memory by rows
     starting      how long `bloodcell --help` and a Dag file take to come up
 
 The full run writes RESULTS.md; `python -m tests.bench --quick` only shows that everything runs.

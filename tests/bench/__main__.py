@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import classifying, growing, ingesting, starting, training, writing
+from tests.bench import classifying, growing, ingesting, labelling, starting, training, writing
 from tests.bench.line import Line, as_markdown, as_table, machine
 from tests.bench.place import Place, apart, measuring_place
 
@@ -50,6 +50,7 @@ def _measured(place: Place) -> Iterator[Line]:
     apart(growing.register_tiny, place)
     yield from growing.classify(place)
     yield from apart(writing.calls, place)
+    yield from labelling.labelling(place)
     yield from apart(training.epochs, place)
 
 

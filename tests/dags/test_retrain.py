@@ -36,7 +36,8 @@ found = bag(BLOODCELL_APPROVERS="dr.a, dr.b", BLOODCELL_APPROVAL_TIMEOUT_H="2.5"
 dag = found.dags["retrain"]
 approve = dag.get_task("approve")
 refused = {}
-for name, value in {"variants": ["vgg19"], "min_new_labels": -1, "base": "mine", "epochs": 0, "seed": -1, "reason": ""}.items():
+wrong = {"variants": ["vgg19"], "min_new_labels": -1, "base": "mine", "epochs": 0, "seed": -1, "reason": ""}
+for name, value in wrong.items():
     try:
         dag.params.get_param(name).resolve(value)
     except Exception as error:

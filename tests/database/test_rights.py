@@ -13,9 +13,25 @@ from tests.database.conftest import refused
 from tests.laboratory import NIGHT, Laboratory
 
 ONLY_READ = ("bloodcell_reader", "bloodcell_reviewer")
-APPEND_ONLY = ("model", "promotion", "drop_file_history")
+APPEND_ONLY = {
+    "model": "registered_by",
+    "promotion": "reason",
+    "drop_file_history": "path",
+    "label": "labelled_by",
+    "label_file": "path",
+    "data_split": "side",
+    "dataset": "left_out",
+    "dataset_image": "side",
+    "candidate": "variant",
+    "evaluation": "figures",
+    "validation": "gates",
+    "model_check": "reason",
+    "checked_cell": "called_class",
+    "cell_code": "name",
+}
 TABLES = [table.name for table in tables.metadata.sorted_tables]
-CHANGED_BY_APP = {"run", "drop", "slide", "drop_file", "cell_call", "slide_report", "differential"}
+CHANGED_BY_APP = {"run", "drop", "slide", "drop_file", "cell_call", "slide_report", "differential", "training_run"}
+MAY_WRITE = {"bloodcell_reader": [], "bloodcell_reviewer": [("bloodcell.cell_label", "INSERT")]}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +74,7 @@ def test_views_can_be_read_and_tables_cannot(laboratory_url: str, role: str) -> 
 
 
 @pytest.mark.parametrize("role", ONLY_READ)
-def test_who_reads_can_write_nothing(laboratory_url: str, role: str) -> None:
+def test_who_reads_can_write_nothing_but_a_reviewer_labels(laboratory_url: str, role: str) -> None:
     writable = sa.text(
         "SELECT c.oid::regclass::text, p FROM pg_class c, "
         "unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN']) p "
@@ -66,7 +82,7 @@ def test_who_reads_can_write_nothing(laboratory_url: str, role: str) -> None:
         "AND has_table_privilege(:role, c.oid, p)"
     )
     with connect(laboratory_url).connect() as connection:
-        assert connection.execute(writable, {"role": role}).all() == []
+        assert [tuple(row) for row in connection.execute(writable, {"role": role})] == MAY_WRITE[role]
     # views over one table would pass a change on
     for statement in (
         "DELETE FROM bloodcell.file_account",
@@ -111,14 +127,34 @@ def test_who_reads_cannot_make_partitions(laboratory_url: str, role: str) -> Non
 
 
 @pytest.mark.parametrize("role", (*ONLY_READ, "bloodcell_app"))
-def test_history_cannot_be_forged_by_hanging_its_trigger_on_a_table_of_ones_own(laboratory_url: str, role: str) -> None:
+@pytest.mark.parametrize("function", ["keep_drop_file_history", "enter_label", "refuse_unproved", "refuse_change"])
+def test_history_cannot_be_forged_by_hanging_a_trigger_on_a_table_of_ones_own(
+    laboratory_url: str, role: str, function: str
+) -> None:
     with refused():
         attempt(
             laboratory_url,
             role,
-            "CREATE TEMP TABLE own (LIKE bloodcell.file_history)",
-            "CREATE TRIGGER forge AFTER UPDATE ON own FOR EACH ROW EXECUTE FUNCTION bloodcell.keep_drop_file_history()",
+            "CREATE TEMP TABLE own (LIKE bloodcell.cell_label)",
+            f"CREATE TRIGGER forge AFTER UPDATE ON own FOR EACH ROW EXECUTE FUNCTION bloodcell.{function}()",
         )
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("recorded_by", "'anna'"), ("recorded_at", "now() - interval '1 year'"), ("label_id", "1")]
+)
+def test_who_wrote_a_label_and_when_is_for_the_database_to_say(laboratory_url: str, column: str, value: str) -> None:
+    statement = (
+        f"INSERT INTO bloodcell.label (cell_id, class, labelled_by, labelled_at, is_blind, source, {column}) "
+        f"OVERRIDING SYSTEM VALUE SELECT cell_id, 'ig', 'anna', now(), false, 'csv', {value} FROM bloodcell.cell"
+    )
+    with refused():
+        attempt(laboratory_url, "bloodcell_app", statement)
+
+
+def test_the_app_invents_no_codes(laboratory_url: str) -> None:
+    with refused():
+        attempt(laboratory_url, "bloodcell_app", "INSERT INTO bloodcell.cell_code VALUES ('X', 'ig', 'x')")
 
 
 @pytest.mark.parametrize("table", [*TABLES, "alembic_version", "cell_call_2026_03"])
@@ -155,9 +191,9 @@ def test_the_app_adds_to_history_only_by_judging_a_file_again(laboratory_url: st
 @pytest.mark.parametrize("role", ["bloodcell_owner", None])
 @pytest.mark.parametrize("table", APPEND_ONLY)
 def test_not_even_the_owner_changes_what_is_append_only(laboratory_url: str, table: str, role: str | None) -> None:
-    column = {"model": "registered_by", "promotion": "reason", "drop_file_history": "path"}[table]
+    column = APPEND_ONLY[table]
     for statement in (
-        f"UPDATE bloodcell.{table} SET {column} = 'other'",
+        f"UPDATE bloodcell.{table} SET {column} = {column}",
         f"DELETE FROM bloodcell.{table}",
         f"TRUNCATE bloodcell.{table} CASCADE",
     ):

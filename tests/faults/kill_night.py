@@ -24,7 +24,8 @@ import sqlalchemy as sa
 
 from bloodcell.database.embedded import embedded_database
 from bloodcell.database.engine import connect, transact
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError, RunState, TaskState
+from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
+from bloodcell.operations.airflow_records import RunState, TaskState
 from bloodcell.settings import Settings
 
 # what a night's run leaves behind, without the ids of runs and the times of writing

@@ -21,6 +21,7 @@ from bloodcell.models.recipes import Recipe, SvmSearch
 from bloodcell.models.training import train
 from bloodcell.models.weights import load_base_weights
 from bloodcell.settings import Settings
+from tests.conftest import small_disk
 from tests.small_cells import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,6 +124,32 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     assert [each for each in epochs if each[0].startswith("train ")] == [("train deep", 3)]
     for first, second in zip(_weights(tuned_bundle), _weights(resumed), strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_bundle(cells: Path, settings: Settings, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "100k") as disk:
+        with pytest.raises(ConfigurationError, match="a disk is full"):
+            train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random", out=disk / "bundles")
+        assert list((disk / "bundles").iterdir()) == []
+    whole = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+    assert whole.manifest.files.keys() >= {"model.keras", "svm.skops"}
+
+
+def test_training_goes_on_from_an_earlier_model(tuned_bundle: Bundle, cells: Path, settings: Settings) -> None:
+    short = replace(TUNED_RECIPE, tuning=replace(TUNED_RECIPE.tuning, head_epochs=1, deep_epochs=1))
+    bundle = train("vgg16", cells, settings, recipe=short, base=tuned_bundle)
+    earlier, later = load_model(tuned_bundle), load_model(bundle)
+    assert np.array_equal(_kernel(earlier, "block1_conv1"), _kernel(later, "block1_conv1"))
+    step = np.abs(_kernel(later, "block3_conv2") - _kernel(earlier, "block3_conv2")).max()
+    assert 0 < step < 0.01  # one epoch away from it, and nowhere near other random weights
+    assert bundle.manifest.base_weights.kind == "champion"
+    assert bundle.manifest.base_weights.sha256 == tuned_bundle.model_id
+    assert bundle.manifest.metrics.accuracy >= tuned_bundle.manifest.metrics.accuracy - 0.05
+
+
+def test_training_goes_on_only_from_a_model_of_its_kind(tuned_bundle: Bundle, cells: Path, settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="cannot go on from"):
+        train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=tuned_bundle)
 
 
 def test_broken_images_are_left_out_and_the_training_goes_on(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -30,6 +31,22 @@ from tests.small_cells import SVM_RECIPE, draw, make_cells
 
 CODES = dict(zip(CELL_GROUPS, ("BA", "EO", "ERB", "MY", "LY", "MO", "SNE", "PLT"), strict=True))
 READY_S = 300.0
+UP: dict[str, Any] = {
+    # nothing starts by itself but what the watcher announces
+    **dict.fromkeys(("nightly_cron", "labels_cron", "retrain_cron", "check_cron"), ""),
+    "watch_interval_s": 0.5,
+    "settle_s": 5.0,
+    "min_leucocytes": 5,
+    "approvers": "pathologist",
+    # a hold-out of a few dozen cells is noise: that gates refuse is shown in tests/retraining
+    "gate_min_holdout_cells": 1,
+    "gate_min_holdout_patients": 2,
+    "gate_accuracy_margin": 0.5,
+    "gate_class_margin": 0.9,
+    "gate_max_calibration_error": 1.0,
+    "gate_unclassified_margin": 0.9,
+}
+"""Settings of the running system, beside its data folder and its port."""
 
 
 @dataclass
@@ -84,20 +101,12 @@ def up_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[Up]:
     """A running system with a champion; when the session ends it is stopped, and nothing may be left of it."""
     folder = tmp_path_factory.mktemp("up")
-    settings = Settings(
-        data_dir=folder / "data",
-        airflow_url=f"http://127.0.0.1:{free_port()}",
-        nightly_cron="",
-        watch_interval_s=0.5,
-        min_leucocytes=5,
-    )
+    settings = Settings(data_dir=folder / "data", airflow_url=f"http://127.0.0.1:{free_port()}", **UP)
     port = settings.airflow_url.rpartition(":")[2]
     environment = {
         **os.environ,
         "BLOODCELL_DATA_DIR": str(settings.data_dir),
-        "BLOODCELL_NIGHTLY_CRON": "",
-        "BLOODCELL_WATCH_INTERVAL_S": str(settings.watch_interval_s),
-        "BLOODCELL_MIN_LEUCOCYTES": str(settings.min_leucocytes),
+        **{f"BLOODCELL_{name.upper()}": str(value) for name, value in UP.items()},
         "AIRFLOW__CORE__DAGS_FOLDER": "/nowhere",
     }
     printed = folder / "printed"

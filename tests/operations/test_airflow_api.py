@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Scripted(ThreadingHTTPServer):
         self.answers: list[Answer] = []
         self.log_in: Answer = (201, {"access_token": "one"})
         self.tokens: list[str | None] = []
+        self.bodies: list[dict[str, object]] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -36,11 +38,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(*(answers.pop(0) if len(answers) > 1 else answers[0]))
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         if self.path == "/auth/token":
             self._send(*self.server.log_in)
         else:
             self.do_GET()
+
+    do_PATCH = do_POST
 
     def _send(self, status: int, body: object) -> None:
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -150,7 +154,99 @@ def test_what_is_not_there_is_none(airflow: Scripted, api: AirflowApi) -> None:
     airflow.answers = [(404, {"detail": "not found"})]
 
     assert api.pool_slots("gpu") is None
-    assert api.is_paused("nightly_run") is None
+    assert api.approval("retrain", "r", "approve") is None
+
+
+def question(**answered: object) -> dict[str, object]:
+    """What Airflow says of a question, as read from a real one."""
+    return {
+        "subject": "Make model c0ffee champion?",
+        "body": "passed all gates",
+        "assigned_users": [{"id": "pathologist", "name": "pathologist"}],
+        "created_at": "2026-03-14T02:00:00Z",
+        "task_instance": {"state": "awaiting_input"},
+        "responded_at": None,
+        "responded_by_user": None,
+        "chosen_options": None,
+        "params_input": {},
+        **answered,
+    }
+
+
+ANSWERED = question(
+    task_instance={"state": "success"},
+    responded_at="2026-03-14T08:30:00Z",
+    responded_by_user={"id": "pathologist", "name": "pathologist"},
+    chosen_options=["Approve"],
+    params_input={"reason": "page read"},
+)
+
+
+def test_an_answer_is_sent_with_its_reason_and_comes_back_with_who_and_when(airflow: Scripted, api: AirflowApi) -> None:
+    airflow.answers = [(200, question()), (200, {}), (200, ANSWERED)]
+
+    answer = api.answer_approval("retrain", "r", "approve", approve=True, reason="page read")
+
+    assert airflow.bodies[-1] == {"chosen_options": ["Approve"], "params_input": {"reason": "page read"}}
+    assert (answer.chosen, answer.by, answer.reason) == ("Approve", "pathologist", "page read")
+    assert answer.at == datetime(2026, 3, 14, 8, 30, tzinfo=UTC)
+    assert not answer.is_waiting
+
+
+def test_a_question_just_asked_is_not_answered_before_airflow_keeps_the_answer(
+    airflow: Scripted, api: AirflowApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bloodcell.operations.airflow_api.ANSWERED_AT_THE_EARLIEST_S", 1.0)
+    asked_at = datetime.now(UTC)
+    airflow.answers = [(200, question(created_at=asked_at.isoformat())), (200, {}), (200, ANSWERED)]
+
+    api.answer_approval("retrain", "r", "approve", approve=False, reason="no")
+
+    assert (datetime.now(UTC) - asked_at).total_seconds() >= 1.0
+    assert airflow.bodies[-1]["chosen_options"] == ["Reject"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "says"),
+    [
+        ([(404, {"detail": "not found"})], 404, "Nothing is asked by approve of run r"),
+        ([(200, question()), (403, {"detail": "not a respondent"})], 403, "'admin' may not answer.*who may: path"),
+        ([(200, ANSWERED)], 409, "answered already: Approve, by pathologist at 2026-03-14 08:30"),
+        ([(200, question()), (409, {"detail": "again"}), (200, ANSWERED)], 409, "answered already: Approve, by path"),
+        (
+            [(200, question(task_instance={"state": "failed"}))],
+            409,
+            "no longer waits for an answer: its task is failed",
+        ),
+        ([(200, question()), (400, {"detail": "Invalid options"})], 400, "Invalid options"),
+    ],
+)
+def test_an_answer_that_changes_nothing_says_why(
+    airflow: Scripted, api: AirflowApi, answers: list[Answer], status: int, says: str
+) -> None:
+    airflow.answers = answers
+
+    with pytest.raises(AirflowRefusedError, match=says) as refused:
+        api.answer_approval("retrain", "r", "approve", approve=True, reason="because")
+
+    assert refused.value.status == status
+
+
+def test_waiting_ends_at_a_question_for_whoever_does_not_wait_for_its_answer(
+    airflow: Scripted, api: AirflowApi
+) -> None:
+    task = {"task_id": "approve", "map_index": -1, "state": "awaiting_input", "try_number": 1, "pid": None}
+    airflow.answers = [(200, {"state": "running"}), (200, {"task_instances": [{**task, "start_date": None}]})]
+
+    run = api.wait("retrain", "r", timeout_s=30, for_a_person=False)
+
+    assert (run.state, run.waits_for_a_person) == ("running", True)
+
+
+def test_the_address_of_a_runs_page_can_be_opened(api: AirflowApi) -> None:
+    page = api.run_page("retrain", "manual__2026-03-14T02:00:00+00:00")
+
+    assert page.endswith("/dags/retrain/runs/manual__2026-03-14T02:00:00+00:00")
 
 
 def test_waiting_outlives_an_airflow_that_is_away_for_a_while(airflow: Scripted, api: AirflowApi) -> None:

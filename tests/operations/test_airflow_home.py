@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bloodcell.errors import ConfigurationError
-from bloodcell.operations.airflow_home import prepare_airflow_home, read_password
+from bloodcell.operations.airflow_home import prepare_airflow_home, read_password, users_without_password
 from bloodcell.settings import Settings
 
 METADATA_URL = "postgresql+psycopg2://postgres@/airflow?host=/tmp/a%20b"
@@ -115,6 +115,47 @@ def test_a_new_user_gets_a_password_and_the_others_keep_theirs(on_fresh_folder: 
 
     assert len(read_password(other)) >= 16
     assert read_password(on_fresh_folder) == password
+
+
+def test_every_approver_becomes_a_user_with_a_password_and_the_least_role(on_fresh_folder: Settings) -> None:
+    settings = on_fresh_folder.model_copy(update={"approvers": "pathologist, admin,Dr. Ö, pathologist"})
+
+    home = prepare_airflow_home(settings, METADATA_URL)
+
+    passwords = json.loads(home.password_file.read_text())
+    assert set(passwords) == {"admin", "pathologist", "Dr. Ö"}
+    assert len({*passwords.values()}) == 3
+    assert stat.S_IMODE(home.password_file.stat().st_mode) == 0o600
+    configuration = (home.folder / "airflow.cfg").read_text()
+    assert "simple_auth_manager_users = admin:admin,pathologist:user,Dr. Ö:user\n" in configuration
+    assert not any(password in configuration for password in passwords.values())
+
+
+def test_an_approver_added_later_leaves_the_passwords_of_the_others(on_fresh_folder: Settings) -> None:
+    prepare_airflow_home(on_fresh_folder, METADATA_URL)
+    password, settings = read_password(on_fresh_folder), on_fresh_folder.model_copy(update={"approvers": "pathologist"})
+    assert users_without_password(settings) == ("pathologist",)
+
+    prepare_airflow_home(settings, METADATA_URL)
+
+    assert read_password(on_fresh_folder) == password
+    assert users_without_password(settings) == ()
+
+
+@pytest.mark.parametrize("change", [{"approvers": "path:admin"}, {"airflow_user": "a,b"}, {"airflow_user": " "}])
+def test_a_name_that_would_be_read_as_a_role_or_two_users_is_refused(
+    on_fresh_folder: Settings, change: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigurationError, match="BLOODCELL_APPROVERS"):
+        prepare_airflow_home(on_fresh_folder.model_copy(update=change), METADATA_URL)
+
+
+def test_the_users_of_an_airflow_elsewhere_are_its_own_affair(on_fresh_folder: Settings, tmp_path: Path) -> None:
+    plain = tmp_path / "password"
+    plain.write_text("s3cret\n")
+    settings = on_fresh_folder.model_copy(update={"airflow_password_file": plain, "approvers": "pathologist"})
+
+    assert users_without_password(settings) == ()
 
 
 def test_a_plain_password_file_is_refused_where_airflow_is_to_read_it(on_fresh_folder: Settings) -> None:

@@ -102,6 +102,29 @@ def test_a_missing_drops_folder_is_a_warning(examined: Settings) -> None:
     assert "BLOODCELL_DROPS_DIR" in found.next_step
 
 
+def test_the_labels_inbox_is_looked_at(examined: Settings) -> None:
+    missing = findings(examined)["labels inbox"]
+    assert (missing.status, "BLOODCELL_LABELS_DIR" in missing.next_step) == ("warn", True)
+
+    examined.labels.mkdir()
+
+    assert findings(examined)["labels inbox"].status == "ok"
+
+
+def test_an_approver_whom_airflow_does_not_know_fails(examined: Settings, tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords.json"
+    passwords.write_text('{"admin": "secret"}')
+    settings = examined.model_copy(update={"airflow_password_file": passwords, "approvers": "admin,pathologist"})
+
+    found = findings(settings)["approvers"]
+    assert found.status == "fail"
+    assert "pathologist" in found.detail and "admin" not in found.detail
+    assert "BLOODCELL_APPROVERS" in found.next_step
+
+    passwords.write_text('{"admin": "secret", "pathologist": "other"}')
+    assert findings(settings)["approvers"] == Finding("approvers", "ok", "admin, pathologist may approve a model")
+
+
 def test_a_full_disk_fails(examined: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(examined.drops)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000_000))

@@ -21,9 +21,11 @@ import pytest
 from bloodcell.database.engine import open_database
 from bloodcell.differential.reading import read_differential
 from bloodcell.models.bundle import Bundle
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowRefusedError, RunState
+from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi, AirflowRefusedError
 from bloodcell.operations.airflow_home import STACK_MARK, read_password
+from bloodcell.operations.airflow_records import RunState
 from bloodcell.operations.doctor import examine
+from bloodcell.resources import dag_ids
 from bloodcell.store import Store
 from tests.faults.kill_night import (
     Laboratory,
@@ -80,6 +82,13 @@ def test_address_user_and_password_are_printed(up: Up) -> None:
     assert f"password {read_password(up.settings)}" in printed
 
 
+def test_an_approver_is_printed_with_where_the_password_is_and_without_it(up: Up) -> None:
+    passwords = up.settings.data_dir / "airflow" / "passwords.json"
+
+    assert f"Approvers  pathologist   their passwords are in {passwords}" in up.printed.read_text()
+    assert read_password(up.settings.model_copy(update={"airflow_user": "pathologist"})) not in up.printed.read_text()
+
+
 def test_everything_listens_on_this_machine_only(up: Up) -> None:
     listening = {
         connection.laddr.ip
@@ -95,7 +104,9 @@ def test_everything_listens_on_this_machine_only(up: Up) -> None:
 
 def test_no_secret_is_in_a_log_or_on_a_command_line(up: Up) -> None:
     home = up.settings.data_dir / "airflow"
-    secrets = [*json.loads((home / "secrets.json").read_text()).values(), read_password(up.settings)]
+    secrets = [*json.loads((home / "secrets.json").read_text()).values()]
+    secrets += json.loads((home / "passwords.json").read_text()).values()
+    assert len(secrets) == 5
     logs = [path for folder in (up.settings.data_dir / "logs", home / "logs") for path in folder.rglob("*.log")]
     texts = [path.read_text(errors="replace") for path in logs]
     texts += [" ".join(process.cmdline()) for process in up.processes()]
@@ -104,9 +115,10 @@ def test_no_secret_is_in_a_log_or_on_a_command_line(up: Up) -> None:
     assert not [secret for secret in secrets for text in texts if secret in text]
 
 
-def test_the_pool_is_there_and_the_dag_is_ready(api: AirflowApi) -> None:
+def test_the_pool_is_there_and_every_dag_is_ready(api: AirflowApi) -> None:
     assert api.pool_slots("gpu") == 1
-    assert api.is_paused(NIGHTLY_RUN) is False
+    assert {NIGHTLY_RUN, RETRAIN} <= set(dag_ids())
+    assert api.dags() == dict.fromkeys(dag_ids(), False)
     assert api.import_errors() == {}
 
 

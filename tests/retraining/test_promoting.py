@@ -149,7 +149,8 @@ def test_a_candidate_of_shuffled_labels_is_refused_everywhere(judged: Judged) ->
         ):
             connection.execute(
                 sa.text(
-                    "INSERT INTO bloodcell.promotion (model_id, action, promoted_by, reason) VALUES (:m, 'promote', 'x', 'y')"
+                    "INSERT INTO bloodcell.promotion (model_id, action, promoted_by, reason) "
+                    "VALUES (:m, 'promote', 'x', 'y')"
                 ),
                 {"m": model_id},
             )

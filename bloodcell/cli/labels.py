@@ -1,0 +1,187 @@
+"""`bloodcell labels`: what pathologists say of cells comes in, goes out, and is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bloodcell.labels import InboxResult, LabelImport, LabelStatus
+
+app = typer.Typer(no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+_SHOWN_ERRORS = 20
+
+
+@app.callback()
+def labels() -> None:
+    """Labels: what people say of cells. They are only ever added; a correction is a new one."""
+
+
+@app.command(name="import", no_args_is_help=True)
+def import_file(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A CSV file (slide, file or cell_id; label; labelled_by; labelled_at; blind; adjudication; note), or "
+            "a folder sorted by class, FOLDER/<class or code>/*.jpg.",
+            show_default=False,
+        ),
+    ],
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take the good rows where others are wrong; else none is taken then.")
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who labelled, where rows do not say; a folder needs it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Take labels in. Doing it again adds nothing. Exit status 1 when rows were refused."""
+    from bloodcell.cli.showing import print_json, step_bars
+    from bloodcell.labels import import_labels
+    from bloodcell.settings import Settings
+
+    with step_bars() as on_progress:
+        done = import_labels(source.resolve(), Settings(), partial=partial, labelled_by=by, on_progress=on_progress)
+    if json:
+        print_json(done)
+    else:
+        _show_import(done)
+    raise typer.Exit(1 if done.n_refused else 0)
+
+
+@app.command()
+def inbox(json: Json = False) -> None:
+    """Take in what is new in the label inbox, as the Dag import_labels does. Exit status 1 when any is set aside."""
+    from bloodcell.cli.showing import print_json
+    from bloodcell.labels import import_inbox
+    from bloodcell.settings import Settings
+
+    result = import_inbox(Settings())
+    if json:
+        print_json(result)
+    else:
+        _show_inbox(result)
+    raise typer.Exit(1 if result.quarantined else 0)
+
+
+@app.command(no_args_is_help=True)
+def export(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="The CSV file to write.", show_default=False)],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Also write the images, FOLDER/<class or code>/<slide>/<file>; new or empty."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the labels that stand, as a file that can be imported again; a row a person and cell."""
+    from bloodcell.cli.showing import print_json, step_bars
+    from bloodcell.database.engine import open_database
+    from bloodcell.labels import export_labels
+    from bloodcell.settings import Settings
+    from bloodcell.store import Store
+
+    settings = Settings()
+    with step_bars() as on_progress:
+        written = export_labels(
+            open_database(settings), out, images=images, store=Store.of(settings), on_progress=on_progress
+        )
+    if json:
+        print_json(written)
+    else:
+        beside = f", {written.n_images:,} images in {images}" if images else ""
+        typer.echo(f"{written.n_labels:,} labels written to {out}{beside}.")
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Count labelled cells by class and by person; what is contested; what is new since the last training set."""
+    from bloodcell.cli.showing import print_json
+    from bloodcell.database.engine import open_database
+    from bloodcell.labels import label_status
+    from bloodcell.settings import Settings
+
+    found = label_status(open_database(Settings()))
+    if json:
+        print_json(found)
+    elif found.n_labels:
+        _show_status(found)
+    else:
+        typer.echo("There are no labels. Next: bloodcell labels import FILE")
+
+
+def _show_import(done: LabelImport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("rows", "new", "known", "repeated", "refused")
+    counts = (done.n_rows, done.n_new, done.n_known, done.n_repeated, done.n_refused)
+    table.add_row(*(f"{count:,}" for count in counts))
+    console.print(table)
+    if done.ignored_columns:
+        console.print(f"Columns left alone: {', '.join(done.ignored_columns)}", highlight=False, markup=False)
+    for error in done.errors[:_SHOWN_ERRORS]:
+        console.print(f"Row {error.row:,}: {error.text}", highlight=False, markup=False, soft_wrap=True)
+    if done.n_refused > _SHOWN_ERRORS:
+        console.print(f"... and {done.n_refused - _SHOWN_ERRORS:,} more; --json tells the first 1,000.")
+    if not done.is_taken:
+        console.print("Nothing was taken. Mend the rows, or take the good ones: --partial", highlight=False)
+    if done.n_contested:
+        console.print(
+            f'{done.n_contested:,} of these cells are contested: bloodcell db psql -c "TABLE contested_cell"',
+            highlight=False,
+        )
+
+
+def _show_inbox(result: InboxResult) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    table = Table("file", "outcome", "rows", "new labels", "reason")
+    for file in result.files:
+        counts = (f"{file.n_rows:,}", f"{file.n_labels:,}")
+        table.add_row(escape(file.path), file.outcome, *counts, escape(file.reason or ""))
+    if result.files:
+        console.print(table)
+    console.print(
+        f"{len(result.files):,} judged, {result.n_known:,} known already, {result.n_waiting:,} still being written."
+    )
+
+
+def _show_status(found: LabelStatus) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    table = Table("state", "class", "finer code", "cells")
+    for cells in found.classes:
+        table.add_row(cells.state, cells.cell_class or "", cells.sub_label or "", f"{cells.n_cells:,}")
+    console.print(table)
+    people = Table("labelled by", "labels", "of them blind", "newest")
+    for person in found.people:
+        people.add_row(
+            escape(person.labelled_by),
+            f"{person.n_labels:,}",
+            f"{person.n_blind:,}",
+            f"{person.newest_at:%Y-%m-%d %H:%M}",
+        )
+    console.print(people)
+    sides = Table("side", "patients", "cells")
+    for side in found.sides:
+        sides.add_row(side.side or "not yet", f"{side.n_patients:,}", f"{side.n_cells:,}")
+    console.print(sides)
+    console.print(
+        f"{found.n_labels:,} labels of {found.n_cells:,} cells; {found.n_contested:,} contested; "
+        f"{found.n_new_cells:,} confirmed since the last training set."
+    )

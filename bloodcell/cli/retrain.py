@@ -1,0 +1,178 @@
+"""`bloodcell retrain` and `approve`: a retraining started by hand, and the answer that lets its model take over."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from bloodcell.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from bloodcell.operations.airflow_api import AirflowApi
+    from bloodcell.operations.airflow_records import Approval, RunState
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+def _known(variants: list[str] | None) -> list[str] | None:
+    if unknown := sorted(set(variants or ()) - set(VARIANTS)):
+        raise typer.BadParameter(f"{', '.join(unknown)}. Expected one of: {', '.join(VARIANTS)}.")
+    return variants
+
+
+def retrain(
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads it years later.", show_default=False)],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            callback=_known,
+            metavar="VARIANT",
+            help="Variant to train, may be repeated; default: those that classify now.",
+        ),
+    ] = None,
+    min_new_labels: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Newly labelled cells without which it is skipped; default: BLOODCELL_RETRAIN_MIN_NEW_LABELS."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Most epochs of each stage of a fine-tuning; default: the recipe's.")
+    ] = None,
+    base: Annotated[
+        Literal["champion", "imagenet"] | None,
+        typer.Option(help="Weights to begin with; default: that of the Dag.", show_default=False),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.", show_default=False)] = None,
+    by: Annotated[str | None, typer.Option(help="Who asks; default: the login name.", show_default=False)] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show progress until it waits for an approval, or has ended.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Start a retraining in Airflow: labels become candidates, which are judged and wait for a person's approval.
+
+    What is left out is as in the Dag's form. Nothing becomes champion by this: that takes gates passed, and
+    `bloodcell approve` (or the answer on Airflow's page) by one of BLOODCELL_APPROVERS.
+    """
+    from bloodcell.operations.airflow_api import RETRAIN, AirflowApi
+    from bloodcell.settings import Settings
+
+    asked = {
+        "reason": reason,
+        "requested_by": by or getpass.getuser(),
+        "variants": variant or None,
+        "min_new_labels": min_new_labels,
+        "epochs": epochs,
+        "base": base,
+        "seed": seed,
+    }
+    with AirflowApi(Settings()) as api:
+        run_id = api.trigger(RETRAIN, conf={name: value for name, value in asked.items() if value is not None})
+        typer.echo(f"Retraining {run_id} is started: {api.run_page(RETRAIN, run_id)}", err=True)
+        state = _waited(api, run_id) if wait else api.run_state(RETRAIN, run_id)
+        question = api.approval(RETRAIN, run_id, _TASK) if state.waits_for_a_person else None
+        if json:
+            _print_run(api, state, question)
+        else:
+            _tell_run(api, state, question)
+    raise typer.Exit(1 if state.state == "failed" else 0)
+
+
+def approve(
+    run_id: Annotated[
+        str, typer.Argument(metavar="RUN_ID", help="Run of the Dag retrain that waits.", show_default=False)
+    ],
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads it years later.", show_default=False)],
+    reject: Annotated[bool, typer.Option("--reject", help="Say no: the champion stays.")] = False,
+    json: Json = False,
+) -> None:
+    """Approve the model that a retraining made, as the user BLOODCELL_AIRFLOW_USER; it becomes champion at once.
+
+    Read the report of its validation first: `bloodcell retrain --wait` and Airflow's page of the run say where it is.
+    Who may answer is the setting BLOODCELL_APPROVERS; an answer is kept for good and cannot be changed.
+    """
+    from bloodcell.cli.showing import print_json
+    from bloodcell.errors import ConfigurationError
+    from bloodcell.operations.airflow_api import RETRAIN, AirflowApi
+    from bloodcell.settings import Settings
+
+    if not reason.strip():
+        raise ConfigurationError("An answer needs a reason that a person can read years later. Next: --reason R")
+    with AirflowApi(Settings()) as api:
+        answer = api.answer_approval(RETRAIN, run_id, _TASK, approve=not reject, reason=reason)
+    if json:
+        print_json({"run_id": run_id, "answer": answer.chosen, "by": answer.by, "at": answer.at, "reason": reason})
+    elif reject:
+        typer.echo(f"Rejected by {answer.by}: the champion stays.")
+    else:
+        typer.echo(f"Approved by {answer.by}. Next: bloodcell models list")
+
+
+_TASK = "approve"
+
+
+def _waited(api: AirflowApi, run_id: str) -> RunState:
+    import math
+
+    from bloodcell.operations.airflow_api import RETRAIN
+
+    with _bar() as show:
+        return api.wait(RETRAIN, run_id, timeout_s=math.inf, on_progress=show, for_a_person=False)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[RunState], None]]:
+    """A bar over the run's tasks on standard error, named after those at work."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("queued", total=None)
+
+        def show(run: RunState) -> None:
+            at_work = dict.fromkeys(task.task_id for task in run.tasks if task.state in ("running", "queued"))
+            n_done = sum(task.state in ("success", "skipped", "failed", "upstream_failed") for task in run.tasks)
+            progress.update(bar, description=", ".join(at_work) or run.state, completed=n_done, total=len(run.tasks))
+
+        yield show
+
+
+def _print_run(api: AirflowApi, state: RunState, question: Approval | None) -> None:
+    from bloodcell.cli.showing import print_json
+    from bloodcell.operations.airflow_api import RETRAIN
+
+    print_json(
+        {
+            "run_id": state.run_id,
+            "page": api.run_page(RETRAIN, state.run_id),
+            "state": state.state,
+            "tasks": [{"task": t.task_id, "map_index": t.map_index, "state": t.state} for t in state.tasks],
+            "waits_for": list(question.assigned) if question else [],
+            "question": question.subject if question else None,
+        }
+    )
+
+
+def _tell_run(api: AirflowApi, state: RunState, question: Approval | None) -> None:
+    from bloodcell.operations.airflow_api import RETRAIN
+
+    page = api.run_page(RETRAIN, state.run_id)
+    if question:
+        typer.echo(
+            f"{question.subject}\n\n{question.body}\n\n"
+            f"It waits for an answer of {' or '.join(question.assigned) or 'whoever may'}:\n"
+            f"  on the page   {page} (Required Actions)\n"
+            f"  or here       BLOODCELL_AIRFLOW_USER=<user> bloodcell approve '{state.run_id}' --reason R"
+        )
+    elif state.ended:
+        failed = ", ".join(dict.fromkeys(task.task_id for task in state.tasks if task.state == "failed"))
+        typer.echo(f"Retraining {state.run_id} ended: {f'failed in {failed}' if failed else state.state}. {page}")
+        typer.echo('How: bloodcell db psql -c "TABLE bloodcell.retraining"')
+    else:
+        typer.echo(state.run_id)

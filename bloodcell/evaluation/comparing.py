@@ -1,0 +1,275 @@
+"""Models' answers for the same hold-out become a comparison: each model's figures, and candidate minus champion.
+
+    Holdout, Answers of each model -> compare -> Comparison
+
+All models saw the same cells of the same patients, and every limit is of a bootstrap over patients with the same draws
+for all of them (`resampling`). A cell is right here when its most probable group is the true one, as in
+`metrics.Evaluation` ("forced"); what a model leaves unclassified is counted beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from scipy.special import bdtr
+
+from bloodcell.errors import TrainingDataError
+from bloodcell.evaluation.agreement import slide_agreement
+from bloodcell.evaluation.comparison import (
+    Answers,
+    ClassDifference,
+    ClassFigures,
+    Comparison,
+    Difference,
+    Holdout,
+    ModelFigures,
+)
+from bloodcell.evaluation.metrics import evaluate_calls
+from bloodcell.evaluation.out_of_scope import judge_out_of_scope
+from bloodcell.evaluation.outcomes import N_OUTCOMES, Figures, figures_of, outcomes
+from bloodcell.evaluation.resampling import (
+    N_REPLICATES,
+    SEED,
+    Interval,
+    Share,
+    counts_by_patient,
+    difference_interval,
+    drawn_sums,
+    interval,
+    share_interval,
+)
+from bloodcell.groups import CELL_GROUPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+_ROLES: Final = ("candidate", "champion", "shadow")
+
+
+def compare(
+    holdout: Holdout, answers: Sequence[Answers], *, seed: int = SEED, n_replicates: int = N_REPLICATES
+) -> Comparison:
+    """Returns every model's figures on the hold-out, and the candidate's beside the champion's.
+
+    Args:
+        holdout: The labelled cells; without any, the comparison has no figures and no gate lets it pass.
+        answers: Of one candidate, of at most one champion, and of any number of shadows.
+        seed: Seed of the bootstrap.
+        n_replicates: Draws of the bootstrap.
+
+    Raises:
+        ValueError: Shapes, classes or roles that do not fit.
+        TrainingDataError: A model whose probabilities are not numbers.
+    """
+    ordered = _checked(holdout, answers)
+    champion = next((each for each in ordered if each.role == "champion"), None)
+    patients, row = np.unique(holdout.patients, return_inverse=True)
+    counted = _counted(holdout, ordered, row, seed=seed, n_replicates=n_replicates)
+    return Comparison(
+        candidate_id=ordered[0].model_id,
+        champion_id=champion.model_id if champion else None,
+        n_cells=len(holdout.truth),
+        n_patients=len(patients),
+        n_slides=len(np.unique(holdout.slides)),
+        n_outside=len(ordered[0].outside_novelty),
+        n_by_class=tuple(np.bincount(holdout.truth, minlength=len(CELL_GROUPS)).tolist()),
+        n_replicates=n_replicates,
+        seed=seed,
+        models=tuple(_model_figures(holdout, each) for each in counted),
+        difference=_difference(holdout, counted[0], counted[1]) if champion and counted else None,
+    )
+
+
+def mcnemar_exact(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> tuple[int, int, float]:
+    """Returns how many cells only a has right, how many only b, and the exact two-sided p of these two numbers.
+
+    Of the cells that only one has right, each would be a's with probability 1/2 if both were equally good.
+
+    Args:
+        right_a: bool (n,).
+        right_b: bool (n,), of the same cells.
+
+    Source: McNemar, Note on the sampling error of the difference between correlated proportions or percentages,
+    Psychometrika 12 (1947) 153-157; exact by the binomial.
+    """
+    n_only_a, n_only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    n_discordant = n_only_a + n_only_b
+    p = min(1.0, 2 * float(bdtr(min(n_only_a, n_only_b), n_discordant, 0.5))) if n_discordant else 1.0
+    return n_only_a, n_only_b, p
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """One model's outcomes, counted.
+
+    Attributes:
+        answers: The model's.
+        right: bool (n,), whether the most probable group is the true one.
+        top: int64 (n,), most probable groups.
+        figures: Of all cells, then of each draw of patients.
+        by_patient: Of each patient's cells.
+    """
+
+    answers: Answers
+    right: NDArray[np.bool_]
+    top: NDArray[np.int64]
+    figures: Figures
+    by_patient: Figures
+
+
+def _checked(holdout: Holdout, answers: Sequence[Answers]) -> list[Answers]:
+    """The answers, candidate first, then the champion."""
+    roles = Counter(each.role for each in answers)
+    if roles["candidate"] != 1 or roles["champion"] > 1 or roles.keys() - set(_ROLES):
+        raise ValueError(f"Expected one candidate, at most one champion, and shadows. Received: {dict(roles)}")
+    n_cells, n_groups = len(holdout.truth), len(CELL_GROUPS)
+    if holdout.patients.shape != (n_cells,) or holdout.slides.shape != (n_cells,):
+        raise ValueError(
+            f"Expected truth, patients and slides of the same cells. "
+            f"Received: {holdout.truth.shape}, {holdout.patients.shape} and {holdout.slides.shape}"
+        )
+    if n_cells and (holdout.truth.min() < 0 or holdout.truth.max() >= n_groups):
+        raise ValueError(f"Expected truth in 0..{n_groups - 1}. Received: {np.unique(holdout.truth)}")
+    n_outside = len(answers[0].outside_novelty)
+    for each in answers:
+        expected = ((n_cells, n_groups), (n_cells,), (n_cells,), (n_outside,), (n_outside,))
+        received = tuple(
+            part.shape
+            for part in (
+                each.probabilities,
+                each.unclassified,
+                each.novelty,
+                each.outside_unclassified,
+                each.outside_novelty,
+            )
+        )
+        if received != expected:
+            raise ValueError(f"Expected answers of shapes {expected}. Received of {each.model_id[:12]}: {received}")
+        if n_broken := int((~np.isfinite(each.probabilities)).any(axis=1).sum()):
+            raise TrainingDataError(
+                f"Model {each.model_id[:12]} ({each.variant}) gives no numbers as probabilities for {n_broken:,} of "
+                f"{n_cells:,} hold-out cells. Expected finite probabilities. It cannot be judged: train it again."
+            )
+    return sorted(answers, key=lambda each: _ROLES.index(each.role))
+
+
+def _counted(
+    holdout: Holdout, answers: Sequence[Answers], row: NDArray[np.int64], *, seed: int, n_replicates: int
+) -> list[_Counted]:
+    """Every model's outcomes, counted under the same draws; none without a hold-out."""
+    if not len(row):
+        return []
+    n_patients = int(row.max()) + 1
+    tops = [each.probabilities.argmax(axis=1) for each in answers]
+    counts = np.stack(
+        [
+            counts_by_patient(row, n_patients, outcomes(holdout.truth, top, each.unclassified), N_OUTCOMES)
+            for each, top in zip(answers, tops, strict=True)
+        ],
+        axis=1,
+    )
+    flat = counts.reshape(n_patients, -1)
+    draws = drawn_sums(flat, n_replicates=n_replicates, seed=seed)
+    sums = np.vstack([flat.sum(axis=0), draws]).reshape(1 + n_replicates, len(answers), N_OUTCOMES)
+    return [
+        _Counted(
+            answers=each,
+            right=tops[i] == holdout.truth,
+            top=tops[i],
+            figures=figures_of(sums[:, i]),
+            by_patient=figures_of(counts[:, i]),
+        )
+        for i, each in enumerate(answers)
+    ]
+
+
+def _model_figures(holdout: Holdout, counted: _Counted) -> ModelFigures:
+    answers, figures, by_patient = counted.answers, counted.figures, counted.by_patient
+    evaluation = evaluate_calls(holdout.truth, answers.probabilities, answers.unclassified)
+    return ModelFigures(
+        model_id=answers.model_id,
+        variant=answers.variant,
+        role=answers.role,
+        accuracy=_certain(share_interval(figures.accuracy, by_patient.accuracy)),
+        macro_f1=interval(figures.macro_f1, n_patients=len(by_patient.macro_f1)),
+        unclassified=_certain(share_interval(figures.unclassified, by_patient.unclassified)),
+        covered_accuracy=share_interval(figures.covered_accuracy, by_patient.covered_accuracy),
+        calibration_error=float(evaluation.calibration_error),
+        classes=tuple(_class_figures(i, figures, by_patient) for i in range(len(CELL_GROUPS))),
+        evaluation=evaluation,
+        outside=judge_out_of_scope(
+            answers.novelty,
+            answers.outside_novelty,
+            answers.outside_unclassified,
+            novelty_threshold=answers.novelty_threshold,
+        ),
+        agreement=slide_agreement(holdout.slides, holdout.truth, counted.top, answers.unclassified),
+    )
+
+
+def _class_figures(index: int, figures: Figures, by_patient: Figures) -> ClassFigures:
+    precision, sensitivity, specificity = (
+        share_interval(share.of_class(index), patients.of_class(index))
+        for share, patients in (
+            (figures.precision, by_patient.precision),
+            (figures.sensitivity, by_patient.sensitivity),
+            (figures.specificity, by_patient.specificity),
+        )
+    )
+    return ClassFigures(
+        group=CELL_GROUPS[index],
+        n_true=int(figures.sensitivity.total[0, index]),
+        n_called=int(figures.precision.total[0, index]),
+        precision=precision,
+        sensitivity=sensitivity,
+        specificity=specificity,
+        f1=float(figures.f1[0, index]),
+    )
+
+
+def _difference(holdout: Holdout, candidate: _Counted, champion: _Counted) -> Difference:
+    n_only_candidate, n_only_champion, p = mcnemar_exact(candidate.right, champion.right)
+    n_patients = len(candidate.by_patient.macro_f1)
+    macro_f1 = candidate.figures.macro_f1 - champion.figures.macro_f1
+    return Difference(
+        accuracy=_certain(_minus(candidate, champion, lambda figures: figures.accuracy)),
+        macro_f1=interval(macro_f1, n_patients=n_patients, lowest=-1.0),
+        unclassified=_certain(_minus(candidate, champion, lambda figures: figures.unclassified)),
+        n_only_candidate=n_only_candidate,
+        n_only_champion=n_only_champion,
+        mcnemar_p=p,
+        classes=tuple(_class_difference(i, holdout, candidate, champion) for i in range(len(CELL_GROUPS))),
+    )
+
+
+def _class_difference(index: int, holdout: Holdout, candidate: _Counted, champion: _Counted) -> ClassDifference:
+    is_of_class = holdout.truth == index
+    return ClassDifference(
+        group=CELL_GROUPS[index],
+        n_true=int(is_of_class.sum()),
+        n_lost=int((is_of_class & champion.right & ~candidate.right).sum()),
+        n_won=int((is_of_class & candidate.right & ~champion.right).sum()),
+        sensitivity=_minus(candidate, champion, lambda figures: figures.sensitivity.of_class(index)),
+        precision=_minus(candidate, champion, lambda figures: figures.precision.of_class(index)),
+    )
+
+
+def _minus(candidate: _Counted, champion: _Counted, share_of: Callable[[Figures], Share]) -> Interval | None:
+    return difference_interval(
+        share_of(candidate.figures),
+        share_of(champion.figures),
+        share_of(candidate.by_patient),
+        share_of(champion.by_patient),
+    )
+
+
+def _certain(found: Interval | None) -> Interval:
+    """The interval of a share of all cells, of which there is at least one."""
+    if found is None:
+        raise ValueError("Expected at least one cell. Received: none")
+    return found

@@ -1,0 +1,205 @@
+"""What a comparison of models takes and gives: the hold-out, each model's answers, figures and their differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bloodcell.evaluation.agreement import Agreement
+    from bloodcell.evaluation.metrics import Evaluation
+    from bloodcell.evaluation.out_of_scope import OutOfScope
+    from bloodcell.evaluation.resampling import Interval
+
+Role = Literal["candidate", "champion", "shadow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """Labelled cells that no model was trained on; n may be 0.
+
+    Attributes:
+        truth: int64 (n,), index of the true group in `CELL_GROUPS`.
+        patients: int64 (n,), any numbers, one for each patient.
+        slides: int64 (n,), any numbers, one for each slide.
+    """
+
+    truth: NDArray[np.int64]
+    patients: NDArray[np.int64]
+    slides: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one model says of the n cells of the hold-out, and of m labelled cells outside of the eight groups.
+
+    Attributes:
+        model_id: The bundle's.
+        variant: The bundle's.
+        role: What the model is in this comparison.
+        probabilities: float (n, 8), in the order of `CELL_GROUPS`.
+        unclassified: bool (n,), cells without a call (`bloodcell.calls.Calls.unclassified`).
+        novelty: float (n,), larger is stranger.
+        outside_unclassified: bool (m,); m may be 0.
+        outside_novelty: float (m,).
+        novelty_threshold: The bundle's largest novelty of a call, to be shown.
+    """
+
+    model_id: str
+    variant: str
+    role: Role
+    probabilities: NDArray[np.floating]
+    unclassified: NDArray[np.bool_]
+    novelty: NDArray[np.floating]
+    outside_unclassified: NDArray[np.bool_]
+    outside_novelty: NDArray[np.floating]
+    novelty_threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """A model's figures of one class; None where there is nothing to divide by.
+
+    Attributes:
+        group: One of `CELL_GROUPS`.
+        n_true: Cells that are of it.
+        n_called: Cells whose most probable group it is.
+        precision: Of the cells called it, those that are.
+        sensitivity: Of the cells that are, those called it.
+        specificity: Of the cells that are not, those not called it.
+        f1: Harmonic mean of precision and sensitivity; 0 where nothing was called it.
+    """
+
+    group: str
+    n_true: int
+    n_called: int
+    precision: Interval | None
+    sensitivity: Interval | None
+    specificity: Interval | None
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFigures:
+    """How good one model is on the hold-out; limits by patients.
+
+    Attributes:
+        model_id: The bundle's.
+        variant: The bundle's.
+        role: What the model is in this comparison.
+        accuracy: Cells whose most probable group is the true one.
+        macro_f1: Mean F1 over the classes that occur.
+        unclassified: Cells without a call.
+        covered_accuracy: Of the cells with a call, those called right; None without calls.
+        calibration_error: Expected calibration error (ECE), in 0..1.
+        classes: In the order of `CELL_GROUPS`.
+        evaluation: Confusion matrices, reliability, and exact limits that take cells as independent.
+        outside: What it does with cells outside of the eight groups.
+        agreement: Its differentials beside those of the labels.
+    """
+
+    model_id: str
+    variant: str
+    role: Role
+    accuracy: Interval
+    macro_f1: Interval
+    unclassified: Interval
+    covered_accuracy: Interval | None
+    calibration_error: float
+    classes: tuple[ClassFigures, ...]
+    evaluation: Evaluation
+    outside: OutOfScope
+    agreement: Agreement
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDifference:
+    """Candidate minus champion in one class.
+
+    Attributes:
+        group: One of `CELL_GROUPS`.
+        n_true: Hold-out cells of it.
+        n_lost: Of these, cells that only the champion has right.
+        n_won: Of these, cells that only the candidate has right.
+        sensitivity: Difference in sensitivity; None without cells.
+        precision: Difference in precision; None where either calls no cell so.
+    """
+
+    group: str
+    n_true: int
+    n_lost: int
+    n_won: int
+    sensitivity: Interval | None
+    precision: Interval | None
+
+    @property
+    def n_net_lost(self) -> int:
+        """Cells lost that are not made up for; negative where the class gains."""
+        return self.n_lost - self.n_won
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Candidate minus champion, paired: the same cells, and limits of the same draws of patients.
+
+    Attributes:
+        accuracy: In -1..1.
+        macro_f1: In -1..1.
+        unclassified: Of the shares left unclassified, in -1..1.
+        n_only_candidate: Cells that only the candidate has right.
+        n_only_champion: Cells that only the champion has right.
+        mcnemar_p: Exact two-sided p of these two numbers; takes cells as independent.
+        classes: In the order of `CELL_GROUPS`.
+    """
+
+    accuracy: Interval
+    macro_f1: Interval
+    unclassified: Interval
+    n_only_candidate: int
+    n_only_champion: int
+    mcnemar_p: float
+    classes: tuple[ClassDifference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One candidate judged beside the champion; plain numbers, so `dataclasses.asdict` of it is JSON.
+
+    Attributes:
+        candidate_id: Model id.
+        champion_id: Model id, None where there is no champion.
+        n_cells: Hold-out cells.
+        n_patients: Their patients.
+        n_slides: Their slides.
+        n_outside: Labelled cells outside of the eight groups.
+        n_by_class: Hold-out cells of each class, in the order of `CELL_GROUPS`.
+        n_replicates: Draws of the bootstrap.
+        seed: Seed of the bootstrap.
+        models: Candidate, champion and shadows; empty where the hold-out is.
+        difference: Candidate minus champion; None without a champion or a hold-out.
+    """
+
+    candidate_id: str
+    champion_id: str | None
+    n_cells: int
+    n_patients: int
+    n_slides: int
+    n_outside: int
+    n_by_class: tuple[int, ...]
+    n_replicates: int
+    seed: int
+    models: tuple[ModelFigures, ...]
+    difference: Difference | None
+
+    @property
+    def candidate(self) -> ModelFigures | None:
+        """The candidate's figures, None where the hold-out is empty."""
+        return next((model for model in self.models if model.role == "candidate"), None)
+
+    @property
+    def champion(self) -> ModelFigures | None:
+        """The champion's figures, None without one, or where the hold-out is empty."""
+        return next((model for model in self.models if model.role == "champion"), None)

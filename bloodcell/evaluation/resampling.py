@@ -1,0 +1,172 @@
+"""Patients are drawn again and again, and every figure gets limits that hold for other patients than these.
+
+Cells of one patient resemble each other, so cells are no independent draws: exact binomial limits over all cells are
+too narrow. Here whole patients are drawn with replacement, and each draw's figures are computed from the sum of the
+drawn patients' confusion matrices, one matrix product for all draws: cost and memory depend on the patients, not on
+the cells. All models are counted under the same draws, so a difference of two models is paired.
+
+Percentile limits over few patients are still somewhat narrow (with five patients no draw can be stranger than the
+strangest of the five); that is why a judgement asks for a least number of patients.
+
+Source: Field and Welsh, Bootstrapping clustered data, Journal of the Royal Statistical Society B 69 (2007) 369-390
+(the cluster bootstrap); Efron and Tibshirani, An introduction to the bootstrap, Chapman & Hall 1993, chapter 13
+(percentile interval; 1,000 draws and more for limits).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from bloodcell.limits import CONFIDENCE, exact_limits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+N_REPLICATES: Final = 2_000
+"""Draws of the patients. Twice what the source asks for limits: each tail of 2.5 % then rests on 50 draws."""
+
+SEED: Final = 20_190_105
+"""Fixed, so that the same calls give the same limits, to the last digit, whenever they are asked for."""
+
+_CHUNK_DRAWS: Final = 2_000_000
+"""Patients drawn at once, over all draws of a chunk: 16 MB of weights, however many patients there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure, or a difference of two, with its 95 % limits; never nan.
+
+    Attributes:
+        value: The figure itself, on the patients that there are.
+        lower: Lower 95 % limit.
+        upper: Upper 95 % limit.
+    """
+
+    value: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Counts, and what each is a part of.
+
+    Attributes:
+        n: float64, any shape, whole numbers.
+        total: float64, the same shape.
+    """
+
+    n: NDArray[np.float64]
+    total: NDArray[np.float64]
+
+    @property
+    def value(self) -> NDArray[np.float64]:
+        """The shares n / total, nan where total is 0."""
+        shares = np.full(self.n.shape, np.nan)
+        np.divide(self.n, self.total, out=shares, where=self.total > 0)
+        return shares
+
+    @property
+    def n_existing(self) -> int:
+        """How many of them have something to divide by."""
+        return int(np.count_nonzero(self.total))
+
+    def of_class(self, index: int) -> Share:
+        """One column of shares that are (k, n_classes)."""
+        return Share(self.n[:, index], self.total[:, index])
+
+
+def counts_by_patient(
+    row: NDArray[np.integer], n_patients: int, columns: NDArray[np.integer], n_columns: int
+) -> NDArray[np.float64]:
+    """Returns float64 (n_patients, n_columns): how many of a patient's cells fall into each column.
+
+    Args:
+        row: integer (n,), each cell's patient, in 0..n_patients - 1.
+        n_patients: Rows of the result.
+        columns: integer (n,), in 0..n_columns - 1.
+        n_columns: Columns of the result.
+    """
+    counts = np.bincount(row * n_columns + columns, minlength=n_patients * n_columns)
+    # whole numbers stay exact in float64, and the product below is done by BLAS, which knows no integers
+    return counts.reshape(n_patients, n_columns).astype(np.float64)
+
+
+def drawn_sums(counts: NDArray[np.float64], *, n_replicates: int, seed: int) -> NDArray[np.float64]:
+    """Returns float64 (n_replicates, n_columns): sums of `counts` over patients drawn with replacement.
+
+    Args:
+        counts: float64 (n_patients, n_columns), at least one patient.
+        n_replicates: Number of draws; each takes as many patients as there are.
+        seed: Same seed, same draws, whatever the columns.
+    """
+    n_patients = len(counts)
+    random = np.random.default_rng(seed)
+    sums = np.empty((n_replicates, counts.shape[1]))
+    step = max(_CHUNK_DRAWS // n_patients, 1)
+    for start in range(0, n_replicates, step):
+        n_draws = min(step, n_replicates - start)
+        drawn = random.integers(0, n_patients, (n_draws, n_patients))
+        drawn += n_patients * np.arange(n_draws)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=n_draws * n_patients).reshape(n_draws, n_patients)
+        sums[start : start + n_draws] = weights @ counts
+    return sums
+
+
+def interval(values: NDArray[np.float64], *, n_patients: int, lowest: float = 0.0) -> Interval:
+    """Returns a figure with its percentile limits.
+
+    Of one patient every draw says the same, which tells nothing of others: the limits are then the whole range.
+
+    Args:
+        values: float64 (1 + n_replicates,), the figure itself, then that of each draw; draws in which it does not
+            exist (nan) are left out.
+        n_patients: Patients that have cells the figure is about.
+        lowest: Least value the figure can take: 0 of a share, -1 of a difference of shares.
+    """
+    draws = values[1:][~np.isnan(values[1:])]
+    if n_patients < 2 or not len(draws):
+        return Interval(float(values[0]), lowest, 1.0)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    lower, upper = np.percentile(draws, (tail, 100 - tail)).tolist()
+    return Interval(float(values[0]), lower, upper)
+
+
+def share_interval(share: Share, by_patient: Share) -> Interval | None:
+    """Returns a share with its percentile limits, None where there is nothing to divide by.
+
+    Where none or all of the cells count, every draw says so too and the percentiles have no width. Three of three is
+    no proof of perfection, so the limit on that side is then the exact binomial one of `bloodcell.limits`.
+
+    Args:
+        share: (1 + n_replicates,), the share itself, then that of each draw.
+        by_patient: (n_patients,), each patient's.
+    """
+    n, total = int(share.n[0]), int(share.total[0])
+    if total == 0:
+        return None
+    found = interval(share.value, n_patients=by_patient.n_existing)
+    if 0 < n < total:
+        return found
+    lower, upper = exact_limits(np.array(n), np.array(total))
+    return Interval(found.value, min(found.lower, float(lower)), max(found.upper, float(upper)))
+
+
+def difference_interval(a: Share, b: Share, a_by_patient: Share, b_by_patient: Share) -> Interval | None:
+    """Returns a minus b with percentile limits, None where either has nothing to divide by.
+
+    Args:
+        a: (1 + n_replicates,), the share itself, then that of each draw.
+        b: As `a`, of the same draws.
+        a_by_patient: (n_patients,), each patient's.
+        b_by_patient: (n_patients,), each patient's.
+    """
+    if not a.total[0] or not b.total[0]:
+        return None
+    n_patients = min(a_by_patient.n_existing, b_by_patient.n_existing)
+    # over one denominator: whole numbers are exact, so that 396 and 400 of 400 differ by 0.01 and not by a hair more
+    difference = Share(a.n * b.total - b.n * a.total, a.total * b.total)
+    return interval(difference.value, n_patients=n_patients, lowest=-1.0)

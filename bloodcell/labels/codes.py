@@ -1,0 +1,39 @@
+"""What a class name or an analyser's code, written by a person, says of a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from bloodcell.groups import CELL_GROUPS, CODES_OUT_OF_SCOPE, FINER_CODES, GROUP_OF_CODE
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """A label as it is stored: at least one of the two is there.
+
+    Attributes:
+        cell_class: One of the eight groups, None for a code outside them.
+        sub_label: The code, where it says more than the group, or there is no group.
+    """
+
+    cell_class: str | None
+    sub_label: str | None
+
+    @property
+    def label(self) -> str:
+        """The label as a person would write it."""
+        return self.sub_label or self.cell_class or ""
+
+
+MEANINGS: Final = {
+    **{code.lower(): Meaning(group, code if code in FINER_CODES else None) for code, group in GROUP_OF_CODE.items()},
+    **{code.lower(): Meaning(None, code) for code in CODES_OUT_OF_SCOPE},
+    **{group: Meaning(group, None) for group in CELL_GROUPS},
+}
+"""Class name or code, in lower case -> what it says. The view `cell_label` has the same rule."""
+
+
+def meaning_of(label: str) -> Meaning | None:
+    """Returns what a class name or code says, in whatever case it is written; None for one that nobody knows."""
+    return MEANINGS.get(label.lower())

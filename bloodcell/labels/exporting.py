@@ -1,0 +1,133 @@
+"""The labels that stand, as a CSV file that can be imported again, and their images in folders by class."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import sqlalchemy as sa
+
+from bloodcell.errors import ConfigurationError
+from bloodcell.store import Store
+
+_TEXT_COLUMNS: Final = {"slide": "s.barcode", "file": "c.file_name", "labelled_by": "l.labelled_by", "note": "l.note"}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelExport:
+    """What was written.
+
+    Attributes:
+        n_labels: Rows of the file.
+        n_images: Images beside it.
+    """
+
+    n_labels: int
+    n_images: int
+
+
+def export_labels(
+    engine: sa.Engine,
+    out: Path,
+    *,
+    images: Path | None = None,
+    store: Store | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> LabelExport:
+    """Writes the labels that stand, a row a person and cell, and where asked the images of cells nobody contests.
+
+    The file has a byte order mark, for spreadsheets that take UTF-8 for something else without; texts that one would
+    take for a formula begin with an apostrophe. `import_labels` reads both back as they were.
+
+    Args:
+        engine: The database.
+        out: The CSV file; it appears when it is whole.
+        images: Folder for `<class or code>/<barcode>/<file>`, new or empty.
+        store: Where the images are; needed for `images`.
+        on_progress: Called with a step, how much of it is done, and how much there is.
+
+    Raises:
+        ConfigurationError: The file or folder cannot be written, or the folder has something in it.
+        StoreUnavailableError: An image cannot be read.
+    """
+    show = on_progress or (lambda *_: None)
+    try:
+        if images is not None:
+            images.mkdir(parents=True, exist_ok=True)
+            if any(images.iterdir()):
+                raise ConfigurationError(f"The folder {images} has something in it: choose a new one for the images.")
+        with engine.connect() as connection:
+            n_labels = _write_csv(connection, out)
+            n_images = _write_images(connection, images, store, show) if images and store else 0
+    except OSError as error:
+        raise ConfigurationError(
+            f"The labels cannot be written to {error.filename or out}: {error.strerror}. Choose another place."
+        ) from error
+    return LabelExport(n_labels, n_images)
+
+
+def _write_csv(connection: sa.Connection, out: Path) -> int:
+    part = out.with_name(f".{out.name}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(b"\xef\xbb\xbf")
+            cursor: Any = connection.connection.cursor()  # psycopg2's own, the only one with COPY
+            cursor.copy_expert(f"COPY ({_LABELS}) TO STDOUT WITH (FORMAT csv, HEADER, ENCODING 'UTF8')", _Bytes(file))
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+    return int(cursor.rowcount)
+
+
+class _Bytes:
+    """A file for COPY, which hands a file opened for text str, and anything else bytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, body: bytes) -> None:
+        self._file.write(body)
+
+
+def _write_images(connection: sa.Connection, folder: Path, store: Store, show: Callable[[str, int, int], None]) -> int:
+    n_cells = connection.scalar(sa.text(f"SELECT count(*) FROM ({_CELLS}) cells")) or 0  # noqa: S608
+    rows = connection.execution_options(yield_per=1_000).execute(sa.text(_CELLS))
+    for n, row in enumerate(rows, start=1):
+        place = folder / row.label / _safe(row.barcode)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / _safe(row.file_name)).write_bytes(store.read_image(row.sha256))
+        show("Images", n, n_cells)
+    return int(n_cells)
+
+
+def _safe(name: str) -> str:
+    """Returns one name of a path, that stays in its folder and is not hidden."""
+    plain = re.sub(r"[/\\\x00-\x1f\x7f]", "_", name)
+    return f"_{plain}" if plain.startswith(".") else plain
+
+
+def _guarded(column: str) -> str:
+    # https://owasp.org/www-community/attacks/CSV_Injection; rows.unguarded takes the apostrophe off again
+    return f"CASE WHEN {column} ~ '^''*[-=+@\\t\\r]' THEN '''' || {column} ELSE {column} END"
+
+
+def _labels() -> str:
+    text = {name: f"{_guarded(column)} AS {name}" for name, column in _TEXT_COLUMNS.items()}
+    at = "to_char(l.labelled_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS labelled_at"
+    return (
+        f"SELECT l.cell_id, {text['slide']}, {text['file']}, l.label, {text['labelled_by']}, {at}, "  # noqa: S608
+        f"l.is_blind::int AS blind, l.is_adjudication::int AS adjudication, {text['note']} "
+        "FROM bloodcell.standing_label l JOIN bloodcell.cell c USING (cell_id) JOIN bloodcell.slide s USING (slide_id) "
+        "ORDER BY s.barcode, c.file_name, l.labelled_by"
+    )
+
+
+_LABELS: Final = _labels()
+_CELLS: Final = """
+SELECT coalesce(sub_label, class) AS label, barcode, file_name, sha256 FROM bloodcell.current_label
+WHERE state <> 'contested' AND coalesce(sub_label, class) IS NOT NULL
+"""

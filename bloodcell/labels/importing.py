@@ -1,0 +1,206 @@
+"""The stage itself: one file or folder of labels goes in, all of it or nothing unless told otherwise."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from bloodcell.database.engine import open_database, transact
+from bloodcell.database.runs import Run, recorded_run
+from bloodcell.errors import ConfigurationError, RetryLaterError, UnusableFileError
+from bloodcell.ingest.examine import StillWrittenError
+from bloodcell.labels.csv_rows import CsvLabels, Progress
+from bloodcell.labels.folder import FolderLabels
+from bloodcell.labels.matching import COPY_LABELS, NEW_LABELS, append_labels
+from bloodcell.labels.outcomes import FILE_REASONS, RowError, RowErrors
+from bloodcell.labels.rows import BadRowError, as_copy_text, checked_person
+
+if TYPE_CHECKING:
+    from bloodcell.settings import Settings
+
+Labels = CsvLabels | FolderLabels
+
+
+@dataclass(frozen=True, slots=True)
+class LabelImport:
+    """What became of a file or folder of labels.
+
+    Attributes:
+        is_taken: Its labels are in; False: rows were refused, and so nothing was taken.
+        n_rows: Labels in the file.
+        n_new: Labels that were not there before. More than rows where an image is several slides'.
+        n_known: Rows that say exactly what was there.
+        n_repeated: Rows that say again what an earlier row of the file says.
+        n_refused: Rows that are wrong.
+        n_contested: Cells of the file over which people disagree now.
+        errors: The first refused rows.
+        ignored_columns: Columns of the file that no label needs.
+    """
+
+    source: str
+    is_taken: bool
+    n_rows: int
+    n_new: int
+    n_known: int
+    n_repeated: int
+    n_refused: int
+    n_contested: int
+    errors: tuple[RowError, ...]
+    ignored_columns: tuple[str, ...]
+    run_id: uuid.UUID
+
+
+class RefusedRowsError(UnusableFileError):
+    """Rows of a label file are wrong, and so none was taken.
+
+    Attributes:
+        outcome: What the import came to.
+    """
+
+    def __init__(self, outcome: LabelImport) -> None:
+        told = "; ".join(f"row {error.row}: {error.text}" for error in outcome.errors[:5])
+        more = f"; and {outcome.n_refused - 5:,} more" if outcome.n_refused > 5 else ""
+        super().__init__(
+            "rows_refused",
+            f"{outcome.n_refused:,} of {outcome.n_rows:,} rows: {told}{more}. {FILE_REASONS['rows_refused']}",
+        )
+        self.outcome = outcome
+
+
+def import_labels(
+    source: Path,
+    settings: Settings,
+    *,
+    partial: bool = False,
+    labelled_by: str | None = None,
+    on_progress: Progress | None = None,
+    airflow_run: str | None = None,
+) -> LabelImport:
+    """Imports a CSV file of labels, or a folder sorted by class. Doing it again adds nothing.
+
+    Args:
+        source: The file or folder.
+        settings: Where things are.
+        partial: Take the good rows where others are wrong; else none is taken then.
+        labelled_by: Who labelled, where the rows do not say; a folder needs it.
+        on_progress: Called with a step, how much of it is done, and how much there is (0: not known).
+        airflow_run: Id of the Dag run on whose behalf this is done.
+
+    Returns:
+        Counts, and the rows that were refused.
+
+    Raises:
+        UnusableFileError: It is no table of labels, or not UTF-8; reason one of `outcomes.FILE_REASONS`.
+        ConfigurationError: There is no such file, or nobody is named for a folder.
+        RetryLaterError: Postgres is away, or the file is still being written.
+    """
+    labels = open_labels(source, settings, labelled_by)
+    engine = open_database(settings)
+    try:
+        with recorded_run(engine, "labels", patience_s=settings.database_patience_s, airflow_run=airflow_run) as run:
+            return transact(
+                engine,
+                lambda connection: take(connection, run, labels, source, partial=partial, on_progress=on_progress),
+                patience_s=settings.database_patience_s,
+            )
+    except RefusedRowsError as refused:
+        return refused.outcome
+    except StillWrittenError as error:
+        raise RetryLaterError(f"{source} changed while it was read: import it again once it is written.") from error
+
+
+def open_labels(source: Path, settings: Settings, labelled_by: str | None) -> Labels:
+    """Returns what reads the labels of a file or folder; nothing is read yet.
+
+    Raises:
+        ConfigurationError: There is none, or nobody is named for a folder.
+    """
+    if not source.exists():
+        raise ConfigurationError(f"There is no file or folder of labels {source}.")
+    try:
+        by = None if labelled_by is None else checked_person(labelled_by)
+    except BadRowError as error:
+        raise ConfigurationError(f"Who labelled {source}: {error}.") from error
+    if not source.is_dir():
+        return CsvLabels(source, by)
+    if by is None:
+        raise ConfigurationError(f"A folder does not say who sorted it: name the person ({source}, --by NAME).")
+    return FolderLabels(source, by, settings.max_file_bytes)
+
+
+def take(
+    connection: sa.Connection,
+    run: Run,
+    labels: Labels,
+    source: Path,
+    *,
+    partial: bool = False,
+    on_progress: Progress | None = None,
+) -> LabelImport:
+    """Returns what became of the labels, in a transaction that may be repeated under the same run.
+
+    Raises:
+        RefusedRowsError: Rows are wrong and it is not `partial`: roll the transaction back.
+    """
+    errors = RowErrors()
+    show = on_progress or (lambda *_: None)
+    connection.exec_driver_sql(NEW_LABELS)
+    cursor: Any = connection.connection.cursor()  # psycopg2's own, the only one with COPY
+    reader = CopyReader(as_copy_text(labels.read(errors, show)))
+    cursor.copy_expert(COPY_LABELS, reader, 2**16)
+    if reader.problem is not None:
+        raise reader.problem
+    show("Match", 0, 1)
+    matched = append_labels(connection, run.run_id, labels.source, errors)
+    show("Match", 1, 1)
+    outcome = LabelImport(
+        source=labels.source,
+        is_taken=partial or not errors.n,
+        n_rows=labels.n_rows,
+        n_new=matched.n_new if partial or not errors.n else 0,
+        n_known=matched.n_known,
+        n_repeated=matched.n_repeated,
+        n_refused=errors.n,
+        n_contested=matched.n_contested,
+        errors=errors.first,
+        ignored_columns=labels.ignored_columns,
+        run_id=run.run_id,
+    )
+    run.detail |= {
+        "labels_from": str(source).encode("utf-8", "backslashreplace").decode(),
+        **{name: getattr(outcome, name) for name in ("n_rows", "n_new", "n_known", "n_repeated", "n_refused")},
+    }
+    if not outcome.is_taken:
+        raise RefusedRowsError(outcome)
+    run.n_cells = outcome.n_new
+    return outcome
+
+
+class CopyReader:
+    """Lines as a file that COPY reads from: no more of them are held than it asks for at once.
+
+    Attributes:
+        problem: What ended the lines early: psycopg2 would make it an error of the server's.
+    """
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines = lines
+        self._rest = b""
+        self.problem: UnusableFileError | StillWrittenError | None = None
+
+    def read(self, size: int) -> bytes:
+        parts, length = [self._rest], len(self._rest)
+        try:
+            while length < size and (line := next(self._lines, b"")):
+                parts.append(line)
+                length += len(line)
+        except (UnusableFileError, StillWrittenError) as problem:
+            self.problem = problem
+        body = b"".join(parts)
+        self._rest = body[size:]
+        return body[:size]

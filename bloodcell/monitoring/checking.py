@@ -1,0 +1,122 @@
+"""The check itself: drift is measured, new labels are compared, and all rows are written in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from bloodcell.database import tables
+from bloodcell.database.engine import open_database, transact
+from bloodcell.database.runs import recorded_run
+from bloodcell.models.registry import open_registered, serving_models
+from bloodcell.monitoring.agreement import agreement_checks, compare_new_labels
+from bloodcell.monitoring.judging import drift_checks
+from bloodcell.monitoring.records import ChampionCheck, Check
+from bloodcell.store import Store
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from bloodcell.models.bundle import Bundle
+    from bloodcell.monitoring.judging import OnProgress
+    from bloodcell.settings import Settings
+
+_CHECK_LOCK: Final = 0x636865636B  # "check"; no label is counted by two checks at once
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One check, as it is written."""
+
+    bundle: Bundle
+    run_id: UUID
+    airflow_run: str | None
+    drift: tuple[Check, ...]
+    settings: Settings
+
+
+def check_champion(
+    settings: Settings, *, airflow_run: str | None = None, on_progress: OnProgress | None = None
+) -> ChampionCheck:
+    """Returns how the champion does on what came since it was last checked, and keeps it in `model_check`.
+
+    The same Airflow run asked again, after a kill or a lost answer, gets what it wrote, and writes nothing more.
+
+    Args:
+        settings: Where things are, and the limits.
+        airflow_run: Id of the Dag run on whose behalf this is done.
+        on_progress: Called with the step's name, what is done and what there is to do in all.
+
+    Raises:
+        ConfigurationError: There is no champion.
+        BundleError: The champion's bundle is missing, incomplete or altered.
+        RetryLaterError: Postgres or the store is away; nothing was written, run it again later.
+    """
+    engine = open_database(settings)
+    patience_s = settings.database_patience_s
+    if airflow_run is not None:
+        earlier = transact(engine, lambda c: _earlier(c, airflow_run, None), patience_s=patience_s)
+        if earlier is not None:
+            return earlier
+    store = Store.of(settings)
+    with recorded_run(engine, "check", patience_s=patience_s, airflow_run=airflow_run) as run:
+        champion = transact(engine, serving_models, patience_s=patience_s)[0]
+        run.detail |= {"model": champion.model_id}
+        # what the store itself holds, not a copy fetched long ago: tonight's classification may have to fetch it
+        bundle = open_registered(store, champion.model_id, fresh=True)
+        drift = drift_checks(engine, store, bundle, settings, on_progress or (lambda step, done, total: None))
+        work = _Work(bundle, run.run_id, airflow_run, drift, settings)
+        found = transact(engine, lambda c: _write(c, work), patience_s=patience_s)
+        run.n_cells = max((check.n_cells for check in found.checks), default=0)
+        run.detail |= {"failed": list(found.failed)}
+    return found
+
+
+def _write(connection: sa.Connection, work: _Work) -> ChampionCheck:
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CHECK_LOCK)))
+    earlier = _earlier(connection, work.airflow_run, work.run_id)
+    if earlier is not None:
+        return earlier
+    settings = work.settings
+    tallies = compare_new_labels(connection, work.bundle, work.run_id, settings.check_min_cells)
+    checks = (*agreement_checks(tallies, settings), *work.drift)
+    newest_label = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(tables.label.c.label_id), 0)))
+    rows = [
+        {
+            "model_id": work.bundle.model_id,
+            "kind": check.kind,
+            "class": check.group,
+            "n_cells": check.n_cells,
+            "measured": check.measured,
+            "lower": check.lower,
+            "upper": check.upper,
+            "limit_value": check.limit,
+            "passed": check.passed,
+            "reason": check.reason,
+            "until_label_id": newest_label,
+            "since_night": check.since_night,
+            "until_night": check.until_night,
+            "run_id": work.run_id,
+        }
+        for check in checks
+    ]
+    connection.execute(sa.insert(tables.model_check), rows)
+    return ChampionCheck(work.run_id, work.bundle.model_id, work.bundle.manifest.variant, checks)
+
+
+_EARLIER: Final = """
+    SELECT k.run_id, k.model_id, m.variant, k.kind, k.class, k.n_cells, k.measured, k.lower, k.upper, k.limit_value,
+           k.passed, k.reason, k.since_night, k.until_night
+    FROM bloodcell.model_check k JOIN bloodcell.run r USING (run_id) JOIN bloodcell.model m USING (model_id)
+    WHERE r.stage = 'check' AND (r.airflow_run = :airflow_run OR r.run_id = :run_id)
+    ORDER BY k.check_id
+"""
+
+
+def _earlier(connection: sa.Connection, airflow_run: str | None, run_id: UUID | None) -> ChampionCheck | None:
+    rows = connection.execute(sa.text(_EARLIER), {"airflow_run": airflow_run, "run_id": run_id}).all()
+    if not rows:
+        return None
+    return ChampionCheck(rows[0].run_id, rows[0].model_id, rows[0].variant, tuple(Check(*row[3:]) for row in rows))

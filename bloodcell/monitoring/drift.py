@@ -1,0 +1,129 @@
+"""How far a model's nights have moved away from the images it was validated on: three distances, each with limits.
+
+Every distance is 0 on average where nothing moved: what chance alone adds is taken off. Limits come from drawing groups
+of slides again, because cells of one slide resemble each other; few slides give wide limits.
+
+A laboratory's classes are never mixed as its training images were. So confidence, novelty and embedding are compared
+within classes, and the classes then weighted as they occur in the nights: a night with more basophils is no drift
+there, it is one in the class mix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from bloodcell.evaluation.resampling import drawn_sums
+from bloodcell.groups import CELL_GROUPS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_GROUPS: Final = 8
+"""Groups of slides without which limits say nothing: no draw can be stranger than the strangest of them.
+
+Measured on 500 made up nights of patients as unlike as patients are: false alarms over the class mix in 2 % of the
+nights of five slides, 0.2 % of those of six, none of those of eight.
+"""
+
+MIN_CLASS_CELLS: Final = 8
+"""Cells of a class, in the reference and in the nights, without which the class is not compared."""
+
+_SEED: Final = 20_120_313
+_REPLICATES: Final = 500
+_LIMITS: Final = (2.5, 97.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A distance with its 95 % limits; all may be below 0, where the nights are nearer than chance puts them."""
+
+    measured: float
+    lower: float
+    upper: float
+
+
+def mix_drift(expected: NDArray[np.integer], counts: NDArray[np.integer]) -> Drift:
+    """Returns the population stability index of a class mix.
+
+    Args:
+        expected: int (k,), cells of each class in the reference.
+        counts: int (n_groups, k), cells of each class in each group of slides.
+    """
+    return _psi_drift(expected / expected.sum(), float(expected.sum()), counts)
+
+
+def class_weights(top: NDArray[np.integer], mix: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Returns float64 (n,), weights of the reference's cells that add up to 1 and mix its classes as in the nights.
+
+    Args:
+        top: int (n,), class of each cell of the reference, index into `CELL_GROUPS`.
+        mix: int (8,), cells of each class in the nights; classes with fewer than `MIN_CLASS_CELLS` here or in the
+            reference weigh nothing.
+
+    Returns:
+        All 0 where no class can be compared.
+    """
+    n_cells = np.bincount(top, minlength=len(CELL_GROUPS))
+    is_compared = (n_cells >= MIN_CLASS_CELLS) & (mix >= MIN_CLASS_CELLS)
+    shares = np.where(is_compared, mix, 0) / max(int(mix[is_compared].sum()), 1)
+    return np.asarray((shares / np.maximum(n_cells, 1))[top])
+
+
+def decile_edges(values: NDArray[np.floating], weights: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Returns the inner edges of ten bins that hold a tenth of the weight each; fewer where values repeat."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    # sums are not exact to the last digit: a value that reaches a tenth by that much is still below the edge
+    at = np.searchsorted(reached, (np.arange(1, 10) / 10 + 1e-9) * reached[-1])
+    return np.unique(values[order][np.minimum(at, len(order) - 1)].astype(np.float64))
+
+
+def value_drift(
+    values: NDArray[np.floating],
+    weights: NDArray[np.floating],
+    edges: NDArray[np.floating],
+    counts: NDArray[np.integer],
+) -> Drift:
+    """Returns the population stability index of a value such as confidence.
+
+    Args:
+        values: (n,), of the reference's cells.
+        weights: (n,), of the same, from `class_weights`; some are above 0.
+        edges: (k - 1,), from `decile_edges`; a value on an edge belongs above it.
+        counts: int (n_groups, k), cells of the nights in each bin, of the classes that weigh something.
+    """
+    bins = np.searchsorted(edges, values.astype(np.float64), side="right")
+    shares = np.bincount(bins, weights, minlength=len(edges) + 1)
+    # of unequal weights fewer cells are worth as many. Source: Kish, Survey Sampling, Wiley 1965, section 11.7
+    return _psi_drift(shares / shares.sum(), float(weights.sum() ** 2 / (weights**2).sum()), counts)
+
+
+def _psi_drift(shares: NDArray[np.floating], n_expected: float, counts: NDArray[np.integer]) -> Drift:
+    replicates = drawn_sums(counts.astype(np.float64), n_replicates=_REPLICATES, seed=_SEED)
+    measured = _psi(shares, n_expected, counts.sum(axis=0, dtype=np.float64)[None])
+    return with_limits(float(measured[0]), _psi(shares, n_expected, replicates))
+
+
+def _psi(shares: NDArray[np.floating], n_expected: float, counts: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Returns the index of each row of counts against the shares, less what chance adds.
+
+    Source: Siddiqi, Credit Risk Scorecards, Wiley 2006 (the index; below 0.1 no change, above 0.25 a large one);
+    Yurdakul, Statistical properties of population stability index, Western Michigan University 2018 (without drift it
+    is chi-squared with k - 1 degrees of freedom times 1/n + 1/m, so its mean is (k - 1)(1/n + 1/m)).
+    """
+    n_bins = len(shares)
+    n_cells = counts.sum(axis=1, keepdims=True)
+    # half a cell more in each bin, so that an empty one is no infinite distance
+    actual = (counts + 0.5) / (n_cells + 0.5 * n_bins)
+    expected = (shares * n_expected + 0.5) / (n_expected + 0.5 * n_bins)
+    index = ((actual - expected) * np.log(actual / expected)).sum(axis=1)
+    return np.asarray(index - (n_bins - 1) * (1 / n_expected + 1 / n_cells[:, 0]))
+
+
+def with_limits(measured: float, replicates: NDArray[np.float64]) -> Drift:
+    """Returns a distance with the percentiles of its replicates; they never leave the distance itself outside."""
+    lower, upper = np.percentile(replicates, _LIMITS).tolist()
+    return Drift(measured, min(lower, measured), max(upper, measured))

@@ -1,0 +1,85 @@
+"""What Airflow's API says of runs, tasks and approvals, as records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+ENDED: Final = ("success", "failed")
+WAITS_FOR_A_PERSON: Final = "awaiting_input"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """Where one task of a run stands. `map_index` is -1 for a task that is not mapped."""
+
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Where a Dag run stands."""
+
+    run_id: str
+    state: str
+    tasks: tuple[TaskState, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, well or not."""
+        return self.state in ENDED
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """Whether a task of it waits for somebody's answer."""
+        return any(task.state == WAITS_FOR_A_PERSON for task in self.tasks)
+
+    @property
+    def task_counts(self) -> Mapping[str, int]:
+        """Number of task instances in each state."""
+        return Counter(task.state or "waiting" for task in self.tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A question that a run asks of a person, and the answer where there is one.
+
+    Attributes:
+        subject: The question.
+        body: What is to be known for the decision, in Markdown.
+        assigned: Users who may answer.
+        asked_at: When.
+        task_state: Of the task that asks; `WAITS_FOR_A_PERSON` until it is answered, times out or is marked by hand.
+        chosen: The answer, None where none was given.
+        by: Who gave it.
+        at: When it was given.
+        reason: Why, as entered with it.
+    """
+
+    subject: str
+    body: str
+    assigned: tuple[str, ...]
+    asked_at: datetime
+    task_state: str | None
+    chosen: str | None
+    by: str | None
+    at: datetime | None
+    reason: str | None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer would still change something."""
+        return self.chosen is None and self.task_state == WAITS_FOR_A_PERSON
+
+    def refusal(self, run_id: str) -> str:
+        """Returns why a further answer would change nothing, for a person."""
+        if self.chosen is None:
+            return f"Run {run_id} no longer waits for an answer: its task is {self.task_state}. Nothing was changed."
+        return f"Run {run_id} was answered already: {self.chosen}, by {self.by} at {self.at}. Nothing was changed."

@@ -1,0 +1,24 @@
+-- Cells over which people disagree, the oldest dispute first: somebody has to rule.
+--
+-- Who asks: the pathologist who adjudicates.
+-- Set: most (rows at most, default 200)
+-- Read: said: what each person says last, blind readings marked; call and confidence are the reported model's, no
+--   reference. A contested cell trains nothing until a label with is_adjudication is entered:
+--   INSERT INTO cell_label (cell_id, label, is_adjudication) VALUES (..., 'neutrophil', true), as a reviewer.
+\if :{?most}
+\else
+\set most 200
+\endif
+
+WITH disputed AS (
+    SELECT barcode, night, file_name, cell_id, count(*) AS n_people, max(labelled_at) AS last_labelled_at,
+           string_agg(labelled_by || ': ' || label || CASE WHEN is_blind THEN ' (blind)' ELSE '' END, ', '
+                      ORDER BY labelled_at) AS said
+    FROM bloodcell.contested_cell GROUP BY barcode, night, file_name, cell_id
+)
+SELECT d.barcode, d.night, d.file_name, d.cell_id, d.n_people, d.said, r.called_class AS call,
+       round(r.confidence::numeric, 3) AS confidence, d.last_labelled_at
+FROM disputed d
+LEFT JOIN bloodcell.cell_result r ON r.cell_id = d.cell_id AND r.night = d.night AND r.is_reported
+ORDER BY d.last_labelled_at, d.cell_id
+LIMIT :most;

@@ -1,0 +1,26 @@
+-- The champion over time: agreement with people and drift, a row a check.
+--
+-- Who asks: the quality manager, as a control chart; whoever got an alarm.
+-- Set: since (first day, default 90 days ago)
+-- Read: agreement and blind_agreement in percent, n_labels what they rest on. class_mix, confidence and novelty:
+--   population stability index, below 0.1 nothing moved, above 0.25 much did; embedding: squared maximum mean
+--   discrepancy. Empty: too little to judge. failed: the reasons of the limits that were crossed.
+\if :{?since}
+\else
+SELECT current_date - 90 AS since \gset
+\endif
+
+SELECT max(checked_at) AS checked_at, variant, left(model_id, 12) AS model,
+       round(100 * (max(measured) FILTER (WHERE kind = 'agreement'))::numeric, 1) AS agreement,
+       max(n_cells) FILTER (WHERE kind = 'agreement' AND measured IS NOT NULL) AS n_labels,
+       round(100 * (max(measured) FILTER (WHERE kind = 'blind_agreement'))::numeric, 1) AS blind_agreement,
+       min(since_night) AS since_night, max(until_night) AS until_night,
+       round((max(measured) FILTER (WHERE kind = 'class_mix'))::numeric, 3) AS class_mix,
+       round((max(measured) FILTER (WHERE kind = 'confidence'))::numeric, 3) AS confidence,
+       round((max(measured) FILTER (WHERE kind = 'novelty'))::numeric, 3) AS novelty,
+       round((max(measured) FILTER (WHERE kind = 'embedding'))::numeric, 4) AS embedding,
+       bool_and(passed) AS passed, string_agg(reason, ' ') FILTER (WHERE NOT passed) AS failed
+FROM bloodcell.champion_check
+WHERE class IS NULL AND checked_at >= :'since'::date
+GROUP BY run_id, variant, model_id
+ORDER BY checked_at;

@@ -1,0 +1,19 @@
+-- What people say against what the champion called, a table of both in cells: where it errs.
+--
+-- Who asks: the pathologist; whoever plans the next labels.
+-- Set: since (first day of checking, default 90 days ago)
+-- Read: a row is what people say; percent_of_row is the share of it that the champion called called_class. class empty:
+--   outside the eight groups, where unclassified is the right call. n_blind were read without seeing the call: people
+--   agree more with what they see. Cells the model was made from are left out. Several champions: one table each.
+\if :{?since}
+\else
+SELECT current_date - 90 AS since \gset
+\endif
+
+SELECT left(model_id, 12) AS model, variant, class, called_class, count(*) AS n_cells,
+       round(100.0 * count(*) / sum(count(*)) OVER (PARTITION BY model_id, class), 1) AS percent_of_row,
+       count(*) FILTER (WHERE is_blind) AS n_blind
+FROM bloodcell.checked_label
+WHERE checked_at >= :'since'::date AND NOT is_training
+GROUP BY model_id, variant, class, called_class
+ORDER BY model_id, class NULLS LAST, n_cells DESC, called_class;

@@ -1,0 +1,21 @@
+-- The cells that the champion called and people say are something else, the newest first.
+--
+-- Who asks: whoever got an alarm about agreement; the pathologist.
+-- Set: since (first day of checking, default 90 days ago), most (rows at most, default 200)
+-- Read: class is what people say (empty: outside the eight groups), called_class what the champion reported. Look at the
+--   images: bloodcell report SLIDE --html FILE. A wrong label is corrected by a new one.
+\if :{?since}
+\else
+SELECT current_date - 90 AS since \gset
+\endif
+\if :{?most}
+\else
+\set most 200
+\endif
+
+SELECT barcode, night, file_name, class, called_class, labelled_by, is_blind, variant, left(model_id, 12) AS model,
+       checked_at
+FROM bloodcell.checked_label
+WHERE NOT is_agreed AND NOT is_training AND checked_at >= :'since'::date
+ORDER BY checked_at DESC, barcode, file_name
+LIMIT :most;

@@ -1,0 +1,137 @@
+"""The Dag file as Airflow reads it, and what its one task does on a real database."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.settings import Settings
+from tests.dags.test_nightly_run import IMPORTED
+from tests.laboratory import Laboratory
+
+DAG_FILE = Path(__file__).resolve().parents[2] / "dags" / "import_labels.py"
+
+PARSED = """
+import json, os, sys
+from pathlib import Path
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(Path(sys.argv[1]))
+dag = bag.dags["import_labels"]
+
+def schedule(cron):
+    os.environ["BLOODCELL_LABELS_CRON"] = cron
+    timetable = DagBag(Path(sys.argv[1])).dags["import_labels"].timetable
+    return getattr(timetable, "expression", type(timetable).__name__)
+
+policy = dag.get_task("inbox").retry_policy
+from bloodcell import errors
+decided = {
+    name: policy.evaluate(getattr(errors, name)(""), 1, 5).action.value
+    for name in ("ConfigurationError", "DatabaseUnavailableError", "RetryLaterError", "BloodcellError")
+}
+print(json.dumps({
+    "errors": bag.import_errors,
+    "schedule": dag.timetable.expression,
+    "schedules": {cron: schedule(cron) for cron in ("0 * * * *", "")},
+    "catchup": dag.catchup,
+    "max_active_runs": dag.max_active_runs,
+    "doc": dag.doc_md,
+    "tasks": {task.task_id: {"pool": task.pool, "queue": task.queue, "retries": task.retries} for task in dag.tasks},
+    "decided": decided,
+}))
+"""
+
+RUN = """
+import json, runpy, sys
+from bloodcell.settings import Settings
+import airflow.sdk
+loaded = runpy.run_path(sys.argv[1])
+inbox = loaded["inbox"].function
+inbox.__globals__["get_current_context"] = lambda: {"run_id": "manual__1"}
+from bloodcell.errors import ConfigurationError
+try:
+    print(json.dumps({"taken": inbox()}))
+except ConfigurationError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+
+
+def read_by_airflow(home: Path, code: str, **more: str) -> dict[str, Any]:
+    """Runs `code` on the Dag file in a fresh process; returns the JSON it prints last."""
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(DAG_FILE)],
+        env={**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", **more},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    read: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    return read
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What Airflow reads out of the file."""
+    return read_by_airflow(tmp_path_factory.mktemp("airflow"), PARSED)
+
+
+def test_the_file_is_imported_quickly_and_without_anything_heavy(tmp_path: Path) -> None:
+    imported = read_by_airflow(tmp_path, IMPORTED)
+    assert imported["heavy"] == []
+    assert imported["took_s"] < 1
+
+
+def test_the_file_parses_to_one_task_that_takes_no_gpu(parsed: dict[str, Any]) -> None:
+    assert parsed["errors"] == {}
+    assert "Doing it again is safe" in parsed["doc"]
+    assert parsed["tasks"] == {"inbox": {"pool": "default_pool", "queue": "default", "retries": 5}}
+
+
+def test_one_run_at_a_time_and_no_catching_up(parsed: dict[str, Any]) -> None:
+    assert parsed["max_active_runs"] == 1
+    assert parsed["catchup"] is False
+
+
+def test_what_a_person_has_to_mend_is_not_tried_again(parsed: dict[str, Any]) -> None:
+    assert parsed["decided"] == {
+        "ConfigurationError": "fail",
+        "DatabaseUnavailableError": "retry",
+        "RetryLaterError": "retry",
+        "BloodcellError": "default",
+    }
+
+
+def test_the_cron_is_a_setting_and_empty_means_by_hand_only(parsed: dict[str, Any]) -> None:
+    assert parsed["schedule"] == "*/30 * * * *"
+    assert parsed["schedules"] == {"0 * * * *": "0 * * * *", "": "NullTimetable"}
+
+
+def test_the_task_takes_the_inbox_in_and_fails_in_the_end_when_files_were_set_aside(
+    settings: Settings, database: sa.Engine, tmp_path: Path
+) -> None:
+    laboratory = Laboratory(database)
+    laboratory.cells(laboratory.slide("S1"), ["LY"] * 2, names=["0.jpg", "1.jpg"])
+    header = "slide,file,label,labelled_by,labelled_at"
+    settings.labels.mkdir(parents=True)
+    environment = {
+        "BLOODCELL_DATA_DIR": str(settings.data_dir),
+        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+        "BLOODCELL_SETTLE_S": "0",
+    }
+    (settings.labels / "good.csv").write_text(f"{header}\nS1,0.jpg,SNE,anna,2026-03-15\n")
+    assert read_by_airflow(tmp_path, RUN, **environment) == {"taken": {"good.csv": 1}}
+
+    (settings.labels / "a_bad.csv").write_text(f"{header}\nS9,0.jpg,SNE,anna,2026-03-15\n")
+    (settings.labels / "b_good.csv").write_text(f"{header}\nS1,1.jpg,SNE,anna,2026-03-15\n")
+    failed = read_by_airflow(tmp_path, RUN, **environment)
+    assert "[a_bad.csv] rows_refused: 1 of 1 rows: row 2: slide 'S9' is not known" in failed["error"]
+    assert laboratory.rows("SELECT file_name FROM bloodcell.cell_label ORDER BY 1") == [("0.jpg",), ("1.jpg",)]
+    assert read_by_airflow(tmp_path, RUN, **environment) == failed  # a retry of the same run says so again

@@ -1,0 +1,252 @@
+"""Models compared on a hold-out, against scikit-learn, scipy and a bootstrap that draws patients one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn import metrics as reference
+
+from bloodcell.errors import TrainingDataError
+from bloodcell.evaluation import Comparison, Holdout, compare, evaluate_calls, mcnemar_exact
+from bloodcell.evaluation.resampling import Interval
+from bloodcell.groups import CELL_GROUPS
+from tests.trial import N, answers_of, drawn_answers, drawn_holdout, holdout_of
+
+
+@pytest.fixture(scope="module")
+def holdout() -> Holdout:
+    return drawn_holdout(1_500, 30)
+
+
+@pytest.fixture(scope="module")
+def comparison(holdout: Holdout) -> Comparison:
+    models = (
+        drawn_answers(holdout, "shadow", strength=1.5, seed=3),
+        drawn_answers(holdout, "champion", strength=2.4, seed=2),
+        drawn_answers(holdout, "candidate", strength=3.0, seed=1),
+    )
+    return compare(holdout, models)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
+def test_mcnemar_is_scipys_binomial_test_of_the_discordant_cells(cells: list[tuple[bool, bool]]) -> None:
+    a, b = np.array(cells, bool).reshape(-1, 2).T
+    only_a, only_b, p = mcnemar_exact(a, b)
+    assert only_a == sum(x and not y for x, y in cells)
+    assert only_b == sum(y and not x for x, y in cells)
+    expected = binomtest(only_a, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0
+    assert p == pytest.approx(expected)
+
+
+def test_values_are_scikit_learns_for_every_model(holdout: Holdout, comparison: Comparison) -> None:
+    assert [model.role for model in comparison.models] == ["candidate", "champion", "shadow"]
+    for model, (strength, seed) in zip(comparison.models, ((3.0, 1), (2.4, 2), (1.5, 3)), strict=True):
+        answers = drawn_answers(holdout, model.role, strength=strength, seed=seed)
+        top = answers.probabilities.argmax(axis=1)
+        assert model.accuracy.value == pytest.approx(reference.accuracy_score(holdout.truth, top))
+        f1 = reference.f1_score(holdout.truth, top, average=None)
+        assert model.macro_f1.value == pytest.approx(f1.mean())
+        assert [each.f1 for each in model.classes] == pytest.approx(f1)
+        precision = reference.precision_score(holdout.truth, top, average=None)
+        recall = reference.recall_score(holdout.truth, top, average=None)
+        assert [each.precision.value for each in model.classes if each.precision] == pytest.approx(precision)
+        assert [each.sensitivity.value for each in model.classes if each.sensitivity] == pytest.approx(recall)
+        for each, ((negative, false), _) in zip(
+            model.classes, reference.multilabel_confusion_matrix(holdout.truth, top), strict=True
+        ):
+            assert each.specificity is not None
+            assert each.specificity.value == pytest.approx(negative / (negative + false))
+        evaluation = evaluate_calls(holdout.truth, answers.probabilities, answers.unclassified)
+        assert model.evaluation == evaluation
+        assert model.calibration_error == evaluation.calibration_error
+        assert model.unclassified.value == evaluation.unclassified.value
+        assert model.covered_accuracy is not None
+        assert model.covered_accuracy.value == evaluation.covered_accuracy.value
+        assert model.outside.unclassified.n == answers.outside_unclassified.sum()
+
+
+def test_limits_are_those_of_patients_drawn_one_by_one_the_same_for_both_models(
+    holdout: Holdout, comparison: Comparison
+) -> None:
+    tops = [
+        drawn_answers(holdout, "candidate", strength=3.0, seed=1).probabilities.argmax(axis=1),
+        drawn_answers(holdout, "champion", strength=2.4, seed=2).probabilities.argmax(axis=1),
+    ]
+    of_patient = [np.flatnonzero(holdout.patients == patient) for patient in np.unique(holdout.patients)]
+    random = np.random.default_rng(0)
+    drawn: dict[str, list[float]] = {"accuracy": [], "f1": [], "difference": [], "sensitivity": [], "won": []}
+    for _ in range(1_500):
+        cells = np.concatenate([of_patient[i] for i in random.integers(0, len(of_patient), len(of_patient))])
+        truth, a, b = holdout.truth[cells], tops[0][cells], tops[1][cells]
+        drawn["accuracy"].append((a == truth).mean())
+        drawn["difference"].append((a == truth).mean() - (b == truth).mean())
+        drawn["f1"].append(reference.f1_score(truth, a, average="macro", labels=np.unique(truth), zero_division=0))
+        drawn["sensitivity"].append((a == truth)[truth == 3].mean())
+        drawn["won"].append((a == truth)[truth == 3].mean() - (b == truth)[truth == 3].mean())
+    candidate, difference = comparison.candidate, comparison.difference
+    assert candidate is not None
+    assert difference is not None
+    found = {
+        "accuracy": candidate.accuracy,
+        "f1": candidate.macro_f1,
+        "difference": difference.accuracy,
+        "sensitivity": candidate.classes[3].sensitivity,
+        "won": difference.classes[3].sensitivity,
+    }
+    for name, values in drawn.items():
+        limits = found[name]
+        assert limits is not None
+        lower, upper = np.percentile(values, (2.5, 97.5))
+        assert (limits.lower, limits.upper) == pytest.approx((lower, upper), abs=0.12 * (upper - lower)), name
+    # paired: not the width of two independent intervals
+    assert comparison.champion is not None
+    apart = sum((model.accuracy.upper - model.accuracy.lower) ** 2 for model in (candidate, comparison.champion)) ** 0.5
+    assert difference.accuracy.upper - difference.accuracy.lower < 0.8 * apart
+
+
+def test_lost_and_won_cells_add_up_to_mcnemars(holdout: Holdout, comparison: Comparison) -> None:
+    difference = comparison.difference
+    assert difference is not None
+    assert sum(each.n_lost for each in difference.classes) == difference.n_only_champion
+    assert sum(each.n_won for each in difference.classes) == difference.n_only_candidate
+    assert sum(each.n_net_lost for each in difference.classes) / len(holdout.truth) == pytest.approx(
+        -difference.accuracy.value
+    )
+    assert tuple(each.n_true for each in difference.classes) == comparison.n_by_class
+    assert comparison.n_by_class == tuple(np.bincount(holdout.truth, minlength=N))
+    assert (comparison.n_patients, comparison.n_slides, comparison.n_outside) == (30, 60, 20)
+
+
+def test_comparison_is_json_without_anything_that_is_not_a_number(comparison: Comparison) -> None:
+    document = json.loads(json.dumps(dataclasses.asdict(comparison), allow_nan=False))
+    assert document["difference"]["accuracy"]["value"] == comparison.difference.accuracy.value
+    assert document["models"][0]["role"] == "candidate"
+
+
+def test_same_answers_give_the_same_comparison_in_whatever_order(holdout: Holdout, comparison: Comparison) -> None:
+    models = [
+        drawn_answers(holdout, "candidate", strength=3.0, seed=1),
+        drawn_answers(holdout, "shadow", strength=1.5, seed=3),
+        drawn_answers(holdout, "champion", strength=2.4, seed=2),
+    ]
+    assert compare(holdout, models) == comparison
+    # limits of one model do not depend on which others are there
+    alone = compare(holdout, models[:1])
+    assert alone.models == comparison.models[:1]
+    assert (alone.champion_id, alone.champion, alone.difference) == (None, None, None)
+
+
+def test_identical_models_differ_by_exactly_nothing(holdout: Holdout) -> None:
+    candidate = drawn_answers(holdout)
+    champion = dataclasses.replace(candidate, role="champion", model_id="c" * 64)
+    difference = compare(holdout, [candidate, champion]).difference
+    assert difference is not None
+    nothing = Interval(0.0, 0.0, 0.0)
+    assert (difference.accuracy, difference.macro_f1, difference.unclassified) == (nothing,) * 3
+    assert (difference.n_only_candidate, difference.n_only_champion, difference.mcnemar_p) == (0, 0, 1.0)
+    assert all(each.sensitivity == nothing and each.precision == nothing for each in difference.classes)
+
+
+def test_one_patient_gives_figures_and_no_false_certainty() -> None:
+    truth = [0, 1, 2, 3] * 5
+    comparison = compare(
+        holdout_of(truth, [8] * 20), [answers_of(truth), answers_of([0, 1, 2, 0] * 5, "champion")], n_replicates=50
+    )
+    candidate, difference = comparison.candidate, comparison.difference
+    assert candidate is not None
+    assert difference is not None
+    assert comparison.n_patients == 1
+    assert candidate.accuracy == Interval(1.0, 0.0, 1.0)
+    assert candidate.macro_f1 == Interval(1.0, 0.0, 1.0)
+    assert difference.accuracy == Interval(0.25, -1.0, 1.0)
+    assert difference.classes[3].sensitivity == Interval(1.0, -1.0, 1.0)
+
+
+def test_a_class_that_only_one_patient_has_gets_no_limits_from_the_others() -> None:
+    holdout = holdout_of([0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 2, 3, 4, 5])
+    candidate = compare(holdout, [answers_of([0, 0, 2, 1, 1, 1, 2])], n_replicates=200).candidate
+    assert candidate is not None
+    assert candidate.classes[0].sensitivity == Interval(2 / 3, 0.0, 1.0)
+    of_four = candidate.classes[1].sensitivity
+    assert of_four is not None
+    assert 0 < of_four.lower < of_four.value == 0.75 < of_four.upper <= 1
+
+
+def test_a_class_without_cells_has_no_sensitivity_and_is_outside_of_the_macro_f1() -> None:
+    comparison = compare(
+        holdout_of([0, 0, 1, 1]), [answers_of([0, 0, 1, 2]), answers_of([0, 0, 1, 1], "champion")], n_replicates=50
+    )
+    candidate, difference = comparison.candidate, comparison.difference
+    assert candidate is not None
+    assert difference is not None
+    empty = candidate.classes[2]
+    assert (empty.n_true, empty.n_called, empty.sensitivity) == (0, 1, None)
+    assert empty.precision is not None
+    assert empty.precision.value == 0.0
+    assert candidate.classes[7].precision is None
+    assert (difference.classes[2].sensitivity, difference.classes[2].precision) == (None, None)
+    assert candidate.macro_f1.value == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_where_every_cell_is_unclassified_nothing_is_right_among_the_called() -> None:
+    candidate = compare(holdout_of([0, 1]), [answers_of([0, 1], unclassified=[True, True])], n_replicates=20).candidate
+    assert candidate is not None
+    assert candidate.covered_accuracy is None
+    assert candidate.unclassified.value == 1.0
+
+
+@pytest.mark.parametrize("with_champion", [True, False])
+def test_an_empty_holdout_gives_a_comparison_without_figures(with_champion: bool) -> None:
+    models = [answers_of([]), *([answers_of([], "champion")] if with_champion else [])]
+    comparison = compare(holdout_of([]), models)
+    assert comparison.champion_id == (models[-1].model_id if with_champion else None)
+    assert (comparison.models, comparison.difference, comparison.candidate) == ((), None, None)
+    assert (comparison.n_cells, comparison.n_patients, comparison.n_by_class) == (0, 0, (0,) * N)
+
+
+def test_answers_that_do_not_fit_are_refused() -> None:
+    holdout = holdout_of([0, 1])
+    with pytest.raises(ValueError, match="one candidate"):
+        compare(holdout, [answers_of([0, 1], "champion")])
+    with pytest.raises(ValueError, match="at most one champion"):
+        compare(holdout, [answers_of([0, 1]), *[answers_of([0, 1], "champion")] * 2])
+    with pytest.raises(ValueError, match="shapes"):
+        compare(holdout, [answers_of([0, 1, 1])])
+    with pytest.raises(ValueError, match="same cells"):
+        compare(dataclasses.replace(holdout, slides=np.zeros(3, int)), [answers_of([0, 1])])
+    with pytest.raises(ValueError, match=r"0\.\.7"):
+        compare(holdout_of([0, len(CELL_GROUPS)]), [answers_of([0, 1])])
+
+
+def test_a_model_whose_probabilities_are_no_numbers_is_named() -> None:
+    broken = answers_of([0, 1, 1])
+    broken.probabilities[1, 3] = np.nan
+    with pytest.raises(TrainingDataError, match=r"Model candidate000.*no numbers.* 1 of 3 hold-out cells.*train it"):
+        compare(holdout_of([0, 1, 1]), [broken])
+
+
+def test_two_hundred_thousand_cells_take_seconds_and_no_more_memory_than_their_answers() -> None:
+    holdout = drawn_holdout(200_000, 1_000)
+    models = [drawn_answers(holdout), drawn_answers(holdout, "champion", strength=2.8, seed=2)]
+    began = time.monotonic()
+    compare(holdout, models)
+    took_s = time.monotonic() - began
+    assert took_s < 10  # 0.3 s on a quiet core
+    peaks = []
+    for n_patients in (100, 1_000):
+        holdout = drawn_holdout(200_000, n_patients)
+        models = [drawn_answers(holdout), drawn_answers(holdout, "champion", strength=2.8, seed=2)]
+        tracemalloc.start()
+        compare(holdout, models)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peaks) < 120 * 2**20  # a matrix of draws and cells would be 400 million numbers

@@ -1,0 +1,59 @@
+"""What a written label says; the database's view has the same rule and the same codes."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.groups import CELL_GROUPS, CODES_OUT_OF_SCOPE, FINER_CODES, GROUP_OF_CODE
+from bloodcell.labels.codes import MEANINGS, Meaning, meaning_of
+from tests.labels.conftest import Rows
+
+
+@pytest.mark.parametrize(
+    ("label", "meaning"),
+    [
+        ("neutrophil", Meaning("neutrophil", None)),
+        ("IG", Meaning("ig", None)),
+        ("SNE", Meaning("neutrophil", "SNE")),
+        ("mmy", Meaning("ig", "MMY")),
+        ("LY", Meaning("lymphocyte", None)),
+        ("NEUTROPHIL", Meaning("neutrophil", None)),
+        ("PLT", Meaning("platelet", None)),
+        ("bl", Meaning(None, "BL")),
+        ("Art", Meaning(None, "ART")),
+        ("blast", None),
+        ("", None),
+    ],
+)
+def test_a_class_or_code_says_what_it_says_in_any_case(label: str, meaning: Meaning | None) -> None:
+    assert meaning_of(label) == meaning
+
+
+def test_what_is_stored_says_the_same_when_it_is_read_again() -> None:
+    assert {meaning_of(meaning.label) for meaning in MEANINGS.values()} == set(MEANINGS.values())
+
+
+def test_codes_in_the_database_are_those_of_the_library(database: sa.Engine) -> None:
+    with database.connect() as connection:
+        stored = {code: (group, name) for code, group, name in connection.execute(sa.text("TABLE bloodcell.cell_code"))}
+    names_of_groups = {group.upper() for group in CELL_GROUPS} - {"IG"}
+    assert {code: group for code, (group, _) in stored.items()} == {
+        code: group for code, group in GROUP_OF_CODE.items() if code not in names_of_groups
+    } | dict.fromkeys(CODES_OUT_OF_SCOPE)
+    assert {code: stored[code][1] for code in (*CODES_OUT_OF_SCOPE, *FINER_CODES)} == CODES_OUT_OF_SCOPE | FINER_CODES
+
+
+def test_the_view_takes_every_label_as_the_library_does(database_url: str, cells: list[int], rows: Rows) -> None:
+    from bloodcell.database.engine import connect
+
+    insert = sa.text(
+        "INSERT INTO bloodcell.cell_label (cell_id, label, labelled_at) VALUES (:cell, :label, :at) "
+        "RETURNING class, sub_label"
+    )
+    with connect(database_url, role="bloodcell_reviewer").begin() as connection:
+        for number, (label, meaning) in enumerate(MEANINGS.items()):
+            at = f"2026-03-15T10:00:{number:02}Z"
+            stored = connection.execute(insert, {"cell": cells[0], "label": f" {label} ", "at": at}).one()
+            assert tuple(stored) == (meaning.cell_class, meaning.sub_label), label
+    assert rows("SELECT count(*) FROM bloodcell.label") == [(len(MEANINGS),)]

@@ -1,0 +1,425 @@
+"""The champion is checked on what came since the last check: every label once, every night once, all rows or none."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import astuple
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.database import tables
+from bloodcell.database.engine import connect
+from bloodcell.errors import BundleError, ConfigurationError, DatabaseUnavailableError, StoreUnavailableError
+from bloodcell.models.bundle import Bundle, images_of
+from bloodcell.monitoring import ChampionCheck, Check, check_champion
+from bloodcell.settings import Settings
+from bloodcell.store import Store
+from tests.ingest.night import NIGHT
+from tests.laboratory import Laboratory
+from tests.monitoring.conftest import called_cells, classified_night, crown, rows, with_reference
+
+DRIFT = ("class_mix", "confidence", "novelty", "embedding")
+NEXT_NIGHT = NIGHT + timedelta(days=1)
+
+
+def only(check: ChampionCheck, kind: str, group: str | None = None) -> Check:
+    (found,) = [each for each in check.checks if (each.kind, each.group) == (kind, group)]
+    return found
+
+
+def wrong(group: str) -> str:
+    return "monocyte" if group == "lymphocyte" else "lymphocyte"
+
+
+@pytest.fixture
+def lab(database: sa.Engine) -> Laboratory:
+    return Laboratory(database)
+
+
+def test_a_night_like_the_validation_images_crosses_no_limit(settings: Settings, champion: str) -> None:
+    classified_night(settings)
+    check = check_champion(settings)
+    assert check.failed == ()
+    assert check.model_id == champion
+    for kind in DRIFT:
+        found = only(check, kind)
+        assert found.measured is not None
+        assert (found.n_cells, found.since_night, found.until_night) == (80, NIGHT, NIGHT)
+    assert only(check, "agreement").measured is None  # nobody labelled anything yet
+
+
+def test_a_night_out_of_focus_is_seen_without_any_label(settings: Settings, champion: str) -> None:
+    classified_night(settings)
+    check_champion(settings)
+    classified_night(settings, NEXT_NIGHT, blur_px=4)
+    check = check_champion(settings)
+    embedding = only(check, "embedding")
+    assert (embedding.since_night, embedding.until_night) == (NEXT_NIGHT, NEXT_NIGHT)
+    assert embedding.lower is not None
+    assert embedding.lower > settings.check_max_mmd
+    assert not embedding.passed
+    assert "check staining, focus, light" in embedding.reason
+    assert not only(check, "novelty").passed
+    assert embedding.reason in check.failed
+
+
+def test_another_class_mix_moves_the_class_mix_and_not_the_embedding(settings: Settings, champion: str) -> None:
+    classified_night(settings, groups=("lymphocyte", "lymphocyte", "lymphocyte", "monocyte"))
+    check = check_champion(settings)
+    assert {each.kind for each in check.checks if not each.passed} == {"class_mix"}
+    assert only(check, "embedding", "lymphocyte").measured == pytest.approx(0, abs=0.02)
+
+
+def test_every_row_is_in_the_view_with_its_run(settings: Settings, database: sa.Engine, champion: str) -> None:
+    classified_night(settings)
+    check = check_champion(settings, airflow_run="scheduled__1")
+    reader = connect(str(settings.database_url), role="bloodcell_reader")
+    shown = rows(
+        reader,
+        "SELECT kind, class, n_cells, measured, lower_95, upper_95, limit_value, passed, reason, since_night, "
+        "until_night FROM bloodcell.champion_check",
+    )
+    assert shown == [astuple(each) for each in check.checks]
+    state = rows(
+        database, "SELECT stage, state, airflow_run, detail ->> 'model' FROM bloodcell.run WHERE stage = 'check'"
+    )
+    assert state == [("check", "succeeded", "scheduled__1", champion)]
+
+
+def test_agreement_is_counted_by_class_and_among_the_called(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    unclassified = rows(database, "SELECT cell_id FROM bloodcell.cell_call WHERE called_class = 'unclassified'")
+    lymphocytes = [cell for cell, group in called if group == "lymphocyte"]
+    lab.label([cell for cell, _ in called], [group for _, group in called])
+    # two of the lymphocytes are none: a second reader says so, and the first gives in
+    lab.label(lymphocytes[:2], ["monocyte"] * 2, at="2026-03-16 09:00+00")
+    lab.label([int(str(cell)) for (cell,) in unclassified], ["ig"] * len(unclassified))
+    check = check_champion(settings)
+    n_called = len(called)
+    overall = only(check, "agreement")
+    assert (overall.n_cells, overall.measured) == (n_called, (n_called - 2) / n_called)
+    assert overall.passed
+    assert f"{n_called - 2} of {n_called}" in overall.reason
+    assert only(check, "agreement", "lymphocyte").measured == 1
+    monocyte = only(check, "agreement", "monocyte")
+    assert monocyte.measured == (monocyte.n_cells - 2) / monocyte.n_cells
+    without_call = only(check, "unclassified")
+    assert (without_call.n_cells, without_call.measured) == (80, (80 - n_called) / 80)
+
+
+def test_the_alarm_waits_until_even_the_upper_limit_is_below_what_is_wanted(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)[:60]
+    # 52 of 60 alike: 86.7 %, exact limits 75.4 to 94.1 %
+    lab.label([cell for cell, _ in called], [wrong(group) if n < 8 else group for n, (_, group) in enumerate(called)])
+    found = only(check_champion(settings), "agreement")
+    assert (found.measured, found.passed) == (pytest.approx(52 / 60), True)
+    assert (found.lower, found.upper) == (pytest.approx(0.754, abs=1e-3), pytest.approx(0.941, abs=1e-3))
+
+    stricter = settings.model_copy(update={"check_min_agreement": 0.95})
+    lab.label([cell for cell, _ in called], [wrong(group) for _, group in called], at="2026-03-17 09:00+00")
+    again = only(check_champion(stricter), "agreement")
+    assert again.measured is None  # each cell counts once for each champion
+
+
+def test_too_low_an_agreement_is_an_alarm_with_a_reason_and_the_next_step(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    lab.label([cell for cell, _ in called], [wrong(group) if n % 2 else group for n, (_, group) in enumerate(called)])
+    check = check_champion(settings)
+    (reason,) = check.failed
+    assert reason == only(check, "agreement").reason
+    assert "Even the upper limit is below the 90.0% wanted (BLOODCELL_CHECK_MIN_AGREEMENT)" in reason
+    assert "bloodcell models rollback" in reason
+    # the champion's classes inform, they do not alarm
+    assert all(each.passed for each in check.checks if each.group)
+
+
+def test_few_labels_are_left_for_the_next_time(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    lab.label([cell for cell, _ in called[:30]], [group for _, group in called[:30]])
+    waiting = only(check_champion(settings), "agreement")
+    assert (waiting.n_cells, waiting.measured, waiting.passed) == (30, None, True)
+    assert "30 newly labelled cells with a call, 40 needed" in waiting.reason
+    lab.label([cell for cell, _ in called[30:50]], [group for _, group in called[30:50]])
+    assert only(check_champion(settings), "agreement").n_cells == 50
+    assert only(check_champion(settings), "agreement").n_cells == 0
+
+
+def test_a_label_that_becomes_visible_late_is_not_lost(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    slow, quick = called[:20], called[20:65]
+    with database.connect() as importing:  # takes its numbers first and is committed last
+        row = {"labelled_by": "anna", "labelled_at": "2026-03-15", "is_blind": False, "source": "csv"}
+        importing.execute(tables.label.insert(), [{"cell_id": c, "class": g, **row} for c, g in slow])
+        lab.label([cell for cell, _ in quick], [group for _, group in quick])
+        assert only(check_champion(settings), "agreement").n_cells == 45
+        importing.commit()
+    generous = settings.model_copy(update={"check_min_cells": 10})
+    assert only(check_champion(generous), "agreement").n_cells == 20
+
+
+def test_contested_cells_wait_until_they_are_settled(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    lab.label([cell for cell, _ in called], [group for _, group in called])
+    cell, group = called[0]
+    lab.label([cell], [wrong(group)], "boris")
+    assert only(check_champion(settings), "agreement").n_cells == len(called) - 1
+    lab.label([cell], [group], "carla", at="2026-03-18 09:00+00", adjudication=True)
+    generous = settings.model_copy(update={"check_min_cells": 1})
+    assert only(check_champion(generous), "agreement").n_cells == 1
+
+
+def test_cells_the_model_was_made_from_are_left_out_and_said_so(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory, watched_bundle: Bundle
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    lab.label([cell for cell, _ in called], [wrong(group) if n < 20 else group for n, (_, group) in enumerate(called)])
+    # the first twenty are in the data set that the model was trained on, ten of them on the hold-out
+    lab.dataset(
+        watched_bundle.manifest.data.dataset_digest,
+        [(cell, "training" if n < 10 else "holdout") for n, (cell, _) in enumerate(called[:20])],
+    )
+    found = only(check_champion(settings), "agreement")
+    assert (found.n_cells, found.measured) == (len(called) - 10, pytest.approx(1 - 10 / (len(called) - 10)))
+    assert "Left out: 10 cells that it was made from." in found.reason
+    counted = rows(database, "SELECT is_training, count(*) FROM bloodcell.checked_label GROUP BY 1 ORDER BY 1")
+    assert counted == [(False, len(called) - 10), (True, 10)]
+
+
+def test_of_a_model_made_from_a_folder_its_own_list_of_images_is_asked(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory, watched_bundle: Bundle
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    digest = sorted(images_of(watched_bundle))[0]
+    with connect(str(settings.database_url)).begin() as connection:
+        connection.execute(sa.text("ALTER TABLE bloodcell.cell DISABLE TRIGGER ALL"))
+        connection.execute(
+            sa.text("UPDATE bloodcell.cell SET sha256 = :d WHERE cell_id = :c"), {"d": digest, "c": called[0][0]}
+        )
+    lab.label([cell for cell, _ in called], [group for _, group in called])
+    settings = settings.model_copy(update={"check_max_mmd": 9.0})
+    found = only(check_champion(settings), "agreement")
+    assert found.n_cells == len(called) - 1
+    assert "Left out: 1 cells" in found.reason
+
+
+def test_blind_reading_is_judged_for_itself(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings, slides=20)
+    called = called_cells(database, champion)
+    blind, proposed = called[:45], called[45:]
+    lab.label([c for c, _ in proposed], [group for _, group in proposed])
+    lab.label([c for c, _ in blind], [wrong(g) if n % 3 == 0 else g for n, (_, g) in enumerate(blind)], blind=True)
+    check = check_champion(settings)
+    assert only(check, "agreement").passed
+    found = only(check, "blind_agreement")
+    assert (found.n_cells, found.measured, found.passed) == (45, pytest.approx(30 / 45), False)
+    assert "of the newly labelled cells read blind" in found.reason
+
+
+def test_cells_outside_the_eight_groups_are_counted_apart(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    blasts = [cell for cell, _ in called[:5]]
+    lab.label(blasts, ["BL"] * 5)
+    lab.label([cell for cell, _ in called[5:]], [group for _, group in called[5:]])
+    check = check_champion(settings)
+    assert only(check, "agreement").n_cells == len(called) - 5
+    found = only(check, "out_of_scope")
+    assert (found.n_cells, found.measured) == (5, 0)  # all five were called something
+    assert check.failed == ()
+
+
+def test_the_same_airflow_run_writes_one_set_of_rows(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    lab.label([cell for cell, _ in called], [group for _, group in called])
+    first = check_champion(settings, airflow_run="manual__1")
+    assert check_champion(settings, airflow_run="manual__1") == first
+    assert rows(database, "SELECT count(DISTINCT run_id), count(*) FROM bloodcell.model_check") == [
+        (1, len(first.checks))
+    ]
+    second = check_champion(settings, airflow_run="manual__2")
+    assert only(second, "agreement").n_cells == 0
+    assert only(second, "embedding").n_cells == 0
+
+
+def test_a_check_that_fails_leaves_nothing_and_the_next_one_counts_all(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    lab.label([cell for cell, _ in called], [group for _, group in called])
+    owner = connect(str(settings.database_url))
+    with owner.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE bloodcell.model_check ADD CONSTRAINT stop CHECK (kind <> 'embedding')"))
+    with pytest.raises(sa.exc.IntegrityError):
+        check_champion(settings, airflow_run="manual__1")
+    assert rows(database, "SELECT 1 FROM bloodcell.model_check UNION ALL SELECT 2 FROM bloodcell.checked_cell") == []
+    with owner.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE bloodcell.model_check DROP CONSTRAINT stop"))
+    check = check_champion(settings, airflow_run="manual__1")
+    assert only(check, "agreement").n_cells == len(called)
+    states = rows(database, "SELECT state FROM bloodcell.run WHERE stage = 'check' ORDER BY started_at")
+    assert states == [("failed",), ("succeeded",)]
+
+
+def test_two_checks_at_once_count_a_label_once(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    lab.label([cell for cell, _ in called], [group for _, group in called])
+    found: list[ChampionCheck] = []
+    threads = [threading.Thread(target=lambda: found.append(check_champion(settings))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(only(check, "agreement").n_cells for check in found) == [0, len(called)]
+    assert rows(database, "SELECT count(*) FROM bloodcell.checked_cell") == [(len(called),)]
+
+
+def test_a_new_champion_is_judged_by_its_own_calls_only(
+    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory, watched_bundle: Bundle, tmp_path: Path
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    lab.label([cell for cell, _ in called], [group for _, group in called])
+    check_champion(settings)
+    newer = crown(settings, database, with_reference(watched_bundle, tmp_path, None))
+    check = check_champion(settings)
+    assert check.model_id == newer
+    assert only(check, "agreement").n_cells == 0
+    classified_night(settings, NEXT_NIGHT)
+    fresh = called_cells(database, newer)
+    lab.label([cell for cell, _ in fresh], [group for _, group in fresh])
+    assert only(check_champion(settings), "agreement").n_cells == len(fresh)
+
+
+def test_an_old_bundle_has_no_reference_and_says_so(
+    settings: Settings, database: sa.Engine, watched_bundle: Bundle, tmp_path: Path
+) -> None:
+    crown(settings, database, with_reference(watched_bundle, tmp_path, None))
+    classified_night(settings)
+    check = check_champion(settings)
+    assert check.failed == ()
+    for kind in DRIFT:
+        found = only(check, kind)
+        assert (found.measured, found.until_night) == (None, None)
+        assert "the bundle has no reference.npz" in found.reason
+
+
+def test_a_class_mix_is_compared_only_with_a_laboratorys_own(
+    settings: Settings, database: sa.Engine, svm_bundle: Bundle
+) -> None:
+    crown(settings, database, svm_bundle)
+    classified_night(settings, groups=("lymphocyte", "monocyte"))
+    found = only(check_champion(settings), "class_mix")
+    assert (found.measured, found.passed) == (None, True)
+    assert "images sorted by class" in found.reason
+
+
+def test_few_slides_wait_for_the_next_night(settings: Settings, champion: str) -> None:
+    classified_night(settings, slides=5)
+    waiting = only(check_champion(settings), "embedding")
+    assert (waiting.n_cells, waiting.measured, waiting.until_night) == (50, None, None)
+    assert "50 cells of 5 slides" in waiting.reason
+    classified_night(settings, NEXT_NIGHT, slides=5)
+    both = only(check_champion(settings), "embedding")
+    assert (both.n_cells, both.since_night, both.until_night) == (100, NIGHT, NEXT_NIGHT)
+
+
+def test_nothing_called_and_nothing_labelled_is_no_alarm(settings: Settings, champion: str) -> None:
+    check = check_champion(settings)
+    assert check.failed == ()
+    assert {each.measured for each in check.checks} == {None}
+    assert "nothing to judge yet" in check.markdown()
+
+
+def test_without_a_champion_there_is_nothing_to_check(settings: Settings, database: sa.Engine) -> None:
+    with pytest.raises(ConfigurationError, match="No model is champion"):
+        check_champion(settings)
+    assert rows(database, "SELECT state FROM bloodcell.run WHERE stage = 'check'") == [("failed",)]
+
+
+def test_a_champion_whose_bundle_is_missing_or_altered_is_a_clear_error(settings: Settings, champion: str) -> None:
+    folder = Store.of(settings).bundle_folder(champion)
+    reference = folder / "reference.npz"
+    body = reference.read_bytes()
+    reference.write_bytes(body[:-1] + b"x")
+    with pytest.raises(BundleError, match=r"reference\.npz is altered"):
+        check_champion(settings)
+    reference.write_bytes(body)
+    shutil.rmtree(folder)
+    with pytest.raises(BundleError, match=r"expected the file bundle\.json"):
+        check_champion(settings)
+
+
+def test_images_that_are_gone_are_said_and_the_others_compared(settings: Settings, champion: str) -> None:
+    classified_night(settings)
+    images = sorted(path for path in Path(settings.store).joinpath("images").rglob("*") if path.is_file())
+    for path in images[:3]:
+        path.unlink()
+    found = only(check_champion(settings), "embedding")
+    assert found.n_cells == 77
+    assert "3 sampled cells could not be read" in found.reason
+
+
+def test_a_store_without_any_of_the_images_is_a_failure_to_be_retried(settings: Settings, champion: str) -> None:
+    classified_night(settings)
+    for path in Path(settings.store).joinpath("images").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(StoreUnavailableError, match="None of the 80 sampled cells could be read"):
+        check_champion(settings)
+
+
+def test_a_database_that_is_away_is_waited_for_and_said(settings: Settings) -> None:
+    away = settings.model_copy(
+        update={"database_url": "postgresql+psycopg2://nobody@127.0.0.1:1/none", "database_patience_s": 0}
+    )
+    with pytest.raises(DatabaseUnavailableError):
+        check_champion(away)
+
+
+def test_progress_is_told_while_the_sample_is_embedded(settings: Settings, champion: str) -> None:
+    classified_night(settings)
+    told: list[tuple[str, int, int]] = []
+    check_champion(settings, on_progress=lambda step, done, total: told.append((step, done, total)))
+    assert told[-1] == ("embed", 80, 80)
+
+
+def test_the_first_look_goes_back_a_month_and_no_further(settings: Settings, champion: str) -> None:
+    classified_night(settings, date(2026, 9, 1))
+    classified_night(settings, NIGHT)
+    found = only(check_champion(settings), "embedding")
+    assert (found.n_cells, found.since_night) == (80, NIGHT)

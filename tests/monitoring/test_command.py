@@ -1,0 +1,64 @@
+"""`bloodcell models check` on a real database."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from bloodcell.cli import app
+from bloodcell.errors import ConfigurationError
+from bloodcell.settings import Settings
+from tests.laboratory import Laboratory
+from tests.monitoring.conftest import called_cells, classified_night
+
+
+@pytest.fixture
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLOODCELL_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.database_url))
+    monkeypatch.setenv("BLOODCELL_CHECK_MIN_CELLS", str(settings.check_min_cells))
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_check_is_one_json_document_and_a_table_the_next_time(
+    settings: Settings, database: sa.Engine, champion: str
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    Laboratory(database).label([cell for cell, _ in called], [group for _, group in called])
+    result = CliRunner().invoke(app, ["models", "check", "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["model_id"] == champion
+    by_kind = {check["kind"]: check for check in document["checks"] if check["group"] is None}
+    assert by_kind["agreement"]["measured"] == 1
+    assert by_kind["embedding"]["since_night"] == "2026-11-21"
+
+    again = CliRunner().invoke(app, ["models", "check"])
+    assert again.exit_code == 0, again.output
+    assert "agreement" in again.stdout
+    assert "Not judged: 0 newly labelled cells with a call, 40 needed" in again.stdout
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_crossed_limit_is_exit_status_1_with_the_reason(
+    settings: Settings, database: sa.Engine, champion: str
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    Laboratory(database).label([cell for cell, _ in called], ["basophil"] * len(called))
+    result = CliRunner().invoke(app, ["models", "check"])
+    assert result.exit_code == 1
+    assert "FAILED" in result.stdout
+    assert "Even the upper limit is below the 90.0% wanted (BLOODCELL_CHECK_MIN_AGREEMENT)" in result.stdout
+
+
+@pytest.mark.usefixtures("environment", "database")
+def test_without_a_champion_it_says_what_to_do() -> None:
+    result = CliRunner().invoke(app, ["models", "check"])
+    assert isinstance(result.exception, ConfigurationError)
+    assert "bloodcell models promote" in str(result.exception)

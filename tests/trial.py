@@ -1,0 +1,78 @@
+"""A hold-out and models that answer for it, drawn or spelt out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodcell.evaluation.comparison import Answers, Holdout, Role
+from bloodcell.groups import CELL_GROUPS
+
+N = len(CELL_GROUPS)
+MIX = (0.02, 0.05, 0.05, 0.1, 0.3, 0.08, 0.35, 0.05)
+
+
+def drawn_holdout(n_cells: int, n_patients: int, seed: int = 0) -> Holdout:
+    """Cells of patients with two slides each; numbers with gaps, as database ids have."""
+    random = np.random.default_rng(seed)
+    patients = random.integers(0, n_patients, n_cells)
+    return Holdout(
+        truth=random.choice(N, n_cells, p=MIX),
+        patients=7 * patients + 3,
+        slides=100 + 2 * patients + random.integers(0, 2, n_cells),
+    )
+
+
+def drawn_answers(
+    holdout: Holdout, role: Role = "candidate", *, strength: float = 3.0, seed: int = 1, n_outside: int = 20
+) -> Answers:
+    """A model that is right the more often the stronger it is, and of some patients more often than of others."""
+    random = np.random.default_rng(seed)
+    n_cells = len(holdout.truth)
+    of_patient = np.random.default_rng(99).normal(0, 0.6, 1 + int(holdout.patients.max(initial=0)))
+    scores = random.normal(size=(n_cells, N))
+    scores[np.arange(n_cells), holdout.truth] += strength + of_patient[holdout.patients]
+    probabilities = np.exp(2.6 * scores) / np.exp(2.6 * scores).sum(axis=1, keepdims=True)
+    outside = random.gamma(6, 1.2, n_outside)
+    return Answers(
+        model_id=f"{role}-{seed}".ljust(64, "0"),
+        variant="inception_v3",
+        role=role,
+        probabilities=probabilities.astype(np.float32),
+        unclassified=probabilities.max(axis=1) < 0.5,
+        novelty=random.gamma(3, 1, n_cells),
+        outside_unclassified=outside > 6,
+        outside_novelty=outside,
+        novelty_threshold=6.0,
+    )
+
+
+def holdout_of(truth: Sequence[int], patients: Sequence[int] | None = None) -> Holdout:
+    """The cells given; each of a patient of its own where nothing is said."""
+    numbers = np.array(range(len(truth)) if patients is None else patients, np.int64)
+    return Holdout(np.array(truth, np.int64), numbers, numbers)
+
+
+def answers_of(
+    top: Sequence[int] | NDArray[np.int64],
+    role: Role = "candidate",
+    *,
+    confidence: float = 1.0,
+    unclassified: Sequence[bool] | None = None,
+) -> Answers:
+    """A model that calls each cell as given, always as sure."""
+    n_cells = len(top)
+    probabilities = np.full((n_cells, N), (1 - confidence) / (N - 1))
+    probabilities[np.arange(n_cells), np.array(top, int)] = confidence
+    return Answers(
+        model_id=role.ljust(64, "0"),
+        variant="vgg16",
+        role=role,
+        probabilities=probabilities,
+        unclassified=np.zeros(n_cells, bool) if unclassified is None else np.array(unclassified),
+        novelty=np.zeros(n_cells),
+        outside_unclassified=np.zeros(0, bool),
+        outside_novelty=np.zeros(0),
+    )
