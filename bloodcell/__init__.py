@@ -6,6 +6,9 @@ The map of the flow; each room is a stage, takes the record of the stage before 
     classify      cells become calls by the champion and its shadows, in one pass (models: what calls them)
     differential  a slide's calls add up, with exact limits and flags
     report        a slide as a page, a night as a summary
+    labels        what people say of cells: imported, checked, contested or confirmed
+    retraining    labels become candidates, which are judged, approved and promoted
+    monitoring    the champion against new labels, and drift from what it was trained on
 
 Beside the flow:
 
