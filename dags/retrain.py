@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import (
@@ -34,8 +34,13 @@ from bloodcell.errors import (
 from bloodcell.settings import Settings
 from bloodcell.variants import VARIANTS
 
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
 log = logging.getLogger(__name__)
 settings = Settings()
+
+ANSWER = "answer"
 
 RETRY_BY_KIND = ExceptionRetryPolicy(
     rules=[
@@ -115,14 +120,24 @@ def gate(validated: dict[str, Any]) -> str:
     return str(validated["model_id"])
 
 
+class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not followed
+    """An approval whose answer is kept also where it is a no: Airflow 3.3.2 ends a rejected task without a result."""
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Keeps the answer for the tasks below, then goes on as Airflow does."""
+        if "error" not in event:
+            answer = {name: event[name] for name in ("chosen_options", "params_input", "responded_by_user")}
+            context["ti"].xcom_push(key=ANSWER, value=answer | {"responded_at": event["responded_at"].isoformat()})
+        return super().execute_complete(context, event)
+
+
 @task
 def promote(model_id: str) -> str:
     """Returns the new champion; the answer, the gates and every byte of the bundle are looked at once more."""
     from bloodcell.retraining import Approval, promote_candidate
 
     context = get_current_context()
-    answer = context["ti"].xcom_pull(task_ids="approve")
-    approval = Approval.of_answer(answer)
+    approval = Approval.of_answer(context["ti"].xcom_pull(task_ids="approve", key=ANSWER))
     promote_candidate(settings, _training_run_id(), model_id, approval, airflow_run=context["run_id"])
     return model_id
 
@@ -137,7 +152,7 @@ def close() -> str:
     ti, run_id = context["ti"], context["run_id"]
     states = ti.get_task_states(dag_id=context["dag"].dag_id, run_ids=[run_id]).get(run_id, {})
     failed = sorted(name for name, state in states.items() if state in ("failed", "upstream_failed"))
-    approval = Approval.of_answer(ti.xcom_pull(task_ids="approve"))
+    approval = Approval.of_answer(ti.xcom_pull(task_ids="approve", key=ANSWER))
     expired = states.get("approve") == "failed" and approval is None
     state = end_training_run(
         settings,
@@ -242,7 +257,7 @@ def retrain() -> None:
     models = train.expand(variant=variants)
     validated = validate(models)
     chosen = gate(validated)
-    approve = ApprovalOperator(
+    approve = Question(
         task_id="approve",
         subject="Make model {{ ti.xcom_pull(task_ids='gate')[:12] }} champion?",
         body="{{ ti.xcom_pull(task_ids='validate')['summary'] }}",
