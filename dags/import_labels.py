@@ -7,31 +7,15 @@ two runs at once, and leaves the same rows.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 
-from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, dag, get_current_context, task
+from airflow.sdk import dag, get_current_context, task
+from task_defaults import TASK_DEFAULTS
 
-from bloodcell.errors import ConfigurationError, RetryLaterError
+from bloodcell.errors import ConfigurationError
 from bloodcell.settings import Settings
 
 log = logging.getLogger(__name__)
 settings = Settings()
-
-RETRY_BY_KIND = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(
-            exception=ConfigurationError,
-            action=RetryAction.FAIL,
-            reason="a person has to change something first; the error says what",
-        ),
-        RetryRule(
-            exception=RetryLaterError,
-            action=RetryAction.RETRY,
-            retry_delay=timedelta(minutes=1),
-            reason="nothing is wrong with the input: a service was away",
-        ),
-    ]
-)
 
 
 @task
@@ -56,14 +40,7 @@ def inbox() -> dict[str, int]:
     max_active_runs=1,
     is_paused_upon_creation=False,
     tags=["bloodcell"],
-    default_args={
-        "owner": "laboratory",
-        "retries": 5,
-        "retry_delay": timedelta(seconds=10),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=10),
-        "retry_policy": RETRY_BY_KIND,
-    },
+    default_args=TASK_DEFAULTS,
     doc_md="""
 ### The label inbox
 

@@ -11,29 +11,14 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, TriggerRule, dag, get_current_context, task
+from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
+from task_defaults import TASK_DEFAULTS
 
-from bloodcell.errors import BundleError, ConfigurationError, RetryLaterError, TrainingDataError
+from bloodcell.errors import ConfigurationError
 from bloodcell.settings import Settings
 
 log = logging.getLogger(__name__)
 settings = Settings()
-
-RETRY_BY_KIND = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(
-            exception=[ConfigurationError, BundleError, TrainingDataError],
-            action=RetryAction.FAIL,
-            reason="a person has to change something first; the error says what",
-        ),
-        RetryRule(
-            exception=RetryLaterError,
-            action=RetryAction.RETRY,
-            retry_delay=timedelta(minutes=1),
-            reason="nothing is wrong with the input: a service was away",
-        ),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +116,7 @@ def report(ingested: dict[str, Any]) -> str:
     max_active_runs=1,
     is_paused_upon_creation=False,
     tags=["bloodcell"],
-    default_args={
-        "owner": "laboratory",
-        "retries": 5,
-        "retry_delay": timedelta(seconds=10),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=10),
-        "retry_policy": RETRY_BY_KIND,
-    },
+    default_args=TASK_DEFAULTS,
     params={
         "night": Param(
             None,

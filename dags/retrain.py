@@ -12,25 +12,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import (
-    ExceptionRetryPolicy,
-    Param,
-    RetryAction,
-    RetryRule,
-    TriggerRule,
-    dag,
-    get_current_context,
-    task,
-)
+from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from task_defaults import TASK_DEFAULTS
 
-from bloodcell.errors import (
-    BundleError,
-    ConfigurationError,
-    PromotionRefusedError,
-    RetryLaterError,
-    TrainingDataError,
-)
 from bloodcell.settings import Settings
 from bloodcell.variants import VARIANTS
 
@@ -41,22 +26,6 @@ log = logging.getLogger(__name__)
 settings = Settings()
 
 ANSWER = "answer"
-
-RETRY_BY_KIND = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(
-            exception=[ConfigurationError, BundleError, TrainingDataError, PromotionRefusedError],
-            action=RetryAction.FAIL,
-            reason="a person has to change something first; the error says what",
-        ),
-        RetryRule(
-            exception=RetryLaterError,
-            action=RetryAction.RETRY,
-            retry_delay=timedelta(minutes=1),
-            reason="nothing is wrong with the input: a service was away",
-        ),
-    ]
-)
 
 
 @task
@@ -178,14 +147,7 @@ def _training_run_id() -> uuid.UUID:
     max_active_runs=2,
     is_paused_upon_creation=False,
     tags=["bloodcell"],
-    default_args={
-        "owner": "laboratory",
-        "retries": 5,
-        "retry_delay": timedelta(seconds=10),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=10),
-        "retry_policy": RETRY_BY_KIND,
-    },
+    default_args=TASK_DEFAULTS,
     params={
         "reason": Param(
             "weekly",

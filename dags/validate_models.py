@@ -10,9 +10,10 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseNotifier, ExceptionRetryPolicy, RetryAction, RetryRule, dag, get_current_context, task
+from airflow.sdk import BaseNotifier, dag, get_current_context, task
+from task_defaults import TASK_DEFAULTS
 
-from bloodcell.errors import BundleError, ConfigurationError, LimitCrossedError, RetryLaterError
+from bloodcell.errors import LimitCrossedError
 from bloodcell.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,22 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 settings = Settings()
-
-RETRY_BY_KIND = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(
-            exception=[ConfigurationError, BundleError, LimitCrossedError],
-            action=RetryAction.FAIL,
-            reason="a person has to look or to change something; the error says what",
-        ),
-        RetryRule(
-            exception=RetryLaterError,
-            action=RetryAction.RETRY,
-            retry_delay=timedelta(minutes=1),
-            reason="nothing is wrong with the input: a service was away",
-        ),
-    ]
-)
 
 
 class AlarmNotifier(BaseNotifier):  # type: ignore[misc]  # Airflow is not followed
@@ -80,15 +65,7 @@ def alarm(checked: dict[str, Any]) -> str:
     max_active_runs=1,
     is_paused_upon_creation=False,
     tags=["bloodcell"],
-    default_args={
-        "owner": "laboratory",
-        "retries": 5,
-        "retry_delay": timedelta(seconds=10),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=10),
-        "retry_policy": RETRY_BY_KIND,
-        "on_failure_callback": AlarmNotifier(),
-    },
+    default_args={**TASK_DEFAULTS, "on_failure_callback": AlarmNotifier()},
     doc_md="""
 ### The nightly look at the champion
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
 
+from bloodcell.resources import dag_ids
 from tests.bench.line import Line, shown
 from tests.bench.place import Place
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.dags.reading import DAGS, airflow_environment
 
 _IMPORTED = """
 import airflow.sdk
@@ -28,7 +27,7 @@ print(json.dumps({"took_s": took_s, "heavy": sorted({"tensorflow", "keras", "skl
 def starting(place: Place) -> list[Line]:
     times = [_help_s() for _ in range(2 if place.quick else 10)]
     lines = [Line("bloodcell --help", "", median(times), f"s: {shown(times)}", at_most=0.5, unit=" s")]
-    for file in sorted((ROOT / "dags").glob("*.py")):
+    for file in (DAGS / f"{dag_id}.py" for dag_id in dag_ids()):
         read = [_read_by_airflow(file, place.folder) for _ in range(1 if place.quick else 3)]
         heavy = sorted({name for _, names in read for name in names})
         if heavy:
@@ -46,8 +45,9 @@ def _help_s() -> float:
 
 
 def _read_by_airflow(file: Path, home: Path) -> tuple[float, list[str]]:
-    environment = {**os.environ, "AIRFLOW_HOME": str(home / "airflow"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     command = [sys.executable, "-c", _IMPORTED, str(file)]
-    answer = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    answer = subprocess.run(
+        command, env=airflow_environment(home / "airflow"), check=True, capture_output=True, text=True
+    )
     read = json.loads(answer.stdout.splitlines()[-1])
     return read["took_s"], read["heavy"]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from bloodcell.settings import Settings
-from tests.dags.test_nightly_run import IMPORTED
+from tests.dags.reading import IMPORTED, read_by_airflow
 from tests.laboratory import Laboratory
-
-DAG_FILE = Path(__file__).resolve().parents[2] / "dags" / "import_labels.py"
 
 PARSED = """
 import json, os, sys
@@ -63,28 +57,14 @@ except ConfigurationError as error:
 """
 
 
-def read_by_airflow(home: Path, code: str, **more: str) -> dict[str, Any]:
-    """Runs `code` on the Dag file in a fresh process; returns the JSON it prints last."""
-    answer = subprocess.run(
-        [sys.executable, "-c", code, str(DAG_FILE)],
-        env={**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", **more},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    read: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
-    return read
-
-
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What Airflow reads out of the file."""
-    return read_by_airflow(tmp_path_factory.mktemp("airflow"), PARSED)
+    return read_by_airflow("import_labels", tmp_path_factory.mktemp("airflow"), PARSED)
 
 
 def test_the_file_is_imported_quickly_and_without_anything_heavy(tmp_path: Path) -> None:
-    imported = read_by_airflow(tmp_path, IMPORTED)
+    imported = read_by_airflow("import_labels", tmp_path, IMPORTED)
     assert imported["heavy"] == []
     assert imported["took_s"] < 1
 
@@ -127,11 +107,13 @@ def test_the_task_takes_the_inbox_in_and_fails_in_the_end_when_files_were_set_as
         "BLOODCELL_SETTLE_S": "0",
     }
     (settings.labels / "good.csv").write_text(f"{header}\nS1,0.jpg,SNE,anna,2026-03-15\n")
-    assert read_by_airflow(tmp_path, RUN, **environment) == {"taken": {"good.csv": 1}}
+    assert read_by_airflow("import_labels", tmp_path, RUN, **environment) == {"taken": {"good.csv": 1}}
 
     (settings.labels / "a_bad.csv").write_text(f"{header}\nS9,0.jpg,SNE,anna,2026-03-15\n")
     (settings.labels / "b_good.csv").write_text(f"{header}\nS1,1.jpg,SNE,anna,2026-03-15\n")
-    failed = read_by_airflow(tmp_path, RUN, **environment)
+    failed = read_by_airflow("import_labels", tmp_path, RUN, **environment)
     assert "[a_bad.csv] rows_refused: 1 of 1 rows: row 2: slide 'S9' is not known" in failed["error"]
     assert laboratory.rows("SELECT file_name FROM bloodcell.cell_label ORDER BY 1") == [("0.jpg",), ("1.jpg",)]
-    assert read_by_airflow(tmp_path, RUN, **environment) == failed  # a retry of the same run says so again
+    assert (
+        read_by_airflow("import_labels", tmp_path, RUN, **environment) == failed
+    )  # a retry of the same run says so again

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-DAG_FILE = Path(__file__).resolve().parents[2] / "dags" / "retrain.py"
+from tests.dags.reading import IMPORTED, read_by_airflow
 
-IMPORTED = """
-import json, runpy, sys, time
-import airflow.sdk, airflow.providers.standard.operators.hitl
-before, began = set(sys.modules), time.process_time()
-runpy.run_path(sys.argv[1])
-took_s = time.process_time() - began
-heavy = ("tensorflow", "keras", "sklearn", "PIL", "scipy", "matplotlib", "sqlalchemy", "numpy")
-print(json.dumps({"took_s": took_s, "heavy": sorted({m.split(".")[0] for m in set(sys.modules) - before} & {*heavy})}))
-"""
+AND_ITS_OPERATOR = "import airflow.providers.standard.operators.hitl\n"  # Airflow's own, as airflow.sdk
 
 PARSED = """
 import json, os, sys
@@ -65,28 +53,14 @@ print(json.dumps({
 """
 
 
-def read_by_airflow(home: Path, code: str) -> dict[str, Any]:
-    """Runs `code` on the Dag file in a fresh process; returns the JSON it prints last."""
-    answer = subprocess.run(
-        [sys.executable, "-c", code, str(DAG_FILE)],
-        env={**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    read: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
-    return read
-
-
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What Airflow reads out of the file."""
-    return read_by_airflow(tmp_path_factory.mktemp("airflow"), PARSED)
+    return read_by_airflow("retrain", tmp_path_factory.mktemp("airflow"), PARSED)
 
 
 def test_the_file_is_imported_quickly_and_without_anything_heavy(tmp_path: Path) -> None:
-    imported = read_by_airflow(tmp_path, IMPORTED)
+    imported = read_by_airflow("retrain", tmp_path, AND_ITS_OPERATOR + IMPORTED)
 
     assert imported["heavy"] == []
     assert imported["took_s"] < 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,23 +11,12 @@ import pytest
 import sqlalchemy as sa
 
 from bloodcell.settings import Settings
+from tests.dags.reading import IMPORTED, airflow_environment, read_by_airflow
 from tests.laboratory import Laboratory
 from tests.monitoring.conftest import called_cells, champion, classified_night, rows, settings, watched_bundle
 from tests.monitoring.webhook import listening
 
 __all__ = ["champion", "settings", "watched_bundle"]  # fixtures
-
-DAG_FILE = Path(__file__).resolve().parents[2] / "dags" / "validate_models.py"
-
-IMPORTED = """
-import json, runpy, sys, time
-import airflow.sdk
-before, began = set(sys.modules), time.process_time()
-loaded = runpy.run_path(sys.argv[1])
-took_s = time.process_time() - began
-heavy = ("tensorflow", "keras", "sklearn", "PIL", "scipy", "matplotlib", "sqlalchemy", "numpy")
-print(json.dumps({"took_s": took_s, "heavy": sorted({m.split(".")[0] for m in set(sys.modules) - before} & {*heavy})}))
-"""
 
 PARSED = """
 import json, os, sys
@@ -81,38 +68,14 @@ print(json.dumps({"run_id": run.run_id, "states": {ti.task_id: str(ti.state) for
 """
 
 
-def by_airflow(home: Path, code: str, **environment: str) -> dict[str, Any]:
-    """Runs `code` on the Dag file in a fresh process; returns the JSON it prints last."""
-    answer = subprocess.run(
-        [sys.executable, "-c", code, str(DAG_FILE)],
-        env={**airflow_environment(home), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    read: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
-    return read
-
-
-def airflow_environment(home: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAG_FILE.parent),
-        "NO_PROXY": "127.0.0.1",
-    }
-
-
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What Airflow reads out of the file."""
-    return by_airflow(tmp_path_factory.mktemp("airflow"), PARSED)
+    return read_by_airflow("validate_models", tmp_path_factory.mktemp("airflow"), PARSED)
 
 
 def test_the_file_is_imported_quickly_and_without_anything_heavy(tmp_path: Path) -> None:
-    imported = by_airflow(tmp_path, IMPORTED)
+    imported = read_by_airflow("validate_models", tmp_path, IMPORTED)
 
     assert imported["heavy"] == []
     assert imported["took_s"] < 1
@@ -172,7 +135,8 @@ def test_a_run_writes_its_rows_then_fails_with_the_reason_and_tells_the_webhook(
     )
     assert migrated.returncode == 0, migrated.stderr
     with listening() as webhook:
-        ended = by_airflow(
+        ended = read_by_airflow(
+            "validate_models",
             home,
             RUN,
             BLOODCELL_DATA_DIR=str(settings.data_dir),

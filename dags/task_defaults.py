@@ -1,0 +1,42 @@
+"""What every Dag here shares: how its tasks are tried again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+
+from bloodcell.errors import (
+    BundleError,
+    ConfigurationError,
+    LimitCrossedError,
+    PromotionRefusedError,
+    RetryLaterError,
+    TrainingDataError,
+)
+
+RETRY_BY_KIND: Final = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(
+            exception=[ConfigurationError, BundleError, TrainingDataError, PromotionRefusedError, LimitCrossedError],
+            action=RetryAction.FAIL,
+            reason="a person has to look or to change something first; the error says what",
+        ),
+        RetryRule(
+            exception=RetryLaterError,
+            action=RetryAction.RETRY,
+            retry_delay=timedelta(minutes=1),
+            reason="nothing is wrong with the input: a service was away",
+        ),
+    ]
+)
+
+TASK_DEFAULTS: Final[dict[str, Any]] = {
+    "owner": "laboratory",
+    "retries": 5,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "retry_policy": RETRY_BY_KIND,
+}
