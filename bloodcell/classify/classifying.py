@@ -14,7 +14,6 @@ from uuid import UUID
 import numpy as np
 import sqlalchemy as sa
 
-from bloodcell.calls import decide
 from bloodcell.classify.reading import Batch, BatchReader, CellImage
 from bloodcell.classify.writing import ModelCalls, make_partitions, write_calls
 from bloodcell.database.engine import open_database, transact
@@ -199,18 +198,15 @@ class _Pass:
             after = page[-1].cell_id
 
     def _called(self, network: MergedNetwork, batch: Batch) -> list[ModelCalls]:
+        from bloodcell.models.merged import calls_of
+
         outputs = network(batch.images)
         calls = []
         for bundle in self.bundles:
             output = outputs[bundle.model_id]
             if bundle.model_id in self._broken or self._is_broken(bundle, batch, output):
                 continue
-            decided = decide(
-                output.probabilities,
-                output.novelty,
-                confidence_threshold=bundle.manifest.confidence_threshold,
-                novelty_threshold=bundle.manifest.novelty_threshold,
-            )
+            decided = calls_of(bundle, output)
             calls.append(ModelCalls(bundle.model_id, tuple(batch.cells), decided, output.novelty, output.probabilities))
         return calls
 

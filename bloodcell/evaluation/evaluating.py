@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bloodcell.calls import decide
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
 from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.images import done_ahead
+from bloodcell.models.merged import calls_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -108,30 +108,18 @@ def _batches(
     network: MergedNetwork,
     settings: Settings,
 ) -> Iterator[dict[tuple[int, int], NDArray[np.uint8]]]:
-    """Batches of decoded cells, read while the network works on the one before."""
     limits = ImageLimits.of(settings)
 
     def read(image: LabelledImage) -> list[NDArray[np.uint8]]:
         cell = decode(read_bytes(image), limits)
         return [resized(cell, *size) for size in network.input_sizes]
 
-    starts = range(0, len(images), settings.batch_cells)
-    with ThreadPoolExecutor(settings.reader_threads) as readers:
-        ahead = [readers.submit(read, image) for image in images[: settings.batch_cells]]
-        for start in starts:
-            cells = [future.result() for future in ahead]
-            following = images[start + settings.batch_cells : start + 2 * settings.batch_cells]
-            ahead = [readers.submit(read, image) for image in following]
-            yield {size: np.stack([cell[i] for cell in cells]) for i, size in enumerate(network.input_sizes)}
+    for _, cells in done_ahead(images, settings.batch_cells, settings.reader_threads, read):
+        yield {size: np.stack([cell[i] for cell in cells]) for i, size in enumerate(network.input_sizes)}
 
 
 def _evaluated(bundle: Bundle, folder: ImageFolder, truth: NDArray[np.int64], output: ModelOutput) -> BundleEvaluation:
-    calls = decide(
-        output.probabilities,
-        output.novelty,
-        confidence_threshold=bundle.manifest.confidence_threshold,
-        novelty_threshold=bundle.manifest.novelty_threshold,
-    )
+    calls = calls_of(bundle, output)
     return BundleEvaluation(
         model_id=bundle.model_id,
         variant=bundle.manifest.variant,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -23,6 +22,7 @@ import numpy as np
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.errors import ConfigurationError
 from bloodcell.models.backend import jit_compile
+from bloodcell.models.images import done_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -250,15 +250,10 @@ def _batches(
     transform: int,
     settings: Settings,
 ) -> Iterator[tuple[Sequence[LabelledImage], NDArray[np.uint8]]]:
-    """Decodes the next batch while the network works on this one."""
     limits = ImageLimits.of(settings)
 
     def pixels(image: LabelledImage) -> NDArray[np.uint8]:
         return transformed(resized(decode(read(image), limits), side_px, side_px), transform)
 
-    with ThreadPoolExecutor(settings.reader_threads) as readers:
-        ahead = [readers.submit(pixels, image) for image in images[:batch_cells]]
-        for start in range(0, len(images), batch_cells):
-            current, following = ahead, images[start + batch_cells : start + 2 * batch_cells]
-            ahead = [readers.submit(pixels, image) for image in following]
-            yield images[start : start + batch_cells], np.stack([each.result() for each in current])
+    for batch, cells in done_ahead(images, batch_cells, settings.reader_threads, pixels):
+        yield batch, np.stack(cells)

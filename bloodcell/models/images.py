@@ -9,17 +9,19 @@ import hashlib
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from bloodcell.decoding import ImageLimits, decode
 from bloodcell.errors import TrainingDataError, UnusableFileError
 from bloodcell.groups import CELL_GROUPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from bloodcell.settings import Settings
+
+Result = TypeVar("Result")
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
@@ -146,6 +148,18 @@ def split_images(
 def read_file(image: LabelledImage) -> bytes:
     """Returns the file of an image that lies in a folder."""
     return image.path.read_bytes()
+
+
+def done_ahead(
+    images: Sequence[LabelledImage], n_batch: int, n_threads: int, work: Callable[[LabelledImage], Result]
+) -> Iterator[tuple[Sequence[LabelledImage], list[Result]]]:
+    """Yields batches of images with what `work` makes of each; the next batch is worked on while this one is used."""
+    with ThreadPoolExecutor(n_threads) as threads:
+        ahead = [threads.submit(work, image) for image in images[:n_batch]]
+        for start in range(0, len(images), n_batch):
+            current, following = ahead, images[start + n_batch : start + 2 * n_batch]
+            ahead = [threads.submit(work, image) for image in following]
+            yield images[start : start + n_batch], [each.result() for each in current]
 
 
 def _files(folder: Path) -> list[tuple[Path, str]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bloodcell.calls import decide
 from bloodcell.models.backend import jit_compile
 from bloodcell.models.bundle import OUTPUTS, load_model
 from bloodcell.models.features import padded
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
+    from bloodcell.calls import Calls
     from bloodcell.models.bundle import Bundle
 
 
@@ -44,6 +46,16 @@ class ModelOutput:
 def joined(parts: Sequence[ModelOutput]) -> ModelOutput:
     """Returns the outputs of several batches as one."""
     return ModelOutput(*(np.concatenate([getattr(part, name) for part in parts]) for name in OUTPUTS))
+
+
+def calls_of(bundle: Bundle, output: ModelOutput) -> Calls:
+    """Returns what a model calls each cell, by its bundle's own thresholds."""
+    return decide(
+        output.probabilities,
+        output.novelty,
+        confidence_threshold=bundle.manifest.confidence_threshold,
+        novelty_threshold=bundle.manifest.novelty_threshold,
+    )
 
 
 class MergedNetwork:

@@ -34,14 +34,8 @@ _TYPES: Final[dict[str, np.dtype[Any]]] = {
     "follows_mix": np.dtype("|b1"),
 }
 _MAX_BYTES: Final = 2 * MAX_CELLS * MAX_DIMS * 4
-_EPOCH: Final = (
-    1980,
-    1,
-    1,
-    0,
-    0,
-    0,
-)  # the earliest time a zip can hold: the bytes must not tell when they were written
+# the earliest time a zip can hold: the bytes must not tell when they were written
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

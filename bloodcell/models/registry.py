@@ -239,7 +239,6 @@ def _crown(
     if not reason.strip():
         raise ConfigurationError("A promotion needs a reason that a person can read years later. Next: --reason R")
     open_registered(store, model_id, fresh=True)
-    lock_promotions(connection)
     last = connection.execute(sa.text("SELECT model_id, promoted_by, reason FROM bloodcell.champion")).one_or_none()
     if last is not None and tuple(last) == (model_id, by, reason):
         return

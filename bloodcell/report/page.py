@@ -80,9 +80,10 @@ def render(report: SlideReport, pictures: dict[str, str]) -> str:
     )
 
 
-def _environment() -> Environment:
+def page_environment(folder: Path) -> Environment:
+    """Returns what renders the pages whose templates lie in `folder`: all escaped, nothing undefined let pass."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -91,10 +92,17 @@ def _environment() -> Environment:
     environment.filters |= {
         "visible": visible,
         "thousands": lambda number: f"{number:,}",
+        "moment": lambda value: "" if value is None else f"{value:%Y-%m-%d %H:%M %Z}".strip(),
+    }
+    return environment
+
+
+def _environment() -> Environment:
+    environment = page_environment(Path(__file__).parent)
+    environment.filters |= {
         "number": lambda value: "–" if value is None else f"{value:.1f}",
         "limits": lambda limits: "" if limits is None else f"{limits[0]:.1f}–{limits[1]:.1f}",
         "probability": lambda value: "> 99 %" if value > 0.99 else f"{value:.0%}".replace("%", " %"),
-        "moment": lambda value: "" if value is None else f"{value:%Y-%m-%d %H:%M %Z}".strip(),
     }
     return environment
 

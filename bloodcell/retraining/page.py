@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from bloodcell.evaluation.agreement import MIN_LEUCOCYTES
 from bloodcell.groups import GROUP_NAMES, REPORT_ORDER
-from bloodcell.report.page import visible
+from bloodcell.report.page import page_environment
 from bloodcell.retraining import plots, wording
 from bloodcell.retraining.gates import GATE_TITLES, passed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+
+    from jinja2 import Environment
 
     from bloodcell.evaluation.comparison import Comparison
     from bloodcell.retraining.gates import Gate
@@ -143,23 +143,14 @@ def _pictures(comparison: Comparison, gates: Sequence[Gate]) -> dict[str, str]:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.filters |= {
-        "visible": visible,
-        "thousands": lambda number: f"{number:,}",
         "percent": wording.percent,
         "points": wording.points,
         "share": wording.share,
         "index": wording.index,
         "difference": wording.difference,
         "decimal": lambda value, decimals: wording.NOTHING if value is None else f"{value:.{decimals}f}",
-        "moment": lambda value: "" if value is None else f"{value:%Y-%m-%d %H:%M %Z}".strip(),
     }
     environment.globals |= {"gate_value": wording.gate_value}
     return environment

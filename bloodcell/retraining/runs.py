@@ -111,15 +111,7 @@ def begin_training_run(
                 .on_conflict_do_nothing()
             )
             if new.rowcount:
-                n_new = _new_labels(connection)
-                snapshot = take_snapshot(connection, settings, run.run_id)
-                if skipped := _too_few(n_new, request.min_new_labels) or too_little(snapshot):
-                    changes: dict[str, object] = {
-                        "state": "skipped", "state_reason": skipped, "ended_at": sa.func.now()
-                    }  # fmt: skip
-                else:
-                    changes = {"dataset_digest": snapshot.dataset_digest}
-                update(connection, training_run_id, **changes)
+                update(connection, training_run_id, **_taken(connection, settings, request, run.run_id))
             return read_training_run(connection, training_run_id)
 
         begun = transact(engine, begin, patience_s=settings.database_patience_s)
@@ -189,6 +181,17 @@ def _new_labels(connection: sa.Connection) -> int:
         )
         or 0
     )
+
+
+def _taken(connection: sa.Connection, settings: Settings, request: Request, run_id: uuid.UUID) -> dict[str, object]:
+    """Takes the snapshot where there are new labels enough, and returns what it changes: the data set, or the skip."""
+    skipped = _too_few(_new_labels(connection), request.min_new_labels)
+    if skipped is None:
+        snapshot = take_snapshot(connection, settings, run_id)
+        skipped = too_little(snapshot)
+        if skipped is None:
+            return {"dataset_digest": snapshot.dataset_digest}
+    return {"state": "skipped", "state_reason": skipped, "ended_at": sa.func.now()}
 
 
 def _too_few(n_new: int, min_new_labels: int) -> str | None:

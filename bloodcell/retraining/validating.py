@@ -11,7 +11,6 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.calls import decide
 from bloodcell.database import tables
 from bloodcell.database.engine import open_database, transact
 from bloodcell.database.runs import code_version, recorded_run
@@ -20,6 +19,7 @@ from bloodcell.evaluation.comparing import compare
 from bloodcell.evaluation.comparison import Answers, Comparison, Holdout
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import images_of
+from bloodcell.models.merged import calls_of
 from bloodcell.models.registry import champion, find_model, open_registered, serving_models
 from bloodcell.retraining.gates import Gate, judge, passed, refusal
 from bloodcell.retraining.page import SideFacts, ValidationFacts, render
@@ -316,12 +316,7 @@ def _judge(
 
 
 def _answers(bundle: Bundle, role: Any, output: ModelOutput, n_cells: int) -> Answers:
-    calls = decide(
-        output.probabilities,
-        output.novelty,
-        confidence_threshold=bundle.manifest.confidence_threshold,
-        novelty_threshold=bundle.manifest.novelty_threshold,
-    )
+    calls = calls_of(bundle, output)
     return Answers(
         model_id=bundle.model_id,
         variant=bundle.manifest.variant,
