@@ -4,19 +4,54 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 
 from bloodcell.database import tables
+from bloodcell.database.engine import open_database, transact
 from bloodcell.database.learning_tables import IMAGE_SIDES
 from bloodcell.groups import CELL_GROUPS, CODES_OUT_OF_SCOPE, FINER_CODES, UNCLASSIFIED, group_of_code
+from bloodcell.models.bundle import Bundle
+from bloodcell.models.registry import promote, register
+from bloodcell.settings import Settings
+from bloodcell.store import Store
 
 NIGHT = date(2026, 3, 14)
 CHAMPION = "c0" + 62 * "1"
 SHADOW = "5a" + 62 * "2"
+
+
+def make_champion(settings: Settings, bundle: Bundle, *, by: str = "tests", reason: str = "the first") -> None:
+    """Registers a bundle and makes it champion."""
+    store = Store.of(settings)
+
+    def install(connection: sa.Connection) -> None:
+        register(connection, store, bundle, by=by)
+        promote(connection, store, bundle.model_id, by=by, reason=reason, evidence={})
+
+    transact(open_database(settings), install, patience_s=60)
+
+
+def at_once(n: int, work: Callable[[], object]) -> list[Exception]:
+    """Does the same in `n` threads at once; returns what went wrong."""
+    errors: list[Exception] = []
+
+    def caught() -> None:
+        try:
+            work()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=caught) for _ in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
 
 
 class Laboratory:

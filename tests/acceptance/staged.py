@@ -20,13 +20,12 @@ from bloodcell.database.engine import open_database, transact
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.labels import LabelImport, import_labels
 from bloodcell.models.bundle import Bundle
-from bloodcell.models.registry import promote, register
 from bloodcell.models.training import train
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.operations.airflow_records import RunState
 from bloodcell.operations.up import running_stack
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from tests.laboratory import make_champion
 
 FIRST_NIGHT = date(2026, 1, 5)
 PATHOLOGIST = "pathologist"
@@ -98,13 +97,7 @@ def first_champion(staged: Staged) -> Bundle:
     """Trains a model on 25 images a class and makes it champion."""
     settings = staged.settings
     bundle = train("inception_v3_svm", staged.first, settings)
-    store = Store.of(settings)
-
-    def install(connection: sa.Connection) -> None:
-        register(connection, store, bundle, by="lead")
-        promote(connection, store, bundle.model_id, by="lead", reason="the first, of 25 images a class", evidence={})
-
-    transact(open_database(settings), install, patience_s=60)
+    make_champion(settings, bundle, by="lead", reason="the first, of 25 images a class")
     return bundle
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from bloodcell.settings import Settings
 from bloodcell.store import Store
 from tests.classify.conftest import fill_night
 from tests.ingest.night import NIGHT
+from tests.laboratory import at_once
 
 Serving = tuple[str, str]
 
@@ -216,20 +216,7 @@ def test_two_runs_on_one_shard_at_once_double_nothing(
 ) -> None:
     fill_night(settings)
     [shard] = plan_shards(settings)
-    errors = []
-
-    def work() -> None:
-        try:
-            classify_shard(shard, settings)
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    assert not at_once(2, lambda: classify_shard(shard, settings))
     assert len(calls(database)) == 120
 
 

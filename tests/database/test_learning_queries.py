@@ -12,13 +12,11 @@ import sqlalchemy as sa
 
 from bloodcell.database import tables
 from bloodcell.database.embedded import EmbeddedPostgres
-from bloodcell.database.engine import connect, psql_command
 from bloodcell.differential.writing import write_differentials
 from bloodcell.evaluation.metrics import evaluate_calls
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.settings import Settings
-from tests.conftest import _administer
-from tests.database.test_queries import QUERIES, Ask, columns, run_psql
+from tests.database.test_queries import Ask, asking, columns
 from tests.laboratory import CHAMPION, SHADOW, Laboratory
 
 SINCE = {"since": "2026-03-01"}
@@ -29,17 +27,8 @@ FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
 @pytest.fixture(scope="module")
 def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Asks a query of a laboratory with labels, two retrainings and two checks; returns rows as psql prints them."""
-    _administer(postgres, f"CREATE DATABASE learning TEMPLATE {template}")
-    settings = Settings(data_dir=tmp_path_factory.mktemp("learning"), database_url=postgres.url("learning"))
-    fill(connect(postgres.url("learning"), role="bloodcell_app"), settings)
-    command, environment = psql_command(settings)
-
-    def ask(number: int, **variables: object) -> list[dict[str, str]]:
-        (path,) = [path for path in QUERIES if path.name.startswith(f"{number:02d}_")]
-        return run_psql(postgres.psql, command, environment, path, variables)
-
-    yield ask
-    _administer(postgres, "DROP DATABASE learning WITH (FORCE)")
+    with asking(postgres, template, "learning", tmp_path_factory.mktemp("learning"), fill) as ask:
+        yield ask
 
 
 def fill(engine: sa.Engine, settings: Settings) -> None:

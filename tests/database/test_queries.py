@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -34,9 +35,18 @@ Ask = Callable[..., list[dict[str, str]]]
 @pytest.fixture(scope="module")
 def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Asks a query of a laboratory with three nights; returns rows as psql prints them."""
-    _administer(postgres, f"CREATE DATABASE queries TEMPLATE {template}")
-    settings = Settings(data_dir=tmp_path_factory.mktemp("queries"), database_url=postgres.url("queries"))
-    fill(connect(postgres.url("queries"), role="bloodcell_app"), settings)
+    with asking(postgres, template, "queries", tmp_path_factory.mktemp("queries"), fill) as ask:
+        yield ask
+
+
+@contextmanager
+def asking(
+    postgres: EmbeddedPostgres, template: str, name: str, data_dir: Path, fill: Callable[[sa.Engine, Settings], None]
+) -> Iterator[Ask]:
+    """A database of its own, filled, and what asks it a query by its number."""
+    _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    settings = Settings(data_dir=data_dir, database_url=postgres.url(name))
+    fill(connect(postgres.url(name), role="bloodcell_app"), settings)
     command, environment = psql_command(settings)
 
     def ask(number: int, **variables: object) -> list[dict[str, str]]:
@@ -44,7 +54,7 @@ def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.Temp
         return run_psql(postgres.psql, command, environment, path, variables)
 
     yield ask
-    _administer(postgres, "DROP DATABASE queries WITH (FORCE)")
+    _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def run_psql(

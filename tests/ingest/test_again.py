@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from bloodcell.settings import Settings
 from bloodcell.store import Store
 from tests.conftest import small_disk
 from tests.ingest.night import NightFolder, picture
+from tests.laboratory import at_once
 
 Ingested = Callable[[], IngestSummary]
 Ledger = Callable[[], dict[str, tuple[str, str | None]]]
@@ -68,20 +68,7 @@ def test_two_runs_at_once_leave_the_rows_of_one(
             night.cell(f"S{slide}", slide * 100 + number)
         night.cell(f"S{slide}", slide * 100 + 90, seed=slide * 100)
     night.complete()
-    errors = []
-
-    def work() -> None:
-        try:
-            ingest_night(night.path, settings)
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    assert not at_once(3, lambda: ingest_night(night.path, settings))
     outcomes = [row[3] for row in rows(database)]
     assert (outcomes.count("cell"), outcomes.count("duplicate")) == (160, 4)
     with database.connect() as connection:

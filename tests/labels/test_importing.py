@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,12 +15,12 @@ import sqlalchemy as sa
 from bloodcell.database.engine import connect
 from bloodcell.database.runs import Run
 from bloodcell.errors import ConfigurationError, UnusableFileError
-from bloodcell.labels import import_labels
+from bloodcell.labels import LabelImport, import_labels
 from bloodcell.labels.importing import open_labels, take
 from bloodcell.labels.outcomes import FILE_REASONS, MAX_ERRORS
 from bloodcell.settings import Settings
 from tests.labels.conftest import AT, HEADER, INSTANT, Labelled, Rows, texts
-from tests.laboratory import Laboratory
+from tests.laboratory import Laboratory, at_once
 
 LABELS = (
     "SELECT c.file_name, l.class, l.sub_label, l.labelled_by, l.labelled_at, l.is_blind, l.is_adjudication, l.note "
@@ -335,20 +334,8 @@ def test_a_file_that_is_missing_or_a_person_without_a_name_is_told(settings: Set
 def test_two_imports_at_once_leave_the_labels_of_one(settings: Settings, tmp_path: Path, rows: Rows) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(f"{HEADER}\n" + "".join(f"S1,{n % 10}.jpg,LY,p{n},{AT}\n" for n in range(5_000)))
-    done, errors = [], []
-
-    def work() -> None:
-        try:
-            done.append(import_labels(file, settings))
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    done: list[LabelImport] = []
+    assert not at_once(3, lambda: done.append(import_labels(file, settings)))
     assert sorted(one.n_new for one in done) == [0, 0, 5_000]
     assert sorted(one.n_known for one in done) == [0, 5_000, 5_000]
     assert rows("SELECT count(*) FROM bloodcell.label") == [(5_000,)]
@@ -409,7 +396,7 @@ def test_repeated_under_the_same_run_it_says_the_same_again(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from bloodcell.labels import import_labels
+from bloodcell.labels import LabelImport, import_labels
 from bloodcell.settings import Settings
 where, count = sys.argv[2].split(":")
 def die(step, done, total):

@@ -16,17 +16,14 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import sqlalchemy as sa
 
-from bloodcell.database.engine import open_database, transact
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import Bundle
-from bloodcell.models.registry import promote, register
 from bloodcell.models.training import train
 from bloodcell.operations.airflow_home import STACK_MARK
 from bloodcell.operations.processes import end_processes, marked_processes
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from tests.laboratory import make_champion
 from tests.small_cells import SVM_RECIPE, draw, make_cells
 
 CODES = dict(zip(CELL_GROUPS, ("BA", "EO", "ERB", "MY", "LY", "MO", "SNE", "PLT"), strict=True))
@@ -128,7 +125,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[
             time.sleep(0.2)
         # asking for the embedded server would make this process one of its users, and keep it alive
         running.settings = settings.model_copy(update={"database_url": _url(settings.data_dir / "postgres")})
-        _make_champion(running.settings, up_bundle)
+        make_champion(running.settings, up_bundle, reason="the only one")
         yield running
     finally:
         running.stop()
@@ -138,14 +135,3 @@ def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[
 def _url(pgdata: Path) -> str:
     socket_folder = (pgdata / "postmaster.pid").read_text().splitlines()[4]
     return f"postgresql+psycopg2://postgres@/bloodcell?host={socket_folder}"
-
-
-def _make_champion(settings: Settings, bundle: Bundle) -> None:
-    store = Store.of(settings)
-    engine = open_database(settings)
-
-    def install(connection: sa.Connection) -> None:
-        register(connection, store, bundle, by="tests")
-        promote(connection, store, bundle.model_id, by="tests", reason="the only one", evidence={})
-
-    transact(engine, install, patience_s=10)

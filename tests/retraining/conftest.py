@@ -8,17 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-import sqlalchemy as sa
 
 from bloodcell.database.embedded import EmbeddedPostgres
-from bloodcell.database.engine import open_database, transact
 from bloodcell.models.bundle import Bundle
-from bloodcell.models.registry import promote, register
 from bloodcell.retraining import Request, TrainingRun, begin_training_run, train_candidate, validate_candidates
 from bloodcell.retraining.validating import Validated
 from bloodcell.settings import Settings
-from bloodcell.store import Store
 from tests.conftest import _administer
+from tests.laboratory import make_champion
 from tests.retraining.nights import label_cells, make_night
 
 PATIENTS = [f"P{number}" for number in range(20)]
@@ -34,17 +31,6 @@ class Judged:
     run: TrainingRun
     validated: Validated
     champion_id: str
-
-
-def make_champion(settings: Settings, bundle: Bundle) -> None:
-    """Registers a bundle and makes it champion."""
-    store = Store.of(settings)
-
-    def install(connection: sa.Connection) -> None:
-        register(connection, store, bundle, by="tests")
-        promote(connection, store, bundle.model_id, by="tests", reason="the first", evidence={})
-
-    transact(open_database(settings), install, patience_s=10)
 
 
 @pytest.fixture(scope="package")
