@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -33,6 +34,18 @@ def images(settings: Settings, digest: str) -> list[sa.Row]:
                 {"d": digest},
             )
         )
+
+
+def first_slide_again(
+    settings: Settings, truth: dict[tuple[str, str], str], *, patient: str
+) -> dict[tuple[str, str], str]:
+    """Ingests the first slide's images a second time, as slide X1 of a patient; returns what its cells are."""
+    night = settings.drops / "2026-03-15"
+    shutil.copytree(settings.drops / "2026-03-14" / "20260314-0", night / "X1")
+    (night / "X1" / "slide.json").write_text(json.dumps({"barcode": "X1", "patient_key": patient}))
+    (night / ".complete").touch()
+    ingest_night(night, settings)
+    return {("X1", name): group for (barcode, name), group in truth.items() if barcode == "20260314-0"}
 
 
 def test_every_labelled_image_is_in_it_once_on_its_patients_side(settings: Settings) -> None:
@@ -78,12 +91,7 @@ def test_contested_cells_are_left_out_until_adjudicated_and_smudges_are_out_of_s
 def test_an_image_of_two_patients_counts_for_the_first_only(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_group=1)
     label_cells(settings, truth)
-    night = settings.drops / "2026-03-15"
-    shutil.copytree(settings.drops / "2026-03-14" / "20260314-0", night / "X1")
-    (night / "X1" / "slide.json").write_text('{"barcode": "X1", "patient_key": "P99"}')
-    (night / ".complete").touch()
-    ingest_night(night, settings)
-    again = {("X1", name): group for (barcode, name), group in truth.items() if barcode == "20260314-0"}
+    again = first_slide_again(settings, truth, patient="P99")
     label_cells(settings, again)
     taken = snapshot(settings)
     assert taken.left_out == {"image of another patient first": 8}
@@ -93,12 +101,7 @@ def test_an_image_of_two_patients_counts_for_the_first_only(settings: Settings) 
 def test_one_image_with_two_classes_is_in_no_data_set(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_group=1)
     label_cells(settings, truth)
-    night = settings.drops / "2026-03-15"
-    shutil.copytree(settings.drops / "2026-03-14" / "20260314-0", night / "X1")
-    (night / "X1" / "slide.json").write_text('{"barcode": "X1", "patient_key": "P0"}')
-    (night / ".complete").touch()
-    ingest_night(night, settings)
-    again = {("X1", name): group for (barcode, name), group in truth.items() if barcode == "20260314-0"}
+    again = first_slide_again(settings, truth, patient="P0")
     label_cells(settings, again, says=lambda group: "ig" if group == "monocyte" else group)
     taken = snapshot(settings)
     assert taken.left_out == {"image counted already": 7, "image labelled differently elsewhere": 2}
