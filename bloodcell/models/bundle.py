@@ -76,7 +76,7 @@ class ValidationMetrics:
         uncalibrated_negative_log_likelihood: In nats, at temperature 1.
         coverage: Share of cells above the confidence threshold.
         covered_accuracy: Share of right calls among those, None where there are none.
-        search_accuracy: SVM variants: accuracy of the choice in cross-validation on the training images.
+        search_macro_sensitivity: SVM variants: that of the choice in cross-validation on the training images.
     """
 
     accuracy: float
@@ -85,7 +85,7 @@ class ValidationMetrics:
     uncalibrated_negative_log_likelihood: float
     coverage: float
     covered_accuracy: float | None
-    search_accuracy: float | None = None
+    search_macro_sensitivity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

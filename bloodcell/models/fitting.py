@@ -69,7 +69,7 @@ class Trained:
     validation_features: NDArray[np.float32]
     validation_scores: NDArray[np.float32]
     choice: str
-    search_accuracy: float | None = None
+    search_macro_sensitivity: float | None = None
     svm_file: Path | None = None
 
 
@@ -94,7 +94,7 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
         validation,
         pipeline.decision_function(validation),
         f"{choice.kernel} kernel, gamma = {choice.gamma:g}, C = {choice.cost:g}",
-        choice.accuracy,
+        choice.macro_sensitivity,
         _dumped(pipeline, material.work / SVM),
     )
 

@@ -216,5 +216,5 @@ def _metrics(
         ),
         coverage=float(covered.mean()),
         covered_accuracy=float(right[covered].mean()) if covered.any() else None,
-        search_accuracy=trained.search_accuracy,
+        search_macro_sensitivity=trained.search_macro_sensitivity,
     )
