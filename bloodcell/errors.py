@@ -59,6 +59,10 @@ class ConfigurationError(BloodcellError):
     """Something in the configuration or the command has to be changed by a person."""
 
 
+class NoChampionError(ConfigurationError):
+    """No model was made champion yet, so no call can be reported."""
+
+
 class SchemaError(ConfigurationError):
     """The database's schema is not the one this release works with.
 

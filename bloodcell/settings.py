@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     gate_accuracy_margin: float = Field(
         0.01, ge=0, lt=1, description="Loss of hold-out accuracy that the lower 95 % limit of the difference may show."
     )
+    gate_first_accuracy: float = Field(
+        0.8, ge=0, le=1, description="Lower 95 % limit of hold-out accuracy that a first champion needs."
+    )
     gate_class_margin: float = Field(
         0.05, ge=0, lt=1, description="Loss of a class's hold-out sensitivity that is let pass."
     )

@@ -11,9 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
 from task_defaults import TASK_DEFAULTS
 
-from bloodcell.errors import LimitCrossedError
+from bloodcell.errors import LimitCrossedError, NoChampionError
 from bloodcell.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def check() -> dict[str, Any]:
     """Returns the figures in Markdown and the limits that were crossed; all rows are in the database by then."""
     from bloodcell.monitoring import check_champion
 
-    found = check_champion(settings, airflow_run=get_current_context()["run_id"])
+    try:
+        found = check_champion(settings, airflow_run=get_current_context()["run_id"])
+    except NoChampionError as error:
+        raise AirflowSkipException(str(error)) from error
     log.info("Check\n%s", found.markdown())  # one message: the log's page would number and stamp each line otherwise
     return {"model": found.model_id, "failed": list(found.failed), "summary": found.markdown()}
 
@@ -78,6 +82,7 @@ It starts by itself at `BLOODCELL_CHECK_CRON` (UTC); *Trigger* starts it by hand
 without Airflow. With `BLOODCELL_ALARM_URL` a failed task is posted there as JSON.
 
 **Few labels, few slides?** Fewer than `BLOODCELL_CHECK_MIN_CELLS` say nothing: they are left, and count next time.
+While no model is champion there is nothing to check, and the run is skipped.
 
 **Doing it again is safe.** A retry of a run writes nothing twice, and each labelled cell counts once for each champion.
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.database import tables
-from bloodcell.errors import ConfigurationError, PromotionRefusedError, UnknownRecordError
+from bloodcell.errors import ConfigurationError, NoChampionError, PromotionRefusedError, UnknownRecordError
 from bloodcell.models.bundle import Bundle, canonical_json, open_bundle
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ def serving_models(connection: sa.Connection) -> list[RegisteredModel]:
     """Returns the models that classify a night: the champion first, then the shadows.
 
     Raises:
-        ConfigurationError: There is no champion.
+        NoChampionError: There is no champion.
     """
     serving = [model for model in registered_models(connection) if model.role != "idle"]
     if not serving:
-        raise ConfigurationError(
+        raise NoChampionError(
             "No model is champion, so nothing can be reported. Next: bloodcell models list, then "
             "bloodcell models promote ID --reason R (or bloodcell train, where the list is empty)."
         )

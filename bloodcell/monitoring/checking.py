@@ -50,7 +50,7 @@ def check_champion(
         on_progress: Called with the step's name, what is done and what there is to do in all.
 
     Raises:
-        ConfigurationError: There is no champion.
+        NoChampionError: There is no champion.
         BundleError: The champion's bundle is missing, incomplete or altered.
         RetryLaterError: Postgres or the store is away; nothing was written, run it again later.
     """

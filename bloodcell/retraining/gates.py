@@ -61,7 +61,7 @@ def judge(comparison: Comparison, settings: Settings) -> tuple[Gate, ...]:
     return (
         _enough_holdout_cells(comparison, settings.gate_min_holdout_cells),
         _enough_holdout_patients(comparison, settings.gate_min_holdout_patients),
-        _not_worse_overall(comparison, settings.gate_accuracy_margin),
+        _not_worse_overall(comparison, settings),
         _no_class_worse(comparison, settings.gate_class_margin),
         _calibrated(comparison, settings.gate_max_calibration_error),
         _not_more_unclassified(comparison, settings.gate_unclassified_margin),
@@ -100,10 +100,10 @@ def _enough_holdout_patients(comparison: Comparison, least: int) -> Gate:
     return Gate("enough_holdout_patients", holds, float(n), float(least), reason)
 
 
-def _not_worse_overall(comparison: Comparison, margin: float) -> Gate:
-    name, limit = "not_worse_overall", -margin
+def _not_worse_overall(comparison: Comparison, settings: Settings) -> Gate:
+    name, limit = "not_worse_overall", -settings.gate_accuracy_margin
     if comparison.champion_id is None:
-        return Gate(name, True, None, limit, "There is no champion that the candidate could be worse than.")
+        return _good_enough_to_begin_with(name, comparison, settings.gate_first_accuracy)
     candidate, champion, difference = comparison.candidate, comparison.champion, comparison.difference
     if candidate is None or champion is None or difference is None:
         return Gate(name, False, None, limit, "Whether accuracy falls cannot be judged: the hold-out is empty.")
@@ -115,6 +115,19 @@ def _not_worse_overall(comparison: Comparison, margin: float) -> Gate:
         f"{'not below' if holds else 'below'} the limit of {points(limit, 2)}."
     )
     return Gate(name, holds, lower, limit, reason)
+
+
+def _good_enough_to_begin_with(name: str, comparison: Comparison, least: float) -> Gate:
+    if comparison.candidate is None:
+        return Gate(name, False, None, least, "Whether it is good enough cannot be judged: the hold-out is empty.")
+    accuracy = comparison.candidate.accuracy
+    holds = accuracy.lower >= least - _ROUNDING
+    reason = (
+        f"There is no champion that the candidate could be worse than. Its own accuracy is {percent(accuracy.value)}; "
+        f"the lower 95 % limit, {percent(accuracy.lower)}, is {'not below' if holds else 'below'} the {percent(least)} "
+        "that a first model needs."
+    )
+    return Gate(name, holds, accuracy.lower, least, reason)
 
 
 def _no_class_worse(comparison: Comparison, margin: float) -> Gate:

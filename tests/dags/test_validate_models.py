@@ -119,13 +119,8 @@ def test_one_run_at_a_time_by_a_cron_that_can_be_left_out(parsed: dict[str, Any]
     assert parsed["schedules"] == {"30 4 * * 1-5": "30 4 * * 1-5", "": "NullTimetable"}
 
 
-def test_a_run_writes_its_rows_then_fails_with_the_reason_and_tells_the_webhook(
-    settings: Settings, database: sa.Engine, champion: str, tmp_path: Path
-) -> None:
-    classified_night(settings)
-    called = called_cells(database, champion)
-    Laboratory(database).label([cell for cell, _ in called], ["basophil"] * len(called))
-    home = tmp_path / "airflow"
+def run_it(settings: Settings, home: Path, **environment: str) -> dict[str, Any]:
+    """Runs the Dag once, in this Airflow home, over the laboratory's database."""
     migrated = subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"],
         env=airflow_environment(home),
@@ -134,16 +129,31 @@ def test_a_run_writes_its_rows_then_fails_with_the_reason_and_tells_the_webhook(
         check=False,
     )
     assert migrated.returncode == 0, migrated.stderr
+    return read_by_airflow(
+        "validate_models",
+        home,
+        RUN,
+        BLOODCELL_DATA_DIR=str(settings.data_dir),
+        BLOODCELL_DATABASE_URL=str(settings.database_url),
+        **environment,
+    )
+
+
+def test_while_there_is_no_champion_the_run_is_skipped_and_nobody_is_woken(settings: Settings, tmp_path: Path) -> None:
     with listening() as webhook:
-        ended = read_by_airflow(
-            "validate_models",
-            home,
-            RUN,
-            BLOODCELL_DATA_DIR=str(settings.data_dir),
-            BLOODCELL_DATABASE_URL=str(settings.database_url),
-            BLOODCELL_ALARM_URL=webhook.url,
-            BLOODCELL_CHECK_MIN_CELLS="40",
-        )
+        ended = run_it(settings, tmp_path / "airflow", BLOODCELL_ALARM_URL=webhook.url)
+    assert ended["states"] == {"check": "skipped", "alarm": "skipped"}
+    assert webhook.messages == []
+
+
+def test_a_run_writes_its_rows_then_fails_with_the_reason_and_tells_the_webhook(
+    settings: Settings, database: sa.Engine, champion: str, tmp_path: Path
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    Laboratory(database).label([cell for cell, _ in called], ["basophil"] * len(called))
+    with listening() as webhook:
+        ended = run_it(settings, tmp_path / "airflow", BLOODCELL_ALARM_URL=webhook.url, BLOODCELL_CHECK_MIN_CELLS="40")
     assert ended["states"] == {"check": "success", "alarm": "failed"}
     written = rows(database, "SELECT kind, passed FROM bloodcell.champion_check WHERE class IS NULL AND NOT passed")
     assert written == [("agreement", False)]
