@@ -8,6 +8,7 @@
     │   ├── StoreUnavailableError
     │   └── AirflowUnavailableError   (operations/airflow_api.py)
     ├── ConfigurationError     fix the configuration, then call again
+    │   ├── NoChampionError    no model was promoted yet: nothing can be reported
     │   ├── SchemaError        the database is of another release: upgrade it, or upgrade bloodcell
     │   ├── UnknownRecordError a slide, night or model that the database does not hold
     │   └── WeightsError       base weights that are missing or not what they claim
