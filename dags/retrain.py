@@ -38,7 +38,7 @@ def snapshot() -> list[str]:
     request = Request(
         requested_by=params["requested_by"] or dag_run.triggering_user_name or "schedule",
         reason=params["reason"],
-        variants=tuple(params["variants"]),
+        variants=tuple(params["variants"] or ()),
         base=params["base"],
         seed=params["seed"],
         epochs=params["epochs"],
@@ -90,7 +90,17 @@ def gate(validated: dict[str, Any]) -> str:
 
 
 class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not followed
-    """An approval whose answer is kept also where it is a no: Airflow 3.3.2 ends a rejected task without a result."""
+    """An approval with a reason of its own, whose answer is kept also where it is a no.
+
+    Airflow 3.3.2 fills a Param of the task with the run's value of the same name, so the approver would find the
+    requester's reason typed in already; and it ends a rejected task without a result.
+    """
+
+    @property
+    def serialized_params(self) -> dict[str, dict[str, Any]]:
+        """The form below the question: empty, and neither answer can be given before it is filled in."""
+        reason = Param(None, type="string", title="Your reason", description="Why yes, or why no; kept for good.")
+        return {"reason": reason.serialize()}
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Keeps the answer for the tasks below, then goes on as Airflow does."""
@@ -152,19 +162,20 @@ def _training_run_id() -> uuid.UUID:
         "reason": Param(
             "weekly",
             type="string",
-            minLength=1,
+            pattern=r"\S",
             title="Reason",
-            description="Why, for whoever reads it years later.",
+            description="Why, in your own words: it is kept for whoever reads it years later. "
+            "'weekly' is what the schedule says.",
         ),
         "requested_by": Param(
             None,
             type=["null", "string"],
             title="Requested by",
-            description="Who asks for it. Empty: the user who triggers it.",
+            description="Who asks for it. Empty: the user who is logged in.",
         ),
         "variants": Param(
             [],
-            type="array",
+            type=["null", "array"],  # null is what the form sends when a choice was taken back
             items={"type": "string", "enum": list(VARIANTS)},
             examples=list(VARIANTS),
             title="Variants",
@@ -175,15 +186,19 @@ def _training_run_id() -> uuid.UUID:
             type="integer",
             minimum=0,
             title="Minimum of new labels",
-            description="Newly labelled cells without which nothing is trained. 0: also on the labels of last time.",
+            description="With fewer newly labelled cells it is skipped. 0: train again on the labels of last time.",
         ),
         "base": Param(
             "imagenet",
             type="string",
             enum=["imagenet", "champion", "random"],
+            values_display={
+                "imagenet": "imagenet: weights learnt on everyday photographs",
+                "champion": "champion: the serving model of each variant",
+                "random": "random: small and untaught, for demonstrations only",
+            },
             title="Base",
-            description="Weights to begin with: ImageNet's, or the serving model's of each variant. "
-            "random, with small recipes, is for demonstrations only.",
+            description="Weights that training begins with.",
         ),
         "epochs": Param(
             None,
@@ -191,26 +206,39 @@ def _training_run_id() -> uuid.UUID:
             minimum=1,
             maximum=1000,
             title="Epochs",
-            description="Most epochs of each stage of a fine-tuning. Empty: the recipe's.",
+            description="At most so many in each stage of a fine-tuning; an SVM has none. Empty: as the recipe says.",
         ),
-        "seed": Param(0, type="integer", minimum=0, title="Seed", description="Of everything random."),
+        "seed": Param(
+            0,
+            type="integer",
+            minimum=0,
+            title="Seed",
+            description="Of everything random. Another seed shows how much of a result is chance.",
+        ),
     },
     doc_md="""
 ### Retraining
 
-The labels that stand now become a data set that never changes (**snapshot**), each variant is trained on it
-(**train**), candidates and champion are judged on the same held-back patients (**validate**), and where a candidate
-passed every gate (**gate**) a person is asked (**approve**, under *Required Actions*). Only then it becomes champion
-(**promote**).
+1. **snapshot**: the labels that stand now become a data set that never changes.
+2. **train**: each variant is trained on it.
+3. **validate**: candidates, champion and shadows are judged on the same held-back patients.
+4. **gate**: the best candidate goes on if it passed every gate.
+5. **approve**: a person is asked, under **Required Actions**.
+6. **promote**: after a yes the candidate is champion.
 
-It starts by itself at `BLOODCELL_RETRAIN_CRON` (UTC) where at least `BLOODCELL_RETRAIN_MIN_NEW_LABELS` cells were
-labelled since the last time; *Trigger* starts it by hand. A run that is skipped says why in the log of its first task.
+#### When
 
-**Nothing but a person's answer promotes a model.** No answer within `BLOODCELL_APPROVAL_TIMEOUT_H` hours leaves the
-champion, and so do a rejection, a failure, and a task marked successful by hand. Of two retrainings at once only the
-first that is approved promotes.
+By itself at `BLOODCELL_RETRAIN_CRON` (UTC), where at least `BLOODCELL_RETRAIN_MIN_NEW_LABELS` cells were labelled since
+the last time; by hand with **Trigger**. A run that is skipped says why in the log of its first task, and in the view
+`retraining`.
 
-**Doing it again is safe.** Clear the failed task: training goes on where it was, and ends with the same model.
+#### What is certain
+
+- **Nothing but a person's answer promotes a model.** A rejection, no answer within
+  `BLOODCELL_APPROVAL_TIMEOUT_H` hours, a failure, a task marked successful by hand: the champion stays.
+- Of two retrainings at once only the first that is approved promotes.
+- **Doing it again is safe.** Clear the failed task: training goes on where it was, and ends with the same model.
+- The view `retraining` of the database keeps every run: who asked, the figures, the gates, who answered.
 """,
 )
 def retrain() -> None:
@@ -222,10 +250,8 @@ def retrain() -> None:
     approve = Question(
         task_id="approve",
         subject="Make model {{ ti.xcom_pull(task_ids='gate')[:12] }} champion?",
-        body="{{ ti.xcom_pull(task_ids='validate')['summary'] }}",
-        params={
-            "reason": Param("", type="string", title="Reason", description="Why; kept with the promotion for good.")
-        },
+        body="{{ ti.xcom_pull(task_ids='validate')['summary'] }}\n\n"
+        "Who may answer: {{ task.assigned_users | map(attribute='name') | join(', ') }}.",
         assigned_users=[{"id": name, "name": name} for name in settings.approver_names],
         response_timeout=timedelta(hours=settings.approval_timeout_h),
         retries=0,

@@ -24,7 +24,7 @@ found = bag(BLOODCELL_APPROVERS="dr.a, dr.b", BLOODCELL_APPROVAL_TIMEOUT_H="2.5"
 dag = found.dags["retrain"]
 approve = dag.get_task("approve")
 refused = {}
-wrong = {"variants": ["vgg19"], "min_new_labels": -1, "base": "mine", "epochs": 0, "seed": -1, "reason": ""}
+wrong = {"variants": ["vgg19"], "min_new_labels": -1, "base": "mine", "epochs": 0, "seed": -1, "reason": " "}
 for name, value in wrong.items():
     try:
         dag.params.get_param(name).resolve(value)
@@ -34,13 +34,15 @@ print(json.dumps({
     "errors": found.import_errors,
     "params": {name: dag.params[name] for name in dag.params},
     "refused": refused,
+    "choice_taken_back": dag.params.get_param("variants").resolve(None),
     "schedule": dag.timetable.expression,
     "unscheduled": type(bag(BLOODCELL_RETRAIN_CRON="").dags["retrain"].timetable).__name__,
     "catchup": dag.catchup,
     "approve": {
         "assigned": [user["id"] for user in approve.assigned_users], "defaults": approve.defaults,
         "options": approve.options, "hours": approve.response_timeout.total_seconds() / 3600,
-        "retries": approve.retries, "form": list(approve.params),
+        "retries": approve.retries,
+        "form": {name: [field["value"], field["schema"]["type"]] for name, field in approve.serialized_params.items()},
     },
     "tasks": {
         task.task_id: {
@@ -86,14 +88,16 @@ def test_training_and_validation_take_the_gpu(parsed: dict[str, Any]) -> None:
     assert parsed["tasks"]["train"]["mapped"]
 
 
-def test_only_who_is_assigned_is_asked_and_silence_is_no_answer(parsed: dict[str, Any]) -> None:
+def test_only_who_is_assigned_is_asked_with_no_reason_suggested_and_silence_is_no_answer(
+    parsed: dict[str, Any],
+) -> None:
     assert parsed["approve"] == {
         "assigned": ["dr.a", "dr.b"],
         "defaults": None,
         "options": ["Approve", "Reject"],
         "hours": 2.5,
         "retries": 0,
-        "form": ["reason"],
+        "form": {"reason": [None, "string"]},
     }
 
 
@@ -107,6 +111,7 @@ def test_the_form_has_sane_defaults_and_refuses_what_makes_no_sense(parsed: dict
         "epochs": None,
         "seed": 0,
     }
+    assert parsed["choice_taken_back"] is None
     assert set(parsed["refused"]) == {"variants", "min_new_labels", "base", "epochs", "seed", "reason"}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,8 +25,10 @@ from bloodcell.groups import group_of_code
 from bloodcell.ingest import ingest_night
 from bloodcell.models.bundle import Bundle
 from bloodcell.operations.airflow_api import IMPORT_LABELS, RETRAIN, AirflowApi, AirflowRefusedError
+from bloodcell.operations.airflow_home import password_file
 from bloodcell.operations.airflow_records import RunState
 from bloodcell.settings import Settings
+from tests.conftest import ROOT
 from tests.operations.conftest import Up, write_night
 
 pytestmark = pytest.mark.timeout(900)
@@ -37,12 +40,6 @@ RUN_S = 300
 @pytest.fixture
 def admin(up: Up) -> Iterator[AirflowApi]:
     with AirflowApi(up.settings) as session:
-        yield session
-
-
-@pytest.fixture
-def pathologist(up: Up) -> Iterator[AirflowApi]:
-    with AirflowApi(up.settings.model_copy(update={"airflow_user": "pathologist"})) as session:
         yield session
 
 
@@ -101,14 +98,26 @@ def states(run: RunState) -> dict[str, str | None]:
 
 
 def command(up: Up, *arguments: str, user: str = "admin") -> subprocess.CompletedProcess[str]:
+    return python(up, "-m", "bloodcell", *arguments, user=user)
+
+
+def readme() -> tuple[str, str, str]:
+    """The README's Python for Airflow's REST API: log in, trigger, answer."""
+    section = (ROOT / "README.md").read_text().partition("### By REST\n")[2].partition("\n## ")[0]
+    log_in, trigger, answer = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    return log_in, trigger, answer
+
+
+def python(up: Up, *arguments: str, user: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "BLOODCELL_DATA_DIR": str(up.settings.data_dir),
         "BLOODCELL_AIRFLOW_URL": up.settings.airflow_url,
         "BLOODCELL_AIRFLOW_USER": user,
+        "BLOODCELL_AIRFLOW_PASSWORD_FILE": str(password_file(up.settings)),
         "BLOODCELL_DATABASE_URL": str(up.settings.database_url),
     }
     return subprocess.run(
-        [sys.executable, "-m", "bloodcell", *arguments],
+        [sys.executable, *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -119,7 +128,7 @@ def command(up: Up, *arguments: str, user: str = "admin") -> subprocess.Complete
 
 @pytest.mark.parametrize(
     "conf",
-    [{"variants": ["resnet"]}, {"min_new_labels": -1}, {"epochs": 0}, {"base": "mine"}, {"seed": -1}, {"reason": ""}],
+    [{"variants": ["resnet"]}, {"min_new_labels": -1}, {"epochs": 0}, {"base": "mine"}, {"seed": -1}, {"reason": " "}],
 )
 def test_a_form_filled_in_wrongly_is_refused_before_anything_runs(admin: AirflowApi, conf: dict[str, object]) -> None:
     with pytest.raises(AirflowRefusedError) as refused:
@@ -141,6 +150,19 @@ def test_too_few_labels_are_skipped_with_the_reason(up: Up, admin: AirflowApi, n
     row = retraining(up.settings, document["run_id"])
     assert (row["state"], row["requested_by"], row["reason"]) == ("skipped", "Dr. M", "weekly")
     assert "5,000 are needed" in row["state_reason"]
+
+
+def test_what_the_readme_says_of_rest_starts_a_retraining(up: Up, night: Path) -> None:
+    log_in, trigger, _ = readme()
+
+    told = python(up, "-c", log_in + trigger, user="admin")
+
+    assert told.returncode == 0, told.stderr
+    run_id, state = told.stdout.split()
+    row = retraining(up.settings, run_id)
+    assert (state, row["state"], row["requested_by"]) == ("success", "skipped", "dr.m")
+    assert row["reason"] == "after the stain was changed"
+    assert "500 are needed" in row["state_reason"]
 
 
 def test_a_file_in_the_inbox_becomes_labels(up: Up, admin: AirflowApi, night: Path) -> None:
@@ -170,7 +192,7 @@ def test_marking_the_approval_successful_by_hand_leaves_the_champion(up: Up, adm
 
 
 def test_only_a_named_persons_yes_makes_a_champion_and_all_of_it_is_on_record(
-    up: Up, admin: AirflowApi, pathologist: AirflowApi, night: Path, up_bundle: Bundle, tmp_path: Path
+    up: Up, admin: AirflowApi, night: Path, up_bundle: Bundle, tmp_path: Path
 ) -> None:
     rejected = started(admin, seed=1)
     asked(admin, rejected)
@@ -185,9 +207,11 @@ def test_only_a_named_persons_yes_makes_a_champion_and_all_of_it_is_on_record(
     with pytest.raises(AirflowRefusedError, match=r"'admin' may not answer.*who may: pathologist") as not_assigned:
         admin.answer_approval(RETRAIN, approved, APPROVE, approve=True, reason="I am the administrator")
     assert not_assigned.value.status == 403
-    pathologist.answer_approval(RETRAIN, rejected, APPROVE, approve=False, reason="too few eosinophils")
-    told = command(up, APPROVE, approved, "--reason", "gates passed, page read", user="pathologist")
-    assert (told.returncode, told.stdout) == (0, "Approved by pathologist. Next: bloodcell models list\n"), told.stderr
+    told = command(up, APPROVE, rejected, "--reject", "--reason", "too few eosinophils", user="pathologist")
+    assert (told.returncode, told.stdout) == (0, "Rejected by pathologist: the champion stays.\n"), told.stderr
+    log_in, _, answer = readme()
+    told = python(up, "-c", f"{log_in}run_id = {approved!r}\n{answer}", user="pathologist")
+    assert told.returncode == 0, told.stderr
     again = command(up, APPROVE, approved, "--reject", "--reason", "no, wait", user="pathologist")
     assert again.returncode == 1
     assert "answered already: Approve, by pathologist" in again.stderr
@@ -200,7 +224,7 @@ def test_only_a_named_persons_yes_makes_a_champion_and_all_of_it_is_on_record(
     assert (yes["state"], yes["requested_by"], yes["champion_id"]) == ("promoted", "Dr. M", up_bundle.model_id)
     newest = rows(up.settings, "SELECT * FROM bloodcell.model_history ORDER BY promotion_id DESC LIMIT 1")[0]
     assert (newest["model_id"], newest["promoted_by"]) == (yes["model_id"], "pathologist")
-    assert newest["reason"] == "gates passed, page read"
+    assert newest["reason"] == "better on 1,500 hold-out cells"
     evidence = newest["evidence"]
     assert evidence["training_run_id"] == str(yes["training_run_id"])
     assert evidence["approval"]["at"].startswith(newest["promoted_at"].strftime("%Y-%m-%d"))
