@@ -8,13 +8,16 @@ export UV_COMPILE_BYTECODE := 1
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench clean
+.PHONY: help demo demo-retrain up test check bench clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/installed ## See all of it work: drawn cells, demo models, a real Airflow run, differentials
 	@$(BIN)/bloodcell demo
+
+demo-retrain: .venv/installed ## The same, then labels, a retraining, your approval, and a new champion
+	@$(BIN)/bloodcell demo --retrain
 
 up: .venv/installed ## Start Postgres, Airflow and the watcher; Ctrl-C stops all of it
 	@$(BIN)/bloodcell up

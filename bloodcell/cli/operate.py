@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from bloodcell.operations.airflow_home import AirflowHome
+    from bloodcell.operations.airflow_records import Approval
     from bloodcell.settings import Settings
 
 Port = Annotated[
@@ -83,16 +85,42 @@ def doctor(
     raise typer.Exit(1 if any(finding.status == "fail" for finding in findings) else 0)
 
 
-def demo(port: Port = None) -> None:
+def demo(
+    port: Port = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Label the night, retrain on the labels, approve, promote.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Approve without asking, as where nobody is at a terminal.")
+    ] = False,
+) -> None:
     """See all of it work: a drawn night, demo models, a real Airflow run, differentials out of Postgres.
 
     The first time takes some minutes, since the demo models are trained on drawn cells; they are kept for the next
     time. Nothing of the demo touches your data: it has a data folder of its own.
     """
-    from bloodcell.operations.demo import run_demo
     from bloodcell.settings import Settings
 
-    run_demo(_on_port(Settings(), port))
+    settings = _on_port(Settings(), port)
+    if retrain:
+        from bloodcell.operations.demo_retraining import run_retraining_demo
+
+        run_retraining_demo(settings, (lambda question: _APPROVED) if yes else _asked)
+    else:
+        from bloodcell.operations.demo import run_demo
+
+        run_demo(settings)
+
+
+_APPROVED = (True, "demo: every gate was passed")
+
+
+def _asked(question: Approval) -> tuple[bool, str]:
+    """Asks who is at the terminal; where nobody is, the demo goes on."""
+    if not sys.stdin.isatty():
+        return _APPROVED
+    approve = typer.confirm(question.subject)
+    return approve, typer.prompt("Why", default=_APPROVED[1] if approve else "demo: not convinced")
 
 
 def _on_port(settings: Settings, port: int | None) -> Settings:

@@ -86,7 +86,7 @@ SMEARS: Final = (
     Smear("left shift",      (62, 1, 1, 12, 7, 17), 6, 4),
     Smear("lymphocytosis",   (20, 1.5, 0.5, 72, 5.5, 0.5), 0.2, 4),
     Smear("monocytosis",     (50, 2, 1, 22, 23, 2), 0.5, 4),
-    Smear("basophilia",      (52, 6, 14, 13, 6, 9), 1, 6),
+    Smear("basophilia",      (52, 6, 14, 13, 6, 9), 4, 6),
 )  # fmt: skip
 """Slides take these in turn.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from bloodcell.database.embedded import make_data_folder
 from bloodcell.database.engine import open_database, transact
 from bloodcell.errors import BloodcellError
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi
+from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.operations.airflow_home import HOST
 from bloodcell.operations.airflow_records import RunState
 from bloodcell.operations.demo_models import demo_models
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 N_SLIDES: Final = 3
 CELLS_PER_SLIDE: Final = 150  # so that a slide keeps 100 leucocytes when some cells stay unclassified
 _RUN_S: Final = 1800.0
+_TASKS: Final = {
+    NIGHTLY_RUN: "ingest, plan, classify, add up, report",
+    RETRAIN: "snapshot, train, validate, gate",
+}
 
 
 class DemoError(BloodcellError):
@@ -68,30 +72,67 @@ def run_demo(settings: Settings) -> None:
         BloodcellError: Something could not be started.
     """
     settings = demo_settings(settings)
-    make_data_folder(settings)
     out, err = Console(), Console(stderr=True)
-    err.print(f"The demo keeps everything below [bold]{settings.data_dir}[/]; delete that folder to undo it.")
-    with _bars(err) as on_step:
-        models = demo_models(settings, on_step)
-    err.print(_loud_warning(models))
-    with _bars(err) as on_step:
-        drop = _drawn_night(settings, on_step)
-    with running_stack(settings, watch=False, announce=lambda line: err.print(f"  {line}", highlight=False)):
-        engine = open_database(settings)
-        _install(settings, engine, models)
-        with AirflowApi(settings) as api:
-            api.unpause(NIGHTLY_RUN)  # whoever looked around in the demo may have paused it
-            run_id = api.trigger(NIGHTLY_RUN, conf={"night": drop.folder.name})
-            with _bars(err) as on_step:
-                state = api.wait(NIGHTLY_RUN, run_id, timeout_s=_RUN_S, on_progress=lambda run: _show(run, on_step))
-        if state.state != "success":
-            raise DemoError(_what_failed(settings, state))
-        err.print(f"Airflow run [bold]{run_id}[/] ended in state success.\n", highlight=False)
+    with classified_night(settings, err, N_SLIDES, CELLS_PER_SLIDE) as (engine, _, drop):
         _show_results(settings, engine, drop, out)
     out.print(_next_steps(settings, drop), highlight=False)
 
 
-def _drawn_night(settings: Settings, on_step: Callable[[str, int, int], None]) -> DrawnDrop:
+@contextmanager
+def classified_night(
+    settings: Settings, err: Console, n_slides: int, cells_per_slide: int
+) -> Iterator[tuple[sa.Engine, AirflowApi, DrawnDrop]]:
+    """The running system, with demo models in it and a night newly drawn, which it has classified.
+
+    Args:
+        settings: Those of the demo.
+        err: Where progress is shown.
+        n_slides: Of the night.
+        cells_per_slide: Of each slide.
+
+    Raises:
+        DemoError: The night's run failed; the message says where its logs are.
+        BloodcellError: Something could not be started.
+    """
+    make_data_folder(settings)
+    err.print(f"The demo keeps everything below [bold]{settings.data_dir}[/]; delete that folder to undo it.")
+    with bars(err) as on_step:
+        models = demo_models(settings, on_step)
+    err.print(_loud_warning(models))
+    with bars(err) as on_step:
+        drop = _drawn_night(settings, on_step, n_slides, cells_per_slide)
+    with running_stack(settings, watch=False, announce=lambda line: err.print(f"  {line}", highlight=False)):
+        engine = open_database(settings)
+        _install(settings, engine, models)
+        with AirflowApi(settings) as api:
+            run_through(api, NIGHTLY_RUN, {"night": drop.folder.name}, settings, err)
+            yield engine, api, drop
+
+
+def run_through(api: AirflowApi, dag_id: str, conf: Mapping[str, object], settings: Settings, err: Console) -> RunState:
+    """Runs a Dag, with a bar over its tasks, until it has ended or waits for a person.
+
+    Raises:
+        DemoError: It failed; the message says where its logs are.
+    """
+    api.unpause(dag_id)  # whoever looked around in the demo may have paused it
+    run_id = api.trigger(dag_id, conf=conf)
+    with bars(err) as on_step:
+        run = api.wait(
+            dag_id, run_id, timeout_s=_RUN_S, for_a_person=False, on_progress=lambda run: _show(dag_id, run, on_step)
+        )
+    if run.state == "failed":
+        raise DemoError(_what_failed(settings, dag_id, run))
+    err.print(
+        f"Airflow run [bold]{run_id}[/] {f'ended in state {run.state}' if run.ended else 'waits for a person'}.\n",
+        highlight=False,
+    )
+    return run
+
+
+def _drawn_night(
+    settings: Settings, on_step: Callable[[str, int, int], None], n_slides: int, cells_per_slide: int
+) -> DrawnDrop:
     """Draws the newest night, up to today, that the demo has not drawn yet: each demo really does the work."""
     from bloodcell.drawing.drops import make_drop
 
@@ -103,13 +144,13 @@ def _drawn_night(settings: Settings, on_step: Callable[[str, int, int], None]) -
     def on_cell() -> None:
         nonlocal n_drawn
         n_drawn += 1
-        on_step(f"draw the night {night}", n_drawn, N_SLIDES * CELLS_PER_SLIDE)
+        on_step(f"draw the night {night}", n_drawn, n_slides * cells_per_slide)
 
     return make_drop(
         settings.drops,
         night=night,
-        n_slides=N_SLIDES,
-        cells_per_slide=CELLS_PER_SLIDE,
+        n_slides=n_slides,
+        cells_per_slide=cells_per_slide,
         seed=night.toordinal(),
         on_cell=on_cell,
     )
@@ -132,9 +173,9 @@ def _install(settings: Settings, engine: sa.Engine, models: dict[str, Bundle]) -
     transact(engine, install, patience_s=settings.database_patience_s)
 
 
-def _show(run: RunState, on_step: Callable[[str, int, int], None]) -> None:
+def _show(dag_id: str, run: RunState, on_step: Callable[[str, int, int], None]) -> None:
     n_done = sum(task.state in ("success", "skipped") for task in run.tasks)
-    on_step("Airflow: ingest, plan, classify, add up, report", n_done, max(len(run.tasks), 1))
+    on_step(f"Airflow: {_TASKS[dag_id]}", n_done, max(len(run.tasks), 1))
 
 
 def _show_results(settings: Settings, engine: sa.Engine, drop: DrawnDrop, out: Console) -> None:
@@ -156,9 +197,9 @@ def _page(settings: Settings, barcode: str) -> Path:
     return settings.data_dir / "reports" / f"{barcode}.html"
 
 
-def _what_failed(settings: Settings, run: RunState) -> str:
+def _what_failed(settings: Settings, dag_id: str, run: RunState) -> str:
     bad = [task.task_id for task in run.tasks if task.state in ("failed", "upstream_failed")]
-    logs = settings.data_dir / "airflow" / "logs" / f"dag_id={NIGHTLY_RUN}" / f"run_id={run.run_id}"
+    logs = settings.data_dir / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run.run_id}"
     return f"Run {run.run_id} ended in state {run.state}; failed tasks: {', '.join(bad) or 'none'}. Logs: {logs}"
 
 
@@ -187,6 +228,8 @@ def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
         f"  bloodcell up                  Airflow's pages; it tells the address\n"
         f"  bloodcell differential {slide}\n"
         f'  bloodcell db psql -c "TABLE bloodcell.night_summary"\n'
+        f"Labels, and a model retrained on them:\n"
+        f"  make demo-retrain             or, on your own data folder: bloodcell demo --retrain\n"
         f"Real images (FOLDER/<class>/*.jpg), on your own data folder:\n"
         f"  unset BLOODCELL_DATA_DIR\n"
         f"  bloodcell db upgrade\n"
@@ -200,7 +243,7 @@ def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar for each step, on standard error."""
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     tasks: dict[str, TaskID] = {}

@@ -23,7 +23,7 @@ from bloodcell.operations.airflow_api import RETRAIN, AirflowApi
 from bloodcell.store import Store
 from tests.acceptance import staged as lab
 
-KILLS = (("train", 3.0), ("train", 15.0), ("validate", 2.0), ("validate", 8.0), ("promote", 0.0), ("promote", 1.5))
+KILLS = (("train", 3.0), ("train", 15.0), ("validate", 2.0), ("validate", 8.0), ("promote", 0.0), ("promote", 0.5))
 TOLERANCE = 0.002
 
 FIGURES = """

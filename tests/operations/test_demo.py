@@ -48,12 +48,10 @@ def test_the_wanted_port_is_used_where_it_is_free_and_another_where_not(tmp_path
         assert urlsplit(demo_settings(settings).airflow_url).port != wanted
 
 
-def test_each_demo_draws_a_night_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "N_SLIDES", 1)
-    monkeypatch.setattr(demo, "CELLS_PER_SLIDE", 8)
+def test_each_demo_draws_a_night_of_its_own(tmp_path: Path) -> None:
     settings = demo_settings(Settings(data_dir=tmp_path))
 
-    first, second = (demo._drawn_night(settings, lambda *_: None) for _ in range(2))
+    first, second = (demo._drawn_night(settings, lambda *_: None, 1, 8) for _ in range(2))
 
     assert second.folder.name < first.folder.name
     assert {slide.barcode for slide in first.slides}.isdisjoint(slide.barcode for slide in second.slides)
