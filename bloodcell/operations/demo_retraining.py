@@ -156,7 +156,7 @@ def _next_steps(settings: Settings) -> Panel:
         f"export BLOODCELL_DATA_DIR={settings.data_dir}\n"
         f'bloodcell db psql -c "TABLE bloodcell.retraining"      every retraining\n'
         f'bloodcell db psql -c "TABLE bloodcell.model_history"   every champion\n'
-        f'bloodcell models rollback --reason "only a demo"       back to the one before\n'
+        f'bloodcell models rollback --reason "only a demo"       the one before again\n'
         f"bloodcell labels status",
         title="What to try next",
         expand=False,
