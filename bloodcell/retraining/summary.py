@@ -109,7 +109,7 @@ def _changes(comparison: Comparison) -> str:
         for group, each in ((group, classes[group]) for group in REPORT_ORDER)
         if each.n_won or each.n_lost
     ]
-    return "\n".join(["**What changes.** " + wording.mcnemar(comparison), "", *(lines or ["- No cell changes sides."])])
+    return "\n".join(["**What changes.** " + wording.mcnemar(comparison), "", *lines])
 
 
 def _gain(n: int) -> str:

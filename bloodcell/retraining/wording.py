@@ -68,6 +68,8 @@ def mcnemar(comparison: Comparison) -> str:
     found = comparison.difference
     if found is None:
         return ""
+    if not found.n_only_candidate and not found.n_only_champion:
+        return "No cell changes sides: candidate and champion have the same ones right."
     return (
         f"Only the candidate has {found.n_only_candidate:,} cells right, only the champion {found.n_only_champion:,} "
         f"(McNemar, exact: {p_value(found.mcnemar_p)})."
