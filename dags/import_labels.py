@@ -54,7 +54,8 @@ It starts by itself at `BLOODCELL_LABELS_CRON` (UTC); *Trigger* starts it by han
 Nothing is moved or deleted: what was taken in may be cleared away.
 
 **Red?** A file was set aside; the log ends with its name, the rows and the reason. Mend it and save it: the next run
-reads it again. Or take its good rows: `bloodcell labels import FILE --partial`. The view `label_inbox` has all files.
+reads it again. One whose cells are not there (`cells_missing`) is also read again after the next ingest. Or take the
+good rows: `bloodcell labels import FILE --partial`. The view `label_inbox` has all files.
 """,
 )
 def import_labels() -> None:

@@ -74,11 +74,12 @@ label_file = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("n_rows", sa.Integer, nullable=False),
     sa.Column("n_labels", sa.Integer, nullable=False),
-    of_run(),
+    sa.Column("run_id", UUID(), sa.ForeignKey(f"{SCHEMA}.run.run_id"), primary_key=True),
     set_now("seen_at"),
     one_of("outcome", ("imported", "quarantined"), "label_file_outcome"),
     sa.CheckConstraint("(outcome <> 'imported') <= (reason IS NOT NULL)", name="label_file_reason"),
-    comment="The ledger of the label inbox: every file by its content, imported or set aside with the reason.",
+    comment="The ledger of the label inbox: every file by its content, imported or set aside with the reason. One set "
+    "aside for cells that are not there is judged again after an ingest: the newest row rules.",
 )
 
 data_split = sa.Table(

@@ -29,7 +29,7 @@ COLUMN_NAMES: Final = {name: name for name in COLUMNS} | {
 }
 """Name in the file, in lower case -> column. Other columns are left alone, and reported."""
 
-_DELIMITERS: Final = (",", ";")
+_DELIMITERS: Final = (",", ";", "\t")
 _LONGEST_LINE: Final = 2**20
 _TOLD_EVERY: Final = 2_000
 
@@ -100,8 +100,8 @@ class CsvLabels:
         except csv.Error as error:
             raise unusable(
                 "not_csv",
-                f"row {row + 1}: expected comma- or semicolon-separated values, received something else ({error}); "
-                "a quote that is opened and not closed?",
+                f"row {row + 1}: expected values separated by commas, semicolons or tabs, received something else "
+                f"({error}); a quote that is opened and not closed?",
             ) from error
 
     def _columns(self, names: list[str]) -> list[str | None]:

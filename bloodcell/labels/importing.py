@@ -56,18 +56,17 @@ class LabelImport:
 
 
 class RefusedRowsError(UnusableFileError):
-    """Rows of a label file are wrong, and so none was taken.
+    """Rows of a label file are wrong, and so none was taken; reason rows_refused or cells_missing.
 
     Attributes:
         outcome: What the import came to.
     """
 
-    def __init__(self, outcome: LabelImport) -> None:
+    def __init__(self, reason: str, outcome: LabelImport) -> None:
         told = "; ".join(f"row {error.row}: {error.text}" for error in outcome.errors[:5])
         more = f"; and {outcome.n_refused - 5:,} more" if outcome.n_refused > 5 else ""
         super().__init__(
-            "rows_refused",
-            f"{outcome.n_refused:,} of {outcome.n_rows:,} rows: {told}{more}. {FILE_REASONS['rows_refused']}",
+            reason, f"{outcome.n_refused:,} of {outcome.n_rows:,} rows: {told}{more}. {FILE_REASONS[reason]}"
         )
         self.outcome = outcome
 
@@ -176,7 +175,7 @@ def take(
         **{name: getattr(outcome, name) for name in ("n_rows", "n_new", "n_known", "n_repeated", "n_refused")},
     }
     if not outcome.is_taken:
-        raise RefusedRowsError(outcome)
+        raise RefusedRowsError("cells_missing" if matched.n_missing == errors.n else "rows_refused", outcome)
     run.n_cells = outcome.n_new
     return outcome
 

@@ -1,7 +1,8 @@
 """The label inbox: what lies in it is taken in, or set aside with the reason; nothing is moved or deleted.
 
-The ledger `label_file` knows each file by its content, so none is judged twice unless it changes. A folder sorted by
-class is named for the person who sorted it.
+The ledger `label_file` knows each file by its content, so none is judged twice unless it changes, or was set aside for
+cells that were not there and something has been ingested since. A folder sorted by class is named for the person who
+sorted it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class InboxResult:
 
     Attributes:
         files: Files and folders judged now; on behalf of a Dag run, also by its earlier tries.
-        n_known: Judged before, and unchanged.
+        n_known: Judged before, and nothing has changed.
         n_waiting: Still being written.
     """
 
@@ -221,13 +222,24 @@ def _taken(connection: sa.Connection, run: Run, entry: _Entry) -> InboxFile:
 
 
 def _known(connection: sa.Connection, entry: _Entry) -> tuple[InboxFile, str | None] | None:
-    table = tables.label_file
+    """Returns what was made of it and for which Dag run; None where nothing was, or that may be otherwise by now."""
+    table, run, ingest = tables.label_file, tables.run, tables.run.alias("ingest")
+    # since the start of judging: an ingest that ended meanwhile may have been seen or not
+    ingested_since = sa.exists().where(ingest.c.stage == "ingest", ingest.c.ended_at >= run.c.started_at)
     row = connection.execute(
-        sa.select(*(table.c[name] for name in InboxFile.__dataclass_fields__), tables.run.c.airflow_run)
-        .join(tables.run, tables.run.c.run_id == table.c.run_id)
+        sa.select(*(table.c[name] for name in InboxFile.__dataclass_fields__), run.c.airflow_run, ingested_since)
+        .join(run, run.c.run_id == table.c.run_id)
         .where(table.c.path == entry.path, table.c.sha256 == entry.sha256)
+        .order_by(table.c.seen_at.desc())
+        .limit(1)
     ).one_or_none()
-    return None if row is None else (InboxFile(*row[:-1]), row[-1])
+    if row is None:
+        return None
+    *judged, airflow_run, is_ingested_since = row
+    file = InboxFile(*judged)
+    if is_ingested_since and (file.reason or "").startswith("cells_missing:"):
+        return None
+    return file, airflow_run
 
 
 def _note(connection: sa.Connection, run: Run, entry: _Entry, file: InboxFile) -> None:

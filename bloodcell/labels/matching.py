@@ -14,7 +14,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from bloodcell.labels.outcomes import MAX_ERRORS, RowErrors, shown
+from bloodcell.labels.outcomes import IN_THE_FUTURE, MAX_ERRORS, RowErrors, shown
 from bloodcell.labels.rows import COLUMNS
 
 NEW_LABELS: Final = """
@@ -34,12 +34,14 @@ class Matched:
         n_known: Rows that say what was there already.
         n_repeated: Rows that say again what an earlier row says.
         n_contested: Cells of these rows over which people disagree now.
+        n_missing: Refused rows that could be labels once the cell they name is ingested.
     """
 
     n_new: int
     n_known: int
     n_repeated: int
     n_contested: int
+    n_missing: int
 
 
 def append_labels(connection: sa.Connection, run_id: uuid.UUID, source: str, errors: RowErrors) -> Matched:
@@ -61,21 +63,23 @@ def append_labels(connection: sa.Connection, run_id: uuid.UUID, source: str, err
     connection.execute(sa.text(_APPEND.format(unless_known=unless_known)), {"source": source, **of_run})
     connection.execute(sa.text(_CONTRADICTS_LABEL), of_run)
     n_taken, n_new, n_repeated = connection.execute(sa.text(_COUNT), of_run).one()
-    _tell(connection, errors)
+    n_missing = _tell(connection, errors)
     n_contested = connection.scalar(sa.text(_CONTESTED)) or 0
-    return Matched(n_new, n_taken - n_new, n_repeated, n_contested)
+    return Matched(n_new, n_taken - n_new, n_repeated, n_contested, n_missing)
 
 
 def _do(connection: sa.Connection, statement: str) -> None:
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
-def _tell(connection: sa.Connection, errors: RowErrors) -> None:
-    n_refused = connection.scalar(sa.text("SELECT count(DISTINCT row_number) FROM judged WHERE problem IS NOT NULL"))
+def _tell(connection: sa.Connection, errors: RowErrors) -> int:
+    """Adds the refused rows to the errors; returns how many of them could be labels after another ingest."""
+    n_refused, n_missing = connection.execute(sa.text(_COUNT_REFUSED)).one()
     refused = connection.execute(sa.text(_REFUSED), {"most": MAX_ERRORS}).all()
     for row in refused:
         errors.add(row.row_number, _TEXTS[row.problem](row))
-    errors.n += (n_refused or 0) - len(refused)
+    errors.n += n_refused - len(refused)
+    return int(n_missing)
 
 
 def _place(row: sa.Row[tuple[object, ...]]) -> str:
@@ -83,16 +87,24 @@ def _place(row: sa.Row[tuple[object, ...]]) -> str:
 
 
 _TEXTS: Final[dict[str, Callable[[sa.Row[tuple[object, ...]]], str]]] = {
-    "cell": lambda row: f"cell_id {row.given_id} is not known",
-    "other_cell": lambda row: f"cell_id {row.given_id} is {shown(row.detail)}, the row says {shown(_place(row))}",
-    "slide": lambda row: f"slide {shown(row.barcode)} is not known",
-    "file": lambda row: f"slide {shown(row.barcode)} has no cell {shown(row.file_name)}",
-    "image": lambda row: f"{_place(row)} ({row.label}): no cell has this image",
-    "other_slide": lambda row: f"{_place(row)} ({row.label}): the image is of slide {row.detail}",
-    "quarantined": lambda row: f"{_place(row)} was quarantined, so there is no cell to label: {row.detail}",
+    "cell": lambda row: f"cell_id {row.given_id} is not known: expected one that the view cell_result shows",
+    "other_cell": lambda row: (
+        f"cell_id {row.given_id} is {shown(row.detail)}, the row says {shown(_place(row))}: another database's id?"
+    ),
+    "slide": lambda row: f"slide {shown(row.barcode)} is not known: check leading zeros, or ingest its night first",
+    "file": lambda row: f"slide {shown(row.barcode)} has no cell {shown(row.file_name)}: see the view file_account",
+    "image": lambda row: (
+        f"{_place(row)} ({row.label}): no cell has this image: it is of no slide, or was changed; or ingest its night "
+        "first"
+    ),
+    "other_slide": lambda row: f"{_place(row)} ({row.label}): the image is of slide {row.detail}: put it there",
+    "quarantined": lambda row: (
+        f"{_place(row)} was quarantined, so there is no cell to label: {row.detail}. Mend the file and ingest "
+        "its night again, or take the label out"
+    ),
     "ignored": lambda row: f"{_place(row)} is no cell, it was left out: {row.detail}",
-    "future": lambda row: f"labelled_at {row.labelled_at} is in the future",
-    "row": lambda row: f"contradicts another row of the same person and cell: {row.detail}",
+    "future": lambda row: f"labelled_at {row.labelled_at} {IN_THE_FUTURE}",
+    "row": lambda row: f"contradicts another row of the same person and cell: {row.detail}. Keep the one that is right",
     "label": lambda row: (
         f"contradicts what {shown(row.labelled_by)} said of the cell at that very time: there it is {row.detail}, the "
         f"row says {row.label}. A correction is a row with its own labelled_at"
@@ -203,6 +215,11 @@ SELECT count(*) FILTER (WHERE j.is_first), count(l.label_id) FILTER (WHERE j.is_
 FROM judged j LEFT JOIN bloodcell.label l
     ON l.cell_id = j.cell_id AND l.labelled_by = j.labelled_by AND l.labelled_at = j.labelled_at AND l.run_id = :run_id
 WHERE j.problem IS NULL
+"""
+_COUNT_REFUSED: Final = """
+SELECT count(DISTINCT row_number),
+       count(DISTINCT row_number) FILTER (WHERE problem IN ('slide', 'file', 'image', 'quarantined'))
+FROM judged WHERE problem IS NOT NULL
 """
 _REFUSED: Final = """
 SELECT DISTINCT ON (row_number) row_number, problem, detail, barcode, file_name, given_id, label, labelled_by,

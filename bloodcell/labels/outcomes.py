@@ -9,11 +9,13 @@ from bloodcell.errors import UnusableFileError
 
 FILE_REASONS: Final = {
     "not_a_label_file": "Neither a CSV file nor a folder sorted by class. Save it as CSV UTF-8, or take it out.",
-    "not_csv": "Not a table of comma- or semicolon-separated values. Save it as CSV UTF-8.",
+    "not_csv": "Not a table of values separated by commas, semicolons or tabs. Save it as CSV UTF-8.",
     "wrong_encoding": "Not UTF-8. Save it as CSV UTF-8.",
     "missing_columns": "The first row does not name the columns a label needs. Name them as the README says.",
     "no_labels": "There is not one label in it. Check what was saved or copied.",
     "rows_refused": "Rows are wrong, and of such a file none is taken. Mend them, or import it by hand with --partial.",
+    "cells_missing": "Cells of it are not there, and of such a file none is taken. Mend the names, or wait: after the "
+    "next ingest the inbox reads it again.",
     "too_many_bytes": "Larger than the inbox takes. Import it by hand: bloodcell labels import FILE.",
     "link": "Links are not followed out of the inbox. Copy the file itself.",
     "not_a_regular_file": "A pipe, socket or device. Remove it.",
@@ -21,6 +23,8 @@ FILE_REASONS: Final = {
     "name_not_utf8": "The name is not valid UTF-8. Rename it.",
 }
 """Why a file of labels is set aside, and the next step."""
+
+IN_THE_FUTURE: Final = "is in the future; a time without a zone is read as UTC: write 2026-11-21T14:30:00+01:00"
 
 MAX_ERRORS: Final = 1_000
 """Refused rows that are told one by one; more are only counted, so that memory stays flat."""

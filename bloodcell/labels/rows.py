@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from bloodcell.labels.codes import Meaning, meaning_of
-from bloodcell.labels.outcomes import shown
+from bloodcell.labels.outcomes import IN_THE_FUTURE, shown
 
 SPACE: Final = " \t\n\r\f"
 """What is taken off the ends of a field; the view `cell_label` takes off the same."""
@@ -18,6 +19,7 @@ SPACE: Final = " \t\n\r\f"
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """A label before it is a spreadsheet's idea of a date; the table refuses it, too."""
 
+_LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)  # later ones may have no UTC
 _MAX_NAME: Final = 200
 _MAX_FILE_NAME: Final = 1_000
 _MAX_NOTE: Final = 2_000
@@ -82,8 +84,8 @@ def checked_row(row: int, fields: Mapping[str, str], labelled_by: str | None) ->
     meaning = meaning_of(text["label"])
     if meaning is None:
         raise BadRowError(
-            f"label: expected a class (neutrophil, ig ...) or an analyser code (SNE, BL ...), "
-            f"received {shown(text['label'])}"
+            "label: expected a class (neutrophil, ig ...) or an analyser code that the view label_code has (SNE, BL "
+            f"...), received {shown(text['label'])}"
         )
     barcode, file_name = text.get("slide") or None, text.get("file") or None
     cell_id = _cell_id(text.get("cell_id", ""))
@@ -105,12 +107,13 @@ def checked_row(row: int, fields: Mapping[str, str], labelled_by: str | None) ->
 
 
 def checked_person(name: str) -> str:
-    """Returns the name of who labelled.
+    """Returns the name of who labelled, the same however a spreadsheet or a Mac's folder spells its accents and spaces.
 
     Raises:
         BadRowError: Empty, longer than 200 characters, or with control characters.
     """
-    if not (name := name.strip(SPACE)):
+    name = unicodedata.normalize("NFC", name).replace("\N{NO-BREAK SPACE}", " ").strip(SPACE)
+    if not name:
         raise BadRowError("labelled_by is empty: expected who labelled the cell")
     if len(name) > _MAX_NAME or _CONTROL.search(name):
         raise BadRowError(
@@ -187,4 +190,6 @@ def _instant(text: str) -> str:
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     if at < EARLIEST:
         raise BadRowError(f"labelled_at: expected a time after {EARLIEST:%Y-%m-%d}, received {shown(text)}")
-    return at.isoformat()
+    if at > _LATEST:
+        raise BadRowError(f"labelled_at {shown(text)} {IN_THE_FUTURE}")
+    return at.astimezone(UTC).isoformat()  # Postgres takes fewer offsets than Python

@@ -51,12 +51,12 @@ CREATE TABLE bloodcell.label_file (
     n_labels INTEGER NOT NULL,
     run_id UUID NOT NULL,
     seen_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
-    PRIMARY KEY (path, sha256),
+    PRIMARY KEY (path, sha256, run_id),
     CONSTRAINT label_file_outcome CHECK (outcome IN ('imported', 'quarantined')),
     CONSTRAINT label_file_reason CHECK ((outcome <> 'imported') <= (reason IS NOT NULL)),
     FOREIGN KEY(run_id) REFERENCES bloodcell.run (run_id)
 );
-COMMENT ON TABLE bloodcell.label_file IS 'The ledger of the label inbox: every file by its content, imported or set aside with the reason.';
+COMMENT ON TABLE bloodcell.label_file IS 'The ledger of the label inbox: every file by its content, imported or set aside with the reason. One set aside for cells that are not there is judged again after an ingest: the newest row rules.';
 
 CREATE TABLE bloodcell.model_check (
     check_id BIGINT GENERATED ALWAYS AS IDENTITY,

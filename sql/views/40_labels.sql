@@ -59,6 +59,10 @@ BEGIN
     NEW.label := coalesce(NEW.sub_label, NEW.class);
     NEW.labelled_by := session_user;
     NEW.labelled_at := coalesce(NEW.labelled_at, clock_timestamp());
+    IF NEW.labelled_at > clock_timestamp() + interval '5 minutes' THEN
+        RAISE EXCEPTION 'labelled_at is in the future: %', NEW.labelled_at USING ERRCODE = 'check_violation',
+            HINT = 'Leave labelled_at out: it is now. A time without a zone is read in the session''s TimeZone.';
+    END IF;
     NEW.is_blind := coalesce(NEW.is_blind, false);
     NEW.is_adjudication := coalesce(NEW.is_adjudication, false);
     NEW.note := nullif(btrim(NEW.note, E' \t\n\r\f'), '');

@@ -112,7 +112,7 @@ def test_the_task_takes_the_inbox_in_and_fails_in_the_end_when_files_were_set_as
     (settings.labels / "a_bad.csv").write_text(f"{header}\nS9,0.jpg,SNE,anna,2026-03-15\n")
     (settings.labels / "b_good.csv").write_text(f"{header}\nS1,1.jpg,SNE,anna,2026-03-15\n")
     failed = read_by_airflow("import_labels", tmp_path, RUN, **environment)
-    assert "[a_bad.csv] rows_refused: 1 of 1 rows: row 2: slide 'S9' is not known" in failed["error"]
+    assert "[a_bad.csv] cells_missing: 1 of 1 rows: row 2: slide 'S9' is not known" in failed["error"]
     assert laboratory.rows("SELECT file_name FROM bloodcell.cell_label ORDER BY 1") == [("0.jpg",), ("1.jpg",)]
     assert (
         read_by_airflow("import_labels", tmp_path, RUN, **environment) == failed

@@ -54,14 +54,17 @@ def test_rows_become_labels_with_all_they_say(cells: list[int], labelled: Labell
 @pytest.mark.usefixtures("cells")
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_german_spreadsheets_file_is_read_as_any_other(labelled: Labelled, rows: Rows, mark: bytes, end: str) -> None:
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_german_spreadsheets_file_is_read_as_any_other(
+    labelled: Labelled, rows: Rows, mark: bytes, end: str, delimiter: str
+) -> None:
     lines = [
         "slide;file;label;labelled_by;labelled_at;blind;note",
         f'S1;0.jpg;SNE;"Weiß; Anna";{AT};WAHR;"1,5 Kerne"',
         ";;;;;;",
         f"S1;1.jpg;LY;Müller;{AT};FALSCH;",
     ]
-    done = labelled(body=mark + end.join(lines).encode())
+    done = labelled(body=mark + end.join(lines).replace(";", delimiter).replace("Weiß\t ", "Weiß; ").encode())
     assert (done.n_rows, done.n_new) == (2, 2), texts(done)
     assert rows("SELECT labelled_by, is_blind, note FROM bloodcell.label ORDER BY 1") == [
         ("Müller", False, None),
@@ -92,7 +95,7 @@ def test_who_labelled_may_be_said_for_the_whole_file_and_a_row_says_it_better(la
     [
         (f"S1,0.jpg,blast,anna,{AT}", "label: expected a class .* received 'blast'"),
         (f"S1,0.jpg,,anna,{AT}", "label: .* received ''"),
-        (f"S9,0.jpg,LY,anna,{AT}", "slide 'S9' is not known"),
+        (f"S9,0.jpg,LY,anna,{AT}", "slide 'S9' is not known: check leading zeros, or ingest its night first"),
         (f"S1,77.jpg,LY,anna,{AT}", "slide 'S1' has no cell '77.jpg'"),
         (f"S1,,LY,anna,{AT}", "names no cell: expected a cell_id, or slide and file"),
         (f"S1,0.jpg,LY,,{AT}", "labelled_by is empty"),
@@ -106,6 +109,9 @@ def test_who_labelled_may_be_said_for_the_whole_file_and_a_row_says_it_better(la
         ("S1,0.jpg,LY,anna,1899-12-30T10:00:00Z", "expected a time after 2000-01-01"),
         ("S1,0.jpg,LY,anna,0001-01-01T00:00:00+14:00", "expected a time after 2000-01-01"),
         ("S1,0.jpg,LY,anna,9999-12-31T23:59:59-14:00", "is in the future"),
+        ("S1,0.jpg,LY,anna,9998-12-31T23:59:59-23:59", "is in the future; a time without a zone is read as UTC"),
+        ("S1,0.jpg,LY,anna,2026-03-15T24:00", "labelled_at: expected ISO 8601"),
+        (f"S1,0.jpg,LY\N{NO-BREAK SPACE},anna,{AT}", "label: .* received 'LY.xa0'"),
         ("S1,0.jpg,LY,anna", "expected 5 fields as the first row has, received 4"),
         (f"S1,0.jpg,LY,anna,{AT},more", "expected 5 fields as the first row has, received 6"),
         (f"S1,0\0.jpg,LY,anna,{AT}", "file: expected text, received a NUL character in '0.x00.jpg'"),
@@ -164,7 +170,7 @@ def test_a_cell_id_of_another_database_is_found_out_by_the_slide_beside_it(
 ) -> None:
     header = "cell_id,slide,file,label,labelled_by,labelled_at"
     done = labelled(f"{cells[0]},S1,1.jpg,LY,anna,{AT}", header=header)
-    assert texts(done) == [f"2: cell_id {cells[0]} is 'S1/0.jpg', the row says 'S1/1.jpg'"]
+    assert texts(done) == [f"2: cell_id {cells[0]} is 'S1/0.jpg', the row says 'S1/1.jpg': another database's id?"]
     assert labelled(f"{cells[0]},S1,,LY,anna,{AT}", header=header).n_new == 1
 
 
@@ -181,8 +187,10 @@ def test_a_quarantined_file_is_told_with_its_reason(
         f"S1,0.jpg,LY,a,{AT}",
     )
     assert texts(done) == [
-        "2: S1/broken.jpg was quarantined, so there is no cell to label: truncated: expected 9,000 bytes, received 12",
-        "3: S2/other.jpg was quarantined, so there is no cell to label: slide_identity: whose is it?",
+        "2: S1/broken.jpg was quarantined, so there is no cell to label: truncated: expected 9,000 bytes, received 12. "
+        "Mend the file and ingest its night again, or take the label out",
+        "3: S2/other.jpg was quarantined, so there is no cell to label: slide_identity: whose is it?. "
+        "Mend the file and ingest its night again, or take the label out",
         "4: S1/hidden.jpg is no cell, it was left out: gone",
     ]
 
@@ -197,6 +205,41 @@ def test_the_label_of_a_duplicate_goes_to_the_cell_it_repeats(
     assert rows("SELECT cell_id FROM bloodcell.label") == [(cells[4],)]
     again = labelled(f"S1,twice.jpg,LY,anna,{AT}", f"S1,4.jpg,LY,anna,{AT}", f"S1,4.jpg,MO,ben,{AT}")
     assert (again.n_new, again.n_known, again.n_repeated) == (1, 1, 1)
+
+
+@pytest.mark.usefixtures("cells")
+@pytest.mark.parametrize(
+    "at",
+    [
+        "2026-03-15T08:30:00Z",
+        "2026-03-15 08:30",
+        "20260315T083000.000000",
+        "2026-03-16T04:30:00+20:00",
+        "2026-03-14T08:31:00-23:59",
+        "2026-03-15T09:30:30.5+01:00:30.5",
+    ],
+)
+def test_an_instant_is_the_same_in_whatever_zone_it_is_written_and_utc_without_one(
+    labelled: Labelled, rows: Rows, at: str
+) -> None:
+    assert labelled(f"S1,0.jpg,LY,anna,{at}").n_new == 1
+    assert rows("SELECT labelled_at FROM bloodcell.label") == [(INSTANT,)]
+
+
+@pytest.mark.usefixtures("cells")
+def test_the_hour_that_clocks_repeat_is_two_hours_where_the_zone_is_written(labelled: Labelled, rows: Rows) -> None:
+    done = labelled("S1,0.jpg,LY,anna,2025-10-26T02:30:00+01:00", "S1,0.jpg,MO,anna,2025-10-26T02:30:00+02:00")
+    assert (done.n_new, done.n_contested) == (2, 0)
+    assert rows("SELECT class FROM bloodcell.current_label") == [("lymphocyte",)]
+
+
+@pytest.mark.usefixtures("cells")
+def test_one_person_is_one_however_accents_and_spaces_are_spelt(labelled: Labelled, rows: Rows) -> None:
+    done = labelled(
+        f"S1,0.jpg,LY,Dr. Ju\N{COMBINING DIAERESIS}rgen,{AT}", f"S1,0.jpg,LY,Dr.\N{NO-BREAK SPACE}Jürgen ,{AT}"
+    )
+    assert (done.n_new, done.n_repeated) == (1, 1)
+    assert rows("SELECT labelled_by FROM bloodcell.label") == [("Dr. Jürgen",)]
 
 
 @pytest.mark.usefixtures("cells")
@@ -225,7 +268,8 @@ def test_rows_that_repeat_each_other_count_once_and_rows_that_contradict_each_ot
     )
     assert (done.n_new, done.n_repeated, done.n_refused, done.n_contested) == (4, 1, 2, 1)
     assert texts(done) == [
-        f"{row}: contradicts another row of the same person and cell: row 4 and row 6" for row in (4, 6)
+        f"{row}: contradicts another row of the same person and cell: row 4 and row 6. Keep the one that is right"
+        for row in (4, 6)
     ]
 
 
@@ -328,6 +372,16 @@ def test_a_file_that_is_missing_or_a_person_without_a_name_is_told(settings: Set
     (tmp_path / "link.csv").symlink_to(tmp_path / "a.csv")
     with pytest.raises(UnusableFileError, match="unreadable"):
         import_labels(tmp_path / "link.csv", settings)
+
+
+@pytest.mark.usefixtures("cells")
+def test_one_label_in_two_files_counts_once(labelled: Labelled, rows: Rows) -> None:
+    assert labelled(f"S1,0.jpg,LY,anna,{AT}", f"S1,1.jpg,LY,anna,{AT}").n_new == 2
+    second = labelled(
+        f"anna;{AT};BL;2.jpg;S1", f"anna;{AT};ly;1.jpg;S1", header="labelled_by;labelled_at;label;file;slide"
+    )
+    assert (second.n_new, second.n_known) == (1, 1)
+    assert rows("SELECT count(*) FROM bloodcell.label") == [(3,)]
 
 
 @pytest.mark.usefixtures("cells")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from bloodcell.database.runs import recorded_run
 from bloodcell.errors import ConfigurationError
 from bloodcell.labels import InboxResult, import_inbox, inbox
 from bloodcell.labels.outcomes import FILE_REASONS
 from bloodcell.settings import Settings
 from tests.labels.conftest import AT, HEADER, Rows
-from tests.laboratory import Laboratory
+from tests.laboratory import Laboratory, at_once
 
 Write = Callable[..., Path]
 LEDGER = (
@@ -67,7 +68,7 @@ def test_good_files_go_in_bad_ones_are_set_aside_and_all_stay_where_they_are(
     assert [file.path for file in result.quarantined] == ["a_bad.csv", "c_latin1.csv", "d_letter.docx"]
     assert "1 of 2 rows: row 3: slide 'S9' is not known" in (result.files[0].reason or "")
     assert rows(LEDGER) == [
-        ("a_bad.csv", "quarantined", "rows_refused", 2, 0),
+        ("a_bad.csv", "quarantined", "cells_missing", 2, 0),
         ("b_good.CSV", "imported", None, 1, 1),
         ("c_latin1.csv", "quarantined", "wrong_encoding", 0, 0),
         ("d_letter.docx", "quarantined", "not_a_label_file", 0, 0),
@@ -92,6 +93,38 @@ def test_a_file_is_judged_again_only_when_its_content_changed(settings: Settings
     assert import_inbox(settings) == InboxResult((), 1, 0)
     assert [row[1] for row in rows(LEDGER)] == ["quarantined", "imported"]
     assert rows("SELECT count(*) FROM bloodcell.run WHERE stage = 'labels'") == [(2,)]
+
+
+def test_a_file_that_came_before_its_night_is_taken_in_after_the_ingest(
+    settings: Settings, laboratory: Laboratory, write: Write, rows: Rows
+) -> None:
+    laboratory.file("S1/1.jpg", "quarantined", reason="truncated", detail="")
+    write("early.csv", f"S1,0.jpg,LY,anna,{AT}", f"S1,1.jpg,LY,anna,{AT}")
+    write("wrong.csv", f"S1,0.jpg,LY,anna,{AT}", f"S1,1.jpg,??,anna,{AT}")
+    assert outcomes(import_inbox(settings)) == {"early.csv": "quarantined", "wrong.csv": "quarantined"}
+    assert import_inbox(settings) == InboxResult((), 2, 0)
+    cells = laboratory.cells(laboratory.slide("S1"), ["LY"] * 2, names=["0.jpg", "1.jpg"])
+    assert import_inbox(settings) == InboxResult((), 2, 0)
+    with recorded_run(laboratory.engine, "ingest", patience_s=0):
+        pass
+    result = import_inbox(settings)
+    assert (outcomes(result), result.n_known) == ({"early.csv": "imported"}, 1)
+    assert import_inbox(settings) == InboxResult((), 2, 0)
+    assert rows("SELECT cell_id FROM bloodcell.label ORDER BY 1") == [(cell,) for cell in cells]
+    assert [row[:3] for row in rows(LEDGER)] == [
+        ("early.csv", "quarantined", "cells_missing"),
+        ("wrong.csv", "quarantined", "rows_refused"),
+        ("early.csv", "imported", None),
+    ]
+
+
+@pytest.mark.usefixtures("cells")
+def test_two_looks_at_once_leave_the_labels_of_one(settings: Settings, write: Write, rows: Rows) -> None:
+    write("labels.csv", *(f"S1,{n % 10}.jpg,LY,p{n},{AT}" for n in range(3_000)))
+    assert not at_once(3, lambda: import_inbox(settings))
+    assert rows("SELECT count(*) FROM bloodcell.label") == [(3_000,)]
+    assert rows("SELECT sum(n_labels) FROM bloodcell.label_inbox") == [(3_000,)]
+    assert import_inbox(settings) == InboxResult((), 1, 0)
 
 
 @pytest.mark.usefixtures("cells")

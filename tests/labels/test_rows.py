@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from bloodcell.labels.outcomes import RowErrors
 from bloodcell.labels.rows import BadRowError, LabelRow, as_copy_text, checked_row, unguarded
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+OFFSETS = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59)).map(timezone)
 FIELDS = st.fixed_dictionaries(
     {
         "slide": TEXT,
@@ -27,7 +29,7 @@ FIELDS = st.fixed_dictionaries(
         "cell_id": st.just("") | TEXT,
         "label": st.sampled_from(["SNE", "bl", "ig"]) | TEXT,
         "labelled_by": TEXT,
-        "labelled_at": st.datetimes().map(lambda at: at.isoformat()) | TEXT,
+        "labelled_at": st.datetimes(timezones=st.none() | OFFSETS).map(lambda at: at.isoformat()) | TEXT,
         "blind": st.sampled_from(["", "1", "no", "True"]) | TEXT,
         "note": TEXT,
     }

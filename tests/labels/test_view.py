@@ -84,6 +84,8 @@ def test_nobody_labels_in_anothers_name_or_in_the_future(anna: sa.Engine, cells:
     for at in (datetime.now(UTC) + timedelta(minutes=10), datetime(1999, 12, 31, tzinfo=UTC)):
         with refused("23514"):
             enter(anna, cell_id=cells[0], label="LY", labelled_at=at)
+    with pytest.raises(sa.exc.IntegrityError, match="labelled_at is in the future: 2099"):
+        enter(anna, cell_id=cells[0], label="LY", labelled_at=datetime(2099, 1, 1, tzinfo=UTC))
     assert rows("SELECT count(*) FROM bloodcell.label") == [(1,)]
 
 
@@ -148,6 +150,11 @@ def test_a_reviewers_session_cannot_bend_the_rules(anna: sa.Engine, cells: list[
         ("DELETE FROM bloodcell.label", "42501"),
         ("SELECT bloodcell.enter_label()", "42501"),
         ("SET ROLE ben", "42501"),
+        ("SET ROLE bloodcell_app", "42501"),
+        ("SELECT rolpassword FROM pg_authid", "42501"),
+        ("SELECT pg_read_file('postgresql.conf')", "42501"),
+        ("COPY (SELECT 1) TO PROGRAM 'true'", "42501"),
+        ("CREATE TABLE public.own (n int)", "42501"),
         ("SET SESSION AUTHORIZATION ben", "42501"),
     ],
 )
