@@ -63,7 +63,7 @@ class RefusedRowsError(UnusableFileError):
     """
 
     def __init__(self, reason: str, outcome: LabelImport) -> None:
-        told = "; ".join(f"row {error.row}: {error.text}" for error in outcome.errors[:5])
+        told = "; ".join(f"row {error.row}: {error.text.rstrip('.')}" for error in outcome.errors[:5])
         more = f"; and {outcome.n_refused - 5:,} more" if outcome.n_refused > 5 else ""
         super().__init__(
             reason, f"{outcome.n_refused:,} of {outcome.n_rows:,} rows: {told}{more}. {FILE_REASONS[reason]}"

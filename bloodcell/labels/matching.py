@@ -61,6 +61,7 @@ def append_labels(connection: sa.Connection, run_id: uuid.UUID, source: str, err
     of_run = {"run_id": run_id}
     unless_known = _UNLESS_NEWEST_SAYS_SO if by_image else ""
     connection.execute(sa.text(_APPEND.format(unless_known=unless_known)), {"source": source, **of_run})
+    connection.execute(sa.select(sa.func.bloodcell.analyze_labels()))
     connection.execute(sa.text(_CONTRADICTS_LABEL), of_run)
     n_taken, n_new, n_repeated = connection.execute(sa.text(_COUNT), of_run).one()
     n_missing = _tell(connection, errors)

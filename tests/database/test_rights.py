@@ -121,9 +121,11 @@ def test_nothing_can_be_created_or_altered(laboratory_url: str, role: str, state
 
 
 @pytest.mark.parametrize("role", ONLY_READ)
-def test_who_reads_cannot_make_partitions(laboratory_url: str, role: str) -> None:
+def test_who_reads_cannot_make_partitions_or_statistics(laboratory_url: str, role: str) -> None:
     with refused():
         attempt(laboratory_url, role, "SELECT bloodcell.ensure_call_partition('2040-01-01')")
+    with refused():
+        attempt(laboratory_url, role, "SELECT bloodcell.analyze_labels()")
 
 
 @pytest.mark.parametrize("role", (*ONLY_READ, "bloodcell_app"))

@@ -19,6 +19,7 @@ from bloodcell.labels import LabelImport, import_labels
 from bloodcell.labels.importing import open_labels, take
 from bloodcell.labels.outcomes import FILE_REASONS, MAX_ERRORS
 from bloodcell.settings import Settings
+from tests.database.conftest import as_superuser
 from tests.labels.conftest import AT, HEADER, INSTANT, Labelled, Rows, texts
 from tests.laboratory import Laboratory, at_once
 
@@ -445,6 +446,30 @@ def test_repeated_under_the_same_run_it_says_the_same_again(
             outcomes.append(take(connection, run, labels, file))
     assert outcomes[0] == outcomes[1]
     assert (outcomes[0].n_new, outcomes[0].n_repeated) == (2, 1)
+
+
+def test_after_a_killed_import_the_next_is_as_quick(
+    laboratory: Laboratory, database_url: str, settings: Settings, tmp_path: Path
+) -> None:
+    laboratory.cells(laboratory.slide("S1"), ["LY"] * 10, names=[f"{n}.jpg" for n in range(10)])
+    administrator = as_superuser(database_url)
+    with administrator.connect() as connection:
+        # what a killed import leaves, and what the server then makes of it: a table of many pages without a row
+        connection.execute(
+            sa.text(
+                "DO $$ BEGIN INSERT INTO bloodcell.label (cell_id, class, labelled_by, labelled_at, is_blind, source) "
+                "SELECT cell_id, 'ig', 'p' || n, '2026-03-01', false, 'csv' "
+                "FROM bloodcell.cell, generate_series(1, 3000) n; RAISE division_by_zero; "
+                "EXCEPTION WHEN division_by_zero THEN NULL; END $$"
+            )
+        )
+        connection.execute(sa.text("ANALYZE bloodcell.label"))
+    file = tmp_path / "labels.csv"
+    file.write_text(f"{HEADER}\n" + "".join(f"S1,{n % 10}.jpg,LY,p{n // 10},{AT}\n" for n in range(30_000)))
+    assert import_labels(file, settings).n_new == 30_000
+    with administrator.connect() as connection:
+        known = connection.scalar(sa.text("SELECT reltuples FROM pg_class WHERE oid = 'bloodcell.label'::regclass"))
+    assert known > 20_000
 
 
 KILLED = """
