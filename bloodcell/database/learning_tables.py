@@ -74,7 +74,7 @@ label_file = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("n_rows", sa.Integer, nullable=False),
     sa.Column("n_labels", sa.Integer, nullable=False),
-    sa.Column("run_id", UUID(), sa.ForeignKey(f"{SCHEMA}.run.run_id"), primary_key=True),
+    of_run(is_key=True),
     set_now("seen_at"),
     one_of("outcome", ("imported", "quarantined"), "label_file_outcome"),
     sa.CheckConstraint("(outcome <> 'imported') <= (reason IS NOT NULL)", name="label_file_reason"),

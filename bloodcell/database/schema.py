@@ -21,6 +21,6 @@ def set_now(name: str) -> sa.Column[object]:
     return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now())
 
 
-def of_run() -> sa.Column[object]:
-    """A column with the run that wrote the row."""
-    return sa.Column("run_id", UUID(), sa.ForeignKey(f"{SCHEMA}.run.run_id"), nullable=False)
+def of_run(*, is_key: bool = False) -> sa.Column[object]:
+    """A column with the run that wrote the row, as part of the table's key or beside it."""
+    return sa.Column("run_id", UUID(), sa.ForeignKey(f"{SCHEMA}.run.run_id"), primary_key=is_key, nullable=False)

@@ -73,9 +73,9 @@ def label(staged: lab.Staged, name: str, said: list[tuple[str, str, str]]) -> No
     import_labels(path, staged.settings)
 
 
-def asked(api: AirflowApi, **conf: object) -> str:
+def asked(api: AirflowApi) -> str:
     """Starts a retraining whose candidate passes the gates, and returns its run when it waits for a person."""
-    run_id = lab.start_retraining(api, variants=["inception_v3_svm"], min_new_labels=0, reason="refusals", **conf)
+    run_id = lab.start_retraining(api, variants=["inception_v3_svm"], min_new_labels=0, reason="refusals")
     state = api.wait(RETRAIN, run_id, timeout_s=3600, for_a_person=False)
     if not state.waits_for_a_person:
         raise RuntimeError(f"{run_id} does not wait for a person: {state}")
