@@ -91,7 +91,7 @@ def demo(
         bool, typer.Option("--retrain", help="Label the night, retrain on the labels, approve, promote.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Approve without asking, as where nobody is at a terminal.")
+        bool, typer.Option("--yes", help="With --retrain: approve without asking, as where nobody is at a terminal.")
     ] = False,
 ) -> None:
     """See all of it work: a drawn night, demo models, a real Airflow run, differentials out of Postgres.
@@ -101,6 +101,8 @@ def demo(
     """
     from bloodcell.settings import Settings
 
+    if yes and not retrain:
+        raise typer.BadParameter("--yes approves the retrained model, so it needs --retrain")
     settings = _on_port(Settings(), port)
     if retrain:
         from bloodcell.operations.demo_retraining import run_retraining_demo

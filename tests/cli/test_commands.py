@@ -74,6 +74,12 @@ def test_data_folder_that_cannot_be_made_is_one_message(bloodcell: Command, tmp_
     assert "BLOODCELL_DATA_DIR" in refused.stderr
 
 
+def test_yes_without_anything_to_approve_is_a_usage_error(bloodcell: Command) -> None:
+    refused = bloodcell("demo", "--yes")
+    assert refused.returncode == 2
+    assert "--retrain" in refused.stderr
+
+
 def test_train_asks_for_the_database_before_it_trains(bloodcell: Command, empty_database_url: str) -> None:
     refused = bloodcell(
         "train", "--variant", "vgg16_svm", "--images", "nowhere", BLOODCELL_DATABASE_URL=empty_database_url
