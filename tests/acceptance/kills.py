@@ -1,6 +1,6 @@
 """Kills a retraining in each of its stages; it must end as an undisturbed one, and with the same figures.
 
-    python -m tests.acceptance.kills WORK [--shared ../shared] [--weeks 2]
+    python -m tests.acceptance.kills WORK [--shared ../shared] [--kill promote:0.2 ...]
 
 Works on what `tests.acceptance.six_weeks WORK` left behind: the same labels, the same seed, the same champion before
 each run (rolled back to after each). The figures may differ by 0.2 points at most.
@@ -23,7 +23,7 @@ from bloodcell.operations.airflow_api import RETRAIN, AirflowApi
 from bloodcell.store import Store
 from tests.acceptance import staged as lab
 
-KILLS = (("train", 3.0), ("train", 15.0), ("validate", 2.0), ("validate", 8.0), ("promote", 0.0), ("promote", 0.5))
+KILLS = (("train", 3.0), ("train", 15.0), ("validate", 2.0), ("validate", 8.0), ("promote", 0.0), ("promote", 0.2))
 TOLERANCE = 0.002
 
 FIGURES = """
@@ -88,13 +88,17 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[3] / "shared")
     parser.add_argument("--port", type=int, default=8093)
     parser.add_argument("--keep-features", action="store_true", help="do not compute the features again each time")
+    parser.add_argument(
+        "--kill", action="append", metavar="TASK:SECONDS", help="kill this task so long after it began; may be repeated"
+    )
     asked = parser.parse_args()
+    kills = [(task, float(after_s)) for task, after_s in (each.split(":") for each in asked.kill or [])] or KILLS
     staged = lab.stage(asked.work, asked.shared, asked.port)
     features = staged.settings.data_dir / "training" / "features"
     n_bad = 0
     with lab.system(staged) as api:
         expected = None
-        for task_id, after_s in ((None, 0.0), *KILLS):
+        for task_id, after_s in ((None, 0.0), *kills):
             if features.exists() and not asked.keep_features:
                 features.rename(features.with_name(f"features-{time.time_ns()}"))
             run_id, killed = run(staged, api, task_id, after_s)
