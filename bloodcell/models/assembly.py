@@ -27,7 +27,7 @@ def assemble(
 
     Returns:
         Flat functional model with the outputs `probabilities` float32 (n, 8), `embedding` float32 (n, d) and
-        `novelty` float32 (n,): the Euclidean distance in the embedding to the nearest class mean.
+        `novelty` float32 (n,): the distance in the embedding to the nearest class (`novelty.Embedding`).
     """
     import keras
 
@@ -35,9 +35,10 @@ def assemble(
     probabilities = keras.layers.Activation("softmax", name="probabilities")(calibrated)
 
     embedded = dense(embedding.kernel, embedding.bias, "embedding")(features)
-    # |e - m|^2 = |e|^2 - 2 e.m + |m|^2: the last two terms for all class means are one dense layer.
+    # |e - p|^2 = |e|^2 - 2 e.p + |p|^2: the last two terms for all classes, and their offsets, are one dense layer.
     squares = keras.ops.sum(keras.ops.square(embedded), axis=-1, keepdims=True)
-    products = dense(-2.0 * embedding.means.T, (embedding.means**2).sum(axis=1), "class_means")(embedded)
+    constants = (embedding.points**2).sum(axis=1) + embedding.offsets
+    products = dense(-2.0 * embedding.points.T, constants, "class_points")(embedded)
     nearest = keras.ops.min(keras.ops.add(squares, products), axis=-1)
     novelty = keras.ops.sqrt(keras.ops.maximum(nearest, 0.0))
     model = keras.Model(pixels, {"probabilities": probabilities, "embedding": embedded, "novelty": novelty}, name=name)

@@ -15,14 +15,29 @@ def clusters() -> tuple[np.ndarray, np.ndarray]:
     return middles[labels] + rng.normal(0, 1, (6000, 6)) @ mixing, labels
 
 
-def test_novelty_is_the_mahalanobis_distance_to_the_nearest_class(clusters) -> None:
+def test_novelty_is_the_distance_to_the_nearest_class_less_most_of_that_to_all_cells(clusters) -> None:
     features, labels = clusters
     embedding = fit_embedding(features, labels, 6)
     means = np.stack([features[labels == each].mean(axis=0) for each in range(3)])
-    inverse = np.linalg.inv(np.cov((features - means[labels]).T, bias=True))
-    gaps = features[:, None] - means[None]
-    expected = np.sqrt(np.einsum("nki,ij,nkj->nk", gaps, inverse, gaps)).min(axis=1)
-    np.testing.assert_allclose(embedding.novelty(features), expected, rtol=0.03)  # the rest is the shrinking
+    within = np.cov((features - means[labels]).T, bias=True)
+    gaps, middle = features[:, None] - means[None], means.mean(axis=0)
+    of_classes = np.einsum("nki,ij,nkj->nk", gaps, np.linalg.inv(within), gaps).min(axis=1)
+    whole = np.linalg.inv(within + np.cov(means.T, bias=True))
+    of_all = np.einsum("ni,ij,nj->n", features - middle, whole, features - middle)
+    raised = embedding.novelty(features).astype(np.float64) ** 2 - (of_classes - 0.95 * of_all)
+    np.testing.assert_allclose(raised, raised.mean(), atol=0.5)  # of 0 to 20; the rest is the shrinking
+    assert embedding.offsets.min() == 0
+
+
+def test_what_varies_in_every_class_is_hardly_novel_and_what_lies_between_classes_is(clusters) -> None:
+    features, labels = clusters
+    embedding = fit_embedding(features, labels, 6)
+    means = np.stack([features[labels == each].mean(axis=0) for each in range(3)])
+    across = np.linalg.svd(means - means.mean(axis=0))[2][-1]  # no two classes differ along it
+    threshold = novelty_threshold(embedding.novelty(features), 0.03)
+    between = (means[0] + means[1]) / 2
+    assert embedding.novelty(between[None])[0] > 2 * threshold
+    assert embedding.novelty((means[0] + 4 * across)[None])[0] < threshold
 
 
 def test_a_cell_unlike_all_classes_is_far_and_known_ones_are_near(clusters) -> None:
