@@ -10,7 +10,7 @@ from PIL import Image
 
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import Bundle
-from bloodcell.models.recipes import Recipe, SvmSearch, Tuning
+from bloodcell.models.recipes import Augmentation, Recipe, SvmSearch, Tuning
 from bloodcell.models.training import train
 from bloodcell.settings import Settings
 
@@ -20,6 +20,23 @@ TUNED_RECIPE = Recipe(
     SIDE_PX,
     ("block2_pool", "block3_pool"),
     tuning=Tuning(cut_layer="block2_pool", transforms=2, head_epochs=4, deep_epochs=3, batch_cells=16),
+)
+PIXELS_RECIPE = Recipe(
+    40,
+    ("block2_pool", "block3_pool"),
+    crop_px=SIDE_PX,
+    tuning=Tuning(
+        cut_layer="pixels",
+        transforms=1,
+        head_epochs=4,
+        deep_epochs=3,
+        batch_cells=16,
+        augmentation=Augmentation(),
+        warm_up=0.2,
+        label_smoothing=0.05,
+        average_momentum=0.8,
+        precision="mixed_bfloat16",
+    ),
 )
 
 
@@ -55,6 +72,12 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data folder that the session's bundles were trained in."""
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def pixels_bundle(cells: Path, trained_in: Path) -> Bundle:
+    """Fine-tuned from the pixels up."""
+    return train("vgg16", cells, model_settings(trained_in), recipe=PIXELS_RECIPE, base="random")
 
 
 @pytest.fixture(scope="session")

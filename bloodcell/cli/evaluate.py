@@ -29,6 +29,9 @@ def evaluate(
     bundle: Annotated[
         list[Path] | None, typer.Option(metavar="FOLDER", help="Bundle that need not be registered; may be repeated.")
     ] = None,
+    unseen: Annotated[
+        bool, typer.Option("--unseen", help="Only on images that none of the models was trained or validated with.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
     png: Annotated[
         Path | None,
@@ -49,7 +52,9 @@ def evaluate(
     settings = Settings()
     bundles = _bundles(settings, model or [], bundle or [])
     with step_bars() as show:
-        evaluated = evaluate_bundles(images, bundles, settings, lambda done, total: show("Cells", done, total))
+        evaluated = evaluate_bundles(
+            images, bundles, settings, lambda done, total: show("Cells", done, total), unseen=unseen
+        )
     if json:
         print_json([evaluation_json(one) for one in evaluated.values()])
     else:

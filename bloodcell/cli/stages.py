@@ -106,8 +106,12 @@ def train(
         Variant, typer.Option(help="Fine-tuned, or an SVM on the network's features.", show_default=False)
     ],
     images: Annotated[
-        Path | None,
-        typer.Option(help="FOLDER with one sub-folder a class, FOLDER/<class>/*.jpg.", show_default=False),
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="One sub-folder a class, FOLDER/<class>/*.jpg; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
     labels: Annotated[
         bool, typer.Option("--labels", help="Train on the labels that stand now, split by patient, instead.")
@@ -116,6 +120,10 @@ def train(
         Literal["imagenet", "random"], typer.Option(help="Base weights; random is for demonstrations only.")
     ] = "imagenet",
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    hold_out: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.5, help="With --images: share that is not trained on (`evaluate --unseen`)."),
+    ] = 0.0,
     register: Annotated[bool, typer.Option(help="Make the database know the model (as idle or shadow).")] = True,
     json: Json = False,
 ) -> None:
@@ -129,14 +137,18 @@ def train(
     from bloodcell.models.training import train as train_bundle
     from bloodcell.settings import Settings
 
-    if labels == (images is not None):
+    if labels == bool(images):
         raise typer.BadParameter("one of --images FOLDER and --labels is needed, and not both")
+    if labels and hold_out:
+        raise typer.BadParameter("--hold-out goes with --images; labels have the hold-out of `bloodcell labels status`")
     settings = Settings()
     if register:
         open_database(settings)  # says now, not after hours of training, that there is none
     with step_bars() as on_progress:
         if images:
-            bundle = train_bundle(variant, images, settings, base=base, seed=seed, on_progress=on_progress)
+            bundle = train_bundle(
+                variant, images, settings, base=base, seed=seed, holdout_fraction=hold_out, on_progress=on_progress
+            )
         else:
             from bloodcell.retraining import train_on_labels
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.errors import TrainingDataError
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
 from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.bundle import images_of
 from bloodcell.models.images import done_ahead
 from bloodcell.models.merged import calls_of
 
@@ -34,7 +36,7 @@ class BundleEvaluation:
         variant: The bundle's.
         dataset_digest: Identity of the images and labels.
         n_broken: Files of the folder that could not be decoded and are not counted.
-        trained_on_these: Whether these are the very images the bundle was trained on, so the figures flatter.
+        n_seen: Cells among these that the bundle was trained or validated with, so that the figures flatter.
         evaluation: The figures.
     """
 
@@ -42,12 +44,17 @@ class BundleEvaluation:
     variant: str
     dataset_digest: str
     n_broken: int
-    trained_on_these: bool
+    n_seen: int
     evaluation: Evaluation
 
 
 def evaluate_bundles(
-    images: Path, bundles: Sequence[Bundle], settings: Settings, on_progress: Callable[[int, int], None] | None = None
+    images: Path,
+    bundles: Sequence[Bundle],
+    settings: Settings,
+    on_progress: Callable[[int, int], None] | None = None,
+    *,
+    unseen: bool = False,
 ) -> dict[str, BundleEvaluation]:
     """Returns model id -> its evaluation, all bundles in one pass over the images.
 
@@ -56,14 +63,17 @@ def evaluate_bundles(
         bundles: Opened bundles, at least one.
         settings: Image limits, reader threads and batch size.
         on_progress: Called with the number of cells done and of all cells.
+        unseen: Leave out the images that any of the bundles was trained or validated with.
 
     Raises:
-        TrainingDataError: The folder has no images, or a class that is none of the groups.
+        TrainingDataError: The folder has no images, none that is unseen, or a class that is none of the groups.
         BundleError: A bundle that cannot be loaded.
     """
-    from bloodcell.models.images import read_file, read_image_folder
+    from bloodcell.models.images import read_file, read_image_folders
 
-    folder = read_image_folder(images, settings)
+    folder = read_image_folders(settings, images)
+    if unseen:
+        folder = _unseen(folder, bundles, images)
     outputs = outputs_of(bundles, folder.images, read_file, settings, on_progress)
     truth = np.array([CELL_GROUPS.index(image.group) for image in folder.images])
     return {bundle.model_id: _evaluated(bundle, folder, truth, outputs[bundle.model_id]) for bundle in bundles}
@@ -118,13 +128,26 @@ def _batches(
         yield {size: np.stack([cell[i] for cell in cells]) for i, size in enumerate(network.input_sizes)}
 
 
+def _unseen(folder: ImageFolder, bundles: Sequence[Bundle], path: Path) -> ImageFolder:
+    from bloodcell.models.images import digest_of
+
+    seen = frozenset[str]().union(*map(images_of, bundles))
+    images = tuple(image for image in folder.images if image.sha256 not in seen)
+    if not images:
+        raise TrainingDataError(
+            f"The models have seen every one of the {len(folder.images):,} images in {path}. Expected images held out "
+            "of their training (`bloodcell train --hold-out`), or new ones."
+        )
+    return replace(folder, images=images, digest=digest_of(images))
+
+
 def _evaluated(bundle: Bundle, folder: ImageFolder, truth: NDArray[np.int64], output: ModelOutput) -> BundleEvaluation:
-    calls = calls_of(bundle, output)
+    calls, seen = calls_of(bundle, output), images_of(bundle)
     return BundleEvaluation(
         model_id=bundle.model_id,
         variant=bundle.manifest.variant,
         dataset_digest=folder.digest,
         n_broken=len(folder.broken),
-        trained_on_these=bundle.manifest.data.dataset_digest == folder.digest,
+        n_seen=sum(image.sha256 in seen for image in folder.images),
         evaluation=evaluate_calls(truth, output.probabilities, calls.unclassified),
     )

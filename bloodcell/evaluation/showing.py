@@ -51,7 +51,7 @@ def evaluation_json(evaluated: BundleEvaluation) -> dict[str, object]:
         "variant": evaluated.variant,
         "dataset_digest": evaluated.dataset_digest,
         "n_broken": evaluated.n_broken,
-        "trained_on_these": evaluated.trained_on_these,
+        "n_seen": evaluated.n_seen,
         "n_cells": evaluation.n_cells,
         "accuracy": _proportion_json(evaluation.accuracy),
         "macro_f1": evaluation.macro_f1,
@@ -87,8 +87,11 @@ def evaluation_json(evaluated: BundleEvaluation) -> dict[str, object]:
 
 def _warnings(evaluated: BundleEvaluation) -> list[Text]:
     warnings = []
-    if evaluated.trained_on_these:
-        warnings.append("These are the images the model was trained on: the figures flatter it.")
+    if evaluated.n_seen:
+        warnings.append(
+            f"{evaluated.n_seen:,} of these images the model was trained or validated with: the figures flatter it. "
+            "Leave them out with --unseen."
+        )
     if evaluated.n_broken:
         warnings.append(f"{evaluated.n_broken} files of the folder cannot be decoded and are not counted.")
     return [Text(f"! {warning}", style="bold yellow") for warning in warnings]

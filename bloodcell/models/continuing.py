@@ -28,14 +28,17 @@ def go_on_from(bundle: Bundle, model: keras.Model, network: keras.Model, variant
         recipe: Of the model to be trained.
 
     Raises:
-        ConfigurationError: A bundle of another variant, input size or other feature layers.
+        ConfigurationError: A bundle of another variant, input size, crop or other feature layers.
     """
     earlier = bundle.manifest
-    wanted = (variant, recipe.side_px, recipe.feature_layers)
-    if (earlier.variant, earlier.input_height_px, earlier.recipe.feature_layers) != wanted:
+    wanted = (variant, recipe.side_px, recipe.crop_px, recipe.feature_layers)
+    received = (
+        earlier.variant, earlier.input_height_px, earlier.recipe.crop_px, earlier.recipe.feature_layers
+    )  # fmt: skip
+    if received != wanted:
         raise ConfigurationError(
-            f"Training cannot go on from model {bundle.model_id[:12]}: expected variant, input size and feature layers "
-            f"{wanted}, received {(earlier.variant, earlier.input_height_px, earlier.recipe.feature_layers)}. Train "
+            f"Training cannot go on from model {bundle.model_id[:12]}: expected variant, input size, crop and "
+            f"feature layers {wanted}, received {received}. Train "
             "from ImageNet's weights instead (base imagenet)."
         )
     done: set[int] = set()

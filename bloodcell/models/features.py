@@ -75,7 +75,7 @@ def cached_outputs(
 
     Args:
         network: Has the input `pixels`, uint8 (n, side, side, 3).
-        outputs: Name -> tensor of the network. Vectors are kept as float32, maps as float16.
+        outputs: Name -> tensor of the network. Vectors are kept as float32, maps as float16, pixels as uint8.
         images: In the order of the rows, each once.
         read: Returns an image's file.
         transform: Which of the eight flips and quarter turns the images are shown in, 0 = as they are.
@@ -89,8 +89,7 @@ def cached_outputs(
     Raises:
         ConfigurationError: The disk is full.
     """
-    side_px = int(network.input_shape[1])
-    folder = cache / f"v{_CACHE_VERSION}-{network.name}-{side_px}-{transform}"
+    folder = cache / f"v{_CACHE_VERSION}-{network.name}-{_sides(network)}-{transform}"
     with alone(folder.with_name(f"{folder.name}.lock")):
         shelves = {
             name: _Shelf(folder / f"{name}-{_weights_digest(network, tensor)}", tensor)
@@ -140,7 +139,9 @@ class _Shelf:
             self.places = {digest: place for place, digest in enumerate(digests)}
 
     @property
-    def dtype(self) -> type[np.floating]:
+    def dtype(self) -> type[np.generic]:
+        if self.tensor.dtype == "uint8":
+            return np.uint8
         return np.float16 if len(self.tensor.shape) == 4 else np.float32
 
     @property
@@ -173,6 +174,12 @@ class _Shelf:
         shape = (len(self.places), *self.row_shape)
         mapped = np.memmap(self.data, self.dtype, "r", shape=shape) if self.places else np.empty(shape, self.dtype)
         return Rows(mapped, np.array([self.places[image.sha256] for image in images], np.int64))
+
+
+def _sides(network: keras.Model) -> str:
+    """Returns the sides of what comes in and of its middle that the network looks at."""
+    middle = [layer.output.shape[1] for layer in network.layers if layer.name == "middle"]
+    return "-".join(str(side) for side in (network.input_shape[1], *middle))
 
 
 def _weights_digest(network: keras.Model, tensor: Any) -> str:
@@ -226,7 +233,7 @@ def _extend(
         ) from error
 
 
-def _storable(values: NDArray[Any], dtype: type[np.floating]) -> bytes:
+def _storable(values: NDArray[Any], dtype: type[np.generic]) -> bytes:
     if dtype is np.float16:
         values = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX)
     return np.ascontiguousarray(values, dtype).tobytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from bloodcell.groups import CELL_GROUPS
 from bloodcell.models import continuing, networks, svm, tuning
 from bloodcell.models.bundle import SVM
 from bloodcell.models.features import cached_outputs
+from bloodcell.models.recipes import base_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from bloodcell.models.features import Rows
     from bloodcell.models.images import LabelledImage, TrainingSet
-    from bloodcell.models.recipes import Recipe, SvmSearch, Tuning
+    from bloodcell.models.recipes import Augmentation, Recipe, SvmSearch, Tuning
     from bloodcell.settings import Settings
 
     OnProgress = Callable[[str, int, int], None]
@@ -84,7 +85,7 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
         training, labels, options, material.seed, lambda done, total: material.on_progress("search SVM", done, total)
     )
     material.on_progress("fit SVM", 0, 1)
-    pipeline = svm.fit(training, labels, choice)
+    pipeline = svm.fit(training, labels, choice, options.max_components)
     material.on_progress("fit SVM", 1, 1)
     features = networks.rooted(networks.pooled(material.network, recipe.feature_layers))
     return Trained(
@@ -107,69 +108,114 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     features = networks.pooled(network, layers)
     scores = _head(features, options, material.seed)
     head = keras.Model(features, scores)
-    cut = networks.feature_map(network, options.cut_layer)
-    tensors = {options.cut_layer: cut, **_means(network, layers)}
-    shown = [
+    head_epoch = _train_head(material, options, head)
+    if options.augmentation:
+        tuned = _tune_from_pixels(material, options, options.augmentation, features, scores)
+    else:
+        tuned = _tune_from_maps(material, options, features, scores)
+    deep_epoch, inputs, of_training, of_validation = tuned
+    networks.round_kernels(network)
+    lower = keras.Model(inputs, features)
+    training_features = tuning.scores_of(lower, of_training, options.batch_cells)
+    validation_features = tuning.scores_of(lower, of_validation, options.batch_cells)
+    return Trained(
+        features,
+        scores,
+        training_features,
+        validation_features,
+        tuning.scores_of(head, validation_features, options.batch_cells),
+        f"head of epoch {head_epoch}, then deeper layers of epoch {deep_epoch}",
+    )
+
+
+def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
+    """Trains the head on averaged maps of the frozen base."""
+    images, layers = material.images, material.recipe.feature_layers
+    tensors = _means(material.network, layers)
+    if options.augmentation is None:  # the second stage needs them: one pass keeps both
+        tensors |= {options.cut_layer: networks.feature_map(material.network, options.cut_layer)}
+    shown = [_side_by_side(each, layers) for each in _shown(material, options, tensors)]
+    validation = _side_by_side(material.outputs(tensors, images.validation, "validation features"), layers)
+    if material.start is not None:
+        continuing.copy_head(material.start, head)
+    else:
+        _set_statistics(head.get_layer("head_norm"), np.concatenate(shown))
+    training = tuning.CachedRows(shown, material.labels(images.training))
+    return _train(material, options, "head", head, training, validation)
+
+
+def _tune_from_maps(material: Material, options: Tuning, features: Any, scores: Any) -> tuple[int, Any, Rows, Rows]:
+    """Trains the layers above the cut from its cached maps; returns the best epoch, and what the maps are of."""
+    import keras
+
+    cut = networks.feature_map(material.network, options.cut_layer)
+    maps = [each[options.cut_layer] for each in _shown(material, options, {options.cut_layer: cut})]
+    validation = material.outputs({options.cut_layer: cut}, material.images.validation, "validation features")
+    _thaw(keras.Model(cut, features))
+    training = tuning.CachedRows(maps, material.labels(material.images.training))
+    kept = validation[options.cut_layer]
+    epoch = _train(material, options, "deep", keras.Model(cut, scores), training, kept)
+    return epoch, cut, maps[0], kept
+
+
+def _tune_from_pixels(
+    material: Material, options: Tuning, augmentation: Augmentation, features: Any, scores: Any
+) -> tuple[int, Any, Rows, Rows]:
+    """Trains the layers above the cut on changed images; a twin network does it in the precision of the recipe."""
+    import keras
+
+    recipe, network = material.recipe, material.network
+    pixels = {"pixels": network.inputs[0]}
+    training = material.outputs(pixels, material.images.training, "training pixels")["pixels"]
+    validation = material.outputs(pixels, material.images.validation, "validation pixels")["pixels"]
+    twin = networks.build_base(base_of(material.variant), recipe.side_px, recipe.crop_px, options.precision)
+    with networks.in_precision(options.precision):
+        twin_features = networks.pooled(twin, recipe.feature_layers)
+        trained = keras.Model(twin.inputs[0], _head(twin_features, options, material.seed))
+    whole = keras.Model(network.inputs[0], scores)
+    trained.set_weights(whole.get_weights())
+    _thaw(keras.Model(twin.get_layer(options.cut_layer).output, twin_features))
+    # its statistics would follow the batch, and the running mean of the weights would not fit them
+    trained.get_layer("head_norm").trainable = False
+    shown = tuning.AugmentedPixels(training, material.labels(material.images.training), augmentation)
+    epoch = _train(material, options, "deep", trained, shown, validation)
+    whole.set_weights(trained.get_weights())
+    return epoch, network.inputs[0], training, validation
+
+
+def _shown(material: Material, options: Tuning, tensors: dict[str, Any]) -> list[dict[str, Rows]]:
+    return [
         material.outputs(
             tensors, material.images.training, f"training features {number + 1}/{options.transforms}", number
         )
         for number in range(options.transforms)
     ]
-    validation = material.outputs(tensors, material.images.validation, "validation features")
-    labels, validation_labels = material.labels(material.images.training), material.labels(material.images.validation)
 
-    def stage(name: str, epochs: int, learning_rate: float, trained: keras.Model, *inputs: Any) -> int:
-        of_training, of_validation = inputs
-        return tuning.train_stage(
-            trained,
-            tuning.Examples(of_training, labels),
-            tuning.Examples([of_validation], validation_labels),
-            tuning.Stage(
-                name,
-                epochs,
-                learning_rate,
-                options.weight_decay,
-                options.batch_cells,
-                options.patience,
-                material.seed,
-            ),
-            material.work,
-            lambda done, total: material.on_progress(f"train {name}", done, total),
-        )
 
-    means = [_side_by_side(each, layers) for each in shown]
-    if material.start is not None:
-        continuing.copy_head(material.start, head)
+def _train(
+    material: Material,
+    options: Tuning,
+    name: Literal["head", "deep"],
+    model: keras.Model,
+    training: tuning.Examples,
+    validation: NDArray[Any] | Rows,
+) -> int:
+    seed, weight_decay = material.seed, options.weight_decay
+    batch_cells, patience = options.batch_cells, options.patience
+    if name == "head":
+        epochs, rate = options.head_epochs, options.head_learning_rate
+        stage = tuning.Stage(name, epochs, rate, weight_decay, batch_cells, patience, seed)
     else:
-        _set_statistics(head.get_layer("head_norm"), np.concatenate(means))
-    head_epoch = stage(
-        "head",
-        options.head_epochs,
-        options.head_learning_rate,
-        head,
-        means,
-        _side_by_side(validation, layers),
-    )
-    maps = [each[options.cut_layer] for each in shown]
-    _thaw(keras.Model(cut, features))
-    deep_epoch = stage(
-        "deep",
-        options.deep_epochs,
-        options.deep_learning_rate,
-        keras.Model(cut, scores),
-        maps,
-        validation[options.cut_layer],
-    )
-    batch_cells = options.batch_cells
-    of_training = tuning.scores_of(keras.Model(cut, features), maps[0], batch_cells)
-    of_validation = tuning.scores_of(keras.Model(cut, features), validation[options.cut_layer], batch_cells)
-    return Trained(
-        features,
-        scores,
-        of_training,
-        of_validation,
-        tuning.scores_of(head, of_validation, batch_cells),
-        f"head of epoch {head_epoch}, then deeper layers of epoch {deep_epoch}",
+        epochs, rate = options.deep_epochs, options.deep_learning_rate
+        stage = tuning.Stage(name, epochs, rate, weight_decay, batch_cells, patience, seed, options.warm_up,
+                             options.label_smoothing, options.average_momentum)  # fmt: skip
+    return tuning.train_stage(
+        model,
+        training,
+        tuning.CachedRows([validation], material.labels(material.images.validation)),
+        stage,
+        material.work,
+        lambda done, total: material.on_progress(f"train {name}", done, total),
     )
 
 
@@ -179,7 +225,8 @@ def _head(features: Any, options: Tuning, seed: int) -> Any:
     normed = keras.layers.BatchNormalization(momentum=0.9, name="head_norm")(features)
     dropped = keras.layers.Dropout(options.dropout, seed=seed, name="head_dropout")(normed)
     initial = keras.initializers.GlorotUniform(seed=seed)
-    return keras.layers.Dense(len(CELL_GROUPS), kernel_initializer=initial, name="scores")(dropped)
+    # float32 whatever the layers before: a softmax of coarse numbers learns badly
+    return keras.layers.Dense(len(CELL_GROUPS), kernel_initializer=initial, dtype="float32", name="scores")(dropped)
 
 
 def _set_statistics(norm: keras.layers.BatchNormalization, features: NDArray[np.float32]) -> None:

@@ -87,17 +87,17 @@ class ImageFolder:
     digest: str
 
 
-def read_image_folder(folder: Path, settings: Settings) -> ImageFolder:
-    """Returns the labelled images under `folder`, each hashed and decoded once.
+def read_image_folders(settings: Settings, *folders: Path) -> ImageFolder:
+    """Returns the labelled images under `folders`, each hashed and decoded once.
 
     Args:
-        folder: Has a folder for each group; hidden files and files beside the folders are ignored.
         settings: Image limits and reader threads.
+        folders: Each has a folder for each group; hidden files and files beside the folders are ignored.
 
     Raises:
         TrainingDataError: No folder or no usable images, a folder that is no group, or the same image in two groups.
     """
-    files = _files(folder)
+    files = [each for folder in folders for each in _files(folder)]
     limits = ImageLimits.of(settings)
     with ThreadPoolExecutor(settings.reader_threads) as readers:
         outcomes = list(readers.map(lambda each: _read(each[0], each[1], limits), files))
@@ -105,34 +105,47 @@ def read_image_folder(folder: Path, settings: Settings) -> ImageFolder:
     found = [each for each in outcomes if isinstance(each, LabelledImage)]
     images = _distinct(found)
     if not images:
-        raise TrainingDataError(f"No usable image in {folder}: all {len(broken)} files are broken.")
-    lines = "".join(f"{each.sha256} {each.group}\n" for each in images)
-    return ImageFolder(images, broken, len(found) - len(images), hashlib.sha256(lines.encode()).hexdigest())
+        raise TrainingDataError(f"No usable image in {_listed(folders)}: all {len(broken)} files are broken.")
+    return ImageFolder(images, broken, len(found) - len(images), digest_of(images))
 
 
-def require_all_groups(found: ImageFolder, folder: Path) -> None:
-    """Raises TrainingDataError unless there are images of all eight groups in what was read from `folder`."""
+def digest_of(images: Sequence[LabelledImage]) -> str:
+    """Returns the identity of a data set: sha256 over every (sha256, group) in the order of `images`."""
+    return hashlib.sha256("".join(f"{each.sha256} {each.group}\n" for each in images).encode()).hexdigest()
+
+
+def is_held_out(image: LabelledImage, fraction: float) -> bool:
+    """Returns whether an image belongs to the share `fraction` of all images that trainings leave alone.
+
+    The end of its digest alone decides, so it does not change sides when other images come or go; the beginning may
+    have decided before which images are in the folder.
+    """
+    return int(image.sha256[-12:], 16) < fraction * 16**12
+
+
+def require_all_groups(found: ImageFolder, *folders: Path) -> None:
+    """Raises TrainingDataError unless there are images of all eight groups in what was read from `folders`."""
     for group in CELL_GROUPS:
         if not any(each.group == group for each in found.images):
             n_broken = sum(each.path.parent.name == group for each in found.broken)
             raise TrainingDataError(
-                f"No usable image of class {group!r} in {folder}. Expected images of all eight groups; "
-                f"received none ({n_broken} broken). Add images to {folder / group}."
+                f"No usable image of class {group!r} in {_listed(folders)}. Expected images of all eight groups; "
+                f"received none ({n_broken} broken). Add images to {folders[0] / group}."
             )
 
 
 def split_images(
-    images: tuple[LabelledImage, ...], validation_fraction: float
+    images: tuple[LabelledImage, ...], validation_fraction: float, groups: Sequence[str] = CELL_GROUPS
 ) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
     """Returns (training, validation) images: of each group those with the lowest digests validate.
 
     A folder of images names no patients, so the split is by image, and figures from it flatter the model.
 
     Raises:
-        TrainingDataError: For a group with fewer than two images.
+        TrainingDataError: For one of `groups` with fewer than two images.
     """
     validating: set[str] = set()
-    for group in CELL_GROUPS:
+    for group in groups:
         members = sorted(each.sha256 for each in images if each.group == group)
         if len(members) < 2:
             raise TrainingDataError(
@@ -160,6 +173,10 @@ def done_ahead(
             current, following = ahead, images[start + n_batch : start + 2 * n_batch]
             ahead = [threads.submit(work, image) for image in following]
             yield images[start : start + n_batch], [each.result() for each in current]
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(map(str, folders))
 
 
 def _files(folder: Path) -> list[tuple[Path, str]]:

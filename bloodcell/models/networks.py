@@ -6,27 +6,35 @@ Source: keras.applications (Simonyan and Zisserman 2015, arXiv:1409.1556; Szeged
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from bloodcell.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import keras
 
 PREPROCESSING: Final = {
     "vgg16": "RGB minus the ImageNet mean (123.68, 116.779, 103.939), channels reversed to BGR; inside the model",
     "inception_v3": "RGB scaled to [-1, 1]; inside the model",
 }
+_FLOAT16_MAX: Final = float(np.finfo(np.float16).max)
 _MEAN_RGB: Final = (123.68, 116.779, 103.939)
 _SMALLEST_SIDE_PX: Final = {"vgg16": 32, "inception_v3": 75}
 
 
-def build_base(base: str, side_px: int) -> keras.Model:
+def build_base(base: str, side_px: int, crop_px: int | None = None, precision: str = "float32") -> keras.Model:
     """Returns the whole base network without its top, with untrained weights.
 
     Args:
         base: `vgg16` or `inception_v3`.
         side_px: Height and width of the input.
+        crop_px: Height and width of its middle, which is all the network sees; None for the whole.
+        precision: Keras' dtype policy of its layers.
 
     Returns:
         Flat functional model: input `pixels` uint8 (n, side_px, side_px, 3), RGB; its layers bear Keras' names
@@ -38,22 +46,55 @@ def build_base(base: str, side_px: int) -> keras.Model:
     """
     import keras
 
-    if side_px < _SMALLEST_SIDE_PX[base]:
+    crop_px = crop_px or side_px
+    if not _SMALLEST_SIDE_PX[base] <= crop_px <= side_px:
         raise ConfigurationError(
-            f"The input of {base} is too small. Expected at least {_SMALLEST_SIDE_PX[base]} px a side. "
-            f"Received: side_px={side_px}."
+            f"What {base} looks at does not fit. Expected at least {_SMALLEST_SIDE_PX[base]} px a side, and a crop "
+            f"within the input. Received: side_px={side_px}, crop_px={crop_px}."
         )
-    pixels = keras.Input((side_px, side_px, 3), dtype="uint8", name="pixels")
-    if base == "vgg16":
-        centred = keras.layers.Rescaling(1.0, offset=[-mean for mean in _MEAN_RGB], name="centred")(pixels)
-        network = keras.applications.VGG16(
-            include_top=False, weights=None, input_tensor=keras.ops.flip(centred, axis=-1)
-        )
-    else:
-        scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scaled")(pixels)
-        network = keras.applications.InceptionV3(include_top=False, weights=None, input_tensor=scaled)
+    with in_precision(precision):
+        pixels = keras.Input((side_px, side_px, 3), dtype="uint8", name="pixels")
+        seen = pixels
+        if crop_px < side_px:
+            before = (side_px - crop_px) // 2
+            margins = (before, side_px - crop_px - before)
+            seen = keras.layers.Cropping2D((margins, margins), name="middle")(pixels)
+        if base == "vgg16":
+            centred = keras.layers.Rescaling(1.0, offset=[-mean for mean in _MEAN_RGB], name="centred")(seen)
+            network = keras.applications.VGG16(
+                include_top=False, weights=None, input_tensor=keras.ops.flip(centred, axis=-1)
+            )
+        else:
+            scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scaled")(seen)
+            network = keras.applications.InceptionV3(include_top=False, weights=None, input_tensor=scaled)
     network.trainable = False
     return network
+
+
+@contextmanager
+def in_precision(policy: str) -> Iterator[None]:
+    """Gives the layers that are made within it this dtype policy."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def round_kernels(network: keras.Model) -> None:
+    """Rounds the kernels of `network` to float16's values, in place: a bundle then keeps them in half the bytes.
+
+    Kernels are nearly all of the weights. Biases and batch normalisation stay as they are.
+    """
+    import keras
+
+    for layer in network.layers:
+        if hasattr(layer, "kernel"):
+            kernel = keras.ops.convert_to_numpy(layer.kernel)
+            layer.kernel.assign(np.clip(kernel, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16).astype(np.float32))
 
 
 def feature_map(network: keras.Model, layer: str) -> Any:

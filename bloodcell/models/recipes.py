@@ -6,11 +6,37 @@ frozen lower blocks, so that a merged network runs those once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.variants import VARIANTS
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How far a training image is changed before it is shown; what is drawn is drawn anew each time.
+
+    Attributes:
+        rotation_deg: Turned by up to this many degrees either way; half of the images are also mirrored.
+        zoom: Largest magnification less 1, as likely as the reduction by the same factor.
+        shift: Moved by up to this share of the side along each axis.
+        stain: Standard deviation of the logarithm of a factor on the optical density of all channels, and half of it
+            for each channel on its own: more or less dye, and another shade of it. The empty background stays as it is.
+        brightness: Largest relative change of the light.
+        blur_px: Largest standard deviation of a Gaussian blur, in pixels of the input.
+        jpeg_quality: Lowest quality of a compression.
+        degraded_share: Share of images that are blurred, and likewise of those that are compressed.
+    """
+
+    rotation_deg: float = 180.0
+    zoom: float = 0.15
+    shift: float = 0.03
+    stain: float = 0.15
+    brightness: float = 0.08
+    blur_px: float = 1.2
+    jpeg_quality: int = 40
+    degraded_share: float = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +44,7 @@ class Tuning:
     """Staged fine-tuning: first the head alone, then the layers above the cut together with it.
 
     Attributes:
-        cut_layer: Layers up to and including this one stay frozen.
+        cut_layer: Layers up to and including this one stay frozen; `pixels` freezes none.
         transforms: How many of the eight flips and quarter turns each training image is shown in, 1 = as it is. A cell
             has no up or down on a smear, so each of them is as likely as the others.
         dropout: Share of features dropped before the last layer while training.
@@ -29,6 +55,12 @@ class Tuning:
         deep_learning_rate: Likewise in the second stage.
         weight_decay: AdamW's weight decay in both stages.
         patience: Epochs without a better validation loss after which a stage ends.
+        augmentation: Where set, the second stage starts from the pixels, and every epoch shows each image once, changed
+            anew. Where not, it starts from cached maps: some ten times cheaper, with `transforms` as all there is.
+        warm_up: Share of the second stage in which the step grows to its full size.
+        label_smoothing: Probability that the second stage's targets give to all classes alike.
+        average_momentum: Of the running mean of the second stage's weights, which is what is kept; 0 keeps the weights.
+        precision: Keras' dtype policy of the second stage; the kept model is float32 whatever it is.
     """
 
     cut_layer: str
@@ -41,6 +73,11 @@ class Tuning:
     deep_learning_rate: float = 1e-4
     weight_decay: float = 1e-3
     patience: int = 4
+    augmentation: Augmentation | None = None
+    warm_up: float = 0.0
+    label_smoothing: float = 0.0
+    average_momentum: float = 0.0
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +90,8 @@ class SvmSearch:
         costs: Values of C tried, for kernels scaled to a mean of 1 on the diagonal.
         folds: Stratified folds.
         max_images: Images the search looks at, at most; the chosen SVM is fitted on all.
+        max_components: Principal axes the features are turned to, at most; None keeps the features. They make the
+            machine six times smaller, and not worse.
     """
 
     kernels: tuple[str, ...] = ("linear", "rbf")
@@ -60,6 +99,7 @@ class SvmSearch:
     costs: tuple[float, ...] = (1.0, 10.0, 100.0)
     folds: int = 4
     max_images: int = 2_000
+    max_components: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +107,9 @@ class Recipe:
     """Everything that defines a training apart from images, base weights and seed.
 
     Attributes:
-        side_px: Height and width of the network's input.
+        side_px: Height and width that the image is scaled to.
+        crop_px: Height and width of the middle of it that the network looks at, the same where not set. The analyser
+            puts the cell there; what lies farther out is its neighbours.
         feature_layers: Layers of the base whose maps are averaged and laid side by side: the features.
         tuning: Staged fine-tuning; exactly one of `tuning` and `svm` is set.
         svm: Search for the SVM on frozen features.
@@ -85,8 +127,9 @@ class Recipe:
     feature_layers: tuple[str, ...]
     tuning: Tuning | None = None
     svm: SvmSearch | None = None
+    crop_px: int | None = None
     validation_fraction: float = 0.2
-    embedding_dims: int = 64
+    embedding_dims: int = 256
     novelty_flag_rate: float = 0.03
     target_risk: float = 0.02
     min_coverage: float = 0.9
@@ -97,11 +140,37 @@ class Recipe:
             raise ConfigurationError("A recipe fine-tunes or fits an SVM: expected exactly one of tuning and svm.")
 
 
+_FROM_PIXELS: Final = Tuning(
+    cut_layer="pixels",
+    transforms=1,
+    deep_epochs=10,
+    deep_learning_rate=2e-4,
+    weight_decay=1e-2,
+    patience=5,
+    augmentation=Augmentation(),
+    warm_up=0.05,
+    label_smoothing=0.05,
+    average_momentum=0.995,
+    precision="mixed_bfloat16",
+)
+
 DEFAULT_RECIPES: Final = {
-    "vgg16": Recipe(160, ("block4_pool", "block5_pool"), tuning=Tuning(cut_layer="block4_pool")),
-    "vgg16_svm": Recipe(160, ("block4_pool",), svm=SvmSearch()),
-    "inception_v3": Recipe(224, ("mixed7", "mixed8"), tuning=Tuning(cut_layer="mixed7")),
-    "inception_v3_svm": Recipe(224, ("mixed5", "mixed7", "mixed8"), svm=SvmSearch()),
+    "vgg16": Recipe(
+        180,
+        ("block4_pool", "block5_pool"),
+        crop_px=128,
+        tuning=replace(_FROM_PIXELS, cut_layer="block2_pool", deep_epochs=8, deep_learning_rate=1e-4),
+        validation_fraction=0.1,
+    ),
+    "vgg16_svm": Recipe(224, ("block3_pool", "block4_pool"), crop_px=160, svm=SvmSearch(), validation_fraction=0.1),
+    "inception_v3": Recipe(224, ("mixed7", "mixed8"), crop_px=160, tuning=_FROM_PIXELS, validation_fraction=0.1),
+    "inception_v3_svm": Recipe(
+        224,
+        ("mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5"),
+        crop_px=160,
+        svm=SvmSearch(kernels=("rbf",), gammas=(0.25, 0.5, 1.0), costs=(10.0, 30.0), max_components=512),
+        validation_fraction=0.1,
+    ),
 }
 """Recipe of each variant for real images."""
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -36,9 +36,18 @@ from bloodcell.models.bundle import (
     write_bundle,
     write_image_list,
 )
+from bloodcell.models.compact import write_compact
 from bloodcell.models.features import alone
 from bloodcell.models.fitting import Material, Trained, fine_tune, fit_svm
-from bloodcell.models.images import TrainingSet, read_file, read_image_folder, require_all_groups, split_images
+from bloodcell.models.images import (
+    TrainingSet,
+    digest_of,
+    is_held_out,
+    read_file,
+    read_image_folders,
+    require_all_groups,
+    split_images,
+)
 from bloodcell.models.provenance import code_version, git_commit, library_versions
 from bloodcell.models.recipes import SvmSearch, base_of, check_variant, default_recipe
 from bloodcell.models.reference import REFERENCE, reference_of, write_reference
@@ -60,12 +69,13 @@ _SPLIT_RULE = "by image: of each class the lowest sha256 validate"
 
 def train(
     variant: str,
-    images: Path | TrainingSet,
+    images: Path | Sequence[Path] | TrainingSet,
     settings: Settings,
     *,
     recipe: Recipe | None = None,
     base: str | Bundle = "imagenet",
     seed: int = 0,
+    holdout_fraction: float = 0.0,
     out: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Bundle:
@@ -73,11 +83,13 @@ def train(
 
     Args:
         variant: One of `bloodcell.variants.VARIANTS`.
-        images: What to train on; or FOLDER/<class>/*.jpg with the eight groups as classes, split by image.
+        images: What to train on; or FOLDER/<class>/*.jpg with the eight groups as classes, or several such folders,
+            split by image.
         settings: Data folder, weights folder, image limits, batch size.
         recipe: How to train, default `recipes.default_recipe(variant)`.
         base: Base weights, `imagenet` or `random`, or the bundle of the same variant to go on from.
         seed: Of everything random; on one machine the same seed gives the same weights.
+        holdout_fraction: Share of the folders' images, chosen by their digests, that the training does not see.
         out: Folder the bundle is written into, default `<data_dir>/bundles`.
         on_progress: Called with the step's name, what is done and what there is to do in all.
 
@@ -89,17 +101,19 @@ def train(
     check_variant(variant)
     recipe = recipe or default_recipe(variant)
     on_progress = on_progress or (lambda step, done, total: None)
-    if isinstance(images, Path):
+    if not isinstance(images, TrainingSet):
         on_progress("read images", 0, 1)
-        images = _set_of_folder(images, recipe, settings)
+        folders = [images] if isinstance(images, Path) else images
+        images = _set_of_folders(folders, recipe, settings, holdout_fraction)
         on_progress("read images", 1, 1)
-    network = networks.build_base(base_of(variant), recipe.side_px)
+    network = networks.build_base(base_of(variant), recipe.side_px, recipe.crop_px)
     start: keras.Model | None = None
     if isinstance(base, Bundle):
         start = load_model(base)
         base_weights = continuing.go_on_from(base, start, network, variant, recipe)
     else:
         base_weights = load_base_weights(network, base_of(variant), base, settings, seed)
+    networks.round_kernels(network)
     work = settings.data_dir / "training" / _identity(variant, recipe, base_weights, images, seed)
     material = Material(variant, recipe, settings, seed, network, start, images, work, on_progress)
     with alone(work.parent / "locks" / work.name), _full_disk_is_told(settings.data_dir):
@@ -123,13 +137,19 @@ def _full_disk_is_told(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _set_of_folder(path: Path, recipe: Recipe, settings: Settings) -> TrainingSet:
-    folder = read_image_folder(path, settings)
-    for broken in folder.broken:
+def _set_of_folders(
+    folders: Sequence[Path], recipe: Recipe, settings: Settings, holdout_fraction: float
+) -> TrainingSet:
+    found = read_image_folders(settings, *folders)
+    for broken in found.broken:
         log.warning("Left out %s: %s", broken.path, broken.reason)
-    require_all_groups(folder, path)
-    training, validation = split_images(folder.images, recipe.validation_fraction)
-    return TrainingSet(training, validation, folder.digest, _SPLIT_RULE, False, read_file)
+    require_all_groups(found, *folders)
+    seen = tuple(image for image in found.images if not is_held_out(image, holdout_fraction))
+    training, validation = split_images(seen, recipe.validation_fraction)
+    rule = _SPLIT_RULE
+    if holdout_fraction:
+        rule += f"; held out: {holdout_fraction:g} by the end of the sha256"
+    return TrainingSet(training, validation, digest_of(seen), rule, False, read_file)
 
 
 def _identity(variant: str, recipe: Recipe, base_weights: BaseWeights, images: TrainingSet, seed: int) -> str:
@@ -160,7 +180,8 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
         embedding=embedding,
         name=material.variant,
     )
-    model.save(material.work / MODEL)
+    model.save(material.work / f"whole-{MODEL}")
+    write_compact(material.work / f"whole-{MODEL}", material.work / MODEL)
     write_image_list(material.work / IMAGES, images)
     novelty_of_validation = embedding.novelty(trained.validation_features)
     reference = reference_of(

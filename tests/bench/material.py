@@ -16,7 +16,7 @@ from PIL import Image
 import bloodcell.models
 from bloodcell.drawing.drops import draw_folder
 from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.recipes import Recipe, SvmSearch, Tuning, default_recipe
+from bloodcell.models.recipes import Recipe, SvmSearch, default_recipe
 from bloodcell.settings import Settings
 from tests.bench.place import Place
 
@@ -78,7 +78,7 @@ def bundle_folder(place: Place, variant: str, recipe: Recipe | None = None) -> P
 
 def _quickly_trained(recipe: Recipe) -> Recipe:
     if recipe.tuning is not None:
-        tuning = Tuning(recipe.tuning.cut_layer, transforms=1, batch_cells=8, head_epochs=1, deep_epochs=1)
+        tuning = replace(recipe.tuning, transforms=1, batch_cells=8, head_epochs=1, deep_epochs=1)
         return replace(recipe, tuning=tuning)
     return replace(recipe, svm=TINY.svm)
 

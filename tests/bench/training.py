@@ -22,18 +22,16 @@ def epochs(place: Place) -> list[Line]:
     from bloodcell.models import networks, tuning
     from bloodcell.models.features import Rows, cached_outputs
     from bloodcell.models.images import LabelledImage, read_file
-    from bloodcell.models.recipes import default_recipe
     from bloodcell.settings import Settings
 
-    recipe = default_recipe("inception_v3")
-    assert recipe.tuning is not None
+    layers, cut_layer = ("mixed7", "mixed8"), "mixed7"
     n_images = 64 if place.quick else 512
     settings = Settings(data_dir=place.folder / "training")
     paths = cell_images(place, n_images)
     images = [LabelledImage(path, path.parent.name, f"{number:064x}") for number, path in enumerate(paths)]
     labels = np.array([CELL_GROUPS.index(image.group) for image in images])
-    network = networks.build_base("inception_v3", recipe.side_px)
-    cut = networks.feature_map(network, recipe.tuning.cut_layer)
+    network = networks.build_base("inception_v3", 224)
+    cut = networks.feature_map(network, cut_layer)
 
     def features() -> tuple[float, Rows]:
         began = time.perf_counter()
@@ -49,17 +47,17 @@ def epochs(place: Place) -> list[Line]:
 
     def images_per_s(inputs: Rows | np.ndarray, work: Path) -> list[float]:
         keras.utils.set_random_seed(0)
-        pooled = networks.pooled(network, recipe.feature_layers)
+        pooled = networks.pooled(network, layers)
         model = keras.Model(cut, keras.layers.Dense(len(CELL_GROUPS))(pooled))
         work.mkdir(parents=True)
-        times = [time.perf_counter()]
+        times, n_steps = [time.perf_counter()], n_images // 32
         tuning.train_stage(
             model,
-            tuning.Examples([inputs], labels),
-            tuning.Examples([in_memory[:32]], labels[:32]),
+            tuning.CachedRows([inputs], labels),
+            tuning.CachedRows([in_memory[:32]], labels[:32]),
             tuning.Stage("deep", N_EPOCHS, 1e-4, 1e-3, 32, N_EPOCHS, 0),
             work,
-            lambda done, total: times.append(time.perf_counter()),
+            lambda done, total: times.append(time.perf_counter()) if done % n_steps == 0 else None,
         )
         return [n_images / seconds for seconds in np.diff(times)[1:]]
 

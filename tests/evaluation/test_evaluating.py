@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from bloodcell.evaluation.plots import write_plots
 from bloodcell.evaluation.showing import evaluation_json, evaluation_tables
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import Bundle
+from bloodcell.models.training import train
 from bloodcell.settings import Settings
-from tests.small_cells import make_cells, model_settings
+from tests.small_cells import SVM_RECIPE, make_cells, model_settings
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_every_usable_image_is_evaluated_once_by_each_model(
         assert one.evaluation.n_cells == 40
         assert [figures.n_true for figures in one.evaluation.groups] == [5] * 8
         assert one.n_broken == 1
-        assert not one.trained_on_these
+        assert one.n_seen == 0
 
 
 def test_figures_are_those_of_the_loaded_model_and_its_thresholds(
@@ -88,7 +90,20 @@ def test_images_a_model_was_trained_on_are_recognised(
     cells: Path, bundles: tuple[Bundle, Bundle], quick_settings: Settings
 ) -> None:
     (one,) = evaluate_bundles(cells, bundles[:1], quick_settings).values()
-    assert one.trained_on_these
+    assert one.n_seen == one.evaluation.n_cells == 96
+    with pytest.raises(TrainingDataError, match="seen every one of the 96 images"):
+        evaluate_bundles(cells, bundles[:1], quick_settings, unseen=True)
+
+
+def test_what_was_held_out_by_digest_is_what_a_model_has_not_seen(cells: Path, quick_settings: Settings) -> None:
+    bundle = train("vgg16_svm", cells, quick_settings, recipe=SVM_RECIPE, base="random", holdout_fraction=0.25)
+    (one,) = evaluate_bundles(cells, [bundle], quick_settings, unseen=True).values()
+    held = [path for path in cells.glob("*/*.png") if sha256(path.read_bytes()).hexdigest()[-1] < "4"]
+    assert 10 < len(held) < 40
+    assert (one.evaluation.n_cells, one.n_seen) == (len(held), 0)
+    seen = bundle.manifest.data
+    assert seen.n_training + seen.n_validation == 96 - len(held)
+    assert "held out: 0.25 by the end of the sha256" in seen.rule
 
 
 def test_folder_without_images_is_refused(

@@ -1,6 +1,6 @@
-"""Trains like the bundle `tuned_bundle`, and kills its own process with SIGKILL at a given moment.
+"""Trains like a bundle of `tests.small_cells`, and kills its own process with SIGKILL at a given moment.
 
-Usage: killed_training.py CELLS DATA_DIR STEP NUMBER
+Usage: killed_training.py CELLS DATA_DIR RECIPE STEP NUMBER
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from bloodcell.models.training import train
-from tests.small_cells import TUNED_RECIPE, model_settings
+from tests import small_cells
 
-cells, data_dir, fatal_step, fatal_number = sys.argv[1:]
+cells, data_dir, recipe, fatal_step, fatal_number = sys.argv[1:]
 
 
 def die_at(step: str, done: int, total: int) -> None:
@@ -21,4 +21,11 @@ def die_at(step: str, done: int, total: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-train("vgg16", Path(cells), model_settings(Path(data_dir)), recipe=TUNED_RECIPE, base="random", on_progress=die_at)
+train(
+    "vgg16",
+    Path(cells),
+    small_cells.model_settings(Path(data_dir)),
+    recipe=getattr(small_cells, recipe),
+    base="random",
+    on_progress=die_at,
+)

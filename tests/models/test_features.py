@@ -10,7 +10,7 @@ import pytest
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.models.features import cached_outputs, padded, transformed
-from bloodcell.models.images import LabelledImage, read_file, read_image_folder
+from bloodcell.models.images import LabelledImage, read_file, read_image_folders
 from bloodcell.models.networks import build_base, feature_map, pooled
 from bloodcell.settings import Settings
 from tests.conftest import small_disk
@@ -27,7 +27,7 @@ def network() -> keras.Model:
 
 @pytest.fixture
 def images(cells: Path, settings: Settings) -> tuple[LabelledImage, ...]:
-    return read_image_folder(cells, settings).images[:70]
+    return read_image_folders(settings, cells).images[:70]
 
 
 def _compute(network: keras.Model, images: Any, cache: Path, settings: Settings, on_image: Any = None) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 from bloodcell.errors import TrainingDataError
 from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.images import read_image_folder, require_all_groups, split_images
+from bloodcell.models.images import read_image_folders, require_all_groups, split_images
 from bloodcell.settings import Settings
 
 
@@ -17,7 +17,7 @@ def copied(cells: Path, tmp_path: Path) -> Path:
 
 
 def test_every_image_is_found_once_with_its_group(cells: Path, settings: Settings) -> None:
-    folder = read_image_folder(cells, settings)
+    folder = read_image_folders(settings, cells)
     assert len(folder.images) == 8 * 12
     assert all(image.path.parent.name == image.group for image in folder.images)
     assert (folder.broken, folder.n_duplicates) == ((), 0)
@@ -25,41 +25,41 @@ def test_every_image_is_found_once_with_its_group(cells: Path, settings: Setting
 
 def test_the_dataset_digest_is_of_content_and_label_not_of_paths(copied: Path, cells: Path, settings: Settings) -> None:
     (copied / "ig" / "0.png").rename(copied / "ig" / "renamed.png")
-    assert read_image_folder(copied, settings).digest == read_image_folder(cells, settings).digest
+    assert read_image_folders(settings, copied).digest == read_image_folders(settings, cells).digest
     (copied / "ig" / "1.png").rename(copied / "monocyte" / "relabelled.png")
-    assert read_image_folder(copied, settings).digest != read_image_folder(cells, settings).digest
+    assert read_image_folders(settings, copied).digest != read_image_folders(settings, cells).digest
 
 
 def test_a_broken_image_is_left_out_and_reported(copied: Path, settings: Settings) -> None:
     broken = copied / "basophil" / "3.png"
     broken.write_bytes(broken.read_bytes()[:200])
-    folder = read_image_folder(copied, settings)
+    folder = read_image_folders(settings, copied)
     assert [each.path for each in folder.broken] == [broken]
     assert len(folder.images) == 8 * 12 - 1
 
 
 def test_a_copy_in_the_same_class_counts_once(copied: Path, settings: Settings) -> None:
     shutil.copy(copied / "ig" / "0.png", copied / "ig" / "copy.png")
-    folder = read_image_folder(copied, settings)
+    folder = read_image_folders(settings, copied)
     assert (len(folder.images), folder.n_duplicates) == (8 * 12, 1)
 
 
 def test_the_same_image_in_two_classes_is_refused(copied: Path, settings: Settings) -> None:
     shutil.copy(copied / "ig" / "0.png", copied / "monocyte" / "copy.png")
     with pytest.raises(TrainingDataError, match=r"labelled twice.*ig.0\.png.*copy\.png|labelled twice.*copy\.png.*ig"):
-        read_image_folder(copied, settings)
+        read_image_folders(settings, copied)
 
 
 def test_an_unknown_class_folder_is_refused_by_name(copied: Path, settings: Settings) -> None:
     (copied / "blast").mkdir()
     with pytest.raises(TrainingDataError, match="'blast'"):
-        read_image_folder(copied, settings)
+        read_image_folders(settings, copied)
 
 
 def test_an_empty_class_is_refused_by_name(copied: Path, settings: Settings) -> None:
     shutil.rmtree(copied / "platelet")
     with pytest.raises(TrainingDataError, match="'platelet'"):
-        require_all_groups(read_image_folder(copied, settings), copied)
+        require_all_groups(read_image_folders(settings, copied), copied)
 
 
 @pytest.mark.parametrize("make", [True, False])
@@ -67,11 +67,11 @@ def test_a_folder_without_images_is_refused(tmp_path: Path, settings: Settings, 
     if make:
         (tmp_path / "nothing" / "ig").mkdir(parents=True)
     with pytest.raises(TrainingDataError, match="nothing"):
-        read_image_folder(tmp_path / "nothing", settings)
+        read_image_folders(settings, tmp_path / "nothing")
 
 
 def test_the_split_is_stratified_disjoint_and_repeatable(cells: Path, settings: Settings) -> None:
-    images = read_image_folder(cells, settings).images
+    images = read_image_folders(settings, cells).images
     training, validation = split_images(images, 0.25)
     assert {image.sha256 for image in training} | {image.sha256 for image in validation} == {i.sha256 for i in images}
     assert [sum(image.group == group for image in validation) for group in CELL_GROUPS] == [3] * 8
@@ -80,7 +80,7 @@ def test_the_split_is_stratified_disjoint_and_repeatable(cells: Path, settings: 
 
 
 def test_a_class_of_one_image_cannot_be_split(cells: Path, settings: Settings) -> None:
-    images = read_image_folder(cells, settings).images
+    images = read_image_folders(settings, cells).images
     first = next(image for image in images if image.group == "ig")
     with pytest.raises(TrainingDataError, match="'ig'"):
         split_images(tuple(image for image in images if image.group != "ig" or image is first), 0.2)

@@ -19,10 +19,14 @@ def blobs() -> tuple[np.ndarray, np.ndarray]:
     return features.astype(np.float32), labels
 
 
+@pytest.mark.parametrize("max_components", [None, 20])
 @pytest.mark.parametrize(("kernel", "cost"), [("linear", 1.0), ("linear", 100.0), ("rbf", 10.0), ("rbf", 100.0)])
-def test_decision_in_the_graph_equals_that_of_scikit_learn(blobs, kernel: str, cost: float) -> None:
+def test_decision_in_the_graph_equals_that_of_scikit_learn(
+    blobs, kernel: str, cost: float, max_components: int | None
+) -> None:
     features, labels = blobs
-    pipeline = fit(features, labels, SvmChoice(kernel, 0.1, cost))
+    pipeline = fit(features, labels, SvmChoice(kernel, 0.1, cost), max_components)
+    assert pipeline.named_steps["svm"].estimators_[0].n_features_in_ == (max_components or 50)
     rows = keras.Input((features.shape[1],))
     model = keras.Model(rows, decision_layers(pipeline, rows))
     unseen = np.abs(features + np.random.default_rng(1).normal(0, 0.1, features.shape)).astype(np.float32)

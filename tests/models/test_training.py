@@ -15,15 +15,18 @@ from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.errors import ConfigurationError, TrainingDataError
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import Bundle, load_model, load_svm
-from bloodcell.models.images import read_image_folder, split_images
+from bloodcell.models.images import read_image_folders, split_images
 from bloodcell.models.networks import build_base
-from bloodcell.models.recipes import Recipe, SvmSearch
+from bloodcell.models.recipes import Recipe, SvmSearch, base_of, default_recipe
 from bloodcell.models.training import train
 from bloodcell.models.weights import load_base_weights
 from bloodcell.settings import Settings
+from bloodcell.variants import VARIANTS
+from tests import small_cells
 from tests.conftest import small_disk
 from tests.small_cells import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings
 
+STAND_INS = {"vgg16": "vgg16_imagenet_notop", "inception_v3": "inception_v3_imagenet_notop_partial"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -54,7 +57,7 @@ def test_the_manifest_accounts_for_the_training(
 ) -> None:
     manifest = request.getfixturevalue(kind).manifest
     assert manifest.classes == CELL_GROUPS
-    assert manifest.data.dataset_digest == read_image_folder(cells, settings).digest
+    assert manifest.data.dataset_digest == read_image_folders(settings, cells).digest
     assert (manifest.data.n_training, manifest.data.n_validation) == (8 * 9, 8 * 3)
     metrics = manifest.metrics
     assert metrics.negative_log_likelihood <= metrics.uncalibrated_negative_log_likelihood + 1e-6
@@ -66,7 +69,7 @@ def test_metrics_on_validation_are_those_of_the_whole_model(
     tuned_bundle: Bundle, cells: Path, settings: Settings
 ) -> None:
     """Training reads cached maps; what is stored reads pixels: both have to see the same."""
-    _, validation = split_images(read_image_folder(cells, settings).images, TUNED_RECIPE.validation_fraction)
+    _, validation = split_images(read_image_folders(settings, cells).images, TUNED_RECIPE.validation_fraction)
     limits = ImageLimits.of(settings)
     pixels = np.stack([resized(decode(image.path.read_bytes(), limits), 32, 32) for image in validation])
     labels = np.array([CELL_GROUPS.index(image.group) for image in validation])
@@ -83,6 +86,17 @@ def test_deeper_layers_are_tuned_and_frozen_ones_are_not(tuned_bundle: Bundle, s
     base = build_base("vgg16", 32)
     load_base_weights(base, "vgg16", "random", Settings(), 0)
     assert not np.array_equal(_kernel(base, "block3_conv2"), _kernel(tuned, "block3_conv2"))
+
+
+def test_from_the_pixels_every_layer_is_tuned_and_the_whole_image_goes_in(pixels_bundle: Bundle) -> None:
+    base = build_base("vgg16", 40, 32)
+    load_base_weights(base, "vgg16", "random", Settings(), 0)
+    model = load_model(pixels_bundle)
+    assert model.input_shape == (None, 40, 40, 3)
+    for name in ("block1_conv1", "block3_conv3"):
+        assert np.abs(_kernel(model, name) - _kernel(base, name)).max() > 1e-4
+    assert {layer.compute_dtype for layer in model.layers if layer.weights} == {"float32"}
+    assert pixels_bundle.manifest.metrics.accuracy > 0.5
 
 
 def test_a_model_that_is_sure_of_nothing_is_still_a_bundle(
@@ -104,25 +118,29 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_no_work_behind(
     assert again.folder.parent == settings.data_dir / "bundles"
 
 
+@pytest.mark.parametrize(("recipe", "n_steps"), [("TUNED_RECIPE", 9), ("PIXELS_RECIPE", 4)])
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
-    tuned_bundle: Bundle, cells: Path, settings: Settings
+    recipe: str, n_steps: int, cells: Path, settings: Settings, request: pytest.FixtureRequest
 ) -> None:
+    undisturbed = request.getfixturevalue("tuned_bundle" if recipe == "TUNED_RECIPE" else "pixels_bundle")
     script = ROOT / "tests" / "models" / "killed_training.py"
-    command = [sys.executable, str(script), str(cells), str(settings.data_dir), "train deep", "2"]
+    moment = ["train deep", str(2 * n_steps + 2)]  # in the third epoch
+    command = [sys.executable, str(script), str(cells), str(settings.data_dir), recipe, *moment]
     killed = subprocess.run(command, cwd=ROOT, env=_environment(), check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not (settings.data_dir / "bundles").exists()
-    epochs: list[tuple[str, int]] = []
+    steps: list[tuple[str, int]] = []
     resumed = train(
         "vgg16",
         cells,
         settings,
-        recipe=TUNED_RECIPE,
+        recipe=getattr(small_cells, recipe),
         base="random",
-        on_progress=lambda step, done, total: epochs.append((step, done)),
+        on_progress=lambda step, done, total: steps.append((step, done)),
     )
-    assert [each for each in epochs if each[0].startswith("train ")] == [("train deep", 3)]
-    for first, second in zip(_weights(tuned_bundle), _weights(resumed), strict=True):
+    again = [each for each in steps if each[0].startswith("train ")]
+    assert again == [("train deep", done) for done in range(2 * n_steps + 1, 3 * n_steps + 1)]
+    for first, second in zip(_weights(undisturbed), _weights(resumed), strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
 
 
@@ -135,16 +153,30 @@ def test_a_full_disk_is_told_and_leaves_no_half_bundle(cells: Path, settings: Se
     assert whole.manifest.files.keys() >= {"model.keras", "svm.skops"}
 
 
-def test_training_goes_on_from_an_earlier_model(tuned_bundle: Bundle, cells: Path, settings: Settings) -> None:
-    short = replace(TUNED_RECIPE, tuning=replace(TUNED_RECIPE.tuning, head_epochs=1, deep_epochs=1))
-    bundle = train("vgg16", cells, settings, recipe=short, base=tuned_bundle)
+def test_training_goes_on_from_an_earlier_model(tuned_bundle: Bundle, settings: Settings, tmp_path: Path) -> None:
+    short = replace(
+        TUNED_RECIPE, tuning=replace(TUNED_RECIPE.tuning, head_epochs=1, deep_epochs=2, deep_learning_rate=1e-5)
+    )
+    new_cells = make_cells(tmp_path / "new", 12, seed=5)
+    bundle = train("vgg16", new_cells, settings, recipe=short, base=tuned_bundle)
     earlier, later = load_model(tuned_bundle), load_model(bundle)
     assert np.array_equal(_kernel(earlier, "block1_conv1"), _kernel(later, "block1_conv1"))
     step = np.abs(_kernel(later, "block3_conv2") - _kernel(earlier, "block3_conv2")).max()
-    assert 0 < step < 0.01  # one epoch away from it, and nowhere near other random weights
+    assert 0 < step < 0.01  # two epochs away from it, and nowhere near other random weights
     assert bundle.manifest.base_weights.kind == "champion"
     assert bundle.manifest.base_weights.sha256 == tuned_bundle.model_id
     assert bundle.manifest.metrics.accuracy >= tuned_bundle.manifest.metrics.accuracy - 0.05
+
+
+def test_a_stage_that_makes_a_model_worse_leaves_it_as_it_was(
+    tuned_bundle: Bundle, cells: Path, settings: Settings
+) -> None:
+    assert TUNED_RECIPE.tuning is not None
+    wild = replace(TUNED_RECIPE.tuning, head_epochs=1, head_learning_rate=10.0, deep_epochs=1, deep_learning_rate=10.0)
+    bundle = train("vgg16", cells, settings, recipe=replace(TUNED_RECIPE, tuning=wild), base=tuned_bundle)
+    assert bundle.manifest.choice == "head of epoch 0, then deeper layers of epoch 0"
+    for first, second in zip(_weights(tuned_bundle), _weights(bundle), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
 
 
 def test_training_goes_on_only_from_a_model_of_its_kind(tuned_bundle: Bundle, cells: Path, settings: Settings) -> None:
@@ -186,16 +218,21 @@ def test_a_radial_svm_is_stored_whole(cells: Path, settings: Settings, pixels: n
     np.testing.assert_allclose(decision, expected, atol=1e-4)
 
 
-def test_real_cells_train_a_model_from_real_base_weights(shared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_recipe_shortened_trains_a_model_on_real_cells_from_real_base_weights(
+    variant: str, shared: Path, tmp_path: Path
+) -> None:
     for group in CELL_GROUPS:
         (tmp_path / "cells" / group).mkdir(parents=True)
         for path in sorted((shared / "pbc" / group).glob("*.jpg"))[:12]:
             (tmp_path / "cells" / group / path.name).symlink_to(path)
-    recipe = Recipe(96, ("block3_pool",), svm=SvmSearch(kernels=("linear",), costs=(10.0,), folds=2))
+    recipe = default_recipe(variant)
+    if recipe.tuning:
+        recipe = replace(recipe, tuning=replace(recipe.tuning, deep_epochs=1, batch_cells=16))
     settings = model_settings(tmp_path / "data", shared / "weights")
-    bundle = train("vgg16_svm", tmp_path / "cells", settings, recipe=recipe)
+    bundle = train(variant, tmp_path / "cells", settings, recipe=replace(recipe, validation_fraction=0.25))
     assert bundle.manifest.metrics.accuracy > 0.5  # chance is 0.125
-    assert bundle.manifest.base_weights.file == "vgg16_imagenet_notop.fp16.weights.h5"
+    assert bundle.manifest.base_weights.file == f"{STAND_INS[base_of(variant)]}.fp16.weights.h5"
 
 
 def _environment() -> dict[str, str]:
