@@ -1,0 +1,168 @@
+"""What the models say of held-out images, changed in one way or another; each answer is kept, so a rerun goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from bloodcell.decoding import ImageLimits, decode
+from bloodcell.evaluation.evaluating import outputs_of
+from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.bundle import Bundle, images_of
+from bloodcell.models.images import LabelledImage, read_image_folders
+from bloodcell.models.merged import ModelOutput, calls_of
+from bloodcell.settings import Settings
+from tests.paper.artefacts import ARTEFACTS
+from tests.paper.shifts import SHIFTS
+
+Change = Callable[[LabelledImage, Image.Image], Image.Image]
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """What all measurements share.
+
+    Attributes:
+        bundles: The models.
+        images: All images that none of them has seen.
+        few: As many of each class as are enough for a table of twenty changes.
+        settings: Image limits, batch size.
+        kept: Folder of answers.
+        tell: Called with a step, what is done and what there is to do.
+    """
+
+    bundles: Sequence[Bundle]
+    images: tuple[LabelledImage, ...]
+    few: tuple[LabelledImage, ...]
+    settings: Settings
+    kept: Path
+    tell: Callable[[str, int, int], None]
+
+    def answers(
+        self, name: str, images: tuple[LabelledImage, ...], change: Change | None = None
+    ) -> dict[str, ModelOutput]:
+        """Returns model id -> its output for `images`, each changed by `change`."""
+        missing = [bundle for bundle in self.bundles if not self._file(bundle, name, images).exists()]
+        if missing:
+            outputs = outputs_of(
+                missing, images, self._reader(change), self.settings, lambda done, total: self.tell(name, done, total)
+            )
+            for bundle in missing:
+                output, file = outputs[bundle.model_id], self._file(bundle, name, images)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                part = file.with_suffix(".part.npz")
+                np.savez(part, probabilities=output.probabilities, embedding=output.embedding, novelty=output.novelty)
+                part.replace(file)
+        found = {}
+        for bundle in self.bundles:
+            with np.load(self._file(bundle, name, images), allow_pickle=False) as kept:
+                found[bundle.model_id] = ModelOutput(**{key: kept[key] for key in kept.files})
+        return found
+
+    def _file(self, bundle: Bundle, name: str, images: tuple[LabelledImage, ...]) -> Path:
+        digest = hashlib.sha256("".join(image.sha256 for image in images).encode()).hexdigest()[:12]
+        return self.kept / bundle.model_id[:16] / f"{digest} {name.replace('/', '-')}.npz"
+
+    def _reader(self, change: Change | None) -> Callable[[LabelledImage], bytes]:
+        limits = ImageLimits.of(self.settings)
+
+        def read(image: LabelledImage) -> bytes:
+            body = image.path.read_bytes()
+            if change is None:
+                return body
+            png = io.BytesIO()
+            change(image, decode(body, limits)).save(png, "PNG", compress_level=1)
+            return png.getvalue()
+
+        return read
+
+
+def unseen_images(folder: Path, bundles: Sequence[Bundle], settings: Settings) -> tuple[LabelledImage, ...]:
+    """Returns the images of a folder that none of the bundles was trained or validated with."""
+    seen = frozenset[str]().union(*map(images_of, bundles))
+    return tuple(image for image in read_image_folders(settings, folder).images if image.sha256 not in seen)
+
+
+def a_few(images: tuple[LabelledImage, ...], n_each: int) -> tuple[LabelledImage, ...]:
+    """Returns the first `n_each` images of every class."""
+    return tuple(image for group in CELL_GROUPS for image in [each for each in images if each.group == group][:n_each])
+
+
+def truth_of(images: Sequence[LabelledImage]) -> np.ndarray:
+    """Returns the class number of each image, int (n,)."""
+    return np.array([CELL_GROUPS.index(image.group) for image in images])
+
+
+def evaluated(bundle: Bundle, images: Sequence[LabelledImage], output: ModelOutput) -> Evaluation:
+    """Returns the figures of one model's answers."""
+    return evaluate_calls(truth_of(images), output.probabilities, calls_of(bundle, output).unclassified)
+
+
+def robustness(laboratory: Laboratory) -> dict[tuple[str, str], dict[str, Evaluation]]:
+    """Returns (kind, strength) of a shift -> model id -> figures under it."""
+    found = {}
+    for kind, strengths in SHIFTS.items():
+        for strength, shift in strengths.items():
+            answers = laboratory.answers(
+                f"{kind} {strength}".strip(), laboratory.few, lambda _, cell, shift=shift: shift(cell)
+            )
+            found[kind, strength] = {
+                bundle.model_id: evaluated(bundle, laboratory.few, answers[bundle.model_id])
+                for bundle in laboratory.bundles
+            }
+    return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """How well what is unknown is told from what is known.
+
+    Attributes:
+        auroc: Probability that an unknown image has the greater novelty.
+        above: Share of unknown images above the novelty threshold.
+        unclassified: Share of them without a call, whatever the reason; None where it was not measured.
+    """
+
+    auroc: float
+    above: float
+    unclassified: float | None
+
+
+def artefacts_found(laboratory: Laboratory) -> dict[str, dict[str, Found]]:
+    """Returns artefact -> model id -> how well it is found among the unseen cells."""
+    known = laboratory.answers("as they are", laboratory.few)
+    limits, found = ImageLimits.of(laboratory.settings), {}
+    others = np.random.default_rng(0).permutation(len(laboratory.few))
+    place = {image.sha256: number for number, image in enumerate(laboratory.few)}
+    for name, make in ARTEFACTS.items():
+
+        def change(image: LabelledImage, cell: Image.Image, make: object = make) -> Image.Image:
+            number = place[image.sha256]
+            other = decode(laboratory.few[others[number]].path.read_bytes(), limits)
+            return make(cell, other, np.random.default_rng(number))  # type: ignore[operator]
+
+        answers = laboratory.answers(name, laboratory.few, change)
+        found[name] = {
+            bundle.model_id: found_among(bundle, known[bundle.model_id], answers[bundle.model_id])
+            for bundle in laboratory.bundles
+        }
+    return found
+
+
+def found_among(bundle: Bundle, known: ModelOutput, unknown: ModelOutput) -> Found:
+    """Returns how well `unknown` is told from `known` by a model's novelty, and by its calls."""
+    novelty = np.concatenate([known.novelty, unknown.novelty])
+    is_unknown = np.arange(len(novelty)) >= len(known.novelty)
+    return Found(
+        float(roc_auc_score(is_unknown, novelty)),
+        float((unknown.novelty > bundle.manifest.novelty_threshold).mean()),
+        float(calls_of(bundle, unknown).unclassified.mean()),
+    )
