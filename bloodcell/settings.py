@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     weights_dir: Path | None = Field(
         None, description="Folder with ImageNet base weights, for sites without internet; default: Keras downloads."
     )
+    shipped_models: bool = Field(
+        True,
+        description="A database without any model gets the ones that come with bloodcell; false: it waits for yours.",
+    )
 
     drop_pattern: str = Field(
         DROP_PATTERN,

@@ -18,13 +18,21 @@ def db() -> None:
 
 @app.command()
 def upgrade() -> None:
-    """Bring the database to this release's schema, make the roles, replace the views. Safe to repeat."""
-    from bloodcell.database.engine import database_url
+    """Bring the database to this release's schema, make the roles, replace the views. Safe to repeat.
+
+    A database that knows no model yet gets the ones that come with bloodcell (BLOODCELL_SHIPPED_MODELS).
+    """
+    from bloodcell.database.engine import database_url, open_database
     from bloodcell.database.migrations import upgrade
+    from bloodcell.models.shipped import install_shipped
     from bloodcell.settings import Settings
 
-    before, after = upgrade(database_url(Settings()))
+    settings = Settings()
+    before, after = upgrade(database_url(settings))
     typer.echo(f"Schema is at {after}" + (", as before." if before == after else f" (was {before or 'empty'})."))
+    if installed := install_shipped(settings, open_database(settings)):
+        typer.echo(f"{len(installed)} models came with bloodcell; champion is {installed[0].manifest.variant} "
+                   f"{installed[0].model_id[:12]}. Next: bloodcell models list")  # fmt: skip
 
 
 @app.command()

@@ -25,8 +25,10 @@ import psutil
 import sqlalchemy as sa
 
 from bloodcell.database.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database, make_data_folder
+from bloodcell.database.engine import open_database
 from bloodcell.database.migrations import upgrade
 from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
+from bloodcell.models.shipped import install_shipped
 from bloodcell.operations.airflow_api import AirflowApi, AirflowUnavailableError
 from bloodcell.operations.airflow_home import HOST, STACK_MARK, prepare_airflow_home
 from bloodcell.operations.processes import Announce, Child, Program, end_processes, marked_processes, open_log
@@ -70,6 +72,8 @@ class Stack:
         self._postgres = embedded_database(self.settings)
         database_url = self.settings.database_url or self._postgres.url()
         upgrade(database_url)
+        if installed := install_shipped(self.settings, open_database(self.settings)):
+            self._announce(f"Models: {len(installed)} came with bloodcell, champion is {installed[0].manifest.variant}")
         metadata_url = self._postgres.url(AIRFLOW_DATABASE)
         home = prepare_airflow_home(self.settings, metadata_url)
         _refuse_taken_port(home.port)

@@ -1,0 +1,82 @@
+"""The models that come with bloodcell: a new installation classifies from its first night on.
+
+They lie in `bloodcell/shipped/<variant>`, and their ids are written here: a byte changed there is a bundle refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bloodcell.database.engine import transact
+from bloodcell.errors import BundleError
+from bloodcell.models.bundle import Bundle, open_bundle
+from bloodcell.models.registry import champion, promote, register, registered_models
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from bloodcell.settings import Settings
+
+FOLDER: Final = Path(__file__).parents[1] / "shipped"
+MODEL_IDS: Final[dict[str, str]] = {}
+"""Variant -> model id; the first becomes champion, the others are its shadows."""
+
+_BY: Final = "bloodcell"
+
+
+def shipped_bundles() -> list[Bundle]:
+    """Returns the shipped bundles, the champion first.
+
+    Raises:
+        BundleError: One is missing, altered, or another than this release was made with.
+    """
+    return [_opened(variant, model_id) for variant, model_id in MODEL_IDS.items()]
+
+
+def install_shipped(settings: Settings, engine: sa.Engine) -> list[Bundle]:
+    """Gives a database that knows no model yet the shipped ones, and returns those; any other is left as it is.
+
+    Args:
+        settings: Its `shipped_models` says whether to; where the store is.
+        engine: A migrated database.
+
+    Raises:
+        BundleError: A shipped bundle is missing or altered.
+    """
+    from bloodcell.store import Store
+
+    if not settings.shipped_models:
+        return []
+    store = Store.of(settings)
+
+    def install(connection: sa.Connection) -> list[Bundle]:
+        if registered_models(connection):
+            return []
+        bundles = shipped_bundles()
+        for bundle in bundles:
+            register(connection, store, bundle, by=_BY)
+        if bundles and champion(connection) is None:
+            first = bundles[0].manifest
+            promote(
+                connection,
+                store,
+                bundles[0].model_id,
+                by=_BY,
+                reason=f"comes with bloodcell {first.code_version}; not yet validated on this laboratory's cells",
+                evidence={"shipped": {bundle.manifest.variant: bundle.model_id for bundle in bundles}},
+            )
+        return bundles
+
+    return transact(engine, install, patience_s=settings.database_patience_s)
+
+
+def _opened(variant: str, model_id: str) -> Bundle:
+    bundle = open_bundle(FOLDER / variant)
+    if (bundle.model_id, bundle.manifest.variant) != (model_id, variant):
+        raise BundleError(
+            f"The shipped model {variant} is not the one of this release: expected {model_id}, received "
+            f"{bundle.model_id} ({bundle.manifest.variant}). Install bloodcell again.",
+            folder=str(bundle.folder),
+        )
+    return bundle
