@@ -117,8 +117,8 @@ def digest_of(images: Sequence[LabelledImage]) -> str:
 def is_held_out(image: LabelledImage, fraction: float) -> bool:
     """Returns whether an image belongs to the share `fraction` of all images that trainings leave alone.
 
-    The last twelve digits of its digest alone decide, so it does not change sides when other images come or go; the beginning may
-    have decided before which images are in the folder.
+    The last twelve digits of its digest alone decide, so it does not change sides when other images come or go; the
+    beginning may have decided before which images are in the folder.
     """
     return int(image.sha256[-12:], 16) < fraction * 16**12
 
