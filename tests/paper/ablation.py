@@ -1,0 +1,120 @@
+"""Which layers, kernel and crop an SVM variant should have: cross-validated accuracy of each choice.
+
+    python -m tests.paper.ablation IMAGES --weights FOLDER [--work FOLDER] [--base inception_v3]
+
+Features are kept in WORK: a run that was killed goes on where it was, and another question is answered in minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bloodcell.models import networks, svm
+from bloodcell.models.features import cached_outputs
+from bloodcell.models.images import read_file, read_image_folders
+from bloodcell.models.weights import load_base_weights
+from bloodcell.settings import Settings
+from tests.paper.measuring import truth_of
+
+N_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One SVM: what it sees and how it decides."""
+
+    layers: tuple[str, ...]
+    kernel: str = "rbf"
+    gamma: float = 0.25
+    cost: float = 10.0
+    max_components: int | None = None
+    crop_px: int = 160
+
+    def __str__(self) -> str:
+        kernel = f"rbf, gamma {self.gamma:g}" if self.kernel == "rbf" else "linear"
+        axes = f", {self.max_components} axes" if self.max_components else ""
+        return f"{' '.join(self.layers)}; {kernel}, C {self.cost:g}{axes}; crop {self.crop_px} px"
+
+
+def _mixed(*numbers: int) -> tuple[str, ...]:
+    return tuple(f"mixed{number}" for number in numbers)
+
+
+CHOICES = {
+    "inception_v3": (
+        Choice(_mixed(5, 7, 8), "linear"),
+        Choice(_mixed(5, 7, 8)),
+        Choice(_mixed(1, 2, 3, 4, 5, 6, 7, 8)),
+        Choice(_mixed(2, 3, 4, 5, 6)),
+        Choice(_mixed(0, 1, 2, 3, 4, 5), "linear"),
+        Choice(_mixed(0, 1, 2, 3, 4, 5)),
+        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.5, cost=30, max_components=256),
+        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.5, cost=30, max_components=512),
+        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.5, cost=30, max_components=512, crop_px=224),
+    ),
+    "vgg16": (
+        Choice(("block4_pool",), "linear"),
+        Choice(("block4_pool",)),
+        Choice(("block3_pool", "block4_pool")),
+        Choice(("block4_pool", "block5_pool")),
+        Choice(("block2_pool", "block3_pool", "block4_conv2", "block4_pool", "block5_conv2")),
+        Choice(("block3_pool", "block4_conv2", "block4_pool", "block5_conv2"), gamma=0.5, cost=30, max_components=512),
+    ),
+}
+SIDE_PX = 224
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.paper.ablation", description=__doc__.split("\n")[0])
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--weights", type=Path, required=True, help="folder of ImageNet's weights")
+    parser.add_argument("--work", type=Path, default=Path("paper-work"))
+    parser.add_argument("--base", choices=CHOICES, default="inception_v3")
+    chosen = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    from bloodcell.cli.showing import step_bars
+
+    settings = Settings(weights_dir=chosen.weights)
+    images = read_image_folders(settings, chosen.images).images
+    labels = truth_of(images)
+    print("| layers; SVM; crop | accuracy | mean sensitivity | least sensitivity |\n| --- | ---: | ---: | ---: |")
+    for choice in CHOICES[chosen.base]:
+        network = networks.build_base(chosen.base, SIDE_PX, choice.crop_px)
+        load_base_weights(network, chosen.base, "imagenet", settings, 0)
+        with step_bars() as tell:
+            kept = cached_outputs(
+                network,
+                {f"{layer}_mean": networks.pooled_map(network, layer) for layer in choice.layers},
+                images,
+                read=read_file,
+                transform=0,
+                cache=chosen.work / "features",
+                settings=settings,
+                on_image=lambda done, total, tell=tell: tell("features", done, total),
+            )
+        features = np.sqrt(np.maximum(np.concatenate([rows[:] for rows in kept.values()], axis=1), 0))
+        accuracy, *sensitivity = _cross_validated(features, labels, choice)
+        mean, least = np.mean(sensitivity), min(sensitivity)
+        print(f"| {choice} | {100 * accuracy:.2f} % | {100 * mean:.2f} % | {100 * least:.2f} % |", flush=True)
+
+
+def _cross_validated(features: np.ndarray, labels: np.ndarray, choice: Choice) -> list[float]:
+    """Returns accuracy, then the sensitivity of each class."""
+    from sklearn.model_selection import StratifiedKFold
+
+    right = np.zeros(len(labels), bool)
+    settings = svm.SvmChoice(choice.kernel, choice.gamma if choice.kernel == "rbf" else 1.0, choice.cost)
+    for fitted, held in StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(features, labels):
+        pipeline = svm.fit(features[fitted], labels[fitted], settings, choice.max_components)
+        right[held] = pipeline.predict(features[held]) == labels[held]
+    return [float(right.mean()), *(float(right[labels == each].mean()) for each in np.unique(labels))]
+
+
+if __name__ == "__main__":
+    main()
