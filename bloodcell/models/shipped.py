@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from bloodcell.database.engine import transact
 from bloodcell.errors import BundleError
 from bloodcell.models.bundle import Bundle, open_bundle
-from bloodcell.models.registry import champion, promote, register, registered_models
+from bloodcell.models.registry import lock_promotions, promote, register, registered_models
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -51,12 +51,13 @@ def install_shipped(settings: Settings, engine: sa.Engine) -> list[Bundle]:
     store = Store.of(settings)
 
     def install(connection: sa.Connection) -> list[Bundle]:
+        lock_promotions(connection)  # another start of the same installation waits here, and finds them
         if registered_models(connection):
             return []
         bundles = shipped_bundles()
         for bundle in bundles:
             register(connection, store, bundle, by=_BY)
-        if bundles and champion(connection) is None:
+        if bundles:
             first = bundles[0].manifest
             promote(
                 connection,
