@@ -154,10 +154,10 @@ def test_a_full_disk_is_told_and_leaves_no_half_bundle(cells: Path, settings: Se
 
 
 def test_training_goes_on_from_an_earlier_model(tuned_bundle: Bundle, settings: Settings, tmp_path: Path) -> None:
-    short = replace(
-        TUNED_RECIPE, tuning=replace(TUNED_RECIPE.tuning, head_epochs=1, deep_epochs=2, deep_learning_rate=1e-5)
-    )
+    short = replace(TUNED_RECIPE, tuning=replace(TUNED_RECIPE.tuning, head_epochs=1, deep_epochs=2))
     new_cells = make_cells(tmp_path / "new", 12, seed=5)
+    for before, after in (("ig", "was ig"), ("platelet", "ig"), ("was ig", "platelet")):  # so there is much to learn
+        (new_cells / before).rename(new_cells / after)
     bundle = train("vgg16", new_cells, settings, recipe=short, base=tuned_bundle)
     earlier, later = load_model(tuned_bundle), load_model(bundle)
     assert np.array_equal(_kernel(earlier, "block1_conv1"), _kernel(later, "block1_conv1"))
@@ -165,7 +165,7 @@ def test_training_goes_on_from_an_earlier_model(tuned_bundle: Bundle, settings: 
     assert 0 < step < 0.01  # two epochs away from it, and nowhere near other random weights
     assert bundle.manifest.base_weights.kind == "champion"
     assert bundle.manifest.base_weights.sha256 == tuned_bundle.model_id
-    assert bundle.manifest.metrics.accuracy >= tuned_bundle.manifest.metrics.accuracy - 0.05
+    assert bundle.manifest.metrics.accuracy > 0.5
 
 
 def test_a_stage_that_makes_a_model_worse_leaves_it_as_it_was(
