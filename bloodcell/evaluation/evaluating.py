@@ -131,7 +131,7 @@ def _batches(
 def _unseen(folder: ImageFolder, bundles: Sequence[Bundle], path: Path) -> ImageFolder:
     from bloodcell.models.images import digest_of
 
-    seen = frozenset[str]().union(*map(images_of, bundles))
+    seen = images_of(*bundles)
     images = tuple(image for image in folder.images if image.sha256 not in seen)
     if not images:
         raise TrainingDataError(

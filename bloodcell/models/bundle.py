@@ -254,12 +254,13 @@ def write_image_list(path: Path, images: TrainingSet) -> None:
     path.write_text("sha256,class,side\n" + "".join(f"{','.join(row)}\n" for row in rows))
 
 
-def images_of(bundle: Bundle) -> frozenset[str]:
-    """Returns the digests of the images a model was trained or validated with; empty for a bundle without its list."""
-    if IMAGES not in bundle.manifest.files:
-        return frozenset()
-    lines = (bundle.folder / IMAGES).read_text().splitlines()[1:]
-    return frozenset(line.split(",", 1)[0] for line in lines)
+def images_of(*bundles: Bundle) -> frozenset[str]:
+    """Returns the digests of the images that any of the models was trained or validated with.
+
+    A bundle without its list adds none.
+    """
+    lists = [bundle.folder / IMAGES for bundle in bundles if IMAGES in bundle.manifest.files]
+    return frozenset(line.split(",", 1)[0] for path in lists for line in path.read_text().splitlines()[1:])
 
 
 def load_svm(bundle: Bundle) -> Pipeline:

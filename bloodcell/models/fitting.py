@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -200,15 +200,24 @@ def _train(
     training: tuning.Examples,
     validation: NDArray[Any] | Rows,
 ) -> int:
-    seed, weight_decay = material.seed, options.weight_decay
-    batch_cells, patience = options.batch_cells, options.patience
-    if name == "head":
-        epochs, rate = options.head_epochs, options.head_learning_rate
-        stage = tuning.Stage(name, epochs, rate, weight_decay, batch_cells, patience, seed)
-    else:
-        epochs, rate = options.deep_epochs, options.deep_learning_rate
-        stage = tuning.Stage(name, epochs, rate, weight_decay, batch_cells, patience, seed, options.warm_up,
-                             options.label_smoothing, options.average_momentum)  # fmt: skip
+    stage = tuning.Stage(
+        name,
+        options.head_epochs,
+        options.head_learning_rate,
+        options.weight_decay,
+        options.batch_cells,
+        options.patience,
+        material.seed,
+    )
+    if name == "deep":
+        stage = replace(
+            stage,
+            epochs=options.deep_epochs,
+            learning_rate=options.deep_learning_rate,
+            warm_up=options.warm_up,
+            label_smoothing=options.label_smoothing,
+            average_momentum=options.average_momentum,
+        )
     return tuning.train_stage(
         model,
         training,

@@ -35,7 +35,7 @@ class ModelOutput:
     Attributes:
         probabilities: float32 (n, 8), calibrated, in the order of `CELL_GROUPS`.
         embedding: float32 (n, d); Euclidean distance in it is Mahalanobis distance within the classes.
-        novelty: float32 (n,), distance in the embedding to the nearest class mean.
+        novelty: float32 (n,), distance in the embedding to the nearest class.
     """
 
     probabilities: NDArray[np.float32]

@@ -236,7 +236,7 @@ class _Material:
     @classmethod
     def read(cls, connection: sa.Connection, digest: str, bundles: Mapping[str, Bundle]) -> _Material:
         """Reads it from the database."""
-        learnt = frozenset().union(*(images_of(bundle) for bundle in bundles.values()))
+        learnt = images_of(*bundles.values())
         found = stored_images(connection, digest, "holdout")
         images = tuple(image for image in found if image.sha256 not in learnt)
         origin = {row.sha256: row for row in connection.execute(sa.text(_ORIGIN), {"digest": digest})}

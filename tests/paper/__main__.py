@@ -13,7 +13,7 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bloodcell.models.bundle import open_bundle
+from bloodcell.models.bundle import images_of, open_bundle
 from bloodcell.models.images import read_image_folders
 from bloodcell.settings import Settings
 
@@ -39,7 +39,8 @@ def main() -> None:
     settings = Settings(data_dir=chosen.work / "data")
     bundles = [open_bundle(folder) for folder in chosen.bundle]
     names = results.names_of(bundles)
-    unseen = measuring.unseen_images(chosen.images, bundles, settings)
+    images, seen = read_image_folders(settings, chosen.images).images, images_of(*bundles)
+    unseen = tuple(image for image in images if image.sha256 not in seen)
     with step_bars() as tell:
         laboratory = measuring.Laboratory(
             bundles, unseen, measuring.a_few(unseen, chosen.few), settings, chosen.work / "answers", tell
@@ -55,10 +56,7 @@ def main() -> None:
         artefacts = measuring.artefacts_found(laboratory)
         without = {}
         if chosen.leave_out:
-            seen = {image.sha256 for image in unseen}
-            pool = tuple(
-                image for image in read_image_folders(settings, chosen.images).images if image.sha256 not in seen
-            )
+            pool = tuple(image for image in images if image.sha256 in seen)
             without = leaving_out.left_out(laboratory, pool)
     folder = chosen.out / "figures"
     folder.mkdir(parents=True, exist_ok=True)

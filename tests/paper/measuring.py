@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from bloodcell.decoding import ImageLimits, decode
 from bloodcell.evaluation.evaluating import outputs_of
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
 from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import Bundle, images_of
-from bloodcell.models.images import LabelledImage, read_image_folders
+from bloodcell.models.bundle import Bundle
+from bloodcell.models.images import LabelledImage, digest_of
 from bloodcell.models.merged import ModelOutput, calls_of
 from bloodcell.settings import Settings
 from tests.paper.artefacts import ARTEFACTS
@@ -68,8 +67,7 @@ class Laboratory:
         return found
 
     def _file(self, bundle: Bundle, name: str, images: tuple[LabelledImage, ...]) -> Path:
-        digest = hashlib.sha256("".join(image.sha256 for image in images).encode()).hexdigest()[:12]
-        return self.kept / bundle.model_id[:16] / f"{digest} {name.replace('/', '-')}.npz"
+        return self.kept / bundle.model_id[:16] / f"{digest_of(images)[:12]} {name.replace('/', '-')}.npz"
 
     def _reader(self, change: Change | None) -> Callable[[LabelledImage], bytes]:
         limits = ImageLimits.of(self.settings)
@@ -83,12 +81,6 @@ class Laboratory:
             return png.getvalue()
 
         return read
-
-
-def unseen_images(folder: Path, bundles: Sequence[Bundle], settings: Settings) -> tuple[LabelledImage, ...]:
-    """Returns the images of a folder that none of the bundles was trained or validated with."""
-    seen = frozenset[str]().union(*map(images_of, bundles))
-    return tuple(image for image in read_image_folders(settings, folder).images if image.sha256 not in seen)
 
 
 def a_few(images: tuple[LabelledImage, ...], n_each: int) -> tuple[LabelledImage, ...]:
