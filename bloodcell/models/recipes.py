@@ -159,7 +159,7 @@ DEFAULT_RECIPES: Final = {
         180,
         ("block4_pool", "block5_pool"),
         crop_px=128,
-        tuning=replace(_FROM_PIXELS, cut_layer="block2_pool", deep_epochs=8, deep_learning_rate=1e-4),
+        tuning=replace(_FROM_PIXELS, cut_layer="block3_pool", deep_epochs=8, deep_learning_rate=1e-4),
         validation_fraction=0.1,
     ),
     "vgg16_svm": Recipe(224, ("block3_pool", "block4_pool"), crop_px=160, svm=SvmSearch(), validation_fraction=0.1),
