@@ -22,6 +22,7 @@ import numpy as np
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.errors import ConfigurationError
 from bloodcell.models.backend import jit_compile
+from bloodcell.models.compact import halved
 from bloodcell.models.images import done_ahead
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 _CACHE_VERSION: Final = 2  # to be raised when decoding, resizing or a network's layers change
 _CHUNK_BATCHES: Final = 4
-_FLOAT16_MAX: Final = float(np.finfo(np.float16).max)
 _LINE_BYTES: Final = 65  # a sha256 and the end of the line
 
 
@@ -234,9 +234,8 @@ def _extend(
 
 
 def _storable(values: NDArray[Any], dtype: type[np.generic]) -> bytes:
-    if dtype is np.float16:
-        values = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX)
-    return np.ascontiguousarray(values, dtype).tobytes()
+    kept = halved(values) if dtype is np.float16 else values
+    return np.ascontiguousarray(kept, dtype).tobytes()
 
 
 def _keep(rows: IO[bytes], digests: IO[bytes], kept: Sequence[str], shelf: _Shelf) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -264,5 +265,5 @@ def _side_by_side(outputs: dict[str, Rows], layers: tuple[str, ...] | None = Non
 def _dumped(pipeline: Any, path: Path) -> Path:
     import skops.io
 
-    skops.io.dump(pipeline, path)
+    skops.io.dump(pipeline, path, compression=zipfile.ZIP_DEFLATED)
     return path

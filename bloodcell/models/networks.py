@@ -9,9 +9,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from bloodcell.errors import ConfigurationError
+from bloodcell.models.compact import rounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +21,6 @@ PREPROCESSING: Final = {
     "vgg16": "RGB minus the ImageNet mean (123.68, 116.779, 103.939), channels reversed to BGR; inside the model",
     "inception_v3": "RGB scaled to [-1, 1]; inside the model",
 }
-_FLOAT16_MAX: Final = float(np.finfo(np.float16).max)
 _MEAN_RGB: Final = (123.68, 116.779, 103.939)
 _SMALLEST_SIDE_PX: Final = {"vgg16": 32, "inception_v3": 75}
 
@@ -94,7 +92,7 @@ def round_kernels(network: keras.Model) -> None:
     for layer in network.layers:
         if hasattr(layer, "kernel"):
             kernel = keras.ops.convert_to_numpy(layer.kernel)
-            layer.kernel.assign(np.clip(kernel, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16).astype(np.float32))
+            layer.kernel.assign(rounded(kernel))
 
 
 def feature_map(network: keras.Model, layer: str) -> Any:

