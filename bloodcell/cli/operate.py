@@ -94,10 +94,9 @@ def demo(
         bool, typer.Option("--yes", help="With --retrain: approve without asking, as where nobody is at a terminal.")
     ] = False,
 ) -> None:
-    """See all of it work: a drawn night, demo models, a real Airflow run, differentials out of Postgres.
+    """See all of it work: a drawn night, the shipped models, a real Airflow run, differentials out of Postgres.
 
-    The first time takes some minutes, since the demo models are trained on drawn cells; they are kept for the next
-    time. Nothing of the demo touches your data: it has a data folder of its own.
+    Nothing of the demo touches your data: it has a data folder of its own.
     """
     from bloodcell.settings import Settings
 

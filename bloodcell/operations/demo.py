@@ -21,7 +21,6 @@ from bloodcell.errors import BloodcellError
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.operations.airflow_home import HOST
 from bloodcell.operations.airflow_records import RunState
-from bloodcell.operations.demo_models import demo_models
 from bloodcell.operations.up import running_stack
 from bloodcell.settings import DROP_PATTERN, Settings
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from bloodcell.drawing.drops import DrawnDrop
-    from bloodcell.models.bundle import Bundle
 
 N_SLIDES: Final = 3
 CELLS_PER_SLIDE: Final = 150  # so that a slide keeps 100 leucocytes when some cells stay unclassified
@@ -57,12 +55,13 @@ def demo_settings(settings: Settings) -> Settings:
             "airflow_url": f"http://{HOST}:{_free_port(urlsplit(settings.airflow_url).port or 8080)}",
             "drop_pattern": DROP_PATTERN,
             "nightly_cron": "",
+            "shipped_models": True,
         }
     )
 
 
 def run_demo(settings: Settings) -> None:
-    """Draws, trains, classifies through Airflow, and prints what Postgres holds then.
+    """Draws a night, classifies it through Airflow, and prints what Postgres holds then.
 
     Args:
         settings: Its data folder gets a sub-folder `demo`, its port is used if it is free.
@@ -82,7 +81,7 @@ def run_demo(settings: Settings) -> None:
 def classified_night(
     settings: Settings, err: Console, n_slides: int, cells_per_slide: int
 ) -> Iterator[tuple[sa.Engine, AirflowApi, DrawnDrop]]:
-    """The running system, with demo models in it and a night newly drawn, which it has classified.
+    """The running system, with the shipped models in it and a night newly drawn, which it has classified.
 
     Args:
         settings: Those of the demo.
@@ -97,13 +96,10 @@ def classified_night(
     make_data_folder(settings)
     err.print(f"The demo keeps everything below [bold]{settings.data_dir}[/]; delete that folder to undo it.")
     with bars(err) as on_step:
-        models = demo_models(settings, on_step)
-    err.print(_loud_warning(models))
-    with bars(err) as on_step:
         drop = _drawn_night(settings, on_step, n_slides, cells_per_slide)
     with running_stack(settings, watch=False, announce=lambda line: err.print(f"  {line}", highlight=False)):
         engine = open_database(settings)
-        _install(settings, engine, models)
+        err.print(_models(engine))
         with AirflowApi(settings) as api:
             run_through(api, NIGHTLY_RUN, {"night": drop.folder.name}, settings, err)
             yield engine, api, drop
@@ -156,23 +152,6 @@ def _drawn_night(
     )
 
 
-def _install(settings: Settings, engine: sa.Engine, models: dict[str, Bundle]) -> None:
-    """Registers the demo models and makes the most accurate one champion, unless one is."""
-    from bloodcell.models.registry import promote, register, registered_models
-    from bloodcell.store import Store
-
-    store = Store.of(settings)
-    best = max(models.values(), key=lambda bundle: bundle.manifest.metrics.accuracy)
-
-    def install(connection: sa.Connection) -> None:
-        for bundle in models.values():
-            register(connection, store, bundle, by="demo")
-        if not any(model.role == "champion" for model in registered_models(connection)):
-            promote(connection, store, best.model_id, by="demo", reason="demo: best on drawn cells", evidence={})
-
-    transact(engine, install, patience_s=settings.database_patience_s)
-
-
 def _show(dag_id: str, run: RunState, on_step: Callable[[str, int, int], None]) -> None:
     n_done = sum(task.state in ("success", "skipped") for task in run.tasks)
     on_step(f"Airflow: {_TASKS[dag_id]}", n_done, max(len(run.tasks), 1))
@@ -203,19 +182,13 @@ def _what_failed(settings: Settings, dag_id: str, run: RunState) -> str:
     return f"Run {run.run_id} ended in state {run.state}; failed tasks: {', '.join(bad) or 'none'}. Logs: {logs}"
 
 
-def _loud_warning(models: dict[str, Bundle]) -> Panel:
-    lines = [
-        f"{variant:<18} {bundle.model_id[:12]}  {bundle.manifest.metrics.accuracy:.0%} of drawn validation cells"
-        for variant, bundle in sorted(models.items())
-    ]
-    return Panel(
-        "\n".join(
-            [*lines, "", "Trained once on drawn cells from random weights. NOT for real blood: they know nothing."]
-        ),
-        title="DEMO MODELS",
-        border_style="bold yellow",
-        expand=False,
-    )
+def _models(engine: sa.Engine) -> Panel:
+    from bloodcell.models.registry import serving_models
+
+    serving = transact(engine, serving_models, patience_s=60)
+    lines = [f"{model.variant:<18} {model.model_id[:12]}  {model.role}" for model in serving]
+    note = "They have learnt from 8,500 real cells of one laboratory and some drawn ones: measure them on yours first."
+    return Panel("\n".join([*lines, "", note]), title="Models", border_style="yellow", expand=False)
 
 
 def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
@@ -230,13 +203,12 @@ def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
         f'  bloodcell db psql -c "TABLE bloodcell.night_summary"\n'
         f"Labels, and a model retrained on them:\n"
         f"  make demo-retrain             or, on your own data folder: bloodcell demo --retrain\n"
-        f"Real images (FOLDER/<class>/*.jpg), on your own data folder:\n"
+        f"Real nights, on your own data folder:\n"
         f"  unset BLOODCELL_DATA_DIR\n"
-        f"  bloodcell db upgrade\n"
-        f"  bloodcell train --variant inception_v3_svm --images FOLDER\n"
-        f"  bloodcell models promote ID --reason R\n"
         f"  bloodcell up                  and let the analyser write nights:\n"
-        f"                                <drops>/<YYYY-MM-DD>/<slide>/*.jpg",
+        f"                                <drops>/<YYYY-MM-DD>/<slide>/*.jpg\n"
+        f"What the models are worth on your images (FOLDER/<class>/*.jpg):\n"
+        f"  bloodcell evaluate --images FOLDER",
         title="What to try next",
         expand=False,
     )

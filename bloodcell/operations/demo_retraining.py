@@ -68,7 +68,7 @@ def run_retraining_demo(settings: Settings, decide: Decide) -> None:
         out.print(_agreement(engine, drop))
         conf = {
             "variants": [VARIANT],
-            "base": "random",
+            "base": "champion",
             "min_new_labels": 1,
             "reason": f"the labels of {drop.folder.name}",
             "requested_by": "demo",

@@ -6,12 +6,8 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
-
-from bloodcell.models.bundle import Bundle
 from bloodcell.operations import demo
 from bloodcell.operations.demo import demo_settings
-from bloodcell.operations.demo_models import demo_models
 from bloodcell.settings import Settings
 from tests.operations.conftest import free_port
 
@@ -55,26 +51,3 @@ def test_each_demo_draws_a_night_of_its_own(tmp_path: Path) -> None:
 
     assert second.folder.name < first.folder.name
     assert {slide.barcode for slide in first.slides}.isdisjoint(slide.barcode for slide in second.slides)
-
-
-def test_models_that_are_kept_are_not_trained_again(
-    tmp_path: Path, up_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bloodcell.operations.demo_models.DEMO_RECIPES", {"vgg16_svm": None})
-    (tmp_path / "bundles").symlink_to(up_bundle.folder.parent)
-    steps: list[str] = []
-
-    models = demo_models(Settings(data_dir=tmp_path), lambda step, *_: steps.append(step))
-
-    assert models["vgg16_svm"].model_id == up_bundle.model_id
-    assert steps == []
-
-
-def test_a_kept_model_that_was_altered_is_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bloodcell.operations.demo_models.DEMO_RECIPES", {})
-    broken = tmp_path / "bundles" / "abc"
-    broken.mkdir(parents=True)
-    (broken / "bundle.json").write_text("{}")
-
-    assert demo_models(Settings(data_dir=tmp_path), lambda *_: None) == {}
-    assert not broken.exists()
