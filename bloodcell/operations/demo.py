@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from bloodcell.database.embedded import make_data_folder
 from bloodcell.database.engine import open_database, transact
 from bloodcell.errors import BloodcellError
+from bloodcell.groups import UNCLASSIFIED
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.operations.airflow_home import HOST
 from bloodcell.operations.airflow_records import RunState
@@ -25,8 +30,6 @@ from bloodcell.operations.up import running_stack
 from bloodcell.settings import DROP_PATTERN, Settings
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from bloodcell.drawing.drops import DrawnDrop
 
 N_SLIDES: Final = 3
@@ -170,6 +173,35 @@ def _show_results(settings: Settings, engine: sa.Engine, drop: DrawnDrop, out: C
         write_report(engine, store, slide.barcode, page)
         out.print(differential_table(read_differential(engine, slide.barcode), out.width))
         out.print(f"[dim]drawn as: {slide.finding}; with pictures: {page}[/]\n", highlight=False, soft_wrap=True)
+    out.print(_beside_the_truth(engine, drop))
+
+
+def _beside_the_truth(engine: sa.Engine, drop: DrawnDrop) -> Table:
+    """What each model called the night's cells, beside what they were drawn as."""
+    statement = sa.text(
+        "SELECT variant, is_reported, barcode, file_name, called_class, top_class FROM bloodcell.cell_result "
+        "WHERE night = :night ORDER BY is_reported DESC, variant"
+    )
+    found = transact(engine, lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
+    with drop.truth.open(newline="") as file:
+        drawn = {tuple(row["path"].split("/")[1:]): row["class"] for row in csv.DictReader(file)}
+    table = Table("Model", title=f"The night's {len(drawn):,} cells, beside what they were drawn as")
+    for name in ("likeliest group right", "called", "right among the called"):
+        table.add_column(name, justify="right")
+    for (variant, is_reported), rows in groupby(found, key=lambda row: (row.variant, row.is_reported)):
+        cells = [(row, drawn[row.barcode, row.file_name]) for row in rows]
+        called = [(row, truth) for row, truth in cells if row.called_class != UNCLASSIFIED]
+        table.add_row(
+            f"{variant}, champion" if is_reported else variant,
+            _share(sum(row.top_class == truth for row, truth in cells), len(cells)),
+            _share(len(called), len(cells)),
+            _share(sum(row.called_class == truth for row, truth in called), len(called)),
+        )
+    return table
+
+
+def _share(n: int, total: int) -> str:
+    return f"{n:,} of {total:,}: {n / total:.1%}" if total else "-"
 
 
 def _page(settings: Settings, barcode: str) -> Path:

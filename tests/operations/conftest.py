@@ -35,6 +35,7 @@ UP: dict[str, Any] = {
     "settle_s": 5.0,
     "min_leucocytes": 5,
     "approvers": "pathologist",
+    "shipped_models": False,  # the model under test knows small coloured cells
     # a hold-out of a few dozen cells is noise: that gates refuse is shown in tests/retraining
     "gate_min_holdout_cells": 1,
     "gate_min_holdout_patients": 2,
