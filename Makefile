@@ -8,12 +8,12 @@ export UV_COMPILE_BYTECODE := 1
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-retrain up test check bench clean
+.PHONY: help demo demo-retrain up test check bench models paper clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/installed ## See all of it work: drawn cells, demo models, a real Airflow run, differentials
+demo: .venv/installed ## See all of it work: a drawn night, the shipped models, a real Airflow run, differentials
 	@$(BIN)/bloodcell demo
 
 demo-retrain: .venv/installed ## The same, then labels, a retraining, your approval, and a new champion
@@ -32,6 +32,14 @@ check: .venv/installed ## Formatting, lint, types
 
 bench: .venv/installed ## Measure speed and memory as ratios; writes tests/bench/RESULTS.md
 	$(BIN)/python -m tests.bench
+
+models: .venv/installed ## Train the shipped models anew on IMAGES=FOLDER: hours on two cores, goes on where it was
+	@test -d "$(IMAGES)" || { echo "Say where the images are: make models IMAGES=FOLDER (FOLDER/<class>/*.jpg)"; exit 1; }
+	$(BIN)/python -m tests.paper.models "$(IMAGES)"
+
+paper: .venv/installed ## Measure the shipped models on the part of IMAGES=FOLDER they never saw; writes tests/paper/RESULTS.md
+	@test -d "$(IMAGES)" || { echo "Say where the images are: make paper IMAGES=FOLDER (FOLDER/<class>/*.jpg)"; exit 1; }
+	$(BIN)/python -m tests.paper "$(IMAGES)"
 
 clean: ## Remove .venv and caches (never data)
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

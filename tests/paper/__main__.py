@@ -1,6 +1,6 @@
 """Measures models on real images they have not seen; writes RESULTS.md and its plots.
 
-    python -m tests.paper IMAGES [--bundle FOLDER ...] [--work FOLDER] [--out FOLDER]
+    python -m tests.paper IMAGES [--bundle FOLDER ...] [--leave-out] [--work FOLDER] [--out FOLDER]
 
 Every answer is kept in WORK, so that a run that was killed, or has one more model, goes on where it was.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bloodcell.models.bundle import images_of, open_bundle
 from bloodcell.models.images import read_image_folders
+from bloodcell.models.shipped import shipped_bundles
 from bloodcell.settings import Settings
 
 OUT = Path(__file__).parent
@@ -24,7 +25,7 @@ N_FEW = 50
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.paper", description=__doc__.split("\n")[0])
     parser.add_argument("images", type=Path, help="FOLDER/<class>/*.jpg; what the models have seen is left out")
-    parser.add_argument("--bundle", type=Path, action="append", required=True, help="may be repeated")
+    parser.add_argument("--bundle", type=Path, action="append", help="may be repeated; default: the shipped ones")
     parser.add_argument("--work", type=Path, default=Path("paper-work"))
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--few", type=int, default=N_FEW, help="images a class for shifts and unknown images")
@@ -37,7 +38,7 @@ def main() -> None:
     from tests.paper import leaving_out, measuring, results
 
     settings = Settings(data_dir=chosen.work / "data")
-    bundles = [open_bundle(folder) for folder in chosen.bundle]
+    bundles = [open_bundle(folder) for folder in chosen.bundle] if chosen.bundle else shipped_bundles()
     names = results.names_of(bundles)
     images, seen = read_image_folders(settings, chosen.images).images, images_of(*bundles)
     unseen = tuple(image for image in images if image.sha256 not in seen)

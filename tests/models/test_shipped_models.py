@@ -1,0 +1,91 @@
+"""The shipped models on images they have not seen: drawn cells are called right, and an image's size says nothing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bloodcell.drawing.drops import draw_folder
+from bloodcell.evaluation.evaluating import evaluate_bundles, outputs_of
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.bundle import Bundle, images_of
+from bloodcell.models.images import LabelledImage, read_image_folders
+from bloodcell.models.shipped import shipped_bundles
+from bloodcell.settings import Settings
+from bloodcell.variants import VARIANTS
+
+PER_GROUP = 4
+LEAKING_SIZES = ((360, 360), (363, 360), (369, 366))
+"""Widths and heights that each occur in some classes of the images only: a model could learn them by heart."""
+
+
+@pytest.fixture(scope="module")
+def bundles() -> list[Bundle]:
+    return shipped_bundles()
+
+
+@pytest.fixture(scope="module")
+def unseen(shared: Path, bundles: list[Bundle]) -> tuple[LabelledImage, ...]:
+    """A few real images of every group that no shipped model was trained or validated with."""
+    seen = images_of(*bundles)
+    images = [each for each in read_image_folders(Settings(), shared / "pbc").images if each.sha256 not in seen]
+    return tuple(
+        each for group in CELL_GROUPS for each in [image for image in images if image.group == group][:PER_GROUP]
+    )
+
+
+def test_all_four_variants_are_shipped(bundles: list[Bundle]) -> None:
+    assert sorted(bundle.manifest.variant for bundle in bundles) == sorted(VARIANTS)
+
+
+def test_drawn_cells_of_another_seed_are_called_right(bundles: list[Bundle], tmp_path: Path) -> None:
+    draw_folder(tmp_path / "drawn", cells_per_group=12, seed=5)
+    found = evaluate_bundles(tmp_path / "drawn", bundles, Settings(data_dir=tmp_path))
+    for one in found.values():
+        assert one.n_seen == 0
+        assert one.evaluation.accuracy.value is not None
+        assert one.evaluation.accuracy.value >= 0.95, one.variant
+
+
+def test_the_same_cell_in_a_size_that_leaks_its_class_is_the_same_cell(
+    bundles: list[Bundle], unseen: tuple[LabelledImage, ...]
+) -> None:
+    def framed(size: tuple[int, int]) -> Callable[[LabelledImage], bytes]:
+        """The same pixels in another frame: what is missing at the rim is mirrored, what is too much cut off."""
+
+        def read(image: LabelledImage) -> bytes:
+            with Image.open(image.path) as opened:
+                pixels = np.asarray(opened.convert("RGB"))
+            wide = np.pad(pixels, ((10, 10), (10, 10), (0, 0)), "reflect")
+            top, left = (wide.shape[0] - size[1]) // 2, (wide.shape[1] - size[0]) // 2
+            png = io.BytesIO()
+            Image.fromarray(wide[top : top + size[1], left : left + size[0]]).save(png, "PNG", compress_level=1)
+            return png.getvalue()
+
+        return read
+
+    answers = [outputs_of(bundles, unseen, framed(size), Settings(), lambda *_: None) for size in LEAKING_SIZES]
+    for bundle in bundles:
+        first, *others = (answer[bundle.model_id].probabilities for answer in answers)
+        for other in others:
+            assert np.mean(first.argmax(axis=1) == other.argmax(axis=1)) > 0.95, bundle.manifest.variant
+            assert np.abs(first - other).mean() < 0.01, bundle.manifest.variant
+
+
+def test_a_file_name_says_nothing(bundles: list[Bundle], unseen: tuple[LabelledImage, ...], tmp_path: Path) -> None:
+    few, renamed = unseen[::PER_GROUP], []
+    for number, image in enumerate(few):  # each under the name of another class
+        group = CELL_GROUPS[(number + 1) % len(CELL_GROUPS)]
+        path = tmp_path / group / f"{group.upper()}_{number}.jpg"
+        path.parent.mkdir()
+        path.write_bytes(image.path.read_bytes())
+        renamed.append(LabelledImage(path, group, image.sha256))
+    read = lambda image: image.path.read_bytes()  # noqa: E731
+    plain, disguised = (outputs_of(bundles, each, read, Settings(), lambda *_: None) for each in (few, tuple(renamed)))
+    for bundle in bundles:
+        np.testing.assert_array_equal(plain[bundle.model_id].probabilities, disguised[bundle.model_id].probabilities)
