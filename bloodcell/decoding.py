@@ -57,7 +57,8 @@ def decode(body: bytes, limits: ImageLimits) -> Image.Image:
 
     Returns:
         Image of mode RGB, 8 bits a channel. Grey, palette, CMYK, alpha and 16-bit images are refused rather than
-        converted: a stained cell is a colour image, and a conversion would guess.
+        converted: a stained cell is a colour image, and a conversion would guess. A camera's note on which side is up
+        is not followed: a cell has none.
 
     Raises:
         UnusableFileError: With reason empty, too_many_bytes, not_an_image, too_many_pixels, too_small,

@@ -75,6 +75,12 @@ def test_sixteen_bits_a_channel_are_refused_not_cut_to_eight() -> None:
         verify(body, LIMITS)
 
 
+def test_pixels_are_taken_as_they_lie_whatever_a_camera_says_of_up_and_down() -> None:
+    turned = Image.Exif()
+    turned[274] = 6  # orientation: to be shown turned by a quarter
+    assert decode(encoded("JPEG", exif=turned), LIMITS).tobytes() == decode(encoded("JPEG"), LIMITS).tobytes()
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF"])
 def test_verify_tells_the_size_of_the_image_itself(form: str) -> None:
     limits = ImageLimits(max_file_bytes=2_000_000, max_pixels=400_000, min_side_px=32)
