@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 FOLDER: Final = Path(__file__).parents[1] / "shipped"
-MODEL_IDS: Final[dict[str, str]] = {}
+MODEL_IDS: Final[dict[str, str]] = {
+    "inception_v3": "d3d4c63d4e18c3a44ba7b979061fce7c2480781afe67ba8d83a6a2a797ffc19f",
+    "inception_v3_svm": "236571d9b7540f82918682996af112cde978f53f1bb3dbd6975682d52cda69fe",
+}
 """Variant -> model id; the first becomes champion, the others are its shadows."""
 
 _BY: Final = "bloodcell"
