@@ -28,17 +28,18 @@ def go_on_from(bundle: Bundle, model: keras.Model, network: keras.Model, variant
         recipe: Of the model to be trained.
 
     Raises:
-        ConfigurationError: A bundle of another variant, input size, crop or other feature layers.
+        ConfigurationError: A bundle of another variant, input size, crop or other features.
     """
     earlier = bundle.manifest
-    wanted = (variant, recipe.side_px, recipe.crop_px, recipe.feature_layers)
+    wanted = (variant, recipe.side_px, recipe.crop_px, recipe.feature_layers, recipe.pooled_parts)
     received = (
-        earlier.variant, earlier.input_height_px, earlier.recipe.crop_px, earlier.recipe.feature_layers
+        earlier.variant, earlier.input_height_px, earlier.recipe.crop_px, earlier.recipe.feature_layers,
+        earlier.recipe.pooled_parts,
     )  # fmt: skip
     if received != wanted:
         raise ConfigurationError(
-            f"Training cannot go on from model {bundle.model_id[:12]}: expected variant, input size, crop and "
-            f"feature layers {wanted}, received {received}. Train "
+            f"Training cannot go on from model {bundle.model_id[:12]}: expected variant, input size, crop, "
+            f"feature layers and pooled parts {wanted}, received {received}. Train "
             "from ImageNet's weights instead (base imagenet)."
         )
     done: set[int] = set()

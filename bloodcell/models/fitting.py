@@ -78,7 +78,7 @@ class Trained:
 def fit_svm(material: Material, options: SvmSearch) -> Trained:
     """Returns an SVM on the averaged maps of the base's feature layers."""
     recipe = material.recipe
-    tensors = _means(material.network, recipe.feature_layers)
+    tensors = networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
     training = np.sqrt(_side_by_side(material.outputs(tensors, material.images.training, "training features")))
     validation = np.sqrt(_side_by_side(material.outputs(tensors, material.images.validation, "validation features")))
     labels = material.labels(material.images.training)
@@ -88,7 +88,7 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
     material.on_progress("fit SVM", 0, 1)
     pipeline = svm.fit(training, labels, choice, options.max_components)
     material.on_progress("fit SVM", 1, 1)
-    features = networks.rooted(networks.pooled(material.network, recipe.feature_layers))
+    features = networks.rooted(networks.pooled(material.network, recipe.feature_layers, recipe.pooled_parts))
     return Trained(
         features,
         svm.decision_layers(pipeline, features),
@@ -105,8 +105,8 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     """Returns the base with a head, and the layers above the cut trained together with it."""
     import keras
 
-    network, layers = material.network, material.recipe.feature_layers
-    features = networks.pooled(network, layers)
+    network, recipe = material.network, material.recipe
+    features = networks.pooled(network, recipe.feature_layers, recipe.pooled_parts)
     scores = _head(features, options, material.seed)
     head = keras.Model(features, scores)
     head_epoch = _train_head(material, options, head)
@@ -131,12 +131,13 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
 
 def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
     """Trains the head on averaged maps of the frozen base."""
-    images, layers = material.images, material.recipe.feature_layers
-    tensors = _means(material.network, layers)
+    images, recipe = material.images, material.recipe
+    tensors = networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
+    names = tuple(tensors)
     if options.augmentation is None:  # the second stage needs them: one pass keeps both
         tensors |= {options.cut_layer: networks.feature_map(material.network, options.cut_layer)}
-    shown = [_side_by_side(each, layers) for each in _shown(material, options, tensors)]
-    validation = _side_by_side(material.outputs(tensors, images.validation, "validation features"), layers)
+    shown = [_side_by_side(each, names) for each in _shown(material, options, tensors)]
+    validation = _side_by_side(material.outputs(tensors, images.validation, "validation features"), names)
     if material.start is not None:
         continuing.copy_head(material.start, head)
     else:
@@ -171,7 +172,7 @@ def _tune_from_pixels(
     validation = material.outputs(pixels, material.images.validation, "validation pixels")["pixels"]
     twin = networks.build_base(base_of(material.variant), recipe.side_px, recipe.crop_px, options.precision)
     with networks.in_precision(options.precision):
-        twin_features = networks.pooled(twin, recipe.feature_layers)
+        twin_features = networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
         trained = keras.Model(twin.inputs[0], _head(twin_features, options, material.seed))
     whole = keras.Model(network.inputs[0], scores)
     trained.set_weights(whole.get_weights())
@@ -253,13 +254,8 @@ def _thaw(upper: keras.Model) -> None:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
 
 
-def _means(network: keras.Model, layers: tuple[str, ...]) -> dict[str, Any]:
-    return {f"{layer}_mean": networks.pooled_map(network, layer) for layer in layers}
-
-
-def _side_by_side(outputs: dict[str, Rows], layers: tuple[str, ...] | None = None) -> NDArray[np.float32]:
-    names = [f"{layer}_mean" for layer in layers] if layers else list(outputs)
-    return np.concatenate([outputs[name][:] for name in names], axis=1)
+def _side_by_side(outputs: dict[str, Rows], names: tuple[str, ...] | None = None) -> NDArray[np.float32]:
+    return np.concatenate([outputs[name][:] for name in names or outputs], axis=1)
 
 
 def _dumped(pipeline: Any, path: Path) -> Path:

@@ -110,18 +110,32 @@ def feature_map(network: keras.Model, layer: str) -> Any:
     return output
 
 
-def pooled_map(network: keras.Model, layer: str) -> Any:
-    """Returns the map of a layer averaged over its places: tensor (n, channels)."""
+def pooled_maps(network: keras.Model, layers: tuple[str, ...], parts: tuple[float, ...] = (1.0,)) -> dict[str, Any]:
+    """Returns name -> tensor (n, channels): the map of every layer, averaged over each of `parts` of it.
+
+    Args:
+        network: From `build_base`.
+        layers: Names of its layers.
+        parts: Shares of height and width, above 0 and up to 1, that lie in the middle of a map.
+    """
     import keras
 
-    return keras.layers.GlobalAveragePooling2D(name=f"{layer}_mean")(feature_map(network, layer))
+    averages = {}
+    for part in parts:
+        for layer in layers:
+            whole = feature_map(network, layer)
+            margins = tuple(round(length * (1 - part) / 2) for length in whole.shape[1:3])
+            name = f"{layer}_mean" if part == 1 else f"{layer}_mean_of_{part:g}"
+            middle = keras.layers.Cropping2D(margins)(whole) if any(margins) else whole
+            averages[name] = keras.layers.GlobalAveragePooling2D(name=name)(middle)
+    return averages
 
 
-def pooled(network: keras.Model, layers: tuple[str, ...]) -> Any:
-    """Returns the averaged maps of `layers` side by side: tensor (n, sum of channels), named `features`."""
+def pooled(network: keras.Model, layers: tuple[str, ...], parts: tuple[float, ...] = (1.0,)) -> Any:
+    """Returns `pooled_maps` side by side: tensor (n, sum of channels), named `features`."""
     import keras
 
-    averages = [pooled_map(network, layer) for layer in layers]
+    averages = list(pooled_maps(network, layers, parts).values())
     joined = averages[0] if len(averages) == 1 else keras.layers.Concatenate(name="joined")(averages)
     return keras.layers.Identity(name="features")(joined)
 

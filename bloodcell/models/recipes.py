@@ -111,6 +111,7 @@ class Recipe:
         crop_px: Height and width of the middle of it that the network looks at, the same where not set. The analyser
             puts the cell there; what lies farther out is its neighbours.
         feature_layers: Layers of the base whose maps are averaged and laid side by side: the features.
+        pooled_parts: Shares of a map's height and width, in its middle, that are averaged, each giving its features.
         tuning: Staged fine-tuning; exactly one of `tuning` and `svm` is set.
         svm: Search for the SVM on frozen features.
         validation_fraction: Share of each class kept for early stopping, calibration and thresholds.
@@ -128,6 +129,7 @@ class Recipe:
     tuning: Tuning | None = None
     svm: SvmSearch | None = None
     crop_px: int | None = None
+    pooled_parts: tuple[float, ...] = (1.0,)
     validation_fraction: float = 0.2
     embedding_dims: int = 256
     novelty_flag_rate: float = 0.03

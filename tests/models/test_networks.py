@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bloodcell.errors import ConfigurationError
-from bloodcell.models.networks import build_base, feature_map, pooled
+from bloodcell.models.networks import build_base, feature_map, pooled, pooled_maps
 
 
 @pytest.mark.parametrize("base", ["vgg16", "inception_v3"])
@@ -36,6 +36,16 @@ def test_features_are_the_averaged_maps_side_by_side() -> None:
     features = keras.Model(network.inputs, pooled(network, layers)).predict_on_batch(pixels)
     expected = np.concatenate([each.mean(axis=(1, 2)) for each in maps], axis=1)
     np.testing.assert_allclose(features, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("part", "rows"), [(1.0, slice(0, 16)), (0.75, slice(2, 14)), (0.5, slice(4, 12))])
+def test_a_part_of_a_map_is_its_middle(part: float, rows: slice) -> None:
+    network = build_base("vgg16", 32)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    whole = keras.Model(network.inputs, feature_map(network, "block1_pool")).predict_on_batch(pixels)
+    (averages,) = pooled_maps(network, ("block1_pool",), (part,)).values()
+    received = keras.Model(network.inputs, averages).predict_on_batch(pixels)
+    np.testing.assert_allclose(received, whole[:, rows, rows].mean(axis=(1, 2)), rtol=1e-5)
 
 
 def test_an_input_that_is_too_small_is_refused() -> None:

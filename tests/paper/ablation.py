@@ -1,4 +1,4 @@
-"""Which layers, kernel and crop an SVM variant should have: cross-validated accuracy of each choice.
+"""Which layers, parts of their maps, kernel and crop an SVM variant should have: cross-validated accuracy of each.
 
     python -m tests.paper.ablation IMAGES --weights FOLDER [--work FOLDER] [--base inception_v3]
 
@@ -16,10 +16,11 @@ import numpy as np
 
 from bloodcell.models import networks, svm
 from bloodcell.models.features import cached_outputs
-from bloodcell.models.images import read_file, read_image_folders
+from bloodcell.models.images import is_held_out, read_file, read_image_folders
 from bloodcell.models.weights import load_base_weights
 from bloodcell.settings import Settings
 from tests.paper.measuring import truth_of
+from tests.paper.models import HOLDOUT_FRACTION
 
 N_FOLDS = 3
 
@@ -34,11 +35,13 @@ class Choice:
     cost: float = 10.0
     max_components: int | None = None
     crop_px: int = 160
+    parts: tuple[float, ...] = (1.0,)
 
     def __str__(self) -> str:
         kernel = f"rbf, gamma {self.gamma:g}" if self.kernel == "rbf" else "linear"
         axes = f", {self.max_components} axes" if self.max_components else ""
-        return f"{' '.join(self.layers)}; {kernel}, C {self.cost:g}{axes}; crop {self.crop_px} px"
+        parts = " and ".join(f"{part:g}" for part in self.parts)
+        return f"{' '.join(self.layers)} | {parts} | {self.crop_px} px | {kernel}, C {self.cost:g}{axes}"
 
 
 def _mixed(*numbers: int) -> tuple[str, ...]:
@@ -53,9 +56,10 @@ CHOICES = {
         Choice(_mixed(2, 3, 4, 5, 6)),
         Choice(_mixed(0, 1, 2, 3, 4, 5), "linear"),
         Choice(_mixed(0, 1, 2, 3, 4, 5)),
-        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.5, cost=30, max_components=256),
-        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.5, cost=30, max_components=512),
-        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.5, cost=30, max_components=512, crop_px=224),
+        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.75, cost=30, max_components=512),
+        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.75, cost=30, max_components=512, parts=(0.5,)),
+        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.75, cost=30, max_components=512, parts=(0.75, 0.5)),
+        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.75, cost=30, max_components=256, parts=(0.75, 0.5)),
     ),
     "vgg16": (
         Choice(("block4_pool",), "linear"),
@@ -81,20 +85,27 @@ def main() -> None:
     from bloodcell.cli.showing import step_bars
 
     settings = Settings(weights_dir=chosen.weights)
-    images = read_image_folders(settings, chosen.images).images
+    images = tuple(
+        image
+        for image in read_image_folders(settings, chosen.images).images
+        if not is_held_out(image, HOLDOUT_FRACTION)
+    )
     labels = truth_of(images)
-    print("| layers; SVM; crop | accuracy | mean sensitivity | least sensitivity |\n| --- | ---: | ---: | ---: |")
+    print(
+        "| layers | part of the maps | input | SVM | accuracy | mean sensitivity | least sensitivity |\n"
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: |"
+    )
     for choice in CHOICES[chosen.base]:
         network = networks.build_base(chosen.base, SIDE_PX, choice.crop_px)
         load_base_weights(network, chosen.base, "imagenet", settings, 0)
         with step_bars() as tell:
             kept = cached_outputs(
                 network,
-                {f"{layer}_mean": networks.pooled_map(network, layer) for layer in choice.layers},
+                networks.pooled_maps(network, choice.layers, choice.parts),
                 images,
                 read=read_file,
                 transform=0,
-                cache=chosen.work / "features",
+                cache=chosen.work / "data" / "training" / "features",
                 settings=settings,
                 on_image=lambda done, total, tell=tell: tell("features", done, total),
             )
