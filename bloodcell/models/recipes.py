@@ -156,6 +156,8 @@ _FROM_PIXELS: Final = Tuning(
     precision="mixed_bfloat16",
 )
 
+_SVM_SEARCH: Final = SvmSearch(kernels=("rbf",), gammas=(0.5, 0.75, 1.0), costs=(10.0, 30.0), max_components=512)
+
 DEFAULT_RECIPES: Final = {
     "vgg16": Recipe(
         180,
@@ -164,17 +166,26 @@ DEFAULT_RECIPES: Final = {
         tuning=replace(_FROM_PIXELS, cut_layer="block3_pool", deep_epochs=8, deep_learning_rate=1e-4),
         validation_fraction=0.1,
     ),
-    "vgg16_svm": Recipe(224, ("block3_pool", "block4_pool"), crop_px=160, svm=SvmSearch(), validation_fraction=0.1),
+    "vgg16_svm": Recipe(
+        180,
+        ("block3_pool", "block4_pool"),
+        crop_px=128,
+        pooled_parts=(0.75, 0.5),
+        svm=_SVM_SEARCH,
+        validation_fraction=0.1,
+    ),
     "inception_v3": Recipe(224, ("mixed7", "mixed8"), crop_px=160, tuning=_FROM_PIXELS, validation_fraction=0.1),
     "inception_v3_svm": Recipe(
-        224,
+        300,
         ("mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5"),
-        crop_px=160,
-        svm=SvmSearch(kernels=("rbf",), gammas=(0.25, 0.5, 1.0), costs=(10.0, 30.0), max_components=512),
+        crop_px=192,
+        pooled_parts=(0.5,),
+        svm=_SVM_SEARCH,
         validation_fraction=0.1,
     ),
 }
-"""Recipe of each variant for real images."""
+"""Recipe of each variant for real images. Those of VGG-16 look at the same pixels: in one run their blocks 1 to 3 are one.
+"""
 
 DEMO_RECIPES: Final = {
     "vgg16": Recipe(
