@@ -184,8 +184,7 @@ DEFAULT_RECIPES: Final = {
         validation_fraction=0.1,
     ),
 }
-"""Recipe of each variant for real images. Those of VGG-16 look at the same pixels: in one run their blocks 1 to 3 are one.
-"""
+"""Recipe of each variant for real images. Those of VGG-16 see the same pixels: in one run they share blocks 1 to 3."""
 
 DEMO_RECIPES: Final = {
     "vgg16": Recipe(
