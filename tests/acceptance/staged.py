@@ -76,6 +76,7 @@ def stage(work: Path, shared: Path, port: int, **changes: object) -> Staged:
         labels_cron="",
         approvers=PATHOLOGIST,
         settle_s=0,
+        shipped_models=False,
         **changes,
     )
     staged = Staged(settings, shared, work)
