@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import classifying, growing, ingesting, labelling, starting, training, writing
+from tests.bench import classifying, growing, ingesting, labelling, shipped, starting, training, writing
 from tests.bench.line import Line, as_markdown, as_table, machine
 from tests.bench.place import Place, apart, measuring_place
 
@@ -46,6 +46,8 @@ def _measured(place: Place) -> Iterator[Line]:
     for variant in ("inception_v3", "vgg16"):
         yield apart(classifying.end_to_end, place, variant)
     yield apart(classifying.four_variants, place)
+    yield from apart(shipped.loading, place)
+    yield from apart(shipped.forward, place)
     yield from growing.ingest(place)
     apart(growing.register_tiny, place)
     yield from growing.classify(place)
