@@ -261,5 +261,5 @@ def _side_by_side(outputs: dict[str, Rows], names: tuple[str, ...] | None = None
 def _dumped(pipeline: Any, path: Path) -> Path:
     import skops.io
 
-    skops.io.dump(pipeline, path, compression=zipfile.ZIP_DEFLATED)
+    skops.io.dump(pipeline, path, compression=zipfile.ZIP_BZIP2)
     return path
