@@ -1,6 +1,6 @@
 """A training image is changed as another smear, stain, lamp or export could have changed it.
 
-Source: Beer-Lambert's law for the stain: the optical density -log(light / background) of a pixel is proportional to the
+Source: Beer-Lambert's law for the stain: the optical density -log(light / white) of a pixel is proportional to the
 dye in it (Ruifrok and Johnston 2001, Analytical and Quantitative Cytology and Histology 23:291); changing densities
 and not colours for training: Tellez et al. 2019, Medical Image Analysis 58:101544.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bloodcell.models.recipes import Augmentation
-
-_MARGIN: Final = 4  # one part of the side: what is mirrored outwards, for turning to find something beyond the edge
 
 
 def augmented(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
@@ -67,7 +65,7 @@ def _moved(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.ran
     step = 1.0 / math.exp(random.uniform(-reach, reach))
     shift_px = random.uniform(-augmentation.shift, augmentation.shift, 2) * side_px
     mirror = 1.0 if random.random() < 0.5 else -1.0
-    margin = side_px // _MARGIN
+    margin = side_px // 2  # mirrored outwards: a turned and shrunken corner comes from 0.34 sides beyond the edge
     wide = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), "reflect")
     # where in the wide image the point (x, y) of the result comes from: a, b, c and d, e, f of a x + b y + c, ...
     cos, sin, centre = step * math.cos(angle), step * math.sin(angle), side_px / 2

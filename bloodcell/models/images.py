@@ -137,16 +137,17 @@ def require_all_groups(found: ImageFolder, *folders: Path) -> None:
 def split_images(
     images: tuple[LabelledImage, ...], validation_fraction: float, groups: Sequence[str] = CELL_GROUPS
 ) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
-    """Returns (training, validation) images: of each group those with the lowest digests validate.
+    """Returns (training, validation) images: of each group those with the lowest digits amid their digests validate.
 
-    A folder of images names no patients, so the split is by image, and figures from it flatter the model.
+    A folder of images names no patients, so the split is by image, and figures from it flatter the model. Neither the
+    beginning of a digest decides nor its end: both may have decided already which images are in the folder.
 
     Raises:
         TrainingDataError: For one of `groups` with fewer than two images.
     """
     validating: set[str] = set()
     for group in groups:
-        members = sorted(each.sha256 for each in images if each.group == group)
+        members = sorted((each.sha256 for each in images if each.group == group), key=lambda sha256: sha256[20:40])
         if len(members) < 2:
             raise TrainingDataError(
                 f"Too few images of class {group!r}: expected at least 2, one to train and one to validate; "

@@ -22,7 +22,7 @@ class Augmentation:
         zoom: Largest magnification less 1, as likely as the reduction by the same factor.
         shift: Moved by up to this share of the side along each axis.
         stain: Standard deviation of the logarithm of a factor on the optical density of all channels, and half of it
-            for each channel on its own: more or less dye, and another shade of it. The empty background stays as it is.
+            for each channel on its own: more or less dye, and another shade of it. White stays white.
         brightness: Largest relative change of the light.
         blur_px: Largest standard deviation of a Gaussian blur, in pixels of the input.
         jpeg_quality: Lowest quality of a compression.
@@ -77,7 +77,7 @@ class Tuning:
     warm_up: float = 0.0
     label_smoothing: float = 0.0
     average_momentum: float = 0.0
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class Recipe:
 
 
 _FROM_PIXELS: Final = Tuning(
-    cut_layer="pixels",
+    cut_layer="mixed2",
     transforms=1,
     deep_epochs=10,
     deep_learning_rate=2e-4,
@@ -174,7 +174,7 @@ DEFAULT_RECIPES: Final = {
         svm=_SVM_SEARCH,
         validation_fraction=0.1,
     ),
-    "inception_v3": Recipe(224, ("mixed7", "mixed8"), crop_px=160, tuning=_FROM_PIXELS, validation_fraction=0.1),
+    "inception_v3": Recipe(300, ("mixed7", "mixed8"), crop_px=192, tuning=_FROM_PIXELS, validation_fraction=0.1),
     "inception_v3_svm": Recipe(
         300,
         ("mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5"),
@@ -184,7 +184,11 @@ DEFAULT_RECIPES: Final = {
         validation_fraction=0.1,
     ),
 }
-"""Recipe of each variant for real images. Those of VGG-16 see the same pixels: in one run they share blocks 1 to 3."""
+"""Recipe of each variant for real images.
+
+Both of one base see the same pixels and leave the lowest layers as they are, so in one run these are computed once:
+blocks 1 to 3 of VGG-16, InceptionV3 up to mixed2.
+"""
 
 DEMO_RECIPES: Final = {
     "vgg16": Recipe(

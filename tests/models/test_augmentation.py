@@ -51,6 +51,13 @@ def test_turning_and_moving_keep_the_middle_in_the_middle(disc: np.ndarray) -> N
         assert 15**2 * np.pi / 1.15**2 * 0.93 < dark.sum() < 15**2 * np.pi * 1.15**2 * 1.07
 
 
+def test_no_corner_is_left_empty_however_far_an_image_is_turned_shrunk_and_moved() -> None:
+    white = np.full((64, 64, 3), 255, np.uint8)
+    allowed = Augmentation(zoom=0.15, shift=0.03, stain=0.0, brightness=0.0, degraded_share=0.0)
+    for seed in range(40):
+        assert augmented(white, allowed, np.random.default_rng(seed)).min() == 255
+
+
 def test_more_dye_darkens_the_cell_and_leaves_the_empty_field(disc: np.ndarray) -> None:
     more = stained(disc, np.array([1.5, 1.5, 1.0]), light=1.0)
     assert (more[0, 0] == 255).all()

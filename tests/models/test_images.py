@@ -3,11 +3,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bloodcell.errors import TrainingDataError
 from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.images import read_image_folders, require_all_groups, split_images
+from bloodcell.models.images import LabelledImage, read_image_folders, require_all_groups, split_images
 from bloodcell.settings import Settings
 
 
@@ -77,6 +78,18 @@ def test_the_split_is_stratified_disjoint_and_repeatable(cells: Path, settings: 
     assert [sum(image.group == group for image in validation) for group in CELL_GROUPS] == [3] * 8
     assert len(training) + len(validation) == len(images)
     assert split_images(tuple(reversed(images)), 0.25)[1] == tuple(reversed(validation))
+
+
+def test_how_digests_begin_and_end_does_not_decide_who_validates() -> None:
+    """As in a folder of which a part was taken away by how the digests begin, and another held out by how they end."""
+    rng = np.random.default_rng(0)
+
+    def image(begin: str, end: str) -> LabelledImage:
+        return LabelledImage(Path("x.jpg"), "ig", begin + rng.bytes(31).hex()[: 64 - len(begin + end)] + end)
+
+    low, high = ([image(digit, digit) for _ in range(500)] for digit in "0f")
+    _, validation = split_images((*low, *high), 0.2, groups=("ig",))
+    assert 0.15 < np.mean([each in validation for each in low]) < 0.25
 
 
 def test_a_class_of_one_image_cannot_be_split(cells: Path, settings: Settings) -> None:
