@@ -11,7 +11,7 @@ from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.errors import TrainingDataError
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
 from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import images_of
+from bloodcell.models.bundle import images_of, unseen_by
 from bloodcell.models.images import done_ahead
 from bloodcell.models.merged import calls_of
 
@@ -131,8 +131,7 @@ def _batches(
 def _unseen(folder: ImageFolder, bundles: Sequence[Bundle], path: Path) -> ImageFolder:
     from bloodcell.models.images import digest_of
 
-    seen = images_of(*bundles)
-    images = tuple(image for image in folder.images if image.sha256 not in seen)
+    images = unseen_by(bundles, folder.images)
     if not images:
         raise TrainingDataError(
             f"The models have seen every one of the {len(folder.images):,} images in {path}. Expected images held out "

@@ -31,12 +31,12 @@ from bloodcell.models.weights import BaseWeights
 from bloodcell.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import keras
     from sklearn.pipeline import Pipeline
 
-    from bloodcell.models.images import TrainingSet
+    from bloodcell.models.images import LabelledImage, TrainingSet
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"
@@ -261,6 +261,19 @@ def images_of(*bundles: Bundle) -> frozenset[str]:
     """
     lists = [bundle.folder / IMAGES for bundle in bundles if IMAGES in bundle.manifest.files]
     return frozenset(line.split(",", 1)[0] for path in lists for line in path.read_text().splitlines()[1:])
+
+
+def unseen_by(bundles: Sequence[Bundle], images: Sequence[LabelledImage]) -> tuple[LabelledImage, ...]:
+    """Returns those of `images` that none of the models was trained or validated with, in their order.
+
+    Raises:
+        BundleError: A bundle that does not say what it was made from.
+    """
+    for bundle in bundles:
+        if IMAGES not in bundle.manifest.files:
+            raise _refused(bundle.folder, f"expected {IMAGES}: without it nobody knows which images it has seen")
+    seen = images_of(*bundles)
+    return tuple(image for image in images if image.sha256 not in seen)
 
 
 def load_svm(bundle: Bundle) -> Pipeline:

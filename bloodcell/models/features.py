@@ -4,8 +4,9 @@ The frozen part is nearly all of a network's cost (VGG-16 at 160 px: 6 images/s 
 from its cached maps is some ten times cheaper, the SVM variant of the same base pays nothing again, and next week's
 retraining computes only the images that are new.
 
-    <cache>/<base>-<side>-<transform>/<layer>-<digest of the weights up to it>/rows.bin     one row an image, appended
-                                                                              /images.txt   their digests, in order
+    <cache>/v<version>-<base>-<side>[-<crop>]-<transform>/<output>-<digest of the weights up to it>/
+        rows.bin        one row an image, appended
+        images.txt      their digests, in order
 """
 
 from __future__ import annotations

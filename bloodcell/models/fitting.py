@@ -1,4 +1,4 @@
-"""The two ways to fit a variant: an SVM on frozen features, or staged fine-tuning from cached maps."""
+"""The two ways to fit a variant: an SVM on frozen features, or staged fine-tuning from pixels or cached maps."""
 
 from __future__ import annotations
 

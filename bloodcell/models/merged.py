@@ -34,7 +34,7 @@ class ModelOutput:
 
     Attributes:
         probabilities: float32 (n, 8), calibrated, in the order of `CELL_GROUPS`.
-        embedding: float32 (n, d); Euclidean distance in it is Mahalanobis distance within the classes.
+        embedding: float32 (n, d), in which novelty is a distance (`novelty.Embedding`).
         novelty: float32 (n,), distance in the embedding to the nearest class.
     """
 

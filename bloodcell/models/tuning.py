@@ -105,7 +105,7 @@ class Stage:
     Attributes:
         name: Of its checkpoint.
         epochs: At most.
-        learning_rate: At the start; falls to zero along a cosine.
+        learning_rate: AdamW's step after the warm-up; falls to zero along a cosine.
         weight_decay: AdamW's.
         batch_cells: Rows a step.
         patience: Epochs without a better calibrated validation loss after which the stage ends.

@@ -23,6 +23,7 @@ from bloodcell.database.embedded import make_data_folder
 from bloodcell.database.engine import open_database, transact
 from bloodcell.errors import BloodcellError
 from bloodcell.groups import UNCLASSIFIED
+from bloodcell.models.shipped import MODEL_IDS
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.operations.airflow_home import HOST
 from bloodcell.operations.airflow_records import RunState
@@ -219,8 +220,12 @@ def _models(engine: sa.Engine) -> Panel:
 
     serving = transact(engine, serving_models, patience_s=60)
     lines = [f"{model.variant:<18} {model.model_id[:12]}  {model.role}" for model in serving]
-    note = "They have learnt from 8,500 real cells of one laboratory and some drawn ones: measure them on yours first."
-    return Panel("\n".join([*lines, "", note]), title="Models", border_style="yellow", expand=False)
+    if {model.model_id for model in serving} <= set(MODEL_IDS.values()):
+        lines += [
+            "",
+            "They come with bloodcell and know the cells of one laboratory: measure them on yours first.",
+        ]
+    return Panel("\n".join(lines), title="Models", border_style="yellow", expand=False)
 
 
 def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import subprocess
 import sys
 from itertools import groupby
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from bloodcell.evaluation.agreement import slide_agreement
 from bloodcell.groups import CELL_GROUPS, GROUP_NAMES, UNCLASSIFIED
-from bloodcell.models.bundle import images_of
+from bloodcell.models.bundle import unseen_by
 from bloodcell.models.images import read_image_folders
 from bloodcell.models.shipped import shipped_bundles
 from bloodcell.settings import Settings
@@ -28,7 +29,7 @@ from tests.acceptance import staged as lab
 
 NIGHT = lab.FIRST_NIGHT
 CALLS = """
-    SELECT variant, barcode, file_name, called_class, top_class FROM bloodcell.cell_result WHERE night = :night
+    SELECT variant, barcode, file_name, sha256, called_class, top_class FROM bloodcell.cell_result WHERE night = :night
     ORDER BY variant, barcode, file_name
 """
 
@@ -61,19 +62,23 @@ def main() -> None:
 
 def _drop(staged: lab.Staged, slides: int, cells: int, seed: int) -> dict[tuple[str, str], str]:
     """Writes the night of unseen images; returns the true class of every cell by slide and file name."""
-    drops, images = staged.settings.drops, staged.work / "unseen"
+    drops, images, made = staged.settings.drops, staged.work / "unseen", staged.work / "made"
+    truth = drops / f"{NIGHT}.truth.csv"
     if not (drops / NIGHT.isoformat()).exists():
-        seen = images_of(*shipped_bundles())
-        for image in read_image_folders(staged.settings, staged.shared / "pbc").images:
-            if image.sha256 not in seen:
-                (images / image.group).mkdir(parents=True, exist_ok=True)
-                (images / image.group / image.path.name).symlink_to(image.path)
-        command = [sys.executable, str(staged.shared / "tools" / "make_drop.py"), str(drops), "--images", str(images)]
+        shutil.rmtree(images, ignore_errors=True)
+        pool = read_image_folders(staged.settings, staged.shared / "pbc").images
+        for image in unseen_by(shipped_bundles(), pool):
+            (images / image.group).mkdir(parents=True, exist_ok=True)
+            (images / image.group / image.path.name).symlink_to(image.path)
+        command = [sys.executable, str(staged.shared / "tools" / "make_drop.py"), str(made), "--images", str(images)]
         numbers = ["--night", NIGHT.isoformat(), "--slides", str(slides), "--cells", str(cells), "--seed", str(seed)]
-        drops.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(made, ignore_errors=True)
         subprocess.run([*command, *numbers], check=True, capture_output=True)
-    with (drops / f"{NIGHT}.truth.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["expect"] == "cell"]
+        drops.mkdir(parents=True, exist_ok=True)
+        (made / truth.name).rename(truth)
+        (made / NIGHT.isoformat()).rename(drops / NIGHT.isoformat())
+    with truth.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["class"]]  # a slide may have an image that another has
     return {tuple(row["path"].split("/")[1:]): row["class"] for row in rows}  # type: ignore[misc]
 
 
@@ -85,10 +90,12 @@ def _show(variant: str, rows: list, truth: dict[tuple[str, str], str]) -> None:
     unclassified = np.array([row.called_class == UNCLASSIFIED for row in rows])
     right = top == true
     found = slide_agreement(slides, true, top, unclassified)
+    n_images = len({row.sha256 for row in rows})
     table = Table(
         "Group", "bias, points", "95 % limits of agreement",
-        title=f"{variant}: {len(rows):,} of {len(truth):,} cells, {right.mean():.2%} right, {unclassified.mean():.2%} "
-        f"unclassified, {right[~unclassified].mean():.2%} of the called right; {found.n_slides} slides",
+        title=f"{variant}: {len(rows):,} cells of {n_images:,} images, {right.mean():.2%} right, "
+        f"{unclassified.mean():.2%} unclassified, {right[~unclassified].mean():.2%} of the called right; "
+        f"{found.n_slides} slides",
     )  # fmt: skip
     for group in found.groups:
         assert group.bias is not None

@@ -1,6 +1,6 @@
 """Which layers, parts of their maps, kernel and crop an SVM variant should have: cross-validated accuracy of each.
 
-    python -m tests.paper.ablation IMAGES --weights FOLDER [--work FOLDER] [--base inception_v3]
+    python -m tests.paper.ablation IMAGES [--work FOLDER] [--base inception_v3]
 
 Features are kept in WORK: a run that was killed goes on where it was, and another question is answered in minutes.
 """
@@ -8,7 +8,6 @@ Features are kept in WORK: a run that was killed goes on where it was, and anoth
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,61 +29,65 @@ class Choice:
     """One SVM: what it sees and how it decides."""
 
     layers: tuple[str, ...]
-    kernel: str = "rbf"
-    gamma: float = 0.25
-    cost: float = 10.0
-    max_components: int | None = None
+    side_px: int = 224
     crop_px: int = 160
     parts: tuple[float, ...] = (1.0,)
+    kernel: str = "rbf"
+    gamma: float = 0.75
+    cost: float = 30.0
+    max_components: int | None = None
 
     def __str__(self) -> str:
         kernel = f"rbf, gamma {self.gamma:g}" if self.kernel == "rbf" else "linear"
         axes = f", {self.max_components} axes" if self.max_components else ""
         parts = " and ".join(f"{part:g}" for part in self.parts)
-        return f"{' '.join(self.layers)} | {parts} | {self.crop_px} px | {kernel}, C {self.cost:g}{axes}"
+        return (
+            f"{' '.join(self.layers)} | {parts} | {self.crop_px} of {self.side_px} px | {kernel}, C {self.cost:g}{axes}"
+        )
 
 
 def _mixed(*numbers: int) -> tuple[str, ...]:
     return tuple(f"mixed{number}" for number in numbers)
 
 
+_SIX = _mixed(0, 1, 2, 3, 4, 5)
+_TWO = ("block3_pool", "block4_pool")
+
 CHOICES = {
     "inception_v3": (
-        Choice(_mixed(5, 7, 8), "linear"),
+        Choice(_mixed(5, 7, 8), kernel="linear"),
         Choice(_mixed(5, 7, 8)),
-        Choice(_mixed(1, 2, 3, 4, 5, 6, 7, 8)),
-        Choice(_mixed(2, 3, 4, 5, 6)),
-        Choice(_mixed(0, 1, 2, 3, 4, 5), "linear"),
-        Choice(_mixed(0, 1, 2, 3, 4, 5)),
-        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.75, cost=30, max_components=512),
-        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.75, cost=30, max_components=512, parts=(0.5,)),
-        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.75, cost=30, max_components=512, parts=(0.75, 0.5)),
-        Choice(_mixed(0, 1, 2, 3, 4, 5), gamma=0.75, cost=30, max_components=256, parts=(0.75, 0.5)),
+        Choice(_SIX, kernel="linear"),
+        Choice(_SIX),
+        Choice(_SIX, max_components=512),
+        Choice(_SIX, parts=(0.75,), max_components=512),
+        Choice(_SIX, parts=(0.5,), max_components=512),
+        Choice(_SIX, 300, 192, max_components=512),
+        Choice(_SIX, 300, 192, parts=(0.5,), max_components=512),
+        Choice(_SIX, 300, 192, parts=(0.75, 0.5), max_components=512),
     ),
     "vgg16": (
-        Choice(("block4_pool",), "linear"),
-        Choice(("block4_pool",)),
-        Choice(("block3_pool", "block4_pool")),
-        Choice(("block4_pool", "block5_pool")),
-        Choice(("block2_pool", "block3_pool", "block4_conv2", "block4_pool", "block5_conv2")),
-        Choice(("block3_pool", "block4_conv2", "block4_pool", "block5_conv2"), gamma=0.5, cost=30, max_components=512),
+        Choice(("block4_pool",), 180, 128, kernel="linear"),
+        Choice(("block4_pool",), 180, 128),
+        Choice(("block4_pool", "block5_pool"), 180, 128),
+        Choice(_TWO, 180, 128),
+        Choice(_TWO, 180, 128, parts=(0.5,)),
+        Choice(_TWO, 180, 128, parts=(0.75, 0.5)),
+        Choice(_TWO, 180, 128, parts=(0.75, 0.5), max_components=512),
     ),
 }
-SIDE_PX = 224
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.paper.ablation", description=__doc__.split("\n")[0])
     parser.add_argument("images", type=Path)
-    parser.add_argument("--weights", type=Path, required=True, help="folder of ImageNet's weights")
     parser.add_argument("--work", type=Path, default=Path("paper-work"))
     parser.add_argument("--base", choices=CHOICES, default="inception_v3")
     chosen = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
     from bloodcell.cli.showing import step_bars
 
-    settings = Settings(weights_dir=chosen.weights)
+    settings = Settings()
     images = tuple(
         image
         for image in read_image_folders(settings, chosen.images).images
@@ -96,7 +99,7 @@ def main() -> None:
         "| --- | ---: | ---: | --- | ---: | ---: | ---: |"
     )
     for choice in CHOICES[chosen.base]:
-        network = networks.build_base(chosen.base, SIDE_PX, choice.crop_px)
+        network = networks.build_base(chosen.base, choice.side_px, choice.crop_px)
         load_base_weights(network, chosen.base, "imagenet", settings, 0)
         with step_bars() as tell:
             kept = cached_outputs(

@@ -9,7 +9,6 @@ Each answer is kept in WORK: a run that was killed goes on where it was.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from bloodcell.models.images import (
 )
 from bloodcell.models.recipes import Augmentation, Recipe, Tuning, default_recipe
 from bloodcell.settings import Settings
-from tests.paper.measuring import Laboratory, a_few, evaluated
+from tests.paper.measuring import Laboratory, a_few, evaluated, kept_as
 from tests.paper.models import HOLDOUT_FRACTION
 from tests.paper.shifts import SHIFTS
 
@@ -69,7 +68,6 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--work", type=Path, default=Path("paper-work"))
     chosen = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
     from bloodcell.cli.showing import step_bars
 
@@ -80,7 +78,8 @@ def main() -> None:
         if not is_held_out(image, HOLDOUT_FRACTION)
     ]
     trained = a_few(tuple(pool), N_TRAINED)
-    measured = a_few(tuple(image for image in pool if image not in set(trained)), N_MEASURED)
+    others = set(pool) - set(trained)
+    measured = a_few(tuple(image for image in pool if image in others), N_MEASURED)
     print(
         f"{VARIANT}, {N_EPOCHS} epochs on {N_TRAINED} images a class, accuracy in per cent on {len(measured)} others:\n"
         f"\n| what is changed | {' | '.join(f'{kind} {strength}'.strip() for kind, strength in UNDER)} |\n"
@@ -99,7 +98,7 @@ def _trained(
 ) -> Bundle:
     from bloodcell.models.training import train
 
-    out = work / "answers" / f"ablation {what}"
+    out = work / "answers" / f"ablation {what} {kept_as(recipe, images)}"
     for folder in sorted(out.glob("[0-9a-f]*")):
         return open_bundle(folder)
     training, validation = split_images(images, recipe.validation_fraction)

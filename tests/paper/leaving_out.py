@@ -18,8 +18,9 @@ from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import Bundle, load_model, open_bundle
 from bloodcell.models.images import LabelledImage, TrainingSet, digest_of, done_ahead, read_file, split_images
 from bloodcell.models.novelty import fit_embedding, novelty_threshold
+from bloodcell.models.recipes import Recipe
 from bloodcell.models.training import train
-from tests.paper.measuring import Found, Laboratory, a_few, found_among, truth_of
+from tests.paper.measuring import Found, Laboratory, a_few, found_among, kept_as, truth_of
 
 N_OF_FEATURES = 400
 N_TRAINED = 120
@@ -51,12 +52,14 @@ def _by_embedding(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledIm
     extractor = keras.Model(model.inputs, model.get_layer("rooted_features").output)
     of_pool, of_unseen = (_features(laboratory, bundle, extractor, images) for images in (pool, laboratory.few))
     labels, truth = truth_of(pool), truth_of(laboratory.few)
+    validation = set(split_images(pool, recipe.validation_fraction)[1])
+    validates = np.array([image in validation for image in pool])
     found = {}
     for number, group in enumerate(CELL_GROUPS):
         known = labels != number
-        embedding = fit_embedding(of_pool[known], labels[known], recipe.embedding_dims)
+        embedding = fit_embedding(of_pool[known & ~validates], labels[known & ~validates], recipe.embedding_dims)
         novelty, is_unknown = embedding.novelty(of_unseen), truth == number
-        threshold = novelty_threshold(novelty[~is_unknown], recipe.novelty_flag_rate)
+        threshold = novelty_threshold(embedding.novelty(of_pool[known & validates]), recipe.novelty_flag_rate)
         above = float((novelty[is_unknown] > threshold).mean())
         found[group] = Found(float(roc_auc_score(is_unknown, novelty)), above, None)
     return found
@@ -88,10 +91,10 @@ def _by_training(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledIma
 
 
 def _one_training(
-    laboratory: Laboratory, variant: str, recipe: object, pool: Sequence[LabelledImage], group: str
+    laboratory: Laboratory, variant: str, recipe: Recipe, pool: Sequence[LabelledImage], group: str
 ) -> Found:
-    folder = laboratory.kept / f"{variant} without {group}"
     images = tuple(image for image in pool if image.group != group)
+    folder = laboratory.kept / f"{variant} without {group} {kept_as(recipe, images)}"
     made = sorted(folder.glob("[0-9a-f]*/bundle.json"))
     if made:
         bundle = open_bundle(made[0].parent)
@@ -101,7 +104,7 @@ def _one_training(
             variant,
             TrainingSet(training, validation, digest_of(images), f"without {group}", False, read_file),
             laboratory.settings,
-            recipe=recipe,  # type: ignore[arg-type]
+            recipe=recipe,
             out=folder,
             on_progress=lambda step, done, total: laboratory.tell(f"{variant} without {group}: {step}", done, total),
         )

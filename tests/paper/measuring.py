@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import Bundle
 from bloodcell.models.images import LabelledImage, digest_of
 from bloodcell.models.merged import ModelOutput, calls_of
+from bloodcell.models.recipes import Recipe
 from bloodcell.settings import Settings
 from tests.paper.artefacts import ARTEFACTS
 from tests.paper.shifts import SHIFTS
@@ -86,6 +88,11 @@ class Laboratory:
 def a_few(images: tuple[LabelledImage, ...], n_each: int) -> tuple[LabelledImage, ...]:
     """Returns the first `n_each` images of every class."""
     return tuple(image for group in CELL_GROUPS for image in [each for each in images if each.group == group][:n_each])
+
+
+def kept_as(recipe: Recipe, images: tuple[LabelledImage, ...]) -> str:
+    """Returns what a model made by `recipe` from `images` is kept under: another recipe or image, another name."""
+    return hashlib.sha256(f"{recipe} {digest_of(images)}".encode()).hexdigest()[:12]
 
 
 def truth_of(images: Sequence[LabelledImage]) -> np.ndarray:

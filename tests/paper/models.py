@@ -10,13 +10,16 @@ to bloodcell/shipped/<variant>, and write its id into bloodcell/models/shipped.p
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from bloodcell.models.bundle import Bundle, open_bundle
+from bloodcell.models.images import read_image_folders
+from bloodcell.models.recipes import default_recipe
 from bloodcell.settings import Settings
 from bloodcell.variants import VARIANTS
+from tests.paper.measuring import kept_as
 
 HOLDOUT_FRACTION = 0.1
 DRAWN_PER_GROUP = 60
@@ -30,30 +33,24 @@ def main() -> None:
     parser.add_argument("--variant", choices=VARIANTS, action="append", help="may be repeated; default: all")
     parser.add_argument("--work", type=Path, default=Path("paper-work"))
     chosen = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+    settings = Settings(data_dir=chosen.work / "data")
+    folders = [chosen.images, _drawn(chosen.work / "drawn")]
+    images = read_image_folders(settings, *folders).images
     for variant in chosen.variant or VARIANTS:
-        bundle = trained(variant, chosen.images, chosen.work)
-        print(f"{variant}: {bundle.folder}")
+        out = chosen.work / "bundles" / f"{variant} {kept_as(default_recipe(variant), images)}"
+        print(f"{variant}: {_trained(variant, folders, settings, out).folder}")
 
 
-def trained(variant: str, images: Path, work: Path) -> Bundle:
-    """Returns the bundle of a variant below `work`, trained where it is not there yet."""
+def _trained(variant: str, folders: Sequence[Path], settings: Settings, out: Path) -> Bundle:
+    """Returns the bundle in `out`, trained where it is not there yet."""
     from bloodcell.cli.showing import step_bars
     from bloodcell.models.training import train
 
-    out = work / "bundles" / variant
     for folder in sorted(out.glob("[0-9a-f]*")):
         return open_bundle(folder)
     with step_bars() as tell:
-        return train(
-            variant,
-            [images, _drawn(work / "drawn")],
-            Settings(data_dir=work / "data"),
-            holdout_fraction=HOLDOUT_FRACTION,
-            out=out,
-            on_progress=tell,
-        )
+        return train(variant, folders, settings, holdout_fraction=HOLDOUT_FRACTION, out=out, on_progress=tell)
 
 
 def _drawn(folder: Path) -> Path:
