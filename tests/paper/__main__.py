@@ -89,8 +89,8 @@ def main() -> None:
         *results.table_of_the_study(figures),
         "",
         "Accuracy gives every cell its most probable group. Unclassified are cells below a model's confidence "
-        "threshold or above its novelty threshold. The ensemble is the mean of all models' probabilities; it has no novelty, and "
-        "leaves a cell unclassified where no group reaches 0.5.",
+        "threshold or above its novelty threshold. The ensemble is the mean of all models' probabilities; it has no "
+        "novelty, and leaves a cell unclassified where no group reaches 0.5.",
         "",
         "## Groups",
         "",
