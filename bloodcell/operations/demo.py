@@ -187,13 +187,13 @@ def _beside_the_truth(engine: sa.Engine, drop: DrawnDrop) -> Table:
     with drop.truth.open(newline="") as file:
         drawn = {tuple(row["path"].split("/")[1:]): row["class"] for row in csv.DictReader(file)}
     table = Table("Model", title=f"The night's {len(drawn):,} cells, beside what they were drawn as")
-    for name in ("likeliest group right", "called", "right among the called"):
+    for name in ("likeliest group right", "called", "of these right"):
         table.add_column(name, justify="right")
     for (variant, is_reported), rows in groupby(found, key=lambda row: (row.variant, row.is_reported)):
         cells = [(row, drawn[row.barcode, row.file_name]) for row in rows]
         called = [(row, truth) for row, truth in cells if row.called_class != UNCLASSIFIED]
         table.add_row(
-            f"{variant}, champion" if is_reported else variant,
+            f"{variant} (champion)" if is_reported else variant,
             _share(sum(row.top_class == truth for row, truth in cells), len(cells)),
             _share(len(called), len(cells)),
             _share(sum(row.called_class == truth for row, truth in called), len(called)),
@@ -202,7 +202,7 @@ def _beside_the_truth(engine: sa.Engine, drop: DrawnDrop) -> Table:
 
 
 def _share(n: int, total: int) -> str:
-    return f"{n:,} of {total:,}: {n / total:.1%}" if total else "-"
+    return f"{n / total:.1%}" if total else "-"
 
 
 def _page(settings: Settings, barcode: str) -> Path:

@@ -17,7 +17,6 @@ from bloodcell.models.images import LabelledImage, read_image_folders
 from bloodcell.models.recipes import DEFAULT_RECIPES
 from bloodcell.models.shipped import shipped_bundles
 from bloodcell.settings import Settings
-from bloodcell.variants import VARIANTS
 from tests.paper.measuring import a_few
 
 PER_GROUP = 4
@@ -34,10 +33,6 @@ def bundles() -> list[Bundle]:
 def unseen(shared: Path, bundles: list[Bundle]) -> tuple[LabelledImage, ...]:
     """A few real images of every group that no shipped model was trained or validated with."""
     return a_few(unseen_by(bundles, read_image_folders(Settings(), shared / "pbc").images), PER_GROUP)
-
-
-def test_all_four_variants_are_shipped(bundles: list[Bundle]) -> None:
-    assert sorted(bundle.manifest.variant for bundle in bundles) == sorted(VARIANTS)
 
 
 def test_they_are_what_the_recipes_make_so_that_retraining_can_go_on_from_them(bundles: list[Bundle]) -> None:
