@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from PIL import ImageFilter
+from PIL import Image, ImageFilter
 
 from bloodcell.classify import classify_shard, plan_shards
 from bloodcell.decoding import resized
@@ -61,13 +61,19 @@ def classified_night(
     slides: int = 8,
     blur_px: float = 0,
     groups: tuple[str, ...] = CELL_GROUPS,
+    n_striped: int = 0,
 ) -> None:
-    """A night of ten drawn cells a slide, of the given groups in turn, is ingested and classified."""
+    """A night of ten drawn cells a slide, of the given groups in turn, is ingested and classified.
+
+    The first `n_striped` images of the first slide are no cells: no model knows them.
+    """
     folder = NightFolder(settings.drops, night)
     for slide in range(slides):
         for number in range(10):
             rng = np.random.default_rng((night.toordinal(), slide, number))
             cell = draw(groups[(slide * 10 + number) % len(groups)], rng)
+            if slide == 0 and number < n_striped:
+                cell = Image.fromarray(np.tile(np.uint8([[[255, 0, 0]], [[0, 255, 0]]]), (20, 40 + number, 1)))
             path = folder.path / f"{night:%d}-{slide}" / f"LY_{number:08d}.png"
             path.parent.mkdir(exist_ok=True)
             (cell.filter(ImageFilter.GaussianBlur(blur_px)) if blur_px else cell).save(path)
