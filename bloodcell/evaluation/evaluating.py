@@ -12,7 +12,7 @@ from bloodcell.errors import TrainingDataError
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import images_of, unseen_by
-from bloodcell.models.images import done_ahead
+from bloodcell.models.images import digest_of, done_ahead
 from bloodcell.models.merged import calls_of
 
 if TYPE_CHECKING:
@@ -129,8 +129,6 @@ def _batches(
 
 
 def _unseen(folder: ImageFolder, bundles: Sequence[Bundle], path: Path) -> ImageFolder:
-    from bloodcell.models.images import digest_of
-
     images = unseen_by(bundles, folder.images)
     if not images:
         raise TrainingDataError(

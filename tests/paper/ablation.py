@@ -15,11 +15,11 @@ import numpy as np
 
 from bloodcell.models import networks, svm
 from bloodcell.models.features import cached_outputs
-from bloodcell.models.images import is_held_out, read_file, read_image_folders
+from bloodcell.models.images import read_file
 from bloodcell.models.weights import load_base_weights
 from bloodcell.settings import Settings
 from tests.paper.measuring import truth_of
-from tests.paper.models import HOLDOUT_FRACTION
+from tests.paper.models import not_held_out
 
 N_FOLDS = 3
 
@@ -88,11 +88,7 @@ def main() -> None:
     from bloodcell.cli.showing import step_bars
 
     settings = Settings()
-    images = tuple(
-        image
-        for image in read_image_folders(settings, chosen.images).images
-        if not is_held_out(image, HOLDOUT_FRACTION)
-    )
+    images = not_held_out(chosen.images, settings)
     labels = truth_of(images)
     print(
         "| layers | part of the maps | input | SVM | accuracy | mean sensitivity | least sensitivity |\n"

@@ -12,20 +12,18 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from bloodcell.models.bundle import Bundle, open_bundle
+from bloodcell.models.bundle import Bundle
 from bloodcell.models.images import (
     LabelledImage,
     TrainingSet,
     digest_of,
-    is_held_out,
     read_file,
-    read_image_folders,
     split_images,
 )
 from bloodcell.models.recipes import Augmentation, Recipe, Tuning, default_recipe
 from bloodcell.settings import Settings
-from tests.paper.measuring import Laboratory, a_few, evaluated, kept_as
-from tests.paper.models import HOLDOUT_FRACTION
+from tests.paper.measuring import Laboratory, a_few, evaluated, kept_as, made_once
+from tests.paper.models import not_held_out
 from tests.paper.shifts import SHIFTS
 
 VARIANT = "inception_v3"
@@ -54,7 +52,7 @@ def choices() -> dict[str, Recipe]:
         "the recipe": recipe,
         "only mirrored, no other augmentation": tuned(augmentation=unchanged),
         "no change of stain and light": tuned(augmentation=replace(tuning.augmentation, stain=0, brightness=0)),
-        "layers above mixed2 only": tuned(cut_layer="mixed2"),
+        "all layers, not those above mixed2 only": tuned(cut_layer="pixels"),
         "no running mean of the weights": tuned(average_momentum=0.0),
         "no label smoothing": tuned(label_smoothing=0.0),
         "the whole image in as many pixels": replace(recipe, side_px=recipe.crop_px or 0, crop_px=None),
@@ -72,12 +70,8 @@ def main() -> None:
     from bloodcell.cli.showing import step_bars
 
     settings = Settings(data_dir=chosen.work / "data")
-    pool = [
-        image
-        for image in read_image_folders(settings, chosen.images).images
-        if not is_held_out(image, HOLDOUT_FRACTION)
-    ]
-    trained = a_few(tuple(pool), N_TRAINED)
+    pool = not_held_out(chosen.images, settings)
+    trained = a_few(pool, N_TRAINED)
     others = set(pool) - set(trained)
     measured = a_few(tuple(image for image in pool if image in others), N_MEASURED)
     print(
@@ -99,11 +93,12 @@ def _trained(
     from bloodcell.models.training import train
 
     out = work / "answers" / f"ablation {what} {kept_as(recipe, images)}"
-    for folder in sorted(out.glob("[0-9a-f]*")):
-        return open_bundle(folder)
     training, validation = split_images(images, recipe.validation_fraction)
     together = TrainingSet(training, validation, digest_of(images), "for an ablation", False, read_file)
-    return train(VARIANT, together, settings, recipe=recipe, out=out, on_progress=tell)  # type: ignore[arg-type]
+    return made_once(
+        out,
+        lambda: train(VARIANT, together, settings, recipe=recipe, out=out, on_progress=tell),  # type: ignore[arg-type]
+    )
 
 
 def _accuracy(laboratory: Laboratory, bundle: Bundle, kind: str, strength: str) -> str:

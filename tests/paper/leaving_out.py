@@ -15,12 +15,12 @@ from sklearn.metrics import roc_auc_score
 
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import Bundle, load_model, open_bundle
+from bloodcell.models.bundle import Bundle, load_model
 from bloodcell.models.images import LabelledImage, TrainingSet, digest_of, done_ahead, read_file, split_images
 from bloodcell.models.novelty import fit_embedding, novelty_threshold
 from bloodcell.models.recipes import Recipe
 from bloodcell.models.training import train
-from tests.paper.measuring import Found, Laboratory, a_few, found_among, kept_as, truth_of
+from tests.paper.measuring import Found, Laboratory, a_few, found_among, kept_as, made_once, truth_of
 
 N_OF_FEATURES = 400
 N_TRAINED = 120
@@ -95,19 +95,18 @@ def _one_training(
 ) -> Found:
     images = tuple(image for image in pool if image.group != group)
     folder = laboratory.kept / f"{variant} without {group} {kept_as(recipe, images)}"
-    made = sorted(folder.glob("[0-9a-f]*/bundle.json"))
-    if made:
-        bundle = open_bundle(made[0].parent)
-    else:
-        training, validation = split_images(images, 0.1, groups=tuple(each for each in CELL_GROUPS if each != group))
-        bundle = train(
+    training, validation = split_images(images, 0.1, groups=tuple(each for each in CELL_GROUPS if each != group))
+    bundle = made_once(
+        folder,
+        lambda: train(
             variant,
             TrainingSet(training, validation, digest_of(images), f"without {group}", False, read_file),
             laboratory.settings,
             recipe=recipe,
             out=folder,
             on_progress=lambda step, done, total: laboratory.tell(f"{variant} without {group}: {step}", done, total),
-        )
+        ),
+    )
     of_group = tuple(image for image in laboratory.few if image.group == group)
     rest = tuple(image for image in laboratory.few if image.group != group)
     alone = replace(laboratory, bundles=[bundle])

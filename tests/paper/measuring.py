@@ -16,7 +16,7 @@ from bloodcell.decoding import ImageLimits, decode
 from bloodcell.evaluation.evaluating import outputs_of
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
 from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import Bundle
+from bloodcell.models.bundle import Bundle, open_bundle
 from bloodcell.models.images import LabelledImage, digest_of
 from bloodcell.models.merged import ModelOutput, calls_of
 from bloodcell.models.recipes import Recipe
@@ -93,6 +93,13 @@ def a_few(images: tuple[LabelledImage, ...], n_each: int) -> tuple[LabelledImage
 def kept_as(recipe: Recipe, images: tuple[LabelledImage, ...]) -> str:
     """Returns what a model made by `recipe` from `images` is kept under: another recipe or image, another name."""
     return hashlib.sha256(f"{recipe} {digest_of(images)}".encode()).hexdigest()[:12]
+
+
+def made_once(out: Path, make: Callable[[], Bundle]) -> Bundle:
+    """Returns the bundle that an earlier run made in `out`, or makes it."""
+    for manifest in sorted(out.glob("[0-9a-f]*/bundle.json")):
+        return open_bundle(manifest.parent)
+    return make()
 
 
 def truth_of(images: Sequence[LabelledImage]) -> np.ndarray:

@@ -14,12 +14,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bloodcell.models.bundle import Bundle, open_bundle
-from bloodcell.models.images import read_image_folders
+from bloodcell.models.bundle import Bundle
+from bloodcell.models.images import LabelledImage, is_held_out, read_image_folders
 from bloodcell.models.recipes import default_recipe
 from bloodcell.settings import Settings
 from bloodcell.variants import VARIANTS
-from tests.paper.measuring import kept_as
+from tests.paper.measuring import kept_as, made_once
 
 HOLDOUT_FRACTION = 0.1
 DRAWN_PER_GROUP = 60
@@ -47,10 +47,18 @@ def _trained(variant: str, folders: Sequence[Path], settings: Settings, out: Pat
     from bloodcell.cli.showing import step_bars
     from bloodcell.models.training import train
 
-    for folder in sorted(out.glob("[0-9a-f]*")):
-        return open_bundle(folder)
     with step_bars() as tell:
-        return train(variant, folders, settings, holdout_fraction=HOLDOUT_FRACTION, out=out, on_progress=tell)
+        return made_once(
+            out,
+            lambda: train(variant, folders, settings, holdout_fraction=HOLDOUT_FRACTION, out=out, on_progress=tell),
+        )
+
+
+def not_held_out(folder: Path, settings: Settings) -> tuple[LabelledImage, ...]:
+    """Returns the images that models may be trained and chosen on."""
+    return tuple(
+        image for image in read_image_folders(settings, folder).images if not is_held_out(image, HOLDOUT_FRACTION)
+    )
 
 
 def _drawn(folder: Path) -> Path:
