@@ -131,6 +131,12 @@ class DrawnDrop:
         """Number of images of all slides."""
         return sum(sum(slide.n_cells.values()) for slide in self.slides)
 
+    def drawn_as(self) -> dict[tuple[str, str], str]:
+        """Returns (barcode, file name) -> class of every image, read from the truth table."""
+        with self.truth.open(newline="", encoding="utf-8") as table:
+            rows = [(row["path"].split("/"), row["class"]) for row in csv.DictReader(table)]
+        return {(barcode, name): group for (_, barcode, name), group in rows}
+
 
 def make_drop(
     out: Path,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -184,8 +183,7 @@ def _beside_the_truth(engine: sa.Engine, drop: DrawnDrop) -> Table:
         "WHERE night = :night ORDER BY is_reported DESC, variant"
     )
     found = transact(engine, lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
-    with drop.truth.open(newline="") as file:
-        drawn = {tuple(row["path"].split("/")[1:]): row["class"] for row in csv.DictReader(file)}
+    drawn = drop.drawn_as()
     table = Table("Model", title=f"The night's {len(drawn):,} cells, beside what they were drawn as")
     for name in ("likeliest group right", "called", "of these right"):
         table.add_column(name, justify="right")

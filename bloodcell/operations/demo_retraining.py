@@ -99,12 +99,11 @@ def _label_file(drop: DrawnDrop, folder: Path) -> Path:
     path = folder / f"{drop.folder.name}.csv"
     at = datetime.now(UTC).isoformat()
     part = path.with_suffix(".part")
-    with drop.truth.open(newline="") as truth, part.open("w", newline="") as file:
+    with part.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("slide", "file", "label", "labelled_by", "labelled_at", "blind"))
-        for row in csv.DictReader(truth):
-            _, slide, name = row["path"].split("/")
-            rows.writerow((slide, name, row["class"], PATHOLOGIST, at, int(slide in blind)))
+        for (slide, name), group in drop.drawn_as().items():
+            rows.writerow((slide, name, group, PATHOLOGIST, at, int(slide in blind)))
     part.replace(path)
     return path
 
