@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +95,14 @@ def main() -> None:
         "| layers | part of the maps | input | SVM | accuracy | mean sensitivity | least sensitivity |\n"
         "| --- | ---: | ---: | --- | ---: | ---: | ---: |"
     )
-    for choice in CHOICES[chosen.base]:
-        network = networks.build_base(chosen.base, choice.side_px, choice.crop_px)
+    for (side_px, crop_px), of_input in groupby(CHOICES[chosen.base], lambda choice: (choice.side_px, choice.crop_px)):
+        network = networks.build_base(chosen.base, side_px, crop_px)
         load_base_weights(network, chosen.base, "imagenet", settings, 0)
+        maps = {choice: networks.pooled_maps(network, choice.layers, choice.parts) for choice in of_input}
         with step_bars() as tell:
             kept = cached_outputs(
                 network,
-                networks.pooled_maps(network, choice.layers, choice.parts),
+                {name: tensor for each in maps.values() for name, tensor in each.items()},
                 images,
                 read=read_file,
                 transform=0,
@@ -108,10 +110,11 @@ def main() -> None:
                 settings=settings,
                 on_image=lambda done, total, tell=tell: tell("features", done, total),
             )
-        features = np.sqrt(np.maximum(np.concatenate([rows[:] for rows in kept.values()], axis=1), 0))
-        accuracy, *sensitivity = _cross_validated(features, labels, choice)
-        mean, least = np.mean(sensitivity), min(sensitivity)
-        print(f"| {choice} | {100 * accuracy:.2f} % | {100 * mean:.2f} % | {100 * least:.2f} % |", flush=True)
+        for choice, names in maps.items():
+            features = np.sqrt(np.maximum(np.concatenate([kept[name][:] for name in names], axis=1), 0))
+            accuracy, *sensitivity = _cross_validated(features, labels, choice)
+            mean, least = np.mean(sensitivity), min(sensitivity)
+            print(f"| {choice} | {100 * accuracy:.2f} % | {100 * mean:.2f} % | {100 * least:.2f} % |", flush=True)
 
 
 def _cross_validated(features: np.ndarray, labels: np.ndarray, choice: Choice) -> list[float]:
