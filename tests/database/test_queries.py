@@ -90,7 +90,8 @@ def fill(engine: sa.Engine, settings: Settings) -> None:
     )  # fmt: skip
     s1 = lab.cells(lab.slide("S1", acquired_at="2026-03-14 20:00+00"), codes)
     lab.call(s1, called, run_id=classify_run, confidences=[0.95] * 207 + [0.4, 0.3])
-    lab.call(s1, ["neutrophil"] * 119 + ["ig"] + called[120:], SHADOW, confidences=[0.95] * 207 + [0.4, 0.3])
+    shadows = [0.95] * 119 + [0.97] + [0.95] * 87 + [0.4, 0.3]
+    lab.call(s1, ["neutrophil"] * 119 + ["ig"] + called[120:], SHADOW, confidences=shadows)
     lab.file("S1/SNE_1.jpg", "cell", cell_id=s1[0])
     # S2: 3 % ig of 100, which could be less than 2 %
     s2 = lab.cells(lab.slide("S2", patient_key="p-18", order_id="O-2"), [None] * 100)
@@ -234,6 +235,16 @@ def test_disagreement_of_models(ask: Ask) -> None:
     assert (pair["n_cells"], pair["n_confident"], pair["n_slides"]) == ("1", "1", "1")
     assert columns(ask(7, night=NIGHT), "barcode", "reported_class", "shadow_class") == [("S1", "neutrophil", "ig")]
     assert ask(7, night=EARLIER) == []
+
+
+def test_what_all_models_together_call_otherwise(ask: Ask) -> None:
+    # 0.97 of the shadow for ig, 0.95 of the champion for neutrophil: half of each
+    *unclassified, cell = ask(35, night=NIGHT)
+    assert columns(unclassified, "reported_class", "n_for_it") == [("unclassified", "0")] * 2
+    assert (cell["barcode"], cell["ensemble_class"], cell["ensemble_probability"]) == ("S1", "ig", "0.485")
+    assert (cell["n_for_it"], cell["n_models"]) == ("1", "2")
+    assert (cell["reported_class"], cell["confidence"]) == ("neutrophil", "0.950")
+    assert ask(35, night=EARLIER) == []
 
 
 def test_throughput(ask: Ask) -> None:
