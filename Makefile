@@ -39,7 +39,7 @@ models: .venv/installed ## Train the shipped models anew on IMAGES=FOLDER: hours
 
 paper: .venv/installed ## Measure the shipped models on the part of IMAGES=FOLDER they never saw; writes tests/paper/RESULTS.md
 	@test -d "$(IMAGES)" || { echo "Say where the images are: make paper IMAGES=FOLDER (FOLDER/<class>/*.jpg)"; exit 1; }
-	$(BIN)/python -m tests.paper "$(IMAGES)" --leave-out
+	$(BIN)/python -m tests.paper "$(IMAGES)"
 
 clean: ## Remove .venv and caches (never data)
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained model before calibration; arrays are of training and validation images."""
+    """A trained model before calibration; arrays are of training and validation images, features what novelty is of."""
 
     features: Any
     scores: Any
@@ -116,17 +116,37 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
         tuned = _tune_from_maps(material, options, features, scores)
     deep_epoch, inputs, of_training, of_validation = tuned
     networks.round_kernels(network)
-    lower = keras.Model(inputs, features)
-    training_features = tuning.scores_of(lower, of_training, options.batch_cells)
-    validation_features = tuning.scores_of(lower, of_validation, options.batch_cells)
+    of_head = keras.Model(inputs, features)
+    validation_features = tuning.scores_of(of_head, of_validation, options.batch_cells)
+    scores_of_validation = tuning.scores_of(head, validation_features, options.batch_cells)
+    if recipe.embedding_layers:
+        features, training_features, validation_features = _frozen_features(material)
+    else:
+        training_features = tuning.scores_of(of_head, of_training, options.batch_cells)
     return Trained(
         features,
         scores,
         training_features,
         validation_features,
-        tuning.scores_of(head, validation_features, options.batch_cells),
+        scores_of_validation,
         f"head of epoch {head_epoch}, then deeper layers of epoch {deep_epoch}",
     )
+
+
+_EMBEDDING_PARTS: Final = (0.5,)
+
+
+def _frozen_features(material: Material) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
+    """Returns what the embedding sees of layers that no stage trains: the tensor, and it for both sides' images."""
+    layers = material.recipe.embedding_layers
+    tensors = networks.pooled_maps(material.network, layers, _EMBEDDING_PARTS)
+    images = material.images
+    training, validation = (
+        np.sqrt(_side_by_side(material.outputs(tensors, side, what)))
+        for side, what in ((images.training, "training embedding"), (images.validation, "validation embedding"))
+    )
+    averages = networks.pooled(material.network, layers, _EMBEDDING_PARTS, name="frozen_features")
+    return networks.rooted(averages), training, validation
 
 
 def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:

@@ -131,13 +131,15 @@ def pooled_maps(network: keras.Model, layers: tuple[str, ...], parts: tuple[floa
     return averages
 
 
-def pooled(network: keras.Model, layers: tuple[str, ...], parts: tuple[float, ...] = (1.0,)) -> Any:
-    """Returns `pooled_maps` side by side: tensor (n, sum of channels), named `features`."""
+def pooled(
+    network: keras.Model, layers: tuple[str, ...], parts: tuple[float, ...] = (1.0,), *, name: str = "features"
+) -> Any:
+    """Returns `pooled_maps` side by side: tensor (n, sum of channels), called `name`."""
     import keras
 
     averages = list(pooled_maps(network, layers, parts).values())
-    joined = averages[0] if len(averages) == 1 else keras.layers.Concatenate(name="joined")(averages)
-    return keras.layers.Identity(name="features")(joined)
+    joined = averages[0] if len(averages) == 1 else keras.layers.Concatenate(name=f"{name}_joined")(averages)
+    return keras.layers.Identity(name=name)(joined)
 
 
 def rooted(features: Any) -> Any:

@@ -115,6 +115,9 @@ class Recipe:
         tuning: Staged fine-tuning; exactly one of `tuning` and `svm` is set.
         svm: Search for the SVM on frozen features.
         validation_fraction: Share of each class kept for early stopping, calibration and thresholds.
+        embedding_layers: Layers below the cut whose maps, averaged over half of their height and width, the embedding
+            of a fine-tuned variant sees; where empty, and for an SVM, it sees the features. Tuned layers have learnt to
+            overlook stain and blur, and with them much of what is no cell of the eight groups.
         embedding_dims: Dimensions of the embedding, at most.
         novelty_flag_rate: Share of known validation cells the novelty threshold may flag.
         target_risk: Share of errors among the calls above the confidence threshold that is aimed at.
@@ -131,6 +134,7 @@ class Recipe:
     crop_px: int | None = None
     pooled_parts: tuple[float, ...] = (1.0,)
     validation_fraction: float = 0.2
+    embedding_layers: tuple[str, ...] = ()
     embedding_dims: int = 256
     novelty_flag_rate: float = 0.03
     target_risk: float = 0.02
@@ -165,6 +169,7 @@ DEFAULT_RECIPES: Final = {
         crop_px=128,
         tuning=replace(_FROM_PIXELS, cut_layer="block3_pool", deep_epochs=8, deep_learning_rate=1e-4),
         validation_fraction=0.1,
+        embedding_layers=("block1_pool", "block2_pool", "block3_pool"),
     ),
     "vgg16_svm": Recipe(
         180,
@@ -174,7 +179,14 @@ DEFAULT_RECIPES: Final = {
         svm=_SVM_SEARCH,
         validation_fraction=0.1,
     ),
-    "inception_v3": Recipe(300, ("mixed7", "mixed8"), crop_px=192, tuning=_FROM_PIXELS, validation_fraction=0.1),
+    "inception_v3": Recipe(
+        300,
+        ("mixed7", "mixed8"),
+        crop_px=192,
+        tuning=_FROM_PIXELS,
+        validation_fraction=0.1,
+        embedding_layers=("mixed2",),
+    ),
     "inception_v3_svm": Recipe(
         300,
         ("mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5"),

@@ -59,8 +59,7 @@ def table_of_shifts(shifted: dict[tuple[str, str], dict[str, Evaluation]], names
         [
             f"{kind} {strength}".strip(),
             *(
-                f"{100 * (each.accuracy.value or 0):.1f} ({100 * (each.covered_accuracy.value or 0):.1f} of "
-                f"{100 * (each.coverage.value or 0):.0f})"
+                f"{_percent(each.accuracy)} ({_percent(each.covered_accuracy)} of {_percent(each.coverage, 0)})"
                 for each in (of_models[model_id] for model_id in names)
             ),
         ]
@@ -130,6 +129,10 @@ def names_of(bundles: Sequence[Bundle]) -> dict[str, str]:
 
 def _of_group(evaluation: Evaluation, group: str) -> object:
     return next(each for each in evaluation.groups if each.group == group)
+
+
+def _percent(share: Proportion, digits: int = 1) -> str:
+    return "-" if share.value is None else f"{100 * share.value:.{digits}f}"
 
 
 def _limits(share: Proportion) -> str:
