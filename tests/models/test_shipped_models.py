@@ -14,9 +14,11 @@ from bloodcell.drawing.drops import draw_folder
 from bloodcell.evaluation.evaluating import evaluate_bundles, outputs_of
 from bloodcell.models.bundle import Bundle, unseen_by
 from bloodcell.models.images import LabelledImage, read_image_folders
+from bloodcell.models.merged import calls_of
 from bloodcell.models.recipes import DEFAULT_RECIPES
 from bloodcell.models.shipped import shipped_bundles
 from bloodcell.settings import Settings
+from tests.paper.artefacts import ARTEFACTS
 from tests.paper.measuring import a_few
 
 PER_GROUP = 4
@@ -48,6 +50,21 @@ def test_drawn_cells_of_another_seed_are_called_right(bundles: list[Bundle], tmp
         assert one.n_seen == 0
         assert one.evaluation.accuracy.value is not None
         assert one.evaluation.accuracy.value >= 0.95, one.variant
+
+
+@pytest.mark.parametrize("artefact", ["empty field", "out of focus", "dust", "wrong stain"])
+def test_what_is_no_good_cell_is_left_unclassified(
+    bundles: list[Bundle], unseen: tuple[LabelledImage, ...], artefact: str
+) -> None:
+    def spoilt(image: LabelledImage) -> bytes:
+        with Image.open(image.path) as opened:
+            cell, png = opened.convert("RGB"), io.BytesIO()
+        ARTEFACTS[artefact](cell, cell, np.random.default_rng(0)).save(png, "PNG", compress_level=1)
+        return png.getvalue()
+
+    answers = outputs_of(bundles, unseen, spoilt, Settings(), lambda *_: None)
+    for bundle in bundles:
+        assert calls_of(bundle, answers[bundle.model_id]).unclassified.mean() > 0.8, bundle.manifest.variant
 
 
 def test_the_same_cell_in_a_size_that_leaks_its_class_is_the_same_cell(

@@ -88,6 +88,21 @@ def test_deeper_layers_are_tuned_and_frozen_ones_are_not(tuned_bundle: Bundle, s
     assert not np.array_equal(_kernel(base, "block3_conv2"), _kernel(tuned, "block3_conv2"))
 
 
+def test_what_is_unknown_is_told_by_frozen_layers_however_the_others_are_tuned(
+    cells: Path, settings: Settings, pixels: np.ndarray
+) -> None:
+    recipe = replace(TUNED_RECIPE, embedding_layers=("block1_pool", "block2_pool"))
+    assert recipe.tuning is not None
+    longer = replace(recipe, tuning=replace(recipe.tuning, deep_epochs=5, deep_learning_rate=1e-3))
+    one, other = (
+        load_model(train("vgg16", cells, settings, recipe=each, base="random")).predict_on_batch(pixels)
+        for each in (recipe, longer)
+    )
+    np.testing.assert_allclose(one["embedding"], other["embedding"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(one["novelty"], other["novelty"], rtol=1e-4)
+    assert np.abs(one["probabilities"] - other["probabilities"]).max() > 1e-3
+
+
 def test_from_the_pixels_every_layer_is_tuned_and_the_whole_image_goes_in(pixels_bundle: Bundle) -> None:
     base = build_base("vgg16", 40, 32)
     load_base_weights(base, "vgg16", "random", Settings(), 0)
