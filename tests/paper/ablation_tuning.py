@@ -27,8 +27,8 @@ from tests.paper.models import not_held_out
 from tests.paper.shifts import SHIFTS
 
 VARIANT = "inception_v3"
-N_EPOCHS = 4
-N_TRAINED = 200
+N_EPOCHS = 3
+N_TRAINED = 150
 N_MEASURED = 100
 """Images a class."""
 
