@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from bloodcell.errors import ConfigurationError
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models import continuing, networks, svm, tuning
 from bloodcell.models.bundle import SVM
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
     OnProgress = Callable[[str, int, int], None]
+
+
+EMBEDDING_PARTS: Final = (0.5,)
+"""Of the maps of `Recipe.embedding_layers`: what lies farther out is other cells and the smear's ground."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     import keras
 
     network, recipe = material.network, material.recipe
+    _refuse_tuned_embedding(network, recipe.embedding_layers, options.cut_layer)
     features = networks.pooled(network, recipe.feature_layers, recipe.pooled_parts)
     scores = _head(features, options, material.seed)
     head = keras.Model(features, scores)
@@ -133,19 +139,28 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     )
 
 
-_EMBEDDING_PARTS: Final = (0.5,)
+def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_layer: str) -> None:
+    """Raises ConfigurationError where the embedding would see a layer that is trained."""
+    import keras
+
+    frozen = keras.Model(network.inputs, network.get_layer(cut_layer).output).layers
+    if tuned := set(layers) - {layer.name for layer in frozen}:
+        received = ", ".join(sorted(tuned))
+        raise ConfigurationError(
+            f"The embedding sees layers that stay frozen: expected some up to {cut_layer}, received {received}."
+        )
 
 
 def _frozen_features(material: Material) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
     """Returns what the embedding sees of layers that no stage trains: the tensor, and it for both sides' images."""
     layers = material.recipe.embedding_layers
-    tensors = networks.pooled_maps(material.network, layers, _EMBEDDING_PARTS)
+    tensors = networks.pooled_maps(material.network, layers, EMBEDDING_PARTS)
     images = material.images
     training, validation = (
         np.sqrt(_side_by_side(material.outputs(tensors, side, what)))
         for side, what in ((images.training, "training embedding"), (images.validation, "validation embedding"))
     )
-    averages = networks.pooled(material.network, layers, _EMBEDDING_PARTS, name="frozen_features")
+    averages = networks.pooled(material.network, layers, EMBEDDING_PARTS, name="frozen_features")
     return networks.rooted(averages), training, validation
 
 
@@ -156,6 +171,8 @@ def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
     names = tuple(tensors)
     if options.augmentation is None:  # the second stage needs them: one pass keeps both
         tensors |= {options.cut_layer: networks.feature_map(material.network, options.cut_layer)}
+    if recipe.embedding_layers:  # and these
+        tensors |= networks.pooled_maps(material.network, recipe.embedding_layers, EMBEDDING_PARTS)
     shown = [_side_by_side(each, names) for each in _shown(material, options, tensors)]
     validation = _side_by_side(material.outputs(tensors, images.validation, "validation features"), names)
     if material.start is not None:

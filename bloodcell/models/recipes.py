@@ -144,6 +144,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if (self.tuning is None) == (self.svm is None):
             raise ConfigurationError("A recipe fine-tunes or fits an SVM: expected exactly one of tuning and svm.")
+        if self.embedding_layers and (self.tuning is None or set(self.embedding_layers) & set(self.feature_layers)):
+            raise ConfigurationError(
+                "embedding_layers are of a fine-tuned variant, and none of its feature_layers. Received: "
+                f"{', '.join(self.embedding_layers)}, features of {', '.join(self.feature_layers)}."
+            )
 
 
 _FROM_PIXELS: Final = Tuning(

@@ -247,6 +247,23 @@ def test_what_all_models_together_call_otherwise(ask: Ask) -> None:
     assert ask(35, night=EARLIER) == []
 
 
+def test_a_former_model_of_a_variant_has_no_voice(postgres: EmbeddedPostgres, template: str, tmp_path: Path) -> None:
+    def one_cell(engine: sa.Engine, settings: Settings) -> None:
+        lab = Laboratory(engine)
+        lab.model()
+        former = lab.model("f" * 64, "vgg16", promote=False)
+        lab.model(SHADOW, "vgg16", promote=False)
+        cells = lab.cells(lab.slide("S1"), ["LY"])
+        lab.call(cells, ["monocyte"], former, confidences=[1.0])
+        lab.call(cells, ["lymphocyte"], confidences=[0.6])
+        lab.call(cells, ["ig"], SHADOW, confidences=[0.9])
+        write_differentials(engine, slides=[1], model_id=None, run_id=lab.run_id, settings=settings)
+
+    with asking(postgres, template, "former", tmp_path, one_cell) as ask:
+        (cell,) = ask(35)
+    assert (cell["ensemble_class"], cell["ensemble_probability"], cell["n_models"]) == ("ig", "0.450", "2")
+
+
 def test_throughput(ask: Ask) -> None:
     (classify,) = [row for row in ask(8, **SINCE) if (row["night"], row["stage"]) == (str(NIGHT), "classify")]
     assert (classify["n_cells"], classify["minutes"], classify["cells_per_s"]) == ("340", "2.8", "2.0")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bloodcell.errors import ConfigurationError
@@ -26,6 +28,13 @@ def test_every_variant_has_a_recipe_that_fits_its_network(recipes: dict[str, Rec
 def test_an_unknown_variant_is_refused_with_the_ones_there_are() -> None:
     with pytest.raises(ConfigurationError, match=r"inception_v3_svm.*'resnet'"):
         default_recipe("resnet")
+
+
+@pytest.mark.parametrize("variant", ["vgg16", "vgg16_svm"])
+def test_an_embedding_of_features_or_of_an_svm_takes_no_layers_of_its_own(variant: str) -> None:
+    recipe = DEMO_RECIPES[variant]
+    with pytest.raises(ConfigurationError, match="embedding_layers"):
+        replace(recipe, embedding_layers=recipe.feature_layers)
 
 
 def test_a_recipe_without_either_way_of_training_is_refused() -> None:

@@ -91,7 +91,7 @@ def test_deeper_layers_are_tuned_and_frozen_ones_are_not(tuned_bundle: Bundle, s
 def test_what_is_unknown_is_told_by_frozen_layers_however_the_others_are_tuned(
     cells: Path, settings: Settings, pixels: np.ndarray
 ) -> None:
-    recipe = replace(TUNED_RECIPE, embedding_layers=("block1_pool", "block2_pool"))
+    recipe = replace(TUNED_RECIPE, embedding_layers=("block1_pool",))
     assert recipe.tuning is not None
     longer = replace(recipe, tuning=replace(recipe.tuning, deep_epochs=5, deep_learning_rate=1e-3))
     one, other = (
@@ -101,6 +101,14 @@ def test_what_is_unknown_is_told_by_frozen_layers_however_the_others_are_tuned(
     np.testing.assert_allclose(one["embedding"], other["embedding"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(one["novelty"], other["novelty"], rtol=1e-4)
     assert np.abs(one["probabilities"] - other["probabilities"]).max() > 1e-3
+
+
+def test_an_embedding_of_layers_that_are_trained_is_refused_before_the_training(
+    cells: Path, settings: Settings
+) -> None:
+    recipe = replace(TUNED_RECIPE, embedding_layers=("block3_conv1",))
+    with pytest.raises(ConfigurationError, match=r"up to block2_pool, received block3_conv1"):
+        train("vgg16", cells, settings, recipe=recipe, base="random")
 
 
 def test_from_the_pixels_every_layer_is_tuned_and_the_whole_image_goes_in(pixels_bundle: Bundle) -> None:

@@ -73,8 +73,9 @@ def main() -> None:
         "the split is by image and flatters every model: expect less of another laboratory's slides. Intervals: "
         "exact 95 %.",
         "",
-        "Layers, sizes, kernels and the novelty score were chosen on training images alone. One choice was made with a "
-        "look at these: that the best epoch is the one with the least loss after calibration, not before.",
+        "Layers, sizes, kernels and the novelty score were chosen on training images alone. Two choices were made with "
+        "a look at these: that the best epoch is the one with the least loss after calibration, not before; and that "
+        "fine-tuned variants measure novelty in frozen layers, not in tuned ones.",
         "",
         "## Beside the study's table",
         "",
@@ -104,8 +105,10 @@ def main() -> None:
         "## Unknown images",
         "",
         "Area under the ROC curve of novelty against known unseen cells, share above the novelty threshold, and share "
-        f"without a call for whatever reason, on {len(laboratory.few)} images of each kind. Below them the groups: "
-        "the embedding fitted anew without one, and its cells looked for among those of the others.",
+        f"without a call for whatever reason, on {len(laboratory.few)} images of each kind.",
+        "",
+        f"Below them the groups, {chosen.few} cells each among those of the others: the embedding is fitted anew "
+        f"without one, on {leaving_out.N_FITTED} images a class.",
         "",
         *results.table_of_unknown(artefacts | without, names),
         "",

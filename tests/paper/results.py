@@ -71,11 +71,13 @@ def table_of_shifts(shifted: dict[tuple[str, str], dict[str, Evaluation]], names
 def table_of_unknown(found: dict[str, dict[str, Found]], names: dict[str, str]) -> list[str]:
     """Returns, for each kind of unknown image, AUROC and the shares above the threshold and without a call."""
 
-    def cell(one: Found) -> str:
+    def cell(one: Found | None) -> str:
+        if one is None:
+            return "-"
         share = f"{one.auroc:.3f}, {100 * one.above:.0f} %"
         return share if one.unclassified is None else f"{share}, {100 * one.unclassified:.0f} %"
 
-    rows = [[what, *(cell(of_models[model_id]) for model_id in names)] for what, of_models in found.items()]
+    rows = [[what, *(cell(of_models.get(model_id)) for model_id in names)] for what, of_models in found.items()]
     return _table(["unknown", *names.values()], rows)
 
 
@@ -104,7 +106,8 @@ def plot_unknown(path: Path, found: dict[str, dict[str, Found]], names: dict[str
     axes = figure.subplots()
     kinds = list(found)[::-1]
     for (model_id, name), colour in zip(names.items(), _COLOURS, strict=False):
-        axes.plot([found[kind][model_id].auroc for kind in kinds], kinds, "o", color=colour, label=name)
+        known = [kind for kind in kinds if model_id in found[kind]]
+        axes.plot([found[kind][model_id].auroc for kind in known], known, "o", color=colour, label=name)
     axes.axvline(0.5, color="#aab1bf", linestyle="--", linewidth=1)
     axes.set(xlim=(0.4, 1.01), xlabel="area under the ROC curve of the novelty score")
     axes.grid(color="#eceef3")
