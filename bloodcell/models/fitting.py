@@ -11,8 +11,9 @@ import numpy as np
 from bloodcell.errors import ConfigurationError
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models import continuing, networks, svm, tuning
+from bloodcell.models.augmentation import augmented
 from bloodcell.models.bundle import SVM
-from bloodcell.models.features import cached_outputs
+from bloodcell.models.features import cached_outputs, padded
 from bloodcell.models.recipes import base_of
 
 if TYPE_CHECKING:
@@ -68,7 +69,10 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained model before calibration; arrays are of training and validation images, features what novelty is of."""
+    """A trained model before calibration; arrays are of training and validation images, features what novelty is of.
+
+    `training_features` may hold all training images several times over, each time in their order.
+    """
 
     features: Any
     scores: Any
@@ -126,7 +130,7 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     validation_features = tuning.scores_of(of_head, of_validation, options.batch_cells)
     scores_of_validation = tuning.scores_of(head, validation_features, options.batch_cells)
     if recipe.embedding_layers:
-        features, training_features, validation_features = _frozen_features(material)
+        features, training_features, validation_features = _frozen_features(material, options)
     else:
         training_features = tuning.scores_of(of_head, of_training, options.batch_cells)
     return Trained(
@@ -151,17 +155,38 @@ def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_l
         )
 
 
-def _frozen_features(material: Material) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
-    """Returns what the embedding sees of layers that no stage trains: the tensor, and it for both sides' images."""
-    layers = material.recipe.embedding_layers
+def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
+    """Returns what the embedding sees of layers that no stage trains: the tensor, and it for both sides' images.
+
+    Training images are seen twice, as they are and changed as the stages show them: what they are taught to bear is
+    nothing new.
+    """
+    import keras
+
+    layers, images = material.recipe.embedding_layers, material.images
     tensors = networks.pooled_maps(material.network, layers, EMBEDDING_PARTS)
-    images = material.images
     training, validation = (
         np.sqrt(_side_by_side(material.outputs(tensors, side, what)))
         for side, what in ((images.training, "training embedding"), (images.validation, "validation embedding"))
     )
-    averages = networks.pooled(material.network, layers, EMBEDDING_PARTS, name="frozen_features")
-    return networks.rooted(averages), training, validation
+    features = networks.rooted(networks.pooled(material.network, layers, EMBEDDING_PARTS, name="frozen_features"))
+    if options.augmentation:
+        pixels = material.outputs({"pixels": material.network.inputs[0]}, images.training, "training pixels")["pixels"]
+        lower = keras.Model(material.network.inputs[0], features)
+        changed = []
+        for numbers in np.array_split(
+            np.arange(len(pixels)), range(options.batch_cells, len(pixels), options.batch_cells)
+        ):
+            batch = np.stack([changed_once(pixels[n], options.augmentation, material.seed, n) for n in numbers])
+            changed.append(lower.predict_on_batch(padded(batch, options.batch_cells))[: len(batch)])
+            material.on_progress("changed embedding", int(numbers[-1]) + 1, len(pixels))
+        training = np.concatenate([training, *changed])
+    return features, training, validation
+
+
+def changed_once(pixels: NDArray[np.uint8], augmentation: Augmentation, seed: int, number: int) -> NDArray[np.uint8]:
+    """Returns the image `number` of a training as the embedding sees it for the second time."""
+    return augmented(pixels, augmentation, np.random.default_rng((seed, number)))
 
 
 def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:

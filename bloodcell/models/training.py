@@ -169,8 +169,9 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
         min_coverage=recipe.min_coverage,
         floor=recipe.min_confidence,
     )
+    times_seen = len(trained.training_features) // len(images.training)
     embedding = novelty.fit_embedding(
-        trained.training_features, material.labels(images.training), recipe.embedding_dims
+        trained.training_features, np.tile(material.labels(images.training), times_seen), recipe.embedding_dims
     )
     model = assembly.assemble(
         material.network.inputs[0],

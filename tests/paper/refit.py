@@ -22,10 +22,10 @@ from bloodcell.models.bundle import IMAGES, MODEL, Bundle, load_model, open_bund
 from bloodcell.models.calibration import softmax
 from bloodcell.models.compact import write_compact
 from bloodcell.models.features import padded
-from bloodcell.models.fitting import EMBEDDING_PARTS
+from bloodcell.models.fitting import EMBEDDING_PARTS, changed_once
 from bloodcell.models.images import LabelledImage, done_ahead, read_file, read_image_folders
 from bloodcell.models.provenance import git_commit
-from bloodcell.models.recipes import default_recipe
+from bloodcell.models.recipes import Augmentation, default_recipe
 from bloodcell.models.reference import REFERENCE, reference_of, write_reference
 from bloodcell.settings import Settings
 from tests.paper.measuring import truth_of
@@ -44,7 +44,10 @@ def main() -> None:
 
 
 def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
-    """Returns a bundle like `bundle` with an embedding, novelty threshold and reference of the present recipe."""
+    """Returns a bundle like `bundle` with an embedding, novelty threshold and reference of the present recipe.
+
+    The order of images is the list's, not the training's: which change an image gets differs, and nothing else.
+    """
     settings, manifest = Settings(), bundle.manifest
     recipe = default_recipe(manifest.variant)
     assert replace(recipe, embedding_layers=()) == replace(manifest.recipe, embedding_layers=()), "of another recipe"
@@ -53,9 +56,15 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     seen = networks.rooted(networks.pooled(model, recipe.embedding_layers, EMBEDDING_PARTS, name="frozen_features"))
     scores = model.get_layer("scores").output
     network = keras.Model(model.inputs, {"seen": seen, "scores": scores})
-    of_training, of_validation = (_outputs(network, bundle, images, settings) for images in (training, validation))
-
-    embedding = novelty.fit_embedding(of_training["seen"], truth_of(training), recipe.embedding_dims)
+    augmentation = recipe.tuning.augmentation if recipe.tuning else None
+    assert augmentation is not None
+    lower = keras.Model(model.inputs, {"seen": seen})
+    of_training = _outputs(lower, bundle, training, settings)["seen"]
+    of_changed = _outputs(lower, bundle, training, settings, augmentation)["seen"]
+    of_validation = _outputs(network, bundle, validation, settings)
+    embedding = novelty.fit_embedding(
+        np.concatenate([of_training, of_changed]), np.tile(truth_of(training), 2), recipe.embedding_dims
+    )
     of_known = embedding.novelty(of_validation["seen"])
     probabilities = softmax(of_validation["scores"], manifest.temperature)
     right = float((probabilities.argmax(axis=1) == truth_of(validation)).mean())
@@ -99,12 +108,17 @@ def _images(bundle: Bundle, side: str, folders: list[Path], settings: Settings) 
 
 
 def _outputs(
-    network: keras.Model, bundle: Bundle, images: tuple[LabelledImage, ...], settings: Settings
+    network: keras.Model,
+    bundle: Bundle,
+    images: tuple[LabelledImage, ...],
+    settings: Settings,
+    augmentation: Augmentation | None = None,
 ) -> dict[str, np.ndarray]:
-    limits = ImageLimits.of(settings)
+    limits, place = ImageLimits.of(settings), {image: number for number, image in enumerate(images)}
 
     def pixels(image: LabelledImage) -> np.ndarray:
-        return resized(decode(read_file(image), limits), *bundle.input_size)
+        cell = resized(decode(read_file(image), limits), *bundle.input_size)
+        return changed_once(cell, augmentation, bundle.manifest.seed, place[image]) if augmentation else cell
 
     parts = []
     for _, cells in done_ahead(images, BATCH, settings.reader_threads, pixels):
