@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parents[1] / "shipped"
 MODEL_IDS: Final[dict[str, str]] = {
+    "inception_v3": "c60d89dea59973e29a860eb0f6ed651774ffb61ac2d4879b99e35d122ea18669",
     "inception_v3_svm": "d2057bc14efc9c582e8282da1344afaaf0ca449778cdc8ecf558c9c0472f7115",
-    "vgg16": "f0ec3816b31c8a985c899bac56d1ecb6a0c0803f644fc8fdaa6a757c914f9286",
+    "vgg16": "7950d95f2b33f2a0fa8fcb8fb20941114415e7df2e877041c56f06404ca9e597",
     "vgg16_svm": "6afd0b589ff1b7fa411f6456b1d0fb86802e38c58b1cce7f3f89019e8e4d6953",
 }
 """Variant -> model id; the first becomes champion, the others are its shadows."""
