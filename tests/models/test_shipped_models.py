@@ -13,7 +13,7 @@ from PIL import Image
 from bloodcell.drawing.drops import draw_folder
 from bloodcell.evaluation.evaluating import evaluate_bundles, outputs_of
 from bloodcell.models.bundle import Bundle, unseen_by
-from bloodcell.models.images import LabelledImage, read_image_folders
+from bloodcell.models.images import LabelledImage, read_file, read_image_folders
 from bloodcell.models.merged import calls_of
 from bloodcell.models.recipes import DEFAULT_RECIPES
 from bloodcell.models.shipped import shipped_bundles
@@ -52,19 +52,29 @@ def test_drawn_cells_of_another_seed_are_called_right(bundles: list[Bundle], tmp
         assert one.evaluation.accuracy.value >= 0.95, one.variant
 
 
-@pytest.mark.parametrize("artefact", ["empty field", "out of focus", "dust", "wrong stain"])
+def test_cells_like_those_it_learnt_from_stay_called(bundles: list[Bundle], unseen: tuple[LabelledImage, ...]) -> None:
+    answers = outputs_of(bundles, unseen, read_file, Settings(), lambda *_: None)
+    for bundle in bundles:
+        assert calls_of(bundle, answers[bundle.model_id]).unclassified.mean() < 0.15, bundle.manifest.variant
+
+
+@pytest.mark.parametrize(
+    ("artefact", "at_least"),
+    [("empty field", 0.9), ("out of focus", 0.9), ("dust", 0.9), ("wrong stain", 0.8), ("hardly stained", 0.6)],
+)
 def test_what_is_no_good_cell_is_left_unclassified(
-    bundles: list[Bundle], unseen: tuple[LabelledImage, ...], artefact: str
+    bundles: list[Bundle], unseen: tuple[LabelledImage, ...], artefact: str, at_least: float
 ) -> None:
     def spoilt(image: LabelledImage) -> bytes:
         with Image.open(image.path) as opened:
             cell, png = opened.convert("RGB"), io.BytesIO()
-        ARTEFACTS[artefact](cell, cell, np.random.default_rng(0)).save(png, "PNG", compress_level=1)
+        random = np.random.default_rng(int(image.sha256[:8], 16))
+        ARTEFACTS[artefact](cell, cell, random).save(png, "PNG", compress_level=1)
         return png.getvalue()
 
     answers = outputs_of(bundles, unseen, spoilt, Settings(), lambda *_: None)
     for bundle in bundles:
-        assert calls_of(bundle, answers[bundle.model_id]).unclassified.mean() > 0.8, bundle.manifest.variant
+        assert calls_of(bundle, answers[bundle.model_id]).unclassified.mean() >= at_least, bundle.manifest.variant
 
 
 def test_the_same_cell_in_a_size_that_leaks_its_class_is_the_same_cell(
