@@ -108,7 +108,7 @@ def main() -> None:
         f"without a call for whatever reason, on {len(laboratory.few)} images of each kind.",
         "",
         f"Below them the groups, {chosen.few} cells each among those of the others: the embedding is fitted anew "
-        f"without one, on {leaving_out.N_FITTED} images a class.",
+        f"without one, on {leaving_out.N_FITTED} images a class as they are.",
         "",
         *results.table_of_unknown(artefacts | without, names),
         "",
