@@ -259,8 +259,13 @@ def images_of(*bundles: Bundle) -> frozenset[str]:
 
     A bundle without its list adds none.
     """
-    lists = [bundle.folder / IMAGES for bundle in bundles if IMAGES in bundle.manifest.files]
-    return frozenset(line.split(",", 1)[0] for path in lists for line in path.read_text().splitlines()[1:])
+    return frozenset[str]().union(*(sides_of(bundle) for bundle in bundles if IMAGES in bundle.manifest.files))
+
+
+def sides_of(bundle: Bundle) -> dict[str, str]:
+    """Returns the digest of each image that a model was made from -> `training` or `validation`, by digest."""
+    rows = (line.split(",") for line in (bundle.folder / IMAGES).read_text().splitlines()[1:])
+    return {sha256: side for sha256, _, side in rows}
 
 
 def unseen_by(bundles: Sequence[Bundle], images: Sequence[LabelledImage]) -> tuple[LabelledImage, ...]:

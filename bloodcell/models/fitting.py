@@ -174,12 +174,11 @@ def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[
         pixels = material.outputs({"pixels": material.network.inputs[0]}, images.training, "training pixels")["pixels"]
         lower = keras.Model(material.network.inputs[0], features)
         changed = []
-        for numbers in np.array_split(
-            np.arange(len(pixels)), range(options.batch_cells, len(pixels), options.batch_cells)
-        ):
+        for start in range(0, len(pixels), options.batch_cells):
+            numbers = range(start, min(start + options.batch_cells, len(pixels)))
             batch = np.stack([changed_once(pixels[n], options.augmentation, material.seed, n) for n in numbers])
             changed.append(lower.predict_on_batch(padded(batch, options.batch_cells))[: len(batch)])
-            material.on_progress("changed embedding", int(numbers[-1]) + 1, len(pixels))
+            material.on_progress("changed embedding", numbers.stop, len(pixels))
         training = np.concatenate([training, *changed])
     return features, training, validation
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from bloodcell.models.fitting import OnProgress
     from bloodcell.models.recipes import Recipe
+    from bloodcell.models.reference import TrainingReference
     from bloodcell.models.weights import BaseWeights
     from bloodcell.settings import Settings
 
@@ -181,8 +182,6 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
         embedding=embedding,
         name=material.variant,
     )
-    model.save(material.work / f"whole-{MODEL}")
-    write_compact(material.work / f"whole-{MODEL}", material.work / MODEL)
     write_image_list(material.work / IMAGES, images)
     novelty_of_validation = embedding.novelty(trained.validation_features)
     reference = reference_of(
@@ -192,8 +191,7 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
         labels,
         follows_mix=images.follows_mix,
     )
-    write_reference(material.work / REFERENCE, reference)
-    files = {name: material.work / name for name in (MODEL, IMAGES, REFERENCE)}
+    files = write_model(material.work, model, reference) | {IMAGES: material.work / IMAGES}
     files |= {SVM: trained.svm_file} if trained.svm_file else {}
     manifest = BundleManifest(
         format_version=FORMAT_VERSION,
@@ -218,6 +216,14 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
         files={},
     )
     return write_bundle(out, manifest, files)
+
+
+def write_model(work: Path, model: keras.Model, reference: TrainingReference) -> dict[str, Path]:
+    """Writes a whole model and its reference into `work`; returns what the bundle calls each file -> where it is."""
+    model.save(work / f"whole-{MODEL}")
+    write_compact(work / f"whole-{MODEL}", work / MODEL)
+    write_reference(work / REFERENCE, reference)
+    return {name: work / name for name in (MODEL, REFERENCE)}
 
 
 def _metrics(

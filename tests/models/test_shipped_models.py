@@ -19,7 +19,7 @@ from bloodcell.models.recipes import DEFAULT_RECIPES
 from bloodcell.models.shipped import shipped_bundles
 from bloodcell.settings import Settings
 from tests.paper.artefacts import ARTEFACTS
-from tests.paper.measuring import a_few
+from tests.paper.measuring import a_few, reader, spoiling
 
 PER_GROUP = 4
 LEAKING_SIZES = ((360, 360), (360, 363), (366, 369))
@@ -65,13 +65,7 @@ def test_cells_like_those_it_learnt_from_stay_called(bundles: list[Bundle], unse
 def test_what_is_no_good_cell_is_left_unclassified(
     bundles: list[Bundle], unseen: tuple[LabelledImage, ...], artefact: str, at_least: float
 ) -> None:
-    def spoilt(image: LabelledImage) -> bytes:
-        with Image.open(image.path) as opened:
-            cell, png = opened.convert("RGB"), io.BytesIO()
-        random = np.random.default_rng(int(image.sha256[:8], 16))
-        ARTEFACTS[artefact](cell, cell, random).save(png, "PNG", compress_level=1)
-        return png.getvalue()
-
+    spoilt = reader(spoiling(ARTEFACTS[artefact], unseen, Settings()), Settings())
     answers = outputs_of(bundles, unseen, spoilt, Settings(), lambda *_: None)
     for bundle in bundles:
         assert calls_of(bundle, answers[bundle.model_id]).unclassified.mean() >= at_least, bundle.manifest.variant

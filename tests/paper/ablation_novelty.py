@@ -9,31 +9,28 @@ with in the end is not looked at. A group that is left out says nothing of tuned
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
-from PIL import Image
-from sklearn.metrics import roc_auc_score
 
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models import networks
 from bloodcell.models.bundle import Bundle, load_model, open_bundle
-from bloodcell.models.features import padded
-from bloodcell.models.images import LabelledImage, done_ahead
-from bloodcell.models.novelty import fit_embedding
+from bloodcell.models.images import LabelledImage, read_file
+from bloodcell.models.novelty import fit_embedding, novelty_threshold
+from bloodcell.models.recipes import default_recipe
 from bloodcell.models.shipped import FOLDER
 from bloodcell.settings import Settings
 from tests.paper.artefacts import ARTEFACTS
-from tests.paper.measuring import a_few, truth_of
+from tests.paper.measuring import Change, a_few, area_under_curve, layers_of, spoiling, truth_of
 from tests.paper.models import not_held_out
 
 N_EACH, N_SPOILT = 300, 25
 """Images a class, and how many of them are also made artefacts of."""
-BATCH = 32
-FLAG_RATE = 0.03
+N_DIMS, FLAG_RATE = default_recipe("inception_v3").embedding_dims, default_recipe("inception_v3").novelty_flag_rate
 
 CHOICES = {
     "inception_v3": (
@@ -68,9 +65,9 @@ def main() -> None:
     labels = truth_of(images)
     judges = np.random.default_rng(0).integers(0, 3, len(images)) == 0
     spoilt = a_few(tuple(image for image, judge in zip(images, judges, strict=True) if judge), N_SPOILT)
-    read = _Features(bundle, CHOICES[chosen.base], ImageLimits.of(settings))
-    cells = read(images, lambda cell, number: cell)
-    artefacts = {name: read(spoilt, read.spoiling(make, spoilt)) for name, make in ARTEFACTS.items()}
+    read = _Features(bundle, CHOICES[chosen.base], settings)
+    cells = read(images, lambda image, cell: cell)
+    artefacts = {name: read(spoilt, spoiling(make, spoilt, settings)) for name, make in ARTEFACTS.items()}
     print(
         "| layers | part of the maps | groups left out: AUROC | the least | flagged | "
         + " | ".join(ARTEFACTS)
@@ -78,7 +75,8 @@ def main() -> None:
         + " ---: |" * (3 + len(ARTEFACTS))
     )
     for number, (layers, part) in enumerate(CHOICES[chosen.base]):
-        row = [" ".join(layers), f"{part:g}", *_left_out(cells[number], labels, judges, tuned=number == 0)]
+        tuned = set(layers) <= set(bundle.manifest.recipe.feature_layers)
+        row = [" ".join(layers), f"{part:g}", *(["-"] * 3 if tuned else _left_out(cells[number], labels, judges))]
         row += _told(cells[number], labels, judges, [of[number] for of in artefacts.values()])
         print(f"| {' | '.join(row)} |", flush=True)
 
@@ -86,68 +84,44 @@ def main() -> None:
 class _Features:
     """What each choice of layers gives of images."""
 
-    def __init__(self, bundle: Bundle, choices: Sequence[tuple[tuple[str, ...], float]], limits: ImageLimits) -> None:
+    def __init__(self, bundle: Bundle, choices: Sequence[tuple[tuple[str, ...], float]], settings: Settings) -> None:
         model = load_model(bundle)
-        self._size, self._limits = bundle.input_size, limits
+        self._size, self._settings = bundle.input_size, settings
         maps = [networks.pooled_maps(model, layers, (part,)) for layers, part in choices]
         self._names = [tuple(each) for each in maps]
         self._network = keras.Model(model.inputs, {name: tensor for each in maps for name, tensor in each.items()})
 
-    def __call__(
-        self, images: tuple[LabelledImage, ...], change: Callable[[Image.Image, int], Image.Image]
-    ) -> list[np.ndarray]:
-        place = {image.sha256: number for number, image in enumerate(images)}
+    def __call__(self, images: tuple[LabelledImage, ...], change: Change) -> list[np.ndarray]:
+        limits = ImageLimits.of(self._settings)
 
         def pixels(image: LabelledImage) -> np.ndarray:
-            return resized(change(self._decoded(image), place[image.sha256]), *self._size)
+            return resized(change(image, decode(read_file(image), limits)), *self._size)
 
-        parts = [
-            {
-                name: rows[: len(cells)]
-                for name, rows in self._network.predict_on_batch(padded(np.stack(cells), BATCH)).items()
-            }
-            for _, cells in done_ahead(images, BATCH, 2, pixels)
-        ]
-        whole = {name: np.sqrt(np.maximum(np.concatenate([part[name] for part in parts]), 0)) for name in parts[0]}
-        return [np.concatenate([whole[name] for name in names], axis=1) for names in self._names]
-
-    def spoiling(
-        self, make: Callable[..., Image.Image], images: tuple[LabelledImage, ...]
-    ) -> Callable[..., Image.Image]:
-        """Returns what makes an artefact of a cell, with another cell's image where it takes two."""
-        others = np.random.default_rng(0).permutation(len(images))
-        return lambda cell, number: make(
-            cell, self._decoded(images[others[number]]), np.random.default_rng(number)
-        )  # fmt: skip
-
-    def _decoded(self, image: LabelledImage) -> Image.Image:
-        return decode(image.path.read_bytes(), self._limits)
+        outputs = layers_of(self._network, images, pixels, self._settings)
+        return [np.sqrt(np.concatenate([outputs[name] for name in names], axis=1).clip(0)) for names in self._names]
 
 
-def _left_out(features: np.ndarray, labels: np.ndarray, judges: np.ndarray, *, tuned: bool) -> list[str]:
+def _left_out(features: np.ndarray, labels: np.ndarray, judges: np.ndarray) -> list[str]:
     """Returns mean and least AUROC over the groups, and the mean share above what 3 % of known cells exceed."""
-    if tuned:
-        return ["-", "-", "-"]
     areas, flagged = [], []
     for group in range(len(CELL_GROUPS)):
-        fitted = ~judges & (labels != group)
-        novelty = fit_embedding(features[fitted], labels[fitted], 256).novelty(features[judges])
-        unknown = labels[judges] == group
-        areas.append(roc_auc_score(unknown, novelty))
-        flagged.append((novelty[unknown] > np.quantile(novelty[~unknown], 1 - FLAG_RATE)).mean())
+        fitted, unknown = ~judges & (labels != group), labels[judges] == group
+        novelty = fit_embedding(features[fitted], labels[fitted], N_DIMS).novelty(features[judges])
+        areas.append(area_under_curve(novelty[~unknown], novelty[unknown]))
+        flagged.append(_flagged(novelty[~unknown], novelty[unknown]))
     return [f"{np.mean(areas):.3f}", f"{min(areas):.3f}", f"{100 * np.mean(flagged):.0f} %"]
 
 
 def _told(features: np.ndarray, labels: np.ndarray, judges: np.ndarray, artefacts: Sequence[np.ndarray]) -> list[str]:
     """Returns AUROC of each artefact against known cells, and its share above what 3 % of these exceed."""
-    embedding = fit_embedding(features[~judges], labels[~judges], 256)
+    embedding = fit_embedding(features[~judges], labels[~judges], N_DIMS)
     known = embedding.novelty(features[judges])
-    found = []
-    for rows in artefacts:
-        novelty = embedding.novelty(rows)
-        area = roc_auc_score(np.arange(len(known) + len(novelty)) >= len(known), np.concatenate([known, novelty]))
-        found.append(f"{area:.3f}, {100 * (novelty > np.quantile(known, 1 - FLAG_RATE)).mean():.0f} %")
-    return found
+    found = (embedding.novelty(rows) for rows in artefacts)
+    return [f"{area_under_curve(known, each):.3f}, {100 * _flagged(known, each):.0f} %" for each in found]
+
+
+def _flagged(known: np.ndarray, unknown: np.ndarray) -> float:
+    return float((unknown > novelty_threshold(known, FLAG_RATE)).mean())
 
 
 if __name__ == "__main__":

@@ -6,23 +6,18 @@ embedding has to be fitted anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import Bundle, load_model
-from bloodcell.models.features import padded
-from bloodcell.models.images import LabelledImage, digest_of, done_ahead, read_file, split_images
+from bloodcell.models.images import LabelledImage, digest_of, read_file, split_images
 from bloodcell.models.novelty import fit_embedding, novelty_threshold
-from tests.paper.measuring import Found, Laboratory, a_few, truth_of
+from tests.paper.measuring import Found, Laboratory, a_few, area_under_curve, layers_of, truth_of
 
 N_FITTED = 400
 """Images a class that the embedding is fitted on."""
-BATCH = 32
 
 
 def left_out(laboratory: Laboratory, pool: tuple[LabelledImage, ...]) -> dict[str, dict[str, Found]]:
@@ -45,7 +40,7 @@ def left_out(laboratory: Laboratory, pool: tuple[LabelledImage, ...]) -> dict[st
 def _of_groups(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage, ...]) -> dict[str, Found]:
     recipe = bundle.manifest.recipe
     model = load_model(bundle)
-    extractor = keras.Model(model.inputs, model.get_layer("rooted_features").output)
+    extractor = keras.Model(model.inputs, {"features": model.get_layer("rooted_features").output})
     of_pool, of_unseen = (_features(laboratory, bundle, extractor, images) for images in (pool, laboratory.few))
     labels, truth = truth_of(pool), truth_of(laboratory.few)
     validation = set(split_images(pool, recipe.validation_fraction)[1])
@@ -56,8 +51,8 @@ def _of_groups(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage
         embedding = fit_embedding(of_pool[known & ~validates], labels[known & ~validates], recipe.embedding_dims)
         novelty, is_unknown = embedding.novelty(of_unseen), truth == number
         threshold = novelty_threshold(embedding.novelty(of_pool[known & validates]), recipe.novelty_flag_rate)
-        above = float((novelty[is_unknown] > threshold).mean())
-        found[group] = Found(float(roc_auc_score(is_unknown, novelty)), above, None)
+        unknown = novelty[is_unknown]
+        found[group] = Found(area_under_curve(novelty[~is_unknown], unknown), float((unknown > threshold).mean()), None)
     return found
 
 
@@ -66,13 +61,14 @@ def _features(
 ) -> np.ndarray:
     kept = laboratory.kept / bundle.model_id[:16] / f"features of {digest_of(images)[:12]}.npy"
     if not kept.exists():
-        limits, parts = ImageLimits.of(laboratory.settings), []
-        pixels: Callable[[LabelledImage], np.ndarray] = lambda image: resized(  # noqa: E731
-            decode(read_file(image), limits), *bundle.input_size
+        limits, step = ImageLimits.of(laboratory.settings), f"features of {bundle.manifest.variant}"
+        outputs = layers_of(
+            extractor,
+            images,
+            lambda image: resized(decode(read_file(image), limits), *bundle.input_size),
+            laboratory.settings,
+            lambda done, total: laboratory.tell(step, done, total),
         )
-        for _, cells in done_ahead(images, BATCH, laboratory.settings.reader_threads, pixels):
-            parts.append(extractor.predict_on_batch(padded(np.stack(cells), BATCH))[: len(cells)])
-            laboratory.tell(f"features of {bundle.manifest.variant}", sum(map(len, parts)), len(images))
         kept.parent.mkdir(parents=True, exist_ok=True)
-        np.save(kept, np.concatenate(parts))
+        np.save(kept, outputs["features"])
     return np.load(kept, allow_pickle=False)

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -17,12 +18,16 @@ from bloodcell.evaluation.evaluating import outputs_of
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import Bundle, open_bundle
-from bloodcell.models.images import LabelledImage, digest_of
+from bloodcell.models.features import padded
+from bloodcell.models.images import LabelledImage, digest_of, done_ahead, read_file
 from bloodcell.models.merged import ModelOutput, calls_of
 from bloodcell.models.recipes import Recipe
 from bloodcell.settings import Settings
-from tests.paper.artefacts import ARTEFACTS
+from tests.paper.artefacts import ARTEFACTS, Artefact
 from tests.paper.shifts import SHIFTS
+
+if TYPE_CHECKING:
+    import keras
 
 Change = Callable[[LabelledImage, Image.Image], Image.Image]
 
@@ -54,7 +59,11 @@ class Laboratory:
         missing = [bundle for bundle in self.bundles if not self._file(bundle, name, images).exists()]
         if missing:
             outputs = outputs_of(
-                missing, images, self._reader(change), self.settings, lambda done, total: self.tell(name, done, total)
+                missing,
+                images,
+                reader(change, self.settings),
+                self.settings,
+                lambda done, total: self.tell(name, done, total),
             )
             for bundle in missing:
                 output, file = outputs[bundle.model_id], self._file(bundle, name, images)
@@ -71,18 +80,36 @@ class Laboratory:
     def _file(self, bundle: Bundle, name: str, images: tuple[LabelledImage, ...]) -> Path:
         return self.kept / bundle.model_id[:16] / f"{digest_of(images)[:12]} {name.replace('/', '-')}.npz"
 
-    def _reader(self, change: Change | None) -> Callable[[LabelledImage], bytes]:
-        limits = ImageLimits.of(self.settings)
 
-        def read(image: LabelledImage) -> bytes:
-            body = image.path.read_bytes()
-            if change is None:
-                return body
-            png = io.BytesIO()
-            change(image, decode(body, limits)).save(png, "PNG", compress_level=1)
-            return png.getvalue()
+def reader(change: Change | None, settings: Settings) -> Callable[[LabelledImage], bytes]:
+    """Returns what reads an image's file, changed."""
+    limits = ImageLimits.of(settings)
 
-        return read
+    def read(image: LabelledImage) -> bytes:
+        body = read_file(image)
+        if change is None:
+            return body
+        png = io.BytesIO()
+        change(image, decode(body, limits)).save(png, "PNG", compress_level=1)
+        return png.getvalue()
+
+    return read
+
+
+def layers_of(
+    network: keras.Model,
+    images: tuple[LabelledImage, ...],
+    pixels: Callable[[LabelledImage], np.ndarray],
+    settings: Settings,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, np.ndarray]:
+    """Returns each output of a network with named outputs, for all images as `pixels` reads them."""
+    parts, n_batch = [], settings.batch_cells
+    for batch, cells in done_ahead(images, n_batch, settings.reader_threads, pixels):
+        outputs = network.predict_on_batch(padded(np.stack(cells), n_batch))
+        parts.append({name: rows[: len(batch)] for name, rows in outputs.items()})
+        tell(min(len(parts) * n_batch, len(images)), len(images))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def a_few(images: tuple[LabelledImage, ...], n_each: int) -> tuple[LabelledImage, ...]:
@@ -145,17 +172,9 @@ class Found:
 def artefacts_found(laboratory: Laboratory) -> dict[str, dict[str, Found]]:
     """Returns artefact -> model id -> how well it is found among the unseen cells."""
     known = laboratory.answers("as they are", laboratory.few)
-    limits, found = ImageLimits.of(laboratory.settings), {}
-    others = np.random.default_rng(0).permutation(len(laboratory.few))
-    place = {image.sha256: number for number, image in enumerate(laboratory.few)}
+    found = {}
     for name, make in ARTEFACTS.items():
-
-        def change(image: LabelledImage, cell: Image.Image, make: object = make) -> Image.Image:
-            number = place[image.sha256]
-            other = decode(laboratory.few[others[number]].path.read_bytes(), limits)
-            return make(cell, other, np.random.default_rng(number))  # type: ignore[operator]
-
-        answers = laboratory.answers(name, laboratory.few, change)
+        answers = laboratory.answers(name, laboratory.few, spoiling(make, laboratory.few, laboratory.settings))
         found[name] = {
             bundle.model_id: found_among(bundle, known[bundle.model_id], answers[bundle.model_id])
             for bundle in laboratory.bundles
@@ -163,12 +182,29 @@ def artefacts_found(laboratory: Laboratory) -> dict[str, dict[str, Found]]:
     return found
 
 
+def spoiling(make: Artefact, images: tuple[LabelledImage, ...], settings: Settings) -> Change:
+    """Returns what makes an artefact of each of `images`, with another of them where it takes two."""
+    limits = ImageLimits.of(settings)
+    others = np.random.default_rng(0).permutation(len(images))
+    place = {image.sha256: number for number, image in enumerate(images)}
+
+    def change(image: LabelledImage, cell: Image.Image) -> Image.Image:
+        number = place[image.sha256]
+        return make(cell, decode(read_file(images[others[number]]), limits), np.random.default_rng(number))
+
+    return change
+
+
+def area_under_curve(known: np.ndarray, unknown: np.ndarray) -> float:
+    """Returns the probability that an unknown image has the greater novelty."""
+    is_unknown = np.arange(len(known) + len(unknown)) >= len(known)
+    return float(roc_auc_score(is_unknown, np.concatenate([known, unknown])))
+
+
 def found_among(bundle: Bundle, known: ModelOutput, unknown: ModelOutput) -> Found:
     """Returns how well `unknown` is told from `known` by a model's novelty, and by its calls."""
-    novelty = np.concatenate([known.novelty, unknown.novelty])
-    is_unknown = np.arange(len(novelty)) >= len(known.novelty)
     return Found(
-        float(roc_auc_score(is_unknown, novelty)),
+        area_under_curve(known.novelty, unknown.novelty),
         float((unknown.novelty > bundle.manifest.novelty_threshold).mean()),
         float(calls_of(bundle, unknown).unclassified.mean()),
     )

@@ -8,7 +8,6 @@ IMAGES are the folders that it learnt from: the embedding is fitted on the same 
 from __future__ import annotations
 
 import argparse
-import csv
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +17,16 @@ import numpy as np
 
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.models import assembly, networks, novelty
-from bloodcell.models.bundle import IMAGES, MODEL, Bundle, load_model, open_bundle, write_bundle
+from bloodcell.models.bundle import Bundle, load_model, open_bundle, sides_of, write_bundle
 from bloodcell.models.calibration import softmax
-from bloodcell.models.compact import write_compact
-from bloodcell.models.features import padded
 from bloodcell.models.fitting import EMBEDDING_PARTS, changed_once
-from bloodcell.models.images import LabelledImage, done_ahead, read_file, read_image_folders
+from bloodcell.models.images import LabelledImage, read_file, read_image_folders
 from bloodcell.models.provenance import git_commit
-from bloodcell.models.recipes import Augmentation, default_recipe
-from bloodcell.models.reference import REFERENCE, reference_of, write_reference
+from bloodcell.models.recipes import default_recipe
+from bloodcell.models.reference import reference_of
+from bloodcell.models.training import write_model
 from bloodcell.settings import Settings
-from tests.paper.measuring import truth_of
-
-BATCH = 32
+from tests.paper.measuring import layers_of, truth_of
 
 
 def main() -> None:
@@ -59,9 +55,16 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     augmentation = recipe.tuning.augmentation if recipe.tuning else None
     assert augmentation is not None
     lower = keras.Model(model.inputs, {"seen": seen})
-    of_training = _outputs(lower, bundle, training, settings)["seen"]
-    of_changed = _outputs(lower, bundle, training, settings, augmentation)["seen"]
-    of_validation = _outputs(network, bundle, validation, settings)
+    limits, place = ImageLimits.of(settings), {image: number for number, image in enumerate(training)}
+
+    def pixels(image: LabelledImage) -> np.ndarray:
+        return resized(decode(read_file(image), limits), *bundle.input_size)
+
+    def changed(image: LabelledImage) -> np.ndarray:
+        return changed_once(pixels(image), augmentation, manifest.seed, place[image])
+
+    of_training, of_changed = (layers_of(lower, training, read, settings)["seen"] for read in (pixels, changed))
+    of_validation = layers_of(network, validation, pixels, settings)
     embedding = novelty.fit_embedding(
         np.concatenate([of_training, of_changed]), np.tile(truth_of(training), 2), recipe.embedding_dims
     )
@@ -79,12 +82,9 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     )
     with tempfile.TemporaryDirectory() as made:
         work = Path(made)
-        whole.save(work / f"whole-{MODEL}")
-        write_compact(work / f"whole-{MODEL}", work / MODEL)
         reference = reference_of(
             embedding.embed(of_validation["seen"]), probabilities, of_known, truth_of(validation), follows_mix=False
         )
-        write_reference(work / REFERENCE, reference)
         files = {name: bundle.folder / name for name in manifest.files}
         return write_bundle(
             out,
@@ -95,36 +95,14 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
                 novelty_threshold=novelty.novelty_threshold(of_known, recipe.novelty_flag_rate),
                 files={},
             ),
-            files | {MODEL: work / MODEL, REFERENCE: work / REFERENCE},
+            files | write_model(work, whole, reference),
         )
 
 
 def _images(bundle: Bundle, side: str, folders: list[Path], settings: Settings) -> tuple[LabelledImage, ...]:
     """Returns the images of one side of the bundle's split."""
     known = {image.sha256: image for image in read_image_folders(settings, *folders).images}
-    with (bundle.folder / IMAGES).open(newline="") as listed:
-        rows = [row for row in csv.DictReader(listed) if row["side"] == side]
-    return tuple(known[row["sha256"]] for row in rows)
-
-
-def _outputs(
-    network: keras.Model,
-    bundle: Bundle,
-    images: tuple[LabelledImage, ...],
-    settings: Settings,
-    augmentation: Augmentation | None = None,
-) -> dict[str, np.ndarray]:
-    limits, place = ImageLimits.of(settings), {image: number for number, image in enumerate(images)}
-
-    def pixels(image: LabelledImage) -> np.ndarray:
-        cell = resized(decode(read_file(image), limits), *bundle.input_size)
-        return changed_once(cell, augmentation, bundle.manifest.seed, place[image]) if augmentation else cell
-
-    parts = []
-    for _, cells in done_ahead(images, BATCH, settings.reader_threads, pixels):
-        outputs = network.predict_on_batch(padded(np.stack(cells), BATCH))
-        parts.append({name: rows[: len(cells)] for name, rows in outputs.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return tuple(known[sha256] for sha256, of_side in sides_of(bundle).items() if of_side == side)
 
 
 if __name__ == "__main__":
