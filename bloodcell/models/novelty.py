@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_COMMON_SHARE: Final = 0.05  # of 0.01 to 1, tried in the same way, that with the largest area under the curve
+COMMON_SHARE: Final = 0.05  # of 0.01 to 1, tried in the same way, that with the largest area under the curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,16 @@ class Embedding:
         return np.asarray(np.sqrt(squares.min(axis=1)), np.float32)
 
 
-def fit_embedding(features: NDArray[np.floating], labels: NDArray[np.integer], n_dims: int) -> Embedding:
+def fit_embedding(
+    features: NDArray[np.floating], labels: NDArray[np.integer], n_dims: int, common_share: float = COMMON_SHARE
+) -> Embedding:
     """Returns the embedding fitted on training features: scaled, reduced by PCA, whitened within classes, weighted.
 
     Args:
         features: Of training cells, (n, n_features).
         labels: Class number of each.
         n_dims: Dimensions at most; fewer where there are fewer features or cells.
+        common_share: How much of what all cells share stays in the distance, above 0; at 1 it is the plain distance.
     """
     from sklearn.covariance import LedoitWolf
     from sklearn.decomposition import PCA
@@ -77,7 +80,7 @@ def fit_embedding(features: NDArray[np.floating], labels: NDArray[np.integer], n
     # With covariance = L L', x' covariance^-1 x is the squared length of inverse(L) x.
     whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
     middle = means.mean(axis=0)
-    turn, weights, points, offsets = _weighted((means - middle) @ whitening)
+    turn, weights, points, offsets = _weighted((means - middle) @ whitening, common_share)
     into = whitening @ turn * weights
     kernel = rounded((directions.components_.T @ into) / scale[:, None])
     bias = -centre @ kernel - middle @ into
@@ -87,17 +90,17 @@ def fit_embedding(features: NDArray[np.floating], labels: NDArray[np.integer], n
 
 
 def _weighted(
-    means: NDArray[np.float64],
+    means: NDArray[np.float64], common_share: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Returns axes, the weight of each, and points and offsets of the classes in that space.
 
     With cells z whitened within classes, class means m (their mean 0) and covariance I + B of all cells, B that of the
-    means, novelty is min |z - m|^2 - (1 - s) z' (I + B)^-1 z, s = `_COMMON_SHARE`. On the axes of B, its eigenvalues b,
+    means, novelty is min |z - m|^2 - (1 - s) z' (I + B)^-1 z, s = `common_share`. On the axes of B, its eigenvalues b,
     the square is completed in each coordinate: with w = 1 - (1 - s) / (1 + b), it is w (z - m / w)^2 - m^2 (1 - w) / w,
     a weighted distance to another point and an offset a class. All offsets are raised until the least is 0.
     """
     between, axes = np.linalg.eigh(means.T @ means / len(means))
-    weights = 1.0 - (1.0 - _COMMON_SHARE) / (1.0 + np.maximum(between, 0.0))
+    weights = 1.0 - (1.0 - common_share) / (1.0 + np.maximum(between, 0.0))
     turned = means @ axes
     offsets = -(turned**2 * (1.0 - weights) / weights).sum(axis=1)
     return axes, np.sqrt(weights), turned / np.sqrt(weights), offsets - offsets.min()

@@ -12,8 +12,10 @@ import numpy as np
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models.bundle import Bundle, load_model
+from bloodcell.models.fitting import changed_once
 from bloodcell.models.images import LabelledImage, digest_of, read_file, split_images
 from bloodcell.models.novelty import fit_embedding, novelty_threshold
+from bloodcell.models.recipes import Augmentation
 from tests.paper.measuring import Found, Laboratory, a_few, area_under_curve, layers_of, truth_of
 
 N_FITTED = 400
@@ -42,13 +44,21 @@ def _of_groups(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage
     model = load_model(bundle)
     extractor = keras.Model(model.inputs, {"features": model.get_layer("rooted_features").output})
     of_pool, of_unseen = (_features(laboratory, bundle, extractor, images) for images in (pool, laboratory.few))
+    fitted_on = [of_pool]
+    if recipe.tuning and recipe.tuning.augmentation:
+        fitted_on.append(_features(laboratory, bundle, extractor, pool, recipe.tuning.augmentation))
     labels, truth = truth_of(pool), truth_of(laboratory.few)
     validation = set(split_images(pool, recipe.validation_fraction)[1])
     validates = np.array([image in validation for image in pool])
     found = {}
     for number, group in enumerate(CELL_GROUPS):
         known = labels != number
-        embedding = fit_embedding(of_pool[known & ~validates], labels[known & ~validates], recipe.embedding_dims)
+        fitted = known & ~validates
+        embedding = fit_embedding(
+            np.concatenate([features[fitted] for features in fitted_on]),
+            np.tile(labels[fitted], len(fitted_on)),
+            recipe.embedding_dims,
+        )
         novelty, is_unknown = embedding.novelty(of_unseen), truth == number
         threshold = novelty_threshold(embedding.novelty(of_pool[known & validates]), recipe.novelty_flag_rate)
         unknown = novelty[is_unknown]
@@ -57,15 +67,29 @@ def _of_groups(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage
 
 
 def _features(
-    laboratory: Laboratory, bundle: Bundle, extractor: keras.Model, images: tuple[LabelledImage, ...]
+    laboratory: Laboratory,
+    bundle: Bundle,
+    extractor: keras.Model,
+    images: tuple[LabelledImage, ...],
+    augmentation: Augmentation | None = None,
 ) -> np.ndarray:
-    kept = laboratory.kept / bundle.model_id[:16] / f"features of {digest_of(images)[:12]}.npy"
+    """Returns what the embedding sees of `images`, each changed once where an augmentation is given."""
+    what = "changed features" if augmentation else "features"
+    kept = laboratory.kept / bundle.model_id[:16] / f"{what} of {digest_of(images)[:12]}.npy"
     if not kept.exists():
-        limits, step = ImageLimits.of(laboratory.settings), f"features of {bundle.manifest.variant}"
+        limits, step = ImageLimits.of(laboratory.settings), f"{what} of {bundle.manifest.variant}"
+        place = {image.sha256: number for number, image in enumerate(images)}
+
+        def pixels(image: LabelledImage) -> np.ndarray:
+            cell = resized(decode(read_file(image), limits), *bundle.input_size)
+            if augmentation is None:
+                return cell
+            return changed_once(cell, augmentation, bundle.manifest.seed, place[image.sha256])
+
         outputs = layers_of(
             extractor,
             images,
-            lambda image: resized(decode(read_file(image), limits), *bundle.input_size),
+            pixels,
             laboratory.settings,
             lambda done, total: laboratory.tell(step, done, total),
         )
