@@ -20,6 +20,7 @@ from bloodcell.database.engine import open_database, transact
 from bloodcell.database.runs import recorded_run
 from bloodcell.decoding import ImageLimits
 from bloodcell.errors import BundleError, StoreUnavailableError
+from bloodcell.models.backend import device
 from bloodcell.models.bundle import Bundle
 from bloodcell.models.registry import open_registered
 from bloodcell.store import Store
@@ -90,6 +91,7 @@ def classify_shard(
         for models in passes:
             one = _Pass(shard, [bundles[model_id] for model_id in models], settings, engine, store, run.run_id)
             network = _network(tuple(one.bundles), settings.batch_cells)
+            run.detail["device"] = device()
             started = time.monotonic()
             try:
                 one.run(network, on_cells or (lambda _: None))

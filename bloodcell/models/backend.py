@@ -1,6 +1,12 @@
-"""What depends on Keras' backend and on the accelerator: whether a model is compiled."""
+"""What depends on Keras' backend and on the accelerator: what it is, what is compiled, how memory runs out."""
 
 from __future__ import annotations
+
+import functools
+import logging
+import os
+
+log = logging.getLogger(__name__)
 
 
 def jit_compile() -> bool:
@@ -12,4 +18,32 @@ def jit_compile() -> bool:
     import keras
 
     backend = keras.backend.backend()
-    return backend == "jax" or (backend == "tensorflow" and bool(keras.distribution.list_devices("gpu")))
+    return backend == "jax" or (backend == "tensorflow" and bool(_gpus()))
+
+
+@functools.cache
+def device() -> str:
+    """Returns what models run on, for people and for the record of a run; says it once.
+
+    How a GPU's memory and TF32 are used is set where TensorFlow is first imported (`bloodcell.models`).
+    """
+    import keras
+
+    gpus, backend = _gpus(), keras.backend.backend()
+    if gpus:
+        found = f"{backend} on {', '.join(gpus)}"
+    else:
+        found = f"{backend} on {os.cpu_count()} cores: no GPU is seen (bloodcell doctor --deep says what is missing)"
+    log.info("Models run by %s", found)
+    return found
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Returns whether a device had no memory left for a computation: a smaller batch may pass."""
+    return type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError") or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _gpus() -> list[str]:
+    import keras
+
+    return [str(name) for name in keras.distribution.list_devices("gpu")]

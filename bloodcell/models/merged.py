@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bloodcell.calls import decide
-from bloodcell.models.backend import jit_compile
+from bloodcell.models.backend import device, is_out_of_memory, jit_compile
 from bloodcell.models.bundle import OUTPUTS, load_model
 from bloodcell.models.features import padded
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from bloodcell.calls import Calls
     from bloodcell.models.bundle import Bundle
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,15 @@ class MergedNetwork:
         Args:
             bundles: At least one; a bundle given twice counts once.
             batch_cells: Cells per forward pass. Every pass has this size, a smaller batch is filled up: one shape is
-                traced, and a cell's result does not depend on how many came with it.
+                traced, and a cell's result does not depend on how many came with it. Where the device has not the
+                memory for so many, half as many from then on.
 
         Raises:
             BundleError: A model that cannot be loaded safely.
         """
         import keras
 
+        device()
         if not bundles:
             raise ValueError("Expected at least one bundle. Received none.")
         distinct = {bundle.model_id: bundle for bundle in bundles}
@@ -109,7 +115,10 @@ class MergedNetwork:
             ValueError: For an input size that is missing, or arrays of another shape or type.
         """
         n_cells = self._checked(batches)
-        parts = [self._forward(batches, start) for start in range(0, n_cells, self._batch_cells)]
+        parts, start = [], 0
+        while start < n_cells:
+            parts.append(self._forward(batches, start))
+            start += self._batch_cells
         if not parts:
             return {model_id: self.nothing(model_id) for model_id in self.model_ids}
         return {
@@ -120,10 +129,24 @@ class MergedNetwork:
         }
 
     def _forward(self, batches: Mapping[tuple[int, int], NDArray[np.uint8]], start: int) -> dict[str, Any]:
-        stop = start + self._batch_cells
-        rows = {_input_name(size): padded(batches[size][start:stop], self._batch_cells) for size in self.input_sizes}
-        outputs: dict[str, Any] = self.model.predict_on_batch(rows)
-        return outputs
+        while True:
+            stop = start + self._batch_cells
+            rows = {
+                _input_name(size): padded(batches[size][start:stop], self._batch_cells) for size in self.input_sizes
+            }
+            try:
+                outputs: dict[str, Any] = self.model.predict_on_batch(rows)
+            except Exception as error:
+                if self._batch_cells == 1 or not is_out_of_memory(error):
+                    raise
+                self._batch_cells //= 2
+                log.warning(
+                    "No memory for %d cells at once: going on with %d. Set BLOODCELL_BATCH_CELLS to what fits.",
+                    self._batch_cells * 2,
+                    self._batch_cells,
+                )
+            else:
+                return outputs
 
     def _checked(self, batches: Mapping[tuple[int, int], NDArray[np.uint8]]) -> int:
         if missing := set(self.input_sizes) - batches.keys():
