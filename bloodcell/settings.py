@@ -1,6 +1,7 @@
 """All settings of bloodcell, read once at an entry point and passed in.
 
-Each is an environment variable `BLOODCELL_<NAME>`; README.md documents every one (a test checks that).
+Each is an environment variable `BLOODCELL_<NAME>`; README.md documents every one (a test checks that). Where containers
+are given secrets as files, a file `bloodcell_<name>` among them is read where the variable is not set.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import platformdirs
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SECRETS = Path("/run/secrets")
 DROP_PATTERN = r"(?P<slide>[^/]+)/(?P<code>[A-Za-z]+)_(?P<number>\d+)[^/]*\.(?i:jpe?g|png|bmp|tiff?)"
 
 
 class Settings(BaseSettings):
     """Settings of one process, frozen."""
 
-    model_config = SettingsConfigDict(env_prefix="BLOODCELL_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="BLOODCELL_", frozen=True, extra="ignore", secrets_dir=SECRETS if SECRETS.is_dir() else None
+    )
 
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("bloodcell"),
@@ -130,6 +134,9 @@ class Settings(BaseSettings):
         None, description="Webhook that gets a JSON message when a check of the champion fails; default: none."
     )
 
+    metrics_url: str | None = Field(
+        None, description="OTLP/HTTP address that `watch` pushes its figures to once a minute; default: none."
+    )
     watch_polling: bool = Field(
         False, description="Poll the drops folder instead of native events: needed on network shares (NFS, SMB)."
     )
@@ -149,6 +156,7 @@ class Settings(BaseSettings):
         "store_url",
         "database_url",
         "alarm_url",
+        "metrics_url",
         mode="before",
     )
     @classmethod
