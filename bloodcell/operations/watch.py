@@ -27,6 +27,7 @@ from bloodcell.errors import BloodcellError
 from bloodcell.ingest.nights import is_settled, night_folders, pending_nights
 from bloodcell.ingest.outcomes import COMPLETE_MARKER
 from bloodcell.ingest.walk import folders_changed_ns, marker_changed_ns, walk_night
+from bloodcell.monitoring.metrics import ALIVE, pushed_metrics
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowRefusedError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 SWEEP_S: Final = 600.0
+SWEEP_AGAIN_S: Final = 30.0
+"""Seconds after a sweep that failed before the next."""
 _READING: Final = (EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE)  # ingest reads every file: that is no change
 
 
@@ -76,7 +79,7 @@ class Watcher:
         self._announced: dict[str, str] = {}
         self._trouble: dict[str, str] = {}
         self._wake = threading.Event()
-        self._swept_at = float("-inf")
+        self._sweep_at = float("-inf")
         self._observer: BaseObserver | None = None
         self._folder_identity: tuple[int, int] | None = None
 
@@ -84,6 +87,8 @@ class Watcher:
         """Watches until `stop` is set; every trouble is announced once, waited out and tried again."""
         drops = self._settings.drops
         drops.mkdir(parents=True, exist_ok=True)
+        alive = self._settings.data_dir / ALIVE
+        alive.parent.mkdir(parents=True, exist_ok=True)
         how = "by polling" if self._settings.watch_polling else "by native events"
         self._announce(f"Watching {drops} {how}; nights go to {self._settings.airflow_url}")
         try:
@@ -91,11 +96,14 @@ class Watcher:
                 while not stop.is_set():
                     with self._told("the drops folder"):
                         self._observe(drops)
-                    with self._told("the look for nights"):
-                        self._sweep(drops)
+                    if time.monotonic() >= self._sweep_at:
+                        with self._told("the look for nights"):
+                            self._sweep(drops)
+                    alive.touch()
                     for night in self._open_nights():
                         with self._told(f"night {night}"):
                             self._look(api, drops / night)
+                        alive.touch()
                     self._wake.wait(self._settings.watch_interval_s)
                     self._wake.clear()
         finally:
@@ -150,17 +158,16 @@ class Watcher:
 
     def _sweep(self, drops: Path) -> None:
         """Opens the nights that events did not tell of; without a database all of them, since a repeat is harmless."""
-        if time.monotonic() - self._swept_at < SWEEP_S:
-            return
         folders: list[Path] = []
+        self._sweep_at = time.monotonic() + SWEEP_AGAIN_S
         try:
             impatient = self._settings.model_copy(update={"database_patience_s": 0})
             folders = pending_nights(impatient, open_database(impatient))
+            self._sweep_at = time.monotonic() + SWEEP_S
         except BloodcellError:
             folders = night_folders(drops)
             raise
         finally:
-            self._swept_at = time.monotonic()
             with self._open_lock:
                 self._open.update(folder.name for folder in folders)
 
@@ -172,7 +179,7 @@ class Watcher:
             return
         if self._observer:
             self._announce(f"{drops} was replaced: watching it anew")
-            self._swept_at = float("-inf")
+            self._sweep_at = float("-inf")
         self._stop_observer()
         polling = self._settings.watch_polling
         observer = _polling_observer(self._settings.watch_interval_s) if polling else Observer()
@@ -230,4 +237,5 @@ def watch_drops(settings: Settings, *, announce: Announce) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    watcher.watch(stop)
+    with pushed_metrics(settings):
+        watcher.watch(stop)

@@ -105,7 +105,7 @@ def test_alembic_finds_nothing_to_migrate(database_url: str) -> None:
 
 def test_changed_views_are_replaced_and_a_missing_one_comes_back(database_url: str) -> None:
     names = views(database_url)
-    execute(database_url, "DROP VIEW bloodcell.run_history")
+    execute(database_url, "DROP VIEW bloodcell.operating_figure")
     upgrade(database_url)
     assert views(database_url) == names
 

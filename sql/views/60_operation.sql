@@ -1,0 +1,45 @@
+-- One row a figure, for `bloodcell watch` to push and for a dashboard to read; about the last thirty nights at most, so
+-- that a look stays cheap however many nights there were.
+CREATE VIEW bloodcell.operating_figure AS
+WITH newest AS MATERIALIZED (
+    SELECT max(night) AS night FROM bloodcell."drop"
+), night AS (
+    SELECT s.* FROM bloodcell.night_summary s WHERE s.night = (SELECT night FROM newest)
+), waiting AS (
+    SELECT count(*) AS n_slides, coalesce(sum(s.n_cells - coalesce(s.n_cells_reported, 0)), 0) AS n_cells,
+           coalesce(extract(epoch FROM now() - min(d.first_seen_at)), 0) AS age_s
+    FROM bloodcell.slide_status s JOIN bloodcell."drop" d USING (night)
+    WHERE s.night >= current_date - 30 AND s.status IN ('waiting', 'cells came later')
+), stage AS (
+    SELECT stage, sum(n_cells) FILTER (WHERE state = 'succeeded')
+               / nullif(sum(duration_s) FILTER (WHERE state = 'succeeded' AND n_cells > 0), 0) AS cells_per_s
+    FROM bloodcell.run_history WHERE night = (SELECT night FROM newest) AND stage IN ('ingest', 'classify')
+    GROUP BY stage
+), trouble AS (
+    SELECT stage, count(*) FILTER (WHERE state = 'failed') AS n_failed,
+           extract(epoch FROM now() - max(ended_at) FILTER (WHERE state = 'succeeded')) AS since_success_s
+    FROM (SELECT stage, state, ended_at FROM bloodcell.run WHERE started_at >= now() - interval '7 days'
+          UNION ALL SELECT stage, 'succeeded', max(ended_at) FROM bloodcell.run WHERE state = 'succeeded' GROUP BY stage) r
+    GROUP BY stage
+), checked AS (
+    SELECT DISTINCT ON (kind, class) kind, class, passed FROM bloodcell.champion_check
+    WHERE checked_at >= now() - interval '7 days' ORDER BY kind, class, checked_at DESC
+), figure (name, part, value) AS (
+    SELECT 'slides.waiting', '', n_slides FROM waiting
+    UNION ALL SELECT 'cells.waiting', '', n_cells FROM waiting
+    UNION ALL SELECT 'queue.age', '', age_s FROM waiting
+    UNION ALL SELECT 'night.cells', '', n_cells FROM night
+    UNION ALL SELECT 'night.slides', '', n_slides FROM night
+    UNION ALL SELECT 'night.quarantined', '', n_quarantined::float / nullif(n_files - n_ignored, 0) FROM night
+    UNION ALL SELECT 'night.unclassified', '', n_unclassified::float / nullif(n_cells_reported, 0) FROM night
+    UNION ALL SELECT 'night.duration', '', extract(epoch FROM max(ended_at) - min(started_at))
+              FROM bloodcell.run_history WHERE night = (SELECT night FROM newest)
+    UNION ALL SELECT 'stage.speed', stage, cells_per_s FROM stage
+    UNION ALL SELECT 'stage.failed', stage, n_failed FROM trouble
+    UNION ALL SELECT 'stage.since_success', stage, since_success_s FROM trouble
+    UNION ALL SELECT 'champion.failed_checks', kind, count(*) FILTER (WHERE NOT passed) FROM checked
+              GROUP BY kind
+)
+SELECT name, part, value::float AS value FROM figure WHERE value IS NOT NULL;
+COMMENT ON VIEW bloodcell.operating_figure IS
+    'What an operator watches: waiting slides, the newest night''s size and rates, speed and trouble of each stage.';
