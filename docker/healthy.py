@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Whether one part of the fleet does its work: exit status 0, or 1 with the reason. Compose and Kubernetes ask it.
+
+    healthy.py api-server | scheduler | dag-processor | triggerer | worker | watcher
+
+It imports neither Airflow nor bloodcell: an answer takes a tenth of a second, where `airflow jobs check` takes five.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+_WAIT_S = 10
+_SCHEDULER_PORT = 8974  # Airflow's [scheduler] scheduler_health_check_server_port
+_WATCHER_S = 120
+
+
+def main() -> None:
+    """Asks the part that the command line names."""
+    part = sys.argv[1] if len(sys.argv) == 2 else ""
+    looks = {
+        "api-server": lambda: _answers("http://localhost:8080/api/v2/monitor/health")["metadatabase"],
+        "scheduler": _scheduler,
+        "dag-processor": lambda: _answers(_of_api_server())["dag_processor"],
+        "triggerer": lambda: _answers(_of_api_server())["triggerer"],
+        "worker": _worker,
+        "watcher": _watcher,
+    }
+    if part not in looks:
+        sys.exit(f"Expected one of {', '.join(looks)}. Received {part!r}.")
+    try:
+        found = looks[part]()
+    except Exception as error:
+        sys.exit(f"{part}: {error}")
+    if found.get("status") != "healthy":
+        sys.exit(f"{part}: {found}")
+
+
+def _of_api_server() -> str:
+    return os.environ["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].replace("/execution/", "/api/v2/monitor/health")
+
+
+def _answers(url: str) -> dict[str, dict[str, str]]:
+    with urllib.request.urlopen(url, timeout=_WAIT_S) as answer:  # noqa: S310 - http, of this fleet
+        return json.load(answer)
+
+
+def _scheduler() -> dict[str, str]:
+    with urllib.request.urlopen(f"http://localhost:{_SCHEDULER_PORT}/health", timeout=_WAIT_S):  # it says no more
+        return {"status": "healthy"}
+
+
+def _worker() -> dict[str, str]:
+    from celery import Celery
+
+    name = f"celery@{socket.gethostname()}"
+    app = Celery(broker=Path("/run/secrets/redis_url").read_text().strip())
+    answers = app.control.inspect(destination=[name], timeout=_WAIT_S).ping() or {}
+    return {"status": "healthy"} if name in answers else {"status": f"{name} does not answer"}
+
+
+def _watcher() -> dict[str, str]:
+    age_s = time.time() - (Path(os.environ["BLOODCELL_DATA_DIR"]) / "watcher.alive").stat().st_mtime
+    return {"status": "healthy" if age_s < _WATCHER_S else f"looked {age_s:.0f} s ago for the last time"}
+
+
+if __name__ == "__main__":
+    main()

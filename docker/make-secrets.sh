@@ -1,0 +1,22 @@
+#!/bin/sh
+# Makes docker/secrets, one file a secret; what is there already stays. Back the folder up where you back up passwords.
+set -eu
+cd "$(dirname "$0")"
+umask 022
+mkdir -p -m 0700 secrets  # the files are read by users of containers, the folder by nobody else
+keep() { [ -s "secrets/$1" ] || printf '%s' "$2" > "secrets/$1"; }
+random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }
+
+for name in postgres_password airflow_password bloodcell_admin_password bloodcell_password redis_password \
+        admin_password watcher_password api_secret_key; do
+    keep "$name" "$(random)"
+done
+keep jwt_secret "$(random)$(random)"
+keep fernet_key "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')"
+
+url() { printf 'postgresql+psycopg2://%s:%s@postgres:5432/%s' "$1" "$(cat "secrets/$2")" "$3"; }
+keep airflow_database_url "$(url airflow airflow_password airflow)"
+keep bloodcell_database_url "$(url bloodcell bloodcell_password bloodcell)"
+keep bloodcell_admin_url "$(url bloodcell_admin bloodcell_admin_password bloodcell)"
+keep redis_url "redis://:$(cat secrets/redis_password)@redis:6379/0"
+echo "$(ls secrets | wc -l) secrets in $(pwd)/secrets"
