@@ -69,7 +69,7 @@ class Laboratory:
 
     def rows(self) -> Rows:
         """Returns what the night left behind."""
-        return {name: [tuple(row) for row in self._all(statement)] for name, statement in CONTENT.items()}
+        return {name: [tuple(row) for row in self.all(statement)] for name, statement in CONTENT.items()}
 
     def forget_calls(self) -> None:
         """Deletes the night's calls and differentials, so that the next run has all of it to do."""
@@ -87,10 +87,11 @@ class Laboratory:
 
     def n_calls(self) -> int:
         """Number of calls written so far."""
-        counted = self._all("SELECT count(*) FROM bloodcell.cell_call WHERE night = :night")
+        counted = self.all("SELECT count(*) FROM bloodcell.cell_call WHERE night = :night")
         return int(counted[0][0])
 
-    def _all(self, statement: str) -> Sequence[sa.Row[tuple[object, ...]]]:
+    def all(self, statement: str) -> Sequence[sa.Row[tuple[object, ...]]]:
+        """Returns the rows of a statement about the night, `:night` in it."""
         values = {"night": self.night}
         return transact(self.engine, lambda c: c.execute(sa.text(statement), values).all(), patience_s=60)
 

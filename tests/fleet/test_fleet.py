@@ -1,0 +1,180 @@
+"""Every service of the compose file, really started on hosts made of namespaces; a night over them, roles, a backup."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.database.engine import connect
+from bloodcell.drawing.drops import make_drop
+from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN
+from bloodcell.settings import Settings
+from tests.faults.kill_night import Laboratory
+from tests.fleet.fleet import DOCKER, USER, Fleet, waited
+from tests.fleet.hosts import can_make_hosts
+
+pytestmark = [
+    pytest.mark.skipif(not can_make_hosts(), reason="hosts are made of namespaces: root and iproute2 are needed"),
+    pytest.mark.timeout(900),
+]
+NIGHT = date(2026, 2, 2)
+PLACED = {
+    "server": ("postgres", "redis", "init", "api-server", "scheduler", "dag-processor", "triggerer", "watcher"),
+    "box": ("worker",),
+    "gpubox": ("cpu-worker",),
+}
+NOT_HERE = {"gpu-worker": "the same with a GPU", "prometheus": "no package of ours", "grafana": "no package of ours"}
+
+
+@pytest.fixture(scope="module")
+def drops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    drops = tmp_path_factory.mktemp("drops")
+    drops.chmod(0o755)  # pytest's are for its own user
+    return drops
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, drops: Path) -> Iterator[Fleet]:
+    labels = tmp_path_factory.mktemp("labels")
+    os.chown(labels, USER, USER)
+    more = {"BLOODCELL_SETTLE_S": "0", "BLOODCELL_WATCH_INTERVAL_S": "1"}
+    more |= {f"BLOODCELL_{what}_CRON": "" for what in ("NIGHTLY", "RETRAIN", "CHECK", "LABELS")}
+    folder = tmp_path_factory.mktemp("fleet")
+    folder.chmod(0o755)
+    values = {"BLOODCELL_DROPS": str(drops), "BLOODCELL_LABELS": str(labels)}
+    with Fleet(folder / "made", PLACED, values, more=more) as fleet:
+        fleet.start_all()
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def settings(fleet: Fleet) -> Settings:
+    return fleet.settings()
+
+
+def test_every_service_runs_and_its_own_check_says_so(fleet: Fleet) -> None:
+    services = {name for names in PLACED.values() for name in names}
+    assert services | NOT_HERE.keys() == fleet.services()
+    for service in services - {"init"}:
+        assert fleet.is_healthy(service), service
+
+
+def test_a_check_fails_where_its_service_does_not_run(fleet: Fleet) -> None:
+    fleet.kill("watcher")
+    fleet.run("watcher", "rm", "/var/lib/bloodcell/watcher.alive")
+    assert not fleet.is_healthy("watcher")
+    fleet.start("watcher")
+    fleet.wait_for("watcher")
+
+
+def test_init_done_again_changes_nothing(fleet: Fleet, settings: Settings) -> None:
+    def users() -> list[dict[str, object]]:
+        with httpx.Client(base_url=settings.airflow_url, trust_env=False) as client:
+            headers = {"Authorization": f"Bearer {_token(client, 'admin', fleet)}"}
+            answer = client.get("/auth/fab/v1/users", headers=headers)
+            return [
+                {"username": user["username"], "roles": sorted(role["name"] for role in user["roles"])}
+                for user in answer.json()["users"]
+            ]
+
+    before = users()
+    assert {str(user["username"]): user["roles"] for user in before} == {
+        "admin": ["Admin"],
+        "watcher": ["Watcher"],
+    }
+    fleet.run("init")
+    assert users() == before
+
+
+def test_a_night_is_announced_ingested_here_and_classified_there(fleet: Fleet, settings: Settings, drops: Path) -> None:
+    make_drop(drops, night=NIGHT, n_slides=2, cells_per_slide=12, seed=3)
+    laboratory = Laboratory(settings, NIGHT)
+    reported = "SELECT count(*) FROM bloodcell.slide_status WHERE night = :night AND status = 'reported'"
+    waited(lambda: laboratory.all(reported)[0][0] == 2, 400, "both slides are reported")
+    rows = laboratory.rows()
+    assert len(rows["cell_call"]) == 4 * 24
+    hosts = {tuple(row) for row in laboratory.all("SELECT stage, host FROM bloodcell.run WHERE night = :night")}
+    assert hosts == {("ingest", "box"), ("classify", "gpubox"), ("differential", "box")}
+
+
+def test_a_worker_has_no_way_to_airflows_database_and_no_key_of_airflows(fleet: Fleet) -> None:
+    for worker in ("worker", "cpu-worker"):
+        secrets = fleet.run(worker, "ls", "/run/secrets").split()
+        assert sorted(secrets) == ["bloodcell_database_url", "redis_url"]
+        assert fleet.run(worker, "id", "--user").strip() == str(USER)
+
+
+def test_who_may_do_what(fleet: Fleet, settings: Settings) -> None:
+    """As docker/README.md has it: a pathologist looks, the watcher starts runs, neither changes what is set."""
+    create = ["airflow", "users", "create", "--firstname", "A", "--lastname", "Doe", "--password", "secret-of-a"]
+    fleet.run("api-server", *create, "--username", "dr.a", "--email", "dr.a@example.org", "--role", "Viewer")
+    fleet.run("api-server", "airflow", "users", "add-role", "--username", "dr.a", "--role", "Pathologist")
+    with httpx.Client(base_url=settings.airflow_url, trust_env=False) as client:
+        person = {"Authorization": f"Bearer {_token(client, 'dr.a', fleet, 'secret-of-a')}"}
+        watcher = {"Authorization": f"Bearer {_token(client, 'watcher', fleet)}"}
+        run = {"logical_date": None, "conf": {"night": "2026-02-03"}}
+        runs = f"/api/v2/dags/{NIGHTLY_RUN}/dagRuns"
+        known = client.get(runs, headers=person).json()["dag_runs"][0]["dag_run_id"]
+        assert client.post(runs, headers=person, json=run).status_code == 403
+        again = client.post(runs, headers=watcher, json={**run, "dag_run_id": known})
+        assert again.status_code == 409, "allowed; this one was started before"
+        question = f"/api/v2/dags/{RETRAIN}/dagRuns/none/taskInstances/approve/-1/hitlDetails"
+        answer = {"chosen_options": ["Approve"], "params_input": {}}
+        assert client.patch(question, headers=watcher, json=answer).status_code == 403
+        assert client.patch(question, headers=person, json=answer).status_code == 404, "allowed; nothing was asked"
+        for headers in (person, watcher):
+            assert client.patch("/api/v2/pools/gpu", headers=headers, json={"slots": 9}).status_code == 403
+            assert client.get("/api/v2/connections", headers=headers).status_code == 403
+        assert client.get(runs).status_code == 401
+
+
+def test_backup_and_restore_by_the_documented_commands(fleet: Fleet, settings: Settings, tmp_path: Path) -> None:
+    """The README's own lines, `docker compose exec` standing for entering the service; last, for it stops the fleet."""
+    lines = [line.strip() for line in (DOCKER / "README.md").read_text().splitlines()]
+    asked = [line.split("#")[0].split() for line in lines if line.startswith("docker compose exec -T postgres ")]
+    assert [words[5] for words in asked] == ["pg_dumpall", "pg_dump", "pg_dump", "psql", "pg_restore", "pg_restore"]
+    (tmp_path / "backup").mkdir()
+    laboratory = Laboratory(settings, NIGHT)
+    before = laboratory.rows()
+    assert before["cell_call"]
+    for service in ("watcher", "worker", "cpu-worker", "scheduler", "dag-processor", "triggerer", "api-server"):
+        fleet.kill(service)
+    for words in asked[:3]:
+        _run_there(fleet, words, tmp_path)
+    fleet.kill("postgres")
+    fleet.empty("server-postgres")
+    fleet.start_postgres()
+    with pytest.raises(sa.exc.DBAPIError):
+        laboratory.rows()
+    for words in asked[3:]:
+        _run_there(fleet, words, tmp_path)
+    assert laboratory.rows() == before
+    fleet.run("init")
+    with connect(str(settings.database_url)).connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.promotion")) == 1
+
+
+def _token(client: httpx.Client, user: str, fleet: Fleet, password: str | None = None) -> str:
+    password = password or fleet.secret(f"{user}_password").read_text()
+    answer = client.post("/auth/token", json={"username": user, "password": password})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["access_token"])
+
+
+def _run_there(fleet: Fleet, words: list[str], folder: Path) -> None:
+    """Runs `docker compose exec -T postgres COMMAND [<>] FILE` in the service."""
+    *command, way, file = words[5:]
+    login = f"export PGHOST=localhost PGPASSWORD=$(cat /run/secrets/postgres_password); {' '.join(command)}"
+    entered = fleet.host_of("postgres").command(fleet.entered("postgres", ["sh", "-c", login]))
+    with (folder / file).open("wb" if way == ">" else "rb") as stream:
+        kind = {"stdout": stream} if way == ">" else {"stdin": stream}
+        done = subprocess.run(entered, env=fleet.environment("postgres"), stderr=subprocess.PIPE, check=False, **kind)
+    # roles that are there already are said by psql, and kept
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
