@@ -19,6 +19,7 @@ SVM_RECIPE = Recipe(SIDE_PX, ("block2_pool",), svm=SvmSearch(kernels=("linear",)
 TUNED_RECIPE = Recipe(
     SIDE_PX,
     ("block2_pool", "block3_pool"),
+    embedding_layers=("block1_pool",),
     tuning=Tuning(cut_layer="block2_pool", transforms=2, head_epochs=4, deep_epochs=3, batch_cells=16),
 )
 PIXELS_RECIPE = Recipe(
