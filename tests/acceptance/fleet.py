@@ -74,6 +74,21 @@ class Place:
         return [workers[str(host)] for (host,) in runs if host in workers]
 
 
+def ended_and_started(service: str, number: signal.Signals) -> Callable[[Place], None]:
+    """Returns the fault of a service that a signal ends in the middle of the night, and that is back after 5 s."""
+
+    def make(place: Place) -> None:
+        place.busy()
+        if number == signal.SIGKILL:
+            place.fleet.kill(service)
+        else:
+            place.fleet.signal(service, number)
+        time.sleep(5)
+        place.fleet.start(service)
+
+    return make
+
+
 def worker_is_killed(place: Place) -> None:
     worker = place.busy()
     place.fleet.kill(worker)
@@ -87,20 +102,6 @@ def power_of_a_worker_fails(place: Place) -> None:
     place.fleet.reboot(host)
     time.sleep(5)
     place.fleet.start(worker)
-
-
-def redis_is_restarted(place: Place) -> None:
-    place.busy()
-    place.fleet.signal("redis", signal.SIGTERM)
-    time.sleep(5)
-    place.fleet.start("redis")
-
-
-def redis_is_killed(place: Place) -> None:
-    place.busy()
-    place.fleet.kill("redis")
-    time.sleep(5)
-    place.fleet.start("redis")
 
 
 def postgres_is_killed(place: Place) -> None:
@@ -124,21 +125,6 @@ def store_is_unmounted(place: Place) -> None:
     time.sleep(20)
     for name in ("one", "two"):
         place.fleet.network.hosts[name].share(place.fleet.volume("store"), "/var/lib/bloodcell/store")
-
-
-def scheduler_is_killed(place: Place) -> None:
-    place.busy()
-    place.fleet.kill("scheduler")
-    time.sleep(5)
-    place.fleet.start("scheduler")
-
-
-def api_server_is_killed(place: Place) -> None:
-    place.busy()
-    place.fleet.kill("api-server")
-    time.sleep(5)
-    place.fleet.start("api-server")
-    place.fleet.wait_for("api-server")
 
 
 def two_schedulers(place: Place) -> None:
@@ -171,12 +157,12 @@ FAULTS: dict[str, Callable[[Place], None]] = {
     "a worker is killed in a shard": worker_is_killed,
     "the power of a worker's machine fails": power_of_a_worker_fails,
     "a worker's wire is cut for 45 s": wire_of_a_worker_is_cut,
-    "Redis is restarted": redis_is_restarted,
-    "Redis is killed": redis_is_killed,
+    "Redis is restarted": ended_and_started("redis", signal.SIGTERM),
+    "Redis is killed": ended_and_started("redis", signal.SIGKILL),
     "Postgres is killed, back after 10 s": postgres_is_killed,
     "the store's share is unmounted for 20 s": store_is_unmounted,
-    "the scheduler is killed": scheduler_is_killed,
-    "the API server is killed": api_server_is_killed,
+    "the scheduler is killed": ended_and_started("scheduler", signal.SIGKILL),
+    "the API server is killed": ended_and_started("api-server", signal.SIGKILL),
     "two schedulers, each killed in turn": two_schedulers,
 }
 S3_FAULTS: dict[str, Callable[[Place], None]] = {
