@@ -44,7 +44,7 @@ NAMES: Final = {
     "night.duration": ("s", "From the newest night's first run to the end of its last."),
     "stage.speed": ("{cell}/s", "Cells a second of a stage's runs over the newest night."),
     "stage.failed": ("{run}", "Failed runs of a stage in the last 7 days."),
-    "stage.since_success": ("s", "Since a stage last succeeded, if it did in the last 7 days."),
+    "stage.since_success": ("s", "Since a stage last succeeded."),
     "champion.failed_checks": ("{check}", "Checks of the champion that did not pass when they were last made."),
 }
 """Every figure, without the prefix `bloodcell.`: its unit in UCUM, and what it says."""

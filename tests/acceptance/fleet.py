@@ -74,26 +74,23 @@ class Place:
         return [workers[str(host)] for (host,) in runs if host in workers]
 
 
-def ended_and_started(service: str, number: signal.Signals) -> Callable[[Place], None]:
-    """Returns the fault of a service that a signal ends in the middle of the night, and that is back after 5 s."""
+def ended_and_started(service: str | None, number: signal.Signals) -> Callable[[Place], None]:
+    """Returns the fault of a service that a signal ends in the middle of the night, and that is back after 5 s.
+
+    None: of the worker that is at work then.
+    """
 
     def make(place: Place) -> None:
-        place.busy()
+        worker = place.busy()
+        name = service or worker
         if number == signal.SIGKILL:
-            place.fleet.kill(service)
+            place.fleet.kill(name)
         else:
-            place.fleet.signal(service, number)
+            place.fleet.signal(name, number)
         time.sleep(5)
-        place.fleet.start(service)
+        place.fleet.start(name)
 
     return make
-
-
-def worker_is_killed(place: Place) -> None:
-    worker = place.busy()
-    place.fleet.kill(worker)
-    time.sleep(5)
-    place.fleet.start(worker)
 
 
 def power_of_a_worker_fails(place: Place) -> None:
@@ -154,7 +151,7 @@ def s3_hangs(place: Place) -> None:
 
 FAULTS: dict[str, Callable[[Place], None]] = {
     "nothing": lambda place: None,
-    "a worker is killed in a shard": worker_is_killed,
+    "a worker is killed in a shard": ended_and_started(None, signal.SIGKILL),
     "the power of a worker's machine fails": power_of_a_worker_fails,
     "a worker's wire is cut for 45 s": wire_of_a_worker_is_cut,
     "Redis is restarted": ended_and_started("redis", signal.SIGTERM),
