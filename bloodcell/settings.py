@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         description="Threads that read and decode images; default: the number of cores.",
     )
 
-    batch_cells: int = Field(32, ge=1, description="Cells per forward pass.")
+    batch_cells: int = Field(32, ge=1, description="Cells per forward pass; `bloodcell models speed` says how many.")
     shard_cells: int = Field(4_000, ge=1, description="Cells per Airflow classify task, about.")
     min_leucocytes: int = Field(
         100, ge=1, description="Leucocytes below which a differential says 'insufficient count'."

@@ -177,6 +177,41 @@ def check(json: Json = False) -> None:
     raise typer.Exit(1 if found.failed else 0)
 
 
+@app.command()
+def speed(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Default: the champion and its shadows.")
+    ] = None,
+    batches: Annotated[str, typer.Option(help="Cells of a batch to try, with commas.")] = "8,16,32,64,128,256",
+    json: Json = False,
+) -> None:
+    """Measure how many cells a second models call on this machine, and which BLOODCELL_BATCH_CELLS serves it best.
+
+    Run it where the worker runs, while nothing else does: a minute on a GPU, some minutes without.
+    """
+    from bloodcell.cli.showing import print_json, speed_table, step_bars
+    from bloodcell.evaluation.speed import measure_speed
+    from bloodcell.models.registry import find_model, open_registered, serving_models
+    from bloodcell.store import Store
+
+    if not all(size.strip().isdecimal() and int(size) for size in batches.split(",")):
+        raise typer.BadParameter(f"expected numbers of cells with commas between, received {batches!r}")
+    settings = _settings()
+    found = _transact(settings, lambda c: [find_model(c, each) for each in models or ()] or serving_models(c))
+    if not found:
+        typer.echo("No model serves. Next: bloodcell models list, and promote one.", err=True)
+        raise typer.Exit(1)
+    bundles = [open_registered(Store.of(settings), model.model_id) for model in found]
+    with step_bars() as show_step:
+        measured = measure_speed(
+            bundles, settings, batch_sizes=sorted({int(size) for size in batches.split(",")}), on_progress=show_step
+        )
+    if json:
+        print_json(measured)
+    else:
+        speed_table(measured, [model.variant for model in found], settings)
+
+
 def register_bundle(settings: Settings, bundle: Bundle) -> None:
     """Registers a verified bundle under the login's name."""
     from bloodcell.models.registry import register as register_model

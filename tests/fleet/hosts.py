@@ -131,19 +131,26 @@ class Network:
 
     Args:
         mark: Begins the name of every namespace: two networks of different marks do not meet.
-        names: Host -> the services on it, by whose names the others reach it.
         folder: Empty folder for the hosts' roots.
+        movable: Services with an address of their own, which another host can take over.
     """
 
-    def __init__(self, mark: str, names: Mapping[str, Sequence[str]], folder: Path) -> None:
+    def __init__(
+        self, mark: str, names: Mapping[str, Sequence[str]], folder: Path, *, movable: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self._mark = mark
         addresses = {name: f"{_SUBNET}.{number}" for number, name in enumerate(names, start=2)}
+        self._moved_to = {name: host for host, services in names.items() for name in services if name in movable}
+        self._addresses = addresses | {name: f"{_SUBNET}.{n}" for n, name in enumerate(self._moved_to, start=100)}
+        known = {host: [host, *(name for name in services if name not in movable)] for host, services in names.items()}
+        known |= {name: [name] for name in self._moved_to}
         self.etc_hosts = "127.0.0.1 localhost\n" + "".join(
-            f"{addresses[name]} {' '.join((name, *services))}\n" for name, services in names.items()
+            # "#2" marks a second one of a service, which nobody asks for by name, and would begin a comment
+            f"{self._addresses[place]} {' '.join(name for name in of if '#' not in name)}\n"
+            for place, of in known.items()
         )
         self.hosts = {name: Host(self, name) for name in names}
-        self._addresses = addresses
 
     def __enter__(self) -> Network:
         self._remove()
@@ -155,15 +162,17 @@ class Network:
         _ip("-n", switch, "link", "set", "dev", "machine", "master", "bridge", "up")
         _ip("address", "add", f"{_SUBNET}.1/24", "dev", self._mark)
         _ip("link", "set", self._mark, "up")
-        for name, address in self._addresses.items():
+        for name in self.hosts:
             namespace = self.namespace(name)
             _ip("netns", "add", namespace)
             _ip("link", "add", "wire", "netns", namespace, "type", "veth", "peer", "name", name, "netns", switch)
             _ip("-n", switch, "link", "set", "dev", name, "master", "bridge", "up")
             _ip("-n", namespace, "link", "set", "lo", "up")
-            _ip("-n", namespace, "address", "add", f"{address}/24", "dev", "wire")
+            _ip("-n", namespace, "address", "add", f"{self.address(name)}/24", "dev", "wire")
             _ip("-n", namespace, "link", "set", "wire", "up")
             self.hosts[name].boot()
+        for service, host in self._moved_to.items():
+            self._address("add", service, host)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -171,9 +180,18 @@ class Network:
             host.power_off()
         self._remove()
 
-    def address(self, host: str) -> str:
-        """Returns the address of a host."""
-        return self._addresses[host]
+    def address(self, name: str) -> str:
+        """Returns the address of a host, or of a service that has its own."""
+        return self._addresses[name]
+
+    def move(self, service: str, host: str) -> None:
+        """Gives a service's address to another host, as what watches over a cluster does."""
+        self._address("delete", service, self._moved_to[service])
+        self._address("add", service, host)
+        self._moved_to[service] = host
+        for namespace in map(self.namespace, self.hosts):  # who knows the old wire asks again
+            _ip("-n", namespace, "neighbour", "flush", "dev", "wire")
+        _ip("neighbour", "flush", "dev", self._mark)
 
     def namespace(self, host: str) -> str:
         """Returns the name of a host's network namespace."""
@@ -183,9 +201,12 @@ class Network:
         """Sets a host's wire "up" or "down"."""
         _ip("-n", self.namespace("switch"), "link", "set", "dev", host, state)
 
+    def _address(self, what: str, service: str, host: str) -> None:
+        _ip("-n", self.namespace(host), "address", what, f"{self._addresses[service]}/24", "dev", "wire")
+
     def _remove(self) -> None:
         subprocess.run(["ip", "link", "delete", self._mark], capture_output=True, check=False)
-        for host in ("switch", *self._addresses):
+        for host in ("switch", *self.hosts):
             subprocess.run(["ip", "netns", "delete", self.namespace(host)], capture_output=True, check=False)
 
 

@@ -30,7 +30,12 @@ PLACED = {
     "box": ("worker",),
     "gpubox": ("cpu-worker",),
 }
-NOT_HERE = {"gpu-worker": "the same with a GPU", "prometheus": "no package of ours", "grafana": "no package of ours"}
+NOT_HERE = {
+    "gpu-worker": "the same with a GPU",
+    "gpu-worker-1": "the same with another",
+    "prometheus": "no package of ours",
+    "grafana": "no package of ours",
+}
 
 
 @pytest.fixture(scope="module")

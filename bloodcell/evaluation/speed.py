@@ -1,0 +1,115 @@
+"""How many cells a second models call on this machine, by the size of a batch, and whether decoding keeps up."""
+
+from __future__ import annotations
+
+import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.drawing.drops import save_cell
+from bloodcell.groups import CELL_GROUPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bloodcell.models.bundle import Bundle
+    from bloodcell.settings import Settings
+
+BATCH_SIZES: Final = (8, 16, 32, 64, 128, 256)
+WORTH_IT: Final = 0.97
+"""Of the best speed: the smallest batch that reaches it is proposed, for a batch costs memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What was measured.
+
+    Attributes:
+        device: What the models ran on.
+        decoded_per_s: Cells a second that are decoded and scaled to every input size, with all reader threads.
+        called_per_s: Cells of a batch -> cells a second through all the models, pixels in memory to probabilities.
+        no_memory_for: The batch that the device had no memory for, None where all fitted.
+    """
+
+    device: str
+    decoded_per_s: float
+    called_per_s: dict[int, float]
+    no_memory_for: int | None
+
+    @property
+    def proposed(self) -> int:
+        """The smallest batch that is nearly as fast as the fastest."""
+        enough = WORTH_IT * max(self.called_per_s.values())
+        return min(n for n, speed in self.called_per_s.items() if speed >= enough)
+
+
+def measure_speed(
+    bundles: Sequence[Bundle],
+    settings: Settings,
+    *,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    seconds: float = 5.0,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Speed:
+    """Measures the models of `bundles` as classify runs them: merged into one network, on drawn cells.
+
+    Args:
+        bundles: At least one.
+        settings: Reader threads and image limits.
+        batch_sizes: Cells of a batch to try, rising.
+        seconds: Each is measured for as long at least, and three batches, after a first one that does not count.
+        on_progress: Called with what is done, and how much of it of how much.
+
+    Raises:
+        BundleError: A model that cannot be loaded safely.
+    """
+    from bloodcell.models.backend import device
+    from bloodcell.models.merged import MergedNetwork
+
+    network, rng = MergedNetwork(bundles), np.random.default_rng(0)
+    decoded = _decoded_per_s(network.input_sizes, settings, seconds)
+    called: dict[int, float] = {}
+    refused = None
+    for number, n in enumerate(batch_sizes):
+        network.batch_cells = n
+        batch = {size: rng.integers(0, 256, (n, *size, 3), np.uint8) for size in network.input_sizes}
+        network(batch)
+        if network.batch_cells < n:
+            refused = n
+            break
+        n_batches, started = 0, time.perf_counter()
+        while n_batches < 3 or time.perf_counter() - started < seconds:
+            network(batch)
+            n_batches += 1
+        called[n] = n * n_batches / (time.perf_counter() - started)
+        if on_progress:
+            on_progress("Batch sizes", number + 1, len(batch_sizes))
+    return Speed(device(), decoded, called, refused)
+
+
+def _decoded_per_s(sizes: Sequence[tuple[int, int]], settings: Settings, seconds: float) -> float:
+    """Returns how many cells a second the reader threads decode and scale to each size."""
+    limits = ImageLimits.of(settings)
+    files = [_file(group, seed) for seed in range(4) for group in CELL_GROUPS]
+
+    def read(body: bytes) -> None:
+        cell = decode(body, limits)
+        for size in sizes:
+            resized(cell, *size)
+
+    with ThreadPoolExecutor(settings.reader_threads) as threads:
+        n_cells, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            n_cells += len(list(threads.map(read, files)))
+        return n_cells / (time.perf_counter() - started)
+
+
+def _file(group: str, seed: int) -> bytes:
+    file = io.BytesIO()
+    save_cell(group, np.random.default_rng(seed), file)
+    return file.getvalue()

@@ -1,0 +1,73 @@
+"""How fast models are: measured on what classify runs, and which batch is proposed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bloodcell.cli.showing import speed_table
+from bloodcell.evaluation.speed import Speed, measure_speed
+from bloodcell.models.bundle import Bundle
+from bloodcell.settings import Settings
+from tests.laboratory import make_champion
+
+
+def test_each_batch_is_measured_and_decoding_beside_it(svm_bundle: Bundle, settings: Settings) -> None:
+    seen = []
+    found = measure_speed(
+        [svm_bundle], settings, batch_sizes=(2, 8), seconds=0.2, on_progress=lambda *args: seen.append(args)
+    )
+    assert found.called_per_s.keys() == {2, 8}
+    assert min(found.called_per_s.values()) > 0
+    assert found.decoded_per_s > 10
+    assert found.no_memory_for is None
+    assert "cores" in found.device or "gpu" in found.device
+    assert seen[-1] == ("Batch sizes", 2, 2)
+
+
+def test_the_smallest_batch_that_is_nearly_as_fast_is_proposed() -> None:
+    def proposed(speeds: dict[int, float]) -> int:
+        return Speed("a device", 1.0, speeds, None).proposed
+
+    assert proposed({8: 50.0, 16: 99.0, 32: 100.0, 64: 90.0}) == 16
+    assert proposed({8: 50.0, 16: 90.0, 32: 100.0}) == 32
+    assert proposed({8: 1.0}) == 8
+
+
+def test_a_person_asks_for_the_models_that_serve(svm_bundle: Bundle, settings: Settings) -> None:
+    make_champion(settings, svm_bundle)
+    environment = os.environ | {
+        "BLOODCELL_DATA_DIR": str(settings.data_dir),
+        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+    }
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bloodcell", "models", "speed", *more]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    measured = run("--batches", "4", "--json")
+    assert measured.returncode == 0, measured.stderr
+    assert list(json.loads(measured.stdout)["called_per_s"]) == ["4"]
+    refused = run("--batches", "8,none")
+    assert refused.returncode == 2
+    assert "8,none" in refused.stderr
+
+
+def test_the_table_says_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
+    def said(measured: Speed) -> str:
+        speed_table(measured, ["vgg16"], Settings(batch_cells=16))
+        return capsys.readouterr().out
+
+    found = said(Speed("2 cores", 800.0, {8: 4.0, 16: 8.0, 32: 16.0}, 64))
+    assert "vgg16 by 2 cores" in found
+    assert "16 *" in found
+    assert "800 cells/s, so the models are the limit" in found
+    assert "No memory for 64 cells" in found
+    assert "Next: BLOODCELL_BATCH_CELLS=32" in found
+    found = said(Speed("gpu:0", 800.0, {8: 4.0, 16: 900.0}, None))
+    assert "decoding is the limit" in found
+    assert "leave it" in found

@@ -1,0 +1,262 @@
+"""Faults of a fleet: what may happen to its machines and services while a night is classified."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bloodcell.database.migrations import head_revision
+from bloodcell.operations.airflow_api import AirflowApi
+from tests.conftest import ROOT
+from tests.faults.kill_night import Laboratory
+from tests.fleet.fleet import USER, Fleet, waited
+
+PLACED = {
+    "server": (
+        "postgres", "redis", "init", "api-server", "scheduler", "dag-processor", "triggerer", "watcher", "scheduler#2"
+    ),
+    "box": ("worker", "postgres#2"),
+    "one": ("cpu-worker",),
+    "two": ("cpu-worker#2",),
+}  # fmt: skip
+"""Of the services, the second ones are started by a fault."""
+
+WORKERS = {"one": "cpu-worker", "two": "cpu-worker#2"}
+"""Of the queue gpu: host -> service."""
+
+DAGS, STORE = "/opt/bloodcell/bloodcell/_dags", "/var/lib/bloodcell/store"
+S3 = {
+    "BLOODCELL_STORE_URL": "s3://bloodcell/store",
+    "AWS_ENDPOINT_URL": "http://server:9000",
+    "AWS_ACCESS_KEY_ID": "nobody",
+    "AWS_SECRET_ACCESS_KEY": "nothing",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """The running fleet, and what one works at it with."""
+
+    fleet: Fleet
+    laboratory: Laboratory
+    api: AirflowApi
+
+    def busy(self) -> str:
+        """Waits until a worker of the queue gpu is at work in the middle of the night, and returns which."""
+        waited(lambda: self.laboratory.n_calls() > 0, 300, "calls")
+        waited(lambda: bool(self._at_work()), 120, "a classify task at work")
+        return self._at_work()[0]
+
+    def _at_work(self) -> list[str]:
+        runs = self.laboratory.all("SELECT host FROM bloodcell.run WHERE state = 'running' AND night = :night")
+        return [WORKERS[str(host)] for (host,) in runs if host in WORKERS]
+
+
+def nothing(_place: Place) -> None:
+    """Leaves the night alone."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done to a night.
+
+    Attributes:
+        during: In the middle of it.
+        before: Before it begins.
+        after: When it has ended, well or not; what failed is then run again.
+    """
+
+    during: Callable[[Place], None] = nothing
+    before: Callable[[Place], None] = nothing
+    after: Callable[[Place], None] = nothing
+
+
+def ended_and_started(service: str | None, number: signal.Signals) -> Callable[[Place], None]:
+    """Returns the fault of a service that a signal ends in the middle of the night, and that is back after 5 s.
+
+    None: of the worker that is at work then.
+    """
+
+    def make(place: Place) -> None:
+        worker = place.busy()
+        name = service or worker
+        if number == signal.SIGKILL:
+            place.fleet.kill(name)
+        else:
+            place.fleet.signal(name, number)
+        time.sleep(5)
+        place.fleet.start(name)
+
+    return make
+
+
+def power_of_a_worker_fails(place: Place) -> None:
+    worker = place.busy()
+    host = place.fleet.host_of(worker).name
+    place.fleet.reboot(host)
+    time.sleep(5)
+    place.fleet.start(worker)
+
+
+def postgres_is_killed(place: Place) -> None:
+    place.busy()
+    place.fleet.kill("postgres")
+    time.sleep(10)
+    place.fleet.start_postgres()
+
+
+def wire_of_a_worker_is_cut(place: Place) -> None:
+    host = place.fleet.host_of(place.busy())
+    host.cut()
+    time.sleep(45)
+    host.mend()
+
+
+def store_is_unmounted(place: Place) -> None:
+    place.busy()
+    for name in ("one", "two"):
+        place.fleet.network.hosts[name].unshare(STORE)
+    time.sleep(20)
+    for name in ("one", "two"):
+        place.fleet.network.hosts[name].share(place.fleet.volume("store"), STORE)
+
+
+def two_schedulers(place: Place) -> None:
+    place.fleet.start("scheduler#2")
+    place.busy()
+    time.sleep(20)
+    place.fleet.kill("scheduler")
+    time.sleep(20)
+    place.fleet.start("scheduler")
+    time.sleep(10)
+    place.fleet.kill("scheduler#2")
+
+
+def s3_refuses(place: Place) -> None:
+    place.busy()
+    place.fleet.kill("s3")
+    time.sleep(20)
+    start_s3(place.fleet)
+
+
+def s3_hangs(place: Place) -> None:
+    place.busy()
+    place.fleet.signal("s3", signal.SIGSTOP)
+    time.sleep(45)
+    place.fleet.signal("s3", signal.SIGCONT)
+
+
+def s3_is_slow(place: Place) -> None:
+    place.busy()
+    place.fleet.kill("s3")
+    start_s3(place.fleet, delay_s=1)
+    time.sleep(60)
+    place.fleet.kill("s3")
+    start_s3(place.fleet)
+
+
+def postgres_fails_over(place: Place) -> None:
+    place.busy()
+    place.fleet.fail_over()
+
+
+def clocks_differ(place: Place) -> None:
+    """Ten minutes to either side of the server's."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    for worker, skew in (("cpu-worker", "+10m"), ("cpu-worker#2", "-10m")):
+        place.fleet.kill(worker)
+        place.fleet.start(worker, LD_PRELOAD=str(library), FAKETIME=skew, FAKETIME_DONT_FAKE_MONOTONIC="1")
+
+
+def a_worker_is_older(place: Place) -> None:
+    """One of the last release before the newest migration."""
+    (newest,) = (ROOT / "sql" / "versions").glob(f"{head_revision()}*.py")
+    git = ["git", "-C", str(ROOT)]
+    came = subprocess.check_output([*git, "log", "--diff-filter=A", "--format=%H", "--", str(newest)], text=True)
+    older = place.fleet.folder / "older"
+    if not older.exists():
+        older.mkdir()
+        archive = subprocess.check_output([*git, "archive", f"{came.split()[-1]}^", "bloodcell", "dags", "sql"])
+        subprocess.run(["tar", "-x", "-C", str(older)], input=archive, check=True)
+    place.fleet.kill("cpu-worker#2")
+    host = place.fleet.network.hosts["two"]
+    host.unshare(DAGS)
+    host.share(older / "dags", DAGS)
+    place.fleet.start("cpu-worker#2", PYTHONPATH=f"{older}:{ROOT / 'docker'}")
+
+
+def a_worker_has_other_models(place: Place) -> None:
+    """Its store has a champion with one byte changed, as where a copy of the store went wrong."""
+    store = place.fleet.volume("store")
+    other = place.fleet.folder / "other-store"
+    if not other.exists():
+        shutil.copytree(store, other)
+        for path in (other / "models").glob("*/model.keras"):
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+        subprocess.run(["chown", "-R", str(USER), str(other)], check=True)
+    place.fleet.kill("cpu-worker#2")
+    host = place.fleet.network.hosts["two"]
+    host.unshare(STORE)
+    host.share(other, STORE)
+    place.fleet.start("cpu-worker#2")
+
+
+def workers_are_set_right(place: Place) -> None:
+    """The workers' clocks, release and store are the server's again."""
+    for worker in ("cpu-worker", "cpu-worker#2"):
+        place.fleet.kill(worker)
+    host = place.fleet.network.hosts["two"]
+    for folder, at in ((ROOT / "dags", DAGS), (place.fleet.volume("store"), STORE)):
+        host.unshare(at)
+        host.share(folder, at)
+    for worker in ("cpu-worker", "cpu-worker#2"):
+        place.fleet.start(worker)
+
+
+def start_s3(fleet: Fleet, *, fresh: bool = False, delay_s: float = 0) -> None:
+    """Starts the way to the S3 server, and where it is to be made the server itself, with an empty bucket."""
+    if fresh:
+        fleet.start_command("s3-server", "server", ["moto_server", "-H", "127.0.0.1", "-p", "9001"], S3)
+    fleet.start_command("s3", "server", [sys.executable, "-m", "tests.fleet.forward", "9000", "9001", str(delay_s)], {})
+    if fresh:
+        address = {**S3, "AWS_ENDPOINT_URL": f"http://{fleet.network.address('server')}:9000"}
+        make = [sys.executable, "-c", "import s3fs; s3fs.S3FileSystem().mkdir('bloodcell')"]
+        environment = {**os.environ, **address, "NO_PROXY": "*"}
+        waited(lambda: subprocess.run(make, env=environment, capture_output=True).returncode == 0, 60, "a bucket")
+
+
+FAULTS = {
+    "nothing": Fault(),
+    "a worker is killed in a shard": Fault(ended_and_started(None, signal.SIGKILL)),
+    "the power of a worker's machine fails": Fault(power_of_a_worker_fails),
+    "a worker's wire is cut for 45 s": Fault(wire_of_a_worker_is_cut),
+    "Redis is restarted": Fault(ended_and_started("redis", signal.SIGTERM)),
+    "Redis is killed": Fault(ended_and_started("redis", signal.SIGKILL)),
+    "Postgres is killed, back after 10 s": Fault(postgres_is_killed),
+    "the store's share is unmounted for 20 s": Fault(store_is_unmounted),
+    "the scheduler is killed": Fault(ended_and_started("scheduler", signal.SIGKILL)),
+    "the API server is killed": Fault(ended_and_started("api-server", signal.SIGKILL)),
+    "two schedulers, each killed in turn": Fault(two_schedulers),
+    "workers' clocks are 10 min ahead and behind": Fault(before=clocks_differ, after=workers_are_set_right),
+    "a worker is of an older release": Fault(before=a_worker_is_older, after=workers_are_set_right),
+    "a worker has other models": Fault(before=a_worker_has_other_models, after=workers_are_set_right),
+    "Postgres fails over to its standby": Fault(postgres_fails_over, before=lambda place: place.fleet.start_standby()),
+}
+"""The last leaves no Postgres to fail over to."""
+
+S3_FAULTS = {
+    "nothing": Fault(),
+    "S3 refuses connections for 20 s": Fault(s3_refuses),
+    "S3 does not answer for 45 s": Fault(s3_hangs),
+    "S3 answers 1 s later, for a minute": Fault(s3_is_slow),
+}
