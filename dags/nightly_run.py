@@ -89,6 +89,7 @@ def differentials(ingested: dict[str, Any] | None) -> int:
     for night in _nights(asked, ingested):
         slides = write_due_differentials(settings, night=night, slides=asked.slides, airflow_run=asked.run_id)
         added_up.update(slides)
+    log.info("Slides added up: %s", ", ".join(sorted(added_up)) or "none")
     return len(added_up)
 
 

@@ -44,12 +44,14 @@ class ClassifySummary:
     """What a shard's run did.
 
     Attributes:
+        slides: Barcodes of the shard's slides; empty where nothing was left to do.
         n_cells: Cells that went through at least one model in this run.
         n_calls: Rows written.
         seconds: Wall time of reading, calling and writing, without loading the models.
     """
 
     run_id: UUID | None
+    slides: tuple[str, ...]
     n_cells: int
     n_calls: int
     seconds: float
@@ -79,7 +81,7 @@ def classify_shard(
     store = Store.of(settings)
     passes = transact(engine, lambda c: _passes(c, shard), patience_s=settings.database_patience_s)
     if not passes:
-        return ClassifySummary(None, 0, 0, 0.0)
+        return ClassifySummary(None, (), 0, 0, 0.0)
     bundles = {model_id: open_registered(store, model_id) for models in passes for model_id in models}
     with recorded_run(
         engine, "classify", patience_s=settings.database_patience_s, night=shard.night, airflow_run=airflow_run
@@ -104,7 +106,8 @@ def classify_shard(
                 run.detail |= {"calls": n_calls, "seconds": round(seconds, 3)}
         if failure:
             raise failure
-    return ClassifySummary(run.run_id, run.n_cells, n_calls, seconds)
+    slides = transact(engine, lambda c: _barcodes(c, shard), patience_s=settings.database_patience_s)
+    return ClassifySummary(run.run_id, slides, run.n_cells, n_calls, seconds)
 
 
 # which models a cell still lacks; cells that lack the same models go through the network together
@@ -125,6 +128,11 @@ _PAGE = (
 
 def _passes(connection: sa.Connection, shard: Shard) -> list[list[str]]:
     return [list(models) for models, _ in connection.execute(sa.text(_PASSES), _values(shard))]
+
+
+def _barcodes(connection: sa.Connection, shard: Shard) -> tuple[str, ...]:
+    statement = sa.text("SELECT barcode FROM bloodcell.slide WHERE slide_id = ANY (:slides) ORDER BY barcode")
+    return tuple(connection.scalars(statement, {"slides": list(shard.slide_ids)}))
 
 
 def _page(connection: sa.Connection, values: dict[str, object]) -> list[CellImage]:

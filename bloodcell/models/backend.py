@@ -5,6 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +42,30 @@ def device() -> str:
     return found
 
 
+def training_strategy(batch_cells: int) -> tf.distribute.Strategy | None:
+    """Returns TensorFlow's way to share each batch out among all GPUs that divide it evenly.
+
+    None with fewer than two GPUs, and with another backend.
+    """
+    import keras
+
+    devices = _training_devices()
+    n = max((k for k in range(1, len(devices) + 1) if batch_cells % k == 0), default=0)
+    if n < 2 or keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    log.info("Batches are shared out among %s", ", ".join(devices[:n]))
+    return tf.distribute.MirroredStrategy(devices[:n])
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Returns whether a device had no memory left for a computation: a smaller batch may pass."""
     return type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError") or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _training_devices() -> list[str]:
+    return _gpus()
 
 
 def _gpus() -> list[str]:

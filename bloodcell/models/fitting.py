@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -12,6 +13,7 @@ from bloodcell.errors import ConfigurationError
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.models import continuing, networks, svm, tuning
 from bloodcell.models.augmentation import augmented
+from bloodcell.models.backend import training_strategy
 from bloodcell.models.bundle import SVM
 from bloodcell.models.features import cached_outputs, padded
 from bloodcell.models.recipes import base_of
@@ -231,10 +233,12 @@ def _tune_from_pixels(
     pixels = {"pixels": network.inputs[0]}
     training = material.outputs(pixels, material.images.training, "training pixels")["pixels"]
     validation = material.outputs(pixels, material.images.validation, "validation pixels")["pixels"]
-    twin = networks.build_base(base_of(material.variant), recipe.side_px, recipe.crop_px, options.precision)
-    with networks.in_precision(options.precision):
-        twin_features = networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
-        trained = keras.Model(twin.inputs[0], _head(twin_features, options, material.seed))
+    strategy = training_strategy(options.batch_cells)
+    with strategy.scope() if strategy else nullcontext():
+        twin = networks.build_base(base_of(material.variant), recipe.side_px, recipe.crop_px, options.precision)
+        with networks.in_precision(options.precision):
+            twin_features = networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
+            trained = keras.Model(twin.inputs[0], _head(twin_features, options, material.seed))
     whole = keras.Model(network.inputs[0], scores)
     trained.set_weights(whole.get_weights())
     _thaw(keras.Model(twin.get_layer(options.cut_layer).output, twin_features))

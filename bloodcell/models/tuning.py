@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import keras
+    import tensorflow as tf
     from numpy.typing import NDArray
 
     from bloodcell.models.features import Rows
@@ -160,12 +161,14 @@ def train_stage(
     import keras
 
     n_steps = max(1, len(training) // stage.batch_cells)
-    model.compile(
-        optimizer=_optimizer(stage, n_steps),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=stage.label_smoothing),
-        jit_compile=jit_compile(),
-    )
-    model.optimizer.build(model.trainable_variables)
+    strategy = _strategy_of(model)
+    with strategy.scope() if strategy else nullcontext():
+        model.compile(
+            optimizer=_optimizer(stage, n_steps),
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=stage.label_smoothing),
+            jit_compile=jit_compile(),
+        )
+        model.optimizer.build(model.trainable_variables)
     counts = np.bincount(training.labels)
     weight_of_class = (len(training.labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
     checkpoint, best = work / f"{stage.name}.npz", work / f"{stage.name}-best.npz"
@@ -255,6 +258,7 @@ def _train_epoch(
     # The last, smaller batch would be another shape to trace; its rows come early in another epoch.
     batches = order[: n_steps * stage.batch_cells].reshape(n_steps, -1)
     randoms = [np.random.default_rng((stage.seed, epoch, step)) for step in range(n_steps)]
+    train_on_batch = _step_of(model)
     with ThreadPoolExecutor(1) as reader:  # the next batch is read while the device works on this one
         ahead = reader.submit(training.rows, batches[0], randoms[0])
         for step in range(n_steps):
@@ -262,8 +266,37 @@ def _train_epoch(
             if step + 1 < n_steps:
                 ahead = reader.submit(training.rows, batches[step + 1], randoms[step + 1])
             targets = np.eye(model.output_shape[-1], dtype=np.float32)[labels]
-            model.train_on_batch(rows, targets, sample_weight=weight_of_class[labels])
+            train_on_batch(rows, targets, weight_of_class[labels])
             yield step + 1
+
+
+def _strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
+    """Returns the strategy that the model was built under, if it has several devices."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return strategy if strategy is not None and strategy.num_replicas_in_sync > 1 else None
+
+
+def _step_of(model: keras.Model) -> Callable[[NDArray[Any], NDArray[np.float32], NDArray[np.float32]], None]:
+    """Returns what trains the model on a batch of rows, targets and weights.
+
+    Under a strategy each device gets its share of the batch; Keras' own `train_on_batch` gives all of it to each.
+    """
+    strategy = _strategy_of(model)
+    if strategy is None:
+        return lambda rows, targets, weights: model.train_on_batch(rows, targets, sample_weight=weights)
+    import tensorflow as tf
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step(batch: tuple[Any, ...]) -> None:
+        strategy.run(model.train_step, args=(batch,))
+
+    def share(rows: NDArray[Any]) -> Any:
+        shares = np.split(rows, strategy.num_replicas_in_sync)
+        return strategy.experimental_distribute_values_from_function(
+            lambda replica: tf.constant(shares[replica.replica_id_in_sync_group])
+        )
+
+    return lambda *batch: step(tuple(share(rows) for rows in batch))
 
 
 def _restored(model: keras.Model, checkpoint: Path) -> _Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -107,6 +108,17 @@ def test_a_night_is_announced_ingested_here_and_classified_there(fleet: Fleet, s
     assert len(rows["cell_call"]) == 4 * 24
     hosts = {tuple(row) for row in laboratory.all("SELECT stage, host FROM bloodcell.run WHERE night = :night")}
     assert hosts == {("ingest", "box"), ("classify", "gpubox"), ("differential", "box")}
+
+
+def test_logs_of_tasks_are_json_that_names_run_and_slides_and_no_patient(fleet: Fleet, settings: Settings) -> None:
+    slides = Laboratory(settings, NIGHT).all("SELECT barcode, patient_key FROM bloodcell.slide WHERE night = :night")
+    files = list(fleet.volume("logs").glob(f"dag_id={NIGHTLY_RUN}/run_id=*/task_id=*/**/*.log"))
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    for task in ("classify", "differentials"):
+        of_task = [line for line in lines if line.get("task_id") == task]
+        for barcode, _ in slides:
+            assert any(str(barcode) in line["event"] for line in of_task), f"{task}: {barcode}"
+    assert not [line for line in lines for _, patient in slides if str(patient) in json.dumps(line)]
 
 
 def test_a_worker_has_no_way_to_airflows_database_and_no_key_of_airflows(fleet: Fleet) -> None:
