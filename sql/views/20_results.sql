@@ -58,8 +58,9 @@ LEFT JOIN LATERAL (
 COMMENT ON VIEW bloodcell.slide_status IS
     'A row a slide: reported, waiting, without a usable cell, or reported before its last cells came.';
 
+-- The night is the call's, by which its table is cut: from some night on, the calls of earlier months are not read.
 CREATE VIEW bloodcell.cell_result AS
-SELECT s.barcode, c.night, c.file_name, c.cell_id, c.sha256, c.analyser_code, c.analyser_class, k.called_class,
+SELECT s.barcode, k.night, c.file_name, c.cell_id, c.sha256, c.analyser_code, c.analyser_class, k.called_class,
        k.top_class, k.confidence, k.novelty, k.unclassified_reason, k.p_basophil, k.p_eosinophil, k.p_erythroblast,
        k.p_ig, k.p_lymphocyte, k.p_monocyte, k.p_neutrophil, k.p_platelet, m.model_id, m.variant,
        k.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported, k.run_id, k.called_at

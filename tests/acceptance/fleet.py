@@ -57,9 +57,9 @@ SCALING, APPROVAL = "two workers beside one", "a pathologist approves a retraini
 WIDE_GATES = {
     "BLOODCELL_VALIDATION_FRACTION": "0.25",
     "BLOODCELL_GATE_ACCURACY_MARGIN": "0.5",
-    "BLOODCELL_GATE_CLASS_MARGIN": "1",
+    "BLOODCELL_GATE_CLASS_MARGIN": "0.9",
     "BLOODCELL_GATE_MAX_CALIBRATION_ERROR": "0.5",
-    "BLOODCELL_GATE_UNCLASSIFIED_MARGIN": "1",
+    "BLOODCELL_GATE_UNCLASSIFIED_MARGIN": "0.9",
     "BLOODCELL_GATE_MIN_HOLDOUT_CELLS": "1",
 }
 """So wide that a model of one night's labels is asked about."""
