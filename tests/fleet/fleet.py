@@ -101,9 +101,10 @@ class Fleet:
 
     def start(self, service: str, **changes: str) -> None:
         """Starts a service as compose would, with changes to its environment."""
+        command = ["env", *(f"{name}={value}" for name, value in changes.items()), *self._command(service)]
         with (self.logs / f"{service}.log").open("ab") as log:
             self._running[service] = self.host_of(service).start(
-                self.entered(service, self._command(service)), self.environment(service) | changes, log
+                self.entered(service, command), self.environment(service), log
             )
 
     def start_command(self, name: str, host: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
