@@ -257,7 +257,7 @@ def _engine(work: Path, compose: Path) -> Iterator[_Site]:
 @contextmanager
 def _address(address: str) -> Iterator[None]:
     """An address of this machine, as on a wire to other machines."""
-    subprocess.run(["ip", "link", "add", "lan", "type", "dummy"], check=True)
+    subprocess.run(["ip", "link", "add", "lan", "type", "bridge"], check=True)
     try:
         subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lan"], check=True)
         subprocess.run(["ip", "link", "set", "lan", "up"], check=True)

@@ -59,7 +59,7 @@ class Place:
         # a killed task's run stays `running` for good
         began = "started_at > now() - interval '90 seconds'"
         runs = self.laboratory.all(
-            f"SELECT host FROM bloodcell.run WHERE state = 'running' AND night = :night AND {began}"  # noqa: S608
+            f"SELECT host FROM bloodcell.run WHERE state = 'running' AND night = :night AND {began}"
         )
         return [WORKERS[str(host)] for (host,) in runs if host in WORKERS]
 
