@@ -40,7 +40,7 @@ def main() -> None:
     for name, role in (("admin", "Admin"), ("watcher", "Watcher")):
         who = ["--username", name, "--firstname", name, "--lastname", "bloodcell", "--email", f"{name}@localhost"]
         password = (SECRETS / f"{name}_password").read_text().strip()
-        airflow("users", "create", *who, "--role", role, "--password", password)
+        airflow("users", "create", *who, "--role", role, f"--password={password}")  # it may begin with a dash
 
 
 if __name__ == "__main__":
