@@ -127,7 +127,7 @@ class Fleet:
     def start_standby(self) -> None:
         """Starts a second Postgres, a copy of the first that every commit waits for from then on."""
         copy = [*_AS_USER, "pg_basebackup", "-h", "postgres", "-U", "postgres", "-D", _PGDATA, "-R", "-c", "fast"]
-        self.run("postgres#2", "sh", "-c", f"{_LOGIN}; {shlex.join(copy)}")
+        self.run("postgres#2", "sh", "-c", f"{_LOGIN}; {shlex.join(copy)}; chmod 0700 {_PGDATA}")
         self._start_postgres("postgres#2")
         self._psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")
         self._psql("postgres", "SELECT pg_reload_conf()")
