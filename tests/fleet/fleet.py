@@ -183,13 +183,16 @@ class Fleet:
             os.killpg(self._running[service].pid, number)
 
     def kill(self, service: str) -> None:
-        """Kills every process of a service at once."""
+        """Kills every process of a service at once, if it runs."""
+        process = self._running.pop(service, None)
+        if process is None:
+            return
         with suppress(psutil.NoSuchProcess):
-            top = psutil.Process(self._running[service].pid)
-            for process in (*top.children(recursive=True), top):
+            top = psutil.Process(process.pid)
+            for each in (*top.children(recursive=True), top):
                 with suppress(psutil.NoSuchProcess):
-                    process.kill()
-        self._running.pop(service).wait()
+                    each.kill()
+        process.wait()
 
     def pin(self, service: str, core: int) -> None:
         """Lets a service's processes, and those that they start, run on one core only."""
