@@ -116,7 +116,7 @@ def main() -> int:
     faults = S3_FAULTS if chosen.s3 else FAULTS
     names = [*faults, *(() if chosen.s3 else (SCALING, APPROVAL))]
     rows, n_bad = [], 0
-    with fleet_of(work / "fleet", drops, S3 if chosen.s3 else {}) as fleet:
+    with fleet_of(work / "fleet", drops, "s3" if chosen.s3 else "fleet", S3 if chosen.s3 else {}) as fleet:
         if chosen.s3:
             start_s3(fleet, fresh=True)
         fleet.start_all(but=[name for name in PLACED["server"] + PLACED["box"] if "#" in name])
@@ -276,7 +276,7 @@ def on_one_machine(data: Path, drops: Path) -> dict[date, Rows]:
         postgres.stop()
 
 
-def fleet_of(folder: Path, drops: Path, changes: Mapping[str, str]) -> Fleet:
+def fleet_of(folder: Path, drops: Path, mark: str, changes: Mapping[str, str]) -> Fleet:
     """Returns the fleet, whose services are to be started."""
     labels = folder / "labels"
     labels.mkdir(parents=True)
@@ -287,7 +287,8 @@ def fleet_of(folder: Path, drops: Path, changes: Mapping[str, str]) -> Fleet:
         "BLOODCELL_APPROVERS": "dr.a", "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
         **WIDE_GATES, **changes,
     }  # fmt: skip
-    return Fleet(folder / "made", PLACED, {"BLOODCELL_DROPS": str(drops), "BLOODCELL_LABELS": str(labels)}, more=more)
+    values = {"BLOODCELL_DROPS": str(drops), "BLOODCELL_LABELS": str(labels)}
+    return Fleet(folder / "made", PLACED, values, more=more, mark=mark)
 
 
 def disturbed(place: Place, fault: Fault) -> Outcome:

@@ -49,6 +49,7 @@ class Fleet:
         values: What the compose file's variables are, among them BLOODCELL_DROPS and BLOODCELL_LABELS.
         shares: Volumes that all hosts share, as over NFS; any other is a folder of each host.
         more: Further environment variables of every service of bloodcell's images.
+        mark: Of its network; two fleets of different marks run at once.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Fleet:
         *,
         shares: Sequence[str] = ("store", "logs"),
         more: Mapping[str, str] | None = None,
+        mark: str = "fleet",
     ) -> None:
         self.folder, self.logs = folder, folder / "output"
         self._placed = placed
@@ -67,7 +69,7 @@ class Fleet:
         self._more = more or {}
         self._compose: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self.network = Network("fleet", placed, folder / "hosts", movable=["postgres"])
+        self.network = Network(mark, placed, folder / "hosts", movable=["postgres"])
 
     def __enter__(self) -> Fleet:
         self.logs.mkdir(parents=True)

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+from zlib import crc32
 
 import psutil
 
-_SUBNET = "10.77.7"
 # the root of a host: an overlay of the machine's root, with processes, devices and temporary files of its own
 _BOOT = """
 set -e
@@ -130,7 +130,7 @@ class Network:
     This machine has a wire to the switch, too, as the one that somebody works at.
 
     Args:
-        mark: Begins the name of every namespace: two networks of different marks do not meet.
+        mark: Begins the name of every namespace, and gives the addresses: networks of different marks do not meet.
         folder: Empty folder for the hosts' roots.
         movable: Services with an address of their own, which another host can take over.
     """
@@ -140,9 +140,10 @@ class Network:
     ) -> None:
         self.folder = folder
         self._mark = mark
-        addresses = {name: f"{_SUBNET}.{number}" for number, name in enumerate(names, start=2)}
+        self._subnet = f"10.77.{crc32(mark.encode()) % 256}"
+        addresses = {name: f"{self._subnet}.{number}" for number, name in enumerate(names, start=2)}
         self._moved_to = {name: host for host, services in names.items() for name in services if name in movable}
-        self._addresses = addresses | {name: f"{_SUBNET}.{n}" for n, name in enumerate(self._moved_to, start=100)}
+        self._addresses = addresses | {name: f"{self._subnet}.{n}" for n, name in enumerate(self._moved_to, start=100)}
         known = {host: [host, *(name for name in services if name not in movable)] for host, services in names.items()}
         known |= {name: [name] for name in self._moved_to}
         self.etc_hosts = "127.0.0.1 localhost\n" + "".join(
@@ -160,7 +161,7 @@ class Network:
         _ip("-n", switch, "link", "set", "bridge", "up")
         _ip("link", "add", self._mark, "type", "veth", "peer", "name", "machine", "netns", switch)
         _ip("-n", switch, "link", "set", "dev", "machine", "master", "bridge", "up")
-        _ip("address", "add", f"{_SUBNET}.1/24", "dev", self._mark)
+        _ip("address", "add", f"{self._subnet}.1/24", "dev", self._mark)
         _ip("link", "set", self._mark, "up")
         for name in self.hosts:
             namespace = self.namespace(name)

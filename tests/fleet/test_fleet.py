@@ -55,7 +55,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, drops: Path) -> Iterator[Fle
     folder = tmp_path_factory.mktemp("fleet")
     folder.chmod(0o755)
     values = {"BLOODCELL_DROPS": str(drops), "BLOODCELL_LABELS": str(labels)}
-    with Fleet(folder / "made", PLACED, values, more=more) as fleet:
+    with Fleet(folder / "made", PLACED, values, more=more, mark="tests") as fleet:
         fleet.start_all()
         yield fleet
 
