@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 
 import pytest
+from typer.testing import CliRunner
 
+from bloodcell.cli.models import app
 from bloodcell.cli.showing import speed_table
 from bloodcell.evaluation.speed import Speed, measure_speed
 from bloodcell.models.bundle import Bundle
@@ -38,23 +38,19 @@ def test_the_smallest_batch_that_is_nearly_as_fast_is_proposed() -> None:
     assert proposed({8: 1.0}) == 8
 
 
-def test_a_person_asks_for_the_models_that_serve(svm_bundle: Bundle, settings: Settings) -> None:
+def test_a_person_asks_for_the_models_that_serve(
+    svm_bundle: Bundle, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_champion(settings, svm_bundle)
-    environment = os.environ | {
-        "BLOODCELL_DATA_DIR": str(settings.data_dir),
-        "BLOODCELL_DATABASE_URL": str(settings.database_url),
-    }
-
-    def run(*more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "bloodcell", "models", "speed", *more]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    measured = run("--batches", "4", "--json")
-    assert measured.returncode == 0, measured.stderr
-    assert list(json.loads(measured.stdout)["called_per_s"]) == ["4"]
-    refused = run("--batches", "8,none")
-    assert refused.returncode == 2
-    assert "8,none" in refused.stderr
+    monkeypatch.setenv("BLOODCELL_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.database_url))
+    monkeypatch.setattr("bloodcell.evaluation.speed.measure_speed", partial(measure_speed, seconds=0.1))
+    measured = CliRunner().invoke(app, ["speed", "--batches", "4,2", "--json"])
+    assert measured.exit_code == 0, measured.output
+    assert list(json.loads(measured.stdout)["called_per_s"]) == ["2", "4"]
+    refused = CliRunner().invoke(app, ["speed", "--batches", "8,none"])
+    assert refused.exit_code == 2
+    assert "8,none" in refused.output
 
 
 def test_the_table_says_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
