@@ -37,7 +37,7 @@ S3 = {
     "AWS_ENDPOINT_URL": "http://server:9000",
     "AWS_ACCESS_KEY_ID": "nobody",
     "AWS_SECRET_ACCESS_KEY": "nothing",
-    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
 }
 
 
