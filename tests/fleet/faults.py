@@ -95,7 +95,7 @@ def ended_and_started(service: str | None, number: signal.Signals) -> Callable[[
         if number == signal.SIGKILL:
             place.fleet.kill(name)
         else:
-            place.fleet.signal(name, number)
+            place.fleet.stop(name)
         time.sleep(5)
         place.fleet.start(name)
 
@@ -153,9 +153,9 @@ def s3_refuses(place: Place) -> None:
 
 def s3_hangs(place: Place) -> None:
     place.busy()
-    place.fleet.signal("s3", signal.SIGSTOP)
+    place.fleet.freeze("s3", signal.SIGSTOP)
     time.sleep(45)
-    place.fleet.signal("s3", signal.SIGCONT)
+    place.fleet.freeze("s3", signal.SIGCONT)
 
 
 def s3_is_slow(place: Place) -> None:

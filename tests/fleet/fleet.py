@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -69,6 +70,8 @@ class Fleet:
         self._more = more or {}
         self._compose: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._kept: dict[str, Mapping[str, str]] = {}
+        self._ended = threading.Event()
         self.network = Network(mark, placed, folder / "hosts", movable=["postgres"])
 
     def __enter__(self) -> Fleet:
@@ -77,12 +80,16 @@ class Fleet:
         self.network.__enter__()
         for host in self._placed:
             self._furnish(host)
+        threading.Thread(target=self._restart, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        for service in reversed(self._running.copy()):
-            self.signal(service, signal.SIGTERM)
-        for process in self._running.values():
+        self._ended.set()
+        running = list(self._running.values())
+        for process in reversed(running):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in running:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(10)
         self.network.__exit__()
@@ -102,7 +109,8 @@ class Fleet:
         self.wait_for(*others)
 
     def start(self, service: str, **changes: str) -> None:
-        """Starts a service as compose would, with changes to its environment."""
+        """Starts a service as compose would, with changes to its environment; it is started again when it ends."""
+        self._kept[service] = changes
         command = ["env", *(f"{name}={value}" for name, value in changes.items()), *self._command(service)]
         with (self.logs / f"{service}.log").open("ab") as log:
             self._running[service] = self.host_of(service).start(
@@ -179,10 +187,15 @@ class Fleet:
         for service in services:
             waited(lambda service=service: self.is_healthy(service), timeout_s, f"{service} healthy")  # type: ignore[misc]
 
-    def signal(self, service: str, number: signal.Signals) -> None:
-        """Sends a signal to the first process of a service, as `docker kill` does."""
-        with suppress(psutil.NoSuchProcess, ProcessLookupError):
-            os.killpg(self._running[service].pid, number)
+    def stop(self, service: str) -> None:
+        """Ends a service as `docker stop` does, and waits until it has ended."""
+        process = self._running.pop(service)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+    def freeze(self, name: str, number: signal.Signals) -> None:
+        """Lets what runs by a name stand still (SIGSTOP), or go on (SIGCONT)."""
+        os.killpg(self._running[name].pid, number)
 
     def kill(self, service: str) -> None:
         """Kills every process of a service at once, if it runs."""
@@ -208,10 +221,10 @@ class Fleet:
 
     def reboot(self, host: str) -> None:
         """Switches a host off as if its power failed, and on again, with its shares and none of its services."""
+        services = [self._running.pop(service) for service in self._placed[host] if service in self._running]
         self.network.hosts[host].power_off()
-        for service in self._placed[host]:
-            if service in self._running:
-                self._running.pop(service).wait()
+        for process in services:
+            process.wait()
         self.network.hosts[host].boot()
         self._furnish(host)
 
@@ -241,6 +254,13 @@ class Fleet:
     def volume(self, name: str) -> Path:
         """Returns the folder of a volume that all hosts share."""
         return self.folder / "volumes" / name
+
+    def _restart(self) -> None:
+        """Starts services again that ended by themselves, as `restart: unless-stopped` does."""
+        while not self._ended.wait(2):
+            for service, process in list(self._running.items()):
+                if process.poll() is not None and service in self._kept and self._running.get(service) is process:
+                    self.start(service, **self._kept[service])
 
     def _furnish(self, host: str) -> None:
         """Gives a host what an image or a person would: the user, folders, secrets, volumes."""
