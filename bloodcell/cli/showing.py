@@ -152,7 +152,9 @@ def speed_table(measured: Speed, variants: Sequence[str], settings: Settings) ->
     )
     if measured.no_memory_for:
         console.print(f"No memory for {measured.no_memory_for:,} cells at once.", highlight=False)
-    if measured.called_per_s and measured.proposed != settings.batch_cells:
+    if not measured.called_per_s:
+        console.print("Next: try smaller batches, --batches 1,2,4", highlight=False)
+    elif measured.proposed != settings.batch_cells:
         console.print(f"Next: BLOODCELL_BATCH_CELLS={measured.proposed} (* is now)", highlight=False)
     else:
         console.print("* is what BLOODCELL_BATCH_CELLS is set to; leave it.", highlight=False)

@@ -32,7 +32,7 @@ def trained(devices):
     settings = model_settings(data / f"on-{len(devices)}")
     return load_model(train("vgg16", cells, settings, recipe=recipe, base="random"))
 
-one, two = trained([]), trained(["CPU:0", "CPU:1", "CPU:2"])
+one, two = trained([]), trained(["cpu:0", "cpu:1", "cpu:2"])
 pixels = np.random.default_rng(0).integers(0, 256, (16, 40, 40, 3), np.uint8)
 p, q = (model.predict_on_batch(pixels)["probabilities"] for model in (one, two))
 np.testing.assert_allclose(p, q, atol=2e-3)
@@ -45,4 +45,4 @@ def test_what_two_devices_train_is_what_one_trains(cells: Path, tmp_path: Path) 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "spread True\n", done.stdout + done.stderr[-3000:]
     # three do not divide a batch of sixteen
-    assert done.stderr.count("Batches are shared out among CPU:0, CPU:1\n") == 1
+    assert done.stderr.count("Batches are shared out among cpu:0, cpu:1\n") == 1
