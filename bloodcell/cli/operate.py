@@ -57,12 +57,13 @@ def watch() -> None:
     """Announce each complete night of the drops folder to Airflow; Ctrl-C ends it.
 
     A night is complete when it holds the marker `.complete`, or when nothing in it changed for BLOODCELL_SETTLE_S
-    seconds. `bloodcell up` runs this already; it is for Airflows elsewhere (BLOODCELL_AIRFLOW_URL).
+    seconds. `bloodcell up` runs this already; it is for Airflows elsewhere (BLOODCELL_AIRFLOW_URL). Where nobody looks
+    on, what it says is JSON, one object a line.
     """
     from bloodcell.operations.watch import watch_drops
     from bloodcell.settings import Settings
 
-    watch_drops(Settings(), announce=_announce)
+    watch_drops(Settings(), announce=_announce if sys.stdout.isatty() else _log)
 
 
 def doctor(
@@ -135,6 +136,13 @@ def _approvers_line(home: AirflowHome) -> str:
     if not home.approvers:
         return ""
     return f"  Approvers  {', '.join(home.approvers)}   their passwords are in {home.password_file}\n"
+
+
+def _log(line: str) -> None:
+    from datetime import UTC, datetime
+    from json import dumps
+
+    typer.echo(dumps({"timestamp": datetime.now(UTC).isoformat(), "event": line, "logger": "bloodcell.watch"}))
 
 
 def _announce(line: str) -> None:

@@ -118,6 +118,9 @@ def test_logs_of_tasks_are_json_that_names_run_and_slides_and_no_patient(fleet: 
         of_task = [line for line in lines if line.get("task_id") == task]
         for barcode, _ in slides:
             assert any(str(barcode) in line["event"] for line in of_task), f"{task}: {barcode}"
+    said = [json.loads(line) for line in (fleet.logs / "watcher.log").read_text().splitlines() if line.startswith("{")]
+    assert any(str(NIGHT) in line["event"] for line in said)
+    lines += said
     assert not [line for line in lines for _, patient in slides if str(patient) in json.dumps(line)]
 
 
