@@ -88,12 +88,13 @@ def _label(drop: DrawnDrop, settings: Settings, err: Console) -> None:
     """Labels every cell of the night as a pathologist would: what it was drawn as."""
     from bloodcell.labels import import_labels
 
-    path = _label_file(drop, settings.data_dir / "labels")
+    path = write_label_file(drop, settings.data_dir / "labels")
     found = import_labels(path, settings)
     err.print(f"{found.n_new:,} labels of {PATHOLOGIST}, imported from {path}\n", highlight=False)
 
 
-def _label_file(drop: DrawnDrop, folder: Path) -> Path:
+def write_label_file(drop: DrawnDrop, folder: Path) -> Path:
+    """Writes what a pathologist would say of each drawn cell, and returns the file."""
     blind = {slide.barcode for slide in drop.slides[:N_READ_BLIND]}
     folder.mkdir(exist_ok=True)
     path = folder / f"{drop.folder.name}.csv"
