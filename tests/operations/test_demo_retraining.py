@@ -9,13 +9,13 @@ from pathlib import Path
 from bloodcell.drawing.drops import SMEARS, make_drop
 from bloodcell.labels.csv_rows import CsvLabels
 from bloodcell.labels.outcomes import RowErrors
-from bloodcell.operations.demo_retraining import N_READ_BLIND, N_SLIDES, PATHOLOGIST, SETTINGS, _label_file
+from bloodcell.operations.demo_retraining import N_READ_BLIND, N_SLIDES, PATHOLOGIST, SETTINGS, write_label_file
 from bloodcell.settings import Settings
 
 
 def test_the_pathologist_says_what_was_drawn_and_reads_one_slide_of_each_finding_blind(tmp_path: Path) -> None:
     drop = make_drop(tmp_path / "drops", night=date(2026, 3, 2), n_slides=8, cells_per_slide=6)
-    labels, errors = CsvLabels(_label_file(drop, tmp_path / "labels")), RowErrors()
+    labels, errors = CsvLabels(write_label_file(drop, tmp_path / "labels")), RowErrors()
 
     rows = list(labels.read(errors, lambda *_: None))
 
