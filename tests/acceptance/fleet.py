@@ -4,7 +4,7 @@
 
 The machines are namespaces of this one (tests/fleet): a server, a worker of the queue `default`, two of the queue
 `gpu`. After the faults: two workers beside one, each with a core of its own, and a retraining that a pathologist
-approves. Needs root, and for the clocks libfaketime (Debian: faketime). Writes FLEET.md, or FLEET_S3.md, beside this;
+approves. Needs root, and for the clocks libfaketime (Debian: faketime). Puts its rows into FLEET.md, or FLEET_S3.md;
 exit status 1 where a night's rows are others than one machine's, or a person's answer does not count.
 """
 
@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -29,6 +29,7 @@ from bloodcell.classify import classify_shard, plan_shards
 from bloodcell.database.embedded import embedded_database
 from bloodcell.database.engine import open_database, transact
 from bloodcell.database.migrations import upgrade
+from bloodcell.database.runs import code_version
 from bloodcell.differential import write_due_differentials
 from bloodcell.drawing.drops import make_drop
 from bloodcell.ingest import ingest_night
@@ -44,7 +45,6 @@ from bloodcell.operations.airflow_api import (
 from bloodcell.operations.airflow_records import RunState
 from bloodcell.operations.demo_retraining import CELLS_PER_SLIDE, N_SLIDES, SETTINGS, write_label_file
 from bloodcell.settings import Settings
-from tests.bench.line import machine
 from tests.faults.kill_night import Laboratory, Rows, differences
 from tests.fleet.faults import FAULTS, PLACED, S3, S3_FAULTS, WORKERS, Fault, Place, start_s3
 from tests.fleet.fleet import USER, Fleet
@@ -121,17 +121,15 @@ def main() -> int:
             else:
                 night = NIGHT if what == "nothing" else SMALL_NIGHT
                 row, is_good = tried(fleet, night, faults[what], expected[night])
-            rows.append((what, *row))
+            rows.append((what, *row, f"{datetime.now(UTC):%Y-%m-%d} {code_version()}"))
             n_bad += not is_good
             print(*rows[-1], sep=" | ", flush=True)
     show(rows)
-    name = "FLEET_S3.md" if chosen.s3 else "FLEET.md"
-    if chosen.only is None:
-        (Path(__file__).parent / name).write_text(written(rows, "--s3" if chosen.s3 else ""))
+    keep(rows, Path(__file__).parent / ("FLEET_S3.md" if chosen.s3 else "FLEET.md"), names)
     return 1 if n_bad else 0
 
 
-HEAD = ("what is done", "the run", "tries", "s", "of these idle", "rows")
+HEAD = ("what is done", "the run", "tries", "s", "of these idle", "rows", "on")
 
 
 def show(rows: list[tuple[str, ...]]) -> None:
@@ -142,22 +140,28 @@ def show(rows: list[tuple[str, ...]]) -> None:
     Console(width=180).print(table)
 
 
-def written(rows: list[tuple[str, ...]], option: str) -> str:
-    """Returns the table for people who read it later."""
-    lines = [
-        "# A night over a fleet of machines",
-        "",
-        f"Written by `python -m tests.acceptance.fleet WORK {option}".strip() + "`, which says what the fleet is.",
-        "Rows: calls, differentials, reports and files of the night, beside those of one machine without Airflow.",
-        "Idle: no stage was at work, because Airflow schedules or a process starts.",
-        "",
-        *(f"- {fact}" for fact in machine()),
-        "",
-        f"| {' | '.join(HEAD)} |",
-        "| --- | --- | ---: | ---: | ---: | --- |",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
-    return "\n".join(lines) + "\n"
+def keep(rows: list[tuple[str, ...]], path: Path, names: list[str]) -> None:
+    """Puts rows into the table for people who read it later, in the place of earlier ones of the same name."""
+    known = {}
+    if path.exists():
+        lines = [line.strip("| ").split(" | ") for line in path.read_text().splitlines() if line.startswith("| ")]
+        known = {name: line for name, *line in lines[2:]}
+    known |= {name: row for name, *row in rows}
+    found = [f"| {' | '.join((name, *known[name]))} |" for name in names if name in known]
+    option = " --s3" if path.stem.endswith("S3") else ""
+    path.write_text(
+        f"""# A night over a fleet of machines
+
+Written by `python -m tests.acceptance.fleet WORK{option}`, which says what the fleet is.
+Rows: calls, differentials, reports and files of the night, beside those of one machine without Airflow.
+Idle: no stage was at work, because Airflow schedules or a process starts. Seconds: all machines on two cores.
+
+| {" | ".join(HEAD)} |
+| --- | --- | ---: | ---: | ---: | --- | --- |
+"""
+        + "\n".join(found)
+        + "\n"
+    )
 
 
 def tried(fleet: Fleet, night: date, fault: Fault, expected: Rows) -> tuple[tuple[str, ...], bool]:
