@@ -79,7 +79,9 @@ def classify_shard(
     """
     engine = open_database(settings)
     store = Store.of(settings)
-    passes = transact(engine, lambda c: _passes(c, shard), patience_s=settings.database_patience_s)
+    passes, slides = transact(
+        engine, lambda c: (_passes(c, shard), _barcodes(c, shard)), patience_s=settings.database_patience_s
+    )
     if not passes:
         return ClassifySummary(None, (), 0, 0, 0.0)
     bundles = {model_id: open_registered(store, model_id) for models in passes for model_id in models}
@@ -106,7 +108,6 @@ def classify_shard(
                 run.detail |= {"calls": n_calls, "seconds": round(seconds, 3)}
         if failure:
             raise failure
-    slides = transact(engine, lambda c: _barcodes(c, shard), patience_s=settings.database_patience_s)
     return ClassifySummary(run.run_id, slides, run.n_cells, n_calls, seconds)
 
 

@@ -194,7 +194,8 @@ def speed(
     from bloodcell.models.registry import find_model, open_registered, serving_models
     from bloodcell.store import Store
 
-    if not all(size.strip().isdecimal() and int(size) for size in batches.split(",")):
+    sizes = {int(size) if size.strip().isdecimal() else 0 for size in batches.split(",")}
+    if 0 in sizes:
         raise typer.BadParameter(f"expected numbers of cells with commas between, received {batches!r}")
     settings = _settings()
     found = _transact(settings, lambda c: [find_model(c, each) for each in models or ()] or serving_models(c))
@@ -203,9 +204,7 @@ def speed(
         raise typer.Exit(1)
     bundles = [open_registered(Store.of(settings), model.model_id) for model in found]
     with step_bars() as show_step:
-        measured = measure_speed(
-            bundles, settings, batch_sizes=sorted({int(size) for size in batches.split(",")}), on_progress=show_step
-        )
+        measured = measure_speed(bundles, settings, batch_sizes=sorted(sizes), on_progress=show_step)
     if json:
         print_json(measured)
     else:

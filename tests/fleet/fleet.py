@@ -36,7 +36,7 @@ _BIN = Path(sys.executable).parent
 _SECRETS = "/run/secrets"
 _PGDATA = "/var/lib/postgresql/data"
 _AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
-_LOGIN = f"export PGHOST=localhost PGPASSWORD=$(cat {_SECRETS}/postgres_password)"
+LOGIN = f"export PGHOST=localhost PGPASSWORD=$(cat {_SECRETS}/postgres_password)"
 # a mount namespace of its own for each service: it sees its secrets and no others
 _WITH_SECRETS = f'mkdir -p {_SECRETS} && mount --bind "$1" {_SECRETS} && shift && exec "$@"'
 
@@ -132,12 +132,12 @@ class Fleet:
                 self.run("postgres", "sh", "-c", f"echo host {what} all all scram-sha-256 >> {_PGDATA}/pg_hba.conf")
         self._start_postgres("postgres")
         if "bloodcell" not in self._psql("postgres", "SELECT datname FROM pg_database"):
-            self.run("postgres", "sh", "-c", f"{_LOGIN}\n{(DOCKER / 'postgres-init.sh').read_text()}")
+            self.run("postgres", "sh", "-c", f"{LOGIN}\n{(DOCKER / 'postgres-init.sh').read_text()}")
 
     def start_standby(self) -> None:
         """Starts a second Postgres, a copy of the first that every commit waits for from then on."""
         copy = [*_AS_USER, "pg_basebackup", "-h", "postgres", "-U", "postgres", "-D", _PGDATA, "-R", "-c", "fast"]
-        self.run("postgres#2", "sh", "-c", f"{_LOGIN}; {shlex.join(copy)}; chmod 0700 {_PGDATA}")
+        self.run("postgres#2", "sh", "-c", f"{LOGIN}; {shlex.join(copy)}; chmod 0700 {_PGDATA}")
         self._start_postgres("postgres#2")
         self._psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")
         self._psql("postgres", "SELECT pg_reload_conf()")
@@ -159,7 +159,7 @@ class Fleet:
         self.wait_for(service)
 
     def _psql(self, service: str, statement: str) -> str:
-        return self.run(service, "sh", "-c", f"{_LOGIN}; psql -U postgres -qtA -c {shlex.quote(statement)}")
+        return self.run(service, "sh", "-c", f"{LOGIN}; psql -U postgres -qtA -c {shlex.quote(statement)}")
 
     def run(self, service: str, *command: str) -> str:
         """Runs a command as if in a service's container, and returns what it prints; without any the service's own.

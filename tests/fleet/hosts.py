@@ -131,6 +131,7 @@ class Network:
 
     Args:
         mark: Begins the name of every namespace, and gives the addresses: networks of different marks do not meet.
+        names: Host -> the services on it, by whose names the others reach it.
         folder: Empty folder for the hosts' roots.
         movable: Services with an address of their own, which another host can take over.
     """

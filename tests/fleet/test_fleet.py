@@ -18,7 +18,7 @@ from bloodcell.drawing.drops import make_drop
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN
 from bloodcell.settings import Settings
 from tests.faults.kill_night import Laboratory
-from tests.fleet.fleet import DOCKER, USER, Fleet, waited
+from tests.fleet.fleet import DOCKER, LOGIN, USER, Fleet, waited
 from tests.fleet.hosts import can_make_hosts
 
 pytestmark = [
@@ -191,8 +191,8 @@ def _token(client: httpx.Client, user: str, fleet: Fleet, password: str | None =
 def _run_there(fleet: Fleet, words: list[str], folder: Path) -> None:
     """Runs `docker compose exec -T postgres COMMAND [<>] FILE` in the service."""
     *command, way, file = words[5:]
-    login = f"export PGHOST=localhost PGPASSWORD=$(cat /run/secrets/postgres_password); {' '.join(command)}"
-    entered = fleet.host_of("postgres").command(fleet.entered("postgres", ["sh", "-c", login]))
+    logged_in = ["sh", "-c", f"{LOGIN}; {' '.join(command)}"]
+    entered = fleet.host_of("postgres").command(fleet.entered("postgres", logged_in))
     with (folder / file).open("wb" if way == ">" else "rb") as stream:
         kind = {"stdout": stream} if way == ">" else {"stdin": stream}
         done = subprocess.run(entered, env=fleet.environment("postgres"), stderr=subprocess.PIPE, check=False, **kind)
