@@ -166,7 +166,7 @@ def test_disagreement_with_the_analyser_is_framed(laboratory: Laboratory, store:
     assert written(laboratory, store, tmp_path).count('class="differs"') == 4
 
 
-@pytest.mark.parametrize("name", [HOSTILE, SCRIPT, '"><img src=x onerror=alert(1)>.jpg', "{{ 7*7 }}"])
+@pytest.mark.parametrize("name", [HOSTILE, SCRIPT, '"><img src=x onerror=alert(1)>.jpg', "{{ 27644437 * 3 }}"])
 def test_hostile_names_are_shown_as_they_are_and_do_nothing(
     laboratory: Laboratory, store: Store, tmp_path: Path, name: str
 ) -> None:
@@ -180,9 +180,8 @@ def test_hostile_names_are_shown_as_they_are_and_do_nothing(
     assert not page.of("script")
     assert [image["alt"] for image in page.of("img")] == [f"Cell {name}: neutrophil, first choice neutrophil 90 %"]
     assert not any("onerror" in attributes for _, attributes in page.tags)
-    assert (
-        "49" not in re.sub(r"base64,[^\"]+|<style>.*?</style>|[0-9a-f-]{36}", "", text, flags=re.S) or "{{" not in name
-    )
+    # What a template would have made of the last name; a commit's digits do not spell it by chance.
+    assert "82933311" not in text
 
 
 def test_characters_that_reorder_or_hide_text_are_spelt_out(
