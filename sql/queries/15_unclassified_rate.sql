@@ -9,13 +9,11 @@
 SELECT current_date - 30 AS since \gset
 \endif
 
-SELECT night, variant, left(model_id, 12) AS model, is_reported AS reported, count(*) AS n_cells,
-       round(100.0 * count(*) FILTER (WHERE called_class = 'unclassified') / count(*), 2) AS percent_unclassified,
-       round(100.0 * count(*) FILTER (WHERE unclassified_reason = 'novel') / count(*), 2) AS percent_novel,
-       round(100.0 * count(*) FILTER (WHERE unclassified_reason = 'low_confidence') / count(*), 2)
-           AS percent_low_confidence,
-       round(avg(confidence)::numeric, 3) AS mean_confidence, round(avg(novelty)::numeric, 2) AS mean_novelty
-FROM bloodcell.cell_result
+SELECT night, variant, left(model_id, 12) AS model, is_reported AS reported, n_cells,
+       round(100 * n_unclassified / n_cells, 2) AS percent_unclassified,
+       round(100 * n_novel / n_cells, 2) AS percent_novel,
+       round(100 * n_low_confidence / n_cells, 2) AS percent_low_confidence,
+       round(mean_confidence::numeric, 3) AS mean_confidence, round(mean_novelty::numeric, 2) AS mean_novelty
+FROM bloodcell.night_calls
 WHERE night >= :'since'::date
-GROUP BY night, variant, model_id, is_reported
 ORDER BY night DESC, is_reported DESC, variant;

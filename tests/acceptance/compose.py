@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -101,7 +102,6 @@ def main() -> int:
         on_one_server(site)
         with _address(LAN):
             on_a_server_and_a_box(site, work)
-        site.run("docker compose down --volumes")
     print("Every command did what docker/README.md says.")
     return 0
 
@@ -132,7 +132,7 @@ def on_a_server_and_a_box(site: _Site, work: Path) -> None:
     site.run("docker compose rm --stop --force cpu-worker && sed -i s/COMPOSE_PROFILES=cpu/COMPOSE_PROFILES=/ .env")
     site.read("A server and a GPU box", "BLOODCELL_LAN_ADDRESS")
     site.wait_for(*SERVER)
-    box = _Site(work, site.environment, "box")
+    box = _Site(work, "box")
     box.run("cp ../clone/docker/*.yaml ../clone/docker/*.env . && mkdir secrets")
     box.run("cp ../clone/docker/secrets/bloodcell_database_url ../clone/docker/secrets/redis_url secrets")
     box.read("A server and a GPU box", "BLOODCELL_SERVER")
@@ -154,12 +154,11 @@ ROWS = """
 class _Site:
     """A machine of a laboratory: a folder docker, a shell with a `docker` in it, and the README."""
 
-    def __init__(self, work: Path, environment: dict[str, str], folder: str) -> None:
+    def __init__(self, work: Path, folder: str) -> None:
         self.drops, self.labels = work / "drops", work / "labels"
         self._folder = work / folder
         for each in (self.drops, self.labels, self._folder):
             each.mkdir(exist_ok=True)
-        self.environment = environment
         self._readme = (ROOT / "docker" / "README.md").read_text()
 
     def read(self, section: str, command: str) -> None:
@@ -184,10 +183,7 @@ class _Site:
         """Runs a block of commands as a person would, each after the other; the first that fails ends this."""
         print(textwrap.indent(commands, "$ "), flush=True)
         started = time.monotonic()
-        done = subprocess.run(
-            ["bash", "-eu", "-o", "pipefail", "-c", commands],
-            cwd=self._folder, env=self.environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = self._done(commands)
         if done.returncode:
             sys.exit(f"exit status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-6000:]}")
         print(f"  {time.monotonic() - started:.0f} s", flush=True)
@@ -204,22 +200,19 @@ class _Site:
         seconds = waited(lambda: self.sql(REPORTED.format(night=night)) == "2", 900, "both slides reported")
         print(f"  {night} is reported after {seconds:.0f} s; in the database: {self.sql(ROWS)}", flush=True)
 
+    def sql(self, statement: str) -> str:
+        """Returns what Postgres answers, as the superuser; nothing where it does not answer."""
+        psql = "docker compose exec -T postgres psql --username postgres -qtA -d bloodcell -c"
+        return self._done(f"{psql} {shlex.quote(statement)}").stdout.strip()
+
     def _healthy(self) -> set[str]:
-        done = self._compose("ps", "--format", "json")
-        listed = [json.loads(line) for line in done.splitlines() if line.startswith("{")]
+        lines = self._done("docker compose ps --format json").stdout.splitlines()
+        listed = [json.loads(line) for line in lines if line.startswith("{")]
         return {each["Service"] for each in listed if each["State"] == "running" and each["Health"] == "healthy"}
 
-    def sql(self, statement: str) -> str:
-        """Returns what Postgres answers, as the superuser."""
-        psql = ("exec", "-T", "postgres", "psql", "--username", "postgres", "-qtA", "-d", "bloodcell", "-c", statement)
-        return self._compose(*psql).strip()
-
-    def _compose(self, *arguments: str) -> str:
-        command = ["docker", "compose", *arguments]
-        done = subprocess.run(
-            command, cwd=self._folder, env=self.environment, capture_output=True, text=True, check=False
-        )
-        return done.stdout
+    def _done(self, commands: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", "-eu", "-o", "pipefail", "-c", commands]
+        return subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False)
 
 
 @contextmanager
@@ -233,15 +226,14 @@ def _engine(work: Path, compose: Path) -> Iterator[_Site]:
         f'#!/bin/sh\n[ "$1" = compose ] && shift && exec {shutil.which(compose)} "$@"\nexec podman "$@"\n'
     )
     docker.chmod(0o755)
-    environment = {
+    os.environ |= {
         "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(work), "CONTAINERS_CONF": str(work / "containers.conf"),
         "DOCKER_HOST": f"unix://{socket}", "DISABLE_HC_SYSTEMD": "true", "LANG": "C.UTF-8",
     }  # fmt: skip
-    os.environ.update(environment)
     service = ["podman", "system", "service", "--time=0", f"unix://{socket}"]
     with (work / "podman.log").open("wb") as log, subprocess.Popen(service, stdout=log, stderr=log) as process:
         waited(socket.exists, 20, "podman's socket")
-        site, ended = _Site(work, environment, "clone/docker"), threading.Event()
+        site, ended = _Site(work, "clone/docker"), threading.Event()
         checks = threading.Thread(target=_check_health, args=(ended,))
         checks.start()
         try:
