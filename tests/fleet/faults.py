@@ -215,8 +215,14 @@ def a_worker_has_other_models(place: Place) -> None:
     place.fleet.start("cpu-worker#2")
 
 
+def memory_of_a_worker_is_short(place: Place) -> None:
+    """Enough for the models, too little for the batch it was told to take: its tasks end where they ask for more."""
+    place.fleet.kill("cpu-worker#2")
+    place.fleet.start("cpu-worker#2", "prlimit", f"--data={1900 * 2**20}", BLOODCELL_BATCH_CELLS="64")
+
+
 def workers_are_set_right(place: Place) -> None:
-    """The workers' clocks, release and store are the server's again."""
+    """The workers' clocks, release, store and memory are as they were."""
     for worker in ("cpu-worker", "cpu-worker#2"):
         place.fleet.kill(worker)
     host = place.fleet.network.hosts["two"]
@@ -254,6 +260,9 @@ FAULTS = {
     "workers' clocks are 10 min ahead and behind": Fault(before=clocks_differ, after=workers_are_set_right),
     "a worker is of an older release": Fault(before=a_worker_is_older, after=workers_are_set_right),
     "a worker has other models": Fault(before=a_worker_has_other_models, after=workers_are_set_right),
+    "a worker's memory is too small for its batch": Fault(
+        before=memory_of_a_worker_is_short, after=workers_are_set_right
+    ),
     "Postgres fails over to its standby": Fault(postgres_fails_over, before=lambda place: place.fleet.start_standby()),
 }
 """The last leaves no Postgres to fail over to."""

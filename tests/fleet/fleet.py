@@ -70,7 +70,7 @@ class Fleet:
         self._more = more or {}
         self._compose: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._kept: dict[str, Mapping[str, str]] = {}
+        self._kept: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {}
         self._ended = threading.Event()
         self.network = Network(mark, placed, folder / "hosts", movable=["postgres"])
 
@@ -108,10 +108,10 @@ class Fleet:
             self.start(service)
         self.wait_for(*others)
 
-    def start(self, service: str, **changes: str) -> None:
-        """Starts a service as compose would, with changes to its environment; it is started again when it ends."""
-        self._kept[service] = changes
-        command = ["env", *(f"{name}={value}" for name, value in changes.items()), *self._command(service)]
+    def start(self, service: str, *under: str, **changes: str) -> None:
+        """Starts a service as compose would, `under` a program with changes to its environment, again when it ends."""
+        self._kept[service] = (under, changes)
+        command = ["env", *(f"{name}={value}" for name, value in changes.items()), *under, *self._command(service)]
         with (self.logs / f"{service}.log").open("ab") as log:
             self._running[service] = self.host_of(service).start(
                 self.entered(service, command), self.environment(service), log
@@ -260,7 +260,8 @@ class Fleet:
         while not self._ended.wait(2):
             for service, process in list(self._running.items()):
                 if process.poll() is not None and service in self._kept and self._running.get(service) is process:
-                    self.start(service, **self._kept[service])
+                    under, changes = self._kept[service]
+                    self.start(service, *under, **changes)
 
     def _furnish(self, host: str) -> None:
         """Gives a host what an image or a person would: the user, folders, secrets, volumes."""
