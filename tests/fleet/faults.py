@@ -102,6 +102,10 @@ def ended_and_started(service: str | None, number: signal.Signals) -> Callable[[
     return make
 
 
+def memory_of_a_worker_ends(place: Place) -> None:
+    place.fleet.kill_largest(place.busy())
+
+
 def power_of_a_worker_fails(place: Place) -> None:
     worker = place.busy()
     host = place.fleet.host_of(worker).name
@@ -215,14 +219,8 @@ def a_worker_has_other_models(place: Place) -> None:
     place.fleet.start("cpu-worker#2")
 
 
-def memory_of_a_worker_is_short(place: Place) -> None:
-    """Enough for the models, too little for the batch it was told to take: its tasks end where they ask for more."""
-    place.fleet.kill("cpu-worker#2")
-    place.fleet.start("cpu-worker#2", "prlimit", f"--data={1900 * 2**20}", BLOODCELL_BATCH_CELLS="64")
-
-
 def workers_are_set_right(place: Place) -> None:
-    """The workers' clocks, release, store and memory are as they were."""
+    """The workers' clocks, release and store are the server's again."""
     for worker in ("cpu-worker", "cpu-worker#2"):
         place.fleet.kill(worker)
     host = place.fleet.network.hosts["two"]
@@ -248,6 +246,7 @@ def start_s3(fleet: Fleet, *, fresh: bool = False, delay_s: float = 0) -> None:
 FAULTS = {
     "nothing": Fault(),
     "a worker is killed in a shard": Fault(ended_and_started(None, signal.SIGKILL)),
+    "a worker's memory ends: the kernel kills the task": Fault(memory_of_a_worker_ends),
     "the power of a worker's machine fails": Fault(power_of_a_worker_fails),
     "a worker's wire is cut for 45 s": Fault(wire_of_a_worker_is_cut),
     "Redis is restarted": Fault(ended_and_started("redis", signal.SIGTERM)),
@@ -260,9 +259,6 @@ FAULTS = {
     "workers' clocks are 10 min ahead and behind": Fault(before=clocks_differ, after=workers_are_set_right),
     "a worker is of an older release": Fault(before=a_worker_is_older, after=workers_are_set_right),
     "a worker has other models": Fault(before=a_worker_has_other_models, after=workers_are_set_right),
-    "a worker's memory is too small for its batch": Fault(
-        before=memory_of_a_worker_is_short, after=workers_are_set_right
-    ),
     "Postgres fails over to its standby": Fault(postgres_fails_over, before=lambda place: place.fleet.start_standby()),
 }
 """The last leaves no Postgres to fail over to."""

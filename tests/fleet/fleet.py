@@ -70,7 +70,7 @@ class Fleet:
         self._more = more or {}
         self._compose: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._kept: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {}
+        self._kept: dict[str, Mapping[str, str]] = {}
         self._ended = threading.Event()
         self.network = Network(mark, placed, folder / "hosts", movable=["postgres"])
 
@@ -108,10 +108,10 @@ class Fleet:
             self.start(service)
         self.wait_for(*others)
 
-    def start(self, service: str, *under: str, **changes: str) -> None:
-        """Starts a service as compose would, `under` a program with changes to its environment, again when it ends."""
-        self._kept[service] = (under, changes)
-        command = ["env", *(f"{name}={value}" for name, value in changes.items()), *under, *self._command(service)]
+    def start(self, service: str, **changes: str) -> None:
+        """Starts a service as compose would, with changes to its environment; it is started again when it ends."""
+        self._kept[service] = changes
+        command = ["env", *(f"{name}={value}" for name, value in changes.items()), *self._command(service)]
         with (self.logs / f"{service}.log").open("ab") as log:
             self._running[service] = self.host_of(service).start(
                 self.entered(service, command), self.environment(service), log
@@ -209,10 +209,13 @@ class Fleet:
                     each.kill()
         process.wait()
 
+    def kill_largest(self, service: str) -> None:
+        """Kills the process of a service that holds the most memory, as the kernel does where memory ends."""
+        max(self._processes(service), key=lambda process: process.memory_info().rss).kill()
+
     def pin(self, service: str, core: int) -> None:
         """Lets a service's processes, and those that they start, run on one core only."""
-        top = psutil.Process(self._running[service].pid)
-        for process in (top, *top.children(recursive=True)):
+        for process in self._processes(service):
             process.cpu_affinity([core])
 
     def host_of(self, service: str) -> Host:
@@ -255,13 +258,16 @@ class Fleet:
         """Returns the folder of a volume that all hosts share."""
         return self.folder / "volumes" / name
 
+    def _processes(self, service: str) -> list[psutil.Process]:
+        top = psutil.Process(self._running[service].pid)
+        return [top, *top.children(recursive=True)]
+
     def _restart(self) -> None:
         """Starts services again that ended by themselves, as `restart: unless-stopped` does."""
         while not self._ended.wait(2):
             for service, process in list(self._running.items()):
                 if process.poll() is not None and service in self._kept and self._running.get(service) is process:
-                    under, changes = self._kept[service]
-                    self.start(service, *under, **changes)
+                    self.start(service, **self._kept[service])
 
     def _furnish(self, host: str) -> None:
         """Gives a host what an image or a person would: the user, folders, secrets, volumes."""
