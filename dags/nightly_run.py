@@ -64,7 +64,8 @@ def plan(ingested: dict[str, Any]) -> list[str]:
     return [shard.to_json() for shard in shards]
 
 
-@task(queue="gpu", pool="gpu", execution_timeout=timedelta(hours=12))
+# before any training or check that waits for a GPU, too: patients' slides come first
+@task(queue="gpu", pool="gpu", priority_weight=100, weight_rule="absolute", execution_timeout=timedelta(hours=12))
 def classify(shard: str) -> int:
     """Returns the number of cells called of one shard; TensorFlow lives and dies with this task's process."""
     from bloodcell.classify import Shard, classify_shard

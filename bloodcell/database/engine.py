@@ -64,8 +64,19 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
         **({"poolclass": sa.QueuePool, "pool_size": 1} if keep else {"poolclass": sa.NullPool}),
-        connect_args={"options": _options(parsed, role), "connect_timeout": 10, "application_name": "bloodcell"},
+        connect_args={**_WIRE, "options": _options(parsed, role), "application_name": "bloodcell"},
     )
+
+
+# a server whose machine or wire went away answers nothing, not even no: found out within a minute, not two hours
+# (https://www.postgresql.org/docs/current/libpq-connect.html; s, and ms for the last)
+_WIRE: Final = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 
 
 def psql_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
@@ -133,10 +144,10 @@ _REFUSED: Final = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry|permission denied to set role"
     r'|FATAL: .*(?:database|role) ".*" does not exist|role ".*" is not permitted to log in|invalid sslmode value'
 )
-# 40P01 deadlock and 40001 serialisation ask for the same transaction again; 57P0x is a server going down, 53100 one
-# with a full disk, 53200 out of memory, 53300 with too many connections
+# 40P01 deadlock and 40001 serialisation ask for the same transaction again; 57P0x is a server going down, 25006 a
+# standby that is not promoted yet, 53100 a full disk, 53200 out of memory, 53300 too many connections
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html)
-_PASSING: Final = {"40P01", "40001", "57P01", "57P02", "57P03", "53100", "53200", "53300"}
+_PASSING: Final = {"25006", "40P01", "40001", "57P01", "57P02", "57P03", "53100", "53200", "53300"}
 
 
 def _parse(url: str) -> sa.URL:

@@ -30,22 +30,26 @@ log = logging.getLogger(__name__)
 
 _SAME_LOOK_S: Final = 2.0
 ALIVE: Final = "watcher.alive"
-"""File of the data folder that the watcher touches after each look."""
+"""File of the data folder that the watcher touches when it could look into the drops folder."""
 NAMES: Final = {
     "nights.unread": ("{night}", "Nights of the drops folder that are new or grew, and were not read since."),
-    "watcher.age": ("s", "Since the watcher last looked for nights."),
+    "watcher.age": ("s", "Since the watcher could last look into the drops folder."),
     "slides.waiting": ("{slide}", "Slides of the last 30 nights with cells that no report counts yet."),
     "cells.waiting": ("{cell}", "Cells of these slides that no report counts yet."),
     "queue.age": ("s", "Since the oldest of these slides' nights was first seen."),
+    "night.age": ("s", "Since the newest night was first seen."),
     "night.cells": ("{cell}", "Usable cells of the newest night."),
     "night.slides": ("{slide}", "Slides of the newest night."),
     "night.quarantined": ("1", "Share of the newest night's files that could not be used."),
     "night.unclassified": ("1", "Share of the newest night's reported cells that the champion left unclassified."),
     "night.duration": ("s", "From the newest night's first run to the end of its last."),
     "stage.speed": ("{cell}/s", "Cells a second of a stage's runs over the newest night."),
-    "stage.failed": ("{run}", "Failed runs of a stage in the last 7 days."),
+    "stage.failed": ("{run}", "Failed runs of a stage in the last 7 days, since it last succeeded."),
     "stage.since_success": ("s", "Since a stage last succeeded."),
-    "champion.failed_checks": ("{check}", "Checks of the champion that did not pass when they were last made."),
+    "champion.failed_checks": (
+        "{check}",
+        "Checks that the champion did not pass when there last were enough cells to tell.",
+    ),
 }
 """Every figure, without the prefix `bloodcell.`: its unit in UCUM, and what it says."""
 

@@ -40,6 +40,7 @@ SWEEP_S: Final = 600.0
 SWEEP_AGAIN_S: Final = 30.0
 """Seconds after a sweep that failed before the next."""
 _READING: Final = (EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE)  # ingest reads every file: that is no change
+_DROPS: Final = "the drops folder"
 
 
 def completed_state(night: Path, settle_s: float) -> str | None:
@@ -87,27 +88,30 @@ class Watcher:
         """Watches until `stop` is set; every trouble is announced once, waited out and tried again."""
         drops = self._settings.drops
         drops.mkdir(parents=True, exist_ok=True)
-        alive = self._settings.data_dir / ALIVE
-        alive.parent.mkdir(parents=True, exist_ok=True)
+        self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         how = "by polling" if self._settings.watch_polling else "by native events"
         self._announce(f"Watching {drops} {how}; nights go to {self._settings.airflow_url}")
         try:
             with AirflowApi(self._settings) as api:
                 while not stop.is_set():
-                    with self._told("the drops folder"):
+                    with self._told(_DROPS):
                         self._observe(drops)
                     if time.monotonic() >= self._sweep_at:
                         with self._told("the look for nights"):
                             self._sweep(drops)
-                    alive.touch()
+                    self._mark_alive()
                     for night in self._open_nights():
                         with self._told(f"night {night}"):
                             self._look(api, drops / night)
-                        alive.touch()
+                        self._mark_alive()
                     self._wake.wait(self._settings.watch_interval_s)
                     self._wake.clear()
         finally:
             self._stop_observer()
+
+    def _mark_alive(self) -> None:
+        if _DROPS not in self._trouble:
+            (self._settings.data_dir / ALIVE).touch()
 
     def wake(self) -> None:
         """Makes the watcher look now; safe in a signal handler."""

@@ -15,19 +15,23 @@ WITH newest AS MATERIALIZED (
                / nullif(sum(duration_s) FILTER (WHERE state = 'succeeded' AND n_cells > 0), 0) AS cells_per_s
     FROM bloodcell.run_history WHERE night = (SELECT night FROM newest) AND stage IN ('ingest', 'classify')
     GROUP BY stage
+), success AS MATERIALIZED (
+    SELECT stage, max(ended_at) AS at FROM bloodcell.run WHERE state = 'succeeded' GROUP BY stage
 ), trouble AS (
-    SELECT stage, count(*) FILTER (WHERE state = 'failed') AS n_failed,
-           extract(epoch FROM now() - max(ended_at) FILTER (WHERE state = 'succeeded')) AS since_success_s
-    FROM (SELECT stage, state, ended_at FROM bloodcell.run WHERE started_at >= now() - interval '7 days'
-          UNION ALL SELECT stage, 'succeeded', max(ended_at) FROM bloodcell.run WHERE state = 'succeeded' GROUP BY stage) r
-    GROUP BY stage
-), checked AS (
-    SELECT DISTINCT ON (kind, class) kind, class, passed FROM bloodcell.champion_check
-    WHERE checked_at >= now() - interval '7 days' ORDER BY kind, class, checked_at DESC
+    SELECT r.stage, count(*) AS n_failed
+    FROM bloodcell.run r LEFT JOIN success s USING (stage)
+    WHERE r.state = 'failed' AND r.started_at >= now() - interval '7 days' AND (s.at IS NULL OR r.ended_at > s.at)
+    GROUP BY r.stage
+), checked AS (  -- a check of too few cells measures nothing, and unsays nothing
+    SELECT DISTINCT ON (k.kind, k.class) k.kind, k.class, k.passed
+    FROM bloodcell.champion_check k JOIN bloodcell.champion c USING (model_id)
+    WHERE k.checked_at >= now() - interval '30 days' AND k.measured IS NOT NULL
+    ORDER BY k.kind, k.class, k.checked_at DESC
 ), figure (name, part, value) AS (
     SELECT 'slides.waiting', '', n_slides FROM waiting
     UNION ALL SELECT 'cells.waiting', '', n_cells FROM waiting
     UNION ALL SELECT 'queue.age', '', age_s FROM waiting
+    UNION ALL SELECT 'night.age', '', extract(epoch FROM now() - max(first_seen_at)) FROM bloodcell."drop"
     UNION ALL SELECT 'night.cells', '', n_cells FROM night
     UNION ALL SELECT 'night.slides', '', n_slides FROM night
     UNION ALL SELECT 'night.quarantined', '', n_quarantined::float / nullif(n_files - n_ignored, 0) FROM night
@@ -35,8 +39,8 @@ WITH newest AS MATERIALIZED (
     UNION ALL SELECT 'night.duration', '', extract(epoch FROM max(ended_at) - min(started_at))
               FROM bloodcell.run_history WHERE night = (SELECT night FROM newest)
     UNION ALL SELECT 'stage.speed', stage, cells_per_s FROM stage
-    UNION ALL SELECT 'stage.failed', stage, n_failed FROM trouble
-    UNION ALL SELECT 'stage.since_success', stage, since_success_s FROM trouble
+    UNION ALL SELECT 'stage.failed', stage, coalesce(n_failed, 0) FROM success FULL JOIN trouble USING (stage)
+    UNION ALL SELECT 'stage.since_success', stage, extract(epoch FROM now() - at) FROM success
     UNION ALL SELECT 'champion.failed_checks', kind, count(*) FILTER (WHERE NOT passed) FROM checked
               GROUP BY kind
 )

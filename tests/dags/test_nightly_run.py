@@ -12,7 +12,9 @@ from tests.dags.reading import IMPORTED, read_by_airflow
 PARSED = """
 import json, os, sys
 from pathlib import Path
+from types import SimpleNamespace
 from airflow.dag_processing.dagbag import DagBag
+from airflow.task.priority_strategy import validate_and_load_priority_weight_strategy as strategy
 bag = DagBag(Path(sys.argv[1]).parent)
 dag = bag.dags["nightly_run"]
 
@@ -47,6 +49,10 @@ print(json.dumps({
         for task in dag.tasks
     },
     "decided": decided,
+    "weights_on_gpu": {
+        task.task_id: strategy(task.weight_rule).get_weight(SimpleNamespace(task=task))
+        for each in bag.dags.values() for task in each.tasks if task.pool == "gpu"
+    },
 }))
 """
 
@@ -83,6 +89,13 @@ def test_only_classify_takes_the_gpu_and_it_is_mapped_over_shards(parsed: dict[s
     tasks = parsed["tasks"]
     assert (tasks["classify"]["pool"], tasks["classify"]["queue"], tasks["classify"]["mapped"]) == ("gpu", "gpu", True)
     assert {task["pool"] for name, task in tasks.items() if name != "classify"} == {"default_pool"}
+
+
+def test_a_night_is_let_to_a_gpu_before_all_else_that_waits_for_one(parsed: dict[str, Any]) -> None:
+    weights = parsed["weights_on_gpu"]
+    classify = weights.pop("classify")
+    assert sorted(weights) == ["check", "train", "validate"]
+    assert classify > max(weights.values())
 
 
 def test_a_night_without_shards_or_with_a_failed_one_is_still_added_up(parsed: dict[str, Any]) -> None:

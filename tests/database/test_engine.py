@@ -58,6 +58,22 @@ def test_a_server_that_stays_away_is_given_up_after_the_patience(tmp_path: Path)
     assert SECRET not in str(caught.value)
 
 
+def test_a_standby_is_waited_for_until_it_is_promoted(database_url: str) -> None:
+    engine, attempts = as_superuser(database_url), []
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE written (n int)"))
+
+    def work(connection: sa.Connection) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            connection.execute(sa.text("SET TRANSACTION READ ONLY"))  # as a standby's are
+        connection.execute(sa.text("INSERT INTO written VALUES (1)"))
+
+    transact(connect(database_url), work, patience_s=30)
+    with engine.connect() as connection:
+        assert (len(attempts), connection.scalar(sa.text("SELECT count(*) FROM written"))) == (2, 1)
+
+
 def test_an_error_of_the_work_itself_is_raised_at_once_and_rolled_back(database_url: str) -> None:
     engine, attempts = as_superuser(database_url), []
     with engine.connect() as connection:

@@ -72,6 +72,7 @@ def test_figures_of_a_night_that_waits_and_of_the_same_reported(
     assert waiting["slides.waiting", ""] == 2
     assert waiting["cells.waiting", ""] == 20
     assert 0 < waiting["queue.age", ""] < 600
+    assert 0 < waiting["night.age", ""] < 600
     assert waiting["night.cells", ""] == 20
     assert waiting["night.quarantined", ""] == 0
     assert ("night.unclassified", "") not in waiting
@@ -121,6 +122,37 @@ def test_a_stage_that_succeeded_long_ago_is_still_known_to_have(settings: Settin
     found = {(each.name, each.part): each.value for each in read_figures(settings)}
     assert found["stage.failed", "ingest"] == 1
     assert found["stage.since_success", "ingest"] == pytest.approx(9 * 86400, rel=0.01)
+
+
+def test_a_failure_that_a_later_run_mended_is_none(settings: Settings, database: sa.Engine) -> None:
+    rows_of = "INSERT INTO bloodcell.run (run_id, stage, state, started_at, ended_at, code_version, host) VALUES "
+    with database.begin() as connection:
+        for state, hours in (("failed", 3), ("succeeded", 2)):
+            at = f"now() - interval '{hours} hours'"
+            connection.execute(sa.text(f"{rows_of} (gen_random_uuid(), 'train', '{state}', {at}, {at}, '0', 'h')"))
+    assert {(each.name, each.part): each.value for each in read_figures(settings)}["stage.failed", "train"] == 0
+
+
+def test_a_check_of_too_few_cells_does_not_unsay_one_that_failed(
+    settings: Settings, database: sa.Engine, champion: str
+) -> None:
+    def checked(model_id: str, kind: str, passed: bool, measured: str, hours: int) -> str:
+        return (
+            "INSERT INTO bloodcell.model_check (model_id, kind, n_cells, measured, passed, reason, until_label_id, "
+            "run_id, checked_at) SELECT "
+            f"'{model_id}', '{kind}', 9, {measured}, {passed}, '', 0, run_id, now() - interval '{hours} hours' FROM run"
+        )
+
+    with database.begin() as connection:
+        connection.execute(sa.text("SET LOCAL search_path = bloodcell"))
+        stage = "INSERT INTO run (run_id, stage, state, code_version, host) VALUES (gen_random_uuid(), 'check', "
+        connection.execute(sa.text(f"{stage} 'succeeded', '0', 'h')"))
+        connection.execute(sa.text(checked(champion, "agreement", False, "0.5", 48)))
+        connection.execute(sa.text(checked(champion, "agreement", True, "NULL", 24)))
+        connection.execute(sa.text(checked(champion, "novelty", False, "9.5", 48)))
+        connection.execute(sa.text(checked(champion, "novelty", True, "1.0", 24)))
+    found = {each.part: each.value for each in read_figures(settings) if each.name == "champion.failed_checks"}
+    assert found == {"agreement": 1, "novelty": 0}
 
 
 def test_a_collector_gets_them(settings: Settings, champion: str, collector: Collector) -> None:
