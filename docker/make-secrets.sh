@@ -8,11 +8,16 @@ keep() { [ -s "secrets/$1" ] || printf '%s' "$2" > "secrets/$1"; }
 random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }
 
 for name in postgres_password airflow_password bloodcell_admin_password bloodcell_password redis_password \
-        admin_password watcher_password api_secret_key; do
+        admin_password watcher_password grafana_password api_secret_key; do
     keep "$name" "$(random)"
 done
 keep jwt_secret "$(random)$(random)"
 keep fernet_key "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')"
+
+keep s3_credentials "[default]
+# aws_access_key_id = ...      where the store is on S3
+# aws_secret_access_key = ...
+"
 
 url() { printf 'postgresql+psycopg2://%s:%s@postgres:5432/%s' "$1" "$(cat "secrets/$2")" "$3"; }
 keep airflow_database_url "$(url airflow airflow_password airflow)"

@@ -98,15 +98,9 @@ def psql(context: typer.Context) -> None:
     import subprocess
 
     from bloodcell.database.engine import psql_command
-    from bloodcell.errors import ConfigurationError
     from bloodcell.settings import Settings
 
     command, environment = psql_command(Settings())
     signal.signal(signal.SIGINT, lambda *_: None)  # psql's to handle: it cancels the query and goes on
-    try:
-        done = subprocess.run([*command, *context.args], env={**os.environ, **environment}, check=False)
-    except FileNotFoundError as error:
-        raise ConfigurationError(
-            f"There is no {command[0]} on this machine. Install PostgreSQL's client (Debian: postgresql-client)."
-        ) from error
+    done = subprocess.run([*command, *context.args], env={**os.environ, **environment}, check=False)
     sys.exit(done.returncode)

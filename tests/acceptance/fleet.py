@@ -46,7 +46,7 @@ from bloodcell.operations.airflow_records import RunState
 from bloodcell.operations.demo_retraining import CELLS_PER_SLIDE, N_SLIDES, SETTINGS, write_label_file
 from bloodcell.settings import Settings
 from tests.faults.kill_night import Laboratory, Rows, differences
-from tests.fleet.faults import FAULTS, PLACED, S3, S3_FAULTS, WORKERS, Fault, Place, start_s3
+from tests.fleet.faults import FAULTS, PLACED, S3, S3_CREDENTIALS, S3_FAULTS, WORKERS, Fault, Place, start_s3
 from tests.fleet.fleet import USER, Fleet
 
 NIGHT, SMALL_NIGHT = date(2026, 1, 5), date(2026, 1, 6)
@@ -283,7 +283,7 @@ def fleet_of(folder: Path, drops: Path, mark: str, changes: Mapping[str, str]) -
         **changes,
     }  # fmt: skip
     values = {"BLOODCELL_DROPS": str(drops), "BLOODCELL_LABELS": str(labels)}
-    return Fleet(folder / "made", PLACED, values, more=more, mark=mark)
+    return Fleet(folder / "made", PLACED, values, more=more, secrets={"s3_credentials": S3_CREDENTIALS}, mark=mark)
 
 
 def disturbed(place: Place, fault: Fault) -> Outcome:

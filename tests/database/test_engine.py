@@ -232,6 +232,17 @@ def test_options_in_the_url_do_not_give_psql_the_rights_of_the_login(
         )
 
 
+def test_without_a_client_installed_psql_is_the_one_brought_along(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/none")
+    command, environment = psql_command(Settings(database_url=database_url))
+    asked = subprocess.run(
+        [*command, "-XAtc", "SELECT current_user"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert asked.stdout == "bloodcell_reader\n"
+
+
 def test_psql_is_given_the_password_in_its_environment_only() -> None:
     command, environment = psql_command(Settings(database_url=f"postgresql://anna:{SECRET}@server:5433/lab"))
     assert SECRET not in " ".join(command)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import sqlalchemy as sa
 
 from bloodcell.database import tables
+from bloodcell.database.embedded import EmbeddedPostgres
 from bloodcell.database.engine import connect
+from tests.conftest import ROOT
 from tests.database.conftest import refused
 from tests.laboratory import NIGHT, Laboratory
 
@@ -201,3 +206,24 @@ def test_not_even_the_owner_changes_what_is_append_only(laboratory_url: str, tab
     ):
         with refused():
             attempt(laboratory_url, role, statement)
+
+
+def test_postgres_gets_no_login_without_a_password(tmp_path: Path, own_server: EmbeddedPostgres) -> None:
+    (host,) = parse_qs(urlsplit(own_server.url()).query)["host"]
+    path = f"{own_server.psql.parent}:/usr/bin:/bin"
+    environment = {"PATH": path, "PGHOST": host, "POSTGRES_USER": "postgres", "SECRETS": str(tmp_path)}
+    logins = "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL ORDER BY 1"
+
+    def made() -> tuple[int, list[str]]:
+        done = subprocess.run(["sh", str(ROOT / "docker" / "postgres-init.sh")], env=environment, capture_output=True)
+        with connect(own_server.url("postgres")).connect() as connection:
+            return done.returncode, list(connection.scalars(sa.text(logins)))
+
+    (tmp_path / "airflow_password").write_text("a")
+    (tmp_path / "bloodcell_password").write_text("b")
+    assert made() == (1, [])
+    (tmp_path / "bloodcell_admin_password").write_text("c")
+    with connect(own_server.url("postgres")).execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(sa.text("DROP DATABASE bloodcell"))  # the embedded server's
+        connection.execute(sa.text("DROP DATABASE airflow"))
+    assert made() == (0, ["airflow", "bloodcell", "bloodcell_admin"])

@@ -64,7 +64,7 @@ def test_secrets_are_files_that_the_script_makes_and_no_service_has_one_it_does_
 def test_workers_have_no_way_into_airflows_database_and_none_of_its_keys() -> None:
     for name, service in OURS.items():
         if "celery" in service["command"]:
-            assert service["secrets"] == ["bloodcell_database_url", "redis_url"], name
+            assert service["secrets"] == ["bloodcell_database_url", "redis_url", "s3_credentials"], name
             assert ".invalid/" in service["environment"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
 
 
@@ -77,7 +77,9 @@ def test_volumes_are_folders_of_the_images_that_their_user_may_write() -> None:
         for volume in service["volumes"]
         if volume.split(":")[0] in COMPOSE["volumes"]
     }
-    assert folders == {"/var/lib/airflow/logs", "/var/lib/bloodcell/store"}
+    below = {f"/var/lib/bloodcell/{name}" for name in ("store", "training")}
+    assert folders == {"/var/lib/airflow/logs", *below}
+    folders |= {"/var/lib/bloodcell/weights"}  # of a volume where no folder is named
     assert folders <= set(made[0].split()), "Docker gives a new volume the owner that the folder has in the image"
 
 
@@ -94,6 +96,7 @@ def test_every_volume_and_network_is_declared_and_used() -> None:
         for volume in service.get("volumes", [])
         if not volume.startswith((".", "$"))
     }
+    used |= set(re.findall(r"\$\{BLOODCELL_WEIGHTS:-(\w+)\}", str(SERVICES)))
     assert used == COMPOSE["volumes"].keys()
     assert {name for service in SERVICES.values() for name in service["networks"]} == COMPOSE["networks"].keys()
 

@@ -35,10 +35,9 @@ DAGS, STORE = "/opt/bloodcell/bloodcell/_dags", "/var/lib/bloodcell/store"
 S3 = {
     "BLOODCELL_STORE_URL": "s3://bloodcell/store",
     "AWS_ENDPOINT_URL": "http://server:9000",
-    "AWS_ACCESS_KEY_ID": "nobody",
-    "AWS_SECRET_ACCESS_KEY": "nothing",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
+S3_CREDENTIALS = "[default]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n"
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,11 @@ def start_s3(fleet: Fleet, *, fresh: bool = False, delay_s: float = 0) -> None:
         fleet.start_command("s3-server", "server", ["moto_server", "-H", "127.0.0.1", "-p", "9001"], S3)
     fleet.start_command("s3", "server", [sys.executable, "-m", "tests.fleet.forward", "9000", "9001", str(delay_s)], {})
     if fresh:
-        address = {**S3, "AWS_ENDPOINT_URL": f"http://{fleet.network.address('server')}:9000"}
+        address = {
+            **S3,
+            "AWS_ENDPOINT_URL": f"http://{fleet.network.address('server')}:9000",
+            "AWS_SHARED_CREDENTIALS_FILE": str(fleet.secret("s3_credentials")),
+        }
         make = [sys.executable, "-c", "import s3fs; s3fs.S3FileSystem().mkdir('bloodcell')"]
         environment = {**os.environ, **address, "NO_PROXY": "*"}
         waited(lambda: subprocess.run(make, env=environment, capture_output=True).returncode == 0, 60, "a bucket")

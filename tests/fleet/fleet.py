@@ -50,6 +50,7 @@ class Fleet:
         values: What the compose file's variables are, among them BLOODCELL_DROPS and BLOODCELL_LABELS.
         shares: Volumes that all hosts share, as over NFS; any other is a folder of each host.
         more: Further environment variables of every service of bloodcell's images.
+        secrets: What secrets are that the script does not think of.
         mark: Of its network; two fleets of different marks run at once.
     """
 
@@ -61,6 +62,7 @@ class Fleet:
         *,
         shares: Sequence[str] = ("store", "logs"),
         more: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
         mark: str = "fleet",
     ) -> None:
         self.folder, self.logs = folder, folder / "output"
@@ -68,6 +70,7 @@ class Fleet:
         self._values = values
         self._shares = shares
         self._more = more or {}
+        self._secrets = secrets or {}
         self._compose: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._kept: dict[str, Mapping[str, str]] = {}
@@ -145,10 +148,12 @@ class Fleet:
         waited(lambda: self._psql("postgres", states) == "sync\n", 60, "a standby in step")
 
     def fail_over(self) -> None:
-        """Kills Postgres for good; its standby gets its work and its address."""
-        self.kill("postgres")
-        self._psql("postgres#2", "SELECT pg_promote()")
+        """Postgres answers no more, as where its machine is gone; its standby gets its address, then its work."""
+        for process in _processes(self._running.pop("postgres")):
+            process.suspend()
         self.network.move("postgres", self.host_of("postgres#2").name)
+        time.sleep(5)
+        self._psql("postgres#2", "SELECT pg_promote()")
 
     def _start_postgres(self, service: str) -> None:
         settings = (f"unix_socket_directories={_PGDATA}", "listen_addresses=*")
@@ -203,19 +208,18 @@ class Fleet:
         if process is None:
             return
         with suppress(psutil.NoSuchProcess):
-            top = psutil.Process(process.pid)
-            for each in (*top.children(recursive=True), top):
+            for each in reversed(_processes(process)):
                 with suppress(psutil.NoSuchProcess):
                     each.kill()
         process.wait()
 
     def kill_largest(self, service: str) -> None:
         """Kills the process of a service that holds the most memory, as the kernel does where memory ends."""
-        max(self._processes(service), key=lambda process: process.memory_info().rss).kill()
+        max(_processes(self._running[service]), key=lambda process: process.memory_info().rss).kill()
 
     def pin(self, service: str, core: int) -> None:
         """Lets a service's processes, and those that they start, run on one core only."""
-        for process in self._processes(service):
+        for process in _processes(self._running[service]):
             process.cpu_affinity([core])
 
     def host_of(self, service: str) -> Host:
@@ -258,10 +262,6 @@ class Fleet:
         """Returns the folder of a volume that all hosts share."""
         return self.folder / "volumes" / name
 
-    def _processes(self, service: str) -> list[psutil.Process]:
-        top = psutil.Process(self._running[service].pid)
-        return [top, *top.children(recursive=True)]
-
     def _restart(self) -> None:
         """Starts services again that ended by themselves, as `restart: unless-stopped` does."""
         while not self._ended.wait(2):
@@ -297,6 +297,8 @@ class Fleet:
         script = made / "make-secrets.sh"
         script.write_text((DOCKER / "make-secrets.sh").read_text())
         subprocess.run(["sh", str(script)], check=True, capture_output=True)
+        for name, value in self._secrets.items():
+            self.secret(name).write_text(value)
         for service in {name for names in self._placed.values() for name in names}:
             own = self.folder / "secrets" / service
             own.mkdir(parents=True)
@@ -353,6 +355,11 @@ def waited(is_so: Callable[[], bool], timeout_s: float, what: str) -> float:
         assert time.monotonic() - started < timeout_s, f"{what}: not within {timeout_s:g} s"
         time.sleep(0.5)
     return time.monotonic() - started
+
+
+def _processes(started: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    top = psutil.Process(started.pid)
+    return [top, *top.children(recursive=True)]
 
 
 def _env_file(path: Path) -> dict[str, str]:

@@ -127,7 +127,7 @@ def test_logs_of_tasks_are_json_that_names_run_and_slides_and_no_patient(fleet: 
 def test_a_worker_has_no_way_to_airflows_database_and_no_key_of_airflows(fleet: Fleet) -> None:
     for worker in ("worker", "cpu-worker"):
         secrets = fleet.run(worker, "ls", "/run/secrets").split()
-        assert sorted(secrets) == ["bloodcell_database_url", "redis_url"]
+        assert sorted(secrets) == ["bloodcell_database_url", "redis_url", "s3_credentials"]
         assert fleet.run(worker, "id", "--user").strip() == str(USER)
 
 
@@ -160,7 +160,7 @@ def test_backup_and_restore_by_the_documented_commands(fleet: Fleet, settings: S
     lines = [line.strip() for line in (DOCKER / "README.md").read_text().splitlines()]
     asked = [line.split("#")[0].split() for line in lines if line.startswith("docker compose exec -T postgres ")]
     assert [words[5] for words in asked] == ["pg_dumpall", "pg_dump", "pg_dump", "psql", "pg_restore", "pg_restore"]
-    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup").mkdir(0o700)
     laboratory = Laboratory(settings, NIGHT)
     before = laboratory.rows()
     assert before["cell_call"]
