@@ -1,4 +1,4 @@
-"""How a connection to Postgres finds out that the other end is gone; Airflow's own connections take it from here, too."""
+"""How a connection to Postgres finds out that the other end is gone, for Airflow's own connections, too."""
 
 from __future__ import annotations
 
