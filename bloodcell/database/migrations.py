@@ -142,6 +142,17 @@ def _make_roles(connection: sa.Connection) -> None:
                 END $$"""  # noqa: S608 - the names are ROLES
             )
         )
+    # who may more can also act as who only reads, which is what `bloodcell db psql` does
+    connection.execute(
+        sa.text(
+            """DO $$ BEGIN
+                IF NOT pg_has_role('bloodcell_app', 'bloodcell_reader', 'MEMBER')
+                        AND pg_has_role(current_user, 'bloodcell_reader', 'MEMBER WITH ADMIN OPTION') THEN
+                    GRANT bloodcell_reader TO bloodcell_app;
+                END IF;
+            END $$"""
+        )
+    )
 
 
 def _views_are_made_by(connection: sa.Connection, scripts: list[str]) -> bool:

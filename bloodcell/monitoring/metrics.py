@@ -46,6 +46,7 @@ NAMES: Final = {
     "stage.speed": ("{cell}/s", "Cells a second of a stage's runs over the newest night."),
     "stage.failed": ("{run}", "Failed runs of a stage in the last 7 days, since it last succeeded."),
     "stage.since_success": ("s", "Since a stage last succeeded."),
+    "retraining.failed": ("1", "1 where the newest retraining ended by an error, otherwise 0."),
     "champion.failed_checks": (
         "{check}",
         "Checks that the champion did not pass when there last were enough cells to tell.",
@@ -70,18 +71,20 @@ class Figure:
 
 
 def read_figures(settings: Settings) -> list[Figure]:
-    """Returns the figures as they are now, on the machine that watches.
+    """Returns the figures as they are now, on the machine that watches; without a drops folder those that need none.
 
     Raises:
         DatabaseUnavailableError: Postgres is away; it is not waited for.
-        OSError: The drops folder cannot be read.
     """
     impatient = settings.model_copy(update={"database_patience_s": 0})
     engine = open_database(impatient)
     statement = sa.text("SELECT name, part, value FROM bloodcell.operating_figure")
     rows = transact(engine, lambda connection: list(connection.execute(statement)), patience_s=0)
     figures = [Figure(row.name, row.part, row.value) for row in rows]
-    figures.append(Figure("nights.unread", "", len(pending_nights(impatient, engine))))
+    try:
+        figures.append(Figure("nights.unread", "", len(pending_nights(impatient, engine))))
+    except OSError as error:
+        log.warning("The drops folder cannot be read: %s", error)
     alive = settings.data_dir / ALIVE
     if alive.exists():
         figures.append(Figure("watcher.age", "", max(0.0, time.time() - alive.stat().st_mtime)))
@@ -141,7 +144,7 @@ class _Look:
         if time.monotonic() - self._looked_at > _SAME_LOOK_S:
             try:
                 self._figures = read_figures(self._settings)
-            except (BloodcellError, OSError) as error:
+            except BloodcellError as error:
                 log.warning("No figures to push: %s", error)
                 self._figures = []
             self._looked_at = time.monotonic()

@@ -41,6 +41,8 @@ WITH newest AS MATERIALIZED (
     UNION ALL SELECT 'stage.speed', stage, cells_per_s FROM stage
     UNION ALL SELECT 'stage.failed', stage, coalesce(n_failed, 0) FROM success FULL JOIN trouble USING (stage)
     UNION ALL SELECT 'stage.since_success', stage, extract(epoch FROM now() - at) FROM success
+    UNION ALL (SELECT 'retraining.failed', '', (state = 'failed')::integer FROM bloodcell.training_run
+               ORDER BY requested_at DESC LIMIT 1)
     UNION ALL SELECT 'champion.failed_checks', kind, count(*) FILTER (WHERE NOT passed) FROM checked
               GROUP BY kind
 )

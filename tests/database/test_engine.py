@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pkgutil
+import re
 import signal
 import subprocess
 import threading
@@ -14,8 +16,10 @@ import sqlalchemy as sa
 
 from bloodcell.database.embedded import EmbeddedPostgres
 from bloodcell.database.engine import APP_ROLE, connect, open_database, psql_command, transact
+from bloodcell.database.wire import WIRE
 from bloodcell.errors import ConfigurationError, DatabaseUnavailableError, SchemaError
 from bloodcell.settings import Settings
+from tests.conftest import ROOT
 from tests.database.conftest import as_superuser, refused, until
 
 SECRET = "tollkirsche"  # noqa: S105
@@ -241,6 +245,17 @@ def test_without_a_client_installed_psql_is_the_one_brought_along(
         [*command, "-XAtc", "SELECT current_user"], env=environment, capture_output=True, text=True, check=True
     )
     assert asked.stdout == "bloodcell_reader\n"
+    with pytest.raises(ConfigurationError, match="postgresql-client"):
+        psql_command(Settings(database_url=f"{database_url}&sslmode=require"))
+
+
+def test_a_connection_finds_out_that_the_other_end_is_gone(database_url: str) -> None:
+    with connect(database_url).connect() as connection:
+        asked = connection.connection.driver_connection.get_dsn_parameters()  # type: ignore[union-attr]
+    assert {name: int(asked[name]) for name in WIRE} == WIRE
+    of_airflow = re.search(r"SQL_ALCHEMY_CONNECT_ARGS=(.*)", (ROOT / "docker" / "airflow.env").read_text())
+    assert of_airflow
+    assert pkgutil.resolve_name(of_airflow[1]) is WIRE
 
 
 def test_psql_is_given_the_password_in_its_environment_only() -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import sqlalchemy as sa
 
 from bloodcell.database import tables
-from bloodcell.database.embedded import EmbeddedPostgres
-from bloodcell.database.engine import connect
+from bloodcell.database.embedded import EmbeddedPostgres, embedded_database
+from bloodcell.database.engine import connect, psql_command
+from bloodcell.database.migrations import upgrade
+from bloodcell.settings import Settings
 from tests.conftest import ROOT
-from tests.database.conftest import refused
+from tests.database.conftest import as_superuser, refused
 from tests.laboratory import NIGHT, Laboratory
 
 ONLY_READ = ("bloodcell_reader", "bloodcell_reviewer")
@@ -208,22 +209,48 @@ def test_not_even_the_owner_changes_what_is_append_only(laboratory_url: str, tab
             attempt(laboratory_url, role, statement)
 
 
-def test_postgres_gets_no_login_without_a_password(tmp_path: Path, own_server: EmbeddedPostgres) -> None:
-    (host,) = parse_qs(urlsplit(own_server.url()).query)["host"]
-    path = f"{own_server.psql.parent}:/usr/bin:/bin"
-    environment = {"PATH": path, "PGHOST": host, "POSTGRES_USER": "postgres", "SECRETS": str(tmp_path)}
-    logins = "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL ORDER BY 1"
+@pytest.fixture
+def fresh_server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that knows no role of ours."""
+    server = embedded_database(Settings(data_dir=tmp_path / "fresh"))
+    yield server
+    server.stop()
+
+
+def test_on_a_server_of_ones_own_no_login_is_without_a_password_and_the_service_may_read(
+    tmp_path: Path, fresh_server: EmbeddedPostgres
+) -> None:
+    """As docker/README.md has it: the script, then a migration as bloodcell_admin, then psql as the stages' login."""
+    server = sa.make_url(fresh_server.url("postgres"))
+    environment = {
+        "PATH": f"{fresh_server.psql.parent}:/usr/bin:/bin", "PGHOST": str(server.query["host"]),
+        "POSTGRES_USER": str(server.username), "SECRETS": str(tmp_path),
+    }  # fmt: skip
+    logins = (
+        "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL "
+        "AND rolname IN ('airflow', 'bloodcell', 'bloodcell_admin') ORDER BY 1"
+    )
 
     def made() -> tuple[int, list[str]]:
-        done = subprocess.run(["sh", str(ROOT / "docker" / "postgres-init.sh")], env=environment, capture_output=True)
-        with connect(own_server.url("postgres")).connect() as connection:
+        script = ["sh", str(ROOT / "docker" / "postgres-init.sh")]
+        done = subprocess.run(script, env=environment, capture_output=True, check=False)
+        with as_superuser(fresh_server.url("postgres")).connect() as connection:
             return done.returncode, list(connection.scalars(sa.text(logins)))
 
-    (tmp_path / "airflow_password").write_text("a")
-    (tmp_path / "bloodcell_password").write_text("b")
+    for name in ("airflow_password", "bloodcell_password"):
+        (tmp_path / name).write_text(name)
     assert made() == (1, [])
     (tmp_path / "bloodcell_admin_password").write_text("c")
-    with connect(own_server.url("postgres")).execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.execute(sa.text("DROP DATABASE bloodcell"))  # the embedded server's
-        connection.execute(sa.text("DROP DATABASE airflow"))
+    with as_superuser(fresh_server.url("postgres")).connect() as connection:
+        for database in ("airflow", "bloodcell"):
+            connection.execute(sa.text(f"DROP DATABASE {database}"))  # the embedded server's
     assert made() == (0, ["airflow", "bloodcell", "bloodcell_admin"])
+
+    def url(login: str) -> str:
+        return server.set(username=login, database="bloodcell").render_as_string(hide_password=False)
+
+    upgrade(url("bloodcell_admin"))
+    command, given = psql_command(Settings(database_url=url("bloodcell")))
+    reading = [str(fresh_server.psql), *command[1:], "-XAtc", "SELECT current_user, count(*) FROM night_summary"]
+    asked = subprocess.run(reading, env=environment | given, capture_output=True, text=True, check=False)
+    assert asked.stdout == "bloodcell_reader|0\n", asked.stderr

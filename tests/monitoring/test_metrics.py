@@ -124,6 +124,15 @@ def test_a_stage_that_succeeded_long_ago_is_still_known_to_have(settings: Settin
     assert found["stage.since_success", "ingest"] == pytest.approx(9 * 86400, rel=0.01)
 
 
+def test_without_a_drops_folder_the_other_figures_are_still_told(settings: Settings, database: sa.Engine) -> None:
+    settings.data_dir.mkdir(exist_ok=True)
+    (settings.data_dir / ALIVE).touch()
+    away = settings.model_copy(update={"drops_dir": settings.data_dir / ("x" * 300)})  # no file system takes the name
+    told = {each.name for each in read_figures(away)}
+    assert told == {each.name for each in read_figures(settings)} - {"nights.unread"}
+    assert {"watcher.age", "slides.waiting"} <= told
+
+
 def test_a_failure_that_a_later_run_mended_is_none(settings: Settings, database: sa.Engine) -> None:
     rows_of = "INSERT INTO bloodcell.run (run_id, stage, state, started_at, ended_at, code_version, host) VALUES "
     with database.begin() as connection:
