@@ -253,9 +253,10 @@ def test_a_connection_finds_out_that_the_other_end_is_gone(database_url: str) ->
     with connect(database_url).connect() as connection:
         asked = connection.connection.driver_connection.get_dsn_parameters()  # type: ignore[union-attr]
     assert {name: int(asked[name]) for name in WIRE} == WIRE
-    of_airflow = re.search(r"SQL_ALCHEMY_CONNECT_ARGS=(.*)", (ROOT / "docker" / "airflow.env").read_text())
-    assert of_airflow
-    assert pkgutil.resolve_name(of_airflow[1]) is WIRE
+    for file in ("compose.yaml", "kubernetes/values.yaml"):
+        of_airflow = re.search(r"SQL_ALCHEMY_CONNECT_ARGS(?:, value)?: ([\w.]+)", (ROOT / "docker" / file).read_text())
+        assert of_airflow
+        assert pkgutil.resolve_name(of_airflow[1]) is WIRE
 
 
 def test_psql_is_given_the_password_in_its_environment_only() -> None:
