@@ -162,7 +162,7 @@ def test_a_night_is_announced_when_its_marker_appears_and_not_before(
     (unfinished / ".complete").touch()
 
     until(lambda: airflow.nights == ["2026-03-14", "2026-03-13"])
-    assert any("Night 2026-03-13 is complete" in line for line in lines)
+    until(lambda: any("Night 2026-03-13 is complete" in line for line in lines))
 
 
 def test_nights_that_were_there_before_the_watcher_are_announced(
