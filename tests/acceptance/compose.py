@@ -240,7 +240,9 @@ def _engine(work: Path, compose: Path) -> Iterator[_Site]:
             yield site
         finally:
             with suppress(SystemExit):
-                site.run("docker compose logs --no-color > ../../services.log 2>&1; docker compose down --volumes")
+                site.run(
+                    "docker compose logs --no-color > ../../services.log 2>&1; docker compose down --volumes --remove-orphans"
+                )
             ended.set()
             checks.join()
             process.terminate()
