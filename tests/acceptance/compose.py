@@ -240,9 +240,8 @@ def _engine(work: Path, compose: Path) -> Iterator[_Site]:
             yield site
         finally:
             with suppress(SystemExit):
-                site.run(
-                    "docker compose logs --no-color > ../../services.log 2>&1; docker compose down --volumes --remove-orphans"
-                )
+                site.run("docker compose logs --no-color > ../../services.log 2>&1")
+                site.run("docker compose down --volumes --remove-orphans")  # the box's worker too
             ended.set()
             checks.join()
             process.terminate()
