@@ -77,8 +77,7 @@ def test_volumes_are_folders_of_the_images_that_their_user_may_write() -> None:
         for volume in service["volumes"]
         if volume.split(":")[0] in COMPOSE["volumes"]
     }
-    below = {f"/var/lib/bloodcell/{name}" for name in ("store", "training")}
-    assert folders == {"/var/lib/airflow/logs", *below}
+    assert folders == {"/var/lib/airflow/logs", "/var/lib/bloodcell/store", "/var/lib/bloodcell/training"}
     folders |= {"/var/lib/bloodcell/weights"}  # of a volume where no folder is named
     assert folders <= set(made[0].split()), "Docker gives a new volume the owner that the folder has in the image"
 

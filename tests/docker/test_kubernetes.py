@@ -247,9 +247,10 @@ def test_files_in_run_secrets_are_settings_or_asked_for_by_a_script() -> None:
 
 
 def test_no_secret_is_in_any_file() -> None:
+    plain = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "bloodcell.database.wire.WIRE"}
     for name, value in _variables().items():
-        if re.search(r"PASSWORD|SECRET|_KEY|TOKEN|CONN", name) and not name.endswith(("_FILE", "_ARGS")):
-            assert value == "postgresql+psycopg2://nobody@none.invalid/none", name
+        if re.search(r"PASSWORD|SECRET|_KEY|TOKEN|CONN", name) and not name.endswith("_FILE"):
+            assert value == plain.get(name, "postgresql+psycopg2://nobody@none.invalid/none"), name
     held_by_values = {"fernetKey", "apiSecretKey", "jwtSecret", "webserverSecretKey", "brokerUrl", "password", "pass"}
     keys = {key for key, _ in _inside(_everything())}
     assert not keys & (held_by_values | {"stringData", "metadataConnection", "extraSecrets"})
@@ -265,7 +266,9 @@ def test_workers_have_no_way_into_airflows_database() -> None:
         assert not values["enableBuiltInSecretEnvVars"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
         assert not values["enableBuiltInSecretEnvVars"]["AIRFLOW_CONN_AIRFLOW_DB"]
         for part in ("apiServer", "scheduler", "dagProcessor", "triggerer"):
-            assert values[part]["env"][0]["name"] == "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+            of_ingress = ["FORWARDED_ALLOW_IPS"] if part == "apiServer" else []
+            database = [f"AIRFLOW__DATABASE__SQL_ALCHEMY_{name}" for name in ("CONN", "CONNECT_ARGS")]
+            assert [entry["name"] for entry in values[part]["env"]] == [*database, *of_ingress]
             assert not values[part]["waitForMigrations"]["enabled"], "it would not have the database"
     assert not CELERY["waitForMigrations"]["enabled"]
     tasks = [CELERY, *(_pods()[name]["containers"][0] for name in ("pod-template.yaml", "pod-template-gpu.yaml"))]

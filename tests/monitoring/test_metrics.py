@@ -113,12 +113,17 @@ def test_a_night_that_lies_unread_and_a_watcher_that_looked(settings: Settings, 
     assert {each.name: each.value for each in read_figures(settings)}["nights.unread"] == 0
 
 
-def test_a_stage_that_succeeded_long_ago_is_still_known_to_have(settings: Settings, database: sa.Engine) -> None:
-    rows_of = "INSERT INTO bloodcell.run (run_id, stage, state, started_at, ended_at, code_version, host) VALUES "
-    at = "now() - interval '9 days'"
+def ran(database: sa.Engine, stage: str, state: str, *, ago: str) -> None:
+    """Notes a run of a stage."""
+    columns, at = "run_id, stage, state, started_at, ended_at, code_version, host", f"now() - interval '{ago}'"
+    values = f"gen_random_uuid(), '{stage}', '{state}', {at}, {at}, '0', 'h'"
     with database.begin() as connection:
-        connection.execute(sa.text(f"{rows_of} (gen_random_uuid(), 'ingest', 'succeeded', {at}, {at}, '0', 'h')"))
-        connection.execute(sa.text(f"{rows_of} (gen_random_uuid(), 'ingest', 'failed', now(), now(), '0', 'h')"))
+        connection.execute(sa.text(f"INSERT INTO bloodcell.run ({columns}) VALUES ({values})"))
+
+
+def test_a_stage_that_succeeded_long_ago_is_still_known_to_have(settings: Settings, database: sa.Engine) -> None:
+    ran(database, "ingest", "succeeded", ago="9 days")
+    ran(database, "ingest", "failed", ago="0 days")
     found = {(each.name, each.part): each.value for each in read_figures(settings)}
     assert found["stage.failed", "ingest"] == 1
     assert found["stage.since_success", "ingest"] == pytest.approx(9 * 86400, rel=0.01)
@@ -134,11 +139,8 @@ def test_without_a_drops_folder_the_other_figures_are_still_told(settings: Setti
 
 
 def test_a_failure_that_a_later_run_mended_is_none(settings: Settings, database: sa.Engine) -> None:
-    rows_of = "INSERT INTO bloodcell.run (run_id, stage, state, started_at, ended_at, code_version, host) VALUES "
-    with database.begin() as connection:
-        for state, hours in (("failed", 3), ("succeeded", 2)):
-            at = f"now() - interval '{hours} hours'"
-            connection.execute(sa.text(f"{rows_of} (gen_random_uuid(), 'train', '{state}', {at}, {at}, '0', 'h')"))
+    ran(database, "train", "failed", ago="3 hours")
+    ran(database, "train", "succeeded", ago="2 hours")
     assert {(each.name, each.part): each.value for each in read_figures(settings)}["stage.failed", "train"] == 0
 
 
@@ -152,10 +154,9 @@ def test_a_check_of_too_few_cells_does_not_unsay_one_that_failed(
             f"'{model_id}', '{kind}', 9, {measured}, {passed}, '', 0, run_id, now() - interval '{hours} hours' FROM run"
         )
 
+    ran(database, "check", "succeeded", ago="0 days")
     with database.begin() as connection:
         connection.execute(sa.text("SET LOCAL search_path = bloodcell"))
-        stage = "INSERT INTO run (run_id, stage, state, code_version, host) VALUES (gen_random_uuid(), 'check', "
-        connection.execute(sa.text(f"{stage} 'succeeded', '0', 'h')"))
         connection.execute(sa.text(checked(champion, "agreement", False, "0.5", 48)))
         connection.execute(sa.text(checked(champion, "agreement", True, "NULL", 24)))
         connection.execute(sa.text(checked(champion, "novelty", False, "9.5", 48)))
