@@ -25,6 +25,24 @@ def jit_compile() -> bool:
     return backend == "jax" or (backend == "tensorflow" and bool(_gpus()))
 
 
+def exact_float32() -> None:
+    """Has float32 computed as float32, also by the kernels that XLA writes itself.
+
+    Those do not read NVIDIA_TF32_OVERRIDE, which governs NVIDIA's libraries (`bloodcell.models`).
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    elif backend == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "highest")
+
+
 @functools.cache
 def device() -> str:
     """Returns what models run on, for people and for the record of a run; says it once.
@@ -71,4 +89,5 @@ def _training_devices() -> list[str]:
 def _gpus() -> list[str]:
     import keras
 
-    return [str(name) for name in keras.distribution.list_devices("gpu")]
+    # asked for "gpu", JAX raises where there is none
+    return [str(name) for name in keras.distribution.list_devices() if str(name).startswith("gpu")]

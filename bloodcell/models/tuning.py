@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bloodcell.models.augmentation import augmented
-from bloodcell.models.backend import jit_compile
+from bloodcell.models.backend import exact_float32, jit_compile
 from bloodcell.models.calibration import fit_temperature, negative_log_likelihood, softmax
 from bloodcell.models.features import padded
 
@@ -161,6 +161,7 @@ def train_stage(
     import keras
 
     n_steps = max(1, len(training) // stage.batch_cells)
+    exact_float32()
     strategy = _strategy_of(model)
     with strategy.scope() if strategy else nullcontext():
         model.compile(

@@ -10,7 +10,8 @@
     labelling     a label file -> labels, against INSERT; memory by rows
     starting      how long `bloodcell --help` and a Dag file take to come up
 
-The full run writes RESULTS.md; `python -m tests.bench --quick` only shows that everything runs.
+The full run writes RESULTS.md; `python -m tests.bench --quick` only shows that everything runs. Apart from it, each by
+itself and with a table of its own: `million` (a night of a million cells), `many` (ten million calls), `gpu`.
 
 - Every side starts on a fresh database; what both sides wait for once (loading a model, tracing it) is left out.
 - Bundles have the default recipes' sizes and layers on random base weights, trained for one epoch: what a cell is

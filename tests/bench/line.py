@@ -82,7 +82,10 @@ def as_markdown(lines: Sequence[Line], facts: Sequence[str]) -> str:
     return f"# Speed and memory\n\nWritten by `make bench`. {HOW}\n\n{listed}\n\n{table}\n"
 
 
-HOW = "Figures without a unit are ratios of medians, raw figures in the order measured; see `tests/bench/__init__.py`."
+HOW = (
+    "Figures without a unit are ratios of medians, raw figures in the order measured; see `tests/bench/__init__.py`. "
+    "On a GPU: GPU.md."
+)
 
 
 def machine() -> list[str]:

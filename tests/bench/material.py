@@ -38,8 +38,7 @@ def cell_images(place: Place, n_cells: int) -> list[Path]:
 
 def write_night(drops: Path, images: list[Path]) -> Path:
     """Returns a complete night's folder with copies of `images`."""
-    bodies = ((f"SNE_{number:08d}.jpg", file.read_bytes()) for number, file in enumerate(images))
-    return _night(drops, bodies)
+    return write_bodies(drops, ((f"SNE_{number:08d}.jpg", file.read_bytes()) for number, file in enumerate(images)))
 
 
 def write_small_night(drops: Path, n_cells: int) -> Path:
@@ -51,7 +50,23 @@ def write_small_night(drops: Path, n_cells: int) -> Path:
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(file, "JPEG")
         return file.getvalue()
 
-    return _night(drops, ((f"LY_{number:08d}.jpg", body()) for number in range(n_cells)))
+    return write_bodies(drops, ((f"LY_{number:08d}.jpg", body()) for number in range(n_cells)))
+
+
+def write_bodies(drops: Path, bodies: Iterable[tuple[str, bytes]]) -> Path:
+    """Returns a complete night's folder with files of these names and contents."""
+    night = drops / NIGHT
+    for number, (name, body) in enumerate(bodies):
+        slide = night / f"S{number // CELLS_PER_SLIDE:04d}"
+        slide.mkdir(parents=True, exist_ok=True)
+        (slide / name).write_bytes(body)
+    (night / ".complete").touch()
+    return night
+
+
+def distinct(jpeg: bytes, number: int) -> bytes:
+    """Returns the same picture in a file of its own: a comment of eight bytes comes after the start of image."""
+    return jpeg[:2] + b"\xff\xfe\x00\x0a" + number.to_bytes(8, "big") + jpeg[2:]
 
 
 def bundle_folder(place: Place, variant: str, recipe: Recipe | None = None) -> Path:
@@ -97,13 +112,3 @@ def _drawn(folder: Path) -> Path:
         draw_folder(part, cells_per_group=250, seed=2)
         part.rename(folder)
     return folder
-
-
-def _night(drops: Path, bodies: Iterable[tuple[str, bytes]]) -> Path:
-    night = drops / NIGHT
-    for number, (name, body) in enumerate(bodies):
-        slide = night / f"S{number // CELLS_PER_SLIDE:04d}"
-        slide.mkdir(parents=True, exist_ok=True)
-        (slide / name).write_bytes(body)
-    (night / ".complete").touch()
-    return night

@@ -85,6 +85,14 @@ def test_batches_that_do_not_fit_are_refused(network: MergedNetwork, batches: di
         network(batches)
 
 
+def test_float32_is_float32_also_in_kernels_that_xla_writes(svm_bundle: Bundle) -> None:
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    MergedNetwork([svm_bundle])
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
 def test_memory_does_not_grow_with_the_batches(svm_bundle: Bundle) -> None:
     network = MergedNetwork([svm_bundle], batch_cells=1)
     cell = np.zeros((1, *SIZE, 3), np.uint8)
