@@ -3,7 +3,7 @@
     python -m tests.acceptance.compose WORK --compose PROGRAM
 
 Images have to be there (`python -m tests.acceptance.images WORK`). Podman stands for Docker's engine: Debian's podman,
-runc, netavark, aardvark-dns, catatonit and rsync are needed. PROGRAM is Docker Compose 2.24 or later. Postgres and
+runc, netavark, iptables, aardvark-dns, catatonit and rsync are needed. PROGRAM is Docker Compose 2.24 or later. Postgres and
 Redis run from images made here, which behave as the public ones where the compose file relies on it. The GPU box is
 another folder of the same engine, without a GPU, that reaches the server by an address of its own; its volumes are the
 server's, as over NFS. Needs root. Prints each command and what came of it; the first that fails ends it.
@@ -241,7 +241,7 @@ def _engine(work: Path, compose: Path) -> Iterator[_Site]:
         finally:
             with suppress(SystemExit):
                 site.run("docker compose logs --no-color > ../../services.log 2>&1")
-                site.run("docker compose down --volumes --remove-orphans")  # the box's worker too
+                site.run("docker compose --profile '*' down --volumes")  # the box's worker too
             ended.set()
             checks.join()
             process.terminate()
