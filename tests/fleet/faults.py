@@ -82,8 +82,8 @@ class Fault:
     after: Callable[[Place], None] = nothing
 
 
-def ended_and_started(service: str | None, number: signal.Signals) -> Callable[[Place], None]:
-    """Returns the fault of a service that a signal ends in the middle of the night, and that is back after 5 s.
+def ended_and_started(service: str | None, number: signal.Signals, away_s: float = 5) -> Callable[[Place], None]:
+    """Returns the fault of a service that a signal ends in the middle of the night, and that is back after `away_s`.
 
     None: of the worker that is at work then.
     """
@@ -95,7 +95,7 @@ def ended_and_started(service: str | None, number: signal.Signals) -> Callable[[
             place.fleet.kill(name)
         else:
             place.fleet.stop(name)
-        time.sleep(5)
+        time.sleep(away_s)
         place.fleet.start(name)
 
     return make
@@ -253,6 +253,7 @@ FAULTS = {
     "the power of a worker's machine fails": Fault(power_of_a_worker_fails),
     "a worker's wire is cut for 45 s": Fault(wire_of_a_worker_is_cut),
     "Redis is restarted": Fault(ended_and_started("redis", signal.SIGTERM)),
+    "Redis is away for a minute": Fault(ended_and_started("redis", signal.SIGTERM, away_s=60)),
     "Redis is killed": Fault(ended_and_started("redis", signal.SIGKILL)),
     "Postgres is killed, back after 10 s": Fault(postgres_is_killed),
     "the store's share is unmounted for 20 s": Fault(store_is_unmounted),
