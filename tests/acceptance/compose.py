@@ -6,7 +6,7 @@ Images have to be there (`python -m tests.acceptance.images WORK`). Podman stand
 runc, netavark, iptables, aardvark-dns, catatonit and rsync are needed. PROGRAM is Docker Compose 2.24 or later.
 Postgres and Redis run from images made here, which behave as the public ones where the compose file relies on it. The
 GPU box is another folder of the same engine, without a GPU, that reaches the server by an address of its own; its
-volumes are the server's, as over NFS. Needs root. Prints each command and what came of it; the first that fails ends it.
+volumes are the server's, as over NFS. Needs root. Prints each command and what came of it; the first failure ends it.
 """
 
 from __future__ import annotations

@@ -181,6 +181,10 @@ def test_config_agrees_with_airflow_env(values: dict[str, Any]) -> None:
     expected = {name: value for name, value in _fleet().items() if name.startswith("AIRFLOW__")}
     assert len(expected) > 10
     assert expected.pop("AIRFLOW__CORE__EXECUTOR") == VALUES["celery-keda"]["executor"]
+    # a queued task may need a node first, which being sent again after ten minutes would take away
+    for name in ("TASK_QUEUED_TIMEOUT", "TASK_QUEUED_TIMEOUT_CHECK_INTERVAL", "NUM_STUCK_IN_QUEUED_RETRIES"):
+        del expected[f"AIRFLOW__SCHEDULER__{name}"]
+    assert values["config"]["scheduler"]["task_queued_timeout"] == "3600"
     config = {
         f"AIRFLOW__{section}__{key}".upper(): str(value)
         for section, settings in values["config"].items()
