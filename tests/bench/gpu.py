@@ -27,7 +27,6 @@ from typing import Literal
 
 import numpy as np
 
-from bloodcell.classify import classify_shard, plan_shards
 from bloodcell.database.engine import connect
 from bloodcell.database.runs import code_version
 from bloodcell.decoding import ImageLimits, decode, resized
@@ -35,11 +34,11 @@ from bloodcell.ingest import ingest_night
 from bloodcell.models.registry import register
 from bloodcell.settings import Settings
 from bloodcell.store import Store
+from tests.bench.classifying import seconds_per_cell
 from tests.bench.gpu_networks import (
     ALL,
     forward_passes,
     loaded,
-    markdown_table,
     no_place,
     set_precision,
     shipped,
@@ -47,7 +46,7 @@ from tests.bench.gpu_networks import (
     variants,
     write_outputs,
 )
-from tests.bench.line import shown
+from tests.bench.line import markdown_table, shown
 from tests.bench.material import cell_images, distinct, write_bodies
 from tests.bench.place import Place, apart, measuring_place
 
@@ -156,20 +155,9 @@ def _prepare(place: Place, n_cells: int) -> None:
 
 def _classified_per_s(place: Place, name: str, reader_threads: int, batch_cells: int) -> list[float]:
     set_precision("float32")
-    speeds = []
-    for _ in range(2):
-        changes = {"batch_cells": batch_cells, "reader_threads": reader_threads, "shard_cells": 10**6}
-        settings = place.fresh(TEMPLATE).model_copy(update=changes)
-        (shard,) = plan_shards(settings, model_ids=[bundle.model_id for bundle in shipped(name)])
-        ends: list[tuple[float, int]] = []
-
-        def note(n: int, ends: list[tuple[float, int]] = ends) -> None:
-            ends.append((time.perf_counter(), n))
-
-        summary = classify_shard(shard, settings, on_cells=note)
-        started, n_first = ends[0]
-        speeds.append((summary.n_cells - n_first) / (time.perf_counter() - started))
-    return speeds
+    changes = {"batch_cells": batch_cells, "reader_threads": reader_threads}
+    settings = (place.fresh(TEMPLATE).model_copy(update=changes) for _ in range(2))
+    return [1 / seconds_per_cell(each, shipped(name)) for each in settings]
 
 
 def little_memory(batch_cells: int) -> str:

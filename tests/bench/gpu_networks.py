@@ -20,6 +20,7 @@ from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.models.bundle import Bundle, load_model
 from bloodcell.models.shipped import shipped_bundles
 from bloodcell.settings import Settings
+from tests.bench.line import markdown_table
 from tests.bench.material import cell_images
 from tests.bench.place import Place, apart
 
@@ -253,9 +254,3 @@ def has_gpu() -> bool:
 
 def no_place() -> Place:
     return Place(Path(), platformdirs.user_cache_path("bloodcell") / "bench", "", quick=False)
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    head, *others = rows
-    lines = [head, ["---"] * len(head), *others]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -75,9 +75,15 @@ def as_table(lines: Sequence[Line]) -> Table:
     return table
 
 
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown, whose head is the first row."""
+    head, *others = rows
+    lines = [head, ["---"] * len(head), *others]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def as_markdown(lines: Sequence[Line], facts: Sequence[str]) -> str:
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *(line.cells for line in lines)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    table = markdown_table([COLUMNS, *(line.cells for line in lines)])
     listed = "\n".join(f"- {fact}" for fact in facts)
     return f"# Speed and memory\n\nWritten by `make bench`. {HOW}\n\n{listed}\n\n{table}\n"
 
