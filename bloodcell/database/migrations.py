@@ -147,7 +147,10 @@ def _make_roles(connection: sa.Connection) -> None:
         sa.text(
             """DO $$ BEGIN
                 IF NOT pg_has_role('bloodcell_app', 'bloodcell_reader', 'MEMBER')
-                        AND pg_has_role(current_user, 'bloodcell_reader', 'MEMBER WITH ADMIN OPTION') THEN
+                        AND (pg_has_role(current_user, 'bloodcell_reader', 'MEMBER WITH ADMIN OPTION')
+                            -- before Postgres 16, who may make roles may grant any
+                            OR current_setting('server_version_num')::int < 160000
+                            AND (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user)) THEN
                     GRANT bloodcell_reader TO bloodcell_app;
                 END IF;
             END $$"""

@@ -72,7 +72,8 @@ def measure_speed(
     from bloodcell.models.merged import MergedNetwork
 
     network, rng = MergedNetwork(bundles), np.random.default_rng(0)
-    decoded = _decoded_per_s(network.input_sizes, settings, seconds)
+    files = [_file(group, seed) for seed in range(4) for group in CELL_GROUPS]
+    decoded = decoded_per_s(files, network.input_sizes, settings, seconds)
     called: dict[int, float] = {}
     refused = None
     for number, n in enumerate(batch_sizes):
@@ -92,10 +93,18 @@ def measure_speed(
     return Speed(device(), decoded, called, refused)
 
 
-def _decoded_per_s(sizes: Sequence[tuple[int, int]], settings: Settings, seconds: float) -> float:
-    """Returns how many cells a second the reader threads decode and scale to each size."""
+def decoded_per_s(
+    files: Sequence[bytes], sizes: Sequence[tuple[int, int]], settings: Settings, seconds: float
+) -> float:
+    """Returns how many cells a second the reader threads decode and scale to every one of `sizes`.
+
+    Args:
+        files: Cell images as files, again and again.
+        sizes: (height, width) in pixels.
+        settings: Reader threads and image limits.
+        seconds: It is measured for as long at least, and all files once.
+    """
     limits = ImageLimits.of(settings)
-    files = [_file(group, seed) for seed in range(4) for group in CELL_GROUPS]
 
     def read(body: bytes) -> None:
         cell = decode(body, limits)

@@ -5,24 +5,24 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
 log = logging.getLogger(__name__)
 
 
-def jit_compile() -> bool:
-    """Returns whether models are compiled by XLA.
+def compile_model(model: keras.Model, **training: Any) -> None:
+    """Compiles `model` in place for this backend and device, float32 as float32.
 
-    TensorFlow: on a GPU only, where it pays; on two cores InceptionV3 ran 14.9 images/s without and 12.4 with it.
-    JAX: always, it is slow otherwise. PyTorch: never.
+    Args:
+        model: To be run or trained.
+        training: Optimizer and loss, as `keras.Model.compile` takes them; none for a model that is only run.
     """
-    import keras
-
-    backend = keras.backend.backend()
-    return backend == "jax" or (backend == "tensorflow" and bool(_gpus()))
+    exact_float32()
+    model.compile(**training, jit_compile=_jit_compile())
 
 
 def exact_float32() -> None:
@@ -80,6 +80,18 @@ def training_strategy(batch_cells: int) -> tf.distribute.Strategy | None:
 def is_out_of_memory(error: Exception) -> bool:
     """Returns whether a device had no memory left for a computation: a smaller batch may pass."""
     return type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError") or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _jit_compile() -> bool:
+    """Returns whether models are compiled by XLA.
+
+    TensorFlow: on a GPU only, where it pays; on two cores InceptionV3 ran 14.9 images/s without and 12.4 with it.
+    JAX: always, it is slow otherwise. PyTorch: never.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    return backend == "jax" or (backend == "tensorflow" and bool(_gpus()))
 
 
 def _training_devices() -> list[str]:

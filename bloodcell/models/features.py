@@ -22,7 +22,7 @@ import numpy as np
 
 from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.errors import ConfigurationError
-from bloodcell.models.backend import exact_float32, jit_compile
+from bloodcell.models.backend import compile_model
 from bloodcell.models.compact import halved
 from bloodcell.models.images import done_ahead
 
@@ -208,8 +208,7 @@ def _extend(
     missing = [image for image in images if any(image.sha256 not in shelf.places for shelf in shelves.values())]
     n_done = len(images) - len(missing)
     extractor = keras.Model(network.inputs, dict(outputs))
-    exact_float32()
-    extractor.compile(jit_compile=jit_compile())
+    compile_model(extractor)
     batch_cells, side_px = settings.batch_cells, int(network.input_shape[1])
     try:
         with ExitStack() as stack:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bloodcell.calls import decide
-from bloodcell.models.backend import exact_float32, is_out_of_memory, jit_compile
+from bloodcell.models.backend import compile_model, is_out_of_memory
 from bloodcell.models.bundle import OUTPUTS, load_model
 from bloodcell.models.features import padded
 
@@ -102,8 +102,7 @@ class MergedNetwork:
             for model_id, bundle in distinct.items()
         }
         self.model = keras.Model({_input_name(size): tensor for size, tensor in inputs.items()}, outputs, name="merged")
-        exact_float32()
-        self.model.compile(jit_compile=jit_compile())
+        compile_model(self.model)
 
     def __call__(self, batches: Mapping[tuple[int, int], NDArray[np.uint8]]) -> dict[str, ModelOutput]:
         """Returns every model's output for n cells, any n.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bloodcell.models.augmentation import augmented
-from bloodcell.models.backend import exact_float32, jit_compile
+from bloodcell.models.backend import compile_model
 from bloodcell.models.calibration import fit_temperature, negative_log_likelihood, softmax
 from bloodcell.models.features import padded
 
@@ -161,13 +161,12 @@ def train_stage(
     import keras
 
     n_steps = max(1, len(training) // stage.batch_cells)
-    exact_float32()
     strategy = _strategy_of(model)
     with strategy.scope() if strategy else nullcontext():
-        model.compile(
+        compile_model(
+            model,
             optimizer=_optimizer(stage, n_steps),
             loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=stage.label_smoothing),
-            jit_compile=jit_compile(),
         )
         model.optimizer.build(model.trainable_variables)
     counts = np.bincount(training.labels)

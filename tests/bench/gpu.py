@@ -17,8 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +28,7 @@ import numpy as np
 
 from bloodcell.database.engine import connect
 from bloodcell.database.runs import code_version
-from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.evaluation.speed import decoded_per_s
 from bloodcell.ingest import ingest_night
 from bloodcell.models.registry import register
 from bloodcell.settings import Settings
@@ -106,25 +105,13 @@ def decoding(seconds: float) -> str:
     """Measures how many cells a second are read from memory, decoded and scaled, by threads and sizes."""
     sizes = {bundle.manifest.variant: bundle.input_size for bundle in shipped()}
     rows: list[tuple[str, ...]] = [("threads", "for VGG-16", "for InceptionV3", "for both")]
+    both = [sizes["vgg16"], sizes["inception_v3"]]
+    files = [path.read_bytes() for path in cell_images(no_place(), 256)]
     for n in sorted({1, 4, 8, os.cpu_count() or 1, 2 * (os.cpu_count() or 1)}):
-        both = [sizes["vgg16"], sizes["inception_v3"]]
-        rows.append((str(n), *(f"{_decoded_per_s(s, n, seconds):,.0f}" for s in (both[:1], both[1:], both))))
+        settings = Settings(reader_threads=n)
+        speeds = (decoded_per_s(files, wanted, settings, seconds) for wanted in (both[:1], both[1:], both))
+        rows.append((str(n), *(f"{speed:,.0f}" for speed in speeds)))
     return f"Cells a second, real files in memory to pixels; {os.cpu_count()} cores.\n\n{markdown_table(rows)}"
-
-
-def _decoded_per_s(sizes: Sequence[tuple[int, int]], n_threads: int, seconds: float) -> float:
-    bodies = [path.read_bytes() for path in cell_images(no_place(), 256)]
-    limits, n_done, started = ImageLimits.of(Settings()), 0, time.perf_counter()
-
-    def read(body: bytes) -> None:
-        image = decode(body, limits)
-        for size in sizes:
-            resized(image, *size)
-
-    with ThreadPoolExecutor(n_threads) as threads:
-        while time.perf_counter() - started < seconds:
-            n_done += len(list(threads.map(read, bodies)))
-        return n_done / (time.perf_counter() - started)
 
 
 def files_to_rows(n_cells: int, *, quick: bool) -> str:

@@ -113,6 +113,16 @@ def power_of_a_worker_fails(place: Place) -> None:
     place.fleet.start(worker)
 
 
+def redis_loses_all(place: Place) -> None:
+    """Its disk is gone with a task that waits for the only worker, and with the mark of the one at work."""
+    place.busy()
+    place.fleet.kill("redis")
+    place.fleet.empty("server-redis")
+    time.sleep(5)
+    place.fleet.start("redis")
+    place.fleet.start("cpu-worker#2")
+
+
 def postgres_is_killed(place: Place) -> None:
     place.busy()
     place.fleet.kill("postgres")
@@ -255,6 +265,7 @@ FAULTS = {
     "Redis is restarted": Fault(ended_and_started("redis", signal.SIGTERM)),
     "Redis is away for a minute": Fault(ended_and_started("redis", signal.SIGTERM, away_s=60)),
     "Redis is killed": Fault(ended_and_started("redis", signal.SIGKILL)),
+    "Redis loses all that it holds": Fault(redis_loses_all, before=lambda place: place.fleet.kill("cpu-worker#2")),
     "Postgres is killed, back after 10 s": Fault(postgres_is_killed),
     "the store's share is unmounted for 20 s": Fault(store_is_unmounted),
     "the scheduler is killed": Fault(ended_and_started("scheduler", signal.SIGKILL)),
