@@ -149,7 +149,9 @@ class Fleet:
 
     def fail_over(self) -> None:
         """Postgres answers no more, as where its machine is gone; its standby gets its address, then its work."""
-        for process in _processes(self._running.pop("postgres")):
+        entered, *server = _processes(self._running.pop("postgres"))
+        entered.kill()  # it stands still with what it started, but outside of the host, and would be left
+        for process in server:
             process.suspend()
         self.network.move("postgres", self.host_of("postgres#2").name)
         time.sleep(5)
