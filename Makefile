@@ -30,16 +30,16 @@ check: .venv/installed ## Formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/installed ## Measure speed and memory as ratios; writes tests/bench/RESULTS.md
-	$(BIN)/python -m tests.bench
+bench: .venv/installed ## Measure speed and memory as ratios; writes benchmarks/speed/RESULTS.md
+	$(BIN)/python -m benchmarks.speed
 
 models: .venv/installed ## Train the shipped models anew on IMAGES=FOLDER: hours on two cores, goes on where it was
 	@test -d "$(IMAGES)" || { echo "Say where the images are: make models IMAGES=FOLDER (FOLDER/<class>/*.jpg)"; exit 1; }
-	$(BIN)/python -m tests.paper.models "$(IMAGES)"
+	$(BIN)/python -m benchmarks.accuracy.models "$(IMAGES)"
 
-paper: .venv/installed ## Measure the shipped models on the part of IMAGES=FOLDER they never saw; writes tests/paper/RESULTS.md
+paper: .venv/installed ## Measure the shipped models on the part of IMAGES=FOLDER they never saw; writes benchmarks/accuracy/RESULTS.md
 	@test -d "$(IMAGES)" || { echo "Say where the images are: make paper IMAGES=FOLDER (FOLDER/<class>/*.jpg)"; exit 1; }
-	$(BIN)/python -m tests.paper "$(IMAGES)"
+	$(BIN)/python -m benchmarks.accuracy "$(IMAGES)"
 
 clean: ## Remove .venv and caches (never data)
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -76,6 +76,15 @@ def test_only_settings_and_processes_look_at_the_environment(path: Path) -> None
         assert room(path) in {"operations", "cli", "models"}, path
 
 
+def test_nothing_imports_what_may_be_left_out() -> None:
+    """Benchmarks may import tests, tests never import benchmarks, and the product imports neither."""
+    allowed = {"benchmarks": {"tests", "benchmarks"}, "tests": {"tests"}, "bloodcell": set(), "dags": set()}
+    for folder, names in allowed.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            found = {name.split(".")[0] for name in imports(path)} & {"tests", "benchmarks"}
+            assert found <= names, path
+
+
 def test_no_junk_drawer() -> None:
     names = {path.stem for path in SOURCES}
     assert not names & {"utils", "util", "helpers", "common", "misc", "tools"}

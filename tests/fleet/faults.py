@@ -15,8 +15,8 @@ from pathlib import Path
 from bloodcell.database.migrations import head_revision
 from bloodcell.operations.airflow_api import AirflowApi
 from tests.conftest import ROOT
-from tests.faults.kill_night import Laboratory
 from tests.fleet.fleet import USER, Fleet, waited
+from tests.live_night import LiveNight
 
 PLACED = {
     "server": (
@@ -45,7 +45,7 @@ class Place:
     """The running fleet, and what one works at it with."""
 
     fleet: Fleet
-    laboratory: Laboratory
+    laboratory: LiveNight
     api: AirflowApi
 
     def busy(self) -> str:

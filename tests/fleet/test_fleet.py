@@ -17,9 +17,9 @@ from bloodcell.database.engine import connect
 from bloodcell.drawing.drops import make_drop
 from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN
 from bloodcell.settings import Settings
-from tests.faults.kill_night import Laboratory
 from tests.fleet.fleet import DOCKER, LOGIN, USER, Fleet, waited
 from tests.fleet.hosts import can_make_hosts
+from tests.live_night import LiveNight
 
 pytestmark = [
     pytest.mark.skipif(not can_make_hosts(), reason="hosts are made of namespaces: root and iproute2 are needed"),
@@ -101,7 +101,7 @@ def test_init_done_again_changes_nothing(fleet: Fleet, settings: Settings) -> No
 
 def test_a_night_is_announced_ingested_here_and_classified_there(fleet: Fleet, settings: Settings, drops: Path) -> None:
     make_drop(drops, night=NIGHT, n_slides=2, cells_per_slide=12, seed=3)
-    laboratory = Laboratory(settings, NIGHT)
+    laboratory = LiveNight(settings, NIGHT)
     reported = "SELECT count(*) FROM bloodcell.slide_status WHERE night = :night AND status = 'reported'"
     waited(lambda: laboratory.all(reported)[0][0] == 2, 400, "both slides are reported")
     rows = laboratory.rows()
@@ -111,7 +111,7 @@ def test_a_night_is_announced_ingested_here_and_classified_there(fleet: Fleet, s
 
 
 def test_logs_of_tasks_are_json_that_names_run_and_slides_and_no_patient(fleet: Fleet, settings: Settings) -> None:
-    slides = Laboratory(settings, NIGHT).all("SELECT barcode, patient_key FROM bloodcell.slide WHERE night = :night")
+    slides = LiveNight(settings, NIGHT).all("SELECT barcode, patient_key FROM bloodcell.slide WHERE night = :night")
     files = list(fleet.volume("logs").glob(f"dag_id={NIGHTLY_RUN}/run_id=*/task_id=*/**/*.log"))
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     for task in ("classify", "differentials"):
@@ -161,7 +161,7 @@ def test_backup_and_restore_by_the_documented_commands(fleet: Fleet, settings: S
     asked = [line.split("#")[0].split() for line in lines if line.startswith("docker compose exec -T postgres ")]
     assert [words[5] for words in asked] == ["pg_dumpall", "pg_dump", "pg_dump", "psql", "pg_restore", "pg_restore"]
     (tmp_path / "backup").mkdir(0o700)
-    laboratory = Laboratory(settings, NIGHT)
+    laboratory = LiveNight(settings, NIGHT)
     before = laboratory.rows()
     assert before["cell_call"]
     for service in ("watcher", "worker", "cpu-worker", "scheduler", "dag-processor", "triggerer", "api-server"):

@@ -18,8 +18,7 @@ from bloodcell.models.merged import calls_of
 from bloodcell.models.recipes import DEFAULT_RECIPES
 from bloodcell.models.shipped import shipped_bundles
 from bloodcell.settings import Settings
-from tests.paper.artefacts import ARTEFACTS
-from tests.paper.measuring import a_few, reader, spoiling
+from tests.artefacts import ARTEFACTS, a_few, reader, spoiling
 
 PER_GROUP = 4
 LEAKING_SIZES = ((360, 360), (360, 363), (366, 369))

@@ -27,8 +27,8 @@ from bloodcell.operations.airflow_records import RunState
 from bloodcell.operations.doctor import examine
 from bloodcell.resources import dag_ids
 from bloodcell.store import Store
-from tests.faults.kill_night import (
-    Laboratory,
+from tests.live_night import (
+    LiveNight,
     classify_task,
     differences,
     postmaster_pid,
@@ -139,7 +139,7 @@ def test_a_night_that_is_dropped_becomes_differentials_without_a_hand_stirred(up
     assert {task.task_id: task.state for task in run.tasks} == dict.fromkeys(
         ("ingest", "plan", "classify", "differentials", "report"), "success"
     )
-    rows = Laboratory(up.settings, NIGHT).rows()
+    rows = LiveNight(up.settings, NIGHT).rows()
     assert len(rows["cell_call"]) == CELLS
     assert len(rows["slide_report"]) == 2
     read = read_differential(open_database(up.settings), "20260314-0")
@@ -161,7 +161,7 @@ def test_the_doctor_finds_a_running_system_well(up: Up) -> None:
 def test_after_a_killed_scheduler_a_night_done_again_has_no_shards_and_leaves_the_same_rows(
     up: Up, api: AirflowApi
 ) -> None:
-    laboratory = Laboratory(up.settings, NIGHT)
+    laboratory = LiveNight(up.settings, NIGHT)
     before = laboratory.rows()
     next(p for p in up.processes() if p.cmdline()[-2:] == ["scheduler", "--skip-serve-logs"]).kill()
     until(lambda: "scheduler ended (signal SIGKILL), starting it again in" in up.printed.read_text())
@@ -175,7 +175,7 @@ def test_after_a_killed_scheduler_a_night_done_again_has_no_shards_and_leaves_th
 
 
 def test_a_slide_is_done_again_by_name(up: Up, api: AirflowApi) -> None:
-    laboratory = Laboratory(up.settings, NIGHT)
+    laboratory = LiveNight(up.settings, NIGHT)
     before = laboratory.rows()
 
     run_id = api.trigger(NIGHTLY_RUN, conf={"slides": ["20260314-1"], "redo": True})
@@ -225,7 +225,7 @@ def test_a_night_that_does_not_exist_fails_at_once_and_says_why(up: Up, api: Air
 
 
 def test_a_killed_classify_task_is_done_again_and_leaves_the_same_rows(up: Up, api: AirflowApi) -> None:
-    laboratory = Laboratory(up.settings, NIGHT)
+    laboratory = LiveNight(up.settings, NIGHT)
     expected = laboratory.rows()
     laboratory.forget_calls()
 
@@ -239,7 +239,7 @@ def test_a_killed_classify_task_is_done_again_and_leaves_the_same_rows(up: Up, a
 def test_a_shard_that_fails_leaves_the_run_red_and_does_not_keep_the_rest_from_being_added_up(
     up: Up, api: AirflowApi, up_bundle: Bundle
 ) -> None:
-    laboratory = Laboratory(up.settings, NIGHT)
+    laboratory = LiveNight(up.settings, NIGHT)
     expected = laboratory.rows()
     laboratory.forget_calls()
     model = Store.of(up.settings).bundle_folder(up_bundle.model_id) / "model.keras"
@@ -264,7 +264,7 @@ def test_a_shard_that_fails_leaves_the_run_red_and_does_not_keep_the_rest_from_b
 
 
 def test_a_killed_postgres_comes_back_and_the_night_is_finished(up: Up, api: AirflowApi) -> None:
-    laboratory = Laboratory(up.settings, NIGHT)
+    laboratory = LiveNight(up.settings, NIGHT)
     expected = laboratory.rows()
     laboratory.forget_calls()
     before = postmaster_pid(up.settings)

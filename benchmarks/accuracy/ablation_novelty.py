@@ -1,0 +1,180 @@
+"""Which layers the embedding of a fine-tuned variant should see: how well each tells groups left out, and artefacts.
+
+    python -m benchmarks.accuracy.ablation_novelty IMAGES [--base vgg16]
+
+The embedding is fitted on two thirds of a part of the training images, as they are or on these and each image changed
+as training changes it, and judged on the rest; what models are measured with in the end is not looked at.
+A group that is left out says nothing of tuned layers: they have seen it.
+
+Of groups left out: mean and least AUROC, and the share above the threshold that 3 % of known cells exceed. Of each
+artefact: AUROC and that share. Of known cells under a mild shift: that share, which should be small.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from benchmarks.accuracy.measuring import area_under_curve, layers_of, truth_of
+from benchmarks.accuracy.models import not_held_out
+from benchmarks.accuracy.shifts import SHIFTS
+from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models import networks
+from bloodcell.models.bundle import Bundle, load_model, open_bundle
+from bloodcell.models.fitting import changed_once
+from bloodcell.models.images import LabelledImage, read_file
+from bloodcell.models.novelty import COMMON_SHARE, Embedding, fit_embedding, novelty_threshold
+from bloodcell.models.recipes import default_recipe
+from bloodcell.models.shipped import FOLDER
+from bloodcell.settings import Settings
+from tests.artefacts import ARTEFACTS, Change, a_few, spoiling
+
+N_EACH, N_SPOILT = 300, 25
+"""Images a class, and how many of them are also made artefacts of."""
+MILD = (
+    ("hue turned by", "+10°"),
+    ("saturation times", "0.75"),
+    ("brightness times", "1.15"),
+    ("blurred, sigma", "1 px"),
+    ("JPEG quality", "25"),
+)
+WAYS = (
+    ("as they are, plain distance", 1, 1.0),
+    ("as they are", 1, COMMON_SHARE),
+    ("and changed", 2, COMMON_SHARE),
+)
+"""What an embedding is fitted on, in how many forms, and by which distance."""
+N_DIMS, FLAG_RATE = default_recipe("inception_v3").embedding_dims, default_recipe("inception_v3").novelty_flag_rate
+
+CHOICES = {
+    "inception_v3": (
+        (("mixed7", "mixed8"), 1.0),
+        (("mixed2",), 1.0),
+        (("mixed0",), 0.5),
+        (("mixed1",), 0.5),
+        (("mixed2",), 0.5),
+        (("mixed0", "mixed1", "mixed2"), 0.5),
+    ),
+    "vgg16": (
+        (("block4_pool", "block5_pool"), 1.0),
+        (("block3_pool",), 1.0),
+        (("block2_pool",), 0.5),
+        (("block3_pool",), 0.5),
+        (("block1_pool", "block2_pool", "block3_pool"), 0.5),
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy.ablation_novelty", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--base", choices=CHOICES, default="inception_v3")
+    chosen = parser.parse_args()
+
+    settings = Settings()
+    bundle = open_bundle(FOLDER / chosen.base)
+    images = a_few(not_held_out(chosen.images, settings), N_EACH)
+    labels = truth_of(images)
+    judges = np.random.default_rng(0).integers(0, 3, len(images)) == 0
+    spoilt = a_few(tuple(image for image, judge in zip(images, judges, strict=True) if judge), N_SPOILT)
+    read = _Features(bundle, CHOICES[chosen.base], settings)
+    augmentation = bundle.manifest.recipe.tuning and bundle.manifest.recipe.tuning.augmentation
+    assert augmentation
+    place = {image: number for number, image in enumerate(images)}
+    cells = read(images)
+    changed = read(images, once=lambda image, pixels: changed_once(pixels, augmentation, 0, place[image]))
+    artefacts = {name: read(spoilt, spoiling(make, spoilt, settings)) for name, make in ARTEFACTS.items()}
+    shifted = {
+        f"{kind} {strength}": read(spoilt, lambda _, cell, shift=SHIFTS[kind][strength]: shift(cell))
+        for kind, strength in MILD
+    }
+    columns = ["layers", "part", "fitted on", "groups left out", "flagged", *artefacts, *shifted]
+    print(f"| {' | '.join(columns)} |\n| --- | ---: | --- |{' ---: |' * (len(columns) - 3)}")
+    for number, (layers, part) in enumerate(CHOICES[chosen.base]):
+        tuned = set(layers) <= set(bundle.manifest.recipe.feature_layers)
+        for what, fitted_on, share in WAYS:
+            of_all = [each[number] for each in (cells, changed)[:fitted_on]]
+            judged = _Judged(of_all, labels, judges, share)
+            row = [" ".join(layers), f"{part:g}", what, *(["-"] * 2 if tuned else judged.left_out())]
+            row += judged.told([of[number] for of in artefacts.values()], [of[number] for of in shifted.values()])
+            print(f"| {' | '.join(row)} |", flush=True)
+
+
+class _Features:
+    """What each choice of layers gives of images."""
+
+    def __init__(self, bundle: Bundle, choices: Sequence[tuple[tuple[str, ...], float]], settings: Settings) -> None:
+        model = load_model(bundle)
+        self._size, self._settings = bundle.input_size, settings
+        maps = [networks.pooled_maps(model, layers, (part,)) for layers, part in choices]
+        self._names = [tuple(each) for each in maps]
+        self._network = keras.Model(model.inputs, {name: tensor for each in maps for name, tensor in each.items()})
+
+    def __call__(
+        self,
+        images: tuple[LabelledImage, ...],
+        change: Change = lambda _, cell: cell,
+        once: Callable[[LabelledImage, np.ndarray], np.ndarray] = lambda _, pixels: pixels,
+    ) -> list[np.ndarray]:
+        limits = ImageLimits.of(self._settings)
+
+        def pixels(image: LabelledImage) -> np.ndarray:
+            return once(image, resized(change(image, decode(read_file(image), limits)), *self._size))
+
+        outputs = layers_of(self._network, images, pixels, self._settings)
+        return [np.sqrt(np.concatenate([outputs[name] for name in names], axis=1).clip(0)) for names in self._names]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One choice of layers: the features that embeddings are fitted on, and which images judge them.
+
+    Attributes:
+        features: Of all images: as they are, then changed where that is asked for.
+        labels: Class of each image.
+        judges: Which of them are known cells that judge; the others are fitted on.
+        common_share: As `fit_embedding` takes it.
+    """
+
+    features: Sequence[np.ndarray]
+    labels: np.ndarray
+    judges: np.ndarray
+    common_share: float
+
+    def _fitted(self, where: np.ndarray) -> Embedding:
+        rows = np.concatenate([each[where] for each in self.features])
+        return fit_embedding(rows, np.tile(self.labels[where], len(self.features)), N_DIMS, self.common_share)
+
+    def left_out(self) -> list[str]:
+        areas, flagged = [], []
+        for group in range(len(CELL_GROUPS)):
+            novelty = self._fitted(~self.judges & (self.labels != group)).novelty(self.features[0][self.judges])
+            unknown = self.labels[self.judges] == group
+            areas.append(area_under_curve(novelty[~unknown], novelty[unknown]))
+            flagged.append(_flagged(novelty[~unknown], novelty[unknown]))
+        return [f"{np.mean(areas):.3f}, {min(areas):.3f}", f"{100 * np.mean(flagged):.0f} %"]
+
+    def told(self, artefacts: Sequence[np.ndarray], shifted: Sequence[np.ndarray]) -> list[str]:
+        embedding = self._fitted(~self.judges)
+        known = embedding.novelty(self.features[0][self.judges])
+        found = [embedding.novelty(rows) for rows in artefacts]
+        return [
+            *(f"{area_under_curve(known, each):.3f}, {100 * _flagged(known, each):.0f} %" for each in found),
+            *(f"{100 * _flagged(known, embedding.novelty(rows)):.0f} %" for rows in shifted),
+        ]
+
+
+def _flagged(known: np.ndarray, unknown: np.ndarray) -> float:
+    return float((unknown > novelty_threshold(known, FLAG_RATE)).mean())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Each group is left out in turn, and then looked for: what a blast would meet.
+
+What the embedding of a shipped model sees are layers that no image of ours has trained: without a group only the
+embedding has to be fitted anew.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from benchmarks.accuracy.measuring import Found, Laboratory, area_under_curve, layers_of, truth_of
+from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.bundle import Bundle, load_model
+from bloodcell.models.fitting import changed_once
+from bloodcell.models.images import LabelledImage, digest_of, read_file, split_images
+from bloodcell.models.novelty import fit_embedding, novelty_threshold
+from bloodcell.models.recipes import Augmentation
+from tests.artefacts import a_few
+
+N_FITTED = 400
+"""Images a class that the embedding is fitted on."""
+
+
+def left_out(laboratory: Laboratory, pool: tuple[LabelledImage, ...]) -> dict[str, dict[str, Found]]:
+    """Returns group -> model id -> how well it is found by an embedding that never saw it.
+
+    The embeddings of models that tune what theirs sees are not among them: the layers know the group.
+
+    Args:
+        laboratory: Its `few` are what known and unknown cells are taken from.
+        pool: Images that may be trained on.
+    """
+    found: dict[str, dict[str, Found]] = {group: {} for group in CELL_GROUPS}
+    frozen = [each for each in laboratory.bundles if each.manifest.recipe.svm or each.manifest.recipe.embedding_layers]
+    for bundle in frozen:
+        for group, one in _of_groups(laboratory, bundle, a_few(pool, N_FITTED)).items():
+            found[group][bundle.model_id] = one
+    return found
+
+
+def _of_groups(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage, ...]) -> dict[str, Found]:
+    recipe = bundle.manifest.recipe
+    model = load_model(bundle)
+    extractor = keras.Model(model.inputs, {"features": model.get_layer("rooted_features").output})
+    of_pool, of_unseen = (_features(laboratory, bundle, extractor, images) for images in (pool, laboratory.few))
+    fitted_on = [of_pool]
+    if recipe.tuning and recipe.tuning.augmentation:
+        fitted_on.append(_features(laboratory, bundle, extractor, pool, recipe.tuning.augmentation))
+    labels, truth = truth_of(pool), truth_of(laboratory.few)
+    validation = set(split_images(pool, recipe.validation_fraction)[1])
+    validates = np.array([image in validation for image in pool])
+    found = {}
+    for number, group in enumerate(CELL_GROUPS):
+        known = labels != number
+        fitted = known & ~validates
+        embedding = fit_embedding(
+            np.concatenate([features[fitted] for features in fitted_on]),
+            np.tile(labels[fitted], len(fitted_on)),
+            recipe.embedding_dims,
+        )
+        novelty, is_unknown = embedding.novelty(of_unseen), truth == number
+        threshold = novelty_threshold(embedding.novelty(of_pool[known & validates]), recipe.novelty_flag_rate)
+        unknown = novelty[is_unknown]
+        found[group] = Found(area_under_curve(novelty[~is_unknown], unknown), float((unknown > threshold).mean()), None)
+    return found
+
+
+def _features(
+    laboratory: Laboratory,
+    bundle: Bundle,
+    extractor: keras.Model,
+    images: tuple[LabelledImage, ...],
+    augmentation: Augmentation | None = None,
+) -> np.ndarray:
+    """Returns what the embedding sees of `images`, each changed once where an augmentation is given."""
+    what = "changed features" if augmentation else "features"
+    kept = laboratory.kept / bundle.model_id[:16] / f"{what} of {digest_of(images)[:12]}.npy"
+    if not kept.exists():
+        limits, step = ImageLimits.of(laboratory.settings), f"{what} of {bundle.manifest.variant}"
+        place = {image.sha256: number for number, image in enumerate(images)}
+
+        def pixels(image: LabelledImage) -> np.ndarray:
+            cell = resized(decode(read_file(image), limits), *bundle.input_size)
+            if augmentation is None:
+                return cell
+            return changed_once(cell, augmentation, bundle.manifest.seed, place[image.sha256])
+
+        outputs = layers_of(
+            extractor,
+            images,
+            pixels,
+            laboratory.settings,
+            lambda done, total: laboratory.tell(step, done, total),
+        )
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.save(kept, outputs["features"])
+    return np.load(kept, allow_pickle=False)

@@ -1,0 +1,172 @@
+"""What the models say of held-out images, changed in one way or another; each answer is kept, so a rerun goes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.accuracy.shifts import SHIFTS
+from bloodcell.evaluation.evaluating import outputs_of
+from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.bundle import Bundle, open_bundle
+from bloodcell.models.features import padded
+from bloodcell.models.images import LabelledImage, digest_of, done_ahead
+from bloodcell.models.merged import ModelOutput, calls_of
+from bloodcell.models.recipes import Recipe
+from bloodcell.settings import Settings
+from tests.artefacts import ARTEFACTS, Change, reader, spoiling
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """What all measurements share.
+
+    Attributes:
+        bundles: The models.
+        images: All images that none of them has seen.
+        few: As many of each class as are enough for a table of twenty changes.
+        settings: Image limits, batch size.
+        kept: Folder of answers.
+        tell: Called with a step, what is done and what there is to do.
+    """
+
+    bundles: Sequence[Bundle]
+    images: tuple[LabelledImage, ...]
+    few: tuple[LabelledImage, ...]
+    settings: Settings
+    kept: Path
+    tell: Callable[[str, int, int], None]
+
+    def answers(
+        self, name: str, images: tuple[LabelledImage, ...], change: Change | None = None
+    ) -> dict[str, ModelOutput]:
+        """Returns model id -> its output for `images`, each changed by `change`."""
+        missing = [bundle for bundle in self.bundles if not self._file(bundle, name, images).exists()]
+        if missing:
+            outputs = outputs_of(
+                missing,
+                images,
+                reader(change, self.settings),
+                self.settings,
+                lambda done, total: self.tell(name, done, total),
+            )
+            for bundle in missing:
+                output, file = outputs[bundle.model_id], self._file(bundle, name, images)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                part = file.with_suffix(".part.npz")
+                np.savez(part, probabilities=output.probabilities, embedding=output.embedding, novelty=output.novelty)
+                part.replace(file)
+        found = {}
+        for bundle in self.bundles:
+            with np.load(self._file(bundle, name, images), allow_pickle=False) as kept:
+                found[bundle.model_id] = ModelOutput(**{key: kept[key] for key in kept.files})
+        return found
+
+    def _file(self, bundle: Bundle, name: str, images: tuple[LabelledImage, ...]) -> Path:
+        return self.kept / bundle.model_id[:16] / f"{digest_of(images)[:12]} {name.replace('/', '-')}.npz"
+
+
+def layers_of(
+    network: keras.Model,
+    images: tuple[LabelledImage, ...],
+    pixels: Callable[[LabelledImage], np.ndarray],
+    settings: Settings,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, np.ndarray]:
+    """Returns each output of a network with named outputs, for all images as `pixels` reads them."""
+    parts, n_batch = [], settings.batch_cells
+    for batch, cells in done_ahead(images, n_batch, settings.reader_threads, pixels):
+        outputs = network.predict_on_batch(padded(np.stack(cells), n_batch))
+        parts.append({name: rows[: len(batch)] for name, rows in outputs.items()})
+        tell(min(len(parts) * n_batch, len(images)), len(images))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def kept_as(recipe: Recipe, images: tuple[LabelledImage, ...]) -> str:
+    """Returns what a model made by `recipe` from `images` is kept under: another recipe or image, another name."""
+    return hashlib.sha256(f"{recipe} {digest_of(images)}".encode()).hexdigest()[:12]
+
+
+def made_once(out: Path, make: Callable[[], Bundle]) -> Bundle:
+    """Returns the bundle that an earlier run made in `out`, or makes it."""
+    for manifest in sorted(out.glob("[0-9a-f]*/bundle.json")):
+        return open_bundle(manifest.parent)
+    return make()
+
+
+def truth_of(images: Sequence[LabelledImage]) -> np.ndarray:
+    """Returns the class number of each image, int (n,)."""
+    return np.array([CELL_GROUPS.index(image.group) for image in images])
+
+
+def evaluated(bundle: Bundle, images: Sequence[LabelledImage], output: ModelOutput) -> Evaluation:
+    """Returns the figures of one model's answers."""
+    return evaluate_calls(truth_of(images), output.probabilities, calls_of(bundle, output).unclassified)
+
+
+def robustness(laboratory: Laboratory) -> dict[tuple[str, str], dict[str, Evaluation]]:
+    """Returns (kind, strength) of a shift -> model id -> figures under it."""
+    found = {}
+    for kind, strengths in SHIFTS.items():
+        for strength, shift in strengths.items():
+            answers = laboratory.answers(
+                f"{kind} {strength}".strip(), laboratory.few, lambda _, cell, shift=shift: shift(cell)
+            )
+            found[kind, strength] = {
+                bundle.model_id: evaluated(bundle, laboratory.few, answers[bundle.model_id])
+                for bundle in laboratory.bundles
+            }
+    return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """How well what is unknown is told from what is known.
+
+    Attributes:
+        auroc: Probability that an unknown image has the greater novelty.
+        above: Share of unknown images above the novelty threshold.
+        unclassified: Share of them without a call, whatever the reason; None where it was not measured.
+    """
+
+    auroc: float
+    above: float
+    unclassified: float | None
+
+
+def artefacts_found(laboratory: Laboratory) -> dict[str, dict[str, Found]]:
+    """Returns artefact -> model id -> how well it is found among the unseen cells."""
+    known = laboratory.answers("as they are", laboratory.few)
+    found = {}
+    for name, make in ARTEFACTS.items():
+        answers = laboratory.answers(name, laboratory.few, spoiling(make, laboratory.few, laboratory.settings))
+        found[name] = {
+            bundle.model_id: found_among(bundle, known[bundle.model_id], answers[bundle.model_id])
+            for bundle in laboratory.bundles
+        }
+    return found
+
+
+def area_under_curve(known: np.ndarray, unknown: np.ndarray) -> float:
+    """Returns the probability that an unknown image has the greater novelty."""
+    is_unknown = np.arange(len(known) + len(unknown)) >= len(known)
+    return float(roc_auc_score(is_unknown, np.concatenate([known, unknown])))
+
+
+def found_among(bundle: Bundle, known: ModelOutput, unknown: ModelOutput) -> Found:
+    """Returns how well `unknown` is told from `known` by a model's novelty, and by its calls."""
+    return Found(
+        area_under_curve(known.novelty, unknown.novelty),
+        float((unknown.novelty > bundle.manifest.novelty_threshold).mean()),
+        float(calls_of(bundle, unknown).unclassified.mean()),
+    )

@@ -1,0 +1,111 @@
+"""Gives a fine-tuned model the embedding of its variant's present recipe; what it calls a cell stays as it was.
+
+    python -m benchmarks.accuracy.refit BUNDLE IMAGES [IMAGES ...] --out FOLDER
+
+IMAGES are the folders that it learnt from: the embedding is fitted on the same images as its layers were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from benchmarks.accuracy.measuring import layers_of, truth_of
+from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.models import assembly, networks, novelty
+from bloodcell.models.bundle import Bundle, load_model, open_bundle, sides_of, write_bundle
+from bloodcell.models.calibration import softmax
+from bloodcell.models.fitting import EMBEDDING_PARTS, changed_once
+from bloodcell.models.images import LabelledImage, read_file, read_image_folders
+from bloodcell.models.provenance import git_commit
+from bloodcell.models.recipes import default_recipe
+from bloodcell.models.reference import reference_of
+from bloodcell.models.training import write_model
+from bloodcell.settings import Settings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy.refit", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("images", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    chosen = parser.parse_args()
+    refitted = refit(open_bundle(chosen.bundle), chosen.images, chosen.out)
+    print(f"{refitted.model_id}\n  {refitted.folder}")
+
+
+def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
+    """Returns a bundle like `bundle` with an embedding, novelty threshold and reference of the present recipe.
+
+    The order of images is the list's, not the training's: which change an image gets differs, and nothing else.
+    """
+    settings, manifest = Settings(), bundle.manifest
+    recipe = default_recipe(manifest.variant)
+    assert replace(recipe, embedding_layers=()) == replace(manifest.recipe, embedding_layers=()), "of another recipe"
+    training, validation = (_images(bundle, side, folders, settings) for side in ("training", "validation"))
+    model = load_model(bundle)
+    seen = networks.rooted(networks.pooled(model, recipe.embedding_layers, EMBEDDING_PARTS, name="frozen_features"))
+    scores = model.get_layer("scores").output
+    network = keras.Model(model.inputs, {"seen": seen, "scores": scores})
+    augmentation = recipe.tuning.augmentation if recipe.tuning else None
+    assert augmentation is not None
+    lower = keras.Model(model.inputs, {"seen": seen})
+    limits, place = ImageLimits.of(settings), {image: number for number, image in enumerate(training)}
+
+    def pixels(image: LabelledImage) -> np.ndarray:
+        return resized(decode(read_file(image), limits), *bundle.input_size)
+
+    def changed(image: LabelledImage) -> np.ndarray:
+        return changed_once(pixels(image), augmentation, manifest.seed, place[image])
+
+    of_training, of_changed = (layers_of(lower, training, read, settings)["seen"] for read in (pixels, changed))
+    of_validation = layers_of(network, validation, pixels, settings)
+    embedding = novelty.fit_embedding(
+        np.concatenate([of_training, of_changed]), np.tile(truth_of(training), 2), recipe.embedding_dims
+    )
+    of_known = embedding.novelty(of_validation["seen"])
+    probabilities = softmax(of_validation["scores"], manifest.temperature)
+    right = float((probabilities.argmax(axis=1) == truth_of(validation)).mean())
+    assert abs(right - manifest.metrics.accuracy) < 1e-3, "these are not the images it was validated with"
+    whole = assembly.assemble(
+        model.inputs[0],
+        seen,
+        scores,
+        temperature=manifest.temperature,
+        embedding=embedding,
+        name=manifest.variant,
+    )
+    with tempfile.TemporaryDirectory() as made:
+        work = Path(made)
+        reference = reference_of(
+            embedding.embed(of_validation["seen"]), probabilities, of_known, truth_of(validation), follows_mix=False
+        )
+        files = {name: bundle.folder / name for name in manifest.files}
+        return write_bundle(
+            out,
+            replace(
+                manifest,
+                recipe=recipe,
+                choice=f"{manifest.choice}; embedding fitted after the training, by {git_commit()[:12]}",
+                novelty_threshold=novelty.novelty_threshold(of_known, recipe.novelty_flag_rate),
+                files={},
+            ),
+            files | write_model(work, whole, reference),
+        )
+
+
+def _images(bundle: Bundle, side: str, folders: list[Path], settings: Settings) -> tuple[LabelledImage, ...]:
+    """Returns the images of one side of the bundle's split."""
+    known = {image.sha256: image for image in read_image_folders(settings, *folders).images}
+    return tuple(known[sha256] for sha256, of_side in sides_of(bundle).items() if of_side == side)
+
+
+if __name__ == "__main__":
+    main()

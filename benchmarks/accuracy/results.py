@@ -1,0 +1,150 @@
+"""RESULTS.md and its plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.accuracy.measuring import Found
+from bloodcell.evaluation.metrics import Evaluation
+from bloodcell.evaluation.plots import write_plots
+from bloodcell.groups import REPORT_ORDER
+from bloodcell.limits import Proportion
+from bloodcell.models.bundle import Bundle
+
+STUDY = {"vgg16_svm": "86", "inception_v3_svm": "90", "vgg16": "96", "inception_v3": "95"}
+"""Test accuracy in per cent. Source: Acevedo et al. 2019, Comput Methods Programs Biomed 180:105020, abstract."""
+
+_COLOURS = ("#5b3f8c", "#c2527a", "#2f7f79", "#c98a2b", "#1c2230")
+
+
+def table_of_the_study(figures: dict[str, Evaluation]) -> list[str]:
+    """Returns the study's accuracies beside ours, one row a variant."""
+    rows = [
+        [
+            name,
+            f"{STUDY[name]} %" if name in STUDY else "-",
+            _limits(one.accuracy),
+            f"{one.macro_f1:.3f}",
+            f"{100 * one.calibration_error:.1f} %",
+            _limits(one.unclassified),
+            _limits(one.covered_accuracy),
+            f"{min(100 * (group.sensitivity.value or 0) for group in one.groups):.1f} %",
+        ]
+        for name, one in figures.items()
+    ]
+    head = ["variant", "study", "accuracy", "macro F1", "calibration error", "unclassified", "right among the called",
+            "least sensitivity"]  # fmt: skip
+    return _table(head, rows)
+
+
+def table_of_groups(figures: dict[str, Evaluation]) -> list[str]:
+    """Returns sensitivity, precision and specificity of each group."""
+    lines: list[str] = []
+    for what in ("sensitivity", "precision", "specificity"):
+        rows = [
+            [group, *(_limits(getattr(_of_group(one, group), what)) for one in figures.values())]
+            for group in REPORT_ORDER
+        ]
+        lines += [f"**{what.capitalize()}**", "", *_table([what, *figures], rows), ""]
+    return lines
+
+
+def table_of_shifts(shifted: dict[tuple[str, str], dict[str, Evaluation]], names: dict[str, str]) -> list[str]:
+    """Returns the accuracy, and among the called, under each shift."""
+    rows = [
+        [
+            f"{kind} {strength}".strip(),
+            *(
+                f"{_percent(each.accuracy)} ({_percent(each.covered_accuracy)} of {_percent(each.coverage, 0)})"
+                for each in (of_models[model_id] for model_id in names)
+            ),
+        ]
+        for (kind, strength), of_models in shifted.items()
+    ]
+    return _table(["shift", *names.values()], rows)
+
+
+def table_of_unknown(found: dict[str, dict[str, Found]], names: dict[str, str]) -> list[str]:
+    """Returns, for each kind of unknown image, AUROC and the shares above the threshold and without a call."""
+
+    def cell(one: Found | None) -> str:
+        if one is None:
+            return "-"
+        share = f"{one.auroc:.3f}, {100 * one.above:.0f} %"
+        return share if one.unclassified is None else f"{share}, {100 * one.unclassified:.0f} %"
+
+    rows = [[what, *(cell(of_models.get(model_id)) for model_id in names)] for what, of_models in found.items()]
+    return _table(["unknown", *names.values()], rows)
+
+
+def plot_shifts(path: Path, shifted: dict[tuple[str, str], dict[str, Evaluation]], names: dict[str, str]) -> None:
+    """Writes accuracy under every shift, one line a model."""
+    figure = Figure(figsize=(13, 5.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    labels = [f"{kind} {strength}".strip() for kind, strength in shifted]
+    for (model_id, name), colour in zip(names.items(), _COLOURS, strict=False):
+        accuracy = [100 * (of_models[model_id].accuracy.value or 0) for of_models in shifted.values()]
+        axes.plot(labels, accuracy, "o-", color=colour, linewidth=1, markersize=4, label=name)
+    axes.set_ylabel("accuracy, %")
+    axes.tick_params(axis="x", rotation=60)
+    for label in axes.get_xticklabels():
+        label.set_horizontalalignment("right")
+    axes.grid(color="#eceef3")
+    axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+def plot_unknown(path: Path, found: dict[str, dict[str, Found]], names: dict[str, str]) -> None:
+    """Writes AUROC for every kind of unknown image, one row a kind."""
+    figure = Figure(figsize=(9, 0.45 * len(found) + 1.2), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    kinds = list(found)[::-1]
+    for (model_id, name), colour in zip(names.items(), _COLOURS, strict=False):
+        known = [kind for kind in kinds if model_id in found[kind]]
+        axes.plot([found[kind][model_id].auroc for kind in known], known, "o", color=colour, label=name)
+    axes.axvline(0.5, color="#aab1bf", linestyle="--", linewidth=1)
+    axes.set(xlim=(0.4, 1.01), xlabel="area under the ROC curve of the novelty score")
+    axes.grid(color="#eceef3")
+    axes.legend(frameon=False, loc="lower left")
+    figure.savefig(path)
+
+
+def plot_confusions(folder: Path, figures: dict[str, Evaluation]) -> list[str]:
+    """Writes a confusion matrix and a reliability diagram for each model; returns what shows them."""
+    lines = []
+    for name, one in figures.items():
+        path = folder / f"{name}.png"
+        write_plots(one, path, title=f"{name}: {one.n_cells:,} held-out images")
+        lines.append(f"![Calls of {name} and how far its confidence can be believed](figures/{path.name})")
+    return lines
+
+
+def names_of(bundles: Sequence[Bundle]) -> dict[str, str]:
+    """Returns model id -> variant."""
+    return {bundle.model_id: bundle.manifest.variant for bundle in bundles}
+
+
+def _of_group(evaluation: Evaluation, group: str) -> object:
+    return next(each for each in evaluation.groups if each.group == group)
+
+
+def _percent(share: Proportion, digits: int = 1) -> str:
+    return "-" if share.value is None else f"{100 * share.value:.{digits}f}"
+
+
+def _limits(share: Proportion) -> str:
+    if share.value is None or share.lower is None or share.upper is None:
+        return "-"
+    return f"{100 * share.value:.1f} % ({100 * share.lower:.1f}-{100 * share.upper:.1f})"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    head = list(head)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *map(list, rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]

@@ -1,0 +1,114 @@
+"""Cells, nights and bundles to measure with."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import bloodcell.models
+from benchmarks.speed.place import Place
+from bloodcell.drawing.drops import draw_folder
+from bloodcell.groups import CELL_GROUPS
+from bloodcell.models.recipes import Recipe, SvmSearch, default_recipe
+from bloodcell.settings import Settings
+
+NIGHT = "2026-01-02"
+TINY = Recipe(32, ("block2_pool",), svm=SvmSearch(kernels=("linear",), costs=(0.01,), folds=2))
+CELLS_PER_SLIDE = 125
+_REAL = Path(__file__).resolve().parents[3] / "shared" / "pbc"
+
+
+def cell_images(place: Place, n_cells: int) -> list[Path]:
+    """Returns files of cells of all groups: real ones, or drawn ones where there are none."""
+    folder = _REAL if _REAL.is_dir() else _drawn(place.cache / "drawn")
+    by_group = [sorted((folder / group).glob("*.jpg")) for group in CELL_GROUPS]
+    mixed = [file for files in zip(*by_group, strict=False) for file in files]
+    if len(mixed) < n_cells:
+        raise ValueError(f"Expected {n_cells} images of cells in {folder}. Received: {len(mixed)}.")
+    return mixed[:n_cells]
+
+
+def write_night(drops: Path, images: list[Path]) -> Path:
+    """Returns a complete night's folder with copies of `images`."""
+    return write_bodies(drops, ((f"SNE_{number:08d}.jpg", file.read_bytes()) for number, file in enumerate(images)))
+
+
+def write_small_night(drops: Path, n_cells: int) -> Path:
+    """Returns a complete night's folder with distinct images of 40 x 40 px."""
+    rng = np.random.default_rng(0)
+
+    def body() -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(file, "JPEG")
+        return file.getvalue()
+
+    return write_bodies(drops, ((f"LY_{number:08d}.jpg", body()) for number in range(n_cells)))
+
+
+def write_bodies(drops: Path, bodies: Iterable[tuple[str, bytes]]) -> Path:
+    """Returns a complete night's folder with files of these names and contents."""
+    night = drops / NIGHT
+    for number, (name, body) in enumerate(bodies):
+        slide = night / f"S{number // CELLS_PER_SLIDE:04d}"
+        slide.mkdir(parents=True, exist_ok=True)
+        (slide / name).write_bytes(body)
+    (night / ".complete").touch()
+    return night
+
+
+def distinct(jpeg: bytes, number: int) -> bytes:
+    """Returns the same picture in a file of its own: a comment of eight bytes comes after the start of image."""
+    return jpeg[:2] + b"\xff\xfe\x00\x0a" + number.to_bytes(8, "big") + jpeg[2:]
+
+
+def bundle_folder(place: Place, variant: str, recipe: Recipe | None = None) -> Path:
+    """Returns a bundle of the variant, trained where the cache has none of the present code."""
+    from bloodcell.models.training import train
+
+    recipe = recipe or _quickly_trained(default_recipe(variant))
+    kind = f"{variant}-{recipe.side_px}px"
+    kept = place.cache / "bundles" / f"{kind}-{_digest(recipe)}"
+    if not kept.exists():
+        for outdated in kept.parent.glob(f"{kind}-*"):
+            shutil.rmtree(outdated)
+        labelled = place.cache / "labelled"
+        if not labelled.exists():
+            draw_folder(place.folder / "labelled", cells_per_group=4, seed=1)
+            (place.folder / "labelled").rename(labelled)
+        settings = Settings(data_dir=place.folder / "training")
+        bundle = train(variant, labelled, settings, recipe=recipe, base="random")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(bundle.folder, place.folder / kept.name)
+        (place.folder / kept.name).rename(kept)
+    return kept
+
+
+def _quickly_trained(recipe: Recipe) -> Recipe:
+    if recipe.tuning is not None:
+        tuning = replace(recipe.tuning, transforms=1, batch_cells=8, head_epochs=1, deep_epochs=1)
+        return replace(recipe, tuning=tuning)
+    return replace(recipe, svm=TINY.svm)
+
+
+def _digest(recipe: Recipe) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(recipe)).encode())
+    for source in sorted(Path(bloodcell.models.__path__[0]).glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _drawn(folder: Path) -> Path:
+    if not folder.exists():
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        draw_folder(part, cells_per_group=250, seed=2)
+        part.rename(folder)
+    return folder

@@ -1,1 +1,0 @@
-"""Faults injected into a running system."""
