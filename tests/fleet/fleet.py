@@ -274,6 +274,7 @@ class Fleet:
     def _furnish(self, host: str) -> None:
         """Gives a host what an image or a person would: the user, folders, secrets, volumes."""
         machine = self.network.hosts[host]
+        machine.expose({ROOT, Path(sys.prefix), Path(sys.base_prefix)})
         user, group = f"bloodcell:x:{USER}:{USER}::/var/lib/bloodcell:/bin/sh", f"bloodcell:x:{USER}:"
         machine.check(["sh", "-c", f"echo {user} >> /etc/passwd; echo {group} >> /etc/group"])
         for folder in ("/var/lib/airflow", "/var/lib/bloodcell", "/var/lib/airflow/logs"):

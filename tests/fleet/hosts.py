@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -72,14 +73,28 @@ class Host:
         self._process.wait()
         self._process = None
 
-    def share(self, folder: Path, at: str) -> None:
+    def share(self, folder: Path, at: str, options: str = "bind") -> None:
         """Mounts a folder of the machine on the host: several hosts with the same one have a file share."""
         self.check(["mkdir", "-p", at])
         # from outside of its root: the folder is not to be seen through the overlay
         target = f"{self._network.folder / self.name}/root{at}"
         subprocess.run(
-            ["nsenter", "--target", str(self._init()), "--mount", "mount", "--bind", str(folder), target], check=True
+            ["nsenter", "--target", str(self._init()), "--mount", "mount", "-o", options, str(folder), target],
+            check=True,
         )
+
+    def expose(self, folders: Iterable[Path]) -> None:
+        """Makes folders of the machine readable to every user of the host, wherever they are on the machine.
+
+        Python and the checkout may be in root's home folder, which other users cannot enter. On the host an empty
+        folder then covers the home folder, with only `folders` in it; the machine stays as it is.
+        """
+        closed = {folder: _first_closed(folder) for folder in folders}
+        for private in {each for each in closed.values() if each is not None}:
+            self.check(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(private)])
+        for folder, private in closed.items():
+            if private is not None:
+                self.share(folder, str(folder), "bind,ro")
 
     def unshare(self, at: str) -> None:
         """Takes a share away, whoever uses it."""
@@ -216,6 +231,11 @@ def can_make_hosts() -> bool:
     """Returns whether this user may make namespaces here."""
     tried = ["unshare", "--mount", "--net", "true"]
     return shutil.which("ip") is not None and subprocess.run(tried, capture_output=True, check=False).returncode == 0
+
+
+def _first_closed(folder: Path) -> Path | None:
+    """Returns the outermost folder around `folder` that other users cannot enter."""
+    return next((each for each in reversed(folder.parents) if not each.stat().st_mode & stat.S_IXOTH), None)
 
 
 def _ip(*arguments: str) -> None:
