@@ -1,0 +1,28 @@
+"""Records as JSON documents, for `--json` and for programs.
+
+A fraction of counted cells is given in percent, as the database's views and the pages give it, and its name says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bloodcell.limits import Proportion
+
+
+def json_text(document: Any) -> str:
+    """Returns records, lists and dicts of them as one JSON document; dates and ids become strings."""
+    return json.dumps(document, default=_plain, indent=2, ensure_ascii=False)
+
+
+def proportion_json(share: Proportion) -> dict[str, object]:
+    """Returns a proportion: cells, what they are a part of, and both in percent with the 95 % interval."""
+    lower, upper = share.percentage_limits or (None, None)
+    return {"n": share.n, "of": share.total, "percentage": share.percentage, "lower_95": lower, "upper_95": upper}
+
+
+def _plain(value: object) -> object:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)

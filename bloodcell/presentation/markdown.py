@@ -1,0 +1,88 @@
+"""Markdown for Airflow's pages and the terminal: text from outside is shown as it is and never acts.
+
+`Markdown` marks what is Markdown already. Everything else that goes into a table is escaped, so that a forgotten call
+shows a backslash and not a link.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from bloodcell.presentation.visible_text import visible_line
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+
+class Markdown(str):
+    """Text that is Markdown already and must not be escaped."""
+
+    __slots__ = ()
+
+
+_LINK: Final = re.compile(r"(?:(?:[a-z][a-z0-9+.-]*://|www\.)[^\s`|\\<>&]*|[-.\w+]+@[-.\w]+)+", re.IGNORECASE)
+"""What GitHub's dialect, which Airflow's pages use, makes a link without any brackets: an address or an e-mail's.
+
+A backslash does not prevent that: the links are looked for after the escapes were resolved. Source:
+mdast-util-gfm-autolink-literal 2.0, lib/index.js.
+"""
+
+_MEANINGFUL: Final = re.compile(r"([\\`*_{}\[\]()#+!|~&])")
+"""Source: CommonMark 0.31.2, section 2.4, and GitHub Flavored Markdown 0.29 for | and ~."""
+
+_STARTS_BLOCK: Final = re.compile(r"^(\d{0,9})([-=.])")
+"""At the start of a line these make a list, a heading or a rule. Source: CommonMark 0.31.2, section 4 and 5.2."""
+
+
+def escaped(value: object, *, longest: int | None = None) -> Markdown:
+    """Returns text as one line of Markdown in which nothing is markup, HTML or a link.
+
+    Args:
+        value: The text; anything else as `str` gives it.
+        longest: Characters to show; the rest is cut off and marked with an ellipsis. None: all of them.
+    """
+    text = str(value)
+    if longest is not None and len(text) > longest:
+        text = f"{text[:longest]} …"
+    text = visible_line(text)
+    parts, end = [], 0
+    for link in _LINK.finditer(text):
+        parts += [_escaped(text[end : link.start()]), f"`{link.group()}`"]
+        end = link.end()
+    parts.append(_escaped(text[end:]))
+    return Markdown(_STARTS_BLOCK.sub(r"\1\\\2", "".join(parts)))
+
+
+def code(value: object) -> Markdown:
+    """Returns an id or a name in the font of code; escaped text where code cannot hold it in a table."""
+    text = visible_line(value)
+    return escaped(text) if not text or set(text) & set("`|\\<>&") else Markdown(f"`{text}`")
+
+
+def bold(value: object) -> Markdown:
+    """Returns text in bold."""
+    return Markdown(f"**{value if isinstance(value, Markdown) else escaped(value)}**")
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -> Markdown:
+    """Returns a table; cells that are not `Markdown` are escaped.
+
+    Args:
+        header: A name for each column.
+        rows: Cells, as many in each row as the header has.
+        right: Numbers of the columns that are aligned to the right, from 0.
+    """
+    rule = [Markdown("---:" if column in right else "---") for column in range(len(header))]
+    return Markdown("\n".join(_line(cells, len(header)) for cells in (header, rule, *rows)))
+
+
+def _line(cells: Sequence[str], n_columns: int) -> str:
+    if len(cells) != n_columns:
+        raise ValueError(f"Expected {n_columns} cells in each row, received {len(cells)}: {cells!r}.")
+    return f"| {' | '.join(cell if isinstance(cell, Markdown) else escaped(cell) for cell in cells)} |"
+
+
+def _escaped(text: str) -> str:
+    # angle brackets become entities: a program that takes Markdown for HTML finds no tag either
+    return _MEANINGFUL.sub(r"\\\1", text).replace("<", "&lt;").replace(">", "&gt;")

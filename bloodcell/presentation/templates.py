@@ -1,0 +1,53 @@
+"""HTML pages from Jinja templates: everything is escaped, and a name that is not defined is an error.
+
+A template lies beside the module that renders it. Its filters show figures as `bloodcell.presentation.numbers` does.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bloodcell.presentation import numbers
+from bloodcell.presentation.visible_text import visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render_page(template: Path, **values: object) -> str:
+    """Returns the page that a template makes of `values`.
+
+    Args:
+        template: The template's file.
+        values: Names that the template uses; one that is missing is an error.
+    """
+    return _environment(template.parent).get_template(template.name).render(values)
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "visible": visible,
+        "count": numbers.count,
+        "number": numbers.number,
+        "interval": numbers.interval,
+        "number_with_interval": numbers.number_with_interval,
+        "percent": numbers.percent,
+        "percent_with_interval": numbers.percent_with_interval,
+        "probability": numbers.probability,
+        "points": numbers.points,
+        "points_with_interval": numbers.points_with_interval,
+        "moment": numbers.moment,
+    }
+    return environment
