@@ -3,7 +3,7 @@
 The map of the flow; each room is a stage, takes the record of the stage before it, and never imports a later one:
 
     ingest        a drop's files become slides, cells and stored images; every file is accounted for
-    classify      cells become calls by the champion and its shadows, in one pass (models: what calls them)
+    classify      cells become calls by the champion and its challengers, in one pass (models: what calls them)
     differential  a slide's calls add up, with exact limits and flags
     report        a slide as a page, a night as a summary
     labels        what people say of cells: imported, checked, contested or confirmed
@@ -12,7 +12,7 @@ The map of the flow; each room is a stage, takes the record of the stage before 
 
 Beside the flow:
 
-    models        networks, training, bundles, the registry of champions and shadows
+    models        networks, training, bundles, the registry of champions and challengers
     evaluation    what a bundle is worth on labelled images
     drawing       drawn cells, for demonstrations and tests
     database      Postgres: tables, migrations, connections, runs (store.py: the bytes)

@@ -33,8 +33,8 @@ class UnusableFileError(BloodcellError):
     """A file of a drop that cannot become a cell, or one of labels that cannot become any.
 
     Attributes:
-        reason: Machine-readable reason, one of `bloodcell.ingest.outcomes.QUARANTINE_REASONS`, or of
-            `bloodcell.labels.outcomes.FILE_REASONS`.
+        reason: Machine-readable reason, one of `bloodcell.ingest.file_outcomes.QUARANTINE_REASONS`, or of
+            `bloodcell.labels.label_outcomes.FILE_REASONS`.
         detail: What was expected and what was received, for a person.
     """
 

@@ -57,8 +57,7 @@ class Settings(BaseSettings):
     max_pixels: int = Field(4_000_000, ge=1, description="Largest cell image in pixels; larger is quarantined.")
     min_side_px: int = Field(32, ge=1, description="Smallest side of a cell image in pixels; smaller is quarantined.")
     reader_threads: int = Field(
-        # on 16 cores, 16 threads were slower than 8 (benchmarks/speed/GPU.md)
-        default_factory=lambda: min(os.cpu_count() or 1, 8),
+        default_factory=lambda: min(os.cpu_count() or 1, 8),  # of 16 cores, 16 were slower than 8 (tests/bench/GPU.md)
         ge=1,
         description="Threads that read and decode images; default: the number of cores, eight at most.",
     )
@@ -112,7 +111,7 @@ class Settings(BaseSettings):
     gate_min_holdout_cells: int = Field(10, ge=1, description="Hold-out cells of each class that a judgement needs.")
     gate_min_holdout_patients: int = Field(5, ge=2, description="Hold-out patients that a judgement needs.")
 
-    check_cron: str = Field("0 5 * * *", description="Cron of the Dag validate_models, in UTC; empty: only by hand.")
+    check_cron: str = Field("0 5 * * *", description="Cron of the Dag check_champion, in UTC; empty: only by hand.")
     check_min_cells: int = Field(50, ge=1, description="Cells without which a nightly check says nothing.")
     check_min_agreement: float = Field(
         0.9,

@@ -40,7 +40,7 @@ class Asked:
 @task
 def ingest() -> dict[str, Any]:
     """Returns the nights to work on, and those whose folders could not be read with the reason."""
-    from bloodcell.operations.nights import ingest_due_nights
+    from bloodcell.service.due_nights import ingest_due_nights
 
     asked = _asked()
     if asked.redo and not (asked.night or asked.slides):
@@ -97,8 +97,8 @@ def differentials(ingested: dict[str, Any] | None) -> int:
 @task(trigger_rule=TriggerRule.NONE_FAILED)
 def report(ingested: dict[str, Any]) -> str:
     """Returns the summary of the run's nights in Markdown; fails when a night's folder could not be read."""
-    from bloodcell.database.engine import open_database
-    from bloodcell.report.night import night_markdown, night_summary
+    from bloodcell.report.night_report import night_markdown, night_summary
+    from bloodcell.storage.database import open_database
 
     engine = open_database(settings)
     nights = [night_summary(engine, date.fromisoformat(night)) for night in ingested["nights"]]
@@ -139,7 +139,7 @@ def report(ingested: dict[str, Any]) -> str:
             type="array",
             items={"type": "string", "pattern": "^[0-9a-f]{6,64}$"},
             title="Models",
-            description="Model ids, one a line (bloodcell models list). Empty: the champion and its shadows.",
+            description="Model ids, one a line (bloodcell models list). Empty: the champion and its challengers.",
         ),
         "redo": Param(
             False,
@@ -152,7 +152,7 @@ def report(ingested: dict[str, Any]) -> str:
 ### The nightly run
 
 Every night under the drops folder that is not done is read (**ingest**), its cells are classified by the champion and
-the shadow models (**classify**, in shards, one at a time), each slide's calls are added up (**differentials**), and
+the challenger models (**classify**, in shards, one at a time), each slide's calls are added up (**differentials**), and
 the night is summed up (**report**: open that task's log, or its XCom).
 
 It starts by itself at the hour of `BLOODCELL_NIGHTLY_CRON` (UTC) and whenever `bloodcell watch` sees a complete night.

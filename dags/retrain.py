@@ -16,8 +16,8 @@ from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from task_defaults import TASK_DEFAULTS
 
+from bloodcell.cells.variants import VARIANTS
 from bloodcell.settings import Settings
-from bloodcell.variants import VARIANTS
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -179,7 +179,7 @@ def _training_run_id() -> uuid.UUID:
             items={"type": "string", "enum": list(VARIANTS)},
             examples=list(VARIANTS),
             title="Variants",
-            description="Which to train. Empty: those that classify now, the champion's and its shadows'.",
+            description="Which to train. Empty: those that classify now, the champion's and its challengers'.",
         ),
         "min_new_labels": Param(
             settings.retrain_min_new_labels,
@@ -221,7 +221,7 @@ def _training_run_id() -> uuid.UUID:
 
 1. **snapshot**: the labels that stand now become a data set that never changes.
 2. **train**: each variant is trained on it.
-3. **validate**: candidates, champion and shadows are judged on the same held-back patients.
+3. **validate**: candidates, champion and challengers are judged on the same held-back patients.
 4. **gate**: the best candidate goes on if it passed every gate.
 5. **approve**: a person is asked, under **Required Actions**.
 6. **promote**: after a yes the candidate is champion.

@@ -1,8 +1,8 @@
-"""Alembic's entry: runs the migrations on the connection that `bloodcell.database.migrations` hands over."""
+"""Alembic's entry: runs the migrations on the connection that `bloodcell.storage.migrations` hands over."""
 
 from alembic import context
 
-from bloodcell.database.tables import SCHEMA, metadata
+from bloodcell.storage.tables import SCHEMA, metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

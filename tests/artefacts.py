@@ -9,10 +9,11 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from bloodcell.decoding import ImageLimits, decode
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.images import LabelledImage, read_file
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.settings import Settings
+from bloodcell.storage.decoding import ImageLimits, decode
+from bloodcell.training.image_folders import read_file
 
 Artefact = Callable[[Image.Image, Image.Image, np.random.Generator], Image.Image]
 Change = Callable[[LabelledImage, Image.Image], Image.Image]
@@ -118,4 +119,8 @@ def reader(change: Change | None, settings: Settings) -> Callable[[LabelledImage
 
 def a_few(images: tuple[LabelledImage, ...], n_each: int) -> tuple[LabelledImage, ...]:
     """Returns the first `n_each` images of every class."""
-    return tuple(image for group in CELL_GROUPS for image in [each for each in images if each.group == group][:n_each])
+    return tuple(
+        image
+        for cell_class in CELL_CLASSES
+        for image in [each for each in images if each.cell_class == cell_class][:n_each]
+    )

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.database.embedded import EmbeddedPostgres, embedded_database
-from bloodcell.database.engine import APP_ROLE, connect
-from bloodcell.database.migrations import upgrade
 from bloodcell.settings import Settings
+from bloodcell.storage.database import APP_ROLE, connect
+from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
+from bloodcell.storage.migrations import upgrade
 
 pytest_plugins = ["tests.small_cells"]
 

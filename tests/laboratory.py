@@ -11,18 +11,18 @@ from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 
-from bloodcell.database import tables
-from bloodcell.database.engine import open_database, transact
-from bloodcell.database.learning_tables import IMAGE_SIDES
-from bloodcell.groups import CELL_GROUPS, CODES_OUT_OF_SCOPE, FINER_CODES, UNCLASSIFIED, group_of_code
-from bloodcell.models.bundle import Bundle
-from bloodcell.models.registry import promote, register
+from bloodcell.cells.classes import CELL_CLASSES, CODES_OUT_OF_SCOPE, FINER_CODES, UNCLASSIFIED, class_of_code
+from bloodcell.registry.bundle import Bundle
+from bloodcell.registry.models import promote, register
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage import tables
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.learning_tables import IMAGE_SPLITS
+from bloodcell.storage.store import Store
 
 NIGHT = date(2026, 3, 14)
 CHAMPION = "c0" + 62 * "1"
-SHADOW = "5a" + 62 * "2"
+CHALLENGER = "5a" + 62 * "2"
 
 
 def make_champion(settings: Settings, bundle: Bundle, *, by: str = "tests", reason: str = "the first") -> None:
@@ -118,7 +118,7 @@ class Laboratory:
                 "night": self.night,
                 "sha256": digest,
                 "analyser_code": code,
-                "analyser_class": group_of_code(code),
+                "analyser_class": class_of_code(code),
                 "run_id": self.run_id,
             }
             for code, name, digest in zip(codes, file_names, digests, strict=True)
@@ -182,8 +182,8 @@ class Laboratory:
         rows = []
         for index, (cell, name) in enumerate(zip(cells, called, strict=True)):
             top = (tops or {}).get(index, "lymphocyte" if name == UNCLASSIFIED else name)
-            rest = {f"p_{group}": 0.0 for group in CELL_GROUPS}
-            second = CELL_GROUPS[(CELL_GROUPS.index(top) + 1) % len(CELL_GROUPS)]
+            rest = {f"p_{cell_class}": 0.0 for cell_class in CELL_CLASSES}
+            second = CELL_CLASSES[(CELL_CLASSES.index(top) + 1) % len(CELL_CLASSES)]
             confidence = confidences[index]
             rows.append(
                 {
@@ -221,7 +221,7 @@ class Laboratory:
         rows = [
             {
                 "cell_id": cell,
-                "class": said if said in CELL_GROUPS else group_of_code(said),
+                "class": said if said in CELL_CLASSES else class_of_code(said),
                 "sub_label": said if said in FINER_CODES or said in CODES_OUT_OF_SCOPE else None,
                 "labelled_by": by,
                 "labelled_at": at,
@@ -236,31 +236,31 @@ class Laboratory:
             return list(connection.scalars(table.insert().returning(table.c.label_id), rows))
 
     def dataset(self, digest: str, images: Sequence[tuple[int, str]]) -> str:
-        """Adds a data set of labelled cells (cell, side); a patient is on the side of the first cell given of it."""
-        sides = [side for _, side in images]
+        """Adds a data set of labelled cells (cell, split); a patient is on the split of the first cell given of it."""
+        splits = [split for _, split in images]
         values = {"digest": digest, "run_id": self.run_id}
         image = """
             WITH given AS (SELECT c.sha256, l.class, c.cell_id, l.split_key, l.label_id
                            FROM bloodcell.current_label l JOIN bloodcell.cell c USING (cell_id)
                            WHERE c.cell_id = :cell),
-            split AS (INSERT INTO bloodcell.data_split (split_key, side, is_blind, run_id)
-                      SELECT split_key, CASE :side WHEN 'out_of_scope' THEN 'holdout' ELSE :side END, false, :run_id
+            split AS (INSERT INTO bloodcell.data_split (split_key, split, is_blind, run_id)
+                      SELECT split_key, CASE :split WHEN 'out_of_scope' THEN 'holdout' ELSE :split END, false, :run_id
                       FROM given ON CONFLICT DO NOTHING)
-            INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, side, class, cell_id, split_key, label_id)
-            SELECT :digest, sha256, :side, class, cell_id, split_key, label_id FROM given
+            INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, split, class, cell_id, split_key, label_id)
+            SELECT :digest, sha256, :split, class, cell_id, split_key, label_id FROM given
         """
         with self.engine.begin() as connection:
             connection.execute(
                 tables.dataset.insert().values(
                     dataset_digest=digest,
-                    **{f"n_{side}": sides.count(side) for side in IMAGE_SIDES},
+                    **{f"n_{split}": splits.count(split) for split in IMAGE_SPLITS},
                     until_label_id=1,
                     left_out={},
                     run_id=self.run_id,
                 )
             )
-            for cell, side in images:
-                connection.execute(sa.text(image), {**values, "cell": cell, "side": side})
+            for cell, split in images:
+                connection.execute(sa.text(image), {**values, "cell": cell, "split": split})
         return digest
 
     def rows(self, statement: str) -> list[tuple[object, ...]]:

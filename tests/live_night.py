@@ -13,11 +13,11 @@ from datetime import date
 import psutil
 import sqlalchemy as sa
 
-from bloodcell.database.embedded import embedded_database
-from bloodcell.database.engine import connect, transact
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
-from bloodcell.operations.airflow_records import RunState, TaskState
+from bloodcell.service.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
+from bloodcell.service.airflow_records import RunState, TaskState
 from bloodcell.settings import Settings
+from bloodcell.storage.database import connect, transact
+from bloodcell.storage.embedded import embedded_database
 
 # what a night's run leaves behind, without the ids of runs and the times of writing
 CONTENT = {

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import Bundle
-from bloodcell.models.recipes import Augmentation, Recipe, SvmSearch, Tuning
-from bloodcell.models.training import train
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.registry.bundle import Bundle
+from bloodcell.registry.recipes import Augmentation, Recipe, SvmSearch, Tuning
 from bloodcell.settings import Settings
+from bloodcell.training.train import train
 
 SIDE_PX = 32
 SVM_RECIPE = Recipe(SIDE_PX, ("block2_pool",), svm=SvmSearch(kernels=("linear",), costs=(1.0, 10.0), folds=3))
@@ -41,9 +41,9 @@ PIXELS_RECIPE = Recipe(
 )
 
 
-def draw(group: str, rng: np.random.Generator) -> Image.Image:
+def draw(cell_class: str, rng: np.random.Generator) -> Image.Image:
     """A disc whose colour and size say the group, on a noisy ground: 40x41 px."""
-    number = CELL_GROUPS.index(group)
+    number = CELL_CLASSES.index(cell_class)
     y, x = np.mgrid[:41, :40]
     inside = (x - 20 + rng.normal(0, 2)) ** 2 + (y - 20 + rng.normal(0, 2)) ** 2 < (8 + number) ** 2
     pixels = np.full((41, 40, 3), 220.0)
@@ -53,10 +53,10 @@ def draw(group: str, rng: np.random.Generator) -> Image.Image:
 
 def make_cells(folder: Path, n_each: int, seed: int = 0) -> Path:
     """FOLDER/<class>/*.png with `n_each` cells a class."""
-    for number, group in enumerate(CELL_GROUPS):
-        (folder / group).mkdir(parents=True)
+    for number, cell_class in enumerate(CELL_CLASSES):
+        (folder / cell_class).mkdir(parents=True)
         for each in range(n_each):
-            draw(group, np.random.default_rng((seed, number, each))).save(folder / group / f"{each}.png")
+            draw(cell_class, np.random.default_rng((seed, number, each))).save(folder / cell_class / f"{each}.png")
     return folder
 
 
@@ -95,5 +95,5 @@ def tuned_bundle(cells: Path, trained_in: Path) -> Bundle:
 def pixels() -> np.ndarray:
     """uint8 (24, 32, 32, 3): cells that no bundle was trained on, three of each group."""
     rng = np.random.default_rng(99)
-    drawn = [draw(group, rng).resize((SIDE_PX, SIDE_PX)) for group in CELL_GROUPS for _ in range(3)]
+    drawn = [draw(cell_class, rng).resize((SIDE_PX, SIDE_PX)) for cell_class in CELL_CLASSES for _ in range(3)]
     return np.stack([np.asarray(image) for image in drawn])

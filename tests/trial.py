@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.evaluation.comparison import Answers, Holdout, Role
-from bloodcell.groups import CELL_GROUPS
 
-N = len(CELL_GROUPS)
+N = len(CELL_CLASSES)
 MIX = (0.02, 0.05, 0.05, 0.1, 0.3, 0.08, 0.35, 0.05)
 
 

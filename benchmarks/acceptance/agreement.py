@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.acceptance import staged as lab
-from bloodcell.evaluation.agreement import slide_agreement
-from bloodcell.groups import CELL_GROUPS, GROUP_NAMES, UNCLASSIFIED
-from bloodcell.models.bundle import unseen_by
-from bloodcell.models.images import read_image_folders
-from bloodcell.models.shipped import shipped_bundles
+from bloodcell.cells.classes import CELL_CLASSES, CLASS_NAMES, UNCLASSIFIED
+from bloodcell.evaluation.differential_agreement import slide_agreement
+from bloodcell.registry.bundle import unseen_by
+from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
+from bloodcell.training.image_folders import read_image_folders
 
 NIGHT = lab.FIRST_NIGHT
 CALLS = """
@@ -70,8 +70,8 @@ def _drop(staged: lab.Staged, slides: int, cells: int, seed: int) -> dict[tuple[
         shutil.rmtree(images, ignore_errors=True)
         pool = read_image_folders(staged.settings, staged.shared / "pbc").images
         for image in unseen_by(shipped_bundles(), pool):
-            (images / image.group).mkdir(parents=True, exist_ok=True)
-            (images / image.group / image.path.name).symlink_to(image.path)
+            (images / image.cell_class).mkdir(parents=True, exist_ok=True)
+            (images / image.cell_class / image.path.name).symlink_to(image.path)
         command = [sys.executable, str(staged.shared / "tools" / "make_drop.py"), str(made), "--images", str(images)]
         numbers = ["--night", NIGHT.isoformat(), "--slides", str(slides), "--cells", str(cells), "--seed", str(seed)]
         shutil.rmtree(made, ignore_errors=True)
@@ -85,7 +85,7 @@ def _drop(staged: lab.Staged, slides: int, cells: int, seed: int) -> dict[tuple[
 
 
 def _show(variant: str, rows: list, truth: dict[tuple[str, str], str]) -> None:
-    number = {name: place for place, name in enumerate(CELL_GROUPS)}
+    number = {name: place for place, name in enumerate(CELL_CLASSES)}
     slides = np.unique([row.barcode for row in rows], return_inverse=True)[1]
     true = np.array([number[truth[row.barcode, row.file_name]] for row in rows])
     top = np.array([number[row.top_class] for row in rows])
@@ -99,9 +99,13 @@ def _show(variant: str, rows: list, truth: dict[tuple[str, str], str]) -> None:
         f"{unclassified.mean():.2%} unclassified, {right[~unclassified].mean():.2%} of the called right; "
         f"{found.n_slides} slides",
     )  # fmt: skip
-    for group in found.groups:
-        assert group.bias is not None
-        table.add_row(GROUP_NAMES[group.group], f"{group.bias:+.2f}", f"{group.lower:+.2f} to {group.upper:+.2f}")
+    for cell_class in found.classes:
+        assert cell_class.bias is not None
+        table.add_row(
+            CLASS_NAMES[cell_class.cell_class],
+            f"{cell_class.bias:+.2f}",
+            f"{cell_class.lower:+.2f} to {cell_class.upper:+.2f}",
+        )
     Console(width=110).print(table)
 
 

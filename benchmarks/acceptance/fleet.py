@@ -26,25 +26,25 @@ from rich.console import Console
 from rich.table import Table
 
 from bloodcell.classify import classify_shard, plan_shards
-from bloodcell.database.embedded import embedded_database
-from bloodcell.database.engine import open_database, transact
-from bloodcell.database.migrations import upgrade
-from bloodcell.database.runs import code_version
+from bloodcell.demo.retraining_tour import CELLS_PER_SLIDE, N_SLIDES, SETTINGS, write_label_file
 from bloodcell.differential import write_due_differentials
 from bloodcell.drawing.drops import make_drop
 from bloodcell.ingest import ingest_night
 from bloodcell.labels import import_labels
-from bloodcell.models.shipped import install_shipped
-from bloodcell.operations.airflow_api import (
+from bloodcell.registry.shipped import install_shipped
+from bloodcell.service.airflow_api import (
     NIGHTLY_RUN,
     RETRAIN,
     AirflowApi,
     AirflowRefusedError,
     AirflowUnavailableError,
 )
-from bloodcell.operations.airflow_records import RunState
-from bloodcell.operations.demo_retraining import CELLS_PER_SLIDE, N_SLIDES, SETTINGS, write_label_file
+from bloodcell.service.airflow_records import RunState
 from bloodcell.settings import Settings
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.embedded import embedded_database
+from bloodcell.storage.migrations import upgrade
+from bloodcell.storage.runs import code_version
 from tests.fleet.faults import FAULTS, PLACED, S3, S3_CREDENTIALS, S3_FAULTS, WORKERS, Fault, Place, start_s3
 from tests.fleet.fleet import USER, Fleet
 from tests.live_night import LiveNight, Rows, differences

@@ -16,8 +16,8 @@ import sys
 import time
 from datetime import date
 
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, AirflowApi
-from bloodcell.operations.airflow_records import RunState
+from bloodcell.service.airflow_api import NIGHTLY_RUN, AirflowApi
+from bloodcell.service.airflow_records import RunState
 from bloodcell.settings import Settings
 from tests.live_night import LiveNight, classify_task, differences, postmaster_pid, run_night, run_night_and_kill_task
 

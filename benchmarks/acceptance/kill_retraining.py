@@ -18,10 +18,10 @@ from pathlib import Path
 import psutil
 
 from benchmarks.acceptance import staged as lab
-from bloodcell.database.engine import open_database, transact
-from bloodcell.models.registry import champion, rollback
-from bloodcell.operations.airflow_api import RETRAIN, AirflowApi
-from bloodcell.store import Store
+from bloodcell.registry.models import champion, rollback
+from bloodcell.service.airflow_api import RETRAIN, AirflowApi
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.store import Store
 
 KILLS = (("train", 3.0), ("train", 15.0), ("validate", 2.0), ("validate", 8.0), ("promote", 0.0), ("promote", 0.2))
 TOLERANCE = 0.002

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.acceptance import staged as lab
 from bloodcell.evaluation.evaluating import evaluate_bundles
-from bloodcell.models.registry import open_registered
-from bloodcell.store import Store
+from bloodcell.registry.models import open_registered
+from bloodcell.storage.store import Store
 
 WEEK = """
     SELECT t.state, t.state_reason, c.model_id, v.passed, e.accuracy, o.accuracy AS champion_accuracy, e.n_cells,

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from bloodcell.database.engine import open_database, transact
-from bloodcell.groups import CELL_GROUPS
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.labels import LabelImport, import_labels
-from bloodcell.models.bundle import Bundle
-from bloodcell.models.training import train
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
-from bloodcell.operations.airflow_records import RunState
-from bloodcell.operations.up import running_stack
+from bloodcell.registry.bundle import Bundle
+from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
+from bloodcell.service.airflow_records import RunState
+from bloodcell.service.up import running_stack
 from bloodcell.settings import Settings
+from bloodcell.storage.database import open_database, transact
+from bloodcell.training.train import train
 from tests.laboratory import make_champion
 
 FIRST_NIGHT = date(2026, 1, 5)
@@ -83,14 +83,14 @@ def stage(work: Path, shared: Path, port: int, **changes: object) -> Staged:
     if not staged.pool.exists():
         with (shared / "pbc" / "manifest.csv").open(newline="") as file:
             rows = sorted(csv.DictReader(file), key=lambda row: row["sha256"])
-        for group in CELL_GROUPS:
-            members = [shared / "pbc" / row["path"] for row in rows if row["class"] == group]
+        for cell_class in CELL_CLASSES:
+            members = [shared / "pbc" / row["path"] for row in rows if row["class"] == cell_class]
             for folder, part in (
                 (staged.held_out, members[:100]), (staged.first, members[100:125]), (staged.pool, members[125:])
             ):  # fmt: skip
-                (folder / group).mkdir(parents=True)
+                (folder / cell_class).mkdir(parents=True)
                 for path in part:
-                    (folder / group / path.name).symlink_to(path)
+                    (folder / cell_class / path.name).symlink_to(path)
     return staged
 
 
@@ -132,13 +132,13 @@ def write_labels(
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("slide", "file", "label", "labelled_by", "labelled_at", "blind"))
-        for barcode, name, group in truth:
+        for barcode, name, cell_class in truth:
             blind = int(barcode[-4:]) // 2 % 4 == 0
-            others = [other for other in CELL_GROUPS if other != group]
-            said = rng.choice(others) if rng.random() < errors else group
+            others = [other for other in CELL_CLASSES if other != cell_class]
+            said = rng.choice(others) if rng.random() < errors else cell_class
             rows.writerow((barcode, name, said, "dr.a", at, int(blind)))
             if rng.random() < contested:
-                rows.writerow((barcode, name, rng.choice([o for o in CELL_GROUPS if o != said]), "dr.b", at, 0))
+                rows.writerow((barcode, name, rng.choice([o for o in CELL_CLASSES if o != said]), "dr.b", at, 0))
 
 
 def label_night(staged: Staged, week: int, truth: list[tuple[str, str, str]]) -> LabelImport:

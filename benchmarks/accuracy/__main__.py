@@ -12,10 +12,10 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bloodcell.models.bundle import images_of, open_bundle
-from bloodcell.models.images import read_image_folders
-from bloodcell.models.shipped import shipped_bundles
+from bloodcell.registry.bundle import images_of, open_bundle
+from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
+from bloodcell.training.image_folders import read_image_folders
 
 OUT = Path(__file__).parent
 N_FEW = 50
@@ -31,7 +31,7 @@ def main() -> None:
     chosen = parser.parse_args()
 
     from benchmarks.accuracy import leaving_out, measuring, results
-    from bloodcell.cli.showing import step_bars
+    from bloodcell.cli.output import step_bars
     from bloodcell.evaluation.metrics import evaluate_calls
 
     settings = Settings(data_dir=chosen.work / "data")

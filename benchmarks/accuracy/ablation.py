@@ -16,11 +16,11 @@ import numpy as np
 
 from benchmarks.accuracy.measuring import truth_of
 from benchmarks.accuracy.models import not_held_out
-from bloodcell.models import networks, svm
-from bloodcell.models.features import cached_outputs
-from bloodcell.models.images import read_file
-from bloodcell.models.weights import load_base_weights
 from bloodcell.settings import Settings
+from bloodcell.training import networks, svm
+from bloodcell.training.base_weights import load_base_weights
+from bloodcell.training.features import cached_outputs
+from bloodcell.training.image_folders import read_file
 
 N_FOLDS = 3
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--base", choices=CHOICES, default="inception_v3")
     chosen = parser.parse_args()
 
-    from bloodcell.cli.showing import step_bars
+    from bloodcell.cli.output import step_bars
 
     settings = Settings()
     images = not_held_out(chosen.images, settings)

@@ -23,16 +23,17 @@ import numpy as np
 from benchmarks.accuracy.measuring import area_under_curve, layers_of, truth_of
 from benchmarks.accuracy.models import not_held_out
 from benchmarks.accuracy.shifts import SHIFTS
-from bloodcell.decoding import ImageLimits, decode, resized
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models import networks
-from bloodcell.models.bundle import Bundle, load_model, open_bundle
-from bloodcell.models.fitting import changed_once
-from bloodcell.models.images import LabelledImage, read_file
-from bloodcell.models.novelty import COMMON_SHARE, Embedding, fit_embedding, novelty_threshold
-from bloodcell.models.recipes import default_recipe
-from bloodcell.models.shipped import FOLDER
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.labelled_image import LabelledImage
+from bloodcell.registry.bundle import Bundle, load_model, open_bundle
+from bloodcell.registry.recipes import default_recipe
+from bloodcell.registry.shipped import FOLDER
 from bloodcell.settings import Settings
+from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.training import networks
+from bloodcell.training.fitting import changed_once
+from bloodcell.training.image_folders import read_file
+from bloodcell.training.novelty import COMMON_SHARE, Embedding, fit_embedding, novelty_threshold
 from tests.artefacts import ARTEFACTS, Change, a_few, spoiling
 
 N_EACH, N_SPOILT = 300, 25
@@ -155,9 +156,9 @@ class _Judged:
 
     def left_out(self) -> list[str]:
         areas, flagged = [], []
-        for group in range(len(CELL_GROUPS)):
-            novelty = self._fitted(~self.judges & (self.labels != group)).novelty(self.features[0][self.judges])
-            unknown = self.labels[self.judges] == group
+        for cell_class in range(len(CELL_CLASSES)):
+            novelty = self._fitted(~self.judges & (self.labels != cell_class)).novelty(self.features[0][self.judges])
+            unknown = self.labels[self.judges] == cell_class
             areas.append(area_under_curve(novelty[~unknown], novelty[unknown]))
             flagged.append(_flagged(novelty[~unknown], novelty[unknown]))
         return [f"{np.mean(areas):.3f}, {min(areas):.3f}", f"{100 * np.mean(flagged):.0f} %"]

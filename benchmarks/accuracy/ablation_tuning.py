@@ -15,16 +15,11 @@ from pathlib import Path
 from benchmarks.accuracy.measuring import Laboratory, evaluated, kept_as, made_once
 from benchmarks.accuracy.models import not_held_out
 from benchmarks.accuracy.shifts import SHIFTS
-from bloodcell.models.bundle import Bundle
-from bloodcell.models.images import (
-    LabelledImage,
-    TrainingSet,
-    digest_of,
-    read_file,
-    split_images,
-)
-from bloodcell.models.recipes import Augmentation, Recipe, Tuning, default_recipe
+from bloodcell.cells.labelled_image import LabelledImage, TrainingSet, digest_of
+from bloodcell.registry.bundle import Bundle
+from bloodcell.registry.recipes import Augmentation, Recipe, Tuning, default_recipe
 from bloodcell.settings import Settings
+from bloodcell.training.image_folders import read_file, split_images
 from tests.artefacts import a_few
 
 VARIANT = "inception_v3"
@@ -69,7 +64,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("paper-work"))
     chosen = parser.parse_args()
 
-    from bloodcell.cli.showing import step_bars
+    from bloodcell.cli.output import step_bars
 
     settings = Settings(data_dir=chosen.work / "data")
     pool = not_held_out(chosen.images, settings)
@@ -92,7 +87,7 @@ def main() -> None:
 def _trained(
     what: str, recipe: Recipe, images: tuple[LabelledImage, ...], work: Path, settings: Settings, tell: object
 ) -> Bundle:
-    from bloodcell.models.training import train
+    from bloodcell.training.train import train
 
     out = work / "answers" / f"ablation {what} {kept_as(recipe, images)}"
     training, validation = split_images(images, recipe.validation_fraction)

@@ -10,13 +10,14 @@ import keras
 import numpy as np
 
 from benchmarks.accuracy.measuring import Found, Laboratory, area_under_curve, layers_of, truth_of
-from bloodcell.decoding import ImageLimits, decode, resized
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import Bundle, load_model
-from bloodcell.models.fitting import changed_once
-from bloodcell.models.images import LabelledImage, digest_of, read_file, split_images
-from bloodcell.models.novelty import fit_embedding, novelty_threshold
-from bloodcell.models.recipes import Augmentation
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.labelled_image import LabelledImage, digest_of
+from bloodcell.registry.bundle import Bundle, load_model
+from bloodcell.registry.recipes import Augmentation
+from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.training.fitting import changed_once
+from bloodcell.training.image_folders import read_file, split_images
+from bloodcell.training.novelty import fit_embedding, novelty_threshold
 from tests.artefacts import a_few
 
 N_FITTED = 400
@@ -32,11 +33,11 @@ def left_out(laboratory: Laboratory, pool: tuple[LabelledImage, ...]) -> dict[st
         laboratory: Its `few` are what known and unknown cells are taken from.
         pool: Images that may be trained on.
     """
-    found: dict[str, dict[str, Found]] = {group: {} for group in CELL_GROUPS}
+    found: dict[str, dict[str, Found]] = {cell_class: {} for cell_class in CELL_CLASSES}
     frozen = [each for each in laboratory.bundles if each.manifest.recipe.svm or each.manifest.recipe.embedding_layers]
     for bundle in frozen:
-        for group, one in _of_groups(laboratory, bundle, a_few(pool, N_FITTED)).items():
-            found[group][bundle.model_id] = one
+        for cell_class, one in _of_groups(laboratory, bundle, a_few(pool, N_FITTED)).items():
+            found[cell_class][bundle.model_id] = one
     return found
 
 
@@ -52,7 +53,7 @@ def _of_groups(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage
     validation = set(split_images(pool, recipe.validation_fraction)[1])
     validates = np.array([image in validation for image in pool])
     found = {}
-    for number, group in enumerate(CELL_GROUPS):
+    for number, cell_class in enumerate(CELL_CLASSES):
         known = labels != number
         fitted = known & ~validates
         embedding = fit_embedding(
@@ -63,7 +64,9 @@ def _of_groups(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage
         novelty, is_unknown = embedding.novelty(of_unseen), truth == number
         threshold = novelty_threshold(embedding.novelty(of_pool[known & validates]), recipe.novelty_flag_rate)
         unknown = novelty[is_unknown]
-        found[group] = Found(area_under_curve(novelty[~is_unknown], unknown), float((unknown > threshold).mean()), None)
+        found[cell_class] = Found(
+            area_under_curve(novelty[~is_unknown], unknown), float((unknown > threshold).mean()), None
+        )
     return found
 
 

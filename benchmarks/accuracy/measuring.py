@@ -12,14 +12,15 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.accuracy.shifts import SHIFTS
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.labelled_image import LabelledImage, digest_of
 from bloodcell.evaluation.evaluating import outputs_of
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import Bundle, open_bundle
-from bloodcell.models.features import padded
-from bloodcell.models.images import LabelledImage, digest_of, done_ahead
-from bloodcell.models.merged import ModelOutput, calls_of
-from bloodcell.models.recipes import Recipe
+from bloodcell.inference.backend import padded
+from bloodcell.inference.merged import ModelOutput, calls_of
+from bloodcell.inference.read_ahead import done_ahead
+from bloodcell.registry.bundle import Bundle, open_bundle
+from bloodcell.registry.recipes import Recipe
 from bloodcell.settings import Settings
 from tests.artefacts import ARTEFACTS, Change, reader, spoiling
 
@@ -106,7 +107,7 @@ def made_once(out: Path, make: Callable[[], Bundle]) -> Bundle:
 
 def truth_of(images: Sequence[LabelledImage]) -> np.ndarray:
     """Returns the class number of each image, int (n,)."""
-    return np.array([CELL_GROUPS.index(image.group) for image in images])
+    return np.array([CELL_CLASSES.index(image.cell_class) for image in images])
 
 
 def evaluated(bundle: Bundle, images: Sequence[LabelledImage], output: ModelOutput) -> Evaluation:

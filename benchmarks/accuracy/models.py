@@ -4,7 +4,7 @@
 
 IMAGES and a small share of drawn cells are what they learn from; a tenth of IMAGES, chosen by digest, is held out. A
 variant that is done is not trained again, and one that was killed goes on where it was. To ship them: copy each bundle
-to bloodcell/shipped/<variant>, and write its id into bloodcell/models/shipped.py.
+to bloodcell/shipped/<variant>, and write its id into bloodcell/registry/shipped.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.accuracy.measuring import kept_as, made_once
-from bloodcell.models.bundle import Bundle
-from bloodcell.models.images import LabelledImage, is_held_out, read_image_folders
-from bloodcell.models.recipes import default_recipe
+from bloodcell.cells.labelled_image import LabelledImage
+from bloodcell.cells.variants import VARIANTS
+from bloodcell.registry.bundle import Bundle
+from bloodcell.registry.recipes import default_recipe
 from bloodcell.settings import Settings
-from bloodcell.variants import VARIANTS
+from bloodcell.training.image_folders import is_held_out, read_image_folders
 
 HOLDOUT_FRACTION = 0.1
 DRAWN_PER_GROUP = 60
@@ -46,8 +47,8 @@ def main() -> None:
 
 def _trained(variant: str, folders: Sequence[Path], settings: Settings, out: Path) -> Bundle:
     """Returns the bundle in `out`, trained where it is not there yet."""
-    from bloodcell.cli.showing import step_bars
-    from bloodcell.models.training import train
+    from bloodcell.cli.output import step_bars
+    from bloodcell.training.train import train
 
     with step_bars() as tell:
         return made_once(
@@ -70,7 +71,7 @@ def _drawn(folder: Path) -> Path:
     if not folder.exists():
         part = folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
-        draw_folder(part, cells_per_group=DRAWN_PER_GROUP, seed=DRAWN_SEED)
+        draw_folder(part, cells_per_class=DRAWN_PER_GROUP, seed=DRAWN_SEED)
         part.rename(folder)
     return folder
 

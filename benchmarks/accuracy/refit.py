@@ -16,17 +16,18 @@ import keras
 import numpy as np
 
 from benchmarks.accuracy.measuring import layers_of, truth_of
-from bloodcell.decoding import ImageLimits, decode, resized
-from bloodcell.models import assembly, networks, novelty
-from bloodcell.models.bundle import Bundle, load_model, open_bundle, sides_of, write_bundle
-from bloodcell.models.calibration import softmax
-from bloodcell.models.fitting import EMBEDDING_PARTS, changed_once
-from bloodcell.models.images import LabelledImage, read_file, read_image_folders
-from bloodcell.models.provenance import git_commit
-from bloodcell.models.recipes import default_recipe
-from bloodcell.models.reference import reference_of
-from bloodcell.models.training import write_model
+from bloodcell.cells.labelled_image import LabelledImage
+from bloodcell.registry.bundle import Bundle, load_model, open_bundle, splits_of, write_bundle
+from bloodcell.registry.provenance import git_commit
+from bloodcell.registry.recipes import default_recipe
+from bloodcell.registry.training_reference import reference_of
 from bloodcell.settings import Settings
+from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.training import assembly, networks, novelty
+from bloodcell.training.calibration import softmax
+from bloodcell.training.fitting import EMBEDDING_PARTS, changed_once
+from bloodcell.training.image_folders import read_file, read_image_folders
+from bloodcell.training.train import write_model
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     settings, manifest = Settings(), bundle.manifest
     recipe = default_recipe(manifest.variant)
     assert replace(recipe, embedding_layers=()) == replace(manifest.recipe, embedding_layers=()), "of another recipe"
-    training, validation = (_images(bundle, side, folders, settings) for side in ("training", "validation"))
+    training, validation = (_images(bundle, split, folders, settings) for split in ("training", "validation"))
     model = load_model(bundle)
     seen = networks.rooted(networks.pooled(model, recipe.embedding_layers, EMBEDDING_PARTS, name="frozen_features"))
     scores = model.get_layer("scores").output
@@ -101,10 +102,10 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
         )
 
 
-def _images(bundle: Bundle, side: str, folders: list[Path], settings: Settings) -> tuple[LabelledImage, ...]:
-    """Returns the images of one side of the bundle's split."""
+def _images(bundle: Bundle, split: str, folders: list[Path], settings: Settings) -> tuple[LabelledImage, ...]:
+    """Returns the images of one split of the bundle."""
     known = {image.sha256: image for image in read_image_folders(settings, *folders).images}
-    return tuple(known[sha256] for sha256, of_side in sides_of(bundle).items() if of_side == side)
+    return tuple(known[sha256] for sha256, of_split in splits_of(bundle).items() if of_split == split)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.accuracy.measuring import Found
+from bloodcell.cells.classes import REPORT_ORDER
+from bloodcell.cells.intervals import Proportion
+from bloodcell.evaluation.evaluation_plots import write_plots
 from bloodcell.evaluation.metrics import Evaluation
-from bloodcell.evaluation.plots import write_plots
-from bloodcell.groups import REPORT_ORDER
-from bloodcell.limits import Proportion
-from bloodcell.models.bundle import Bundle
+from bloodcell.registry.bundle import Bundle
 
 STUDY = {"vgg16_svm": "86", "inception_v3_svm": "90", "vgg16": "96", "inception_v3": "95"}
 """Test accuracy in per cent. Source: Acevedo et al. 2019, Comput Methods Programs Biomed 180:105020, abstract."""
@@ -32,7 +32,7 @@ def table_of_the_study(figures: dict[str, Evaluation]) -> list[str]:
             f"{100 * one.calibration_error:.1f} %",
             _limits(one.unclassified),
             _limits(one.covered_accuracy),
-            f"{min(100 * (group.sensitivity.value or 0) for group in one.groups):.1f} %",
+            f"{min(100 * (cell_class.sensitivity.value or 0) for cell_class in one.classes):.1f} %",
         ]
         for name, one in figures.items()
     ]
@@ -46,8 +46,8 @@ def table_of_groups(figures: dict[str, Evaluation]) -> list[str]:
     lines: list[str] = []
     for what in ("sensitivity", "precision", "specificity"):
         rows = [
-            [group, *(_limits(getattr(_of_group(one, group), what)) for one in figures.values())]
-            for group in REPORT_ORDER
+            [cell_class, *(_limits(getattr(_of_group(one, cell_class), what)) for one in figures.values())]
+            for cell_class in REPORT_ORDER
         ]
         lines += [f"**{what.capitalize()}**", "", *_table([what, *figures], rows), ""]
     return lines
@@ -130,8 +130,8 @@ def names_of(bundles: Sequence[Bundle]) -> dict[str, str]:
     return {bundle.model_id: bundle.manifest.variant for bundle in bundles}
 
 
-def _of_group(evaluation: Evaluation, group: str) -> object:
-    return next(each for each in evaluation.groups if each.group == group)
+def _of_group(evaluation: Evaluation, cell_class: str) -> object:
+    return next(each for each in evaluation.classes if each.cell_class == cell_class)
 
 
 def _percent(share: Proportion, digits: int = 1) -> str:

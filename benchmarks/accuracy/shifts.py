@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from bloodcell.models.augmentation import compressed
+from bloodcell.training.augmentation import compressed
 
 Shift = Callable[[Image.Image], Image.Image]
 

@@ -12,15 +12,15 @@ import numpy as np
 from benchmarks.speed.line import Line, alternately, ratio, shown
 from benchmarks.speed.material import bundle_folder, cell_images, write_night
 from benchmarks.speed.place import Place
+from bloodcell.cells.variants import VARIANTS
 from bloodcell.classify import classify_shard, plan_shards
-from bloodcell.database.engine import connect
-from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.ingest import ingest_night
-from bloodcell.models.bundle import Bundle, load_model, load_svm, open_bundle
-from bloodcell.models.registry import register
+from bloodcell.registry.bundle import Bundle, load_model, load_svm, open_bundle
+from bloodcell.registry.models import register
 from bloodcell.settings import Settings
-from bloodcell.store import Store
-from bloodcell.variants import VARIANTS
+from bloodcell.storage.database import connect
+from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.store import Store
 
 TEMPLATE = "classifying"
 

@@ -41,13 +41,13 @@ from benchmarks.speed.gpu_networks import (
 from benchmarks.speed.line import markdown_table, shown
 from benchmarks.speed.material import cell_images, distinct, write_bodies
 from benchmarks.speed.place import Place, apart, measuring_place
-from bloodcell.database.engine import connect
-from bloodcell.database.runs import code_version
 from bloodcell.evaluation.speed import decoded_per_s
 from bloodcell.ingest import ingest_night
-from bloodcell.models.registry import register
+from bloodcell.registry.models import register
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.database import connect
+from bloodcell.storage.runs import code_version
+from bloodcell.storage.store import Store
 
 RESULTS = Path(__file__).parent / "GPU.md"
 TEMPLATE = "gpu"
@@ -187,8 +187,8 @@ def fine_tuning(n_images: int, *, quick: bool) -> str:
 
 
 def _trained_per_s(variant: str, precision: Precision, n_images: int, quick: bool) -> list[float]:
-    from bloodcell.models.recipes import DEMO_RECIPES, default_recipe
-    from bloodcell.models.training import train
+    from bloodcell.registry.recipes import DEMO_RECIPES, default_recipe
+    from bloodcell.training.train import train
 
     recipe = DEMO_RECIPES[variant] if quick else default_recipe(variant)
     assert recipe.tuning is not None

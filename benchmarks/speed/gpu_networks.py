@@ -19,10 +19,10 @@ import platformdirs
 from benchmarks.speed.line import markdown_table
 from benchmarks.speed.material import cell_images
 from benchmarks.speed.place import Place, apart
-from bloodcell.decoding import ImageLimits, decode, resized
-from bloodcell.models.bundle import Bundle, load_model
-from bloodcell.models.shipped import shipped_bundles
+from bloodcell.registry.bundle import Bundle, load_model
+from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
+from bloodcell.storage.decoding import ImageLimits, decode, resized
 
 PRECISIONS: dict[str, dict[str, str]] = {
     "float32": {},  # as bloodcell sets it
@@ -56,7 +56,7 @@ def the_same_calls(file: Path) -> str:
 
 
 def _compared(file: Path, precision: str) -> dict[str, tuple[str, ...]]:
-    from bloodcell.calls import decide
+    from bloodcell.cells.calls import decide
 
     bodies, expected = read_outputs(file)
     received = _outputs_of(bodies, batch_cells=128, precision=precision)
@@ -215,7 +215,7 @@ def shipped(name: str = ALL) -> list[Bundle]:
 
 
 def loaded(bundles: Sequence[Bundle], precision: str, batch_cells: int) -> Any:
-    from bloodcell.models.merged import MergedNetwork
+    from bloodcell.inference.merged import MergedNetwork
 
     set_precision(precision)
     network = MergedNetwork(bundles, batch_cells=batch_cells)
@@ -231,7 +231,7 @@ def set_precision(precision: str) -> None:
     os.environ |= PRECISIONS[precision]  # read when NVIDIA's libraries are loaded
     import keras
 
-    from bloodcell.models.backend import exact_float32
+    from bloodcell.inference.backend import exact_float32
 
     exact_float32()
     if precision == "float32":

@@ -8,11 +8,11 @@ from benchmarks.speed.classifying import seconds_per_cell
 from benchmarks.speed.line import Line, alternately, ratio, shown
 from benchmarks.speed.material import TINY, bundle_folder, write_small_night
 from benchmarks.speed.place import Place, apart, peak_mib
-from bloodcell.database.engine import connect
 from bloodcell.ingest import ingest_night
-from bloodcell.models.bundle import open_bundle
-from bloodcell.models.registry import register
-from bloodcell.store import Store
+from bloodcell.registry.bundle import open_bundle
+from bloodcell.registry.models import register
+from bloodcell.storage.database import connect
+from bloodcell.storage.store import Store
 
 
 def sizes(place: Place) -> tuple[int, int]:

@@ -14,11 +14,11 @@ from sqlalchemy.dialects.postgresql import insert
 
 from benchmarks.speed.line import Line, alternately, ratio, shown
 from benchmarks.speed.place import Place, apart, peak_mib
-from bloodcell.database import tables
-from bloodcell.database.engine import connect, open_database
 from bloodcell.labels import import_labels
 from bloodcell.labels.codes import MEANINGS
 from bloodcell.settings import Settings
+from bloodcell.storage import tables
+from bloodcell.storage.database import connect, open_database
 
 NIGHT = "2026-01-02"
 LABELLED_CELLS = "labelled_cells"

@@ -13,7 +13,7 @@ from statistics import median
 
 from rich.table import Table
 
-from bloodcell.database.runs import code_version
+from bloodcell.storage.runs import code_version
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,13 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from benchmarks.speed.line import machine
-from bloodcell.database.embedded import EmbeddedPostgres, embedded_database
-from bloodcell.database.engine import open_database, psql_command
-from bloodcell.database.migrations import upgrade
 from bloodcell.differential import write_due_differentials
-from bloodcell.models.shipped import install_shipped
+from bloodcell.registry.shipped import install_shipped
 from bloodcell.resources import sql_folder
 from bloodcell.settings import Settings
+from bloodcell.storage.database import open_database, psql_command
+from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
+from bloodcell.storage.migrations import upgrade
 
 N_NIGHTS, N_MODELS, CELLS_PER_SLIDE = 300, 4, 100
 RESULTS = Path(__file__).parent / "MANY.md"

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import bloodcell.models
+import bloodcell.inference
 from benchmarks.speed.place import Place
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.drawing.drops import draw_folder
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.recipes import Recipe, SvmSearch, default_recipe
+from bloodcell.registry.recipes import Recipe, SvmSearch, default_recipe
 from bloodcell.settings import Settings
 
 NIGHT = "2026-01-02"
@@ -29,7 +29,7 @@ _REAL = Path(__file__).resolve().parents[3] / "shared" / "pbc"
 def cell_images(place: Place, n_cells: int) -> list[Path]:
     """Returns files of cells of all groups: real ones, or drawn ones where there are none."""
     folder = _REAL if _REAL.is_dir() else _drawn(place.cache / "drawn")
-    by_group = [sorted((folder / group).glob("*.jpg")) for group in CELL_GROUPS]
+    by_group = [sorted((folder / cell_class).glob("*.jpg")) for cell_class in CELL_CLASSES]
     mixed = [file for files in zip(*by_group, strict=False) for file in files]
     if len(mixed) < n_cells:
         raise ValueError(f"Expected {n_cells} images of cells in {folder}. Received: {len(mixed)}.")
@@ -71,7 +71,7 @@ def distinct(jpeg: bytes, number: int) -> bytes:
 
 def bundle_folder(place: Place, variant: str, recipe: Recipe | None = None) -> Path:
     """Returns a bundle of the variant, trained where the cache has none of the present code."""
-    from bloodcell.models.training import train
+    from bloodcell.training.train import train
 
     recipe = recipe or _quickly_trained(default_recipe(variant))
     kind = f"{variant}-{recipe.side_px}px"
@@ -81,7 +81,7 @@ def bundle_folder(place: Place, variant: str, recipe: Recipe | None = None) -> P
             shutil.rmtree(outdated)
         labelled = place.cache / "labelled"
         if not labelled.exists():
-            draw_folder(place.folder / "labelled", cells_per_group=4, seed=1)
+            draw_folder(place.folder / "labelled", cells_per_class=4, seed=1)
             (place.folder / "labelled").rename(labelled)
         settings = Settings(data_dir=place.folder / "training")
         bundle = train(variant, labelled, settings, recipe=recipe, base="random")
@@ -100,8 +100,9 @@ def _quickly_trained(recipe: Recipe) -> Recipe:
 
 def _digest(recipe: Recipe) -> str:
     digest = hashlib.sha256(json.dumps(asdict(recipe)).encode())
-    for source in sorted(Path(bloodcell.models.__path__[0]).glob("*.py")):
-        digest.update(source.read_bytes())
+    for room in (bloodcell.registry, bloodcell.training):
+        for source in sorted(Path(room.__path__[0]).glob("*.py")):
+            digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -109,6 +110,6 @@ def _drawn(folder: Path) -> Path:
     if not folder.exists():
         part = folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
-        draw_folder(part, cells_per_group=250, seed=2)
+        draw_folder(part, cells_per_class=250, seed=2)
         part.rename(folder)
     return folder

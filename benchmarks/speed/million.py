@@ -19,14 +19,14 @@ from benchmarks.speed.line import Line, as_markdown, as_table, machine
 from benchmarks.speed.material import NIGHT, TINY, bundle_folder, write_small_night
 from benchmarks.speed.place import Place, apart, measuring_place, peak_mib
 from bloodcell.classify import classify_shard, plan_shards
-from bloodcell.database.engine import connect
 from bloodcell.differential import write_due_differentials
+from bloodcell.inbox.night_folders import night_of
 from bloodcell.ingest import ingest_night
-from bloodcell.ingest.nights import night_of
-from bloodcell.models.bundle import open_bundle
-from bloodcell.models.registry import promote, register
+from bloodcell.registry.bundle import open_bundle
+from bloodcell.registry.models import promote, register
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.database import connect
+from bloodcell.storage.store import Store
 
 SMALL = 10_000
 RESULTS = Path(__file__).parent / "MILLION.md"

@@ -18,9 +18,9 @@ from typing import ParamSpec, TypeVar
 import platformdirs
 import sqlalchemy as sa
 
-from bloodcell.database.embedded import embedded_database
-from bloodcell.database.migrations import upgrade
 from bloodcell.settings import Settings
+from bloodcell.storage.embedded import embedded_database
+from bloodcell.storage.migrations import upgrade
 
 MIGRATED = "migrated"
 

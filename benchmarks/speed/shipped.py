@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.speed.line import Line, alternately, ratio, shown
 from benchmarks.speed.place import Place
-from bloodcell.models.bundle import Bundle, load_model, load_svm, open_bundle
-from bloodcell.models.merged import MergedNetwork
-from bloodcell.models.recipes import base_of
-from bloodcell.models.shipped import shipped_bundles
+from bloodcell.inference.merged import MergedNetwork
+from bloodcell.registry.bundle import Bundle, load_model, load_svm, open_bundle
+from bloodcell.registry.recipes import base_of
+from bloodcell.registry.shipped import shipped_bundles
 
 BATCH_CELLS = 32
 

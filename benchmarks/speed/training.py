@@ -18,18 +18,19 @@ def epochs(place: Place) -> list[Line]:
     """The deep stage of InceptionV3 at 224 px, from its cut at mixed7; and what the kept features save."""
     import keras
 
-    from bloodcell.groups import CELL_GROUPS
-    from bloodcell.models import networks, tuning
-    from bloodcell.models.features import Rows, cached_outputs
-    from bloodcell.models.images import LabelledImage, read_file
+    from bloodcell.cells.classes import CELL_CLASSES
+    from bloodcell.cells.labelled_image import LabelledImage
     from bloodcell.settings import Settings
+    from bloodcell.training import fine_tuning, networks
+    from bloodcell.training.features import Rows, cached_outputs
+    from bloodcell.training.image_folders import read_file
 
     layers, cut_layer = ("mixed7", "mixed8"), "mixed7"
     n_images = 64 if place.quick else 512
     settings = Settings(data_dir=place.folder / "training")
     paths = cell_images(place, n_images)
     images = [LabelledImage(path, path.parent.name, f"{number:064x}") for number, path in enumerate(paths)]
-    labels = np.array([CELL_GROUPS.index(image.group) for image in images])
+    labels = np.array([CELL_CLASSES.index(image.cell_class) for image in images])
     network = networks.build_base("inception_v3", 224)
     cut = networks.feature_map(network, cut_layer)
 
@@ -48,14 +49,14 @@ def epochs(place: Place) -> list[Line]:
     def images_per_s(inputs: Rows | np.ndarray, work: Path) -> list[float]:
         keras.utils.set_random_seed(0)
         pooled = networks.pooled(network, layers)
-        model = keras.Model(cut, keras.layers.Dense(len(CELL_GROUPS))(pooled))
+        model = keras.Model(cut, keras.layers.Dense(len(CELL_CLASSES))(pooled))
         work.mkdir(parents=True)
         times, n_steps = [time.perf_counter()], n_images // 32
-        tuning.train_stage(
+        fine_tuning.train_stage(
             model,
-            tuning.CachedRows([inputs], labels),
-            tuning.CachedRows([in_memory[:32]], labels[:32]),
-            tuning.Stage("deep", N_EPOCHS, 1e-4, 1e-3, 32, N_EPOCHS, 0),
+            fine_tuning.CachedRows([inputs], labels),
+            fine_tuning.CachedRows([in_memory[:32]], labels[:32]),
+            fine_tuning.Stage("deep", N_EPOCHS, 1e-4, 1e-3, 32, N_EPOCHS, 0),
             work,
             lambda done, total: times.append(time.perf_counter()) if done % n_steps == 0 else None,
         )

@@ -15,14 +15,14 @@ from sqlalchemy.dialects.postgresql import insert
 from benchmarks.speed.growing import sizes, template
 from benchmarks.speed.line import Line, alternately, ratio, shown
 from benchmarks.speed.place import Place
-from bloodcell.calls import decide
-from bloodcell.classify.reading import CellImage
-from bloodcell.classify.writing import ModelCalls, make_partitions, write_calls
-from bloodcell.database import tables
-from bloodcell.database.embedded import psql_brought_along
-from bloodcell.database.engine import open_database
-from bloodcell.groups import CELL_GROUPS
+from bloodcell.cells.calls import decide
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_calls
+from bloodcell.inference.read_ahead import CellImage
 from bloodcell.settings import Settings
+from bloodcell.storage import tables
+from bloodcell.storage.database import open_database
+from bloodcell.storage.embedded import psql_brought_along
 
 CHUNK = 1_024
 
@@ -99,7 +99,7 @@ def _chunks(connection: sa.Connection) -> list[ModelCalls]:
     chunks = []
     for start in range(0, len(cells), CHUNK):
         part = tuple(cells[start : start + CHUNK])
-        probabilities = rng.dirichlet(np.full(len(CELL_GROUPS), 0.2), len(part)).astype(np.float32)
+        probabilities = rng.dirichlet(np.full(len(CELL_CLASSES), 0.2), len(part)).astype(np.float32)
         novelty = rng.uniform(0, 20, len(part)).astype(np.float32)
         decided = decide(probabilities, novelty, confidence_threshold=0.6, novelty_threshold=18)
         chunks.append(ModelCalls(str(model_id), part, decided, novelty, probabilities))
@@ -125,11 +125,11 @@ def _rows(run_id: uuid.UUID, chunk: ModelCalls) -> list[dict[str, object]]:
             "model_id": chunk.model_id,
             "night": cell.night,
             "called_class": chunk.calls.called[i],
-            "top_class": CELL_GROUPS[chunk.calls.top[i]],
+            "top_class": CELL_CLASSES[chunk.calls.top[i]],
             "unclassified_reason": chunk.calls.reasons[i],
             "confidence": float(chunk.calls.confidence[i]),
             "novelty": float(chunk.novelty[i]),
-            **{f"p_{group}": float(p) for group, p in zip(CELL_GROUPS, chunk.probabilities[i], strict=True)},
+            **{f"p_{cell_class}": float(p) for cell_class, p in zip(CELL_CLASSES, chunk.probabilities[i], strict=True)},
             "run_id": run_id,
         }
         for i, cell in enumerate(chunk.cells)

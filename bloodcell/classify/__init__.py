@@ -1,6 +1,6 @@
 """Cells become calls: one pass over the images of a shard, whatever the number of models.
 
-planning -> reading -> (bloodcell.models.merged) -> writing        classifying drives them
+planning -> reading -> (bloodcell.inference.merged) -> writing        classifying drives them
 """
 
 from bloodcell.classify.classifying import ClassifySummary, classify_shard

@@ -14,20 +14,20 @@ from uuid import UUID
 import numpy as np
 import sqlalchemy as sa
 
-from bloodcell.classify.reading import Batch, BatchReader, CellImage
-from bloodcell.classify.writing import ModelCalls, make_partitions, write_calls
-from bloodcell.database.engine import open_database, transact
-from bloodcell.database.runs import recorded_run
-from bloodcell.decoding import ImageLimits
+from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_calls
 from bloodcell.errors import BundleError, StoreUnavailableError
-from bloodcell.models.backend import device
-from bloodcell.models.bundle import Bundle
-from bloodcell.models.registry import open_registered
-from bloodcell.store import Store
+from bloodcell.inference.backend import device
+from bloodcell.inference.read_ahead import Batch, BatchReader, CellImage
+from bloodcell.registry.bundle import Bundle
+from bloodcell.registry.models import open_registered
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.decoding import ImageLimits
+from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
     from bloodcell.classify.planning import Shard
-    from bloodcell.models.merged import MergedNetwork, ModelOutput
+    from bloodcell.inference.merged import MergedNetwork, ModelOutput
     from bloodcell.settings import Settings
 
 Result = TypeVar("Result")
@@ -147,7 +147,7 @@ def _values(shard: Shard) -> dict[str, object]:
 @lru_cache(maxsize=1)
 def _network(bundles: tuple[Bundle, ...], batch_cells: int) -> MergedNetwork:
     # loading and tracing take as long as some hundred cells: shards of one process share it
-    from bloodcell.models.merged import MergedNetwork
+    from bloodcell.inference.merged import MergedNetwork
 
     return MergedNetwork(bundles, batch_cells=batch_cells)
 
@@ -209,7 +209,7 @@ class _Pass:
             after = page[-1].cell_id
 
     def _called(self, network: MergedNetwork, batch: Batch) -> list[ModelCalls]:
-        from bloodcell.models.merged import calls_of
+        from bloodcell.inference.merged import calls_of
 
         outputs = network(batch.images)
         calls = []
@@ -231,7 +231,7 @@ class _Pass:
                 f"{int(broken.sum())} of {len(broken)} cells, first for cell {cell.cell_id} (image "
                 f"{cell.sha256[:12]}). "
                 "The other models' calls are kept. Next: if it is the champion, bloodcell models rollback --reason R; "
-                "if a shadow, train or register another of its variant."
+                "if a challenger, train or register another of its variant."
             )
         return bool(broken.any())
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from bloodcell.database.engine import open_database, transact
 from bloodcell.errors import UnknownRecordError
-from bloodcell.models.registry import find_model, serving_models
+from bloodcell.registry.models import find_model, serving_models
+from bloodcell.storage.database import open_database, transact
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
@@ -60,7 +60,7 @@ def plan_shards(
         settings: Where the database is.
         night: Only slides with cells of this night; None for all nights.
         slides: Only these barcodes; empty for all.
-        model_ids: Ids (or their beginnings) of the models; empty for champion and shadows.
+        model_ids: Ids (or their beginnings) of the models; empty for champion and challengers.
         redo: Plan cells that were called already, too.
 
     Raises:

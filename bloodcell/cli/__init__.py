@@ -23,7 +23,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from bloodcell.database.runs import code_version
+        from bloodcell.storage.runs import code_version
 
         typer.echo(code_version())
         raise typer.Exit

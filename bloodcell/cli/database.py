@@ -22,10 +22,10 @@ def upgrade() -> None:
 
     A database that knows no model yet gets the ones that come with bloodcell (BLOODCELL_SHIPPED_MODELS).
     """
-    from bloodcell.database.engine import database_url, open_database
-    from bloodcell.database.migrations import upgrade
-    from bloodcell.models.shipped import install_shipped
+    from bloodcell.registry.shipped import install_shipped
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import database_url, open_database
+    from bloodcell.storage.migrations import upgrade
 
     settings = Settings()
     before, after = upgrade(database_url(settings))
@@ -46,11 +46,11 @@ def status(
     from rich.console import Console
     from rich.table import Table
 
-    from bloodcell.database.engine import connect, database_url, transact
-    from bloodcell.database.migrations import check_revision, current_revision, head_revision
-    from bloodcell.database.tables import metadata
     from bloodcell.errors import SchemaError
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import connect, database_url, transact
+    from bloodcell.storage.migrations import check_revision, current_revision, head_revision
+    from bloodcell.storage.tables import metadata
 
     engine = connect(database_url(Settings()))
     found = transact(engine, current_revision, patience_s=0)
@@ -82,8 +82,8 @@ def status(
 @app.command()
 def url() -> None:
     """Print the database's URL, password included, for SQLAlchemy and other programs."""
-    from bloodcell.database.engine import database_url
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import database_url
 
     typer.echo(database_url(Settings()))
 
@@ -97,8 +97,8 @@ def psql(context: typer.Context) -> None:
     import signal
     import subprocess
 
-    from bloodcell.database.engine import psql_command
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import psql_command
 
     command, environment = psql_command(Settings())
     signal.signal(signal.SIGINT, lambda *_: None)  # psql's to handle: it cancels the query and goes on

@@ -27,10 +27,10 @@ def differential(
 
     Percentages are of the six leucocyte groups; unclassified cells are outside of them and shown.
     """
-    from bloodcell.database.engine import open_database
-    from bloodcell.differential.reading import read_differential
-    from bloodcell.differential.showing import differential_json, differential_table
+    from bloodcell.differential.differential_tables import differential_json, differential_table
+    from bloodcell.differential.stored_differential import read_differential
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import open_database
 
     read = read_differential(open_database(Settings()), slide, model)
     if json:
@@ -55,10 +55,10 @@ def report(
     """
     from rich.console import Console
 
-    from bloodcell.database.engine import open_database
-    from bloodcell.report.page import write_report
+    from bloodcell.report.slide_page import write_report
     from bloodcell.settings import Settings
-    from bloodcell.store import Store
+    from bloodcell.storage.database import open_database
+    from bloodcell.storage.store import Store
 
     settings = Settings()
     write_report(open_database(settings), Store.of(settings), slide, html, model_id=model)

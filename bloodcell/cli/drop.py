@@ -48,12 +48,12 @@ def make(
     Every pixel is computed: nothing is taken from a photograph, and no patient stands behind a slide. The slides take
     turns in what they show: ordinary, eosinophilia, left shift, lymphocytosis, monocytosis, basophilia.
     """
+    from bloodcell.cells.classes import CELL_CLASSES
     from bloodcell.drawing.drops import draw_folder, make_drop
-    from bloodcell.groups import CELL_GROUPS
 
     if labelled is not None:
-        with _bar(labelled * len(CELL_GROUPS)) as on_cell:
-            n_images = draw_folder(out, cells_per_group=labelled, seed=seed, on_cell=on_cell)
+        with _bar(labelled * len(CELL_CLASSES)) as on_cell:
+            n_images = draw_folder(out, cells_per_class=labelled, seed=seed, on_cell=on_cell)
         typer.echo(f"{n_images} drawn images, {labelled} of each class, in {out}")
         typer.echo(f"Next: bloodcell train --variant vgg16_svm --images {out}")
         return
@@ -77,11 +77,13 @@ def _bar(n_cells: int) -> Iterator[Callable[[], None]]:
 
 def _tell(drawn: DrawnDrop, night: date) -> None:
     """What was written, and what to do with it."""
-    from bloodcell.groups import REPORT_ORDER
+    from bloodcell.cells.classes import REPORT_ORDER
 
     typer.echo(f"Night {night}: {drawn.n_cells} drawn cells on {len(drawn.slides)} slides in {drawn.folder}")
     for slide in drawn.slides:
-        counts = ", ".join(f"{slide.n_cells[group]} {group}" for group in REPORT_ORDER if slide.n_cells[group])
+        counts = ", ".join(
+            f"{slide.n_cells[cell_class]} {cell_class}" for cell_class in REPORT_ORDER if slide.n_cells[cell_class]
+        )
         typer.echo(f"  {slide.barcode}  {slide.finding}: {counts}")
     typer.echo(f"Truth: {drawn.truth}")
     typer.echo(f"Next: bloodcell ingest {drawn.folder}")

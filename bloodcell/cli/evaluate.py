@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from bloodcell.evaluation.evaluating import BundleEvaluation
-    from bloodcell.models.bundle import Bundle
+    from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
 
 
@@ -40,13 +40,13 @@ def evaluate(
 ) -> None:
     """Evaluate models on labelled images: accuracy, macro F1, each group's sensitivity, precision, specificity.
 
-    Limits are exact 95 % ones. Without --model and --bundle: the champion and its shadows, all in one pass.
+    Limits are exact 95 % ones. Without --model and --bundle: the champion and its challengers, all in one pass.
     """
     from rich.console import Console
 
-    from bloodcell.cli.showing import print_json, step_bars
+    from bloodcell.cli.output import print_json, step_bars
     from bloodcell.evaluation.evaluating import evaluate_bundles
-    from bloodcell.evaluation.showing import evaluation_json, evaluation_tables
+    from bloodcell.evaluation.evaluation_tables import evaluation_json, evaluation_tables
     from bloodcell.settings import Settings
 
     settings = Settings()
@@ -68,7 +68,7 @@ def _write_plots(png: Path, evaluated: list[BundleEvaluation]) -> None:
     from rich.console import Console
 
     from bloodcell.errors import ConfigurationError
-    from bloodcell.evaluation.plots import write_plots
+    from bloodcell.evaluation.evaluation_plots import write_plots
 
     for one in evaluated:
         path = png if len(evaluated) == 1 else png.with_stem(f"{png.stem}-{one.model_id[:12]}")
@@ -84,13 +84,13 @@ def _write_plots(png: Path, evaluated: list[BundleEvaluation]) -> None:
 
 def _bundles(settings: Settings, models: list[str], folders: list[Path]) -> list[Bundle]:
     """Opens what was asked for: folders without a database, models through it."""
-    from bloodcell.models.bundle import open_bundle
+    from bloodcell.registry.bundle import open_bundle
 
     bundles = [open_bundle(folder) for folder in folders]
     if models or not folders:
-        from bloodcell.database.engine import open_database, transact
-        from bloodcell.models.registry import find_model, open_registered, serving_models
-        from bloodcell.store import Store
+        from bloodcell.registry.models import find_model, open_registered, serving_models
+        from bloodcell.storage.database import open_database, transact
+        from bloodcell.storage.store import Store
 
         engine = open_database(settings)
         registered = transact(

@@ -42,7 +42,7 @@ def import_file(
     json: Json = False,
 ) -> None:
     """Take labels in. Doing it again adds nothing. Exit status 1 when rows were refused."""
-    from bloodcell.cli.showing import print_json, step_bars
+    from bloodcell.cli.output import print_json, step_bars
     from bloodcell.labels import import_labels
     from bloodcell.settings import Settings
 
@@ -58,7 +58,7 @@ def import_file(
 @app.command()
 def inbox(json: Json = False) -> None:
     """Take in what is new in the label inbox, as the Dag import_labels does. Exit status 1 when any is set aside."""
-    from bloodcell.cli.showing import print_json
+    from bloodcell.cli.output import print_json
     from bloodcell.labels import import_inbox
     from bloodcell.settings import Settings
 
@@ -82,11 +82,11 @@ def export(
     json: Json = False,
 ) -> None:
     """Write the labels that stand, as a file that can be imported again; a row a person and cell."""
-    from bloodcell.cli.showing import print_json, step_bars
-    from bloodcell.database.engine import open_database
+    from bloodcell.cli.output import print_json, step_bars
     from bloodcell.labels import export_labels
     from bloodcell.settings import Settings
-    from bloodcell.store import Store
+    from bloodcell.storage.database import open_database
+    from bloodcell.storage.store import Store
 
     settings = Settings()
     with step_bars() as on_progress:
@@ -103,10 +103,10 @@ def export(
 @app.command()
 def status(json: Json = False) -> None:
     """Count labelled cells by class and by person; what is contested; what is new since the last training set."""
-    from bloodcell.cli.showing import print_json
-    from bloodcell.database.engine import open_database
+    from bloodcell.cli.output import print_json
     from bloodcell.labels import label_status
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import open_database
 
     found = label_status(open_database(Settings()))
     if json:
@@ -177,10 +177,10 @@ def _show_status(found: LabelStatus) -> None:
             f"{person.newest_at:%Y-%m-%d %H:%M}",
         )
     console.print(people)
-    sides = Table("side", "patients", "cells")
-    for side in found.sides:
-        sides.add_row(side.side or "not yet", f"{side.n_patients:,}", f"{side.n_cells:,}")
-    console.print(sides)
+    splits = Table("split", "patients", "cells")
+    for split in found.splits:
+        splits.add_row(split.split or "not yet", f"{split.n_patients:,}", f"{split.n_cells:,}")
+    console.print(splits)
     console.print(
         f"{found.n_labels:,} labels of {found.n_cells:,} cells; {found.n_contested:,} contested; "
         f"{found.n_new_cells:,} confirmed since the last training set."

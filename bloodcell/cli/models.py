@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from bloodcell.models.bundle import Bundle
+    from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
 
 Result = TypeVar("Result")
@@ -27,14 +27,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 @app.callback()
 def models() -> None:
-    """Registered models: the champion's calls are reported, shadows run beside it."""
+    """Registered models: the champion's calls are reported, challengers run beside it."""
 
 
 @app.command(name="list")
 def list_models(json: Json = False) -> None:
     """Show all registered models, the newest first."""
-    from bloodcell.cli.showing import models_table, print_json
-    from bloodcell.models.registry import registered_models
+    from bloodcell.cli.output import models_table, print_json
+    from bloodcell.registry.models import registered_models
 
     found = _transact(_settings(), registered_models)
     if json:
@@ -48,8 +48,8 @@ def list_models(json: Json = False) -> None:
 @app.command(no_args_is_help=True)
 def show(model: Model) -> None:
     """Print everything known of a model, as JSON: data, recipe, versions, metrics, thresholds, digests."""
-    from bloodcell.cli.showing import print_json
-    from bloodcell.models.registry import find_model
+    from bloodcell.cli.output import print_json
+    from bloodcell.registry.models import find_model
 
     print_json(_transact(_settings(), lambda connection: find_model(connection, model)))
 
@@ -59,7 +59,7 @@ def register(
     bundle: Annotated[Path, typer.Argument(metavar="FOLDER", help="A bundle's folder.", show_default=False)],
 ) -> None:
     """Make the database know a bundle that was trained elsewhere; every digest is verified first."""
-    from bloodcell.models.bundle import open_bundle
+    from bloodcell.registry.bundle import open_bundle
 
     opened = open_bundle(bundle)
     register_bundle(_settings(), opened)
@@ -72,7 +72,7 @@ def validate(model: Model, by: By = None, json: Json = False) -> None:
 
     A retraining does this by itself; here it is for models that came another way, before they can be promoted.
     """
-    from bloodcell.cli.showing import print_json, print_markdown, step_bars
+    from bloodcell.cli.output import print_json, print_markdown, step_bars
     from bloodcell.retraining import validate_model
 
     with step_bars() as show_step:
@@ -96,7 +96,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare a model with another on the newest hold-out: figures, differences, gates. Nothing is put on record."""
-    from bloodcell.cli.showing import print_json, print_markdown, step_bars
+    from bloodcell.cli.output import print_json, print_markdown, step_bars
     from bloodcell.retraining import compare_models
 
     with step_bars() as show_step:
@@ -116,8 +116,8 @@ def promote(model: Model, reason: Reason, by: By = None) -> None:
     A model that its gates refused is not promoted by hand either; where there is a hold-out of labelled cells, one that
     was never judged on it is not (bloodcell models validate).
     """
-    from bloodcell.models.registry import promote as promote_model
-    from bloodcell.store import Store
+    from bloodcell.registry.models import promote as promote_model
+    from bloodcell.storage.store import Store
 
     settings = _settings()
     store, who = Store.of(settings), by or getpass.getuser()
@@ -128,9 +128,9 @@ def promote(model: Model, reason: Reason, by: By = None) -> None:
 @app.command()
 def rollback(reason: Reason, by: By = None) -> None:
     """Make the previous champion champion again. Calls already made keep the model that made them."""
-    from bloodcell.models.registry import champion
-    from bloodcell.models.registry import rollback as roll_back
-    from bloodcell.store import Store
+    from bloodcell.registry.models import champion
+    from bloodcell.registry.models import rollback as roll_back
+    from bloodcell.storage.store import Store
 
     settings = _settings()
     store, who = Store.of(settings), by or getpass.getuser()
@@ -143,8 +143,8 @@ def rollback(reason: Reason, by: By = None) -> None:
 def verify() -> None:
     """Verify every byte of every registered bundle. Exit status 1 if one is incomplete or altered."""
     from bloodcell.errors import BundleError, StoreUnavailableError
-    from bloodcell.models.registry import open_registered, registered_models
-    from bloodcell.store import Store
+    from bloodcell.registry.models import open_registered, registered_models
+    from bloodcell.storage.store import Store
 
     settings = _settings()
     store = Store.of(settings)
@@ -165,7 +165,7 @@ def check(json: Json = False) -> None:
 
     A label and a night count once: a check by hand is one, like the one of every night.
     """
-    from bloodcell.cli.showing import check_table, print_json, step_bars
+    from bloodcell.cli.output import check_table, print_json, step_bars
     from bloodcell.monitoring import check_champion
 
     with step_bars() as show_step:
@@ -180,7 +180,7 @@ def check(json: Json = False) -> None:
 @app.command()
 def speed(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Default: the champion and its shadows.")
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Default: the champion and its challengers.")
     ] = None,
     batches: Annotated[str, typer.Option(help="Cells of a batch to try, with commas.")] = "8,16,32,64,128,256",
     json: Json = False,
@@ -189,10 +189,10 @@ def speed(
 
     Run it where the worker runs, while nothing else does: a minute on a GPU, some minutes without.
     """
-    from bloodcell.cli.showing import print_json, speed_table, step_bars
+    from bloodcell.cli.output import print_json, speed_table, step_bars
     from bloodcell.evaluation.speed import measure_speed
-    from bloodcell.models.registry import find_model, open_registered, serving_models
-    from bloodcell.store import Store
+    from bloodcell.registry.models import find_model, open_registered, serving_models
+    from bloodcell.storage.store import Store
 
     sizes = {int(size) if size.strip().isdecimal() else 0 for size in batches.split(",")}
     if 0 in sizes:
@@ -213,8 +213,8 @@ def speed(
 
 def register_bundle(settings: Settings, bundle: Bundle) -> None:
     """Registers a verified bundle under the login's name."""
-    from bloodcell.models.registry import register as register_model
-    from bloodcell.store import Store
+    from bloodcell.registry.models import register as register_model
+    from bloodcell.storage.store import Store
 
     store = Store.of(settings)
     _transact(settings, lambda connection: register_model(connection, store, bundle, by=getpass.getuser()))
@@ -227,6 +227,6 @@ def _settings() -> Settings:
 
 
 def _transact(settings: Settings, work: Callable[[sa.Connection], Result]) -> Result:
-    from bloodcell.database.engine import open_database, transact
+    from bloodcell.storage.database import open_database, transact
 
     return transact(open_database(settings), work, patience_s=settings.database_patience_s)

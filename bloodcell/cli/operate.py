@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bloodcell.operations.airflow_home import AirflowHome
-    from bloodcell.operations.airflow_records import Approval
+    from bloodcell.service.airflow_home import AirflowHome
+    from bloodcell.service.airflow_records import Approval
     from bloodcell.settings import Settings
 
 Port = Annotated[
@@ -31,8 +31,8 @@ def up(
     import threading
     from contextlib import suppress
 
-    from bloodcell.operations.airflow_home import airflow_home, read_password
-    from bloodcell.operations.up import running_stack
+    from bloodcell.service.airflow_home import airflow_home, read_password
+    from bloodcell.service.up import running_stack
     from bloodcell.settings import Settings
 
     settings = _on_port(Settings(), port)
@@ -60,7 +60,7 @@ def watch() -> None:
     seconds. `bloodcell up` runs this already; it is for Airflows elsewhere (BLOODCELL_AIRFLOW_URL). Where nobody looks
     on, what it says is JSON, one object a line.
     """
-    from bloodcell.operations.watch import watch_drops
+    from bloodcell.service.watch import watch_drops
     from bloodcell.settings import Settings
 
     watch_drops(Settings(), announce=_announce if sys.stdout.isatty() else _log)
@@ -71,7 +71,7 @@ def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also load TensorFlow and ask it for GPUs (20 s).")] = False,
 ) -> None:
     """Check everything bloodcell needs; say what is wrong and what to do. Exit status 1 if something fails."""
-    from bloodcell.operations.doctor import examine, findings_json, findings_table
+    from bloodcell.service.doctor import examine, findings_json, findings_table
     from bloodcell.settings import Settings
 
     findings = examine(Settings(), deep=deep)
@@ -105,11 +105,11 @@ def demo(
         raise typer.BadParameter("--yes approves the retrained model, so it needs --retrain")
     settings = _on_port(Settings(), port)
     if retrain:
-        from bloodcell.operations.demo_retraining import run_retraining_demo
+        from bloodcell.demo.retraining_tour import run_retraining_demo
 
         run_retraining_demo(settings, (lambda question: _APPROVED) if yes else _asked)
     else:
-        from bloodcell.operations.demo import run_demo
+        from bloodcell.demo.tour import run_demo
 
         run_demo(settings)
 
@@ -126,7 +126,7 @@ def _asked(question: Approval) -> tuple[bool, str]:
 
 
 def _on_port(settings: Settings, port: int | None) -> Settings:
-    from bloodcell.operations.airflow_home import HOST
+    from bloodcell.service.airflow_home import HOST
 
     return settings.model_copy(update={"airflow_url": f"http://{HOST}:{port}"}) if port else settings
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bloodcell.variants import VARIANTS
+from bloodcell.cells.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from bloodcell.operations.airflow_api import AirflowApi
-    from bloodcell.operations.airflow_records import Approval, RunState
+    from bloodcell.service.airflow_api import AirflowApi
+    from bloodcell.service.airflow_records import Approval, RunState
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -59,7 +59,7 @@ def retrain(
     What is left out is as in the Dag's form. Nothing becomes champion by this: that takes gates passed, and
     `bloodcell approve` (or the answer on Airflow's page) by one of BLOODCELL_APPROVERS.
     """
-    from bloodcell.operations.airflow_api import RETRAIN, AirflowApi
+    from bloodcell.service.airflow_api import RETRAIN, AirflowApi
     from bloodcell.settings import Settings
 
     asked = {
@@ -96,9 +96,9 @@ def approve(
     Read the report of its validation first: `bloodcell retrain --wait` and Airflow's page of the run say where it is.
     Who may answer is the setting BLOODCELL_APPROVERS; an answer is kept for good and cannot be changed.
     """
-    from bloodcell.cli.showing import print_json
+    from bloodcell.cli.output import print_json
     from bloodcell.errors import ConfigurationError
-    from bloodcell.operations.airflow_api import RETRAIN, AirflowApi
+    from bloodcell.service.airflow_api import RETRAIN, AirflowApi
     from bloodcell.settings import Settings
 
     if not reason.strip():
@@ -119,7 +119,7 @@ _TASK = "approve"
 def _waited(api: AirflowApi, run_id: str) -> RunState:
     import math
 
-    from bloodcell.operations.airflow_api import RETRAIN
+    from bloodcell.service.airflow_api import RETRAIN
 
     with _bar() as show:
         return api.wait(RETRAIN, run_id, timeout_s=math.inf, on_progress=show, for_a_person=False)
@@ -144,8 +144,8 @@ def _bar() -> Iterator[Callable[[RunState], None]]:
 
 
 def _print_run(api: AirflowApi, state: RunState, question: Approval | None) -> None:
-    from bloodcell.cli.showing import print_json
-    from bloodcell.operations.airflow_api import RETRAIN
+    from bloodcell.cli.output import print_json
+    from bloodcell.service.airflow_api import RETRAIN
 
     print_json(
         {
@@ -160,7 +160,7 @@ def _print_run(api: AirflowApi, state: RunState, question: Approval | None) -> N
 
 
 def _tell_run(api: AirflowApi, state: RunState, question: Approval | None) -> None:
-    from bloodcell.operations.airflow_api import RETRAIN
+    from bloodcell.service.airflow_api import RETRAIN
 
     page = api.run_page(RETRAIN, state.run_id)
     if question:

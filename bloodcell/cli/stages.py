@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bloodcell.variants import Variant
+from bloodcell.cells.variants import Variant
 
 if TYPE_CHECKING:
     from bloodcell.classify import ClassifySummary
@@ -40,7 +40,7 @@ def ingest(
 
     Slides still being written are left for the next time. Exit status 1 when some are, so that a script tries again.
     """
-    from bloodcell.cli.showing import ingest_table, print_json
+    from bloodcell.cli.output import ingest_table, print_json
     from bloodcell.ingest import ingest_night
     from bloodcell.settings import Settings
 
@@ -69,9 +69,9 @@ def classify(
     redo: Annotated[bool, typer.Option("--redo", help="Call cells again that were called already.")] = False,
     json: Json = False,
 ) -> None:
-    """Call every cell that champion and shadows have not called yet, then write the differentials. Safe to repeat."""
+    """Call every cell that the champion or a challenger lacks, then write the differentials. Safe to repeat."""
     from bloodcell.classify import classify_shard, plan_shards
-    from bloodcell.cli.showing import classify_line, print_json
+    from bloodcell.cli.output import classify_line, print_json
     from bloodcell.differential import write_due_differentials
     from bloodcell.errors import StoreUnavailableError
     from bloodcell.settings import Settings
@@ -124,18 +124,18 @@ def train(
         float,
         typer.Option(min=0.0, max=0.5, help="With --images: share that is not trained on (`evaluate --unseen`)."),
     ] = 0.0,
-    register: Annotated[bool, typer.Option(help="Make the database know the model (as idle or shadow).")] = True,
+    register: Annotated[bool, typer.Option(help="Make the database know the model (as idle or challenger).")] = True,
     json: Json = False,
 ) -> None:
     """Train a model on labelled images into a verified bundle. Killed and called again, it goes on where it was.
 
     The new model does not become champion: that is `bloodcell models promote`.
     """
-    from bloodcell.cli.showing import print_json, print_trained, step_bars
-    from bloodcell.database.engine import open_database
+    from bloodcell.cli.output import print_json, print_trained, step_bars
     from bloodcell.errors import BloodcellError
-    from bloodcell.models.training import train as train_bundle
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import open_database
+    from bloodcell.training.train import train as train_bundle
 
     if labels == bool(images):
         raise typer.BadParameter("one of --images FOLDER and --labels is needed, and not both")

@@ -4,6 +4,6 @@
 """
 
 from bloodcell.differential.adding_up import write_due_differentials
-from bloodcell.differential.reading import SlideDifferential, read_differential
+from bloodcell.differential.stored_differential import SlideDifferential, read_differential
 
 __all__ = ["SlideDifferential", "read_differential", "write_due_differentials"]

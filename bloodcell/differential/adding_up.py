@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from bloodcell.database.engine import open_database, transact
-from bloodcell.database.runs import recorded_run
-from bloodcell.differential.writing import write_differentials
+from bloodcell.differential.differential_rows import write_differentials
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.runs import recorded_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, UNCLASSIFIED
+from bloodcell.cells.intervals import Proportion, proportions
 from bloodcell.differential.reference_ranges import Flag, flag_of
-from bloodcell.groups import CELL_GROUPS, LEUCOCYTE_GROUPS, UNCLASSIFIED
-from bloodcell.limits import Proportion, proportions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ class LeucocyteShare:
     """One leucocyte group of a differential.
 
     Attributes:
-        group: One of `LEUCOCYTE_GROUPS`.
+        cell_class: One of `LEUCOCYTE_CLASSES`.
         share: Its cells among the slide's leucocytes.
         flag: How the share lies to the reference range; None also where the count is insufficient.
     """
 
-    group: str
+    cell_class: str
     share: Proportion
     flag: Flag | None
 
@@ -58,7 +58,7 @@ class Differential:
 
     Attributes:
         n_leucocytes: Cells of the six leucocyte groups: the denominator.
-        leucocytes: The six groups, in the order of `LEUCOCYTE_GROUPS`.
+        leucocytes: The six groups, in the order of `LEUCOCYTE_CLASSES`.
         nrbc: Erythroblasts, per 100 leucocytes.
         n_platelets: Platelet images. Analysers photograph a sample of them, so this is no concentration.
         unclassified: Cells without a call, among all cells. They are outside of every percentage above.
@@ -95,17 +95,17 @@ def count_differentials(counts: Sequence[Mapping[str, int]], *, min_leucocytes: 
         ValueError: For a class that is none of these.
     """
     for slide in counts:
-        if unknown := slide.keys() - {*CELL_GROUPS, UNCLASSIFIED}:
-            raise ValueError(f"Expected classes of {(*CELL_GROUPS, UNCLASSIFIED)}. Received: {sorted(unknown)}")
-    groups = [[slide.get(group, 0) for group in LEUCOCYTE_GROUPS] for slide in counts]
-    n_leucocytes = [sum(slide) for slide in groups]
+        if unknown := slide.keys() - {*CELL_CLASSES, UNCLASSIFIED}:
+            raise ValueError(f"Expected classes of {(*CELL_CLASSES, UNCLASSIFIED)}. Received: {sorted(unknown)}")
+    classes = [[slide.get(cell_class, 0) for cell_class in LEUCOCYTE_CLASSES] for slide in counts]
+    n_leucocytes = [sum(slide) for slide in classes]
     shares = proportions(
-        [n for slide in groups for n in slide], [total for total in n_leucocytes for _ in LEUCOCYTE_GROUPS]
+        [n for slide in classes for n in slide], [total for total in n_leucocytes for _ in LEUCOCYTE_CLASSES]
     )
     erythroblasts = [slide.get("erythroblast", 0) for slide in counts]
     nucleated = proportions(erythroblasts, [n + total for n, total in zip(erythroblasts, n_leucocytes, strict=True)])
     unclassified = proportions([slide.get(UNCLASSIFIED, 0) for slide in counts], [sum(s.values()) for s in counts])
-    width = len(LEUCOCYTE_GROUPS)
+    width = len(LEUCOCYTE_CLASSES)
     return tuple(
         Differential(
             n_leucocytes=total,
@@ -122,9 +122,9 @@ def count_differentials(counts: Sequence[Mapping[str, int]], *, min_leucocytes: 
 def _leucocytes(shares: Sequence[Proportion], *, is_sufficient: bool) -> tuple[LeucocyteShare, ...]:
     return tuple(
         LeucocyteShare(
-            group, share, flag_of(group, share.percentage, share.percentage_limits) if is_sufficient else None
+            cell_class, share, flag_of(cell_class, share.percentage, share.percentage_limits) if is_sufficient else None
         )
-        for group, share in zip(LEUCOCYTE_GROUPS, shares, strict=True)
+        for cell_class, share in zip(LEUCOCYTE_CLASSES, shares, strict=True)
     )
 
 

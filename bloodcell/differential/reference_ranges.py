@@ -74,18 +74,18 @@ Source: in each entry; read on the publisher's page (Davis), in the abstract (Ro
 """
 
 
-def flag_of(group: str, value: float | None, limits: tuple[float, float] | None) -> Flag | None:
+def flag_of(cell_class: str, value: float | None, limits: tuple[float, float] | None) -> Flag | None:
     """Returns how a value lies to its reference range, None inside it, and None without a value or a range.
 
     "high" and "low": the 95 % limits exclude the whole range. "possibly_...": only the value itself lies outside, and
     counting more cells could bring it back. An erythroblast is never expected, so a single one is "high".
 
     Args:
-        group: One of `REPORT_ORDER`.
+        cell_class: One of `REPORT_ORDER`.
         value: In the range's unit.
         limits: Lower and upper 95 % limit of the value, in the same unit.
     """
-    expected = ADULT_RANGES.get(group)
+    expected = ADULT_RANGES.get(cell_class)
     if expected is None or value is None or limits is None:
         return None
     lower, upper = limits

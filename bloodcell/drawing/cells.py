@@ -32,12 +32,12 @@ Source: differences of neighbours in the flat background of 20 of the same image
 
 
 def draw_cell(
-    group: str, rng: np.random.Generator, *, width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX
+    cell_class: str, rng: np.random.Generator, *, width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX
 ) -> NDArray[np.uint8]:
     """Returns a drawn picture of one cell of `group`, uint8 (height_px, width_px, 3), RGB.
 
     Args:
-        group: One of `bloodcell.groups.CELL_GROUPS`.
+        cell_class: One of `bloodcell.cells.classes.CELL_CLASSES`.
         rng: Source of everything that varies: the same state gives the same picture.
         width_px: Width of the picture; another than 360 scales the whole field.
         height_px: Height of the picture; another than 363 scales the whole field.
@@ -46,7 +46,7 @@ def draw_cell(
         KeyError: `group` is not one of the eight.
     """
     stain = Stain.drawn(rng)
-    cell = portrait(group, rng, stain)
+    cell = portrait(cell_class, rng, stain)
     middle = (WIDTH_PX / 2 + rng.normal(0, 4), HEIGHT_PX / 2 + rng.normal(0, 4))
     field = _smear(rng, stain, _red_cell_places(rng, middle, cell.radius_px))
     if rng.random() < BYSTANDER_SHARE:

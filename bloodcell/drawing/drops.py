@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import numpy as np
 from PIL import Image
 
+from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES
 from bloodcell.drawing.cells import draw_cell
 from bloodcell.errors import ConfigurationError
-from bloodcell.groups import CELL_GROUPS, LEUCOCYTE_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +68,7 @@ class Smear:
 
     Attributes:
         finding: In a haematologist's words.
-        shares: Per cent of the leucocytes, in the order of `LEUCOCYTE_GROUPS`.
+        shares: Per cent of the leucocytes, in the order of `LEUCOCYTE_CLASSES`.
         n_erythroblasts: Mean number of erythroblasts per 100 cells of the slide.
         n_platelets: Mean number of platelet crops per 100 cells of the slide.
     """
@@ -135,7 +135,7 @@ class DrawnDrop:
         """Returns (barcode, file name) -> class of every image, read from the truth table."""
         with self.truth.open(newline="", encoding="utf-8") as table:
             rows = [(row["path"].split("/"), row["class"]) for row in csv.DictReader(table)]
-        return {(barcode, name): group for (_, barcode, name), group in rows}
+        return {(barcode, name): cell_class for (_, barcode, name), cell_class in rows}
 
 
 def make_drop(
@@ -167,12 +167,12 @@ def make_drop(
     truth: list[tuple[str, str, str]] = []
     slides = []
     for number in range(n_slides):
-        slide, groups = _planned(night, number, cells_per_slide, seed)
+        slide, classes = _planned(night, number, cells_per_slide, seed)
         (folder / slide.barcode).mkdir()
-        for n, (group, name) in enumerate(zip(groups, _names(groups, night, number, seed), strict=True)):
+        for n, (cell_class, name) in enumerate(zip(classes, _names(classes, night, number, seed), strict=True)):
             rng = np.random.default_rng([_DROP, seed, night.toordinal(), number, n])
-            save_cell(group, rng, folder / slide.barcode / name)
-            truth.append((f"{folder.name}/{slide.barcode}/{name}", group, "cell"))
+            save_cell(cell_class, rng, folder / slide.barcode / name)
+            truth.append((f"{folder.name}/{slide.barcode}/{name}", cell_class, "cell"))
             if on_cell:
                 on_cell()
         (folder / slide.barcode / "slide.json").write_text(_slide_json(slide, night, number))
@@ -184,14 +184,14 @@ def make_drop(
     return drop
 
 
-def draw_folder(out: Path, *, cells_per_group: int, seed: int, on_cell: Callable[[], None] | None = None) -> int:
-    """Returns the number of images written to OUT/<class>/<number>.jpg, `cells_per_group` of each group.
+def draw_folder(out: Path, *, cells_per_class: int, seed: int, on_cell: Callable[[], None] | None = None) -> int:
+    """Returns the number of images written to OUT/<class>/<number>.jpg, `cells_per_class` of each group.
 
     No image is one of a drop's, whatever the seeds; numbers run on over the groups, so no name tells one.
 
     Args:
         out: The training folder; made if missing.
-        cells_per_group: Images of each group.
+        cells_per_class: Images of each group.
         seed: Source of everything drawn, 0 or more.
         on_cell: Called after every image.
 
@@ -199,15 +199,15 @@ def draw_folder(out: Path, *, cells_per_group: int, seed: int, on_cell: Callable
         ConfigurationError: The folder exists and is not empty.
     """
     _claim(out)
-    groups = [group for group in CELL_GROUPS for _ in range(cells_per_group)]
-    numbers = np.random.default_rng([_FOLDER, seed]).permutation(len(groups))
-    for n, (group, number) in enumerate(zip(groups, numbers, strict=True)):
-        (out / group).mkdir(exist_ok=True)
-        rng = np.random.default_rng([_FOLDER, seed, CELL_GROUPS.index(group), n % cells_per_group])
-        save_cell(group, rng, out / group / f"{number:06d}.jpg")
+    classes = [cell_class for cell_class in CELL_CLASSES for _ in range(cells_per_class)]
+    numbers = np.random.default_rng([_FOLDER, seed]).permutation(len(classes))
+    for n, (cell_class, number) in enumerate(zip(classes, numbers, strict=True)):
+        (out / cell_class).mkdir(exist_ok=True)
+        rng = np.random.default_rng([_FOLDER, seed, CELL_CLASSES.index(cell_class), n % cells_per_class])
+        save_cell(cell_class, rng, out / cell_class / f"{number:06d}.jpg")
         if on_cell:
             on_cell()
-    return len(groups)
+    return len(classes)
 
 
 # First words of the seeds: pictures of drops, of training folders, and the planning of slides never share a stream.
@@ -233,26 +233,26 @@ def _planned(night: date, number: int, n_cells: int, seed: int) -> tuple[DrawnSl
     n_platelets = min(most - n_erythroblasts, int(rng.poisson(smear.n_platelets * n_cells / 100)))
     shares = rng.dirichlet(np.array(smear.shares) * _STEADINESS)
     counts = rng.multinomial(n_cells - n_erythroblasts - n_platelets, shares)
-    of_group = dict(zip(LEUCOCYTE_GROUPS, counts.tolist(), strict=True))
+    of_group = dict(zip(LEUCOCYTE_CLASSES, counts.tolist(), strict=True))
     of_group |= {"erythroblast": n_erythroblasts, "platelet": n_platelets}
-    groups = [group for group, n in of_group.items() for _ in range(n)]
-    rng.shuffle(groups)
+    classes = [cell_class for cell_class, n in of_group.items() for _ in range(n)]
+    rng.shuffle(classes)
     identity = hashlib.blake2s(f"{night} {seed} {number}".encode()).hexdigest()
     batch = int(hashlib.blake2s(f"{night} {seed}".encode()).hexdigest()[:8], 16) % 10_000
     slide = DrawnSlide(f"S{night:%y%m%d}{batch:04d}{number:03d}", f"P{identity[:10]}", smear.finding, of_group)
-    return slide, groups
+    return slide, classes
 
 
 _STEADINESS: Final = 3.0
 """Concentration of a slide's shares around its smear's, per per cent: a share of 30 % varies by 2.6 points."""
 
 
-def _names(groups: list[str], night: date, number: int, seed: int) -> Iterator[str]:
+def _names(classes: list[str], night: date, number: int, seed: int) -> Iterator[str]:
     """A file name a cell, <CODE>_<number>.jpg, with the drawn analyser's own, fallible code."""
     rng = np.random.default_rng([_NAMES, seed, night.toordinal(), number])
     running = int(rng.integers(1_000_000, 9_000_000))
-    for group in groups:
-        codes = CODES[group] if rng.random() < CODE_ACCURACY else MISTAKEN_CODES[group]
+    for cell_class in classes:
+        codes = CODES[cell_class] if rng.random() < CODE_ACCURACY else MISTAKEN_CODES[cell_class]
         running += int(rng.integers(1, 10))
         yield f"{codes[rng.integers(len(codes))]}_{running:08d}.jpg"
 
@@ -271,6 +271,6 @@ def _slide_json(slide: DrawnSlide, night: date, number: int) -> str:
     )
 
 
-def save_cell(group: str, rng: np.random.Generator, path: Path | BinaryIO) -> None:
+def save_cell(cell_class: str, rng: np.random.Generator, path: Path | BinaryIO) -> None:
     """Writes a drawn cell of `group` as a JPEG file."""
-    Image.fromarray(draw_cell(group, rng)).save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    Image.fromarray(draw_cell(cell_class, rng)).save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 TURN: Final = 2 * np.pi
 
 
-def portrait(group: str, rng: np.random.Generator, stain: Stain) -> Portrait:
-    """Returns a new cell of `group`, one of `bloodcell.groups.CELL_GROUPS`."""
-    return _ARTISTS[group](rng, stain)
+def portrait(cell_class: str, rng: np.random.Generator, stain: Stain) -> Portrait:
+    """Returns a new cell of `group`, one of `bloodcell.cells.classes.CELL_CLASSES`."""
+    return _ARTISTS[cell_class](rng, stain)
 
 
 def _neutrophil(rng: np.random.Generator, stain: Stain) -> Portrait:

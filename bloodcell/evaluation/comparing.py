@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy.special import bdtr
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
-from bloodcell.evaluation.agreement import slide_agreement
 from bloodcell.evaluation.comparison import (
     Answers,
     ClassDifference,
@@ -27,9 +27,10 @@ from bloodcell.evaluation.comparison import (
     Holdout,
     ModelFigures,
 )
+from bloodcell.evaluation.counted_outcomes import N_OUTCOMES, Figures, figures_of, outcomes
+from bloodcell.evaluation.differential_agreement import slide_agreement
 from bloodcell.evaluation.metrics import evaluate_calls
 from bloodcell.evaluation.out_of_scope import judge_out_of_scope
-from bloodcell.evaluation.outcomes import N_OUTCOMES, Figures, figures_of, outcomes
 from bloodcell.evaluation.resampling import (
     N_REPLICATES,
     SEED,
@@ -41,14 +42,13 @@ from bloodcell.evaluation.resampling import (
     interval,
     share_interval,
 )
-from bloodcell.groups import CELL_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-_ROLES: Final = ("candidate", "champion", "shadow")
+_ROLES: Final = ("candidate", "champion", "challenger")
 
 
 def compare(
@@ -58,7 +58,7 @@ def compare(
 
     Args:
         holdout: The labelled cells; without any, the comparison has no figures and no gate lets it pass.
-        answers: Of one candidate, of at most one champion, and of any number of shadows.
+        answers: Of one candidate, of at most one champion, and of any number of challengers.
         seed: Seed of the bootstrap.
         n_replicates: Draws of the bootstrap.
 
@@ -77,7 +77,7 @@ def compare(
         n_patients=len(patients),
         n_slides=len(np.unique(holdout.slides)),
         n_outside=len(ordered[0].outside_novelty),
-        n_by_class=tuple(np.bincount(holdout.truth, minlength=len(CELL_GROUPS)).tolist()),
+        n_by_class=tuple(np.bincount(holdout.truth, minlength=len(CELL_CLASSES)).tolist()),
         n_replicates=n_replicates,
         seed=seed,
         models=tuple(_model_figures(holdout, each) for each in counted),
@@ -126,8 +126,8 @@ def _checked(holdout: Holdout, answers: Sequence[Answers]) -> list[Answers]:
     """The answers, candidate first, then the champion."""
     roles = Counter(each.role for each in answers)
     if roles["candidate"] != 1 or roles["champion"] > 1 or roles.keys() - set(_ROLES):
-        raise ValueError(f"Expected one candidate, at most one champion, and shadows. Received: {dict(roles)}")
-    n_cells, n_groups = len(holdout.truth), len(CELL_GROUPS)
+        raise ValueError(f"Expected one candidate, at most one champion, and challengers. Received: {dict(roles)}")
+    n_cells, n_groups = len(holdout.truth), len(CELL_CLASSES)
     if holdout.patients.shape != (n_cells,) or holdout.slides.shape != (n_cells,):
         raise ValueError(
             f"Expected truth, patients and slides of the same cells. "
@@ -200,7 +200,7 @@ def _model_figures(holdout: Holdout, counted: _Counted) -> ModelFigures:
         unclassified=_certain(share_interval(figures.unclassified, by_patient.unclassified)),
         covered_accuracy=share_interval(figures.covered_accuracy, by_patient.covered_accuracy),
         calibration_error=float(evaluation.calibration_error),
-        classes=tuple(_class_figures(i, figures, by_patient) for i in range(len(CELL_GROUPS))),
+        classes=tuple(_class_figures(i, figures, by_patient) for i in range(len(CELL_CLASSES))),
         evaluation=evaluation,
         outside=judge_out_of_scope(
             answers.novelty,
@@ -222,7 +222,7 @@ def _class_figures(index: int, figures: Figures, by_patient: Figures) -> ClassFi
         )
     )
     return ClassFigures(
-        group=CELL_GROUPS[index],
+        cell_class=CELL_CLASSES[index],
         n_true=int(figures.sensitivity.total[0, index]),
         n_called=int(figures.precision.total[0, index]),
         precision=precision,
@@ -243,14 +243,14 @@ def _difference(holdout: Holdout, candidate: _Counted, champion: _Counted) -> Di
         n_only_candidate=n_only_candidate,
         n_only_champion=n_only_champion,
         mcnemar_p=p,
-        classes=tuple(_class_difference(i, holdout, candidate, champion) for i in range(len(CELL_GROUPS))),
+        classes=tuple(_class_difference(i, holdout, candidate, champion) for i in range(len(CELL_CLASSES))),
     )
 
 
 def _class_difference(index: int, holdout: Holdout, candidate: _Counted, champion: _Counted) -> ClassDifference:
     is_of_class = holdout.truth == index
     return ClassDifference(
-        group=CELL_GROUPS[index],
+        cell_class=CELL_CLASSES[index],
         n_true=int(is_of_class.sum()),
         n_lost=int((is_of_class & champion.right & ~candidate.right).sum()),
         n_won=int((is_of_class & candidate.right & ~champion.right).sum()),

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bloodcell.evaluation.agreement import Agreement
+    from bloodcell.evaluation.differential_agreement import Agreement
     from bloodcell.evaluation.metrics import Evaluation
     from bloodcell.evaluation.out_of_scope import OutOfScope
     from bloodcell.evaluation.resampling import Interval
 
-Role = Literal["candidate", "champion", "shadow"]
+Role = Literal["candidate", "champion", "challenger"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Holdout:
     """Labelled cells that no model was trained on; n may be 0.
 
     Attributes:
-        truth: int64 (n,), index of the true group in `CELL_GROUPS`.
+        truth: int64 (n,), index of the true group in `CELL_CLASSES`.
         patients: int64 (n,), any numbers, one for each patient.
         slides: int64 (n,), any numbers, one for each slide.
     """
@@ -40,8 +40,8 @@ class Answers:
         model_id: The bundle's.
         variant: The bundle's.
         role: What the model is in this comparison.
-        probabilities: float (n, 8), in the order of `CELL_GROUPS`.
-        unclassified: bool (n,), cells without a call (`bloodcell.calls.Calls.unclassified`).
+        probabilities: float (n, 8), in the order of `CELL_CLASSES`.
+        unclassified: bool (n,), cells without a call (`bloodcell.cells.calls.Calls.unclassified`).
         novelty: float (n,), larger is stranger.
         outside_unclassified: bool (m,); m may be 0.
         outside_novelty: float (m,).
@@ -64,7 +64,7 @@ class ClassFigures:
     """A model's figures of one class; None where there is nothing to divide by.
 
     Attributes:
-        group: One of `CELL_GROUPS`.
+        cell_class: One of `CELL_CLASSES`.
         n_true: Cells that are of it.
         n_called: Cells whose most probable group it is.
         precision: Of the cells called it, those that are.
@@ -73,7 +73,7 @@ class ClassFigures:
         f1: Harmonic mean of precision and sensitivity; 0 where nothing was called it.
     """
 
-    group: str
+    cell_class: str
     n_true: int
     n_called: int
     precision: Interval | None
@@ -95,7 +95,7 @@ class ModelFigures:
         unclassified: Cells without a call.
         covered_accuracy: Of the cells with a call, those called right; None without calls.
         calibration_error: Expected calibration error (ECE), in 0..1.
-        classes: In the order of `CELL_GROUPS`.
+        classes: In the order of `CELL_CLASSES`.
         evaluation: Confusion matrices, reliability, and exact limits that take cells as independent.
         outside: What it does with cells outside of the eight groups.
         agreement: Its differentials beside those of the labels.
@@ -120,7 +120,7 @@ class ClassDifference:
     """Candidate minus champion in one class.
 
     Attributes:
-        group: One of `CELL_GROUPS`.
+        cell_class: One of `CELL_CLASSES`.
         n_true: Hold-out cells of it.
         n_lost: Of these, cells that only the champion has right.
         n_won: Of these, cells that only the candidate has right.
@@ -128,7 +128,7 @@ class ClassDifference:
         precision: Difference in precision; None where either calls no cell so.
     """
 
-    group: str
+    cell_class: str
     n_true: int
     n_lost: int
     n_won: int
@@ -152,7 +152,7 @@ class Difference:
         n_only_candidate: Cells that only the candidate has right.
         n_only_champion: Cells that only the champion has right.
         mcnemar_p: Exact two-sided p of these two numbers; takes cells as independent.
-        classes: In the order of `CELL_GROUPS`.
+        classes: In the order of `CELL_CLASSES`.
     """
 
     accuracy: Interval
@@ -175,10 +175,10 @@ class Comparison:
         n_patients: Their patients.
         n_slides: Their slides.
         n_outside: Labelled cells outside of the eight groups.
-        n_by_class: Hold-out cells of each class, in the order of `CELL_GROUPS`.
+        n_by_class: Hold-out cells of each class, in the order of `CELL_CLASSES`.
         n_replicates: Draws of the bootstrap.
         seed: Seed of the bootstrap.
-        models: Candidate, champion and shadows; empty where the hold-out is.
+        models: Candidate, champion and challengers; empty where the hold-out is.
         difference: Candidate minus champion; None without a champion or a hold-out.
     """
 

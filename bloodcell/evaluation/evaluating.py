@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.labelled_image import digest_of
 from bloodcell.errors import TrainingDataError
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import images_of, unseen_by
-from bloodcell.models.images import digest_of, done_ahead
-from bloodcell.models.merged import calls_of
+from bloodcell.inference.merged import calls_of
+from bloodcell.inference.read_ahead import done_ahead
+from bloodcell.registry.bundle import images_of, unseen_by
+from bloodcell.storage.decoding import ImageLimits, decode, resized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bloodcell.models.bundle import Bundle
-    from bloodcell.models.images import ImageFolder, LabelledImage
-    from bloodcell.models.merged import MergedNetwork, ModelOutput
+    from bloodcell.cells.labelled_image import LabelledImage
+    from bloodcell.inference.merged import MergedNetwork, ModelOutput
+    from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
+    from bloodcell.training.image_folders import ImageFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,13 @@ def evaluate_bundles(
         TrainingDataError: The folder has no images, none that is unseen, or a class that is none of the groups.
         BundleError: A bundle that cannot be loaded.
     """
-    from bloodcell.models.images import read_file, read_image_folders
+    from bloodcell.training.image_folders import read_file, read_image_folders
 
     folder = read_image_folders(settings, images)
     if unseen:
         folder = _unseen(folder, bundles, images)
     outputs = outputs_of(bundles, folder.images, read_file, settings, on_progress)
-    truth = np.array([CELL_GROUPS.index(image.group) for image in folder.images])
+    truth = np.array([CELL_CLASSES.index(image.cell_class) for image in folder.images])
     return {bundle.model_id: _evaluated(bundle, folder, truth, outputs[bundle.model_id]) for bundle in bundles}
 
 
@@ -98,7 +100,7 @@ def outputs_of(
     Raises:
         BundleError: A bundle that cannot be loaded.
     """
-    from bloodcell.models.merged import MergedNetwork, joined
+    from bloodcell.inference.merged import MergedNetwork, joined
 
     network = MergedNetwork(bundles, batch_cells=settings.batch_cells)
     outputs: dict[str, list[ModelOutput]] = {bundle.model_id: [] for bundle in bundles}

@@ -3,8 +3,8 @@
 Two views, both reported: **forced**, each cell is given its most probable group, as papers count; and **called**, as
 the product reports, where a cell outside of the thresholds is unclassified and goes to a person.
 
-Limits are exact 95 % ones (Clopper-Pearson, `bloodcell.limits`): never too narrow, also for the few cells of a rare
-group. They treat cells as independent; cells of one patient are not, so limits over few patients are too narrow.
+Limits are exact 95 % ones (Clopper-Pearson, `bloodcell.cells.intervals`): never too narrow, also for the few cells of a
+rare class. They treat cells as independent; cells of one patient are not, so limits over few patients are too narrow.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.intervals import Proportion, proportion, proportions
 from bloodcell.errors import TrainingDataError
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.limits import Proportion, proportion, proportions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class GroupFigures:
     """Figures of one group; `None` limits where there is nothing to divide by.
 
     Attributes:
-        group: One of `CELL_GROUPS`.
+        cell_class: One of `CELL_CLASSES`.
         n_true: Cells that are of it.
         precision: Of the cells called it, those that are.
         sensitivity: Of the cells that are, those called it.
@@ -43,7 +43,7 @@ class GroupFigures:
         n_unclassified: Cells of it left unclassified.
     """
 
-    group: str
+    cell_class: str
     n_true: int
     precision: Proportion
     sensitivity: Proportion
@@ -75,8 +75,8 @@ class Evaluation:
         covered_accuracy: Of the cells with a call, those called right.
         coverage: Cells with a call.
         unclassified: Cells without.
-        groups: Figures of each group, in the order of `CELL_GROUPS`.
-        confusion: Rows true group, columns most probable group, in the order of `CELL_GROUPS`; forced.
+        classes: Figures of each group, in the order of `CELL_CLASSES`.
+        confusion: Rows true group, columns most probable group, in the order of `CELL_CLASSES`; forced.
         called_confusion: As `confusion`, of the calls, with a ninth column for unclassified.
         calibration_error: Mean gap of confidence and accuracy over the bins, weighted by their cells (ECE).
         bins: The bins that have cells.
@@ -90,7 +90,7 @@ class Evaluation:
     covered_accuracy: Proportion
     coverage: Proportion
     unclassified: Proportion
-    groups: tuple[GroupFigures, ...]
+    classes: tuple[GroupFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
     called_confusion: tuple[tuple[int, ...], ...]
     calibration_error: float
@@ -104,9 +104,9 @@ def evaluate_calls(
     """Returns how good calls are.
 
     Args:
-        truth: int (n,), index of the true group in `CELL_GROUPS`.
-        probabilities: float (n, 8), in the order of `CELL_GROUPS`.
-        unclassified: bool (n,), cells without a call (`bloodcell.calls.Calls.unclassified`).
+        truth: int (n,), index of the true group in `CELL_CLASSES`.
+        probabilities: float (n, 8), in the order of `CELL_CLASSES`.
+        unclassified: bool (n,), cells without a call (`bloodcell.cells.calls.Calls.unclassified`).
 
     Raises:
         ValueError: Shapes that do not fit, or a truth outside of the groups.
@@ -115,22 +115,22 @@ def evaluate_calls(
     _check(truth, probabilities, unclassified)
     top = probabilities.argmax(axis=1)
     right = top == truth
-    n_groups = len(CELL_GROUPS)
+    n_groups = len(CELL_CLASSES)
     confusion = _counted(truth, top, n_groups)
     called_confusion = _counted(truth, np.where(unclassified, n_groups, top), n_groups + 1)
-    groups = _group_figures(confusion, called_confusion)
-    present = [group for group in groups if group.n_true]
+    classes = _group_figures(confusion, called_confusion)
+    present = [cell_class for cell_class in classes if cell_class.n_true]
     bins = _bins(probabilities.max(axis=1), right)
     n_cells, n_unclassified = len(truth), int(unclassified.sum())
     return Evaluation(
         n_cells=n_cells,
         accuracy=proportion(int(right.sum()), n_cells),
-        macro_f1=_mean([group.f1 for group in present]),
-        balanced_accuracy=_mean([group.sensitivity.value or 0.0 for group in present]),
+        macro_f1=_mean([cell_class.f1 for cell_class in present]),
+        balanced_accuracy=_mean([cell_class.sensitivity.value or 0.0 for cell_class in present]),
         covered_accuracy=proportion(int(right[~unclassified].sum()), n_cells - n_unclassified),
         coverage=proportion(n_cells - n_unclassified, n_cells),
         unclassified=proportion(n_unclassified, n_cells),
-        groups=groups,
+        classes=classes,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         called_confusion=tuple(tuple(row) for row in called_confusion.tolist()),
         calibration_error=sum(
@@ -143,7 +143,7 @@ def evaluate_calls(
 
 
 def _check(truth: NDArray[np.integer], probabilities: NDArray[np.floating], unclassified: NDArray[np.bool_]) -> None:
-    n_groups = len(CELL_GROUPS)
+    n_groups = len(CELL_CLASSES)
     if truth.ndim != 1 or probabilities.shape != (len(truth), n_groups) or unclassified.shape != truth.shape:
         raise ValueError(
             f"Expected truth (n,), probabilities (n, {n_groups}) and unclassified (n,). "
@@ -156,7 +156,7 @@ def _check(truth: NDArray[np.integer], probabilities: NDArray[np.floating], uncl
 
 
 def _counted(truth: NDArray[np.integer], column: NDArray[np.integer], n_columns: int) -> NDArray[np.int64]:
-    n_groups = len(CELL_GROUPS)
+    n_groups = len(CELL_CLASSES)
     return np.bincount(truth * n_columns + column, minlength=n_groups * n_columns).reshape(n_groups, n_columns)
 
 
@@ -172,7 +172,7 @@ def _group_figures(confusion: NDArray[np.int64], called_confusion: NDArray[np.in
     f1 = 2 * hits / np.maximum(n_true + n_called, 1)
     return tuple(
         GroupFigures(
-            group=group,
+            cell_class=cell_class,
             n_true=int(n_true[i]),
             precision=precision[i],
             sensitivity=sensitivity[i],
@@ -181,7 +181,7 @@ def _group_figures(confusion: NDArray[np.int64], called_confusion: NDArray[np.in
             called_sensitivity=called_sensitivity[i],
             n_unclassified=int(called_confusion[i, -1]),
         )
-        for i, group in enumerate(CELL_GROUPS)
+        for i, cell_class in enumerate(CELL_CLASSES)
     )
 
 

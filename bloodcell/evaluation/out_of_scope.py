@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bloodcell.limits import Proportion, proportion
+from bloodcell.cells.intervals import Proportion, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

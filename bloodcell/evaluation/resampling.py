@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bloodcell.limits import CONFIDENCE, exact_limits
+from bloodcell.cells.intervals import CONFIDENCE, exact_limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,7 +139,7 @@ def share_interval(share: Share, by_patient: Share) -> Interval | None:
     """Returns a share with its percentile limits, None where there is nothing to divide by.
 
     Where none or all of the cells count, every draw says so too and the percentiles have no width. Three of three is
-    no proof of perfection, so the limit on that side is then the exact binomial one of `bloodcell.limits`.
+    no proof of perfection, so the limit on that side is then the exact binomial one of `bloodcell.cells.intervals`.
 
     Args:
         share: (1 + n_replicates,), the share itself, then that of each draw.

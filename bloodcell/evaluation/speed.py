@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.drawing.drops import save_cell
-from bloodcell.groups import CELL_GROUPS
+from bloodcell.storage.decoding import ImageLimits, decode, resized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bloodcell.models.bundle import Bundle
+    from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
 
 BATCH_SIZES: Final = (8, 16, 32, 64, 128, 256)
@@ -68,11 +68,11 @@ def measure_speed(
     Raises:
         BundleError: A model that cannot be loaded safely.
     """
-    from bloodcell.models.backend import device
-    from bloodcell.models.merged import MergedNetwork
+    from bloodcell.inference.backend import device
+    from bloodcell.inference.merged import MergedNetwork
 
     network, rng = MergedNetwork(bundles), np.random.default_rng(0)
-    files = [_file(group, seed) for seed in range(4) for group in CELL_GROUPS]
+    files = [_file(cell_class, seed) for seed in range(4) for cell_class in CELL_CLASSES]
     decoded = decoded_per_s(files, network.input_sizes, settings, seconds)
     called: dict[int, float] = {}
     refused = None
@@ -118,7 +118,7 @@ def decoded_per_s(
         return n_cells / (time.perf_counter() - started)
 
 
-def _file(group: str, seed: int) -> bytes:
+def _file(cell_class: str, seed: int) -> bytes:
     file = io.BytesIO()
-    save_cell(group, np.random.default_rng(seed), file)
+    save_cell(cell_class, np.random.default_rng(seed), file)
     return file.getvalue()

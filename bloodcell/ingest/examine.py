@@ -8,14 +8,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bloodcell.decoding import ImageLimits, verify
 from bloodcell.errors import UnusableFileError
-from bloodcell.ingest.outcomes import QUARANTINE_REASONS
-from bloodcell.ingest.walk import changed_ns
+from bloodcell.inbox.walk import changed_ns
+from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
+from bloodcell.storage.decoding import ImageLimits, verify
 
 if TYPE_CHECKING:
-    from bloodcell.ingest.walk import DropFile
-    from bloodcell.store import Store
+    from bloodcell.inbox.walk import DropFile
+    from bloodcell.storage.store import Store
 
 
 class StillWrittenError(Exception):

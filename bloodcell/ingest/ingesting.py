@@ -14,18 +14,18 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.database import tables
-from bloodcell.database.engine import open_database, transact
-from bloodcell.database.runs import recorded_run
-from bloodcell.decoding import ImageLimits
 from bloodcell.errors import ConfigurationError, UnusableFileError
+from bloodcell.inbox.night_folders import is_settled, night_of
+from bloodcell.inbox.walk import DropFile, DropFolder, folders_changed_ns, marker_changed_ns, walk_night
 from bloodcell.ingest.examine import Examined, Examiner, StillWrittenError, read_unchanged
+from bloodcell.ingest.file_outcomes import SLIDE_RECORD, ignore_reason
 from bloodcell.ingest.ledger import FileRow, SlideFiles, ignored, known_files, note_gone, quarantined, write_slide
-from bloodcell.ingest.nights import is_settled, night_of
-from bloodcell.ingest.outcomes import SLIDE_RECORD, ignore_reason
 from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
-from bloodcell.ingest.walk import DropFile, DropFolder, folders_changed_ns, marker_changed_ns, walk_night
-from bloodcell.store import Store
+from bloodcell.storage import tables
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.decoding import ImageLimits
+from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
@@ -283,13 +283,13 @@ def _barcode(folder: DropFolder) -> str | None:
 
 def _by_slide(chunk: _Chunk, examined: Sequence[Examined]) -> list[SlideFiles]:
     own = _barcode(chunk.folder)
-    groups: dict[str | None, list[Examined]] = {own: []}
+    classes: dict[str | None, list[Examined]] = {own: []}
     for file in examined:
-        groups.setdefault(file.cell.barcode if file.cell else own, []).append(file)
+        classes.setdefault(file.cell.barcode if file.cell else own, []).append(file)
     record = chunk.record
     return [
         SlideFiles(barcode, record.record, record.state, record.contradiction, files, chunk.others)
         if barcode == own
         else SlideFiles(barcode, None, "absent", None, files, ())
-        for barcode, files in groups.items()
+        for barcode, files in classes.items()
     ]

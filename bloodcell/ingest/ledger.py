@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, Insert, insert
 
-from bloodcell.database import tables
-from bloodcell.groups import group_of_code
-from bloodcell.ingest.outcomes import QUARANTINE_REASONS
+from bloodcell.cells.classes import class_of_code
+from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
+from bloodcell.storage import tables
 
 if TYPE_CHECKING:
+    from bloodcell.inbox.walk import DropFile
     from bloodcell.ingest.examine import Examined, StoredImage
     from bloodcell.ingest.slide_record import SlideRecord
-    from bloodcell.ingest.walk import DropFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def _write_cells(
                     "night": night,
                     "sha256": image.sha256,
                     "analyser_code": cell.analyser_code,
-                    "analyser_class": group_of_code(cell.analyser_code),
+                    "analyser_class": class_of_code(cell.analyser_code),
                     "run_id": run_id,
                 }
             )

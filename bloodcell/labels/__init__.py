@@ -8,8 +8,8 @@ somebody adjudicates. All of it can be done twice, killed anywhere, or done by t
 
 from bloodcell.labels.exporting import LabelExport, export_labels
 from bloodcell.labels.importing import LabelImport, import_labels
-from bloodcell.labels.inbox import InboxFile, InboxResult, import_inbox
-from bloodcell.labels.status import LabelStatus, label_status
+from bloodcell.labels.label_inbox import InboxFile, InboxResult, import_inbox
+from bloodcell.labels.label_status import LabelStatus, label_status
 
 __all__ = [
     "InboxFile",

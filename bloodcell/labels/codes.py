@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from bloodcell.groups import CELL_GROUPS, CODES_OUT_OF_SCOPE, FINER_CODES, GROUP_OF_CODE
+from bloodcell.cells.classes import CELL_CLASSES, CLASS_OF_CODE, CODES_OUT_OF_SCOPE, FINER_CODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,12 @@ class Meaning:
 
 
 MEANINGS: Final = {
-    **{code.lower(): Meaning(group, code if code in FINER_CODES else None) for code, group in GROUP_OF_CODE.items()},
+    **{
+        code.lower(): Meaning(cell_class, code if code in FINER_CODES else None)
+        for code, cell_class in CLASS_OF_CODE.items()
+    },
     **{code.lower(): Meaning(None, code) for code in CODES_OUT_OF_SCOPE},
-    **{group: Meaning(group, None) for group in CELL_GROUPS},
+    **{cell_class: Meaning(cell_class, None) for cell_class in CELL_CLASSES},
 }
 """Class name or code, in lower case -> what it says. The view `cell_label` has the same rule."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from bloodcell.ingest.examine import StillWrittenError
-from bloodcell.labels.outcomes import RowErrors, shown, unusable
-from bloodcell.labels.rows import SPACE, BadRowError, LabelRow, checked_row
+from bloodcell.labels.label_outcomes import RowErrors, shown, unusable
+from bloodcell.labels.label_rows import SPACE, BadRowError, LabelRow, checked_row
 
 Progress = Callable[[str, int, int], None]
 """Called with a step's name, how much of it is done, and how much there is."""

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final
 import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError
-from bloodcell.store import Store
+from bloodcell.storage.store import Store
 
 _TEXT_COLUMNS: Final = {"slide": "s.barcode", "file": "c.file_name", "labelled_by": "l.labelled_by", "note": "l.note"}
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from bloodcell.database.engine import open_database, transact
-from bloodcell.database.runs import Run, recorded_run
 from bloodcell.errors import ConfigurationError, RetryLaterError, UnusableFileError
 from bloodcell.ingest.examine import StillWrittenError
+from bloodcell.labels.class_folders import FolderLabels
 from bloodcell.labels.csv_rows import CsvLabels, Progress
-from bloodcell.labels.folder import FolderLabels
+from bloodcell.labels.label_outcomes import FILE_REASONS, RowError, RowErrors
+from bloodcell.labels.label_rows import BadRowError, as_copy_text, checked_person
 from bloodcell.labels.matching import COPY_LABELS, NEW_LABELS, append_labels
-from bloodcell.labels.outcomes import FILE_REASONS, RowError, RowErrors
-from bloodcell.labels.rows import BadRowError, as_copy_text, checked_person
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.runs import Run, recorded_run
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings

@@ -14,8 +14,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from bloodcell.labels.outcomes import IN_THE_FUTURE, MAX_ERRORS, RowErrors, shown
-from bloodcell.labels.rows import COLUMNS
+from bloodcell.labels.label_outcomes import IN_THE_FUTURE, MAX_ERRORS, RowErrors, shown
+from bloodcell.labels.label_rows import COLUMNS
 
 NEW_LABELS: Final = """
 CREATE TEMP TABLE new_label (row_number BIGINT, barcode TEXT, file_name TEXT, cell_id BIGINT, sha256 TEXT, class TEXT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bloodcell.monitoring.alarm import Alarm, post_alarm, reason_of
+from bloodcell.monitoring.check_records import ChampionCheck, Check
 from bloodcell.monitoring.checking import check_champion
-from bloodcell.monitoring.records import ChampionCheck, Check
 
 __all__ = ["Alarm", "ChampionCheck", "Check", "check_champion", "post_alarm", "reason_of"]

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from bloodcell.database import tables
-from bloodcell.database.engine import open_database, transact
-from bloodcell.database.runs import recorded_run
-from bloodcell.models.registry import open_registered, serving_models
-from bloodcell.monitoring.agreement import agreement_checks, compare_new_labels
-from bloodcell.monitoring.judging import drift_checks
-from bloodcell.monitoring.records import ChampionCheck, Check
-from bloodcell.store import Store
+from bloodcell.monitoring.check_records import ChampionCheck, Check
+from bloodcell.monitoring.drift_checks import drift_checks
+from bloodcell.monitoring.label_agreement import agreement_checks, compare_new_labels
+from bloodcell.registry.models import open_registered, serving_models
+from bloodcell.storage import tables
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from bloodcell.models.bundle import Bundle
-    from bloodcell.monitoring.judging import OnProgress
+    from bloodcell.monitoring.drift_checks import OnProgress
+    from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
 
 _CHECK_LOCK: Final = 0x636865636B  # "check"; no label is counted by two checks at once
@@ -87,7 +87,7 @@ def _write(connection: sa.Connection, work: _Work) -> ChampionCheck:
         {
             "model_id": work.bundle.model_id,
             "kind": check.kind,
-            "class": check.group,
+            "class": check.cell_class,
             "n_cells": check.n_cells,
             "measured": check.measured,
             "lower": check.lower,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.evaluation.resampling import drawn_sums
-from bloodcell.groups import CELL_GROUPS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,14 +59,14 @@ def class_weights(top: NDArray[np.integer], mix: NDArray[np.integer]) -> NDArray
     """Returns float64 (n,), weights of the reference's cells that add up to 1 and mix its classes as in the nights.
 
     Args:
-        top: int (n,), class of each cell of the reference, index into `CELL_GROUPS`.
+        top: int (n,), class of each cell of the reference, index into `CELL_CLASSES`.
         mix: int (8,), cells of each class in the nights; classes with fewer than `MIN_CLASS_CELLS` here or in the
             reference weigh nothing.
 
     Returns:
         All 0 where no class can be compared.
     """
-    n_cells = np.bincount(top, minlength=len(CELL_GROUPS))
+    n_cells = np.bincount(top, minlength=len(CELL_CLASSES))
     is_compared = (n_cells >= MIN_CLASS_CELLS) & (mix >= MIN_CLASS_CELLS)
     shares = np.where(is_compared, mix, 0) / max(int(mix[is_compared].sum()), 1)
     return np.asarray((shares / np.maximum(n_cells, 1))[top])

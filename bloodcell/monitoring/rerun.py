@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bloodcell.classify.reading import BatchReader
-from bloodcell.decoding import ImageLimits
 from bloodcell.errors import BundleError, StoreUnavailableError
+from bloodcell.inference.read_ahead import BatchReader
+from bloodcell.storage.decoding import ImageLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from bloodcell.models.bundle import Bundle
-    from bloodcell.monitoring.nights import SampledCell
+    from bloodcell.monitoring.called_nights import SampledCell
+    from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
-    from bloodcell.store import Store
+    from bloodcell.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Embedded:
 
     Attributes:
         embedding: float32 (n, d).
-        top: int64 (n,), index into `CELL_GROUPS` of the most probable group.
+        top: int64 (n,), index into `CELL_CLASSES` of the most probable group.
         groups: int64 (n,), group of slides that each is in.
         failures: Why other cells of the sample could not be read.
     """
@@ -59,7 +59,7 @@ def embed(
         StoreUnavailableError: The store is away, or has none of the images.
         BundleError: The model cannot be loaded safely, or gives values that are no numbers.
     """
-    from bloodcell.models.merged import MergedNetwork
+    from bloodcell.inference.merged import MergedNetwork
 
     network = MergedNetwork((bundle,), batch_cells=settings.batch_cells)
     reader = BatchReader(store, ImageLimits.of(settings), network.input_sizes, settings.reader_threads)

@@ -14,7 +14,7 @@ from bloodcell.errors import StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bloodcell.store import Store
+    from bloodcell.storage.store import Store
 
 _SIDE_PX: Final = 144
 """Shown at 104 CSS pixels: sharp on a dense screen and on paper, at about 5 kB a cell."""

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.database import tables
-from bloodcell.database.engine import open_database, transact
-from bloodcell.database.runs import recorded_run
 from bloodcell.errors import TrainingDataError
-from bloodcell.models.recipes import DEFAULT_RECIPES, DEMO_RECIPES
-from bloodcell.models.registry import open_registered, register, serving_models
-from bloodcell.retraining.runs import read_training_run, too_little
+from bloodcell.registry.models import open_registered, register, serving_models
+from bloodcell.registry.recipes import DEFAULT_RECIPES, DEMO_RECIPES
 from bloodcell.retraining.snapshot import take_snapshot, training_set
-from bloodcell.store import Store
+from bloodcell.retraining.training_runs import read_training_run, too_little
+from bloodcell.storage import tables
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
     import uuid
 
-    from bloodcell.models.bundle import Bundle
-    from bloodcell.models.fitting import OnProgress
-    from bloodcell.models.recipes import Recipe
-    from bloodcell.retraining.runs import TrainingRun
+    from bloodcell.registry.bundle import Bundle
+    from bloodcell.registry.recipes import Recipe
+    from bloodcell.retraining.training_runs import TrainingRun
     from bloodcell.settings import Settings
+    from bloodcell.training.fitting import OnProgress
 
 
 def train_candidate(
@@ -48,7 +48,7 @@ def train_candidate(
         ConfigurationError: A retraining without a data set, a full disk.
         StoreUnavailableError: Images that cannot be read.
     """
-    from bloodcell.models.training import train
+    from bloodcell.training.train import train
 
     engine, store, patience_s = open_database(settings), Store.of(settings), settings.database_patience_s
     retraining = transact(engine, lambda c: read_training_run(c, training_run_id), patience_s=patience_s)
@@ -95,7 +95,7 @@ def train_on_labels(
         WeightsError: Base weights that are missing or altered.
         ConfigurationError: An unknown variant, a full disk.
     """
-    from bloodcell.models.training import train
+    from bloodcell.training.train import train
 
     engine, store, patience_s = open_database(settings), Store.of(settings), settings.database_patience_s
     with recorded_run(engine, "snapshot", patience_s=patience_s) as run:

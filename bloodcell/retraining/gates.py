@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bloodcell.groups import CELL_GROUPS
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.retraining.wording import percent, points
 
 if TYPE_CHECKING:
@@ -79,16 +79,19 @@ def refusal(gates: Sequence[Gate]) -> str:
 
 
 def _enough_holdout_cells(comparison: Comparison, least: int) -> Gate:
-    too_few = [f"{group} {n:,}" for group, n in zip(CELL_GROUPS, comparison.n_by_class, strict=True) if n < least]
+    too_few = [
+        f"{cell_class} {n:,}" for cell_class, n in zip(CELL_CLASSES, comparison.n_by_class, strict=True) if n < least
+    ]
     smallest = min(comparison.n_by_class)
     if not comparison.n_cells:
         reason = f"The hold-out is empty: every class needs {least:,} cells."
     elif too_few:
         reason = f"Too few hold-out cells of {', '.join(too_few)}: every class needs {least:,}."
     else:
-        group = CELL_GROUPS[comparison.n_by_class.index(smallest)]
+        cell_class = CELL_CLASSES[comparison.n_by_class.index(smallest)]
         reason = (
-            f"Every class has hold-out cells enough: the fewest, of {group}, are {smallest:,}; needed are {least:,}."
+            f"Every class has hold-out cells enough: the fewest, of {cell_class}, are {smallest:,}; "
+            f"needed are {least:,}."
         )
     return Gate("enough_holdout_cells", not too_few, float(smallest), float(least), reason)
 
@@ -136,7 +139,7 @@ def _no_class_worse(comparison: Comparison, margin: float) -> Gate:
         return Gate(name, True, None, margin, "There is no champion that the candidate could lose cells to.")
     if comparison.difference is None:
         return Gate(name, False, None, margin, "Whether a class gets worse cannot be judged: the hold-out is empty.")
-    empty = [each.group for each in comparison.difference.classes if not each.n_true]
+    empty = [each.cell_class for each in comparison.difference.classes if not each.n_true]
     # first the class that comes nearest to what it may lose, or is furthest beyond it
     classes = sorted(
         (each for each in comparison.difference.classes if each.n_true),
@@ -144,7 +147,7 @@ def _no_class_worse(comparison: Comparison, margin: float) -> Gate:
         reverse=True,
     )
     worst = classes[0]
-    beyond = [each.group for each in classes if each.n_net_lost > _allowed(each, margin) + _ROUNDING]
+    beyond = [each.cell_class for each in classes if each.n_net_lost > _allowed(each, margin) + _ROUNDING]
     parts = []
     if beyond:
         parts.append(_lost(worst, margin).capitalize())
@@ -173,7 +176,7 @@ def _allowed(each: ClassDifference, margin: float) -> float:
 def _lost(each: ClassDifference, margin: float) -> str:
     share = percent(each.n_net_lost / each.n_true)
     return (
-        f"{each.group} loses {each.n_net_lost:,} net of {each.n_true:,} cells ({share}: {each.n_lost:,} lost, "
+        f"{each.cell_class} loses {each.n_net_lost:,} net of {each.n_true:,} cells ({share}: {each.n_lost:,} lost, "
         f"{each.n_won:,} won), let pass are {_number(_allowed(each, margin))}"
     )
 

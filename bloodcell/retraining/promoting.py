@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from bloodcell.database import tables
-from bloodcell.database.engine import open_database, transact
-from bloodcell.database.runs import recorded_run
 from bloodcell.errors import PromotionRefusedError
-from bloodcell.models.registry import lock_promotions, promote
-from bloodcell.retraining.runs import read_training_run, update
-from bloodcell.store import Store
+from bloodcell.registry.models import lock_promotions, promote
+from bloodcell.retraining.training_runs import read_training_run, update
+from bloodcell.storage import tables
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
     import uuid

@@ -1,4 +1,4 @@
-"""The labels of a moment become a data set: every image with its side and class, under one digest, never changed."""
+"""The labels of a moment become a data set: every image with its split and class, under one digest, never changed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from bloodcell.database import tables
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.images import LabelledImage, TrainingSet
-from bloodcell.retraining.splitting import assign_sides
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
+from bloodcell.retraining.splitting import assign_splits
+from bloodcell.storage import tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bloodcell.settings import Settings
-    from bloodcell.store import Store
+    from bloodcell.storage.store import Store
 
 RULE: Final = "by patient, frozen at first use (data_split); an image belongs to the patient it came from first"
 
@@ -28,8 +28,8 @@ class Snapshot:
     """A data set.
 
     Attributes:
-        dataset_digest: sha256 over every image's digest, side and class.
-        counts: (side, class) -> images; the class of out-of-scope ones is None.
+        dataset_digest: sha256 over every image's digest, split and class.
+        counts: (split, class) -> images; the class of out-of-scope ones is None.
         left_out: Reason -> labelled cells that are not in it.
         until_label_id: The newest label it knows.
     """
@@ -39,14 +39,14 @@ class Snapshot:
     left_out: Mapping[str, int]
     until_label_id: int
 
-    def n_images(self, side: str) -> int:
-        """Number of images on a side."""
-        return sum(n for (of_side, _), n in self.counts.items() if of_side == side)
+    def n_images(self, split: str) -> int:
+        """Number of images on a split."""
+        return sum(n for (of_split, _), n in self.counts.items() if of_split == split)
 
-    def missing_groups(self, side: str, n_least: int) -> list[str]:
-        """Groups with fewer than `n_least` images on a side, each with its number."""
-        numbers = {group: self.counts.get((side, group), 0) for group in CELL_GROUPS}
-        return [f"{group} ({n:,})" for group, n in numbers.items() if n < n_least]
+    def missing_classes(self, split: str, n_least: int) -> list[str]:
+        """Groups with fewer than `n_least` images on a split, each with its number."""
+        numbers = {cell_class: self.counts.get((split, cell_class), 0) for cell_class in CELL_CLASSES}
+        return [f"{cell_class} ({n:,})" for cell_class, n in numbers.items() if n < n_least]
 
 
 def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UUID) -> Snapshot:
@@ -54,19 +54,19 @@ def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UU
 
     Contested cells are left out, and so is an image that two cells of it are labelled differently. An image that is in
     several patients' slides counts for the patient whose cell came first, wherever that patient is; and one that an
-    earlier data set held on the other side of training and hold-out stays out: no image is ever on two sides.
+    earlier data set held on the other split of training and hold-out stays out: no image is ever on two splits.
 
     Args:
         connection: In a transaction.
         settings: The shares of the split.
         run_id: Run that takes it.
     """
-    assign_sides(connection, settings, run_id)
+    assign_splits(connection, settings, run_id)
     for statement in _MATERIAL:
         connection.execute(sa.text(statement))
     until: int = connection.scalar(sa.text("SELECT coalesce(max(label_id), 0) FROM labelled")) or 0
     digest: str = connection.scalar(sa.text(_DIGEST)) or ""
-    counts = {(row.side, row.class_): row.n for row in connection.execute(sa.text(_COUNTS))}
+    counts = {(row.split, row.class_): row.n for row in connection.execute(sa.text(_COUNTS))}
     left_out = {row.reason: row.n for row in connection.execute(sa.text(_LEFT_OUT)) if row.n}
     snapshot = Snapshot(digest, counts, left_out, until)
     known = connection.scalar(
@@ -89,16 +89,16 @@ def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UU
     return snapshot
 
 
-def stored_images(connection: sa.Connection, dataset_digest: str, side: str) -> tuple[LabelledImage, ...]:
-    """Returns the images of a side with their classes, ordered by digest; out-of-scope ones have the class ''."""
+def stored_images(connection: sa.Connection, dataset_digest: str, split: str) -> tuple[LabelledImage, ...]:
+    """Returns the images of a split with their classes, ordered by digest; out-of-scope ones have the class ''."""
     rows = connection.execute(
         sa.text(
-            "SELECT sha256, class FROM bloodcell.dataset_image WHERE dataset_digest = :digest AND side = :side "
+            "SELECT sha256, class FROM bloodcell.dataset_image WHERE dataset_digest = :digest AND split = :split "
             "ORDER BY sha256"
         ),
-        {"digest": dataset_digest, "side": side},
+        {"digest": dataset_digest, "split": split},
     )
-    return tuple(LabelledImage(Path(sha256), group or "", sha256) for sha256, group in rows)
+    return tuple(LabelledImage(Path(sha256), cell_class or "", sha256) for sha256, cell_class in rows)
 
 
 def training_set(connection: sa.Connection, store: Store, dataset_digest: str) -> TrainingSet:
@@ -120,7 +120,7 @@ _MATERIAL: Final = (
     """
     CREATE TEMP TABLE judged ON COMMIT DROP AS
     SELECT l.cell_id, l.sha256, l.split_key, l.class, l.label_id,
-           CASE WHEN l.class IS NULL THEN 'out_of_scope' ELSE d.side END AS side,
+           CASE WHEN l.class IS NULL THEN 'out_of_scope' ELSE d.split END AS split,
            CASE WHEN l.state = 'contested' THEN 'contested'
                 WHEN count(*) FILTER (WHERE l.state = 'contested') OVER image > 0
                   OR min(coalesce(l.class, '')) OVER image <> max(coalesce(l.class, '')) OVER image
@@ -139,20 +139,20 @@ _MATERIAL: Final = (
     WINDOW image AS (PARTITION BY l.sha256)
     """,
     """
-    UPDATE judged SET reason = 'image on another side before'
+    UPDATE judged SET reason = 'image on another split before'
     WHERE reason IS NULL AND EXISTS (
         SELECT 1 FROM bloodcell.dataset_image i
-        WHERE i.sha256 = judged.sha256 AND judged.side <> i.side AND 'out_of_scope' NOT IN (judged.side, i.side))
+        WHERE i.sha256 = judged.sha256 AND judged.split <> i.split AND 'out_of_scope' NOT IN (judged.split, i.split))
     """,
 )
 _DIGEST: Final = """
-    SELECT encode(sha256(convert_to(coalesce(string_agg(sha256 || ' ' || side || ' ' || coalesce(class, '-'), E'\\n'
+    SELECT encode(sha256(convert_to(coalesce(string_agg(sha256 || ' ' || split || ' ' || coalesce(class, '-'), E'\\n'
                                                         ORDER BY sha256), ''), 'UTF8')), 'hex')
     FROM judged WHERE reason IS NULL
 """
-_COUNTS: Final = "SELECT side, class AS class_, count(*) AS n FROM judged WHERE reason IS NULL GROUP BY side, class"
+_COUNTS: Final = "SELECT split, class AS class_, count(*) AS n FROM judged WHERE reason IS NULL GROUP BY split, class"
 _LEFT_OUT: Final = "SELECT reason, count(*) AS n FROM judged WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
 _STORE: Final = """
-    INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, side, class, cell_id, split_key, label_id)
-    SELECT :digest, sha256, side, class, cell_id, split_key, label_id FROM judged WHERE reason IS NULL ORDER BY sha256
+    INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, split, class, cell_id, split_key, label_id)
+    SELECT :digest, sha256, split, class, cell_id, split_key, label_id FROM judged WHERE reason IS NULL ORDER BY sha256
 """

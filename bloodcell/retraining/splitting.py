@@ -1,6 +1,6 @@
-"""Each patient's cells are on one side for good: training, validation or hold-out.
+"""Each patient's cells are on one split for good: training, validation or hold-out.
 
-The side is given when a snapshot first uses a patient's labels. Patients with blind-read labels go to the hold-out
+The split is given when a snapshot first uses a patient's labels. Patients with blind-read labels go to the hold-out
 first: who saw the machine's proposal before deciding is biased towards it.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from bloodcell.database import tables
+from bloodcell.storage import tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 _LOCK: Final = 0x73_70_6C_69_74  # "split"; one split at a time in a database
 
 
-def assign_sides(connection: sa.Connection, settings: Settings, run_id: uuid.UUID) -> int:
-    """Gives every patient with a label a side, unless they have one; returns how many got one.
+def assign_splits(connection: sa.Connection, settings: Settings, run_id: uuid.UUID) -> int:
+    """Gives every patient with a label a split, unless they have one; returns how many got one.
 
     Args:
         connection: In a transaction; other splits wait until it ends.
-        settings: `holdout_fraction` and `validation_fraction`, shares of all patients with a side.
+        settings: `holdout_fraction` and `validation_fraction`, shares of all patients with a split.
         run_id: Run that does it.
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     counts: dict[str, int] = dict(
-        connection.execute(sa.text("SELECT side, count(*) FROM bloodcell.data_split GROUP BY side")).all()
+        connection.execute(sa.text("SELECT split, count(*) FROM bloodcell.data_split GROUP BY split")).all()
     )
     found = connection.execute(
         sa.text(
@@ -41,19 +41,19 @@ def assign_sides(connection: sa.Connection, settings: Settings, run_id: uuid.UUI
         )
     )
     new = {row.split_key: bool(row.is_blind) for row in found}
-    sides = sides_of(new, counts, settings.holdout_fraction, settings.validation_fraction)
-    if sides:
+    splits = splits_of(new, counts, settings.holdout_fraction, settings.validation_fraction)
+    if splits:
         connection.execute(
             sa.insert(tables.data_split),
-            [{"split_key": k, "side": side, "is_blind": new[k], "run_id": run_id} for k, side in sides.items()],
+            [{"split_key": k, "split": split, "is_blind": new[k], "run_id": run_id} for k, split in splits.items()],
         )
-    return len(sides)
+    return len(splits)
 
 
-def sides_of(
+def splits_of(
     new: Mapping[str, bool], counts: Mapping[str, int], holdout_fraction: float, validation_fraction: float
 ) -> dict[str, str]:
-    """Returns the side of each new patient, so that the shares of all patients come as near to those wanted as can be.
+    """Returns the split of each new patient, so that the shares of all patients come as near to those wanted as can be.
 
     Args:
         new: Patient -> whether any label of theirs was read blind.
@@ -62,7 +62,7 @@ def sides_of(
         validation_fraction: Likewise for validation.
 
     Returns:
-        Patient -> side. Depends on names and counts only, never on the order in which patients came.
+        Patient -> split. Depends on names and counts only, never on the order in which patients came.
     """
     # a digest's order is as good as drawing lots, and the same on every machine
     waiting = sorted(new, key=lambda key: (not new[key], hashlib.sha256(key.encode()).digest()))
@@ -71,8 +71,8 @@ def sides_of(
     holdout, waiting = waiting[:n_holdout], waiting[n_holdout:]
     waiting.sort(key=lambda key: hashlib.sha256(key.encode()).digest())
     n_validation = _wanted(validation_fraction, n_all, counts.get("validation", 0), len(waiting))
-    sides = dict.fromkeys(holdout, "holdout") | dict.fromkeys(waiting[:n_validation], "validation")
-    return sides | dict.fromkeys(waiting[n_validation:], "training")
+    splits = dict.fromkeys(holdout, "holdout") | dict.fromkeys(waiting[:n_validation], "validation")
+    return splits | dict.fromkeys(waiting[n_validation:], "training")
 
 
 def _wanted(fraction: float, n_all: int, n_there: int, n_waiting: int) -> int:

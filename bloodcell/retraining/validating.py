@@ -1,4 +1,4 @@
-"""Candidates, champion and shadows on the same hold-out: figures, gates, a page; all of it on record."""
+"""Candidates, champion and challengers on the same hold-out: figures, gates, a page; all of it on record."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.database import tables
-from bloodcell.database.engine import open_database, transact
-from bloodcell.database.runs import code_version, recorded_run
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import ConfigurationError
 from bloodcell.evaluation.comparing import compare
 from bloodcell.evaluation.comparison import Answers, Comparison, Holdout
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import images_of
-from bloodcell.models.merged import calls_of
-from bloodcell.models.registry import champion, find_model, open_registered, serving_models
+from bloodcell.inference.merged import calls_of
+from bloodcell.registry.bundle import images_of
+from bloodcell.registry.models import champion, find_model, open_registered, serving_models
 from bloodcell.retraining.gates import Gate, judge, passed, refusal
-from bloodcell.retraining.page import SideFacts, ValidationFacts, render
-from bloodcell.retraining.runs import read_training_run, update
 from bloodcell.retraining.snapshot import stored_images
-from bloodcell.retraining.summary import summary_markdown
-from bloodcell.store import Store
+from bloodcell.retraining.training_runs import read_training_run, update
+from bloodcell.retraining.validation_page import SplitFacts, ValidationFacts, render
+from bloodcell.retraining.validation_summary import summary_markdown
+from bloodcell.storage import tables
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.runs import code_version, recorded_run
+from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from bloodcell.cells.labelled_image import LabelledImage
     from bloodcell.evaluation.comparison import ModelFigures
-    from bloodcell.models.bundle import Bundle
-    from bloodcell.models.images import LabelledImage
-    from bloodcell.models.merged import ModelOutput
+    from bloodcell.inference.merged import ModelOutput
+    from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
 
 
@@ -68,7 +68,7 @@ class _Trial:
     dataset_digest: str
     candidates: tuple[str, ...]
     champion_id: str | None
-    shadows: tuple[str, ...]
+    challengers: tuple[str, ...]
     training_run_id: uuid.UUID | None
     requested_by: str
     reason: str
@@ -102,7 +102,7 @@ def validate_candidates(
             sa.select(table.c.model_id).where(table.c.training_run_id == training_run_id).order_by(table.c.variant)
         )
         return _Trial(
-            run.dataset, tuple(found), run.champion_id, _shadows(connection), training_run_id, run.requested_by,
+            run.dataset, tuple(found), run.champion_id, _challengers(connection), training_run_id, run.requested_by,
             run.reason, run.base, run.seed, run.epochs,
         )  # fmt: skip
 
@@ -144,7 +144,7 @@ def compare_models(
 
 
 def _trial_of(connection: sa.Connection, model: str, other: str | None, by: str) -> _Trial:
-    """A model against another, by default against the champion and beside the shadows, on the newest data set."""
+    """A model against another, by default against the champion and beside the challengers, on the newest data set."""
     found = find_model(connection, model).model_id
     against = find_model(connection, other).model_id if other else champion(connection)
     digest = connection.scalar(
@@ -158,14 +158,14 @@ def _trial_of(connection: sa.Connection, model: str, other: str | None, by: str)
     if found == against:
         what = "is compared with itself" if other else "is the champion: there is nothing to compare it with"
         raise ConfigurationError(f"Model {found[:12]} {what}. Next: bloodcell models list")
-    shadows = () if other else _shadows(connection)
-    return _Trial(digest, (found,), against, shadows, None, by, "validated by hand", "", 0, None)
+    challengers = () if other else _challengers(connection)
+    return _Trial(digest, (found,), against, challengers, None, by, "validated by hand", "", 0, None)
 
 
-def _shadows(connection: sa.Connection) -> tuple[str, ...]:
+def _challengers(connection: sa.Connection) -> tuple[str, ...]:
     if champion(connection) is None:
         return ()
-    return tuple(model.model_id for model in serving_models(connection) if model.role == "shadow")
+    return tuple(model.model_id for model in serving_models(connection) if model.role == "challenger")
 
 
 def _validate(
@@ -204,7 +204,7 @@ def _try(
     """Runs all the models over the hold-out, each image decoded once, and judges each candidate."""
     from bloodcell.evaluation.evaluating import outputs_of
 
-    known = dict.fromkeys((*trial.candidates, *filter(None, [trial.champion_id]), *trial.shadows))
+    known = dict.fromkeys((*trial.candidates, *filter(None, [trial.champion_id]), *trial.challengers))
     bundles = {model_id: open_registered(store, model_id) for model_id in known}
     material = transact(
         engine,
@@ -229,7 +229,7 @@ class _Material:
     images: tuple[LabelledImage, ...]
     holdout: Holdout
     outside: tuple[LabelledImage, ...]
-    sides: tuple[SideFacts, ...]
+    splits: tuple[SplitFacts, ...]
     left_out: tuple[tuple[str, int], ...]
     labels_until: datetime | None
 
@@ -248,12 +248,12 @@ class _Material:
         return cls(
             images,
             Holdout(
-                truth=np.array([CELL_GROUPS.index(image.group) for image in images], np.int64),
+                truth=np.array([CELL_CLASSES.index(image.cell_class) for image in images], np.int64),
                 patients=np.array([patients[origin[image.sha256].split_key] for image in images], np.int64),
                 slides=np.array([origin[image.sha256].slide_id for image in images], np.int64),
             ),
             stored_images(connection, digest, "out_of_scope"),
-            tuple(SideFacts(*row) for row in connection.execute(sa.text(_SIDES), {"digest": digest})),
+            tuple(SplitFacts(*row) for row in connection.execute(sa.text(_SPLITS), {"digest": digest})),
             tuple(left_out.items()),
             data.labels_until,
         )
@@ -278,7 +278,7 @@ def _judge(
     others = [model_id for model_id in bundles if model_id not in (candidate, trial.champion_id)]
     order: list[tuple[str, Any]] = [(candidate, "candidate")]
     order += [(trial.champion_id, "champion")] if trial.champion_id else []
-    order += [(model_id, "shadow") for model_id in others]
+    order += [(model_id, "challenger") for model_id in others]
     n_cells = len(material.images)
     answers = [_answers(bundles[model_id], role, outputs[model_id], n_cells) for model_id, role in order]
     comparison = compare(material.holdout, answers)
@@ -292,7 +292,7 @@ def _judge(
         epochs=trial.epochs,
         dataset_digest=trial.dataset_digest,
         labels_until=material.labels_until,
-        sides=material.sides,
+        splits=material.splits,
         left_out=material.left_out,
         code_version=code_version(),
         validated_at=datetime.now(UTC),
@@ -368,13 +368,13 @@ def _evaluation(figures: ModelFigures, comparison: Comparison) -> dict[str, obje
 
 _ORIGIN = """
     SELECT i.sha256, i.split_key, c.slide_id FROM bloodcell.dataset_image i JOIN bloodcell.cell c USING (cell_id)
-    WHERE i.dataset_digest = :digest AND i.side = 'holdout'
+    WHERE i.dataset_digest = :digest AND i.split = 'holdout'
 """
 _DATASET = """
     SELECT d.left_out, (SELECT l.recorded_at FROM bloodcell.label l WHERE l.label_id = d.until_label_id) AS labels_until
     FROM bloodcell.dataset d WHERE d.dataset_digest = :digest
 """
-_SIDES = """
-    SELECT side, count(DISTINCT split_key), count(*) FROM bloodcell.dataset_image WHERE dataset_digest = :digest
-    GROUP BY side ORDER BY array_position(ARRAY['training', 'validation', 'holdout', 'out_of_scope'], side)
+_SPLITS = """
+    SELECT split, count(DISTINCT split_key), count(*) FROM bloodcell.dataset_image WHERE dataset_digest = :digest
+    GROUP BY split ORDER BY array_position(ARRAY['training', 'validation', 'holdout', 'out_of_scope'], split)
 """

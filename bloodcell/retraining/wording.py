@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bloodcell.cells.intervals import Proportion
     from bloodcell.evaluation.comparison import Comparison
     from bloodcell.evaluation.resampling import Interval
-    from bloodcell.limits import Proportion
     from bloodcell.retraining.gates import Gate
 
 NOTHING = "–"

@@ -1,4 +1,4 @@
--- Cells of a night that champion and shadow call differently, the surest on both sides first.
+-- Cells of a night that champion and challenger call differently, the surest on both sides first.
 --
 -- Who asks: the pathologist who labels: these cells teach most.
 -- Set: night (default: the newest), most (rows at most, default 100)
@@ -13,9 +13,9 @@ SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary 
 \set most 100
 \endif
 
-SELECT barcode, file_name, reported_class, round(reported_confidence::numeric, 3) AS reported_confidence, shadow_class,
-       round(shadow_confidence::numeric, 3) AS shadow_confidence, shadow_variant
+SELECT barcode, file_name, reported_class, round(reported_confidence::numeric, 3) AS reported_confidence, challenger_class,
+       round(challenger_confidence::numeric, 3) AS challenger_confidence, challenger_variant
 FROM bloodcell.model_disagreement
-WHERE night = :'night'::date AND 'unclassified' NOT IN (reported_class, shadow_class)
-ORDER BY least(reported_confidence, shadow_confidence) DESC, barcode, file_name, shadow_variant
+WHERE night = :'night'::date AND 'unclassified' NOT IN (reported_class, challenger_class)
+ORDER BY least(reported_confidence, challenger_confidence) DESC, barcode, file_name, challenger_variant
 LIMIT :most;

@@ -3,7 +3,7 @@
 -- Who asks: the quality manager: a rise means a new stain, a new camera, or cells the model never saw.
 -- Set: since (first night, default 30 days ago)
 -- Read: percent_unclassified of all cells called; novel and low_confidence split it by reason. reported t: the model
---   whose calls were reported; f: a shadow.
+--   whose calls were reported; f: a challenger.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset

@@ -1,8 +1,8 @@
--- The data set of a model: how many images of how many patients, labelled by whom, on each side and of each class.
+-- The data set of a model: how many images of how many patients, labelled by whom, on each split and of each class.
 --
 -- Who asks: the auditor; whoever asks what a model was made from.
 -- Set: model (id or its beginning; default: the champion)
--- Read: side: training (learnt from), validation (chose thresholds), holdout (judged by, never learnt from),
+-- Read: split: training (learnt from), validation (chose thresholds), holdout (judged by, never learnt from),
 --   out_of_scope. n_patients are split keys (patient_key, or slide where there is none). n_blind: labels read without
 --   seeing a call. Nothing: the model was made from a folder of images, not from labels; its bundle lists them.
 \if :{?model}
@@ -10,12 +10,12 @@
 SELECT coalesce((SELECT model_id FROM bloodcell.champion), '') AS model \gset
 \endif
 
-SELECT left(m.model_id, 12) AS model, left(i.dataset_digest, 12) AS dataset, i.side, i.class, count(*) AS n_images,
+SELECT left(m.model_id, 12) AS model, left(i.dataset_digest, 12) AS dataset, i.split, i.class, count(*) AS n_images,
        count(DISTINCT i.split_key) AS n_patients, count(DISTINCT i.barcode) AS n_slides,
        count(*) FILTER (WHERE i.is_blind) AS n_blind, string_agg(DISTINCT i.labelled_by, ', ') AS labelled_by,
        min(i.labelled_at) AS first_label, max(i.labelled_at) AS last_label
 FROM bloodcell.registered_model m
 JOIN bloodcell.training_image i USING (dataset_digest)
 WHERE starts_with(m.model_id, :'model')
-GROUP BY m.model_id, i.dataset_digest, i.side, i.class
-ORDER BY m.model_id, array_position(ARRAY['training', 'validation', 'holdout', 'out_of_scope'], i.side), i.class;
+GROUP BY m.model_id, i.dataset_digest, i.split, i.class
+ORDER BY m.model_id, array_position(ARRAY['training', 'validation', 'holdout', 'out_of_scope'], i.split), i.class;

@@ -34,7 +34,7 @@ LEFT JOIN LATERAL (
     SELECT count(*) AS n_training_images, count(DISTINCT i.split_key) AS n_patients,
            string_agg(DISTINCT i.labelled_by, ', ') AS labelled_by
     FROM bloodcell.training_image i
-    WHERE i.dataset_digest = p.dataset_digest AND i.side IN ('training', 'validation')
+    WHERE i.dataset_digest = p.dataset_digest AND i.split IN ('training', 'validation')
 ) labels ON s.dataset_digest IS NOT NULL
 LEFT JOIN bloodcell.current_label said ON said.cell_id = p.cell_id
 WHERE p.barcode = :'barcode' AND p.file_name = :'file' AND p.is_reported

@@ -9,13 +9,13 @@ COMMENT ON VIEW bloodcell.champion IS 'The one model whose calls are reported; e
 CREATE VIEW bloodcell.serving_model AS
 SELECT c.model_id, c.variant, 'champion' AS role FROM bloodcell.champion c
 UNION ALL
-(SELECT DISTINCT ON (m.variant) m.model_id, m.variant, 'shadow'
+(SELECT DISTINCT ON (m.variant) m.model_id, m.variant, 'challenger'
  FROM bloodcell.model m CROSS JOIN bloodcell.champion c
  WHERE m.variant <> c.variant
    AND coalesce((SELECT v.passed FROM bloodcell.validation v WHERE v.model_id = m.model_id
                  ORDER BY v.validated_at DESC, v.validation_id LIMIT 1), true)
  ORDER BY m.variant, m.registered_at DESC, m.model_id);
-COMMENT ON VIEW bloodcell.serving_model IS 'Models that classify a night: the champion, and a shadow of each other variant.';
+COMMENT ON VIEW bloodcell.serving_model IS 'Models that classify a night: the champion, and a challenger of each other variant.';
 
 CREATE VIEW bloodcell.registered_model AS
 SELECT m.model_id, m.variant, coalesce(s.role, 'idle') AS role, m.confidence_threshold, m.novelty_threshold,
@@ -25,7 +25,7 @@ SELECT m.model_id, m.variant, coalesce(s.role, 'idle') AS role, m.confidence_thr
        m.created_at, m.registered_at, m.registered_by
 FROM bloodcell.model m LEFT JOIN bloodcell.serving_model s USING (model_id);
 COMMENT ON VIEW bloodcell.registered_model IS
-    'Every model there is, with its role (champion, shadow, idle), thresholds, and what it was trained on.';
+    'Every model there is, with its role (champion, challenger, idle), thresholds, and what it was trained on.';
 
 CREATE VIEW bloodcell.model_history AS
 SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evidence, m.model_id, m.variant,
@@ -38,7 +38,7 @@ FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id);
 COMMENT ON VIEW bloodcell.model_history IS 'Every champion there was: from when to when, who let it in, why, made from which data.';
 
 -- A slide is reported with the calls of the model that was champion when they were added up: of those that called all of
--- it, the one made champion last by then. So an old slide keeps its report when a shadow that called it is promoted.
+-- it, the one made champion last by then. So an old slide keeps its report when a challenger that called it is promoted.
 CREATE VIEW bloodcell.slide_reported_model AS
 SELECT s.slide_id, reported.model_id
 FROM bloodcell.slide s

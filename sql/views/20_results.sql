@@ -109,20 +109,20 @@ COMMENT ON VIEW bloodcell.review_queue IS
 -- Not two cell_result joined: that is ten tables, and the planner then reads all calls there are for one slide (7 s).
 CREATE VIEW bloodcell.model_disagreement AS
 SELECT s.barcode, c.night, c.file_name, c.cell_id, a.called_class AS reported_class,
-       a.confidence AS reported_confidence, champion.variant AS reported_variant, b.called_class AS shadow_class,
-       b.confidence AS shadow_confidence, shadow.variant AS shadow_variant, b.model_id AS shadow_model_id
+       a.confidence AS reported_confidence, champion.variant AS reported_variant, b.called_class AS challenger_class,
+       b.confidence AS challenger_confidence, challenger.variant AS challenger_variant, b.model_id AS challenger_model_id
 FROM bloodcell.cell c
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.cell_call a ON a.night = c.night AND a.cell_id = c.cell_id
 JOIN bloodcell.cell_call b ON b.night = c.night AND b.cell_id = c.cell_id AND b.model_id <> a.model_id
 JOIN bloodcell.model champion ON champion.model_id = a.model_id
-JOIN bloodcell.model shadow ON shadow.model_id = b.model_id
+JOIN bloodcell.model challenger ON challenger.model_id = b.model_id
 LEFT JOIN LATERAL (
     SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
     WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
 ) reported ON true
 WHERE a.model_id IS NOT DISTINCT FROM reported.model_id AND a.called_class <> b.called_class;
-COMMENT ON VIEW bloodcell.model_disagreement IS 'Cells that a shadow model calls otherwise than the reported one.';
+COMMENT ON VIEW bloodcell.model_disagreement IS 'Cells that a challenger model calls otherwise than the reported one.';
 
 CREATE VIEW bloodcell.analyser_agreement AS
 SELECT night, analyser_class, called_class, count(*) AS n_cells

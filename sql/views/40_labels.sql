@@ -138,7 +138,7 @@ COMMENT ON VIEW bloodcell.label_inbox IS 'Every file of the label inbox: importe
 
 -- A patient is known by the key, or by the slide while it has none; counted apart, which takes one pass over the slides.
 CREATE VIEW bloodcell.patient_split AS
-SELECT d.split_key, d.side, d.is_blind, d.assigned_at, d.run_id, coalesce(n.n_slides, 0) AS n_slides
+SELECT d.split_key, d.split, d.is_blind, d.assigned_at, d.run_id, coalesce(n.n_slides, 0) AS n_slides
 FROM bloodcell.data_split d
 LEFT JOIN (
     SELECT key AS split_key, count(*) AS n_slides
@@ -146,4 +146,4 @@ LEFT JOIN (
     GROUP BY key
 ) n USING (split_key);
 COMMENT ON VIEW bloodcell.patient_split IS
-    'On which side (training, validation, holdout) a patient''s cells are, for good; is_blind: blind-read labels decided.';
+    'On which split (training, validation, holdout) a patient''s cells are, for good; is_blind: blind-read labels decided.';

@@ -4,13 +4,13 @@ FROM bloodcell.dataset;
 COMMENT ON VIEW bloodcell.training_set IS 'Snapshots of labelled images that models were made and judged from.';
 
 CREATE VIEW bloodcell.training_image AS
-SELECT i.dataset_digest, i.sha256, i.side, i.class, i.split_key, i.cell_id, s.barcode, c.file_name, c.night, i.label_id,
+SELECT i.dataset_digest, i.sha256, i.split, i.class, i.split_key, i.cell_id, s.barcode, c.file_name, c.night, i.label_id,
        l.labelled_by, l.labelled_at, l.is_blind
 FROM bloodcell.dataset_image i
 JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.label l USING (label_id);
-COMMENT ON VIEW bloodcell.training_image IS 'The images of a snapshot: side, class, and the label and person that say so.';
+COMMENT ON VIEW bloodcell.training_image IS 'The images of a snapshot: split, class, and the label and person that say so.';
 
 CREATE VIEW bloodcell.retraining AS
 SELECT t.training_run_id, t.requested_at, t.ended_at, t.state, t.state_reason, t.requested_by, t.reason, t.base, t.seed,

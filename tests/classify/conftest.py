@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.groups import CELL_GROUPS
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.ingest import ingest_night
-from bloodcell.models.bundle import Bundle
-from bloodcell.models.registry import promote, register
+from bloodcell.registry.bundle import Bundle
+from bloodcell.registry.models import promote, register
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.store import Store
 from tests.ingest.night import NightFolder
 from tests.small_cells import draw
 
 
 @pytest.fixture
 def serving(settings: Settings, database: sa.Engine, tuned_bundle: Bundle, svm_bundle: Bundle) -> tuple[str, str]:
-    """Model ids of champion (vgg16) and shadow (vgg16_svm)."""
+    """Model ids of champion (vgg16) and challenger (vgg16_svm)."""
     store = Store.of(settings)
     with database.begin() as connection:
         register(connection, store, tuned_bundle, by="test")
@@ -35,10 +35,10 @@ def fill_night(settings: Settings, *, slides: int = 3, cells_each: int = 20, see
     for slide in range(slides):
         for number in range(cells_each):
             rng = np.random.default_rng((seed, slide, number))
-            group = CELL_GROUPS[int(rng.integers(len(CELL_GROUPS)))]
+            cell_class = CELL_CLASSES[int(rng.integers(len(CELL_CLASSES)))]
             path = night.path / f"S{slide}" / f"LY_{number:08d}.png"
             path.parent.mkdir(exist_ok=True)
-            draw(group, rng).save(path)
+            draw(cell_class, rng).save(path)
     night.complete()
     ingest_night(night.path, settings)
     return night.path

@@ -14,13 +14,13 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from bloodcell.classify import Shard, classify_shard, classifying, plan_shards
-from bloodcell.decoding import ImageLimits, decode, resized
 from bloodcell.errors import BundleError, ConfigurationError, StoreUnavailableError, UnknownRecordError
-from bloodcell.models.bundle import Bundle
-from bloodcell.models.merged import MergedNetwork, ModelOutput
-from bloodcell.models.registry import rollback
+from bloodcell.inference.merged import MergedNetwork, ModelOutput
+from bloodcell.registry.bundle import Bundle
+from bloodcell.registry.models import rollback
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.store import Store
 from tests.classify.conftest import fill_night
 from tests.ingest.night import NIGHT
 from tests.laboratory import at_once
@@ -85,7 +85,7 @@ def test_second_time_pays_for_nothing(settings: Settings, serving: Serving, data
     assert calls(database) == before
 
 
-def test_new_shadow_calls_only_what_it_lacks(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+def test_new_challenger_calls_only_what_it_lacks(settings: Settings, serving: Serving, database: sa.Engine) -> None:
     fill_night(settings)
     [champion_only] = plan_shards(settings, model_ids=[serving[0][:12]])
     assert classify_shard(champion_only, settings).n_calls == 60
@@ -140,7 +140,7 @@ def test_without_a_champion_nothing_is_planned(settings: Settings) -> None:
 
 
 def _rollback(settings: Settings) -> None:
-    from bloodcell.database.engine import open_database
+    from bloodcell.storage.database import open_database
 
     with open_database(settings).begin() as connection:
         rollback(connection, Store.of(settings), replaces=None, by="test", reason="test")

@@ -1,4 +1,4 @@
-"""The Dag file as Airflow reads it. That it runs is shown in tests/operations/test_up.py, by a real scheduler."""
+"""The Dag file as Airflow reads it. That it runs is shown in tests/service/test_up.py, by a real scheduler."""
 
 from __future__ import annotations
 

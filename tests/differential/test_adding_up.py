@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from bloodcell.differential import read_differential, write_due_differentials
 from bloodcell.settings import Settings
-from tests.laboratory import SHADOW, Laboratory
+from tests.laboratory import CHALLENGER, Laboratory
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_without_a_choice_the_slides_that_lack_a_report_are_due(laboratory: Labo
     cells = slide(laboratory, "C")
     assert write_due_differentials(settings) == ["C"]
     assert write_due_differentials(settings) == []
-    laboratory.model(SHADOW, "vgg16", promote=False)
-    laboratory.call(cells, ["monocyte"] * 3, SHADOW)
+    laboratory.model(CHALLENGER, "vgg16", promote=False)
+    laboratory.call(cells, ["monocyte"] * 3, CHALLENGER)
     assert write_due_differentials(settings) == ["C"]
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, UNCLASSIFIED
 from bloodcell.differential.counting import count_differential, count_differentials
-from bloodcell.groups import CELL_GROUPS, LEUCOCYTE_GROUPS, UNCLASSIFIED
 
 HEALTHY = {"neutrophil": 120, "lymphocyte": 60, "monocyte": 12, "eosinophil": 6, "basophil": 1, "ig": 1}
 
@@ -17,7 +17,7 @@ def test_percentages_are_of_the_six_leucocyte_groups_only() -> None:
         {**HEALTHY, "erythroblast": 10, "platelet": 50, UNCLASSIFIED: 30}, min_leucocytes=100
     )
     assert differential.n_leucocytes == 200
-    assert [line.group for line in differential.leucocytes] == list(LEUCOCYTE_GROUPS)
+    assert [line.cell_class for line in differential.leucocytes] == list(LEUCOCYTE_CLASSES)
     assert [line.share.percentage for line in differential.leucocytes] == [60, 3, 0.5, 30, 6, 0.5]
     assert differential.n_cells == 290
     assert differential.n_platelets == 50
@@ -75,7 +75,7 @@ def test_class_outside_of_the_groups_is_refused() -> None:
         count_differential({"blast": 1}, min_leucocytes=100)
 
 
-counts = st.dictionaries(st.sampled_from((*CELL_GROUPS, UNCLASSIFIED)), st.integers(0, 400))
+counts = st.dictionaries(st.sampled_from((*CELL_CLASSES, UNCLASSIFIED)), st.integers(0, 400))
 
 
 @given(st.lists(counts, max_size=5))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bloodcell.cells.classes import LEUCOCYTE_CLASSES
 from bloodcell.differential.counting import count_differential
 from bloodcell.differential.reference_ranges import ADULT_RANGES, Flag, flag_of
-from bloodcell.groups import LEUCOCYTE_GROUPS
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_single_erythroblast_is_high() -> None:
 
 
 def test_every_group_with_a_percentage_has_a_range_with_a_source() -> None:
-    assert set(ADULT_RANGES) == {*LEUCOCYTE_GROUPS, "erythroblast"}
+    assert set(ADULT_RANGES) == {*LEUCOCYTE_CLASSES, "erythroblast"}
     for expected in ADULT_RANGES.values():
         assert 0 <= expected.lower <= expected.upper <= 100
         assert len(expected.source) > 20

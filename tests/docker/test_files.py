@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bloodcell.monitoring.metrics import NAMES
+from bloodcell.service.telemetry import NAMES
 from bloodcell.settings import Settings
 from tests.conftest import ROOT
 

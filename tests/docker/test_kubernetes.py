@@ -251,7 +251,7 @@ def test_files_in_run_secrets_are_settings_or_asked_for_by_a_script() -> None:
 
 
 def test_no_secret_is_in_any_file() -> None:
-    plain = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "bloodcell.database.wire.WIRE"}
+    plain = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "bloodcell.storage.wire.WIRE"}
     for name, value in _variables().items():
         if re.search(r"PASSWORD|SECRET|_KEY|TOKEN|CONN", name) and not name.endswith("_FILE"):
             assert value == plain.get(name, "postgresql+psycopg2://nobody@none.invalid/none"), name

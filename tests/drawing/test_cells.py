@@ -10,28 +10,28 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bloodcell.decoding import ImageLimits, decode, resized
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.drawing.cells import draw_cell
-from bloodcell.groups import CELL_GROUPS
+from bloodcell.storage.decoding import ImageLimits, decode, resized
 
 SIDE_PX = 96
 """Side that the demo's networks see."""
 
 
-def cells(group: str, n: int, seed: int) -> list[NDArray[np.uint8]]:
-    return [draw_cell(group, np.random.default_rng([seed, CELL_GROUPS.index(group), k])) for k in range(n)]
+def cells(cell_class: str, n: int, seed: int) -> list[NDArray[np.uint8]]:
+    return [draw_cell(cell_class, np.random.default_rng([seed, CELL_CLASSES.index(cell_class), k])) for k in range(n)]
 
 
-@pytest.mark.parametrize("group", CELL_GROUPS)
-def test_a_cell_is_an_rgb_picture_of_the_analysers_size(group: str) -> None:
-    picture = draw_cell(group, np.random.default_rng(1))
+@pytest.mark.parametrize("group", CELL_CLASSES)
+def test_a_cell_is_an_rgb_picture_of_the_analysers_size(cell_class: str) -> None:
+    picture = draw_cell(cell_class, np.random.default_rng(1))
     assert picture.shape == (363, 360, 3)
     assert picture.dtype == np.uint8
 
 
-@pytest.mark.parametrize("group", CELL_GROUPS)
-def test_the_same_seed_draws_the_same_cell_and_another_seed_another(group: str) -> None:
-    first, again, other = (draw_cell(group, np.random.default_rng(seed)) for seed in (5, 5, 6))
+@pytest.mark.parametrize("group", CELL_CLASSES)
+def test_the_same_seed_draws_the_same_cell_and_another_seed_another(cell_class: str) -> None:
+    first, again, other = (draw_cell(cell_class, np.random.default_rng(seed)) for seed in (5, 5, 6))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -44,17 +44,17 @@ def test_another_size_scales_the_whole_field() -> None:
     assert np.abs(scaled.astype(int) - small).mean() < 4
 
 
-@pytest.mark.parametrize("group", CELL_GROUPS)
-def test_a_saved_cell_passes_the_products_own_decoder(group: str) -> None:
+@pytest.mark.parametrize("group", CELL_CLASSES)
+def test_a_saved_cell_passes_the_products_own_decoder(cell_class: str) -> None:
     body = io.BytesIO()
-    Image.fromarray(draw_cell(group, np.random.default_rng(3))).save(body, "JPEG")
+    Image.fromarray(draw_cell(cell_class, np.random.default_rng(3))).save(body, "JPEG")
     limits = ImageLimits(max_file_bytes=200_000, max_pixels=200_000, min_side_px=32)
     assert decode(body.getvalue(), limits).size == (360, 363)
 
 
-@pytest.mark.parametrize("group", CELL_GROUPS)
-def test_a_stained_cell_lies_in_the_middle_of_a_pale_field(group: str) -> None:
-    for picture in cells(group, 5, seed=4):
+@pytest.mark.parametrize("group", CELL_CLASSES)
+def test_a_stained_cell_lies_in_the_middle_of_a_pale_field(cell_class: str) -> None:
+    for picture in cells(cell_class, 5, seed=4):
         middle, corners = picture[160:204, 160:200, 1], picture[[0, 0, -1, -1], [0, -1, 0, -1]]
         assert np.median(picture[..., 1]) > 150
         assert middle.min() < 110
@@ -75,14 +75,14 @@ def test_looks_tell_the_eight_groups_apart_but_what_lies_around_the_cell_does_no
     It gets colour quantiles and edge strengths of rings around the middle. Given the picture's border instead, where
     only red cells lie, it has to stay near the chance of 12.5 %: the surroundings must not give the group away.
     """
-    learned = [(group, picture) for group in CELL_GROUPS for picture in small_cells(group, 30, seed=20)]
-    asked = [(group, picture) for group in CELL_GROUPS for picture in small_cells(group, 20, seed=21)]
+    learned = [(cell_class, picture) for cell_class in CELL_CLASSES for picture in small_cells(cell_class, 30, seed=20)]
+    asked = [(cell_class, picture) for cell_class in CELL_CLASSES for picture in small_cells(cell_class, 20, seed=21)]
     assert accuracy(learned, asked, rings_px=(0, 7, 13, 19, 25)) >= 0.9
     assert accuracy(learned, asked, rings_px=(38, 48)) <= 0.25
 
 
-def small_cells(group: str, n: int, seed: int) -> list[NDArray[np.uint8]]:
-    return [resized(Image.fromarray(picture), SIDE_PX, SIDE_PX) for picture in cells(group, n, seed)]
+def small_cells(cell_class: str, n: int, seed: int) -> list[NDArray[np.uint8]]:
+    return [resized(Image.fromarray(picture), SIDE_PX, SIDE_PX) for picture in cells(cell_class, n, seed)]
 
 
 def accuracy(
@@ -95,9 +95,9 @@ def accuracy(
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    model.fit([features(picture, rings_px) for _, picture in learned], [group for group, _ in learned])
+    model.fit([features(picture, rings_px) for _, picture in learned], [cell_class for cell_class, _ in learned])
     calls = model.predict([features(picture, rings_px) for _, picture in asked])
-    return float(np.mean([call == group for call, (group, _) in zip(calls, asked, strict=True)]))
+    return float(np.mean([call == cell_class for call, (cell_class, _) in zip(calls, asked, strict=True)]))
 
 
 def features(picture: NDArray[np.uint8], rings_px: tuple[int, ...]) -> NDArray[np.float64]:

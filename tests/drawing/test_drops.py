@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, class_of_code
 from bloodcell.drawing.drops import CODES, MISTAKEN_CODES, SMEARS, _names, _planned, draw_folder, make_drop
 from bloodcell.errors import ConfigurationError
-from bloodcell.groups import CELL_GROUPS, LEUCOCYTE_GROUPS, group_of_code
 from bloodcell.settings import DROP_PATTERN
 
 NIGHT = date(2026, 11, 21)
@@ -33,7 +33,7 @@ def truth_rows(truth: Path) -> list[dict[str, str]]:
 
 
 def leucocytes(n_cells: dict[str, int]) -> int:
-    return sum(n_cells[group] for group in LEUCOCYTE_GROUPS)
+    return sum(n_cells[cell_class] for cell_class in LEUCOCYTE_CLASSES)
 
 
 def test_the_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_truth_accounts_for_every_image_once_with_its_class(tmp_path: Path) 
     assert {row["expect"] for row in rows} == {"cell"}
     for slide in drop.slides:
         of_slide = Counter(row["class"] for row in rows if f"/{slide.barcode}/" in row["path"])
-        assert of_slide == Counter({group: n for group, n in slide.n_cells.items() if n})
+        assert of_slide == Counter({cell_class: n for cell_class, n in slide.n_cells.items() if n})
     assert drop.n_cells == len(rows) == 24
 
 
@@ -119,8 +119,8 @@ def test_an_empty_night_folder_is_filled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", range(12))
 def test_a_slide_of_120_cells_has_at_least_100_leucocytes(number: int) -> None:
     for seed in range(30):
-        slide, groups = _planned(NIGHT, number, 120, seed)
-        assert len(groups) == sum(slide.n_cells.values()) == 120
+        slide, classes = _planned(NIGHT, number, 120, seed)
+        assert len(classes) == sum(slide.n_cells.values()) == 120
         assert leucocytes(slide.n_cells) >= 100
 
 
@@ -134,25 +134,27 @@ def test_the_three_slides_of_a_demo_differ_in_what_they_show(seed: int) -> None:
 
 
 def test_the_analysers_code_is_right_for_about_85_percent() -> None:
-    groups = list(CELL_GROUPS) * 250
-    names = list(_names(groups, NIGHT, 0, 3))
-    n_right = sum(group_of_code(name.split("_")[0]) == group for name, group in zip(names, groups, strict=True))
-    assert 0.82 < n_right / len(groups) < 0.88
+    classes = list(CELL_CLASSES) * 250
+    names = list(_names(classes, NIGHT, 0, 3))
+    n_right = sum(
+        class_of_code(name.split("_")[0]) == cell_class for name, cell_class in zip(names, classes, strict=True)
+    )
+    assert 0.82 < n_right / len(classes) < 0.88
     assert len({name.split("_")[1] for name in names}) == len(names)
 
 
 def test_right_codes_belong_to_their_group_and_mistaken_ones_do_not() -> None:
-    for group in CELL_GROUPS:
-        assert {group_of_code(code) for code in CODES[group]} == {group}
-        assert group not in {group_of_code(code) for code in MISTAKEN_CODES[group]}
+    for cell_class in CELL_CLASSES:
+        assert {class_of_code(code) for code in CODES[cell_class]} == {cell_class}
+        assert cell_class not in {class_of_code(code) for code in MISTAKEN_CODES[cell_class]}
 
 
 def test_a_training_folder_holds_each_class_and_tells_none_by_size_or_name(tmp_path: Path) -> None:
     n_told = []
-    n_images = draw_folder(tmp_path / "images", cells_per_group=3, seed=1, on_cell=lambda: n_told.append(1))
+    n_images = draw_folder(tmp_path / "images", cells_per_class=3, seed=1, on_cell=lambda: n_told.append(1))
     paths = sorted((tmp_path / "images").glob("*/*.jpg"))
     assert n_images == len(paths) == len(n_told) == 24
-    assert Counter(path.parent.name for path in paths) == Counter(dict.fromkeys(CELL_GROUPS, 3))
+    assert Counter(path.parent.name for path in paths) == Counter(dict.fromkeys(CELL_CLASSES, 3))
     assert {Image.open(path).size for path in paths} == {(360, 363)}
     assert all(re.fullmatch(r"\d{6}\.jpg", path.name) for path in paths)
     in_order = [path.parent.name for path in sorted(paths, key=lambda path: path.name)]
@@ -161,7 +163,7 @@ def test_a_training_folder_holds_each_class_and_tells_none_by_size_or_name(tmp_p
 
 def test_a_training_folder_repeats_and_shares_no_image_with_a_drop(tmp_path: Path) -> None:
     for copy in ("first", "second"):
-        draw_folder(tmp_path / copy, cells_per_group=1, seed=0)
+        draw_folder(tmp_path / copy, cells_per_class=1, seed=0)
     make_drop(tmp_path / "drops", night=NIGHT, n_slides=1, cells_per_slide=8, seed=0)
     assert digests(tmp_path / "first") == digests(tmp_path / "second")
     assert not set(digests(tmp_path / "first").values()) & set(digests(tmp_path / "drops").values())
@@ -170,5 +172,5 @@ def test_a_training_folder_repeats_and_shares_no_image_with_a_drop(tmp_path: Pat
 def test_a_training_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigurationError, match="not empty"):
-        draw_folder(tmp_path, cells_per_group=1, seed=0)
+        draw_folder(tmp_path, cells_per_class=1, seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
 from bloodcell.evaluation import Comparison, Holdout, compare, evaluate_calls, mcnemar_exact
 from bloodcell.evaluation.resampling import Interval
-from bloodcell.groups import CELL_GROUPS
 from tests.trial import N, answers_of, drawn_answers, drawn_holdout, holdout_of
 
 
@@ -29,7 +29,7 @@ def holdout() -> Holdout:
 @pytest.fixture(scope="module")
 def comparison(holdout: Holdout) -> Comparison:
     models = (
-        drawn_answers(holdout, "shadow", strength=1.5, seed=3),
+        drawn_answers(holdout, "challenger", strength=1.5, seed=3),
         drawn_answers(holdout, "champion", strength=2.4, seed=2),
         drawn_answers(holdout, "candidate", strength=3.0, seed=1),
     )
@@ -48,7 +48,7 @@ def test_mcnemar_is_scipys_binomial_test_of_the_discordant_cells(cells: list[tup
 
 
 def test_values_are_scikit_learns_for_every_model(holdout: Holdout, comparison: Comparison) -> None:
-    assert [model.role for model in comparison.models] == ["candidate", "champion", "shadow"]
+    assert [model.role for model in comparison.models] == ["candidate", "champion", "challenger"]
     for model, (strength, seed) in zip(comparison.models, ((3.0, 1), (2.4, 2), (1.5, 3)), strict=True):
         answers = drawn_answers(holdout, model.role, strength=strength, seed=seed)
         top = answers.probabilities.argmax(axis=1)
@@ -135,7 +135,7 @@ def test_comparison_is_json_without_anything_that_is_not_a_number(comparison: Co
 def test_same_answers_give_the_same_comparison_in_whatever_order(holdout: Holdout, comparison: Comparison) -> None:
     models = [
         drawn_answers(holdout, "candidate", strength=3.0, seed=1),
-        drawn_answers(holdout, "shadow", strength=1.5, seed=3),
+        drawn_answers(holdout, "challenger", strength=1.5, seed=3),
         drawn_answers(holdout, "champion", strength=2.4, seed=2),
     ]
     assert compare(holdout, models) == comparison
@@ -224,7 +224,7 @@ def test_answers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="same cells"):
         compare(dataclasses.replace(holdout, slides=np.zeros(3, int)), [answers_of([0, 1])])
     with pytest.raises(ValueError, match=r"0\.\.7"):
-        compare(holdout_of([0, len(CELL_GROUPS)]), [answers_of([0, 1])])
+        compare(holdout_of([0, len(CELL_CLASSES)]), [answers_of([0, 1])])
 
 
 def test_a_model_whose_probabilities_are_no_numbers_is_named() -> None:

@@ -13,16 +13,16 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from bloodcell.calls import decide
-from bloodcell.decoding import resized
+from bloodcell.cells.calls import decide
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
 from bloodcell.evaluation.evaluating import BundleEvaluation, evaluate_bundles
-from bloodcell.evaluation.plots import write_plots
-from bloodcell.evaluation.showing import evaluation_json, evaluation_tables
-from bloodcell.groups import CELL_GROUPS
-from bloodcell.models.bundle import Bundle
-from bloodcell.models.training import train
+from bloodcell.evaluation.evaluation_plots import write_plots
+from bloodcell.evaluation.evaluation_tables import evaluation_json, evaluation_tables
+from bloodcell.registry.bundle import Bundle
 from bloodcell.settings import Settings
+from bloodcell.storage.decoding import resized
+from bloodcell.training.train import train
 from tests.small_cells import SVM_RECIPE, make_cells, model_settings
 
 
@@ -59,7 +59,7 @@ def test_every_usable_image_is_evaluated_once_by_each_model(
     for bundle, one in zip(bundles, evaluated.values(), strict=True):
         assert one.variant == bundle.manifest.variant
         assert one.evaluation.n_cells == 40
-        assert [figures.n_true for figures in one.evaluation.groups] == [5] * 8
+        assert [figures.n_true for figures in one.evaluation.classes] == [5] * 8
         assert one.n_broken == 1
         assert one.n_seen == 0
 
@@ -67,10 +67,14 @@ def test_every_usable_image_is_evaluated_once_by_each_model(
 def test_figures_are_those_of_the_loaded_model_and_its_thresholds(
     evaluated: dict[str, BundleEvaluation], bundles: tuple[Bundle, Bundle], held_out: Path
 ) -> None:
-    from bloodcell.models.bundle import load_model
+    from bloodcell.registry.bundle import load_model
 
     bundle = bundles[0]
-    paths = [(path, i) for i, group in enumerate(CELL_GROUPS) for path in sorted((held_out / group).glob("[0-9]*.png"))]
+    paths = [
+        (path, i)
+        for i, cell_class in enumerate(CELL_CLASSES)
+        for path in sorted((held_out / cell_class).glob("[0-9]*.png"))
+    ]
     pixels = np.stack([resized(Image.open(path), *bundle.input_size) for path, _ in paths])
     output = load_model(bundle).predict(pixels, verbose=0)
     calls = decide(
@@ -130,7 +134,7 @@ def test_tables_and_json_carry_the_figures(evaluated: dict[str, BundleEvaluation
     assert document["accuracy"]["n"] == one.evaluation.accuracy.n
     assert np.sum(document["confusion"]["most_probable"]) == 40
     assert np.sum(document["confusion"]["called_then_unclassified"]) == 40
-    assert [group["group"] for group in document["groups"]] == list(CELL_GROUPS)
+    assert [cell_class["group"] for cell_class in document["groups"]] == list(CELL_CLASSES)
 
 
 def test_plots_are_a_readable_png(evaluated: dict[str, BundleEvaluation], tmp_path: Path) -> None:
@@ -170,4 +174,4 @@ def test_a_folder_without_one_of_the_groups_is_evaluated_over_the_others(
     shutil.rmtree(folder / "basophil")
     one = evaluate_bundles(folder, bundles[:1], quick_settings)[bundles[0].model_id]
     assert one.evaluation.n_cells == 14
-    assert one.evaluation.groups[0].n_true == 0
+    assert one.evaluation.classes[0].n_true == 0

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
 from bloodcell.evaluation import Evaluation, evaluate_calls
-from bloodcell.groups import CELL_GROUPS
 
-N = len(CELL_GROUPS)
+N = len(CELL_CLASSES)
 
 
 def _drawn(seed: int, n: int, n_groups: int = N) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -60,8 +60,8 @@ def test_each_group_has_scikit_learns_precision_and_sensitivity_and_the_specific
     top = probabilities.argmax(axis=1)
     precision, recall, f1, support = reference.precision_recall_fscore_support(truth, top)
     matrices = reference.multilabel_confusion_matrix(truth, top)
-    for i, figures in enumerate(evaluation.groups):
-        assert figures.group == CELL_GROUPS[i]
+    for i, figures in enumerate(evaluation.classes):
+        assert figures.cell_class == CELL_CLASSES[i]
         assert figures.precision.value == pytest.approx(precision[i])
         assert figures.sensitivity.value == pytest.approx(recall[i])
         assert figures.f1 == pytest.approx(f1[i])
@@ -78,7 +78,7 @@ def test_unclassified_cells_are_outside_of_the_covered_accuracy_and_missed_by_th
     assert (evaluation.covered_accuracy.n, evaluation.covered_accuracy.total) == (2, 2)
     assert evaluation.coverage.value == 0.5
     assert evaluation.unclassified.n == 2
-    basophil = evaluation.groups[0]
+    basophil = evaluation.classes[0]
     assert (basophil.called_sensitivity.n, basophil.called_sensitivity.total) == (1, 3)
     assert (basophil.sensitivity.n, basophil.n_unclassified) == (2, 2)
     assert evaluation.called_confusion[0] == (1, 0, 0, 0, 0, 0, 0, 0, 2)
@@ -122,8 +122,8 @@ def test_certain_and_wrong_call_keeps_the_likelihood_finite() -> None:
 
 def test_group_that_never_occurs_has_no_sensitivity_and_does_not_lower_the_mean() -> None:
     evaluation = evaluate_calls(np.array([0, 0]), np.eye(N)[[0, 0]], np.zeros(2, bool))
-    assert evaluation.groups[1].sensitivity.value is None
-    assert evaluation.groups[1].precision.value is None
+    assert evaluation.classes[1].sensitivity.value is None
+    assert evaluation.classes[1].precision.value is None
     assert (evaluation.macro_f1, evaluation.balanced_accuracy) == (1, 1)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bloodcell.cells.intervals import proportion
 from bloodcell.evaluation.resampling import (
     Interval,
     Share,
@@ -18,7 +19,6 @@ from bloodcell.evaluation.resampling import (
     interval,
     share_interval,
 )
-from bloodcell.limits import proportion
 
 
 def shares(n: list[float], total: list[float]) -> Share:

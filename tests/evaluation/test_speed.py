@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from bloodcell.cli.models import app
-from bloodcell.cli.showing import speed_table
+from bloodcell.cli.output import speed_table
 from bloodcell.evaluation.speed import Speed, measure_speed
-from bloodcell.models.bundle import Bundle
+from bloodcell.registry.bundle import Bundle
 from bloodcell.settings import Settings
 from tests.laboratory import make_champion
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bloodcell.database.migrations import head_revision
-from bloodcell.operations.airflow_api import AirflowApi
+from bloodcell.service.airflow_api import AirflowApi
+from bloodcell.storage.migrations import head_revision
 from tests.conftest import ROOT
 from tests.fleet.fleet import USER, Fleet, waited
 from tests.live_night import LiveNight

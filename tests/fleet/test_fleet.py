@@ -13,10 +13,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.database.engine import connect
 from bloodcell.drawing.drops import make_drop
-from bloodcell.operations.airflow_api import NIGHTLY_RUN, RETRAIN
+from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN
 from bloodcell.settings import Settings
+from bloodcell.storage.database import connect
 from tests.fleet.fleet import DOCKER, LOGIN, USER, Fleet, waited
 from tests.fleet.hosts import can_make_hosts
 from tests.live_night import LiveNight

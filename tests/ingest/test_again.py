@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.database.engine import connect
 from bloodcell.errors import StoreUnavailableError
 from bloodcell.ingest import IngestSummary, ingest_night, pending_nights
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.database import connect
+from bloodcell.storage.store import Store
 from tests.conftest import small_disk
 from tests.ingest.night import NightFolder, picture
 from tests.laboratory import at_once

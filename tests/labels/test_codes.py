@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.groups import CELL_GROUPS, CODES_OUT_OF_SCOPE, FINER_CODES, GROUP_OF_CODE
+from bloodcell.cells.classes import CELL_CLASSES, CLASS_OF_CODE, CODES_OUT_OF_SCOPE, FINER_CODES
 from bloodcell.labels.codes import MEANINGS, Meaning, meaning_of
 from tests.labels.conftest import Rows
 
@@ -36,16 +36,19 @@ def test_what_is_stored_says_the_same_when_it_is_read_again() -> None:
 
 def test_codes_in_the_database_are_those_of_the_library(database: sa.Engine) -> None:
     with database.connect() as connection:
-        stored = {code: (group, name) for code, group, name in connection.execute(sa.text("TABLE bloodcell.cell_code"))}
-    names_of_groups = {group.upper() for group in CELL_GROUPS} - {"IG"}
-    assert {code: group for code, (group, _) in stored.items()} == {
-        code: group for code, group in GROUP_OF_CODE.items() if code not in names_of_groups
+        stored = {
+            code: (cell_class, name)
+            for code, cell_class, name in connection.execute(sa.text("TABLE bloodcell.cell_code"))
+        }
+    names_of_groups = {cell_class.upper() for cell_class in CELL_CLASSES} - {"IG"}
+    assert {code: cell_class for code, (cell_class, _) in stored.items()} == {
+        code: cell_class for code, cell_class in CLASS_OF_CODE.items() if code not in names_of_groups
     } | dict.fromkeys(CODES_OUT_OF_SCOPE)
     assert {code: stored[code][1] for code in (*CODES_OUT_OF_SCOPE, *FINER_CODES)} == CODES_OUT_OF_SCOPE | FINER_CODES
 
 
 def test_the_view_takes_every_label_as_the_library_does(database_url: str, cells: list[int], rows: Rows) -> None:
-    from bloodcell.database.engine import connect
+    from bloodcell.storage.database import connect
 
     insert = sa.text(
         "INSERT INTO bloodcell.cell_label (cell_id, label, labelled_at) VALUES (:cell, :label, :at) "

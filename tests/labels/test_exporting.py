@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from bloodcell.errors import ConfigurationError, StoreUnavailableError
 from bloodcell.labels import LabelExport, export_labels, import_labels
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.store import Store
 from tests.conftest import small_disk
 from tests.labels.conftest import AT, Labelled, Rows
 from tests.laboratory import Laboratory

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.database.engine import connect
-from bloodcell.database.runs import Run
 from bloodcell.errors import ConfigurationError, UnusableFileError
 from bloodcell.labels import LabelImport, import_labels
 from bloodcell.labels.importing import open_labels, take
-from bloodcell.labels.outcomes import FILE_REASONS, MAX_ERRORS
+from bloodcell.labels.label_outcomes import FILE_REASONS, MAX_ERRORS
 from bloodcell.settings import Settings
-from tests.database.conftest import as_superuser
+from bloodcell.storage.database import connect
+from bloodcell.storage.runs import Run
 from tests.labels.conftest import AT, HEADER, INSTANT, Labelled, Rows, texts
 from tests.laboratory import Laboratory, at_once
+from tests.storage.conftest import as_superuser
 
 LABELS = (
     "SELECT c.file_name, l.class, l.sub_label, l.labelled_by, l.labelled_at, l.is_blind, l.is_adjudication, l.note "

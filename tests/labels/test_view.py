@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.database.engine import connect
-from tests.database.conftest import as_superuser, refused
+from bloodcell.storage.database import connect
 from tests.labels.conftest import Rows
 from tests.laboratory import Laboratory
+from tests.storage.conftest import as_superuser, refused
 
 Enter = Callable[..., Any]
 

@@ -11,16 +11,16 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image, ImageFilter
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.classify import classify_shard, plan_shards
-from bloodcell.decoding import resized
-from bloodcell.groups import CELL_GROUPS
+from bloodcell.inference.merged import MergedNetwork
 from bloodcell.ingest import ingest_night
-from bloodcell.models.bundle import Bundle, write_bundle
-from bloodcell.models.merged import MergedNetwork
-from bloodcell.models.reference import REFERENCE, TrainingReference, reference_of, write_reference
-from bloodcell.models.registry import promote, register
+from bloodcell.registry.bundle import Bundle, write_bundle
+from bloodcell.registry.models import promote, register
+from bloodcell.registry.training_reference import REFERENCE, TrainingReference, reference_of, write_reference
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.decoding import resized
+from bloodcell.storage.store import Store
 from tests.ingest.night import NIGHT, NightFolder
 from tests.small_cells import draw
 
@@ -60,7 +60,7 @@ def classified_night(
     *,
     slides: int = 8,
     blur_px: float = 0,
-    groups: tuple[str, ...] = CELL_GROUPS,
+    classes: tuple[str, ...] = CELL_CLASSES,
     n_striped: int = 0,
 ) -> None:
     """A night of ten drawn cells a slide, of the given groups in turn, is ingested and classified.
@@ -71,7 +71,7 @@ def classified_night(
     for slide in range(slides):
         for number in range(10):
             rng = np.random.default_rng((night.toordinal(), slide, number))
-            cell = draw(groups[(slide * 10 + number) % len(groups)], rng)
+            cell = draw(classes[(slide * 10 + number) % len(classes)], rng)
             if slide == 0 and number < n_striped:
                 cell = Image.fromarray(np.tile(np.uint8([[[255, 0, 0]], [[0, 255, 0]]]), (20, 40 + number, 1)))
             path = folder.path / f"{night:%d}-{slide}" / f"LY_{number:08d}.png"
@@ -109,8 +109,8 @@ def called_cells(database: sa.Engine, model_id: str) -> list[tuple[int, str]]:
 def watched_bundle(svm_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The SVM bundle with a reference of 160 drawn cells, mixed as in the laboratory's nights: evenly."""
     rng = np.random.default_rng(7)
-    labels = np.repeat(np.arange(len(CELL_GROUPS)), 20)
-    cells = np.stack([np.asarray(resized(draw(CELL_GROUPS[label], rng), *svm_bundle.input_size)) for label in labels])
+    labels = np.repeat(np.arange(len(CELL_CLASSES)), 20)
+    cells = np.stack([np.asarray(resized(draw(CELL_CLASSES[label], rng), *svm_bundle.input_size)) for label in labels])
     output = MergedNetwork([svm_bundle])({svm_bundle.input_size: cells})[svm_bundle.model_id]
     reference = reference_of(output.embedding, output.probabilities, output.novelty, labels, follows_mix=True)
     return with_reference(svm_bundle, tmp_path_factory.mktemp("watched"), reference)

@@ -12,7 +12,7 @@ from bloodcell.monitoring import post_alarm, reason_of
 from bloodcell.monitoring.alarm import Alarm
 from tests.monitoring.webhook import Webhook, listening
 
-ALARM = Alarm("validate_models", "scheduled__1", "alarm", "agreement 80 %")
+ALARM = Alarm("check_champion", "scheduled__1", "alarm", "agreement 80 %")
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def test_the_message_has_a_text_for_people_and_its_parts_for_machines(webhook: W
     assert post_alarm(webhook.url, ALARM)
     assert webhook.messages == [
         {
-            "text": "bloodcell: validate_models, task alarm, run scheduled__1: agreement 80 %",
-            "dag_id": "validate_models",
+            "text": "bloodcell: check_champion, task alarm, run scheduled__1: agreement 80 %",
+            "dag_id": "check_champion",
             "run_id": "scheduled__1",
             "task_id": "alarm",
             "reason": "agreement 80 %",

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.database import tables
-from bloodcell.database.engine import connect
 from bloodcell.errors import BundleError, ConfigurationError, DatabaseUnavailableError, StoreUnavailableError
-from bloodcell.models.bundle import Bundle, images_of
 from bloodcell.monitoring import ChampionCheck, Check, check_champion
+from bloodcell.registry.bundle import Bundle, images_of
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage import tables
+from bloodcell.storage.database import connect
+from bloodcell.storage.store import Store
 from tests.ingest.night import NIGHT
 from tests.laboratory import Laboratory
 from tests.monitoring.conftest import called_cells, classified_night, crown, rows, with_reference
@@ -26,13 +26,13 @@ DRIFT = ("class_mix", "confidence", "novelty", "embedding")
 NEXT_NIGHT = NIGHT + timedelta(days=1)
 
 
-def only(check: ChampionCheck, kind: str, group: str | None = None) -> Check:
-    (found,) = [each for each in check.checks if (each.kind, each.group) == (kind, group)]
+def only(check: ChampionCheck, kind: str, cell_class: str | None = None) -> Check:
+    (found,) = [each for each in check.checks if (each.kind, each.cell_class) == (kind, cell_class)]
     return found
 
 
-def wrong(group: str) -> str:
-    return "monocyte" if group == "lymphocyte" else "lymphocyte"
+def wrong(cell_class: str) -> str:
+    return "monocyte" if cell_class == "lymphocyte" else "lymphocyte"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_night_out_of_focus_is_seen_without_any_label(settings: Settings, cham
 
 
 def test_another_class_mix_moves_the_class_mix_and_not_the_embedding(settings: Settings, champion: str) -> None:
-    classified_night(settings, groups=("lymphocyte", "lymphocyte", "lymphocyte", "monocyte"))
+    classified_night(settings, classes=("lymphocyte", "lymphocyte", "lymphocyte", "monocyte"))
     check = check_champion(settings)
     assert {each.kind for each in check.checks if not each.passed} == {"class_mix"}
     assert only(check, "embedding", "lymphocyte").measured == pytest.approx(0, abs=0.02)
@@ -97,8 +97,8 @@ def test_agreement_is_counted_by_class_and_among_the_called(
     called = called_cells(database, champion)
     unclassified = rows(database, "SELECT cell_id FROM bloodcell.cell_call WHERE called_class = 'unclassified'")
     assert len(unclassified) >= 2
-    lymphocytes = [cell for cell, group in called if group == "lymphocyte"]
-    lab.label([cell for cell, _ in called], [group for _, group in called])
+    lymphocytes = [cell for cell, cell_class in called if cell_class == "lymphocyte"]
+    lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called])
     # two of the lymphocytes are none: a second reader says so, and the first gives in
     lab.label(lymphocytes[:2], ["monocyte"] * 2, at="2026-03-16 09:00+00")
     lab.label([int(str(cell)) for (cell,) in unclassified], ["ig"] * len(unclassified))
@@ -121,13 +121,16 @@ def test_the_alarm_waits_until_even_the_upper_limit_is_below_what_is_wanted(
     classified_night(settings)
     called = called_cells(database, champion)[:60]
     # 52 of 60 alike: 86.7 %, exact limits 75.4 to 94.1 %
-    lab.label([cell for cell, _ in called], [wrong(group) if n < 8 else group for n, (_, group) in enumerate(called)])
+    lab.label(
+        [cell for cell, _ in called],
+        [wrong(cell_class) if n < 8 else cell_class for n, (_, cell_class) in enumerate(called)],
+    )
     found = only(check_champion(settings), "agreement")
     assert (found.measured, found.passed) == (pytest.approx(52 / 60), True)
     assert (found.lower, found.upper) == (pytest.approx(0.754, abs=1e-3), pytest.approx(0.941, abs=1e-3))
 
     stricter = settings.model_copy(update={"check_min_agreement": 0.95})
-    lab.label([cell for cell, _ in called], [wrong(group) for _, group in called], at="2026-03-17 09:00+00")
+    lab.label([cell for cell, _ in called], [wrong(cell_class) for _, cell_class in called], at="2026-03-17 09:00+00")
     again = only(check_champion(stricter), "agreement")
     assert again.measured is None  # each cell counts once for each champion
 
@@ -137,14 +140,17 @@ def test_too_low_an_agreement_is_an_alarm_with_a_reason_and_the_next_step(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    lab.label([cell for cell, _ in called], [wrong(group) if n % 2 else group for n, (_, group) in enumerate(called)])
+    lab.label(
+        [cell for cell, _ in called],
+        [wrong(cell_class) if n % 2 else cell_class for n, (_, cell_class) in enumerate(called)],
+    )
     check = check_champion(settings)
     (reason,) = check.failed
     assert reason == only(check, "agreement").reason
     assert "Even the upper limit is below the 90.0% wanted (BLOODCELL_CHECK_MIN_AGREEMENT)" in reason
     assert "bloodcell models rollback" in reason
     # the champion's classes inform, they do not alarm
-    assert all(each.passed for each in check.checks if each.group)
+    assert all(each.passed for each in check.checks if each.cell_class)
 
 
 def test_few_labels_are_left_for_the_next_time(
@@ -152,11 +158,11 @@ def test_few_labels_are_left_for_the_next_time(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    lab.label([cell for cell, _ in called[:30]], [group for _, group in called[:30]])
+    lab.label([cell for cell, _ in called[:30]], [cell_class for _, cell_class in called[:30]])
     waiting = only(check_champion(settings), "agreement")
     assert (waiting.n_cells, waiting.measured, waiting.passed) == (30, None, True)
     assert "30 newly labelled cells with a call, 40 needed" in waiting.reason
-    lab.label([cell for cell, _ in called[30:50]], [group for _, group in called[30:50]])
+    lab.label([cell for cell, _ in called[30:50]], [cell_class for _, cell_class in called[30:50]])
     assert only(check_champion(settings), "agreement").n_cells == 50
     assert only(check_champion(settings), "agreement").n_cells == 0
 
@@ -170,7 +176,7 @@ def test_a_label_that_becomes_visible_late_is_not_lost(
     with database.connect() as importing:  # takes its numbers first and is committed last
         row = {"labelled_by": "anna", "labelled_at": "2026-03-15", "is_blind": False, "source": "csv"}
         importing.execute(tables.label.insert(), [{"cell_id": c, "class": g, **row} for c, g in slow])
-        lab.label([cell for cell, _ in quick], [group for _, group in quick])
+        lab.label([cell for cell, _ in quick], [cell_class for _, cell_class in quick])
         assert only(check_champion(settings), "agreement").n_cells == 45
         importing.commit()
     generous = settings.model_copy(update={"check_min_cells": 10})
@@ -182,11 +188,11 @@ def test_contested_cells_wait_until_they_are_settled(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    lab.label([cell for cell, _ in called], [group for _, group in called])
-    cell, group = called[0]
-    lab.label([cell], [wrong(group)], "boris")
+    lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called])
+    cell, cell_class = called[0]
+    lab.label([cell], [wrong(cell_class)], "boris")
     assert only(check_champion(settings), "agreement").n_cells == len(called) - 1
-    lab.label([cell], [group], "carla", at="2026-03-18 09:00+00", adjudication=True)
+    lab.label([cell], [cell_class], "carla", at="2026-03-18 09:00+00", adjudication=True)
     generous = settings.model_copy(update={"check_min_cells": 1})
     assert only(check_champion(generous), "agreement").n_cells == 1
 
@@ -196,7 +202,10 @@ def test_cells_the_model_was_made_from_are_left_out_and_said_so(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    lab.label([cell for cell, _ in called], [wrong(group) if n < 20 else group for n, (_, group) in enumerate(called)])
+    lab.label(
+        [cell for cell, _ in called],
+        [wrong(cell_class) if n < 20 else cell_class for n, (_, cell_class) in enumerate(called)],
+    )
     # the first twenty are in the data set that the model was trained on, ten of them on the hold-out
     lab.dataset(
         watched_bundle.manifest.data.dataset_digest,
@@ -220,7 +229,7 @@ def test_of_a_model_made_from_a_folder_its_own_list_of_images_is_asked(
         connection.execute(
             sa.text("UPDATE bloodcell.cell SET sha256 = :d WHERE cell_id = :c"), {"d": digest, "c": called[0][0]}
         )
-    lab.label([cell for cell, _ in called], [group for _, group in called])
+    lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called])
     settings = settings.model_copy(update={"check_max_mmd": 9.0})
     found = only(check_champion(settings), "agreement")
     assert found.n_cells == len(called) - 1
@@ -233,7 +242,7 @@ def test_blind_reading_is_judged_for_itself(
     classified_night(settings, slides=20)
     called = called_cells(database, champion)
     blind, proposed = called[:45], called[45:]
-    lab.label([c for c, _ in proposed], [group for _, group in proposed])
+    lab.label([c for c, _ in proposed], [cell_class for _, cell_class in proposed])
     lab.label([c for c, _ in blind], [wrong(g) if n % 3 == 0 else g for n, (_, g) in enumerate(blind)], blind=True)
     check = check_champion(settings)
     assert only(check, "agreement").passed
@@ -249,7 +258,7 @@ def test_cells_outside_the_eight_groups_are_counted_apart(
     called = called_cells(database, champion)
     blasts = [cell for cell, _ in called[:5]]
     lab.label(blasts, ["BL"] * 5)
-    lab.label([cell for cell, _ in called[5:]], [group for _, group in called[5:]])
+    lab.label([cell for cell, _ in called[5:]], [cell_class for _, cell_class in called[5:]])
     check = check_champion(settings)
     assert only(check, "agreement").n_cells == len(called) - 5
     found = only(check, "out_of_scope")
@@ -262,7 +271,7 @@ def test_the_same_airflow_run_writes_one_set_of_rows(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    lab.label([cell for cell, _ in called], [group for _, group in called])
+    lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called])
     first = check_champion(settings, airflow_run="manual__1")
     assert check_champion(settings, airflow_run="manual__1") == first
     assert rows(database, "SELECT count(DISTINCT run_id), count(*) FROM bloodcell.model_check") == [
@@ -278,7 +287,7 @@ def test_a_check_that_fails_leaves_nothing_and_the_next_one_counts_all(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    lab.label([cell for cell, _ in called], [group for _, group in called])
+    lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called])
     owner = connect(str(settings.database_url))
     with owner.begin() as connection:
         connection.execute(sa.text("ALTER TABLE bloodcell.model_check ADD CONSTRAINT stop CHECK (kind <> 'embedding')"))
@@ -298,7 +307,7 @@ def test_two_checks_at_once_count_a_label_once(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    lab.label([cell for cell, _ in called], [group for _, group in called])
+    lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called])
     found: list[ChampionCheck] = []
     threads = [threading.Thread(target=lambda: found.append(check_champion(settings))) for _ in range(2)]
     for thread in threads:
@@ -314,7 +323,7 @@ def test_a_new_champion_is_judged_by_its_own_calls_only(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    lab.label([cell for cell, _ in called], [group for _, group in called])
+    lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called])
     check_champion(settings)
     newer = crown(settings, database, with_reference(watched_bundle, tmp_path, None))
     check = check_champion(settings)
@@ -322,7 +331,7 @@ def test_a_new_champion_is_judged_by_its_own_calls_only(
     assert only(check, "agreement").n_cells == 0
     classified_night(settings, NEXT_NIGHT)
     fresh = called_cells(database, newer)
-    lab.label([cell for cell, _ in fresh], [group for _, group in fresh])
+    lab.label([cell for cell, _ in fresh], [cell_class for _, cell_class in fresh])
     assert only(check_champion(settings), "agreement").n_cells == len(fresh)
 
 
@@ -343,7 +352,7 @@ def test_a_class_mix_is_compared_only_with_a_laboratorys_own(
     settings: Settings, database: sa.Engine, svm_bundle: Bundle
 ) -> None:
     crown(settings, database, svm_bundle)
-    classified_night(settings, groups=("lymphocyte", "monocyte"))
+    classified_night(settings, classes=("lymphocyte", "monocyte"))
     found = only(check_champion(settings), "class_mix")
     assert (found.measured, found.passed) == (None, True)
     assert "images sorted by class" in found.reason

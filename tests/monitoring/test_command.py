@@ -29,7 +29,7 @@ def test_a_check_is_one_json_document_and_a_table_the_next_time(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    Laboratory(database).label([cell for cell, _ in called], [group for _, group in called])
+    Laboratory(database).label([cell for cell, _ in called], [cell_class for _, cell_class in called])
     result = CliRunner().invoke(app, ["models", "check", "--json"])
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)

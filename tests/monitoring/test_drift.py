@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bloodcell.monitoring.drift import class_weights, decile_edges, mix_drift, value_drift
-from bloodcell.monitoring.embedding import embedding_drift
+from bloodcell.monitoring.embedding_drift import embedding_drift
 
 SMEAR = np.array([1, 3, 1, 2, 27, 7, 54, 5]) / 100
 
@@ -64,10 +64,10 @@ def test_confidence_that_sinks_is_seen_though_other_classes_come() -> None:
     edges = decile_edges(values, weights)
 
     def counted(*parts: np.ndarray) -> np.ndarray:
-        bins = np.searchsorted(edges, np.concatenate(parts), side="right")
-        groups = np.arange(len(bins)) % 10
+        bins = np.searchsorted(edges, np.concatenate(parts), split="right")
+        classes = np.arange(len(bins)) % 10
         counts = np.zeros((10, len(edges) + 1), np.int64)
-        np.add.at(counts, (groups, bins), 1)
+        np.add.at(counts, (classes, bins), 1)
         return counts
 
     alike = value_drift(values, weights, edges, counted(rng.beta(6, 2, 900), rng.beta(30, 2, 100)))
@@ -86,9 +86,9 @@ def cells(rng: np.random.Generator, shares: np.ndarray, n: int, shift: float = 0
 def test_an_embedding_is_compared_within_classes_and_moves_with_the_images() -> None:
     rng = np.random.default_rng(3)
     reference, known = cells(rng, np.full(8, 1 / 8), 512)
-    groups = np.arange(400) % 12
+    classes = np.arange(400) % 12
     same, other_mix, shifted = (
-        embedding_drift(reference, known, *cells(rng, shares, 400, shift), groups)
+        embedding_drift(reference, known, *cells(rng, shares, 400, shift), classes)
         for shares, shift in ((np.full(8, 1 / 8), 0), (SMEAR, 0), (SMEAR, 0.5))
     )
     assert all(found[0] is not None for found in (same, other_mix, shifted))

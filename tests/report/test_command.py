@@ -16,7 +16,7 @@ from bloodcell.cli import app
 from bloodcell.differential import write_due_differentials
 from bloodcell.errors import UnknownRecordError
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.store import Store
 from tests.laboratory import CHAMPION, Laboratory
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from bloodcell.database.embedded import EmbeddedPostgres
-from bloodcell.models.bundle import Bundle
+from bloodcell.registry.bundle import Bundle
 from bloodcell.retraining import Request, TrainingRun, begin_training_run, train_candidate, validate_candidates
 from bloodcell.retraining.validating import Validated
 from bloodcell.settings import Settings
+from bloodcell.storage.embedded import EmbeddedPostgres
 from tests.conftest import _administer
 from tests.laboratory import make_champion
 from tests.retraining.nights import label_cells, make_night
@@ -47,10 +47,10 @@ def judged_template(
         gate_max_calibration_error=0.3,
         approvers="dr.chief",
     )
-    truth = make_night(settings, patients=PATIENTS, cells_per_group=3)
+    truth = make_night(settings, patients=PATIENTS, cells_per_class=3)
     make_champion(settings, svm_bundle)
     label_cells(settings, truth)
-    label_cells(settings, dict(list(truth.items())[:4]), says=lambda group: None)
+    label_cells(settings, dict(list(truth.items())[:4]), says=lambda cell_class: None)
     run = begin_training_run(settings, REQUEST, uuid.uuid4())
     train_candidate(settings, run.training_run_id, "vgg16_svm")
     (validated,) = validate_candidates(settings, run.training_run_id)

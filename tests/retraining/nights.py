@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 import numpy as np
 import sqlalchemy as sa
 
-from bloodcell.database import tables
-from bloodcell.database.engine import open_database
-from bloodcell.groups import CELL_GROUPS
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.ingest import ingest_night
 from bloodcell.settings import Settings
+from bloodcell.storage import tables
+from bloodcell.storage.database import open_database
 from tests.small_cells import draw
 
 NIGHT = "2026-03-14"
 
 
 def make_night(
-    settings: Settings, night: str = NIGHT, *, patients: Sequence[str], cells_per_group: int = 4
+    settings: Settings, night: str = NIGHT, *, patients: Sequence[str], cells_per_class: int = 4
 ) -> dict[tuple[str, str], str]:
     """Ingests a night with a slide for each patient; returns (barcode, file name) -> the group it really is."""
     folder = settings.drops / night
@@ -29,11 +29,11 @@ def make_night(
         barcode = f"{night.replace('-', '')}-{number}"
         (folder / barcode).mkdir(parents=True)
         (folder / barcode / "slide.json").write_text(json.dumps({"barcode": barcode, "patient_key": patient}))
-        for each, group in enumerate(CELL_GROUPS * cells_per_group):
+        for each, cell_class in enumerate(CELL_CLASSES * cells_per_class):
             rng = np.random.default_rng((int(night.replace("-", "")), number, each))
             name = f"LY_{each:08d}.png"  # the analyser's code says nothing
-            draw(group, rng).save(folder / barcode / name)
-            truth[barcode, name] = group
+            draw(cell_class, rng).save(folder / barcode / name)
+            truth[barcode, name] = cell_class
     (folder / ".complete").touch()
     ingest_night(folder, settings)
     return truth
@@ -46,7 +46,7 @@ def label_cells(
     by: str = "dr.a",
     is_blind: bool = False,
     is_adjudication: bool = False,
-    says: Callable[[str], str | None] = lambda group: group,
+    says: Callable[[str], str | None] = lambda cell_class: cell_class,
     at: datetime | None = None,
 ) -> None:
     """Enters a label for each cell; `says` turns what it is into what the person says, None into a smudge."""
@@ -69,7 +69,7 @@ def label_cells(
                 "is_adjudication": is_adjudication,
                 "source": "csv",
             }
-            for cell, group in truth.items()
-            for said in [says(group)]
+            for cell, cell_class in truth.items()
+            for said in [says(cell_class)]
         ]
         connection.execute(sa.insert(tables.label), rows)

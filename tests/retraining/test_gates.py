@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.evaluation import Comparison, compare
-from bloodcell.groups import CELL_GROUPS
 from bloodcell.retraining.gates import GATE_TITLES, Gate, judge, passed, refusal
 from bloodcell.settings import Settings
 from tests.trial import N, answers_of, drawn_answers, drawn_holdout, holdout_of
@@ -30,15 +30,15 @@ def compared(candidate: list[int], champion: list[int] | None, truth: list[int],
 
 
 def truth_of(n_each: int) -> list[int]:
-    return [group for group in range(N) for _ in range(n_each)]
+    return [cell_class for cell_class in range(N) for _ in range(n_each)]
 
 
-def wrong(truth: list[int], group: int, n: int, start: int = 0) -> list[int]:
+def wrong(truth: list[int], cell_class: int, n: int, start: int = 0) -> list[int]:
     """The truth, but for `n` cells of the group from its `start`th on."""
     calls = list(truth)
-    places = [i for i, each in enumerate(truth) if each == group][start : start + n]
+    places = [i for i, each in enumerate(truth) if each == cell_class][start : start + n]
     for place in places:
-        calls[place] = (group + 1) % N
+        calls[place] = (cell_class + 1) % N
     return calls
 
 
@@ -81,7 +81,7 @@ def test_every_class_needs_its_holdout_cells(fewest: int, holds: bool) -> None:
     truth = [*truth_of(12)][:-12] + [N - 1] * fewest
     found = gate(compared(truth, truth, truth), "enough_holdout_cells")
     assert (found.passed, found.measured, found.limit) == (holds, fewest, 10)
-    assert f"{CELL_GROUPS[-1]}" in found.reason
+    assert f"{CELL_CLASSES[-1]}" in found.reason
     assert str(fewest) in found.reason
 
 
@@ -137,7 +137,7 @@ def test_cells_won_in_a_class_make_up_for_cells_lost_in_it_and_in_no_other() -> 
 
 def test_the_class_named_is_the_one_furthest_beyond_what_it_may_lose() -> None:
     # a tenth of the ten basophils is one cell and let pass; 6 of a hundred neutrophils are not
-    truth = [0] * 10 + [group for group in range(1, N) for _ in range(100)]
+    truth = [0] * 10 + [cell_class for cell_class in range(1, N) for _ in range(100)]
     candidate = wrong(wrong(wrong(truth, 0, 1), 6, 9), 4, 6)
     found = gate(compared(candidate, truth, truth), "no_class_worse")
     assert not found.passed

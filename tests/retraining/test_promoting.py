@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.database.engine import connect, open_database, transact
 from bloodcell.errors import BundleError, PromotionRefusedError
-from bloodcell.models import registry
+from bloodcell.registry import models as registry
 from bloodcell.retraining import (
     Approval,
     begin_training_run,
@@ -20,7 +19,8 @@ from bloodcell.retraining import (
     validate_candidates,
 )
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.database import connect, open_database, transact
+from bloodcell.storage.store import Store
 from tests.retraining.conftest import REQUEST, Judged
 from tests.retraining.nights import label_cells, make_night
 from tests.retraining.test_retraining import rows
@@ -93,7 +93,7 @@ def test_a_bundle_changed_after_the_approval_is_not_promoted(judged: Judged, tmp
 
 def test_of_two_retrainings_at_once_only_the_first_approved_promotes(judged: Judged) -> None:
     settings = judged.settings
-    truth = make_night(settings, "2026-03-21", patients=["Q1", "Q2"], cells_per_group=1)
+    truth = make_night(settings, "2026-03-21", patients=["Q1", "Q2"], cells_per_class=1)
     label_cells(settings, truth)
     second = begin_training_run(settings, replace(REQUEST, seed=9), uuid.uuid4())
     other = train_candidate(settings, second.training_run_id, "vgg16_svm")
@@ -108,18 +108,18 @@ def test_of_two_retrainings_at_once_only_the_first_approved_promotes(judged: Jud
 
 def test_a_candidate_of_shuffled_labels_is_refused_everywhere(judged: Judged) -> None:
     settings = judged.settings
-    sides = {
+    splits = {
         (row.barcode, row.file_name)
         for row in rows(
             settings,
-            "SELECT barcode, file_name FROM bloodcell.training_image WHERE side <> 'holdout' AND class IS NOT NULL",
+            "SELECT barcode, file_name FROM bloodcell.training_image WHERE split <> 'holdout' AND class IS NOT NULL",
         )
     }
-    wrong = dict.fromkeys(sides, "x")
-    groups = iter(
+    wrong = dict.fromkeys(splits, "x")
+    classes = iter(
         ["ig", "platelet", "monocyte", "basophil", "neutrophil", "lymphocyte", "erythroblast", "eosinophil"] * 1000
     )
-    label_cells(settings, wrong, by="mixed.up", is_adjudication=True, says=lambda group: next(groups))
+    label_cells(settings, wrong, by="mixed.up", is_adjudication=True, says=lambda cell_class: next(classes))
     run = begin_training_run(settings, replace(REQUEST, seed=4), uuid.uuid4())
     model_id = train_candidate(settings, run.training_run_id, "vgg16_svm")
     (refused,) = validate_candidates(settings, run.training_run_id)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.database.engine import open_database
 from bloodcell.errors import ConfigurationError, UnknownRecordError
-from bloodcell.models.bundle import images_of
-from bloodcell.models.registry import open_registered
+from bloodcell.registry.bundle import images_of
+from bloodcell.registry.models import open_registered
 from bloodcell.retraining import begin_training_run, train_candidate, validate_candidates, validate_model
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.database import open_database
+from bloodcell.storage.store import Store
 from tests.retraining.conftest import REQUEST, Judged
 from tests.retraining.nights import label_cells, make_night
 
@@ -37,13 +37,13 @@ def test_a_candidate_that_learnt_the_labels_passes_every_gate(judged: Judged) ->
 def test_the_candidate_tells_what_it_was_made_from(judged: Judged) -> None:
     bundle = open_registered(Store.of(judged.settings), judged.validated.model_id)
     assert bundle.manifest.data.dataset_digest == judged.run.dataset_digest
-    sides = rows(
+    splits = rows(
         judged.settings,
-        "SELECT side, sha256 FROM bloodcell.training_image WHERE dataset_digest = :d",
+        "SELECT split, sha256 FROM bloodcell.training_image WHERE dataset_digest = :d",
         d=judged.run.dataset_digest,
     )
-    assert images_of(bundle) == {row.sha256 for row in sides if row.side in ("training", "validation")}
-    assert {row.side for row in sides} == {"training", "validation", "holdout", "out_of_scope"}
+    assert images_of(bundle) == {row.sha256 for row in splits if row.split in ("training", "validation")}
+    assert {row.split for row in splits} == {"training", "validation", "holdout", "out_of_scope"}
 
 
 def test_candidate_and_champion_are_evaluated_on_the_same_cells(judged: Judged) -> None:
@@ -84,8 +84,8 @@ def test_too_few_new_labels_skip_it_with_the_reason(judged: Judged) -> None:
 
 
 def test_a_class_without_images_skips_it_with_the_reason(settings: Settings) -> None:
-    truth = make_night(settings, patients=[f"P{n}" for n in range(8)], cells_per_group=1)
-    label_cells(settings, {cell: group for cell, group in truth.items() if group != "basophil"})
+    truth = make_night(settings, patients=[f"P{n}" for n in range(8)], cells_per_class=1)
+    label_cells(settings, {cell: cell_class for cell, cell_class in truth.items() if cell_class != "basophil"})
     begun = begin_training_run(settings, REQUEST, uuid.uuid4())
     assert begun.state == "skipped"
     assert "Too few images to train on, 2 a class are needed: basophil (0)" in str(begun.state_reason)

@@ -8,13 +8,13 @@ import shutil
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.database.engine import open_database
-from bloodcell.database.runs import recorded_run
-from bloodcell.groups import CELL_GROUPS
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.ingest import ingest_night
 from bloodcell.retraining.snapshot import Snapshot, stored_images, take_snapshot, training_set
 from bloodcell.settings import Settings
-from bloodcell.store import Store
+from bloodcell.storage.database import open_database
+from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.store import Store
 from tests.retraining.nights import label_cells, make_night
 
 PATIENTS = [f"P{number}" for number in range(8)]
@@ -45,25 +45,25 @@ def first_slide_again(
     (night / "X1" / "slide.json").write_text(json.dumps({"barcode": "X1", "patient_key": patient}))
     (night / ".complete").touch()
     ingest_night(night, settings)
-    return {("X1", name): group for (barcode, name), group in truth.items() if barcode == "20260314-0"}
+    return {("X1", name): cell_class for (barcode, name), cell_class in truth.items() if barcode == "20260314-0"}
 
 
 def test_every_labelled_image_is_in_it_once_on_its_patients_side(settings: Settings) -> None:
-    truth = make_night(settings, patients=PATIENTS, cells_per_group=2)
+    truth = make_night(settings, patients=PATIENTS, cells_per_class=2)
     label_cells(settings, truth)
     taken = snapshot(settings)
     rows = images(settings, taken.dataset_digest)
     assert {(row.barcode, row.file_name): row._mapping["class"] for row in rows} == truth
     assert taken.left_out == {}
-    assert {side: taken.n_images(side) for side in ("training", "validation", "holdout")} == {
+    assert {split: taken.n_images(split) for split in ("training", "validation", "holdout")} == {
         "training": 5 * 16, "validation": 16, "holdout": 2 * 16
     }  # fmt: skip
-    sides = {(row.split_key, row.side) for row in rows}
-    assert len(sides) == len(PATIENTS)
+    splits = {(row.split_key, row.split) for row in rows}
+    assert len(splits) == len(PATIENTS)
 
 
 def test_the_same_labels_are_the_same_data_set_and_more_are_another(settings: Settings) -> None:
-    truth = make_night(settings, patients=PATIENTS, cells_per_group=1)
+    truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     half = dict(list(truth.items())[: len(truth) // 2])
     label_cells(settings, half)
     first = snapshot(settings)
@@ -75,12 +75,12 @@ def test_the_same_labels_are_the_same_data_set_and_more_are_another(settings: Se
 
 
 def test_contested_cells_are_left_out_until_adjudicated_and_smudges_are_out_of_scope(settings: Settings) -> None:
-    truth = make_night(settings, patients=PATIENTS, cells_per_group=1)
+    truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth)
     disputed = dict(list(truth.items())[:3])
-    label_cells(settings, disputed, by="dr.b", says=lambda group: "ig" if group != "ig" else "monocyte")
+    label_cells(settings, disputed, by="dr.b", says=lambda cell_class: "ig" if cell_class != "ig" else "monocyte")
     smudge = dict(list(truth.items())[10:11])
-    label_cells(settings, smudge, says=lambda group: None)
+    label_cells(settings, smudge, says=lambda cell_class: None)
     taken = snapshot(settings)
     assert taken.left_out == {"contested": 3}
     assert taken.n_images("out_of_scope") == 1
@@ -89,7 +89,7 @@ def test_contested_cells_are_left_out_until_adjudicated_and_smudges_are_out_of_s
 
 
 def test_an_image_of_two_patients_counts_for_the_first_only(settings: Settings) -> None:
-    truth = make_night(settings, patients=PATIENTS, cells_per_group=1)
+    truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth)
     again = first_slide_again(settings, truth, patient="P99")
     label_cells(settings, again)
@@ -99,36 +99,36 @@ def test_an_image_of_two_patients_counts_for_the_first_only(settings: Settings) 
 
 
 def test_one_image_with_two_classes_is_in_no_data_set(settings: Settings) -> None:
-    truth = make_night(settings, patients=PATIENTS, cells_per_group=1)
+    truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth)
     again = first_slide_again(settings, truth, patient="P0")
-    label_cells(settings, again, says=lambda group: "ig" if group == "monocyte" else group)
+    label_cells(settings, again, says=lambda cell_class: "ig" if cell_class == "monocyte" else cell_class)
     taken = snapshot(settings)
     assert taken.left_out == {"image counted already": 7, "image labelled differently elsewhere": 2}
 
 
 def test_a_patient_key_that_comes_late_moves_no_image_across(settings: Settings) -> None:
-    truth = make_night(settings, patients=PATIENTS, cells_per_group=1)
+    truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     engine = open_database(settings)
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE bloodcell.slide SET patient_key = NULL WHERE patient_key = 'P7'"))
     label_cells(settings, truth)
     first = snapshot(settings)
     with engine.connect() as connection:
-        sides = dict(connection.execute(sa.text("SELECT split_key, side FROM bloodcell.patient_split")).all())
-    other = next(key for key, side in sides.items() if side != sides["slide:20260314-7"])
+        splits = dict(connection.execute(sa.text("SELECT split_key, split FROM bloodcell.patient_split")).all())
+    other = next(key for key, split in splits.items() if split != splits["slide:20260314-7"])
     with engine.begin() as connection:
         connection.execute(
             sa.text("UPDATE bloodcell.slide SET patient_key = :k WHERE barcode = '20260314-7'"), {"k": other}
         )
     second = snapshot(settings)
-    assert second.left_out == {"image on another side before": 8}
-    before = {row.sha256: row.side for row in images(settings, first.dataset_digest)}
-    assert all(before[row.sha256] == row.side for row in images(settings, second.dataset_digest))
+    assert second.left_out == {"image on another split before": 8}
+    before = {row.sha256: row.split for row in images(settings, first.dataset_digest)}
+    assert all(before[row.sha256] == row.split for row in images(settings, second.dataset_digest))
 
 
 def test_what_a_model_trains_on_has_nothing_of_the_hold_out(settings: Settings) -> None:
-    label_cells(settings, make_night(settings, patients=PATIENTS, cells_per_group=1))
+    label_cells(settings, make_night(settings, patients=PATIENTS, cells_per_class=1))
     taken = snapshot(settings)
     store = Store.of(settings)
     with open_database(settings).connect() as connection:
@@ -138,18 +138,18 @@ def test_what_a_model_trains_on_has_nothing_of_the_hold_out(settings: Settings) 
     assert len(holdout) == 16
     assert not seen & {image.sha256 for image in holdout}
     assert training.read(training.training[0])[:4] == b"\x89PNG"
-    assert {image.group for image in training.training} == set(CELL_GROUPS)
+    assert {image.cell_class for image in training.training} == set(CELL_CLASSES)
 
 
 def test_a_data_set_is_never_changed(settings: Settings) -> None:
-    label_cells(settings, make_night(settings, patients=PATIENTS, cells_per_group=1))
+    label_cells(settings, make_night(settings, patients=PATIENTS, cells_per_class=1))
     snapshot(settings)
     with open_database(settings).begin() as connection, pytest.raises(sa.exc.DBAPIError, match="permission denied"):
         connection.execute(sa.text("UPDATE bloodcell.dataset_image SET class = 'ig'"))
 
 
 def test_nothing_labelled_is_an_empty_data_set(settings: Settings) -> None:
-    make_night(settings, patients=["P1"], cells_per_group=1)
+    make_night(settings, patients=["P1"], cells_per_class=1)
     taken = snapshot(settings)
     assert (taken.counts, taken.until_label_id) == ({}, 0)
-    assert taken.missing_groups("training", 1) == [f"{group} (0)" for group in CELL_GROUPS]
+    assert taken.missing_classes("training", 1) == [f"{cell_class} (0)" for cell_class in CELL_CLASSES]

@@ -1,4 +1,4 @@
-"""Which side a patient is on: shares, blind-read first, and for good."""
+"""Which split a patient is on: shares, blind-read first, and for good."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodcell.database.engine import open_database
-from bloodcell.retraining.splitting import assign_sides, sides_of
+from bloodcell.retraining.splitting import assign_splits, splits_of
 from bloodcell.settings import Settings
+from bloodcell.storage.database import open_database
 from tests.retraining.nights import label_cells, make_night
 
 
 def test_shares_are_as_near_as_can_be() -> None:
-    sides = sides_of({f"P{n}": False for n in range(200)}, {}, 0.25, 0.15)
-    assert Counter(sides.values()) == {"holdout": 50, "validation": 30, "training": 120}
+    splits = splits_of({f"P{n}": False for n in range(200)}, {}, 0.25, 0.15)
+    assert Counter(splits.values()) == {"holdout": 50, "validation": 30, "training": 120}
 
 
 def test_blind_read_patients_go_to_the_hold_out_first() -> None:
     new = {f"P{n}": n < 10 for n in range(40)}
-    sides = sides_of(new, {}, 0.25, 0.15)
-    assert {key for key, side in sides.items() if side == "holdout"} == {f"P{n}" for n in range(10)}
+    splits = splits_of(new, {}, 0.25, 0.15)
+    assert {key for key, split in splits.items() if split == "holdout"} == {f"P{n}" for n in range(10)}
 
 
 def test_new_patients_make_up_for_what_earlier_ones_lack() -> None:
-    sides = sides_of({f"P{n}": False for n in range(10)}, {"training": 10}, 0.25, 0.15)
-    assert Counter(sides.values()) == {"holdout": 5, "validation": 3, "training": 2}
+    splits = splits_of({f"P{n}": False for n in range(10)}, {"training": 10}, 0.25, 0.15)
+    assert Counter(splits.values()) == {"holdout": 5, "validation": 3, "training": 2}
 
 
 @given(st.sets(st.text(max_size=8), max_size=60), st.randoms())
@@ -38,12 +38,12 @@ def test_the_order_in_which_patients_come_decides_nothing(keys: set[str], random
     shuffled = listed.copy()
     random.shuffle(shuffled)
     one, other = ({key: len(key) % 3 == 0 for key in order} for order in (listed, shuffled))
-    assert sides_of(one, {}, 0.3, 0.2) == sides_of(other, {}, 0.3, 0.2)
-    assert set(sides_of(one, {}, 0.3, 0.2)) == keys
+    assert splits_of(one, {}, 0.3, 0.2) == splits_of(other, {}, 0.3, 0.2)
+    assert set(splits_of(one, {}, 0.3, 0.2)) == keys
 
 
 def test_a_side_is_given_once_and_a_slide_without_patient_is_one_of_its_own(settings: Settings) -> None:
-    truth = make_night(settings, patients=["P1", "P2", "P3", "P4"], cells_per_group=1)
+    truth = make_night(settings, patients=["P1", "P2", "P3", "P4"], cells_per_class=1)
     engine = open_database(settings)
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE bloodcell.slide SET patient_key = NULL WHERE patient_key = 'P4'"))
@@ -56,7 +56,7 @@ def test_a_side_is_given_once_and_a_slide_without_patient_is_one_of_its_own(sett
                 sa.text("INSERT INTO bloodcell.run (run_id, stage, code_version, host) VALUES (:r, 's', 'v', 'h')"),
                 {"r": run_id},
             )
-            return assign_sides(connection, settings, run_id)
+            return assign_splits(connection, settings, run_id)
 
     assert assign() == 4
     with engine.connect() as connection:
@@ -68,7 +68,7 @@ def test_a_side_is_given_once_and_a_slide_without_patient_is_one_of_its_own(sett
 
 
 @pytest.mark.parametrize(
-    "statement", ["UPDATE bloodcell.data_split SET side = 'training'", "DELETE FROM bloodcell.data_split"]
+    "statement", ["UPDATE bloodcell.data_split SET split = 'training'", "DELETE FROM bloodcell.data_split"]
 )
 def test_nobody_changes_a_side(settings: Settings, statement: str) -> None:
     with open_database(settings).begin() as connection, pytest.raises(sa.exc.DBAPIError, match="permission denied"):

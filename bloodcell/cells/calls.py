@@ -1,0 +1,82 @@
+"""Probabilities and novelty become calls: the one rule by which a cell is classified or left unclassified.
+
+The nightly run and the evaluation both decide here, so an evaluated figure is a figure of what is reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from bloodcell.cells.classes import CELL_CLASSES, UNCLASSIFIED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Reason = Literal["novel", "low_confidence"]
+
+_NAMES: Final = np.array((*CELL_CLASSES, UNCLASSIFIED))
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls of n cells by one model, in the order of the cells.
+
+    Attributes:
+        top: int64 (n,), index into `CELL_CLASSES` of the most probable group, also of unclassified cells.
+        confidence: float64 (n,), probability of that group.
+        called: The group called, or "unclassified".
+        reasons: Why a cell is unclassified, None where it is classified.
+    """
+
+    top: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    called: tuple[str, ...]
+    reasons: tuple[Reason | None, ...]
+
+    @property
+    def unclassified(self) -> NDArray[np.bool_]:
+        """Bool (n,), True where no group was called."""
+        return np.fromiter((reason is not None for reason in self.reasons), np.bool_, len(self.reasons))
+
+
+def decide(
+    probabilities: NDArray[np.floating],
+    novelty: NDArray[np.floating],
+    *,
+    confidence_threshold: float,
+    novelty_threshold: float,
+) -> Calls:
+    """Returns what a model calls each cell.
+
+    A cell is unclassified when its novelty is above `novelty_threshold` ("novel": unlike any cell the model learned
+    from, whatever its confidence), else when its confidence is below `confidence_threshold` ("low_confidence").
+    A value that is not a number never passes a threshold.
+
+    Args:
+        probabilities: float (n, 8), in the order of `CELL_CLASSES`.
+        novelty: float (n,), larger is stranger.
+        confidence_threshold: Smallest probability of a call.
+        novelty_threshold: Largest novelty of a call.
+
+    Raises:
+        ValueError: When the shapes do not fit.
+    """
+    n_cells = len(novelty)
+    if probabilities.shape != (n_cells, len(CELL_CLASSES)) or novelty.shape != (n_cells,):
+        raise ValueError(
+            f"Expected probabilities (n, {len(CELL_CLASSES)}) and novelty (n,). "
+            f"Received: {probabilities.shape} and {novelty.shape}"
+        )
+    top = probabilities.argmax(axis=1)
+    confidence = probabilities[np.arange(n_cells), top].astype(np.float64)
+    novel = ~(novelty <= novelty_threshold)
+    unsure = ~(confidence >= confidence_threshold)
+    called = _NAMES[np.where(novel | unsure, len(CELL_CLASSES), top)]
+    reasons: list[Reason | None] = [
+        "novel" if is_novel else "low_confidence" if is_unsure else None
+        for is_novel, is_unsure in zip(novel.tolist(), unsure.tolist(), strict=True)
+    ]
+    return Calls(top, confidence, tuple(called.tolist()), tuple(reasons))

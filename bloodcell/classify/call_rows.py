@@ -1,0 +1,90 @@
+"""Calls become rows, by COPY, in transactions that may be repeated."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.storage.tables import cell_call
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bloodcell.cells.calls import Calls
+    from bloodcell.inference.read_ahead import CellImage
+
+_COLUMNS: Final = tuple(column.name for column in cell_call.columns if column.name not in {"run_id", "called_at"})
+_KEY: Final = ("cell_id", "model_id", "night")
+
+# digits that are stored: beyond them the same cell differs between machines and batch sizes (float32 sums)
+_DECIMALS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCalls:
+    """What one model says of some cells."""
+
+    model_id: str
+    cells: tuple[CellImage, ...]
+    calls: Calls
+    novelty: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+def make_partitions(connection: sa.Connection, nights: Iterable[date]) -> None:
+    """Makes the partitions of `cell_call` that calls of these nights need."""
+    for night in sorted({night.replace(day=1) for night in nights}):
+        connection.execute(sa.select(sa.func.bloodcell.ensure_call_partition(night)))
+
+
+def write_calls(connection: sa.Connection, run_id: uuid.UUID, calls: Iterable[ModelCalls], *, redo: bool) -> int:
+    """Writes calls; a cell that the model has called already keeps its row, unless `redo`.
+
+    Returns:
+        Rows written.
+    """
+    columns = ", ".join(_COLUMNS)
+    connection.exec_driver_sql(
+        f"CREATE TEMP TABLE new_call ON COMMIT DROP AS SELECT {columns} FROM bloodcell.cell_call WITH NO DATA"  # noqa: S608
+    )
+    cursor: Any = connection.connection.cursor()  # psycopg2's own, the only one with COPY
+    cursor.copy_expert(f"COPY new_call ({columns}) FROM STDIN", _as_copy_text(calls))
+    kept = "DO NOTHING"
+    if redo:
+        changed = [name for name in _COLUMNS if name not in _KEY] + ["run_id"]
+        kept = f"({', '.join(_KEY)}) DO UPDATE SET called_at = now(), " + ", ".join(
+            f"{name} = excluded.{name}" for name in changed
+        )
+    written = connection.execute(
+        # ordered by the key, so that two runs on the same cells cannot deadlock
+        sa.text(
+            f"INSERT INTO bloodcell.cell_call ({columns}, run_id) SELECT {columns}, :run_id FROM new_call "  # noqa: S608
+            f"ORDER BY cell_id, model_id ON CONFLICT {kept}"
+        ),
+        {"run_id": run_id},
+    )
+    return int(written.rowcount)
+
+
+def _as_copy_text(calls: Iterable[ModelCalls]) -> io.StringIO:
+    # every value is ours: numbers, dates, group names and hex digits need no escaping
+    lines = io.StringIO()
+    for one in calls:
+        probabilities = one.probabilities.round(_DECIMALS).tolist()
+        for i, cell in enumerate(one.cells):
+            top, reason = CELL_CLASSES[one.calls.top[i]], one.calls.reasons[i]
+            row = [
+                *(str(cell.cell_id), one.model_id, cell.night.isoformat(), one.calls.called[i], top, reason or r"\N"),
+                *(f"{value:.{_DECIMALS}f}" for value in (one.calls.confidence[i], one.novelty[i], *probabilities[i])),
+            ]
+            lines.write("\t".join(row) + "\n")
+    lines.seek(0)
+    return lines

@@ -1,0 +1,185 @@
+"""How records look on the terminal, and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bloodcell.classify import ClassifySummary
+    from bloodcell.evaluation.speed import Speed
+    from bloodcell.ingest import IngestSummary
+    from bloodcell.monitoring import ChampionCheck
+    from bloodcell.registry.bundle import Bundle
+    from bloodcell.registry.models import RegisteredModel
+    from bloodcell.settings import Settings
+
+
+def print_json(document: Any) -> None:
+    """Prints records, lists and dicts of them as one JSON document; dates and ids become strings."""
+
+    def plain(value: object) -> object:
+        return (
+            dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
+        )
+
+    print(json.dumps(document, default=plain, indent=2, ensure_ascii=False))
+
+
+def print_markdown(text: str) -> None:
+    """Shows Markdown on the terminal."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text))
+
+
+def ingest_table(summary: IngestSummary) -> None:
+    """Shows what a night's folder holds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("files", "cells", "duplicates", "quarantined", "ignored", "slides", title=f"Night {summary.night}")
+    counts = (
+        summary.n_files, summary.n_cells, summary.n_duplicates,
+        summary.n_quarantined, summary.n_ignored, summary.n_slides,
+    )  # fmt: skip
+    table.add_row(*(f"{count:,}" for count in counts))
+    console = Console()
+    console.print(table)
+    if summary.n_quarantined:
+        console.print('Why files were set aside: bloodcell db psql -c "TABLE quarantine_report"', highlight=False)
+    if summary.n_waiting_folders:
+        console.print(f"{summary.n_waiting_folders} folders are still being written: run this again later.")
+    else:
+        console.print(f"Next: bloodcell classify --night {summary.night}", highlight=False)
+
+
+def classify_line(summaries: Sequence[ClassifySummary], reported: Sequence[str]) -> None:
+    """Says what was classified, how fast, and what to do next."""
+    from rich.console import Console
+
+    n_cells = sum(summary.n_cells for summary in summaries)
+    seconds = sum(summary.seconds for summary in summaries)
+    rate = f" ({n_cells / seconds:.1f} cells/s)" if seconds else ""
+    n_calls = sum(summary.n_calls for summary in summaries)
+    Console().print(
+        f"{n_cells:,} cells called{rate}, {n_calls:,} calls written, {len(reported):,} slides reported.\n"
+        f"Next: bloodcell differential {reported[0] if reported else 'SLIDE'}",
+        highlight=False,
+    )
+
+
+@contextmanager
+def step_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on standard error for each step of a long piece of work, by the step's name."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=total)
+            progress.update(tasks[step], completed=done, total=total)
+
+        yield show
+
+
+def print_trained(bundle: Bundle, *, registered: bool) -> None:
+    """Says what a training brought and what to do with it."""
+    from rich.console import Console
+
+    manifest, metrics = bundle.manifest, bundle.manifest.metrics
+    Console().print(
+        f"[bold]{manifest.variant}[/bold] {bundle.model_id}\n"
+        f"  trained on {manifest.data.n_training:,} images, validated on {manifest.data.n_validation:,}: "
+        f"accuracy {metrics.accuracy:.1%}, macro sensitivity {metrics.macro_sensitivity:.1%}\n"
+        f"  {bundle.folder}\n"
+        + (
+            f"Next: bloodcell models promote {bundle.model_id[:12]} --reason R"
+            if registered
+            else f"Next: bloodcell evaluate --images FOLDER --bundle {bundle.folder}"
+        ),
+        highlight=False,
+        soft_wrap=True,  # ids and paths are copied from here
+    )
+
+
+def models_table(models: Sequence[RegisteredModel]) -> None:
+    """Shows the registered models, a line each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("model", "variant", "role", "validated", "trained on", "created"):
+        table.add_column(name, no_wrap=True)
+    for model in models:
+        metrics, data = model.manifest["metrics"], model.manifest["data"]
+        table.add_row(
+            model.model_id[:12],
+            model.variant,
+            f"[bold green]{model.role}[/bold green]" if model.role == "champion" else model.role,
+            f"{metrics['accuracy']:.1%}",
+            f"{data['n_training']:,} images",
+            f"{model.created_at:%Y-%m-%d %H:%M}",
+        )
+    Console().print(table)
+
+
+def speed_table(measured: Speed, variants: Sequence[str], settings: Settings) -> None:
+    """Shows how fast models are by the size of a batch, what limits them, and what to set."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{', '.join(variants)} by {measured.device}")
+    table.add_column("cells a batch", justify="right")
+    table.add_column("cells/s", justify="right")
+    for n, speed in measured.called_per_s.items():
+        table.add_row(f"{n:,}{' *' if n == settings.batch_cells else ''}", f"{speed:,.1f}")
+    console = Console()
+    console.print(table)
+    best = max(measured.called_per_s.values(), default=0.0)
+    limit = "the models are the limit" if measured.decoded_per_s > best else "decoding is the limit"
+    console.print(
+        f"Decoding with {settings.reader_threads} threads: {measured.decoded_per_s:,.0f} cells/s, so {limit}.",
+        highlight=False,
+    )
+    if measured.no_memory_for:
+        console.print(f"No memory for {measured.no_memory_for:,} cells at once.", highlight=False)
+    if not measured.called_per_s:
+        console.print("Next: try smaller batches, --batches 1,2,4", highlight=False)
+    elif measured.proposed != settings.batch_cells:
+        console.print(f"Next: BLOODCELL_BATCH_CELLS={measured.proposed} (* is now)", highlight=False)
+    else:
+        console.print("* is what BLOODCELL_BATCH_CELLS is set to; leave it.", highlight=False)
+
+
+def check_table(found: ChampionCheck) -> None:
+    """Shows every figure of a check of the champion, then what is to be done."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim", title=f"Champion {found.variant} {found.model_id[:12]}")
+    for name in ("check", "class", "cells", "measured", "95 % limits", "limit", ""):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("check", "class", "") else "right")
+    for check in found.checks:
+        table.add_row(
+            check.kind.replace("_", " "),
+            check.cell_class or "all",
+            f"{check.n_cells:,}",
+            "" if check.measured is None else f"{check.measured:.3f}",
+            "" if check.lower is None else f"{check.lower:.3f} to {check.upper:.3f}",
+            "" if check.limit is None else f"{check.limit:g}",
+            ("" if check.measured is None else "[green]ok[/green]") if check.passed else "[bold red]FAILED[/bold red]",
+        )
+    console = Console()
+    console.print(table)
+    for check in found.checks:
+        if not check.passed or (check.measured is None and check.cell_class is None):
+            console.print(check.reason, highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""The guided tour: a drawn night and, on request, a retraining, on the real system."""

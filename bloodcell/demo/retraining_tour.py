@@ -1,0 +1,163 @@
+"""The demonstration of retraining: a drawn night is labelled, and a model of those labels takes over, if approved."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.panel import Panel
+from rich.table import Table
+
+from bloodcell.cells.classes import CLASS_NAMES, REPORT_ORDER
+from bloodcell.demo.tour import classified_night, demo_settings, run_through
+from bloodcell.service.airflow_api import RETRAIN, AirflowApi
+from bloodcell.storage.database import transact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bloodcell.drawing.drops import DrawnDrop
+    from bloodcell.service.airflow_records import Approval
+    from bloodcell.settings import Settings
+
+    Decide = Callable[[Approval], tuple[bool, str]]
+
+N_SLIDES: Final = 24
+CELLS_PER_SLIDE: Final = 50
+VARIANT: Final = "inception_v3_svm"
+PATHOLOGIST: Final = "pathologist"
+
+N_READ_BLIND: Final = 6
+"""Slides labelled without a look at the calls, one of each finding: their patients are the hold-out's first."""
+
+SETTINGS: Final = {
+    "approvers": PATHOLOGIST,
+    "validation_fraction": 0.25,
+    "gate_accuracy_margin": 0.05,
+    "gate_class_margin": 0.25,
+    "gate_max_calibration_error": 0.15,
+    "gate_unclassified_margin": 0.15,
+    "gate_min_holdout_cells": 1,
+}
+"""Wider than a laboratory's: the hold-out is six drawn patients, and erythroblasts are rare in them."""
+
+_ANSWERED_S: Final = 300.0
+
+
+def run_retraining_demo(settings: Settings, decide: Decide) -> None:
+    """Has a drawn night classified and labelled, retrains on the labels, asks, and shows who is champion then.
+
+    Args:
+        settings: Its data folder gets a sub-folder `demo`, its port is used if it is free.
+        decide: Asked when a candidate passed every gate; returns whether it becomes champion, and why.
+
+    Raises:
+        DemoError: A run failed; the message says where its logs are.
+        BloodcellError: Something could not be started.
+    """
+    settings = demo_settings(settings).model_copy(update=SETTINGS)
+    out, err = Console(), Console(stderr=True)
+    with classified_night(settings, err, N_SLIDES, CELLS_PER_SLIDE) as (engine, api, drop):
+        _label(drop, settings, err)
+        out.print(_agreement(engine, drop))
+        conf = {
+            "variants": [VARIANT],
+            "base": "champion",
+            "min_new_labels": 1,
+            "reason": f"the labels of {drop.folder.name}",
+            "requested_by": "demo",
+        }
+        run = run_through(api, RETRAIN, conf, settings, err)
+        if question := api.approval(RETRAIN, run.run_id, "approve"):
+            out.print(Markdown(question.body))
+            approve, reason = decide(question)
+            with AirflowApi(settings.model_copy(update={"airflow_user": PATHOLOGIST})) as pathologist:
+                pathologist.answer_approval(RETRAIN, run.run_id, "approve", approve=approve, reason=reason)
+            api.wait(RETRAIN, run.run_id, timeout_s=_ANSWERED_S)
+        _show_outcome(engine, run.run_id, out)
+    out.print(_next_steps(settings), highlight=False)
+
+
+def _label(drop: DrawnDrop, settings: Settings, err: Console) -> None:
+    """Labels every cell of the night as a pathologist would: what it was drawn as."""
+    from bloodcell.labels import import_labels
+
+    path = write_label_file(drop, settings.data_dir / "labels")
+    found = import_labels(path, settings)
+    err.print(f"{found.n_new:,} labels of {PATHOLOGIST}, imported from {path}\n", highlight=False)
+
+
+def write_label_file(drop: DrawnDrop, folder: Path) -> Path:
+    """Writes what a pathologist would say of each drawn cell, and returns the file."""
+    blind = {slide.barcode for slide in drop.slides[:N_READ_BLIND]}
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{drop.folder.name}.csv"
+    at = datetime.now(UTC).isoformat()
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("slide", "file", "label", "labelled_by", "labelled_at", "blind"))
+        for (slide, name), cell_class in drop.drawn_as().items():
+            rows.writerow((slide, name, cell_class, PATHOLOGIST, at, int(slide in blind)))
+    part.replace(path)
+    return path
+
+
+def _agreement(engine: sa.Engine, drop: DrawnDrop) -> Table:
+    """What the pathologist said of the champion's calls."""
+    statement = sa.text(
+        "SELECT l.class, count(*) AS n, count(*) FILTER (WHERE r.called_class = l.class) AS n_confirmed, "
+        "count(*) FILTER (WHERE r.called_class = 'unclassified') AS n_unclassified "
+        "FROM bloodcell.current_label l JOIN bloodcell.cell_result r ON r.cell_id = l.cell_id AND r.night = l.night "
+        "WHERE r.is_reported AND l.night = :night GROUP BY l.class"
+    )
+    found = transact(engine, lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
+    of_group = {row["class"]: row for row in (each._mapping for each in found)}
+    table = Table("Labelled as", title=f"The pathologist's labels of {drop.folder.name}")
+    for name in ("cells", "confirmed", "corrected", "were unclassified"):
+        table.add_column(name, justify="right")
+    for cell_class in REPORT_ORDER:
+        if row := of_group.get(cell_class):
+            corrected = row["n"] - row["n_confirmed"] - row["n_unclassified"]
+            counts = (row["n"], row["n_confirmed"], corrected, row["n_unclassified"])
+            table.add_row(CLASS_NAMES[cell_class], *(f"{n:,}" for n in counts))
+    return table
+
+
+def _show_outcome(engine: sa.Engine, run_id: str, out: Console) -> None:
+    def read(connection: sa.Connection) -> tuple[sa.Row[Any], sa.Row[Any]]:
+        retraining = sa.text("SELECT * FROM bloodcell.retraining WHERE airflow_run = :run_id")
+        champion = sa.text("SELECT * FROM bloodcell.champion")
+        return connection.execute(retraining, {"run_id": run_id}).one(), connection.execute(champion).one()
+
+    row, champion = transact(engine, read, patience_s=60)
+    lines = [f"{row.state}: {row.state_reason}", ""]
+    if row.model_id:
+        lines += [
+            f"champion before   {row.champion_id[:12]}, right in {row.champion_holdout_accuracy:.1%} of the hold-out",
+            f"candidate         {row.model_id[:12]}, right in {row.holdout_accuracy:.1%}",
+            f"made from         data set {row.dataset_digest[:12]}",
+        ]
+    lines.append(f"champion now      {champion.model_id[:12]}, {champion.action} by {champion.promoted_by}")
+    out.print(Panel("\n".join(lines), title="The retraining", expand=False), highlight=False)
+    if row.report:
+        out.print(f"[dim]with plots: {row.report}[/]\n", highlight=False, soft_wrap=True)
+
+
+def _next_steps(settings: Settings) -> Panel:
+    return Panel(
+        f"export PATH={Path(sys.executable).parent}:$PATH\n"
+        f"export BLOODCELL_DATA_DIR={settings.data_dir}\n"
+        f'bloodcell db psql -c "TABLE bloodcell.retraining"      every retraining\n'
+        f'bloodcell db psql -c "TABLE bloodcell.model_history"   every champion\n'
+        f'bloodcell models rollback --reason "only a demo"       the one before again\n'
+        f"bloodcell labels status",
+        title="What to try next",
+        expand=False,
+    )

@@ -1,0 +1,279 @@
+"""The demonstration: a drawn night goes through the real scheduler and comes back as differentials from Postgres."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bloodcell.cells.classes import UNCLASSIFIED
+from bloodcell.errors import BloodcellError
+from bloodcell.registry.shipped import MODEL_IDS
+from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
+from bloodcell.service.airflow_home import HOST
+from bloodcell.service.airflow_records import RunState
+from bloodcell.service.up import running_stack
+from bloodcell.settings import DROP_PATTERN, Settings
+from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.embedded import make_data_folder
+
+if TYPE_CHECKING:
+    from bloodcell.drawing.drops import DrawnDrop
+
+N_SLIDES: Final = 3
+CELLS_PER_SLIDE: Final = 150  # so that a slide keeps 100 leucocytes when some cells stay unclassified
+_RUN_S: Final = 1800.0
+_TASKS: Final = {
+    NIGHTLY_RUN: "ingest, plan, classify, add up, report",
+    RETRAIN: "snapshot, train, validate, gate",
+}
+
+
+class DemoError(BloodcellError):
+    """The demo's run did not end well."""
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """Returns settings on a data folder of the demo's own, so that it never touches a laboratory's data."""
+    return settings.model_copy(
+        update={
+            "data_dir": settings.data_dir / "demo",
+            "drops_dir": None,
+            "store_url": None,
+            "database_url": None,
+            "weights_dir": None,
+            "airflow_password_file": None,
+            "airflow_url": f"http://{HOST}:{_free_port(urlsplit(settings.airflow_url).port or 8080)}",
+            "drop_pattern": DROP_PATTERN,
+            "nightly_cron": "",
+            "shipped_models": True,
+        }
+    )
+
+
+def run_demo(settings: Settings) -> None:
+    """Draws a night, classifies it through Airflow, and prints what Postgres holds then.
+
+    Args:
+        settings: Its data folder gets a sub-folder `demo`, its port is used if it is free.
+
+    Raises:
+        DemoError: The run failed; the message says where its logs are.
+        BloodcellError: Something could not be started.
+    """
+    settings = demo_settings(settings)
+    out, err = Console(), Console(stderr=True)
+    with classified_night(settings, err, N_SLIDES, CELLS_PER_SLIDE) as (engine, _, drop):
+        _show_results(settings, engine, drop, out)
+    out.print(_next_steps(settings, drop), highlight=False)
+
+
+@contextmanager
+def classified_night(
+    settings: Settings, err: Console, n_slides: int, cells_per_slide: int
+) -> Iterator[tuple[sa.Engine, AirflowApi, DrawnDrop]]:
+    """The running system, with the shipped models in it and a night newly drawn, which it has classified.
+
+    Args:
+        settings: Those of the demo.
+        err: Where progress is shown.
+        n_slides: Of the night.
+        cells_per_slide: Of each slide.
+
+    Raises:
+        DemoError: The night's run failed; the message says where its logs are.
+        BloodcellError: Something could not be started.
+    """
+    make_data_folder(settings)
+    err.print(f"The demo keeps everything below [bold]{settings.data_dir}[/]; delete that folder to undo it.")
+    with bars(err) as on_step:
+        drop = _drawn_night(settings, on_step, n_slides, cells_per_slide)
+    with running_stack(settings, watch=False, announce=lambda line: err.print(f"  {line}", highlight=False)):
+        engine = open_database(settings)
+        err.print(_models(engine))
+        with AirflowApi(settings) as api:
+            run_through(api, NIGHTLY_RUN, {"night": drop.folder.name}, settings, err)
+            yield engine, api, drop
+
+
+def run_through(api: AirflowApi, dag_id: str, conf: Mapping[str, object], settings: Settings, err: Console) -> RunState:
+    """Runs a Dag, with a bar over its tasks, until it has ended or waits for a person.
+
+    Raises:
+        DemoError: It failed; the message says where its logs are.
+    """
+    api.unpause(dag_id)  # whoever looked around in the demo may have paused it
+    run_id = api.trigger(dag_id, conf=conf)
+    with bars(err) as on_step:
+        run = api.wait(
+            dag_id, run_id, timeout_s=_RUN_S, for_a_person=False, on_progress=lambda run: _show(dag_id, run, on_step)
+        )
+    if run.state == "failed":
+        raise DemoError(_what_failed(settings, dag_id, run))
+    err.print(
+        f"Airflow run [bold]{run_id}[/] {f'ended in state {run.state}' if run.ended else 'waits for a person'}.\n",
+        highlight=False,
+    )
+    return run
+
+
+def _drawn_night(
+    settings: Settings, on_step: Callable[[str, int, int], None], n_slides: int, cells_per_slide: int
+) -> DrawnDrop:
+    """Draws the newest night, up to today, that the demo has not drawn yet: each demo really does the work."""
+    from bloodcell.drawing.drops import make_drop
+
+    night = datetime.now(UTC).date()
+    while (settings.drops / night.isoformat()).exists():
+        night -= timedelta(days=1)
+    n_drawn = 0
+
+    def on_cell() -> None:
+        nonlocal n_drawn
+        n_drawn += 1
+        on_step(f"draw the night {night}", n_drawn, n_slides * cells_per_slide)
+
+    return make_drop(
+        settings.drops,
+        night=night,
+        n_slides=n_slides,
+        cells_per_slide=cells_per_slide,
+        seed=night.toordinal(),
+        on_cell=on_cell,
+    )
+
+
+def _show(dag_id: str, run: RunState, on_step: Callable[[str, int, int], None]) -> None:
+    n_done = sum(task.state in ("success", "skipped") for task in run.tasks)
+    on_step(f"Airflow: {_TASKS[dag_id]}", n_done, max(len(run.tasks), 1))
+
+
+def _show_results(settings: Settings, engine: sa.Engine, drop: DrawnDrop, out: Console) -> None:
+    from bloodcell.differential.differential_tables import differential_table
+    from bloodcell.differential.stored_differential import read_differential
+    from bloodcell.report.slide_page import write_report
+    from bloodcell.storage.store import Store
+
+    store = Store.of(settings)
+    for slide in drop.slides:
+        page = _page(settings, slide.barcode)
+        page.parent.mkdir(exist_ok=True)
+        write_report(engine, store, slide.barcode, page)
+        out.print(differential_table(read_differential(engine, slide.barcode), out.width))
+        out.print(f"[dim]drawn as: {slide.finding}; with pictures: {page}[/]\n", highlight=False, soft_wrap=True)
+    out.print(_beside_the_truth(engine, drop))
+
+
+def _beside_the_truth(engine: sa.Engine, drop: DrawnDrop) -> Table:
+    """What each model called the night's cells, beside what they were drawn as."""
+    statement = sa.text(
+        "SELECT variant, is_reported, barcode, file_name, called_class, top_class FROM bloodcell.cell_result "
+        "WHERE night = :night ORDER BY is_reported DESC, variant"
+    )
+    found = transact(engine, lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
+    drawn = drop.drawn_as()
+    table = Table("Model", title=f"The night's {len(drawn):,} cells, beside what they were drawn as")
+    for name in ("likeliest group right", "called", "of these right"):
+        table.add_column(name, justify="right")
+    for (variant, is_reported), rows in groupby(found, key=lambda row: (row.variant, row.is_reported)):
+        cells = [(row, drawn[row.barcode, row.file_name]) for row in rows]
+        called = [(row, truth) for row, truth in cells if row.called_class != UNCLASSIFIED]
+        table.add_row(
+            f"{variant} (champion)" if is_reported else variant,
+            _share(sum(row.top_class == truth for row, truth in cells), len(cells)),
+            _share(len(called), len(cells)),
+            _share(sum(row.called_class == truth for row, truth in called), len(called)),
+        )
+    return table
+
+
+def _share(n: int, total: int) -> str:
+    return f"{n / total:.1%}" if total else "-"
+
+
+def _page(settings: Settings, barcode: str) -> Path:
+    return settings.data_dir / "reports" / f"{barcode}.html"
+
+
+def _what_failed(settings: Settings, dag_id: str, run: RunState) -> str:
+    bad = [task.task_id for task in run.tasks if task.state in ("failed", "upstream_failed")]
+    logs = settings.data_dir / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run.run_id}"
+    return f"Run {run.run_id} ended in state {run.state}; failed tasks: {', '.join(bad) or 'none'}. Logs: {logs}"
+
+
+def _models(engine: sa.Engine) -> Panel:
+    from bloodcell.registry.models import serving_models
+
+    serving = transact(engine, serving_models, patience_s=60)
+    lines = [f"{model.variant:<18} {model.model_id[:12]}  {model.role}" for model in serving]
+    if {model.model_id for model in serving} <= set(MODEL_IDS.values()):
+        lines += [
+            "",
+            "They come with bloodcell and know the cells of one laboratory: measure them on yours first.",
+        ]
+    return Panel("\n".join(lines), title="Models", border_style="yellow", expand=False)
+
+
+def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
+    slide = drop.slides[0].barcode
+    here = f"BLOODCELL_DATA_DIR={settings.data_dir}"
+    return Panel(
+        f"Look around in the demo:\n"
+        f"  export PATH={Path(sys.executable).parent}:$PATH\n"
+        f"  export {here}\n"
+        f"  bloodcell up                  Airflow's pages; it tells the address\n"
+        f"  bloodcell differential {slide}\n"
+        f'  bloodcell db psql -c "TABLE bloodcell.night_summary"\n'
+        f"Labels, and a model retrained on them:\n"
+        f"  make demo-retrain             or, on your own data folder: bloodcell demo --retrain\n"
+        f"Real nights, on your own data folder:\n"
+        f"  unset BLOODCELL_DATA_DIR\n"
+        f"  bloodcell up                  and let the analyser write nights:\n"
+        f"                                <drops>/<YYYY-MM-DD>/<slide>/*.jpg\n"
+        f"What the models are worth on your images (FOLDER/<class>/*.jpg):\n"
+        f"  bloodcell evaluate --images FOLDER",
+        title="What to try next",
+        expand=False,
+    )
+
+
+@contextmanager
+def bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for each step, on standard error."""
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as progress:
+
+        def show(step: str, done: int, total: int) -> None:
+            for other in set(tasks) - {step}:
+                progress.stop_task(tasks[other])
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=total)
+            progress.update(tasks[step], completed=done, total=total)
+
+        yield show
+
+
+def _free_port(wanted: int) -> int:
+    """Returns the wanted port where it is free, else any free one: a demo should not fail over a port."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    return wanted

@@ -1,0 +1,255 @@
+"""Differentials of slides, counted in Postgres and written idempotently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bloodcell.cells.classes import REPORT_ORDER, UNCLASSIFIED
+from bloodcell.differential.counting import Differential, count_differentials
+from bloodcell.storage import tables
+from bloodcell.storage.database import transact
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bloodcell.settings import Settings
+
+_CHUNK_SLIDES: Final = 500
+"""Slides of one transaction: 18,000 rows with four models, a second or two of work to repeat."""
+
+_CLASS_ORDER: Final = (*REPORT_ORDER, UNCLASSIFIED)
+
+
+@dataclass(frozen=True, slots=True)
+class _CalledSlide:
+    """Counts of one slide's calls by one model."""
+
+    slide_id: int
+    model_id: str
+    counts: Mapping[str, int]
+    n_compared: int
+    n_agree: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows of one slide and model: of slide_report, without its run and time, and nine of differential."""
+
+    report: dict[str, object]
+    classes: list[dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenDifferentials:
+    """What `write_differentials` left behind.
+
+    Attributes:
+        slide_ids: Slides with a differential over all their cells by at least one model, new or as it was.
+        n_written: Differentials that are new or differ from the earlier one.
+    """
+
+    slide_ids: frozenset[int]
+    n_written: int
+
+
+def write_differentials(
+    engine: sa.Engine,
+    *,
+    slides: Iterable[int],
+    model_id: str | None,
+    run_id: uuid.UUID,
+    settings: Settings,
+) -> WrittenDifferentials:
+    """Writes a differential for each slide and model that called all the slide's cells.
+
+    A slide with a cell that a model has not called yet gets nothing from that model: no differential over a part of a
+    slide. An earlier differential of that slide stays, and `read_differential` says how many cells it lacks. One that
+    would not change is left alone, with the run and the time it was written, unless the slide was called again since.
+
+    Args:
+        engine: Where to write.
+        slides: Slide ids; those unknown or without cells get nothing.
+        model_id: Only this model's; None: every model that called the slides.
+        run_id: The run that the rows name.
+        settings: min_leucocytes and database_patience_s are used.
+
+    Raises:
+        DatabaseUnavailableError: Postgres stayed away. What was written before stays; call again.
+    """
+    complete: set[int] = set()
+    n_written = 0
+    # Sorted, so that two runs over the same slides lock rows in the same order and cannot block each other.
+    slide_ids = sorted(set(slides))
+    for start in range(0, len(slide_ids), _CHUNK_SLIDES):
+        work = partial(
+            _write,
+            slides=slide_ids[start : start + _CHUNK_SLIDES],
+            model_id=model_id,
+            run_id=run_id,
+            min_leucocytes=settings.min_leucocytes,
+        )
+        written = transact(engine, work, patience_s=settings.database_patience_s)
+        complete |= written.slide_ids
+        n_written += written.n_written
+    return WrittenDifferentials(frozenset(complete), n_written)
+
+
+def _write(
+    connection: sa.Connection, slides: list[int], model_id: str | None, run_id: uuid.UUID, min_leucocytes: int
+) -> WrittenDifferentials:
+    # two runs count a slide one after the other, each what is there then: no older count over a newer one
+    connection.execute(_LOCK_SLIDES, {"slides": slides})
+    called = _called(connection, slides, model_id)
+    differentials = count_differentials([c.counts for c in called], min_leucocytes=min_leucocytes)
+    rows = {
+        (c.slide_id, c.model_id): _Rows(_report_row(c, d), _class_rows(c, d))
+        for c, d in zip(called, differentials, strict=True)
+    }
+    stored, outdated = _stored(connection, slides), _outdated(connection, slides)
+    counted = {
+        key
+        for key, row in rows.items()
+        if key in outdated or key not in stored or row.report["n_cells"] != stored[key].report["n_cells"]
+    }
+    judged = {key for key, row in rows.items() if row != stored.get(key)} - counted
+    _upsert(connection, [rows[key] for key in rows if key in counted], run_id, {"written_at": sa.func.now()})
+    # other flags for the same calls: whose word counts for the slide was settled when they were counted
+    _upsert(connection, [rows[key] for key in rows if key in judged], run_id, {})
+    return WrittenDifferentials(frozenset(c.slide_id for c in called), len(counted) + len(judged))
+
+
+def _called(connection: sa.Connection, slides: list[int], model_id: str | None) -> list[_CalledSlide]:
+    """Counts by slide, model and class, in one statement and so of one moment, of slides called completely."""
+    cell, call = tables.cell.c, tables.cell_call.c
+    is_one_of_them = cell.slide_id == sa.any_(sa.cast(slides, sa.ARRAY(sa.BigInteger)))
+    n_cells = (
+        sa.select(cell.slide_id, sa.func.count().label("n_cells"))
+        .where(is_one_of_them)
+        .group_by(cell.slide_id)
+        .subquery("n_cells")
+    )
+    compared = sa.and_(cell.analyser_class.is_not(None), call.called_class != UNCLASSIFIED)
+    by_class = (
+        sa.select(
+            cell.slide_id,
+            call.model_id,
+            call.called_class,
+            sa.func.count().label("n"),
+            sa.func.count().filter(compared).label("n_compared"),
+            sa.func.count().filter(compared, cell.analyser_class == call.called_class).label("n_agree"),
+            sa.func.sum(sa.func.count()).over(partition_by=(cell.slide_id, call.model_id)).label("n_called"),
+        )
+        .join(tables.cell_call, sa.and_(cell.cell_id == call.cell_id, cell.night == call.night))
+        .where(is_one_of_them, *([call.model_id == model_id] if model_id else []))
+        .group_by(cell.slide_id, call.model_id, call.called_class)
+        .subquery("by_class")
+    )
+    rows = connection.execute(
+        sa.select(by_class)
+        .join(n_cells, n_cells.c.slide_id == by_class.c.slide_id)
+        .where(by_class.c.n_called == n_cells.c.n_cells)
+        .order_by(by_class.c.slide_id, by_class.c.model_id)
+    )
+    grouped: dict[tuple[int, str], list[sa.Row[tuple[object, ...]]]] = {}
+    for row in rows:
+        grouped.setdefault((row.slide_id, row.model_id), []).append(row)
+    return [
+        _CalledSlide(
+            slide_id=slide_id,
+            model_id=model,
+            counts={row.called_class: row.n for row in cell_class},
+            n_compared=sum(row.n_compared for row in cell_class),
+            n_agree=sum(row.n_agree for row in cell_class),
+        )
+        for (slide_id, model), cell_class in grouped.items()
+    ]
+
+
+def _stored(connection: sa.Connection, slides: list[int]) -> dict[tuple[int, str], _Rows]:
+    """What was written earlier, in the shape in which it would be written now."""
+    is_one_of_them = sa.any_(sa.cast(slides, sa.ARRAY(sa.BigInteger)))
+    report = tables.slide_report.c
+    columns = [column for column in report if column.name not in {"run_id", "written_at"}]
+    stored = {
+        (row.slide_id, row.model_id): _Rows(dict(row._mapping), [])
+        for row in connection.execute(sa.select(*columns).where(report.slide_id == is_one_of_them))
+    }
+    order = sa.func.array_position(sa.cast(_CLASS_ORDER, sa.ARRAY(sa.Text)), tables.differential.c["class"])
+    for row in connection.execute(
+        sa.select(tables.differential).where(tables.differential.c.slide_id == is_one_of_them).order_by(order)
+    ):
+        stored[row.slide_id, row.model_id].classes.append(dict(row._mapping))
+    return stored
+
+
+def _outdated(connection: sa.Connection, slides: list[int]) -> set[tuple[int, str]]:
+    """Reports that are written again though they count the same: when they were written says whose word counts."""
+    return {(slide_id, model_id) for slide_id, model_id in connection.execute(_OUTDATED, {"slides": slides})}
+
+
+_LOCK_SLIDES: Final = sa.text(
+    "SELECT FROM bloodcell.slide WHERE slide_id = ANY (:slides) ORDER BY slide_id FOR NO KEY UPDATE"
+)
+# called again since; or of a slide that was added up before there was a champion, and is nobody's report
+_OUTDATED: Final = sa.text("""
+    SELECT r.slide_id, r.model_id FROM bloodcell.slide_report r
+    WHERE r.slide_id = ANY (:slides) AND (
+        EXISTS (SELECT 1 FROM bloodcell.cell c JOIN bloodcell.cell_call k USING (cell_id, night)
+                WHERE c.slide_id = r.slide_id AND k.model_id = r.model_id AND k.called_at > r.written_at)
+        OR (EXISTS (SELECT 1 FROM bloodcell.promotion p WHERE p.model_id = r.model_id)
+            AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_reported_model m WHERE m.slide_id = r.slide_id)))
+""")
+
+
+def _upsert(
+    connection: sa.Connection, changed: Sequence[_Rows], run_id: uuid.UUID, stamps: Mapping[str, object]
+) -> None:
+    """Replaces report and all nine classes of each slide, so that nothing of an earlier count remains."""
+    if not changed:
+        return
+    reports = [{**row.report, "run_id": run_id} for row in changed]
+    classes = [line for row in changed for line in row.classes]
+    for table, rows, more in ((tables.slide_report, reports, stamps), (tables.differential, classes, {})):
+        statement = insert(table)
+        keys = [column.name for column in table.primary_key]
+        replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_={**replaced, **more}), rows)
+
+
+def _report_row(called: _CalledSlide, differential: Differential) -> dict[str, object]:
+    return {
+        "slide_id": called.slide_id,
+        "model_id": called.model_id,
+        "n_cells": differential.n_cells,
+        "n_leucocytes": differential.n_leucocytes,
+        "n_unclassified": differential.unclassified.n,
+        "is_sufficient": differential.is_sufficient,
+        "nrbc_per_100_wbc": differential.nrbc.per_100_wbc,
+        "nrbc_lower": differential.nrbc.lower,
+        "nrbc_upper": differential.nrbc.upper,
+        "n_compared": called.n_compared,
+        "n_agree": called.n_agree,
+    }
+
+
+def _class_rows(called: _CalledSlide, differential: Differential) -> list[dict[str, object]]:
+    key = {"slide_id": called.slide_id, "model_id": called.model_id}
+    no_share = {"percentage": None, "lower": None, "upper": None}
+    rows = []
+    for line in differential.leucocytes:
+        lower, upper = line.share.percentage_limits or (None, None)
+        share = {"percentage": line.share.percentage, "lower": lower, "upper": upper}
+        rows.append({**key, "class": line.cell_class, "n_cells": line.share.n, **share, "flag": line.flag})
+    for name, n_cells, flag in (
+        ("erythroblast", differential.nrbc.n_erythroblasts, differential.nrbc.flag),
+        ("platelet", differential.n_platelets, None),
+        (UNCLASSIFIED, differential.unclassified.n, None),
+    ):
+        rows.append({**key, "class": name, "n_cells": n_cells, **no_share, "flag": flag})
+    return rows

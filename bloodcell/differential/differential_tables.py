@@ -1,0 +1,202 @@
+"""A slide's differential on a terminal, and as a JSON document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from bloodcell.cells.classes import CLASS_NAMES
+from bloodcell.differential.reference_ranges import ADULT_RANGES, FLAG_NAMES, Flag
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bloodcell.cells.intervals import Proportion
+    from bloodcell.differential.counting import LeucocyteShare
+    from bloodcell.differential.stored_differential import SlideDifferential
+
+NOT_A_DIAGNOSIS: Final = "Not a diagnosis: machine calls, for review by a qualified person."
+
+_BAR_COLUMNS: Final = 40
+_NUMBERS_COLUMNS: Final = 78
+_FLAG_STYLES: Final = {"high": "bold red", "low": "bold red", "possibly_high": "yellow", "possibly_low": "yellow"}
+
+
+def differential_table(read: SlideDifferential, width_columns: int) -> RenderableType:
+    """Returns the differential as a table, with bars as far as they fit, and what has to be known to trust it."""
+    slide = read.slide
+    facts = (
+        ("night", slide.night),
+        ("order", slide.order_id),
+        ("analyser", slide.analyser),
+        ("patient", slide.patient_key),
+    )
+    title = f"[bold]Slide {escape(slide.barcode)}[/]" + "".join(
+        f"  [dim]{name}[/] {escape(str(value))}" for name, value in facts if value is not None
+    )
+    return Group(
+        Text.from_markup(title),
+        *_warnings(read),
+        "",
+        _table(read, min(_BAR_COLUMNS, width_columns - _NUMBERS_COLUMNS)),
+        "",
+        *_notes(read),
+    )
+
+
+def bar(share: Proportion, columns: int) -> str:
+    """Returns a bar of 0 to 100 %: full up to the lower limit, then a whisker to the upper one, a dot at the value."""
+    if columns < 3 or share.value is None or share.lower is None or share.upper is None:
+        return ""
+    lower, value, upper = (round(part * (columns - 1)) for part in (share.lower, share.value, share.upper))
+    drawn = ["█"] * lower + ["─"] * (upper - lower + 1)
+    drawn[lower], drawn[upper] = "├", "┤"
+    drawn[value] = "●"
+    return "".join(drawn)
+
+
+def differential_json(read: SlideDifferential) -> dict[str, object]:
+    """Returns the differential as one JSON document; percentages in percent, limits of 95 %."""
+    slide, model, differential = read.slide, read.model, read.differential
+    return {
+        "barcode": slide.barcode,
+        "night": slide.night.isoformat(),
+        "order_id": slide.order_id,
+        "analyser": slide.analyser,
+        "patient_key": slide.patient_key,
+        "acquired_at": slide.acquired_at.isoformat() if slide.acquired_at else None,
+        "n_cells": differential.n_cells,
+        "n_leucocytes": differential.n_leucocytes,
+        "is_sufficient": differential.is_sufficient,
+        "leucocytes": [_share_json(line) for line in differential.leucocytes],
+        "nrbc": {
+            "n_cells": differential.nrbc.n_erythroblasts,
+            "per_100_wbc": differential.nrbc.per_100_wbc,
+            "lower_95": differential.nrbc.lower,
+            "upper_95": differential.nrbc.upper,
+            "flag": differential.nrbc.flag,
+            "corrected_wbc_factor": differential.nrbc.corrected_wbc_factor,
+        },
+        "n_platelets": differential.n_platelets,
+        "unclassified": _proportion_json(differential.unclassified),
+        "agreement_with_analyser": _proportion_json(read.agreement),
+        "n_waiting": read.n_waiting,
+        "foreign_codes": dict(read.foreign_codes),
+        "model": {"model_id": model.model_id, "variant": model.variant, "is_reported": read.is_reported},
+        "run_id": str(read.run_id),
+        "code_version": read.code_version,
+        "written_at": read.written_at.isoformat(),
+    }
+
+
+def _share_json(line: LeucocyteShare) -> dict[str, object]:
+    expected = ADULT_RANGES[line.cell_class]
+    return {
+        "class": line.cell_class,
+        **_proportion_json(line.share),
+        "reference_range": [expected.lower, expected.upper],
+        "flag": line.flag,
+    }
+
+
+def _proportion_json(share: Proportion) -> dict[str, object]:
+    lower, upper = share.percentage_limits or (None, None)
+    return {"n": share.n, "of": share.total, "percentage": share.percentage, "lower_95": lower, "upper_95": upper}
+
+
+def _warnings(read: SlideDifferential) -> list[Text]:
+    warnings = []
+    if read.foreign_codes:
+        codes = ", ".join(f"{code} ({n})" for code, n in read.foreign_codes)
+        warnings.append(
+            f"Look at these first: the analyser gave codes outside the eight groups, which no model can name: {codes}."
+        )
+    if not read.differential.is_sufficient:
+        warnings.append(
+            f"Insufficient count: {read.differential.n_leucocytes} leucocytes are too few to report from. "
+            "Percentages are uncertain; nothing is flagged."
+        )
+    if read.n_waiting:
+        warnings.append(f"Incomplete: {read.n_waiting} cells came later and are not counted yet.")
+    if not read.is_reported:
+        warnings.append("Challenger: these are not the calls that are reported for this slide.")
+    return [Text(f"! {warning}", style="bold yellow") for warning in warnings]
+
+
+def _table(read: SlideDifferential, bar_columns: int) -> Table:
+    differential = read.differential
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("", no_wrap=True)
+    for name in ("cells", "%", "95 % limits", "reference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("0 %" + "100 %".rjust(bar_columns - 3) if bar_columns > 8 else "")
+    for line in differential.leucocytes:
+        table.add_row(
+            CLASS_NAMES[line.cell_class],
+            str(line.share.n),
+            _number(line.share.percentage),
+            _limits(line.share.percentage_limits),
+            ADULT_RANGES[line.cell_class].text,
+            _flag(line.flag),
+            Text(bar(line.share, bar_columns), style=_FLAG_STYLES[line.flag] if line.flag else "cyan"),
+        )
+    table.add_row(
+        "Leucocytes", str(differential.n_leucocytes), "100" if differential.n_leucocytes else "-", style="bold"
+    )
+    table.add_section()
+    nrbc = differential.nrbc
+    nrbc_limits = None if nrbc.lower is None or nrbc.upper is None else (nrbc.lower, nrbc.upper)
+    table.add_row(
+        "NRBC per 100 WBC",
+        str(nrbc.n_erythroblasts),
+        _number(nrbc.per_100_wbc),
+        _limits(nrbc_limits),
+        ADULT_RANGES["erythroblast"].text,
+        _flag(nrbc.flag),
+    )
+    table.add_row("Platelet images", str(differential.n_platelets))
+    unclassified = differential.unclassified
+    table.add_row(
+        "Unclassified of all",
+        str(unclassified.n),
+        _number(unclassified.percentage),
+        _limits(unclassified.percentage_limits),
+        style="yellow" if unclassified.n else "",
+    )
+    return table
+
+
+def _notes(read: SlideDifferential) -> list[Text]:
+    notes = []
+    factor = read.differential.nrbc.corrected_wbc_factor
+    if factor is not None and factor < 1:
+        notes.append(f"Corrected WBC = WBC x {factor:.3f}, where the counter took erythroblasts for leucocytes.")
+    agreement = read.agreement
+    if agreement.value is not None:
+        notes.append(
+            f"The analyser's own class agrees in {agreement.n} of {agreement.total} cells: "
+            f"{_number(agreement.percentage)} % ({_limits(agreement.percentage_limits)})."
+        )
+    notes.append(
+        f"Model {read.model.variant} {read.model.model_id[:12]}, written {read.written_at:%Y-%m-%d %H:%M %Z} "
+        f"by bloodcell {read.code_version}, run {read.run_id}."
+    )
+    notes.append(NOT_A_DIAGNOSIS)
+    return [Text(note, style="dim") for note in notes]
+
+
+def _flag(flag: Flag | None) -> Text:
+    return Text(FLAG_NAMES[flag], style=_FLAG_STYLES[flag]) if flag else Text("")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _limits(limits: tuple[float, float] | None) -> str:
+    return "" if limits is None else f"{limits[0]:.1f}-{limits[1]:.1f}"

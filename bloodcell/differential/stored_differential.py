@@ -1,0 +1,216 @@
+"""A slide's differential, read back with its slide, model and run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from bloodcell.cells.intervals import Proportion, proportion
+from bloodcell.differential.counting import Differential, count_differential
+from bloodcell.errors import UnknownRecordError
+from bloodcell.registry.models import find_model
+from bloodcell.storage import tables
+from bloodcell.storage.database import transact
+
+if TYPE_CHECKING:
+    import uuid
+    from datetime import date, datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """One smear, as the analyser described it."""
+
+    slide_id: int
+    barcode: str
+    night: date
+    order_id: str | None
+    analyser: str | None
+    patient_key: str | None
+    acquired_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportingModel:
+    """The model whose calls a differential counts."""
+
+    model_id: str
+    variant: str
+    created_at: datetime
+    confidence_threshold: float
+    novelty_threshold: float
+    dataset_digest: str | None
+    code_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SlideDifferential:
+    """A slide's differential by one model.
+
+    Attributes:
+        slide: The smear.
+        model: Whose calls were counted.
+        is_reported: Whether this model's calls are the slide's reported ones; False: a challenger's.
+        differential: Counts, percentages, limits and flags as they were written.
+        agreement: Calls equal to the analyser's own class, of the cells to which both gave one of the eight groups.
+        n_waiting: Cells of the slide that came after this differential and are not in it.
+        foreign_codes: Analyser codes outside the eight groups (blast, variant lymphocyte, smudge ...) with the slide's
+            cells of each, the most frequent first. No model can name these cells: it was never shown one.
+        run_id: Run that wrote it.
+        code_version: Release of bloodcell that wrote it.
+        written_at: When.
+    """
+
+    slide: Slide
+    model: ReportingModel
+    is_reported: bool
+    differential: Differential
+    agreement: Proportion
+    n_waiting: int
+    foreign_codes: tuple[tuple[str, int], ...]
+    run_id: uuid.UUID
+    code_version: str
+    written_at: datetime
+
+
+def read_differential(engine: sa.Engine, barcode: str, model_id: str | None = None) -> SlideDifferential:
+    """Returns the differential of the slide with this barcode; see `differential_of`.
+
+    Raises:
+        UnknownRecordError: No such slide or model, or no differential of it yet; the message names the next step.
+    """
+    return transact(engine, lambda c: differential_of(c, find_slide(c, barcode), model_id), patience_s=0)
+
+
+def differential_of(connection: sa.Connection, slide: Slide, model_id: str | None) -> SlideDifferential:
+    """Returns the differential of a slide.
+
+    Args:
+        connection: Where to read.
+        slide: The smear.
+        model_id: A model's id, or the beginning of one; None: the model whose calls are reported.
+
+    Raises:
+        UnknownRecordError: No such model, or no differential of it yet; the message names the next step.
+    """
+    reported = _reported_model(connection, slide)
+    model = reported if model_id is None else find_model(connection, model_id).model_id
+    row = _report(connection, slide, model) if model else None
+    if model is None or row is None:
+        raise UnknownRecordError(_why_missing(connection, slide, model))
+    return _assembled(connection, slide, row, is_reported=model == reported)
+
+
+def find_slide(connection: sa.Connection, barcode: str) -> Slide:
+    """Returns the slide with this barcode.
+
+    Raises:
+        UnknownRecordError: There is none.
+    """
+    columns = tables.slide.c
+    row = connection.execute(
+        sa.select(*(columns[name] for name in Slide.__dataclass_fields__)).where(columns.barcode == barcode)
+    ).one_or_none()
+    if row is None:
+        raise UnknownRecordError(
+            f"No slide has the barcode {barcode!r}. Barcodes are case-sensitive; `bloodcell ingest NIGHT_FOLDER` "
+            "brings in the slides of a night."
+        )
+    return Slide(*row)
+
+
+def _reported_model(connection: sa.Connection, slide: Slide) -> str | None:
+    return connection.execute(
+        sa.text("SELECT model_id FROM bloodcell.slide_reported_model WHERE slide_id = :slide_id"),
+        {"slide_id": slide.slide_id},
+    ).scalar_one_or_none()
+
+
+def _report(connection: sa.Connection, slide: Slide, model_id: str) -> sa.Row[tuple[object, ...]] | None:
+    report, model, run = tables.slide_report.c, tables.model.c, tables.run.c
+    return connection.execute(
+        sa.select(
+            tables.slide_report,
+            *(model[name] for name in ("variant", "created_at", "confidence_threshold", "novelty_threshold")),
+            model.manifest["data"]["dataset_digest"].astext.label("dataset_digest"),
+            model.manifest["code_version"].astext.label("model_code_version"),
+            run.code_version,
+            sa.select(sa.func.count())
+            .where(tables.cell.c.slide_id == slide.slide_id)
+            .scalar_subquery()
+            .label("n_cells_now"),
+        )
+        .join(tables.model, model.model_id == report.model_id)
+        .join(tables.run, run.run_id == report.run_id)
+        .where(report.slide_id == slide.slide_id, report.model_id == model_id)
+    ).one_or_none()
+
+
+def _foreign_codes(connection: sa.Connection, slide: Slide) -> tuple[tuple[str, int], ...]:
+    cell, n = tables.cell.c, sa.func.count()
+    rows = connection.execute(
+        sa.select(cell.analyser_code, n)
+        .where(cell.slide_id == slide.slide_id, cell.analyser_code.is_not(None), cell.analyser_class.is_(None))
+        .group_by(cell.analyser_code)
+        .order_by(n.desc(), cell.analyser_code)
+    )
+    return tuple((code, count) for code, count in rows)
+
+
+def _why_missing(connection: sa.Connection, slide: Slide, model_id: str | None) -> str:
+    n_cells = connection.scalar(
+        sa.select(sa.func.count()).select_from(tables.cell).where(tables.cell.c.slide_id == slide.slide_id)
+    )
+    if n_cells == 0:
+        return (
+            f"Slide {slide.barcode} of night {slide.night} has no cell that could be used, so no differential. "
+            f"`bloodcell report {slide.barcode} --html FILE` lists its files and why each was set aside."
+        )
+    by = f"model {model_id[:12]}" if model_id else "a model that is, or was, champion"
+    return (
+        f"Slide {slide.barcode} of night {slide.night} has {n_cells:,} cells and no differential by {by} yet. "
+        f"Run `bloodcell classify --slide {slide.barcode}`; `bloodcell models list` shows the models."
+    )
+
+
+def _assembled(
+    connection: sa.Connection, slide: Slide, row: sa.Row[tuple[object, ...]], *, is_reported: bool
+) -> SlideDifferential:
+    classes = tables.differential.c
+    rows = connection.execute(
+        sa.select(classes["class"].label("called_class"), classes.n_cells, classes.flag).where(
+            classes.slide_id == slide.slide_id, classes.model_id == row.model_id
+        )
+    ).all()
+    # The limits follow from the counts; flag and sufficiency are of the day they were written, and stay so when
+    # a later release or setting judges otherwise.
+    counted = count_differential({r.called_class: r.n_cells for r in rows}, min_leucocytes=0)
+    flags = {r.called_class: r.flag for r in rows}
+    differential = replace(
+        counted,
+        leucocytes=tuple(replace(line, flag=flags[line.cell_class]) for line in counted.leucocytes),
+        nrbc=replace(counted.nrbc, flag=flags["erythroblast"]),
+        is_sufficient=row.is_sufficient,
+    )
+    return SlideDifferential(
+        slide=slide,
+        model=ReportingModel(
+            model_id=row.model_id,
+            variant=row.variant,
+            created_at=row.created_at,
+            confidence_threshold=row.confidence_threshold,
+            novelty_threshold=row.novelty_threshold,
+            dataset_digest=row.dataset_digest,
+            code_version=row.model_code_version,
+        ),
+        is_reported=is_reported,
+        differential=differential,
+        agreement=proportion(row.n_agree, row.n_compared),
+        n_waiting=row.n_cells_now - row.n_cells,
+        foreign_codes=_foreign_codes(connection, slide),
+        run_id=row.run_id,
+        code_version=row.code_version,
+        written_at=row.written_at,
+    )

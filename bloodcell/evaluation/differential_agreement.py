@@ -1,0 +1,123 @@
+"""Differentials by calls and by labels of the same cells, slide by slide: how far apart the percentages lie.
+
+Accuracy says how many cells are right; a laboratory reports percentages of a slide. Errors that cancel do not show in
+them, errors that all go one way do: as a bias.
+
+Source: Bland and Altman, Statistical methods for assessing agreement between two methods of clinical measurement,
+Lancet 327 (1986) 307-310 (bias, limits of agreement).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_LEUCOCYTES: Final = 20
+"""Leucocytes, by labels and by calls, that a slide needs here.
+
+One cell then moves a percentage by at most 5 points; with fewer, the steps of the count are larger than any bias one
+would look for. It is fewer than the 100 of a reported differential, as only some cells of a slide carry a label.
+"""
+
+WIDTH_SD: Final = 1.96
+"""Half width of the limits of agreement in standard deviations. Source: Bland and Altman 1986 (as 2, made exact)."""
+
+_POINT_DECIMALS: Final = 2
+"""Of the points that are drawn and stored; bias and limits are computed before."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAgreement:
+    """One leucocyte group's percentages on all slides, in percentage points.
+
+    Attributes:
+        cell_class: One of `LEUCOCYTE_CLASSES`.
+        bias: Mean of calls minus labels; None without slides.
+        lower: Lower 95 % limit of agreement; None with fewer than two slides.
+        upper: Upper 95 % limit of agreement; None with fewer than two slides.
+        means: Mean of the two percentages of each slide.
+        differences: Calls minus labels of each slide.
+    """
+
+    cell_class: str
+    bias: float | None
+    lower: float | None
+    upper: float | None
+    means: tuple[float, ...]
+    differences: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A model's differentials beside those of the labels.
+
+    Attributes:
+        n_slides: Slides compared.
+        n_left_out: Slides with fewer than `MIN_LEUCOCYTES` leucocytes by labels or by calls.
+        classes: The six groups, in the order of `LEUCOCYTE_CLASSES`.
+    """
+
+    n_slides: int
+    n_left_out: int
+    classes: tuple[GroupAgreement, ...]
+
+
+def slide_agreement(
+    slides: NDArray[np.integer],
+    truth: NDArray[np.integer],
+    top: NDArray[np.integer],
+    unclassified: NDArray[np.bool_],
+) -> Agreement:
+    """Returns how far the differentials of the calls lie from those of the labels.
+
+    Percentages are of the six leucocyte groups, as the product reports them: erythroblasts, platelets and unclassified
+    cells are outside of the denominator. Both sides count the same labelled cells.
+
+    Args:
+        slides: integer (n,), any numbers, one for each slide.
+        truth: integer (n,), index of the true group in `CELL_CLASSES`.
+        top: integer (n,), index of the most probable group.
+        unclassified: bool (n,), cells without a call.
+    """
+    known, row = np.unique(slides, return_inverse=True)
+    by_labels = _leucocytes(row, truth, len(known))
+    by_calls = _leucocytes(row[~unclassified], top[~unclassified], len(known))
+    n_leucocytes = np.minimum(by_labels.sum(axis=1), by_calls.sum(axis=1))
+    enough = n_leucocytes >= MIN_LEUCOCYTES
+    labelled, called = (100 * n / n.sum(axis=1, keepdims=True) for n in (by_labels[enough], by_calls[enough]))
+    return Agreement(
+        n_slides=int(enough.sum()),
+        n_left_out=int((~enough).sum()),
+        classes=tuple(
+            _agreement_of(cell_class, labelled[:, i], called[:, i] - labelled[:, i])
+            for i, cell_class in enumerate(LEUCOCYTE_CLASSES)
+        ),
+    )
+
+
+def _leucocytes(row: NDArray[np.integer], classes: NDArray[np.integer], n_slides: int) -> NDArray[np.int64]:
+    """Cells of each slide (rows) in each of `LEUCOCYTE_CLASSES` (columns)."""
+    n_groups = len(CELL_CLASSES)
+    counts = np.bincount(row * n_groups + classes, minlength=n_slides * n_groups).reshape(n_slides, n_groups)
+    return counts[:, [CELL_CLASSES.index(cell_class) for cell_class in LEUCOCYTE_CLASSES]]
+
+
+def _agreement_of(cell_class: str, labelled: NDArray[np.float64], difference: NDArray[np.float64]) -> GroupAgreement:
+    n_slides = len(difference)
+    bias = float(difference.mean()) if n_slides else None
+    half = WIDTH_SD * float(difference.std(ddof=1)) if n_slides > 1 else None
+    return GroupAgreement(
+        cell_class=cell_class,
+        bias=bias,
+        lower=None if bias is None or half is None else bias - half,
+        upper=None if bias is None or half is None else bias + half,
+        means=tuple((labelled + difference / 2).round(_POINT_DECIMALS).tolist()),
+        differences=tuple(difference.round(_POINT_DECIMALS).tolist()),
+    )

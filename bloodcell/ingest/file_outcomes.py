@@ -1,0 +1,60 @@
+"""What may become of a file of a drop, and what the operator does about it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+QUARANTINE_REASONS: Final = {
+    "empty": "The file has no bytes. Export it again.",
+    "too_many_bytes": "Larger than BLOODCELL_MAX_FILE_BYTES. Check what it is; raise the limit if it is a cell.",
+    "not_an_image": "Not a JPEG, PNG, BMP or TIFF file. Check the analyser's export.",
+    "truncated": "The file ends too early. Export it again.",
+    "damaged": "The pixels cannot be decoded. Export it again.",
+    "too_many_pixels": "Larger than BLOODCELL_MAX_PIXELS. Check what it is; raise the limit if it is a cell.",
+    "too_small": "Smaller than BLOODCELL_MIN_SIDE_PX. Check the analyser's crop size.",
+    "several_frames": "More than one image in the file. Export each as a file of its own.",
+    "unsupported_colour": "Not 8-bit RGB. Export colour images; a conversion would guess.",
+    "link": "Links are not followed out of a drop. Copy the file itself.",
+    "not_a_regular_file": "A pipe, socket or device. Remove it.",
+    "unreadable": "The file or folder cannot be read. Mend its permissions or the disk.",
+    "name_fits_no_pattern": "The path does not fit BLOODCELL_DROP_PATTERN. Rename it or mend the pattern.",
+    "name_not_utf8": "The file name is not valid UTF-8. Rename it.",
+    "slide_record": "slide.json is not a valid slide record. Mend it; the slide's cells are kept without it.",
+    "slide_identity": "The slide's folder, its slide.json and what is known of the barcode contradict each other. "
+    "Find out whose slide it is, mend the folder or the record, and ingest the night again.",
+    "name_taken": "The slide has another image under this name already. Find out which is right.",
+    "changed_after_ingest": "The file was ingested with other bytes; the cell keeps the first. Find out why.",
+}
+"""Why a file is set aside, and the next step."""
+
+DUPLICATE_REASONS: Final = {
+    "same_image": "The same bytes are a cell of this slide already.",
+    "delivered_again": "This very cell came with an earlier night.",
+}
+
+IGNORE_REASONS: Final = {
+    "hidden_file": "Names that begin with a dot, also of a folder above: markers, resource forks, files being copied.",
+    "system_file": "Thumbs.db, desktop.ini, @eaDir, lost+found and the like.",
+    "slide_record": "slide.json, read as the slide's record.",
+    "gone": "Was set aside earlier and is not there any more: renamed, moved or removed since.",
+}
+
+_SYSTEM_NAMES: Final = frozenset(
+    {"thumbs.db", "desktop.ini", "ehthumbs.db"}
+    | {"@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx"}
+)
+SLIDE_RECORD: Final = "slide.json"
+
+
+def ignore_reason(path: str) -> str | None:
+    """Returns the rule by which a file is ignored, None for a file that has to be looked at.
+
+    Args:
+        path: Relative to the night's folder; a file below a hidden folder is hidden.
+    """
+    names = path.split("/")
+    if any(name.startswith(".") for name in names):
+        return "hidden_file"
+    if any(name.lower() in _SYSTEM_NAMES for name in names):
+        return "system_file"
+    return None

@@ -1,0 +1,123 @@
+"""A folder sorted by class becomes rows: FOLDER/<class or code>/<file>, or FOLDER/<class or code>/<barcode>/<file>.
+
+It says which image a person put where, so cells are found by the image: its digest, whatever the file is called. The
+time of a label is when the file came to its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from bloodcell.errors import UnusableFileError
+from bloodcell.inbox.walk import DropFile, walk_night
+from bloodcell.ingest.examine import read_unchanged
+from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS, ignore_reason
+from bloodcell.labels.codes import Meaning, meaning_of
+from bloodcell.labels.csv_rows import Progress
+from bloodcell.labels.label_outcomes import RowErrors, shown, unusable
+from bloodcell.labels.label_rows import BadRowError, LabelRow
+
+_TOLD_EVERY: Final = 100
+
+
+class FolderLabels:
+    """The labels of a folder sorted by class. None of them counts as blind: the folder may have been filled by a model.
+
+    Args:
+        folder: The folder.
+        labelled_by: Who sorted it.
+        max_file_bytes: Larger files are refused.
+
+    Attributes:
+        n_rows: Files read so far.
+        ignored_columns: None, as a folder has none.
+        sha256: Digest over every file's path, size and time, once they were listed.
+    """
+
+    source: Final = "folder"
+    ignored_columns: Final[tuple[str, ...]] = ()
+
+    def __init__(self, folder: Path, labelled_by: str, max_file_bytes: int) -> None:
+        self._folder, self._labelled_by, self._max_file_bytes = folder, labelled_by, max_file_bytes
+        self.n_rows = 0
+        self.sha256 = ""
+
+    def read(self, errors: RowErrors, on_progress: Progress) -> Iterator[LabelRow]:
+        """Yields the files that can be labels; the others go to `errors`. Can be called again.
+
+        Raises:
+            UnusableFileError: Not a folder of labels; reason one of `outcomes.FILE_REASONS`.
+            StillWrittenError: A file changed while it was read.
+        """
+        self.n_rows, digest = 0, FolderDigest()
+        for name, file in labelled_files(self._folder):
+            digest.add(file)
+            self.n_rows += 1
+            if self.n_rows % _TOLD_EVERY == 0:
+                on_progress("Read", self.n_rows, 0)
+            try:
+                yield self._row(self.n_rows, name, file)
+            except (BadRowError, UnusableFileError) as error:
+                errors.add(self.n_rows, f"{file.path}: {error}")
+        self.sha256 = digest.hexdigest()
+        if not self.n_rows:
+            raise unusable("no_labels", "expected FOLDER/<class or code>/<file>, received no file")
+
+    def _row(self, row: int, name: str, file: DropFile) -> LabelRow:
+        if file.problem is not None:
+            raise UnusableFileError(file.problem, QUARANTINE_REASONS[file.problem])
+        if file.size_bytes > self._max_file_bytes:
+            raise BadRowError(f"expected at most {self._max_file_bytes:,} bytes, received {file.size_bytes:,}")
+        meaning = _meaning(name)
+        _, *folders, file_name = file.path.split("/")
+        sha256 = hashlib.sha256(read_unchanged(file, self._max_file_bytes)).hexdigest()
+        at = datetime.fromtimestamp(min(file.changed_ns, time.time_ns()) // 1_000 / 1e6, UTC).isoformat()
+        barcode, inner = (folders[0], [*folders[1:], file_name]) if folders else (None, [file_name])
+        return LabelRow(row, barcode, "/".join(inner), None, sha256, meaning, self._labelled_by, at, False, False, None)
+
+
+class FolderDigest:
+    """Tells one state of a folder from another without reading its files: it is looked at again and again."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256(b"folder")
+        self.n_files = 0
+
+    def add(self, file: DropFile) -> None:
+        self.n_files += 1
+        self._digest.update(f"\0{file.path}\0{file.size_bytes}\0{file.changed_ns}".encode())
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+def labelled_files(folder: Path) -> Iterator[tuple[str, DropFile]]:
+    """Yields each file that counts, with the name of the folder that says its class ("" for a loose one).
+
+    Raises:
+        UnusableFileError: reason unreadable.
+    """
+    try:
+        for of_class in walk_night(folder):
+            for file in of_class.files:
+                if ignore_reason(file.path) is None:
+                    yield of_class.name, file
+    except OSError as error:
+        raise unusable("unreadable", f"{folder}: {error.strerror}") from error
+
+
+def _meaning(name: str) -> Meaning:
+    if not name:
+        raise BadRowError("lies in no folder of a class")
+    meaning = meaning_of(name.strip())
+    if meaning is None:
+        raise BadRowError(
+            f"expected a folder named by a class (neutrophil, ig ...) or an analyser code (SNE, BL ...), "
+            f"received {shown(name)}"
+        )
+    return meaning

@@ -1,0 +1,176 @@
+"""The champion's calls against what people say of the same cells, each labelled cell once for each champion.
+
+Which cells were compared is kept (`checked_cell`), not up to which label: the numbers of labels do not become visible
+in their order, so a mark "up to label n" would lose those of a slow import for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER, UNCLASSIFIED
+from bloodcell.cells.intervals import Proportion, proportion
+from bloodcell.monitoring.check_records import Check, Kind
+from bloodcell.registry.bundle import images_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from uuid import UUID
+
+    from bloodcell.registry.bundle import Bundle
+    from bloodcell.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Newly labelled cells of one kind.
+
+    Attributes:
+        cell_class: What people say they are; None outside the eight groups.
+        called: What the champion called them, a group or "unclassified".
+        is_blind: Whether a person read them without seeing any call.
+        is_training: Whether the champion was made from these very images.
+        n_cells: How many.
+    """
+
+    cell_class: str | None
+    called: str
+    is_blind: bool
+    is_training: bool
+    n_cells: int
+
+
+# one statement, one snapshot: what is counted is what is kept as counted. Too few cells are left for the next time.
+_COMPARE: Final = """
+    WITH fresh AS MATERIALIZED (
+        SELECT l.cell_id, l.label_id, l.class, k.called_class, l.is_blind,
+               (c.sha256 IN (SELECT unnest(CAST(:images AS text[])))
+                OR EXISTS (SELECT 1 FROM bloodcell.dataset_image i WHERE i.dataset_digest = :dataset
+                           AND i.sha256 = c.sha256 AND i.split IN ('training', 'validation'))) AS is_training
+        FROM bloodcell.current_label l
+        JOIN bloodcell.cell c USING (cell_id)
+        JOIN bloodcell.cell_call k ON k.night = c.night AND k.cell_id = c.cell_id AND k.model_id = :model
+        WHERE l.state <> 'contested'
+          AND NOT EXISTS (SELECT 1 FROM bloodcell.checked_cell x WHERE x.model_id = :model AND x.cell_id = l.cell_id)
+    ), kept AS (
+        INSERT INTO bloodcell.checked_cell
+            (model_id, cell_id, label_id, class, called_class, is_blind, is_training, run_id)
+        SELECT :model, cell_id, label_id, class, called_class, is_blind, is_training, :run_id FROM fresh
+        WHERE (SELECT count(*) FROM fresh
+               WHERE class IS NOT NULL AND called_class <> 'unclassified' AND NOT is_training) >= :enough
+    )
+    SELECT class, called_class, is_blind, is_training, count(*) FROM fresh GROUP BY 1, 2, 3, 4
+"""
+_HAS_DATASET: Final = "SELECT EXISTS (SELECT 1 FROM bloodcell.dataset WHERE dataset_digest = :dataset)"
+
+
+def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, enough: int) -> tuple[Tally, ...]:
+    """Counts the champion's calls of cells labelled since the last check, and keeps that they were counted.
+
+    Contested cells wait until they are settled. Fewer than `enough` called cells are counted and left for next time.
+
+    Args:
+        connection: An open transaction; nothing else may check the same model meanwhile.
+        bundle: The champion's.
+        run_id: The run this is done by.
+        enough: Called cells of the eight groups that a judgement needs.
+    """
+    dataset = bundle.manifest.data.dataset_digest
+    # of a model made from the database's own labels the database knows the images; of another only its bundle does
+    is_known = connection.scalar(sa.text(_HAS_DATASET), {"dataset": dataset})
+    images = [] if is_known else sorted(images_of(bundle))
+    values = {"model": bundle.model_id, "run_id": run_id, "dataset": dataset, "images": images, "enough": enough}
+    return tuple(Tally(*row) for row in connection.execute(sa.text(_COMPARE), values))
+
+
+def agreement_checks(tallies: Iterable[Tally], settings: Settings) -> tuple[Check, ...]:
+    """Returns the figures of agreement; overall and blind-read agreement are held against the limit, the rest informs.
+
+    A share is judged by its upper 95 % limit: an alarm says that the true agreement is below what is wanted, not that a
+    few cells went wrong by chance. People confirm what a machine proposes, so the blind-read cells, which nobody
+    proposed anything for, are judged for themselves as well.
+    """
+    known = [tally for tally in tallies if not tally.is_training]
+    n_left_out = sum(tally.n_cells for tally in tallies) - sum(tally.n_cells for tally in known)
+    in_scope = [tally for tally in known if tally.cell_class is not None]
+    n_called = sum(tally.n_cells for tally in in_scope if tally.called != UNCLASSIFIED)
+    left_out = f" Left out: {n_left_out:,} cells that it was made from." if n_left_out else ""
+    if n_called < settings.check_min_cells:
+        waiting = (
+            f"Not judged: {n_called:,} newly labelled cells with a call, {settings.check_min_cells:,} needed "
+            f"(BLOODCELL_CHECK_MIN_CELLS); they count next time.{left_out}"
+        )
+        return (Check("agreement", None, n_called, None, None, None, settings.check_min_agreement, True, waiting),)
+    return (
+        _judged("agreement", "newly labelled cells", in_scope, settings, left_out),
+        *_by_class(in_scope),
+        *_blind([tally for tally in in_scope if tally.is_blind], settings),
+        _share("unclassified", in_scope, "of the newly labelled cells were left unclassified."),
+        *_out_of_scope([tally for tally in known if tally.cell_class is None]),
+    )
+
+
+def _blind(tallies: list[Tally], settings: Settings) -> tuple[Check, ...]:
+    n_called = sum(tally.n_cells for tally in tallies if tally.called != UNCLASSIFIED)
+    if n_called < settings.check_min_cells:
+        reason = f"Not judged: {n_called:,} cells read blind, {settings.check_min_cells:,} needed."
+        return (Check("blind_agreement", None, n_called, None, None, None, settings.check_min_agreement, True, reason),)
+    return (_judged("blind_agreement", "newly labelled cells read blind", tallies, settings, ""),)
+
+
+def _judged(kind: Kind, what: str, tallies: list[Tally], settings: Settings, left_out: str) -> Check:
+    share = _agreeing(tallies)
+    wanted = settings.check_min_agreement
+    passed = share.upper is not None and share.upper >= wanted
+    verdict = (
+        f"At least {wanted:.1%} is wanted."
+        if passed
+        else f"Even the upper limit is below the {wanted:.1%} wanted (BLOODCELL_CHECK_MIN_AGREEMENT). Next: look at "
+        "the cells (query 34), then bloodcell retrain, or bloodcell models rollback --reason R."
+    )
+    reason = f"The champion agrees with people on {_said(share)} of the {what} it called. {verdict}{left_out}"
+    return Check(kind, None, share.total, share.value, share.lower, share.upper, wanted, passed, reason)
+
+
+def _by_class(tallies: list[Tally]) -> list[Check]:
+    rows = []
+    for cell_class in REPORT_ORDER:
+        share = _agreeing([tally for tally in tallies if tally.cell_class == cell_class])
+        if share.total:
+            reason = f"{_said(share)} of those that people call {cell_class}, and it called, it calls so too."
+            rows.append(
+                Check("agreement", cell_class, share.total, share.value, share.lower, share.upper, None, True, reason)
+            )
+    return rows
+
+
+def _out_of_scope(tallies: list[Tally]) -> list[Check]:
+    return (
+        [_share("out_of_scope", tallies, "of the cells that people place outside the eight groups got no call.")]
+        if tallies
+        else []
+    )
+
+
+def _share(kind: Kind, tallies: list[Tally], what: str) -> Check:
+    share = _counted(tallies, lambda tally: tally.called == UNCLASSIFIED)
+    return Check(kind, None, share.total, share.value, share.lower, share.upper, None, True, f"{_said(share)} {what}")
+
+
+def _agreeing(tallies: list[Tally]) -> Proportion:
+    return _counted(
+        [tally for tally in tallies if tally.called in CELL_CLASSES], lambda tally: tally.called == tally.cell_class
+    )
+
+
+def _counted(tallies: list[Tally], counts: Callable[[Tally], bool]) -> Proportion:
+    return proportion(sum(t.n_cells for t in tallies if counts(t)), sum(t.n_cells for t in tallies))
+
+
+def _said(share: Proportion) -> str:
+    if share.value is None:
+        return "0 of 0"
+    return f"{share.n:,} of {share.total:,} ({share.value:.1%}, {share.lower:.1%} to {share.upper:.1%})"

@@ -1,0 +1,351 @@
+"""A bundle: a folder that holds one trained model with all that is needed to run it and to account for it.
+
+    <model id>/bundle.json      the manifest; its own sha256 is the model id
+               model.keras      pixels in; calibrated probabilities, embedding and novelty out
+               svm.skops        SVM variants only: the fitted scikit-learn pipeline
+               images.csv       digest, class and split of every image it was made from
+               reference.npz    a sample of its outputs on the validation images, to see drift against
+
+The manifest has the digest of every other file, so the model id stands for every byte of the bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.variants import VARIANTS
+from bloodcell.errors import BundleError
+from bloodcell.registry.base_weights_record import BaseWeights
+from bloodcell.registry.recipes import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import keras
+    from sklearn.pipeline import Pipeline
+
+    from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
+
+FORMAT_VERSION: Final = 1
+MANIFEST: Final = "bundle.json"
+MODEL: Final = "model.keras"
+SVM: Final = "svm.skops"
+IMAGES: Final = "images.csv"
+OUTPUTS: Final = ("probabilities", "embedding", "novelty")
+
+_MODEL_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class DataSplit:
+    """Images a model was trained on.
+
+    Attributes:
+        dataset_digest: Identity of all the images and their labels.
+        n_training: Images trained on.
+        n_validation: Images kept for early stopping, calibration, thresholds and the metrics.
+        rule: How they were split.
+    """
+
+    dataset_digest: str
+    n_training: int
+    n_validation: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationMetrics:
+    """Figures on the validation images, which also chose the temperature and the thresholds: they flatter a little.
+
+    Attributes:
+        accuracy: Share of right calls, no cell left unclassified.
+        macro_sensitivity: Mean over the groups of the share of each that is found.
+        negative_log_likelihood: In nats, after calibration.
+        uncalibrated_negative_log_likelihood: In nats, at temperature 1.
+        coverage: Share of cells above the confidence threshold.
+        covered_accuracy: Share of right calls among those, None where there are none.
+        search_macro_sensitivity: SVM variants: that of the choice in cross-validation on the training images.
+    """
+
+    accuracy: float
+    macro_sensitivity: float
+    negative_log_likelihood: float
+    uncalibrated_negative_log_likelihood: float
+    coverage: float
+    covered_accuracy: float | None
+    search_macro_sensitivity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BundleManifest:
+    """All that is known of a model.
+
+    Attributes:
+        format_version: Of the bundle's layout.
+        variant: One of `bloodcell.cells.variants.VARIANTS`.
+        classes: Order of the probabilities.
+        input_height_px: Height the model takes.
+        input_width_px: Width the model takes.
+        preprocessing: What the model does to the pixels, for people.
+        base_weights: Weights the training began with.
+        data: Images it was trained on.
+        seed: Of everything random in the training.
+        recipe: How it was trained.
+        choice: What the training chose (SVM kernel and C, or the epochs of each stage), for people.
+        code_version: Version of bloodcell.
+        git_commit: Commit of bloodcell, empty where it was an installed package.
+        libraries: Versions of the libraries.
+        metrics: On the validation images.
+        temperature: Divides the scores before the softmax.
+        confidence_threshold: A call less probable is left unclassified.
+        novelty_threshold: A cell of greater novelty is left unclassified.
+        created_at: UTC, ISO 8601.
+        files: File name -> sha256, of every file but the manifest.
+    """
+
+    format_version: int
+    variant: str
+    classes: tuple[str, ...]
+    input_height_px: int
+    input_width_px: int
+    preprocessing: str
+    base_weights: BaseWeights
+    data: DataSplit
+    seed: int
+    recipe: Recipe
+    choice: str
+    code_version: str
+    git_commit: str
+    libraries: dict[str, str]
+    metrics: ValidationMetrics
+    temperature: float
+    confidence_threshold: float
+    novelty_threshold: float
+    created_at: str
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose every byte has been verified.
+
+    Attributes:
+        folder: Where it lies.
+        model_id: sha256 of its manifest.
+        manifest: What it says of itself.
+    """
+
+    folder: Path
+    model_id: str
+    manifest: BundleManifest
+
+    def __hash__(self) -> int:
+        return hash(self.model_id)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the images the model takes."""
+        return self.manifest.input_height_px, self.manifest.input_width_px
+
+
+def canonical_json(manifest: BundleManifest) -> bytes:
+    """Returns the one form in which a manifest is stored and hashed."""
+    record = _adapter().dump_python(manifest, mode="json")
+    return (json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def file_digest(path: Path) -> str:
+    """Returns the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, Path]) -> Bundle:
+    """Stores a bundle as `out/<model id>` and returns it; a kill leaves either the whole bundle or none.
+
+    Args:
+        out: Folder of bundles, made where missing.
+        manifest: Its `files` is filled in here.
+        files: Name in the bundle -> file to copy.
+    """
+    manifest = replace(manifest, files={name: file_digest(path) for name, path in sorted(files.items())})
+    body = canonical_json(manifest)
+    model_id = hashlib.sha256(body).hexdigest()
+    out.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=out))
+    try:
+        for name, path in files.items():
+            shutil.copyfile(path, part / name)
+        (part / MANIFEST).write_bytes(body)
+        for path in part.iterdir():
+            _sync(path)
+        _sync(part)
+        if not (out / model_id).exists():
+            part.chmod(0o755)
+            part.rename(out / model_id)
+            _sync(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return open_bundle(out / model_id)
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Returns the bundle in `folder` after verifying every digest; nothing of it is loaded.
+
+    Args:
+        folder: A bundle. Where its name is a model id, the manifest has to have that id.
+
+    Raises:
+        BundleError: A manifest that is missing, unreadable, of another format or id; a file missing, altered or extra.
+    """
+    try:
+        body = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise _refused(folder, f"expected the file {MANIFEST}, received: {error.strerror}") from error
+    model_id = hashlib.sha256(body).hexdigest()
+    if _MODEL_ID.fullmatch(folder.name) and folder.name != model_id:
+        raise _refused(folder, f"{MANIFEST} is altered: expected sha256 {folder.name}, received {model_id}")
+    manifest = _parsed(folder, body)
+    _verify_files(folder, manifest.files)
+    return Bundle(folder, model_id, manifest)
+
+
+def load_model(bundle: Bundle) -> keras.Model:
+    """Returns the bundle's Keras model: uint8 RGB (n, height, width, 3) in, a dict of `OUTPUTS` out.
+
+    `probabilities` (n, 8), calibrated, in the order of `CELL_CLASSES`; `embedding` (n, d); `novelty` (n,).
+
+    Raises:
+        BundleError: A model that cannot be loaded safely, or is none with these inputs and outputs.
+    """
+    import keras
+
+    try:
+        model = keras.saving.load_model(bundle.folder / MODEL, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise _refused(bundle.folder, f"{MODEL} cannot be loaded safely: {error}") from error
+    expected = (*bundle.input_size, 3)
+    outputs = model.output if isinstance(model.output, dict) else {}
+    if model.input_shape[1:] != expected or set(outputs) != set(OUTPUTS):
+        raise _refused(
+            bundle.folder,
+            f"{MODEL} is not a model of this format: expected input {expected} and outputs {OUTPUTS}, "
+            f"received input {model.input_shape[1:]} and outputs {sorted(outputs)}",
+        )
+    return model
+
+
+def write_image_list(path: Path, images: TrainingSet) -> None:
+    """Writes which images a model is made from: sha256, class, split; sorted by digest."""
+    splits = (("training", images.training), ("validation", images.validation))
+    rows = sorted((image.sha256, image.cell_class, split) for split, members in splits for image in members)
+    path.write_text("sha256,class,split\n" + "".join(f"{','.join(row)}\n" for row in rows))
+
+
+def images_of(*bundles: Bundle) -> frozenset[str]:
+    """Returns the digests of the images that any of the models was trained or validated with.
+
+    A bundle without its list adds none.
+    """
+    return frozenset[str]().union(*(splits_of(bundle) for bundle in bundles if IMAGES in bundle.manifest.files))
+
+
+def splits_of(bundle: Bundle) -> dict[str, str]:
+    """Returns the digest of each image that a model was made from -> `training` or `validation`, by digest."""
+    rows = (line.split(",") for line in (bundle.folder / IMAGES).read_text().splitlines()[1:])
+    return {sha256: split for sha256, _, split in rows}
+
+
+def unseen_by(bundles: Sequence[Bundle], images: Sequence[LabelledImage]) -> tuple[LabelledImage, ...]:
+    """Returns those of `images` that none of the models was trained or validated with, in their order.
+
+    Raises:
+        BundleError: A bundle that does not say what it was made from.
+    """
+    for bundle in bundles:
+        if IMAGES not in bundle.manifest.files:
+            raise _refused(bundle.folder, f"expected {IMAGES}: without it nobody knows which images it has seen")
+    seen = images_of(*bundles)
+    return tuple(image for image in images if image.sha256 not in seen)
+
+
+def load_svm(bundle: Bundle) -> Pipeline:
+    """Returns the fitted scikit-learn pipeline of an SVM variant.
+
+    Raises:
+        BundleError: A bundle without one, or a file that holds any type other than scikit-learn's own.
+    """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    if SVM not in bundle.manifest.files:
+        raise _refused(bundle.folder, f"expected {SVM}, but the variant {bundle.manifest.variant} has no SVM")
+    try:
+        return skops.io.load(bundle.folder / SVM, trusted=[])
+    except UntrustedTypesFoundException as error:
+        raise _refused(bundle.folder, f"{SVM} holds types that are not trusted: {error}") from error
+
+
+@cache
+def _adapter() -> TypeAdapter[BundleManifest]:
+    return TypeAdapter(BundleManifest)
+
+
+def _parsed(folder: Path, body: bytes) -> BundleManifest:
+    try:
+        record: Any = json.loads(body)
+    except ValueError as error:
+        raise _refused(folder, f"{MANIFEST} is not JSON: {error}") from error
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if version != FORMAT_VERSION:
+        raise _refused(folder, f"expected format version {FORMAT_VERSION}, received {version!r}")
+    try:
+        manifest = _adapter().validate_json(body, strict=True, extra="forbid")
+    except ValidationError as error:
+        raise _refused(folder, f"{MANIFEST} has wrong fields: {error}") from error
+    if manifest.variant not in VARIANTS:
+        raise _refused(folder, f"expected a variant of {VARIANTS}, received {manifest.variant!r}")
+    if manifest.classes != CELL_CLASSES:
+        raise _refused(folder, f"expected the classes {CELL_CLASSES}, received {manifest.classes}")
+    return manifest
+
+
+def _verify_files(folder: Path, expected: Mapping[str, str]) -> None:
+    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    if missing := sorted((expected.keys() | {MODEL}) - present):
+        raise _refused(folder, f"files are missing: {', '.join(missing)}")
+    if extra := sorted(present - expected.keys()):
+        raise _refused(folder, f"files are not in the manifest: {', '.join(extra)}")
+    for name, digest in expected.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise _refused(folder, f"{name} is not a plain file")
+        if (received := file_digest(path)) != digest:
+            raise _refused(folder, f"{name} is altered: expected sha256 {digest}, received {received}")
+
+
+def _refused(folder: Path, what: str) -> BundleError:
+    return BundleError(
+        f"Model bundle refused: {folder}: {what}. Restore the bundle from where it was made, or train again.",
+        folder=str(folder),
+    )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,88 @@
+"""The models that come with bloodcell: a new installation classifies from its first night on.
+
+They lie in `bloodcell/shipped/<variant>`, and their ids are written here: a byte changed there is a bundle refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bloodcell.errors import BundleError
+from bloodcell.registry.bundle import Bundle, open_bundle
+from bloodcell.registry.models import lock_promotions, promote, register, registered_models
+from bloodcell.storage.database import transact
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from bloodcell.settings import Settings
+
+FOLDER: Final = Path(__file__).parents[1] / "shipped"
+MODEL_IDS: Final[dict[str, str]] = {
+    "inception_v3": "c60d89dea59973e29a860eb0f6ed651774ffb61ac2d4879b99e35d122ea18669",
+    "inception_v3_svm": "d2057bc14efc9c582e8282da1344afaaf0ca449778cdc8ecf558c9c0472f7115",
+    "vgg16": "7950d95f2b33f2a0fa8fcb8fb20941114415e7df2e877041c56f06404ca9e597",
+    "vgg16_svm": "6afd0b589ff1b7fa411f6456b1d0fb86802e38c58b1cce7f3f89019e8e4d6953",
+}
+"""Variant -> model id; the first becomes champion, the others are its challengers."""
+
+_BY: Final = "bloodcell"
+
+
+def shipped_bundles() -> list[Bundle]:
+    """Returns the shipped bundles, the champion first.
+
+    Raises:
+        BundleError: One is missing, altered, or another than this release was made with.
+    """
+    return [_opened(variant, model_id) for variant, model_id in MODEL_IDS.items()]
+
+
+def install_shipped(settings: Settings, engine: sa.Engine) -> list[Bundle]:
+    """Gives a database that knows no model yet the shipped ones, and returns those; any other is left as it is.
+
+    Args:
+        settings: Its `shipped_models` says whether to; where the store is.
+        engine: A migrated database.
+
+    Raises:
+        BundleError: A shipped bundle is missing or altered.
+    """
+    from bloodcell.storage.store import Store
+
+    if not settings.shipped_models:
+        return []
+    store = Store.of(settings)
+
+    def install(connection: sa.Connection) -> list[Bundle]:
+        lock_promotions(connection)  # another start of the same installation waits here, and finds them
+        if registered_models(connection):
+            return []
+        bundles = shipped_bundles()
+        for bundle in bundles:
+            register(connection, store, bundle, by=_BY)
+        if bundles:
+            first = bundles[0].manifest
+            promote(
+                connection,
+                store,
+                bundles[0].model_id,
+                by=_BY,
+                reason=f"comes with bloodcell {first.code_version}; not yet validated on this laboratory's cells",
+                evidence={"shipped": {bundle.manifest.variant: bundle.model_id for bundle in bundles}},
+            )
+        return bundles
+
+    return transact(engine, install, patience_s=settings.database_patience_s)
+
+
+def _opened(variant: str, model_id: str) -> Bundle:
+    bundle = open_bundle(FOLDER / variant)
+    if (bundle.model_id, bundle.manifest.variant) != (model_id, variant):
+        raise BundleError(
+            f"The shipped model {variant} is not the one of this release: expected {model_id}, received "
+            f"{bundle.model_id} ({bundle.manifest.variant}). Install bloodcell again.",
+            folder=str(bundle.folder),
+        )
+    return bundle

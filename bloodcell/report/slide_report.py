@@ -1,0 +1,232 @@
+"""Everything a slide's report shows, read in one go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER, UNCLASSIFIED
+from bloodcell.differential.stored_differential import Slide, SlideDifferential, differential_of, find_slide
+from bloodcell.storage import tables
+from bloodcell.storage.database import transact
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Iterable
+    from datetime import date, datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CalledCell:
+    """One cell with what the model says of it.
+
+    Attributes:
+        file_name: Name within the slide's folder.
+        sha256: Digest of its image.
+        analyser_code: The analyser's pre-classification, None where it gave none.
+        analyser_class: The group that code belongs to, None for codes outside the eight groups.
+        called_class: One of the eight groups, or "unclassified".
+        unclassified_reason: "novel" or "low_confidence", None where a group was called.
+        confidence: Probability of the first choice.
+        novelty: How unlike the training cells it is; the scale is the model's.
+        choices: The two most probable groups with their probabilities.
+    """
+
+    file_name: str
+    sha256: str
+    analyser_code: str | None
+    analyser_class: str | None
+    called_class: str
+    unclassified_reason: str | None
+    confidence: float
+    novelty: float
+    choices: tuple[tuple[str, float], tuple[str, float]]
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the analyser's code is outside of the eight groups: a blast, a smudge, a variant lymphocyte."""
+        return self.analyser_code is not None and self.analyser_class is None
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether model and analyser gave it different groups."""
+        return self.called_class != UNCLASSIFIED and self.analyser_class not in (None, self.called_class)
+
+
+@dataclass(frozen=True, slots=True)
+class CellsOfClass:
+    """Cells called one class, the doubtful first."""
+
+    called_class: str
+    cells: tuple[CalledCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetAsideFile:
+    """A quarantined file of the slide."""
+
+    night: date
+    path: str
+    reason: str
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """One execution of a stage that had a part in the report."""
+
+    run_id: uuid.UUID
+    stage: str
+    started_at: datetime
+    host: str
+    code_version: str
+    airflow_run: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SlideReport:
+    """A slide with its differential, its cells by class, and where all of it comes from.
+
+    Attributes:
+        slide: The smear.
+        differential: None where no file of the slide could be used.
+        classes: Unclassified first, then the groups in report order; classes without cells are left out.
+        set_aside: Its quarantined files.
+        n_duplicates: Its files that repeat the image of another one and count once.
+        runs: Runs that ingested, classified and counted it, in that order.
+    """
+
+    slide: Slide
+    differential: SlideDifferential | None
+    classes: tuple[CellsOfClass, ...]
+    set_aside: tuple[SetAsideFile, ...]
+    n_duplicates: int
+    runs: tuple[StageRun, ...]
+
+    @property
+    def cells(self) -> Iterable[CalledCell]:
+        return (cell for cell_class in self.classes for cell in cell_class.cells)
+
+
+def read_report(engine: sa.Engine, barcode: str, model_id: str | None = None) -> SlideReport:
+    """Returns the report of the slide with this barcode, by the model asked for or the one that is reported.
+
+    Raises:
+        UnknownRecordError: No such slide or model, or its cells are not called yet; the message names the next step.
+    """
+
+    def read(connection: sa.Connection) -> SlideReport:
+        # one moment for all of it: a run that goes on meanwhile must not put cells in the gallery that are not counted
+        connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        slide, n_cells = _slide_and_cells(connection, barcode)
+        differential = differential_of(connection, slide, model_id) if n_cells else None
+        cells = _called_cells(connection, differential) if differential else []
+        return SlideReport(
+            slide=slide,
+            differential=differential,
+            classes=_by_class(cells),
+            set_aside=_set_aside(connection, barcode),
+            n_duplicates=_n_duplicates(connection, barcode),
+            runs=_runs(connection, slide, differential),
+        )
+
+    return transact(engine, read, patience_s=0)
+
+
+def doubtful_first(cell: CalledCell) -> tuple[bool, bool, float, float]:
+    """Sort key: codes no model can name, then novel cells by falling novelty, the others by rising confidence."""
+    is_novel = cell.unclassified_reason == "novel"
+    return (not cell.is_foreign, not is_novel, -cell.novelty if is_novel else cell.confidence, -cell.novelty)
+
+
+def _slide_and_cells(connection: sa.Connection, barcode: str) -> tuple[Slide, int]:
+    slide = find_slide(connection, barcode)
+    n_cells = connection.scalar(
+        sa.select(sa.func.count()).select_from(tables.cell).where(tables.cell.c.slide_id == slide.slide_id)
+    )
+    return slide, n_cells or 0
+
+
+def _called_cells(connection: sa.Connection, differential: SlideDifferential) -> list[CalledCell]:
+    cell, call = tables.cell.c, tables.cell_call.c
+    rows = connection.execute(
+        sa.select(
+            cell.file_name,
+            cell.sha256,
+            cell.analyser_code,
+            cell.analyser_class,
+            call.called_class,
+            call.unclassified_reason,
+            call.confidence,
+            call.novelty,
+            *(call[f"p_{cell_class}"] for cell_class in CELL_CLASSES),
+        )
+        .join(tables.cell_call, sa.and_(call.cell_id == cell.cell_id, call.night == cell.night))
+        .where(cell.slide_id == differential.slide.slide_id, call.model_id == differential.model.model_id)
+        .order_by(cell.cell_id)
+    )
+    return [_called_cell(row) for row in rows]
+
+
+def _called_cell(row: sa.Row[Any]) -> CalledCell:
+    facts = [name for name in CalledCell.__dataclass_fields__ if name != "choices"]
+    choices = _choices([row._mapping[f"p_{cell_class}"] for cell_class in CELL_CLASSES])
+    return CalledCell(**{name: row._mapping[name] for name in facts}, choices=choices)
+
+
+def _choices(probabilities: Iterable[float]) -> tuple[tuple[str, float], tuple[str, float]]:
+    first, second, *_ = sorted(zip(CELL_CLASSES, probabilities, strict=True), key=lambda choice: -choice[1])
+    return first, second
+
+
+def _by_class(cells: list[CalledCell]) -> tuple[CellsOfClass, ...]:
+    classes = (
+        CellsOfClass(name, tuple(sorted((c for c in cells if c.called_class == name), key=doubtful_first)))
+        for name in (UNCLASSIFIED, *REPORT_ORDER)
+    )
+    return tuple(cell_class for cell_class in classes if cell_class.cells)
+
+
+def _set_aside(connection: sa.Connection, barcode: str) -> tuple[SetAsideFile, ...]:
+    file = tables.drop_file.c
+    rows = connection.execute(
+        sa.select(file.night, file.path, file.reason, file.detail)
+        .where(file.barcode == barcode, file.outcome == "quarantined")
+        .order_by(file.night, file.path)
+    )
+    return tuple(SetAsideFile(*row) for row in rows)
+
+
+def _n_duplicates(connection: sa.Connection, barcode: str) -> int:
+    file = tables.drop_file.c
+    return (
+        connection.scalar(
+            sa.select(sa.func.count())
+            .select_from(tables.drop_file)
+            .where(file.barcode == barcode, file.outcome == "duplicate")
+        )
+        or 0
+    )
+
+
+def _runs(connection: sa.Connection, slide: Slide, differential: SlideDifferential | None) -> tuple[StageRun, ...]:
+    cell, call, run = tables.cell.c, tables.cell_call.c, tables.run.c
+    involved: list[sa.Select[tuple[uuid.UUID]]] = [
+        sa.select(tables.slide.c.run_id).where(tables.slide.c.slide_id == slide.slide_id),
+        sa.select(cell.run_id).where(cell.slide_id == slide.slide_id),
+    ]
+    if differential:
+        involved.append(
+            sa.select(call.run_id)
+            .join(tables.cell, sa.and_(call.cell_id == cell.cell_id, call.night == cell.night))
+            .where(cell.slide_id == slide.slide_id, call.model_id == differential.model.model_id)
+        )
+        involved.append(sa.select(sa.literal(differential.run_id)))
+    rows = connection.execute(
+        sa.select(*(run[name] for name in StageRun.__dataclass_fields__))
+        .where(run.run_id.in_(sa.union(*involved)))
+        .order_by(run.started_at, run.stage)
+    )
+    return tuple(StageRun(*row) for row in rows)

@@ -1,0 +1,317 @@
+"""Everything bloodcell needs, checked one by one: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from bloodcell.errors import BloodcellError, ConfigurationError, SchemaError
+from bloodcell.resources import dag_ids
+from bloodcell.service.airflow_api import AirflowApi, AirflowUnavailableError
+from bloodcell.service.airflow_home import STACK_MARK, users_without_password
+from bloodcell.service.processes import PROGRAM_MARK, marked_processes
+from bloodcell.service.up import GPU_POOL, WATCHER
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from rich.table import Table
+
+    from bloodcell.settings import Settings
+
+Status = Literal["ok", "warn", "fail"]
+
+FREE_BYTES_FAIL: Final = 1_000_000_000
+FREE_BYTES_WARN: Final = 10_000_000_000
+_STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: What was checked.
+        status: "ok", "warn" (it works, but not as it should) or "fail".
+        detail: What is so.
+        next_step: What to do, empty where nothing is to be done.
+    """
+
+    check: str
+    status: Status
+    detail: str
+    next_step: str = ""
+
+
+def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
+    """Returns the findings of all checks, in the order in which things depend on each other.
+
+    A check that cannot be done because of an earlier one says so; none stops the others.
+
+    Args:
+        settings: What to check.
+        deep: Also load TensorFlow and ask it for GPUs.
+    """
+    return [
+        *_checked("python", _python),
+        *_checked("data folder", lambda: _data_folder(settings)),
+        *_checked("disk space", lambda: _disk_space(settings)),
+        *_checked("drops folder", lambda: _drops(settings)),
+        *_checked("labels inbox", lambda: _labels(settings)),
+        *_checked("store", lambda: _store(settings)),
+        *_database_findings(settings),
+        *_checked("base weights", lambda: _weights(settings)),
+        *_airflow_findings(settings),
+        *_checked("approvers", lambda: _approvers(settings)),
+        *_checked("watcher", lambda: _watcher(settings)),
+        *_checked("accelerator", lambda: _accelerator(deep)),
+    ]
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Returns the findings as a table for a terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "check", "found", box=None, pad_edge=False)
+    for finding in findings:
+        step = f"\n[bold]→ {escape(finding.next_step)}[/]" if finding.next_step else ""
+        style = _STYLES[finding.status]
+        table.add_row(f"[{style}]{finding.status}[/]", finding.check, f"{escape(finding.detail)}{step}")
+    return table
+
+
+def findings_json(findings: Sequence[Finding]) -> dict[str, object]:
+    """Returns the findings as a JSON document."""
+    return {
+        "ok": all(finding.status != "fail" for finding in findings),
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def _checked(check: str, look: Callable[[], Finding]) -> Iterator[Finding]:
+    try:
+        yield look()
+    except BloodcellError as error:
+        yield Finding(check, "fail", str(error))
+    except OSError as error:
+        yield Finding(check, "fail", str(error), "Mend access, or set another folder.")
+    except subprocess.SubprocessError as error:
+        yield Finding(check, "fail", str(error))
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info < (3, 13):
+        return Finding("python", "ok", version)
+    return Finding("python", "fail", f"{version}; TensorFlow needs 3.11 or 3.12", "Install bloodcell with Python 3.11.")
+
+
+def _data_folder(settings: Settings) -> Finding:
+    folder = settings.data_dir
+    if not folder.exists():
+        return Finding("data folder", "warn", f"{folder} does not exist yet", "bloodcell up makes it.")
+    with tempfile.TemporaryFile(dir=folder):
+        return Finding("data folder", "ok", f"{folder} is writable")
+
+
+def _disk_space(settings: Settings) -> Finding:
+    folder = settings.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / 1e9:,.0f} GB free below {folder}"
+    if free < FREE_BYTES_FAIL:
+        return Finding("disk space", "fail", detail, "Free space: the next night does not fit.")
+    if free < FREE_BYTES_WARN:
+        return Finding("disk space", "warn", detail, "Free space soon.")
+    return Finding("disk space", "ok", detail)
+
+
+def _drops(settings: Settings) -> Finding:
+    from bloodcell.inbox.night_folders import night_folders
+
+    drops = settings.drops
+    if not drops.is_dir():
+        return Finding(
+            "drops folder", "warn", f"{drops} does not exist", "Make it, or set BLOODCELL_DROPS_DIR to where it is."
+        )
+    nights = night_folders(drops)
+    unreadable = [night for night in nights if not os.access(night, os.R_OK | os.X_OK)]
+    if unreadable:
+        names = ", ".join(night.name for night in unreadable)
+        return Finding(
+            "drops folder", "fail", f"Cannot read these nights of {drops}: {names}", "Give this user the right to read."
+        )
+    return Finding("drops folder", "ok", f"{drops} holds {len(nights)} nights")
+
+
+def _labels(settings: Settings) -> Finding:
+    inbox = settings.labels
+    if not inbox.is_dir():
+        return Finding(
+            "labels inbox", "warn", f"{inbox} does not exist", "Make it, or set BLOODCELL_LABELS_DIR to where it is."
+        )
+    if not os.access(inbox, os.R_OK | os.X_OK):
+        return Finding("labels inbox", "fail", f"Cannot read {inbox}", "Give this user the right to read.")
+    return Finding("labels inbox", "ok", f"{inbox} can be read")
+
+
+def _store(settings: Settings) -> Finding:
+    from bloodcell.storage.store import Store
+
+    Store.of(settings)
+    if "://" in settings.store:
+        return Finding("store", "ok", settings.store)
+    folder = Path(settings.store)
+    while not folder.exists():
+        folder = folder.parent
+    if os.access(folder, os.W_OK):
+        return Finding("store", "ok", f"{settings.store} can be written")
+    return Finding("store", "fail", f"{folder} cannot be written", "Give this user the right to write there.")
+
+
+def _database_findings(settings: Settings) -> Iterator[Finding]:
+    """Database, schema and champion; the last two only where the first is well."""
+    from bloodcell.storage.database import connect, transact
+    from bloodcell.storage.embedded import embedded_database
+    from bloodcell.storage.migrations import check_revision, head_revision
+
+    if settings.database_url is None and not (settings.data_dir / "postgres").exists():
+        yield Finding("database", "fail", "The embedded Postgres was never started", "Next: bloodcell up")
+        return
+    try:
+        engine = connect(settings.database_url or embedded_database(settings).url())
+        where = "embedded" if settings.database_url is None else engine.url.render_as_string(hide_password=True)
+        transact(engine, check_revision, patience_s=0)
+    except SchemaError as error:
+        yield Finding("database", "ok", f"{where} answers")
+        yield Finding("schema", "fail", str(error), "Next: bloodcell db upgrade")
+        return
+    except BloodcellError as error:
+        yield Finding("database", "fail", str(error), "Start the server, or mend BLOODCELL_DATABASE_URL.")
+        return
+    yield Finding("database", "ok", f"{where} answers")
+    yield Finding("schema", "ok", f"revision {head_revision()}")
+    yield from _checked("champion", lambda: _champion(settings, engine))
+
+
+def _champion(settings: Settings, engine: sa.Engine) -> Finding:
+    from bloodcell.registry.models import open_registered, registered_models, serving_models
+    from bloodcell.storage.database import transact
+    from bloodcell.storage.store import Store
+
+    if not transact(engine, registered_models, patience_s=0):
+        return Finding(
+            "champion",
+            "fail",
+            "No model is registered",
+            "Next: bloodcell train --variant inception_v3_svm --images FOLDER",
+        )
+    try:
+        champion, *challengers = transact(engine, serving_models, patience_s=0)
+    except ConfigurationError:
+        return Finding("champion", "fail", "No model is champion", "Next: bloodcell models promote ID --reason R")
+    for model in (champion, *challengers):
+        open_registered(Store.of(settings), model.model_id)
+    names = "".join(f", challenger {model.variant} {model.model_id[:12]}" for model in challengers)
+    return Finding("champion", "ok", f"{champion.variant} {champion.model_id[:12]}{names}; every byte verified")
+
+
+def _weights(settings: Settings) -> Finding:
+    if settings.weights_dir is None:
+        return Finding("base weights", "ok", "Keras downloads them when a model is trained")
+    if any(settings.weights_dir.glob("*.h5")):
+        return Finding("base weights", "ok", f"{settings.weights_dir} holds weights; training checks their digests")
+    return Finding(
+        "base weights",
+        "warn",
+        f"{settings.weights_dir} (BLOODCELL_WEIGHTS_DIR) holds no .h5 file; only training needs them",
+        "Put Keras' weights there, or unset it to let Keras download them.",
+    )
+
+
+def _airflow_findings(settings: Settings) -> Iterator[Finding]:
+    """Airflow, pool and Dags; the last two only where the first is well."""
+    with AirflowApi(settings) as api:
+        try:
+            health = api.health()
+            slots = api.pool_slots(GPU_POOL)
+        except AirflowUnavailableError as error:
+            yield Finding("airflow", "fail", str(error), "Next: bloodcell up")
+            return
+        except BloodcellError as error:
+            yield Finding("airflow", "fail", str(error))
+            return
+        sick = [name for name in ("metadatabase", "scheduler", "dag_processor") if health.get(name) != "healthy"]
+        if sick:
+            logs = settings.data_dir / "logs"
+            yield Finding("airflow", "fail", f"Not healthy: {', '.join(sick)}", f"Their logs are in {logs}.")
+        else:
+            yield Finding("airflow", "ok", f"{settings.airflow_url} is healthy")
+        if slots:
+            yield Finding("pool", "ok", f"{GPU_POOL} has {slots} slots")
+        else:
+            yield Finding(
+                "pool",
+                "fail",
+                f"The pool {GPU_POOL} {'does not exist' if slots is None else 'has no slots'}: nothing is classified",
+                f"Next: bloodcell up makes it; elsewhere: airflow pools set {GPU_POOL} 1 GPU",
+            )
+        yield from _checked("dags", lambda: _dags(api))
+
+
+def _dags(api: AirflowApi) -> Finding:
+    if errors := api.import_errors():
+        first = next(iter(errors.items()))
+        return Finding("dags", "fail", f"{first[0]} cannot be imported: {first[1].strip().splitlines()[-1]}")
+    wanted, known = dag_ids(), api.dags()
+    if unknown := [dag_id for dag_id in wanted if dag_id not in known]:
+        names = ", ".join(unknown)
+        return Finding("dags", "fail", f"Airflow does not know these Dags: {names}", "Check its Dags folder.")
+    if paused := [dag_id for dag_id in wanted if known[dag_id]]:
+        names = ", ".join(paused)
+        return Finding("dags", "warn", f"Paused, so they never run: {names}", "Unpause them on Airflow's page.")
+    return Finding("dags", "ok", f"{', '.join(wanted)} are ready")
+
+
+def _approvers(settings: Settings) -> Finding:
+    names = ", ".join(settings.approver_names)
+    if missing := users_without_password(settings):
+        return Finding(
+            "approvers",
+            "fail",
+            f"No Airflow user yet: {', '.join(missing)}. A model that waits for them is never promoted",
+            "Stop bloodcell up and start it with the same BLOODCELL_APPROVERS.",
+        )
+    return Finding("approvers", "ok", f"{names} may approve a model")
+
+
+def _watcher(settings: Settings) -> Finding:
+    marks = {STACK_MARK: str(settings.data_dir.resolve()), PROGRAM_MARK: WATCHER}
+    if marked_processes(marks):
+        return Finding("watcher", "ok", f"watches {settings.drops}")
+    return Finding(
+        "watcher", "warn", "Does not run: nights wait for the cron run", "Next: bloodcell up, or bloodcell watch"
+    )
+
+
+def _accelerator(deep: bool) -> Finding:
+    if deep:
+        asked = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+        answer = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
+        if answer.returncode:
+            return Finding("accelerator", "fail", f"TensorFlow cannot be loaded: {answer.stderr.strip()[-300:]}")
+        return Finding("accelerator", "ok", f"TensorFlow sees {answer.stdout.split()[-1]} GPUs")
+    nvidia_smi = shutil.which("nvidia-smi")
+    if nvidia_smi is None:
+        return Finding("accelerator", "ok", "No NVIDIA GPU seen: classifying on the CPU")
+    answer = subprocess.run([nvidia_smi, "-L"], capture_output=True, text=True, check=False, timeout=20)
+    names = ", ".join(line.split(" (")[0] for line in answer.stdout.splitlines())
+    return Finding("accelerator", "ok", f"{names or 'none'} (bloodcell doctor --deep asks TensorFlow)")

@@ -1,0 +1,279 @@
+"""The whole system on one machine: Postgres, Airflow and the watcher, started in order and stopped without a rest.
+
+Airflow's three components are started here rather than by `airflow standalone`: that one also starts a triggerer,
+which none of our Dags needs (Airflow 3.3 parks tasks that wait for a person without one), and a log server that
+listens on every network interface. Measured on two cores: API server, Dag processor and scheduler take 17, 12 and 9 s
+of processor time until they are ready, and 0.6 GB together.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import psutil
+import sqlalchemy as sa
+
+from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
+from bloodcell.registry.shipped import install_shipped
+from bloodcell.resources import dag_ids
+from bloodcell.service.airflow_api import AirflowApi, AirflowUnavailableError
+from bloodcell.service.airflow_home import HOST, STACK_MARK, prepare_airflow_home
+from bloodcell.service.processes import Announce, Child, Program, end_processes, marked_processes, open_log
+from bloodcell.storage.database import open_database
+from bloodcell.storage.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database, make_data_folder
+from bloodcell.storage.migrations import upgrade
+
+if TYPE_CHECKING:
+    from bloodcell.settings import Settings
+
+GPU_POOL: Final = "gpu"
+WATCHER: Final = "watcher"
+_READY_S: Final = 300.0
+_STOP_S: Final = 10.0
+_LOOK_S: Final = 0.5
+
+
+class Stack:
+    """The running system: kept running by a thread of its own until `stop`."""
+
+    def __init__(self, settings: Settings, *, watch: bool = True, announce: Announce) -> None:
+        self.settings = settings
+        self._announce = announce
+        self._watch = watch
+        self._logs = settings.data_dir / "logs"
+        self._stopping = threading.Event()
+        self._children: list[Child] = []
+        self._lock = threading.Lock()
+        self._postgres: EmbeddedPostgres | None = None
+        self._keeper: threading.Thread | None = None
+        self._environment: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Starts everything and returns when a run can be triggered.
+
+        Raises:
+            ConfigurationError: The port is taken, or the settings cannot be served.
+            DatabaseUnavailableError: Postgres does not start or cannot be reached.
+            RetryLaterError: Airflow did not become ready in time.
+        """
+        self._end_left_over()
+        self._announce("Postgres: starting")
+        self._postgres = embedded_database(self.settings)
+        database_url = self.settings.database_url or self._postgres.url()
+        upgrade(database_url)
+        if installed := install_shipped(self.settings, open_database(self.settings)):
+            self._announce(f"Models: {len(installed)} came with bloodcell, champion is {installed[0].manifest.variant}")
+        metadata_url = self._postgres.url(AIRFLOW_DATABASE)
+        home = prepare_airflow_home(self.settings, metadata_url)
+        _refuse_taken_port(home.port)
+        self._environment = home.environment(self.settings, database_url)
+        for inbox in (self.settings.drops, self.settings.labels):
+            inbox.mkdir(parents=True, exist_ok=True)
+        self._migrate_airflow(metadata_url)
+        self._keeper = threading.Thread(target=self._keep_running, name="keeper", daemon=True)
+        self._keeper.start()
+        self._announce("Airflow: starting")
+        self._add("api-server", "airflow", "api-server")
+        self._add("dag-processor", "airflow", "dag-processor")
+        with AirflowApi(self.settings) as api:
+            # a task of a pool that does not exist is never scheduled: so the pool is made before the scheduler starts
+            self._wait_for(lambda: _answers(api), "Airflow's API server", "api-server")
+            self._announce("Airflow: API server answers")
+            api.make_pool(GPU_POOL, 1, "One task at a time on the accelerator (or on all cores).")
+            self._add("scheduler", "airflow", "scheduler", "--skip-serve-logs")
+            self._wait_for(lambda: _is_ready(api), "Airflow's scheduler and Dags", "scheduler")
+        if self._watch:
+            self._add(WATCHER, "bloodcell", "watch")
+
+    def stop(self) -> None:
+        """Stops everything, Postgres last; nothing is left over, whatever hangs."""
+        self._stopping.set()
+        if self._keeper:
+            self._keeper.join()
+        with self._lock:
+            stoppers = [threading.Thread(target=child.stop, args=(_STOP_S,)) for child in self._children]
+            for thread in stoppers:
+                thread.start()
+            for thread in stoppers:
+                thread.join()
+            end_processes(self._marked(), patience_s=1)
+        if self._postgres:
+            self._postgres.stop()
+
+    def _add(self, name: str, module: str, *arguments: str) -> None:
+        program = Program(name, (sys.executable, "-m", module, *arguments), self._logs / f"{name}.log")
+        child = Child(program, self._environment, STACK_MARK, self._announce)
+        with self._lock:
+            child.start()
+            self._children.append(child)
+
+    def _keep_running(self) -> None:
+        """Looks after Postgres and the children until a stop is requested."""
+        while not self._stopping.wait(_LOOK_S):
+            with self._lock:
+                try:
+                    if self._postgres and self._postgres.ensure_running():
+                        self._announce("Postgres had ended and was started again")
+                    for child in self._children:
+                        child.look()
+                except (BloodcellError, OSError, psutil.Error) as error:  # out of memory or of processes: try again
+                    self._announce(f"Cannot start what ended, trying again: {error}")
+
+    def _marked(self) -> list[psutil.Process]:
+        return marked_processes({STACK_MARK: str(self.settings.data_dir.resolve())})
+
+    def _end_left_over(self) -> None:
+        if left_over := self._marked():
+            self._announce(f"Ending {len(left_over)} processes that an earlier `bloodcell up` left when it was killed")
+            end_processes(left_over, patience_s=3)
+
+    def _migrate_airflow(self, metadata_url: str) -> None:
+        """Brings Airflow's own database to its schema; skipped where it did so before: asking takes 8 s."""
+        done = self.settings.data_dir / "airflow" / "migrated"
+        if done.exists() and done.read_text() == _airflow_schema(metadata_url):
+            return
+        self._announce("Airflow: preparing its database (once, about 20 s)")
+        log = self._logs / "airflow-migrate.log"
+        with open_log(log) as output:
+            migration = subprocess.Popen(
+                (sys.executable, "-m", "airflow", "db", "migrate"),
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            if migration.wait():
+                raise ConfigurationError(f"Airflow's database cannot be prepared; see {log}.")
+        done.write_text(_airflow_schema(metadata_url))
+
+    def _wait_for(self, is_there: Callable[[], bool], what: str, log: str) -> None:
+        deadline = time.monotonic() + _READY_S
+        while not is_there():
+            time.sleep(_LOOK_S)
+            if time.monotonic() > deadline:
+                raise RetryLaterError(
+                    f"{what} did not become ready within {_READY_S:g} s. Its log: {self._logs / log}.log"
+                )
+
+
+@contextmanager
+def running_stack(settings: Settings, *, watch: bool = True, announce: Announce) -> Iterator[Stack]:
+    """Yields the running system; it is stopped when the block ends, however it ends.
+
+    SIGTERM and SIGHUP end the block as Ctrl-C does (only where this is the main thread).
+
+    Raises:
+        ConfigurationError: It already runs on this data folder, or its port is taken.
+    """
+    make_data_folder(settings)
+    announce = _heard_or_not(announce)
+    with _only_one(settings.data_dir / "up.lock"), _signals_interrupt():
+        stack = Stack(settings, watch=watch, announce=announce)
+        try:
+            stack.start()
+            yield stack
+        finally:
+            with _signals_ignored():
+                announce("Stopping")
+                stack.stop()
+
+
+def _heard_or_not(announce: Announce) -> Announce:
+    """Returns an `announce` that does not mind a terminal that was closed: what runs has to be stopped all the same."""
+
+    def tell(line: str) -> None:
+        with suppress(OSError):
+            announce(line)
+
+    return tell
+
+
+def _airflow_schema(metadata_url: str) -> str:
+    """Returns release and schema revision of Airflow and its database, to see whether either has changed."""
+    engine = sa.create_engine(metadata_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        has_schema = connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is not None
+        revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version")) if has_schema else None
+    return f"{version('apache-airflow-core')} {revision}"
+
+
+def _answers(api: AirflowApi) -> bool:
+    try:
+        return api.health().get("metadatabase") == "healthy"
+    except AirflowUnavailableError:
+        return False
+
+
+def _is_ready(api: AirflowApi) -> bool:
+    try:
+        health = api.health()
+        if health.get("scheduler") != "healthy" or health.get("dag_processor") != "healthy":
+            return False
+        if errors := api.import_errors():
+            raise ConfigurationError("A Dag cannot be imported:\n" + "\n".join(errors.values()))
+        return set(dag_ids()) <= api.dags().keys()
+    except AirflowUnavailableError:
+        return False
+
+
+def _refuse_taken_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"Port {port} of {HOST} cannot be used for Airflow ({error.strerror}). Stop what listens there, or "
+                f"choose another: `bloodcell up --port {port + 1}`, or BLOODCELL_AIRFLOW_URL=http://{HOST}:{port + 1}."
+            ) from error
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigurationError(
+                f"bloodcell is already up on {lock.parent}. Use that one (`bloodcell doctor` says where), or stop it."
+            ) from error
+        yield
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Makes SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does."""
+    with _handlers(signal.default_int_handler, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Keeps an impatient second Ctrl-C from leaving processes behind; stopping is bounded in time anyway."""
+    with _handlers(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield
+
+
+@contextmanager
+def _handlers(handler: signal._HANDLER, *signals: signal.Signals) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,244 @@
+"""Watching the drops folder: each night that is completely written is announced to Airflow, once for each such state.
+
+Events of the file system say only where to look; whether a night is complete is read from the folder. An announcement
+is a Dag run whose id is made of the night and of the time of its newest file, so Airflow itself refuses a second one.
+What was missed (the watcher was down, a share sent no events) is found by the sweep at the start and every ten
+minutes, and by the Dag's own cron.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import httpx
+from watchdog.events import EVENT_TYPE_CLOSED_NO_WRITE, EVENT_TYPE_OPENED, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.polling import PollingObserverVFS
+
+from bloodcell.errors import BloodcellError
+from bloodcell.inbox.night_folders import is_settled, night_folders, pending_nights
+from bloodcell.inbox.walk import COMPLETE_MARKER, folders_changed_ns, marker_changed_ns, walk_night
+from bloodcell.service.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowRefusedError
+from bloodcell.service.telemetry import ALIVE, pushed_metrics
+from bloodcell.storage.database import open_database
+
+if TYPE_CHECKING:
+    from watchdog.observers.api import BaseObserver
+
+    from bloodcell.service.processes import Announce
+    from bloodcell.settings import Settings
+
+SWEEP_S: Final = 600.0
+SWEEP_AGAIN_S: Final = 30.0
+"""Seconds after a sweep that failed before the next."""
+_READING: Final = (EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE)  # ingest reads every file: that is no change
+_DROPS: Final = "the drops folder"
+
+
+def completed_state(night: Path, settle_s: float) -> str | None:
+    """Returns what names a night's present content, None while it is still being written (or holds nothing).
+
+    Two calls return the same text exactly when no file was added or changed between them.
+
+    Args:
+        night: The night's folder.
+        settle_s: Seconds without change after which a night without a marker counts as complete.
+
+    Raises:
+        OSError: The folder cannot be read, or went away.
+    """
+    marker_ns = marker_changed_ns(night)
+    if marker_ns is None and not is_settled(folders_changed_ns(night), None, settle_s):
+        return None  # spares a look at every file of a night that is being copied
+    newest_ns = 0
+    for folder in walk_night(night):
+        if folder.name:
+            newest_ns = max(newest_ns, folder.newest_change_ns)
+        else:
+            newest_ns = max([newest_ns, *(f.changed_ns for f in folder.files if f.name != COMPLETE_MARKER)])
+    if (newest_ns == 0 and marker_ns is None) or not is_settled(newest_ns, marker_ns, settle_s):
+        return None
+    return f"{newest_ns:x}"
+
+
+class Watcher:
+    """Keeps the nights that may have changed, and announces those that are complete."""
+
+    def __init__(self, settings: Settings, *, announce: Announce) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._open: set[str] = set()
+        self._open_lock = threading.Lock()
+        self._announced: dict[str, str] = {}
+        self._trouble: dict[str, str] = {}
+        self._wake = threading.Event()
+        self._sweep_at = float("-inf")
+        self._observer: BaseObserver | None = None
+        self._folder_identity: tuple[int, int] | None = None
+
+    def watch(self, stop: threading.Event) -> None:
+        """Watches until `stop` is set; every trouble is announced once, waited out and tried again."""
+        drops = self._settings.drops
+        drops.mkdir(parents=True, exist_ok=True)
+        self._settings.data_dir.mkdir(parents=True, exist_ok=True)
+        how = "by polling" if self._settings.watch_polling else "by native events"
+        self._announce(f"Watching {drops} {how}; nights go to {self._settings.airflow_url}")
+        try:
+            with AirflowApi(self._settings) as api:
+                while not stop.is_set():
+                    with self._told(_DROPS):
+                        self._observe(drops)
+                    if time.monotonic() >= self._sweep_at:
+                        with self._told("the look for nights"):
+                            self._sweep(drops)
+                    self._mark_alive()
+                    for night in self._open_nights():
+                        with self._told(f"night {night}"):
+                            self._look(api, drops / night)
+                        self._mark_alive()
+                    self._wake.wait(self._settings.watch_interval_s)
+                    self._wake.clear()
+        finally:
+            self._stop_observer()
+
+    def _mark_alive(self) -> None:
+        if _DROPS not in self._trouble:
+            (self._settings.data_dir / ALIVE).touch()
+
+    def wake(self) -> None:
+        """Makes the watcher look now; safe in a signal handler."""
+        self._wake.set()
+
+    def note(self, path: Path) -> None:
+        """Notes that something at `path` changed."""
+        with suppress(ValueError, IndexError):
+            night = path.relative_to(self._settings.drops).parts[0]
+            with self._open_lock:
+                self._open.add(night)
+        if path.name == COMPLETE_MARKER:
+            self._wake.set()
+
+    def _open_nights(self) -> list[str]:
+        with self._open_lock:
+            return sorted(self._open)
+
+    def _look(self, api: AirflowApi, folder: Path) -> None:
+        """Announces one night if it is complete and was not announced in this state."""
+        try:
+            state = completed_state(folder, self._settings.settle_s) if folder in night_folders(folder.parent) else ""
+        except FileNotFoundError:
+            state = ""
+        if state is None:
+            return
+        with self._open_lock:
+            self._open.discard(folder.name)  # before the announcement: a change during it opens the night again
+        if not state or self._announced.get(folder.name) == state:
+            return
+        try:
+            self._trigger(api, folder.name, state)
+        except BaseException:
+            with self._open_lock:
+                self._open.add(folder.name)
+            raise
+        self._announced[folder.name] = state
+
+    def _trigger(self, api: AirflowApi, night: str, state: str) -> None:
+        try:
+            run_id = api.trigger(NIGHTLY_RUN, conf={"night": night}, run_id=f"watch__{night}__{state}")
+        except AirflowRefusedError as error:
+            if error.status != httpx.codes.CONFLICT:
+                raise
+            self._announce(f"Night {night} was announced before")
+        else:
+            self._announce(f"Night {night} is complete: run {run_id} started")
+
+    def _sweep(self, drops: Path) -> None:
+        """Opens the nights that events did not tell of; without a database all of them, since a repeat is harmless."""
+        folders: list[Path] = []
+        self._sweep_at = time.monotonic() + SWEEP_AGAIN_S
+        try:
+            impatient = self._settings.model_copy(update={"database_patience_s": 0})
+            folders = pending_nights(impatient, open_database(impatient))
+            self._sweep_at = time.monotonic() + SWEEP_S
+        except BloodcellError:
+            folders = night_folders(drops)
+            raise
+        finally:
+            with self._open_lock:
+                self._open.update(folder.name for folder in folders)
+
+    def _observe(self, drops: Path) -> None:
+        """Makes sure that the present drops folder is observed: a share may have been unmounted and mounted again."""
+        status = drops.stat()
+        identity = (status.st_dev, status.st_ino)
+        if self._observer and self._observer.is_alive() and identity == self._folder_identity:
+            return
+        if self._observer:
+            self._announce(f"{drops} was replaced: watching it anew")
+            self._sweep_at = float("-inf")
+        self._stop_observer()
+        polling = self._settings.watch_polling
+        observer = _polling_observer(self._settings.watch_interval_s) if polling else Observer()
+        observer.schedule(_Notes(self.note), str(drops), recursive=True)
+        observer.start()
+        self._observer, self._folder_identity = observer, identity
+
+    def _stop_observer(self) -> None:
+        if self._observer and self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+        self._observer = None
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Announces a trouble when it begins or changes, and its end; the watcher goes on."""
+        try:
+            yield
+        except (BloodcellError, OSError) as error:
+            message = str(error)
+            if self._trouble.get(what) != message:
+                self._announce(
+                    f"Trouble with {what}, tried again every {self._settings.watch_interval_s:g} s: {message}"
+                )
+            self._trouble[what] = message
+        else:
+            if self._trouble.pop(what, None):
+                self._announce(f"{what[0].upper()}{what[1:]}: well again")
+
+
+class _Notes(FileSystemEventHandler):
+    def __init__(self, note: Callable[[Path], None]) -> None:
+        self._note = note
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type not in _READING:
+            for path in (event.src_path, event.dest_path):
+                if path:
+                    self._note(Path(path.decode() if isinstance(path, bytes) else path))
+
+
+def _polling_observer(interval_s: float) -> BaseObserver:
+    # watchdog's own PollingObserver follows links: two that lead back upwards made 130,000 entries of a few files
+    return PollingObserverVFS(os.lstat, os.scandir, polling_interval=interval_s)
+
+
+def watch_drops(settings: Settings, *, announce: Announce) -> None:
+    """Watches until Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    watcher = Watcher(settings, announce=announce)
+
+    def end(_signal: int, _frame: object) -> None:
+        stop.set()
+        watcher.wake()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    with pushed_metrics(settings):
+        watcher.watch(stop)

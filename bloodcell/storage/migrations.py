@@ -1,0 +1,207 @@
+"""The schema of this release: bring a database to it, and say which one a database has."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from bloodcell.errors import ConfigurationError, SchemaError
+from bloodcell.resources import sql_folder
+from bloodcell.storage.tables import SCHEMA
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+ROLES: Final = ("bloodcell_owner", "bloodcell_app", "bloodcell_reviewer", "bloodcell_reader")
+_MIGRATION_LOCK: Final = 0x62_6C_6F_6F_64  # "blood"; one migration at a time in a database
+_DEPENDENTS: Final = "2BP01"  # dependent_objects_still_exist
+
+
+def upgrade(url: str) -> tuple[str | None, str]:
+    """Brings the database to this release's schema, makes the roles, and replaces the views if they changed.
+
+    All in one transaction: after a kill the database is as it was.
+
+    Args:
+        url: SQLAlchemy URL; its user has to be allowed to create roles, or the four roles of `ROLES` exist and
+            are granted to it.
+
+    Returns:
+        The revision before (None for an empty database) and after.
+
+    Raises:
+        SchemaError: The database is of a newer release, or somebody's own views stand on those that change.
+        ConfigurationError: The database is not in UTF-8.
+        DatabaseUnavailableError: The server cannot be reached.
+    """
+    from alembic import command
+
+    from bloodcell.storage.database import connect, transact
+
+    def migrate(connection: sa.Connection) -> tuple[str | None, str]:
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        _refuse_other_encoding(connection)
+        _make_roles(connection)
+        before = current_revision(connection)
+        _refuse_newer(before)
+        connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION bloodcell_owner"))
+        connection.execute(sa.text("SET LOCAL ROLE bloodcell_owner"))
+        scripts = [path.read_text() for path in sorted((sql_folder() / "views").glob("*.sql"))]
+        views_are_current = before == head_revision() and _views_are_made_by(connection, scripts)
+        if not views_are_current:
+            _drop_views(connection, before)
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        if not views_are_current:
+            _make_views(connection, scripts)
+        return before, head_revision()
+
+    return transact(connect(url), migrate, patience_s=10)
+
+
+def _refuse_other_encoding(connection: sa.Connection) -> None:
+    encoding, name = connection.execute(sa.text("SELECT current_setting('server_encoding'), current_database()")).one()
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"The database {name} is in {encoding}, expected UTF8: names have letters that it lacks. Next: make it "
+            f"anew by CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0"
+        )
+
+
+def check_revision(connection: sa.Connection) -> None:
+    """Raises SchemaError unless the database has exactly this release's schema."""
+    found, expected = current_revision(connection), head_revision()
+    if found == expected:
+        return
+    _refuse_newer(found)
+    state = "has no bloodcell schema" if found is None else f"is at schema revision {found}"
+    raise SchemaError(
+        f"The database {state}, this release works with {expected}. Next: bloodcell db upgrade",
+        found=found,
+        expected=expected,
+    )
+
+
+def current_revision(connection: sa.Connection) -> str | None:
+    """Returns the revision of the database, None where bloodcell's schema is missing."""
+    if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": "bloodcell.alembic_version"}) is None:
+        return None
+    version: str | None = connection.scalar(sa.text("SELECT version_num FROM bloodcell.alembic_version"))
+    return version
+
+
+def head_revision() -> str:
+    """Returns the revision that this release works with."""
+    return known_revisions()[-1]
+
+
+def known_revisions() -> list[str]:
+    """Returns all revisions of this release, oldest first: the numbers that begin the files in sql/versions."""
+    return sorted(path.stem.split("_", 1)[0] for path in (sql_folder() / "versions").glob("[0-9]*_*.py"))
+
+
+def _refuse_newer(found: str | None) -> None:
+    if found is not None and found not in known_revisions():
+        raise SchemaError(
+            f"The database is at schema revision {found}, newer than this release knows "
+            f"(its newest is {head_revision()}). Install the bloodcell release that made it; nothing was changed.",
+            found=found,
+            expected=head_revision(),
+        )
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(sql_folder()).replace("%", "%%"))
+    return config
+
+
+def _make_roles(connection: sa.Connection) -> None:
+    for role in ROLES:
+        # roles belong to the server, not to the database: another database's migration may be making them now
+        connection.execute(
+            sa.text(
+                f"""DO $$ BEGIN
+                    BEGIN
+                        IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = '{role}') THEN
+                            CREATE ROLE {role} NOLOGIN;
+                        END IF;
+                    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+                    END;
+                    -- since Postgres 16, who makes a role without being superuser may grant it, but not act as it
+                    IF NOT pg_has_role(current_user, '{role}', CASE
+                        WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN
+                        GRANT {role} TO CURRENT_USER;
+                    END IF;
+                END $$"""  # noqa: S608 - the names are ROLES
+            )
+        )
+    # who may more can also act as who only reads, which is what `bloodcell db psql` does
+    connection.execute(
+        sa.text(
+            """DO $$ BEGIN
+                IF NOT pg_has_role('bloodcell_app', 'bloodcell_reader', 'MEMBER')
+                        AND (pg_has_role(current_user, 'bloodcell_reader', 'MEMBER WITH ADMIN OPTION')
+                            -- before Postgres 16, who may make roles may grant any
+                            OR current_setting('server_version_num')::int < 160000
+                            AND (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user)) THEN
+                    GRANT bloodcell_reader TO bloodcell_app;
+                END IF;
+            END $$"""
+        )
+    )
+
+
+def _views_are_made_by(connection: sa.Connection, scripts: list[str]) -> bool:
+    # left alone then: nobody who reads them has to wait, and views that a laboratory builds on them stay
+    made = connection.scalar(sa.text(f"SELECT obj_description('{SCHEMA}'::regnamespace, 'pg_namespace')"))
+    return made == _views_mark(scripts) and {f'{SCHEMA}."{name}"' for name in _views_of(scripts)} <= set(
+        _views(connection)
+    )
+
+
+def _drop_views(connection: sa.Connection, found: str | None) -> None:
+    if not (names := _views(connection)):
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.text(f"DROP VIEW {', '.join(names)}"))
+    except sa.exc.DBAPIError as error:
+        diagnosis = getattr(error.orig, "diag", None)
+        if diagnosis is None or diagnosis.sqlstate != _DEPENDENTS:
+            raise
+        raise SchemaError(
+            "The views change with this release, and other views are built on them. Keep their definitions (pg_dump "
+            "--schema-only), drop them, upgrade, and make them again; nothing was changed. "
+            f"{diagnosis.message_detail}",
+            found=found,
+            expected=head_revision(),
+        ) from error
+
+
+def _make_views(connection: sa.Connection, scripts: list[str]) -> None:
+    for script in scripts:
+        connection.exec_driver_sql(script, execution_options={"no_parameters": True})
+    for name in _views(connection):
+        connection.execute(sa.text(f"GRANT SELECT ON {name} TO bloodcell_app, bloodcell_reviewer, bloodcell_reader"))
+    connection.execute(sa.text(f"COMMENT ON SCHEMA {SCHEMA} IS '{_views_mark(scripts)}'"))
+
+
+def _views(connection: sa.Connection) -> list[str]:
+    """Views of ours, quoted; not those that somebody else put into the schema."""
+    ours = "SELECT viewname FROM pg_views WHERE schemaname = :schema AND viewowner = 'bloodcell_owner' ORDER BY 1"
+    return [f'{SCHEMA}."{name}"' for name in connection.scalars(sa.text(ours), {"schema": SCHEMA})]
+
+
+def _views_of(scripts: list[str]) -> set[str]:
+    return {name for script in scripts for name in re.findall(rf"CREATE VIEW {SCHEMA}\.(\w+)", script)}
+
+
+def _views_mark(scripts: list[str]) -> str:
+    return f"bloodcell; views {hashlib.sha256(chr(0).join(scripts).encode()).hexdigest()}"

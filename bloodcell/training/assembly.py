@@ -1,0 +1,46 @@
+"""The whole model of a bundle, in plain Keras layers: pixels in; calibrated probabilities, embedding, novelty out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bloodcell.training.svm import dense
+
+if TYPE_CHECKING:
+    import keras
+
+    from bloodcell.training.novelty import Embedding
+
+
+def assemble(
+    pixels: Any, features: Any, scores: Any, *, temperature: float, embedding: Embedding, name: str
+) -> keras.Model:
+    """Returns the model that a bundle stores.
+
+    Args:
+        pixels: Input tensor, uint8 (n, height, width, 3).
+        features: Tensor (n, n_features) that the embedding was fitted on.
+        scores: Tensor (n, 8), the scores that the temperature was fitted on.
+        temperature: Divides the scores.
+        embedding: Fitted on training features.
+        name: Name of the model.
+
+    Returns:
+        Flat functional model with the outputs `probabilities` float32 (n, 8), `embedding` float32 (n, d) and
+        `novelty` float32 (n,): the distance in the embedding to the nearest class (`novelty.Embedding`).
+    """
+    import keras
+
+    calibrated = keras.layers.Rescaling(1.0 / temperature, name="calibrated")(scores)
+    probabilities = keras.layers.Activation("softmax", name="probabilities")(calibrated)
+
+    embedded = dense(embedding.kernel, embedding.bias, "embedding")(features)
+    # |e - p|^2 = |e|^2 - 2 e.p + |p|^2: the last two terms for all classes, and their offsets, are one dense layer.
+    squares = keras.ops.sum(keras.ops.square(embedded), axis=-1, keepdims=True)
+    constants = (embedding.points**2).sum(axis=1) + embedding.offsets
+    products = dense(-2.0 * embedding.points.T, constants, "class_points")(embedded)
+    nearest = keras.ops.min(keras.ops.add(squares, products), axis=-1)
+    novelty = keras.ops.sqrt(keras.ops.maximum(nearest, 0.0))
+    model = keras.Model(pixels, {"probabilities": probabilities, "embedding": embedded, "novelty": novelty}, name=name)
+    model.trainable = False
+    return model

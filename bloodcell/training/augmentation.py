@@ -1,0 +1,78 @@
+"""A training image is changed as another smear, stain, lamp or export could have changed it.
+
+Source: Beer-Lambert's law for the stain: the optical density -log(light / white) of a pixel is proportional to the
+dye in it (Ruifrok and Johnston 2001, Analytical and Quantitative Cytology and Histology 23:291); changing densities
+and not colours for training: Tellez et al. 2019, Medical Image Analysis 58:101544.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bloodcell.registry.recipes import Augmentation
+
+
+def augmented(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Returns a changed image.
+
+    Args:
+        pixels: uint8 (side, side, 3), RGB.
+        augmentation: How far it may be changed.
+        random: What is drawn comes from here alone, always the same number of draws.
+
+    Returns:
+        uint8 (side, side, 3), RGB.
+    """
+    image = Image.fromarray(_moved(pixels, augmentation, random))
+    is_blurred, is_compressed = random.random(2) < augmentation.degraded_share
+    blur_px = random.uniform(0.0, augmentation.blur_px)
+    quality = int(random.integers(augmentation.jpeg_quality, 95))
+    if is_blurred:
+        image = image.filter(ImageFilter.GaussianBlur(blur_px))
+    if is_compressed:
+        image = compressed(image, quality)
+    of_all, *of_each = random.normal(0.0, augmentation.stain, 4)
+    light = 1.0 + random.uniform(-augmentation.brightness, augmentation.brightness)
+    return stained(np.asarray(image), np.exp(of_all + np.array(of_each) / 2), light)
+
+
+def stained(pixels: NDArray[np.uint8], density: NDArray[np.floating], light: float) -> NDArray[np.uint8]:
+    """Returns an image with the optical density of each channel times `density` (3,), in `light` times the light."""
+    levels = np.arange(256) / 255
+    tables = np.clip(255 * light * levels[None] ** density[:, None], 0, 255).round().astype(np.uint8)
+    return np.stack([tables[channel][pixels[..., channel]] for channel in range(3)], axis=-1)
+
+
+def compressed(image: Image.Image, quality: int) -> Image.Image:
+    """Returns the image as a JPEG of this quality (1..95) gives it back."""
+    body = io.BytesIO()
+    image.save(body, "JPEG", quality=quality)
+    return Image.open(body).convert("RGB")
+
+
+def _moved(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
+    side_px = len(pixels)
+    angle = math.radians(random.uniform(-augmentation.rotation_deg, augmentation.rotation_deg))
+    reach = math.log1p(augmentation.zoom)
+    step = 1.0 / math.exp(random.uniform(-reach, reach))
+    shift_px = random.uniform(-augmentation.shift, augmentation.shift, 2) * side_px
+    mirror = 1.0 if random.random() < 0.5 else -1.0
+    margin = side_px // 2  # mirrored outwards: a turned and shrunken corner comes from 0.34 sides beyond the edge
+    wide = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), "reflect")
+    # where in the wide image the point (x, y) of the result comes from: a, b, c and d, e, f of a x + b y + c, ...
+    cos, sin, centre = step * math.cos(angle), step * math.sin(angle), side_px / 2
+    from_x, from_y = margin + centre + shift_px
+    a, b, d, e = mirror * cos, -sin, mirror * sin, cos
+    matrix = (a, b, from_x - (a + b) * centre, d, e, from_y - (d + e) * centre)
+    moved = Image.fromarray(wide).transform(
+        (side_px, side_px), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
+    )
+    return np.asarray(moved)

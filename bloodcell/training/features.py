@@ -1,0 +1,260 @@
+"""Outputs of the frozen layers, computed once an image and kept on disk: heads, deeper stages and SVMs start from them.
+
+The frozen part is nearly all of a network's cost (VGG-16 at 160 px: 6 images/s on two cores), so an epoch that starts
+from its cached maps is some ten times cheaper, the SVM variant of the same base pays nothing again, and next week's
+retraining computes only the images that are new.
+
+    <cache>/v<version>-<base>-<side>[-<crop>]-<transform>/<output>-<digest of the weights up to it>/
+        rows.bin        one row an image, appended
+        images.txt      their digests, in order
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from bloodcell.errors import ConfigurationError
+from bloodcell.inference.backend import compile_model, padded
+from bloodcell.inference.read_ahead import done_ahead
+from bloodcell.registry.compact import halved
+from bloodcell.storage.decoding import ImageLimits, decode, resized
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import keras
+    from numpy.typing import NDArray
+
+    from bloodcell.cells.labelled_image import LabelledImage
+    from bloodcell.settings import Settings
+
+_CACHE_VERSION: Final = 2  # to be raised when decoding, resizing or a network's layers change
+_CHUNK_BATCHES: Final = 4
+_LINE_BYTES: Final = 65  # a sha256 and the end of the line
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of some images, mapped from disk: what is asked for is read, and nothing else is in memory.
+
+    Attributes:
+        mapped: All rows that are kept, (n kept, ...).
+        places: int64 (n,), where the rows of these images are.
+    """
+
+    mapped: NDArray[Any]
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, which: Any) -> NDArray[Any]:
+        """Returns the rows `which`, an index or a slice of these images."""
+        return np.asarray(self.mapped[self.places[which]])
+
+
+def cached_outputs(
+    network: keras.Model,
+    outputs: Mapping[str, Any],
+    images: Sequence[LabelledImage],
+    *,
+    read: Callable[[LabelledImage], bytes],
+    transform: int,
+    cache: Path,
+    settings: Settings,
+    on_image: Callable[[int, int], None],
+) -> dict[str, Rows]:
+    """Returns each output for all `images`, in their order; only what no earlier call has kept is computed.
+
+    Args:
+        network: Has the input `pixels`, uint8 (n, side, side, 3).
+        outputs: Name -> tensor of the network. Vectors are kept as float32, maps as float16, pixels as uint8.
+        images: In the order of the rows, each once.
+        read: Returns an image's file.
+        transform: Which of the eight flips and quarter turns the images are shown in, 0 = as they are.
+        cache: Folder of all cached outputs.
+        settings: Batch size, reader threads, image limits.
+        on_image: Called with images done and images in all.
+
+    Returns:
+        Rows mapped from disk. Work is kept every few batches: after a kill the same call goes on there.
+
+    Raises:
+        ConfigurationError: The disk is full.
+    """
+    folder = cache / f"v{_CACHE_VERSION}-{network.name}-{_sides(network)}-{transform}"
+    with alone(folder.with_name(f"{folder.name}.lock")):
+        shelves = {
+            name: _Shelf(folder / f"{name}-{_weights_digest(network, tensor)}", tensor)
+            for name, tensor in outputs.items()
+        }
+        wanted = {image.sha256 for image in images}
+        open_shelves = {name: shelf for name, shelf in shelves.items() if not wanted <= shelf.places.keys()}
+        if open_shelves:
+            _extend(network, {name: outputs[name] for name in open_shelves}, open_shelves, images, read, transform,
+                    settings, on_image)  # fmt: skip
+    return {name: shelf.rows(images) for name, shelf in shelves.items()}
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Waits until nobody else is within `alone` of the same file; a process that ends, however it ends, frees it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def transformed(pixels: NDArray[np.uint8], transform: int) -> NDArray[np.uint8]:
+    """Returns a square image (side, side, 3) turned by `transform % 4` quarters, mirrored from 4 on."""
+    turned = np.rot90(pixels, transform % 4)
+    return np.ascontiguousarray(turned[:, ::-1] if transform >= 4 else turned)
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """The rows of one output, as far as they are kept."""
+
+    folder: Path
+    tensor: Any
+    places: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self._list.exists():
+            whole = self._list.stat().st_size // _LINE_BYTES * _LINE_BYTES  # a kill may have left a part of a line
+            digests = self._list.read_bytes()[:whole].decode().split()
+            self.places = {digest: place for place, digest in enumerate(digests)}
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        if self.tensor.dtype == "uint8":
+            return np.uint8
+        return np.float16 if len(self.tensor.shape) == 4 else np.float32
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape[1:])
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.row_shape)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "rows.bin"
+
+    @property
+    def _list(self) -> Path:
+        return self.folder / "images.txt"
+
+    @contextmanager
+    def appending(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+        """Yields the files of rows and of digests, both cut after the last whole row."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.data.open("ab") as rows, self._list.open("ab") as digests:
+            rows.truncate(len(self.places) * self.row_bytes)
+            digests.truncate(len(self.places) * _LINE_BYTES)
+            yield rows, digests
+
+    def rows(self, images: Sequence[LabelledImage]) -> Rows:
+        """Returns the rows of `images`."""
+        shape = (len(self.places), *self.row_shape)
+        mapped = np.memmap(self.data, self.dtype, "r", shape=shape) if self.places else np.empty(shape, self.dtype)
+        return Rows(mapped, np.array([self.places[image.sha256] for image in images], np.int64))
+
+
+def _sides(network: keras.Model) -> str:
+    """Returns the sides of what comes in and of its middle that the network looks at."""
+    middle = [layer.output.shape[1] for layer in network.layers if layer.name == "middle"]
+    return "-".join(str(side) for side in (network.input_shape[1], *middle))
+
+
+def _weights_digest(network: keras.Model, tensor: Any) -> str:
+    """Returns what tells these frozen layers from others: a digest of all weights that `tensor` depends on."""
+    import keras
+
+    digest = hashlib.sha256()
+    for weights in keras.Model(network.inputs, tensor).get_weights():
+        digest.update(np.ascontiguousarray(weights).data)
+    return digest.hexdigest()[:32]
+
+
+def _extend(
+    network: keras.Model,
+    outputs: Mapping[str, Any],
+    shelves: Mapping[str, _Shelf],
+    images: Sequence[LabelledImage],
+    read: Callable[[LabelledImage], bytes],
+    transform: int,
+    settings: Settings,
+    on_image: Callable[[int, int], None],
+) -> None:
+    import keras
+
+    missing = [image for image in images if any(image.sha256 not in shelf.places for shelf in shelves.values())]
+    n_done = len(images) - len(missing)
+    extractor = keras.Model(network.inputs, dict(outputs))
+    compile_model(extractor)
+    batch_cells, side_px = settings.batch_cells, int(network.input_shape[1])
+    try:
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(shelf.appending()) for name, shelf in shelves.items()}
+            kept: dict[str, list[str]] = {name: [] for name in shelves}
+            batches = _batches(missing, read, batch_cells, side_px, transform, settings)
+            for n_batches, (batch_images, batch) in enumerate(batches, start=1):
+                results = extractor.predict_on_batch(padded(batch, batch_cells))
+                n_done += len(batch)
+                for name, shelf in shelves.items():
+                    new = [i for i, image in enumerate(batch_images) if image.sha256 not in shelf.places]
+                    files[name][0].write(_storable(results[name][new], shelf.dtype))
+                    kept[name] += [batch_images[i].sha256 for i in new]
+                if n_batches % _CHUNK_BATCHES == 0 or n_done == len(images):
+                    for name, shelf in shelves.items():
+                        _keep(*files[name], kept[name], shelf)
+                        kept[name] = []
+                on_image(n_done, len(images))
+    except OSError as error:
+        raise ConfigurationError(
+            f"The features of {len(missing):,} images cannot be kept in {next(iter(shelves.values())).folder}: "
+            f"{error.strerror or error}. Free space, then call the same again: it goes on there."
+        ) from error
+
+
+def _storable(values: NDArray[Any], dtype: type[np.generic]) -> bytes:
+    kept = halved(values) if dtype is np.float16 else values
+    return np.ascontiguousarray(kept, dtype).tobytes()
+
+
+def _keep(rows: IO[bytes], digests: IO[bytes], kept: Sequence[str], shelf: _Shelf) -> None:
+    """Makes rows durable first and their digests after: a digest that is there has its row."""
+    for file, content in ((rows, b""), (digests, "".join(f"{digest}\n" for digest in kept).encode())):
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    for digest in kept:
+        shelf.places[digest] = len(shelf.places)
+
+
+def _batches(
+    images: Sequence[LabelledImage],
+    read: Callable[[LabelledImage], bytes],
+    batch_cells: int,
+    side_px: int,
+    transform: int,
+    settings: Settings,
+) -> Iterator[tuple[Sequence[LabelledImage], NDArray[np.uint8]]]:
+    limits = ImageLimits.of(settings)
+
+    def pixels(image: LabelledImage) -> NDArray[np.uint8]:
+        return transformed(resized(decode(read(image), limits), side_px, side_px), transform)
+
+    for batch, cells in done_ahead(images, batch_cells, settings.reader_threads, pixels):
+        yield batch, np.stack(cells)

@@ -1,0 +1,330 @@
+"""The two ways to fit a variant: an SVM on frozen features, or staged fine-tuning from pixels or cached maps."""
+
+from __future__ import annotations
+
+import zipfile
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.errors import ConfigurationError
+from bloodcell.inference.backend import padded, training_strategy
+from bloodcell.registry.bundle import SVM
+from bloodcell.registry.recipes import base_of
+from bloodcell.training import fine_tuning, networks, svm, warm_start
+from bloodcell.training.augmentation import augmented
+from bloodcell.training.features import cached_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import keras
+    from numpy.typing import NDArray
+
+    from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
+    from bloodcell.registry.recipes import Augmentation, Recipe, SvmSearch, Tuning
+    from bloodcell.settings import Settings
+    from bloodcell.training.features import Rows
+
+    OnProgress = Callable[[str, int, int], None]
+
+
+EMBEDDING_PARTS: Final = (0.5,)
+"""Of the maps of `Recipe.embedding_layers`: what lies farther out is other cells and the smear's ground."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What every step of one training shares; `start` is the earlier model it goes on from, if any."""
+
+    variant: str
+    recipe: Recipe
+    settings: Settings
+    seed: int
+    network: keras.Model
+    start: keras.Model | None
+    images: TrainingSet
+    work: Path
+    on_progress: OnProgress
+
+    def labels(self, images: tuple[LabelledImage, ...]) -> NDArray[np.int64]:
+        return np.array([CELL_CLASSES.index(image.cell_class) for image in images])
+
+    def outputs(
+        self, tensors: dict[str, Any], images: tuple[LabelledImage, ...], what: str, transform: int = 0
+    ) -> dict[str, Rows]:
+        return cached_outputs(
+            self.network,
+            tensors,
+            images,
+            read=self.images.read,
+            transform=transform,
+            cache=self.settings.data_dir / "training" / "features",
+            settings=self.settings,
+            on_image=lambda done, total: self.on_progress(what, done, total),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained model before calibration; arrays are of training and validation images, features what novelty is of.
+
+    `training_features` may hold all training images several times over, each time in their order.
+    """
+
+    features: Any
+    scores: Any
+    training_features: NDArray[np.float32]
+    validation_features: NDArray[np.float32]
+    validation_scores: NDArray[np.float32]
+    choice: str
+    search_macro_sensitivity: float | None = None
+    svm_file: Path | None = None
+
+
+def fit_svm(material: Material, options: SvmSearch) -> Trained:
+    """Returns an SVM on the averaged maps of the base's feature layers."""
+    recipe = material.recipe
+    tensors = networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
+    training = np.sqrt(_side_by_side(material.outputs(tensors, material.images.training, "training features")))
+    validation = np.sqrt(_side_by_side(material.outputs(tensors, material.images.validation, "validation features")))
+    labels = material.labels(material.images.training)
+    choice = svm.search(
+        training, labels, options, material.seed, lambda done, total: material.on_progress("search SVM", done, total)
+    )
+    material.on_progress("fit SVM", 0, 1)
+    pipeline = svm.fit(training, labels, choice, options.max_components)
+    material.on_progress("fit SVM", 1, 1)
+    features = networks.rooted(networks.pooled(material.network, recipe.feature_layers, recipe.pooled_parts))
+    return Trained(
+        features,
+        svm.decision_layers(pipeline, features),
+        training,
+        validation,
+        pipeline.decision_function(validation),
+        f"{choice.kernel} kernel, gamma = {choice.gamma:g}, C = {choice.cost:g}",
+        choice.macro_sensitivity,
+        _dumped(pipeline, material.work / SVM),
+    )
+
+
+def fine_tune(material: Material, options: Tuning) -> Trained:
+    """Returns the base with a head, and the layers above the cut trained together with it."""
+    import keras
+
+    network, recipe = material.network, material.recipe
+    _refuse_tuned_embedding(network, recipe.embedding_layers, options.cut_layer)
+    features = networks.pooled(network, recipe.feature_layers, recipe.pooled_parts)
+    scores = _head(features, options, material.seed)
+    head = keras.Model(features, scores)
+    head_epoch = _train_head(material, options, head)
+    if options.augmentation:
+        tuned = _tune_from_pixels(material, options, options.augmentation, features, scores)
+    else:
+        tuned = _tune_from_maps(material, options, features, scores)
+    deep_epoch, inputs, of_training, of_validation = tuned
+    networks.round_kernels(network)
+    of_head = keras.Model(inputs, features)
+    validation_features = fine_tuning.scores_of(of_head, of_validation, options.batch_cells)
+    scores_of_validation = fine_tuning.scores_of(head, validation_features, options.batch_cells)
+    if recipe.embedding_layers:
+        features, training_features, validation_features = _frozen_features(material, options)
+    else:
+        training_features = fine_tuning.scores_of(of_head, of_training, options.batch_cells)
+    return Trained(
+        features,
+        scores,
+        training_features,
+        validation_features,
+        scores_of_validation,
+        f"head of epoch {head_epoch}, then deeper layers of epoch {deep_epoch}",
+    )
+
+
+def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_layer: str) -> None:
+    """Raises ConfigurationError where the embedding would see a layer that is trained."""
+    import keras
+
+    frozen = keras.Model(network.inputs, network.get_layer(cut_layer).output).layers
+    if tuned := set(layers) - {layer.name for layer in frozen}:
+        received = ", ".join(sorted(tuned))
+        raise ConfigurationError(
+            f"The embedding sees layers that stay frozen: expected some up to {cut_layer}, received {received}."
+        )
+
+
+def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
+    """Returns what the embedding sees of layers that no stage trains: the tensor, and it for both sides' images.
+
+    Training images are seen twice, as they are and changed as the stages show them: what they are taught to bear is
+    nothing new.
+    """
+    import keras
+
+    layers, images = material.recipe.embedding_layers, material.images
+    tensors = networks.pooled_maps(material.network, layers, EMBEDDING_PARTS)
+    training, validation = (
+        np.sqrt(_side_by_side(material.outputs(tensors, side, what)))
+        for side, what in ((images.training, "training embedding"), (images.validation, "validation embedding"))
+    )
+    features = networks.rooted(networks.pooled(material.network, layers, EMBEDDING_PARTS, name="frozen_features"))
+    if options.augmentation:
+        pixels = material.outputs({"pixels": material.network.inputs[0]}, images.training, "training pixels")["pixels"]
+        lower = keras.Model(material.network.inputs[0], features)
+        changed = []
+        for start in range(0, len(pixels), options.batch_cells):
+            numbers = range(start, min(start + options.batch_cells, len(pixels)))
+            batch = np.stack([changed_once(pixels[n], options.augmentation, material.seed, n) for n in numbers])
+            changed.append(lower.predict_on_batch(padded(batch, options.batch_cells))[: len(batch)])
+            material.on_progress("changed embedding", numbers.stop, len(pixels))
+        training = np.concatenate([training, *changed])
+    return features, training, validation
+
+
+def changed_once(pixels: NDArray[np.uint8], augmentation: Augmentation, seed: int, number: int) -> NDArray[np.uint8]:
+    """Returns the image `number` of a training as the embedding sees it for the second time."""
+    return augmented(pixels, augmentation, np.random.default_rng((seed, number)))
+
+
+def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
+    """Trains the head on averaged maps of the frozen base."""
+    images, recipe = material.images, material.recipe
+    tensors = networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
+    names = tuple(tensors)
+    if options.augmentation is None:  # the second stage needs them: one pass keeps both
+        tensors |= {options.cut_layer: networks.feature_map(material.network, options.cut_layer)}
+    if recipe.embedding_layers:  # and these
+        tensors |= networks.pooled_maps(material.network, recipe.embedding_layers, EMBEDDING_PARTS)
+    shown = [_side_by_side(each, names) for each in _shown(material, options, tensors)]
+    validation = _side_by_side(material.outputs(tensors, images.validation, "validation features"), names)
+    if material.start is not None:
+        warm_start.copy_head(material.start, head)
+    else:
+        _set_statistics(head.get_layer("head_norm"), np.concatenate(shown))
+    training = fine_tuning.CachedRows(shown, material.labels(images.training))
+    return _train(material, options, "head", head, training, validation)
+
+
+def _tune_from_maps(material: Material, options: Tuning, features: Any, scores: Any) -> tuple[int, Any, Rows, Rows]:
+    """Trains the layers above the cut from its cached maps; returns the best epoch, and what the maps are of."""
+    import keras
+
+    cut = networks.feature_map(material.network, options.cut_layer)
+    maps = [each[options.cut_layer] for each in _shown(material, options, {options.cut_layer: cut})]
+    validation = material.outputs({options.cut_layer: cut}, material.images.validation, "validation features")
+    _thaw(keras.Model(cut, features))
+    training = fine_tuning.CachedRows(maps, material.labels(material.images.training))
+    kept = validation[options.cut_layer]
+    epoch = _train(material, options, "deep", keras.Model(cut, scores), training, kept)
+    return epoch, cut, maps[0], kept
+
+
+def _tune_from_pixels(
+    material: Material, options: Tuning, augmentation: Augmentation, features: Any, scores: Any
+) -> tuple[int, Any, Rows, Rows]:
+    """Trains the layers above the cut on changed images; a twin network does it in the precision of the recipe."""
+    import keras
+
+    recipe, network = material.recipe, material.network
+    pixels = {"pixels": network.inputs[0]}
+    training = material.outputs(pixels, material.images.training, "training pixels")["pixels"]
+    validation = material.outputs(pixels, material.images.validation, "validation pixels")["pixels"]
+    strategy = training_strategy(options.batch_cells)
+    with strategy.scope() if strategy else nullcontext():
+        twin = networks.build_base(base_of(material.variant), recipe.side_px, recipe.crop_px, options.precision)
+        with networks.in_precision(options.precision):
+            twin_features = networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
+            trained = keras.Model(twin.inputs[0], _head(twin_features, options, material.seed))
+    whole = keras.Model(network.inputs[0], scores)
+    trained.set_weights(whole.get_weights())
+    _thaw(keras.Model(twin.get_layer(options.cut_layer).output, twin_features))
+    # its statistics would follow the batch, and the running mean of the weights would not fit them
+    trained.get_layer("head_norm").trainable = False
+    shown = fine_tuning.AugmentedPixels(training, material.labels(material.images.training), augmentation)
+    epoch = _train(material, options, "deep", trained, shown, validation)
+    whole.set_weights(trained.get_weights())
+    return epoch, network.inputs[0], training, validation
+
+
+def _shown(material: Material, options: Tuning, tensors: dict[str, Any]) -> list[dict[str, Rows]]:
+    return [
+        material.outputs(
+            tensors, material.images.training, f"training features {number + 1}/{options.transforms}", number
+        )
+        for number in range(options.transforms)
+    ]
+
+
+def _train(
+    material: Material,
+    options: Tuning,
+    name: Literal["head", "deep"],
+    model: keras.Model,
+    training: fine_tuning.Examples,
+    validation: NDArray[Any] | Rows,
+) -> int:
+    stage = fine_tuning.Stage(
+        name,
+        options.head_epochs,
+        options.head_learning_rate,
+        options.weight_decay,
+        options.batch_cells,
+        options.patience,
+        material.seed,
+    )
+    if name == "deep":
+        stage = replace(
+            stage,
+            epochs=options.deep_epochs,
+            learning_rate=options.deep_learning_rate,
+            warm_up=options.warm_up,
+            label_smoothing=options.label_smoothing,
+            average_momentum=options.average_momentum,
+        )
+    return fine_tuning.train_stage(
+        model,
+        training,
+        fine_tuning.CachedRows([validation], material.labels(material.images.validation)),
+        stage,
+        material.work,
+        lambda done, total: material.on_progress(f"train {name}", done, total),
+    )
+
+
+def _head(features: Any, options: Tuning, seed: int) -> Any:
+    import keras
+
+    normed = keras.layers.BatchNormalization(momentum=0.9, name="head_norm")(features)
+    dropped = keras.layers.Dropout(options.dropout, seed=seed, name="head_dropout")(normed)
+    initial = keras.initializers.GlorotUniform(seed=seed)
+    # float32 whatever the layers before: a softmax of coarse numbers learns badly
+    return keras.layers.Dense(len(CELL_CLASSES), kernel_initializer=initial, dtype="float32", name="scores")(dropped)
+
+
+def _set_statistics(norm: keras.layers.BatchNormalization, features: NDArray[np.float32]) -> None:
+    """Starts the head's normalisation from the features' own mean and variance: running means are slow to get there."""
+    norm.moving_mean.assign(features.mean(axis=0))
+    norm.moving_variance.assign(features.var(axis=0))
+
+
+def _thaw(upper: keras.Model) -> None:
+    """Makes the layers above the cut trainable but for batch normalisation: batches are too small for statistics."""
+    import keras
+
+    for layer in upper.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _side_by_side(outputs: dict[str, Rows], names: tuple[str, ...] | None = None) -> NDArray[np.float32]:
+    return np.concatenate([outputs[name][:] for name in names or outputs], axis=1)
+
+
+def _dumped(pipeline: Any, path: Path) -> Path:
+    import skops.io
+
+    skops.io.dump(pipeline, path, compression=zipfile.ZIP_BZIP2)
+    return path

@@ -1,0 +1,152 @@
+"""The base networks as flat Keras graphs: uint8 RGB pixels in, named feature layers and their averages out.
+
+Flat, never a model inside a model: so every layer can be cut at, compared and shared by name or by content.
+Source: keras.applications (Simonyan and Zisserman 2015, arXiv:1409.1556; Szegedy et al. 2016, arXiv:1512.00567).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from bloodcell.errors import ConfigurationError
+from bloodcell.registry.compact import rounded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import keras
+
+PREPROCESSING: Final = {
+    "vgg16": "RGB minus the ImageNet mean (123.68, 116.779, 103.939), channels reversed to BGR; inside the model",
+    "inception_v3": "RGB scaled to [-1, 1]; inside the model",
+}
+_MEAN_RGB: Final = (123.68, 116.779, 103.939)
+_SMALLEST_SIDE_PX: Final = {"vgg16": 32, "inception_v3": 75}
+
+
+def build_base(base: str, side_px: int, crop_px: int | None = None, precision: str = "float32") -> keras.Model:
+    """Returns the whole base network without its top, with untrained weights.
+
+    Args:
+        base: `vgg16` or `inception_v3`.
+        side_px: Height and width of the input.
+        crop_px: Height and width of its middle, which is all the network sees; None for the whole.
+        precision: Keras' dtype policy of its layers.
+
+    Returns:
+        Flat functional model: input `pixels` uint8 (n, side_px, side_px, 3), RGB; its layers bear Keras' names
+        (`block4_pool`, `mixed7` ...). Frozen: no layer is trainable, and batch normalisation uses its stored
+        statistics even while other layers are trained.
+
+    Raises:
+        ConfigurationError: For an input smaller than the network can take.
+    """
+    import keras
+
+    crop_px = crop_px or side_px
+    if not _SMALLEST_SIDE_PX[base] <= crop_px <= side_px:
+        raise ConfigurationError(
+            f"What {base} looks at does not fit. Expected at least {_SMALLEST_SIDE_PX[base]} px a side, and a crop "
+            f"within the input. Received: side_px={side_px}, crop_px={crop_px}."
+        )
+    with in_precision(precision):
+        pixels = keras.Input((side_px, side_px, 3), dtype="uint8", name="pixels")
+        seen = pixels
+        if crop_px < side_px:
+            before = (side_px - crop_px) // 2
+            margins = (before, side_px - crop_px - before)
+            seen = keras.layers.Cropping2D((margins, margins), name="middle")(pixels)
+        if base == "vgg16":
+            centred = keras.layers.Rescaling(1.0, offset=[-mean for mean in _MEAN_RGB], name="centred")(seen)
+            network = keras.applications.VGG16(
+                include_top=False, weights=None, input_tensor=keras.ops.flip(centred, axis=-1)
+            )
+        else:
+            scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scaled")(seen)
+            network = keras.applications.InceptionV3(include_top=False, weights=None, input_tensor=scaled)
+    network.trainable = False
+    return network
+
+
+@contextmanager
+def in_precision(policy: str) -> Iterator[None]:
+    """Gives the layers that are made within it this dtype policy."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def round_kernels(network: keras.Model) -> None:
+    """Rounds the kernels of `network` to float16's values, in place: a bundle then keeps them in half the bytes.
+
+    Kernels are nearly all of the weights. Biases and batch normalisation stay as they are.
+    """
+    import keras
+
+    for layer in network.layers:
+        if hasattr(layer, "kernel"):
+            kernel = keras.ops.convert_to_numpy(layer.kernel)
+            layer.kernel.assign(rounded(kernel))
+
+
+def feature_map(network: keras.Model, layer: str) -> Any:
+    """Returns the output of a layer of `network`: a map (n, height, width, channels).
+
+    Raises:
+        ConfigurationError: Where the network has no such layer with a map.
+    """
+    names = {each.name for each in network.layers}
+    if layer not in names:
+        raise ConfigurationError(f"Unknown feature layer. Expected a layer of {network.name}. Received: {layer!r}.")
+    output = network.get_layer(layer).output
+    if len(output.shape) != 4:
+        raise ConfigurationError(f"Layer {layer!r} of {network.name} has no map. Received shape: {output.shape}.")
+    return output
+
+
+def pooled_maps(network: keras.Model, layers: tuple[str, ...], parts: tuple[float, ...] = (1.0,)) -> dict[str, Any]:
+    """Returns name -> tensor (n, channels): the map of every layer, averaged over each of `parts` of it.
+
+    Args:
+        network: From `build_base`.
+        layers: Names of its layers.
+        parts: Shares of height and width, above 0 and up to 1, that lie in the middle of a map.
+    """
+    import keras
+
+    averages = {}
+    for part in parts:
+        for layer in layers:
+            whole = feature_map(network, layer)
+            margins = tuple(round(length * (1 - part) / 2) for length in whole.shape[1:3])
+            name = f"{layer}_mean" if part == 1 else f"{layer}_mean_of_{part:g}"
+            middle = keras.layers.Cropping2D(margins)(whole) if any(margins) else whole
+            averages[name] = keras.layers.GlobalAveragePooling2D(name=name)(middle)
+    return averages
+
+
+def pooled(
+    network: keras.Model, layers: tuple[str, ...], parts: tuple[float, ...] = (1.0,), *, name: str = "features"
+) -> Any:
+    """Returns `pooled_maps` side by side: tensor (n, sum of channels), called `name`."""
+    import keras
+
+    averages = list(pooled_maps(network, layers, parts).values())
+    joined = averages[0] if len(averages) == 1 else keras.layers.Concatenate(name=f"{name}_joined")(averages)
+    return keras.layers.Identity(name=name)(joined)
+
+
+def rooted(features: Any) -> Any:
+    """Returns the square roots of averaged maps, which are never negative: large answers no longer drown the others.
+
+    Source: Perronnin, Sanchez and Mensink 2010, Improving the Fisher Kernel (ECCV), power normalisation.
+    """
+    import keras
+
+    return keras.layers.Identity(name="rooted_features")(keras.ops.sqrt(keras.ops.relu(features)))

@@ -1,0 +1,247 @@
+"""Labelled images become a bundle: decode, split, cached features, SVM or staged fine-tuning, calibration, novelty.
+
+A training that was killed is simply started again with the same arguments: cached features and epoch checkpoints lie in
+`<data_dir>/training`, and it ends with the weights of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.labelled_image import TrainingSet, digest_of
+from bloodcell.errors import ConfigurationError
+from bloodcell.registry.bundle import (
+    FORMAT_VERSION,
+    IMAGES,
+    MODEL,
+    SVM,
+    Bundle,
+    BundleManifest,
+    DataSplit,
+    ValidationMetrics,
+    load_model,
+    write_bundle,
+    write_image_list,
+)
+from bloodcell.registry.compact import write_compact
+from bloodcell.registry.provenance import code_version, git_commit, library_versions
+from bloodcell.registry.recipes import SvmSearch, base_of, check_variant, default_recipe
+from bloodcell.registry.training_reference import REFERENCE, reference_of, write_reference
+from bloodcell.training import assembly, calibration, networks, novelty, warm_start
+from bloodcell.training.base_weights import load_base_weights
+from bloodcell.training.features import alone
+from bloodcell.training.fitting import Material, Trained, fine_tune, fit_svm
+from bloodcell.training.image_folders import (
+    is_held_out,
+    read_file,
+    read_image_folders,
+    require_all_classes,
+    split_images,
+)
+
+if TYPE_CHECKING:
+    import keras
+    from numpy.typing import NDArray
+
+    from bloodcell.registry.base_weights_record import BaseWeights
+    from bloodcell.registry.recipes import Recipe
+    from bloodcell.registry.training_reference import TrainingReference
+    from bloodcell.settings import Settings
+    from bloodcell.training.fitting import OnProgress
+
+log = logging.getLogger(__name__)
+
+_SPLIT_RULE = "by image: of each class the lowest digits 21 to 40 of the sha256 validate"
+
+
+def train(
+    variant: str,
+    images: Path | Sequence[Path] | TrainingSet,
+    settings: Settings,
+    *,
+    recipe: Recipe | None = None,
+    base: str | Bundle = "imagenet",
+    seed: int = 0,
+    holdout_fraction: float = 0.0,
+    out: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Bundle:
+    """Trains one model and returns its bundle.
+
+    Args:
+        variant: One of `bloodcell.cells.variants.VARIANTS`.
+        images: What to train on; or FOLDER/<class>/*.jpg with the eight groups as classes, or several such folders,
+            split by image.
+        settings: Data folder, weights folder, image limits, batch size.
+        recipe: How to train, default `recipes.default_recipe(variant)`.
+        base: Base weights, `imagenet` or `random`, or the bundle of the same variant to go on from.
+        seed: Of everything random; on one machine the same seed gives the same weights.
+        holdout_fraction: Share of the folders' images, chosen by their digests, that the training does not see.
+        out: Folder the bundle is written into, default `<data_dir>/bundles`.
+        on_progress: Called with the step's name, what is done and what there is to do in all.
+
+    Raises:
+        TrainingDataError: Images that cannot train a model.
+        WeightsError: Base weights that are missing or altered.
+        ConfigurationError: An unknown variant, or a recipe or bundle that does not fit.
+    """
+    check_variant(variant)
+    recipe = recipe or default_recipe(variant)
+    on_progress = on_progress or (lambda step, done, total: None)
+    if not isinstance(images, TrainingSet):
+        on_progress("read images", 0, 1)
+        folders = [images] if isinstance(images, Path) else images
+        images = _set_of_folders(folders, recipe, settings, holdout_fraction)
+        on_progress("read images", 1, 1)
+    network = networks.build_base(base_of(variant), recipe.side_px, recipe.crop_px)
+    start: keras.Model | None = None
+    if isinstance(base, Bundle):
+        start = load_model(base)
+        base_weights = warm_start.go_on_from(base, start, network, variant, recipe)
+    else:
+        base_weights = load_base_weights(network, base_of(variant), base, settings, seed)
+    networks.round_kernels(network)
+    work = settings.data_dir / "training" / _identity(variant, recipe, base_weights, images, seed)
+    material = Material(variant, recipe, settings, seed, network, start, images, work, on_progress)
+    with alone(work.parent / "locks" / work.name), _full_disk_is_told(settings.data_dir):
+        work.mkdir(parents=True, exist_ok=True)
+        trained = fine_tune(material, recipe.tuning) if recipe.tuning else fit_svm(material, recipe.svm or SvmSearch())
+        bundle = _write(material, trained, base_weights, out or settings.data_dir / "bundles")
+        shutil.rmtree(work)
+    return bundle
+
+
+@contextmanager
+def _full_disk_is_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
+            raise
+        raise ConfigurationError(
+            f"The model cannot be written, a disk is full ({folder}): {error}. No half bundle is left. Free space, "
+            "then train the same again: it goes on where it was."
+        ) from error
+
+
+def _set_of_folders(
+    folders: Sequence[Path], recipe: Recipe, settings: Settings, holdout_fraction: float
+) -> TrainingSet:
+    found = read_image_folders(settings, *folders)
+    for broken in found.broken:
+        log.warning("Left out %s: %s", broken.path, broken.reason)
+    require_all_classes(found, *folders)
+    seen = tuple(image for image in found.images if not is_held_out(image, holdout_fraction))
+    training, validation = split_images(seen, recipe.validation_fraction)
+    rule = _SPLIT_RULE
+    if holdout_fraction:
+        rule += f"; held out: {holdout_fraction:g} by the end of the sha256"
+    return TrainingSet(training, validation, digest_of(seen), rule, False, read_file)
+
+
+def _identity(variant: str, recipe: Recipe, base_weights: BaseWeights, images: TrainingSet, seed: int) -> str:
+    identity = [variant, asdict(recipe), base_weights.sha256, images.digest, seed, code_version()]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+
+
+def _write(material: Material, trained: Trained, base_weights: BaseWeights, out: Path) -> Bundle:
+    recipe, images = material.recipe, material.images
+    labels = material.labels(images.validation)
+    temperature = calibration.fit_temperature(trained.validation_scores, labels)
+    probabilities = calibration.softmax(trained.validation_scores, temperature)
+    threshold = calibration.confidence_threshold(
+        probabilities,
+        labels,
+        target_risk=recipe.target_risk,
+        min_coverage=recipe.min_coverage,
+        floor=recipe.min_confidence,
+    )
+    times_seen = len(trained.training_features) // len(images.training)
+    embedding = novelty.fit_embedding(
+        trained.training_features, np.tile(material.labels(images.training), times_seen), recipe.embedding_dims
+    )
+    model = assembly.assemble(
+        material.network.inputs[0],
+        trained.features,
+        trained.scores,
+        temperature=temperature,
+        embedding=embedding,
+        name=material.variant,
+    )
+    write_image_list(material.work / IMAGES, images)
+    novelty_of_validation = embedding.novelty(trained.validation_features)
+    reference = reference_of(
+        embedding.embed(trained.validation_features),
+        probabilities,
+        novelty_of_validation,
+        labels,
+        follows_mix=images.follows_mix,
+    )
+    files = write_model(material.work, model, reference) | {IMAGES: material.work / IMAGES}
+    files |= {SVM: trained.svm_file} if trained.svm_file else {}
+    manifest = BundleManifest(
+        format_version=FORMAT_VERSION,
+        variant=material.variant,
+        classes=CELL_CLASSES,
+        input_height_px=recipe.side_px,
+        input_width_px=recipe.side_px,
+        preprocessing=networks.PREPROCESSING[base_of(material.variant)],
+        base_weights=base_weights,
+        data=DataSplit(images.digest, len(images.training), len(images.validation), images.rule),
+        seed=material.seed,
+        recipe=recipe,
+        choice=trained.choice,
+        code_version=code_version(),
+        git_commit=git_commit(),
+        libraries=library_versions(),
+        metrics=_metrics(trained, probabilities, labels, threshold),
+        temperature=temperature,
+        confidence_threshold=threshold,
+        novelty_threshold=novelty.novelty_threshold(novelty_of_validation, recipe.novelty_flag_rate),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        files={},
+    )
+    return write_bundle(out, manifest, files)
+
+
+def write_model(work: Path, model: keras.Model, reference: TrainingReference) -> dict[str, Path]:
+    """Writes a whole model and its reference into `work`; returns what the bundle calls each file -> where it is."""
+    model.save(work / f"whole-{MODEL}")
+    write_compact(work / f"whole-{MODEL}", work / MODEL)
+    write_reference(work / REFERENCE, reference)
+    return {name: work / name for name in (MODEL, REFERENCE)}
+
+
+def _metrics(
+    trained: Trained, probabilities: NDArray[np.float64], labels: NDArray[np.int64], threshold: float
+) -> ValidationMetrics:
+    right = probabilities.argmax(axis=1) == labels
+    covered = probabilities.max(axis=1) >= threshold
+    if not covered.any():
+        log.warning(
+            "No validation cell reaches the confidence %.2f: the model leaves every cell unclassified.", threshold
+        )
+    return ValidationMetrics(
+        accuracy=float(right.mean()),
+        macro_sensitivity=float(np.mean([right[labels == each].mean() for each in np.unique(labels)])),
+        negative_log_likelihood=calibration.negative_log_likelihood(probabilities, labels),
+        uncalibrated_negative_log_likelihood=calibration.negative_log_likelihood(
+            calibration.softmax(trained.validation_scores), labels
+        ),
+        coverage=float(covered.mean()),
+        covered_accuracy=float(right[covered].mean()) if covered.any() else None,
+        search_macro_sensitivity=trained.search_macro_sensitivity,
+    )

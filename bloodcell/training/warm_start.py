@@ -1,0 +1,71 @@
+"""Training that goes on from an earlier model: its layers' weights are copied into a new network of the same base."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bloodcell.errors import ConfigurationError
+from bloodcell.registry.base_weights_record import BaseWeights
+from bloodcell.training import networks
+
+if TYPE_CHECKING:
+    import keras
+
+    from bloodcell.registry.bundle import Bundle
+    from bloodcell.registry.recipes import Recipe
+
+_HEAD: Final = ("head_norm", "scores")
+
+
+def go_on_from(bundle: Bundle, model: keras.Model, network: keras.Model, variant: str, recipe: Recipe) -> BaseWeights:
+    """Gives `network` the weights of an earlier model as far as its features reach, and says where they come from.
+
+    Args:
+        bundle: Of the earlier model.
+        model: The earlier model, loaded.
+        network: From `networks.build_base`, with any weights; changed in place.
+        variant: Of the model to be trained.
+        recipe: Of the model to be trained.
+
+    Raises:
+        ConfigurationError: A bundle of another variant, input size, crop or other features.
+    """
+    earlier = bundle.manifest
+    wanted = (variant, recipe.side_px, recipe.crop_px, recipe.feature_layers, recipe.pooled_parts)
+    received = (
+        earlier.variant, earlier.input_height_px, earlier.recipe.crop_px, earlier.recipe.feature_layers,
+        earlier.recipe.pooled_parts,
+    )  # fmt: skip
+    if received != wanted:
+        raise ConfigurationError(
+            f"Training cannot go on from model {bundle.model_id[:12]}: expected variant, input size, crop, "
+            f"feature layers and pooled parts {wanted}, received {received}. Train "
+            "from ImageNet's weights instead (base imagenet)."
+        )
+    done: set[int] = set()
+    for layer in recipe.feature_layers:
+        _copy(model.get_layer(layer).output, networks.feature_map(network, layer), done)
+    credit = f"goes on from model {bundle.model_id}, which began with: {earlier.base_weights.credit}"
+    return BaseWeights("champion", "", bundle.model_id, credit)
+
+
+def copy_head(model: keras.Model, head: keras.Model) -> None:
+    """Gives a new head the weights of an earlier fine-tuned model's head."""
+    for name in _HEAD:
+        head.get_layer(name).set_weights(model.get_layer(name).get_weights())
+
+
+def _copy(source: Any, target: Any, done: set[int]) -> None:
+    """Walks two graphs of one structure from their outputs to the pixels; names differ between processes."""
+    pending = [(source, target)]
+    while pending:
+        one, other = pending.pop()
+        from_layer, to_layer = one._keras_history.operation, other._keras_history.operation
+        if id(to_layer) in done:
+            continue
+        done.add(id(to_layer))
+        if getattr(to_layer, "weights", None):  # an operation such as a flip has none
+            to_layer.set_weights(from_layer.get_weights())
+        inputs = (from_layer._inbound_nodes[one._keras_history.node_index].input_tensors,
+                  to_layer._inbound_nodes[other._keras_history.node_index].input_tensors)  # fmt: skip
+        pending += zip(*inputs, strict=True)

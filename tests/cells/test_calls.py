@@ -1,0 +1,70 @@
+"""The rule that turns probabilities and novelty into calls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bloodcell.cells.calls import decide
+from bloodcell.cells.classes import CELL_CLASSES
+
+
+def _probabilities(*tops: tuple[str, float]) -> np.ndarray:
+    rows = np.zeros((len(tops), len(CELL_CLASSES)), np.float32)
+    for row, (cell_class, confidence) in zip(rows, tops, strict=True):
+        row[:] = (1 - confidence) / (len(CELL_CLASSES) - 1)
+        row[CELL_CLASSES.index(cell_class)] = confidence
+    return rows
+
+
+def test_sure_and_familiar_cell_is_called_its_most_probable_group() -> None:
+    calls = decide(_probabilities(("monocyte", 0.9)), np.array([0.5]), confidence_threshold=0.6, novelty_threshold=1)
+    assert calls.called == ("monocyte",)
+    assert calls.reasons == (None,)
+    assert calls.top.tolist() == [CELL_CLASSES.index("monocyte")]
+    assert calls.confidence[0] == pytest.approx(0.9)
+    assert not calls.unclassified.any()
+
+
+def test_unsure_cell_is_unclassified_and_keeps_its_most_probable_group() -> None:
+    calls = decide(_probabilities(("ig", 0.5)), np.array([0.5]), confidence_threshold=0.6, novelty_threshold=1)
+    assert (calls.called, calls.reasons) == (("unclassified",), ("low_confidence",))
+    assert CELL_CLASSES[calls.top[0]] == "ig"
+    assert calls.unclassified.tolist() == [True]
+
+
+def test_novel_cell_is_unclassified_however_sure_the_model_is() -> None:
+    calls = decide(
+        _probabilities(("lymphocyte", 0.999), ("lymphocyte", 0.3)),
+        np.array([7.0, 7.0]),
+        confidence_threshold=0.6,
+        novelty_threshold=1,
+    )
+    assert calls.reasons == ("novel", "novel")
+
+
+def test_values_on_the_thresholds_are_called() -> None:
+    rows = np.zeros((1, 8))
+    rows[0, 3] = 0.75
+    calls = decide(rows, np.array([2.0]), confidence_threshold=0.75, novelty_threshold=2.0)
+    assert calls.called == ("ig",)
+
+
+def test_values_that_are_not_numbers_never_pass() -> None:
+    rows = np.full((2, 8), np.nan)
+    rows[1] = 0.0
+    rows[1, 0] = 1.0
+    calls = decide(rows, np.array([0.0, np.nan]), confidence_threshold=0.5, novelty_threshold=1)
+    assert calls.reasons == ("low_confidence", "novel")
+
+
+def test_no_cells_give_no_calls() -> None:
+    calls = decide(np.zeros((0, 8)), np.zeros(0), confidence_threshold=0.5, novelty_threshold=1)
+    assert calls.called == ()
+    assert calls.unclassified.shape == (0,)
+
+
+@pytest.mark.parametrize("shapes", [((3, 7), (3,)), ((3, 8), (2,)), ((8,), (8,))])
+def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    with pytest.raises(ValueError, match=r"Expected probabilities \(n, 8\)"):
+        decide(np.zeros(shapes[0]), np.zeros(shapes[1]), confidence_threshold=0.5, novelty_threshold=1)

@@ -1,0 +1,35 @@
+"""What the retraining demo asks of people and gates. That it works from end to end: `make demo-retrain`."""
+
+from __future__ import annotations
+
+import csv
+from datetime import date
+from pathlib import Path
+
+from bloodcell.demo.retraining_tour import N_READ_BLIND, N_SLIDES, PATHOLOGIST, SETTINGS, write_label_file
+from bloodcell.drawing.drops import SMEARS, make_drop
+from bloodcell.labels.csv_rows import CsvLabels
+from bloodcell.labels.label_outcomes import RowErrors
+from bloodcell.settings import Settings
+
+
+def test_the_pathologist_says_what_was_drawn_and_reads_one_slide_of_each_finding_blind(tmp_path: Path) -> None:
+    drop = make_drop(tmp_path / "drops", night=date(2026, 3, 2), n_slides=8, cells_per_slide=6)
+    labels, errors = CsvLabels(write_label_file(drop, tmp_path / "labels")), RowErrors()
+
+    rows = list(labels.read(errors, lambda *_: None))
+
+    assert errors.n == 0
+    with drop.truth.open(newline="") as file:
+        truth = {tuple(row["path"].split("/")[1:]): row["class"] for row in csv.DictReader(file)}
+    assert {(row.barcode, row.file_name): row.meaning.cell_class for row in rows} == truth
+    assert {row.labelled_by for row in rows} == {PATHOLOGIST}
+    blind = {row.barcode for row in rows if row.is_blind}
+    assert blind == {slide.barcode for slide in drop.slides[:N_READ_BLIND]}
+    assert len({slide.finding for slide in drop.slides[:N_READ_BLIND]}) == len(SMEARS)
+
+
+def test_its_settings_are_ones_and_the_blind_slides_fill_the_hold_out() -> None:
+    settings = Settings(**SETTINGS)
+    assert settings.approver_names == (PATHOLOGIST,)
+    assert round(settings.holdout_fraction * N_SLIDES) == N_READ_BLIND

@@ -1,0 +1,53 @@
+"""The demo keeps to itself. That it works from end to end is shown by running it: `make demo`."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bloodcell.demo.tour import demo_settings
+from bloodcell.service import demo
+from bloodcell.settings import Settings
+from tests.service.conftest import free_port
+
+
+def test_the_demo_never_touches_a_laboratorys_data(tmp_path: Path) -> None:
+    laboratory = Settings(
+        data_dir=tmp_path,
+        drops_dir=tmp_path / "real drops",
+        database_url="postgresql+psycopg2://bloodcell@db/real",
+        store_url="s3://real",
+        airflow_password_file=tmp_path / "real password",
+        drop_pattern=r"(?P<slide>[^/]+)/(?P<number>\d+)\.bmp",
+    )
+
+    settings = demo_settings(laboratory)
+
+    assert settings.data_dir == tmp_path / "demo"
+    assert settings.drops == tmp_path / "demo" / "drops"
+    assert settings.store == str(tmp_path / "demo" / "store")
+    assert settings.database_url is None
+    assert settings.airflow_password_file is None
+    assert settings.nightly_cron == ""
+    assert settings.drop_pattern == Settings(data_dir=tmp_path).drop_pattern
+
+
+def test_the_wanted_port_is_used_where_it_is_free_and_another_where_not(tmp_path: Path) -> None:
+    wanted = free_port()
+    settings = Settings(data_dir=tmp_path, airflow_url=f"http://127.0.0.1:{wanted}")
+    assert urlsplit(demo_settings(settings).airflow_url).port == wanted
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", wanted))
+        taken.listen()
+        assert urlsplit(demo_settings(settings).airflow_url).port != wanted
+
+
+def test_each_demo_draws_a_night_of_its_own(tmp_path: Path) -> None:
+    settings = demo_settings(Settings(data_dir=tmp_path))
+
+    first, second = (demo._drawn_night(settings, lambda *_: None, 1, 8) for _ in range(2))
+
+    assert second.folder.name < first.folder.name
+    assert {slide.barcode for slide in first.slides}.isdisjoint(slide.barcode for slide in second.slides)

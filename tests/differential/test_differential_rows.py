@@ -1,0 +1,306 @@
+"""Differentials are counted in Postgres, written once, and read back."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.differential.differential_rows import write_differentials
+from bloodcell.differential.stored_differential import read_differential
+from bloodcell.errors import DatabaseUnavailableError, UnknownRecordError
+from bloodcell.settings import Settings
+from bloodcell.storage import tables
+from tests.laboratory import CHALLENGER, CHAMPION, Laboratory
+
+ALL_ROWS = """
+    SELECT slide_id, model_id, d.class, d.n_cells, percentage, lower, upper, flag, r.n_cells, n_leucocytes,
+           n_unclassified, is_sufficient, nrbc_per_100_wbc, nrbc_lower, nrbc_upper, n_compared, n_agree
+    FROM bloodcell.slide_report r JOIN bloodcell.differential d USING (slide_id, model_id) ORDER BY 1, 2, 3
+"""
+
+
+@pytest.fixture
+def laboratory(database: sa.Engine) -> Laboratory:
+    laboratory = Laboratory(database)
+    laboratory.model(CHALLENGER, "vgg16", promote=False)
+    laboratory.model()
+    return laboratory
+
+
+def write(laboratory: Laboratory, *slides: int, model_id: str | None = None) -> int:
+    written = write_differentials(
+        laboratory.engine, slides=slides, model_id=model_id, run_id=laboratory.run("differential"), settings=Settings()
+    )
+    return written.n_written
+
+
+def called_slide(laboratory: Laboratory, barcode: str = "S-1") -> int:
+    """A slide of 150 cells: 75 % neutrophils, 25 % lymphocytes, an erythroblast, a platelet, and 28 of no class."""
+    slide = laboratory.slide(barcode)
+    cells = laboratory.cells(slide, ["SNE"] * 80 + ["LY"] * 40 + ["BL"] * 30)
+    called = ["neutrophil"] * 90 + ["lymphocyte"] * 30 + ["erythroblast", "platelet"] + ["unclassified"] * 28
+    laboratory.call(cells, called)
+    return slide
+
+
+def test_written_differential_reads_back_whole(laboratory: Laboratory) -> None:
+    assert write(laboratory, called_slide(laboratory)) == 1
+    read = read_differential(laboratory.engine, "S-1")
+    assert (read.slide.barcode, read.slide.patient_key, read.slide.night) == ("S-1", "p-17", laboratory.night)
+    assert (read.model.model_id, read.model.variant, read.model.dataset_digest) == (
+        CHAMPION,
+        "inception_v3_svm",
+        "d16e57",
+    )
+    assert read.is_reported
+    assert read.code_version == "0.1.0+test"
+    assert read.n_waiting == 0
+    differential = read.differential
+    assert (differential.n_cells, differential.n_leucocytes, differential.is_sufficient) == (150, 120, True)
+    assert [line.share.n for line in differential.leucocytes] == [90, 0, 0, 30, 0, 0]
+    assert [line.flag for line in differential.leucocytes] == [None, None, None, None, "low", None]
+    assert differential.nrbc.per_100_wbc == pytest.approx(1 / 1.2)
+    assert differential.nrbc.flag == "high"
+    assert (differential.n_platelets, differential.unclassified.n) == (1, 28)
+
+
+def test_agreement_counts_only_cells_that_both_gave_a_group(laboratory: Laboratory) -> None:
+    write(laboratory, called_slide(laboratory))
+    agreement = read_differential(laboratory.engine, "S-1").agreement
+    # 80 SNE called neutrophil; of 40 LY 10 are called neutrophil, 30 lymphocyte; codes BL have no group.
+    assert (agreement.n, agreement.total) == (110, 120)
+
+
+def test_rows_hold_the_same_percentages_and_limits_that_are_read(laboratory: Laboratory) -> None:
+    write(laboratory, called_slide(laboratory))
+    rows = {row[2]: row for row in laboratory.rows(ALL_ROWS)}
+    assert len(rows) == 9
+    line = read_differential(laboratory.engine, "S-1").differential.leucocytes[0]
+    assert rows["neutrophil"][3:7] == (90, line.share.percentage, *(line.share.percentage_limits or ()))
+    assert rows["basophil"][3:6] == (0, 0, 0)
+    assert rows["unclassified"][3:8] == (28, None, None, None, None)
+    assert rows["erythroblast"][7] == "high"
+
+
+def test_writing_twice_leaves_the_same_rows_and_their_run(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    write(laboratory, slide)
+    first = laboratory.rows(ALL_ROWS), laboratory.rows("SELECT run_id, written_at FROM bloodcell.slide_report")
+    assert write(laboratory, slide, slide) == 0
+    second = laboratory.rows(ALL_ROWS), laboratory.rows("SELECT run_id, written_at FROM bloodcell.slide_report")
+    assert first == second
+
+
+def test_rules_that_changed_write_again(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    write(laboratory, slide)
+    written = write_differentials(
+        laboratory.engine,
+        slides=[slide],
+        model_id=None,
+        run_id=laboratory.run_id,
+        settings=Settings(min_leucocytes=200),
+    )
+    assert written.n_written == 1
+    assert written.slide_ids == {slide}
+
+
+def test_redone_calls_replace_every_row_of_the_earlier_count(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    write(laboratory, slide)
+    with laboratory.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE bloodcell.cell_call SET called_class = 'monocyte', top_class = 'monocyte', "
+                "unclassified_reason = NULL"
+            )
+        )
+    assert write(laboratory, slide) == 1
+    differential = read_differential(laboratory.engine, "S-1").differential
+    assert [line.share.n for line in differential.leucocytes] == [0, 0, 0, 0, 150, 0]
+    assert [line.flag for line in differential.leucocytes] == ["low", None, None, "low", "high", None]
+    assert (differential.unclassified.n, differential.n_platelets, differential.nrbc.flag) == (0, 0, None)
+
+
+def test_slide_with_a_cell_not_called_yet_gets_no_differential(laboratory: Laboratory) -> None:
+    slide = laboratory.slide("S-2")
+    cells = laboratory.cells(slide, ["SNE"] * 120)
+    laboratory.call(cells[:-1], ["neutrophil"] * 119)
+    laboratory.call(cells, ["neutrophil"] * 120, CHALLENGER)
+    assert write(laboratory, slide) == 1
+    assert {row[1] for row in laboratory.rows(ALL_ROWS)} == {CHALLENGER}
+    with pytest.raises(UnknownRecordError, match=r"120 cells and no differential .* `bloodcell classify --slide S-2`"):
+        read_differential(laboratory.engine, "S-2")
+    laboratory.call(cells[-1:], ["neutrophil"])
+    assert write(laboratory, slide) == 1
+    assert {row[1] for row in laboratory.rows(ALL_ROWS)} == {CHALLENGER, CHAMPION}
+
+
+def test_late_cells_leave_the_earlier_differential_and_are_counted_as_waiting(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    write(laboratory, slide)
+    laboratory.cells(slide, ["LY"] * 5)
+    assert write(laboratory, slide) == 0
+    read = read_differential(laboratory.engine, "S-1")
+    assert (read.differential.n_cells, read.n_waiting) == (150, 5)
+
+
+def test_each_model_gets_its_own_differential(laboratory: Laboratory) -> None:
+    slide = laboratory.slide("S-3")
+    cells = laboratory.cells(slide, [None] * 100)
+    laboratory.call(cells, ["neutrophil"] * 100)
+    laboratory.call(cells, ["monocyte"] * 100, CHALLENGER)
+    assert write(laboratory, slide) == 2
+    assert read_differential(laboratory.engine, "S-3").differential.leucocytes[0].share.n == 100
+    challenger = read_differential(laboratory.engine, "S-3", "5a2")
+    assert (challenger.model.model_id, challenger.is_reported) == (CHALLENGER, False)
+    assert challenger.differential.leucocytes[4].share.n == 100
+    assert challenger.agreement.value is None
+
+
+def test_model_id_limits_what_is_written(laboratory: Laboratory) -> None:
+    slide = laboratory.slide("S-3")
+    cells = laboratory.cells(slide, ["SNE"])
+    laboratory.call(cells, ["neutrophil"])
+    laboratory.call(cells, ["neutrophil"], CHALLENGER)
+    assert write(laboratory, slide, model_id=CHALLENGER) == 1
+    assert {row[1] for row in laboratory.rows(ALL_ROWS)} == {CHALLENGER}
+
+
+def test_slides_are_written_in_chunks(laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bloodcell.differential.differential_rows._CHUNK_SLIDES", 2)
+    slides = [called_slide(laboratory, f"S-{i}") for i in range(5)]
+    assert write(laboratory, *slides) == 5
+    assert laboratory.rows("SELECT count(*), count(DISTINCT slide_id) FROM bloodcell.differential") == [(45, 5)]
+
+
+def test_nothing_to_write_writes_nothing(laboratory: Laboratory) -> None:
+    assert write(laboratory) == 0
+    assert write(laboratory, laboratory.slide("S-4"), 987_654) == 0
+
+
+def test_sufficiency_and_flags_stay_as_written_when_a_setting_changes(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    write_differentials(
+        laboratory.engine,
+        slides=[slide],
+        model_id=None,
+        run_id=laboratory.run_id,
+        settings=Settings(min_leucocytes=200),
+    )
+    differential = read_differential(laboratory.engine, "S-1").differential
+    assert not differential.is_sufficient
+    assert {line.flag for line in differential.leucocytes} == {None}
+
+
+def test_unknown_slide_and_model_say_what_to_do(laboratory: Laboratory) -> None:
+    write(laboratory, called_slide(laboratory))
+    with pytest.raises(UnknownRecordError, match=r"No slide has the barcode 's-1'.*case-sensitive"):
+        read_differential(laboratory.engine, "s-1")
+    with pytest.raises(UnknownRecordError, match="no registered model has an id that begins with 'ff'"):
+        read_differential(laboratory.engine, "S-1", "ff")
+    with pytest.raises(UnknownRecordError, match="2 registered models have an id that begins with ''"):
+        read_differential(laboratory.engine, "S-1", "")
+    with pytest.raises(UnknownRecordError, match="no differential by model 5a2"):
+        read_differential(laboratory.engine, "S-1", CHALLENGER)
+
+
+def test_slide_without_usable_cells_says_so(laboratory: Laboratory) -> None:
+    laboratory.slide("S-5")
+    with pytest.raises(UnknownRecordError, match=r"no cell that could be used.*bloodcell report S-5"):
+        read_differential(laboratory.engine, "S-5")
+
+
+def test_old_slide_keeps_the_report_of_its_champion(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    write(laboratory, slide)
+    laboratory.model("ee" + 62 * "3", "inception_v3")
+    assert read_differential(laboratory.engine, "S-1").model.model_id == CHAMPION
+
+
+def promote(laboratory: Laboratory, model_id: str) -> None:
+    with laboratory.engine.begin() as connection:
+        row = {"model_id": model_id, "action": "promote", "promoted_by": "tests", "reason": "better"}
+        connection.execute(tables.promotion.insert(), row)
+
+
+def reported_then_challenger_promoted(laboratory: Laboratory) -> int:
+    """A slide that champion and challenger called differently, added up before the challenger was promoted."""
+    slide = laboratory.slide("S-1")
+    cells = laboratory.cells(slide, ["SNE"] * 120)
+    laboratory.call(cells, ["neutrophil"] * 120)
+    laboratory.call(cells, ["ig"] * 120, CHALLENGER)
+    write(laboratory, slide)
+    promote(laboratory, CHALLENGER)
+    return slide
+
+
+def test_a_challenger_that_is_promoted_does_not_rewrite_the_slides_it_called_before(laboratory: Laboratory) -> None:
+    slide = reported_then_challenger_promoted(laboratory)
+    assert write(laboratory, slide) == 0
+    assert read_differential(laboratory.engine, "S-1").model.model_id == CHAMPION
+
+
+def test_other_rules_for_the_same_calls_do_not_change_whose_report_it_is(laboratory: Laboratory) -> None:
+    slide = reported_then_challenger_promoted(laboratory)
+    stricter = Settings(min_leucocytes=200)
+    run_id = laboratory.run("differential")
+    written = write_differentials(laboratory.engine, slides=[slide], model_id=None, run_id=run_id, settings=stricter)
+    read = read_differential(laboratory.engine, "S-1")
+    assert written.n_written == 2
+    assert (read.model.model_id, read.differential.is_sufficient, read.run_id) == (CHAMPION, False, run_id)
+
+
+def test_a_slide_called_again_is_reported_by_the_champion_of_now(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    cells = [row[0] for row in laboratory.rows("SELECT cell_id FROM bloodcell.cell ORDER BY 1")]
+    laboratory.call(cells, ["neutrophil"] * 150, CHALLENGER)  # type: ignore[arg-type]
+    write(laboratory, slide)
+    promote(laboratory, CHALLENGER)
+    with laboratory.engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE bloodcell.cell_call SET called_at = now() WHERE model_id = :id"), {"id": CHALLENGER}
+        )
+    assert write(laboratory, slide) == 1
+    assert read_differential(laboratory.engine, "S-1").model.model_id == CHALLENGER
+
+
+def test_a_slide_added_up_before_any_champion_is_reported_once_there_is_one(database: sa.Engine) -> None:
+    laboratory = Laboratory(database)
+    laboratory.model(promote=False)
+    slide = called_slide(laboratory)
+    write(laboratory, slide)
+    promote(laboratory, CHAMPION)
+    with pytest.raises(UnknownRecordError):
+        read_differential(laboratory.engine, "S-1")
+    assert write(laboratory, slide) == 1
+    assert read_differential(laboratory.engine, "S-1").is_reported
+
+
+def test_codes_outside_of_the_groups_are_told_however_sure_the_model_is(laboratory: Laboratory) -> None:
+    slide = laboratory.slide("S-1")
+    laboratory.call(laboratory.cells(slide, ["BL"] * 80 + ["SMU"] + ["LY"] * 40), ["lymphocyte"] * 121)
+    write(laboratory, slide)
+    assert read_differential(laboratory.engine, "S-1").foreign_codes == (("BL", 80), ("SMU", 1))
+    queued = "SELECT count(*), min(review_reason), bool_and(is_foreign_code) FROM bloodcell.review_queue"
+    assert laboratory.rows(queued) == [(81, "foreign_code", True)]
+
+
+def test_two_runs_count_a_slide_one_after_the_other(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    with laboratory.engine.begin() as other:
+        other.execute(sa.text("SELECT FROM bloodcell.slide WHERE slide_id = :id FOR UPDATE"), {"id": slide})
+        thread = threading.Thread(target=write, args=(laboratory, slide))
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+    thread.join()
+    assert read_differential(laboratory.engine, "S-1").differential.n_cells == 150
+
+
+def test_postgres_that_is_away_is_an_error_to_retry() -> None:
+    engine = sa.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none", poolclass=sa.NullPool)
+    with pytest.raises(DatabaseUnavailableError):
+        read_differential(engine, "S-1")

@@ -1,0 +1,50 @@
+"""A process that really has no memory for a batch goes on with smaller ones, and its results are the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from bloodcell.registry.bundle import Bundle
+from tests.conftest import ROOT
+
+# each cell of a batch asks for 1 GiB that nothing is written to; the kernel's limit makes the allocator refuse 32 of
+# them
+IN_LITTLE_MEMORY = """
+import logging, resource, sys
+import keras
+import numpy as np
+import tensorflow as tf
+from pathlib import Path
+from bloodcell.registry.bundle import open_bundle
+from bloodcell.inference.merged import MergedNetwork
+
+class Hungry(keras.layers.Layer):
+    def call(self, pixels):
+        with tf.control_dependencies([tf.raw_ops.Empty(shape=[tf.shape(pixels)[0], 2**28], dtype=tf.float32)]):
+            return tf.identity(pixels)
+
+logging.basicConfig(level="WARNING")
+bundle = open_bundle(Path(sys.argv[1]))
+network = MergedNetwork([bundle], batch_cells=64)
+cells = np.random.default_rng(0).integers(0, 256, (70, *bundle.input_size, 3), dtype=np.uint8)
+plain = network({bundle.input_size: cells})[bundle.model_id]
+fed = {name: Hungry()(tensor) for name, tensor in network.model.input.items()}
+network.model = keras.Model(network.model.input, network.model(fed))
+network.model.compile(jit_compile=False)
+resource.setrlimit(resource.RLIMIT_AS, (30 * 2**30, resource.RLIM_INFINITY))
+found = network({bundle.input_size: cells})[bundle.model_id]
+np.testing.assert_allclose(found.probabilities, plain.probabilities, atol=1e-5)
+print("the same for", len(found.probabilities))
+"""
+
+
+def test_where_memory_does_not_suffice_the_batch_is_halved(svm_bundle: Bundle) -> None:
+    command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(svm_bundle.folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout == "the same for 70\n", done.stderr[-3000:]
+    said = [line for line in done.stderr.splitlines() if "No memory for" in line]
+    assert [line.split("No memory for ")[1].split(".")[0] for line in said] == [
+        "64 cells at once: going on with 32",
+        "32 cells at once: going on with 16",
+    ]

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from bloodcell.errors import BundleError
+from bloodcell.registry import bundle as bundles
+from bloodcell.registry.bundle import Bundle, canonical_json, load_model, load_svm, open_bundle, write_bundle
+
+
+@pytest.fixture
+def copied(svm_bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(svm_bundle.folder, tmp_path / svm_bundle.model_id))
+
+
+def _rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Changes the manifest and renames the folder to its new id, as a forger would."""
+    manifest = json.loads((folder / "bundle.json").read_bytes())
+    change(manifest)
+    body = json.dumps(manifest).encode()
+    (folder / "bundle.json").write_bytes(body)
+    return folder.rename(folder.with_name(hashlib.sha256(body).hexdigest()))
+
+
+def test_a_bundle_says_what_it_is_and_is_named_by_its_digest(svm_bundle: Bundle) -> None:
+    body = (svm_bundle.folder / "bundle.json").read_bytes()
+    assert svm_bundle.model_id == svm_bundle.folder.name == hashlib.sha256(body).hexdigest()
+    assert canonical_json(svm_bundle.manifest) == body
+    assert set(svm_bundle.manifest.files) == {"images.csv", "model.keras", "reference.npz", "svm.skops"}
+    assert svm_bundle.manifest.libraries["keras"] == keras.__version__
+    assert svm_bundle.manifest.base_weights.kind == "random"
+
+
+def test_a_bundle_under_another_name_is_the_same_bundle(svm_bundle: Bundle, copied: Path) -> None:
+    renamed = copied.rename(copied.with_name("champion"))
+    assert open_bundle(renamed).model_id == svm_bundle.model_id
+
+
+@pytest.mark.parametrize("name", ["model.keras", "svm.skops"])
+def test_an_altered_file_is_refused_with_both_digests(copied: Path, name: str) -> None:
+    body = bytearray((copied / name).read_bytes())
+    body[len(body) // 2] ^= 1
+    (copied / name).write_bytes(bytes(body))
+    with pytest.raises(BundleError, match=rf"{name} is altered: expected sha256 \w+, received \w+") as caught:
+        open_bundle(copied)
+    assert caught.value.folder == str(copied)
+
+
+def test_an_altered_manifest_is_refused(copied: Path) -> None:
+    manifest = copied / "bundle.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(BundleError, match=r"bundle\.json is altered"):
+        open_bundle(copied)
+
+
+def test_a_missing_file_is_refused(copied: Path) -> None:
+    (copied / "model.keras").unlink()
+    with pytest.raises(BundleError, match=r"missing: model\.keras"):
+        open_bundle(copied)
+
+
+def test_an_extra_file_is_refused(copied: Path) -> None:
+    (copied / "hook.py").write_text("print('here')")
+    with pytest.raises(BundleError, match=r"not in the manifest: hook\.py"):
+        open_bundle(copied)
+
+
+def test_a_link_in_place_of_a_file_is_refused(copied: Path, tmp_path: Path) -> None:
+    (copied / "model.keras").rename(tmp_path / "elsewhere")
+    (copied / "model.keras").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="not a plain file"):
+        open_bundle(copied)
+
+
+def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"expected the file bundle\.json"):
+        open_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.update(format_version=2), "expected format version 1, received 2"),
+        (lambda manifest: manifest.pop("temperature"), "temperature"),
+        (lambda manifest: manifest.update(temperature="warm"), "temperature"),
+        (lambda manifest: manifest.update(classes=["blast"]), "expected the classes"),
+        (lambda manifest: manifest.update(patient="x"), "patient"),
+    ],
+)
+def test_a_manifest_of_another_format_is_refused(copied: Path, change: Any, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        open_bundle(_rewrite(copied, change))
+
+
+def test_a_manifest_that_is_no_json_is_refused(copied: Path) -> None:
+    (copied / "bundle.json").write_text("{")
+    with pytest.raises(BundleError, match="not JSON"):
+        open_bundle(copied.rename(copied.with_name("bundle")))
+
+
+def test_writing_that_dies_leaves_no_bundle(
+    svm_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    files = {name: svm_bundle.folder / name for name in svm_bundle.manifest.files}
+    monkeypatch.setattr(bundles, "_sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_bundle(tmp_path / "out", svm_bundle.manifest, files)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_writing_the_same_bundle_twice_is_the_same_bundle(svm_bundle: Bundle, tmp_path: Path) -> None:
+    files = {name: svm_bundle.folder / name for name in svm_bundle.manifest.files}
+    for _ in range(2):
+        assert write_bundle(tmp_path, svm_bundle.manifest, files).model_id == svm_bundle.model_id
+    assert [each.name for each in tmp_path.iterdir()] == [svm_bundle.model_id]
+
+
+def test_a_model_with_code_in_it_is_not_loaded(svm_bundle: Bundle, tmp_path: Path) -> None:
+    pixels = keras.Input((32, 32, 3), dtype="uint8")
+    keras.Model(pixels, keras.layers.Lambda(lambda each: each)(pixels)).save(tmp_path / "model.keras")
+    forged = write_bundle(tmp_path / "out", svm_bundle.manifest, {"model.keras": tmp_path / "model.keras"})
+    with pytest.raises(BundleError, match="cannot be loaded safely"):
+        load_model(forged)
+
+
+def test_a_model_of_other_outputs_is_refused(svm_bundle: Bundle, tmp_path: Path) -> None:
+    pixels = keras.Input((32, 32, 3), dtype="uint8")
+    keras.Model(pixels, keras.layers.Flatten()(pixels)).save(tmp_path / "model.keras")
+    forged = write_bundle(tmp_path / "out", svm_bundle.manifest, {"model.keras": tmp_path / "model.keras"})
+    with pytest.raises(BundleError, match="not a model of this format"):
+        load_model(forged)
+
+
+def test_a_model_of_another_input_size_is_refused(svm_bundle: Bundle, tmp_path: Path) -> None:
+    files = {name: svm_bundle.folder / name for name in svm_bundle.manifest.files}
+    forged = write_bundle(tmp_path, replace(svm_bundle.manifest, input_height_px=64), files)
+    with pytest.raises(BundleError, match=r"expected input \(64, 32, 3\)"):
+        load_model(forged)
+
+
+class Payload:
+    """A type that no bundle may bring along."""
+
+
+def test_an_svm_with_a_foreign_type_is_not_loaded(svm_bundle: Bundle, tmp_path: Path) -> None:
+    import skops.io
+
+    skops.io.dump([Payload()], tmp_path / "svm.skops")
+    files = {"model.keras": svm_bundle.folder / "model.keras", "svm.skops": tmp_path / "svm.skops"}
+    forged = write_bundle(tmp_path / "out", svm_bundle.manifest, files)
+    with pytest.raises(BundleError, match=r"not trusted.*Payload"):
+        load_svm(forged)
+
+
+def test_a_bundle_without_svm_says_so(tuned_bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="vgg16 has no SVM"):
+        load_svm(tuned_bundle)
+
+
+def test_the_stored_svm_and_the_stored_model_decide_alike(svm_bundle: Bundle, pixels: np.ndarray) -> None:
+    model, pipeline = load_model(svm_bundle), load_svm(svm_bundle)
+    tensors = [model.get_layer(name).output for name in ("rooted_features", "decision")]
+    features, decision = keras.Model(model.inputs, tensors).predict_on_batch(pixels)
+    expected = pipeline.decision_function(features.astype(np.float64))
+    np.testing.assert_allclose(decision, expected, atol=1e-4)
+    powers = np.exp(expected / svm_bundle.manifest.temperature)
+    probabilities = model.predict_on_batch(pixels)["probabilities"]
+    np.testing.assert_allclose(probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-3)

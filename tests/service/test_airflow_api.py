@@ -1,0 +1,273 @@
+"""The client's errors say what to do next. What Airflow itself answers is tested in test_up.py, against a real one."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from bloodcell.errors import ConfigurationError, RetryLaterError
+from bloodcell.service.airflow_api import AirflowApi, AirflowRefusedError, AirflowUnavailableError
+from bloodcell.settings import Settings
+
+Answer = tuple[int, object]
+
+
+class Scripted(ThreadingHTTPServer):
+    """Answers each request with the next of its answers; the last one again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: list[Answer] = []
+        self.log_in: Answer = (201, {"access_token": "one"})
+        self.tokens: list[str | None] = []
+        self.bodies: list[dict[str, object]] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Scripted
+
+    def do_GET(self) -> None:
+        self.server.tokens.append(self.headers["Authorization"])
+        answers = self.server.answers
+        self._send(*(answers.pop(0) if len(answers) > 1 else answers[0]))
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        if self.path == "/auth/token":
+            self._send(*self.server.log_in)
+        else:
+            self.do_GET()
+
+    do_PATCH = do_POST
+
+    def _send(self, status: int, body: object) -> None:
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def airflow() -> Iterator[Scripted]:
+    with Scripted() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def api(airflow: Scripted, tmp_path: Path) -> Iterator[AirflowApi]:
+    password = tmp_path / "password"
+    password.write_text("secret")
+    settings = Settings(airflow_url=f"http://127.0.0.1:{airflow.server_port}", airflow_password_file=password)
+    with AirflowApi(settings) as session:
+        yield session
+
+
+def test_a_token_that_is_no_longer_taken_is_renewed(airflow: Scripted, api: AirflowApi) -> None:
+    airflow.answers = [(200, {"slots": 1})]
+    assert api.pool_slots("gpu") == 1
+
+    airflow.log_in = (201, {"access_token": "two"})
+    airflow.answers = [(401, {"detail": "expired"}), (200, {"slots": 2})]
+
+    assert api.pool_slots("gpu") == 2
+    assert airflow.tokens == ["Bearer one", "Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ((500, {"detail": "database away"}), AirflowUnavailableError),
+        ((503, "not json at all"), AirflowUnavailableError),
+        ((200, b"<html>Another program listens here</html>"), AirflowUnavailableError),
+        ((403, {"detail": "Forbidden"}), ConfigurationError),
+        ((401, {"detail": "no"}), ConfigurationError),
+        ((400, {"detail": "bad night"}), AirflowRefusedError),
+    ],
+)
+def test_each_kind_of_answer_is_its_own_error(
+    airflow: Scripted, api: AirflowApi, answer: Answer, kind: type[Exception]
+) -> None:
+    airflow.answers = [answer]
+
+    with pytest.raises(kind):
+        api.trigger("nightly_run", conf={})
+
+
+def test_what_airflow_says_is_passed_on(airflow: Scripted, api: AirflowApi) -> None:
+    airflow.answers = [(400, {"detail": "night: 'yesterday' is not a 'date'"})]
+
+    with pytest.raises(AirflowRefusedError, match="'yesterday' is not a 'date'") as refused:
+        api.trigger("nightly_run", conf={"night": "yesterday"})
+
+    assert refused.value.status == 400
+
+
+def test_a_wrong_password_names_the_setting(airflow: Scripted, api: AirflowApi) -> None:
+    airflow.log_in = (401, {"detail": "Invalid credentials"})
+
+    with pytest.raises(ConfigurationError, match="BLOODCELL_AIRFLOW_PASSWORD_FILE"):
+        api.pool_slots("gpu")
+
+
+def test_an_address_that_is_none_names_the_setting() -> None:
+    with pytest.raises(ConfigurationError, match="BLOODCELL_AIRFLOW_URL"):
+        AirflowApi(Settings(airflow_url="http://127.0.0.1:port"))
+
+
+def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(
+    airflow: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    password = tmp_path / "password"
+    password.write_text("secret")
+    settings = Settings(airflow_url=f"http://127.0.0.1:{airflow.server_port}", airflow_password_file=password)
+    airflow.answers = [(200, {"slots": 1})]
+
+    with AirflowApi(settings) as api:
+        assert api.pool_slots("gpu") == 1
+
+
+def test_a_server_that_is_away_says_how_to_start_it(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret")
+    settings = Settings(airflow_url="http://127.0.0.1:9", airflow_password_file=password)
+
+    with AirflowApi(settings) as api, pytest.raises(AirflowUnavailableError, match="bloodcell up"):
+        api.pool_slots("gpu")
+
+
+def test_what_is_not_there_is_none(airflow: Scripted, api: AirflowApi) -> None:
+    airflow.answers = [(404, {"detail": "not found"})]
+
+    assert api.pool_slots("gpu") is None
+    assert api.approval("retrain", "r", "approve") is None
+
+
+def question(**answered: object) -> dict[str, object]:
+    """What Airflow says of a question, as read from a real one."""
+    return {
+        "subject": "Make model c0ffee champion?",
+        "body": "passed all gates",
+        "assigned_users": [{"id": "pathologist", "name": "pathologist"}],
+        "created_at": "2026-03-14T02:00:00Z",
+        "task_instance": {"state": "awaiting_input"},
+        "responded_at": None,
+        "responded_by_user": None,
+        "chosen_options": None,
+        "params_input": {},
+        **answered,
+    }
+
+
+ANSWERED = question(
+    task_instance={"state": "success"},
+    responded_at="2026-03-14T08:30:00Z",
+    responded_by_user={"id": "pathologist", "name": "pathologist"},
+    chosen_options=["Approve"],
+    params_input={"reason": "page read"},
+)
+
+
+def test_an_answer_is_sent_with_its_reason_and_comes_back_with_who_and_when(airflow: Scripted, api: AirflowApi) -> None:
+    airflow.answers = [(200, question()), (200, {}), (200, ANSWERED)]
+
+    answer = api.answer_approval("retrain", "r", "approve", approve=True, reason="page read")
+
+    assert airflow.bodies[-1] == {"chosen_options": ["Approve"], "params_input": {"reason": "page read"}}
+    assert (answer.chosen, answer.by, answer.reason) == ("Approve", "pathologist", "page read")
+    assert answer.at == datetime(2026, 3, 14, 8, 30, tzinfo=UTC)
+    assert not answer.is_waiting
+
+
+def test_a_question_just_asked_is_not_answered_before_airflow_keeps_the_answer(
+    airflow: Scripted, api: AirflowApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bloodcell.service.airflow_api.ANSWERED_AT_THE_EARLIEST_S", 1.0)
+    asked_at = datetime.now(UTC)
+    airflow.answers = [(200, question(created_at=asked_at.isoformat())), (200, {}), (200, ANSWERED)]
+
+    api.answer_approval("retrain", "r", "approve", approve=False, reason="no")
+
+    assert (datetime.now(UTC) - asked_at).total_seconds() >= 1.0
+    assert airflow.bodies[-1]["chosen_options"] == ["Reject"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "says"),
+    [
+        ([(404, {"detail": "not found"})], 404, "Nothing is asked by approve of run r"),
+        ([(200, question()), (403, {"detail": "not a respondent"})], 403, "'admin' may not answer.*who may: path"),
+        ([(200, ANSWERED)], 409, "answered already: Approve, by pathologist at 2026-03-14 08:30"),
+        ([(200, question()), (409, {"detail": "again"}), (200, ANSWERED)], 409, "answered already: Approve, by path"),
+        (
+            [(200, question(task_instance={"state": "failed"}))],
+            409,
+            "no longer waits for an answer: its task is failed",
+        ),
+        ([(200, question()), (400, {"detail": "Invalid options"})], 400, "Invalid options"),
+    ],
+)
+def test_an_answer_that_changes_nothing_says_why(
+    airflow: Scripted, api: AirflowApi, answers: list[Answer], status: int, says: str
+) -> None:
+    airflow.answers = answers
+
+    with pytest.raises(AirflowRefusedError, match=says) as refused:
+        api.answer_approval("retrain", "r", "approve", approve=True, reason="because")
+
+    assert refused.value.status == status
+
+
+def test_waiting_ends_at_a_question_for_whoever_does_not_wait_for_its_answer(
+    airflow: Scripted, api: AirflowApi
+) -> None:
+    task = {"task_id": "approve", "map_index": -1, "state": "awaiting_input", "try_number": 1, "pid": None}
+    airflow.answers = [(200, {"state": "running"}), (200, {"task_instances": [{**task, "start_date": None}]})]
+
+    run = api.wait("retrain", "r", timeout_s=30, for_a_person=False)
+
+    assert (run.state, run.waits_for_a_person) == ("running", True)
+
+
+def test_the_address_of_a_runs_page_can_be_opened(api: AirflowApi) -> None:
+    page = api.run_page("retrain", "manual__2026-03-14T02:00:00+00:00")
+
+    assert page.endswith("/dags/retrain/runs/manual__2026-03-14T02:00:00+00:00")
+
+
+def test_waiting_outlives_an_airflow_that_is_away_for_a_while(airflow: Scripted, api: AirflowApi) -> None:
+    task = {"task_id": "ingest", "map_index": -1, "state": "success", "try_number": 1, "pid": 7, "start_date": None}
+    airflow.answers = [
+        (500, {"detail": "away"}),
+        (200, {"state": "running"}),
+        (200, {"task_instances": [{**task, "state": None}]}),
+        (200, {"state": "success"}),
+        (200, {"task_instances": [task]}),
+    ]
+    seen: list[str] = []
+
+    run = api.wait("nightly_run", "r", timeout_s=30, interval_s=0.01, on_progress=lambda run: seen.append(run.state))
+
+    assert seen == ["running", "success"]
+    assert run.task_counts == {"success": 1}
+
+
+def test_a_run_that_does_not_end_is_told_with_where_it_stands(airflow: Scripted, api: AirflowApi) -> None:
+    airflow.answers = [(500, {"detail": "away"})]
+
+    with pytest.raises(RetryLaterError, match="Airflow did not answer"):
+        api.wait("nightly_run", "r", timeout_s=0.05, interval_s=0.01)

@@ -1,0 +1,163 @@
+"""The doctor says of each thing whether it is well, and what to do where it is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from bloodcell.cli import app
+from bloodcell.service.doctor import Finding, examine
+from bloodcell.settings import Settings
+from bloodcell.storage.migrations import head_revision
+from tests.laboratory import Laboratory
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def examined(settings: Settings, tmp_path: Path) -> Settings:
+    """A laboratory whose Airflow does not run."""
+    password = tmp_path / "password"
+    password.write_text("secret")
+    settings.drops.mkdir(parents=True)
+    return settings.model_copy(update={"airflow_url": NOWHERE, "airflow_password_file": password})
+
+
+def findings(settings: Settings) -> dict[str, Finding]:
+    return {finding.check: finding for finding in examine(settings)}
+
+
+def test_a_fresh_machine_is_told_to_start(tmp_path: Path) -> None:
+    found = findings(Settings(data_dir=tmp_path / "data", airflow_url=NOWHERE))
+
+    assert found["python"].status == "ok"
+    assert found["data folder"].status == "warn"
+    assert found["database"] == Finding(
+        "database", "fail", "The embedded Postgres was never started", "Next: bloodcell up"
+    )
+    assert "champion" not in found
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_database_of_this_release_is_well_and_a_missing_model_is_not(examined: Settings) -> None:
+    found = findings(examined)
+
+    assert found["database"].status == "ok"
+    assert found["schema"] == Finding("schema", "ok", f"revision {head_revision()}")
+    assert found["champion"].status == "fail"
+    assert "bloodcell train" in found["champion"].next_step
+
+
+def test_a_database_that_was_never_migrated_says_upgrade(examined: Settings, empty_database_url: str) -> None:
+    found = findings(examined.model_copy(update={"database_url": empty_database_url}))
+
+    assert found["database"].status == "ok"
+    assert found["schema"].status == "fail"
+    assert "bloodcell db upgrade" in found["schema"].next_step
+
+
+def test_a_database_that_is_away_fails_without_its_password_being_shown(examined: Settings) -> None:
+    away = "postgresql+psycopg2://bloodcell:s3cret@127.0.0.1:9/none"
+    found = findings(examined.model_copy(update={"database_url": away}))
+
+    assert found["database"].status == "fail"
+    assert "s3cret" not in found["database"].detail
+    assert "schema" not in found
+
+
+def test_a_model_that_nobody_promoted_is_told(examined: Settings, database: sa.Engine) -> None:
+    Laboratory(database).model(promote=False)
+
+    found = findings(examined)["champion"]
+
+    assert (found.status, found.next_step) == ("fail", "Next: bloodcell models promote ID --reason R")
+
+
+def test_a_champion_whose_bundle_is_gone_fails(examined: Settings, database: sa.Engine) -> None:
+    Laboratory(database).model()
+
+    assert findings(examined)["champion"].status == "fail"
+
+
+def test_an_airflow_that_does_not_answer_fails(examined: Settings) -> None:
+    found = findings(examined)
+
+    assert found["airflow"].status == "fail"
+    assert NOWHERE in found["airflow"].detail
+    assert found["airflow"].next_step == "Next: bloodcell up"
+    assert "pool" not in found
+
+
+def test_a_missing_drops_folder_is_a_warning(examined: Settings) -> None:
+    examined.drops.rmdir()
+
+    found = findings(examined)["drops folder"]
+
+    assert found.status == "warn"
+    assert "BLOODCELL_DROPS_DIR" in found.next_step
+
+
+def test_the_labels_inbox_is_looked_at(examined: Settings) -> None:
+    missing = findings(examined)["labels inbox"]
+    assert (missing.status, "BLOODCELL_LABELS_DIR" in missing.next_step) == ("warn", True)
+
+    examined.labels.mkdir()
+
+    assert findings(examined)["labels inbox"].status == "ok"
+
+
+def test_an_approver_whom_airflow_does_not_know_fails(examined: Settings, tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords.json"
+    passwords.write_text('{"admin": "secret"}')
+    settings = examined.model_copy(update={"airflow_password_file": passwords, "approvers": "admin,pathologist"})
+
+    found = findings(settings)["approvers"]
+    assert found.status == "fail"
+    assert "pathologist" in found.detail and "admin" not in found.detail
+    assert "BLOODCELL_APPROVERS" in found.next_step
+
+    passwords.write_text('{"admin": "secret", "pathologist": "other"}')
+    assert findings(settings)["approvers"] == Finding("approvers", "ok", "admin, pathologist may approve a model")
+
+
+def test_a_full_disk_fails(examined: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(examined.drops)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000_000))
+
+    found = findings(examined)["disk space"]
+
+    assert found.status == "fail"
+    assert "0 GB free" in found.detail
+
+
+def test_a_weights_folder_without_weights_is_a_warning(examined: Settings, tmp_path: Path) -> None:
+    assert findings(examined.model_copy(update={"weights_dir": tmp_path}))["base weights"].status == "warn"
+
+
+def test_the_command_prints_json_and_ends_with_1(examined: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLOODCELL_DATA_DIR", str(examined.data_dir))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(examined.database_url))
+    monkeypatch.setenv("BLOODCELL_AIRFLOW_URL", NOWHERE)
+
+    answer = CliRunner().invoke(app, ["doctor", "--json"])
+
+    document = json.loads(answer.stdout)
+    assert answer.exit_code == 1
+    assert document["ok"] is False
+    assert {"check", "status", "detail", "next_step"} == set(document["findings"][0])
+
+
+def test_the_command_prints_a_table_with_next_steps(examined: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLOODCELL_DATA_DIR", str(examined.data_dir))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(examined.database_url))
+    monkeypatch.setenv("BLOODCELL_AIRFLOW_URL", NOWHERE)
+
+    answer = CliRunner().invoke(app, ["doctor"])
+
+    assert answer.exit_code == 1
+    assert "→ Next: bloodcell up" in answer.stdout

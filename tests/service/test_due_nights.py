@@ -1,0 +1,158 @@
+"""A run of the whole chain finds its nights: folders that are new, and what an earlier run left unfinished."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from PIL import Image
+
+from bloodcell.differential import write_due_differentials
+from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
+from bloodcell.service.due_nights import DueNights, ingest_due_nights
+from bloodcell.settings import Settings
+from tests.laboratory import CHALLENGER, CHAMPION, NIGHT, Laboratory
+
+FRIDAY, SATURDAY = date(2026, 3, 13), date(2026, 3, 14)
+
+
+def write_night(settings: Settings, night: date, barcode: str) -> Path:
+    folder = settings.drops / night.isoformat()
+    (folder / barcode).mkdir(parents=True)
+    shade = int(barcode.removeprefix("S"))
+    Image.new("RGB", (40, 40), (shade, 80, 160)).save(folder / barcode / "LY_1.png")
+    (folder / ".complete").touch()
+    return folder
+
+
+def classified(database: sa.Engine, barcode: str) -> Laboratory:
+    """A slide of one cell that the champion has called, and that is not added up yet."""
+    laboratory = Laboratory(database)
+    laboratory.model()
+    laboratory.call(laboratory.cells(laboratory.slide(barcode), ["LY"]), ["lymphocyte"])
+    return laboratory
+
+
+def test_new_folders_are_ingested_and_due(settings: Settings) -> None:
+    write_night(settings, FRIDAY, "S1")
+    write_night(settings, SATURDAY, "S2")
+
+    assert ingest_due_nights(settings) == DueNights((FRIDAY, SATURDAY), {})
+
+
+def test_nothing_is_due_where_nothing_is(settings: Settings) -> None:
+    assert ingest_due_nights(settings) == DueNights((), {})
+
+
+def test_a_night_that_was_ingested_stays_due_until_its_slides_are_reported(
+    settings: Settings, database: sa.Engine
+) -> None:
+    classified(database, "S9")
+    assert ingest_due_nights(settings).nights == (NIGHT,)
+
+    write_due_differentials(settings, night=NIGHT)
+
+    assert ingest_due_nights(settings).nights == ()
+
+
+def test_a_cell_that_came_late_makes_its_night_due_again(settings: Settings, database: sa.Engine) -> None:
+    laboratory = classified(database, "S9")
+    write_due_differentials(settings, night=NIGHT)
+    slide_id = laboratory.rows("SELECT slide_id FROM bloodcell.slide")[0][0]
+    assert isinstance(slide_id, int)
+
+    laboratory.cells(slide_id, ["MO"])
+
+    assert ingest_due_nights(settings).nights == (NIGHT,)
+
+
+def test_a_new_model_does_not_make_old_nights_due(settings: Settings, database: sa.Engine) -> None:
+    laboratory = classified(database, "S9")
+    write_due_differentials(settings, night=NIGHT)
+
+    laboratory.model(CHALLENGER, "vgg16", promote=True)
+
+    assert ingest_due_nights(settings).nights == ()
+    assert CHAMPION != CHALLENGER
+
+
+def test_a_named_night_is_ingested_alone(settings: Settings) -> None:
+    write_night(settings, FRIDAY, "S1")
+    write_night(settings, SATURDAY, "S2")
+
+    assert ingest_due_nights(settings, night=SATURDAY).nights == (SATURDAY,)
+    assert ingest_due_nights(settings).nights == (FRIDAY, SATURDAY)
+
+
+def test_named_slides_bring_their_nights_and_ingest_nothing(settings: Settings, database: sa.Engine) -> None:
+    classified(database, "S9")
+    write_night(settings, FRIDAY, "S1")
+
+    assert ingest_due_nights(settings, slides=["S9"]).nights == (NIGHT,)
+    assert ingest_due_nights(settings, slides=["S1"]).nights == ()
+
+
+def test_a_folder_that_cannot_be_read_does_not_keep_the_others_waiting(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable = write_night(settings, FRIDAY, "S1")
+    write_night(settings, SATURDAY, "S2")
+    refuse(unreadable, monkeypatch)
+
+    due = ingest_due_nights(settings)
+
+    assert due.nights == (SATURDAY,)
+    assert "2026-03-13" in due.failed["2026-03-13"]
+
+
+def test_a_folder_that_cannot_be_read_does_not_keep_unreported_nights_waiting(
+    settings: Settings, database: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classified(database, "S9")
+    refuse(write_night(settings, FRIDAY, "S1"), monkeypatch)
+
+    due = ingest_due_nights(settings)
+
+    assert due.nights == (NIGHT,)
+    assert list(due.failed) == ["2026-03-13"]
+
+
+def test_a_named_night_that_cannot_be_read_fails_the_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(write_night(settings, FRIDAY, "S1"), monkeypatch)
+
+    with pytest.raises(ConfigurationError, match="2026-03-13"):
+        ingest_due_nights(settings, night=FRIDAY)
+
+
+def test_a_slide_that_only_a_challenger_called_stays_due(settings: Settings, database: sa.Engine) -> None:
+    laboratory = Laboratory(database)
+    laboratory.model()
+    cells = laboratory.cells(laboratory.slide("S9"), ["LY"])
+    laboratory.call(cells, ["lymphocyte"], laboratory.model(CHALLENGER, "vgg16", promote=False))
+    write_due_differentials(settings, night=NIGHT)
+
+    assert ingest_due_nights(settings).nights == (NIGHT,)
+
+
+def test_a_database_that_is_away_is_to_be_tried_again(settings: Settings) -> None:
+    away = settings.model_copy(
+        update={"database_url": "postgresql+psycopg2://nobody@127.0.0.1:9/none", "database_patience_s": 0}
+    )
+
+    with pytest.raises(DatabaseUnavailableError):
+        ingest_due_nights(away)
+
+
+def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a folder unreadable, also for root, who ignores permissions."""
+    real = os.scandir
+
+    def refused(path: str | Path = ".") -> object:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refused)

@@ -1,0 +1,174 @@
+"""Children are started again when they die, and stopped so that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bloodcell.service.processes import Child, Program, end_processes, marked_processes
+
+MARK = "BLOODCELL_STACK"
+STUBBORN_FAMILY = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+subprocess.Popen([sys.executable, "-c", ignore])
+subprocess.Popen([sys.executable, "-c", ignore], start_new_session=True)
+time.sleep(600)
+"""
+
+
+def until(is_so: Callable[[], object], timeout_s: float = 20) -> None:
+    """Waits for something to become true."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def ours(environment: dict[str, str]) -> list[psutil.Process]:
+    """Processes with this test's mark."""
+    return marked_processes({MARK: environment[MARK]})
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """An environment marked for this test alone; whatever a failing test leaves is ended."""
+    marked = {**os.environ, MARK: uuid.uuid4().hex}
+    yield marked
+    end_processes(ours(marked), patience_s=0)
+
+
+def started(tmp_path: Path, environment: dict[str, str], code: str, lines: list[str] | None = None) -> Child:
+    program = Program("worker", (sys.executable, "-c", code), tmp_path / "logs" / "worker.log")
+    child = Child(program, environment, MARK, (lines if lines is not None else []).append)
+    child.start()
+    return child
+
+
+def test_stubborn_children_and_grandchildren_are_all_gone_after_stop(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    child = started(tmp_path, environment, STUBBORN_FAMILY)
+    until(lambda: (tmp_path / "logs" / "worker.log").read_text().count("up") == 2)
+    assert len(ours(environment)) == 3
+
+    child.stop(patience_s=0.2)
+
+    assert not ours(environment)
+
+
+def test_a_grandchild_whose_parent_died_is_found_by_its_mark(tmp_path: Path, environment: dict[str, str]) -> None:
+    child = started(tmp_path, environment, STUBBORN_FAMILY)
+    until(lambda: (tmp_path / "logs" / "worker.log").read_text().count("up") == 2)
+    assert child.pid
+    os.kill(child.pid, signal.SIGKILL)
+    until(lambda: child.pid is None)
+
+    orphans = ours(environment)
+    assert len(orphans) == 2
+    end_processes(orphans, patience_s=0.1)
+
+    assert not ours(environment)
+
+
+def test_a_child_that_died_is_started_again_after_a_pause_that_grows(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bloodcell.service.processes._FIRST_PAUSE_S", 0.1)
+    lines: list[str] = []
+    child = started(tmp_path, environment, "raise SystemExit(3)", lines)
+
+    def looked_until(n_lines: int) -> bool:
+        child.look()
+        return len(lines) >= n_lines
+
+    until(lambda: looked_until(3))
+    child.stop(patience_s=1)
+
+    assert "worker ended (exit status 3), starting it again in 0.1 s" in lines[0]
+    assert "in 0.2 s" in lines[1]
+    assert "in 0.4 s" in lines[2]
+    assert str(tmp_path / "logs" / "worker.log") in lines[0]
+
+
+def test_what_a_dead_child_left_is_ended_before_it_is_started_again(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bloodcell.service.processes._FIRST_PAUSE_S", 0.0)
+    child = started(tmp_path, environment, STUBBORN_FAMILY)
+    until(lambda: (tmp_path / "logs" / "worker.log").read_text().count("up") == 2)
+    assert child.pid
+    first_family = ours(environment)
+    os.kill(child.pid, signal.SIGKILL)
+    until(lambda: child.pid is None)
+
+    def looked() -> bool:
+        child.look()
+        return child.pid is not None
+
+    until(looked)
+
+    assert not any(process.is_running() for process in first_family)
+    child.stop(patience_s=0.2)
+    assert not ours(environment)
+
+
+def test_a_child_killed_by_a_signal_is_announced_with_its_name(tmp_path: Path, environment: dict[str, str]) -> None:
+    lines: list[str] = []
+    child = started(tmp_path, environment, "import time; time.sleep(600)", lines)
+    assert child.pid
+    os.kill(child.pid, signal.SIGKILL)
+    until(lambda: child.pid is None)
+
+    child.look()
+    child.stop(patience_s=1)
+
+    assert "signal SIGKILL" in lines[0]
+
+
+def test_a_child_that_runs_is_left_alone(tmp_path: Path, environment: dict[str, str]) -> None:
+    lines: list[str] = []
+    child = started(tmp_path, environment, "import time; time.sleep(600)", lines)
+    before = child.pid
+
+    child.look()
+
+    assert child.pid == before
+    assert lines == []
+    child.stop(patience_s=5)
+
+
+def test_a_log_that_grew_large_is_set_aside(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bloodcell.service.processes._LOG_BYTES", 10)
+    log = tmp_path / "logs" / "worker.log"
+    log.parent.mkdir()
+    log.write_text("the night before")
+
+    child = started(tmp_path, environment, "print('new')")
+    until(lambda: child.pid is None)
+    child.stop(patience_s=1)
+
+    assert log.read_text() == "new\n"
+    assert log.with_suffix(".old.log").read_text() == "the night before"
+
+
+def test_processes_of_another_installation_are_not_found(tmp_path: Path, environment: dict[str, str]) -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**environment, MARK: "other"}
+    )
+    try:
+        assert psutil.Process(other.pid) not in ours(environment)
+    finally:
+        other.communicate(b"\n")

@@ -1,0 +1,244 @@
+"""From labels to a new champion through the real scheduler, with the answers given through the real API.
+
+The tests are in the order of a laboratory's story and share one running system. In the end the champion is the first
+one again, so that other tests find what they left.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.cells.classes import class_of_code
+from bloodcell.ingest import ingest_night
+from bloodcell.registry.bundle import Bundle
+from bloodcell.service.airflow_api import IMPORT_LABELS, RETRAIN, AirflowApi, AirflowRefusedError
+from bloodcell.service.airflow_home import password_file
+from bloodcell.service.airflow_records import RunState
+from bloodcell.settings import Settings
+from bloodcell.storage.database import open_database
+from tests.conftest import ROOT
+from tests.service.conftest import Up, write_night
+
+pytestmark = pytest.mark.timeout(900)
+
+APPROVE = "approve"
+RUN_S = 300
+
+
+@pytest.fixture
+def admin(up: Up) -> Iterator[AirflowApi]:
+    with AirflowApi(up.settings) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def night(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve slides, each of a patient of its own, taken in outside the drops folder: the watcher leaves them alone."""
+    folder = write_night(tmp_path_factory.mktemp("elsewhere"), "2026-04-01", slides=12, cells_per_class=3)
+    ingest_night(folder, up.settings)
+    write_labels(up.settings.labels / "first_ten.csv", folder, 0, 10)  # settles until it is taken in
+    return folder
+
+
+def rows(settings: Settings, statement: str) -> list[dict[str, Any]]:
+    with open_database(settings).connect() as connection:
+        return [dict(row) for row in connection.execute(sa.text(statement)).mappings()]
+
+
+def champion(settings: Settings) -> str:
+    return str(rows(settings, "SELECT model_id FROM bloodcell.champion")[0]["model_id"])
+
+
+def retraining(settings: Settings, run_id: str) -> dict[str, Any]:
+    (row,) = rows(settings, f"SELECT * FROM bloodcell.retraining WHERE airflow_run = '{run_id}'")
+    return row
+
+
+def write_labels(path: Path, night: Path, first: int, last: int) -> int:
+    """Writes a pathologist's labels of some slides; returns how many."""
+    slides = sorted(night.glob("*-*"), key=lambda slide: int(slide.name.rpartition("-")[2]))[first:last]
+    images = [image for slide in slides for image in sorted(slide.iterdir())]
+    now = datetime.now(UTC).isoformat()
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("slide", "file", "label", "labelled_by", "labelled_at", "blind"))
+        for image in images:
+            label = class_of_code(image.name.partition("_")[0])
+            table.writerow((image.parent.name, image.name, label, "pathologist", now, 1))
+    return len(images)
+
+
+def started(api: AirflowApi, **conf: object) -> str:
+    """Triggers a retraining that takes seconds: small recipes, random base weights."""
+    small = {"variants": ["vgg16_svm"], "base": "random", "min_new_labels": 1, "reason": "more labels"}
+    return api.trigger(RETRAIN, conf=small | conf)
+
+
+def asked(api: AirflowApi, run_id: str) -> RunState:
+    """Waits until a run waits for a person."""
+    run = api.wait(RETRAIN, run_id, timeout_s=RUN_S, for_a_person=False)
+    assert run.waits_for_a_person, run
+    return run
+
+
+def states(run: RunState) -> dict[str, str | None]:
+    return {task.task_id: task.state for task in run.tasks}
+
+
+def command(up: Up, *arguments: str, user: str = "admin") -> subprocess.CompletedProcess[str]:
+    return python(up, "-m", "bloodcell", *arguments, user=user)
+
+
+def readme() -> tuple[str, str, str]:
+    """The README's Python for Airflow's REST API: log in, trigger, answer."""
+    section = (ROOT / "README.md").read_text().partition("### By REST\n")[2].partition("\n## ")[0]
+    log_in, trigger, answer = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    return log_in, trigger, answer
+
+
+def python(up: Up, *arguments: str, user: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "BLOODCELL_DATA_DIR": str(up.settings.data_dir),
+        "BLOODCELL_AIRFLOW_URL": up.settings.airflow_url,
+        "BLOODCELL_AIRFLOW_USER": user,
+        "BLOODCELL_AIRFLOW_PASSWORD_FILE": str(password_file(up.settings)),
+        "BLOODCELL_DATABASE_URL": str(up.settings.database_url),
+    }
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=RUN_S,
+    )
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [{"variants": ["resnet"]}, {"min_new_labels": -1}, {"epochs": 0}, {"base": "mine"}, {"seed": -1}, {"reason": " "}],
+)
+def test_a_form_filled_in_wrongly_is_refused_before_anything_runs(admin: AirflowApi, conf: dict[str, object]) -> None:
+    with pytest.raises(AirflowRefusedError) as refused:
+        started(admin, **conf)
+
+    assert refused.value.status == 400
+
+
+def test_too_few_labels_are_skipped_with_the_reason(up: Up, admin: AirflowApi, night: Path) -> None:
+    answer = command(
+        up, "retrain", "--reason", "weekly", "--min-new-labels", "5000", "--by", "Dr. M", "--wait", "--json"
+    )
+
+    document = json.loads(answer.stdout)
+    assert answer.returncode == 0, answer.stderr
+    assert document["page"] in answer.stderr
+    assert (document["state"], document["waits_for"]) == ("success", [])
+    assert {task["state"] for task in document["tasks"] if task["task"] != "close"} == {"skipped"}
+    row = retraining(up.settings, document["run_id"])
+    assert (row["state"], row["requested_by"], row["reason"]) == ("skipped", "Dr. M", "weekly")
+    assert "5,000 are needed" in row["state_reason"]
+
+
+def test_what_the_readme_says_of_rest_starts_a_retraining(up: Up, night: Path) -> None:
+    log_in, trigger, _ = readme()
+
+    told = python(up, "-c", log_in + trigger, user="admin")
+
+    assert told.returncode == 0, told.stderr
+    run_id, state = told.stdout.split()
+    row = retraining(up.settings, run_id)
+    assert (state, row["state"], row["requested_by"]) == ("success", "skipped", "dr.m")
+    assert row["reason"] == "after the stain was changed"
+    assert "500 are needed" in row["state_reason"]
+
+
+def test_a_file_in_the_inbox_becomes_labels(up: Up, admin: AirflowApi, night: Path) -> None:
+    run = admin.wait(IMPORT_LABELS, admin.trigger(IMPORT_LABELS, conf={}), timeout_s=RUN_S)
+
+    assert run.state == "success"
+    assert admin.result(IMPORT_LABELS, run.run_id, "inbox") == {"first_ten.csv": 240}
+    assert rows(up.settings, "SELECT count(*) AS n FROM bloodcell.current_label WHERE state = 'confirmed'") == [
+        {"n": 240}
+    ]
+
+
+def test_marking_the_approval_successful_by_hand_leaves_the_champion(up: Up, admin: AirflowApi) -> None:
+    before = champion(up.settings)
+    run_id = started(admin)
+    asked(admin, run_id)
+
+    admin.set_task_state(RETRAIN, run_id, APPROVE, "success")
+
+    run = admin.wait(RETRAIN, run_id, timeout_s=RUN_S)
+    assert (run.state, states(run)["promote"]) == ("failed", "failed")
+    assert champion(up.settings) == before
+    assert retraining(up.settings, run_id)["state"] == "failed"
+    with pytest.raises(AirflowRefusedError, match="no longer waits") as late:
+        admin.answer_approval(RETRAIN, run_id, APPROVE, approve=True, reason="late")
+    assert late.value.status == 409
+
+
+def test_only_a_named_persons_yes_makes_a_champion_and_all_of_it_is_on_record(
+    up: Up, admin: AirflowApi, night: Path, up_bundle: Bundle, tmp_path: Path
+) -> None:
+    rejected = started(admin, seed=1)
+    asked(admin, rejected)
+    assert write_labels(tmp_path / "last_two.csv", night, 10, 12) == 48
+    assert command(up, "labels", "import", str(tmp_path / "last_two.csv")).returncode == 0
+    approved = started(admin, seed=2, requested_by="Dr. M")
+    question = asked(admin, approved) and admin.approval(RETRAIN, approved, APPROVE)
+    assert question is not None
+    assert question.assigned == ("pathologist",)
+    assert "gates" in question.body
+
+    with pytest.raises(AirflowRefusedError, match=r"'admin' may not answer.*who may: pathologist") as not_assigned:
+        admin.answer_approval(RETRAIN, approved, APPROVE, approve=True, reason="I am the administrator")
+    assert not_assigned.value.status == 403
+    told = command(up, APPROVE, rejected, "--reject", "--reason", "too few eosinophils", user="pathologist")
+    assert (told.returncode, told.stdout) == (0, "Rejected by pathologist: the champion stays.\n"), told.stderr
+    log_in, _, answer = readme()
+    told = python(up, "-c", f"{log_in}run_id = {approved!r}\n{answer}", user="pathologist")
+    assert told.returncode == 0, told.stderr
+    again = command(up, APPROVE, approved, "--reject", "--reason", "no, wait", user="pathologist")
+    assert again.returncode == 1
+    assert "answered already: Approve, by pathologist" in again.stderr
+
+    ended = {run_id: admin.wait(RETRAIN, run_id, timeout_s=RUN_S) for run_id in (rejected, approved)}
+    assert (ended[rejected].state, states(ended[rejected])["promote"]) == ("success", "skipped")
+    assert set(states(ended[approved]).values()) == {"success"}
+    no, yes = retraining(up.settings, rejected), retraining(up.settings, approved)
+    assert (no["state"], no["answered_by"], no["answer_reason"]) == ("rejected", "pathologist", "too few eosinophils")
+    assert (yes["state"], yes["requested_by"], yes["champion_id"]) == ("promoted", "Dr. M", up_bundle.model_id)
+    newest = rows(up.settings, "SELECT * FROM bloodcell.model_history ORDER BY promotion_id DESC LIMIT 1")[0]
+    assert (newest["model_id"], newest["promoted_by"]) == (yes["model_id"], "pathologist")
+    assert newest["reason"] == "better on 1,500 hold-out cells"
+    evidence = newest["evidence"]
+    assert evidence["training_run_id"] == str(yes["training_run_id"])
+    assert evidence["approval"]["at"].startswith(newest["promoted_at"].strftime("%Y-%m-%d"))
+    assert all(gate["passed"] for gate in evidence["gates"])
+
+
+def test_rolled_back_the_old_champion_is_back_and_the_history_has_both(up: Up, up_bundle: Bundle) -> None:
+    told = command(up, "models", "rollback", "--reason", "found a weakness", "--by", "Dr. M")
+
+    assert told.returncode == 0, told.stderr
+    assert champion(up.settings) == up_bundle.model_id
+    history = rows(up.settings, "SELECT action, promoted_by FROM bloodcell.model_history ORDER BY promotion_id")
+    assert [tuple(row.values()) for row in history] == [
+        ("promote", "tests"),
+        ("promote", "pathologist"),
+        ("rollback", "Dr. M"),
+    ]

@@ -1,0 +1,330 @@
+"""The whole system as a person starts it: a real scheduler, real tasks, a real Postgres that gets killed.
+
+The tests share one running system and are in the order of a night's story; each works on a night of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+
+import psutil
+import pytest
+
+from bloodcell.differential.stored_differential import read_differential
+from bloodcell.registry.bundle import Bundle
+from bloodcell.resources import dag_ids
+from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi, AirflowRefusedError
+from bloodcell.service.airflow_home import STACK_MARK, read_password
+from bloodcell.service.airflow_records import RunState
+from bloodcell.service.doctor import examine
+from bloodcell.storage.database import open_database
+from bloodcell.storage.store import Store
+from tests.live_night import (
+    LiveNight,
+    classify_task,
+    differences,
+    postmaster_pid,
+    run_night,
+    run_night_and_kill_task,
+)
+from tests.service.conftest import Up, write_night
+
+pytestmark = pytest.mark.timeout(900)
+
+NIGHT, NAMED_NIGHT, EMPTY_NIGHT = date(2026, 3, 14), date(2026, 3, 15), date(2026, 3, 16)
+CELLS = 32  # two slides of sixteen
+
+
+@pytest.fixture
+def api(up: Up) -> Iterator[AirflowApi]:
+    with AirflowApi(up.settings) as session:
+        yield session
+
+
+def until(is_so: Callable[[], object], timeout_s: float = 120) -> None:
+    """Waits for something to become true."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+def watched_run(api: AirflowApi, night: date) -> RunState:
+    """Waits for the run that the watcher started for a night, and for its end."""
+    from bloodcell.service.watch import completed_state
+
+    settings = api._settings
+    state = completed_state(settings.drops / night.isoformat(), settings.settle_s)
+    run_id = f"watch__{night}__{state}"
+
+    def is_there() -> bool:
+        try:
+            return bool(api.run_state(NIGHTLY_RUN, run_id))
+        except AirflowRefusedError:
+            return False
+
+    until(is_there)
+    return api.wait(NIGHTLY_RUN, run_id, timeout_s=300)
+
+
+def test_address_user_and_password_are_printed(up: Up) -> None:
+    printed = up.printed.read_text()
+
+    assert up.settings.airflow_url in printed
+    assert f"password {read_password(up.settings)}" in printed
+
+
+def test_an_approver_is_printed_with_where_the_password_is_and_without_it(up: Up) -> None:
+    passwords = up.settings.data_dir / "airflow" / "passwords.json"
+
+    assert f"Approvers  pathologist   their passwords are in {passwords}" in up.printed.read_text()
+    assert read_password(up.settings.model_copy(update={"airflow_user": "pathologist"})) not in up.printed.read_text()
+
+
+def test_everything_listens_on_this_machine_only(up: Up) -> None:
+    listening = {
+        connection.laddr.ip
+        for process in up.processes()
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    postgres = psutil.Process(postmaster_pid(up.settings)).net_connections(kind="inet")
+
+    assert listening == {"127.0.0.1"}
+    assert postgres == []
+
+
+def test_no_secret_is_in_a_log_or_on_a_command_line(up: Up) -> None:
+    home = up.settings.data_dir / "airflow"
+    secrets = [*json.loads((home / "secrets.json").read_text()).values()]
+    secrets += json.loads((home / "passwords.json").read_text()).values()
+    assert len(secrets) == 5
+    logs = [path for folder in (up.settings.data_dir / "logs", home / "logs") for path in folder.rglob("*.log")]
+    texts = [path.read_text(errors="replace") for path in logs]
+    texts += [" ".join(process.cmdline()) for process in up.processes()]
+
+    assert len(logs) >= 4
+    assert not [secret for secret in secrets for text in texts if secret in text]
+
+
+def test_the_pool_is_there_and_every_dag_is_ready(api: AirflowApi) -> None:
+    assert api.pool_slots("gpu") == 1
+    assert {NIGHTLY_RUN, RETRAIN} <= set(dag_ids())
+    assert api.dags() == dict.fromkeys(dag_ids(), False)
+    assert api.import_errors() == {}
+
+
+def test_making_the_pool_again_keeps_what_a_person_set(api: AirflowApi) -> None:
+    set_slots(api, 2)
+
+    api.make_pool("gpu", 1, "again")
+
+    assert api.pool_slots("gpu") == 2
+    set_slots(api, 1)
+
+
+def test_a_night_that_is_dropped_becomes_differentials_without_a_hand_stirred(up: Up, api: AirflowApi) -> None:
+    write_night(up.settings.drops, NIGHT.isoformat())
+
+    run = watched_run(api, NIGHT)
+
+    assert {task.task_id: task.state for task in run.tasks} == dict.fromkeys(
+        ("ingest", "plan", "classify", "differentials", "report"), "success"
+    )
+    rows = LiveNight(up.settings, NIGHT).rows()
+    assert len(rows["cell_call"]) == CELLS
+    assert len(rows["slide_report"]) == 2
+    read = read_differential(open_database(up.settings), "20260314-0")
+    assert read.is_reported
+    assert read.differential.n_cells == 16
+    assert read.agreement.value is not None
+    assert read.agreement.value > 0.5
+    assert f"## Night {NIGHT}" in api.result(NIGHTLY_RUN, run.run_id, "report")
+
+
+def test_the_doctor_finds_a_running_system_well(up: Up) -> None:
+    found = {finding.check: (finding.status, finding.detail) for finding in examine(up.settings)}
+
+    ailing = {check: what for check, what in found.items() if what[0] != "ok"}
+    assert not ailing.keys() - {"disk space"}
+    assert {"champion", "pool", "dags", "watcher"} <= found.keys()
+
+
+def test_after_a_killed_scheduler_a_night_done_again_has_no_shards_and_leaves_the_same_rows(
+    up: Up, api: AirflowApi
+) -> None:
+    laboratory = LiveNight(up.settings, NIGHT)
+    before = laboratory.rows()
+    next(p for p in up.processes() if p.cmdline()[-2:] == ["scheduler", "--skip-serve-logs"]).kill()
+    until(lambda: "scheduler ended (signal SIGKILL), starting it again in" in up.printed.read_text())
+
+    run = run_night(api, NIGHT)
+
+    states = {task.task_id: task.state for task in run.tasks}
+    assert run.state == "success"
+    assert (states["classify"], states["differentials"], states["report"]) == ("skipped", "success", "success")
+    assert laboratory.rows() == before
+
+
+def test_a_slide_is_done_again_by_name(up: Up, api: AirflowApi) -> None:
+    laboratory = LiveNight(up.settings, NIGHT)
+    before = laboratory.rows()
+
+    run_id = api.trigger(NIGHTLY_RUN, conf={"slides": ["20260314-1"], "redo": True})
+    run = api.wait(NIGHTLY_RUN, run_id, timeout_s=300)
+
+    assert run.state == "success"
+    assert (
+        api._json(
+            "GET",
+            f"/api/v2/dags/{NIGHTLY_RUN}/dagRuns/{run_id}/taskInstances/classify/xcomEntries/return_value",
+            params={"map_index": 0},
+        )["value"]
+        == 16
+    )
+    assert differences(before, laboratory.rows()) == []
+
+
+def test_an_empty_night_ends_well_with_its_summary(up: Up, api: AirflowApi) -> None:
+    folder = up.settings.drops / EMPTY_NIGHT.isoformat()
+    folder.mkdir()
+    (folder / ".complete").touch()
+
+    run = watched_run(api, EMPTY_NIGHT)
+
+    assert run.state == "success"
+    assert f"## Night {EMPTY_NIGHT}" in api.result(NIGHTLY_RUN, run.run_id, "report")
+
+
+@pytest.mark.parametrize(
+    "conf", [{"night": "yesterday"}, {"redo": "perhaps"}, {"models": ["champion!"]}, {"slides": "S1"}]
+)
+def test_bad_parameters_are_refused_before_anything_runs(api: AirflowApi, conf: dict[str, object]) -> None:
+    with pytest.raises(AirflowRefusedError) as refused:
+        api.trigger(NIGHTLY_RUN, conf=conf)
+
+    assert refused.value.status == 400
+
+
+def test_a_night_that_does_not_exist_fails_at_once_and_says_why(up: Up, api: AirflowApi) -> None:
+    run = run_night(api, date(1999, 12, 31))
+
+    tasks = {task.task_id: task for task in run.tasks}
+    assert (run.state, tasks["ingest"].state, tasks["ingest"].try_number) == ("failed", "failed", 1)
+    assert tasks["differentials"].state == "success"  # nothing to add up, and that is no second failure
+    logs = (up.settings.data_dir / "airflow" / "logs").rglob(f"run_id={run.run_id}/task_id=ingest/*.log")
+    assert any("1999-12-31" in path.read_text() for path in logs)
+
+
+def test_a_killed_classify_task_is_done_again_and_leaves_the_same_rows(up: Up, api: AirflowApi) -> None:
+    laboratory = LiveNight(up.settings, NIGHT)
+    expected = laboratory.rows()
+    laboratory.forget_calls()
+
+    run = run_night_and_kill_task(api, NIGHT, after_s=1)
+
+    assert run.state == "success"
+    assert max(task.try_number for task in run.tasks if task.task_id == "classify") == 2
+    assert differences(expected, laboratory.rows()) == []
+
+
+def test_a_shard_that_fails_leaves_the_run_red_and_does_not_keep_the_rest_from_being_added_up(
+    up: Up, api: AirflowApi, up_bundle: Bundle
+) -> None:
+    laboratory = LiveNight(up.settings, NIGHT)
+    expected = laboratory.rows()
+    laboratory.forget_calls()
+    model = Store.of(up.settings).bundle_folder(up_bundle.model_id) / "model.keras"
+    whole = model.read_bytes()
+    model.write_bytes(whole[:-1])
+
+    run = run_night(api, NIGHT)
+
+    assert (run.state, {task.task_id: task.state for task in run.tasks}) == (
+        "failed",
+        {
+            "ingest": "success",
+            "plan": "success",
+            "classify": "failed",
+            "differentials": "success",
+            "report": "upstream_failed",
+        },
+    )
+    model.write_bytes(whole)
+    assert run_night(api, NIGHT).state == "success"
+    assert differences(expected, laboratory.rows()) == []
+
+
+def test_a_killed_postgres_comes_back_and_the_night_is_finished(up: Up, api: AirflowApi) -> None:
+    laboratory = LiveNight(up.settings, NIGHT)
+    expected = laboratory.rows()
+    laboratory.forget_calls()
+    before = postmaster_pid(up.settings)
+    run_id = api.trigger(NIGHTLY_RUN, conf={"night": NIGHT.isoformat()})
+    classify_task(api, run_id)
+
+    os.kill(before, signal.SIGKILL)
+
+    assert api.wait(NIGHTLY_RUN, run_id, timeout_s=600).state == "success"
+    assert postmaster_pid(up.settings) != before
+    assert "Postgres had ended and was started again" in up.printed.read_text()
+    assert differences(expected, laboratory.rows()) == []
+
+
+def test_a_second_up_on_the_same_data_is_refused(up: Up) -> None:
+    answer = again(up, "BLOODCELL_DATA_DIR", str(up.settings.data_dir))
+
+    assert answer.returncode == 1
+    assert "already up" in answer.stderr
+
+
+def test_a_port_that_is_taken_is_named_with_a_way_out(up: Up, tmp_path: object) -> None:
+    answer = again(up, "BLOODCELL_DATA_DIR", f"{tmp_path}/other")
+
+    port = up.settings.airflow_url.rpartition(":")[2]
+    assert answer.returncode == 1
+    assert f"Port {port} of 127.0.0.1 cannot be used" in answer.stderr
+    assert "--port" in answer.stderr
+
+
+def test_ctrl_c_stops_all_of_it_even_what_hangs(up: Up) -> None:
+    postgres = psutil.Process(postmaster_pid(up.settings))
+    with frozen(next(p for p in up.processes() if p.cmdline()[-1:] == ["dag-processor"])):
+        assert up.stop(signal.SIGINT) == 0
+
+    assert up.processes() == []
+    assert not postgres.is_running() or postgres.status() == psutil.STATUS_ZOMBIE
+
+
+def set_slots(api: AirflowApi, n: int) -> None:
+    """Sets the slots of the pool as a person would on Airflow's page."""
+    body = {"pool": "gpu", "slots": n, "include_deferred": False}
+    api._json("PATCH", "/api/v2/pools/gpu", json=body, params={"update_mask": "slots"})
+
+
+@contextmanager
+def frozen(process: psutil.Process) -> Iterator[None]:
+    """A process that reacts to nothing but SIGKILL."""
+    process.suspend()
+    yield
+
+
+def again(up: Up, name: str, value: str) -> subprocess.CompletedProcess[str]:
+    """Starts another `bloodcell up` on the same port."""
+    environment = {key: text for key, text in os.environ.items() if key != STACK_MARK}
+    return subprocess.run(
+        [sys.executable, "-m", "bloodcell", "up", "--port", up.settings.airflow_url.rpartition(":")[2]],
+        env={**environment, name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )

@@ -1,0 +1,336 @@
+"""Complete nights are announced once for each state, whatever happens to Airflow, the folder or the watcher.
+
+The drops are real folders under real observers. Airflow is a small HTTP server here, since it has to be away and come
+back on demand; the real one is announced to in tests/service/test_up.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from bloodcell.service.telemetry import ALIVE
+from bloodcell.service.watch import Watcher, completed_state
+from bloodcell.settings import Settings
+
+SLIDE = "S1"
+
+
+class StandIn(ThreadingHTTPServer):
+    """Takes announcements as Airflow's API does: a run id twice is refused with 409."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.runs: list[tuple[str, str]] = []
+        self.away = False
+        self.n_refused = 0
+        self.n_turned_away = 0
+
+    @property
+    def nights(self) -> list[str]:
+        return [night for _, night in self.runs]
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: StandIn
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.server.away:
+            self.server.n_turned_away += 1
+            return self._send(503, {"detail": "away"})
+        if self.path == "/auth/token":
+            return self._send(201, {"access_token": "t"})
+        run_id = body["dag_run_id"]
+        if run_id in [known for known, _ in self.server.runs]:
+            self.server.n_refused += 1
+            return self._send(409, {"detail": "known"})
+        self.server.runs.append((run_id, body["conf"]["night"]))
+        return self._send(200, {"dag_run_id": run_id})
+
+    def _send(self, status: int, body: dict[str, str]) -> None:
+        payload = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def airflow() -> Iterator[StandIn]:
+    """An Airflow that can be away."""
+    with StandIn() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    """What the watcher said."""
+    return []
+
+
+@pytest.fixture(params=["native", "polling"])
+def watched(request: pytest.FixtureRequest, settings: Settings, airflow: StandIn, tmp_path: Path) -> Settings:
+    """Settings of a watcher; each test runs with native events and with polling."""
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    return settings.model_copy(
+        update={
+            "airflow_url": f"http://127.0.0.1:{airflow.server_port}",
+            "airflow_password_file": password,
+            "watch_interval_s": 0.05,
+            "watch_polling": request.param == "polling",
+            "settle_s": 600,
+        }
+    )
+
+
+@pytest.fixture
+def watching(watched: Settings, lines: list[str]) -> Iterator[Callable[[], Callable[[], None]]]:
+    """Starts a watcher; what it returns ends that watcher."""
+    ends: list[Callable[[], None]] = []
+
+    def start() -> Callable[[], None]:
+        stop, watcher = threading.Event(), Watcher(watched, announce=lines.append)
+        thread = threading.Thread(target=watcher.watch, args=(stop,))
+        thread.start()
+
+        def end() -> None:
+            stop.set()
+            watcher.wake()
+            thread.join(20)
+            assert not thread.is_alive()
+
+        ends.append(end)
+        return end
+
+    yield start
+    for end in ends:
+        end()
+
+
+def looked_at(settings: Settings) -> float:
+    """When the watcher could look for the last time, as its health check asks."""
+    return (settings.data_dir / ALIVE).stat().st_mtime
+
+
+def until(is_so: Callable[[], object], timeout_s: float = 20) -> None:
+    """Waits for something to become true."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def write_night(drops: Path, night: str, *, complete: bool = True) -> Path:
+    folder = drops / night
+    (folder / SLIDE).mkdir(parents=True)
+    (folder / SLIDE / "LY_1.jpg").write_bytes(b"a cell")
+    if complete:
+        (folder / ".complete").touch()
+    return folder
+
+
+def test_a_night_is_announced_when_its_marker_appears_and_not_before(
+    watched: Settings, watching: Callable[[], object], airflow: StandIn, lines: list[str]
+) -> None:
+    watching()
+    unfinished = write_night(watched.drops, "2026-03-13", complete=False)
+    write_night(watched.drops, "2026-03-14")
+    until(lambda: airflow.nights == ["2026-03-14"])
+
+    (unfinished / ".complete").touch()
+
+    until(lambda: airflow.nights == ["2026-03-14", "2026-03-13"])
+    until(lambda: any("Night 2026-03-13 is complete" in line for line in lines))
+
+
+def test_nights_that_were_there_before_the_watcher_are_announced(
+    watched: Settings, watching: Callable[[], object], airflow: StandIn
+) -> None:
+    write_night(watched.drops, "2026-03-13")
+    write_night(watched.drops, "2026-03-14")
+    (watched.drops / "not a night").mkdir()
+
+    watching()
+
+    until(lambda: sorted(airflow.nights) == ["2026-03-13", "2026-03-14"])
+
+
+def test_the_same_state_is_announced_once_even_by_two_watchers(
+    watched: Settings, watching: Callable[[], Callable[[], None]], airflow: StandIn
+) -> None:
+    write_night(watched.drops, "2026-03-14")
+    end = watching()
+    until(lambda: airflow.nights == ["2026-03-14"])
+    end()
+
+    watching()
+
+    until(lambda: airflow.n_refused == 1)
+    assert airflow.nights == ["2026-03-14"]
+
+
+def test_reading_a_night_does_not_announce_it_again_but_a_file_added_does(
+    watched: Settings, watching: Callable[[], object], airflow: StandIn
+) -> None:
+    night = write_night(watched.drops, "2026-03-14")
+    watching()
+    until(lambda: airflow.nights == ["2026-03-14"])
+    (night / SLIDE / "LY_1.jpg").read_bytes()
+    write_night(watched.drops, "2026-03-15")
+    until(lambda: len(airflow.runs) == 2)
+    assert airflow.nights == ["2026-03-14", "2026-03-15"]
+
+    (night / SLIDE / "LY_2.jpg").write_bytes(b"another cell")
+    (night / ".complete").touch()
+
+    until(lambda: airflow.nights == ["2026-03-14", "2026-03-15", "2026-03-14"])
+
+
+def test_an_airflow_that_is_away_is_waited_for_and_told_once(
+    watched: Settings, watching: Callable[[], object], airflow: StandIn, lines: list[str]
+) -> None:
+    airflow.away = True
+    watching()
+    write_night(watched.drops, "2026-03-14")
+    until(lambda: airflow.n_turned_away >= 3)
+
+    airflow.away = False
+
+    until(lambda: airflow.nights == ["2026-03-14"])
+    until(lambda: "Night 2026-03-14: well again" in lines)
+    assert len([line for line in lines if "Trouble with night 2026-03-14" in line]) == 1
+
+
+def test_a_night_that_is_taken_away_does_not_stop_the_watcher(
+    watched: Settings, watching: Callable[[], object], airflow: StandIn
+) -> None:
+    watching()
+    shutil.rmtree(write_night(watched.drops, "2026-03-13", complete=False))
+
+    write_night(watched.drops, "2026-03-14")
+
+    until(lambda: airflow.nights == ["2026-03-14"])
+
+
+def test_a_drops_folder_that_is_replaced_is_watched_anew(
+    watched: Settings, watching: Callable[[], object], airflow: StandIn, lines: list[str]
+) -> None:
+    watched.drops.mkdir(parents=True)
+    watching()
+    until(lambda: any(line.startswith("Watching") for line in lines))
+    write_night(watched.drops, "2026-03-13")
+    until(lambda: airflow.nights == ["2026-03-13"])
+
+    away = watched.drops.with_name("unmounted")
+    watched.drops.rename(away)
+    until(lambda: any("Trouble with the drops folder" in line for line in lines))
+    last = looked_at(watched)
+    time.sleep(0.5)
+    assert looked_at(watched) == last, "its health check has to fail"
+    watched.drops.mkdir()
+    write_night(watched.drops, "2026-03-14")
+
+    until(lambda: airflow.nights == ["2026-03-13", "2026-03-14"])
+    assert any("was replaced" in line for line in lines)
+    until(lambda: looked_at(watched) > last)
+
+
+def test_a_database_that_is_away_does_not_keep_nights_from_being_announced(
+    watched: Settings, airflow: StandIn, lines: list[str]
+) -> None:
+    write_night(watched.drops, "2026-03-14")
+    away = watched.model_copy(update={"database_url": "postgresql+psycopg2://nobody@127.0.0.1:9/none"})
+    stop, watcher = threading.Event(), Watcher(away, announce=lines.append)
+    thread = threading.Thread(target=watcher.watch, args=(stop,))
+    thread.start()
+    try:
+        until(lambda: airflow.nights == ["2026-03-14"])
+        time.sleep(2)  # some looks more
+    finally:
+        stop.set()
+        watcher.wake()
+        thread.join()
+    assert len([line for line in lines if "Trouble with the look for nights" in line]) == 1
+    assert not any("well again" in line for line in lines), "it still is away"
+
+
+def test_links_that_lead_in_circles_are_not_followed(
+    watched: Settings, watching: Callable[[], Callable[[], None]], airflow: StandIn
+) -> None:
+    folder = write_night(watched.drops, "2026-03-13")
+    for name in ("a", "b"):
+        (folder / SLIDE / name).symlink_to(folder)
+    watching()
+    until(lambda: airflow.nights == ["2026-03-13"])
+    write_night(watched.drops, "2026-03-14")
+    until(lambda: airflow.nights == ["2026-03-13", "2026-03-14"], timeout_s=5)
+
+
+def test_a_night_that_cannot_be_read_is_told_and_does_not_stop_the_watcher(
+    watched: Settings,
+    watching: Callable[[], Callable[[], None]],
+    airflow: StandIn,
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused, real = write_night(watched.drops, "2026-03-13"), os.scandir
+
+    def scandir(path: str | bytes | Path = ".") -> object:  # root, who runs this in a container, may read every folder
+        if os.fsencode(path) == os.fsencode(refused):
+            raise PermissionError(13, "Permission denied", os.fsdecode(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    watching()
+    until(lambda: any("2026-03-13" in line and "Permission denied" in line for line in lines))
+    write_night(watched.drops, "2026-03-14")
+    until(lambda: airflow.nights == ["2026-03-14"])
+
+
+def test_without_a_marker_a_night_is_complete_when_nothing_changed_for_the_settle_time(tmp_path: Path) -> None:
+    night = write_night(tmp_path, "2026-03-14", complete=False)
+
+    assert completed_state(night, settle_s=600) is None
+    assert completed_state(night, settle_s=0) is not None
+
+
+def test_the_marker_itself_does_not_change_the_state_but_any_file_does(tmp_path: Path) -> None:
+    night = write_night(tmp_path, "2026-03-14", complete=False)
+    settled = completed_state(night, settle_s=0)
+    (night / ".complete").touch()
+    assert completed_state(night, settle_s=0) == settled
+
+    cell = night / SLIDE / "LY_1.jpg"
+    cell.write_bytes(b"a cell written anew")
+    os.utime(cell, (2e9, 2e9))
+
+    assert completed_state(night, settle_s=0) != settled
+
+
+def test_a_marker_older_than_the_newest_file_does_not_count(tmp_path: Path) -> None:
+    night = write_night(tmp_path, "2026-03-14")
+    assert completed_state(night, settle_s=600) is not None
+    os.utime(night / SLIDE / "LY_1.jpg", (4e9, 4e9))
+
+    assert completed_state(night, settle_s=600) is None
+
+
+def test_an_empty_folder_is_no_complete_night(tmp_path: Path) -> None:
+    assert completed_state(tmp_path, settle_s=0) is None

@@ -1,0 +1,75 @@
+"""The embedded server starts again whatever its predecessor left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.errors import DatabaseUnavailableError
+from bloodcell.settings import Settings
+from bloodcell.storage.database import connect
+from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
+from tests.storage.conftest import until
+
+
+def kill(server: EmbeddedPostgres) -> None:
+    """Kills the postmaster and waits until it is gone."""
+    process = psutil.Process(server.server.get_pid())
+    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+def answers(server: EmbeddedPostgres) -> bool:
+    with connect(server.url()).connect() as connection:
+        return connection.scalar(sa.text("SELECT true")) is True
+
+
+def test_a_running_server_is_left_alone(own_server: EmbeddedPostgres) -> None:
+    pid = own_server.server.get_pid()
+    assert own_server.ensure_running() is False
+    assert own_server.server.get_pid() == pid
+
+
+def test_asking_for_the_database_again_finds_the_same_server(
+    own_settings: Settings, own_server: EmbeddedPostgres
+) -> None:
+    assert embedded_database(own_settings).server.get_pid() == own_server.server.get_pid()
+
+
+def test_asking_for_the_database_starts_a_server_that_died(
+    own_settings: Settings, own_server: EmbeddedPostgres
+) -> None:
+    kill(own_server)
+    assert answers(embedded_database(own_settings))
+
+
+def test_a_dead_server_that_nobody_collects_does_not_pass_for_running(own_server: EmbeddedPostgres) -> None:
+    # what a container without an init leaves: a zombie, whose number both lock files name
+    kill(own_server)
+    zombie = subprocess.Popen([own_server.psql.with_name("postgres"), "--version"], stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE)
+        postmaster = own_server.server.pgdata / "postmaster.pid"
+        _, *others = postmaster.read_text().splitlines(keepends=True)
+        postmaster.write_text("".join([f"{zombie.pid}\n", *others]))
+        socket_lock = Path(others[3].strip(), f".s.PGSQL.{others[2].strip()}.lock")
+        socket_lock.write_text("".join([f"{zombie.pid}\n", *others]))
+
+        assert own_server.ensure_running() is True
+        assert answers(own_server)
+    finally:
+        zombie.wait()
+
+
+def test_a_data_folder_of_another_postgres_is_said_not_to_start(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(DatabaseUnavailableError, match=r"(?s)does not start.*version 9") as caught:
+        embedded_database(Settings(data_dir=tmp_path))
+    assert str(tmp_path) in str(caught.value)

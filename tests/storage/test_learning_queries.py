@@ -1,0 +1,269 @@
+"""The queries about labels, retraining and the nightly check say what is so; that each runs is in test_queries."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.differential.differential_rows import write_differentials
+from bloodcell.evaluation.metrics import evaluate_calls
+from bloodcell.settings import Settings
+from bloodcell.storage import tables
+from bloodcell.storage.embedded import EmbeddedPostgres
+from tests.laboratory import CHALLENGER, CHAMPION, Laboratory
+from tests.storage.test_queries import Ask, asking, columns
+
+SINCE = {"since": "2026-03-01"}
+DATASET = "d16e57"  # what the laboratory's models say they were made from
+FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
+
+
+@pytest.fixture(scope="module")
+def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Asks a query of a laboratory with labels, two retrainings and two checks; returns rows as psql prints them."""
+    with asking(postgres, template, "learning", tmp_path_factory.mktemp("learning"), fill) as ask:
+        yield ask
+
+
+def fill(engine: sa.Engine, settings: Settings) -> None:
+    """Three patients, three readers, a model that was promoted by a retraining, and one that was refused."""
+    lab = Laboratory(engine)
+    lab.model(promote=False)
+    lab.model(CHALLENGER, "vgg16", promote=False)
+    s1 = lab.cells(lab.slide("S1"), ["LY"] * 10)
+    s2 = lab.cells(lab.slide("S2", patient_key="p-18"), ["SNE"] * 10)
+    s3 = lab.cells(lab.slide("S3", patient_key=None), ["MO"] * 4)
+    lab.file("S1/LY_1.jpg", "cell", cell_id=s1[0])
+    # anna and boris read S1 blind, 8 of 10 alike; S2 seeing the calls, all alike; carla rules on one dispute
+    lab.label(s1, ["lymphocyte"] * 9 + ["monocyte"], "anna", blind=True)
+    lab.label(s1, ["lymphocyte"] * 7 + ["monocyte"] * 3, "boris", at="2026-03-15 10:00+00", blind=True)
+    lab.label(s2, ["SNE"] * 10, "anna")
+    lab.label(s2, ["BNE"] * 10, "boris")
+    lab.label(s1[7:8], ["lymphocyte"], "carla", at="2026-03-16 09:00+00", adjudication=True)
+    lab.label(s3[:1], ["BL"], "anna")
+    lab.label(s3[1:2], ["monocyte"], "anna")
+    lab.dataset(DATASET, [(s1[0], "training"), (s1[1], "training"), (s2[0], "holdout"), (s3[0], "out_of_scope")])
+    retrainings(lab)
+    calls = ["lymphocyte"] * 9 + ["unclassified"]
+    lab.call(s1, calls)
+    lab.call(s2, ["neutrophil"] * 10)
+    lab.call(s3, ["lymphocyte", "lymphocyte", "monocyte", "monocyte"])
+    slides = [int(str(slide)) for (slide,) in lab.rows("SELECT slide_id FROM bloodcell.slide")]
+    write_differentials(engine, slides=slides, model_id=None, run_id=lab.run("differential"), settings=settings)
+    checks(lab, s1 + s3[:2], [*calls, "lymphocyte", "lymphocyte"])
+
+
+def retrainings(lab: Laboratory) -> None:
+    """The first ended in a promotion; the second made a model that a gate refused."""
+    passed = {"gate": "not_worse_overall", "passed": True, "measured": 0.02, "limit": -0.01, "reason": "Better."}
+    failed = {"gate": "no_class_worse", "passed": False, "measured": -0.2, "limit": -0.05, "reason": "Basophils fall."}
+    approval = {"chosen": "Approve", "by": "head", "at": "2026-03-09T08:00:00+00:00", "reason": "looks right"}
+    truth = np.repeat(np.arange(8), 5)
+    probabilities = np.full((40, 8), 0.02)
+    probabilities[np.arange(40), truth] = 0.86
+    probabilities[0] = probabilities[-1]  # a basophil taken for a platelet
+    evaluation = evaluate_calls(truth, probabilities, np.arange(40) == 39)
+    asked = {"requested_by": "anna", "variants": ["vgg16"], "base": "champion", "seed": 0, "min_new_labels": 1}
+    runs = [
+        {"training_run_id": FIRST, "reason": "weekly", "state": "promoted", "state_reason": "model is champion",
+         "approval": approval, "requested_at": "2026-03-07 06:00+00", "champion_id": None},
+        {"training_run_id": SECOND, "reason": "weekly", "state": "refused", "state_reason": "Basophils fall.",
+         "approval": None, "requested_at": "2026-03-14 06:00+00", "champion_id": CHAMPION},
+    ]  # fmt: skip
+    made = [
+        (FIRST, CHAMPION, "inception_v3_svm", [passed], 0.9),
+        (SECOND, CHALLENGER, "vgg16", [passed, failed], 0.875),
+    ]
+    with lab.engine.begin() as connection:
+        for run in runs:
+            connection.execute(tables.training_run.insert().values(**asked, **run, dataset_digest=DATASET))
+        for retraining, model_id, variant, gates, accuracy in made:
+            common = {"model_id": model_id, "run_id": lab.run_id}
+            connection.execute(tables.candidate.insert().values(training_run_id=retraining, variant=variant, **common))
+            connection.execute(
+                tables.evaluation.insert().values(
+                    dataset_digest=DATASET, n_cells=40, n_patients=3, accuracy=accuracy, accuracy_lower=0.8,
+                    accuracy_upper=0.95, macro_f1=accuracy, calibration_error=0.02, unclassified=0.025,
+                    figures=asdict(evaluation), **common,
+                )
+            )  # fmt: skip
+            connection.execute(
+                tables.validation.insert().values(
+                    validation_id=uuid.uuid4(), training_run_id=retraining, dataset_digest=DATASET, gates=gates,
+                    passed=all(gate["passed"] for gate in gates), report=f"reports/{variant}.html", **common,
+                )
+            )  # fmt: skip
+        evidence = {"training_run_id": str(FIRST), "approval": approval, "gates": [passed], "report": "reports/1.html"}
+        connection.execute(
+            tables.promotion.insert().values(
+                model_id=CHAMPION, action="promote", promoted_by="head", reason="looks right", evidence=evidence,
+                promoted_at="2026-03-09 08:00+00",
+            )
+        )  # fmt: skip
+
+
+def checks(lab: Laboratory, cells: list[int], calls: list[str]) -> None:
+    """One check with too little to judge, then one that crossed a limit."""
+    compared = """
+        INSERT INTO bloodcell.checked_cell
+            (model_id, cell_id, label_id, class, called_class, is_blind, is_training, run_id)
+        SELECT :model, cell_id, label_id, class, :called, is_blind, :is_training, :run FROM bloodcell.current_label
+        WHERE cell_id = :cell AND state <> 'contested'
+    """
+    row = {"model_id": CHAMPION, "until_label_id": 1, "limit_value": 0.9, "lower": None, "upper": None}
+    too_little = [("agreement", None, None, True, 3), ("embedding", None, None, True, 0)]
+    enough = [
+        ("agreement", None, 0.7, False, 50),
+        ("agreement", "ig", 0.1, True, 9),
+        ("embedding", None, 0.01, True, 80),
+    ]
+    with lab.engine.begin() as connection:
+        for hour, figures in ((5, too_little), (6, enough)):
+            run = lab.run("check")
+            for kind, cell_class, measured, passed, n_cells in figures:
+                connection.execute(
+                    tables.model_check.insert().values(
+                        **row, **{"class": cell_class}, kind=kind, measured=measured, passed=passed, n_cells=n_cells,
+                        reason="" if passed else "Too low.", run_id=run, checked_at=f"2026-03-16 0{hour}:00+00",
+                    )
+                )  # fmt: skip
+        for number, (cell, called) in enumerate(zip(cells, calls, strict=True)):
+            values = {"model": CHAMPION, "cell": cell, "called": called, "is_training": number < 2, "run": run}
+            connection.execute(sa.text(compared), values)
+
+
+def test_label_counts_by_person_and_class(ask: Ask) -> None:
+    rows = ask(23)
+    by_anna = columns(
+        [row for row in rows if row["labelled_by"] == "anna"], "class", "n_cells", "n_blind", "example_code"
+    )
+    assert by_anna == [
+        ("neutrophil", "10", "0", ""),
+        ("lymphocyte", "9", "9", ""),
+        ("monocyte", "2", "1", ""),
+        ("", "1", "0", "BL"),
+    ]
+    together = {row["class"]: (row["n_cells"], row["n_labels"]) for row in rows if not row["labelled_by"]}
+    assert together["lymphocyte"] == ("9", "17")
+    assert ask(23, since="2026-03-17") == []
+
+
+def test_contested_cells_are_listed_with_what_each_person_says(ask: Ask) -> None:
+    (only,) = ask(24)
+    assert only["said"] == "anna: lymphocyte (blind), boris: monocyte (blind)"
+    assert (only["barcode"], only["n_people"], only["call"]) == ("S1", "2", "lymphocyte")
+
+
+def test_agreement_of_readers_blind_and_not(ask: Ask) -> None:
+    blind, seeing = ask(25)
+    # 7 lymphocytes and 1 monocyte alike of 10; (9 * 7 + 1 * 3) / 100 by chance
+    assert columns([blind], "reader", "other", "blind", "n_cells", "agreement", "expected", "kappa") == [
+        ("anna", "boris", "t", "10", "0.8000", "0.6600", "0.4118")
+    ]
+    assert columns([seeing], "blind", "n_cells", "n_alike", "agreement", "kappa") == [("f", "10", "10", "1.0000", "")]
+
+
+def test_retraining_week_by_week(ask: Ask) -> None:
+    first, second = ask(26, **SINCE)
+    names = ("week", "n_labelled", "champion_accuracy", "candidate_accuracy", "gained", "gates", "state", "answered_by")
+    assert columns([first], *names) == [("2026-03-02", "3", "", "90.00", "", "passed", "promoted", "head")]
+    assert columns([second], *names) == [
+        ("2026-03-09", "3", "90.00", "87.50", "-2.50", "no_class_worse", "refused", "")
+    ]
+    assert second["outcome"] == "Basophils fall."
+
+
+def test_gates_of_a_model_and_why_it_was_refused(ask: Ask) -> None:
+    failed, passed = ask(27, model=CHALLENGER[:12])
+    assert columns([failed], "gate", "passed", "measured", "limit_value", "reason", "report") == [
+        ("no_class_worse", "f", "-0.2000", "-0.0500", "Basophils fall.", "reports/vgg16.html")
+    ]
+    assert passed["passed"] == "t"
+    assert {row["model"] for row in ask(27)} <= {CHALLENGER[:12], CHAMPION[:12]}
+
+
+def test_data_set_of_a_model(ask: Ask) -> None:
+    rows = ask(28)
+    assert columns(rows, "model", "split", "class", "n_images", "n_patients", "n_blind") == [
+        (CHAMPION[:12], "training", "lymphocyte", "2", "1", "2"),
+        (CHAMPION[:12], "holdout", "neutrophil", "1", "1", "0"),
+        (CHAMPION[:12], "out_of_scope", "", "1", "1", "0"),
+    ]
+    assert rows[0]["labelled_by"] == "boris"
+
+
+def test_a_call_is_traced_to_its_people(ask: Ask) -> None:
+    rows = ask(29, barcode="S1")
+    # expanded: name,value lines, the first of which the reader takes for the head
+    text = "\n".join(",".join(row.values()) for row in rows)
+    for line in (
+        f"model_id,{CHAMPION}",
+        "path,S1/LY_1.jpg",
+        "called_class,lymphocyte",
+        f"dataset_digest,{DATASET}",
+        "n_training_images,2",
+        "labelled_by,boris",
+        "model_code_version,0.1.0+abc",
+        f"training_run_id,{FIRST}",
+        "approved_by,head",
+        "reason,looks right",
+        "label,lymphocyte",
+        'label_by,"anna, boris"',
+    ):
+        assert line.replace('"', "") in text, line
+
+
+def test_checks_of_the_champion_over_time(ask: Ask) -> None:
+    first, second = ask(30, **SINCE)
+    assert columns([first], "agreement", "n_labels", "embedding", "passed") == [("", "", "", "t")]
+    assert columns([second], "agreement", "n_labels", "embedding", "passed", "failed") == [
+        ("70.0", "50", "0.0100", "f", "Too low.")
+    ]
+
+
+def test_figures_of_each_class(ask: Ask) -> None:
+    rows = {row["class"]: row for row in ask(31)}
+    assert sorted(rows) == sorted(CELL_CLASSES)
+    # 4 of 5 found, 28.4 to 99.5 %: exact binomial
+    assert columns([rows["basophil"]], "n_cells", "sensitivity", "sensitivity_lower_95", "sensitivity_upper_95") == [
+        ("5", "80.0", "28.4", "99.5")
+    ]
+    assert columns([rows["platelet"]], "sensitivity", "precision", "n_unclassified") == [("100.0", "83.3", "1")]
+
+
+def test_patients_by_side_of_the_split(ask: Ask) -> None:
+    names = ("split", "n_patients", "n_labelled", "n_contested", "n_out_of_scope", "lymphocyte", "neutrophil")
+    assert columns(ask(32), *names) == [
+        ("training", "1", "10", "1", "0", "8", "0"),
+        ("holdout", "2", "12", "0", "1", "0", "10"),
+    ]
+
+
+def test_what_people_say_against_the_champions_calls(ask: Ask) -> None:
+    rows = columns(ask(33, **SINCE), "class", "called_class", "n_cells", "percent_of_row", "n_blind")
+    # of S1 eight lymphocytes, two of them trained on; one monocyte left unclassified; of S3 one monocyte and a blast
+    assert rows == [
+        ("lymphocyte", "lymphocyte", "6", "100.0", "5"),
+        ("monocyte", "lymphocyte", "1", "50.0", "0"),
+        ("monocyte", "unclassified", "1", "50.0", "1"),
+        ("", "lymphocyte", "1", "100.0", "0"),
+    ]
+
+
+def test_misread_cells(ask: Ask) -> None:
+    rows = columns(ask(34, **SINCE), "barcode", "class", "called_class")
+    assert sorted(rows) == [("S3", "", "lymphocyte"), ("S3", "monocyte", "lymphocyte")]
+    assert len(ask(34, most=1, **SINCE)) == 1
+
+
+def test_model_history_names_the_approver(ask: Ask) -> None:
+    (row,) = ask(17)
+    assert columns([row], "approved_by", "n_gates", "retraining", "report") == [
+        ("head", "1", str(FIRST)[:8], "reports/1.html")
+    ]

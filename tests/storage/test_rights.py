@@ -1,0 +1,256 @@
+"""Who may do what: readers see the views and nothing else, the app never deletes, history cannot be changed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.settings import Settings
+from bloodcell.storage import tables
+from bloodcell.storage.database import connect, psql_command
+from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
+from bloodcell.storage.migrations import upgrade
+from tests.conftest import ROOT
+from tests.laboratory import NIGHT, Laboratory
+from tests.storage.conftest import as_superuser, refused
+
+ONLY_READ = ("bloodcell_reader", "bloodcell_reviewer")
+APPEND_ONLY = {
+    "model": "registered_by",
+    "promotion": "reason",
+    "drop_file_history": "path",
+    "label": "labelled_by",
+    "label_file": "path",
+    "data_split": "split",
+    "dataset": "left_out",
+    "dataset_image": "split",
+    "candidate": "variant",
+    "evaluation": "figures",
+    "validation": "gates",
+    "model_check": "reason",
+    "checked_cell": "called_class",
+    "cell_code": "name",
+}
+TABLES = [table.name for table in tables.metadata.sorted_tables]
+CHANGED_BY_APP = {"run", "drop", "slide", "drop_file", "cell_call", "slide_report", "differential", "training_run"}
+MAY_WRITE = {"bloodcell_reader": [], "bloodcell_reviewer": [("bloodcell.cell_label", "INSERT")]}
+
+
+@pytest.fixture(scope="module")
+def laboratory_url(postgres: object, template: str) -> Iterator[str]:
+    """A migrated database with a row in most tables, for all tests here: none of them gets to change it."""
+    from tests.conftest import _administer
+
+    _administer(postgres, f"CREATE DATABASE rights TEMPLATE {template}")
+    url = postgres.url("rights")
+    laboratory = Laboratory(connect(url, role="bloodcell_app"))
+    laboratory.model()
+    cells = laboratory.cells(laboratory.slide("S1"), ["LY", "MO"])
+    laboratory.call(cells, ["lymphocyte", "monocyte"])
+    laboratory.file("S1/a.jpg", "quarantined", reason="empty")
+    with laboratory.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE bloodcell.drop_file SET reason = 'truncated'"))
+    yield url
+    _administer(postgres, "DROP DATABASE rights WITH (FORCE)")
+
+
+def attempt(url: str, role: str | None, *statements: str) -> None:
+    with connect(url, role=role).begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+
+
+def views(url: str) -> list[str]:
+    with connect(url).connect() as connection:
+        return list(connection.scalars(sa.text("SELECT viewname FROM pg_views WHERE schemaname = 'bloodcell'")))
+
+
+@pytest.mark.parametrize("role", ONLY_READ)
+def test_views_can_be_read_and_tables_cannot(laboratory_url: str, role: str) -> None:
+    names = views(laboratory_url)
+    assert len(names) > 15
+    attempt(laboratory_url, role, *(f'SELECT * FROM bloodcell."{name}"' for name in names))
+    for table in (*TABLES, "cell_call_2026_03", "alembic_version"):
+        with refused():
+            attempt(laboratory_url, role, f'SELECT 1 FROM bloodcell."{table}"')
+
+
+@pytest.mark.parametrize("role", ONLY_READ)
+def test_who_reads_can_write_nothing_but_a_reviewer_labels(laboratory_url: str, role: str) -> None:
+    writable = sa.text(
+        "SELECT c.oid::regclass::text, p FROM pg_class c, "
+        "unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN']) p "
+        "WHERE relnamespace = 'bloodcell'::regnamespace AND relkind IN ('r', 'p', 'v') "
+        "AND has_table_privilege(:role, c.oid, p)"
+    )
+    with connect(laboratory_url).connect() as connection:
+        assert [tuple(row) for row in connection.execute(writable, {"role": role})] == MAY_WRITE[role]
+    # views over one table would pass a change on
+    for statement in (
+        "DELETE FROM bloodcell.file_account",
+        "UPDATE bloodcell.file_account SET reason = 'none'",
+        "INSERT INTO bloodcell.file_history (night, path, outcome) VALUES (now(), 'p', 'cell')",
+        "DELETE FROM bloodcell.cell_call",
+        "TRUNCATE bloodcell.cell_call",
+    ):
+        with refused():
+            attempt(laboratory_url, role, statement)
+
+
+@pytest.mark.parametrize("role", (*ONLY_READ, "bloodcell_app"))
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE bloodcell.own (n int)",
+        "CREATE VIEW bloodcell.own AS SELECT 1",
+        "CREATE TABLE public.own (n int)",
+        "CREATE SCHEMA own",
+        "CREATE ROLE own",
+        "DROP TRIGGER append_only ON bloodcell.promotion",
+        "ALTER TABLE bloodcell.promotion DISABLE TRIGGER ALL",
+        "DROP VIEW bloodcell.champion",
+        "SET ROLE bloodcell_owner",
+    ],
+)
+def test_nothing_can_be_created_or_altered(laboratory_url: str, role: str, statement: str) -> None:
+    if statement.startswith("SET ROLE"):
+        # of the login's own rights: a superuser may always
+        with connect(laboratory_url).connect() as connection:
+            assert not connection.scalar(sa.text("SELECT pg_has_role(:r, 'bloodcell_owner', 'MEMBER')"), {"r": role})
+        return
+    with refused():
+        attempt(laboratory_url, role, statement)
+
+
+@pytest.mark.parametrize("role", ONLY_READ)
+def test_who_reads_cannot_make_partitions_or_statistics(laboratory_url: str, role: str) -> None:
+    with refused():
+        attempt(laboratory_url, role, "SELECT bloodcell.ensure_call_partition('2040-01-01')")
+    with refused():
+        attempt(laboratory_url, role, "SELECT bloodcell.analyze_labels()")
+
+
+@pytest.mark.parametrize("role", (*ONLY_READ, "bloodcell_app"))
+@pytest.mark.parametrize("function", ["keep_drop_file_history", "enter_label", "refuse_unproved", "refuse_change"])
+def test_history_cannot_be_forged_by_hanging_a_trigger_on_a_table_of_ones_own(
+    laboratory_url: str, role: str, function: str
+) -> None:
+    with refused():
+        attempt(
+            laboratory_url,
+            role,
+            "CREATE TEMP TABLE own (LIKE bloodcell.cell_label)",
+            f"CREATE TRIGGER forge AFTER UPDATE ON own FOR EACH ROW EXECUTE FUNCTION bloodcell.{function}()",
+        )
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("recorded_by", "'anna'"), ("recorded_at", "now() - interval '1 year'"), ("label_id", "1")]
+)
+def test_who_wrote_a_label_and_when_is_for_the_database_to_say(laboratory_url: str, column: str, value: str) -> None:
+    statement = (
+        f"INSERT INTO bloodcell.label (cell_id, class, labelled_by, labelled_at, is_blind, source, {column}) "
+        f"OVERRIDING SYSTEM VALUE SELECT cell_id, 'ig', 'anna', now(), false, 'csv', {value} FROM bloodcell.cell"
+    )
+    with refused():
+        attempt(laboratory_url, "bloodcell_app", statement)
+
+
+def test_the_app_invents_no_codes(laboratory_url: str) -> None:
+    with refused():
+        attempt(laboratory_url, "bloodcell_app", "INSERT INTO bloodcell.cell_code VALUES ('X', 'ig', 'x')")
+
+
+@pytest.mark.parametrize("table", [*TABLES, "alembic_version", "cell_call_2026_03"])
+def test_the_app_deletes_nothing(laboratory_url: str, table: str) -> None:
+    for statement in (f'DELETE FROM bloodcell."{table}"', f'TRUNCATE bloodcell."{table}" CASCADE'):
+        with refused():
+            attempt(laboratory_url, "bloodcell_app", statement)
+
+
+def test_the_app_changes_only_what_a_stage_brings_up_to_date(laboratory_url: str) -> None:
+    for table in tables.metadata.sorted_tables:
+        column = next(c.name for c in table.columns if c.name != "promotion_id" and not c.name.endswith("_id"))
+        statement = f'UPDATE bloodcell."{table.name}" SET "{column}" = "{column}"'
+        if table.name in CHANGED_BY_APP:
+            attempt(laboratory_url, "bloodcell_app", statement)
+        else:
+            with refused():
+                attempt(laboratory_url, "bloodcell_app", statement)
+
+
+def test_the_app_adds_to_history_only_by_judging_a_file_again(laboratory_url: str) -> None:
+    with refused():
+        attempt(
+            laboratory_url,
+            "bloodcell_app",
+            "INSERT INTO bloodcell.drop_file_history (night, path, outcome, run_id) "
+            "VALUES (now(), 'p', 'cell', gen_random_uuid())",
+        )
+    with connect(laboratory_url, role="bloodcell_reader").connect() as connection:
+        history = connection.execute(sa.text("SELECT night, path, outcome, reason FROM bloodcell.file_history")).all()
+    assert [tuple(row) for row in history] == [(NIGHT, "S1/a.jpg", "quarantined", "empty")]
+
+
+@pytest.mark.parametrize("role", ["bloodcell_owner", None])
+@pytest.mark.parametrize("table", APPEND_ONLY)
+def test_not_even_the_owner_changes_what_is_append_only(laboratory_url: str, table: str, role: str | None) -> None:
+    column = APPEND_ONLY[table]
+    for statement in (
+        f"UPDATE bloodcell.{table} SET {column} = {column}",
+        f"DELETE FROM bloodcell.{table}",
+        f"TRUNCATE bloodcell.{table} CASCADE",
+    ):
+        with refused():
+            attempt(laboratory_url, role, statement)
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that knows no role of ours."""
+    server = embedded_database(Settings(data_dir=tmp_path / "fresh"))
+    yield server
+    server.stop()
+
+
+def test_on_a_server_of_ones_own_no_login_is_without_a_password_and_the_service_may_read(
+    tmp_path: Path, fresh_server: EmbeddedPostgres
+) -> None:
+    """As docker/README.md has it: the script, then a migration as bloodcell_admin, then psql as the stages' login."""
+    server = sa.make_url(fresh_server.url("postgres"))
+    environment = {
+        "PATH": f"{fresh_server.psql.parent}:/usr/bin:/bin", "PGHOST": str(server.query["host"]),
+        "POSTGRES_USER": str(server.username), "SECRETS": str(tmp_path),
+    }  # fmt: skip
+    logins = (
+        "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL "
+        "AND rolname IN ('airflow', 'bloodcell', 'bloodcell_admin') ORDER BY 1"
+    )
+
+    def made() -> tuple[int, list[str]]:
+        script = ["sh", str(ROOT / "docker" / "postgres-init.sh")]
+        done = subprocess.run(script, env=environment, capture_output=True, check=False)
+        with as_superuser(fresh_server.url("postgres")).connect() as connection:
+            return done.returncode, list(connection.scalars(sa.text(logins)))
+
+    for name in ("airflow_password", "bloodcell_password"):
+        (tmp_path / name).write_text(name)
+    assert made() == (1, [])
+    (tmp_path / "bloodcell_admin_password").write_text("c")
+    with as_superuser(fresh_server.url("postgres")).connect() as connection:
+        for database in ("airflow", "bloodcell"):
+            connection.execute(sa.text(f"DROP DATABASE {database}"))  # the embedded server's
+    assert made() == (0, ["airflow", "bloodcell", "bloodcell_admin"])
+
+    def url(login: str) -> str:
+        return server.set(username=login, database="bloodcell").render_as_string(hide_password=False)
+
+    upgrade(url("bloodcell_admin"))
+    command, given = psql_command(Settings(database_url=url("bloodcell")))
+    reading = [str(fresh_server.psql), *command[1:], "-XAtc", "SELECT current_user, count(*) FROM night_summary"]
+    asked = subprocess.run(reading, env=environment | given, capture_output=True, text=True, check=False)
+    assert asked.stdout == "bloodcell_reader|0\n", asked.stderr

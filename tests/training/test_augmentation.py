@@ -1,0 +1,65 @@
+"""A changed image is still the same cell, and what is drawn comes from the given generator alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bloodcell.registry.recipes import Augmentation
+from bloodcell.training.augmentation import augmented, stained
+
+NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 90, 0.0)
+
+
+@pytest.fixture(scope="module")
+def disc() -> np.ndarray:
+    """A dark disc with a bright mark to its right, on a white field: 64x64 px."""
+    y, x = np.mgrid[:64, :64]
+    pixels = np.full((64, 64, 3), 255, np.uint8)
+    pixels[(x - 31.5) ** 2 + (y - 31.5) ** 2 < 15**2] = (150, 90, 160)
+    pixels[30:34, 38:42] = (240, 230, 20)
+    return pixels
+
+
+def test_nothing_allowed_changes_nothing_but_the_side(disc: np.ndarray) -> None:
+    random = np.random.default_rng(0)
+    seen = {augmented(disc, NONE, random).tobytes() for _ in range(12)}
+    assert seen == {disc.tobytes(), disc[:, ::-1].tobytes()}
+
+
+def test_the_same_draws_give_the_same_image_and_others_another(disc: np.ndarray) -> None:
+    one, again, other = (augmented(disc, Augmentation(), np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one.shape == disc.shape and one.dtype == np.uint8
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_what_is_drawn_does_not_hang_on_what_was_drawn_before(disc: np.ndarray) -> None:
+    """An image that is not blurred must not shift the draws of those after it."""
+    never, always = np.random.default_rng(3), np.random.default_rng(3)
+    augmented(disc, Augmentation(degraded_share=0.0), never)
+    augmented(disc, Augmentation(degraded_share=1.0), always)
+    assert never.random() == always.random()
+
+
+def test_turning_and_moving_keep_the_middle_in_the_middle(disc: np.ndarray) -> None:
+    y, x = np.mgrid[:64, :64]
+    for seed in range(20):
+        turned = augmented(disc, Augmentation(180.0, 0.15, 0.0, 0.0, 0.0, 0.0, 90, 0.0), np.random.default_rng(seed))
+        dark = turned[..., 1] < 240
+        assert abs(x[dark].mean() - 31.5) < 0.5 and abs(y[dark].mean() - 31.5) < 0.5
+        assert 15**2 * np.pi / 1.15**2 * 0.93 < dark.sum() < 15**2 * np.pi * 1.15**2 * 1.07
+
+
+def test_no_corner_is_left_empty_however_far_an_image_is_turned_shrunk_and_moved() -> None:
+    white = np.full((64, 64, 3), 255, np.uint8)
+    allowed = Augmentation(zoom=0.15, shift=0.03, stain=0.0, brightness=0.0, degraded_share=0.0)
+    for seed in range(40):
+        assert augmented(white, allowed, np.random.default_rng(seed)).min() == 255
+
+
+def test_more_dye_darkens_the_cell_and_leaves_the_empty_field(disc: np.ndarray) -> None:
+    more = stained(disc, np.array([1.5, 1.5, 1.0]), light=1.0)
+    assert (more[0, 0] == 255).all()
+    cell, darker = disc[32, 25] / 255, more[32, 25] / 255
+    np.testing.assert_allclose(-np.log(darker), -np.log(cell) * [1.5, 1.5, 1.0], atol=0.01)

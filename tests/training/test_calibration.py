@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bloodcell.training.calibration import confidence_threshold, fit_temperature, negative_log_likelihood, softmax
+
+
+@pytest.fixture
+def overconfident() -> tuple[np.ndarray, np.ndarray]:
+    """Scores five times as large as their cells deserve."""
+    rng = np.random.default_rng(0)
+    honest = rng.normal(0, 1.5, (4000, 8))
+    labels = np.array([rng.choice(8, p=row) for row in softmax(honest)])
+    return 5.0 * honest, labels
+
+
+def test_temperature_is_found_and_makes_the_labels_more_likely(overconfident) -> None:
+    scores, labels = overconfident
+    temperature = fit_temperature(scores, labels)
+    assert temperature == pytest.approx(5.0, rel=0.1)
+    before = negative_log_likelihood(softmax(scores), labels)
+    assert negative_log_likelihood(softmax(scores, temperature), labels) < before
+
+
+def test_threshold_is_the_lowest_that_keeps_the_target() -> None:
+    confidence = np.array([0.95, 0.9, 0.85, 0.8, 0.7, 0.6])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    assert confidence_threshold(probabilities, labels, target_risk=0.0, min_coverage=0.5, floor=0.1) == 0.8
+    assert confidence_threshold(probabilities, labels, target_risk=0.2, min_coverage=0.5, floor=0.1) == 0.7
+
+
+def test_threshold_never_leaves_less_than_the_coverage_asked_for() -> None:
+    confidence = np.array([0.95, 0.9, 0.85, 0.8])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    assert confidence_threshold(probabilities, np.ones(4, int), target_risk=0.0, min_coverage=0.75, floor=0.1) == 0.85
+
+
+def test_the_threshold_is_the_floor_where_all_cells_keep_the_target_and_never_below() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.9, 0.1]])
+    aim = {"target_risk": 0.02, "min_coverage": 0.9}
+    assert confidence_threshold(probabilities, np.zeros(2, int), **aim, floor=0.5) == 0.5
+    assert confidence_threshold(probabilities, np.ones(2, int), **aim, floor=0.7) == 0.7

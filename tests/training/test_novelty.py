@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bloodcell.training.novelty import fit_embedding, novelty_threshold
+
+
+@pytest.fixture
+def clusters() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 2000)
+    middles = rng.normal(0, 8, (3, 6))
+    mixing = np.eye(6) + rng.normal(0, 0.3, (6, 6))
+    return middles[labels] + rng.normal(0, 1, (6000, 6)) @ mixing, labels
+
+
+def test_novelty_is_the_distance_to_the_nearest_class_less_most_of_that_to_all_cells(clusters) -> None:
+    features, labels = clusters
+    embedding = fit_embedding(features, labels, 6)
+    means = np.stack([features[labels == each].mean(axis=0) for each in range(3)])
+    within = np.cov((features - means[labels]).T, bias=True)
+    gaps, middle = features[:, None] - means[None], means.mean(axis=0)
+    of_classes = np.einsum("nki,ij,nkj->nk", gaps, np.linalg.inv(within), gaps).min(axis=1)
+    whole = np.linalg.inv(within + np.cov(means.T, bias=True))
+    of_all = np.einsum("ni,ij,nj->n", features - middle, whole, features - middle)
+    raised = embedding.novelty(features).astype(np.float64) ** 2 - (of_classes - 0.95 * of_all)
+    np.testing.assert_allclose(raised, raised.mean(), atol=0.5)  # of 0 to 20; the rest is the shrinking
+    assert embedding.offsets.min() == 0
+
+
+def test_what_varies_in_every_class_is_hardly_novel_and_what_lies_between_classes_is(clusters) -> None:
+    features, labels = clusters
+    embedding = fit_embedding(features, labels, 6)
+    means = np.stack([features[labels == each].mean(axis=0) for each in range(3)])
+    across = np.linalg.svd(means - means.mean(axis=0))[2][-1]  # no two classes differ along it
+    threshold = novelty_threshold(embedding.novelty(features), 0.03)
+    between = (means[0] + means[1]) / 2
+    assert embedding.novelty(between[None])[0] > 2 * threshold
+    assert embedding.novelty((means[0] + 4 * across)[None])[0] < threshold
+
+
+def test_a_cell_unlike_all_classes_is_far_and_known_ones_are_near(clusters) -> None:
+    features, labels = clusters
+    embedding = fit_embedding(features, labels, 4)
+    threshold = novelty_threshold(embedding.novelty(features), 0.03)
+    assert 0.02 < (embedding.novelty(features) > threshold).mean() <= 0.03
+    stranger = features.mean(axis=0) + 60 * np.std(features, axis=0)
+    assert embedding.novelty(stranger[None])[0] > 3 * threshold
+
+
+def test_constant_features_and_few_cells_do_not_break_it() -> None:
+    rng = np.random.default_rng(0)
+    features = np.hstack([rng.normal(size=(16, 40)), np.zeros((16, 5))])
+    embedding = fit_embedding(features, np.repeat(np.arange(8), 2), 64)
+    assert embedding.kernel.shape == (45, 15)
+    assert np.isfinite(embedding.novelty(features)).all()

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from bloodcell.registry.recipes import SvmSearch
+from bloodcell.training.svm import SvmChoice, decision_layers, fit, search
+
+
+@pytest.fixture(scope="module")
+def blobs() -> tuple[np.ndarray, np.ndarray]:
+    """Features of eight classes, one feature constant and their scales far apart, as those of averaged maps are."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(8), 30)
+    features = rng.normal(0, 2, (8, 50))[labels] + rng.normal(0, 1.5, (240, 50))
+    features = np.abs(features) * np.geomspace(0.1, 10, 50)
+    features[:, 7] = 0.25
+    return features.astype(np.float32), labels
+
+
+@pytest.mark.parametrize("max_components", [None, 20])
+@pytest.mark.parametrize(("kernel", "cost"), [("linear", 1.0), ("linear", 100.0), ("rbf", 10.0), ("rbf", 100.0)])
+def test_decision_in_the_graph_equals_that_of_scikit_learn(
+    blobs, kernel: str, cost: float, max_components: int | None
+) -> None:
+    features, labels = blobs
+    pipeline = fit(features, labels, SvmChoice(kernel, 0.1, cost), max_components)
+    assert pipeline.named_steps["svm"].estimators_[0].n_features_in_ == (max_components or 50)
+    rows = keras.Input((features.shape[1],))
+    model = keras.Model(rows, decision_layers(pipeline, rows))
+    unseen = np.abs(features + np.random.default_rng(1).normal(0, 0.1, features.shape)).astype(np.float32)
+    for received in (features, unseen):
+        expected = pipeline.decision_function(received)
+        assert expected.shape == (240, 8)
+        np.testing.assert_allclose(model.predict_on_batch(received), expected, atol=1e-4)
+
+
+def test_decision_equals_that_of_scikit_learn_also_where_classes_overlap_and_dual_coefficients_are_large(blobs) -> None:
+    features, labels = np.tile(blobs[0], (6, 1)), np.tile(blobs[1], 6)
+    rng = np.random.default_rng(3)
+    features = np.abs(features + rng.normal(0, 0.3, features.shape)).astype(np.float32)
+    labels = np.where(rng.random(len(labels)) < 0.02, rng.integers(0, 8, len(labels)), labels)
+    pipeline = fit(features, labels, SvmChoice("rbf", 0.25, 100.0))
+    machines = pipeline.named_steps["svm"].estimators_
+    assert max(np.abs(machine.dual_coef_).sum() for machine in machines) > 2_800  # as of 3,200 real cells
+    rows = keras.Input((features.shape[1],))
+    model = keras.Model(rows, decision_layers(pipeline, rows))
+    np.testing.assert_allclose(model.predict_on_batch(features), pipeline.decision_function(features), atol=1e-4)
+
+
+def test_search_finds_the_kernel_the_classes_need() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(400, 2))
+    labels = (np.linalg.norm(rows, axis=1) > 1.2).astype(int)
+    options = SvmSearch(kernels=("linear", "rbf"), gammas=(1.0,), costs=(1.0, 10.0), folds=3)
+    folds: list[tuple[int, int]] = []
+    choice = search(rows, labels, options, 0, lambda done, total: folds.append((done, total)))
+    assert choice.kernel == "rbf"
+    assert choice.macro_sensitivity is not None
+    assert choice.macro_sensitivity > 0.9
+    assert folds == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_search_is_repeatable_and_looks_at_no_more_images_than_asked(blobs) -> None:
+    options = SvmSearch(kernels=("linear",), costs=(1.0, 10.0), folds=3, max_images=96)
+    assert search(*blobs, options, 5, lambda *_: None) == search(*blobs, options, 5, lambda *_: None)
+
+
+def test_too_few_images_to_fold_take_the_first_choice(blobs) -> None:
+    features, labels = blobs
+    chosen = search(features[::30], labels[::30], SvmSearch(), 0, lambda *_: None)
+    assert (chosen.kernel, chosen.cost, chosen.macro_sensitivity) == ("linear", 1.0, None)
+
+
+def test_a_rare_class_weighs_as_much_as_a_common_one() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [400, 20])
+    rows = rng.normal(size=(420, 2)) + 1.5 * labels[:, None]
+    unseen = rng.normal(size=(400, 2)) + 1.5 * np.repeat([0, 1], 200)[:, None]
+    found = fit(rows, labels, SvmChoice("linear", 1.0, 1.0)).predict(unseen)
+    assert abs(np.mean(found[:200] == 0) - np.mean(found[200:] == 1)) < 0.1  # unweighted: 0.99 and 0.49
+
+
+def test_search_chooses_by_the_classes_not_by_the_images() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [400, 20])
+    rows = rng.normal(size=(420, 2)) + 1.5 * labels[:, None]
+    options = SvmSearch(kernels=("rbf",), gammas=(0.1, 100.0), costs=(1.0,), folds=3)
+    choice = search(rows, labels, options, 0, lambda *_: None)
+    assert choice.gamma == 0.1  # 100 finds 95 % of the images and 57 % of the classes
+    assert choice.macro_sensitivity is not None
+    assert choice.macro_sensitivity > 0.7
+
+
+@pytest.mark.parametrize("max_components", [None, 20])
+def test_axes_and_support_vectors_are_values_of_float16(blobs, max_components: int | None) -> None:
+    pipeline = fit(*blobs, SvmChoice("rbf", 0.1, 10.0), max_components)
+    matrices = [machine.support_vectors_ for machine in pipeline.named_steps["svm"].estimators_]
+    if max_components:
+        matrices.append(pipeline.named_steps["axes"].components_)
+    for matrix in matrices:
+        np.testing.assert_array_equal(matrix.astype(np.float16).astype(np.float64), matrix)

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.variants import VARIANTS
+from bloodcell.errors import ConfigurationError, TrainingDataError
+from bloodcell.registry.bundle import Bundle, load_model, load_svm
+from bloodcell.registry.recipes import Recipe, SvmSearch, base_of, default_recipe
+from bloodcell.settings import Settings
+from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.training.base_weights import load_base_weights
+from bloodcell.training.image_folders import read_image_folders, split_images
+from bloodcell.training.networks import build_base
+from bloodcell.training.train import train
+from tests import small_cells
+from tests.conftest import small_disk
+from tests.small_cells import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings
+
+STAND_INS = {"vgg16": "vgg16_imagenet_notop", "inception_v3": "inception_v3_imagenet_notop_partial"}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _weights(bundle: Bundle) -> list[np.ndarray]:
+    return [np.asarray(weight) for weight in load_model(bundle).get_weights()]
+
+
+def _kernel(model: keras.Model, layer: str) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model.get_layer(layer).kernel)
+
+
+@pytest.mark.parametrize("kind", ["svm_bundle", "tuned_bundle"])
+def test_a_trained_model_calls_cells_it_has_not_seen(
+    kind: str, pixels: np.ndarray, request: pytest.FixtureRequest
+) -> None:
+    bundle: Bundle = request.getfixturevalue(kind)
+    output = load_model(bundle).predict_on_batch(pixels)
+    truth = np.repeat(np.arange(8), 3)
+    assert (output["probabilities"].argmax(axis=1) == truth).mean() > 0.8
+    noise = np.random.default_rng(0).integers(0, 256, pixels.shape, dtype=np.uint8)
+    strange = load_model(bundle).predict_on_batch(noise)["novelty"]
+    assert (strange > bundle.manifest.novelty_threshold).all()
+
+
+@pytest.mark.parametrize("kind", ["svm_bundle", "tuned_bundle"])
+def test_the_manifest_accounts_for_the_training(
+    kind: str, cells: Path, settings: Settings, request: pytest.FixtureRequest
+) -> None:
+    manifest = request.getfixturevalue(kind).manifest
+    assert manifest.classes == CELL_CLASSES
+    assert manifest.data.dataset_digest == read_image_folders(settings, cells).digest
+    assert (manifest.data.n_training, manifest.data.n_validation) == (8 * 9, 8 * 3)
+    metrics = manifest.metrics
+    assert metrics.negative_log_likelihood <= metrics.uncalibrated_negative_log_likelihood + 1e-6
+    assert metrics.coverage >= manifest.recipe.min_coverage
+    assert manifest.recipe == (SVM_RECIPE if manifest.variant == "vgg16_svm" else TUNED_RECIPE)
+
+
+def test_metrics_on_validation_are_those_of_the_whole_model(
+    tuned_bundle: Bundle, cells: Path, settings: Settings
+) -> None:
+    """Training reads cached maps; what is stored reads pixels: both have to see the same."""
+    _, validation = split_images(read_image_folders(settings, cells).images, TUNED_RECIPE.validation_fraction)
+    limits = ImageLimits.of(settings)
+    pixels = np.stack([resized(decode(image.path.read_bytes(), limits), 32, 32) for image in validation])
+    labels = np.array([CELL_CLASSES.index(image.cell_class) for image in validation])
+    probabilities = load_model(tuned_bundle).predict_on_batch(pixels)["probabilities"]
+    loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    assert loss == pytest.approx(tuned_bundle.manifest.metrics.negative_log_likelihood, rel=0.02, abs=1e-3)
+
+
+def test_deeper_layers_are_tuned_and_frozen_ones_are_not(tuned_bundle: Bundle, svm_bundle: Bundle) -> None:
+    tuned, frozen = load_model(tuned_bundle), load_model(svm_bundle)
+    for name in ("block1_conv1", "block2_conv2"):
+        assert np.array_equal(_kernel(tuned, name), _kernel(frozen, name))
+
+    base = build_base("vgg16", 32)
+    load_base_weights(base, "vgg16", "random", Settings(), 0)
+    assert not np.array_equal(_kernel(base, "block3_conv2"), _kernel(tuned, "block3_conv2"))
+
+
+def test_what_is_unknown_is_told_by_frozen_layers_however_the_others_are_tuned(
+    cells: Path, settings: Settings, pixels: np.ndarray
+) -> None:
+    recipe = replace(TUNED_RECIPE, embedding_layers=("block1_pool",))
+    assert recipe.tuning is not None
+    longer = replace(recipe, tuning=replace(recipe.tuning, deep_epochs=5, deep_learning_rate=1e-3))
+    one, other = (
+        load_model(train("vgg16", cells, settings, recipe=each, base="random")).predict_on_batch(pixels)
+        for each in (recipe, longer)
+    )
+    np.testing.assert_allclose(one["embedding"], other["embedding"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(one["novelty"], other["novelty"], rtol=1e-4)
+    assert np.abs(one["probabilities"] - other["probabilities"]).max() > 1e-3
+
+
+def test_an_embedding_of_layers_that_are_trained_is_refused_before_the_training(
+    cells: Path, settings: Settings
+) -> None:
+    recipe = replace(TUNED_RECIPE, embedding_layers=("block3_conv1",))
+    with pytest.raises(ConfigurationError, match=r"up to block2_pool, received block3_conv1"):
+        train("vgg16", cells, settings, recipe=recipe, base="random")
+
+
+def test_from_the_pixels_every_layer_is_tuned_and_the_whole_image_goes_in(pixels_bundle: Bundle) -> None:
+    base = build_base("vgg16", 40, 32)
+    load_base_weights(base, "vgg16", "random", Settings(), 0)
+    model = load_model(pixels_bundle)
+    assert model.input_shape == (None, 40, 40, 3)
+    for name in ("block1_conv1", "block3_conv3"):
+        assert np.abs(_kernel(model, name) - _kernel(base, name)).max() > 1e-4
+    assert {layer.compute_dtype for layer in model.layers if layer.weights} == {"float32"}
+    assert pixels_bundle.manifest.metrics.accuracy > 0.5
+
+
+def test_a_model_that_is_sure_of_nothing_is_still_a_bundle(
+    cells: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    unsure = replace(SVM_RECIPE, min_confidence=1.1)  # which no probability reaches
+    bundle = train("vgg16_svm", cells, settings, recipe=unsure, base="random")
+    assert (bundle.manifest.metrics.coverage, bundle.manifest.metrics.covered_accuracy) == (0.0, None)
+    assert "leaves every cell unclassified" in caplog.text
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_no_work_behind(
+    svm_bundle: Bundle, cells: Path, settings: Settings
+) -> None:
+    again = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+    for first, second in zip(_weights(svm_bundle), _weights(again), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert {each.name for each in (settings.data_dir / "training").iterdir()} == {"features", "locks"}
+    assert again.folder.parent == settings.data_dir / "bundles"
+
+
+@pytest.mark.parametrize(("recipe", "n_steps"), [("TUNED_RECIPE", 9), ("PIXELS_RECIPE", 4)])
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
+    recipe: str, n_steps: int, cells: Path, settings: Settings, request: pytest.FixtureRequest
+) -> None:
+    undisturbed = request.getfixturevalue("tuned_bundle" if recipe == "TUNED_RECIPE" else "pixels_bundle")
+    script = ROOT / "tests" / "models" / "killed_training.py"
+    moment = ["train deep", str(2 * n_steps + 2)]  # in the third epoch
+    command = [sys.executable, str(script), str(cells), str(settings.data_dir), recipe, *moment]
+    killed = subprocess.run(command, cwd=ROOT, env=_environment(), check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (settings.data_dir / "bundles").exists()
+    steps: list[tuple[str, int]] = []
+    resumed = train(
+        "vgg16",
+        cells,
+        settings,
+        recipe=getattr(small_cells, recipe),
+        base="random",
+        on_progress=lambda step, done, total: steps.append((step, done)),
+    )
+    again = [each for each in steps if each[0].startswith("train ")]
+    assert again == [("train deep", done) for done in range(2 * n_steps + 1, 3 * n_steps + 1)]
+    for first, second in zip(_weights(undisturbed), _weights(resumed), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_bundle(cells: Path, settings: Settings, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "100k") as disk:
+        with pytest.raises(ConfigurationError, match="a disk is full"):
+            train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random", out=disk / "bundles")
+        assert list((disk / "bundles").iterdir()) == []
+    whole = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+    assert whole.manifest.files.keys() >= {"model.keras", "svm.skops"}
+
+
+def test_training_goes_on_from_an_earlier_model(tuned_bundle: Bundle, settings: Settings, tmp_path: Path) -> None:
+    short = replace(TUNED_RECIPE, tuning=replace(TUNED_RECIPE.tuning, head_epochs=1, deep_epochs=2))
+    new_cells = make_cells(tmp_path / "new", 12, seed=5)
+    for before, after in (("ig", "was ig"), ("platelet", "ig"), ("was ig", "platelet")):  # so there is much to learn
+        (new_cells / before).rename(new_cells / after)
+    bundle = train("vgg16", new_cells, settings, recipe=short, base=tuned_bundle)
+    earlier, later = load_model(tuned_bundle), load_model(bundle)
+    assert np.array_equal(_kernel(earlier, "block1_conv1"), _kernel(later, "block1_conv1"))
+    step = np.abs(_kernel(later, "block3_conv2") - _kernel(earlier, "block3_conv2")).max()
+    assert 0 < step < 0.01  # two epochs away from it, and nowhere near other random weights
+    assert bundle.manifest.base_weights.kind == "champion"
+    assert bundle.manifest.base_weights.sha256 == tuned_bundle.model_id
+    assert bundle.manifest.metrics.accuracy > 0.5
+
+
+def test_a_stage_that_makes_a_model_worse_leaves_it_as_it_was(
+    tuned_bundle: Bundle, cells: Path, settings: Settings
+) -> None:
+    assert TUNED_RECIPE.tuning is not None
+    wild = replace(TUNED_RECIPE.tuning, head_epochs=1, head_learning_rate=10.0, deep_epochs=1, deep_learning_rate=10.0)
+    bundle = train("vgg16", cells, settings, recipe=replace(TUNED_RECIPE, tuning=wild), base=tuned_bundle)
+    assert bundle.manifest.choice == "head of epoch 0, then deeper layers of epoch 0"
+    for first, second in zip(_weights(tuned_bundle), _weights(bundle), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_training_goes_on_only_from_a_model_of_its_kind(tuned_bundle: Bundle, cells: Path, settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="cannot go on from"):
+        train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=tuned_bundle)
+
+
+def test_broken_images_are_left_out_and_the_training_goes_on(
+    tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = make_cells(tmp_path / "cells", 4)
+    (cells / "ig" / "broken.png").write_bytes(b"\x89PNG")
+    bundle = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+    assert bundle.manifest.data.n_training + bundle.manifest.data.n_validation == 32
+    assert "broken.png" in caplog.text
+
+
+def test_an_empty_class_stops_the_training_before_it_begins(tmp_path: Path, settings: Settings) -> None:
+    cells = make_cells(tmp_path / "cells", 2)
+    for path in (cells / "platelet").iterdir():
+        path.unlink()
+    with pytest.raises(TrainingDataError, match="'platelet'"):
+        train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+
+
+def test_an_unknown_variant_is_refused(cells: Path, settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="'vgg19'"):
+        train("vgg19", cells, settings)
+
+
+def test_a_radial_svm_is_stored_whole(cells: Path, settings: Settings, pixels: np.ndarray) -> None:
+
+    recipe = Recipe(32, ("block1_pool",), svm=SvmSearch(kernels=("rbf",), costs=(10.0,), folds=2))
+    bundle = train("vgg16_svm", cells, settings, recipe=recipe, base="random")
+    model = load_model(bundle)
+    tensors = [model.get_layer(name).output for name in ("rooted_features", "decision")]
+    features, decision = keras.Model(model.inputs, tensors).predict_on_batch(pixels)
+    expected = load_svm(bundle).decision_function(features.astype(np.float64))
+    np.testing.assert_allclose(decision, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_recipe_shortened_trains_a_model_on_real_cells_from_real_base_weights(
+    variant: str, shared: Path, tmp_path: Path
+) -> None:
+    for cell_class in CELL_CLASSES:
+        (tmp_path / "cells" / cell_class).mkdir(parents=True)
+        for path in sorted((shared / "pbc" / cell_class).glob("*.jpg"))[:12]:
+            (tmp_path / "cells" / cell_class / path.name).symlink_to(path)
+    recipe = default_recipe(variant)
+    if recipe.tuning:
+        recipe = replace(recipe, tuning=replace(recipe.tuning, deep_epochs=1, batch_cells=16))
+    settings = model_settings(tmp_path / "data", shared / "weights")
+    bundle = train(variant, tmp_path / "cells", settings, recipe=replace(recipe, validation_fraction=0.25))
+    assert bundle.manifest.metrics.accuracy > 0.5  # chance is 0.125
+    assert bundle.manifest.base_weights.file == f"{STAND_INS[base_of(variant)]}.fp16.weights.h5"
+
+
+def _environment() -> dict[str, str]:
+
+    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
