@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import bloodcell.inference
+import bloodcell.registry
+import bloodcell.training
 from benchmarks.speed.place import Place
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.drawing.drops import draw_folder
