@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bloodcell.limits import Proportion
+    from bloodcell.cells.intervals import Proportion
 
 
 def json_text(document: Any) -> str:

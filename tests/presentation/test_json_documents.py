@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from bloodcell.limits import proportion
+from bloodcell.cells.intervals import proportion
 from bloodcell.presentation.json_documents import json_text, proportion_json
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from bloodcell.limits import proportion
+from bloodcell.cells.intervals import proportion
 from bloodcell.presentation.templates import render_page
 
 
