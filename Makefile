@@ -8,7 +8,7 @@ export UV_COMPILE_BYTECODE := 1
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-retrain up test check bench models paper clean
+.PHONY: help demo demo-retrain up test check docs bench models paper clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: .venv/installed ## Formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: .venv/installed ## Build the documentation into site/; a broken link or a missing description is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: .venv/installed ## Measure speed and memory as ratios; writes benchmarks/speed/RESULTS.md
 	$(BIN)/python -m benchmarks.speed
 
@@ -42,7 +45,7 @@ paper: .venv/installed ## Measure the shipped models on the part of IMAGES=FOLDE
 	$(BIN)/python -m benchmarks.accuracy "$(IMAGES)"
 
 clean: ## Remove .venv and caches (never data)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache
 
 .venv/installed: pyproject.toml uv.lock
 	@command -v python3 >/dev/null || { echo "python3 (3.11 or 3.12) is needed"; exit 1; }

@@ -1,0 +1,1 @@
+"""The documentation site: pages in Markdown, and the generator of the reference pages."""

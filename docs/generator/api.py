@@ -1,0 +1,38 @@
+"""The pages of the Python API: one for each room that names what is public, which mkdocstrings describes."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from docs.generator.markdown import GeneratedPage, table
+
+FOLDER = "reference/api"
+_INTRODUCTION = """\
+# Python API
+
+The public API is what `bloodcell.__all__` and the `__all__` of each room name; everything else may change with any
+release. [Contributing](../../contributing.md#public-api-and-deprecation) states the deprecation policy.
+"""
+
+
+def api_pages(package: Path) -> list[GeneratedPage]:
+    """Returns the page of each room with public names, and before them the page that lists the rooms."""
+    rooms = {path.parent.name: public_names(path) for path in sorted(package.glob("*/__init__.py"))}
+    rooms = {room: names for room, names in rooms.items() if names}
+    rows = [
+        (f"[`bloodcell.{room}`]({room}.md)", ", ".join(f"`{name}`" for name in names)) for room, names in rooms.items()
+    ]
+    index = "\n\n".join([_INTRODUCTION, table(("room", "public names"), rows)])
+    return [
+        GeneratedPage(f"{FOLDER}/index.md", index),
+        *(GeneratedPage(f"{FOLDER}/{room}.md", f"# bloodcell.{room}\n\n::: bloodcell.{room}\n") for room in rooms),
+    ]
+
+
+def public_names(module: Path) -> list[str]:
+    """Returns the names in the `__all__` of a module, without importing it; none where it has no `__all__`."""
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]:
+            return list(ast.literal_eval(node.value))
+    return []

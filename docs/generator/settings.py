@@ -1,0 +1,67 @@
+"""The page of settings: every field of Settings with its environment variable, type, default and meaning."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from bloodcell.settings import Settings
+from docs.generator.markdown import GeneratedPage, code, prose, table
+
+PATH = "reference/settings.md"
+_INTRODUCTION = """\
+---
+hide: [toc]
+---
+
+# Settings
+
+Settings are environment variables, read once when a program starts. In containers a secret may also be a file: where
+the variable is not set, bloodcell reads the file of the same name in small letters from `/run/secrets`.
+"""
+_TYPES: Final[dict[Any, str]] = {bool: "true or false", float: "number", int: "whole number", Path: "path", str: "text"}
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def settings_page() -> GeneratedPage:
+    """Returns the page of all settings."""
+    rows = table(("variable", "value", "default", "meaning"), _rows(Settings))
+    return GeneratedPage(PATH, f"{_INTRODUCTION}\n{rows}\n")
+
+
+def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in model.model_fields.items():
+        meaning = prose(field.description or "")
+        yield f"`BLOODCELL_{name.upper()}`", _type(field), _default(field), meaning
+
+
+def _type(field: FieldInfo) -> str:
+    kinds: list[Any] = [field.annotation]
+    if isinstance(field.annotation, types.UnionType) or typing.get_origin(field.annotation) is typing.Union:
+        kinds = [kind for kind in typing.get_args(field.annotation) if kind is not types.NoneType]
+    shown = " or ".join(str(_TYPES.get(kind, getattr(kind, "__name__", kind))) for kind in kinds)
+    bounds = [
+        f"{word} {getattr(bound, name):g}"
+        for bound in field.metadata
+        for name, word in _BOUNDS.items()
+        if hasattr(bound, name)
+    ]
+    return ", ".join([shown, *bounds])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        value = field.get_default(call_default_factory=True, validated_data={})
+        if not isinstance(value, Path):
+            return "computed"
+        return code(f"~/{value.relative_to(Path.home())}" if value.is_relative_to(Path.home()) else str(value))
+    value = field.default
+    return (
+        "none" if value is None or value == "" else code(str(value).lower() if isinstance(value, bool) else str(value))
+    )

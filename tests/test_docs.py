@@ -1,0 +1,82 @@
+"""The generated reference pages name everything there is; `make docs` checks that they build and that links hold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from bloodcell.cli import app
+from bloodcell.settings import Settings
+from docs.generator.api import api_pages, public_names
+from docs.generator.commands import commands_page
+from docs.generator.documents import DOCUMENTS, document_pages
+from docs.generator.errors import errors_page
+from docs.generator.markdown import prose, table
+from docs.generator.queries import queries_page, read_query
+from docs.generator.settings import settings_page
+
+ROOT = Path(__file__).resolve().parents[1]
+QUERIES = ROOT / "sql" / "queries"
+
+
+def test_every_setting_is_on_the_page_with_its_meaning() -> None:
+    rows = dict(re.findall(r"^\| `BLOODCELL_([A-Z_]+)` \|.*\| (.*) \|$", settings_page().text, re.M))
+    assert set(rows) == {name.upper() for name in Settings.model_fields}
+    assert [name for name, meaning in rows.items() if not meaning.strip()] == []
+
+
+def test_every_command_and_option_is_on_the_page() -> None:
+    page = commands_page().text
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        assert f"\n### bloodcell {name}\n" in page
+        for sub_name, sub_command in getattr(command, "commands", {"": command}).items():
+            section = page.split(f" bloodcell {name} {sub_name}".rstrip() + "\n", 1)[1].split("\n###")[0]
+            options = [option for parameter in sub_command.params for option in parameter.opts if option[0] == "-"]
+            assert [option for option in options if f"`{option}`" not in section] == []
+
+
+def test_every_query_is_on_the_page_with_its_notes() -> None:
+    page = queries_page(QUERIES).text
+    for path in QUERIES.glob("*.sql"):
+        query = read_query(path)
+        assert f"`sql/queries/{path.name}`" in page
+        assert query.question.endswith(".")
+        assert len(query.notes) >= 3, path.name
+        assert query.sql.startswith(("\\if", "SELECT", "WITH")), path.name
+
+
+def test_a_query_without_a_head_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "01_bare.sql").write_text("SELECT 1;\n")
+    with pytest.raises(ValueError, match="01_bare"):
+        read_query(tmp_path / "01_bare.sql")
+
+
+def test_the_tree_of_errors_is_the_one_in_the_code() -> None:
+    import bloodcell.errors as errors
+
+    page = errors_page().text
+    drawn = set(re.findall(r"\b\w+Error\b", errors.__doc__ or ""))
+    assert drawn <= set(re.findall(r"^## (\w+)$", page, re.M))
+
+
+def test_every_room_with_public_names_has_a_page() -> None:
+    rooms = {path.parent.name for path in (ROOT / "bloodcell").glob("*/__init__.py") if public_names(path)}
+    paths = {page.path for page in api_pages(ROOT / "bloodcell")}
+    assert paths == {"reference/api/index.md", *(f"reference/api/{room}.md" for room in rooms)}
+
+
+def test_documents_link_to_pages_of_the_site_and_name_other_files() -> None:
+    pages = {page.path: page.text for page in document_pages(ROOT)}
+    assert set(pages) == set(DOCUMENTS.values())
+    targets = re.findall(r"\]\(([^)#:]+)", pages["deployment/server.md"])
+    assert targets
+    assert all((ROOT / "docs" / "deployment" / target).suffix == ".md" for target in targets)
+
+
+def test_text_for_people_is_no_markup() -> None:
+    assert prose("a <b> [c] d_e * BLOODCELL_DATA_DIR") == r"a &lt;b> \[c\] d\_e \* `BLOODCELL_DATA_DIR`"
+    assert prose("keep `a_b` and --json") == "keep `a_b` and `--json`"
+    assert table(("a", "b"), [("x|y", "`x|y`")]) == "| a | b |\n| --- | --- |\n| x\\|y | `x|y` |"
