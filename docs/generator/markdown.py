@@ -1,4 +1,8 @@
-"""Pages of the site, and the Markdown they are made of."""
+"""Pages of the site, and the Markdown they are made of.
+
+The text is our own and may use backticks; text from outside is for `bloodcell.presentation.markdown`, which lets nothing
+of it act as Markdown.
+"""
 
 from __future__ import annotations
 
