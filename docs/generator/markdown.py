@@ -1,7 +1,7 @@
 """Pages of the site, and the Markdown they are made of.
 
-The text is our own and may use backticks; text from outside is for `bloodcell.presentation.markdown`, which lets nothing
-of it act as Markdown.
+The text is our own and may use backticks. `bloodcell.presentation.markdown` is for text from outside, of which nothing
+may act as Markdown.
 """
 
 from __future__ import annotations

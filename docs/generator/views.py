@@ -79,9 +79,9 @@ def views_page(folder: Path) -> GeneratedPage:
 
 def read_views() -> dict[str, View]:
     """Returns the views by name, from an embedded Postgres that lives only as long as this call."""
-    from bloodcell.database.embedded import embedded_database
-    from bloodcell.database.migrations import upgrade
     from bloodcell.settings import Settings
+    from bloodcell.storage.embedded import embedded_database
+    from bloodcell.storage.migrations import upgrade
 
     with tempfile.TemporaryDirectory(prefix="bloodcell-docs-") as folder:
         server = embedded_database(Settings(data_dir=Path(folder), database_url=None))
