@@ -117,7 +117,7 @@ def _pairs(comparison: Comparison) -> list[dict[str, object]]:
     differences = comparison.difference.classes if comparison.difference else ()
     return [
         {
-            "group": cell_class,
+            "cell_class": cell_class,
             "models": [
                 (model.role, each) for model in models for each in model.classes if each.cell_class == cell_class
             ],

@@ -34,7 +34,7 @@ def test_a_check_is_one_json_document_and_a_table_the_next_time(
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["model_id"] == champion
-    by_kind = {check["kind"]: check for check in document["checks"] if check["group"] is None}
+    by_kind = {check["kind"]: check for check in document["checks"] if check["cell_class"] is None}
     assert by_kind["agreement"]["measured"] == 1
     assert by_kind["embedding"]["since_night"] == "2026-11-21"
 

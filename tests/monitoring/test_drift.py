@@ -64,7 +64,7 @@ def test_confidence_that_sinks_is_seen_though_other_classes_come() -> None:
     edges = decile_edges(values, weights)
 
     def counted(*parts: np.ndarray) -> np.ndarray:
-        bins = np.searchsorted(edges, np.concatenate(parts), split="right")
+        bins = np.searchsorted(edges, np.concatenate(parts), side="right")
         classes = np.arange(len(bins)) % 10
         counts = np.zeros((10, len(edges) + 1), np.int64)
         np.add.at(counts, (classes, bins), 1)

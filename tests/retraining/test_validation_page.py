@@ -20,7 +20,7 @@ from bloodcell.evaluation import Comparison, compare
 from bloodcell.retraining.gates import GATE_TITLES, Gate, judge
 from bloodcell.retraining.validation_page import SplitFacts, ValidationFacts, render
 from bloodcell.settings import Settings
-from tests.report.test_page import Page
+from tests.report.test_slide_page import Page
 from tests.trial import answers_of, drawn_answers, drawn_holdout, holdout_of
 
 SCRIPT = "<script>alert(1)</script>"
@@ -138,7 +138,7 @@ def test_same_validation_gives_the_same_bytes_in_another_process_too(
     assert render(comparison, gates, FACTS) == page
     code = (
         "import hashlib\n"
-        "from tests.retraining.test_page import FACTS, Settings, comparison_of, judge, render\n"
+        "from tests.retraining.test_validation_page import FACTS, Settings, comparison_of, judge, render\n"
         "found = comparison_of()\n"
         "print(hashlib.sha256(render(found, judge(found, Settings()), FACTS).encode()).hexdigest())"
     )

@@ -11,7 +11,7 @@ from bloodcell.evaluation import compare
 from bloodcell.retraining.gates import GATE_TITLES, judge
 from bloodcell.retraining.validation_summary import summary_markdown
 from bloodcell.settings import Settings
-from tests.retraining.test_page import FACTS, HOSTILE, comparison_of
+from tests.retraining.test_validation_page import FACTS, HOSTILE, comparison_of
 from tests.trial import answers_of, drawn_answers, drawn_holdout, holdout_of
 
 
@@ -71,7 +71,7 @@ def test_too_small_a_holdout_has_a_summary(n_cells: int) -> None:
     summary = summary_markdown(comparison, judge(comparison, Settings()), FACTS)
     assert "is refused" in summary
     assert "nan" not in summary
-    assert ("No cell changes splits" in summary) is bool(n_cells)
+    assert ("No cell changes sides" in summary) is bool(n_cells)
 
 
 def test_without_a_champion_there_is_one_column_and_nothing_changes() -> None:
