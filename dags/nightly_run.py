@@ -100,8 +100,8 @@ def report(ingested: dict[str, Any]) -> str:
     from bloodcell.report.night_report import night_markdown, night_summary
     from bloodcell.storage.database import open_database
 
-    engine = open_database(settings)
-    nights = [night_summary(engine, date.fromisoformat(night)) for night in ingested["nights"]]
+    database = open_database(settings)
+    nights = [night_summary(database, date.fromisoformat(night)) for night in ingested["nights"]]
     summary = "\n\n".join(night_markdown(night) for night in nights) or "No night was due."
     log.info("Summary\n%s", summary)  # one message: the log's page would number and stamp each line otherwise
     if ingested["failed"]:

@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from bloodcell.settings import Settings
-from bloodcell.storage.database import APP_ROLE, connect
+from bloodcell.storage.connections import APP_ROLE, connect
+from bloodcell.storage.database import Database
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 from bloodcell.storage.migrations import upgrade
 
@@ -73,9 +74,9 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 
 
 @pytest.fixture
-def database(database_url: str) -> sa.Engine:
-    """Engine on a fresh migrated database, with the rights of the app."""
-    return connect(database_url, role=APP_ROLE)
+def database(database_url: str) -> Database:
+    """A fresh migrated database, with the rights of the app."""
+    return Database(connect(database_url, role=APP_ROLE), patience_s=0)
 
 
 @contextmanager

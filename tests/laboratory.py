@@ -16,7 +16,7 @@ from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.models import promote, register
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import Database, open_database
 from bloodcell.storage.learning_tables import IMAGE_SPLITS
 from bloodcell.storage.store import Store
 
@@ -33,7 +33,7 @@ def make_champion(settings: Settings, bundle: Bundle, *, by: str = "tests", reas
         register(connection, store, bundle, by=by)
         promote(connection, store, bundle.model_id, by=by, reason=reason, evidence={})
 
-    transact(open_database(settings), install, patience_s=60)
+    open_database(settings).transact(install, patience_s=60)
 
 
 def at_once(n: int, work: Callable[[], object]) -> list[Exception]:
@@ -59,11 +59,11 @@ class Laboratory:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, engine: sa.Engine, night: date = NIGHT) -> None:
-        self.engine = engine
+    def __init__(self, database: Database, night: date = NIGHT) -> None:
+        self.database = database
         self.night = night
         self.run_id = self.run("ingest")
-        with engine.begin() as connection:
+        with database.begin() as connection:
             connection.execute(sa.text("SELECT bloodcell.ensure_call_partition(:night)"), {"night": night})
             connection.execute(
                 tables.drop.insert().values(
@@ -76,7 +76,7 @@ class Laboratory:
         run_id = uuid.uuid4()
         started = datetime(2026, 3, 14, 2, 0, tzinfo=UTC)
         ended = None if duration_s is None else datetime.fromtimestamp(started.timestamp() + duration_s, UTC)
-        with self.engine.begin() as connection:
+        with self.database.begin() as connection:
             connection.execute(
                 tables.run.insert().values(
                     run_id=run_id,
@@ -95,7 +95,7 @@ class Laboratory:
     def slide(self, barcode: str, **columns: object) -> int:
         """Adds a slide."""
         row = {"order_id": "O-1", "analyser": "DM96", "patient_key": "p-17", "record_state": "read", **columns}
-        with self.engine.begin() as connection:
+        with self.database.begin() as connection:
             return int(
                 connection.execute(
                     tables.slide.insert()
@@ -125,7 +125,7 @@ class Laboratory:
         ]
         if not rows:
             return []
-        with self.engine.begin() as connection:
+        with self.database.begin() as connection:
             connection.execute(
                 tables.image.insert(),
                 [{"sha256": d, "size_bytes": 1, "width_px": 360, "height_px": 363, "format": "JPEG"} for d in digests],
@@ -135,7 +135,7 @@ class Laboratory:
     def file(self, path: str, outcome: str, **columns: object) -> None:
         """Adds a file to the ledger."""
         row = {"barcode": path.split("/")[0], "size_bytes": 10, "changed_ns": 0, **columns}
-        with self.engine.begin() as connection:
+        with self.database.begin() as connection:
             connection.execute(
                 tables.drop_file.insert().values(
                     night=self.night, path=path, outcome=outcome, run_id=self.run_id, **row
@@ -145,7 +145,7 @@ class Laboratory:
     def model(self, model_id: str = CHAMPION, variant: str = "inception_v3_svm", *, promote: bool = True) -> str:
         """Registers a model, and makes it champion."""
         created = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-        with self.engine.begin() as connection:
+        with self.database.begin() as connection:
             connection.execute(
                 tables.model.insert().values(
                     model_id=model_id,
@@ -202,7 +202,7 @@ class Laboratory:
                 }
             )
         if rows:
-            with self.engine.begin() as connection:
+            with self.database.begin() as connection:
                 connection.execute(tables.cell_call.insert(), rows)
 
     def label(
@@ -232,7 +232,7 @@ class Laboratory:
             }
             for cell, said in zip(cells, labels, strict=True)
         ]
-        with self.engine.begin() as connection:
+        with self.database.begin() as connection:
             return list(connection.scalars(table.insert().returning(table.c.label_id), rows))
 
     def dataset(self, digest: str, images: Sequence[tuple[int, str]]) -> str:
@@ -249,7 +249,7 @@ class Laboratory:
             INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, split, class, cell_id, split_key, label_id)
             SELECT :digest, sha256, :split, class, cell_id, split_key, label_id FROM given
         """
-        with self.engine.begin() as connection:
+        with self.database.begin() as connection:
             connection.execute(
                 tables.dataset.insert().values(
                     dataset_digest=digest,
@@ -265,5 +265,5 @@ class Laboratory:
 
     def rows(self, statement: str) -> list[tuple[object, ...]]:
         """Reads rows."""
-        with self.engine.connect() as connection:
+        with self.database.connect() as connection:
             return [tuple(row) for row in connection.execute(sa.text(statement))]

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from bloodcell.service.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
 from bloodcell.service.airflow_records import RunState, TaskState
 from bloodcell.settings import Settings
-from bloodcell.storage.database import connect, transact
+from bloodcell.storage.connections import connect
+from bloodcell.storage.database import Database
 from bloodcell.storage.embedded import embedded_database
 
 # what a night's run leaves behind, without the ids of runs and the times of writing
@@ -54,9 +55,10 @@ class LiveNight:
     night: date
 
     @property
-    def engine(self) -> sa.Engine:
-        """Engine with the rights of the database's owner."""
-        return connect(self.settings.database_url or embedded_database(self.settings).url())
+    def database(self) -> Database:
+        """The database with the rights of its owner."""
+        engine = connect(self.settings.database_url or embedded_database(self.settings).url())
+        return Database(engine, patience_s=60)
 
     def rows(self) -> Rows:
         """Returns what the night left behind."""
@@ -74,7 +76,7 @@ class LiveNight:
             ):
                 connection.execute(sa.text(statement), {"night": self.night})
 
-        transact(self.engine, forget, patience_s=60)
+        self.database.transact(forget)
 
     def n_calls(self) -> int:
         """Number of calls written so far."""
@@ -84,7 +86,7 @@ class LiveNight:
     def all(self, statement: str) -> Sequence[sa.Row[tuple[object, ...]]]:
         """Returns the rows of a statement about the night, `:night` in it."""
         values = {"night": self.night}
-        return transact(self.engine, lambda c: c.execute(sa.text(statement), values).all(), patience_s=60)
+        return self.database.transact(lambda c: c.execute(sa.text(statement), values).all())
 
 
 def differences(expected: Rows, received: Rows) -> list[str]:

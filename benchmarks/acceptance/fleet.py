@@ -41,7 +41,7 @@ from bloodcell.service.airflow_api import (
 )
 from bloodcell.service.airflow_records import RunState
 from bloodcell.settings import Settings
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import embedded_database
 from bloodcell.storage.migrations import upgrade
 from bloodcell.storage.runs import code_version
@@ -316,7 +316,7 @@ AT_WORK = """
 def at_work(laboratory: LiveNight, run_id: str) -> tuple[float, float]:
     """Returns in how many seconds a stage of the run was at work, and how many classify took from first to last."""
     statement = sa.text(AT_WORK)
-    found = transact(laboratory.engine, lambda c: c.execute(statement, {"run": run_id}).one(), patience_s=60)
+    found = laboratory.database.transact(lambda c: c.execute(statement, {"run": run_id}).one())
     return float(found[0]), float(found[1])
 
 

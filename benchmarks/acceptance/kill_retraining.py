@@ -20,7 +20,7 @@ import psutil
 from benchmarks.acceptance import staged as lab
 from bloodcell.registry.models import champion, rollback
 from bloodcell.service.airflow_api import RETRAIN, AirflowApi
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.store import Store
 
 KILLS = (("train", 3.0), ("train", 15.0), ("validate", 2.0), ("validate", 8.0), ("promote", 0.0), ("promote", 0.2))
@@ -77,9 +77,9 @@ def run(staged: lab.Staged, api: AirflowApi, task_id: str | None, after_s: float
 
 def back(staged: lab.Staged) -> None:
     """Rolls back to the champion before."""
-    engine, store = open_database(staged.settings), Store.of(staged.settings)
-    now = transact(engine, champion, patience_s=60)
-    transact(engine, lambda c: rollback(c, store, replaces=now, by="tests", reason="kill test"), patience_s=60)
+    database, store = open_database(staged.settings), Store.of(staged.settings)
+    now = database.transact(champion, patience_s=60)
+    database.transact(lambda c: rollback(c, store, replaces=now, by="tests", reason="kill test"), patience_s=60)
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from benchmarks.acceptance import staged as lab
 from bloodcell.labels import import_labels
 from bloodcell.service.airflow_api import RETRAIN, AirflowApi, AirflowRefusedError
-from bloodcell.storage.database import connect, database_url
+from bloodcell.storage.connections import connect, database_url
 
 CHAMPION = "SELECT model_id FROM bloodcell.champion"
 RETRAINING = "SELECT * FROM bloodcell.retraining WHERE airflow_run = :run_id"

@@ -23,7 +23,7 @@ from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.service.airflow_records import RunState
 from bloodcell.service.up import running_stack
 from bloodcell.settings import Settings
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.training.train import train
 from tests.laboratory import make_champion
 
@@ -187,5 +187,5 @@ def retrain(staged: Staged, api: AirflowApi, *, approve: bool, reason: str, **co
 
 def rows(staged: Staged, statement: str, **values: object) -> list[sa.Row]:
     """Reads rows with the rights of the app."""
-    engine = open_database(staged.settings)
-    return transact(engine, lambda c: list(c.execute(sa.text(statement), values)), patience_s=60)
+    database = open_database(staged.settings)
+    return database.transact(lambda c: list(c.execute(sa.text(statement), values)), patience_s=60)

@@ -18,7 +18,7 @@ from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import Bundle, load_model, load_svm, open_bundle
 from bloodcell.registry.models import register
 from bloodcell.settings import Settings
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
 from bloodcell.storage.decoding import ImageLimits, decode, resized
 from bloodcell.storage.store import Store
 

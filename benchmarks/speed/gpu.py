@@ -45,7 +45,7 @@ from bloodcell.evaluation.speed import decoded_per_s
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.models import register
 from bloodcell.settings import Settings
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
 from bloodcell.storage.runs import code_version
 from bloodcell.storage.store import Store
 

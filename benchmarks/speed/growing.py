@@ -11,7 +11,7 @@ from benchmarks.speed.place import Place, apart, peak_mib
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import open_bundle
 from bloodcell.registry.models import register
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
 from bloodcell.storage.store import Store
 
 

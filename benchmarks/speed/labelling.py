@@ -18,7 +18,8 @@ from bloodcell.labels import import_labels
 from bloodcell.labels.codes import MEANINGS
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
-from bloodcell.storage.database import connect, open_database
+from bloodcell.storage.connections import connect
+from bloodcell.storage.database import open_database
 
 NIGHT = "2026-01-02"
 LABELLED_CELLS = "labelled_cells"

@@ -25,7 +25,8 @@ from bloodcell.differential import write_due_differentials
 from bloodcell.registry.shipped import install_shipped
 from bloodcell.resources import sql_folder
 from bloodcell.settings import Settings
-from bloodcell.storage.database import open_database, psql_command
+from bloodcell.storage.connections import psql_command
+from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 from bloodcell.storage.migrations import upgrade
 

@@ -25,7 +25,7 @@ from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import open_bundle
 from bloodcell.registry.models import promote, register
 from bloodcell.settings import Settings
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
 from bloodcell.storage.store import Store
 
 SMALL = 10_000

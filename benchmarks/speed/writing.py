@@ -31,14 +31,14 @@ def calls(place: Place) -> list[Line]:
     n_cells = sizes(place)[1]
 
     def side(write: Callable[[sa.Connection, uuid.UUID, ModelCalls], None]) -> float:
-        engine = open_database(place.fresh(template(n_cells)))
-        with engine.begin() as connection:
+        database = open_database(place.fresh(template(n_cells)))
+        with database.begin() as connection:
             chunks = _chunks(connection)
             run_id = connection.scalars(sa.select(tables.run.c.run_id).limit(1)).one()
             make_partitions(connection, {cell.night for chunk in chunks for cell in chunk.cells})
         started = time.perf_counter()
         for chunk in chunks:
-            with engine.begin() as connection:
+            with database.begin() as connection:
                 write(connection, run_id, chunk)
         return time.perf_counter() - started
 

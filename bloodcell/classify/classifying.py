@@ -20,7 +20,7 @@ from bloodcell.inference.backend import device
 from bloodcell.inference.read_ahead import Batch, BatchReader, CellImage
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.models import open_registered
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.decoding import ImageLimits
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.store import Store
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bloodcell.classify.planning import Shard
     from bloodcell.inference.merged import MergedNetwork, ModelOutput
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
 
 Result = TypeVar("Result")
 
@@ -77,23 +78,19 @@ def classify_shard(
             the other models' calls are kept.
         RetryLaterError: Postgres or the store is away; what was called is kept, run it again later.
     """
-    engine = open_database(settings)
+    database = open_database(settings)
     store = Store.of(settings)
-    passes, slides = transact(
-        engine, lambda c: (_passes(c, shard), _barcodes(c, shard)), patience_s=settings.database_patience_s
-    )
+    passes, slides = database.transact(lambda c: (_passes(c, shard), _barcodes(c, shard)))
     if not passes:
         return ClassifySummary(None, (), 0, 0, 0.0)
     bundles = {model_id: open_registered(store, model_id) for models in passes for model_id in models}
-    with recorded_run(
-        engine, "classify", patience_s=settings.database_patience_s, night=shard.night, airflow_run=airflow_run
-    ) as run:
+    with recorded_run(database, "classify", night=shard.night, airflow_run=airflow_run) as run:
         run.detail |= {"models": list(shard.model_ids), "slides": len(shard.slide_ids)}
         seconds = 0.0
         n_calls = 0
         failure: BundleError | StoreUnavailableError | None = None
         for models in passes:
-            one = _Pass(shard, [bundles[model_id] for model_id in models], settings, engine, store, run.run_id)
+            one = _Pass(shard, [bundles[model_id] for model_id in models], settings, database, store, run.run_id)
             network = _network(tuple(one.bundles), settings.batch_cells)
             run.detail["device"] = device()
             started = time.monotonic()
@@ -156,10 +153,16 @@ class _Pass:
     """Some models over the cells that lack exactly these."""
 
     def __init__(
-        self, shard: Shard, bundles: Sequence[Bundle], settings: Settings, engine: sa.Engine, store: Store, run_id: UUID
+        self,
+        shard: Shard,
+        bundles: Sequence[Bundle],
+        settings: Settings,
+        database: Database,
+        store: Store,
+        run_id: UUID,
     ) -> None:
         self._shard, self.bundles, self._settings = shard, bundles, settings
-        self._engine, self._store, self._run_id = engine, store, run_id
+        self._database, self._store, self._run_id = database, store, run_id
         self._partitions: set[date] = set()
         self._broken: dict[str, str] = {}
         self.n_cells = 0
@@ -245,4 +248,4 @@ class _Pass:
             self.n_calls += writing.result()
 
     def _transact(self, work: Callable[[sa.Connection], Result]) -> Result:
-        return transact(self._engine, work, patience_s=self._settings.database_patience_s)
+        return self._database.transact(work)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from bloodcell.errors import UnknownRecordError
 from bloodcell.registry.models import find_model, serving_models
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
@@ -67,7 +67,7 @@ def plan_shards(
         UnknownRecordError: A barcode or model id that the database does not know.
         ConfigurationError: No model given and no champion.
     """
-    engine = open_database(settings)
+    database = open_database(settings)
 
     def plan(connection: sa.Connection) -> list[Shard]:
         _refuse_unknown(connection, slides)
@@ -76,7 +76,7 @@ def plan_shards(
         counted = _slides_with_work(connection, night, slides, models, redo)
         return [Shard(slide_ids, models, n, night, redo) for slide_ids, n in _grouped(counted, settings.shard_cells)]
 
-    return transact(engine, plan, patience_s=settings.database_patience_s)
+    return database.transact(plan)
 
 
 # a cell has work left while it lacks a call of any of the models

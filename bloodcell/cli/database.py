@@ -24,7 +24,8 @@ def upgrade() -> None:
     """
     from bloodcell.registry.shipped import install_shipped
     from bloodcell.settings import Settings
-    from bloodcell.storage.database import database_url, open_database
+    from bloodcell.storage.connections import database_url
+    from bloodcell.storage.database import open_database
     from bloodcell.storage.migrations import upgrade
 
     settings = Settings()
@@ -48,22 +49,23 @@ def status(
 
     from bloodcell.errors import SchemaError
     from bloodcell.settings import Settings
-    from bloodcell.storage.database import connect, database_url, transact
+    from bloodcell.storage.connections import connect, database_url
+    from bloodcell.storage.database import Database
     from bloodcell.storage.migrations import check_revision, current_revision, head_revision
     from bloodcell.storage.tables import metadata
 
-    engine = connect(database_url(Settings()))
-    found = transact(engine, current_revision, patience_s=0)
+    database = Database(connect(database_url(Settings())), patience_s=0)
+    found = database.transact(current_revision)
     expected = head_revision()
-    server = transact(engine, lambda c: c.scalar(sa.text("SHOW server_version")), patience_s=0)
+    server = database.transact(lambda c: c.scalar(sa.text("SHOW server_version")))
     refused = ""
     try:
-        transact(engine, check_revision, patience_s=0)
+        database.transact(check_revision)
     except SchemaError as error:
         refused = str(error)
     rows: dict[str, int] = {}
     if not refused:
-        with engine.connect() as connection:
+        with database.connect() as connection:
             for table in metadata.sorted_tables:
                 rows[table.name] = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
     if as_json:
@@ -83,7 +85,7 @@ def status(
 def url() -> None:
     """Print the database's URL, password included, for SQLAlchemy and other programs."""
     from bloodcell.settings import Settings
-    from bloodcell.storage.database import database_url
+    from bloodcell.storage.connections import database_url
 
     typer.echo(database_url(Settings()))
 
@@ -98,7 +100,7 @@ def psql(context: typer.Context) -> None:
     import subprocess
 
     from bloodcell.settings import Settings
-    from bloodcell.storage.database import psql_command
+    from bloodcell.storage.connections import psql_command
 
     command, environment = psql_command(Settings())
     signal.signal(signal.SIGINT, lambda *_: None)  # psql's to handle: it cancels the query and goes on

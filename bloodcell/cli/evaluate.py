@@ -89,14 +89,12 @@ def _bundles(settings: Settings, models: list[str], folders: list[Path]) -> list
     bundles = [open_bundle(folder) for folder in folders]
     if models or not folders:
         from bloodcell.registry.models import find_model, open_registered, serving_models
-        from bloodcell.storage.database import open_database, transact
+        from bloodcell.storage.database import open_database
         from bloodcell.storage.store import Store
 
-        engine = open_database(settings)
-        registered = transact(
-            engine,
-            lambda connection: [find_model(connection, model) for model in models] or serving_models(connection),
-            patience_s=settings.database_patience_s,
+        database = open_database(settings)
+        registered = database.transact(
+            lambda connection: [find_model(connection, model) for model in models] or serving_models(connection)
         )
         store = Store.of(settings)
         bundles += [open_registered(store, model.model_id) for model in registered]

@@ -227,6 +227,6 @@ def _settings() -> Settings:
 
 
 def _transact(settings: Settings, work: Callable[[sa.Connection], Result]) -> Result:
-    from bloodcell.storage.database import open_database, transact
+    from bloodcell.storage.database import open_database
 
-    return transact(open_database(settings), work, patience_s=settings.database_patience_s)
+    return open_database(settings).transact(work)

@@ -17,7 +17,6 @@ from rich.table import Table
 from bloodcell.cells.classes import CLASS_NAMES, REPORT_ORDER
 from bloodcell.demo.tour import classified_night, demo_settings, run_through
 from bloodcell.service.airflow_api import RETRAIN, AirflowApi
-from bloodcell.storage.database import transact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from bloodcell.drawing.drops import DrawnDrop
     from bloodcell.service.airflow_records import Approval
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
 
     Decide = Callable[[Approval], tuple[bool, str]]
 
@@ -63,9 +63,9 @@ def run_retraining_demo(settings: Settings, decide: Decide) -> None:
     """
     settings = demo_settings(settings).model_copy(update=SETTINGS)
     out, err = Console(), Console(stderr=True)
-    with classified_night(settings, err, N_SLIDES, CELLS_PER_SLIDE) as (engine, api, drop):
+    with classified_night(settings, err, N_SLIDES, CELLS_PER_SLIDE) as (database, api, drop):
         _label(drop, settings, err)
-        out.print(_agreement(engine, drop))
+        out.print(_agreement(database, drop))
         conf = {
             "variants": [VARIANT],
             "base": "champion",
@@ -80,7 +80,7 @@ def run_retraining_demo(settings: Settings, decide: Decide) -> None:
             with AirflowApi(settings.model_copy(update={"airflow_user": PATHOLOGIST})) as pathologist:
                 pathologist.answer_approval(RETRAIN, run.run_id, "approve", approve=approve, reason=reason)
             api.wait(RETRAIN, run.run_id, timeout_s=_ANSWERED_S)
-        _show_outcome(engine, run.run_id, out)
+        _show_outcome(database, run.run_id, out)
     out.print(_next_steps(settings), highlight=False)
 
 
@@ -109,7 +109,7 @@ def write_label_file(drop: DrawnDrop, folder: Path) -> Path:
     return path
 
 
-def _agreement(engine: sa.Engine, drop: DrawnDrop) -> Table:
+def _agreement(database: Database, drop: DrawnDrop) -> Table:
     """What the pathologist said of the champion's calls."""
     statement = sa.text(
         "SELECT l.class, count(*) AS n, count(*) FILTER (WHERE r.called_class = l.class) AS n_confirmed, "
@@ -117,7 +117,7 @@ def _agreement(engine: sa.Engine, drop: DrawnDrop) -> Table:
         "FROM bloodcell.current_label l JOIN bloodcell.cell_result r ON r.cell_id = l.cell_id AND r.night = l.night "
         "WHERE r.is_reported AND l.night = :night GROUP BY l.class"
     )
-    found = transact(engine, lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
+    found = database.transact(lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
     of_group = {row["class"]: row for row in (each._mapping for each in found)}
     table = Table("Labelled as", title=f"The pathologist's labels of {drop.folder.name}")
     for name in ("cells", "confirmed", "corrected", "were unclassified"):
@@ -130,13 +130,13 @@ def _agreement(engine: sa.Engine, drop: DrawnDrop) -> Table:
     return table
 
 
-def _show_outcome(engine: sa.Engine, run_id: str, out: Console) -> None:
+def _show_outcome(database: Database, run_id: str, out: Console) -> None:
     def read(connection: sa.Connection) -> tuple[sa.Row[Any], sa.Row[Any]]:
         retraining = sa.text("SELECT * FROM bloodcell.retraining WHERE airflow_run = :run_id")
         champion = sa.text("SELECT * FROM bloodcell.champion")
         return connection.execute(retraining, {"run_id": run_id}).one(), connection.execute(champion).one()
 
-    row, champion = transact(engine, read, patience_s=60)
+    row, champion = database.transact(read, patience_s=60)
     lines = [f"{row.state}: {row.state_reason}", ""]
     if row.model_id:
         lines += [

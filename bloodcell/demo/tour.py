@@ -26,11 +26,12 @@ from bloodcell.service.airflow_home import HOST
 from bloodcell.service.airflow_records import RunState
 from bloodcell.service.up import running_stack
 from bloodcell.settings import DROP_PATTERN, Settings
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import make_data_folder
 
 if TYPE_CHECKING:
     from bloodcell.drawing.drops import DrawnDrop
+    from bloodcell.storage.database import Database
 
 N_SLIDES: Final = 3
 CELLS_PER_SLIDE: Final = 150  # so that a slide keeps 100 leucocytes when some cells stay unclassified
@@ -75,15 +76,15 @@ def run_demo(settings: Settings) -> None:
     """
     settings = demo_settings(settings)
     out, err = Console(), Console(stderr=True)
-    with classified_night(settings, err, N_SLIDES, CELLS_PER_SLIDE) as (engine, _, drop):
-        _show_results(settings, engine, drop, out)
+    with classified_night(settings, err, N_SLIDES, CELLS_PER_SLIDE) as (database, _, drop):
+        _show_results(settings, database, drop, out)
     out.print(_next_steps(settings, drop), highlight=False)
 
 
 @contextmanager
 def classified_night(
     settings: Settings, err: Console, n_slides: int, cells_per_slide: int
-) -> Iterator[tuple[sa.Engine, AirflowApi, DrawnDrop]]:
+) -> Iterator[tuple[Database, AirflowApi, DrawnDrop]]:
     """The running system, with the shipped models in it and a night newly drawn, which it has classified.
 
     Args:
@@ -101,11 +102,11 @@ def classified_night(
     with bars(err) as on_step:
         drop = _drawn_night(settings, on_step, n_slides, cells_per_slide)
     with running_stack(settings, watch=False, announce=lambda line: err.print(f"  {line}", highlight=False)):
-        engine = open_database(settings)
-        err.print(_models(engine))
+        database = open_database(settings)
+        err.print(_models(database))
         with AirflowApi(settings) as api:
             run_through(api, NIGHTLY_RUN, {"night": drop.folder.name}, settings, err)
-            yield engine, api, drop
+            yield database, api, drop
 
 
 def run_through(api: AirflowApi, dag_id: str, conf: Mapping[str, object], settings: Settings, err: Console) -> RunState:
@@ -160,7 +161,7 @@ def _show(dag_id: str, run: RunState, on_step: Callable[[str, int, int], None]) 
     on_step(f"Airflow: {_TASKS[dag_id]}", n_done, max(len(run.tasks), 1))
 
 
-def _show_results(settings: Settings, engine: sa.Engine, drop: DrawnDrop, out: Console) -> None:
+def _show_results(settings: Settings, database: Database, drop: DrawnDrop, out: Console) -> None:
     from bloodcell.differential.differential_tables import differential_table
     from bloodcell.differential.stored_differential import read_differential
     from bloodcell.report.slide_page import write_report
@@ -170,19 +171,19 @@ def _show_results(settings: Settings, engine: sa.Engine, drop: DrawnDrop, out: C
     for slide in drop.slides:
         page = _page(settings, slide.barcode)
         page.parent.mkdir(exist_ok=True)
-        write_report(engine, store, slide.barcode, page)
-        out.print(differential_table(read_differential(engine, slide.barcode), out.width))
+        write_report(database, store, slide.barcode, page)
+        out.print(differential_table(read_differential(database, slide.barcode), out.width))
         out.print(f"[dim]drawn as: {slide.finding}; with pictures: {page}[/]\n", highlight=False, soft_wrap=True)
-    out.print(_beside_the_truth(engine, drop))
+    out.print(_beside_the_truth(database, drop))
 
 
-def _beside_the_truth(engine: sa.Engine, drop: DrawnDrop) -> Table:
+def _beside_the_truth(database: Database, drop: DrawnDrop) -> Table:
     """What each model called the night's cells, beside what they were drawn as."""
     statement = sa.text(
         "SELECT variant, is_reported, barcode, file_name, called_class, top_class FROM bloodcell.cell_result "
         "WHERE night = :night ORDER BY is_reported DESC, variant"
     )
-    found = transact(engine, lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
+    found = database.transact(lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
     drawn = drop.drawn_as()
     table = Table("Model", title=f"The night's {len(drawn):,} cells, beside what they were drawn as")
     for name in ("likeliest group right", "called", "of these right"):
@@ -213,10 +214,10 @@ def _what_failed(settings: Settings, dag_id: str, run: RunState) -> str:
     return f"Run {run.run_id} ended in state {run.state}; failed tasks: {', '.join(bad) or 'none'}. Logs: {logs}"
 
 
-def _models(engine: sa.Engine) -> Panel:
+def _models(database: Database) -> Panel:
     from bloodcell.registry.models import serving_models
 
-    serving = transact(engine, serving_models, patience_s=60)
+    serving = database.transact(serving_models, patience_s=60)
     lines = [f"{model.variant:<18} {model.model_id[:12]}  {model.role}" for model in serving]
     if {model.model_id for model in serving} <= set(MODEL_IDS.values()):
         lines += [

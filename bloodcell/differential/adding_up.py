@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from bloodcell.differential.differential_rows import write_differentials
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
 
 if TYPE_CHECKING:
@@ -59,14 +59,12 @@ def write_due_differentials(
     Raises:
         DatabaseUnavailableError: Postgres stayed away; call again.
     """
-    engine = open_database(settings)
-    due = transact(engine, lambda c: _due(c, night, slides), patience_s=settings.database_patience_s)
+    database = open_database(settings)
+    due = database.transact(lambda c: _due(c, night, slides))
     if not due:
         return []
-    with recorded_run(
-        engine, "differential", patience_s=settings.database_patience_s, night=night, airflow_run=airflow_run
-    ) as run:
-        written = write_differentials(engine, slides=due, model_id=None, run_id=run.run_id, settings=settings)
+    with recorded_run(database, "differential", night=night, airflow_run=airflow_run) as run:
+        written = write_differentials(database, slides=due, model_id=None, run_id=run.run_id, settings=settings)
         run.detail |= {"slides": len(written.slide_ids), "differentials_written": written.n_written}
     return [barcode for slide_id, barcode in due.items() if slide_id in written.slide_ids]
 

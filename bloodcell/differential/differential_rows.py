@@ -12,13 +12,13 @@ from sqlalchemy.dialects.postgresql import insert
 from bloodcell.cells.classes import REPORT_ORDER, UNCLASSIFIED
 from bloodcell.differential.counting import Differential, count_differentials
 from bloodcell.storage import tables
-from bloodcell.storage.database import transact
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterable, Mapping, Sequence
 
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
 
 _CHUNK_SLIDES: Final = 500
 """Slides of one transaction: 18,000 rows with four models, a second or two of work to repeat."""
@@ -59,7 +59,7 @@ class WrittenDifferentials:
 
 
 def write_differentials(
-    engine: sa.Engine,
+    database: Database,
     *,
     slides: Iterable[int],
     model_id: str | None,
@@ -73,7 +73,7 @@ def write_differentials(
     would not change is left alone, with the run and the time it was written, unless the slide was called again since.
 
     Args:
-        engine: Where to write.
+        database: Where to write.
         slides: Slide ids; those unknown or without cells get nothing.
         model_id: Only this model's; None: every model that called the slides.
         run_id: The run that the rows name.
@@ -94,7 +94,7 @@ def write_differentials(
             run_id=run_id,
             min_leucocytes=settings.min_leucocytes,
         )
-        written = transact(engine, work, patience_s=settings.database_patience_s)
+        written = database.transact(work)
         complete |= written.slide_ids
         n_written += written.n_written
     return WrittenDifferentials(frozenset(complete), n_written)

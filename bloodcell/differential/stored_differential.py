@@ -12,11 +12,12 @@ from bloodcell.differential.counting import Differential, count_differential
 from bloodcell.errors import UnknownRecordError
 from bloodcell.registry.models import find_model
 from bloodcell.storage import tables
-from bloodcell.storage.database import transact
 
 if TYPE_CHECKING:
     import uuid
     from datetime import date, datetime
+
+    from bloodcell.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,13 @@ class SlideDifferential:
     written_at: datetime
 
 
-def read_differential(engine: sa.Engine, barcode: str, model_id: str | None = None) -> SlideDifferential:
+def read_differential(database: Database, barcode: str, model_id: str | None = None) -> SlideDifferential:
     """Returns the differential of the slide with this barcode; see `differential_of`.
 
     Raises:
         UnknownRecordError: No such slide or model, or no differential of it yet; the message names the next step.
     """
-    return transact(engine, lambda c: differential_of(c, find_slide(c, barcode), model_id), patience_s=0)
+    return database.transact(lambda c: differential_of(c, find_slide(c, barcode), model_id), patience_s=0)
 
 
 def differential_of(connection: sa.Connection, slide: Slide, model_id: str | None) -> SlideDifferential:

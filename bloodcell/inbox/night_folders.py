@@ -16,6 +16,7 @@ from bloodcell.storage import tables
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
 
 
 def night_of(folder: Path) -> date:
@@ -42,7 +43,7 @@ def night_folders(drops: Path) -> list[Path]:
     return sorted(path for path in drops.iterdir() if not path.is_symlink() and path.is_dir() and _is_night(path))
 
 
-def pending_nights(settings: Settings, engine: sa.Engine) -> list[Path]:
+def pending_nights(settings: Settings, database: Database) -> list[Path]:
     """Returns the nights' folders that were never completely ingested, or that changed since.
 
     Folders are compared by the time of their newest entry, and of each file that was set aside its own time and size:
@@ -51,7 +52,7 @@ def pending_nights(settings: Settings, engine: sa.Engine) -> list[Path]:
     file = tables.drop_file
     folders = {night_of(path): path for path in night_folders(settings.drops)}
     aside = sa.select(file.c.night, file.c.path, file.c.size_bytes, file.c.changed_ns)
-    with engine.connect() as connection:
+    with database.connect() as connection:
         rows = connection.execute(sa.select(tables.drop.c.night, tables.drop.c.folders_changed_ns))
         done = {row.night: row.folders_changed_ns for row in rows}
         set_aside = connection.execute(

@@ -22,13 +22,14 @@ from bloodcell.ingest.file_outcomes import SLIDE_RECORD, ignore_reason
 from bloodcell.ingest.ledger import FileRow, SlideFiles, ignored, known_files, note_gone, quarantined, write_slide
 from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
 from bloodcell.storage import tables
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.decoding import ImageLimits
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
 
 _Result = TypeVar("_Result")
 
@@ -83,17 +84,15 @@ def ingest_night(
         RetryLaterError: Postgres or the store is away; run it again later, nothing is lost or counted twice.
     """
     night = night_of(folder)
-    engine = open_database(settings, keep=True)
+    database = open_database(settings, keep=True)
     try:
-        with recorded_run(
-            engine, "ingest", patience_s=settings.database_patience_s, night=night, airflow_run=airflow_run
-        ) as run:
-            summary = _Ingest(folder, night, settings, engine, run.run_id, on_files or (lambda _: None)).run()
+        with recorded_run(database, "ingest", night=night, airflow_run=airflow_run) as run:
+            summary = _Ingest(folder, night, settings, database, run.run_id, on_files or (lambda _: None)).run()
             run.n_cells = summary.n_cells
             run.detail |= {"files": summary.n_files, "waiting_folders": summary.n_waiting_folders}
         return summary
     finally:
-        engine.dispose()
+        database.dispose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +125,12 @@ class _Ingest:
         folder: Path,
         night: date,
         settings: Settings,
-        engine: sa.Engine,
+        database: Database,
         run_id: UUID,
         on_files: Callable[[int], None],
     ) -> None:
         self._folder, self._night, self._settings = folder, night, settings
-        self._engine, self._run_id, self._on_files = engine, run_id, on_files
+        self._database, self._run_id, self._on_files = database, run_id, on_files
         self._store = Store.of(settings)
         self._examiner = Examiner(settings.drop_pattern, ImageLimits.of(settings), self._store)
         self._waiting: set[str] = set()
@@ -263,7 +262,7 @@ class _Ingest:
         )
 
     def _transact(self, work: Callable[[sa.Connection], _Result]) -> _Result:
-        return transact(self._engine, work, patience_s=self._settings.database_patience_s)
+        return self._database.transact(work)
 
 
 def _is_settled_account(known: FileRow | None, file: DropFile) -> bool:

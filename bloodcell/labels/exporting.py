@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError
+from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
 
 _TEXT_COLUMNS: Final = {"slide": "s.barcode", "file": "c.file_name", "labelled_by": "l.labelled_by", "note": "l.note"}
@@ -31,7 +32,7 @@ class LabelExport:
 
 
 def export_labels(
-    engine: sa.Engine,
+    database: Database,
     out: Path,
     *,
     images: Path | None = None,
@@ -44,7 +45,7 @@ def export_labels(
     take for a formula begin with an apostrophe. `import_labels` reads both back as they were.
 
     Args:
-        engine: The database.
+        database: The database.
         out: The CSV file; it appears when it is whole.
         images: Folder for `<class or code>/<barcode>/<file>`, new or empty.
         store: Where the images are; needed for `images`.
@@ -60,7 +61,7 @@ def export_labels(
             images.mkdir(parents=True, exist_ok=True)
             if any(images.iterdir()):
                 raise ConfigurationError(f"The folder {images} has something in it: choose a new one for the images.")
-        with engine.connect() as connection:
+        with database.connect() as connection:
             n_labels = _write_csv(connection, out)
             n_images = _write_images(connection, images, store, show) if images and store else 0
     except OSError as error:

@@ -17,7 +17,7 @@ from bloodcell.labels.csv_rows import CsvLabels, Progress
 from bloodcell.labels.label_outcomes import FILE_REASONS, RowError, RowErrors
 from bloodcell.labels.label_rows import BadRowError, as_copy_text, checked_person
 from bloodcell.labels.matching import COPY_LABELS, NEW_LABELS, append_labels
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import Run, recorded_run
 
 if TYPE_CHECKING:
@@ -99,13 +99,11 @@ def import_labels(
         RetryLaterError: Postgres is away, or the file is still being written.
     """
     labels = open_labels(source, settings, labelled_by)
-    engine = open_database(settings)
+    database = open_database(settings)
     try:
-        with recorded_run(engine, "labels", patience_s=settings.database_patience_s, airflow_run=airflow_run) as run:
-            return transact(
-                engine,
-                lambda connection: take(connection, run, labels, source, partial=partial, on_progress=on_progress),
-                patience_s=settings.database_patience_s,
+        with recorded_run(database, "labels", airflow_run=airflow_run) as run:
+            return database.transact(
+                lambda connection: take(connection, run, labels, source, partial=partial, on_progress=on_progress)
             )
     except RefusedRowsError as refused:
         return refused.outcome

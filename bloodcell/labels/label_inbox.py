@@ -30,11 +30,12 @@ from bloodcell.labels.importing import Labels, RefusedRowsError, take
 from bloodcell.labels.label_outcomes import unusable
 from bloodcell.labels.label_rows import BadRowError, checked_person
 from bloodcell.storage import tables
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import Run, recorded_run
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
 
 MAX_FILE_BYTES: Final = 512 * 2**20
 """Largest CSV file of the inbox, some five million rows: it is read whenever the inbox is looked at."""
@@ -102,19 +103,18 @@ def import_inbox(settings: Settings, *, airflow_run: str | None = None) -> Inbox
         ConfigurationError: The inbox is there and cannot be read.
         RetryLaterError: Postgres is away.
     """
-    engine = open_database(settings)
-    patience_s = settings.database_patience_s
+    database = open_database(settings)
     files: list[InboxFile] = []
     n_known = n_waiting = 0
     for entry in _entries(settings):
         if entry is None:
             n_waiting += 1
             continue
-        known = transact(engine, functools.partial(_known, entry=entry), patience_s=patience_s)
+        known = database.transact(functools.partial(_known, entry=entry))
         if known and (airflow_run is None or known[1] != airflow_run):
             n_known += 1
             continue
-        file = known[0] if known else _judged(engine, entry, patience_s, airflow_run)
+        file = known[0] if known else _judged(database, entry, airflow_run)
         if file is None:
             n_waiting += 1
         else:
@@ -196,17 +196,17 @@ def _digest(path: Path) -> str:
         raise unusable("unreadable", f"{path.name}: {error.strerror}") from error
 
 
-def _judged(engine: sa.Engine, entry: _Entry, patience_s: float, airflow_run: str | None) -> InboxFile | None:
+def _judged(database: Database, entry: _Entry, airflow_run: str | None) -> InboxFile | None:
     """Returns what became of it; None where it is still being written."""
     try:
-        with recorded_run(engine, "labels", patience_s=patience_s, airflow_run=airflow_run) as run:
-            return transact(engine, functools.partial(_taken, run=run, entry=entry), patience_s=patience_s)
+        with recorded_run(database, "labels", airflow_run=airflow_run) as run:
+            return database.transact(functools.partial(_taken, run=run, entry=entry))
     except StillWrittenError:
         return None
     except UnusableFileError as error:
         n_rows = error.outcome.n_rows if isinstance(error, RefusedRowsError) else 0
         file = InboxFile(entry.path, "quarantined", str(error), n_rows, 0)
-        transact(engine, lambda connection: _note(connection, run, entry, file), patience_s=patience_s)
+        database.transact(lambda connection: _note(connection, run, entry, file))
         return file
 
 

@@ -8,6 +8,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from bloodcell.storage.database import Database
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledCells:
@@ -72,9 +74,9 @@ class LabelStatus:
     splits: tuple[SplitCount, ...]
 
 
-def label_status(engine: sa.Engine) -> LabelStatus:
+def label_status(database: Database) -> LabelStatus:
     """Returns how the labels stand."""
-    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+    with database.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         newest = connection.execute(sa.text(_NEWEST_DATASET)).one_or_none()
         until = {"until": newest.until_label_id if newest else 0}
         cells = connection.execute(sa.text(_CELLS), until).all()

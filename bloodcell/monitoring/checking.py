@@ -12,7 +12,7 @@ from bloodcell.monitoring.drift_checks import drift_checks
 from bloodcell.monitoring.label_agreement import agreement_checks, compare_new_labels
 from bloodcell.registry.models import open_registered, serving_models
 from bloodcell.storage import tables
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.store import Store
 
@@ -54,21 +54,20 @@ def check_champion(
         BundleError: The champion's bundle is missing, incomplete or altered.
         RetryLaterError: Postgres or the store is away; nothing was written, run it again later.
     """
-    engine = open_database(settings)
-    patience_s = settings.database_patience_s
+    database = open_database(settings)
     if airflow_run is not None:
-        earlier = transact(engine, lambda c: _earlier(c, airflow_run, None), patience_s=patience_s)
+        earlier = database.transact(lambda c: _earlier(c, airflow_run, None))
         if earlier is not None:
             return earlier
     store = Store.of(settings)
-    with recorded_run(engine, "check", patience_s=patience_s, airflow_run=airflow_run) as run:
-        champion = transact(engine, serving_models, patience_s=patience_s)[0]
+    with recorded_run(database, "check", airflow_run=airflow_run) as run:
+        champion = database.transact(serving_models)[0]
         run.detail |= {"model": champion.model_id}
         # what the store itself holds, not a copy fetched long ago: tonight's classification may have to fetch it
         bundle = open_registered(store, champion.model_id, fresh=True)
-        drift = drift_checks(engine, store, bundle, settings, on_progress or (lambda step, done, total: None))
+        drift = drift_checks(database, store, bundle, settings, on_progress or (lambda step, done, total: None))
         work = _Work(bundle, run.run_id, airflow_run, drift, settings)
-        found = transact(engine, lambda c: _write(c, work), patience_s=patience_s)
+        found = database.transact(lambda c: _write(c, work))
         run.n_cells = max((check.n_cells for check in found.checks), default=0)
         run.detail |= {"failed": list(found.failed)}
     return found

@@ -13,17 +13,15 @@ from bloodcell.monitoring.drift import MIN_GROUPS, Drift, class_weights, decile_
 from bloodcell.monitoring.embedding_drift import embedding_drift
 from bloodcell.monitoring.rerun import embed
 from bloodcell.registry.training_reference import MAX_CELLS, REFERENCE, read_reference
-from bloodcell.storage.database import transact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import sqlalchemy as sa
 
     from bloodcell.monitoring.rerun import Embedded
     from bloodcell.registry.bundle import Bundle
     from bloodcell.registry.training_reference import TrainingReference
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
     from bloodcell.storage.store import Store
 
     OnProgress = Callable[[str, int, int], None]
@@ -40,7 +38,7 @@ _NEXT: Final[dict[Kind, str]] = {
 class _Watch:
     """What every drift check of one look shares."""
 
-    engine: sa.Engine
+    database: Database
     store: Store
     bundle: Bundle
     settings: Settings
@@ -50,7 +48,7 @@ class _Watch:
 
 
 def drift_checks(
-    engine: sa.Engine, store: Store, bundle: Bundle, settings: Settings, on_progress: OnProgress
+    database: Database, store: Store, bundle: Bundle, settings: Settings, on_progress: OnProgress
 ) -> tuple[Check, ...]:
     """Returns how far the nights since the last judged ones have moved from the model's validation images.
 
@@ -65,14 +63,14 @@ def drift_checks(
             0, f"the bundle has no {REFERENCE}: it is older than these checks; a retrained model has one"
         )
     reference = read_reference(bundle.folder / REFERENCE)
-    nights = transact(engine, partial(read_nights, model_id=bundle.model_id), patience_s=settings.database_patience_s)
+    nights = database.transact(partial(read_nights, model_id=bundle.model_id))
     if nights.n_cells < settings.check_min_cells or len(nights.mix) < MIN_GROUPS:
         return _all_waiting(
             nights.n_cells,
             f"{nights.n_cells:,} cells of {len(nights.mix)} slides were called since the last check; it needs "
             f"{settings.check_min_cells:,} (BLOODCELL_CHECK_MIN_CELLS) of {MIN_GROUPS} slides; they count next time",
         )
-    watch = _Watch(engine, store, bundle, settings, on_progress, reference, nights)
+    watch = _Watch(database, store, bundle, settings, on_progress, reference, nights)
     return (_mix(watch), *_values(watch), *_embedding(watch))
 
 
@@ -106,7 +104,7 @@ def _values(watch: _Watch) -> list[Check]:
             tally_value,
             model_id=watch.bundle.model_id, nights=watch.nights.nights, value=kind, classes=classes, edges=edges,
         )  # fmt: skip
-        counts = transact(watch.engine, tally, patience_s=watch.settings.database_patience_s)
+        counts = watch.database.transact(tally)
         drift = value_drift(of_reference, weights, edges, counts)
         checks.append(_judged(watch, kind, drift, int(counts.sum()), watch.settings.check_max_psi))
     return checks
@@ -115,7 +113,7 @@ def _values(watch: _Watch) -> list[Check]:
 def _embedding(watch: _Watch) -> list[Check]:
     nights = watch.nights.nights
     sample = partial(sample_cells, model_id=watch.bundle.model_id, nights=nights, n_cells=MAX_CELLS)
-    cells = transact(watch.engine, sample, patience_s=watch.settings.database_patience_s)
+    cells = watch.database.transact(sample)
     found = embed(
         watch.bundle, cells, watch.store, watch.settings, lambda done, total: watch.on_progress("embed", done, total)
     )

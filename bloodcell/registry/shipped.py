@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 from bloodcell.errors import BundleError
 from bloodcell.registry.bundle import Bundle, open_bundle
 from bloodcell.registry.models import lock_promotions, promote, register, registered_models
-from bloodcell.storage.database import transact
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
 
 FOLDER: Final = Path(__file__).parents[1] / "shipped"
 MODEL_IDS: Final[dict[str, str]] = {
@@ -39,12 +39,12 @@ def shipped_bundles() -> list[Bundle]:
     return [_opened(variant, model_id) for variant, model_id in MODEL_IDS.items()]
 
 
-def install_shipped(settings: Settings, engine: sa.Engine) -> list[Bundle]:
+def install_shipped(settings: Settings, database: Database) -> list[Bundle]:
     """Gives a database that knows no model yet the shipped ones, and returns those; any other is left as it is.
 
     Args:
         settings: Its `shipped_models` says whether to; where the store is.
-        engine: A migrated database.
+        database: A migrated database.
 
     Raises:
         BundleError: A shipped bundle is missing or altered.
@@ -74,7 +74,7 @@ def install_shipped(settings: Settings, engine: sa.Engine) -> list[Bundle]:
             )
         return bundles
 
-    return transact(engine, install, patience_s=settings.database_patience_s)
+    return database.transact(install)
 
 
 def _opened(variant: str, model_id: str) -> Bundle:

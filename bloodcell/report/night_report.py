@@ -15,10 +15,11 @@ from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.differential.reference_ranges import FLAG_NAMES
 from bloodcell.errors import UnknownRecordError
-from bloodcell.storage.database import transact
 
 if TYPE_CHECKING:
     from datetime import date
+
+    from bloodcell.storage.database import Database
 
 _MOST_LISTED: Final = 25
 """Slides a list names; a run's page is read at a glance, the database has the rest."""
@@ -109,13 +110,13 @@ class NightSummary:
     stages: tuple[StageNight, ...]
 
 
-def night_summary(engine: sa.Engine, night: date) -> NightSummary:
+def night_summary(database: Database, night: date) -> NightSummary:
     """Returns what became of a night.
 
     Raises:
         UnknownRecordError: The night was never ingested.
     """
-    return transact(engine, lambda connection: _summary(connection, night), patience_s=0)
+    return database.transact(lambda connection: _summary(connection, night), patience_s=0)
 
 
 def night_markdown(summary: NightSummary) -> str:

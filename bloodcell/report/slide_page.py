@@ -19,18 +19,17 @@ from bloodcell.report.thumbnails import thumbnails
 from bloodcell.storage.runs import code_version
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
+    from bloodcell.storage.database import Database
     from bloodcell.storage.store import Store
 
 
 def write_report(
-    engine: sa.Engine, store: Store, barcode: str, path: Path, *, model_id: str | None = None
+    database: Database, store: Store, barcode: str, path: Path, *, model_id: str | None = None
 ) -> SlideReport:
     """Writes a slide's report to `path`, whole or not at all, and returns what it shows.
 
     Args:
-        engine: The database.
+        database: The database.
         store: Where the images lie.
         barcode: The slide's.
         path: HTML file to write; replaced where it exists.
@@ -41,7 +40,7 @@ def write_report(
         StoreUnavailableError: The store is away. A single image missing from it leaves a gap with a note instead.
         ConfigurationError: The file cannot be written there.
     """
-    report = read_report(engine, barcode, model_id)
+    report = read_report(database, barcode, model_id)
     page = render(report, thumbnails(store, sorted({cell.sha256 for cell in report.cells})))
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:

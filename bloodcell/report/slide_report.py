@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER, UNCLASSIFIED
 from bloodcell.differential.stored_differential import Slide, SlideDifferential, differential_of, find_slide
 from bloodcell.storage import tables
-from bloodcell.storage.database import transact
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterable
     from datetime import date, datetime
+
+    from bloodcell.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class SlideReport:
         return (cell for cell_class in self.classes for cell in cell_class.cells)
 
 
-def read_report(engine: sa.Engine, barcode: str, model_id: str | None = None) -> SlideReport:
+def read_report(database: Database, barcode: str, model_id: str | None = None) -> SlideReport:
     """Returns the report of the slide with this barcode, by the model asked for or the one that is reported.
 
     Raises:
@@ -132,7 +133,7 @@ def read_report(engine: sa.Engine, barcode: str, model_id: str | None = None) ->
             runs=_runs(connection, slide, differential),
         )
 
-    return transact(engine, read, patience_s=0)
+    return database.transact(read, patience_s=0)
 
 
 def doubtful_first(cell: CalledCell) -> tuple[bool, bool, float, float]:

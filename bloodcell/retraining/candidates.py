@@ -15,7 +15,7 @@ from bloodcell.registry.recipes import DEFAULT_RECIPES, DEMO_RECIPES
 from bloodcell.retraining.snapshot import take_snapshot, training_set
 from bloodcell.retraining.training_runs import read_training_run, too_little
 from bloodcell.storage import tables
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.store import Store
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bloodcell.registry.recipes import Recipe
     from bloodcell.retraining.training_runs import TrainingRun
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
     from bloodcell.training.fitting import OnProgress
 
 
@@ -50,18 +51,18 @@ def train_candidate(
     """
     from bloodcell.training.train import train
 
-    engine, store, patience_s = open_database(settings), Store.of(settings), settings.database_patience_s
-    retraining = transact(engine, lambda c: read_training_run(c, training_run_id), patience_s=patience_s)
-    if done := transact(engine, lambda c: _candidate(c, training_run_id, variant), patience_s=patience_s):
+    database, store = open_database(settings), Store.of(settings)
+    retraining = database.transact(lambda c: read_training_run(c, training_run_id))
+    if done := database.transact(lambda c: _candidate(c, training_run_id, variant)):
         return done
-    with recorded_run(engine, "train", patience_s=patience_s, airflow_run=airflow_run) as run:
-        images = transact(engine, lambda c: training_set(c, store, retraining.dataset), patience_s=patience_s)
+    with recorded_run(database, "train", airflow_run=airflow_run) as run:
+        images = database.transact(lambda c: training_set(c, store, retraining.dataset))
         bundle = train(
             variant,
             images,
             settings,
             recipe=recipe_of(retraining, variant),
-            base=_base(engine, store, retraining, variant, patience_s),
+            base=_base(database, store, retraining, variant),
             seed=retraining.seed,
             out=settings.data_dir / "training" / "candidates",
             on_progress=on_progress,
@@ -80,7 +81,7 @@ def train_candidate(
             connection.execute(insert(tables.candidate).values(row).on_conflict_do_nothing())
             return _candidate(connection, training_run_id, variant) or bundle.model_id
 
-        model_id = transact(engine, record, patience_s=patience_s)
+        model_id = database.transact(record)
     shutil.rmtree(bundle.folder)  # the store has it
     return model_id
 
@@ -97,12 +98,12 @@ def train_on_labels(
     """
     from bloodcell.training.train import train
 
-    engine, store, patience_s = open_database(settings), Store.of(settings), settings.database_patience_s
-    with recorded_run(engine, "snapshot", patience_s=patience_s) as run:
-        taken = transact(engine, lambda c: take_snapshot(c, settings, run.run_id), patience_s=patience_s)
+    database, store = open_database(settings), Store.of(settings)
+    with recorded_run(database, "snapshot") as run:
+        taken = database.transact(lambda c: take_snapshot(c, settings, run.run_id))
     if lacking := too_little(taken):
         raise TrainingDataError(f"{lacking} Next: bloodcell labels status")
-    images = transact(engine, lambda c: training_set(c, store, taken.dataset_digest), patience_s=patience_s)
+    images = database.transact(lambda c: training_set(c, store, taken.dataset_digest))
     return train(variant, images, settings, base=base, seed=seed, on_progress=on_progress)
 
 
@@ -123,8 +124,8 @@ def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: s
     return model_id
 
 
-def _base(engine: sa.Engine, store: Store, retraining: TrainingRun, variant: str, patience_s: float) -> str | Bundle:
+def _base(database: Database, store: Store, retraining: TrainingRun, variant: str) -> str | Bundle:
     if retraining.base != "champion":
         return retraining.base
-    serving = transact(engine, serving_models, patience_s=patience_s)
+    serving = database.transact(serving_models)
     return open_registered(store, next(model.model_id for model in serving if model.variant == variant))

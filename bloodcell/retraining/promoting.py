@@ -11,7 +11,7 @@ from bloodcell.errors import PromotionRefusedError
 from bloodcell.registry.models import lock_promotions, promote
 from bloodcell.retraining.training_runs import read_training_run, update
 from bloodcell.storage import tables
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.store import Store
 
@@ -70,8 +70,8 @@ def promote_candidate(
             champion since the retraining began: of two retrainings at once only one promotes.
         BundleError: Its bundle was altered after the approval.
     """
-    engine, store, patience_s = open_database(settings), Store.of(settings), settings.database_patience_s
-    with recorded_run(engine, "promote", patience_s=patience_s, airflow_run=airflow_run) as run:
+    database, store = open_database(settings), Store.of(settings)
+    with recorded_run(database, "promote", airflow_run=airflow_run) as run:
         run.detail = {"training_run_id": str(training_run_id), "model_id": model_id}
 
         def work(connection: sa.Connection) -> None:
@@ -110,7 +110,7 @@ def promote_candidate(
             changes = {"state": "promoted", "state_reason": f"model {model_id[:12]} is champion: {answer.reason}"}
             update(connection, training_run_id, approval=asdict(answer), ended_at=sa.func.now(), **changes)
 
-        transact(engine, work, patience_s=patience_s)
+        database.transact(work)
 
 
 def end_training_run(
@@ -140,7 +140,7 @@ def end_training_run(
         update(connection, training_run_id, **changes)
         return read_training_run(connection, training_run_id).state
 
-    return transact(open_database(settings), work, patience_s=settings.database_patience_s)
+    return open_database(settings).transact(work)
 
 
 def _accepted(approval: Approval | None, settings: Settings) -> Approval:

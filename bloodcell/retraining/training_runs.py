@@ -15,7 +15,7 @@ from bloodcell.registry.models import champion, serving_models
 from bloodcell.registry.recipes import check_variant
 from bloodcell.retraining.snapshot import take_snapshot
 from bloodcell.storage import tables
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def begin_training_run(
         ConfigurationError: An unknown variant, no reason, or no model to go on from.
     """
     _check(request)
-    engine = open_database(settings)
+    database = open_database(settings)
 
-    with recorded_run(engine, "snapshot", patience_s=settings.database_patience_s, airflow_run=airflow_run) as run:
+    with recorded_run(database, "snapshot", airflow_run=airflow_run) as run:
 
         def begin(connection: sa.Connection) -> TrainingRun:
             variants = _variants(connection, request)
@@ -114,7 +114,7 @@ def begin_training_run(
                 update(connection, training_run_id, **_taken(connection, settings, request, run.run_id))
             return read_training_run(connection, training_run_id)
 
-        begun = transact(engine, begin, patience_s=settings.database_patience_s)
+        begun = database.transact(begin)
         run.detail = {"training_run_id": str(training_run_id), "state": begun.state, "dataset": begun.dataset_digest}
     return begun
 

@@ -24,7 +24,7 @@ from bloodcell.retraining.training_runs import read_training_run, update
 from bloodcell.retraining.validation_page import SplitFacts, ValidationFacts, render
 from bloodcell.retraining.validation_summary import summary_markdown
 from bloodcell.storage import tables
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import code_version, recorded_run
 from bloodcell.storage.store import Store
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bloodcell.inference.merged import ModelOutput
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def validate_candidates(
         StoreUnavailableError: Images that cannot be read, a page that cannot be kept.
         ConfigurationError: A retraining without candidates.
     """
-    engine, patience_s = open_database(settings), settings.database_patience_s
+    database = open_database(settings)
 
     def trial(connection: sa.Connection) -> _Trial:
         run = read_training_run(connection, training_run_id)
@@ -106,12 +107,12 @@ def validate_candidates(
             run.reason, run.base, run.seed, run.epochs,
         )  # fmt: skip
 
-    asked = transact(engine, trial, patience_s=patience_s)
-    judged = _validate(engine, settings, asked, airflow_run, on_progress)
+    asked = database.transact(trial)
+    judged = _validate(database, settings, asked, airflow_run, on_progress)
     if not any(each.passed for each in judged):
         why = " ".join(f"{each.variant} {each.model_id[:12]}: {each.refusal}" for each in judged)
         changes = {"state": "refused", "state_reason": why, "ended_at": sa.func.now()}
-        transact(engine, lambda c: update(c, training_run_id, **changes), patience_s=patience_s)
+        database.transact(lambda c: update(c, training_run_id, **changes))
     return judged
 
 
@@ -125,9 +126,9 @@ def validate_model(
         ConfigurationError: There is no data set yet, or the model is the champion itself.
         BundleError: A bundle that is missing, incomplete or altered.
     """
-    engine, patience_s = open_database(settings), settings.database_patience_s
-    trial = transact(engine, lambda c: _trial_of(c, model, None, by), patience_s=patience_s)
-    return _validate(engine, settings, trial, None, on_progress)[0]
+    database = open_database(settings)
+    trial = database.transact(lambda c: _trial_of(c, model, None, by))
+    return _validate(database, settings, trial, None, on_progress)[0]
 
 
 def compare_models(
@@ -137,9 +138,9 @@ def compare_models(
 
     Nothing is put on record. Raises as `validate_model`.
     """
-    engine, patience_s = open_database(settings), settings.database_patience_s
-    trial = transact(engine, lambda c: _trial_of(c, model, other, ""), patience_s=patience_s)
-    (judged,) = _try(engine, Store.of(settings), settings, trial, on_progress, keep=False)
+    database = open_database(settings)
+    trial = database.transact(lambda c: _trial_of(c, model, other, ""))
+    (judged,) = _try(database, Store.of(settings), settings, trial, on_progress, keep=False)
     return judged.comparison, judged.gates, judged.validated.summary
 
 
@@ -169,7 +170,7 @@ def _challengers(connection: sa.Connection) -> tuple[str, ...]:
 
 
 def _validate(
-    engine: sa.Engine,
+    database: Database,
     settings: Settings,
     trial: _Trial,
     airflow_run: str | None,
@@ -177,23 +178,23 @@ def _validate(
 ) -> tuple[Validated, ...]:
     if not trial.candidates:
         raise ConfigurationError(f"Retraining {trial.training_run_id} has no candidate to validate: none was trained.")
-    store, patience_s = Store.of(settings), settings.database_patience_s
-    with recorded_run(engine, "validate", patience_s=patience_s, airflow_run=airflow_run) as run:
-        judged = _try(engine, store, settings, trial, on_progress)
+    store = Store.of(settings)
+    with recorded_run(database, "validate", airflow_run=airflow_run) as run:
+        judged = _try(database, store, settings, trial, on_progress)
         run.n_cells = judged[0].comparison.n_cells
 
         def record(connection: sa.Connection) -> None:
             for each in judged:
                 _record(connection, trial, each, run.run_id)
 
-        transact(engine, record, patience_s=patience_s)
+        database.transact(record)
         run.detail = {each.validated.model_id: each.validated.refusal or "passed" for each in judged}
     best_first = sorted((each.validated for each in judged), key=lambda each: (not each.passed, -(each.accuracy or 0)))
     return tuple(best_first)
 
 
 def _try(
-    engine: sa.Engine,
+    database: Database,
     store: Store,
     settings: Settings,
     trial: _Trial,
@@ -206,11 +207,7 @@ def _try(
 
     known = dict.fromkeys((*trial.candidates, *filter(None, [trial.champion_id]), *trial.challengers))
     bundles = {model_id: open_registered(store, model_id) for model_id in known}
-    material = transact(
-        engine,
-        lambda c: _Material.read(c, trial.dataset_digest, bundles),
-        patience_s=settings.database_patience_s,
-    )
+    material = database.transact(lambda c: _Material.read(c, trial.dataset_digest, bundles))
     outputs = outputs_of(
         list(bundles.values()),
         material.images + material.outside,

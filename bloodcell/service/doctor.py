@@ -20,10 +20,10 @@ from bloodcell.service.processes import PROGRAM_MARK, marked_processes
 from bloodcell.service.up import GPU_POOL, WATCHER
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
     from rich.table import Table
 
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -179,7 +179,8 @@ def _store(settings: Settings) -> Finding:
 
 def _database_findings(settings: Settings) -> Iterator[Finding]:
     """Database, schema and champion; the last two only where the first is well."""
-    from bloodcell.storage.database import connect, transact
+    from bloodcell.storage.connections import connect
+    from bloodcell.storage.database import Database
     from bloodcell.storage.embedded import embedded_database
     from bloodcell.storage.migrations import check_revision, head_revision
 
@@ -187,9 +188,11 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "fail", "The embedded Postgres was never started", "Next: bloodcell up")
         return
     try:
-        engine = connect(settings.database_url or embedded_database(settings).url())
-        where = "embedded" if settings.database_url is None else engine.url.render_as_string(hide_password=True)
-        transact(engine, check_revision, patience_s=0)
+        database = Database(connect(settings.database_url or embedded_database(settings).url()), patience_s=0)
+        where = (
+            "embedded" if settings.database_url is None else database.engine.url.render_as_string(hide_password=True)
+        )
+        database.transact(check_revision)
     except SchemaError as error:
         yield Finding("database", "ok", f"{where} answers")
         yield Finding("schema", "fail", str(error), "Next: bloodcell db upgrade")
@@ -199,15 +202,14 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("database", "ok", f"{where} answers")
     yield Finding("schema", "ok", f"revision {head_revision()}")
-    yield from _checked("champion", lambda: _champion(settings, engine))
+    yield from _checked("champion", lambda: _champion(settings, database))
 
 
-def _champion(settings: Settings, engine: sa.Engine) -> Finding:
+def _champion(settings: Settings, database: Database) -> Finding:
     from bloodcell.registry.models import open_registered, registered_models, serving_models
-    from bloodcell.storage.database import transact
     from bloodcell.storage.store import Store
 
-    if not transact(engine, registered_models, patience_s=0):
+    if not database.transact(registered_models):
         return Finding(
             "champion",
             "fail",
@@ -215,7 +217,7 @@ def _champion(settings: Settings, engine: sa.Engine) -> Finding:
             "Next: bloodcell train --variant inception_v3_svm --images FOLDER",
         )
     try:
-        champion, *challengers = transact(engine, serving_models, patience_s=0)
+        champion, *challengers = database.transact(serving_models)
     except ConfigurationError:
         return Finding("champion", "fail", "No model is champion", "Next: bloodcell models promote ID --reason R")
     for model in (champion, *challengers):

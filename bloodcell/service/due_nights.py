@@ -12,13 +12,14 @@ import sqlalchemy as sa
 from bloodcell.errors import BloodcellError, RetryLaterError
 from bloodcell.inbox.night_folders import night_of
 from bloodcell.ingest import ingest_night, pending_nights
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +73,11 @@ def ingest_due_nights(
     if night:
         log.info("%s", ingest_night(settings.drops / night.isoformat(), settings, airflow_run=airflow_run))
         return DueNights((night,), {})
-    engine = open_database(settings)
+    database = open_database(settings)
     if slides:
-        return DueNights(tuple(_nights(engine, settings, _OF_SLIDES, slides=list(slides))), {})
-    ingested = _ingest(pending_nights(settings, engine), settings, airflow_run)
-    unreported = _nights(engine, settings, _UNREPORTED)
+        return DueNights(tuple(_nights(database, settings, _OF_SLIDES, slides=list(slides))), {})
+    ingested = _ingest(pending_nights(settings, database), settings, airflow_run)
+    unreported = _nights(database, settings, _UNREPORTED)
     return DueNights(tuple(sorted({*ingested.nights, *unreported})), ingested.failed)
 
 
@@ -95,9 +96,5 @@ def _ingest(folders: Sequence[Path], settings: Settings, airflow_run: str | None
     return DueNights(tuple(nights), failed)
 
 
-def _nights(engine: sa.Engine, settings: Settings, statement: str, **values: object) -> list[date]:
-    return transact(
-        engine,
-        lambda connection: list(connection.scalars(sa.text(statement), values)),
-        patience_s=settings.database_patience_s,
-    )
+def _nights(database: Database, settings: Settings, statement: str, **values: object) -> list[date]:
+    return database.transact(lambda connection: list(connection.scalars(sa.text(statement), values)))

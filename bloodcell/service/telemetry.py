@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from bloodcell.errors import BloodcellError
 from bloodcell.inbox.night_folders import pending_nights
-from bloodcell.storage.database import open_database, transact
+from bloodcell.storage.database import open_database
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Observation
@@ -77,12 +77,12 @@ def read_figures(settings: Settings) -> list[Figure]:
         DatabaseUnavailableError: Postgres is away; it is not waited for.
     """
     impatient = settings.model_copy(update={"database_patience_s": 0})
-    engine = open_database(impatient)
+    database = open_database(impatient)
     statement = sa.text("SELECT name, part, value FROM bloodcell.operating_figure")
-    rows = transact(engine, lambda connection: list(connection.execute(statement)), patience_s=0)
+    rows = database.transact(lambda connection: list(connection.execute(statement)))
     figures = [Figure(row.name, row.part, row.value) for row in rows]
     try:
-        figures.append(Figure("nights.unread", "", len(pending_nights(impatient, engine))))
+        figures.append(Figure("nights.unread", "", len(pending_nights(impatient, database))))
     except OSError as error:
         log.warning("The drops folder cannot be read: %s", error)
     alive = settings.data_dir / ALIVE

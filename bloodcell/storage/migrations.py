@@ -39,7 +39,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
     """
     from alembic import command
 
-    from bloodcell.storage.database import connect, transact
+    from bloodcell.storage.connections import connect, transact
 
     def migrate(connection: sa.Connection) -> tuple[str | None, str]:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})

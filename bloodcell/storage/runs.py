@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.storage import tables
-from bloodcell.storage.database import transact
+from bloodcell.storage.database import Database
 
 
 @dataclass(slots=True)
@@ -32,10 +32,9 @@ class Run:
 
 @contextmanager
 def recorded_run(
-    engine: sa.Engine,
+    database: Database,
     stage: str,
     *,
-    patience_s: float,
     night: date | None = None,
     airflow_run: str | None = None,
 ) -> Iterator[Run]:
@@ -56,16 +55,16 @@ def recorded_run(
         )
         .on_conflict_do_nothing()
     )
-    transact(engine, lambda connection: connection.execute(begin), patience_s=patience_s)
+    database.transact(lambda connection: connection.execute(begin))
     try:
         yield run
     except BaseException as error:
         end = _end(run, "failed", _storable(f"{type(error).__name__}: {error}"))
         with suppress(Exception):  # the error itself matters more than its record
-            transact(engine, lambda connection: connection.execute(end), patience_s=0)
+            database.transact(lambda connection: connection.execute(end), patience_s=0)
         raise
     end = _end(run, "succeeded", None)
-    transact(engine, lambda connection: connection.execute(end), patience_s=patience_s)
+    database.transact(lambda connection: connection.execute(end))
 
 
 @functools.cache

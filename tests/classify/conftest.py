@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.models import promote, register
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
 from tests.ingest.night import NightFolder
 from tests.small_cells import draw
 
 
 @pytest.fixture
-def serving(settings: Settings, database: sa.Engine, tuned_bundle: Bundle, svm_bundle: Bundle) -> tuple[str, str]:
+def serving(settings: Settings, database: Database, tuned_bundle: Bundle, svm_bundle: Bundle) -> tuple[str, str]:
     """Model ids of champion (vgg16) and challenger (vgg16_svm)."""
     store = Store.of(settings)
     with database.begin() as connection:

@@ -19,6 +19,7 @@ from bloodcell.inference.merged import MergedNetwork, ModelOutput
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.models import rollback
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from bloodcell.storage.decoding import ImageLimits, decode, resized
 from bloodcell.storage.store import Store
 from tests.classify.conftest import fill_night
@@ -28,7 +29,7 @@ from tests.laboratory import at_once
 Serving = tuple[str, str]
 
 
-def calls(database: sa.Engine) -> list[tuple[object, ...]]:
+def calls(database: Database) -> list[tuple[object, ...]]:
     """Every call by what it is of, without run and time."""
     with database.connect() as connection:
         rows = connection.execute(
@@ -45,7 +46,7 @@ def classify_all(settings: Settings) -> int:
 
 
 def test_every_cell_is_called_once_by_every_serving_model(
-    settings: Settings, serving: Serving, database: sa.Engine
+    settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings)
     assert classify_all(settings) == 120
@@ -55,7 +56,7 @@ def test_every_cell_is_called_once_by_every_serving_model(
 
 
 def test_calls_are_what_the_model_says_of_the_image(
-    settings: Settings, serving: Serving, database: sa.Engine, svm_bundle: Bundle
+    settings: Settings, serving: Serving, database: Database, svm_bundle: Bundle
 ) -> None:
     fill_night(settings, slides=1, cells_each=5)
     classify_all(settings)
@@ -74,7 +75,7 @@ def test_calls_are_what_the_model_says_of_the_image(
         assert row.novelty == pytest.approx(novelty, abs=2e-4)
 
 
-def test_second_time_pays_for_nothing(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+def test_second_time_pays_for_nothing(settings: Settings, serving: Serving, database: Database) -> None:
     fill_night(settings)
     shards = plan_shards(settings)
     classify_all(settings)
@@ -85,7 +86,7 @@ def test_second_time_pays_for_nothing(settings: Settings, serving: Serving, data
     assert calls(database) == before
 
 
-def test_new_challenger_calls_only_what_it_lacks(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+def test_new_challenger_calls_only_what_it_lacks(settings: Settings, serving: Serving, database: Database) -> None:
     fill_night(settings)
     [champion_only] = plan_shards(settings, model_ids=[serving[0][:12]])
     assert classify_shard(champion_only, settings).n_calls == 60
@@ -101,7 +102,7 @@ def test_a_model_named_twice_is_one_model(settings: Settings, serving: Serving) 
     assert shard.model_ids == (serving[0],)
 
 
-def test_redo_replaces_rows_and_doubles_none(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+def test_redo_replaces_rows_and_doubles_none(settings: Settings, serving: Serving, database: Database) -> None:
     fill_night(settings, slides=1)
     classify_all(settings)
     before = calls(database)
@@ -146,7 +147,7 @@ def _rollback(settings: Settings) -> None:
         rollback(connection, Store.of(settings), replaces=None, by="test", reason="test")
 
 
-def test_altered_bundle_calls_nothing(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+def test_altered_bundle_calls_nothing(settings: Settings, serving: Serving, database: Database) -> None:
     fill_night(settings)
     [shard] = plan_shards(settings)
     model = Store.of(settings).bundle_folder(serving[0]) / "model.keras"
@@ -159,7 +160,7 @@ def test_altered_bundle_calls_nothing(settings: Settings, serving: Serving, data
 
 
 def test_altered_image_is_not_called_the_others_are_and_the_run_fails(
-    settings: Settings, serving: Serving, database: sa.Engine
+    settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings)
     [image] = sorted((settings.data_dir / "store" / "images").rglob("*"))[-1:]
@@ -174,7 +175,7 @@ def test_altered_image_is_not_called_the_others_are_and_the_run_fails(
 
 
 def test_by_hand_too_the_slides_whose_images_are_all_there_get_their_differential(
-    settings: Settings, serving: Serving, database: sa.Engine
+    settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings)
     [image] = sorted((settings.data_dir / "store" / "images").rglob("*"))[-1:]
@@ -194,7 +195,7 @@ def test_by_hand_too_the_slides_whose_images_are_all_there_get_their_differentia
 
 
 def test_a_model_that_gives_no_numbers_is_not_believed_and_the_others_go_on(
-    settings: Settings, serving: Serving, database: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, serving: Serving, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_night(settings)
     [shard] = plan_shards(settings)
@@ -211,9 +212,7 @@ def test_a_model_that_gives_no_numbers_is_not_believed_and_the_others_go_on(
     assert [row[2] for row in calls(database)] == [serving[0]] * 60
 
 
-def test_two_runs_on_one_shard_at_once_double_nothing(
-    settings: Settings, serving: Serving, database: sa.Engine
-) -> None:
+def test_two_runs_on_one_shard_at_once_double_nothing(settings: Settings, serving: Serving, database: Database) -> None:
     fill_night(settings)
     [shard] = plan_shards(settings)
     assert not at_once(2, lambda: classify_shard(shard, settings))
@@ -221,7 +220,7 @@ def test_two_runs_on_one_shard_at_once_double_nothing(
 
 
 def test_killed_run_keeps_what_it_wrote_and_the_next_ends_it(
-    settings: Settings, serving: Serving, database: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, serving: Serving, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_night(settings, slides=8, cells_each=50)
     program = (
@@ -258,13 +257,13 @@ def test_killed_run_keeps_what_it_wrote_and_the_next_ends_it(
     )
 
 
-def _undisturbed(settings: Settings, database: sa.Engine) -> list[tuple[object, ...]]:
+def _undisturbed(settings: Settings, database: Database) -> list[tuple[object, ...]]:
     for shard in plan_shards(settings, night=NIGHT, redo=True):
         classify_shard(shard, settings)
     return calls(database)
 
 
-def test_the_run_is_recorded_with_its_models(settings: Settings, serving: Serving, database: sa.Engine) -> None:
+def test_the_run_is_recorded_with_its_models(settings: Settings, serving: Serving, database: Database) -> None:
     fill_night(settings, slides=1, cells_each=3)
     [shard] = plan_shards(settings, night=NIGHT)
     summary = classify_shard(shard, settings, airflow_run="manual__1")
@@ -295,7 +294,7 @@ def test_store_of_a_folder_that_is_gone_is_said(settings: Settings, serving: Ser
 
 
 def test_an_image_lost_in_one_pass_does_not_keep_the_next_pass_from_being_done(
-    settings: Settings, serving: Serving, database: sa.Engine
+    settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings, slides=3, cells_each=20)
     classify_shard(plan_shards(settings, slides=["S0"], model_ids=[serving[0]])[0], settings)
@@ -310,7 +309,7 @@ def test_an_image_lost_in_one_pass_does_not_keep_the_next_pass_from_being_done(
 
 
 def test_many_images_lost_of_one_slide_do_not_block_the_others(
-    settings: Settings, serving: Serving, database: sa.Engine
+    settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings, slides=2, cells_each=40)
     with database.connect() as connection:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.dags.reading import IMPORTED, airflow_environment, read_by_airflow
 from tests.laboratory import Laboratory
 from tests.monitoring.conftest import called_cells, champion, classified_night, rows, settings, watched_bundle
@@ -147,7 +147,7 @@ def test_while_there_is_no_champion_the_run_is_skipped_and_nobody_is_woken(setti
 
 
 def test_a_run_writes_its_rows_then_fails_with_the_reason_and_tells_the_webhook(
-    settings: Settings, database: sa.Engine, champion: str, tmp_path: Path
+    settings: Settings, database: Database, champion: str, tmp_path: Path
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.dags.reading import IMPORTED, read_by_airflow
 from tests.laboratory import Laboratory
 
@@ -95,7 +95,7 @@ def test_the_cron_is_a_setting_and_empty_means_by_hand_only(parsed: dict[str, An
 
 
 def test_the_task_takes_the_inbox_in_and_fails_in_the_end_when_files_were_set_aside(
-    settings: Settings, database: sa.Engine, tmp_path: Path
+    settings: Settings, database: Database, tmp_path: Path
 ) -> None:
     laboratory = Laboratory(database)
     laboratory.cells(laboratory.slide("S1"), ["LY"] * 2, names=["0.jpg", "1.jpg"])

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-import sqlalchemy as sa
 
 from bloodcell.differential import read_differential, write_due_differentials
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.laboratory import CHALLENGER, Laboratory
 
 
 @pytest.fixture
-def laboratory(database: sa.Engine) -> Laboratory:
+def laboratory(database: Database) -> Laboratory:
     laboratory = Laboratory(database)
     laboratory.model()
     return laboratory
@@ -50,13 +50,13 @@ def test_late_cells_make_a_slide_due_once_they_are_called(laboratory: Laboratory
     assert write_due_differentials(settings) == []
     laboratory.call(late, ["lymphocyte"])
     assert write_due_differentials(settings) == ["A"]
-    assert read_differential(laboratory.engine, "A").differential.n_cells == 4
+    assert read_differential(laboratory.database, "A").differential.n_cells == 4
 
 
 def test_night_and_barcodes_choose_slides(laboratory: Laboratory, settings: Settings) -> None:
     slide(laboratory, "A")
     slide(laboratory, "B")
-    other = Laboratory(laboratory.engine, date(2026, 3, 15))
+    other = Laboratory(laboratory.database, date(2026, 3, 15))
     slide(other, "C")
     assert write_due_differentials(settings, night=laboratory.night, slides=["B", "C"]) == ["B"]
     assert write_due_differentials(settings, slides=["C"]) == ["C"]

@@ -12,6 +12,7 @@ from bloodcell.differential.stored_differential import read_differential
 from bloodcell.errors import DatabaseUnavailableError, UnknownRecordError
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
+from bloodcell.storage.database import Database
 from tests.laboratory import CHALLENGER, CHAMPION, Laboratory
 
 ALL_ROWS = """
@@ -22,7 +23,7 @@ ALL_ROWS = """
 
 
 @pytest.fixture
-def laboratory(database: sa.Engine) -> Laboratory:
+def laboratory(database: Database) -> Laboratory:
     laboratory = Laboratory(database)
     laboratory.model(CHALLENGER, "vgg16", promote=False)
     laboratory.model()
@@ -31,7 +32,11 @@ def laboratory(database: sa.Engine) -> Laboratory:
 
 def write(laboratory: Laboratory, *slides: int, model_id: str | None = None) -> int:
     written = write_differentials(
-        laboratory.engine, slides=slides, model_id=model_id, run_id=laboratory.run("differential"), settings=Settings()
+        laboratory.database,
+        slides=slides,
+        model_id=model_id,
+        run_id=laboratory.run("differential"),
+        settings=Settings(),
     )
     return written.n_written
 
@@ -47,7 +52,7 @@ def called_slide(laboratory: Laboratory, barcode: str = "S-1") -> int:
 
 def test_written_differential_reads_back_whole(laboratory: Laboratory) -> None:
     assert write(laboratory, called_slide(laboratory)) == 1
-    read = read_differential(laboratory.engine, "S-1")
+    read = read_differential(laboratory.database, "S-1")
     assert (read.slide.barcode, read.slide.patient_key, read.slide.night) == ("S-1", "p-17", laboratory.night)
     assert (read.model.model_id, read.model.variant, read.model.dataset_digest) == (
         CHAMPION,
@@ -68,7 +73,7 @@ def test_written_differential_reads_back_whole(laboratory: Laboratory) -> None:
 
 def test_agreement_counts_only_cells_that_both_gave_a_group(laboratory: Laboratory) -> None:
     write(laboratory, called_slide(laboratory))
-    agreement = read_differential(laboratory.engine, "S-1").agreement
+    agreement = read_differential(laboratory.database, "S-1").agreement
     # 80 SNE called neutrophil; of 40 LY 10 are called neutrophil, 30 lymphocyte; codes BL have no group.
     assert (agreement.n, agreement.total) == (110, 120)
 
@@ -77,7 +82,7 @@ def test_rows_hold_the_same_percentages_and_limits_that_are_read(laboratory: Lab
     write(laboratory, called_slide(laboratory))
     rows = {row[2]: row for row in laboratory.rows(ALL_ROWS)}
     assert len(rows) == 9
-    line = read_differential(laboratory.engine, "S-1").differential.leucocytes[0]
+    line = read_differential(laboratory.database, "S-1").differential.leucocytes[0]
     assert rows["neutrophil"][3:7] == (90, line.share.percentage, *(line.share.percentage_limits or ()))
     assert rows["basophil"][3:6] == (0, 0, 0)
     assert rows["unclassified"][3:8] == (28, None, None, None, None)
@@ -97,7 +102,7 @@ def test_rules_that_changed_write_again(laboratory: Laboratory) -> None:
     slide = called_slide(laboratory)
     write(laboratory, slide)
     written = write_differentials(
-        laboratory.engine,
+        laboratory.database,
         slides=[slide],
         model_id=None,
         run_id=laboratory.run_id,
@@ -110,7 +115,7 @@ def test_rules_that_changed_write_again(laboratory: Laboratory) -> None:
 def test_redone_calls_replace_every_row_of_the_earlier_count(laboratory: Laboratory) -> None:
     slide = called_slide(laboratory)
     write(laboratory, slide)
-    with laboratory.engine.begin() as connection:
+    with laboratory.database.begin() as connection:
         connection.execute(
             sa.text(
                 "UPDATE bloodcell.cell_call SET called_class = 'monocyte', top_class = 'monocyte', "
@@ -118,7 +123,7 @@ def test_redone_calls_replace_every_row_of_the_earlier_count(laboratory: Laborat
             )
         )
     assert write(laboratory, slide) == 1
-    differential = read_differential(laboratory.engine, "S-1").differential
+    differential = read_differential(laboratory.database, "S-1").differential
     assert [line.share.n for line in differential.leucocytes] == [0, 0, 0, 0, 150, 0]
     assert [line.flag for line in differential.leucocytes] == ["low", None, None, "low", "high", None]
     assert (differential.unclassified.n, differential.n_platelets, differential.nrbc.flag) == (0, 0, None)
@@ -132,7 +137,7 @@ def test_slide_with_a_cell_not_called_yet_gets_no_differential(laboratory: Labor
     assert write(laboratory, slide) == 1
     assert {row[1] for row in laboratory.rows(ALL_ROWS)} == {CHALLENGER}
     with pytest.raises(UnknownRecordError, match=r"120 cells and no differential .* `bloodcell classify --slide S-2`"):
-        read_differential(laboratory.engine, "S-2")
+        read_differential(laboratory.database, "S-2")
     laboratory.call(cells[-1:], ["neutrophil"])
     assert write(laboratory, slide) == 1
     assert {row[1] for row in laboratory.rows(ALL_ROWS)} == {CHALLENGER, CHAMPION}
@@ -143,7 +148,7 @@ def test_late_cells_leave_the_earlier_differential_and_are_counted_as_waiting(la
     write(laboratory, slide)
     laboratory.cells(slide, ["LY"] * 5)
     assert write(laboratory, slide) == 0
-    read = read_differential(laboratory.engine, "S-1")
+    read = read_differential(laboratory.database, "S-1")
     assert (read.differential.n_cells, read.n_waiting) == (150, 5)
 
 
@@ -153,8 +158,8 @@ def test_each_model_gets_its_own_differential(laboratory: Laboratory) -> None:
     laboratory.call(cells, ["neutrophil"] * 100)
     laboratory.call(cells, ["monocyte"] * 100, CHALLENGER)
     assert write(laboratory, slide) == 2
-    assert read_differential(laboratory.engine, "S-3").differential.leucocytes[0].share.n == 100
-    challenger = read_differential(laboratory.engine, "S-3", "5a2")
+    assert read_differential(laboratory.database, "S-3").differential.leucocytes[0].share.n == 100
+    challenger = read_differential(laboratory.database, "S-3", "5a2")
     assert (challenger.model.model_id, challenger.is_reported) == (CHALLENGER, False)
     assert challenger.differential.leucocytes[4].share.n == 100
     assert challenger.agreement.value is None
@@ -184,13 +189,13 @@ def test_nothing_to_write_writes_nothing(laboratory: Laboratory) -> None:
 def test_sufficiency_and_flags_stay_as_written_when_a_setting_changes(laboratory: Laboratory) -> None:
     slide = called_slide(laboratory)
     write_differentials(
-        laboratory.engine,
+        laboratory.database,
         slides=[slide],
         model_id=None,
         run_id=laboratory.run_id,
         settings=Settings(min_leucocytes=200),
     )
-    differential = read_differential(laboratory.engine, "S-1").differential
+    differential = read_differential(laboratory.database, "S-1").differential
     assert not differential.is_sufficient
     assert {line.flag for line in differential.leucocytes} == {None}
 
@@ -198,30 +203,30 @@ def test_sufficiency_and_flags_stay_as_written_when_a_setting_changes(laboratory
 def test_unknown_slide_and_model_say_what_to_do(laboratory: Laboratory) -> None:
     write(laboratory, called_slide(laboratory))
     with pytest.raises(UnknownRecordError, match=r"No slide has the barcode 's-1'.*case-sensitive"):
-        read_differential(laboratory.engine, "s-1")
+        read_differential(laboratory.database, "s-1")
     with pytest.raises(UnknownRecordError, match="no registered model has an id that begins with 'ff'"):
-        read_differential(laboratory.engine, "S-1", "ff")
+        read_differential(laboratory.database, "S-1", "ff")
     with pytest.raises(UnknownRecordError, match="2 registered models have an id that begins with ''"):
-        read_differential(laboratory.engine, "S-1", "")
+        read_differential(laboratory.database, "S-1", "")
     with pytest.raises(UnknownRecordError, match="no differential by model 5a2"):
-        read_differential(laboratory.engine, "S-1", CHALLENGER)
+        read_differential(laboratory.database, "S-1", CHALLENGER)
 
 
 def test_slide_without_usable_cells_says_so(laboratory: Laboratory) -> None:
     laboratory.slide("S-5")
     with pytest.raises(UnknownRecordError, match=r"no cell that could be used.*bloodcell report S-5"):
-        read_differential(laboratory.engine, "S-5")
+        read_differential(laboratory.database, "S-5")
 
 
 def test_old_slide_keeps_the_report_of_its_champion(laboratory: Laboratory) -> None:
     slide = called_slide(laboratory)
     write(laboratory, slide)
     laboratory.model("ee" + 62 * "3", "inception_v3")
-    assert read_differential(laboratory.engine, "S-1").model.model_id == CHAMPION
+    assert read_differential(laboratory.database, "S-1").model.model_id == CHAMPION
 
 
 def promote(laboratory: Laboratory, model_id: str) -> None:
-    with laboratory.engine.begin() as connection:
+    with laboratory.database.begin() as connection:
         row = {"model_id": model_id, "action": "promote", "promoted_by": "tests", "reason": "better"}
         connection.execute(tables.promotion.insert(), row)
 
@@ -240,15 +245,15 @@ def reported_then_challenger_promoted(laboratory: Laboratory) -> int:
 def test_a_challenger_that_is_promoted_does_not_rewrite_the_slides_it_called_before(laboratory: Laboratory) -> None:
     slide = reported_then_challenger_promoted(laboratory)
     assert write(laboratory, slide) == 0
-    assert read_differential(laboratory.engine, "S-1").model.model_id == CHAMPION
+    assert read_differential(laboratory.database, "S-1").model.model_id == CHAMPION
 
 
 def test_other_rules_for_the_same_calls_do_not_change_whose_report_it_is(laboratory: Laboratory) -> None:
     slide = reported_then_challenger_promoted(laboratory)
     stricter = Settings(min_leucocytes=200)
     run_id = laboratory.run("differential")
-    written = write_differentials(laboratory.engine, slides=[slide], model_id=None, run_id=run_id, settings=stricter)
-    read = read_differential(laboratory.engine, "S-1")
+    written = write_differentials(laboratory.database, slides=[slide], model_id=None, run_id=run_id, settings=stricter)
+    read = read_differential(laboratory.database, "S-1")
     assert written.n_written == 2
     assert (read.model.model_id, read.differential.is_sufficient, read.run_id) == (CHAMPION, False, run_id)
 
@@ -259,48 +264,48 @@ def test_a_slide_called_again_is_reported_by_the_champion_of_now(laboratory: Lab
     laboratory.call(cells, ["neutrophil"] * 150, CHALLENGER)  # type: ignore[arg-type]
     write(laboratory, slide)
     promote(laboratory, CHALLENGER)
-    with laboratory.engine.begin() as connection:
+    with laboratory.database.begin() as connection:
         connection.execute(
             sa.text("UPDATE bloodcell.cell_call SET called_at = now() WHERE model_id = :id"), {"id": CHALLENGER}
         )
     assert write(laboratory, slide) == 1
-    assert read_differential(laboratory.engine, "S-1").model.model_id == CHALLENGER
+    assert read_differential(laboratory.database, "S-1").model.model_id == CHALLENGER
 
 
-def test_a_slide_added_up_before_any_champion_is_reported_once_there_is_one(database: sa.Engine) -> None:
+def test_a_slide_added_up_before_any_champion_is_reported_once_there_is_one(database: Database) -> None:
     laboratory = Laboratory(database)
     laboratory.model(promote=False)
     slide = called_slide(laboratory)
     write(laboratory, slide)
     promote(laboratory, CHAMPION)
     with pytest.raises(UnknownRecordError):
-        read_differential(laboratory.engine, "S-1")
+        read_differential(laboratory.database, "S-1")
     assert write(laboratory, slide) == 1
-    assert read_differential(laboratory.engine, "S-1").is_reported
+    assert read_differential(laboratory.database, "S-1").is_reported
 
 
 def test_codes_outside_of_the_groups_are_told_however_sure_the_model_is(laboratory: Laboratory) -> None:
     slide = laboratory.slide("S-1")
     laboratory.call(laboratory.cells(slide, ["BL"] * 80 + ["SMU"] + ["LY"] * 40), ["lymphocyte"] * 121)
     write(laboratory, slide)
-    assert read_differential(laboratory.engine, "S-1").foreign_codes == (("BL", 80), ("SMU", 1))
+    assert read_differential(laboratory.database, "S-1").foreign_codes == (("BL", 80), ("SMU", 1))
     queued = "SELECT count(*), min(review_reason), bool_and(is_foreign_code) FROM bloodcell.review_queue"
     assert laboratory.rows(queued) == [(81, "foreign_code", True)]
 
 
 def test_two_runs_count_a_slide_one_after_the_other(laboratory: Laboratory) -> None:
     slide = called_slide(laboratory)
-    with laboratory.engine.begin() as other:
+    with laboratory.database.begin() as other:
         other.execute(sa.text("SELECT FROM bloodcell.slide WHERE slide_id = :id FOR UPDATE"), {"id": slide})
         thread = threading.Thread(target=write, args=(laboratory, slide))
         thread.start()
         thread.join(0.5)
         assert thread.is_alive()
     thread.join()
-    assert read_differential(laboratory.engine, "S-1").differential.n_cells == 150
+    assert read_differential(laboratory.database, "S-1").differential.n_cells == 150
 
 
 def test_postgres_that_is_away_is_an_error_to_retry() -> None:
     engine = sa.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none", poolclass=sa.NullPool)
     with pytest.raises(DatabaseUnavailableError):
-        read_differential(engine, "S-1")
+        read_differential(Database(engine, patience_s=0), "S-1")

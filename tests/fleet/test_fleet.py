@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from bloodcell.drawing.drops import make_drop
 from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN
 from bloodcell.settings import Settings
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
 from tests.fleet.fleet import DOCKER, LOGIN, USER, Fleet, waited
 from tests.fleet.hosts import can_make_hosts
 from tests.live_night import LiveNight

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from bloodcell.ingest import IngestSummary, ingest_night
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.ingest.night import NightFolder
 
 
@@ -23,7 +24,7 @@ def ingested(settings: Settings, night: NightFolder) -> Callable[[], IngestSumma
 
 
 @pytest.fixture
-def ledger(database: sa.Engine) -> Callable[[], dict[str, tuple[str, str | None]]]:
+def ledger(database: Database) -> Callable[[], dict[str, tuple[str, str | None]]]:
     """Path -> (outcome, reason)."""
 
     def read() -> dict[str, tuple[str, str | None]]:

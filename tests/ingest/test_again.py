@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from bloodcell.errors import StoreUnavailableError
 from bloodcell.ingest import IngestSummary, ingest_night, pending_nights
 from bloodcell.settings import Settings
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
+from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
 from tests.conftest import small_disk
 from tests.ingest.night import NightFolder, picture
@@ -29,7 +30,7 @@ Ingested = Callable[[], IngestSummary]
 Ledger = Callable[[], dict[str, tuple[str, str | None]]]
 
 
-def rows(database: sa.Engine) -> list[tuple[object, ...]]:
+def rows(database: Database) -> list[tuple[object, ...]]:
     """Everything but surrogate keys, times and runs."""
     with database.connect() as connection:
         found = connection.execute(
@@ -43,7 +44,7 @@ def rows(database: sa.Engine) -> list[tuple[object, ...]]:
 
 
 def test_second_time_reads_nothing_and_changes_nothing(
-    night: NightFolder, ingested: Ingested, database: sa.Engine, settings: Settings
+    night: NightFolder, ingested: Ingested, database: Database, settings: Settings
 ) -> None:
     for number in range(5):
         night.cell("S1", number)
@@ -61,7 +62,7 @@ def test_second_time_reads_nothing_and_changes_nothing(
 
 
 def test_two_runs_at_once_leave_the_rows_of_one(
-    night: NightFolder, settings: Settings, database: sa.Engine, database_url: str
+    night: NightFolder, settings: Settings, database: Database, database_url: str
 ) -> None:
     for slide in range(4):
         for number in range(40):
@@ -76,7 +77,7 @@ def test_two_runs_at_once_leave_the_rows_of_one(
 
 
 def test_slide_still_being_written_is_left_for_later(
-    night: NightFolder, settings: Settings, ledger: Ledger, database: sa.Engine
+    night: NightFolder, settings: Settings, ledger: Ledger, database: Database
 ) -> None:
     patient = settings.model_copy(update={"settle_s": 3600})
     night.cell("S1", 1)
@@ -101,7 +102,7 @@ def test_night_without_marker_is_read_once_nothing_changed_for_the_settle_time(
 
 
 def test_late_slide_makes_a_done_night_pending_again(
-    night: NightFolder, settings: Settings, ingested: Ingested, database: sa.Engine
+    night: NightFolder, settings: Settings, ingested: Ingested, database: Database
 ) -> None:
     night.cell("S1", 1)
     night.complete()
@@ -112,7 +113,7 @@ def test_late_slide_makes_a_done_night_pending_again(
 
 
 def test_a_file_set_aside_that_is_written_to_its_end_in_place_makes_its_night_pending(
-    night: NightFolder, settings: Settings, ingested: Ingested, ledger: Ledger, database: sa.Engine
+    night: NightFolder, settings: Settings, ingested: Ingested, ledger: Ledger, database: Database
 ) -> None:
     file = night.write("S1/SNE_1.png", picture(1)[:-100])
     night.complete()
@@ -163,7 +164,7 @@ def test_a_folder_that_was_away_for_a_while_is_looked_at_again(
 
 
 def test_a_file_dated_in_the_future_does_not_keep_its_slide_waiting(
-    night: NightFolder, settings: Settings, database: sa.Engine
+    night: NightFolder, settings: Settings, database: Database
 ) -> None:
     file = night.cell("S1", 1)
     os.utime(file, (time.time() + 10**8,) * 2)
@@ -173,7 +174,7 @@ def test_a_file_dated_in_the_future_does_not_keep_its_slide_waiting(
 
 
 def test_a_night_under_another_spelling_of_its_date_is_no_second_folder_of_it(
-    night: NightFolder, settings: Settings, database: sa.Engine
+    night: NightFolder, settings: Settings, database: Database
 ) -> None:
     (settings.drops / night.path.name.replace("-", "")).mkdir()
     (settings.drops / "2026-11-22").symlink_to(night.path)
@@ -229,7 +230,7 @@ def test_cell_delivered_again_another_night_counts_once(
 
 
 def test_file_that_changed_after_ingest_keeps_its_first_image_and_is_reported(
-    night: NightFolder, ingested: Ingested, ledger: Ledger, database: sa.Engine
+    night: NightFolder, ingested: Ingested, ledger: Ledger, database: Database
 ) -> None:
     file = night.cell("S1", 1)
     night.complete()
@@ -247,7 +248,7 @@ def test_file_that_changed_after_ingest_keeps_its_first_image_and_is_reported(
 
 
 def test_full_disk_stops_the_run_and_the_next_one_ends_it(
-    night: NightFolder, settings: Settings, database: sa.Engine, tmp_path: Path
+    night: NightFolder, settings: Settings, database: Database, tmp_path: Path
 ) -> None:
     for number in range(30):
         night.write(f"S1/SNE_{number}.bmp", picture(number, size=(200, 200), form="BMP"))
@@ -274,7 +275,7 @@ def test_an_image_the_full_disk_took_in_part_is_not_in_the_store(tmp_path: Path)
 
 
 def test_a_connection_cut_in_the_middle_is_replaced(
-    night: NightFolder, settings: Settings, database: sa.Engine, database_url: str
+    night: NightFolder, settings: Settings, database: Database, database_url: str
 ) -> None:
     for slide in range(3):
         for number in range(300):
@@ -294,7 +295,7 @@ def test_a_connection_cut_in_the_middle_is_replaced(
 
 
 def test_killed_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one(
-    night: NightFolder, settings: Settings, database: sa.Engine, template: str, postgres: object
+    night: NightFolder, settings: Settings, database: Database, template: str, postgres: object
 ) -> None:
     for slide in range(12):
         night.record(f"S{slide}", patient_key=f"P{slide}")
@@ -340,7 +341,7 @@ def _n_rows(connection: sa.Connection) -> int:
 
 @pytest.mark.parametrize("seed", [0, 5])
 def test_truth_of_a_hostile_drop_of_real_images_holds(
-    seed: int, shared: Path, settings: Settings, tmp_path: Path, ledger: Ledger, database: sa.Engine
+    seed: int, shared: Path, settings: Settings, tmp_path: Path, ledger: Ledger, database: Database
 ) -> None:
     import csv
 

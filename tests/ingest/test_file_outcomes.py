@@ -12,6 +12,7 @@ from bloodcell.errors import ConfigurationError
 from bloodcell.ingest import IngestSummary, ingest_night
 from bloodcell.ingest.file_outcomes import DUPLICATE_REASONS, IGNORE_REASONS, QUARANTINE_REASONS
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.ingest.night import NightFolder, picture
 
 Ingested = Callable[[], IngestSummary]
@@ -163,7 +164,7 @@ def test_hostile_names_are_data_not_code(night: NightFolder, ingested: Ingested,
 
 
 def test_same_image_in_two_slides_counts_in_each_and_is_reported(
-    night: NightFolder, ingested: Ingested, database: sa.Engine
+    night: NightFolder, ingested: Ingested, database: Database
 ) -> None:
     night.cell("S1", 1, seed=7)
     night.cell("S2", 2, seed=7)
@@ -194,7 +195,7 @@ def test_folder_that_is_no_night_is_refused(settings: Settings, tmp_path: Path) 
         ingest_night(tmp_path / "2026-01-01", settings)
 
 
-def test_pattern_is_a_setting(night: NightFolder, settings: Settings, ledger: Ledger, database: sa.Engine) -> None:
+def test_pattern_is_a_setting(night: NightFolder, settings: Settings, ledger: Ledger, database: Database) -> None:
     night.write("A17-LY-0001.png", picture(1))
     night.complete()
     flat = settings.model_copy(update={"drop_pattern": r"(?P<slide>\w+)-(?P<code>[A-Z]+)-(?P<number>\d+)\.png"})

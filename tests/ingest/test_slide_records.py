@@ -10,6 +10,7 @@ from bloodcell.errors import UnusableFileError
 from bloodcell.ingest import IngestSummary, ingest_night
 from bloodcell.ingest.slide_record import SlideRecord, parse_slide_record
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.ingest.night import NightFolder, picture
 
 Ingested = Callable[[], IngestSummary]
@@ -45,7 +46,7 @@ def test_unusable_record_is_refused_with_its_reason(body: bytes) -> None:
 
 
 def test_slide_without_a_readable_record_keeps_its_cells(
-    night: NightFolder, ingested: Ingested, ledger: Ledger, database: sa.Engine
+    night: NightFolder, ingested: Ingested, ledger: Ledger, database: Database
 ) -> None:
     night.write("S1/slide.json", b"{not json")
     night.cell("S1", 1)
@@ -67,7 +68,7 @@ def test_record_of_any_size_is_set_aside_and_its_slide_does_not_wait(
     assert ledger()["S1/slide.json"] == ("quarantined", "slide_record")
 
 
-def test_mended_record_completes_the_slide(night: NightFolder, ingested: Ingested, database: sa.Engine) -> None:
+def test_mended_record_completes_the_slide(night: NightFolder, ingested: Ingested, database: Database) -> None:
     record = night.write("S1/slide.json", b"{not json")
     night.cell("S1", 1)
     night.complete()

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from bloodcell.labels import LabelImport, import_labels
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.laboratory import Laboratory
 
 AT = "2026-03-15T09:30:00+01:00"
@@ -22,7 +23,7 @@ Rows = Callable[[str], list[tuple[object, ...]]]
 
 
 @pytest.fixture
-def laboratory(database: sa.Engine) -> Laboratory:
+def laboratory(database: Database) -> Laboratory:
     return Laboratory(database)
 
 
@@ -47,7 +48,7 @@ def labelled(settings: Settings, tmp_path: Path) -> Labelled:
 
 
 @pytest.fixture
-def rows(database: sa.Engine) -> Rows:
+def rows(database: Database) -> Rows:
     def read(statement: str) -> list[tuple[object, ...]]:
         with database.connect() as connection:
             return [tuple(row) for row in connection.execute(sa.text(statement))]

@@ -109,7 +109,7 @@ def test_one_image_in_several_slides_is_the_named_one_or_all_of_them(
     laboratory: Laboratory, settings: Settings, folder: Path, put: Put, rows: Rows
 ) -> None:
     for barcode, name in (("S1", "a.jpg"), ("S2", "b.jpg"), ("S3", "b.jpg")):
-        with laboratory.engine.begin() as connection:
+        with laboratory.database.begin() as connection:
             from sqlalchemy.dialects.postgresql import insert
 
             from bloodcell.storage import tables

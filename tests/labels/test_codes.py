@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES, CLASS_OF_CODE, CODES_OUT_OF_SCOPE, FINER_CODES
 from bloodcell.labels.codes import MEANINGS, Meaning, meaning_of
+from bloodcell.storage.database import Database
 from tests.labels.conftest import Rows
 
 
@@ -34,7 +35,7 @@ def test_what_is_stored_says_the_same_when_it_is_read_again() -> None:
     assert {meaning_of(meaning.label) for meaning in MEANINGS.values()} == set(MEANINGS.values())
 
 
-def test_codes_in_the_database_are_those_of_the_library(database: sa.Engine) -> None:
+def test_codes_in_the_database_are_those_of_the_library(database: Database) -> None:
     with database.connect() as connection:
         stored = {
             code: (cell_class, name)
@@ -48,7 +49,7 @@ def test_codes_in_the_database_are_those_of_the_library(database: sa.Engine) -> 
 
 
 def test_the_view_takes_every_label_as_the_library_does(database_url: str, cells: list[int], rows: Rows) -> None:
-    from bloodcell.storage.database import connect
+    from bloodcell.storage.connections import connect
 
     insert = sa.text(
         "INSERT INTO bloodcell.cell_label (cell_id, label, labelled_at) VALUES (:cell, :label, :at) "

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from bloodcell.errors import ConfigurationError, StoreUnavailableError
 from bloodcell.labels import LabelExport, export_labels, import_labels
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
 from tests.conftest import small_disk
 from tests.labels.conftest import AT, Labelled, Rows
@@ -22,7 +23,7 @@ HEADER = "cell_id,label,labelled_by,labelled_at,blind,adjudication,note"
 
 
 def test_what_is_exported_imports_again_and_is_all_known(
-    cells: list[int], labelled: Labelled, database: sa.Engine, settings: Settings, tmp_path: Path, rows: Rows
+    cells: list[int], labelled: Labelled, database: Database, settings: Settings, tmp_path: Path, rows: Rows
 ) -> None:
     labelled(
         f"{cells[0]},SNE,anna,{AT},1,0,",
@@ -42,7 +43,7 @@ def test_what_is_exported_imports_again_and_is_all_known(
 
 
 def test_an_exported_file_is_what_another_database_with_the_same_cells_needs(
-    cells: list[int], labelled: Labelled, database: sa.Engine, tmp_path: Path
+    cells: list[int], labelled: Labelled, database: Database, tmp_path: Path
 ) -> None:
     labelled(f"{cells[0]},SNE,anna,{AT},1,0,fine", header=HEADER)
     export_labels(database, tmp_path / "out.csv")
@@ -64,7 +65,7 @@ def test_an_exported_file_is_what_another_database_with_the_same_cells_needs(
 
 @pytest.mark.parametrize("evil", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1"])
 def test_no_field_is_taken_for_a_formula(
-    laboratory: Laboratory, labelled: Labelled, database: sa.Engine, settings: Settings, tmp_path: Path, evil: str
+    laboratory: Laboratory, labelled: Labelled, database: Database, settings: Settings, tmp_path: Path, evil: str
 ) -> None:
     (cell,) = laboratory.cells(laboratory.slide(evil), ["LY"], names=[f"{evil}.jpg"])
     with database.begin() as connection:
@@ -83,13 +84,13 @@ def test_no_field_is_taken_for_a_formula(
     assert import_labels(tmp_path / "out.csv", settings).n_known == 1
 
 
-def test_nothing_is_a_file_with_the_names_of_the_columns(database: sa.Engine, tmp_path: Path) -> None:
+def test_nothing_is_a_file_with_the_names_of_the_columns(database: Database, tmp_path: Path) -> None:
     assert export_labels(database, tmp_path / "out.csv") == LabelExport(0, 0)
     assert (tmp_path / "out.csv").read_text("utf-8-sig").startswith("cell_id,slide,file,label,")
 
 
 def test_images_lie_by_class_and_code_and_import_again(
-    laboratory: Laboratory, labelled: Labelled, database: sa.Engine, settings: Settings, tmp_path: Path, rows: Rows
+    laboratory: Laboratory, labelled: Labelled, database: Database, settings: Settings, tmp_path: Path, rows: Rows
 ) -> None:
     store = Store.of(settings)
     bodies = [f"image {n}".encode() for n in range(4)]
@@ -122,7 +123,7 @@ def test_images_lie_by_class_and_code_and_import_again(
     assert (again.n_new, again.n_refused, again.n_contested) == (3, 0, 0)
 
 
-def test_a_folder_with_something_in_it_is_left_alone(database: sa.Engine, settings: Settings, tmp_path: Path) -> None:
+def test_a_folder_with_something_in_it_is_left_alone(database: Database, settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old/SNE").mkdir()
     with pytest.raises(ConfigurationError, match="has something in it"):
@@ -131,7 +132,7 @@ def test_a_folder_with_something_in_it_is_left_alone(database: sa.Engine, settin
 
 
 def test_a_missing_image_is_told(
-    cells: list[int], labelled: Labelled, database: sa.Engine, settings: Settings, tmp_path: Path
+    cells: list[int], labelled: Labelled, database: Database, settings: Settings, tmp_path: Path
 ) -> None:
     labelled(f"{cells[0]},SNE,anna,{AT},,,", header=HEADER)
     with pytest.raises(StoreUnavailableError, match="cannot be read"):
@@ -139,7 +140,7 @@ def test_a_missing_image_is_told(
 
 
 def test_a_place_that_cannot_be_written_is_told_and_no_half_file_is_left(
-    cells: list[int], labelled: Labelled, database: sa.Engine, tmp_path: Path
+    cells: list[int], labelled: Labelled, database: Database, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigurationError, match="cannot be written"):
         export_labels(database, tmp_path / "nowhere" / "out.csv")

@@ -17,7 +17,8 @@ from bloodcell.labels import LabelImport, import_labels
 from bloodcell.labels.importing import open_labels, take
 from bloodcell.labels.label_outcomes import FILE_REASONS, MAX_ERRORS
 from bloodcell.settings import Settings
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
+from bloodcell.storage.database import Database
 from bloodcell.storage.runs import Run
 from tests.labels.conftest import AT, HEADER, INSTANT, Labelled, Rows, texts
 from tests.laboratory import Laboratory, at_once
@@ -200,7 +201,7 @@ def test_the_label_of_a_duplicate_goes_to_the_cell_it_repeats(
     laboratory: Laboratory, cells: list[int], labelled: Labelled, rows: Rows
 ) -> None:
     laboratory.file("S1/twice.jpg", "quarantined", reason="truncated", detail="")
-    with_other_night = Laboratory(laboratory.engine, night=datetime(2026, 3, 15, tzinfo=UTC).date())
+    with_other_night = Laboratory(laboratory.database, night=datetime(2026, 3, 15, tzinfo=UTC).date())
     with_other_night.file("S1/twice.jpg", "duplicate", reason="same_image", cell_id=cells[4])
     assert labelled(f"S1,twice.jpg,LY,anna,{AT}").n_new == 1
     assert rows("SELECT cell_id FROM bloodcell.label") == [(cells[4],)]
@@ -381,7 +382,7 @@ def test_a_connection_lost_in_the_middle_is_made_again_and_the_file_read_again(
 
 @pytest.mark.usefixtures("cells")
 def test_repeated_under_the_same_run_it_says_the_same_again(
-    settings: Settings, database: sa.Engine, laboratory: Laboratory, tmp_path: Path
+    settings: Settings, database: Database, laboratory: Laboratory, tmp_path: Path
 ) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(f"{HEADER}\n" + "".join(f"S1,{n}.jpg,LY,anna,{AT}\n" for n in (0, 1, 1)))

@@ -105,7 +105,7 @@ def test_a_file_that_came_before_its_night_is_taken_in_after_the_ingest(
     assert import_inbox(settings) == InboxResult((), 2, 0)
     cells = laboratory.cells(laboratory.slide("S1"), ["LY"] * 2, names=["0.jpg", "1.jpg"])
     assert import_inbox(settings) == InboxResult((), 2, 0)
-    with recorded_run(laboratory.engine, "ingest", patience_s=0):
+    with recorded_run(laboratory.database, "ingest"):
         pass
     result = import_inbox(settings)
     assert (outcomes(result), result.n_known) == ({"early.csv": "imported"}, 1)

@@ -19,6 +19,7 @@ from bloodcell.labels.importing import CopyReader
 from bloodcell.labels.label_outcomes import RowErrors
 from bloodcell.labels.label_rows import BadRowError, LabelRow, as_copy_text, checked_row, unguarded
 from bloodcell.labels.matching import COPY_LABELS, NEW_LABELS
+from bloodcell.storage.database import Database
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 OFFSETS = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59)).map(timezone)
@@ -37,7 +38,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 @pytest.fixture
-def copied(database: sa.Engine) -> sa.Connection:
+def copied(database: Database) -> sa.Connection:
     with database.connect() as connection:
         connection.exec_driver_sql(NEW_LABELS.replace("ON COMMIT DROP", ""))
         yield connection

@@ -7,16 +7,17 @@ import sqlalchemy as sa
 from bloodcell.labels import label_status
 from bloodcell.labels.label_status import LabelledCells, LabelStatus, SplitCount
 from bloodcell.storage import tables
+from bloodcell.storage.database import Database
 from tests.labels.conftest import AT, INSTANT, Labelled
 from tests.laboratory import Laboratory
 
 
-def test_without_labels_all_is_zero(database: sa.Engine) -> None:
+def test_without_labels_all_is_zero(database: Database) -> None:
     assert label_status(database) == LabelStatus(0, 0, 0, 0, None, None, (), (), ())
 
 
 def test_labels_are_counted_by_class_person_and_side(
-    laboratory: Laboratory, cells: list[int], labelled: Labelled, database: sa.Engine
+    laboratory: Laboratory, cells: list[int], labelled: Labelled, database: Database
 ) -> None:
     laboratory.cells(laboratory.slide("S2", patient_key=None), ["LY"], names=["x.jpg"])
     labelled(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
 from tests.labels.conftest import Rows
 from tests.laboratory import Laboratory
 from tests.storage.conftest import as_superuser, refused

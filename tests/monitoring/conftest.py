@@ -19,6 +19,7 @@ from bloodcell.registry.bundle import Bundle, write_bundle
 from bloodcell.registry.models import promote, register
 from bloodcell.registry.training_reference import REFERENCE, TrainingReference, reference_of, write_reference
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from bloodcell.storage.decoding import resized
 from bloodcell.storage.store import Store
 from tests.ingest.night import NIGHT, NightFolder
@@ -45,7 +46,7 @@ def with_reference(bundle: Bundle, out: Path, reference: TrainingReference | Non
     return write_bundle(out / "bundles", bundle.manifest, {path.name: path for path in work.iterdir()})
 
 
-def crown(settings: Settings, database: sa.Engine, bundle: Bundle) -> str:
+def crown(settings: Settings, database: Database, bundle: Bundle) -> str:
     """Registers a bundle and makes it champion; returns its model id."""
     store = Store.of(settings)
     with database.begin() as connection:
@@ -84,17 +85,17 @@ def classified_night(
 
 
 @pytest.fixture
-def champion(settings: Settings, database: sa.Engine, watched_bundle: Bundle) -> str:
+def champion(settings: Settings, database: Database, watched_bundle: Bundle) -> str:
     """Model id of the champion, an SVM on drawn cells."""
     return crown(settings, database, watched_bundle)
 
 
-def rows(database: sa.Engine, statement: str, **values: object) -> list[tuple[object, ...]]:
+def rows(database: Database, statement: str, **values: object) -> list[tuple[object, ...]]:
     with database.connect() as connection:
         return [tuple(row) for row in connection.execute(sa.text(statement), values)]
 
 
-def called_cells(database: sa.Engine, model_id: str) -> list[tuple[int, str]]:
+def called_cells(database: Database, model_id: str) -> list[tuple[int, str]]:
     """Cells that a model called a group, with it, in order."""
     found = rows(
         database,

@@ -16,7 +16,8 @@ from bloodcell.monitoring import ChampionCheck, Check, check_champion
 from bloodcell.registry.bundle import Bundle, images_of
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
+from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
 from tests.ingest.night import NIGHT
 from tests.laboratory import Laboratory
@@ -36,7 +37,7 @@ def wrong(cell_class: str) -> str:
 
 
 @pytest.fixture
-def lab(database: sa.Engine) -> Laboratory:
+def lab(database: Database) -> Laboratory:
     return Laboratory(database)
 
 
@@ -74,10 +75,10 @@ def test_another_class_mix_moves_the_class_mix_and_not_the_embedding(settings: S
     assert only(check, "embedding", "lymphocyte").measured == pytest.approx(0, abs=0.02)
 
 
-def test_every_row_is_in_the_view_with_its_run(settings: Settings, database: sa.Engine, champion: str) -> None:
+def test_every_row_is_in_the_view_with_its_run(settings: Settings, database: Database, champion: str) -> None:
     classified_night(settings)
     check = check_champion(settings, airflow_run="scheduled__1")
-    reader = connect(str(settings.database_url), role="bloodcell_reader")
+    reader = Database(connect(str(settings.database_url), role="bloodcell_reader"), patience_s=0)
     shown = rows(
         reader,
         "SELECT kind, class, n_cells, measured, lower_95, upper_95, limit_value, passed, reason, since_night, "
@@ -91,7 +92,7 @@ def test_every_row_is_in_the_view_with_its_run(settings: Settings, database: sa.
 
 
 def test_agreement_is_counted_by_class_and_among_the_called(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings, n_striped=2)
     called = called_cells(database, champion)
@@ -116,7 +117,7 @@ def test_agreement_is_counted_by_class_and_among_the_called(
 
 
 def test_the_alarm_waits_until_even_the_upper_limit_is_below_what_is_wanted(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)[:60]
@@ -136,7 +137,7 @@ def test_the_alarm_waits_until_even_the_upper_limit_is_below_what_is_wanted(
 
 
 def test_too_low_an_agreement_is_an_alarm_with_a_reason_and_the_next_step(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -154,7 +155,7 @@ def test_too_low_an_agreement_is_an_alarm_with_a_reason_and_the_next_step(
 
 
 def test_few_labels_are_left_for_the_next_time(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -168,7 +169,7 @@ def test_few_labels_are_left_for_the_next_time(
 
 
 def test_a_label_that_becomes_visible_late_is_not_lost(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -184,7 +185,7 @@ def test_a_label_that_becomes_visible_late_is_not_lost(
 
 
 def test_contested_cells_wait_until_they_are_settled(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -198,7 +199,7 @@ def test_contested_cells_wait_until_they_are_settled(
 
 
 def test_cells_the_model_was_made_from_are_left_out_and_said_so(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory, watched_bundle: Bundle
+    settings: Settings, database: Database, champion: str, lab: Laboratory, watched_bundle: Bundle
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -219,7 +220,7 @@ def test_cells_the_model_was_made_from_are_left_out_and_said_so(
 
 
 def test_of_a_model_made_from_a_folder_its_own_list_of_images_is_asked(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory, watched_bundle: Bundle
+    settings: Settings, database: Database, champion: str, lab: Laboratory, watched_bundle: Bundle
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -237,7 +238,7 @@ def test_of_a_model_made_from_a_folder_its_own_list_of_images_is_asked(
 
 
 def test_blind_reading_is_judged_for_itself(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings, slides=20)
     called = called_cells(database, champion)
@@ -252,7 +253,7 @@ def test_blind_reading_is_judged_for_itself(
 
 
 def test_cells_outside_the_eight_groups_are_counted_apart(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -267,7 +268,7 @@ def test_cells_outside_the_eight_groups_are_counted_apart(
 
 
 def test_the_same_airflow_run_writes_one_set_of_rows(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -283,7 +284,7 @@ def test_the_same_airflow_run_writes_one_set_of_rows(
 
 
 def test_a_check_that_fails_leaves_nothing_and_the_next_one_counts_all(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -303,7 +304,7 @@ def test_a_check_that_fails_leaves_nothing_and_the_next_one_counts_all(
 
 
 def test_two_checks_at_once_count_a_label_once(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory
+    settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -319,7 +320,7 @@ def test_two_checks_at_once_count_a_label_once(
 
 
 def test_a_new_champion_is_judged_by_its_own_calls_only(
-    settings: Settings, database: sa.Engine, champion: str, lab: Laboratory, watched_bundle: Bundle, tmp_path: Path
+    settings: Settings, database: Database, champion: str, lab: Laboratory, watched_bundle: Bundle, tmp_path: Path
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -336,7 +337,7 @@ def test_a_new_champion_is_judged_by_its_own_calls_only(
 
 
 def test_an_old_bundle_has_no_reference_and_says_so(
-    settings: Settings, database: sa.Engine, watched_bundle: Bundle, tmp_path: Path
+    settings: Settings, database: Database, watched_bundle: Bundle, tmp_path: Path
 ) -> None:
     crown(settings, database, with_reference(watched_bundle, tmp_path, None))
     classified_night(settings)
@@ -349,7 +350,7 @@ def test_an_old_bundle_has_no_reference_and_says_so(
 
 
 def test_a_class_mix_is_compared_only_with_a_laboratorys_own(
-    settings: Settings, database: sa.Engine, svm_bundle: Bundle
+    settings: Settings, database: Database, svm_bundle: Bundle
 ) -> None:
     crown(settings, database, svm_bundle)
     classified_night(settings, classes=("lymphocyte", "monocyte"))
@@ -375,7 +376,7 @@ def test_nothing_called_and_nothing_labelled_is_no_alarm(settings: Settings, cha
     assert "nothing to judge yet" in check.markdown()
 
 
-def test_without_a_champion_there_is_nothing_to_check(settings: Settings, database: sa.Engine) -> None:
+def test_without_a_champion_there_is_nothing_to_check(settings: Settings, database: Database) -> None:
     with pytest.raises(ConfigurationError, match="No model is champion"):
         check_champion(settings)
     assert rows(database, "SELECT state FROM bloodcell.run WHERE stage = 'check'") == [("failed",)]

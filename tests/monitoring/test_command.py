@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from bloodcell.cli import app
 from bloodcell.errors import ConfigurationError
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.laboratory import Laboratory
 from tests.monitoring.conftest import called_cells, classified_night
 
@@ -25,7 +25,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("environment")
 def test_a_check_is_one_json_document_and_a_table_the_next_time(
-    settings: Settings, database: sa.Engine, champion: str
+    settings: Settings, database: Database, champion: str
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
@@ -46,7 +46,7 @@ def test_a_check_is_one_json_document_and_a_table_the_next_time(
 
 @pytest.mark.usefixtures("environment")
 def test_a_crossed_limit_is_exit_status_1_with_the_reason(
-    settings: Settings, database: sa.Engine, champion: str
+    settings: Settings, database: Database, champion: str
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)

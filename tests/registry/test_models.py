@@ -18,6 +18,7 @@ from bloodcell.registry.models import (
     serving_models,
 )
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
 
 
@@ -26,9 +27,7 @@ def store(settings: Settings) -> Store:
     return Store.of(settings)
 
 
-def test_registered_bundle_is_stored_whole_and_known_once(
-    database: sa.Engine, store: Store, svm_bundle: Bundle
-) -> None:
+def test_registered_bundle_is_stored_whole_and_known_once(database: Database, store: Store, svm_bundle: Bundle) -> None:
     for _ in range(2):
         with database.begin() as connection:
             register(connection, store, svm_bundle, by="anna")
@@ -44,7 +43,7 @@ def test_registered_bundle_is_stored_whole_and_known_once(
 
 
 def test_promotion_makes_champion_and_challenger_and_rollback_undoes_it(
-    database: sa.Engine, store: Store, svm_bundle: Bundle, tuned_bundle: Bundle
+    database: Database, store: Store, svm_bundle: Bundle, tuned_bundle: Bundle
 ) -> None:
     with database.begin() as connection:
         register(connection, store, svm_bundle, by="anna")
@@ -74,7 +73,7 @@ def test_promotion_makes_champion_and_challenger_and_rollback_undoes_it(
 
 
 def test_promotion_needs_a_reason_a_known_model_and_a_change(
-    database: sa.Engine, store: Store, svm_bundle: Bundle
+    database: Database, store: Store, svm_bundle: Bundle
 ) -> None:
     with database.begin() as connection:
         register(connection, store, svm_bundle, by="anna")
@@ -93,7 +92,7 @@ def test_promotion_needs_a_reason_a_known_model_and_a_change(
         rollback(connection, store, replaces=None, by="anna", reason="why")
 
 
-def test_altered_bundle_is_not_promoted(database: sa.Engine, store: Store, svm_bundle: Bundle) -> None:
+def test_altered_bundle_is_not_promoted(database: Database, store: Store, svm_bundle: Bundle) -> None:
     with database.begin() as connection:
         register(connection, store, svm_bundle, by="anna")
     (store.bundle_folder(svm_bundle.model_id) / "svm.skops").write_bytes(b"something else")
@@ -104,7 +103,7 @@ def test_altered_bundle_is_not_promoted(database: sa.Engine, store: Store, svm_b
 
 
 def test_a_decision_whose_commit_was_lost_on_its_way_back_is_not_taken_twice(
-    database: sa.Engine, store: Store, svm_bundle: Bundle, tuned_bundle: Bundle
+    database: Database, store: Store, svm_bundle: Bundle, tuned_bundle: Bundle
 ) -> None:
     first, second = svm_bundle.model_id, tuned_bundle.model_id
     with database.begin() as connection:
@@ -122,7 +121,7 @@ def test_a_decision_whose_commit_was_lost_on_its_way_back_is_not_taken_twice(
 
 
 def test_registering_again_mends_a_bundle_that_was_altered_or_left_half(
-    database: sa.Engine, store: Store, svm_bundle: Bundle
+    database: Database, store: Store, svm_bundle: Bundle
 ) -> None:
     with database.begin() as connection:
         register(connection, store, svm_bundle, by="anna")
@@ -143,7 +142,7 @@ def test_a_store_that_is_away_is_to_be_tried_again_and_is_no_broken_bundle(tmp_p
 
 
 def test_verifying_looks_at_the_store_itself_and_not_at_a_copy_fetched_earlier(
-    database: sa.Engine, svm_bundle: Bundle, tmp_path: Path
+    database: Database, svm_bundle: Bundle, tmp_path: Path
 ) -> None:
     remote = Store(f"memory://{tmp_path.name}", tmp_path / "cache")
     with database.begin() as connection:

@@ -15,6 +15,7 @@ from bloodcell.registry.bundle import MODEL, Bundle
 from bloodcell.registry.models import registered_models
 from bloodcell.registry.shipped import FOLDER, MODEL_IDS, install_shipped, shipped_bundles
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.laboratory import at_once
 
 
@@ -31,13 +32,13 @@ def release(
     return bundles
 
 
-def _roles(database: sa.Engine) -> dict[str, str]:
+def _roles(database: Database) -> dict[str, str]:
     with database.connect() as connection:
         return {model.model_id: model.role for model in registered_models(connection)}
 
 
 def test_a_new_installation_has_a_champion_and_its_challengers(
-    database: sa.Engine, settings: Settings, release: dict[str, Bundle]
+    database: Database, settings: Settings, release: dict[str, Bundle]
 ) -> None:
     installed = install_shipped(settings, database)
     assert [each.model_id for each in installed] == [each.model_id for each in release.values()]
@@ -53,7 +54,7 @@ def test_a_new_installation_has_a_champion_and_its_challengers(
 
 
 def test_two_starts_at_once_install_them_once(
-    database: sa.Engine, settings: Settings, release: dict[str, Bundle]
+    database: Database, settings: Settings, release: dict[str, Bundle]
 ) -> None:
     installed: list[int] = []
     assert at_once(2, lambda: installed.append(len(install_shipped(settings, database)))) == []
@@ -63,13 +64,13 @@ def test_two_starts_at_once_install_them_once(
 
 
 @pytest.mark.usefixtures("release")
-def test_a_laboratory_that_wants_none_gets_none(database: sa.Engine, settings: Settings) -> None:
+def test_a_laboratory_that_wants_none_gets_none(database: Database, settings: Settings) -> None:
     assert install_shipped(settings.model_copy(update={"shipped_models": False}), database) == []
     assert _roles(database) == {}
 
 
 def test_an_altered_file_is_refused_and_nothing_is_installed(
-    database: sa.Engine, settings: Settings, release: dict[str, Bundle]
+    database: Database, settings: Settings, release: dict[str, Bundle]
 ) -> None:
     model = shipped.FOLDER / "vgg16_svm" / MODEL
     model.write_bytes(model.read_bytes()[:-1] + b"!")

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,12 +15,13 @@ from bloodcell.cli import app
 from bloodcell.differential import write_due_differentials
 from bloodcell.errors import UnknownRecordError
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
 from tests.laboratory import CHAMPION, Laboratory
 
 
 @pytest.fixture
-def laboratory(database: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Laboratory:
+def laboratory(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Laboratory:
     """A slide of one lymphocyte, reported, and the environment that finds it."""
     monkeypatch.setenv("BLOODCELL_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.database_url))

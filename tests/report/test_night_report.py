@@ -11,11 +11,12 @@ from bloodcell.differential.differential_rows import write_differentials
 from bloodcell.errors import UnknownRecordError
 from bloodcell.report.night_report import night_markdown, night_summary
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.laboratory import CHALLENGER, Laboratory
 
 
 @pytest.fixture
-def laboratory(database: sa.Engine) -> Laboratory:
+def laboratory(database: Database) -> Laboratory:
     laboratory = Laboratory(database)
     laboratory.model(CHALLENGER, "vgg16", promote=False)
     laboratory.model()
@@ -38,7 +39,7 @@ def a_night(laboratory: Laboratory) -> None:
         laboratory.file(f"A-1/SNE_{index}.jpg", "cell", cell_id=cell)
     laboratory.run("classify", n_cells=139, duration_s=27.8)
     write_differentials(
-        laboratory.engine,
+        laboratory.database,
         slides=[good, few, half],
         model_id=None,
         run_id=laboratory.run("differential", duration_s=1),
@@ -48,7 +49,7 @@ def a_night(laboratory: Laboratory) -> None:
 
 def test_night_is_summed_up(laboratory: Laboratory) -> None:
     a_night(laboratory)
-    summary = night_summary(laboratory.engine, laboratory.night)
+    summary = night_summary(laboratory.database, laboratory.night)
     assert summary.completed_at is not None
     assert dict(summary.files) == {"cell": 5, "quarantined": 3, "ignored": 1}
     assert list(summary.quarantined.items()) == [("truncated", 2), ("empty", 1)]
@@ -71,7 +72,7 @@ def test_night_is_summed_up(laboratory: Laboratory) -> None:
 
 def test_markdown_says_what_to_look_at(laboratory: Laboratory) -> None:
     a_night(laboratory)
-    text = night_markdown(night_summary(laboratory.engine, laboratory.night))
+    text = night_markdown(night_summary(laboratory.database, laboratory.night))
     assert text.startswith("## Night 2026-03-14\n")
     assert "9 files: 5 cell, 3 quarantined, 1 ignored" in text
     assert "4 slides, 139 cells: 2 reported, 1 waiting, 1 with an insufficient count, 1 flagged" in text
@@ -87,7 +88,7 @@ def test_markdown_says_what_to_look_at(laboratory: Laboratory) -> None:
 
 def test_codes_that_no_model_knows_are_named(laboratory: Laboratory) -> None:
     laboratory.call(laboratory.cells(laboratory.slide("A-1"), ["BL", "BL", "VLY", "LY"]), ["lymphocyte"] * 4)
-    summary = night_summary(laboratory.engine, laboratory.night)
+    summary = night_summary(laboratory.database, laboratory.night)
     assert dict(summary.slides[0].foreign_codes) == {"BL": 2, "VLY": 1}
     assert "- A-1: 2 BL, 1 VLY" in night_markdown(summary)
 
@@ -95,18 +96,18 @@ def test_codes_that_no_model_knows_are_named(laboratory: Laboratory) -> None:
 def test_failed_runs_are_counted_and_take_no_part_in_throughput(laboratory: Laboratory) -> None:
     laboratory.run("classify", n_cells=100, duration_s=10)
     failed = laboratory.run("classify", n_cells=50, duration_s=1)
-    with laboratory.engine.begin() as connection:
+    with laboratory.database.begin() as connection:
         connection.execute(
             sa.text("UPDATE bloodcell.run SET state = 'failed' WHERE run_id = :failed"), {"failed": failed}
         )
-    stage = next(s for s in night_summary(laboratory.engine, laboratory.night).stages if s.stage == "classify")
+    stage = next(s for s in night_summary(laboratory.database, laboratory.night).stages if s.stage == "classify")
     assert (stage.n_runs, stage.n_failed, stage.n_cells, stage.duration_s) == (2, 1, 100, 10)
 
 
 def test_night_still_being_written_says_so(laboratory: Laboratory) -> None:
-    with laboratory.engine.begin() as connection:
+    with laboratory.database.begin() as connection:
         connection.execute(sa.text("UPDATE bloodcell.drop SET completed_at = NULL"))
-    text = night_markdown(night_summary(laboratory.engine, laboratory.night))
+    text = night_markdown(night_summary(laboratory.database, laboratory.night))
     assert "**Not complete: some slides are still being written.**" in text
     assert "0 files: none" in text
     assert "0 slides, 0 cells" in text
@@ -115,7 +116,7 @@ def test_night_still_being_written_says_so(laboratory: Laboratory) -> None:
 def test_hostile_barcode_has_no_meaning_in_markdown(laboratory: Laboratory) -> None:
     name = "<b>|`x`|[a](http://x)\n# '; drop table cell;--"
     laboratory.cells(laboratory.slide(name), ["LY"])
-    text = night_markdown(night_summary(laboratory.engine, laboratory.night))
+    text = night_markdown(night_summary(laboratory.database, laboratory.night))
     assert "&lt;b&gt;\\|\\`x\\`\\|\\[a\\]\\(http://x\\) \\# '; drop table cell;--: 1 of 1 cells" in text
     assert "<" not in text
 
@@ -123,7 +124,7 @@ def test_hostile_barcode_has_no_meaning_in_markdown(laboratory: Laboratory) -> N
 def test_long_lists_are_cut_and_say_by_how_much(laboratory: Laboratory) -> None:
     for index in range(30):
         laboratory.cells(laboratory.slide(f"W-{index:02}"), ["LY"])
-    text = night_markdown(night_summary(laboratory.engine, laboratory.night))
+    text = night_markdown(night_summary(laboratory.database, laboratory.night))
     assert text.count("- W-") == 25
     assert "- and 5 more" in text
 
@@ -131,12 +132,12 @@ def test_long_lists_are_cut_and_say_by_how_much(laboratory: Laboratory) -> None:
 def test_slide_that_continues_in_a_later_night_is_in_both(laboratory: Laboratory) -> None:
     slide = laboratory.slide("A-1")
     laboratory.cells(slide, ["LY"])
-    later = Laboratory(laboratory.engine, date(2026, 3, 15))
+    later = Laboratory(laboratory.database, date(2026, 3, 15))
     later.cells(slide, ["LY", "LY"])
     for night in (laboratory.night, later.night):
-        assert [s.n_cells for s in night_summary(laboratory.engine, night).slides] == [3]
+        assert [s.n_cells for s in night_summary(laboratory.database, night).slides] == [3]
 
 
 def test_night_never_seen_says_what_to_run(laboratory: Laboratory) -> None:
     with pytest.raises(UnknownRecordError, match=r"Night 2020-01-01 was never ingested.*bloodcell ingest"):
-        night_summary(laboratory.engine, date(2020, 1, 1))
+        night_summary(laboratory.database, date(2020, 1, 1))

@@ -18,6 +18,7 @@ from bloodcell.errors import ConfigurationError, StoreUnavailableError, UnknownR
 from bloodcell.report.slide_page import write_report
 from bloodcell.report.slide_report import read_report
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
 from tests.laboratory import CHALLENGER, CHAMPION, Laboratory
 
@@ -26,7 +27,7 @@ SCRIPT = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def laboratory(database: sa.Engine) -> Laboratory:
+def laboratory(database: Database) -> Laboratory:
     laboratory = Laboratory(database)
     laboratory.model()
     return laboratory
@@ -48,7 +49,7 @@ def stored(store: Store, colour: tuple[int, int, int]) -> str:
 
 def count(laboratory: Laboratory, *slides: int) -> None:
     write_differentials(
-        laboratory.engine, slides=slides, model_id=None, run_id=laboratory.run("differential"), settings=Settings()
+        laboratory.database, slides=slides, model_id=None, run_id=laboratory.run("differential"), settings=Settings()
     )
 
 
@@ -65,7 +66,7 @@ def slide_of_120(laboratory: Laboratory, store: Store, barcode: str = "S-1") -> 
 
 def written(laboratory: Laboratory, store: Store, folder: Path, barcode: str = "S-1", model: str | None = None) -> str:
     path = folder / "report.html"
-    write_report(laboratory.engine, store, barcode, path, model_id=model)
+    write_report(laboratory.database, store, barcode, path, model_id=model)
     assert [p.name for p in folder.glob("*report*")] == ["report.html"]
     return path.read_text(encoding="utf-8")
 
@@ -130,7 +131,7 @@ def test_pictures_are_small_and_each_has_an_alternative_text(
 
 def test_unclassified_come_first_and_the_doubtful_before_the_sure(laboratory: Laboratory, store: Store) -> None:
     slide_of_120(laboratory, store)
-    report = read_report(laboratory.engine, "S-1")
+    report = read_report(laboratory.database, "S-1")
     assert [cell_class.called_class for cell_class in report.classes] == [
         "unclassified",
         "neutrophil",
@@ -146,10 +147,10 @@ def test_novel_cells_come_before_unsure_ones_the_strangest_first(laboratory: Lab
     slide = laboratory.slide("S-2")
     cells = laboratory.cells(slide, [None] * 4)
     laboratory.call(cells, ["unclassified"] * 4, confidences=[0.3, 0.9, 0.9, 0.2], novelties=[1, 20, 30, 2])
-    with laboratory.engine.begin() as connection:
+    with laboratory.database.begin() as connection:
         connection.execute(sa.text("UPDATE bloodcell.cell_call SET unclassified_reason = 'novel' WHERE novelty > 10"))
     count(laboratory, slide)
-    report = read_report(laboratory.engine, "S-2")
+    report = read_report(laboratory.database, "S-2")
     assert [cell.novelty for cell in report.classes[0].cells] == [30, 20, 2, 1]
 
 
@@ -157,7 +158,7 @@ def test_codes_no_model_can_name_are_announced_and_shown_first(
     laboratory: Laboratory, store: Store, tmp_path: Path
 ) -> None:
     slide_of_120(laboratory, store)
-    report = read_report(laboratory.engine, "S-1")
+    report = read_report(laboratory.database, "S-1")
     assert report.differential is not None
     assert report.differential.foreign_codes == (("BL", 1),)
     assert report.classes[3].cells[0].analyser_code == "BL"
@@ -232,7 +233,7 @@ def test_one_image_missing_from_the_store_leaves_a_note_in_its_place(
     laboratory: Laboratory, store: Store, tmp_path: Path
 ) -> None:
     slide_of_120(laboratory, store)
-    victim = read_report(laboratory.engine, "S-1").classes[0].cells[0].sha256
+    victim = read_report(laboratory.database, "S-1").classes[0].cells[0].sha256
     next((tmp_path / "store").rglob(victim)).write_bytes(b"altered")
     page = written(laboratory, store, tmp_path)
     assert len(Page(page).of("img")) == 119
@@ -244,17 +245,17 @@ def test_store_that_is_away_is_an_error_and_writes_nothing(
 ) -> None:
     slide_of_120(laboratory, store)
     with pytest.raises(StoreUnavailableError):
-        write_report(laboratory.engine, Store(str(tmp_path / "away"), tmp_path), "S-1", tmp_path / "report.html")
+        write_report(laboratory.database, Store(str(tmp_path / "away"), tmp_path), "S-1", tmp_path / "report.html")
     assert not list(tmp_path.glob("*report*"))
 
 
 def test_page_that_cannot_be_written_says_where(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
     slide_of_120(laboratory, store)
     with pytest.raises(ConfigurationError, match=r"cannot be written to .*nowhere"):
-        write_report(laboratory.engine, store, "S-1", tmp_path / "nowhere" / "report.html")
+        write_report(laboratory.database, store, "S-1", tmp_path / "nowhere" / "report.html")
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(ConfigurationError, match=r"folder\.html"):
-        write_report(laboratory.engine, store, "S-1", tmp_path / "folder.html")
+        write_report(laboratory.database, store, "S-1", tmp_path / "folder.html")
     assert not list(tmp_path.glob(".*part"))
 
 
@@ -262,7 +263,7 @@ def test_slide_not_called_yet_says_what_to_run(laboratory: Laboratory, store: St
     slide = laboratory.slide("S-6")
     laboratory.cells(slide, ["SNE"])
     with pytest.raises(UnknownRecordError, match="bloodcell classify --slide S-6"):
-        write_report(laboratory.engine, store, "S-6", tmp_path / "report.html")
+        write_report(laboratory.database, store, "S-6", tmp_path / "report.html")
 
 
 def test_200_real_cells_make_a_page_of_a_few_megabytes(

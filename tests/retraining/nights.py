@@ -50,8 +50,8 @@ def label_cells(
     at: datetime | None = None,
 ) -> None:
     """Enters a label for each cell; `says` turns what it is into what the person says, None into a smudge."""
-    engine = open_database(settings)
-    with engine.begin() as connection:
+    database = open_database(settings)
+    with database.begin() as connection:
         found = connection.execute(
             sa.text(
                 "SELECT s.barcode, c.file_name, c.cell_id FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)"

@@ -19,7 +19,8 @@ from bloodcell.retraining import (
     validate_candidates,
 )
 from bloodcell.settings import Settings
-from bloodcell.storage.database import connect, open_database, transact
+from bloodcell.storage.connections import connect
+from bloodcell.storage.database import open_database
 from bloodcell.storage.store import Store
 from tests.retraining.conftest import REQUEST, Judged
 from tests.retraining.nights import label_cells, make_night
@@ -29,7 +30,7 @@ YES = Approval("Approve", "dr.chief", "2026-03-20T10:00:00+00:00", "better on th
 
 
 def champion(settings: Settings) -> str | None:
-    return transact(open_database(settings), registry.champion, patience_s=10)
+    return open_database(settings).transact(registry.champion, patience_s=10)
 
 
 def test_an_approved_candidate_becomes_champion_with_who_when_why_and_on_what_evidence(judged: Judged) -> None:

@@ -21,8 +21,8 @@ PATIENTS = [f"P{number}" for number in range(8)]
 
 
 def snapshot(settings: Settings) -> Snapshot:
-    engine = open_database(settings)
-    with recorded_run(engine, "snapshot", patience_s=0) as run, engine.begin() as connection:
+    database = open_database(settings)
+    with recorded_run(database, "snapshot") as run, database.begin() as connection:
         return take_snapshot(connection, settings, run.run_id)
 
 
@@ -109,15 +109,15 @@ def test_one_image_with_two_classes_is_in_no_data_set(settings: Settings) -> Non
 
 def test_a_patient_key_that_comes_late_moves_no_image_across(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
-    engine = open_database(settings)
-    with engine.begin() as connection:
+    database = open_database(settings)
+    with database.begin() as connection:
         connection.execute(sa.text("UPDATE bloodcell.slide SET patient_key = NULL WHERE patient_key = 'P7'"))
     label_cells(settings, truth)
     first = snapshot(settings)
-    with engine.connect() as connection:
+    with database.connect() as connection:
         splits = dict(connection.execute(sa.text("SELECT split_key, split FROM bloodcell.patient_split")).all())
     other = next(key for key, split in splits.items() if split != splits["slide:20260314-7"])
-    with engine.begin() as connection:
+    with database.begin() as connection:
         connection.execute(
             sa.text("UPDATE bloodcell.slide SET patient_key = :k WHERE barcode = '20260314-7'"), {"k": other}
         )

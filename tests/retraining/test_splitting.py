@@ -44,13 +44,13 @@ def test_the_order_in_which_patients_come_decides_nothing(keys: set[str], random
 
 def test_a_side_is_given_once_and_a_slide_without_patient_is_one_of_its_own(settings: Settings) -> None:
     truth = make_night(settings, patients=["P1", "P2", "P3", "P4"], cells_per_class=1)
-    engine = open_database(settings)
-    with engine.begin() as connection:
+    database = open_database(settings)
+    with database.begin() as connection:
         connection.execute(sa.text("UPDATE bloodcell.slide SET patient_key = NULL WHERE patient_key = 'P4'"))
     label_cells(settings, truth)
 
     def assign() -> int:
-        with engine.begin() as connection:
+        with database.begin() as connection:
             run_id = uuid.uuid4()
             connection.execute(
                 sa.text("INSERT INTO bloodcell.run (run_id, stage, code_version, host) VALUES (:r, 's', 'v', 'h')"),
@@ -59,11 +59,11 @@ def test_a_side_is_given_once_and_a_slide_without_patient_is_one_of_its_own(sett
             return assign_splits(connection, settings, run_id)
 
     assert assign() == 4
-    with engine.connect() as connection:
+    with database.connect() as connection:
         before = connection.execute(sa.text("TABLE bloodcell.patient_split")).all()
     assert {row.split_key for row in before} == {"P1", "P2", "P3", "slide:20260314-3"}
     assert assign() == 0
-    with engine.connect() as connection:
+    with database.connect() as connection:
         assert connection.execute(sa.text("TABLE bloodcell.patient_split")).all() == before
 
 

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from bloodcell.cli import app
 from bloodcell.service.doctor import Finding, examine
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from bloodcell.storage.migrations import head_revision
 from tests.laboratory import Laboratory
 
@@ -70,7 +70,7 @@ def test_a_database_that_is_away_fails_without_its_password_being_shown(examined
     assert "schema" not in found
 
 
-def test_a_model_that_nobody_promoted_is_told(examined: Settings, database: sa.Engine) -> None:
+def test_a_model_that_nobody_promoted_is_told(examined: Settings, database: Database) -> None:
     Laboratory(database).model(promote=False)
 
     found = findings(examined)["champion"]
@@ -78,7 +78,7 @@ def test_a_model_that_nobody_promoted_is_told(examined: Settings, database: sa.E
     assert (found.status, found.next_step) == ("fail", "Next: bloodcell models promote ID --reason R")
 
 
-def test_a_champion_whose_bundle_is_gone_fails(examined: Settings, database: sa.Engine) -> None:
+def test_a_champion_whose_bundle_is_gone_fails(examined: Settings, database: Database) -> None:
     Laboratory(database).model()
 
     assert findings(examined)["champion"].status == "fail"

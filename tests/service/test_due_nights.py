@@ -7,13 +7,13 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from PIL import Image
 
 from bloodcell.differential import write_due_differentials
 from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
 from bloodcell.service.due_nights import DueNights, ingest_due_nights
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.laboratory import CHALLENGER, CHAMPION, NIGHT, Laboratory
 
 FRIDAY, SATURDAY = date(2026, 3, 13), date(2026, 3, 14)
@@ -28,7 +28,7 @@ def write_night(settings: Settings, night: date, barcode: str) -> Path:
     return folder
 
 
-def classified(database: sa.Engine, barcode: str) -> Laboratory:
+def classified(database: Database, barcode: str) -> Laboratory:
     """A slide of one cell that the champion has called, and that is not added up yet."""
     laboratory = Laboratory(database)
     laboratory.model()
@@ -48,7 +48,7 @@ def test_nothing_is_due_where_nothing_is(settings: Settings) -> None:
 
 
 def test_a_night_that_was_ingested_stays_due_until_its_slides_are_reported(
-    settings: Settings, database: sa.Engine
+    settings: Settings, database: Database
 ) -> None:
     classified(database, "S9")
     assert ingest_due_nights(settings).nights == (NIGHT,)
@@ -58,7 +58,7 @@ def test_a_night_that_was_ingested_stays_due_until_its_slides_are_reported(
     assert ingest_due_nights(settings).nights == ()
 
 
-def test_a_cell_that_came_late_makes_its_night_due_again(settings: Settings, database: sa.Engine) -> None:
+def test_a_cell_that_came_late_makes_its_night_due_again(settings: Settings, database: Database) -> None:
     laboratory = classified(database, "S9")
     write_due_differentials(settings, night=NIGHT)
     slide_id = laboratory.rows("SELECT slide_id FROM bloodcell.slide")[0][0]
@@ -69,7 +69,7 @@ def test_a_cell_that_came_late_makes_its_night_due_again(settings: Settings, dat
     assert ingest_due_nights(settings).nights == (NIGHT,)
 
 
-def test_a_new_model_does_not_make_old_nights_due(settings: Settings, database: sa.Engine) -> None:
+def test_a_new_model_does_not_make_old_nights_due(settings: Settings, database: Database) -> None:
     laboratory = classified(database, "S9")
     write_due_differentials(settings, night=NIGHT)
 
@@ -87,7 +87,7 @@ def test_a_named_night_is_ingested_alone(settings: Settings) -> None:
     assert ingest_due_nights(settings).nights == (FRIDAY, SATURDAY)
 
 
-def test_named_slides_bring_their_nights_and_ingest_nothing(settings: Settings, database: sa.Engine) -> None:
+def test_named_slides_bring_their_nights_and_ingest_nothing(settings: Settings, database: Database) -> None:
     classified(database, "S9")
     write_night(settings, FRIDAY, "S1")
 
@@ -109,7 +109,7 @@ def test_a_folder_that_cannot_be_read_does_not_keep_the_others_waiting(
 
 
 def test_a_folder_that_cannot_be_read_does_not_keep_unreported_nights_waiting(
-    settings: Settings, database: sa.Engine, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classified(database, "S9")
     refuse(write_night(settings, FRIDAY, "S1"), monkeypatch)
@@ -127,7 +127,7 @@ def test_a_named_night_that_cannot_be_read_fails_the_run(settings: Settings, mon
         ingest_due_nights(settings, night=FRIDAY)
 
 
-def test_a_slide_that_only_a_challenger_called_stays_due(settings: Settings, database: sa.Engine) -> None:
+def test_a_slide_that_only_a_challenger_called_stays_due(settings: Settings, database: Database) -> None:
     laboratory = Laboratory(database)
     laboratory.model()
     cells = laboratory.cells(laboratory.slide("S9"), ["LY"])

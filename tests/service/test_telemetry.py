@@ -14,6 +14,7 @@ from bloodcell.differential import write_due_differentials
 from bloodcell.ingest import ingest_night
 from bloodcell.service.telemetry import ALIVE, NAMES, pushed_metrics, read_figures
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.ingest.night import NIGHT, NightFolder
 from tests.monitoring.conftest import classified_night, rows
 
@@ -65,7 +66,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 
 def test_figures_of_a_night_that_waits_and_of_the_same_reported(
-    settings: Settings, database: sa.Engine, champion: str
+    settings: Settings, database: Database, champion: str
 ) -> None:
     classified_night(settings, slides=2)
     waiting = {(each.name, each.part): each.value for each in read_figures(settings)}
@@ -94,14 +95,14 @@ def test_figures_of_a_night_that_waits_and_of_the_same_reported(
     assert found["stage.since_success", "differential"] < 600
 
 
-def test_every_figure_is_described(settings: Settings, database: sa.Engine) -> None:
+def test_every_figure_is_described(settings: Settings, database: Database) -> None:
     definition = str(rows(database, "SELECT pg_get_viewdef('bloodcell.operating_figure'::regclass)")[0][0])
     of_watcher = {"nights.unread", "watcher.age"}
     assert {name for name in NAMES if f"'{name}'" in definition} == NAMES.keys() - of_watcher
     assert {each.name for each in read_figures(settings)} <= set(NAMES)
 
 
-def test_a_night_that_lies_unread_and_a_watcher_that_looked(settings: Settings, database: sa.Engine) -> None:
+def test_a_night_that_lies_unread_and_a_watcher_that_looked(settings: Settings, database: Database) -> None:
     night = NightFolder(settings.drops)
     night.cell("S1", 1)
     night.complete()
@@ -113,7 +114,7 @@ def test_a_night_that_lies_unread_and_a_watcher_that_looked(settings: Settings, 
     assert {each.name: each.value for each in read_figures(settings)}["nights.unread"] == 0
 
 
-def ran(database: sa.Engine, stage: str, state: str, *, ago: str) -> None:
+def ran(database: Database, stage: str, state: str, *, ago: str) -> None:
     """Notes a run of a stage."""
     columns, at = "run_id, stage, state, started_at, ended_at, code_version, host", f"now() - interval '{ago}'"
     values = f"gen_random_uuid(), '{stage}', '{state}', {at}, {at}, '0', 'h'"
@@ -121,7 +122,7 @@ def ran(database: sa.Engine, stage: str, state: str, *, ago: str) -> None:
         connection.execute(sa.text(f"INSERT INTO bloodcell.run ({columns}) VALUES ({values})"))
 
 
-def test_a_stage_that_succeeded_long_ago_is_still_known_to_have(settings: Settings, database: sa.Engine) -> None:
+def test_a_stage_that_succeeded_long_ago_is_still_known_to_have(settings: Settings, database: Database) -> None:
     ran(database, "ingest", "succeeded", ago="9 days")
     ran(database, "ingest", "failed", ago="0 days")
     found = {(each.name, each.part): each.value for each in read_figures(settings)}
@@ -129,7 +130,7 @@ def test_a_stage_that_succeeded_long_ago_is_still_known_to_have(settings: Settin
     assert found["stage.since_success", "ingest"] == pytest.approx(9 * 86400, rel=0.01)
 
 
-def test_without_a_drops_folder_the_other_figures_are_still_told(settings: Settings, database: sa.Engine) -> None:
+def test_without_a_drops_folder_the_other_figures_are_still_told(settings: Settings, database: Database) -> None:
     settings.data_dir.mkdir(exist_ok=True)
     (settings.data_dir / ALIVE).touch()
     away = settings.model_copy(update={"drops_dir": settings.data_dir / ("x" * 300)})  # no file system takes the name
@@ -138,14 +139,14 @@ def test_without_a_drops_folder_the_other_figures_are_still_told(settings: Setti
     assert {"watcher.age", "slides.waiting"} <= told
 
 
-def test_a_failure_that_a_later_run_mended_is_none(settings: Settings, database: sa.Engine) -> None:
+def test_a_failure_that_a_later_run_mended_is_none(settings: Settings, database: Database) -> None:
     ran(database, "train", "failed", ago="3 hours")
     ran(database, "train", "succeeded", ago="2 hours")
     assert {(each.name, each.part): each.value for each in read_figures(settings)}["stage.failed", "train"] == 0
 
 
 def test_a_check_of_too_few_cells_does_not_unsay_one_that_failed(
-    settings: Settings, database: sa.Engine, champion: str
+    settings: Settings, database: Database, champion: str
 ) -> None:
     def checked(model_id: str, kind: str, passed: bool, measured: str, hours: int) -> str:
         return (

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from bloodcell.settings import Settings
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 
 

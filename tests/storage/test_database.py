@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError, DatabaseUnavailableError, SchemaError
 from bloodcell.settings import Settings
-from bloodcell.storage.database import APP_ROLE, connect, open_database, psql_command, transact
+from bloodcell.storage.connections import APP_ROLE, connect, psql_command, transact
+from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import EmbeddedPostgres
 from bloodcell.storage.wire import WIRE
 from tests.conftest import ROOT
@@ -188,16 +189,16 @@ def test_a_kept_connection_is_one_and_is_replaced_when_it_breaks(settings: Setti
     def backend(connection: sa.Connection) -> int:
         return connection.scalar(sa.text("SELECT pg_backend_pid()")) or 0
 
-    engine = open_database(settings, keep=True)
-    first, second = (transact(engine, backend, patience_s=0) for _ in range(2))
+    database = open_database(settings, keep=True)
+    first, second = (database.transact(backend, patience_s=0) for _ in range(2))
     assert first == second
     with as_superuser(database_url).connect() as connection:
         connection.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": first})
-    assert transact(engine, backend, patience_s=20) != first
-    engine.dispose()
+    assert database.transact(backend, patience_s=20) != first
+    database.dispose()
 
     unpooled = open_database(settings)
-    assert transact(unpooled, backend, patience_s=0) != transact(unpooled, backend, patience_s=0)
+    assert unpooled.transact(backend) != unpooled.transact(backend)
 
 
 def test_psql_acts_as_reader_and_ends_at_the_first_error(own_settings: Settings, own_server: EmbeddedPostgres) -> None:

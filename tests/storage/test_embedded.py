@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from bloodcell.errors import DatabaseUnavailableError
 from bloodcell.settings import Settings
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 from tests.storage.conftest import until
 

@@ -15,6 +15,7 @@ from bloodcell.differential.differential_rows import write_differentials
 from bloodcell.evaluation.metrics import evaluate_calls
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
+from bloodcell.storage.database import Database
 from bloodcell.storage.embedded import EmbeddedPostgres
 from tests.laboratory import CHALLENGER, CHAMPION, Laboratory
 from tests.storage.test_queries import Ask, asking, columns
@@ -31,9 +32,9 @@ def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.Temp
         yield ask
 
 
-def fill(engine: sa.Engine, settings: Settings) -> None:
+def fill(database: Database, settings: Settings) -> None:
     """Three patients, three readers, a model that was promoted by a retraining, and one that was refused."""
-    lab = Laboratory(engine)
+    lab = Laboratory(database)
     lab.model(promote=False)
     lab.model(CHALLENGER, "vgg16", promote=False)
     s1 = lab.cells(lab.slide("S1"), ["LY"] * 10)
@@ -55,7 +56,7 @@ def fill(engine: sa.Engine, settings: Settings) -> None:
     lab.call(s2, ["neutrophil"] * 10)
     lab.call(s3, ["lymphocyte", "lymphocyte", "monocyte", "monocyte"])
     slides = [int(str(slide)) for (slide,) in lab.rows("SELECT slide_id FROM bloodcell.slide")]
-    write_differentials(engine, slides=slides, model_id=None, run_id=lab.run("differential"), settings=settings)
+    write_differentials(database, slides=slides, model_id=None, run_id=lab.run("differential"), settings=settings)
     checks(lab, s1 + s3[:2], [*calls, "lymphocyte", "lymphocyte"])
 
 
@@ -80,7 +81,7 @@ def retrainings(lab: Laboratory) -> None:
         (FIRST, CHAMPION, "inception_v3_svm", [passed], 0.9),
         (SECOND, CHALLENGER, "vgg16", [passed, failed], 0.875),
     ]
-    with lab.engine.begin() as connection:
+    with lab.database.begin() as connection:
         for run in runs:
             connection.execute(tables.training_run.insert().values(**asked, **run, dataset_digest=DATASET))
         for retraining, model_id, variant, gates, accuracy in made:
@@ -123,7 +124,7 @@ def checks(lab: Laboratory, cells: list[int], calls: list[str]) -> None:
         ("agreement", "ig", 0.1, True, 9),
         ("embedding", None, 0.01, True, 80),
     ]
-    with lab.engine.begin() as connection:
+    with lab.database.begin() as connection:
         for hour, figures in ((5, too_little), (6, enough)):
             run = lab.run("check")
             for kind, cell_class, measured, passed, n_cells in figures:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from bloodcell.errors import ConfigurationError, SchemaError
 from bloodcell.resources import sql_folder
 from bloodcell.storage import tables
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
 from bloodcell.storage.embedded import EmbeddedPostgres
 from bloodcell.storage.migrations import check_revision, current_revision, head_revision, upgrade
 from tests.storage.conftest import as_superuser, until

@@ -19,7 +19,8 @@ from bloodcell.differential.differential_rows import write_differentials
 from bloodcell.resources import sql_folder
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
-from bloodcell.storage.database import connect, psql_command
+from bloodcell.storage.connections import connect, psql_command
+from bloodcell.storage.database import Database, open_database
 from bloodcell.storage.embedded import EmbeddedPostgres
 from tests.conftest import _administer
 from tests.laboratory import CHALLENGER, CHAMPION, NIGHT, Laboratory
@@ -41,12 +42,12 @@ def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.Temp
 
 @contextmanager
 def asking(
-    postgres: EmbeddedPostgres, template: str, name: str, data_dir: Path, fill: Callable[[sa.Engine, Settings], None]
+    postgres: EmbeddedPostgres, template: str, name: str, data_dir: Path, fill: Callable[[Database, Settings], None]
 ) -> Iterator[Ask]:
     """A database of its own, filled, and what asks it a query by its number."""
     _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
     settings = Settings(data_dir=data_dir, database_url=postgres.url(name))
-    fill(connect(postgres.url(name), role="bloodcell_app"), settings)
+    fill(open_database(settings), settings)
     command, environment = psql_command(settings)
 
     def ask(number: int, **variables: object) -> list[dict[str, str]]:
@@ -72,9 +73,9 @@ def run_psql(
     return list(csv.DictReader(io.StringIO(done.stdout)))
 
 
-def fill(engine: sa.Engine, settings: Settings) -> None:
+def fill(database: Database, settings: Settings) -> None:
     """Three nights: an earlier one, the one that most queries are about, and one that is still arriving."""
-    lab = Laboratory(engine)
+    lab = Laboratory(database)
     lab.model()
     lab.model(CHALLENGER, "vgg16", promote=False)
     differential_run = lab.run("differential", duration_s=5)
@@ -99,7 +100,7 @@ def fill(engine: sa.Engine, settings: Settings) -> None:
     # S3: too few; one image is in S2, of another patient, as well
     s3_id = lab.slide("S3", patient_key="p-19")
     s3 = lab.cells(s3_id, [None] * 40)
-    with engine.begin() as connection:
+    with database.begin() as connection:
         shared = connection.scalar(sa.select(tables.cell.c.sha256).where(tables.cell.c.cell_id == s2[0]))
         shared_cell = tables.cell.insert().values(
             slide_id=s3_id, file_name="X_1.jpg", night=NIGHT, sha256=shared, run_id=lab.run_id
@@ -112,18 +113,18 @@ def fill(engine: sa.Engine, settings: Settings) -> None:
     lab.file("S4/LY_2.jpg", "quarantined", reason="truncated", detail="ends at byte 17")
     lab.file("S4/.complete", "ignored", reason="hidden_file")
     lab.cells(lab.slide("S5"), ["LY"] * 7)
-    with engine.begin() as connection:
+    with database.begin() as connection:
         again = tables.drop_file.update().where(tables.drop_file.c.path == "S4/LY_2.jpg")
         connection.execute(again.values(reason="damaged", detail="no scan"))
 
     # K: agreement with the analyser as in the textbook: 20 + 15 of 50 alike, kappa 0.4
-    earlier = Laboratory(engine, EARLIER)
+    earlier = Laboratory(database, EARLIER)
     codes = ["LY"] * 25 + ["MO"] * 25
     called = ["lymphocyte"] * 20 + ["monocyte"] * 5 + ["lymphocyte"] * 10 + ["monocyte"] * 15
     k_id = earlier.slide("K", acquired_at="2026-03-13 20:00+00")
     earlier.call(earlier.cells(k_id, codes), called)
-    Laboratory(engine, LATER)
-    with engine.begin() as connection:
+    Laboratory(database, LATER)
+    with database.begin() as connection:
         connection.execute(tables.drop.update().where(tables.drop.c.night == LATER).values(completed_at=None))
         failed = tables.run.insert().values(
             run_id="00000000-0000-0000-0000-00000000dead", stage="classify", night=LATER, state="failed",
@@ -132,7 +133,7 @@ def fill(engine: sa.Engine, settings: Settings) -> None:
         )  # fmt: skip
         connection.execute(failed)
         slides = list(connection.scalars(sa.select(tables.slide.c.slide_id)))
-    write_differentials(engine, slides=slides, model_id=None, run_id=differential_run, settings=settings)
+    write_differentials(database, slides=slides, model_id=None, run_id=differential_run, settings=settings)
     with connect(str(settings.database_url)).begin() as connection:
         connection.execute(sa.text("ANALYZE"))
 
@@ -252,8 +253,8 @@ def test_what_all_models_together_call_otherwise(ask: Ask) -> None:
 
 
 def test_a_former_model_of_a_variant_has_no_voice(postgres: EmbeddedPostgres, template: str, tmp_path: Path) -> None:
-    def one_cell(engine: sa.Engine, settings: Settings) -> None:
-        lab = Laboratory(engine)
+    def one_cell(database: Database, settings: Settings) -> None:
+        lab = Laboratory(database)
         lab.model()
         former = lab.model("f" * 64, "vgg16", promote=False)
         lab.model(CHALLENGER, "vgg16", promote=False)
@@ -261,7 +262,7 @@ def test_a_former_model_of_a_variant_has_no_voice(postgres: EmbeddedPostgres, te
         lab.call(cells, ["monocyte"], former, confidences=[1.0])
         lab.call(cells, ["lymphocyte"], confidences=[0.6])
         lab.call(cells, ["ig"], CHALLENGER, confidences=[0.9])
-        write_differentials(engine, slides=[1], model_id=None, run_id=lab.run_id, settings=settings)
+        write_differentials(database, slides=[1], model_id=None, run_id=lab.run_id, settings=settings)
 
     with asking(postgres, template, "former", tmp_path, one_cell) as ask:
         (cell,) = ask(35)
@@ -394,7 +395,7 @@ def test_class_shares(ask: Ask) -> None:
     assert (earlier["night"], earlier["lymphocyte"], earlier["monocyte"]) == (str(EARLIER), "60.00", "40.00")
 
 
-def test_a_slides_differential_reads_no_table_from_end_to_end(database: sa.Engine, database_url: str) -> None:
+def test_a_slides_differential_reads_no_table_from_end_to_end(database: Database, database_url: str) -> None:
     laboratory = Laboratory(database)
     laboratory.model()
     many = """

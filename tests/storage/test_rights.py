@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
-from bloodcell.storage.database import connect, psql_command
+from bloodcell.storage.connections import connect, psql_command
+from bloodcell.storage.database import Database
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 from bloodcell.storage.migrations import upgrade
 from tests.conftest import ROOT
@@ -47,12 +48,12 @@ def laboratory_url(postgres: object, template: str) -> Iterator[str]:
 
     _administer(postgres, f"CREATE DATABASE rights TEMPLATE {template}")
     url = postgres.url("rights")
-    laboratory = Laboratory(connect(url, role="bloodcell_app"))
+    laboratory = Laboratory(Database(connect(url, role="bloodcell_app"), patience_s=0))
     laboratory.model()
     cells = laboratory.cells(laboratory.slide("S1"), ["LY", "MO"])
     laboratory.call(cells, ["lymphocyte", "monocyte"])
     laboratory.file("S1/a.jpg", "quarantined", reason="empty")
-    with laboratory.engine.begin() as connection:
+    with laboratory.database.begin() as connection:
         connection.execute(sa.text("UPDATE bloodcell.drop_file SET reason = 'truncated'"))
     yield url
     _administer(postgres, "DROP DATABASE rights WITH (FORCE)")

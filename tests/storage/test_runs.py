@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from bloodcell.errors import DatabaseUnavailableError
 from bloodcell.storage import tables
-from bloodcell.storage.database import connect
+from bloodcell.storage.connections import connect
+from bloodcell.storage.database import Database
 from bloodcell.storage.embedded import EmbeddedPostgres
 from bloodcell.storage.runs import code_version, recorded_run
 from tests.conftest import ROOT
@@ -24,15 +25,15 @@ from tests.storage.conftest import as_superuser
 NIGHT = date(2026, 11, 21)
 
 
-def record(engine: sa.Engine) -> Any:
+def record(database: Database) -> Any:
     """The one run there is."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         return connection.execute(sa.select(tables.run)).one()
 
 
-def test_a_run_that_ends_well_says_when_where_and_what(database: sa.Engine) -> None:
+def test_a_run_that_ends_well_says_when_where_and_what(database: Database) -> None:
     before = datetime.now(UTC)
-    with recorded_run(database, "ingest", patience_s=0, night=NIGHT, airflow_run="scheduled__1") as run:
+    with recorded_run(database, "ingest", night=NIGHT, airflow_run="scheduled__1") as run:
         assert record(database).state == "running"
         run.n_cells = 12
         run.detail |= {"files": 14}
@@ -53,8 +54,8 @@ def test_a_run_that_ends_well_says_when_where_and_what(database: sa.Engine) -> N
         (OSError("cannot read caf\udce9.jpg\0"), r"OSError: cannot read caf\udce9.jpg\x00"),
     ],
 )
-def test_a_run_that_fails_says_why_and_the_error_goes_on(database: sa.Engine, error: BaseException, said: str) -> None:
-    with pytest.raises(type(error)), recorded_run(database, "classify", patience_s=0) as run:
+def test_a_run_that_fails_says_why_and_the_error_goes_on(database: Database, error: BaseException, said: str) -> None:
+    with pytest.raises(type(error)), recorded_run(database, "classify") as run:
         run.n_cells = 3
         raise error
     row = record(database)
@@ -63,19 +64,19 @@ def test_a_run_that_fails_says_why_and_the_error_goes_on(database: sa.Engine, er
 
 
 def test_the_error_itself_is_raised_when_its_record_cannot_be_written(
-    postgres: EmbeddedPostgres, database: sa.Engine
+    postgres: EmbeddedPostgres, database: Database
 ) -> None:
-    with pytest.raises(ValueError, match="the work"), recorded_run(database, "ingest", patience_s=0):
+    with pytest.raises(ValueError, match="the work"), recorded_run(database, "ingest"):
         with as_superuser(postgres.url("postgres")).connect() as connection:
-            connection.execute(sa.text(f"DROP DATABASE {database.url.database} WITH (FORCE)"))
+            connection.execute(sa.text(f"DROP DATABASE {database.engine.url.database} WITH (FORCE)"))
         raise ValueError("the work")
 
 
-def test_a_killed_run_stays_running(database_url: str, database: sa.Engine) -> None:
+def test_a_killed_run_stays_running(database_url: str, database: Database) -> None:
     code = (
-        "import sys, time; from bloodcell.storage.database import connect; "
-        "from bloodcell.storage.runs import recorded_run\n"
-        "with recorded_run(connect(sys.argv[1], role='bloodcell_app'), 'classify', patience_s=0):\n"
+        "import sys, time; from bloodcell.storage.connections import connect; "
+        "from bloodcell.storage.database import Database; from bloodcell.storage.runs import recorded_run\n"
+        "with recorded_run(Database(connect(sys.argv[1], role='bloodcell_app'), 0), 'classify'):\n"
         "    print('begun', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, database_url], stdout=subprocess.PIPE, text=True) as child:
@@ -87,8 +88,8 @@ def test_a_killed_run_stays_running(database_url: str, database: sa.Engine) -> N
 
 
 def test_nothing_is_done_that_cannot_be_recorded(tmp_path: object) -> None:
-    engine = connect(f"postgresql://anna@/bloodcell?host={tmp_path}")
-    with pytest.raises(DatabaseUnavailableError), recorded_run(engine, "ingest", patience_s=0):
+    database = Database(connect(f"postgresql://anna@/bloodcell?host={tmp_path}"), patience_s=0)
+    with pytest.raises(DatabaseUnavailableError), recorded_run(database, "ingest"):
         pytest.fail("the work began")
 
 

@@ -1,0 +1,168 @@
+"""Connections to Postgres with least rights, and transactions that outlive a server's restart."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import psycopg2
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
+from bloodcell.storage.embedded import embedded_database, psql_brought_along
+from bloodcell.storage.wire import WIRE
+
+if TYPE_CHECKING:
+    from bloodcell.settings import Settings
+
+Result = TypeVar("Result")
+
+APP_ROLE: Final = "bloodcell_app"
+READER_ROLE: Final = "bloodcell_reader"
+_FIRST_PAUSE_S: Final = 0.25
+_LONGEST_PAUSE_S: Final = 5.0
+
+
+def database_url(settings: Settings) -> str:
+    """Returns the URL of the database in use; starts the embedded server where no other is configured."""
+    return settings.database_url or embedded_database(settings).url()
+
+
+def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engine:
+    """Returns an engine on `url`, each connection acting as `role` (default: the login itself).
+
+    Args:
+        url: SQLAlchemy URL.
+        role: Whose rights the connections have.
+        keep: Keep one connection open between transactions; see `open_database`.
+
+    Raises:
+        ConfigurationError: Not the URL of a Postgres database. The message never has the password.
+    """
+    parsed = _parse(url)
+    return sa.create_engine(
+        parsed.set(drivername="postgresql+psycopg2"),
+        **({"poolclass": sa.QueuePool, "pool_size": 1} if keep else {"poolclass": sa.NullPool}),
+        connect_args={**WIRE, "options": _options(parsed, role), "application_name": "bloodcell"},
+    )
+
+
+def psql_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """Returns the command that opens psql as role `bloodcell_reader`, and the environment variables it needs.
+
+    A script given to it ends at its first error, with an exit status that says so.
+
+    Raises:
+        ConfigurationError: The URL asks for TLS, and no psql is installed that knows it.
+    """
+    if settings.database_url:
+        url, program = _parse(settings.database_url), shutil.which("psql")
+        if program is None:
+            if "sslmode" in url.query:
+                raise ConfigurationError(
+                    "The database is asked for by TLS (sslmode), and the psql that comes with bloodcell knows none. "
+                    "Install PostgreSQL's client (Debian: postgresql-client)."
+                )
+            program = str(psql_brought_along())
+    else:
+        embedded = embedded_database(settings)
+        url, program = _parse(embedded.url()), str(embedded.psql)
+    options = {"PGOPTIONS": f"{_options(url, READER_ROLE)} -c search_path=bloodcell"}
+    given = url.password or url.query.get("password")
+    password = {"PGPASSWORD": str(given)} if given else {}
+    # options in the URL would win over PGOPTIONS, and with them the login's own rights; and anyone on the machine can
+    # read a command line, so the password is not in it
+    query = {name: value for name, value in url.query.items() if name not in ("options", "password")}
+    plain = sa.URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
+    return [program, "-v", "ON_ERROR_STOP=1", plain.render_as_string(hide_password=False)], options | password
+
+
+def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, patience_s: float) -> Result:
+    """Returns what `work` returns, done in one transaction; repeated while the server is away.
+
+    `work` has to be idempotent: when the server dies during the commit, nobody knows whether it took place.
+
+    Args:
+        engine: Where to work.
+        work: Called with an open transaction, possibly several times.
+        patience_s: Seconds to wait for a server that is away; 0 tries once.
+
+    Raises:
+        DatabaseUnavailableError: The server stayed away for longer.
+        ConfigurationError: The server is there and refuses the login.
+    """
+    deadline = time.monotonic() + patience_s
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            with engine.begin() as connection:
+                return work(connection)
+        except (DBAPIError, psycopg2.Error) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if _REFUSED.search(str(cause)) and isinstance(cause, psycopg2.OperationalError):
+                raise ConfigurationError(
+                    f"Postgres at {engine.url.render_as_string(hide_password=True)} refuses the login: "
+                    f"{str(cause).strip()} Next: mend BLOODCELL_DATABASE_URL, or have the login granted "
+                    f"{APP_ROLE}; then bloodcell db status."
+                ) from error
+            if not _server_is_away(cause):
+                raise
+            if time.monotonic() + pause_s > deadline:
+                raise DatabaseUnavailableError(
+                    f"Postgres at {engine.url.render_as_string(hide_password=True)} stayed away for "
+                    f"{patience_s:g} s (BLOODCELL_DATABASE_PATIENCE_S). Start it, then run this again: "
+                    f"nothing is lost or written twice. Last error: {cause}"
+                ) from error
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+# what waiting does not mend; the server says these before there is a session, and psycopg2 then gives no code
+_REFUSED: Final = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry|permission denied to set role"
+    r'|FATAL: .*(?:database|role) ".*" does not exist|role ".*" is not permitted to log in|invalid sslmode value'
+)
+# 40P01 deadlock and 40001 serialisation ask for the same transaction again; 57P0x is a server going down, 25006 a
+# standby that is not promoted yet, 53100 a full disk, 53200 out of memory, 53300 too many connections
+# (https://www.postgresql.org/docs/current/errcodes-appendix.html)
+_PASSING: Final = {"25006", "40P01", "40001", "57P01", "57P02", "57P03", "53100", "53200", "53300"}
+
+
+def _parse(url: str) -> sa.URL:
+    # an error of the parser can quote the URL, password included: it is not passed on
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            "BLOODCELL_DATABASE_URL is not a database URL. Expected postgresql+psycopg2://user:password@host:port/name "
+            "(its value is not shown, because it may hold a password)."
+        ) from None
+    if not parsed.drivername.startswith("postgresql"):
+        raise ConfigurationError(
+            "BLOODCELL_DATABASE_URL has to be a Postgres URL (postgresql+psycopg2://...), "
+            f"received {parsed.render_as_string(hide_password=True)}."
+        )
+    if "@" in (parsed.host or ""):
+        raise ConfigurationError(
+            "BLOODCELL_DATABASE_URL has more than one @. Write one that belongs to the user or password as %40."
+        )
+    return parsed
+
+
+def _options(url: sa.URL, role: str | None) -> str:
+    given = url.query.get("options", "")
+    return " ".join([given if isinstance(given, str) else " ".join(given), *([f"-c role={role}"] if role else [])])
+
+
+def _server_is_away(cause: BaseException | None) -> bool:
+    code = getattr(cause, "pgcode", None)
+    if code is not None:
+        return code in _PASSING
+    # without a code it was not the server that spoke: refused, closed in the middle, or gone during a COPY
+    return (
+        isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)) or type(cause) is psycopg2.DatabaseError
+    )
