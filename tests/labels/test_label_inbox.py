@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bloodcell.errors import ConfigurationError
-from bloodcell.labels import InboxResult, import_inbox, inbox
+from bloodcell.labels import InboxResult, import_inbox, label_inbox
 from bloodcell.labels.label_outcomes import FILE_REASONS
 from bloodcell.settings import Settings
 from bloodcell.storage.runs import recorded_run
@@ -142,7 +142,7 @@ def test_a_file_that_changes_while_it_is_read_waits_and_nothing_of_it_is_in(
     settings: Settings, cells: list[int], write: Write, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write("labels.csv", *(f"S1,{n}.jpg,LY,anna,{AT}" for n in range(10)))
-    digest = inbox._digest
+    digest = label_inbox._digest
 
     def and_then_written_to(path: Path) -> str:
         found = digest(path)
