@@ -150,7 +150,7 @@ def test_a_file_that_changes_while_it_is_read_waits_and_nothing_of_it_is_in(
             more.write(f"S1,0.jpg,LY,ben,{AT}\n")
         return found
 
-    monkeypatch.setattr(inbox, "_digest", and_then_written_to)
+    monkeypatch.setattr(label_inbox, "_digest", and_then_written_to)
     assert import_inbox(settings) == InboxResult((), 0, 1)
     assert rows("SELECT count(*) FROM bloodcell.label") == [(0,)]
     monkeypatch.undo()
@@ -161,7 +161,7 @@ def test_a_file_that_changes_while_it_is_read_waits_and_nothing_of_it_is_in(
 def test_links_pipes_and_huge_files_are_set_aside_unread(
     settings: Settings, write: Write, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox, "MAX_FILE_BYTES", 1_000)
+    monkeypatch.setattr(label_inbox, "MAX_FILE_BYTES", 1_000)
     outside = tmp_path / "outside.csv"
     outside.write_text(f"{HEADER}\nS1,0.jpg,LY,anna,{AT}\n")
     write("huge.csv", *(f"S1,0.jpg,LY,anna,{AT}" for _ in range(40)))
