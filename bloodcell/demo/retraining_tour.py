@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.table import Table
 from bloodcell.cells.classes import CLASS_NAMES, REPORT_ORDER
 from bloodcell.demo.tour import classified_night, demo_settings, run_through
 from bloodcell.service.airflow_api import RETRAIN, AirflowApi
+from bloodcell.storage.atomic_write import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,13 +101,12 @@ def write_label_file(drop: DrawnDrop, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / f"{drop.folder.name}.csv"
     at = datetime.now(UTC).isoformat()
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("slide", "file", "label", "labelled_by", "labelled_at", "blind"))
-        for (slide, name), cell_class in drop.drawn_as().items():
-            rows.writerow((slide, name, cell_class, PATHOLOGIST, at, int(slide in blind)))
-    part.replace(path)
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(("slide", "file", "label", "labelled_by", "labelled_at", "blind"))
+    for (slide, name), cell_class in drop.drawn_as().items():
+        rows.writerow((slide, name, cell_class, PATHOLOGIST, at, int(slide in blind)))
+    write_atomically(str(path), text.getvalue().encode())
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO, Final
 import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError
+from bloodcell.storage.atomic_write import atomic_file
 from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
 
@@ -72,15 +72,10 @@ def export_labels(
 
 
 def _write_csv(connection: sa.Connection, out: Path) -> int:
-    part = out.with_name(f".{out.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(b"\xef\xbb\xbf")
-            cursor: Any = connection.connection.cursor()  # psycopg2's own, the only one with COPY
-            cursor.copy_expert(f"COPY ({_LABELS}) TO STDOUT WITH (FORMAT csv, HEADER, ENCODING 'UTF8')", _Bytes(file))
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_file(out) as file:
+        file.write(b"\xef\xbb\xbf")
+        cursor: Any = connection.connection.cursor()  # psycopg2's own, the only one with COPY
+        cursor.copy_expert(f"COPY ({_LABELS}) TO STDOUT WITH (FORMAT csv, HEADER, ENCODING 'UTF8')", _Bytes(file))
     return int(cursor.rowcount)
 
 

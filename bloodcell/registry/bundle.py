@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -29,6 +27,7 @@ from bloodcell.cells.variants import VARIANTS
 from bloodcell.errors import BundleError
 from bloodcell.registry.base_weights_record import BaseWeights
 from bloodcell.registry.recipes import Recipe
+from bloodcell.storage.atomic_write import make_durable, part_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -184,20 +183,17 @@ def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, Path])
     body = canonical_json(manifest)
     model_id = hashlib.sha256(body).hexdigest()
     out.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=out))
-    try:
+    with part_folder(out / model_id) as part:
+        part.mkdir()
         for name, path in files.items():
             shutil.copyfile(path, part / name)
         (part / MANIFEST).write_bytes(body)
         for path in part.iterdir():
-            _sync(path)
-        _sync(part)
+            make_durable(path)
+        make_durable(part)
         if not (out / model_id).exists():
-            part.chmod(0o755)
             part.rename(out / model_id)
-            _sync(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            make_durable(out)
     return open_bundle(out / model_id)
 
 
@@ -341,11 +337,3 @@ def _refused(folder: Path, what: str) -> BundleError:
         f"Model bundle refused: {folder}: {what}. Restore the bundle from where it was made, or train again.",
         folder=str(folder),
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ from bloodcell.differential.reference_ranges import ADULT_RANGES, FLAG_NAMES
 from bloodcell.errors import ConfigurationError
 from bloodcell.report.slide_report import SlideReport, read_report
 from bloodcell.report.thumbnails import thumbnails
+from bloodcell.storage.atomic_write import write_atomically
 from bloodcell.storage.runs import code_version
 
 if TYPE_CHECKING:
@@ -42,12 +41,9 @@ def write_report(
     """
     report = read_report(database, barcode, model_id)
     page = render(report, thumbnails(store, sorted({cell.sha256 for cell in report.cells})))
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, path)  # noqa: PTH105 - one call, atomic
+        write_atomically(str(path), page.encode())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ConfigurationError(f"The report cannot be written to {path}: {error}. Choose another file.") from error
     return report
 

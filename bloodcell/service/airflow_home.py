@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.resources import dags_folder
+from bloodcell.storage.atomic_write import atomic_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -256,12 +257,8 @@ def _rendered(configuration: Mapping[str, Mapping[str, str | int | bool]]) -> st
 
 def _write_private(path: Path, text: str) -> None:
     """Writes so that nobody but the owner ever sees the content, and a kill leaves the old file or the new."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    part.replace(path)
+    with atomic_file(path, mode=0o600) as file:
+        file.write(text.encode())
 
 
 def _as_variables(settings: Settings) -> dict[str, str]:

@@ -9,8 +9,6 @@ import filecmp
 import hashlib
 import os
 import shutil
-import threading
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +16,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from bloodcell.errors import ConfigurationError, StoreUnavailableError
+from bloodcell.storage.atomic_write import part_folder, write_atomically
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
@@ -43,7 +42,6 @@ class Store:
         self._is_local = isinstance(self._fs, LocalFileSystem)
         self._cache = cache
         self._folders: set[str] = set()
-        self._mark = uuid.uuid4().hex
 
     @classmethod
     def of(cls, settings: Settings) -> Store:
@@ -173,15 +171,14 @@ class Store:
         if local.is_dir() and not fresh:
             return local
         self._cache.mkdir(parents=True, exist_ok=True)
-        part = self._cache / f".{model_id}.{uuid.uuid4().hex}.part"
         try:
-            self._fs.get(f"{self._bundle(model_id)}/", f"{part}/", recursive=True)
-            if fresh and local.is_dir():
-                local.rename(part.with_suffix(".old"))
-                shutil.rmtree(part.with_suffix(".old"))
-            part.rename(local)
+            with part_folder(local) as part:
+                self._fs.get(f"{self._bundle(model_id)}/", f"{part}/", recursive=True)
+                if fresh and local.is_dir():
+                    local.rename(part.with_suffix(".old"))
+                    shutil.rmtree(part.with_suffix(".old"))
+                part.rename(local)
         except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
             if fresh or not local.is_dir():  # unless another worker fetched it meanwhile
                 raise StoreUnavailableError(
                     f"Bundle {model_id[:12]} cannot be fetched from the store {self._root}: {error}"
@@ -205,8 +202,7 @@ class Store:
         if _same_files(folder, target):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-        try:
+        with part_folder(target) as part:
             shutil.copytree(folder, part)
             self.flush()
             if not target.exists():
@@ -217,29 +213,14 @@ class Store:
             for path in target.iterdir():
                 if not (folder / path.name).exists():
                     path.unlink()
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
 
     def _put_local(self, path: str, body: bytes) -> None:
-        # plain system calls, and as few as can be: each hands Python's lock to another thread and back, which with
-        # two threads cost more than the call. So it is not asked first whether the file is there.
+        # whether the file is there already is not looked up first: a system call more for each image
         folder = path.rpartition("/")[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self._folders.add(folder)
-        part = f"{path}.{self._mark}-{os.getpid()}-{threading.get_ident()}.part"
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
-                left = memoryview(body)
-                while left:  # a disk that fills up takes a part of it, and refuses only the next write
-                    left = left[os.write(descriptor, left) :]
-            finally:
-                os.close(descriptor)
-            os.replace(part, path)  # noqa: PTH105
-        except OSError:
-            Path(part).unlink(missing_ok=True)
-            raise
+        write_atomically(path, body)
 
 
 def _same_files(folder: Path, other: Path) -> bool:

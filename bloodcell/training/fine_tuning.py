@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bloodcell.inference.backend import compile_model, padded
+from bloodcell.storage.atomic_write import atomic_file
 from bloodcell.training.augmentation import augmented
 from bloodcell.training.calibration import fit_temperature, negative_log_likelihood, softmax
 
@@ -314,11 +314,7 @@ def _load(path: Path, variables: Sequence[Any]) -> _Progress:
 def _store(path: Path, variables: Sequence[Any], progress: _Progress) -> None:
     import keras
 
-    part = path.with_suffix(".part")
     record = {"epoch": progress.epoch, "best_epoch": progress.best_epoch, "best_loss": progress.best_loss}
-    with part.open("wb") as file:
+    with atomic_file(path, is_durable=True) as file:
         arrays = {str(number): keras.ops.convert_to_numpy(variable) for number, variable in enumerate(variables)}
         np.savez(file, progress=np.array(json.dumps(record)), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

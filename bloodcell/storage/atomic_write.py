@@ -1,0 +1,100 @@
+"""Files and folders that appear under their names only when they are whole.
+
+A kill or a full disk at any point leaves what was there before, or nothing. What a killed process had begun stays
+beside it as `.<name>.<mark>.part`, which the inboxes ignore.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PROCESS: Final = uuid.uuid4().hex[:16]
+"""Tells the processes of many machines on one share apart; a fork of this one has another process id."""
+
+
+@contextmanager
+def atomic_file(path: Path, *, is_durable: bool = False, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Yields a new file that replaces `path` when the block ends without an error.
+
+    Args:
+        path: Where the file is to appear.
+        is_durable: Whether it must survive a power cut from then on; costs two fsyncs.
+        mode: Permissions, less the umask.
+
+    Raises:
+        OSError: The folder does not exist, is read-only or full.
+    """
+    part = _part_of(str(path))
+    descriptor = os.open(part, _NEW, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(part, path)  # noqa: PTH105 - one call, atomic
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+    if is_durable:
+        make_durable(path.parent)
+
+
+def write_atomically(path: str, body: bytes) -> None:
+    """Writes a file that replaces `path`; durable only after `os.sync`.
+
+    Plain system calls, and as few as possible: each hands Python's lock to another thread and back, which with two
+    threads of ingest cost more than the call.
+
+    Raises:
+        OSError: The folder does not exist, is read-only or full.
+    """
+    part = _part_of(path)
+    descriptor = os.open(part, _NEW, 0o666)
+    try:
+        try:
+            left = memoryview(body)
+            while left:  # a disk that fills up takes a part of it, and refuses only the next write
+                left = left[os.write(descriptor, left) :]
+        finally:
+            os.close(descriptor)
+        os.replace(part, path)  # noqa: PTH105
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def part_folder(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` for a folder to be made, filled and renamed; what is left there at the end goes."""
+    part = Path(_part_of(str(path)))
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def make_durable(path: Path) -> None:
+    """Makes a file's content, or a folder's names, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+
+
+def _part_of(path: str) -> str:
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}.{name}.{_PROCESS}-{os.getpid()}-{threading.get_ident()}.part"
