@@ -114,7 +114,7 @@ def test_writing_that_dies_leaves_no_bundle(
         raise OSError(28, "No space left on device")
 
     files = {name: svm_bundle.folder / name for name in svm_bundle.manifest.files}
-    monkeypatch.setattr(bundles, "_sync", full)
+    monkeypatch.setattr(bundles, "make_durable", full)
     with pytest.raises(OSError, match="No space left"):
         write_bundle(tmp_path / "out", svm_bundle.manifest, files)
     assert list((tmp_path / "out").iterdir()) == []
