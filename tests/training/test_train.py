@@ -146,7 +146,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     recipe: str, n_steps: int, cells: Path, settings: Settings, request: pytest.FixtureRequest
 ) -> None:
     undisturbed = request.getfixturevalue("tuned_bundle" if recipe == "TUNED_RECIPE" else "pixels_bundle")
-    script = ROOT / "tests" / "models" / "killed_training.py"
+    script = ROOT / "tests" / "training" / "killed_training.py"
     moment = ["train deep", str(2 * n_steps + 2)]  # in the third epoch
     command = [sys.executable, str(script), str(cells), str(settings.data_dir), recipe, *moment]
     killed = subprocess.run(command, cwd=ROOT, env=_environment(), check=False, capture_output=True)
