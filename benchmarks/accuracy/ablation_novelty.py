@@ -25,7 +25,8 @@ from benchmarks.accuracy.models import not_held_out
 from benchmarks.accuracy.shifts import SHIFTS
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage
-from bloodcell.registry.bundle import Bundle, load_model, open_bundle
+from bloodcell.inference.model_loading import load_model
+from bloodcell.registry.bundle import Bundle, open_bundle
 from bloodcell.registry.recipes import default_recipe
 from bloodcell.registry.shipped import FOLDER
 from bloodcell.settings import Settings

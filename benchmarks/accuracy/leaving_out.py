@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.accuracy.measuring import Found, Laboratory, area_under_curve, layers_of, truth_of
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage, digest_of
-from bloodcell.registry.bundle import Bundle, load_model
+from bloodcell.inference.model_loading import load_model
+from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.recipes import Augmentation
 from bloodcell.storage.decoding import ImageLimits, decode, resized
 from bloodcell.training.fitting import changed_once

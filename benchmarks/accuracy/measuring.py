@@ -14,11 +14,10 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.accuracy.shifts import SHIFTS
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage, digest_of
-from bloodcell.evaluation.evaluating import outputs_of
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
-from bloodcell.inference.backend import padded
-from bloodcell.inference.merged import ModelOutput, calls_of
-from bloodcell.inference.read_ahead import done_ahead
+from bloodcell.inference.batched_model import FeatureExtractor
+from bloodcell.inference.model_output import ModelOutput, calls_of
+from bloodcell.inference.predicting import predict_all, predict_pixels
 from bloodcell.registry.bundle import Bundle, open_bundle
 from bloodcell.registry.recipes import Recipe
 from bloodcell.settings import Settings
@@ -54,7 +53,7 @@ class Laboratory:
         """Returns model id -> its output for `images`, each changed by `change`."""
         missing = [bundle for bundle in self.bundles if not self._file(bundle, name, images).exists()]
         if missing:
-            outputs = outputs_of(
+            outputs = predict_all(
                 missing,
                 images,
                 reader(change, self.settings),
@@ -85,11 +84,17 @@ def layers_of(
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, np.ndarray]:
     """Returns each output of a network with named outputs, for all images as `pixels` reads them."""
-    parts, n_batch = [], settings.batch_cells
-    for batch, cells in done_ahead(images, n_batch, settings.reader_threads, pixels):
-        outputs = network.predict_on_batch(padded(np.stack(cells), n_batch))
-        parts.append({name: rows[: len(batch)] for name, rows in outputs.items()})
-        tell(min(len(parts) * n_batch, len(images)), len(images))
+    parts, n_done = [], 0
+    for batch, outputs in predict_pixels(
+        FeatureExtractor(network, settings.batch_cells),
+        images,
+        lambda image: [pixels(image)],
+        batch_cells=settings.batch_cells,
+        n_threads=settings.reader_threads,
+    ):
+        parts.append(outputs)
+        n_done += len(batch)
+        tell(n_done, len(images))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.accuracy.measuring import layers_of, truth_of
 from bloodcell.cells.labelled_image import LabelledImage
-from bloodcell.registry.bundle import Bundle, load_model, open_bundle, splits_of, write_bundle
+from bloodcell.inference.model_loading import load_model
+from bloodcell.registry.bundle import Bundle, open_bundle, splits_of, write_bundle
 from bloodcell.registry.provenance import git_commit
 from bloodcell.registry.recipes import default_recipe
 from bloodcell.registry.training_reference import reference_of

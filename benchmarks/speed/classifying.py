@@ -14,8 +14,9 @@ from benchmarks.speed.material import bundle_folder, cell_images, write_night
 from benchmarks.speed.place import Place
 from bloodcell.cells.variants import VARIANTS
 from bloodcell.classify import classify_shard, plan_shards
+from bloodcell.inference.model_loading import load_model
 from bloodcell.ingest import ingest_night
-from bloodcell.registry.bundle import Bundle, load_model, load_svm, open_bundle
+from bloodcell.registry.bundle import Bundle, load_svm, open_bundle
 from bloodcell.registry.models import register
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect

@@ -19,7 +19,8 @@ import platformdirs
 from benchmarks.speed.line import markdown_table
 from benchmarks.speed.material import cell_images
 from benchmarks.speed.place import Place, apart
-from bloodcell.registry.bundle import Bundle, load_model
+from bloodcell.inference.model_loading import load_model
+from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import ImageLimits, decode, resized
@@ -215,7 +216,7 @@ def shipped(name: str = ALL) -> list[Bundle]:
 
 
 def loaded(bundles: Sequence[Bundle], precision: str, batch_cells: int) -> Any:
-    from bloodcell.inference.merged import MergedNetwork
+    from bloodcell.inference.merged_network import MergedNetwork
 
     set_precision(precision)
     network = MergedNetwork(bundles, batch_cells=batch_cells)

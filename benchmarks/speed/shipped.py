@@ -10,8 +10,9 @@ import numpy as np
 
 from benchmarks.speed.line import Line, alternately, ratio, shown
 from benchmarks.speed.place import Place
-from bloodcell.inference.merged import MergedNetwork
-from bloodcell.registry.bundle import Bundle, load_model, load_svm, open_bundle
+from bloodcell.inference.merged_network import MergedNetwork
+from bloodcell.inference.model_loading import load_model
+from bloodcell.registry.bundle import Bundle, load_svm, open_bundle
 from bloodcell.registry.recipes import base_of
 from bloodcell.registry.shipped import shipped_bundles
 

@@ -16,9 +16,9 @@ from benchmarks.speed.growing import sizes, template
 from benchmarks.speed.line import Line, alternately, ratio, shown
 from benchmarks.speed.place import Place
 from bloodcell.cells.calls import decide
+from bloodcell.cells.cell_image import CellImage
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_calls
-from bloodcell.inference.read_ahead import CellImage
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database

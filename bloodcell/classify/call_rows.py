@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bloodcell.cells.calls import Calls
-    from bloodcell.inference.read_ahead import CellImage
+    from bloodcell.cells.cell_image import CellImage
 
 _COLUMNS: Final = tuple(column.name for column in cell_call.columns if column.name not in {"run_id", "called_at"})
 _KEY: Final = ("cell_id", "model_id", "night")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -14,20 +14,23 @@ from uuid import UUID
 import numpy as np
 import sqlalchemy as sa
 
+from bloodcell.cells.cell_image import CellImage
 from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_calls
 from bloodcell.errors import BundleError, StoreUnavailableError
 from bloodcell.inference.backend import device
-from bloodcell.inference.read_ahead import Batch, BatchReader, CellImage
+from bloodcell.inference.merged_network import MergedNetwork
+from bloodcell.inference.model_output import calls_of
+from bloodcell.inference.predicting import predict
+from bloodcell.inference.read_ahead import Skipped
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.models import open_registered
 from bloodcell.storage.database import open_database
-from bloodcell.storage.decoding import ImageLimits
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
     from bloodcell.classify.planning import Shard
-    from bloodcell.inference.merged import MergedNetwork, ModelOutput
+    from bloodcell.inference.model_output import ModelOutput
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
 
@@ -144,8 +147,6 @@ def _values(shard: Shard) -> dict[str, object]:
 @lru_cache(maxsize=1)
 def _network(bundles: tuple[Bundle, ...], batch_cells: int) -> MergedNetwork:
     # loading and tracing take as long as some hundred cells: shards of one process share it
-    from bloodcell.inference.merged import MergedNetwork
-
     return MergedNetwork(bundles, batch_cells=batch_cells)
 
 
@@ -169,34 +170,34 @@ class _Pass:
         self.n_calls = 0
 
     def run(self, network: MergedNetwork, on_cells: Callable[[int], None]) -> None:
-        limits = ImageLimits.of(self._settings)
-        reader = BatchReader(self._store, limits, network.input_sizes, self._settings.reader_threads)
+        skipped = Skipped(self._store.check)
         waiting: list[ModelCalls] = []
         n_waiting, flushed_at = 0, time.monotonic()
         writing: Future[int] | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
-            for batch in reader.batches(self._groups()):
-                waiting += self._called(network, batch)
-                n_waiting += len(batch.cells)
-                on_cells(len(batch.cells))
+            for cells, outputs in predict(network, self._cells(), self._read, self._settings, skipped):
+                waiting += self._called(cells, outputs)
+                n_waiting += len(cells)
+                on_cells(len(cells))
                 if n_waiting >= _FLUSH_CELLS or time.monotonic() - flushed_at >= _FLUSH_S:
                     self._finish(writing)
                     writing = writer.submit(self._flush, waiting)
                     waiting, n_waiting, flushed_at = [], 0, time.monotonic()
-                self.n_cells += len(batch.cells)
+                self.n_cells += len(cells)
             self._finish(writing)
             self.n_calls += self._flush(waiting)
         if self._broken:
             model_id, what = next(iter(self._broken.items()))
             folder = next(str(bundle.folder) for bundle in self.bundles if bundle.model_id == model_id)
             raise BundleError(what, folder=folder)
-        if reader.failures:
+        if skipped.reasons:
             raise StoreUnavailableError(
-                f"{len(reader.failures)} of {self.n_cells + len(reader.failures)} cells could not be read and were not "
-                f"called; their slides get no differential until they are. First: {reader.failures[0]}"
+                f"{len(skipped.reasons)} of {self.n_cells + len(skipped.reasons)} cells could not be read and were not "
+                f"called; their slides get no differential until they are. First: {skipped.reasons[0]}"
             )
 
-    def _groups(self) -> Iterator[list[CellImage]]:
+    def _cells(self) -> Iterator[CellImage]:
+        """Yields the cells, from pages of the database; memory does not grow with the night."""
         models = [bundle.model_id for bundle in self.bundles]
         after = 0
         while True:
@@ -207,28 +208,27 @@ class _Pass:
             nights = {cell.night for cell in page} - self._partitions
             self._transact(partial(make_partitions, nights=nights))
             self._partitions |= nights
-            n = self._settings.batch_cells
-            yield from (page[start : start + n] for start in range(0, len(page), n))
+            yield from page
             after = page[-1].cell_id
 
-    def _called(self, network: MergedNetwork, batch: Batch) -> list[ModelCalls]:
-        from bloodcell.inference.merged import calls_of
+    def _read(self, cell: CellImage) -> bytes:
+        return self._store.read_image(cell.sha256)
 
-        outputs = network(batch.images)
+    def _called(self, cells: Sequence[CellImage], outputs: Mapping[str, ModelOutput]) -> list[ModelCalls]:
         calls = []
         for bundle in self.bundles:
             output = outputs[bundle.model_id]
-            if bundle.model_id in self._broken or self._is_broken(bundle, batch, output):
+            if bundle.model_id in self._broken or self._is_broken(bundle, cells, output):
                 continue
             decided = calls_of(bundle, output)
-            calls.append(ModelCalls(bundle.model_id, tuple(batch.cells), decided, output.novelty, output.probabilities))
+            calls.append(ModelCalls(bundle.model_id, tuple(cells), decided, output.novelty, output.probabilities))
         return calls
 
-    def _is_broken(self, bundle: Bundle, batch: Batch, output: ModelOutput) -> bool:
+    def _is_broken(self, bundle: Bundle, cells: Sequence[CellImage], output: ModelOutput) -> bool:
         """Returns whether the model gives values that are no numbers; none of its calls is believed from then on."""
         broken = ~(np.isfinite(output.probabilities).all(axis=1) & np.isfinite(output.novelty))
         if broken.any():
-            cell = batch.cells[int(broken.argmax())]
+            cell = cells[int(broken.argmax())]
             self._broken[bundle.model_id] = (
                 f"Model {bundle.model_id[:12]} ({bundle.manifest.variant}) gives values that are no numbers for "
                 f"{int(broken.sum())} of {len(broken)} cells, first for cell {cell.cell_id} (image "

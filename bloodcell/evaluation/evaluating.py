@@ -11,19 +11,17 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import digest_of
 from bloodcell.errors import TrainingDataError
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
-from bloodcell.inference.merged import calls_of
-from bloodcell.inference.read_ahead import done_ahead
+from bloodcell.inference.model_output import calls_of
+from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import images_of, unseen_by
-from bloodcell.storage.decoding import ImageLimits, decode, resized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from bloodcell.cells.labelled_image import LabelledImage
-    from bloodcell.inference.merged import MergedNetwork, ModelOutput
+    from bloodcell.inference.model_output import ModelOutput
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
     from bloodcell.training.image_folders import ImageFolder
@@ -76,58 +74,9 @@ def evaluate_bundles(
     folder = read_image_folders(settings, images)
     if unseen:
         folder = _unseen(folder, bundles, images)
-    outputs = outputs_of(bundles, folder.images, read_file, settings, on_progress)
+    outputs = predict_all(bundles, folder.images, read_file, settings, on_progress)
     truth = np.array([CELL_CLASSES.index(image.cell_class) for image in folder.images])
     return {bundle.model_id: _evaluated(bundle, folder, truth, outputs[bundle.model_id]) for bundle in bundles}
-
-
-def outputs_of(
-    bundles: Sequence[Bundle],
-    images: Sequence[LabelledImage],
-    read: Callable[[LabelledImage], bytes],
-    settings: Settings,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> dict[str, ModelOutput]:
-    """Returns model id -> what it says of every image, all bundles in one pass; each image is decoded once.
-
-    Args:
-        bundles: Opened bundles, at least one.
-        images: Any number; their classes are not looked at.
-        read: Returns an image's file.
-        settings: Image limits, reader threads and batch size.
-        on_progress: Called with the number of images done and of all.
-
-    Raises:
-        BundleError: A bundle that cannot be loaded.
-    """
-    from bloodcell.inference.merged import MergedNetwork, joined
-
-    network = MergedNetwork(bundles, batch_cells=settings.batch_cells)
-    outputs: dict[str, list[ModelOutput]] = {bundle.model_id: [] for bundle in bundles}
-    n_done = 0
-    for batch in _batches(images, read, network, settings):
-        for model_id, output in network(batch).items():
-            outputs[model_id].append(output)
-        n_done = min(n_done + settings.batch_cells, len(images))
-        if on_progress:
-            on_progress(n_done, len(images))
-    return {model_id: joined(parts) if parts else network.nothing(model_id) for model_id, parts in outputs.items()}
-
-
-def _batches(
-    images: Sequence[LabelledImage],
-    read_bytes: Callable[[LabelledImage], bytes],
-    network: MergedNetwork,
-    settings: Settings,
-) -> Iterator[dict[tuple[int, int], NDArray[np.uint8]]]:
-    limits = ImageLimits.of(settings)
-
-    def read(image: LabelledImage) -> list[NDArray[np.uint8]]:
-        cell = decode(read_bytes(image), limits)
-        return [resized(cell, *size) for size in network.input_sizes]
-
-    for _, cells in done_ahead(images, settings.batch_cells, settings.reader_threads, read):
-        yield {size: np.stack([cell[i] for cell in cells]) for i, size in enumerate(network.input_sizes)}
 
 
 def _unseen(folder: ImageFolder, bundles: Sequence[Bundle], path: Path) -> ImageFolder:

@@ -69,7 +69,7 @@ def measure_speed(
         BundleError: A model that cannot be loaded safely.
     """
     from bloodcell.inference.backend import device
-    from bloodcell.inference.merged import MergedNetwork
+    from bloodcell.inference.merged_network import MergedNetwork
 
     network, rng = MergedNetwork(bundles), np.random.default_rng(0)
     files = [_file(cell_class, seed) for seed in range(4) for cell_class in CELL_CLASSES]

@@ -7,12 +7,9 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +103,3 @@ def _gpus() -> list[str]:
 
     # asked for "gpu", JAX raises where there is none
     return [str(name) for name in keras.distribution.list_devices() if str(name).startswith("gpu")]
-
-
-def padded(rows: NDArray[Any], n_rows: int) -> NDArray[Any]:
-    """Returns `rows` with its last row repeated up to `n_rows`, so that one shape only is ever traced."""
-    missing = n_rows - len(rows)
-    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import sqlalchemy as sa
 
+from bloodcell.cells.cell_image import CellImage
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.inference.read_ahead import CellImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bloodcell.errors import BundleError, StoreUnavailableError
-from bloodcell.inference.read_ahead import BatchReader
-from bloodcell.storage.decoding import ImageLimits
+from bloodcell.inference.merged_network import MergedNetwork
+from bloodcell.inference.predicting import predict
+from bloodcell.inference.read_ahead import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,24 +60,20 @@ def embed(
         StoreUnavailableError: The store is away, or has none of the images.
         BundleError: The model cannot be loaded safely, or gives values that are no numbers.
     """
-    from bloodcell.inference.merged import MergedNetwork
-
     network = MergedNetwork((bundle,), batch_cells=settings.batch_cells)
-    reader = BatchReader(store, ImageLimits.of(settings), network.input_sizes, settings.reader_threads)
-    group_of = {cell.image.cell_id: cell.group for cell in cells}
-    images = [cell.image for cell in cells]
-    n = settings.batch_cells
+    skipped = Skipped(store.check)
+    images, group_of = [cell.image for cell in cells], {cell.image.cell_id: cell.group for cell in cells}
     embeddings, tops, groups = [], [], []
-    for batch in reader.batches(images[start : start + n] for start in range(0, len(images), n)):
-        output = network(batch.images)[bundle.model_id]
+    for batch, outputs in predict(network, images, lambda cell: store.read_image(cell.sha256), settings, skipped):
+        output = outputs[bundle.model_id]
         embeddings.append(output.embedding)
         tops.append(output.probabilities.argmax(axis=1))
-        groups += [group_of[cell.cell_id] for cell in batch.cells]
-        on_cells(len(groups), len(images))
+        groups += [group_of[cell.cell_id] for cell in batch]
+        on_cells(len(groups), len(cells))
     if not groups:
         raise StoreUnavailableError(
-            f"None of the {len(images)} sampled cells could be read, so the check was not made. First: "
-            f"{reader.failures[0]}"
+            f"None of the {len(cells)} sampled cells could be read, so the check was not made. First: "
+            f"{skipped.reasons[0]}"
         )
     embedding = np.concatenate(embeddings)
     if not np.isfinite(embedding).all():
@@ -85,4 +82,4 @@ def embed(
             "bloodcell models rollback --reason R",
             folder=str(bundle.folder),
         )
-    return Embedded(embedding, np.concatenate(tops), np.array(groups), tuple(reader.failures))
+    return Embedded(embedding, np.concatenate(tops), np.array(groups), tuple(skipped.reasons))

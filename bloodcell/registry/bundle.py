@@ -32,7 +32,6 @@ from bloodcell.storage.atomic_write import make_durable, part_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import keras
     from sklearn.pipeline import Pipeline
 
     from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
@@ -42,7 +41,6 @@ MANIFEST: Final = "bundle.json"
 MODEL: Final = "model.keras"
 SVM: Final = "svm.skops"
 IMAGES: Final = "images.csv"
-OUTPUTS: Final = ("probabilities", "embedding", "novelty")
 
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -209,38 +207,13 @@ def open_bundle(folder: Path) -> Bundle:
     try:
         body = (folder / MANIFEST).read_bytes()
     except OSError as error:
-        raise _refused(folder, f"expected the file {MANIFEST}, received: {error.strerror}") from error
+        raise refused(folder, f"expected the file {MANIFEST}, received: {error.strerror}") from error
     model_id = hashlib.sha256(body).hexdigest()
     if _MODEL_ID.fullmatch(folder.name) and folder.name != model_id:
-        raise _refused(folder, f"{MANIFEST} is altered: expected sha256 {folder.name}, received {model_id}")
+        raise refused(folder, f"{MANIFEST} is altered: expected sha256 {folder.name}, received {model_id}")
     manifest = _parsed(folder, body)
     _verify_files(folder, manifest.files)
     return Bundle(folder, model_id, manifest)
-
-
-def load_model(bundle: Bundle) -> keras.Model:
-    """Returns the bundle's Keras model: uint8 RGB (n, height, width, 3) in, a dict of `OUTPUTS` out.
-
-    `probabilities` (n, 8), calibrated, in the order of `CELL_CLASSES`; `embedding` (n, d); `novelty` (n,).
-
-    Raises:
-        BundleError: A model that cannot be loaded safely, or is none with these inputs and outputs.
-    """
-    import keras
-
-    try:
-        model = keras.saving.load_model(bundle.folder / MODEL, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as error:
-        raise _refused(bundle.folder, f"{MODEL} cannot be loaded safely: {error}") from error
-    expected = (*bundle.input_size, 3)
-    outputs = model.output if isinstance(model.output, dict) else {}
-    if model.input_shape[1:] != expected or set(outputs) != set(OUTPUTS):
-        raise _refused(
-            bundle.folder,
-            f"{MODEL} is not a model of this format: expected input {expected} and outputs {OUTPUTS}, "
-            f"received input {model.input_shape[1:]} and outputs {sorted(outputs)}",
-        )
-    return model
 
 
 def write_image_list(path: Path, images: TrainingSet) -> None:
@@ -272,7 +245,7 @@ def unseen_by(bundles: Sequence[Bundle], images: Sequence[LabelledImage]) -> tup
     """
     for bundle in bundles:
         if IMAGES not in bundle.manifest.files:
-            raise _refused(bundle.folder, f"expected {IMAGES}: without it nobody knows which images it has seen")
+            raise refused(bundle.folder, f"expected {IMAGES}: without it nobody knows which images it has seen")
     seen = images_of(*bundles)
     return tuple(image for image in images if image.sha256 not in seen)
 
@@ -287,11 +260,11 @@ def load_svm(bundle: Bundle) -> Pipeline:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     if SVM not in bundle.manifest.files:
-        raise _refused(bundle.folder, f"expected {SVM}, but the variant {bundle.manifest.variant} has no SVM")
+        raise refused(bundle.folder, f"expected {SVM}, but the variant {bundle.manifest.variant} has no SVM")
     try:
         return skops.io.load(bundle.folder / SVM, trusted=[])
     except UntrustedTypesFoundException as error:
-        raise _refused(bundle.folder, f"{SVM} holds types that are not trusted: {error}") from error
+        raise refused(bundle.folder, f"{SVM} holds types that are not trusted: {error}") from error
 
 
 @cache
@@ -303,36 +276,37 @@ def _parsed(folder: Path, body: bytes) -> BundleManifest:
     try:
         record: Any = json.loads(body)
     except ValueError as error:
-        raise _refused(folder, f"{MANIFEST} is not JSON: {error}") from error
+        raise refused(folder, f"{MANIFEST} is not JSON: {error}") from error
     version = record.get("format_version") if isinstance(record, dict) else None
     if version != FORMAT_VERSION:
-        raise _refused(folder, f"expected format version {FORMAT_VERSION}, received {version!r}")
+        raise refused(folder, f"expected format version {FORMAT_VERSION}, received {version!r}")
     try:
         manifest = _adapter().validate_json(body, strict=True, extra="forbid")
     except ValidationError as error:
-        raise _refused(folder, f"{MANIFEST} has wrong fields: {error}") from error
+        raise refused(folder, f"{MANIFEST} has wrong fields: {error}") from error
     if manifest.variant not in VARIANTS:
-        raise _refused(folder, f"expected a variant of {VARIANTS}, received {manifest.variant!r}")
+        raise refused(folder, f"expected a variant of {VARIANTS}, received {manifest.variant!r}")
     if manifest.classes != CELL_CLASSES:
-        raise _refused(folder, f"expected the classes {CELL_CLASSES}, received {manifest.classes}")
+        raise refused(folder, f"expected the classes {CELL_CLASSES}, received {manifest.classes}")
     return manifest
 
 
 def _verify_files(folder: Path, expected: Mapping[str, str]) -> None:
     present = {path.name for path in folder.iterdir()} - {MANIFEST}
     if missing := sorted((expected.keys() | {MODEL}) - present):
-        raise _refused(folder, f"files are missing: {', '.join(missing)}")
+        raise refused(folder, f"files are missing: {', '.join(missing)}")
     if extra := sorted(present - expected.keys()):
-        raise _refused(folder, f"files are not in the manifest: {', '.join(extra)}")
+        raise refused(folder, f"files are not in the manifest: {', '.join(extra)}")
     for name, digest in expected.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise _refused(folder, f"{name} is not a plain file")
+            raise refused(folder, f"{name} is not a plain file")
         if (received := file_digest(path)) != digest:
-            raise _refused(folder, f"{name} is altered: expected sha256 {digest}, received {received}")
+            raise refused(folder, f"{name} is altered: expected sha256 {digest}, received {received}")
 
 
-def _refused(folder: Path, what: str) -> BundleError:
+def refused(folder: Path, what: str) -> BundleError:
+    """Returns the error that says why a bundle cannot be used, and what to do."""
     return BundleError(
         f"Model bundle refused: {folder}: {what}. Restore the bundle from where it was made, or train again.",
         folder=str(folder),

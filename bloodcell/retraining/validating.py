@@ -15,7 +15,7 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import ConfigurationError
 from bloodcell.evaluation.comparing import compare
 from bloodcell.evaluation.comparison import Answers, Comparison, Holdout
-from bloodcell.inference.merged import calls_of
+from bloodcell.inference.model_output import calls_of
 from bloodcell.registry.bundle import images_of
 from bloodcell.registry.models import champion, find_model, open_registered, serving_models
 from bloodcell.retraining.gates import Gate, judge, passed, refusal
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from bloodcell.cells.labelled_image import LabelledImage
     from bloodcell.evaluation.comparison import ModelFigures
-    from bloodcell.inference.merged import ModelOutput
+    from bloodcell.inference.model_output import ModelOutput
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
@@ -203,12 +203,12 @@ def _try(
     keep: bool = True,
 ) -> list[_Judged]:
     """Runs all the models over the hold-out, each image decoded once, and judges each candidate."""
-    from bloodcell.evaluation.evaluating import outputs_of
+    from bloodcell.inference.predicting import predict_all
 
     known = dict.fromkeys((*trial.candidates, *filter(None, [trial.champion_id]), *trial.challengers))
     bundles = {model_id: open_registered(store, model_id) for model_id in known}
     material = database.transact(lambda c: _Material.read(c, trial.dataset_digest, bundles))
-    outputs = outputs_of(
+    outputs = predict_all(
         list(bundles.values()),
         material.images + material.outside,
         lambda image: store.read_image(image.sha256),

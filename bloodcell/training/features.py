@@ -21,10 +21,9 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bloodcell.errors import ConfigurationError
-from bloodcell.inference.backend import compile_model, padded
-from bloodcell.inference.read_ahead import done_ahead
+from bloodcell.inference.batched_model import FeatureExtractor
+from bloodcell.inference.predicting import pixel_reader, predict_pixels
 from bloodcell.registry.compact import halved
-from bloodcell.storage.decoding import ImageLimits, decode, resized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -201,21 +200,25 @@ def _extend(
 
     missing = [image for image in images if any(image.sha256 not in shelf.places for shelf in shelves.values())]
     n_done = len(images) - len(missing)
-    extractor = keras.Model(network.inputs, dict(outputs))
-    compile_model(extractor)
-    batch_cells, side_px = settings.batch_cells, int(network.input_shape[1])
+    extractor = FeatureExtractor(keras.Model(network.inputs, dict(outputs)), settings.batch_cells)
+    pixels_of = pixel_reader(read, extractor.input_sizes, settings)
     try:
         with ExitStack() as stack:
             files = {name: stack.enter_context(shelf.appending()) for name, shelf in shelves.items()}
             kept: dict[str, list[str]] = {name: [] for name in shelves}
-            batches = _batches(missing, read, batch_cells, side_px, transform, settings)
-            for n_batches, (batch_images, batch) in enumerate(batches, start=1):
-                results = extractor.predict_on_batch(padded(batch, batch_cells))
+            batches = predict_pixels(
+                extractor,
+                missing,
+                lambda image: [transformed(cell, transform) for cell in pixels_of(image)],
+                batch_cells=settings.batch_cells,
+                n_threads=settings.reader_threads,
+            )
+            for n_batches, (batch, results) in enumerate(batches, start=1):
                 n_done += len(batch)
                 for name, shelf in shelves.items():
-                    new = [i for i, image in enumerate(batch_images) if image.sha256 not in shelf.places]
+                    new = [i for i, image in enumerate(batch) if image.sha256 not in shelf.places]
                     files[name][0].write(_storable(results[name][new], shelf.dtype))
-                    kept[name] += [batch_images[i].sha256 for i in new]
+                    kept[name] += [batch[i].sha256 for i in new]
                 if n_batches % _CHUNK_BATCHES == 0 or n_done == len(images):
                     for name, shelf in shelves.items():
                         _keep(*files[name], kept[name], shelf)
@@ -241,20 +244,3 @@ def _keep(rows: IO[bytes], digests: IO[bytes], kept: Sequence[str], shelf: _Shel
         os.fsync(file.fileno())
     for digest in kept:
         shelf.places[digest] = len(shelf.places)
-
-
-def _batches(
-    images: Sequence[LabelledImage],
-    read: Callable[[LabelledImage], bytes],
-    batch_cells: int,
-    side_px: int,
-    transform: int,
-    settings: Settings,
-) -> Iterator[tuple[Sequence[LabelledImage], NDArray[np.uint8]]]:
-    limits = ImageLimits.of(settings)
-
-    def pixels(image: LabelledImage) -> NDArray[np.uint8]:
-        return transformed(resized(decode(read(image), limits), side_px, side_px), transform)
-
-    for batch, cells in done_ahead(images, batch_cells, settings.reader_threads, pixels):
-        yield batch, np.stack(cells)

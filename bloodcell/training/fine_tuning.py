@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from bloodcell.inference.backend import compile_model, padded
+from bloodcell.inference.backend import compile_model
+from bloodcell.inference.batched_model import BatchedModel
+from bloodcell.inference.read_ahead import read_ahead
 from bloodcell.storage.atomic_write import atomic_file
 from bloodcell.training.augmentation import augmented
 from bloodcell.training.calibration import fit_temperature, negative_log_likelihood, softmax
@@ -202,11 +203,9 @@ def _validate(model: keras.Model, validation: CachedRows, stage: Stage, progress
 
 def scores_of(model: keras.Model, rows: NDArray[Any] | Rows, batch_cells: int) -> NDArray[np.float32]:
     """Returns the model's output (n, k) for all rows, in batches of one shape."""
-    parts = []
-    for start in range(0, len(rows), batch_cells):
-        batch = np.asarray(rows[start : start + batch_cells], np.float32)
-        parts.append(model.predict_on_batch(padded(batch, batch_cells))[: len(batch)])
-    return np.concatenate(parts)
+    batched = BatchedModel(model, batch_cells)
+    starts = range(0, len(rows), batch_cells)
+    return np.concatenate([batched.run(np.asarray(rows[start : start + batch_cells], np.float32)) for start in starts])
 
 
 def _optimizer(stage: Stage, n_steps: int) -> keras.optimizers.Optimizer:
@@ -258,15 +257,11 @@ def _train_epoch(
     batches = order[: n_steps * stage.batch_cells].reshape(n_steps, -1)
     randoms = [np.random.default_rng((stage.seed, epoch, step)) for step in range(n_steps)]
     train_on_batch = _step_of(model)
-    with ThreadPoolExecutor(1) as reader:  # the next batch is read while the device works on this one
-        ahead = reader.submit(training.rows, batches[0], randoms[0])
-        for step in range(n_steps):
-            rows, labels = ahead.result()
-            if step + 1 < n_steps:
-                ahead = reader.submit(training.rows, batches[step + 1], randoms[step + 1])
-            targets = np.eye(model.output_shape[-1], dtype=np.float32)[labels]
-            train_on_batch(rows, targets, weight_of_class[labels])
-            yield step + 1
+    shown = read_ahead(([step] for step in range(n_steps)), lambda step: training.rows(batches[step], randoms[step]), 1)
+    for [step], [(rows, labels)] in shown:
+        targets = np.eye(model.output_shape[-1], dtype=np.float32)[labels]
+        train_on_batch(rows, targets, weight_of_class[labels])
+        yield step + 1
 
 
 def _strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:

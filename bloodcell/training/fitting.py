@@ -11,7 +11,9 @@ import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import ConfigurationError
-from bloodcell.inference.backend import padded, training_strategy
+from bloodcell.inference.backend import training_strategy
+from bloodcell.inference.batched_model import FeatureExtractor
+from bloodcell.inference.predicting import predict_pixels
 from bloodcell.registry.bundle import SVM
 from bloodcell.registry.recipes import base_of
 from bloodcell.training import fine_tuning, networks, svm, warm_start
@@ -172,15 +174,19 @@ def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[
         for side, what in ((images.training, "training embedding"), (images.validation, "validation embedding"))
     )
     features = networks.rooted(networks.pooled(material.network, layers, EMBEDDING_PARTS, name="frozen_features"))
-    if options.augmentation:
+    if augmentation := options.augmentation:
         pixels = material.outputs({"pixels": material.network.inputs[0]}, images.training, "training pixels")["pixels"]
-        lower = keras.Model(material.network.inputs[0], features)
+        lower = keras.Model(material.network.inputs[0], {"features": features})
         changed = []
-        for start in range(0, len(pixels), options.batch_cells):
-            numbers = range(start, min(start + options.batch_cells, len(pixels)))
-            batch = np.stack([changed_once(pixels[n], options.augmentation, material.seed, n) for n in numbers])
-            changed.append(lower.predict_on_batch(padded(batch, options.batch_cells))[: len(batch)])
-            material.on_progress("changed embedding", numbers.stop, len(pixels))
+        for numbers, outputs in predict_pixels(
+            FeatureExtractor(lower, options.batch_cells),
+            range(len(pixels)),
+            lambda number: [changed_once(pixels[number], augmentation, material.seed, number)],
+            batch_cells=options.batch_cells,
+            n_threads=material.settings.reader_threads,
+        ):
+            changed.append(outputs["features"])
+            material.on_progress("changed embedding", numbers[-1] + 1, len(pixels))
         training = np.concatenate([training, *changed])
     return features, training, validation
 

@@ -23,6 +23,7 @@ import numpy as np
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import TrainingSet, digest_of
 from bloodcell.errors import ConfigurationError
+from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import (
     FORMAT_VERSION,
     IMAGES,
@@ -32,7 +33,6 @@ from bloodcell.registry.bundle import (
     BundleManifest,
     DataSplit,
     ValidationMetrics,
-    load_model,
     write_bundle,
     write_image_list,
 )

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from bloodcell.classify import Shard, classify_shard, classifying, plan_shards
 from bloodcell.errors import BundleError, ConfigurationError, StoreUnavailableError, UnknownRecordError
-from bloodcell.inference.merged import MergedNetwork, ModelOutput
+from bloodcell.inference.merged_network import MergedNetwork
+from bloodcell.inference.model_output import ModelOutput
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.models import rollback
 from bloodcell.settings import Settings

@@ -67,7 +67,7 @@ def test_every_usable_image_is_evaluated_once_by_each_model(
 def test_figures_are_those_of_the_loaded_model_and_its_thresholds(
     evaluated: dict[str, BundleEvaluation], bundles: tuple[Bundle, Bundle], held_out: Path
 ) -> None:
-    from bloodcell.registry.bundle import load_model
+    from bloodcell.inference.model_loading import load_model
 
     bundle = bundles[0]
     paths = [

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from pathlib import Path
 from bloodcell.registry.bundle import open_bundle
-from bloodcell.inference.merged import MergedNetwork
+from bloodcell.inference.merged_network import MergedNetwork
 
 class Hungry(keras.layers.Layer):
     def call(self, pixels):
@@ -43,8 +43,8 @@ def test_where_memory_does_not_suffice_the_batch_is_halved(svm_bundle: Bundle) -
     command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(svm_bundle.folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "the same for 70\n", done.stderr[-3000:]
-    said = [line for line in done.stderr.splitlines() if "No memory for" in line]
-    assert [line.split("No memory for ")[1].split(".")[0] for line in said] == [
-        "64 cells at once: going on with 32",
-        "32 cells at once: going on with 16",
+    logged = [line for line in done.stderr.splitlines() if "Not enough memory for" in line]
+    assert [line.split("Not enough memory for ")[1].split(".")[0] for line in logged] == [
+        "64 cells at once: continuing with 32",
+        "32 cells at once: continuing with 16",
     ]

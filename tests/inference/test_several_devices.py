@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from bloodcell.inference import backend
-from bloodcell.registry.bundle import load_model
+from bloodcell.inference.model_loading import load_model
 from bloodcell.training.train import train
 from tests.small_cells import PIXELS_RECIPE, model_settings
 

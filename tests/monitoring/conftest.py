@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.classify import classify_shard, plan_shards
-from bloodcell.inference.merged import MergedNetwork
+from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import Bundle, write_bundle
 from bloodcell.registry.models import promote, register

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from bloodcell.errors import BundleError
+from bloodcell.inference.model_loading import load_model
 from bloodcell.registry import bundle as bundles
-from bloodcell.registry.bundle import Bundle, canonical_json, load_model, load_svm, open_bundle, write_bundle
+from bloodcell.registry.bundle import Bundle, canonical_json, load_svm, open_bundle, write_bundle
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bloodcell.registry.bundle import MODEL, Bundle, load_model
+from bloodcell.inference.model_loading import load_model
+from bloodcell.registry.bundle import MODEL, Bundle
 from bloodcell.registry.compact import write_compact
 from bloodcell.training.networks import build_base, round_kernels
 

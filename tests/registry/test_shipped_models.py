@@ -12,8 +12,9 @@ from PIL import Image
 
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.drawing.drops import draw_folder
-from bloodcell.evaluation.evaluating import evaluate_bundles, outputs_of
-from bloodcell.inference.merged import calls_of
+from bloodcell.evaluation.evaluating import evaluate_bundles
+from bloodcell.inference.model_output import calls_of
+from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import Bundle, unseen_by
 from bloodcell.registry.recipes import DEFAULT_RECIPES
 from bloodcell.registry.shipped import shipped_bundles
@@ -53,7 +54,7 @@ def test_drawn_cells_of_another_seed_are_called_right(bundles: list[Bundle], tmp
 
 
 def test_cells_like_those_it_learnt_from_stay_called(bundles: list[Bundle], unseen: tuple[LabelledImage, ...]) -> None:
-    answers = outputs_of(bundles, unseen, read_file, Settings(), lambda *_: None)
+    answers = predict_all(bundles, unseen, read_file, Settings(), lambda *_: None)
     for bundle in bundles:
         assert calls_of(bundle, answers[bundle.model_id]).unclassified.mean() < 0.15, bundle.manifest.variant
 
@@ -66,7 +67,7 @@ def test_what_is_no_good_cell_is_left_unclassified(
     bundles: list[Bundle], unseen: tuple[LabelledImage, ...], artefact: str, at_least: float
 ) -> None:
     spoilt = reader(spoiling(ARTEFACTS[artefact], unseen, Settings()), Settings())
-    answers = outputs_of(bundles, unseen, spoilt, Settings(), lambda *_: None)
+    answers = predict_all(bundles, unseen, spoilt, Settings(), lambda *_: None)
     for bundle in bundles:
         assert calls_of(bundle, answers[bundle.model_id]).unclassified.mean() >= at_least, bundle.manifest.variant
 
@@ -88,7 +89,7 @@ def test_the_same_cell_in_a_size_that_leaks_its_class_is_the_same_cell(
 
         return read
 
-    answers = [outputs_of(bundles, unseen, framed(size), Settings(), lambda *_: None) for size in LEAKING_SIZES]
+    answers = [predict_all(bundles, unseen, framed(size), Settings(), lambda *_: None) for size in LEAKING_SIZES]
     for bundle in bundles:
         first, *others = (answer[bundle.model_id].probabilities for answer in answers)
         for other in others:

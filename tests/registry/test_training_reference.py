@@ -13,7 +13,7 @@ import pytest
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import BundleError
-from bloodcell.inference.merged import MergedNetwork
+from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.training_reference import (
     MAX_CELLS,

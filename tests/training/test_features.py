@@ -10,7 +10,6 @@ import pytest
 
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.errors import ConfigurationError
-from bloodcell.inference.backend import padded
 from bloodcell.settings import Settings
 from bloodcell.training.features import cached_outputs, transformed
 from bloodcell.training.image_folders import read_file, read_image_folders
@@ -133,7 +132,3 @@ def test_the_eight_transforms_are_different_and_the_first_changes_nothing() -> N
     shown = [transformed(pixels, each) for each in range(8)]
     assert np.array_equal(shown[0], pixels)
     assert len({each.tobytes() for each in shown}) == 8
-
-
-def test_padding_repeats_the_last_row() -> None:
-    assert padded(np.array([1, 2]), 4).tolist() == [1, 2, 2, 2]

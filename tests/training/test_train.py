@@ -14,7 +14,8 @@ import pytest
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.variants import VARIANTS
 from bloodcell.errors import ConfigurationError, TrainingDataError
-from bloodcell.registry.bundle import Bundle, load_model, load_svm
+from bloodcell.inference.model_loading import load_model
+from bloodcell.registry.bundle import Bundle, load_svm
 from bloodcell.registry.recipes import Recipe, SvmSearch, base_of, default_recipe
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import ImageLimits, decode, resized

@@ -7,8 +7,9 @@ import numpy as np
 import psutil
 import pytest
 
-from bloodcell.inference.merged import MergedNetwork
-from bloodcell.registry.bundle import Bundle, load_model
+from bloodcell.inference.merged_network import MergedNetwork
+from bloodcell.inference.model_loading import load_model
+from bloodcell.registry.bundle import Bundle
 from bloodcell.training.train import train
 from tests.small_cells import SVM_RECIPE, model_settings
 

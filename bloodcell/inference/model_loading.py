@@ -1,0 +1,38 @@
+"""A bundle's Keras model, loaded in safe mode and only if it is what a bundle's model has to be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bloodcell.inference.model_output import OUTPUTS
+from bloodcell.registry.bundle import MODEL, refused
+
+if TYPE_CHECKING:
+    import keras
+
+    from bloodcell.registry.bundle import Bundle
+
+
+def load_model(bundle: Bundle) -> keras.Model:
+    """Returns the bundle's Keras model: uint8 RGB (n, height, width, 3) in, a dict of `OUTPUTS` out.
+
+    `probabilities` (n, 8), calibrated, in the order of `CELL_CLASSES`; `embedding` (n, d); `novelty` (n,).
+
+    Raises:
+        BundleError: A model that cannot be loaded safely, or is none with these inputs and outputs.
+    """
+    import keras
+
+    try:
+        model = keras.saving.load_model(bundle.folder / MODEL, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise refused(bundle.folder, f"{MODEL} cannot be loaded safely: {error}") from error
+    expected = (*bundle.input_size, 3)
+    outputs = model.output if isinstance(model.output, dict) else {}
+    if model.input_shape[1:] != expected or set(outputs) != set(OUTPUTS):
+        raise refused(
+            bundle.folder,
+            f"{MODEL} is not a model of this format: expected input {expected} and outputs {OUTPUTS}, "
+            f"received input {model.input_shape[1:]} and outputs {sorted(outputs)}",
+        )
+    return model

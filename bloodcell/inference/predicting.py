@@ -1,0 +1,136 @@
+"""Images become a network's outputs, batch by batch: the one loop of classify, evaluation, monitoring and training."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from bloodcell.inference.merged_network import MergedNetwork
+from bloodcell.inference.model_output import ModelOutput, joined
+from bloodcell.inference.read_ahead import read_ahead
+from bloodcell.storage.decoding import ImageLimits, decode, resized
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from bloodcell.inference.network import Network, Size
+    from bloodcell.inference.read_ahead import Skipped
+    from bloodcell.registry.bundle import Bundle
+    from bloodcell.settings import Settings
+
+Image = TypeVar("Image")
+Output = TypeVar("Output")
+
+
+def predict(
+    network: Network[Output],
+    images: Iterable[Image],
+    read: Callable[[Image], bytes],
+    settings: Settings,
+    skipped: Skipped | None = None,
+) -> Iterator[tuple[list[Image], Output]]:
+    """Yields batches of images, in their order, with the network's output for them.
+
+    Each image is read and decoded once, whatever the number of models and of input sizes, and while the device works
+    on the batches before. Memory does not grow with the number of images.
+
+    Args:
+        network: To be run.
+        images: Whatever `read` can read; any number.
+        read: Returns an image's file; called in threads.
+        settings: Batch size, reader threads and image limits.
+        skipped: Collects images that cannot be read; None raises at the first.
+
+    Raises:
+        StoreUnavailableError: The store is away, or, without `skipped`, cannot give an image.
+        UnusableFileError: Without `skipped`: a file that is no usable image.
+    """
+    return predict_pixels(
+        network,
+        images,
+        pixel_reader(read, network.input_sizes, settings),
+        batch_cells=settings.batch_cells,
+        n_threads=settings.reader_threads,
+        skipped=skipped,
+    )
+
+
+def predict_all(
+    bundles: Sequence[Bundle],
+    images: Sequence[Image],
+    read: Callable[[Image], bytes],
+    settings: Settings,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, ModelOutput]:
+    """Returns model id -> its output for every image, all models in one pass.
+
+    Args:
+        bundles: Opened bundles, at least one.
+        images: Any number.
+        read: Returns an image's file; called in threads.
+        settings: Batch size, reader threads and image limits.
+        on_progress: Called with the number of images done and of all.
+
+    Raises:
+        BundleError: A bundle that cannot be loaded.
+        StoreUnavailableError: An image that cannot be read.
+        UnusableFileError: A file that is no usable image.
+    """
+    network = MergedNetwork(bundles, batch_cells=settings.batch_cells)
+    # no model of no images gives arrays of the right shapes
+    parts = [network({size: np.empty((0, *size, 3), np.uint8) for size in network.input_sizes})]
+    n_done = 0
+    for batch, outputs in predict(network, images, read, settings):
+        parts.append(outputs)
+        n_done += len(batch)
+        if on_progress:
+            on_progress(n_done, len(images))
+    return {model_id: joined([part[model_id] for part in parts]) for model_id in network.model_ids}
+
+
+def predict_pixels(
+    network: Network[Output],
+    images: Iterable[Image],
+    pixels_of: Callable[[Image], Sequence[NDArray[np.uint8]]],
+    *,
+    batch_cells: int,
+    n_threads: int,
+    skipped: Skipped | None = None,
+) -> Iterator[tuple[list[Image], Output]]:
+    """Yields batches as `predict` does, of images whose pixels the caller makes.
+
+    Args:
+        network: To be run.
+        images: Any number.
+        pixels_of: Returns an image's pixels in each of the network's input sizes: uint8 (height, width, 3), RGB;
+            called in threads.
+        batch_cells: Images of a batch.
+        n_threads: Threads that make pixels.
+        skipped: As for `predict`.
+    """
+    for batch, pixels in read_ahead(_batched(images, batch_cells), pixels_of, n_threads, skipped):
+        columns = zip(network.input_sizes, *pixels, strict=True)
+        yield batch, network({size: np.stack(column) for size, *column in columns})
+
+
+def pixel_reader(
+    read: Callable[[Image], bytes], sizes: Sequence[Size], settings: Settings
+) -> Callable[[Image], list[NDArray[np.uint8]]]:
+    """Returns what reads an image, decodes it once, and returns it in each of `sizes`."""
+    limits = ImageLimits.of(settings)
+
+    def pixels_of(image: Image) -> list[NDArray[np.uint8]]:
+        cell = decode(read(image), limits)
+        return [resized(cell, *size) for size in sizes]
+
+    return pixels_of
+
+
+def _batched(images: Iterable[Image], n: int) -> Iterator[list[Image]]:
+    remaining = iter(images)
+    while batch := list(islice(remaining, n)):
+        yield batch
