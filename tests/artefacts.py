@@ -31,7 +31,7 @@ def _empty(image: Image.Image, _: Image.Image, random: np.random.Generator) -> I
 
 def _red_cells(image: Image.Image, _: Image.Image, random: np.random.Generator) -> Image.Image:
     """A corner of the field, mirrored to all of it: at the right scale, and without the cell in the middle."""
-    pixels = np.rot90(np.asarray(image), random.integers(4))
+    pixels = np.rot90(np.asarray(image), int(random.integers(4)))
     corner = pixels[:_CORNER_PX, :_CORNER_PX]
     tile = np.concatenate([corner, corner[:, ::-1]], axis=1)
     tile = np.concatenate([tile, tile[::-1]])

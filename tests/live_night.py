@@ -83,7 +83,7 @@ class LiveNight:
         counted = self.all("SELECT count(*) FROM bloodcell.cell_call WHERE night = :night")
         return int(counted[0][0])
 
-    def all(self, statement: str) -> Sequence[sa.Row[tuple[object, ...]]]:
+    def all(self, statement: str) -> Sequence[sa.Row[*tuple[Any, ...]]]:
         """Returns the rows of a statement about the night, `:night` in it."""
         values = {"night": self.night}
         return self.database.transact(lambda c: c.execute(sa.text(statement), values).all())

@@ -150,8 +150,8 @@ def rolled_back(staged: lab.Staged, api: AirflowApi, check: Checks, week: int) -
     (still,) = lab.rows(staged, CALLS, night=old_night)
     check("an older night's calls keep theirs", tuple(still) == tuple(before), f"{still.n} calls of {old_night}")
     history = lab.rows(staged, "SELECT * FROM bloodcell.model_history ORDER BY promotion_id")
-    told = [f"{row.action} {row.model_id[:12]} by {row.promoted_by}" for row in history]
-    check("the history has all of it", history[-1].action == "rollback" and history[-1].model_id == old, told)
+    actions = [f"{row.action} {row.model_id[:12]} by {row.promoted_by}" for row in history]
+    check("the history has all of it", history[-1].action == "rollback" and history[-1].model_id == old, actions)
 
 
 def nobody_answers(staged: lab.Staged, api: AirflowApi, check: Checks) -> None:

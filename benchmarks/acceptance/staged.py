@@ -64,7 +64,7 @@ class Staged:
         return FIRST_NIGHT + timedelta(weeks=week)
 
 
-def stage(work: Path, shared: Path, port: int, **changes: object) -> Staged:
+def stage(work: Path, shared: Path, port: int, **changes: Any) -> Staged:
     """Lays the images out and returns the laboratory; what is there already is kept."""
     settings = Settings(
         data_dir=work / "data",
@@ -185,7 +185,7 @@ def retrain(staged: Staged, api: AirflowApi, *, approve: bool, reason: str, **co
     return run_id, state
 
 
-def rows(staged: Staged, statement: str, **values: object) -> list[sa.Row]:
+def rows(staged: Staged, statement: str, **values: object) -> list[sa.Row[*tuple[Any, ...]]]:
     """Reads rows with the rights of the app."""
     database = open_database(staged.settings)
     return database.transact(lambda c: list(c.execute(sa.text(statement), values)), patience_s=60)

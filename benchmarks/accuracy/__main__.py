@@ -43,7 +43,7 @@ def main() -> None:
     unseen = tuple(image for image in images if image.sha256 not in seen)
     with step_bars() as tell:
         laboratory = measuring.Laboratory(
-            bundles, unseen, measuring.a_few(unseen, chosen.few), settings, chosen.work / "answers", tell
+            bundles, unseen, a_few(unseen, chosen.few), settings, chosen.work / "answers", tell
         )
         answers = laboratory.answers("all as they are", unseen)
         figures = {

@@ -72,7 +72,7 @@ def _plain(bundle: Bundle, crop_px: int) -> Callable[[np.ndarray], Any]:
         averages = keras.layers.GlobalAveragePooling2D()(base.output)
         model = keras.Model(base.inputs, keras.layers.Dense(8, activation="softmax")(averages))
         model.compile(jit_compile=False)
-        return model.predict_on_batch
+        return lambda cells: model.predict_on_batch(cells)
     averages = [keras.layers.GlobalAveragePooling2D()(base.get_layer(name).output) for name in recipe.feature_layers]
     model = keras.Model(base.inputs, keras.layers.Concatenate()(averages * len(recipe.pooled_parts)))
     model.compile(jit_compile=False)

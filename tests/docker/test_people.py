@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -10,15 +12,15 @@ from tests.docker.test_files import DOCKER
 
 
 @pytest.fixture
-def is_authorized(monkeypatch: pytest.MonkeyPatch) -> object:
+def is_authorized(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     monkeypatch.syspath_prepend(str(DOCKER))
     monkeypatch.delitem(sys.modules, "people", raising=False)
-    from people import AuthManager
+    manager = importlib.import_module("people").AuthManager
+    is_authorized: Callable[..., bool] = manager.is_authorized_hitl_task
+    return is_authorized
 
-    return AuthManager.is_authorized_hitl_task
 
-
-def test_who_was_asked_may_answer_and_nobody_else(is_authorized) -> None:  # type: ignore[no-untyped-def]
+def test_who_was_asked_may_answer_and_nobody_else(is_authorized: Callable[..., bool]) -> None:
     from airflow.providers.fab.auth_manager.models import User
 
     person, other = User(id=3, username="dr.a"), User(id=4, username="3")

@@ -128,6 +128,7 @@ def test_lost_and_won_cells_add_up_to_mcnemars(holdout: Holdout, comparison: Com
 
 def test_comparison_is_json_without_anything_that_is_not_a_number(comparison: Comparison) -> None:
     document = json.loads(json.dumps(dataclasses.asdict(comparison), allow_nan=False))
+    assert comparison.difference is not None
     assert document["difference"]["accuracy"]["value"] == comparison.difference.accuracy.value
     assert document["models"][0]["role"] == "candidate"
 

@@ -117,6 +117,8 @@ def test_draws_without_the_figure_are_left_out() -> None:
 def test_none_or_all_has_an_exact_limit_as_draws_have_no_width(n: int) -> None:
     found = share_interval(shares([n] * 9, [12] * 9), shares([n / 3] * 3, [4] * 3))
     exact = proportion(n, 12)
+    assert exact.lower is not None
+    assert exact.upper is not None
     assert found == Interval(n / 12, exact.lower, exact.upper)
     assert found.upper - found.lower > 0.2
 

@@ -277,8 +277,8 @@ class Fleet:
         machine.expose({ROOT, Path(sys.prefix), Path(sys.base_prefix)})
         user, group = f"bloodcell:x:{USER}:{USER}::/var/lib/bloodcell:/bin/sh", f"bloodcell:x:{USER}:"
         machine.check(["sh", "-c", f"echo {user} >> /etc/passwd; echo {group} >> /etc/group"])
-        for folder in ("/var/lib/airflow", "/var/lib/bloodcell", "/var/lib/airflow/logs"):
-            machine.check(["install", "--directory", f"--owner={USER}", f"--group={USER}", folder])
+        for home in ("/var/lib/airflow", "/var/lib/bloodcell", "/var/lib/airflow/logs"):
+            machine.check(["install", "--directory", f"--owner={USER}", f"--group={USER}", home])
         machine.share(ROOT / "dags", "/opt/bloodcell/bloodcell/_dags")
         for service in self._placed[host]:
             machine.share(self.folder / "secrets" / service, f"/run/compose/{service}")
@@ -342,7 +342,8 @@ class Fleet:
             if isinstance(file, str):
                 environment |= _env_file(DOCKER / file)
                 environment |= self._more
-        return environment | described.get("environment", {})
+        own: dict[str, str] = described.get("environment", {})
+        return environment | own
 
     def _interpolated(self, text: str) -> str:
         def value(match: re.Match[str]) -> str:

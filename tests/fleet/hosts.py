@@ -92,8 +92,8 @@ class Host:
         closed = {folder: _first_closed(folder) for folder in folders}
         for private in {each for each in closed.values() if each is not None}:
             self.check(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(private)])
-        for folder, private in closed.items():
-            if private is not None:
+        for folder, covered in closed.items():
+            if covered is not None:
                 self.share(folder, str(folder), "bind,ro")
 
     def unshare(self, at: str) -> None:
@@ -136,7 +136,7 @@ class Host:
 
     def _init(self) -> int:
         assert self._process is not None
-        return psutil.Process(self._process.pid).children()[0].pid
+        return int(psutil.Process(self._process.pid).children()[0].pid)
 
 
 class Network:

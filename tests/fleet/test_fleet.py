@@ -194,7 +194,13 @@ def _run_there(fleet: Fleet, words: list[str], folder: Path) -> None:
     logged_in = ["sh", "-c", f"{LOGIN}; {' '.join(command)}"]
     entered = fleet.host_of("postgres").command(fleet.entered("postgres", logged_in))
     with (folder / file).open("wb" if way == ">" else "rb") as stream:
-        kind = {"stdout": stream} if way == ">" else {"stdin": stream}
-        done = subprocess.run(entered, env=fleet.environment("postgres"), stderr=subprocess.PIPE, check=False, **kind)
+        done = subprocess.run(
+            entered,
+            env=fleet.environment("postgres"),
+            stdin=None if way == ">" else stream,
+            stdout=stream if way == ">" else None,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
     # roles that are there already are said by psql, and kept
     assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -38,7 +38,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 @pytest.fixture
-def copied(database: Database) -> sa.Connection:
+def copied(database: Database) -> Iterator[sa.Connection]:
     with database.connect() as connection:
         connection.exec_driver_sql(NEW_LABELS.replace("ON COMMIT DROP", ""))
         yield connection

@@ -21,7 +21,7 @@ SETTINGS = Settings()
 PATIENTS = 20
 
 
-def compared(candidate: list[int], champion: list[int] | None, truth: list[int], **more: object) -> Comparison:
+def compared(candidate: list[int], champion: list[int] | None, truth: list[int], **more: Any) -> Comparison:
     """Cells are dealt out to 20 patients."""
     models = [answers_of(candidate, **more)]
     if champion is not None:

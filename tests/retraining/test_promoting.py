@@ -80,7 +80,7 @@ def test_an_answer_that_airflow_never_had_is_none() -> None:
     assert Approval.of_answer(answer) == replace(YES, reason="better")
 
 
-def test_a_bundle_changed_after_the_approval_is_not_promoted(judged: Judged, tmp_path) -> None:
+def test_a_bundle_changed_after_the_approval_is_not_promoted(judged: Judged, tmp_path: Path) -> None:
     settings = judged.settings.model_copy(update={"store_url": str(tmp_path / "store")})
     source, target = Store.of(judged.settings), Store.of(settings)
     for model_id in (judged.champion_id, judged.validated.model_id):
@@ -158,7 +158,7 @@ def test_a_candidate_of_shuffled_labels_is_refused_everywhere(judged: Judged) ->
     assert champion(settings) == judged.champion_id
 
 
-def test_a_model_nobody_validated_is_not_promoted_where_there_is_a_hold_out(judged: Judged, tuned_bundle) -> None:
+def test_a_model_nobody_validated_is_not_promoted_where_there_is_a_hold_out(judged: Judged, tuned_bundle: Bundle) -> None:
     store = Store.of(judged.settings)
     with open_database(judged.settings).begin() as connection:
         registry.register(connection, store, tuned_bundle, by="tests")

@@ -19,7 +19,7 @@ from tests.retraining.conftest import REQUEST, Judged
 from tests.retraining.nights import label_cells, make_night
 
 
-def rows(settings: Settings, statement: str, **values: object) -> list[sa.Row]:
+def rows(settings: Settings, statement: str, **values: object) -> list[sa.Row[*tuple[Any, ...]]]:
     with open_database(settings).connect() as connection:
         return list(connection.execute(sa.text(statement), values))
 

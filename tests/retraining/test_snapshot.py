@@ -26,7 +26,7 @@ def snapshot(settings: Settings) -> Snapshot:
         return take_snapshot(connection, settings, run.run_id)
 
 
-def images(settings: Settings, digest: str) -> list[sa.Row]:
+def images(settings: Settings, digest: str) -> list[sa.Row[*tuple[Any, ...]]]:
     with open_database(settings).connect() as connection:
         return list(
             connection.execute(
@@ -115,7 +115,8 @@ def test_a_patient_key_that_comes_late_moves_no_image_across(settings: Settings)
     label_cells(settings, truth)
     first = snapshot(settings)
     with database.connect() as connection:
-        splits = dict(connection.execute(sa.text("SELECT split_key, split FROM bloodcell.patient_split")).all())
+        found = connection.execute(sa.text("SELECT split_key, split FROM bloodcell.patient_split"))
+        splits = {row.split_key: row.split for row in found}
     other = next(key for key, split in splits.items() if split != splits["slide:20260314-7"])
     with database.begin() as connection:
         connection.execute(

@@ -33,7 +33,7 @@ def test_new_patients_make_up_for_what_earlier_ones_lack() -> None:
 
 
 @given(st.sets(st.text(max_size=8), max_size=60), st.randoms())
-def test_the_order_in_which_patients_come_decides_nothing(keys: set[str], random) -> None:
+def test_the_order_in_which_patients_come_decides_nothing(keys: set[str], random: Random) -> None:
     listed = sorted(keys)
     shuffled = listed.copy()
     random.shuffle(shuffled)

@@ -199,7 +199,8 @@ def test_only_a_named_persons_yes_makes_a_champion_and_all_of_it_is_on_record(
     assert write_labels(tmp_path / "last_two.csv", night, 10, 12) == 48
     assert command(up, "labels", "import", str(tmp_path / "last_two.csv")).returncode == 0
     approved = started(admin, seed=2, requested_by="Dr. M")
-    question = asked(admin, approved) and admin.approval(RETRAIN, approved, APPROVE)
+    asked(admin, approved)
+    question = admin.approval(RETRAIN, approved, APPROVE)
     assert question is not None
     assert question.assigned == ("pathologist",)
     assert "gates" in question.body

@@ -42,7 +42,7 @@ MAY_WRITE = {"bloodcell_reader": [], "bloodcell_reviewer": [("bloodcell.cell_lab
 
 
 @pytest.fixture(scope="module")
-def laboratory_url(postgres: object, template: str) -> Iterator[str]:
+def laboratory_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     """A migrated database with a row in most tables, for all tests here: none of them gets to change it."""
     from tests.conftest import _administer
 

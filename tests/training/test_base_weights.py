@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -16,11 +17,11 @@ STAND_IN = "vgg16_imagenet_notop.fp16.weights.h5"
 
 
 @pytest.fixture(scope="module")
-def network() -> object:
+def network() -> keras.Model:
     return build_base("vgg16", 32)
 
 
-def test_weights_from_a_folder_are_loaded_and_named(network, shared: Path, tmp_path: Path) -> None:
+def test_weights_from_a_folder_are_loaded_and_named(network: keras.Model, shared: Path, tmp_path: Path) -> None:
     weights = load_base_weights(network, "vgg16", "imagenet", model_settings(tmp_path, shared / "weights"), 0)
     assert (weights.kind, weights.file) == ("imagenet", STAND_IN)
     assert weights.sha256.startswith("65c4f9c6")
@@ -28,25 +29,25 @@ def test_weights_from_a_folder_are_loaded_and_named(network, shared: Path, tmp_p
     assert float(network.get_layer("block1_conv1").kernel[0, 0, 0, 0]) == pytest.approx(0.42947, abs=1e-3)
 
 
-def test_weights_with_a_wrong_digest_are_refused_with_both_digests(network, tmp_path: Path) -> None:
+def test_weights_with_a_wrong_digest_are_refused_with_both_digests(network: keras.Model, tmp_path: Path) -> None:
     (tmp_path / STAND_IN).write_bytes(b"not weights")
     with pytest.raises(WeightsError, match=rf"{STAND_IN}.*Expected sha256 65c4f9c6.*received [0-9a-f]{{64}}"):
         load_base_weights(network, "vgg16", "imagenet", model_settings(tmp_path, tmp_path), 0)
 
 
-def test_an_official_file_with_a_wrong_digest_is_not_passed_over(network, tmp_path: Path) -> None:
+def test_an_official_file_with_a_wrong_digest_is_not_passed_over(network: keras.Model, tmp_path: Path) -> None:
     (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"half a download")
     with pytest.raises(WeightsError, match="Expected md5 6d6bbae1"):
         load_base_weights(network, "vgg16", "imagenet", model_settings(tmp_path, tmp_path), 0)
 
 
-def test_a_folder_without_weights_names_what_it_should_hold(network, tmp_path: Path) -> None:
+def test_a_folder_without_weights_names_what_it_should_hold(network: keras.Model, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=f"BLOODCELL_WEIGHTS_DIR.*{STAND_IN}"):
         load_base_weights(network, "vgg16", "imagenet", model_settings(tmp_path, tmp_path), 0)
 
 
 def test_a_download_that_fails_points_to_the_weights_folder(
-    network, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    network: keras.Model, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the discard port: refused at once, on any machine
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
@@ -54,7 +55,7 @@ def test_a_download_that_fails_points_to_the_weights_folder(
         load_base_weights(network, "vgg16", "imagenet", settings, 0)
 
 
-def test_random_weights_are_seeded_and_loud(network, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_random_weights_are_seeded_and_loud(network: keras.Model, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         first = load_base_weights(network, "vgg16", "random", settings, 1)
         kernel = network.get_layer("block3_conv1").get_weights()[0]
@@ -65,6 +66,6 @@ def test_random_weights_are_seeded_and_loud(network, settings: Settings, caplog:
     assert "RANDOM" in caplog.text
 
 
-def test_unknown_base_weights_are_refused(network, settings: Settings) -> None:
+def test_unknown_base_weights_are_refused(network: keras.Model, settings: Settings) -> None:
     with pytest.raises(ConfigurationError, match="'noisy'"):
         load_base_weights(network, "vgg16", "noisy", settings, 0)

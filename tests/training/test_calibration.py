@@ -15,7 +15,7 @@ def overconfident() -> tuple[np.ndarray, np.ndarray]:
     return 5.0 * honest, labels
 
 
-def test_temperature_is_found_and_makes_the_labels_more_likely(overconfident) -> None:
+def test_temperature_is_found_and_makes_the_labels_more_likely(overconfident: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = overconfident
     temperature = fit_temperature(scores, labels)
     assert temperature == pytest.approx(5.0, rel=0.1)

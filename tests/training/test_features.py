@@ -16,6 +16,8 @@ from bloodcell.training.image_folders import read_file, read_image_folders
 from bloodcell.training.networks import build_base, feature_map, pooled
 from tests.conftest import small_disk
 
+Images = tuple[LabelledImage, ...]
+
 
 class Killed(BaseException):
     """Stands for the end of the process: nothing in the product catches it."""
@@ -27,11 +29,11 @@ def network() -> keras.Model:
 
 
 @pytest.fixture
-def images(cells: Path, settings: Settings) -> tuple[LabelledImage, ...]:
+def images(cells: Path, settings: Settings) -> Images:
     return read_image_folders(settings, cells).images[:70]
 
 
-def _compute(network: keras.Model, images: Any, cache: Path, settings: Settings, on_image: Any = None) -> Any:
+def _compute(network: keras.Model, images: Images, cache: Path, settings: Settings, on_image: Any = None) -> Any:
     outputs = {"map": feature_map(network, "block1_pool"), "means": pooled(network, ("block1_pool",))}
     return cached_outputs(
         network,
@@ -45,7 +47,7 @@ def _compute(network: keras.Model, images: Any, cache: Path, settings: Settings,
     )
 
 
-def test_rows_are_those_of_the_images_in_their_order(network, images, settings: Settings, tmp_path: Path) -> None:
+def test_rows_are_those_of_the_images_in_their_order(network: keras.Model, images: Images, settings: Settings, tmp_path: Path) -> None:
     outputs = _compute(network, images, tmp_path, settings)
     maps = outputs["map"][:]
     assert maps.shape == (70, 16, 16, 64)
@@ -55,7 +57,7 @@ def test_rows_are_those_of_the_images_in_their_order(network, images, settings: 
     np.testing.assert_allclose(outputs["means"][69], alone["means"][0], rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_cached_is_not_computed_again(network, images, settings: Settings, tmp_path: Path) -> None:
+def test_what_is_cached_is_not_computed_again(network: keras.Model, images: Images, settings: Settings, tmp_path: Path) -> None:
     first = _compute(network, images, tmp_path, settings)
     calls: list[int] = []
     again = _compute(network, images, tmp_path, settings, lambda done, total: calls.append(done))
@@ -63,7 +65,7 @@ def test_what_is_cached_is_not_computed_again(network, images, settings: Setting
     np.testing.assert_array_equal(first["means"][:], again["means"][:])
 
 
-def test_more_images_cost_only_what_is_new_in_any_order(network, images, settings: Settings, tmp_path: Path) -> None:
+def test_more_images_cost_only_what_is_new_in_any_order(network: keras.Model, images: Images, settings: Settings, tmp_path: Path) -> None:
     first = _compute(network, images[:40], tmp_path, settings)
     calls: list[tuple[int, int]] = []
     more = _compute(network, images[::-1], tmp_path, settings, lambda done, total: calls.append((done, total)))
@@ -73,16 +75,16 @@ def test_more_images_cost_only_what_is_new_in_any_order(network, images, setting
     np.testing.assert_allclose(more["map"][::-1].astype(float), whole["map"][:].astype(float), rtol=2e-3, atol=1e-2)
 
 
-def test_other_weights_are_other_rows(images, settings: Settings, tmp_path: Path) -> None:
+def test_other_weights_are_other_rows(images: Images, settings: Settings, tmp_path: Path) -> None:
     first, second = build_base("vgg16", 32), build_base("vgg16", 32)
     for network in (first, second):
         _compute(network, images[:8], tmp_path, settings)
-    rows = [np.array(_compute(network, images[:8], tmp_path, settings)["means"][:]) for network in (first, second)]
-    assert not np.array_equal(*rows)
+    one, other = (np.array(_compute(each, images[:8], tmp_path, settings)["means"][:]) for each in (first, second))
+    assert not np.array_equal(one, other)
 
 
 def test_a_row_whose_digest_was_cut_off_by_a_kill_is_computed_again(
-    network, images, settings: Settings, tmp_path: Path
+    network: keras.Model, images: Images, settings: Settings, tmp_path: Path
 ) -> None:
     whole = _compute(network, images, tmp_path, settings)["means"][:].copy()
     for digests in tmp_path.rglob("images.txt"):
@@ -91,7 +93,7 @@ def test_a_row_whose_digest_was_cut_off_by_a_kill_is_computed_again(
 
 
 def test_a_computation_that_was_cut_off_goes_on_and_gives_the_same(
-    network, images, settings: Settings, tmp_path: Path
+    network: keras.Model, images: Images, settings: Settings, tmp_path: Path
 ) -> None:
     def die(done: int, total: int) -> None:
         if done >= 64:
@@ -107,7 +109,7 @@ def test_a_computation_that_was_cut_off_goes_on_and_gives_the_same(
     )
 
 
-def test_two_at_once_compute_once_and_both_get_all_rows(network, images, settings: Settings, tmp_path: Path) -> None:
+def test_two_at_once_compute_once_and_both_get_all_rows(network: keras.Model, images: Images, settings: Settings, tmp_path: Path) -> None:
     counted: list[int] = []
     with ThreadPoolExecutor(2) as threads:
         results = [
@@ -121,10 +123,10 @@ def test_two_at_once_compute_once_and_both_get_all_rows(network, images, setting
 
 
 def test_a_full_disk_is_told_and_not_the_end_of_the_process(
-    network, images, settings: Settings, tmp_path: Path
+    network: keras.Model, images: Images, settings: Settings, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", "200k") as disk, pytest.raises(ConfigurationError, match="No space left"):
-        _compute(network, images, disk, settings)
+        _compute(network: keras.Model, images: Images, disk, settings)
 
 
 def test_the_eight_transforms_are_different_and_the_first_changes_nothing() -> None:

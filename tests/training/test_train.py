@@ -36,7 +36,7 @@ def _weights(bundle: Bundle) -> list[np.ndarray]:
 
 
 def _kernel(model: keras.Model, layer: str) -> np.ndarray:
-    return keras.ops.convert_to_numpy(model.get_layer(layer).kernel)
+    return np.asarray(model.get_layer(layer).kernel)
 
 
 @pytest.mark.parametrize("kind", ["svm_bundle", "tuned_bundle"])
@@ -178,6 +178,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_bundle(cells: Path, settings: Se
 
 
 def test_training_goes_on_from_an_earlier_model(tuned_bundle: Bundle, settings: Settings, tmp_path: Path) -> None:
+    assert TUNED_RECIPE.tuning is not None
     short = replace(TUNED_RECIPE, tuning=replace(TUNED_RECIPE.tuning, head_epochs=1, deep_epochs=2))
     new_cells = make_cells(tmp_path / "new", 12, seed=5)
     for before, after in (("ig", "was ig"), ("platelet", "ig"), ("was ig", "platelet")):  # so there is much to learn
