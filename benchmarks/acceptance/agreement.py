@@ -14,8 +14,10 @@ import subprocess
 import sys
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
@@ -50,7 +52,10 @@ def main() -> None:
         data_dir=work / "data",
         airflow_url=f"http://127.0.0.1:{chosen.port}",
         settle_s=0,
-        **dict.fromkeys(("nightly_cron", "retrain_cron", "check_cron", "labels_cron"), ""),
+        nightly_cron="",
+        retrain_cron="",
+        check_cron="",
+        labels_cron="",
     )
     staged = lab.Staged(settings, shared, work)
     truth = _drop(staged, chosen.slides, chosen.cells, chosen.seed)
@@ -81,10 +86,11 @@ def _drop(staged: lab.Staged, slides: int, cells: int, seed: int) -> dict[tuple[
         (made / NIGHT.isoformat()).rename(drops / NIGHT.isoformat())
     with truth.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["class"]]  # a slide may have an image that another has
-    return {tuple(row["path"].split("/")[1:]): row["class"] for row in rows}  # type: ignore[misc]
+    places = [row["path"].split("/") for row in rows]
+    return {(barcode, name): row["class"] for row, (_, barcode, name) in zip(rows, places, strict=True)}
 
 
-def _show(variant: str, rows: list, truth: dict[tuple[str, str], str]) -> None:
+def _show(variant: str, rows: list[sa.Row[*tuple[Any, ...]]], truth: dict[tuple[str, str], str]) -> None:
     number = {name: place for place, name in enumerate(CELL_CLASSES)}
     slides = np.unique([row.barcode for row in rows], return_inverse=True)[1]
     true = np.array([number[truth[row.barcode, row.file_name]] for row in rows])

@@ -12,10 +12,13 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from bloodcell.registry.bundle import images_of, open_bundle
 from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
 from bloodcell.training.image_folders import read_image_folders
+from tests.artefacts import a_few
 
 OUT = Path(__file__).parent
 N_FEW = 50
@@ -50,7 +53,7 @@ def main() -> None:
             bundle.manifest.variant: measuring.evaluated(bundle, unseen, answers[bundle.model_id]) for bundle in bundles
         }
         if len(bundles) > 1:
-            mean = sum(answer.probabilities for answer in answers.values()) / len(answers)
+            mean = np.mean([answer.probabilities for answer in answers.values()], axis=0)
             figures["ensemble"] = evaluate_calls(measuring.truth_of(unseen), mean, mean.max(axis=1) < 0.5)
         shifted = measuring.robustness(laboratory)
         artefacts = measuring.artefacts_found(laboratory)

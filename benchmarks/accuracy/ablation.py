@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def main() -> None:
                 transform=0,
                 cache=chosen.work / "data" / "training" / "features",
                 settings=settings,
-                on_image=lambda done, total, tell=tell: tell("features", done, total),
+                on_image=partial(tell, "features"),
             )
         for choice, names in maps.items():
             features = np.sqrt(np.maximum(np.concatenate([kept[name][:] for name in names], axis=1), 0))

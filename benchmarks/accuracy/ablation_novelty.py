@@ -20,7 +20,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from benchmarks.accuracy.measuring import area_under_curve, layers_of, truth_of
+from benchmarks.accuracy.measuring import area_under_curve, layers_of, shifting, truth_of
 from benchmarks.accuracy.models import not_held_out
 from benchmarks.accuracy.shifts import SHIFTS
 from bloodcell.cells.classes import CELL_CLASSES
@@ -94,10 +94,7 @@ def main() -> None:
     cells = read(images)
     changed = read(images, once=lambda image, pixels: changed_once(pixels, augmentation, 0, place[image]))
     artefacts = {name: read(spoilt, spoiling(make, spoilt, settings)) for name, make in ARTEFACTS.items()}
-    shifted = {
-        f"{kind} {strength}": read(spoilt, lambda _, cell, shift=SHIFTS[kind][strength]: shift(cell))
-        for kind, strength in MILD
-    }
+    shifted = {f"{kind} {strength}": read(spoilt, shifting(SHIFTS[kind][strength])) for kind, strength in MILD}
     columns = ["layers", "part", "fitted on", "groups left out", "flagged", *artefacts, *shifted]
     print(f"| {' | '.join(columns)} |\n| --- | ---: | --- |{' ---: |' * (len(columns) - 3)}")
     for number, (layers, part) in enumerate(CHOICES[chosen.base]):

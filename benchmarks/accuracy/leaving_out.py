@@ -100,4 +100,5 @@ def _features(
         )
         kept.parent.mkdir(parents=True, exist_ok=True)
         np.save(kept, outputs["features"])
-    return np.load(kept, allow_pickle=False)
+    features: np.ndarray = np.load(kept, allow_pickle=False)
+    return features

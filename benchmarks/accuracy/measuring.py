@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.accuracy.shifts import SHIFTS
+from benchmarks.accuracy.shifts import SHIFTS, Shift
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage, digest_of
 from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
@@ -125,14 +125,17 @@ def robustness(laboratory: Laboratory) -> dict[tuple[str, str], dict[str, Evalua
     found = {}
     for kind, strengths in SHIFTS.items():
         for strength, shift in strengths.items():
-            answers = laboratory.answers(
-                f"{kind} {strength}".strip(), laboratory.few, lambda _, cell, shift=shift: shift(cell)
-            )
+            answers = laboratory.answers(f"{kind} {strength}".strip(), laboratory.few, shifting(shift))
             found[kind, strength] = {
                 bundle.model_id: evaluated(bundle, laboratory.few, answers[bundle.model_id])
                 for bundle in laboratory.bundles
             }
     return found
+
+
+def shifting(shift: Shift) -> Change:
+    """Returns the change that does a shift to every image."""
+    return lambda _, cell: shift(cell)
 
 
 @dataclass(frozen=True)

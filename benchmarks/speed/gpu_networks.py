@@ -40,7 +40,8 @@ def write_outputs(file: Path, n_cells: int) -> None:
     bodies = [path.read_bytes() for path in cell_images(no_place(), n_cells)]
     said = _outputs_of(bodies, batch_cells=32)
     ends = np.cumsum([len(body) for body in bodies])
-    np.savez_compressed(file, files=np.frombuffer(b"".join(bodies), np.uint8), ends=ends, **said)
+    arrays: dict[str, Any] = {"files": np.frombuffer(b"".join(bodies), np.uint8), "ends": ends, **said}
+    np.savez_compressed(file, **arrays)
 
 
 def the_same_calls(file: Path) -> str:

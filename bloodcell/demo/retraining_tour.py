@@ -38,7 +38,7 @@ PATHOLOGIST: Final = "pathologist"
 N_READ_BLIND: Final = 6
 """Slides labelled without a look at the calls, one of each finding: their patients are the hold-out's first."""
 
-SETTINGS: Final = {
+SETTINGS: Final[dict[str, Any]] = {
     "approvers": PATHOLOGIST,
     "validation_fraction": 0.25,
     "gate_accuracy_margin": 0.05,

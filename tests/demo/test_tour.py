@@ -6,8 +6,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bloodcell.demo.tour import demo_settings
-from bloodcell.service import demo
+from bloodcell.demo.tour import _drawn_night, demo_settings
 from bloodcell.settings import Settings
 from tests.service.conftest import free_port
 
@@ -47,7 +46,7 @@ def test_the_wanted_port_is_used_where_it_is_free_and_another_where_not(tmp_path
 def test_each_demo_draws_a_night_of_its_own(tmp_path: Path) -> None:
     settings = demo_settings(Settings(data_dir=tmp_path))
 
-    first, second = (demo._drawn_night(settings, lambda *_: None, 1, 8) for _ in range(2))
+    first, second = (_drawn_night(settings, lambda *_: None, 1, 8) for _ in range(2))
 
     assert second.folder.name < first.folder.name
     assert {slide.barcode for slide in first.slides}.isdisjoint(slide.barcode for slide in second.slides)

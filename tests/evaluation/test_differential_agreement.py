@@ -9,7 +9,7 @@ import pytest
 
 from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, UNCLASSIFIED
 from bloodcell.differential.counting import count_differential
-from bloodcell.evaluation.differential_agreement import MIN_LEUCOCYTES, slide_agreement
+from bloodcell.evaluation.differential_agreement import MIN_LEUCOCYTES, Agreement, slide_agreement
 from tests.trial import drawn_answers, drawn_holdout
 
 
@@ -17,7 +17,7 @@ def cells(*classes: tuple[str, int]) -> list[int]:
     return [CELL_CLASSES.index(cell_class) for cell_class, n in classes for _ in range(n)]
 
 
-def agreement(slides: list[tuple[list[int], list[int]]], unclassified: list[bool] | None = None):
+def agreement(slides: list[tuple[list[int], list[int]]], unclassified: list[bool] | None = None) -> Agreement:
     """Of slides given as (labels, calls)."""
     numbers = np.array([10 * index for index, (labels, _) in enumerate(slides) for _ in labels])
     truth = np.array([cell for labels, _ in slides for cell in labels])

@@ -81,7 +81,9 @@ def test_no_cells_give_empty_outputs(network: MergedNetwork, pixels: np.ndarray)
         ({SIZE: np.zeros((2, 32, 32), np.uint8)}, r"\(2, 32, 32\)"),
     ],
 )
-def test_batches_that_do_not_fit_are_refused(network: MergedNetwork, batches: dict[tuple[int, int], np.ndarray], message: str) -> None:
+def test_batches_that_do_not_fit_are_refused(
+    network: MergedNetwork, batches: dict[tuple[int, int], np.ndarray], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         network(batches)
 

@@ -36,7 +36,12 @@ def test_labels_are_counted_by_class_person_and_side(
         until = connection.scalar(sa.text("SELECT label_id FROM bloodcell.label WHERE sub_label = 'BL'"))
         counts = dict.fromkeys(("n_training", "n_validation", "n_holdout", "n_out_of_scope"), 0)
         for digest, at in (("a" * 64, 0), ("b" * 64, until)):
-            snapshot: dict[str, object] = {"dataset_digest": digest, "until_label_id": at, "left_out": {}, "run_id": laboratory.run_id}
+            snapshot: dict[str, object] = {
+                "dataset_digest": digest,
+                "until_label_id": at,
+                "left_out": {},
+                "run_id": laboratory.run_id,
+            }
             connection.execute(tables.dataset.insert().values(**snapshot, **counts))
     found = label_status(database)
     assert (found.n_labels, found.n_cells, found.n_contested) == (7, 6, 1)

@@ -74,7 +74,9 @@ def classified_night(
             rng = np.random.default_rng((night.toordinal(), slide, number))
             cell = draw(classes[(slide * 10 + number) % len(classes)], rng)
             if slide == 0 and number < n_striped:
-                cell = Image.fromarray(np.tile(np.array([[[255, 0, 0]], [[0, 255, 0]]], np.uint8), (20, 40 + number, 1)))
+                cell = Image.fromarray(
+                    np.tile(np.array([[[255, 0, 0]], [[0, 255, 0]]], np.uint8), (20, 40 + number, 1))
+                )
             path = folder.path / f"{night:%d}-{slide}" / f"LY_{number:08d}.png"
             path.parent.mkdir(exist_ok=True)
             (cell.filter(ImageFilter.GaussianBlur(blur_px)) if blur_px else cell).save(path)

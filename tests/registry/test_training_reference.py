@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,9 +103,7 @@ def test_a_trained_bundle_has_one_and_it_is_what_the_model_gives(svm_bundle: Bun
         ({"class_counts": np.ones(7, np.int64)}, "class_counts"),
     ],
 )
-def test_values_no_model_gives_are_refused(
-    reference: TrainingReference, changes: dict[str, Any], what: str
-) -> None:
+def test_values_no_model_gives_are_refused(reference: TrainingReference, changes: dict[str, Any], what: str) -> None:
     with pytest.raises(ValueError, match=what):
         replace(reference, **changes)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from bloodcell.errors import BundleError, PromotionRefusedError
 from bloodcell.registry import models as registry
+from bloodcell.registry.bundle import Bundle
 from bloodcell.retraining import (
     Approval,
     begin_training_run,
@@ -158,7 +160,9 @@ def test_a_candidate_of_shuffled_labels_is_refused_everywhere(judged: Judged) ->
     assert champion(settings) == judged.champion_id
 
 
-def test_a_model_nobody_validated_is_not_promoted_where_there_is_a_hold_out(judged: Judged, tuned_bundle: Bundle) -> None:
+def test_a_model_nobody_validated_is_not_promoted_where_there_is_a_hold_out(
+    judged: Judged, tuned_bundle: Bundle
+) -> None:
     store = Store.of(judged.settings)
     with open_database(judged.settings).begin() as connection:
         registry.register(connection, store, tuned_bundle, by="tests")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
+from random import Random
 
 import pytest
 import sqlalchemy as sa

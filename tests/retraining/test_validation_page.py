@@ -79,6 +79,7 @@ def test_page_shows_verdict_gates_origin_and_every_model(
     page: str, comparison: Comparison, gates: tuple[Gate, ...]
 ) -> None:
     read = text(page)
+    assert comparison.champion_id is not None
     assert "✓ Passed every gate" in read
     for gate in gates:
         assert GATE_TITLES[gate.gate] in read

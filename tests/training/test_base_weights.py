@@ -55,7 +55,9 @@ def test_a_download_that_fails_points_to_the_weights_folder(
         load_base_weights(network, "vgg16", "imagenet", settings, 0)
 
 
-def test_random_weights_are_seeded_and_loud(network: keras.Model, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_random_weights_are_seeded_and_loud(
+    network: keras.Model, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         first = load_base_weights(network, "vgg16", "random", settings, 1)
         kernel = network.get_layer("block3_conv1").get_weights()[0]

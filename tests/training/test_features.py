@@ -47,7 +47,9 @@ def _compute(network: keras.Model, images: Images, cache: Path, settings: Settin
     )
 
 
-def test_rows_are_those_of_the_images_in_their_order(network: keras.Model, images: Images, settings: Settings, tmp_path: Path) -> None:
+def test_rows_are_those_of_the_images_in_their_order(
+    network: keras.Model, images: Images, settings: Settings, tmp_path: Path
+) -> None:
     outputs = _compute(network, images, tmp_path, settings)
     maps = outputs["map"][:]
     assert maps.shape == (70, 16, 16, 64)
@@ -57,7 +59,9 @@ def test_rows_are_those_of_the_images_in_their_order(network: keras.Model, image
     np.testing.assert_allclose(outputs["means"][69], alone["means"][0], rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_cached_is_not_computed_again(network: keras.Model, images: Images, settings: Settings, tmp_path: Path) -> None:
+def test_what_is_cached_is_not_computed_again(
+    network: keras.Model, images: Images, settings: Settings, tmp_path: Path
+) -> None:
     first = _compute(network, images, tmp_path, settings)
     calls: list[int] = []
     again = _compute(network, images, tmp_path, settings, lambda done, total: calls.append(done))
@@ -65,7 +69,9 @@ def test_what_is_cached_is_not_computed_again(network: keras.Model, images: Imag
     np.testing.assert_array_equal(first["means"][:], again["means"][:])
 
 
-def test_more_images_cost_only_what_is_new_in_any_order(network: keras.Model, images: Images, settings: Settings, tmp_path: Path) -> None:
+def test_more_images_cost_only_what_is_new_in_any_order(
+    network: keras.Model, images: Images, settings: Settings, tmp_path: Path
+) -> None:
     first = _compute(network, images[:40], tmp_path, settings)
     calls: list[tuple[int, int]] = []
     more = _compute(network, images[::-1], tmp_path, settings, lambda done, total: calls.append((done, total)))
@@ -109,7 +115,9 @@ def test_a_computation_that_was_cut_off_goes_on_and_gives_the_same(
     )
 
 
-def test_two_at_once_compute_once_and_both_get_all_rows(network: keras.Model, images: Images, settings: Settings, tmp_path: Path) -> None:
+def test_two_at_once_compute_once_and_both_get_all_rows(
+    network: keras.Model, images: Images, settings: Settings, tmp_path: Path
+) -> None:
     counted: list[int] = []
     with ThreadPoolExecutor(2) as threads:
         results = [
@@ -126,7 +134,7 @@ def test_a_full_disk_is_told_and_not_the_end_of_the_process(
     network: keras.Model, images: Images, settings: Settings, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", "200k") as disk, pytest.raises(ConfigurationError, match="No space left"):
-        _compute(network: keras.Model, images: Images, disk, settings)
+        _compute(network, images, disk, settings)
 
 
 def test_the_eight_transforms_are_different_and_the_first_changes_nothing() -> None:

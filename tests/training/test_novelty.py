@@ -5,9 +5,11 @@ import pytest
 
 from bloodcell.training.novelty import fit_embedding, novelty_threshold
 
+Clusters = tuple[np.ndarray, np.ndarray]
+
 
 @pytest.fixture
-def clusters() -> tuple[np.ndarray, np.ndarray]:
+def clusters() -> Clusters:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 2000)
     middles = rng.normal(0, 8, (3, 6))
@@ -15,7 +17,9 @@ def clusters() -> tuple[np.ndarray, np.ndarray]:
     return middles[labels] + rng.normal(0, 1, (6000, 6)) @ mixing, labels
 
 
-def test_novelty_is_the_distance_to_the_nearest_class_less_most_of_that_to_all_cells(clusters: tuple[np.ndarray, np.ndarray]) -> None:
+def test_novelty_is_the_distance_to_the_nearest_class_less_most_of_that_to_all_cells(
+    clusters: Clusters,
+) -> None:
     features, labels = clusters
     embedding = fit_embedding(features, labels, 6)
     means = np.stack([features[labels == each].mean(axis=0) for each in range(3)])
@@ -29,7 +33,9 @@ def test_novelty_is_the_distance_to_the_nearest_class_less_most_of_that_to_all_c
     assert embedding.offsets.min() == 0
 
 
-def test_what_varies_in_every_class_is_hardly_novel_and_what_lies_between_classes_is(clusters: tuple[np.ndarray, np.ndarray]) -> None:
+def test_what_varies_in_every_class_is_hardly_novel_and_what_lies_between_classes_is(
+    clusters: Clusters,
+) -> None:
     features, labels = clusters
     embedding = fit_embedding(features, labels, 6)
     means = np.stack([features[labels == each].mean(axis=0) for each in range(3)])
@@ -40,7 +46,7 @@ def test_what_varies_in_every_class_is_hardly_novel_and_what_lies_between_classe
     assert embedding.novelty((means[0] + 4 * across)[None])[0] < threshold
 
 
-def test_a_cell_unlike_all_classes_is_far_and_known_ones_are_near(clusters: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_cell_unlike_all_classes_is_far_and_known_ones_are_near(clusters: Clusters) -> None:
     features, labels = clusters
     embedding = fit_embedding(features, labels, 4)
     threshold = novelty_threshold(embedding.novelty(features), 0.03)

@@ -7,9 +7,11 @@ import pytest
 from bloodcell.registry.recipes import SvmSearch
 from bloodcell.training.svm import SvmChoice, decision_layers, fit, search
 
+Blobs = tuple[np.ndarray, np.ndarray]
+
 
 @pytest.fixture(scope="module")
-def blobs() -> tuple[np.ndarray, np.ndarray]:
+def blobs() -> Blobs:
     """Features of eight classes, one feature constant and their scales far apart, as those of averaged maps are."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(8), 30)
@@ -22,7 +24,7 @@ def blobs() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("max_components", [None, 20])
 @pytest.mark.parametrize(("kernel", "cost"), [("linear", 1.0), ("linear", 100.0), ("rbf", 10.0), ("rbf", 100.0)])
 def test_decision_in_the_graph_equals_that_of_scikit_learn(
-    blobs: tuple[np.ndarray, np.ndarray], kernel: str, cost: float, max_components: int | None
+    blobs: Blobs, kernel: str, cost: float, max_components: int | None
 ) -> None:
     features, labels = blobs
     pipeline = fit(features, labels, SvmChoice(kernel, 0.1, cost), max_components)
@@ -36,7 +38,9 @@ def test_decision_in_the_graph_equals_that_of_scikit_learn(
         np.testing.assert_allclose(model.predict_on_batch(received), expected, atol=1e-4)
 
 
-def test_decision_equals_that_of_scikit_learn_also_where_classes_overlap_and_dual_coefficients_are_large(blobs: tuple[np.ndarray, np.ndarray]) -> None:
+def test_decision_equals_that_of_scikit_learn_also_where_classes_overlap_and_dual_coefficients_are_large(
+    blobs: Blobs,
+) -> None:
     features, labels = np.tile(blobs[0], (6, 1)), np.tile(blobs[1], 6)
     rng = np.random.default_rng(3)
     features = np.abs(features + rng.normal(0, 0.3, features.shape)).astype(np.float32)
@@ -62,13 +66,14 @@ def test_search_finds_the_kernel_the_classes_need() -> None:
     assert folds == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_search_is_repeatable_and_looks_at_no_more_images_than_asked(blobs: tuple[np.ndarray, np.ndarray]) -> None:
+def test_search_is_repeatable_and_looks_at_no_more_images_than_asked(blobs: Blobs) -> None:
     features, labels = blobs
     options = SvmSearch(kernels=("linear",), costs=(1.0, 10.0), folds=3, max_images=96)
-    assert search(features, labels, options, 5, lambda *_: None) == search(features, labels, options, 5, lambda *_: None)
+    one, other = (search(features, labels, options, 5, lambda *_: None) for _ in range(2))
+    assert one == other
 
 
-def test_too_few_images_to_fold_take_the_first_choice(blobs: tuple[np.ndarray, np.ndarray]) -> None:
+def test_too_few_images_to_fold_take_the_first_choice(blobs: Blobs) -> None:
     features, labels = blobs
     chosen = search(features[::30], labels[::30], SvmSearch(), 0, lambda *_: None)
     assert (chosen.kernel, chosen.cost, chosen.macro_sensitivity) == ("linear", 1.0, None)
@@ -95,8 +100,9 @@ def test_search_chooses_by_the_classes_not_by_the_images() -> None:
 
 
 @pytest.mark.parametrize("max_components", [None, 20])
-def test_axes_and_support_vectors_are_values_of_float16(blobs: tuple[np.ndarray, np.ndarray], max_components: int | None) -> None:
-    pipeline = fit(*blobs: tuple[np.ndarray, np.ndarray], SvmChoice("rbf", 0.1, 10.0), max_components)
+def test_axes_and_support_vectors_are_values_of_float16(blobs: Blobs, max_components: int | None) -> None:
+    features, labels = blobs
+    pipeline = fit(features, labels, SvmChoice("rbf", 0.1, 10.0), max_components)
     matrices = [machine.support_vectors_ for machine in pipeline.named_steps["svm"].estimators_]
     if max_components:
         matrices.append(pipeline.named_steps["axes"].components_)
