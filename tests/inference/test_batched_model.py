@@ -30,7 +30,8 @@ def test_every_batch_that_the_model_sees_has_one_shape(model: keras.Model, monke
 
     def recorded(rows: np.ndarray) -> dict[str, np.ndarray]:
         shapes.append(rows.shape)
-        return predict_on_batch(rows)
+        outputs: dict[str, np.ndarray] = predict_on_batch(rows)
+        return outputs
 
     monkeypatch.setattr(model, "predict_on_batch", recorded)
     BatchedModel(model, 3).run(np.zeros((8, 4, 4, 3), np.uint8))
