@@ -1,12 +1,12 @@
-"""Drawn blood cells that look the part, for demonstrations and tests where no real images are at hand.
+"""Realistic drawn blood cells, for demonstrations and tests where no real images are available.
 
     palette     the colours of a stained smear, and how they vary from slide to slide
     shapes      outlines, lobes, textures and granules
-    sheet       what all cells are made of: cytoplasm, nucleus, granules, vacuoles
-    portraits   the eight groups, each with its own nucleus, granules and size
+    sheet       the parts that all cells share: cytoplasm, nucleus, granules, vacuoles
+    portraits   the eight cell classes, each with its own nucleus, granules and size
     cells       one analyser crop: background, red cells, the cell in the middle
-    drops       whole nights and labelled training folders
+    drops       whole nights, and training folders with labels
 
-Nothing here comes from a photograph: every pixel is computed from a seed. A model trained on drawn cells knows drawn
-cells only.
+Nothing here comes from a photograph: every pixel is computed from a seed. A model trained on drawn cells recognises
+only drawn cells.
 """

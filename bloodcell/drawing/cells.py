@@ -1,4 +1,4 @@
-"""One drawn analyser crop: a stained cell in the middle, red cells around it, a camera's noise over all."""
+"""One drawn analyser crop: a stained cell in the middle, red cells around it, camera noise over everything."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ HEIGHT_PX: Final = 363
 """Size of a crop. Source: most images of Acevedo et al. 2020, Data in Brief 30:105474."""
 
 BYSTANDER_SHARE: Final = 0.3
-"""Share of pictures with a platelet among the red cells; the same for all groups, or it would tell them apart."""
+"""Share of pictures with a platelet among the red cells; the same for all classes, or it would give a class away."""
 
 CRENATED_SHARE: Final = 0.08
-"""Share of pictures whose red cells have a crenated border, as in blood that stood too long."""
+"""Share of pictures whose red cells have a crenated border, as in blood that was stored too long."""
 
 SENSOR_NOISE: Final = 3.0
-"""Standard deviation of the noise before focusing, in 8-bit steps; 1.1 are left of it afterwards.
-Source: differences of neighbours in the flat background of 20 of the same images, 1.1."""
+"""Standard deviation of the noise before focusing, in 8-bit steps; focusing reduces it to 1.1.
+Source: differences between neighbouring pixels in the flat background of 20 of the same images, 1.1."""
 
 
 def draw_cell(
     cell_class: str, rng: np.random.Generator, *, width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX
 ) -> NDArray[np.uint8]:
-    """Returns a drawn picture of one cell of `group`, uint8 (height_px, width_px, 3), RGB.
+    """Returns a drawn picture of one cell, uint8 (height_px, width_px, 3), RGB.
 
     Args:
         cell_class: One of `bloodcell.cells.classes.CELL_CLASSES`.
-        rng: Source of everything that varies: the same state gives the same picture.
-        width_px: Width of the picture; another than 360 scales the whole field.
-        height_px: Height of the picture; another than 363 scales the whole field.
+        rng: Source of all variation: the same state gives the same picture.
+        width_px: Width of the picture; any value other than 360 scales the whole field.
+        height_px: Height of the picture; any value other than 363 scales the whole field.
 
     Raises:
-        KeyError: `group` is not one of the eight.
+        KeyError: `cell_class` is not one of the eight.
     """
     stain = Stain.drawn(rng)
     cell = portrait(cell_class, rng, stain)
@@ -61,9 +61,9 @@ def draw_cell(
 def _red_cell_places(
     rng: np.random.Generator, middle: tuple[float, float], clear_px: float
 ) -> list[tuple[float, float, float]]:
-    """Middle (x, y) and radius of red cells that crowd around the cell, touch and overlap now and then."""
+    """Middle (x, y) and radius of the red cells around the cell, which sometimes touch or overlap."""
     usual = rng.uniform(27, 34)
-    closeness = rng.uniform(1.45, 2.15)  # least distance of two middles, in radii; below 2 they overlap
+    closeness = rng.uniform(1.45, 2.15)  # smallest distance between two middles, in radii; below 2 they overlap
     x, y = rng.uniform(-25, WIDTH_PX + 25, 110), rng.uniform(-25, HEIGHT_PX + 25, 110)
     radii = usual * rng.normal(1, 0.07, x.size)
     taken = np.hypot(x - middle[0], y - middle[1]) < clear_px + radii * 0.93
@@ -77,10 +77,10 @@ def _red_cell_places(
 
 
 def _smear(rng: np.random.Generator, stain: Stain, places: list[tuple[float, float, float]]) -> NDArray[np.float32]:
-    """The background with its red cells, float32 (3, 363, 360), 0 to 255; where two overlap, their densities add."""
-    # Red cells have soft borders and no detail, so half the resolution shows as much and costs a quarter.
+    """The background with its red cells, float32 (3, 363, 360), 0 to 255; densities add where two overlap."""
+    # Red cells have soft borders and no detail, so half the resolution is enough and costs a quarter.
     half = np.zeros((HEIGHT_PX // 2 + 1, WIDTH_PX // 2), np.float32)
-    pallor = rng.uniform(0.3, 0.9)  # how clear the middles are: thin and thick parts of a smear differ
+    pallor = rng.uniform(0.3, 0.9)  # how pale the centres are: thin and thick parts of a smear differ
     crenated = rng.random() < CRENATED_SHARE
     for cx, cy, radius in places:
         reach = radius * 1.25
@@ -108,7 +108,7 @@ def _smear(rng: np.random.Generator, stain: Stain, places: list[tuple[float, flo
 
 
 def _lay(field: NDArray[np.float32], cell: Portrait, middle: tuple[float, float]) -> None:
-    """Lays a portrait over the field, what falls beside the picture left off."""
+    """Lays a portrait over the field and drops what falls outside the picture."""
     half = cell.layers.shape[1] // 2
     left, top = round(middle[0]) - half, round(middle[1]) - half
     x0, x1 = max(0, left), min(WIDTH_PX, left + 2 * half + 1)
@@ -120,8 +120,8 @@ def _lay(field: NDArray[np.float32], cell: Portrait, middle: tuple[float, float]
 
 
 def _photographed(field: NDArray[np.float32], rng: np.random.Generator, size_px: tuple[int, int]) -> NDArray[np.uint8]:
-    """The field as a camera shows it, uint8 (height, width, 3): noise and focus."""
-    # Even noise of that deviation: focusing makes it normal enough, and it costs a quarter.
+    """The field as the camera records it, uint8 (height, width, 3), with noise and focus."""
+    # Uniform noise with that deviation costs a quarter of normal noise, and focusing makes it normal enough.
     field += (rng.random(field.shape[1:], dtype=np.float32) - np.float32(0.5)) * np.float32(SENSOR_NOISE * np.sqrt(12))
     planes = np.clip(field, 0, 255, out=field).astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))

@@ -1,7 +1,7 @@
-"""Drawn nights and drawn training folders, written the way an analyser and a pathologist would leave them.
+"""Drawn nights and training folders, written as an analyser and a pathologist would leave them.
 
-A drawn night carries its own truth: OUT/<night>.truth.csv says of every image what it shows. Its slides differ on
-purpose, so that a differential computed from it has something to say.
+A drawn night comes with its truth: OUT/<night>.truth.csv gives the class of every image. Its slides differ on purpose,
+so that their differentials differ too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CODES: Final = {
     "erythroblast": ("ERB",),
     "platelet": ("PLT",),
 }
-"""Codes the drawn analyser gives a cell that it recognises."""
+"""Codes that the drawn analyser gives a cell it recognises."""
 
 MISTAKEN_CODES: Final = {
     "neutrophil": ("MMY", "MO", "EO"),
@@ -47,16 +47,16 @@ MISTAKEN_CODES: Final = {
     "erythroblast": ("LY", "SMU"),
     "platelet": ("ART", "GT"),
 }
-"""Codes it gives a cell that it mistakes, of which some stand outside the eight groups."""
+"""Codes that it gives a cell it gets wrong; some are out of scope."""
 
 CODE_ACCURACY: Final = 0.85
 """Share of cells whose code is right.
 
-Source: analysers before a person corrects them, 82 % (Kratz 2005) to 89 % (Briggs).
+Source: analysers before a person corrects them reach 82 % (Kratz 2005) to 89 % (Briggs).
 """
 
 MAX_RIDER_SHARE: Final = 1 / 6
-"""Most of a slide that erythroblasts and platelets take: of 120 cells at least 100 are leucocytes."""
+"""Largest share of a slide that is erythroblasts and platelets: of 120 cells at least 100 are leucocytes."""
 
 JPEG_QUALITY: Final = 75
 """Quality without chroma subsampling. Source: read from the files of Acevedo et al. 2020, Data in Brief 30:105474."""
@@ -67,7 +67,7 @@ class Smear:
     """What a drawn slide shows.
 
     Attributes:
-        finding: In a haematologist's words.
+        finding: As a haematologist would name it.
         shares: Per cent of the leucocytes, in the order of `LEUCOCYTE_CLASSES`.
         n_erythroblasts: Mean number of erythroblasts per 100 cells of the slide.
         n_platelets: Mean number of platelet crops per 100 cells of the slide.
@@ -88,10 +88,10 @@ SMEARS: Final = (
     Smear("monocytosis",     (50, 2, 1, 22, 23, 2), 0.5, 4),
     Smear("basophilia",      (52, 6, 14, 13, 6, 9), 4, 6),
 )  # fmt: skip
-"""Slides take these in turn.
+"""Slides use these in turn.
 
-Composed for demonstration, from no patient: each finding is drawn far enough out that a differential of 100 cells
-shows it.
+Made up for demonstration, not taken from any patient: each finding is marked enough to show in a differential of 100
+cells.
 """
 
 
@@ -103,7 +103,7 @@ class DrawnSlide:
         barcode: Its name.
         patient_key: Pseudonym of its invented patient; each slide has its own.
         finding: What it shows.
-        n_cells: Cells it holds of each group, all eight of them.
+        n_cells: Number of cells of each of the eight classes.
     """
 
     barcode: str
@@ -152,10 +152,10 @@ def make_drop(
     The same arguments give the same bytes in every file. The marker `.complete` is written last.
 
     Args:
-        out: Folder the nights lie in; made if missing.
+        out: Folder of the nights; made if missing.
         night: The night, which names the folder and dates the slides.
         n_slides: Number of slides; each shows the next of `SMEARS`.
-        cells_per_slide: Images a slide; five in six or more are leucocytes.
+        cells_per_slide: Images per slide; at least five in six are leucocytes.
         seed: Source of everything drawn, 0 or more.
         on_cell: Called after every image.
 
@@ -185,13 +185,13 @@ def make_drop(
 
 
 def draw_folder(out: Path, *, cells_per_class: int, seed: int, on_cell: Callable[[], None] | None = None) -> int:
-    """Returns the number of images written to OUT/<class>/<number>.jpg, `cells_per_class` of each group.
+    """Returns the number of images written to OUT/<class>/<number>.jpg, `cells_per_class` of each class.
 
-    No image is one of a drop's, whatever the seeds; numbers run on over the groups, so no name tells one.
+    No image equals one of a drop, whatever the seeds. Numbers are shuffled over all classes, so no name tells one.
 
     Args:
         out: The training folder; made if missing.
-        cells_per_class: Images of each group.
+        cells_per_class: Images of each class.
         seed: Source of everything drawn, 0 or more.
         on_cell: Called after every image.
 
@@ -210,7 +210,7 @@ def draw_folder(out: Path, *, cells_per_class: int, seed: int, on_cell: Callable
     return len(classes)
 
 
-# First words of the seeds: pictures of drops, of training folders, and the planning of slides never share a stream.
+# The first number of each seed, so that drops, training folders and the planning of slides never share a stream.
 _DROP, _FOLDER, _PLAN, _NAMES = 1, 2, 3, 4
 
 
@@ -219,13 +219,13 @@ def _claim(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ConfigurationError(
-            f"{folder} is not empty: drawn cells are written into a new or empty folder only, so that they never mix "
-            "with others. Choose another night or folder, or remove this one."
+            f"{folder} is not empty: drawn cells are written only into a new or empty folder, so that they never mix "
+            "with other images. Choose another night or folder, or remove this one."
         )
 
 
 def _planned(night: date, number: int, n_cells: int, seed: int) -> tuple[DrawnSlide, list[str]]:
-    """One slide and the group of each of its cells, in the order the analyser met them."""
+    """One slide and the class of each of its cells, in the order the analyser found them."""
     smear = SMEARS[number % len(SMEARS)]
     rng = np.random.default_rng([_PLAN, seed, night.toordinal(), number])
     most = int(n_cells * MAX_RIDER_SHARE)
@@ -233,22 +233,23 @@ def _planned(night: date, number: int, n_cells: int, seed: int) -> tuple[DrawnSl
     n_platelets = min(most - n_erythroblasts, int(rng.poisson(smear.n_platelets * n_cells / 100)))
     shares = rng.dirichlet(np.array(smear.shares) * _STEADINESS)
     counts = rng.multinomial(n_cells - n_erythroblasts - n_platelets, shares)
-    of_group = dict(zip(LEUCOCYTE_CLASSES, counts.tolist(), strict=True))
-    of_group |= {"erythroblast": n_erythroblasts, "platelet": n_platelets}
-    classes = [cell_class for cell_class, n in of_group.items() for _ in range(n)]
+    of_class = dict(zip(LEUCOCYTE_CLASSES, counts.tolist(), strict=True))
+    of_class |= {"erythroblast": n_erythroblasts, "platelet": n_platelets}
+    classes = [cell_class for cell_class, n in of_class.items() for _ in range(n)]
     rng.shuffle(classes)
     identity = hashlib.blake2s(f"{night} {seed} {number}".encode()).hexdigest()
     batch = int(hashlib.blake2s(f"{night} {seed}".encode()).hexdigest()[:8], 16) % 10_000
-    slide = DrawnSlide(f"S{night:%y%m%d}{batch:04d}{number:03d}", f"P{identity[:10]}", smear.finding, of_group)
+    slide = DrawnSlide(f"S{night:%y%m%d}{batch:04d}{number:03d}", f"P{identity[:10]}", smear.finding, of_class)
     return slide, classes
 
 
 _STEADINESS: Final = 3.0
-"""Concentration of a slide's shares around its smear's, per per cent: a share of 30 % varies by 2.6 points."""
+"""How closely a slide's shares follow those of its smear, as Dirichlet concentration per percentage point: a share of
+30 % varies by 2.6 points."""
 
 
 def _names(classes: list[str], night: date, number: int, seed: int) -> Iterator[str]:
-    """A file name a cell, <CODE>_<number>.jpg, with the drawn analyser's own, fallible code."""
+    """One file name per cell, <CODE>_<number>.jpg, with the drawn analyser's own, fallible code."""
     rng = np.random.default_rng([_NAMES, seed, night.toordinal(), number])
     running = int(rng.integers(1_000_000, 9_000_000))
     for cell_class in classes:
@@ -272,5 +273,5 @@ def _slide_json(slide: DrawnSlide, night: date, number: int) -> str:
 
 
 def save_cell(cell_class: str, rng: np.random.Generator, path: Path | BinaryIO) -> None:
-    """Writes a drawn cell of `group` as a JPEG file."""
+    """Writes a drawn cell as a JPEG file."""
     Image.fromarray(draw_cell(cell_class, rng)).save(path, "JPEG", quality=JPEG_QUALITY, subsampling=0)

@@ -2,7 +2,7 @@
 
 Colours are 8-bit RGB as the analyser's camera would show them on its cream background.
 
-Source: medians over 60 images a group of Acevedo et al. 2020, Data in Brief 30:105474, rounded by hand.
+Source: medians over 60 images per class of Acevedo et al. 2020, Data in Brief 30:105474, rounded by hand.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RED_CELL_DENSITY: Final = (0.214, 0.317, 0.184)
 
 @dataclass(frozen=True, slots=True)
 class Ink:
-    """The two ends of one stained structure, from its dense to its clear parts."""
+    """The darkest and the lightest colour of one stained structure."""
 
     dark: tuple[int, int, int]
     light: tuple[int, int, int]
@@ -72,11 +72,11 @@ PLATELET_GRANULE: Final = (98, 48, 146)
 
 @dataclass(frozen=True, slots=True)
 class Stain:
-    """How one slide took the stain, and how its camera was balanced.
+    """How strongly one slide is stained, and the white balance of its camera.
 
     Attributes:
-        strength: float32 (3,), exponent on each channel's transmittance; 1 is the palette as it stands.
-        balance: float32 (3,), factor of the camera on each channel.
+        strength: float32 (3,), exponent on each channel's transmittance; 1 leaves the palette unchanged.
+        balance: float32 (3,), the camera's factor on each channel.
     """
 
     strength: NDArray[np.float32]
@@ -84,7 +84,7 @@ class Stain:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> Stain:
-        """Returns the stain of one picture: mostly ordinary, now and then weak, strong or bluish."""
+        """Returns the stain of one picture: mostly ordinary, sometimes weak, strong or bluish."""
         strength = rng.normal(1.0, 0.08) * rng.normal(1.0, 0.03, 3)
         bluish = rng.uniform(0.7, 1.0) if rng.random() < LAVENDER_SHARE else abs(rng.normal(0.0, 0.04))
         balance = 1 + bluish * (np.array(LAVENDER) / np.array(CREAM) - 1)

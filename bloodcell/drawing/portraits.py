@@ -1,8 +1,8 @@
-"""The eight groups, each drawn with its own nucleus, cytoplasm, granules and size, on an empty sheet.
+"""The eight cell classes, each drawn with its own nucleus, cytoplasm, granules and size, on an empty sheet.
 
 Radii are in pixels of a 360 x 363 px crop, whose red cells are 52 to 72 px wide. How often a form occurs (bands, lobes,
-stages of maturation) is chosen so that a training folder shows all of them, not counted in patients.
-Source: sizes measured, forms looked at, on 60 images a group of Acevedo et al. 2020, Data in Brief 30:105474.
+stages of maturation) is chosen so that a training folder shows all of them; it is not taken from patients.
+Source: sizes measured, forms looked at, on 60 images per class of Acevedo et al. 2020, Data in Brief 30:105474.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TURN: Final = 2 * np.pi
 
 
 def portrait(cell_class: str, rng: np.random.Generator, stain: Stain) -> Portrait:
-    """Returns a new cell of `group`, one of `bloodcell.cells.classes.CELL_CLASSES`."""
+    """Returns a new cell of a class, one of `bloodcell.cells.classes.CELL_CLASSES`."""
     return _ARTISTS[cell_class](rng, stain)
 
 
@@ -45,7 +45,7 @@ def _neutrophil(rng: np.random.Generator, stain: Stain) -> Portrait:
 
 
 def _band(sheet: Sheet) -> Plane:
-    """A nucleus that is one bent rod of even width."""
+    """A nucleus in the form of one bent rod of even width."""
     rng, radius = sheet.rng, sheet.radius
     first, span = rng.uniform(0, TURN), rng.uniform(3.0, 4.4)
     points = arc((0, 0), radius * rng.uniform(0.44, 0.52), first, first + span, 7)
@@ -87,7 +87,7 @@ def _eosinophil(rng: np.random.Generator, stain: Stain) -> Portrait:
 
 def _basophil(rng: np.random.Generator, stain: Stain) -> Portrait:
     sheet = Sheet(rng, stain, rng.uniform(52, 67), 0.06)
-    if rng.random() < 0.5:  # granules burst while smearing leave a pink veil
+    if rng.random() < 0.5:  # granules that burst while smearing leave a pink veil
         veil = outline(rng, sheet.x + 6, sheet.y - 4, sheet.radius * 1.1, 0.08)
         sheet.paint(cover(veil, 14) * np.float32(0.3), stain.of(palette.BASOPHIL_HALO))
     sheet.cytoplasm(palette.BASOPHIL_CYTOPLASM, grain=7)

@@ -1,7 +1,7 @@
 """Outlines, lobes, textures and granules: the geometry of drawn cells.
 
 A shape is its inside distance: float32 (n, n), in pixels, positive inside, zero on the border, negative outside.
-Shapes join with `merged` and become soft masks with `cover`; what is laid where is for `bloodcell.drawing.sheet`.
+Shapes join with `merged` and become soft masks with `cover`; `bloodcell.drawing.sheet` decides what is laid where.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     Point = tuple[float, float]
 
 _ANGLES: Final = np.linspace(0, 2 * np.pi, 1024, endpoint=False)
-"""Directions in which an outline is worked out: under a pixel apart on the largest cell."""
+"""Directions in which an outline is computed: less than a pixel apart on the largest cell."""
 
 _WAVES: Final = np.stack([wave(order * _ANGLES) for order in (2, 3, 4) for wave in (np.cos, np.sin)])
 _WAVE_SIZES: Final = np.repeat([0.7, 0.35, 0.2], 2)
-"""Bulges of an outline, two to four around it, and their sizes: the broader, the larger."""
+"""Waves of an outline, two to four around it, and their sizes: broad ones are larger."""
 
 
 def noise(rng: np.random.Generator, side: int, grain: float) -> Plane:
-    """Returns smooth noise, float32 (side, side), of mean 0 and standard deviation about 0.7, `grain` px to a bump."""
+    """Returns smooth noise, float32 (side, side), mean 0, standard deviation about 0.7, bumps of `grain` px."""
     n = max(3, round(side / grain))
     coarse = Image.fromarray(rng.standard_normal((n, n), dtype=np.float32))
     return np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
 
 
 def cover(inside: Plane, softness: float = 1.6) -> Plane:
-    """Returns the soft mask of a shape, 0 to 1, its border `softness` pixels wide."""
+    """Returns the soft mask of a shape, 0 to 1, with a border `softness` pixels wide."""
     mask: Plane = np.clip(inside / np.float32(softness) + np.float32(0.5), 0, 1)
     return mask
 
@@ -45,7 +45,7 @@ def outline(rng: np.random.Generator, x: Plane, y: Plane, radius: float, uneven:
     """Returns a roundish closed border.
 
     Args:
-        rng: Source of its form.
+        rng: Source of its shape.
         x: Coordinates in pixels from its middle.
         y: Coordinates in pixels from its middle.
         radius: Mean radius in pixels.
@@ -72,7 +72,7 @@ def ellipse(x: Plane, y: Plane, middle: Point, radii: Point, turn: float = 0.0) 
 
 
 def limb(x: Plane, y: Plane, start: Point, end: Point, widths: Point) -> Plane:
-    """Returns a stretch from `start` to `end` with round ends, its half width going from the first to the last."""
+    """Returns a stretch from `start` to `end` with round ends; its half width runs from the first of `widths` to the last."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     px, py = x - np.float32(start[0]), y - np.float32(start[1])
     along: Plane = np.clip((px * np.float32(dx) + py * np.float32(dy)) / np.float32(dx * dx + dy * dy + 1e-6), 0, 1)
@@ -81,13 +81,13 @@ def limb(x: Plane, y: Plane, start: Point, end: Point, widths: Point) -> Plane:
 
 
 def chain(x: Plane, y: Plane, points: Sequence[Point], widths: Sequence[float]) -> Plane:
-    """Returns limbs along `points`, each point with its half width: a band, a horseshoe, a kidney."""
+    """Returns limbs along `points`, each point with its half width: a band, a horseshoe or a kidney."""
     joints = pairwise(zip(points, widths, strict=True))
     return merged([limb(x, y, start, end, (first, last)) for (start, first), (end, last) in joints])
 
 
 def merged(shapes: Sequence[Plane], softness: float = 3.0) -> Plane:
-    """Returns the union of shapes, its inner corners rounded over about `softness` pixels."""
+    """Returns the union of shapes, with inner corners rounded over about `softness` pixels."""
     whole = shapes[0]
     for shape in shapes[1:]:
         near = np.clip(np.float32(softness) - np.abs(whole - shape), 0, None)
@@ -106,7 +106,7 @@ def arc(middle: Point, radius: float, first: float, last: float, n: int) -> list
 def granules(
     rng: np.random.Generator, where: Plane, spacing: float, radii: Point, share: float = 1.0, margin: float = 0.0
 ) -> Plane:
-    """Returns the mask of granules strewn evenly inside a shape, 0 to 1.
+    """Returns the mask of granules scattered evenly inside a shape, 0 to 1.
 
     Args:
         rng: Source of their places and sizes.
@@ -114,7 +114,7 @@ def granules(
         spacing: Mean distance between neighbours, in pixels.
         radii: Smallest and largest radius, in pixels.
         share: Share of the places that hold a granule.
-        margin: Least inside distance of a granule's middle; negative lets them stick out.
+        margin: Smallest inside distance of a granule's middle; negative lets granules stick out.
     """
     side = where.shape[0]
     ticks = np.arange(0, side, spacing, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The sheet one cell is drawn on, and what portraits have in common: cytoplasm, nucleus, granules, vacuoles."""
+"""The sheet that one cell is drawn on, with what all portraits share: cytoplasm, nucleus, granules, vacuoles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Portrait:
     """One cell on a transparent sheet.
 
     Attributes:
-        layers: float32 (4, n, n), RGB premultiplied with its cover (0 to 255), and the cover (0 to 1).
+        layers: float32 (4, n, n), RGB premultiplied by the cover (0 to 255), and the cover (0 to 1).
         radius_px: Radius of the cell: red cells keep away from it.
     """
 
@@ -33,12 +33,12 @@ class Sheet:
     """A square, transparent sheet around the outline of one cell.
 
     Attributes:
-        rng: Source of everything on it.
-        stain: How its slide took the stain.
+        rng: Source of all variation.
+        stain: How its slide is stained.
         radius: Mean radius of the cell, in pixels.
         x, y: float32 (n, n), coordinates in pixels from the middle.
         body: The cell's outline, an inside distance.
-        layers: As in `Portrait`. Channels come first because numpy then runs over whole planes, not over runs of three.
+        layers: As in `Portrait`. Channels come first so that numpy runs over whole planes, not over triples.
     """
 
     def __init__(self, rng: np.random.Generator, stain: Stain, radius: float, uneven: float, ragged: float = 0) -> None:
@@ -50,13 +50,13 @@ class Sheet:
         self.layers = np.zeros((4, axis.size, axis.size), np.float32)
 
     def paint(self, mask: Plane, colour: NDArray[np.float32]) -> None:
-        """Lays `colour`, float32 (3, 1, 1) or (3, n, n), over what is there; `mask` is float32 (n, n), 0 to 1."""
+        """Lays `colour`, float32 (3, 1, 1) or (3, n, n), over the sheet; `mask` is float32 (n, n), 0 to 1."""
         self.layers *= 1 - mask
         self.layers[:3] += mask * colour
         self.layers[3] += mask
 
     def shaken(self, amount: float, grain: float) -> tuple[Plane, Plane]:
-        """Returns the coordinates moved by about `amount` pixels, `grain` pixels to a bump: nothing is ruled."""
+        """Returns the coordinates, moved by about `amount` pixels in bumps of `grain` pixels so that no line is straight."""
         side = self.x.shape[0]
         return self.x + amount * noise(self.rng, side, grain), self.y + amount * noise(self.rng, side, grain)
 
@@ -66,7 +66,7 @@ class Sheet:
         return dark + np.clip(clear, 0, 1) * (light - dark)
 
     def cytoplasm(self, ink: Ink, grain: float = 9.0, contrast: float = 0.35, opacity: float = 0.95) -> None:
-        """Fills the body with a cloudy ground."""
+        """Fills the body with a cloudy background."""
         clear = np.float32(0.5) + np.float32(contrast) * noise(self.rng, self.x.shape[0], grain)
         rim = np.clip(1 - self.body / np.float32(3.5), 0, 1) * np.float32(0.35)
         self.paint(cover(self.body) * np.float32(opacity), self.colours(ink, clear - rim))
@@ -90,12 +90,12 @@ class Sheet:
         opacity: float = 0.8,
         margin: float = 0.0,
     ) -> None:
-        """Strews granules of one colour inside a shape."""
+        """Scatters granules of one colour inside a shape."""
         mask = granules(self.rng, where, spacing, radii, share, margin)
         self.paint(mask * np.float32(opacity), self.stain.of(colour))
 
     def bubbles(self, n: int, radii: tuple[float, float]) -> None:
-        """Adds `n` vacuoles, clear as the background."""
+        """Adds `n` vacuoles, as clear as the background."""
         for _ in range(n):
             angle, far = self.rng.uniform(0, 2 * np.pi), self.radius * self.rng.uniform(0.25, 0.8)
             middle = (far * np.cos(angle), far * np.sin(angle))

@@ -1,4 +1,4 @@
-"""Drawn cells: what comes back, that it repeats, and that the eight groups can be told apart by looks alone."""
+"""Drawn cells: their format, that they repeat, and that the eight classes can be told apart by their looks alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bloodcell.drawing.cells import draw_cell
 from bloodcell.storage.decoding import ImageLimits, decode, resized
 
 SIDE_PX = 96
-"""Side that the demo's networks see."""
+"""Side of the images that the demo's networks see."""
 
 
 def cells(cell_class: str, n: int, seed: int) -> list[NDArray[np.uint8]]:
@@ -61,7 +61,7 @@ def test_a_stained_cell_lies_in_the_middle_of_a_pale_field(cell_class: str) -> N
         assert corners.max() > 180
 
 
-def test_cells_of_a_group_differ_in_size_stain_and_surroundings() -> None:
+def test_cells_of_a_class_differ_in_size_stain_and_surroundings() -> None:
     pictures = cells("neutrophil", 12, seed=7)
     n_nuclear_px = [int((picture[..., 1] < 90).sum()) for picture in pictures]
     means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
@@ -69,8 +69,8 @@ def test_cells_of_a_group_differ_in_size_stain_and_surroundings() -> None:
     assert means.std(axis=0).min() > 2
 
 
-def test_looks_tell_the_eight_groups_apart_but_what_lies_around_the_cell_does_not() -> None:
-    """A linear model learns 30 drawn cells a group and is asked about 20 others, at the size networks see.
+def test_the_cell_tells_the_eight_classes_apart_but_its_surroundings_do_not() -> None:
+    """A linear model learns 30 drawn cells per class and classifies 20 others, at the size that networks see.
 
     It gets colour quantiles and edge strengths of rings around the middle. Given the picture's border instead, where
     only red cells lie, it has to stay near the chance of 12.5 %: the surroundings must not give the group away.

@@ -1,4 +1,4 @@
-"""`bloodcell drop make`: what it writes, says and refuses."""
+"""`bloodcell drop make`: what it writes, prints and refuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_make_labelled_writes_a_training_folder(tmp_path: Path) -> None:
     assert f"--images {tmp_path / 'images'}" in result.stdout
 
 
-def test_make_refuses_a_night_that_is_there(tmp_path: Path) -> None:
+def test_make_refuses_an_existing_night(tmp_path: Path) -> None:
     (tmp_path / "2026-11-21" / "S1").mkdir(parents=True)
     result = CliRunner().invoke(app, ["make", str(tmp_path), "--night", "2026-11-21"])
     assert isinstance(result.exception, ConfigurationError)

@@ -1,4 +1,4 @@
-"""Drawn nights and training folders: their layout, their truth, and that they repeat byte for byte."""
+"""Drawn nights and training folders: their layout, their truth, and byte-for-byte repetition."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_slide_carries_its_own_record_and_no_identity(tmp_path: Path) -> None:
 
 
 def test_the_complete_marker_comes_after_everything_else(tmp_path: Path) -> None:
-    """Stopped at its last image, a night has no marker; finished, nothing in it is younger than the marker."""
+    """A night stopped at its last image has no marker; in a finished one nothing is younger than the marker."""
     n_drawn = 0
 
     def stop_at_the_last() -> None:
@@ -103,7 +103,7 @@ def test_the_complete_marker_comes_after_everything_else(tmp_path: Path) -> None
     assert all(path.stat().st_mtime_ns <= marked for path in (drop.truth, *drop.folder.rglob("*")))
 
 
-def test_a_night_that_is_there_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+def test_an_existing_night_is_refused_and_left_unchanged(tmp_path: Path) -> None:
     make_drop(tmp_path, night=NIGHT, n_slides=1, cells_per_slide=2)
     before = digests(tmp_path)
     with pytest.raises(ConfigurationError, match="2026-11-21 is not empty"):
@@ -143,7 +143,7 @@ def test_the_analysers_code_is_right_for_about_85_percent() -> None:
     assert len({name.split("_")[1] for name in names}) == len(names)
 
 
-def test_right_codes_belong_to_their_group_and_mistaken_ones_do_not() -> None:
+def test_right_codes_belong_to_their_class_and_mistaken_ones_do_not() -> None:
     for cell_class in CELL_CLASSES:
         assert {class_of_code(code) for code in CODES[cell_class]} == {cell_class}
         assert cell_class not in {class_of_code(code) for code in MISTAKEN_CODES[cell_class]}
