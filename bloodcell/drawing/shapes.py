@@ -72,7 +72,7 @@ def ellipse(x: Plane, y: Plane, middle: Point, radii: Point, turn: float = 0.0) 
 
 
 def limb(x: Plane, y: Plane, start: Point, end: Point, widths: Point) -> Plane:
-    """Returns a stretch from `start` to `end` with round ends; its half width runs from the first of `widths` to the last."""
+    """Returns a stretch from `start` to `end` with round ends; its half width runs from `widths[0]` to `widths[1]`."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     px, py = x - np.float32(start[0]), y - np.float32(start[1])
     along: Plane = np.clip((px * np.float32(dx) + py * np.float32(dy)) / np.float32(dx * dx + dy * dy + 1e-6), 0, 1)

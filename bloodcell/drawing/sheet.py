@@ -56,7 +56,7 @@ class Sheet:
         self.layers[3] += mask
 
     def shaken(self, amount: float, grain: float) -> tuple[Plane, Plane]:
-        """Returns the coordinates, moved by about `amount` pixels in bumps of `grain` pixels so that no line is straight."""
+        """Returns the coordinates, moved by about `amount` pixels in bumps of `grain` pixels so that lines waver."""
         side = self.x.shape[0]
         return self.x + amount * noise(self.rng, side, grain), self.y + amount * noise(self.rng, side, grain)
 

@@ -1,9 +1,12 @@
-"""What people say of cells comes in: label files and folders sorted by class, checked, matched to cells, appended.
+"""The labels that people give to cells: read from files and sorted folders, checked, matched to cells, appended.
 
-csv_rows, folder -> rows -> matching -> importing        inbox takes in what lies in a folder; status and exporting look
+    csv_rows, class_folders -> label_rows -> matching -> importing
 
-Labels are append-only: a correction is a new label by the same person. Two people who disagree contest a cell until
-somebody adjudicates. All of it can be done twice, killed anywhere, or done by two at once, and leaves the same rows.
+`label_inbox` imports what arrives in a folder; `label_status` and `exporting` only read.
+
+Labels are append-only: a correction is a new label by the same person. A cell that people label differently is
+contested until somebody adjudicates. An import can be repeated, killed at any point, or run twice at the same time, and
+leaves the same rows.
 """
 
 from bloodcell.labels.exporting import LabelExport, export_labels

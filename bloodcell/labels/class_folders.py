@@ -1,7 +1,7 @@
-"""A folder sorted by class becomes rows: FOLDER/<class or code>/<file>, or FOLDER/<class or code>/<barcode>/<file>.
+"""Reads a folder sorted by class: FOLDER/<class or code>/<file>, or FOLDER/<class or code>/<barcode>/<file>.
 
-It says which image a person put where, so cells are found by the image: its digest, whatever the file is called. The
-time of a label is when the file came to its place.
+A cell is found by the digest of its image, whatever the file is called. The time of a label is the time at which the
+file was put in its place.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from bloodcell.labels.csv_rows import Progress
 from bloodcell.labels.label_outcomes import RowErrors, shown, unusable
 from bloodcell.labels.label_rows import BadRowError, LabelRow
 
-_TOLD_EVERY: Final = 100
+_PROGRESS_EVERY: Final = 100
 
 
 class FolderLabels:
-    """The labels of a folder sorted by class. None of them counts as blind: the folder may have been filled by a model.
+    """The labels of a folder sorted by class. None counts as blind, since a model may have filled the folder.
 
     Args:
         folder: The folder.
@@ -35,8 +35,8 @@ class FolderLabels:
 
     Attributes:
         n_rows: Files read so far.
-        ignored_columns: None, as a folder has none.
-        sha256: Digest over every file's path, size and time, once they were listed.
+        ignored_columns: Always empty, since a folder has no columns.
+        sha256: Digest over every file's path, size and time, once all files have been listed.
     """
 
     source: Final = "folder"
@@ -48,17 +48,17 @@ class FolderLabels:
         self.sha256 = ""
 
     def read(self, errors: RowErrors, on_progress: Progress) -> Iterator[LabelRow]:
-        """Yields the files that can be labels; the others go to `errors`. Can be called again.
+        """Yields a row for each file that is a label; the others go to `errors`. Can be called again.
 
         Raises:
-            UnusableFileError: Not a folder of labels; reason one of `outcomes.FILE_REASONS`.
+            UnusableFileError: Not a folder of labels; reason one of `label_outcomes.FILE_REASONS`.
             StillWrittenError: A file changed while it was read.
         """
         self.n_rows, digest = 0, FolderDigest()
         for name, file in labelled_files(self._folder):
             digest.add(file)
             self.n_rows += 1
-            if self.n_rows % _TOLD_EVERY == 0:
+            if self.n_rows % _PROGRESS_EVERY == 0:
                 on_progress("Read", self.n_rows, 0)
             try:
                 yield self._row(self.n_rows, name, file)
@@ -82,7 +82,7 @@ class FolderLabels:
 
 
 class FolderDigest:
-    """Tells one state of a folder from another without reading its files: it is looked at again and again."""
+    """Identifies the state of a folder without reading its files, because the inbox is checked again and again."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256(b"folder")
@@ -97,7 +97,7 @@ class FolderDigest:
 
 
 def labelled_files(folder: Path) -> Iterator[tuple[str, DropFile]]:
-    """Yields each file that counts, with the name of the folder that says its class ("" for a loose one).
+    """Yields each file that is not ignored, with the name of its class folder ("" for a loose file).
 
     Raises:
         UnusableFileError: reason unreadable.
@@ -113,7 +113,7 @@ def labelled_files(folder: Path) -> Iterator[tuple[str, DropFile]]:
 
 def _meaning(name: str) -> Meaning:
     if not name:
-        raise BadRowError("lies in no folder of a class")
+        raise BadRowError("is not in a class folder")
     meaning = meaning_of(name.strip())
     if meaning is None:
         raise BadRowError(

@@ -1,4 +1,4 @@
-"""What a class name or an analyser's code, written by a person, says of a cell."""
+"""What a class name or an analyser code means when a person writes it as a label."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bloodcell.cells.classes import CELL_CLASSES, CLASS_OF_CODE, CODES_OUT_OF_SC
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """A label as it is stored: at least one of the two is there.
+    """A label as it is stored; at least one of the two fields is set.
 
     Attributes:
-        cell_class: One of the eight groups, None for a code outside them.
-        sub_label: The code, where it says more than the group, or there is no group.
+        cell_class: One of the eight classes, None for a code that is out of scope.
+        sub_label: The code, where it is finer than the class or out of scope.
     """
 
     cell_class: str | None
@@ -34,9 +34,9 @@ MEANINGS: Final = {
     **{code.lower(): Meaning(None, code) for code in CODES_OUT_OF_SCOPE},
     **{cell_class: Meaning(cell_class, None) for cell_class in CELL_CLASSES},
 }
-"""Class name or code, in lower case -> what it says. The view `cell_label` has the same rule."""
+"""Class name or code, in lower case -> its meaning. The view `cell_label` applies the same rule."""
 
 
 def meaning_of(label: str) -> Meaning | None:
-    """Returns what a class name or code says, in whatever case it is written; None for one that nobody knows."""
+    """Returns the meaning of a class name or code, ignoring case, and None for an unknown one."""
     return MEANINGS.get(label.lower())

@@ -1,4 +1,4 @@
-"""A CSV file becomes rows, read as a stream: a million rows take no more memory than one."""
+"""Reads a CSV file of labels as a stream: a million rows take no more memory than one."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from bloodcell.labels.label_outcomes import RowErrors, shown, unusable
 from bloodcell.labels.label_rows import SPACE, BadRowError, LabelRow, checked_row
 
 Progress = Callable[[str, int, int], None]
-"""Called with a step's name, how much of it is done, and how much there is."""
+"""Called with the name of a step, the amount done, and the total."""
 
 COLUMNS: Final = ("slide", "file", "cell_id", "label", "labelled_by", "labelled_at", "blind", "adjudication", "note")
-"""What a label file says; README.md explains them."""
+"""Columns of a label file."""
 
 COLUMN_NAMES: Final = {name: name for name in COLUMNS} | {
-    # as the views call them: a worklist is a query's result with a column more
+    # the names that the views use: a worklist is the result of a query with one more column
     "barcode": "slide",
     "file_name": "file",
     "is_blind": "blind",
     "is_adjudication": "adjudication",
 }
-"""Name in the file, in lower case -> column. Other columns are left alone, and reported."""
+"""Name in the file, in lower case -> column. Other columns are ignored and reported."""
 
 _DELIMITERS: Final = (",", ";", "\t")
 _LONGEST_LINE: Final = 2**20
-_TOLD_EVERY: Final = 2_000
+_PROGRESS_EVERY: Final = 2_000
 
 
 class CsvLabels:
     """The labels of a CSV file.
 
     Args:
-        path: The file; a link to it is not followed.
-        labelled_by: Who labelled, where a row does not say.
+        path: The file; a link is not followed.
+        labelled_by: Who labelled, for rows that do not name anyone.
 
     Attributes:
-        n_rows: Rows read so far, without the names of the columns and without empty ones.
-        ignored_columns: Columns that no label needs.
-        sha256: Digest of the file, once it was read to its end.
+        n_rows: Rows read so far, not counting the header and empty rows.
+        ignored_columns: Columns that labels do not use.
+        sha256: Digest of the file, once it has been read to its end.
     """
 
     source: Final = "csv"
@@ -56,10 +56,10 @@ class CsvLabels:
         self.sha256 = ""
 
     def read(self, errors: RowErrors, on_progress: Progress) -> Iterator[LabelRow]:
-        """Yields the rows that can be labels; the others go to `errors`. Can be called again.
+        """Yields the valid rows; the others go to `errors`. Can be called again.
 
         Raises:
-            UnusableFileError: The file is no table of labels; reason one of `outcomes.FILE_REASONS`.
+            UnusableFileError: The file is not a table of labels; reason one of `label_outcomes.FILE_REASONS`.
             StillWrittenError: It changed while it was read.
         """
         self.n_rows, digest = 0, hashlib.sha256()
@@ -68,7 +68,7 @@ class CsvLabels:
             lines = _lines(file, digest.update)
             for row, fields, columns in self._records(lines):
                 self.n_rows += 1
-                if self.n_rows % _TOLD_EVERY == 0:
+                if self.n_rows % _PROGRESS_EVERY == 0:
                     on_progress("Read", file.tell(), before.st_size)
                 try:
                     yield checked_row(row, _by_name(fields, columns), self._labelled_by)
@@ -80,7 +80,7 @@ class CsvLabels:
         self.sha256 = digest.hexdigest()
         on_progress("Read", before.st_size, before.st_size)
         if not self.n_rows:
-            raise unusable("no_labels", "expected rows below the names of the columns, received none")
+            raise unusable("no_labels", "expected rows below the column names, received none")
 
     def _records(self, lines: Iterator[str]) -> Iterator[tuple[int, list[str], Sequence[str | None]]]:
         row, columns = 0, None
@@ -91,7 +91,7 @@ class CsvLabels:
             delimiter = max(_DELIMITERS, key=lambda mark: sum(name in COLUMN_NAMES for name in _names(first, mark)))
             columns = self._columns(_names(first, delimiter))
             row = 1
-            # strict: a quote that is opened and not closed would swallow the rest of the file
+            # strict, because a quote that is never closed would swallow the rest of the file
             for row, fields in enumerate(csv.reader(lines, delimiter=delimiter, strict=True), start=2):
                 if any(field.strip(SPACE) for field in fields):
                     yield row, fields, columns
@@ -101,7 +101,7 @@ class CsvLabels:
             raise unusable(
                 "not_csv",
                 f"row {row + 1}: expected values separated by commas, semicolons or tabs, received something else "
-                f"({error}); a quote that is opened and not closed?",
+                f"({error}); is there a quote that is never closed?",
             ) from error
 
     def _columns(self, names: list[str]) -> list[str | None]:
@@ -121,7 +121,7 @@ class CsvLabels:
 
 
 class _NotUtf8Error(Exception):
-    """A byte that is no UTF-8; the message names it."""
+    """A byte that is not UTF-8, named in the message."""
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -169,5 +169,5 @@ def _names(line: str, delimiter: str) -> list[str]:
 
 def _by_name(fields: list[str], columns: Sequence[str | None]) -> dict[str, str]:
     if len(fields) != len(columns):
-        raise BadRowError(f"expected {len(columns)} fields as the first row has, received {len(fields)}")
+        raise BadRowError(f"expected {len(columns)} fields as in the first row, received {len(fields)}")
     return {column: field for column, field in zip(columns, fields, strict=True) if column}

@@ -1,4 +1,4 @@
-"""The labels that stand, as a CSV file that can be imported again, and their images in folders by class."""
+"""Writes the standing labels as a CSV file that can be imported again, and their images in folders by class."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LabelExport:
 
     Attributes:
         n_labels: Rows of the file.
-        n_images: Images beside it.
+        n_images: Images written.
     """
 
     n_labels: int
@@ -39,20 +39,20 @@ def export_labels(
     store: Store | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> LabelExport:
-    """Writes the labels that stand, a row a person and cell, and where asked the images of cells nobody contests.
+    """Writes the standing labels, one row per person and cell, and on request the images of uncontested cells.
 
-    The file has a byte order mark, for spreadsheets that take UTF-8 for something else without; texts that one would
-    take for a formula begin with an apostrophe. `import_labels` reads both back as they were.
+    The file begins with a byte order mark, because some spreadsheets do not recognise UTF-8 without one. Text that a
+    spreadsheet would read as a formula begins with an apostrophe. `import_labels` undoes both.
 
     Args:
         database: The database.
-        out: The CSV file; it appears when it is whole.
+        out: The CSV file; it appears once it is complete.
         images: Folder for `<class or code>/<barcode>/<file>`, new or empty.
         store: Where the images are; needed for `images`.
-        on_progress: Called with a step, how much of it is done, and how much there is.
+        on_progress: Called with the name of a step, the amount done, and the total.
 
     Raises:
-        ConfigurationError: The file or folder cannot be written, or the folder has something in it.
+        ConfigurationError: The file or folder cannot be written, or the folder is not empty.
         StoreUnavailableError: An image cannot be read.
     """
     show = on_progress or (lambda *_: None)
@@ -60,7 +60,7 @@ def export_labels(
         if images is not None:
             images.mkdir(parents=True, exist_ok=True)
             if any(images.iterdir()):
-                raise ConfigurationError(f"The folder {images} has something in it: choose a new one for the images.")
+                raise ConfigurationError(f"The folder {images} is not empty: choose a new one for the images.")
         with database.connect() as connection:
             n_labels = _write_csv(connection, out)
             n_images = _write_images(connection, images, store, show) if images and store else 0
@@ -80,7 +80,7 @@ def _write_csv(connection: sa.Connection, out: Path) -> int:
 
 
 class _Bytes:
-    """A file for COPY, which hands a file opened for text str, and anything else bytes."""
+    """A file for COPY, which passes str to a file opened for text and bytes to anything else."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -101,13 +101,13 @@ def _write_images(connection: sa.Connection, folder: Path, store: Store, show: C
 
 
 def _safe(name: str) -> str:
-    """Returns one name of a path, that stays in its folder and is not hidden."""
+    """Returns a name that stays within its folder and is not hidden."""
     plain = re.sub(r"[/\\\x00-\x1f\x7f]", "_", name)
     return f"_{plain}" if plain.startswith(".") else plain
 
 
 def _guarded(column: str) -> str:
-    # https://owasp.org/www-community/attacks/CSV_Injection; rows.unguarded takes the apostrophe off again
+    # https://owasp.org/www-community/attacks/CSV_Injection; label_rows.unguarded removes the apostrophe again
     return f"CASE WHEN {column} ~ '^''*[-=+@\\t\\r]' THEN '''' || {column} ELSE {column} END"
 
 

@@ -1,4 +1,4 @@
-"""The stage itself: one file or folder of labels goes in, all of it or nothing unless told otherwise."""
+"""Imports one file or folder of labels, completely or not at all unless `partial` is set."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ Labels = CsvLabels | FolderLabels
 
 @dataclass(frozen=True, slots=True)
 class LabelImport:
-    """What became of a file or folder of labels.
+    """The outcome of importing a file or folder of labels.
 
     Attributes:
-        is_taken: Its labels are in; False: rows were refused, and so nothing was taken.
+        is_taken: True if labels were imported; False if rows were refused and therefore nothing was.
         n_rows: Labels in the file.
-        n_new: Labels that were not there before. More than rows where an image is several slides'.
-        n_known: Rows that say exactly what was there.
-        n_repeated: Rows that say again what an earlier row of the file says.
-        n_refused: Rows that are wrong.
-        n_contested: Cells of the file over which people disagree now.
+        n_new: Labels that are new. There can be more than rows, since an image can belong to several slides.
+        n_known: Rows that repeat a label already in the database.
+        n_repeated: Rows that repeat an earlier row of the file.
+        n_refused: Rows that were refused.
+        n_contested: Cells of the file that are now contested.
         errors: The first refused rows.
-        ignored_columns: Columns of the file that no label needs.
+        ignored_columns: Columns of the file that labels do not use.
     """
 
     source: str
@@ -56,17 +56,17 @@ class LabelImport:
 
 
 class RefusedRowsError(UnusableFileError):
-    """Rows of a label file are wrong, and so none was taken; reason rows_refused or cells_missing.
+    """Rows of a label file were refused, so none was imported; reason rows_refused or cells_missing.
 
     Attributes:
-        outcome: What the import came to.
+        outcome: Counts, and the refused rows.
     """
 
     def __init__(self, reason: str, outcome: LabelImport) -> None:
-        told = "; ".join(f"row {error.row}: {error.text.rstrip('.')}" for error in outcome.errors[:5])
+        shown = "; ".join(f"row {error.row}: {error.text.rstrip('.')}" for error in outcome.errors[:5])
         more = f"; and {outcome.n_refused - 5:,} more" if outcome.n_refused > 5 else ""
         super().__init__(
-            reason, f"{outcome.n_refused:,} of {outcome.n_rows:,} rows: {told}{more}. {FILE_REASONS[reason]}"
+            reason, f"{outcome.n_refused:,} of {outcome.n_rows:,} rows: {shown}{more}. {FILE_REASONS[reason]}"
         )
         self.outcome = outcome
 
@@ -80,22 +80,22 @@ def import_labels(
     on_progress: Progress | None = None,
     airflow_run: str | None = None,
 ) -> LabelImport:
-    """Imports a CSV file of labels, or a folder sorted by class. Doing it again adds nothing.
+    """Imports a CSV file of labels, or a folder sorted by class. Repeating an import adds nothing.
 
     Args:
         source: The file or folder.
-        settings: Where things are.
-        partial: Take the good rows where others are wrong; else none is taken then.
-        labelled_by: Who labelled, where the rows do not say; a folder needs it.
-        on_progress: Called with a step, how much of it is done, and how much there is (0: not known).
+        settings: Database, store and limits on file sizes.
+        partial: Import the valid rows even if others are refused.
+        labelled_by: Who labelled, for rows that do not name anyone; required for a folder.
+        on_progress: Called with the name of a step, the amount done, and the total (0 if unknown).
         airflow_run: Id of the Dag run on whose behalf this is done.
 
     Returns:
         Counts, and the rows that were refused.
 
     Raises:
-        UnusableFileError: It is no table of labels, or not UTF-8; reason one of `outcomes.FILE_REASONS`.
-        ConfigurationError: There is no such file, or nobody is named for a folder.
+        UnusableFileError: It is not a table of labels, or not UTF-8; reason one of `label_outcomes.FILE_REASONS`.
+        ConfigurationError: There is no such file, or a folder was given without a person.
         RetryLaterError: Postgres is away, or the file is still being written.
     """
     labels = open_labels(source, settings, labelled_by)
@@ -112,10 +112,10 @@ def import_labels(
 
 
 def open_labels(source: Path, settings: Settings, labelled_by: str | None) -> Labels:
-    """Returns what reads the labels of a file or folder; nothing is read yet.
+    """Returns the reader for a file or folder of labels; nothing is read yet.
 
     Raises:
-        ConfigurationError: There is none, or nobody is named for a folder.
+        ConfigurationError: There is no such file, or a folder was given without a person.
     """
     if not source.exists():
         raise ConfigurationError(f"There is no file or folder of labels {source}.")
@@ -126,7 +126,7 @@ def open_labels(source: Path, settings: Settings, labelled_by: str | None) -> La
     if not source.is_dir():
         return CsvLabels(source, by)
     if by is None:
-        raise ConfigurationError(f"A folder does not say who sorted it: name the person ({source}, --by NAME).")
+        raise ConfigurationError(f"Name the person who sorted the folder {source}: --by NAME.")
     return FolderLabels(source, by, settings.max_file_bytes)
 
 
@@ -139,10 +139,10 @@ def take(
     partial: bool = False,
     on_progress: Progress | None = None,
 ) -> LabelImport:
-    """Returns what became of the labels, in a transaction that may be repeated under the same run.
+    """Imports labels in a transaction that may be repeated under the same run, and returns the outcome.
 
     Raises:
-        RefusedRowsError: Rows are wrong and it is not `partial`: roll the transaction back.
+        RefusedRowsError: Rows were refused and `partial` is not set: roll the transaction back.
     """
     errors = RowErrors()
     show = on_progress or (lambda *_: None)
@@ -179,10 +179,10 @@ def take(
 
 
 class CopyReader:
-    """Lines as a file that COPY reads from: no more of them are held than it asks for at once.
+    """Lines as a file for COPY, which holds no more of them than COPY reads at once.
 
     Attributes:
-        problem: What ended the lines early: psycopg2 would make it an error of the server's.
+        problem: The error that ended the lines early; raised from `read`, psycopg2 would turn it into a server error.
     """
 
     def __init__(self, lines: Iterator[bytes]) -> None:

@@ -1,7 +1,7 @@
-"""The label inbox: what lies in it is taken in, or set aside with the reason; nothing is moved or deleted.
+"""Imports what arrives in the label inbox, or quarantines it with a reason; nothing is moved or deleted.
 
-The ledger `label_file` knows each file by its content, so none is judged twice unless it changes, or was set aside for
-cells that were not there and something has been ingested since. A folder sorted by class is named for the person who
+The ledger `label_file` identifies each file by its content. A file is read again only if it changes, or if it named
+cells that were missing and something has been ingested since. A folder sorted by class has the name of the person who
 sorted it.
 """
 
@@ -38,21 +38,21 @@ if TYPE_CHECKING:
     from bloodcell.storage.database import Database
 
 MAX_FILE_BYTES: Final = 512 * 2**20
-"""Largest CSV file of the inbox, some five million rows: it is read whenever the inbox is looked at."""
+"""Largest CSV file of the inbox, some five million rows: it is read on every check of the inbox."""
 
 _UNFINISHED: Final = (".tmp", ".part", ".partial", ".filepart", ".crdownload", "~")
 
 
 @dataclass(frozen=True, slots=True)
 class InboxFile:
-    """What became of a file or folder of the inbox.
+    """The outcome of one file or folder of the inbox.
 
     Attributes:
         path: Its name within the inbox.
         outcome: imported, quarantined.
-        reason: Why it was set aside.
+        reason: Why it was quarantined, None if it was imported.
         n_rows: Labels in it.
-        n_labels: Of them new.
+        n_labels: New labels among them.
     """
 
     path: str
@@ -64,12 +64,12 @@ class InboxFile:
 
 @dataclass(frozen=True, slots=True)
 class InboxResult:
-    """What a look into the inbox brought.
+    """The outcome of one check of the inbox.
 
     Attributes:
-        files: Files and folders judged now; on behalf of a Dag run, also by its earlier tries.
-        n_known: Judged before, and nothing has changed.
-        n_waiting: Still being written.
+        files: Files and folders read now; for a Dag run, also by its earlier tries.
+        n_known: Files and folders read before and unchanged since.
+        n_waiting: Files and folders still being written.
     """
 
     files: tuple[InboxFile, ...]
@@ -83,7 +83,7 @@ class InboxResult:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A file or folder of the inbox as it is now; `labels` reads it, `refused` says why it is not even read."""
+    """The current state of a file or folder; `labels` reads it, `refused` is why it cannot be read."""
 
     path: str
     location: Path
@@ -93,14 +93,14 @@ class _Entry:
 
 
 def import_inbox(settings: Settings, *, airflow_run: str | None = None) -> InboxResult:
-    """Imports what is new in the label inbox, each file wholly or not at all; one that is wrong holds up none.
+    """Imports what is new in the label inbox, each file completely or not at all; a bad file does not hold up others.
 
     Args:
-        settings: Where the inbox is, and how long a file has to have been left alone.
+        settings: Where the inbox is, and how long a file has to be unchanged.
         airflow_run: Id of the Dag run on whose behalf this is done.
 
     Raises:
-        ConfigurationError: The inbox is there and cannot be read.
+        ConfigurationError: The inbox exists but cannot be read.
         RetryLaterError: Postgres is away.
     """
     database = open_database(settings)
@@ -114,7 +114,7 @@ def import_inbox(settings: Settings, *, airflow_run: str | None = None) -> Inbox
         if known and (airflow_run is None or known[1] != airflow_run):
             n_known += 1
             continue
-        file = known[0] if known else _judged(database, entry, airflow_run)
+        file = known[0] if known else _imported(database, entry, airflow_run)
         if file is None:
             n_waiting += 1
         else:
@@ -123,7 +123,7 @@ def import_inbox(settings: Settings, *, airflow_run: str | None = None) -> Inbox
 
 
 def _entries(settings: Settings) -> Iterator[_Entry | None]:
-    """Yields what lies in the inbox; None for what is still being written."""
+    """Yields the entries of the inbox, None for one that is still being written."""
     inbox = settings.labels
     if not inbox.exists():
         return
@@ -131,20 +131,21 @@ def _entries(settings: Settings) -> Iterator[_Entry | None]:
         for folder in walk_night(inbox):
             if not folder.name:
                 for file in folder.files:
-                    if not _is_left_out(file.path):
+                    if not _is_ignored(file.path):
                         settled = is_settled(file.changed_ns, None, settings.settle_s)
                         yield _file_entry(file) if settled else None
-            elif not _is_left_out(folder.name):
+            elif not _is_ignored(folder.name):
                 settled = is_settled(folder.newest_change_ns, None, settings.settle_s)
                 yield _folder_entry(inbox / folder.name, folder.name, settings) if settled else None
     except OSError as error:
         raise ConfigurationError(
-            f"The label inbox {inbox} cannot be read: {error.strerror}. Mend it, or BLOODCELL_LABELS_DIR."
+            f"The label inbox {inbox} cannot be read: {error.strerror}. Fix its permissions, or set "
+            "BLOODCELL_LABELS_DIR to another folder."
         ) from error
 
 
-def _is_left_out(name: str) -> bool:
-    # ~$: a spreadsheet's mark of an open file
+def _is_ignored(name: str) -> bool:
+    # ~$ marks a file that is open in a spreadsheet
     return ignore_reason(name) is not None or name.startswith("~$") or name.lower().endswith(_UNFINISHED)
 
 
@@ -158,7 +159,7 @@ def _file_entry(file: DropFile) -> _Entry | None:
         if file.size_bytes > MAX_FILE_BYTES:
             raise unusable("too_many_bytes", f"expected at most {MAX_FILE_BYTES:,} bytes, received {file.size_bytes:,}")
         return _Entry(file.path, location, _digest(location), CsvLabels(location))
-    except FileNotFoundError:  # taken out since it was listed
+    except FileNotFoundError:  # removed since it was listed
         return None
     except UnusableFileError as error:
         state = f"{error.reason}\0{file.size_bytes}\0{file.changed_ns}"
@@ -168,7 +169,7 @@ def _file_entry(file: DropFile) -> _Entry | None:
 def _folder_entry(folder: Path, name: str, settings: Settings) -> _Entry | None:
     digest = FolderDigest()
     try:
-        if not folder.is_dir():  # `name` has its bytes escaped then
+        if not folder.is_dir():  # because `name` has escaped bytes
             raise unusable("name_not_utf8", f"expected a folder named for a person, received {name}")
         if meaning_of(name) is not None:
             raise unusable(
@@ -183,7 +184,7 @@ def _folder_entry(folder: Path, name: str, settings: Settings) -> _Entry | None:
         return _Entry(name, folder, digest.hexdigest(), refused=refused)
     except UnusableFileError as error:
         return _Entry(name, folder, digest.hexdigest(), refused=error)
-    return _Entry(name, folder, digest.hexdigest(), labels) if digest.n_files else None  # somebody is about to fill it
+    return _Entry(name, folder, digest.hexdigest(), labels) if digest.n_files else None  # it is about to be filled
 
 
 def _digest(path: Path) -> str:
@@ -196,8 +197,8 @@ def _digest(path: Path) -> str:
         raise unusable("unreadable", f"{path.name}: {error.strerror}") from error
 
 
-def _judged(database: Database, entry: _Entry, airflow_run: str | None) -> InboxFile | None:
-    """Returns what became of it; None where it is still being written."""
+def _imported(database: Database, entry: _Entry, airflow_run: str | None) -> InboxFile | None:
+    """Returns the outcome, None if the entry is still being written."""
     try:
         with recorded_run(database, "labels", airflow_run=airflow_run) as run:
             return database.transact(functools.partial(_taken, run=run, entry=entry))
@@ -217,14 +218,14 @@ def _taken(connection: sa.Connection, run: Run, entry: _Entry) -> InboxFile:
     if entry.labels.sha256 != entry.sha256:
         raise StillWrittenError(entry.path)
     file = InboxFile(entry.path, "imported", None, outcome.n_rows, outcome.n_new)
-    _note(connection, run, entry, file)  # with the labels, or not at all
+    _note(connection, run, entry, file)  # in the same transaction as the labels
     return file
 
 
 def _known(connection: sa.Connection, entry: _Entry) -> tuple[InboxFile, str | None] | None:
-    """Returns what was made of it and for which Dag run; None where nothing was, or that may be otherwise by now."""
+    """Returns the earlier outcome and its Dag run, None if there is none or if it may differ by now."""
     table, run, ingest = tables.label_file, tables.run, tables.run.alias("ingest")
-    # since the start of judging: an ingest that ended meanwhile may have been seen or not
+    # counted from the start of the import: it may or may not have seen an ingest that ended meanwhile
     ingested_since = sa.exists().where(ingest.c.stage == "ingest", ingest.c.ended_at >= run.c.started_at)
     row = connection.execute(
         sa.select(*(table.c[name] for name in InboxFile.__dataclass_fields__), run.c.airflow_run, ingested_since)
@@ -235,8 +236,8 @@ def _known(connection: sa.Connection, entry: _Entry) -> tuple[InboxFile, str | N
     ).one_or_none()
     if row is None:
         return None
-    *judged, airflow_run, is_ingested_since = row
-    file = InboxFile(*judged)
+    *fields, airflow_run, is_ingested_since = row
+    file = InboxFile(*fields)
     if is_ingested_since and (file.reason or "").startswith("cells_missing:"):
         return None
     return file, airflow_run

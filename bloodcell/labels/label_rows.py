@@ -1,4 +1,4 @@
-"""A row of a label file, checked as far as it goes without the database, and as a line of COPY text."""
+"""A row of a label file, checked as far as possible without the database, and written as a line for COPY."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bloodcell.labels.codes import Meaning, meaning_of
 from bloodcell.labels.label_outcomes import IN_THE_FUTURE, shown
 
 SPACE: Final = " \t\n\r\f"
-"""What is taken off the ends of a field; the view `cell_label` takes off the same."""
+"""Characters stripped from both ends of a field; the view `cell_label` strips the same."""
 
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"""A label before it is a spreadsheet's idea of a date; the table refuses it, too."""
+"""Earlier times come from a spreadsheet that misread a date; the table refuses them too."""
 
-_LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)  # later ones may have no UTC
+_LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)  # later times may not exist in UTC
 _MAX_NAME: Final = 200
 _MAX_FILE_NAME: Final = 1_000
 _MAX_NOTE: Final = 2_000
@@ -28,24 +28,24 @@ _LARGEST_ID: Final = 2**63 - 1
 _YES: Final = frozenset({"1", "true", "yes", "wahr"})
 _NO: Final = frozenset({"", "0", "false", "no", "falsch"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-# an apostrophe keeps a spreadsheet from taking a text for a formula; `exporting` sets it
+# the apostrophe that `exporting` adds so that a spreadsheet does not read text as a formula
 _GUARDED: Final = re.compile(r"'+[=+\-@\t\r]")
 
 
 class BadRowError(ValueError):
-    """A row that cannot be a label; the message says why."""
+    """A row that is not a valid label; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """What one row says.
+    """One valid row.
 
     Attributes:
-        row: Its number in the file.
-        barcode: The slide, where it is given.
-        file_name: The file within the slide, where it is given.
-        cell_id: The cell, where it is given.
-        sha256: Digest of the image, where the label comes with one.
+        row: Row number in the file.
+        barcode: The slide, if given.
+        file_name: The file within the slide, if given.
+        cell_id: The cell, if given.
+        sha256: Digest of the image, if the label comes with one.
         labelled_at: ISO 8601 with a timezone.
     """
 
@@ -66,25 +66,25 @@ COLUMNS: Final = (
     *("row_number", "barcode", "file_name", "cell_id", "sha256", "class", "sub_label"),
     *("labelled_by", "labelled_at", "is_blind", "is_adjudication", "note"),
 )
-"""Columns of the table that the lines of `as_copy_text` go to."""
+"""Columns of the table that `as_copy_text` writes lines for."""
 
 
 def checked_row(row: int, fields: Mapping[str, str], labelled_by: str | None) -> LabelRow:
-    """Returns what a row of a CSV file says.
+    """Returns a row of a CSV file, checked.
 
     Args:
-        row: Its number in the file.
-        fields: Column -> text; columns that the file does not have are missing.
-        labelled_by: Who labelled, where the row does not say.
+        row: Row number in the file.
+        fields: Column -> text, without the columns that the file lacks.
+        labelled_by: Who labelled, if the row does not name anyone.
 
     Raises:
-        BadRowError: It cannot be a label.
+        BadRowError: It is not a valid label.
     """
     text = {name: unguarded(value.strip(SPACE)) for name, value in fields.items()}
     meaning = meaning_of(text["label"])
     if meaning is None:
         raise BadRowError(
-            "label: expected a class (neutrophil, ig ...) or an analyser code that the view label_code has (SNE, BL "
+            "label: expected a class (neutrophil, ig ...) or an analyser code of the view label_code (SNE, BL "
             f"...), received {shown(text['label'])}"
         )
     barcode, file_name = text.get("slide") or None, text.get("file") or None
@@ -100,14 +100,14 @@ def checked_row(row: int, fields: Mapping[str, str], labelled_by: str | None) ->
         meaning,
         checked_person(text.get("labelled_by") or labelled_by or ""),
         _instant(text["labelled_at"]),
-        _said("blind", text.get("blind", "")),
-        _said("adjudication", text.get("adjudication", "")),
+        _flag("blind", text.get("blind", "")),
+        _flag("adjudication", text.get("adjudication", "")),
         _bounded("note", text.get("note") or None, _MAX_NOTE),
     )
 
 
 def checked_person(name: str) -> str:
-    """Returns the name of who labelled, the same however a spreadsheet or a Mac's folder spells its accents and spaces.
+    """Returns the name of the person, with accents and spaces normalised, which systems encode differently.
 
     Raises:
         BadRowError: Empty, longer than 200 characters, or with control characters.
@@ -123,12 +123,12 @@ def checked_person(name: str) -> str:
 
 
 def unguarded(text: str) -> str:
-    """Returns the text without the apostrophe that keeps a spreadsheet from taking it for a formula."""
+    """Returns the text without the apostrophe that stops a spreadsheet from reading it as a formula."""
     return text[1:] if text.startswith("'") and _GUARDED.match(text) else text
 
 
 def as_copy_text(rows: Iterable[LabelRow]) -> Iterator[bytes]:
-    """Yields a line a row, as COPY takes them."""
+    """Yields one line per row, in the format of COPY."""
     for row in rows:
         meaning = row.meaning
         fields = (
@@ -167,11 +167,11 @@ def _cell_id(text: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdecimal()) or len(text) > 19 or int(text) > _LARGEST_ID:
-        raise BadRowError(f"cell_id: expected a whole number as the views show it, received {shown(text)}")
+        raise BadRowError(f"cell_id: expected a whole number as shown in the views, received {shown(text)}")
     return int(text)
 
 
-def _said(name: str, text: str) -> bool:
+def _flag(name: str, text: str) -> bool:
     if (lower := text.lower()) in _NO:
         return False
     if lower in _YES:
@@ -179,7 +179,7 @@ def _said(name: str, text: str) -> bool:
     raise BadRowError(f"{name}: expected 0, 1, true, false, yes or no, received {shown(text)}")
 
 
-@functools.lru_cache(4_096)  # a file has few times, or each but once
+@functools.lru_cache(4_096)  # a file repeats few times, or none
 def _instant(text: str) -> str:
     try:
         at = datetime.fromisoformat(text)
@@ -192,4 +192,4 @@ def _instant(text: str) -> str:
         raise BadRowError(f"labelled_at: expected a time after {EARLIEST:%Y-%m-%d}, received {shown(text)}")
     if at > _LATEST:
         raise BadRowError(f"labelled_at {shown(text)} {IN_THE_FUTURE}")
-    return at.astimezone(UTC).isoformat()  # Postgres takes fewer offsets than Python
+    return at.astimezone(UTC).isoformat()  # Postgres accepts fewer offsets than Python

@@ -1,4 +1,4 @@
-"""How the labels stand: how many cells of each class, who gave them, what is contested, what is new for a training."""
+"""Counts of the labels: cells of each class, people, contested cells, and what is new for a training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bloodcell.storage.database import Database
 
 @dataclass(frozen=True, slots=True)
 class LabelledCells:
-    """Cells that are labelled alike.
+    """Cells with the same label.
 
     Attributes:
         state: confirmed, out_of_scope, contested.
-        cell_class: One of the eight groups; None out of scope, and where contested.
-        sub_label: The finer code, or the code outside the groups; None where there is none or people differ.
+        cell_class: One of the eight classes; None if out of scope or contested.
+        sub_label: The finer code or the out-of-scope code; None if there is none or people differ.
     """
 
     state: str
@@ -39,10 +39,10 @@ class Labeller:
 
 @dataclass(frozen=True, slots=True)
 class SplitCount:
-    """Labelled cells on one split of the split.
+    """Labelled cells of one split.
 
     Attributes:
-        split: training, validation, holdout; None: of patients that have none yet.
+        split: training, validation or holdout; None for patients without a split.
     """
 
     split: str | None
@@ -52,14 +52,14 @@ class SplitCount:
 
 @dataclass(frozen=True, slots=True)
 class LabelStatus:
-    """How the labels stand.
+    """Counts of the labels.
 
     Attributes:
-        n_labels: Every label ever given.
+        n_labels: All labels ever given.
         n_cells: Labelled cells.
-        n_contested: Of them those over which people disagree.
-        n_new_cells: Confirmed cells with a label that came after the newest snapshot; all, where there is none.
-        newest_at: When the newest label was given.
+        n_contested: Contested cells among them.
+        n_new_cells: Confirmed cells labelled since the newest snapshot; all of them if there is no snapshot.
+        newest_at: Time of the newest label.
         dataset_digest: The newest snapshot.
     """
 
@@ -75,7 +75,7 @@ class LabelStatus:
 
 
 def label_status(database: Database) -> LabelStatus:
-    """Returns how the labels stand."""
+    """Returns the counts of the labels."""
     with database.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         newest = connection.execute(sa.text(_NEWEST_DATASET)).one_or_none()
         until = {"until": newest.until_label_id if newest else 0}

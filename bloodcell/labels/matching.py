@@ -1,8 +1,8 @@
-"""Rows meet the database: cells are found, wrong rows named, labels appended, each in one statement for all rows.
+"""Matches rows to cells, names wrong rows and appends labels, each in one statement for all rows.
 
-new_label  the rows as they were sent
-placed     with the cell they name, or the problem
-judged     with those that contradict each other
+new_label   the rows as they were sent
+placed      the same rows with the cell that they name, or the problem
+judged      the same rows, with those marked that contradict each other
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ COPY_LABELS: Final = f"COPY new_label ({', '.join(COLUMNS)}) FROM STDIN"
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """What became of the rows that were sent.
+    """The outcome of matching the rows.
 
     Attributes:
-        n_new: Labels that were not there.
-        n_known: Rows that say what was there already.
-        n_repeated: Rows that say again what an earlier row says.
-        n_contested: Cells of these rows over which people disagree now.
-        n_missing: Refused rows that could be labels once the cell they name is ingested.
+        n_new: Labels that are new.
+        n_known: Rows that repeat a label already in the database.
+        n_repeated: Rows that repeat an earlier row.
+        n_contested: Cells of these rows that are now contested.
+        n_missing: Refused rows that become valid once their cell is ingested.
     """
 
     n_new: int
@@ -45,9 +45,9 @@ class Matched:
 
 
 def append_labels(connection: sa.Connection, run_id: uuid.UUID, source: str, errors: RowErrors) -> Matched:
-    """Appends what is in `new_label`; rows that cannot be labels go to `errors` and nothing of them is appended.
+    """Appends the rows of `new_label`; invalid rows go to `errors` and are not appended.
 
-    Repeated under the same run, after a commit that may have taken place, it returns the same.
+    Returns the same when it is repeated under the same run, whether or not the first commit took place.
     """
     by_image = source == "folder"
     _do(connection, "ANALYZE new_label")
@@ -55,7 +55,7 @@ def append_labels(connection: sa.Connection, run_id: uuid.UUID, source: str, err
     _do(connection, "ANALYZE placed")
     if connection.scalar(sa.text("SELECT EXISTS (SELECT 1 FROM placed WHERE problem IN ('file', 'slide', 'image'))")):
         _do(connection, _SET_ASIDE_BY_IMAGE if by_image else _SET_ASIDE_BY_NAME)
-    # in a folder the time is the file's, and says nothing of which of two places the person meant
+    # in a folder the time is the file's, and does not tell which of two places the person meant
     _do(connection, _JUDGE.format(time="" if by_image else ", labelled_at"))
     _do(connection, "ANALYZE judged")
     of_run = {"run_id": run_id}
@@ -64,7 +64,7 @@ def append_labels(connection: sa.Connection, run_id: uuid.UUID, source: str, err
     connection.execute(sa.select(sa.func.bloodcell.analyze_labels()))
     connection.execute(sa.text(_CONTRADICTS_LABEL), of_run)
     n_taken, n_new, n_repeated = connection.execute(sa.text(_COUNT), of_run).one()
-    n_missing = _tell(connection, errors)
+    n_missing = _report(connection, errors)
     n_contested = connection.scalar(sa.text(_CONTESTED)) or 0
     return Matched(n_new, n_taken - n_new, n_repeated, n_contested, n_missing)
 
@@ -73,8 +73,8 @@ def _do(connection: sa.Connection, statement: str) -> None:
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
-def _tell(connection: sa.Connection, errors: RowErrors) -> int:
-    """Adds the refused rows to the errors; returns how many of them could be labels after another ingest."""
+def _report(connection: sa.Connection, errors: RowErrors) -> int:
+    """Adds the refused rows to the errors; returns how many may become valid after another ingest."""
     n_refused, n_missing = connection.execute(sa.text(_COUNT_REFUSED)).one()
     refused = connection.execute(sa.text(_REFUSED), {"most": MAX_ERRORS}).all()
     for row in refused:
@@ -88,27 +88,28 @@ def _place(row: sa.Row[tuple[object, ...]]) -> str:
 
 
 _TEXTS: Final[dict[str, Callable[[sa.Row[tuple[object, ...]]], str]]] = {
-    "cell": lambda row: f"cell_id {row.given_id} is not known: expected one that the view cell_result shows",
+    "cell": lambda row: f"cell_id {row.given_id} is unknown: expected one from the view cell_result",
     "other_cell": lambda row: (
-        f"cell_id {row.given_id} is {shown(row.detail)}, the row says {shown(_place(row))}: another database's id?"
+        f"cell_id {row.given_id} is {shown(row.detail)}, the row says {shown(_place(row))}: "
+        "is the id from another database?"
     ),
-    "slide": lambda row: f"slide {shown(row.barcode)} is not known: check leading zeros, or ingest its night first",
+    "slide": lambda row: f"slide {shown(row.barcode)} is unknown: check leading zeros, or ingest its night first",
     "file": lambda row: f"slide {shown(row.barcode)} has no cell {shown(row.file_name)}: see the view file_account",
     "image": lambda row: (
-        f"{_place(row)} ({row.label}): no cell has this image: it is of no slide, or was changed; or ingest its night "
-        "first"
+        f"{_place(row)} ({row.label}): no cell has this image: it belongs to no slide, it was changed, or its night "
+        "is not ingested yet"
     ),
-    "other_slide": lambda row: f"{_place(row)} ({row.label}): the image is of slide {row.detail}: put it there",
+    "other_slide": lambda row: f"{_place(row)} ({row.label}): the image belongs to slide {row.detail}: move it there",
     "quarantined": lambda row: (
-        f"{_place(row)} was quarantined, so there is no cell to label: {row.detail}. Mend the file and ingest "
-        "its night again, or take the label out"
+        f"{_place(row)} was quarantined, so there is no cell to label: {row.detail}. Fix the file and ingest "
+        "its night again, or remove the label"
     ),
-    "ignored": lambda row: f"{_place(row)} is no cell, it was left out: {row.detail}",
+    "ignored": lambda row: f"{_place(row)} is not a cell, it was ignored: {row.detail}",
     "future": lambda row: f"labelled_at {row.labelled_at} {IN_THE_FUTURE}",
-    "row": lambda row: f"contradicts another row of the same person and cell: {row.detail}. Keep the one that is right",
+    "row": lambda row: f"contradicts another row of the same person and cell: {row.detail}. Keep the correct one",
     "label": lambda row: (
-        f"contradicts what {shown(row.labelled_by)} said of the cell at that very time: there it is {row.detail}, the "
-        f"row says {row.label}. A correction is a row with its own labelled_at"
+        f"contradicts a label that {shown(row.labelled_by)} gave the cell at the same time: the label is "
+        f"{row.detail}, the row says {row.label}. A correction needs a labelled_at of its own"
     ),
 }
 
@@ -116,7 +117,7 @@ _ROW: Final = "n.class, n.sub_label, n.labelled_by, n.labelled_at, n.is_blind, n
 _SPACE: Final = r"E' \t\n\r\f'"  # rows.SPACE
 _IS_FUTURE: Final = "n.labelled_at > now() + interval '5 minutes'"
 
-# a cell_id is trusted as far as the slide and file beside it agree: it may be another database's
+# a cell_id is trusted only if slide and file agree with it, since it may be from another database
 _PLACE_BY_NAME: Final = f"""
 CREATE TEMP TABLE placed ON COMMIT DROP AS
 SELECT n.row_number, n.barcode, n.file_name, n.cell_id AS given_id, NULL::text AS sha256, {_ROW},
@@ -135,7 +136,7 @@ LEFT JOIN bloodcell.cell given ON given.cell_id = n.cell_id
 LEFT JOIN bloodcell.slide of_given ON of_given.slide_id = given.slide_id
 """  # noqa: S608 - of constants only
 
-# several cells may have the image: those of that name if there are any, else all of them, for it is one picture
+# several cells may have the image: those with that name if there are any, otherwise all of them
 _PLACE_BY_IMAGE: Final = f"""
 CREATE TEMP TABLE placed ON COMMIT DROP AS
 SELECT n.row_number, n.barcode, n.file_name, NULL::bigint AS given_id, n.sha256, {_ROW}, found.cell_id,
@@ -166,7 +167,7 @@ _SET_ASIDE_BY_NAME: Final = _TAKE_FROM_LEDGER.format(
 )
 _SET_ASIDE_BY_IMAGE: Final = _TAKE_FROM_LEDGER.format(same_file="f.sha256 = b.sha256")
 
-# of rows that contradict each other nobody knows the right one, so none is taken
+# of rows that contradict each other nobody knows the right one, so none is imported
 _JUDGE: Final = """
 CREATE TEMP TABLE judged ON COMMIT DROP AS
 SELECT p.row_number, p.barcode, p.file_name, p.given_id, p.cell_id, p.class, p.sub_label,
@@ -190,7 +191,7 @@ WHERE j.problem IS NULL AND j.is_first {unless_known}
 ORDER BY j.cell_id, j.labelled_by, j.labelled_at
 ON CONFLICT ON CONSTRAINT label_once DO NOTHING
 """
-# a folder that is copied gets new times, and says nothing new by that
+# a copied folder has new times, but no new labels
 _UNLESS_NEWEST_SAYS_SO: Final = """
 AND NOT EXISTS (
     SELECT 1 FROM bloodcell.label l WHERE l.cell_id = j.cell_id AND l.labelled_by = j.labelled_by
@@ -199,7 +200,7 @@ AND NOT EXISTS (
                     AND newer.labelled_by = j.labelled_by AND newer.labelled_at > l.labelled_at))
 """
 
-# after the append: so it also sees what another import has written meanwhile
+# after the append, so that it also sees what another import has written meanwhile
 _CONTRADICTS_LABEL: Final = """
 UPDATE judged j SET problem = 'label', detail = coalesce(l.sub_label, l.class)
     || CASE WHEN l.is_blind THEN ', blind' ELSE '' END || CASE WHEN l.is_adjudication THEN ', adjudication' ELSE '' END
