@@ -101,7 +101,7 @@ class CsvLabels:
             raise unusable(
                 "not_csv",
                 f"row {row + 1}: expected values separated by commas, semicolons or tabs, received something else "
-                f"({error}); is there a quote that is never closed?",
+                f"({error}); look for a quote that is never closed",
             ) from error
 
     def _columns(self, names: list[str]) -> list[str | None]:

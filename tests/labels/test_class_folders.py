@@ -159,11 +159,11 @@ def test_files_that_cannot_be_labels_are_told_by_their_path(
     assert (done.is_taken, done.n_rows, done.n_refused) == (False, 9, 8)
     told = "\n".join(sorted(error.text for error in done.errors))
     for said in (
-        "S9/1.jpg (lymphocyte): the image is of slide S1",
+        "S9/1.jpg (lymphocyte): the image belongs to slide S1",
         "nobody.jpg (lymphocyte): no cell has this image",
         "aside.jpg was quarantined, so there is no cell to label: name_taken: find out",
         "unsure/2.jpg: expected a folder named by a class",
-        "loose.jpg: lies in no folder of a class",
+        "loose.jpg: is not in a class folder",
         "MO/huge.jpg: expected at most 1,000 bytes, received 2,000",
         "MO/link.jpg: link: Links are not followed",
         "MO/pipe.jpg: not_a_regular_file",

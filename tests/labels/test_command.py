@@ -41,7 +41,7 @@ def test_refused_rows_are_shown_with_their_numbers_and_exit_status_1(bloodcell: 
     assert refused.exit_code == 1
     assert "Row 3: label: expected a class" in refused.stdout
     assert "'[red]BL'" in refused.stdout
-    assert "Row 4: slide 'S9' is not known" in refused.stdout
+    assert "Row 4: slide 'S9' is unknown" in refused.stdout
     assert "Columns left alone: remark" in refused.stdout
     assert "--partial" in refused.stdout
     document = json.loads(bloodcell("import", file, "--json").stdout)

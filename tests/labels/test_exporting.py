@@ -126,7 +126,7 @@ def test_images_lie_by_class_and_code_and_import_again(
 def test_a_folder_with_something_in_it_is_left_alone(database: Database, settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old/SNE").mkdir()
-    with pytest.raises(ConfigurationError, match="has something in it"):
+    with pytest.raises(ConfigurationError, match="is not empty"):
         export_labels(database, tmp_path / "out.csv", images=tmp_path / "old", store=Store.of(settings))
     assert not (tmp_path / "out.csv").exists()
 

@@ -97,7 +97,7 @@ def test_who_labelled_may_be_said_for_the_whole_file_and_a_row_says_it_better(la
     [
         (f"S1,0.jpg,blast,anna,{AT}", "label: expected a class .* received 'blast'"),
         (f"S1,0.jpg,,anna,{AT}", "label: .* received ''"),
-        (f"S9,0.jpg,LY,anna,{AT}", "slide 'S9' is not known: check leading zeros, or ingest its night first"),
+        (f"S9,0.jpg,LY,anna,{AT}", "slide 'S9' is unknown: check leading zeros, or ingest its night first"),
         (f"S1,77.jpg,LY,anna,{AT}", "slide 'S1' has no cell '77.jpg'"),
         (f"S1,,LY,anna,{AT}", "names no cell: expected a cell_id, or slide and file"),
         (f"S1,0.jpg,LY,,{AT}", "labelled_by is empty"),
@@ -114,8 +114,8 @@ def test_who_labelled_may_be_said_for_the_whole_file_and_a_row_says_it_better(la
         ("S1,0.jpg,LY,anna,9998-12-31T23:59:59-23:59", "is in the future; a time without a zone is read as UTC"),
         ("S1,0.jpg,LY,anna,2026-03-15T24:00", "labelled_at: expected ISO 8601"),
         (f"S1,0.jpg,LY\N{NO-BREAK SPACE},anna,{AT}", "label: .* received 'LY.xa0'"),
-        ("S1,0.jpg,LY,anna", "expected 5 fields as the first row has, received 4"),
-        (f"S1,0.jpg,LY,anna,{AT},more", "expected 5 fields as the first row has, received 6"),
+        ("S1,0.jpg,LY,anna", "expected 5 fields as in the first row, received 4"),
+        (f"S1,0.jpg,LY,anna,{AT},more", "expected 5 fields as in the first row, received 6"),
         (f"S1,0\0.jpg,LY,anna,{AT}", "file: expected text, received a NUL character in '0.x00.jpg'"),
         (f"S1,{'0' * 2000}.jpg,LY,anna,{AT}", "file: expected at most 1,000 characters, received 2,004"),
         (f"S1,'; DROP TABLE bloodcell.label;--,LY,anna,{AT}", "has no cell .*DROP TABLE"),
@@ -153,8 +153,8 @@ def test_with_partial_the_good_rows_go_in_and_the_bad_ones_are_reported(labelled
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("77777", "cell_id 77777 is not known"),
-        ("9223372036854775807", "cell_id 9223372036854775807 is not known"),
+        ("77777", "cell_id 77777 is unknown"),
+        ("9223372036854775807", "cell_id 9223372036854775807 is unknown"),
         ("9223372036854775808", "cell_id: expected a whole number"),
         ("12.0", "cell_id: expected a whole number"),
         ("²", "cell_id: expected a whole number"),
@@ -172,7 +172,9 @@ def test_a_cell_id_of_another_database_is_found_out_by_the_slide_beside_it(
 ) -> None:
     header = "cell_id,slide,file,label,labelled_by,labelled_at"
     done = labelled(f"{cells[0]},S1,1.jpg,LY,anna,{AT}", header=header)
-    assert texts(done) == [f"2: cell_id {cells[0]} is 'S1/0.jpg', the row says 'S1/1.jpg': another database's id?"]
+    assert texts(done) == [
+        f"2: cell_id {cells[0]} is 'S1/0.jpg', the row says 'S1/1.jpg': is the id from another database?"
+    ]
     assert labelled(f"{cells[0]},S1,,LY,anna,{AT}", header=header).n_new == 1
 
 
@@ -190,10 +192,10 @@ def test_a_quarantined_file_is_told_with_its_reason(
     )
     assert texts(done) == [
         "2: S1/broken.jpg was quarantined, so there is no cell to label: truncated: expected 9,000 bytes, received 12. "
-        "Mend the file and ingest its night again, or take the label out",
+        "Fix the file and ingest its night again, or remove the label",
         "3: S2/other.jpg was quarantined, so there is no cell to label: slide_identity: whose is it?. "
-        "Mend the file and ingest its night again, or take the label out",
-        "4: S1/hidden.jpg is no cell, it was left out: gone",
+        "Fix the file and ingest its night again, or remove the label",
+        "4: S1/hidden.jpg is not a cell, it was ignored: gone",
     ]
 
 
@@ -235,7 +237,7 @@ def test_rows_that_repeat_each_other_count_once_and_rows_that_contradict_each_ot
     )
     assert (done.n_new, done.n_repeated, done.n_refused, done.n_contested) == (4, 1, 2, 1)
     assert texts(done) == [
-        f"{row}: contradicts another row of the same person and cell: row 4 and row 6. Keep the one that is right"
+        f"{row}: contradicts another row of the same person and cell: row 4 and row 6. Keep the correct one"
         for row in (4, 6)
     ]
 
@@ -257,7 +259,7 @@ def test_a_row_that_contradicts_a_label_that_is_there_is_refused(
     assert labelled(f"S1,0.jpg,SNE,anna,{AT},,,fine", header=header).n_new == 1
     done = labelled(row.format(at=AT), f"S1,1.jpg,LY,anna,{AT},,,", header=header)
     assert (done.is_taken, done.n_new, done.n_refused) == (False, 0, 1)
-    assert f"2: contradicts what 'anna' said of the cell at that very time: there it is {there}" in texts(done)[0]
+    assert f"2: contradicts a label that 'anna' gave the cell at the same time: the label is {there}" in texts(done)[0]
     assert rows("SELECT sub_label FROM bloodcell.label") == [("SNE",)]
 
 
@@ -277,7 +279,7 @@ def test_a_row_that_contradicts_a_label_that_is_there_is_refused(
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "wrong_encoding", "byte 0 of the file, 0x89"),
         (b"\x7fELF\0\0\0", "not_csv", "NUL byte at byte 4"),
         (b"hello, this is a letter\nand no table\n", "missing_columns", "expected also label"),
-        (f'{HEADER}\nS1,"0.jpg,LY,anna,{AT}\nS1,1.jpg,LY,anna,{AT}\n'.encode(), "not_csv", "row 2.*not closed"),
+        (f'{HEADER}\nS1,"0.jpg,LY,anna,{AT}\nS1,1.jpg,LY,anna,{AT}\n'.encode(), "not_csv", "row 2.*never closed"),
         (f'{HEADER}\nS1,0.jpg,LY,"anna"x,{AT}\n'.encode(), "not_csv", "row 2"),
         (f"{HEADER}\rS1,0.jpg,LY,anna,{AT}\r".encode(), "not_csv", "row 1.*new-line character"),
         (f"{HEADER}\nS1,{'x' * 200_000},LY,anna,{AT}\n".encode(), "not_csv", "row 2.*field larger than field limit"),

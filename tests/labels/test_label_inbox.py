@@ -66,7 +66,7 @@ def test_good_files_go_in_bad_ones_are_set_aside_and_all_stay_where_they_are(
         "e_good.csv": "imported",
     }
     assert [file.path for file in result.quarantined] == ["a_bad.csv", "c_latin1.csv", "d_letter.docx"]
-    assert "1 of 2 rows: row 3: slide 'S9' is not known" in (result.files[0].reason or "")
+    assert "1 of 2 rows: row 3: slide 'S9' is unknown" in (result.files[0].reason or "")
     assert rows(LEDGER) == [
         ("a_bad.csv", "quarantined", "cells_missing", 2, 0),
         ("b_good.CSV", "imported", None, 1, 1),
