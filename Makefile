@@ -7,8 +7,11 @@ export UV_COMPILE_BYTECODE := 1
 # a laboratory's network may have a certificate authority of its own; the system knows it
 export UV_SYSTEM_CERTS := 1
 
+# a process for each core; tests that share a running system or a trained model stay together (tests/conftest.py)
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-retrain up test check docs bench models paper clean
+.PHONY: help demo demo-retrain up test test-fast coverage check docs bench models paper clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +26,13 @@ up: .venv/installed ## Start Postgres, Airflow and the watcher; Ctrl-C stops all
 	@$(BIN)/bloodcell up
 
 test: .venv/installed ## Run all tests, on a real Postgres and a real Airflow
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-fast: .venv/installed ## Run the tests that start no Airflow and train no model: three minutes on two cores
+	$(PYTEST) -m "not (airflow or fleet or training)"
+
+coverage: .venv/installed ## Run all tests and report which lines no test runs
+	$(PYTEST) --cov --cov-report=term
 
 check: .venv/installed ## Formatting, lint, types
 	$(BIN)/ruff format --check .
@@ -45,7 +54,7 @@ paper: .venv/installed ## Measure the shipped models on the part of IMAGES=FOLDE
 	$(BIN)/python -m benchmarks.accuracy "$(IMAGES)"
 
 clean: ## Remove .venv and caches (never data)
-	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv site .coverage .pytest_cache .mypy_cache .ruff_cache
 
 .venv/installed: pyproject.toml uv.lock
 	@command -v python3 >/dev/null || { echo "python3 (3.11 or 3.12) is needed"; exit 1; }

@@ -21,6 +21,35 @@ pytest_plugins = ["tests.small_cells"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
+AIRFLOW_FIXTURES = {"up"}
+TRAINED_FIXTURES = {"pixels_bundle", "svm_bundle", "tuned_bundle", "up_bundle"}
+MARKED_FOLDERS = {"dags": "airflow", "fleet": "fleet"}
+LONGEST_FIRST = ("tests/service", "tests/fleet", "tests/retraining", "tests/monitoring", "tests/training")
+"""Folders that take a worker minutes: a worker that began one of them last would keep all others waiting."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks tests by their folder and by what they need; those that share something costly go to one worker."""
+    for item in items:
+        needed = set(getattr(item, "fixturenames", ()))
+        folder = item.path.parent.relative_to(ROOT).as_posix()
+        if mark := MARKED_FOLDERS.get(item.path.parent.name):
+            item.add_marker(mark)
+        if needed & AIRFLOW_FIXTURES:
+            item.add_marker("airflow")
+        if needed & TRAINED_FIXTURES:
+            item.add_marker("training")
+        group = (
+            "up"
+            if needed & AIRFLOW_FIXTURES
+            else folder
+            if folder == "tests/retraining"
+            else item.nodeid.split("::")[0]
+        )
+        item.add_marker(pytest.mark.xdist_group(group))
+    if config.getoption("dist", "no") != "no":
+        items.sort(key=lambda item: _place(item.path.parent.relative_to(ROOT).as_posix()))
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -96,3 +125,7 @@ def _administer(postgres: EmbeddedPostgres, statement: str) -> None:
     engine = sa.create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.execute(sa.text(statement))
+
+
+def _place(folder: str) -> int:
+    return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
