@@ -1,4 +1,4 @@
-"""Fixtures of the label tests: a slide with cells, label files, and what the labels are afterwards."""
+"""Fixtures of the label tests: a slide with cells, label files, and the labels afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder sorted by class: each image is found by what it is, not by what it is called."""
+"""A folder sorted by class: each image is found by its content, not by its name."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_images_are_labelled_by_their_folder_whatever_they_are_called(
 
 
 @pytest.mark.usefixtures("slide")
-def test_a_copy_of_the_folder_says_nothing_new_and_a_moved_image_is_a_correction(
+def test_a_copied_folder_adds_nothing_and_a_moved_image_is_a_correction(
     settings: Settings, folder: Path, put: Put, rows: Rows, tmp_path: Path
 ) -> None:
     put("SNE/0.jpg", 0)
@@ -105,7 +105,7 @@ def test_a_copy_of_the_folder_says_nothing_new_and_a_moved_image_is_a_correction
     assert rows("SELECT sub_label FROM bloodcell.current_label WHERE file_name = '1.jpg'") == [("BNE",)]
 
 
-def test_one_image_in_several_slides_is_the_named_one_or_all_of_them(
+def test_an_image_of_several_slides_labels_the_named_slide_or_all_of_them(
     laboratory: Laboratory, settings: Settings, folder: Path, put: Put, rows: Rows
 ) -> None:
     for barcode, name in (("S1", "a.jpg"), ("S2", "b.jpg"), ("S3", "b.jpg")):
@@ -141,7 +141,7 @@ def _slide(laboratory: Laboratory, barcode: str) -> int:
 
 
 @pytest.mark.usefixtures("slide")
-def test_files_that_cannot_be_labels_are_told_by_their_path(
+def test_invalid_files_are_reported_by_their_path(
     laboratory: Laboratory, settings: Settings, folder: Path, put: Put, rows: Rows, tmp_path: Path
 ) -> None:
     laboratory.file("S1/twin.jpg", "quarantined", reason="name_taken", detail="find out", sha256=digest(50))
@@ -185,7 +185,7 @@ def test_one_image_in_two_classes_contradicts_itself_and_twice_in_one_counts_onc
     assert "contradicts another row" in texts(done)[0]
 
 
-def test_a_folder_has_to_say_who_sorted_it_and_to_have_something_in_it(settings: Settings, folder: Path) -> None:
+def test_a_folder_needs_a_person_and_at_least_one_file(settings: Settings, folder: Path) -> None:
     (folder / "SNE").mkdir(parents=True)
     with pytest.raises(ConfigurationError, match="--by NAME"):
         import_labels(folder, settings)

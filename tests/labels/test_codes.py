@@ -1,4 +1,4 @@
-"""What a written label says; the database's view has the same rule and the same codes."""
+"""The meaning of a written label; the view in the database has the same rule and codes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.labels.conftest import Rows
         ("", None),
     ],
 )
-def test_a_class_or_code_says_what_it_says_in_any_case(label: str, meaning: Meaning | None) -> None:
+def test_classes_and_codes_are_read_in_any_case(label: str, meaning: Meaning | None) -> None:
     assert meaning_of(label) == meaning
 
 
-def test_what_is_stored_says_the_same_when_it_is_read_again() -> None:
+def test_a_stored_label_reads_back_as_itself() -> None:
     assert {meaning_of(meaning.label) for meaning in MEANINGS.values()} == set(MEANINGS.values())
 
 
@@ -48,7 +48,7 @@ def test_codes_in_the_database_are_those_of_the_library(database: Database) -> N
     assert {code: stored[code][1] for code in (*CODES_OUT_OF_SCOPE, *FINER_CODES)} == CODES_OUT_OF_SCOPE | FINER_CODES
 
 
-def test_the_view_takes_every_label_as_the_library_does(database_url: str, cells: list[int], rows: Rows) -> None:
+def test_the_view_accepts_the_same_labels_as_the_library(database_url: str, cells: list[int], rows: Rows) -> None:
     from bloodcell.storage.connections import connect
 
     insert = sa.text(

@@ -1,4 +1,4 @@
-"""`bloodcell labels` as a person meets it: output, exit status, one JSON document."""
+"""`bloodcell labels` on the command line: output, exit status, one JSON document."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def test_import_status_and_export_follow_each_other(bloodcell: Command, tmp_path
     assert (again.exit_code, json.loads(again.stdout)["n_known"]) == (0, 4)
 
 
-def test_a_file_that_is_none_is_an_error_for_the_operator(bloodcell: Command, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_for_the_operator(bloodcell: Command, tmp_path: Path) -> None:
     assert isinstance(bloodcell("import", tmp_path / "none.csv").exception, ConfigurationError)
     (tmp_path / "letter.csv").write_text("Dear Sir or Madam,\n")
     assert isinstance(bloodcell("import", tmp_path / "letter.csv").exception, UnusableFileError)
 
 
 @pytest.mark.usefixtures("cells")
-def test_the_inbox_is_taken_in_by_hand_too(bloodcell: Command, settings: Settings) -> None:
+def test_the_inbox_can_be_imported_by_hand(bloodcell: Command, settings: Settings) -> None:
     assert "0 judged" in bloodcell("inbox").stdout
     settings.labels.mkdir(parents=True)
     (settings.labels / "good.csv").write_text(f"{HEADER}\nS1,0.jpg,SNE,anna,{AT}\n")

@@ -1,4 +1,4 @@
-"""What is exported imports again as it was; no field is taken for a formula; images lie by class."""
+"""An export imports again unchanged; no field is read as a formula; images are sorted by class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LATER = "2026-03-16T09:30:00.123456Z"
 HEADER = "cell_id,label,labelled_by,labelled_at,blind,adjudication,note"
 
 
-def test_what_is_exported_imports_again_and_is_all_known(
+def test_an_export_imports_again_without_new_labels(
     cells: list[int], labelled: Labelled, database: Database, settings: Settings, tmp_path: Path, rows: Rows
 ) -> None:
     labelled(
@@ -42,7 +42,7 @@ def test_what_is_exported_imports_again_and_is_all_known(
     assert rows("SELECT * FROM bloodcell.label ORDER BY label_id") == before
 
 
-def test_an_exported_file_is_what_another_database_with_the_same_cells_needs(
+def test_an_export_restores_the_labels_in_another_database(
     cells: list[int], labelled: Labelled, database: Database, tmp_path: Path
 ) -> None:
     labelled(f"{cells[0]},SNE,anna,{AT},1,0,fine", header=HEADER)
@@ -64,7 +64,7 @@ def test_an_exported_file_is_what_another_database_with_the_same_cells_needs(
 
 
 @pytest.mark.parametrize("evil", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1"])
-def test_no_field_is_taken_for_a_formula(
+def test_no_field_is_read_as_a_formula(
     laboratory: Laboratory, labelled: Labelled, database: Database, settings: Settings, tmp_path: Path, evil: str
 ) -> None:
     (cell,) = laboratory.cells(laboratory.slide(evil), ["LY"], names=[f"{evil}.jpg"])
@@ -84,12 +84,12 @@ def test_no_field_is_taken_for_a_formula(
     assert import_labels(tmp_path / "out.csv", settings).n_known == 1
 
 
-def test_nothing_is_a_file_with_the_names_of_the_columns(database: Database, tmp_path: Path) -> None:
+def test_without_labels_the_file_has_only_column_names(database: Database, tmp_path: Path) -> None:
     assert export_labels(database, tmp_path / "out.csv") == LabelExport(0, 0)
     assert (tmp_path / "out.csv").read_text("utf-8-sig").startswith("cell_id,slide,file,label,")
 
 
-def test_images_lie_by_class_and_code_and_import_again(
+def test_images_are_sorted_by_class_and_code_and_import_again(
     laboratory: Laboratory, labelled: Labelled, database: Database, settings: Settings, tmp_path: Path, rows: Rows
 ) -> None:
     store = Store.of(settings)
@@ -123,7 +123,9 @@ def test_images_lie_by_class_and_code_and_import_again(
     assert (again.n_new, again.n_refused, again.n_contested) == (3, 0, 0)
 
 
-def test_a_folder_with_something_in_it_is_left_alone(database: Database, settings: Settings, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused_and_left_unchanged(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old/SNE").mkdir()
     with pytest.raises(ConfigurationError, match="is not empty"):
@@ -131,7 +133,7 @@ def test_a_folder_with_something_in_it_is_left_alone(database: Database, setting
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_missing_image_is_told(
+def test_a_missing_image_is_reported(
     cells: list[int], labelled: Labelled, database: Database, settings: Settings, tmp_path: Path
 ) -> None:
     labelled(f"{cells[0]},SNE,anna,{AT},,,", header=HEADER)
@@ -139,7 +141,7 @@ def test_a_missing_image_is_told(
         export_labels(database, tmp_path / "out.csv", images=tmp_path / "images", store=Store.of(settings))
 
 
-def test_a_place_that_cannot_be_written_is_told_and_no_half_file_is_left(
+def test_an_unwritable_place_is_reported_and_no_partial_file_is_left(
     cells: list[int], labelled: Labelled, database: Database, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigurationError, match="cannot be written"):

@@ -1,4 +1,4 @@
-"""A label file goes in wholly or not at all; every wrong row is told with its number."""
+"""A label file is imported completely or not at all; every wrong row is reported with its number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LABELS = (
 )
 
 
-def test_rows_become_labels_with_all_they_say(cells: list[int], labelled: Labelled, rows: Rows) -> None:
+def test_rows_become_labels_with_every_field(cells: list[int], labelled: Labelled, rows: Rows) -> None:
     done = labelled(
         f"S1,0.jpg,,SNE,anna,{AT},yes,0,",
         f'S1,1.jpg,,ig,anna,{AT},0,1,"large, with\nazurophil granules"',
@@ -57,9 +57,7 @@ def test_rows_become_labels_with_all_they_say(cells: list[int], labelled: Labell
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("delimiter", [";", "\t"])
-def test_a_german_spreadsheets_file_is_read_as_any_other(
-    labelled: Labelled, rows: Rows, mark: bytes, end: str, delimiter: str
-) -> None:
+def test_a_german_spreadsheet_is_read(labelled: Labelled, rows: Rows, mark: bytes, end: str, delimiter: str) -> None:
     lines = [
         "slide;file;label;labelled_by;labelled_at;blind;note",
         f'S1;0.jpg;SNE;"Weiß; Anna";{AT};WAHR;"1,5 Kerne"',
@@ -74,7 +72,7 @@ def test_a_german_spreadsheets_file_is_read_as_any_other(
     ]
 
 
-def test_columns_of_the_views_are_known_and_others_left_alone_and_reported(
+def test_column_names_of_the_views_are_known_and_others_are_ignored_and_reported(
     cells: list[int], labelled: Labelled
 ) -> None:
     done = labelled(
@@ -85,7 +83,7 @@ def test_columns_of_the_views_are_known_and_others_left_alone_and_reported(
 
 
 @pytest.mark.usefixtures("cells")
-def test_who_labelled_may_be_said_for_the_whole_file_and_a_row_says_it_better(labelled: Labelled, rows: Rows) -> None:
+def test_a_person_may_be_named_for_the_whole_file_and_a_row_overrides_it(labelled: Labelled, rows: Rows) -> None:
     assert labelled(f"S1,0.jpg,LY,{AT}", header="slide,file,label,labelled_at", by=" anna ").n_new == 1
     assert labelled(f"S1,0.jpg,LY,,{AT}", f"S1,1.jpg,LY,ben,{AT}", by="anna").n_known == 1
     assert rows("SELECT labelled_by FROM bloodcell.label ORDER BY 1") == [("anna",), ("ben",)]
@@ -121,7 +119,7 @@ def test_who_labelled_may_be_said_for_the_whole_file_and_a_row_says_it_better(la
         (f"S1,'; DROP TABLE bloodcell.label;--,LY,anna,{AT}", "has no cell .*DROP TABLE"),
     ],
 )
-def test_a_wrong_row_is_told_with_its_number_and_nothing_is_taken(
+def test_a_wrong_row_is_reported_with_its_number_and_nothing_is_imported(
     labelled: Labelled, rows: Rows, line: str, said: str
 ) -> None:
     import re
@@ -137,7 +135,7 @@ def test_a_wrong_row_is_told_with_its_number_and_nothing_is_taken(
 
 
 @pytest.mark.usefixtures("cells")
-def test_with_partial_the_good_rows_go_in_and_the_bad_ones_are_reported(labelled: Labelled, rows: Rows) -> None:
+def test_partial_imports_the_valid_rows_and_reports_the_others(labelled: Labelled, rows: Rows) -> None:
     done = labelled(
         f"S1,0.jpg,LY,anna,{AT}",
         f"S9,0.jpg,LY,anna,{AT}",
@@ -167,7 +165,7 @@ def test_an_unknown_cell_id_is_refused(labelled: Labelled, given: str, said: str
     assert said in texts(done)[0]
 
 
-def test_a_cell_id_of_another_database_is_found_out_by_the_slide_beside_it(
+def test_a_cell_id_of_another_database_is_detected_by_its_slide(
     cells: list[int], labelled: Labelled, rows: Rows
 ) -> None:
     header = "cell_id,slide,file,label,labelled_by,labelled_at"
@@ -178,7 +176,7 @@ def test_a_cell_id_of_another_database_is_found_out_by_the_slide_beside_it(
     assert labelled(f"{cells[0]},S1,,LY,anna,{AT}", header=header).n_new == 1
 
 
-def test_a_quarantined_file_is_told_with_its_reason(
+def test_a_quarantined_file_is_reported_with_its_reason(
     laboratory: Laboratory, cells: list[int], labelled: Labelled
 ) -> None:
     laboratory.file("S1/broken.jpg", "quarantined", reason="truncated", detail="expected 9,000 bytes, received 12")
@@ -222,9 +220,7 @@ def test_importing_again_adds_nothing(labelled: Labelled, rows: Rows) -> None:
 
 
 @pytest.mark.usefixtures("cells")
-def test_rows_that_repeat_each_other_count_once_and_rows_that_contradict_each_other_are_refused(
-    labelled: Labelled, rows: Rows
-) -> None:
+def test_repeated_rows_count_once_and_contradicting_rows_are_refused(labelled: Labelled, rows: Rows) -> None:
     done = labelled(
         f"S1,0.jpg,SNE,anna,{AT}",
         f"S1,0.jpg,sne,anna,{AT}",
@@ -252,7 +248,7 @@ def test_rows_that_repeat_each_other_count_once_and_rows_that_contradict_each_ot
         ("S1,0.jpg,SNE,anna,{at},,,other", "SNE, note 'fine'"),
     ],
 )
-def test_a_row_that_contradicts_a_label_that_is_there_is_refused(
+def test_a_row_that_contradicts_an_existing_label_is_refused(
     labelled: Labelled, rows: Rows, row: str, there: str
 ) -> None:
     header = f"{HEADER},blind,adjudication,note"
@@ -286,7 +282,7 @@ def test_a_row_that_contradicts_a_label_that_is_there_is_refused(
         (b"x" * 2_000_000, "not_csv", "lines of less than"),
     ],
 )
-def test_a_file_that_is_no_table_of_labels_is_refused_with_the_place(
+def test_a_file_that_is_not_a_table_of_labels_is_refused_with_the_row(
     labelled: Labelled, rows: Rows, body: bytes, reason: str, said: str
 ) -> None:
     with pytest.raises(UnusableFileError, match=f"(?s){said}") as caught:
@@ -297,7 +293,7 @@ def test_a_file_that_is_no_table_of_labels_is_refused_with_the_place(
 
 
 @pytest.mark.usefixtures("cells")
-def test_a_bad_byte_far_into_the_file_takes_back_what_was_sent_before(labelled: Labelled, rows: Rows) -> None:
+def test_a_bad_byte_far_into_the_file_rolls_back_the_rows_before_it(labelled: Labelled, rows: Rows) -> None:
     good = "".join(f"S1,{n % 10}.jpg,LY,p{n},{AT}\n" for n in range(20_000)).encode()
     with pytest.raises(UnusableFileError, match=r"row 20002.*0xFF"):
         labelled(body=f"{HEADER}\n".encode() + good + b"\xff\n", partial=True)
@@ -305,7 +301,7 @@ def test_a_bad_byte_far_into_the_file_takes_back_what_was_sent_before(labelled: 
 
 
 @pytest.mark.usefixtures("cells")
-def test_of_very_many_wrong_rows_the_first_are_told_and_all_are_counted(labelled: Labelled) -> None:
+def test_of_many_wrong_rows_the_first_are_reported_and_all_are_counted(labelled: Labelled) -> None:
     lines = [f"S1,0.jpg,{'??' if n % 2 else 'LY'},anna,{'x' if n % 2 else AT}" for n in range(10)]
     done = labelled(*lines, *(f"S9,{n}.jpg,LY,anna,{AT}" for n in range(3_000)), partial=True)
     assert (done.n_new, done.n_refused, len(done.errors)) == (1, 3_005, MAX_ERRORS)
@@ -313,7 +309,7 @@ def test_of_very_many_wrong_rows_the_first_are_told_and_all_are_counted(labelled
     assert done.errors[0].row == 3
 
 
-def test_a_file_that_is_missing_or_a_person_without_a_name_is_told(settings: Settings, tmp_path: Path) -> None:
+def test_a_missing_file_or_an_empty_name_is_reported(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="There is no file or folder"):
         import_labels(tmp_path / "none.csv", settings)
     (tmp_path / "a.csv").touch()
@@ -346,7 +342,7 @@ def test_two_imports_at_once_leave_the_labels_of_one(settings: Settings, tmp_pat
 
 
 @pytest.mark.usefixtures("cells")
-def test_progress_is_told_in_bytes_and_ends_at_the_end(settings: Settings, tmp_path: Path) -> None:
+def test_progress_is_reported_in_bytes_up_to_the_end(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(f"{HEADER}\n" + "".join(f"S1,{n % 10}.jpg,LY,p{n},{AT}\n" for n in range(5_000)))
     told: list[tuple[str, int, int]] = []
@@ -358,7 +354,7 @@ def test_progress_is_told_in_bytes_and_ends_at_the_end(settings: Settings, tmp_p
 
 
 @pytest.mark.usefixtures("cells")
-def test_a_connection_lost_in_the_middle_is_made_again_and_the_file_read_again(
+def test_after_a_lost_connection_the_file_is_read_again(
     settings: Settings, database_url: str, tmp_path: Path, rows: Rows
 ) -> None:
     others = (
@@ -383,7 +379,7 @@ def test_a_connection_lost_in_the_middle_is_made_again_and_the_file_read_again(
 
 
 @pytest.mark.usefixtures("cells")
-def test_repeated_under_the_same_run_it_says_the_same_again(
+def test_repeated_under_the_same_run_the_outcome_is_the_same(
     settings: Settings, database: Database, laboratory: Laboratory, tmp_path: Path
 ) -> None:
     file = tmp_path / "labels.csv"
@@ -397,7 +393,7 @@ def test_repeated_under_the_same_run_it_says_the_same_again(
     assert (outcomes[0].n_new, outcomes[0].n_repeated) == (2, 1)
 
 
-def test_after_a_killed_import_the_next_is_as_quick(
+def test_an_import_after_a_killed_one_is_as_quick(
     laboratory: Laboratory, database_url: str, settings: Settings, tmp_path: Path
 ) -> None:
     laboratory.cells(laboratory.slide("S1"), ["LY"] * 10, names=[f"{n}.jpg" for n in range(10)])
@@ -436,7 +432,7 @@ import_labels(Path(sys.argv[1]), Settings(), on_progress=die)
 
 @pytest.mark.usefixtures("cells")
 @pytest.mark.parametrize("where", ["Match:0", "Match:1"])  # after all rows were sent, and before the commit
-def test_killed_in_the_middle_nothing_is_in_and_doing_it_again_is_enough(
+def test_a_killed_import_leaves_nothing_and_can_be_repeated(
     settings: Settings, tmp_path: Path, rows: Rows, where: str
 ) -> None:
     file = tmp_path / "labels.csv"

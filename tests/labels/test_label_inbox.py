@@ -1,4 +1,4 @@
-"""The inbox: each file is judged once, wholly, and stays; one that is wrong holds up none."""
+"""The inbox: each file is read once and stays in place; a bad one does not hold up others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def outcomes(result: InboxResult) -> dict[str, str]:
     return {file.path: file.outcome for file in result.files}
 
 
-def test_an_inbox_that_is_not_there_is_empty(settings: Settings, rows: Rows) -> None:
+def test_a_missing_inbox_is_empty(settings: Settings, rows: Rows) -> None:
     assert import_inbox(settings) == InboxResult((), 0, 0)
     settings.labels.mkdir(parents=True)
     assert import_inbox(settings) == InboxResult((), 0, 0)
@@ -46,7 +46,7 @@ def test_an_inbox_that_is_not_there_is_empty(settings: Settings, rows: Rows) -> 
 
 
 @pytest.mark.usefixtures("cells")
-def test_good_files_go_in_bad_ones_are_set_aside_and_all_stay_where_they_are(
+def test_good_files_are_imported_bad_ones_quarantined_and_all_stay_in_place(
     settings: Settings, write: Write, rows: Rows
 ) -> None:
     write("a_bad.csv", f"S1,0.jpg,LY,anna,{AT}", f"S9,0.jpg,LY,anna,{AT}")
@@ -83,7 +83,7 @@ def test_good_files_go_in_bad_ones_are_set_aside_and_all_stay_where_they_are(
 
 
 @pytest.mark.usefixtures("cells")
-def test_a_file_is_judged_again_only_when_its_content_changed(settings: Settings, write: Write, rows: Rows) -> None:
+def test_a_file_is_read_again_only_when_its_content_changed(settings: Settings, write: Write, rows: Rows) -> None:
     file = write("labels.csv", f"S9,0.jpg,LY,anna,{AT}")
     assert outcomes(import_inbox(settings)) == {"labels.csv": "quarantined"}
     os.utime(file)
@@ -95,7 +95,7 @@ def test_a_file_is_judged_again_only_when_its_content_changed(settings: Settings
     assert rows("SELECT count(*) FROM bloodcell.run WHERE stage = 'labels'") == [(2,)]
 
 
-def test_a_file_that_came_before_its_night_is_taken_in_after_the_ingest(
+def test_a_file_that_arrives_before_its_night_is_imported_after_the_ingest(
     settings: Settings, laboratory: Laboratory, write: Write, rows: Rows
 ) -> None:
     laboratory.file("S1/1.jpg", "quarantined", reason="truncated", detail="")
@@ -119,7 +119,7 @@ def test_a_file_that_came_before_its_night_is_taken_in_after_the_ingest(
 
 
 @pytest.mark.usefixtures("cells")
-def test_two_looks_at_once_leave_the_labels_of_one(settings: Settings, write: Write, rows: Rows) -> None:
+def test_two_checks_at_once_leave_the_labels_of_one(settings: Settings, write: Write, rows: Rows) -> None:
     write("labels.csv", *(f"S1,{n % 10}.jpg,LY,p{n},{AT}" for n in range(3_000)))
     assert not at_once(3, lambda: import_inbox(settings))
     assert rows("SELECT count(*) FROM bloodcell.label") == [(3_000,)]
@@ -138,7 +138,7 @@ def test_a_file_still_being_written_waits(settings: Settings, write: Write) -> N
     assert (len(result.files), result.n_waiting) == (2, 1)  # a folder that somebody is about to fill
 
 
-def test_a_file_that_changes_while_it_is_read_waits_and_nothing_of_it_is_in(
+def test_a_file_that_changes_while_it_is_read_waits_and_is_not_imported(
     settings: Settings, cells: list[int], write: Write, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write("labels.csv", *(f"S1,{n}.jpg,LY,anna,{AT}" for n in range(10)))
@@ -158,7 +158,7 @@ def test_a_file_that_changes_while_it_is_read_waits_and_nothing_of_it_is_in(
 
 
 @pytest.mark.usefixtures("cells")
-def test_links_pipes_and_huge_files_are_set_aside_unread(
+def test_links_pipes_and_huge_files_are_quarantined_unread(
     settings: Settings, write: Write, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(label_inbox, "MAX_FILE_BYTES", 1_000)
@@ -183,7 +183,7 @@ def test_links_pipes_and_huge_files_are_set_aside_unread(
     assert import_inbox(settings) == InboxResult((), 6, 0)
 
 
-def test_a_folder_named_for_a_person_is_imported_and_again_when_something_is_added(
+def test_a_folder_named_for_a_person_is_imported_again_after_an_addition(
     laboratory: Laboratory, settings: Settings, write: Write, rows: Rows
 ) -> None:
     bodies = [f"image {n}".encode() for n in range(3)]
@@ -199,7 +199,7 @@ def test_a_folder_named_for_a_person_is_imported_and_again_when_something_is_add
     assert rows("SELECT DISTINCT labelled_by FROM bloodcell.label") == [("Anna Weiß",)]
 
 
-def test_folders_that_do_not_say_who_sorted_them_are_set_aside(settings: Settings, write: Write) -> None:
+def test_folders_without_a_person_are_quarantined(settings: Settings, write: Write) -> None:
     write("neutrophil/0.jpg", body=b"x")
     write(f"{'a' * 201}/SNE/0.jpg", body=b"x")
     result = import_inbox(settings)
@@ -208,7 +208,7 @@ def test_folders_that_do_not_say_who_sorted_them_are_set_aside(settings: Setting
 
 
 @pytest.mark.usefixtures("cells")
-def test_a_later_try_of_a_dag_run_knows_what_the_first_one_set_aside(settings: Settings, write: Write) -> None:
+def test_a_later_try_of_a_dag_run_reports_what_the_first_quarantined(settings: Settings, write: Write) -> None:
     bad = write("bad.csv", f"S9,0.jpg,LY,anna,{AT}")
     first = import_inbox(settings, airflow_run="scheduled__1")
     assert import_inbox(settings, airflow_run="scheduled__1") == first
@@ -217,12 +217,12 @@ def test_a_later_try_of_a_dag_run_knows_what_the_first_one_set_aside(settings: S
     assert import_inbox(settings, airflow_run="scheduled__1") == InboxResult((), 0, 0)
 
 
-def test_an_inbox_that_is_no_folder_is_the_operators_to_mend(settings: Settings) -> None:
+def test_an_inbox_that_is_not_a_folder_is_an_error_for_the_operator(settings: Settings) -> None:
     settings.labels.parent.mkdir(parents=True)
     settings.labels.touch()
     with pytest.raises(ConfigurationError, match="BLOODCELL_LABELS_DIR"):
         import_inbox(settings)
 
 
-def test_reasons_say_what_to_do() -> None:
+def test_reasons_name_the_next_step() -> None:
     assert all(text.endswith(".") and len(text) > 20 for text in FILE_REASONS.values())

@@ -1,4 +1,4 @@
-"""Whatever stands in a row: it is a label, or it is refused; what is sent to Postgres arrives as it was."""
+"""Any row is a label or is refused; what is sent to Postgres arrives unchanged."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def copied(database: Database) -> Iterator[sa.Connection]:
 
 @given(rows=st.lists(FIELDS, min_size=1, max_size=20))
 @hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_passes_the_checks_arrives_in_postgres_as_it_was(
-    copied: sa.Connection, rows: list[dict[str, str]]
-) -> None:
+def test_valid_rows_arrive_in_postgres_unchanged(copied: sa.Connection, rows: list[dict[str, str]]) -> None:
     good: list[LabelRow] = []
     for number, fields in enumerate(rows):
         try:
@@ -72,7 +70,7 @@ def test_what_passes_the_checks_arrives_in_postgres_as_it_was(
 @given(body=st.binary(max_size=300))
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("header", [b"", b"slide,file,label,labelled_by,labelled_at\n"])
-def test_any_bytes_are_rows_or_a_file_that_is_refused(tmp_path: Path, header: bytes, body: bytes) -> None:
+def test_any_bytes_are_rows_or_a_refused_file(tmp_path: Path, header: bytes, body: bytes) -> None:
     file = tmp_path / "any.csv"
     file.write_bytes(header + body)
     errors, labels = RowErrors(), CsvLabels(file)
@@ -85,7 +83,7 @@ def test_any_bytes_are_rows_or_a_file_that_is_refused(tmp_path: Path, header: by
 
 
 @given(text=TEXT)
-def test_a_guarded_text_is_itself_again(text: str) -> None:
+def test_guarded_text_is_restored(text: str) -> None:
     assert unguarded(f"'{text}" if text.lstrip("'")[:1] in set("=+-@\t\r") and text else text) == text
 
 

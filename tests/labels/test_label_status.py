@@ -1,4 +1,4 @@
-"""How the labels stand, counted."""
+"""Counts of the labels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.labels.conftest import AT, INSTANT, Labelled
 from tests.laboratory import Laboratory
 
 
-def test_without_labels_all_is_zero(database: Database) -> None:
+def test_without_labels_every_count_is_zero(database: Database) -> None:
     assert label_status(database) == LabelStatus(0, 0, 0, 0, None, None, (), (), ())
 
 
-def test_labels_are_counted_by_class_person_and_side(
+def test_labels_are_counted_by_class_person_and_split(
     laboratory: Laboratory, cells: list[int], labelled: Labelled, database: Database
 ) -> None:
     laboratory.cells(laboratory.slide("S2", patient_key=None), ["LY"], names=["x.jpg"])

@@ -1,4 +1,4 @@
-"""When a label was written and by whom: zones, clocks that are fast, accents, names that look like SQL."""
+"""Time and author of a label: zones, fast clocks, accents, names that look like SQL."""
 
 from __future__ import annotations
 
@@ -22,22 +22,20 @@ from tests.laboratory import Laboratory
         "2026-03-15T09:30:30.5+01:00:30.5",
     ],
 )
-def test_an_instant_is_the_same_in_whatever_zone_it_is_written_and_utc_without_one(
-    labelled: Labelled, rows: Rows, at: str
-) -> None:
+def test_an_instant_is_the_same_in_any_zone_and_utc_without_one(labelled: Labelled, rows: Rows, at: str) -> None:
     assert labelled(f"S1,0.jpg,LY,anna,{at}").n_new == 1
     assert rows("SELECT labelled_at FROM bloodcell.label") == [(INSTANT,)]
 
 
 @pytest.mark.usefixtures("cells")
-def test_the_hour_that_clocks_repeat_is_two_hours_where_the_zone_is_written(labelled: Labelled, rows: Rows) -> None:
+def test_the_repeated_hour_is_two_hours_when_the_zone_is_written(labelled: Labelled, rows: Rows) -> None:
     done = labelled("S1,0.jpg,LY,anna,2025-10-26T02:30:00+01:00", "S1,0.jpg,MO,anna,2025-10-26T02:30:00+02:00")
     assert (done.n_new, done.n_contested) == (2, 0)
     assert rows("SELECT class FROM bloodcell.current_label") == [("lymphocyte",)]
 
 
 @pytest.mark.usefixtures("cells")
-def test_one_person_is_one_however_accents_and_spaces_are_spelt(labelled: Labelled, rows: Rows) -> None:
+def test_a_person_is_the_same_in_any_encoding_of_accents_and_spaces(labelled: Labelled, rows: Rows) -> None:
     done = labelled(
         f"S1,0.jpg,LY,Dr. Ju\N{COMBINING DIAERESIS}rgen,{AT}", f"S1,0.jpg,LY,Dr.\N{NO-BREAK SPACE}Jürgen ,{AT}"
     )
@@ -46,7 +44,7 @@ def test_one_person_is_one_however_accents_and_spaces_are_spelt(labelled: Labell
 
 
 @pytest.mark.usefixtures("cells")
-def test_a_time_in_the_future_is_refused_but_for_a_clock_that_is_a_little_fast(labelled: Labelled) -> None:
+def test_a_time_in_the_future_is_refused_except_for_a_slightly_fast_clock(labelled: Labelled) -> None:
     soon, later = (datetime.now(UTC) + timedelta(minutes=minutes) for minutes in (3, 10))
     done = labelled(f"S1,0.jpg,LY,anna,{soon.isoformat()}", f"S1,1.jpg,LY,anna,{later.isoformat()}", partial=True)
     assert (done.n_new, done.n_refused) == (1, 1)

@@ -1,4 +1,4 @@
-"""A reviewer adds labels through the view `cell_label`, as whom the login is, and can do nothing else."""
+"""A reviewer adds labels through the view `cell_label` under the login, and can do nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Enter = Callable[..., Any]
 
 @pytest.fixture
 def anna(database_url: str) -> sa.Engine:
-    """A login that has the reviewer's rights, and no others."""
+    """A login that has only the reviewer's rights."""
     with as_superuser(database_url).connect() as connection:
         for name in ("anna", "ben"):
             connection.execute(
@@ -44,7 +44,7 @@ def enter(engine: sa.Engine, **columns: object) -> sa.Row[Any]:
 
 
 @pytest.mark.usefixtures("cells")
-def test_a_label_is_entered_as_who_the_login_is_and_comes_back_whole(anna: sa.Engine, rows: Rows) -> None:
+def test_a_label_is_entered_under_the_login_and_returned_complete(anna: sa.Engine, rows: Rows) -> None:
     entered = enter(anna, barcode="S1", file_name="0.jpg", label="sne", is_blind=True, note="  large \n")
     assert (entered._mapping["class"], entered.sub_label) == ("neutrophil", "SNE")
     assert (entered.labelled_by, entered.recorded_by, entered.is_blind, entered.is_adjudication, entered.note) == (
@@ -56,7 +56,7 @@ def test_a_label_is_entered_as_who_the_login_is_and_comes_back_whole(anna: sa.En
     assert stored == [(entered.label_id, "SNE", "anna", "anna", "view", None)]
 
 
-def test_a_cell_is_named_by_its_id_too_and_both_have_to_agree(anna: sa.Engine, cells: list[int]) -> None:
+def test_a_cell_can_be_named_by_its_id_and_both_names_have_to_agree(anna: sa.Engine, cells: list[int]) -> None:
     assert enter(anna, cell_id=cells[3], label="BL").cell_id == cells[3]
     assert enter(anna, cell_id=cells[3], barcode="S1", file_name="3.jpg", label="SMU").cell_id == cells[3]
     for columns in (
@@ -77,7 +77,7 @@ def test_an_unknown_label_is_refused(anna: sa.Engine, cells: list[int], label: s
         enter(anna, cell_id=cells[0], label=label)
 
 
-def test_nobody_labels_in_anothers_name_or_in_the_future(anna: sa.Engine, cells: list[int], rows: Rows) -> None:
+def test_labels_in_another_name_or_in_the_future_are_refused(anna: sa.Engine, cells: list[int], rows: Rows) -> None:
     with refused():
         enter(anna, cell_id=cells[0], label="LY", labelled_by="ben")
     assert enter(anna, cell_id=cells[0], label="LY", labelled_by="anna", recorded_by="ben").recorded_by == "anna"
@@ -89,9 +89,7 @@ def test_nobody_labels_in_anothers_name_or_in_the_future(anna: sa.Engine, cells:
     assert rows("SELECT count(*) FROM bloodcell.label") == [(1,)]
 
 
-def test_a_transaction_that_is_open_for_long_does_not_label_in_its_own_future(
-    anna: sa.Engine, cells: list[int]
-) -> None:
+def test_a_long_transaction_does_not_label_in_its_own_future(anna: sa.Engine, cells: list[int]) -> None:
     with anna.begin() as connection:
         began = connection.scalar(sa.text("SELECT now()"))
         connection.execute(sa.text("SELECT pg_sleep(0.05)"))
@@ -102,7 +100,7 @@ def test_a_transaction_that_is_open_for_long_does_not_label_in_its_own_future(
     assert recorded - began >= timedelta(milliseconds=50)
 
 
-def test_a_label_of_a_duplicate_goes_to_the_cell_it_repeats_and_one_set_aside_is_told(
+def test_a_duplicates_label_goes_to_its_cell_and_a_quarantined_file_is_refused(
     anna: sa.Engine, laboratory: Laboratory, cells: list[int]
 ) -> None:
     laboratory.file("S1/twice.jpg", "duplicate", reason="same_image", cell_id=cells[4])
@@ -112,7 +110,7 @@ def test_a_label_of_a_duplicate_goes_to_the_cell_it_repeats_and_one_set_aside_is
         enter(anna, barcode="S1", file_name="broken.jpg", label="LY")
 
 
-def test_a_reviewers_session_cannot_bend_the_rules(anna: sa.Engine, cells: list[int], rows: Rows) -> None:
+def test_a_reviewers_session_settings_cannot_bypass_the_rules(anna: sa.Engine, cells: list[int], rows: Rows) -> None:
     with anna.begin() as connection:
         # objects of the reviewer's own, in front of those that the function means
         connection.execute(sa.text("CREATE TEMP TABLE label (LIKE bloodcell.cell_label)"))
@@ -194,7 +192,7 @@ def test_two_people_who_disagree_contest_a_cell_until_somebody_adjudicates(
     assert rows(CURRENT) == [("contested", None, None, 2, True, False, "anna, ben")]
 
 
-def test_two_codes_outside_the_groups_do_not_contest(
+def test_two_out_of_scope_codes_do_not_contest(
     anna: sa.Engine, database_url: str, cells: list[int], rows: Rows
 ) -> None:
     enter(anna, cell_id=cells[0], label="BL")
@@ -202,7 +200,7 @@ def test_two_codes_outside_the_groups_do_not_contest(
     assert rows(CURRENT) == [("out_of_scope", None, None, 2, False, False, "anna, ben")]
 
 
-def test_a_label_that_was_given_before_the_adjudication_and_came_later_is_settled_too(
+def test_an_adjudication_settles_an_earlier_label_that_arrives_later(
     anna: sa.Engine, database_url: str, cells: list[int], rows: Rows
 ) -> None:
     enter(anna, cell_id=cells[0], label="LY", is_adjudication=True)
@@ -211,7 +209,7 @@ def test_a_label_that_was_given_before_the_adjudication_and_came_later_is_settle
     assert rows(CURRENT) == [("confirmed", "lymphocyte", None, 1, True, False, "anna")]
 
 
-def test_one_slides_labels_are_found_without_looking_at_all_others(
+def test_one_slides_labels_are_found_without_reading_all_others(
     laboratory: Laboratory, database_url: str, rows: Rows
 ) -> None:
     for slide in range(30):
