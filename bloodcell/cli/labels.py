@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bloodcell.labels import InboxResult, LabelImport, LabelStatus
+    from bloodcell.labels import InboxResult, LabelImport
+    from bloodcell.retraining.label_status import LabelStatus
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -104,7 +105,7 @@ def export(
 def status(json: Json = False) -> None:
     """Count labelled cells by class and by person; what is contested; what is new since the last training set."""
     from bloodcell.cli.output import print_json
-    from bloodcell.labels import label_status
+    from bloodcell.retraining.label_status import label_status
     from bloodcell.settings import Settings
     from bloodcell.storage.database import open_database
 

@@ -2,7 +2,7 @@
 
     csv_rows, class_folders -> label_rows -> matching -> importing
 
-`label_inbox` imports what arrives in a folder; `label_status` and `exporting` only read.
+`label_inbox` imports what arrives in a folder; `exporting` only reads.
 
 Labels are append-only: a correction is a new label by the same person. A cell that people label differently is
 contested until somebody adjudicates. An import can be repeated, killed at any point, or run twice at the same time, and
@@ -12,16 +12,13 @@ leaves the same rows.
 from bloodcell.labels.exporting import LabelExport, export_labels
 from bloodcell.labels.importing import LabelImport, import_labels
 from bloodcell.labels.label_inbox import InboxFile, InboxResult, import_inbox
-from bloodcell.labels.label_status import LabelStatus, label_status
 
 __all__ = [
     "InboxFile",
     "InboxResult",
     "LabelExport",
     "LabelImport",
-    "LabelStatus",
     "export_labels",
     "import_inbox",
     "import_labels",
-    "label_status",
 ]

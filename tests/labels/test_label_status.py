@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from bloodcell.labels import label_status
-from bloodcell.labels.label_status import LabelledCells, LabelStatus, SplitCount
+from bloodcell.retraining.label_status import LabelledCells, LabelStatus, SplitCount, label_status
 from bloodcell.storage import tables
 from bloodcell.storage.database import Database
 from tests.labels.conftest import AT, INSTANT, Labelled
