@@ -1,4 +1,4 @@
-"""What every Dag here shares: how its tasks are tried again."""
+"""What the Dags share: how their tasks are retried, and that they refuse parameters they do not know."""
 
 from __future__ import annotations
 

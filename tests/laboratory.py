@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES, CODES_OUT_OF_SCOPE, FINER_CODES, UNCLASSIFIED, class_of_code
 from bloodcell.registry.bundle import Bundle
-from bloodcell.registry.models import promote, register
+from bloodcell.registry.promotion import promote
+from bloodcell.registry.registered_models import register
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
 from bloodcell.storage.database import Database, open_database

@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.acceptance import staged as lab
-from bloodcell.registry.models import champion, rollback
+from bloodcell.registry.promotion import rollback
+from bloodcell.registry.registered_models import champion
 from bloodcell.service.airflow_api import RETRAIN, AirflowApi
 from bloodcell.storage.database import open_database
 from bloodcell.storage.store import Store

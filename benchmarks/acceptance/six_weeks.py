@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.acceptance import staged as lab
 from bloodcell.evaluation.evaluating import evaluate_bundles
-from bloodcell.registry.models import open_registered
+from bloodcell.registry.registered_models import open_registered
 from bloodcell.storage.store import Store
 
 WEEK = """

@@ -17,7 +17,7 @@ from bloodcell.classify import classify_shard, plan_shards
 from bloodcell.inference.model_loading import load_model
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import Bundle, load_svm, open_bundle
-from bloodcell.registry.models import register
+from bloodcell.registry.registered_models import register
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
 from bloodcell.storage.decoding import ImageLimits, decode, resized

@@ -43,7 +43,7 @@ from benchmarks.speed.material import cell_images, distinct, write_bodies
 from benchmarks.speed.place import Place, apart, measuring_place
 from bloodcell.evaluation.speed import decoded_per_s
 from bloodcell.ingest import ingest_night
-from bloodcell.registry.models import register
+from bloodcell.registry.registered_models import register
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
 from bloodcell.storage.runs import code_version

@@ -10,7 +10,7 @@ from benchmarks.speed.material import TINY, bundle_folder, write_small_night
 from benchmarks.speed.place import Place, apart, peak_mib
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import open_bundle
-from bloodcell.registry.models import register
+from bloodcell.registry.registered_models import register
 from bloodcell.storage.connections import connect
 from bloodcell.storage.store import Store
 

@@ -23,7 +23,8 @@ from bloodcell.differential import write_due_differentials
 from bloodcell.inbox.night_folders import night_of
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import open_bundle
-from bloodcell.registry.models import promote, register
+from bloodcell.registry.promotion import promote
+from bloodcell.registry.registered_models import register
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
 from bloodcell.storage.store import Store

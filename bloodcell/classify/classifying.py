@@ -23,7 +23,7 @@ from bloodcell.inference.model_output import calls_of
 from bloodcell.inference.predicting import predict
 from bloodcell.inference.read_ahead import Skipped
 from bloodcell.registry.bundle import Bundle
-from bloodcell.registry.models import open_registered
+from bloodcell.registry.registered_models import open_registered
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.store import Store

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from bloodcell.errors import UnknownRecordError
-from bloodcell.registry.models import find_model, serving_models
+from bloodcell.registry.registered_models import find_model, serving_models
 from bloodcell.storage.database import open_database
 
 if TYPE_CHECKING:

@@ -88,7 +88,7 @@ def _bundles(settings: Settings, models: list[str], folders: list[Path]) -> list
 
     bundles = [open_bundle(folder) for folder in folders]
     if models or not folders:
-        from bloodcell.registry.models import find_model, open_registered, serving_models
+        from bloodcell.registry.registered_models import find_model, open_registered, serving_models
         from bloodcell.storage.database import open_database
         from bloodcell.storage.store import Store
 

@@ -34,7 +34,7 @@ def models() -> None:
 def list_models(json: Json = False) -> None:
     """Show all registered models, the newest first."""
     from bloodcell.cli.output import models_table, print_json
-    from bloodcell.registry.models import registered_models
+    from bloodcell.registry.registered_models import registered_models
 
     found = _transact(_settings(), registered_models)
     if json:
@@ -49,7 +49,7 @@ def list_models(json: Json = False) -> None:
 def show(model: Model) -> None:
     """Print everything known of a model, as JSON: data, recipe, versions, metrics, thresholds, digests."""
     from bloodcell.cli.output import print_json
-    from bloodcell.registry.models import find_model
+    from bloodcell.registry.registered_models import find_model
 
     print_json(_transact(_settings(), lambda connection: find_model(connection, model)))
 
@@ -116,7 +116,7 @@ def promote(model: Model, reason: Reason, by: By = None) -> None:
     A model that its gates refused is not promoted by hand either; where there is a hold-out of labelled cells, one that
     was never judged on it is not (bloodcell models validate).
     """
-    from bloodcell.registry.models import promote as promote_model
+    from bloodcell.registry.promotion import promote as promote_model
     from bloodcell.storage.store import Store
 
     settings = _settings()
@@ -128,8 +128,8 @@ def promote(model: Model, reason: Reason, by: By = None) -> None:
 @app.command()
 def rollback(reason: Reason, by: By = None) -> None:
     """Make the previous champion champion again. Calls already made keep the model that made them."""
-    from bloodcell.registry.models import champion
-    from bloodcell.registry.models import rollback as roll_back
+    from bloodcell.registry.promotion import rollback as roll_back
+    from bloodcell.registry.registered_models import champion
     from bloodcell.storage.store import Store
 
     settings = _settings()
@@ -143,7 +143,7 @@ def rollback(reason: Reason, by: By = None) -> None:
 def verify() -> None:
     """Verify every byte of every registered bundle. Exit status 1 if one is incomplete or altered."""
     from bloodcell.errors import BundleError, StoreUnavailableError
-    from bloodcell.registry.models import open_registered, registered_models
+    from bloodcell.registry.registered_models import open_registered, registered_models
     from bloodcell.storage.store import Store
 
     settings = _settings()
@@ -191,7 +191,7 @@ def speed(
     """
     from bloodcell.cli.output import print_json, speed_table, step_bars
     from bloodcell.evaluation.speed import measure_speed
-    from bloodcell.registry.models import find_model, open_registered, serving_models
+    from bloodcell.registry.registered_models import find_model, open_registered, serving_models
     from bloodcell.storage.store import Store
 
     sizes = {int(size) if size.strip().isdecimal() else 0 for size in batches.split(",")}
@@ -213,7 +213,7 @@ def speed(
 
 def register_bundle(settings: Settings, bundle: Bundle) -> None:
     """Registers a verified bundle under the login's name."""
-    from bloodcell.registry.models import register as register_model
+    from bloodcell.registry.registered_models import register as register_model
     from bloodcell.storage.store import Store
 
     store = Store.of(settings)

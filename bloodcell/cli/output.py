@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bloodcell.ingest import IngestSummary
     from bloodcell.monitoring import ChampionCheck
     from bloodcell.registry.bundle import Bundle
-    from bloodcell.registry.models import RegisteredModel
+    from bloodcell.registry.registered_models import RegisteredModel
     from bloodcell.settings import Settings
 
 

@@ -215,7 +215,7 @@ def _what_failed(settings: Settings, dag_id: str, run: RunState) -> str:
 
 
 def _models(database: Database) -> Panel:
-    from bloodcell.registry.models import serving_models
+    from bloodcell.registry.registered_models import serving_models
 
     serving = database.transact(serving_models, patience_s=60)
     lines = [f"{model.variant:<18} {model.model_id[:12]}  {model.role}" for model in serving]

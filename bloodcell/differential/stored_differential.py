@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.differential.counting import Differential, count_differential
 from bloodcell.errors import UnknownRecordError
-from bloodcell.registry.models import find_model
+from bloodcell.registry.registered_models import find_model
 from bloodcell.storage import tables
 
 if TYPE_CHECKING:

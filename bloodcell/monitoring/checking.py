@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from bloodcell.monitoring.check_records import ChampionCheck, Check
 from bloodcell.monitoring.drift_checks import drift_checks
 from bloodcell.monitoring.label_agreement import agreement_checks, compare_new_labels
-from bloodcell.registry.models import open_registered, serving_models
+from bloodcell.registry.registered_models import open_registered, serving_models
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from bloodcell.errors import BundleError
 from bloodcell.registry.bundle import Bundle, open_bundle
-from bloodcell.registry.models import lock_promotions, promote, register, registered_models
+from bloodcell.registry.promotion import lock_promotions, promote
+from bloodcell.registry.registered_models import register, registered_models
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

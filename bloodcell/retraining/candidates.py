@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.errors import TrainingDataError
-from bloodcell.registry.models import open_registered, register, serving_models
 from bloodcell.registry.recipes import DEFAULT_RECIPES, DEMO_RECIPES
+from bloodcell.registry.registered_models import open_registered, register, serving_models
 from bloodcell.retraining.snapshot import take_snapshot, training_set
 from bloodcell.retraining.training_runs import read_training_run, too_little
 from bloodcell.storage import tables

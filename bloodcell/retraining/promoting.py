@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from bloodcell.errors import PromotionRefusedError
-from bloodcell.registry.models import lock_promotions, promote
+from bloodcell.registry.promotion import lock_promotions, promote
 from bloodcell.retraining.training_runs import read_training_run, update
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.errors import ConfigurationError, UnknownRecordError
-from bloodcell.registry.models import champion, serving_models
 from bloodcell.registry.recipes import check_variant
+from bloodcell.registry.registered_models import champion, serving_models
 from bloodcell.retraining.snapshot import take_snapshot
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database

@@ -17,11 +17,12 @@ from bloodcell.evaluation.comparing import compare
 from bloodcell.evaluation.comparison import Answers, Comparison, Holdout
 from bloodcell.inference.model_output import calls_of
 from bloodcell.registry.bundle import images_of
-from bloodcell.registry.models import champion, find_model, open_registered, serving_models
-from bloodcell.retraining.gates import Gate, judge, passed, refusal
+from bloodcell.registry.promotion_proof import Gate, all_passed, refusal
+from bloodcell.registry.registered_models import champion, find_model, open_registered, serving_models
+from bloodcell.retraining.gates import judge_gates
 from bloodcell.retraining.snapshot import stored_images
 from bloodcell.retraining.training_runs import read_training_run, update
-from bloodcell.retraining.validation_page import SplitFacts, ValidationFacts, render
+from bloodcell.retraining.validation_page import SplitFacts, ValidationFacts, validation_page
 from bloodcell.retraining.validation_summary import summary_markdown
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
@@ -279,7 +280,7 @@ def _judge(
     n_cells = len(material.images)
     answers = [_answers(bundles[model_id], role, outputs[model_id], n_cells) for model_id, role in order]
     comparison = compare(material.holdout, answers)
-    gates = judge(comparison, settings)
+    gates = judge_gates(comparison, settings)
     facts = ValidationFacts(
         training_run_id=str(trial.training_run_id or "by hand"),
         requested_by=trial.requested_by,
@@ -294,7 +295,7 @@ def _judge(
         code_version=code_version(),
         validated_at=datetime.now(UTC),
     )
-    report = keeper.put_report(candidate, render(comparison, gates, facts).encode()) if keeper else ""
+    report = keeper.put_report(candidate, validation_page(comparison, gates, facts).encode()) if keeper else ""
     summary = summary_markdown(comparison, gates, facts)
     figures = comparison.candidate
     return _Judged(
@@ -303,7 +304,7 @@ def _judge(
         Validated(
             candidate,
             bundles[candidate].manifest.variant,
-            passed(gates),
+            all_passed(gates),
             refusal(gates),
             figures.accuracy.value if figures else None,
             f"{summary}\n\nThe whole page: `{report}`" if report else summary,
@@ -339,7 +340,7 @@ def _record(connection: sa.Connection, trial: _Trial, judged: _Judged, run_id: u
         "champion_id": trial.champion_id,
         "dataset_digest": trial.dataset_digest,
         "passed": validated.passed,
-        "gates": [asdict(gate) for gate in judged.gates],
+        "gates": [gate.to_json() for gate in judged.gates],
         "report": validated.report,
         "run_id": run_id,
     }

@@ -1,6 +1,6 @@
-"""A validation as one HTML page that needs nothing beside itself: what an approver reads, and what is kept.
+"""A validation as one self-contained HTML page, which the approver reads and the store keeps.
 
-The page is a function of what it shows: it is stored under its digest, so the same validation done again after a kill
+The page depends on nothing but its arguments and is stored under its digest: a validation that is repeated after a kill
 gives the same page, byte for byte.
 """
 
@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CLASS_NAMES, REPORT_ORDER
 from bloodcell.evaluation.differential_agreement import MIN_LEUCOCYTES
-from bloodcell.report.slide_page import page_environment
-from bloodcell.retraining import validation_plots, wording
-from bloodcell.retraining.gates import GATE_TITLES, passed
+from bloodcell.presentation.templates import render_page
+from bloodcell.registry.promotion_proof import all_passed
+from bloodcell.retraining import validation_plots
+from bloodcell.retraining.gates import GATE_TITLES
+from bloodcell.retraining.validation_wording import discordant_cells, gate_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from jinja2 import Environment
-
-    from bloodcell.evaluation.comparison import Comparison
-    from bloodcell.retraining.gates import Gate
+    from bloodcell.evaluation.comparison import ClassDifference, ClassFigures, Comparison
+    from bloodcell.registry.promotion_proof import Gate
 
 _SPLIT_NAMES: Final = {
     "training": "Training",
     "validation": "Validation",
     "holdout": "Hold-out",
-    "out_of_scope": "Outside the eight groups",
+    "out_of_scope": "Out of scope",
 }
 
 
@@ -40,8 +40,8 @@ class SplitFacts:
 
     Attributes:
         split: training, validation, holdout or out_of_scope.
-        n_patients: Patients (slides where there is no patient key) on it.
-        n_cells: Its labelled cells.
+        n_patients: Patients in it; a slide without a patient key counts as a patient.
+        n_cells: Labelled cells in it.
     """
 
     split: str
@@ -51,20 +51,20 @@ class SplitFacts:
 
 @dataclass(frozen=True, slots=True)
 class ValidationFacts:
-    """Where a candidate comes from; everything a person typed is shown escaped.
+    """Where a candidate comes from.
 
     Attributes:
-        training_run_id: Of the retraining.
-        requested_by: Who asked for it.
+        training_run_id: The retraining's id.
+        requested_by: Who requested it; shown escaped, like all that a person typed.
         reason: Why, in their words.
-        base: What it was trained from: champion, imagenet or random.
-        seed: Of the training.
-        epochs: Asked for; None: the recipe's.
-        dataset_digest: Of the snapshot.
-        labels_until: When the newest label of the snapshot was recorded; None where there is none.
-        splits: In the order they are to be shown.
-        left_out: Why, and how many labelled cells, that are not in the snapshot.
-        code_version: Of the bloodcell that judged.
+        base: Base weights: champion, imagenet or random.
+        seed: Seed of the training.
+        epochs: Epochs requested; None: as the recipe says.
+        dataset_digest: Digest of the data set.
+        labels_until: When the newest label of the data set was recorded; None where there is none.
+        splits: The splits, in the order they are shown.
+        left_out: (reason, labelled cells) of what is not in the data set.
+        code_version: Version of bloodcell that validated.
         validated_at: When.
     """
 
@@ -82,53 +82,58 @@ class ValidationFacts:
     validated_at: datetime
 
 
-def render(comparison: Comparison, gates: Sequence[Gate], facts: ValidationFacts) -> str:
-    """Returns the page of a candidate's validation.
+@dataclass(frozen=True, slots=True)
+class _ClassRows:
+    """The table rows of one cell class: (role, figures) of candidate and champion, and their difference."""
+
+    cell_class: str
+    models: list[tuple[str, ClassFigures]]
+    difference: ClassDifference | None
+
+
+def validation_page(comparison: Comparison, gates: Sequence[Gate], facts: ValidationFacts) -> str:
+    """Returns the HTML page of a candidate's validation.
 
     Args:
-        comparison: The candidate beside the champion, or alone.
-        gates: As judged of this comparison.
+        comparison: The candidate compared with the champion, or alone.
+        gates: The gates of this comparison.
         facts: Where the candidate comes from.
     """
-    return (
-        _environment()
-        .get_template("validation_page.html.j2")
-        .render(
-            comparison=comparison,
-            candidate=comparison.candidate,
-            champion=comparison.champion,
-            pairs=_pairs(comparison),
-            gates=gates,
-            passed=passed(gates),
-            facts=facts,
-            pictures=_pictures(comparison, gates),
-            mcnemar=wording.mcnemar(comparison),
-            names=CLASS_NAMES,
-            titles=GATE_TITLES,
-            split_names=_SPLIT_NAMES,
-            min_leucocytes=MIN_LEUCOCYTES,
-        )
+    return render_page(
+        Path(__file__).with_name("validation_page.html.j2"),
+        comparison=comparison,
+        candidate=comparison.candidate,
+        champion=comparison.champion,
+        classes=_class_rows(comparison),
+        gates=gates,
+        gate_value=gate_value,
+        passed=all_passed(gates),
+        facts=facts,
+        pictures=_pictures(comparison, gates),
+        discordant_cells=discordant_cells(comparison),
+        names=CLASS_NAMES,
+        titles=GATE_TITLES,
+        split_names=_SPLIT_NAMES,
+        min_leucocytes=MIN_LEUCOCYTES,
     )
 
 
-def _pairs(comparison: Comparison) -> list[dict[str, object]]:
-    """For each class, in the order people see: figures of candidate and champion, and their difference."""
+def _class_rows(comparison: Comparison) -> list[_ClassRows]:
+    """Returns the rows of each cell class, in the order of reports."""
     models = [model for model in (comparison.candidate, comparison.champion) if model]
     differences = comparison.difference.classes if comparison.difference else ()
     return [
-        {
-            "cell_class": cell_class,
-            "models": [
-                (model.role, each) for model in models for each in model.classes if each.cell_class == cell_class
-            ],
-            "difference": next((each for each in differences if each.cell_class == cell_class), None),
-        }
+        _ClassRows(
+            cell_class,
+            [(model.role, each) for model in models for each in model.classes if each.cell_class == cell_class],
+            next((each for each in differences if each.cell_class == cell_class), None),
+        )
         for cell_class in REPORT_ORDER
     ]
 
 
 def _pictures(comparison: Comparison, gates: Sequence[Gate]) -> dict[str, str]:
-    """Name -> `data:` URI of each plot; none without a hold-out."""
+    """Returns name -> `data:` URI of each plot; none without a hold-out."""
     if comparison.candidate is None:
         return {}
     pictures = {
@@ -139,20 +144,6 @@ def _pictures(comparison: Comparison, gates: Sequence[Gate]) -> dict[str, str]:
     if comparison.candidate.agreement.n_slides:
         pictures["agreement"] = validation_plots.agreement_plot(comparison)
     if comparison.difference:
-        limit = next((gate.limit for gate in gates if gate.gate == "not_worse_overall"), None)
-        pictures["forest"] = validation_plots.forest_plot(comparison.difference, accuracy_limit=limit)
+        threshold = next((gate.threshold for gate in gates if gate.gate == "not_worse_overall"), None)
+        pictures["forest"] = validation_plots.forest_plot(comparison.difference, accuracy_threshold=threshold)
     return {name: f"data:image/png;base64,{base64.b64encode(body).decode()}" for name, body in pictures.items()}
-
-
-def _environment() -> Environment:
-    environment = page_environment(Path(__file__).parent)
-    environment.filters |= {
-        "percent": wording.percent,
-        "points": wording.points,
-        "share": wording.share,
-        "index": wording.index,
-        "difference": wording.difference,
-        "decimal": lambda value, decimals: wording.NOTHING if value is None else f"{value:.{decimals}f}",
-    }
-    environment.globals |= {"gate_value": wording.gate_value}
-    return environment

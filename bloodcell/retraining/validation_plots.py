@@ -1,7 +1,7 @@
-"""The plots of a validation, as PNG bytes: same comparison, same bytes.
+"""The plots of a validation as PNG; the same comparison always gives the same bytes.
 
-Candidate is blue, champion orange (of Okabe and Ito's colours, told apart by every eye), and each has its own marker,
-so that a black and white print can be read too.
+The candidate is blue and the champion orange, colours that people with colour blindness can tell apart; each has a
+marker of its own, so that a black-and-white print can be read, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from bloodcell.cells.classes import CLASS_NAMES, REPORT_ORDER
 from bloodcell.evaluation.evaluation_plots import draw_confusion, draw_reliability
+from bloodcell.presentation.numbers import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,31 +34,55 @@ _DPI: Final = 160
 
 
 def confusion_plot(comparison: Comparison) -> bytes:
-    """Returns the confusion matrices of the calls, candidate and champion."""
-    models = _judged(comparison)
-    figure = _figure(6.4 * len(models), 5.6)
-    for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
+    """Returns the confusion matrices of the calls, of candidate and champion."""
+    figure, panels = _beside_each_other(comparison, 6.4, 5.6)
+    for axes, model in panels:
         draw_confusion(axes, model.evaluation)
         _title(axes, f"{model.role}: {model.variant}")
     return _png(figure)
 
 
 def reliability_plot(comparison: Comparison) -> bytes:
-    """Returns the reliability diagrams, candidate and champion."""
-    models = _judged(comparison)
-    figure = _figure(4.6 * len(models), 4.8)
-    for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
+    """Returns the reliability diagrams of candidate and champion."""
+    figure, panels = _beside_each_other(comparison, 4.6, 4.8)
+    for axes, model in panels:
         draw_reliability(axes, model.evaluation)
-        _title(axes, f"{model.role}: calibration error {100 * model.calibration_error:.2f} %")
+        _title(axes, f"{model.role}: calibration error {percent(model.calibration_error, 2)}")
     return _png(figure)
 
 
-def forest_plot(difference: Difference, *, accuracy_limit: float | None) -> bytes:
-    """Returns candidate minus champion with 95 % limits, in points: accuracy, macro F1, each class's sensitivity.
+def novelty_plot(comparison: Comparison) -> bytes:
+    """Returns novelty histograms of candidate and champion: hold-out cells upwards, cells out of scope downwards."""
+    figure, panels = _beside_each_other(comparison, 5.75, 3.9)
+    for axes, model in panels:
+        outside = model.outside
+        edges = np.array(outside.edges)
+        for counts, sign, colour, name in (
+            (outside.holdout, 1, "#56b4e9", "hold-out"),
+            (outside.outside, -1, "#5b3f8c", "out of scope"),
+        ):
+            shares = sign * 100 * np.array(counts) / max(sum(counts), 1)
+            axes.stairs(shares, edges, fill=True, color=colour, label=f"{name} ({sum(counts):,})")
+        if outside.novelty_threshold is not None and np.isfinite(outside.novelty_threshold):
+            axes.axvline(
+                outside.novelty_threshold, color=_INK, linestyle="--", linewidth=1.2, label="unclassified above"
+            )
+        axes.axhline(0, color=_INK, linewidth=0.8)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+        axes.set_xlabel("novelty (the last bin includes all above)")
+        axes.set_ylabel("% of the cells of each kind")
+        axes.legend(fontsize=8, frameon=False)
+        _title(axes, f"{model.role}: {model.variant}")
+        _plain(axes, grid="y")
+    return _png(figure)
+
+
+def forest_plot(difference: Difference, *, accuracy_threshold: float | None) -> bytes:
+    """Returns candidate minus champion with 95 % intervals: accuracy, macro F1, and each class's sensitivity.
 
     Args:
-        difference: What to draw.
-        accuracy_limit: Limit of the gate of accuracy, in -1..1; None: not drawn.
+        difference: What to draw, in points.
+        accuracy_threshold: Threshold of the gate on accuracy, in -1..1; None: not drawn.
     """
     classes = {each.cell_class: each for each in difference.classes}
     rows: list[tuple[str, Interval | None]] = [("Accuracy", difference.accuracy), ("Macro F1", difference.macro_f1)]
@@ -75,14 +100,15 @@ def forest_plot(difference: Difference, *, accuracy_limit: float | None) -> byte
         value, lower, upper = (100 * part for part in (found.value, found.lower, found.upper))
         axes.plot([lower, upper], [row, row], color=COLOURS["candidate"], linewidth=2 if row < 2 else 1.4)
         axes.plot(value, row, "D" if row < 2 else "o", color=COLOURS["candidate"], markersize=7 if row < 2 else 5)
-    if accuracy_limit is not None:
-        axes.plot([100 * accuracy_limit] * 2, [-0.45, 0.45], color=COLOURS["champion"], linewidth=2.5)
-        axes.text(100 * accuracy_limit, -0.6, "gate", ha="center", va="bottom", fontsize=8, color=COLOURS["champion"])
+    if accuracy_threshold is not None:
+        at = 100 * accuracy_threshold
+        axes.plot([at, at], [-0.45, 0.45], color=COLOURS["champion"], linewidth=2.5)
+        axes.text(at, -0.6, "gate", ha="center", va="bottom", fontsize=8, color=COLOURS["champion"])
     axes.axhline(1.5, color=_GRID, linewidth=1)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -1.1)
     left, right = axes.get_xlim()
-    # zero stays in sight and some width is kept, also where nothing differs
+    # zero stays visible, and the axis has some width even where nothing differs
     axes.set_xlim(min(left, -1), max(right, 1))
     axes.set_xlabel("points; candidate worse  ←  0  →  candidate better")
     _plain(axes, grid="x")
@@ -90,12 +116,12 @@ def forest_plot(difference: Difference, *, accuracy_limit: float | None) -> byte
 
 
 def agreement_plot(comparison: Comparison) -> bytes:
-    """Returns Bland-Altman plots of the six leucocyte groups: a point a slide, bias and limits as lines."""
-    models = _judged(comparison)
+    """Returns Bland-Altman plots of the six leucocyte classes: one point per slide; bias and limits as lines."""
+    models = _compared(comparison)
     figure = _figure(11.5, 6.6)
     for index, axes in enumerate(figure.subplots(2, 3).ravel()):
         axes.axhline(0, color=_MUTED, linewidth=0.8)
-        # the champion below, so that the candidate's points are seen where both lie
+        # the champion below, so that the candidate's points are visible where both lie
         for model in reversed(models):
             _draw_agreement(axes, model.agreement.classes[index], model.role)
         _title(axes, CLASS_NAMES[models[0].agreement.classes[index].cell_class])
@@ -109,43 +135,26 @@ def agreement_plot(comparison: Comparison) -> bytes:
     return _png(figure)
 
 
-def novelty_plot(comparison: Comparison) -> bytes:
-    """Returns histograms of novelty: hold-out cells upwards, cells outside of the eight groups downwards."""
-    models = _judged(comparison)
-    figure = _figure(5.75 * len(models), 3.9)
-    for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
-        outside = model.outside
-        edges = np.array(outside.edges)
-        for counts, sign, colour, name in (
-            (outside.holdout, 1, "#56b4e9", "hold-out"),
-            (outside.outside, -1, "#5b3f8c", "outside the eight groups"),
-        ):
-            shares = sign * 100 * np.array(counts) / max(sum(counts), 1)
-            axes.stairs(shares, edges, fill=True, color=colour, label=f"{name} ({sum(counts):,})")
-        if outside.novelty_threshold is not None and np.isfinite(outside.novelty_threshold):
-            axes.axvline(
-                outside.novelty_threshold, color=_INK, linestyle="--", linewidth=1.2, label="unclassified above"
-            )
-        axes.axhline(0, color=_INK, linewidth=0.8)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
-        axes.set_xlabel("novelty (the last bin has all above)")
-        axes.set_ylabel("% of the cells of its kind")
-        axes.legend(fontsize=8, frameon=False)
-        _title(axes, f"{model.role}: {model.variant}")
-        _plain(axes, grid="y")
-    return _png(figure)
-
-
-def _judged(comparison: Comparison) -> list[ModelFigures]:
-    """Candidate and champion: challengers are in the table."""
+def _compared(comparison: Comparison) -> list[ModelFigures]:
+    """Returns candidate and champion; challengers are in the page's table only."""
     return [model for model in comparison.models if model.role in COLOURS]
 
 
-def _draw_agreement(axes: Axes, cell_class: GroupAgreement, role: str) -> None:
+def _beside_each_other(
+    comparison: Comparison, width_in: float, height_in: float
+) -> tuple[Figure, list[tuple[Axes, ModelFigures]]]:
+    """Returns a figure with a panel for each of candidate and champion; the width is that of one panel."""
+    models = _compared(comparison)
+    figure = _figure(width_in * len(models), height_in)
+    panels = figure.subplots(1, len(models), squeeze=False)[0]
+    return figure, list(zip(panels, models, strict=True))
+
+
+def _draw_agreement(axes: Axes, agreement: GroupAgreement, role: str) -> None:
     colour = COLOURS[role]
     axes.plot(
-        cell_class.means,
-        cell_class.differences,
+        agreement.means,
+        agreement.differences,
         _MARKERS[role],
         color=colour,
         markersize=4.5,
@@ -153,9 +162,9 @@ def _draw_agreement(axes: Axes, cell_class: GroupAgreement, role: str) -> None:
         markeredgewidth=1.2 if role == "champion" else 0,
         rasterized=True,
     )
-    if cell_class.bias is not None:
-        axes.axhline(cell_class.bias, color=colour, linewidth=1.5)
-    for limit in (cell_class.lower, cell_class.upper):
+    if agreement.bias is not None:
+        axes.axhline(agreement.bias, color=colour, linewidth=1.5)
+    for limit in (agreement.lower, agreement.upper):
         if limit is not None:
             axes.axhline(limit, color=colour, linewidth=1, linestyle=(0, (5, 3)))
 
@@ -164,7 +173,7 @@ def _figure(width_in: float, height_in: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # A Figure of its own, not pyplot: no state is kept between calls, and no display is looked for.
+    # not pyplot, which keeps state between calls and looks for a display
     figure = Figure(figsize=(width_in, height_in), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -183,6 +192,6 @@ def _plain(axes: Axes, *, grid: Literal["both", "x", "y"]) -> None:
 
 def _png(figure: Figure) -> bytes:
     body = io.BytesIO()
-    # without the name and version of the software that drew it
+    # without matplotlib's version, or an upgrade would change the bytes
     figure.savefig(body, format="png", metadata={"Software": None})
     return body.getvalue()

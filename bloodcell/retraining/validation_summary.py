@@ -1,35 +1,42 @@
-"""A validation in a screenful of Markdown: what the person who approves sees in Airflow."""
+"""A validation in a screenful of Markdown: what the person who approves reads in Airflow."""
 
 from __future__ import annotations
 
-import string
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CLASS_NAMES, REPORT_ORDER
-from bloodcell.report.slide_page import visible
-from bloodcell.retraining import wording
-from bloodcell.retraining.gates import GATE_TITLES, passed
+from bloodcell.presentation import numbers
+from bloodcell.presentation.markdown import Markdown, bold, escaped, markdown_table
+from bloodcell.registry.promotion_proof import all_passed
+from bloodcell.retraining.gates import GATE_TITLES
+from bloodcell.retraining.validation_wording import discordant_cells, gate_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bloodcell.evaluation.comparison import Comparison, ModelFigures
-    from bloodcell.retraining.gates import Gate
+    from bloodcell.registry.promotion_proof import Gate
     from bloodcell.retraining.validation_page import ValidationFacts
 
-_ESCAPES: Final = str.maketrans({char: f"\\{char}" for char in string.punctuation})
-"""CommonMark: a backslash takes its meaning from any ASCII punctuation."""
-
 _LONGEST_TEXT: Final = 300
-"""Of what a person typed; the whole of it is on the page."""
+"""Characters shown of what a person typed; the page has all of it."""
+
+_FIGURES: Final = (
+    "Accuracy",
+    "Macro F1",
+    "Correct among called",
+    "Unclassified",
+    "Calibration error",
+    "Out of scope left unclassified",
+)
 
 
 def summary_markdown(comparison: Comparison, gates: Sequence[Gate], facts: ValidationFacts) -> str:
     """Returns the summary of a candidate's validation, in Markdown with tables.
 
     Args:
-        comparison: The candidate beside the champion, or alone.
-        gates: As judged of this comparison.
+        comparison: The candidate compared with the champion, or alone.
+        gates: The gates of this comparison.
         facts: Where the candidate comes from.
     """
     parts = [_verdict(comparison, gates), _origin(comparison, facts)]
@@ -43,8 +50,8 @@ def _verdict(comparison: Comparison, gates: Sequence[Gate]) -> str:
     failed = [gate for gate in gates if not gate.passed]
     name = f"`{comparison.candidate_id[:12]}`"
     if comparison.candidate:
-        name = f"{_text(comparison.candidate.variant)} {name}"
-    if passed(gates):
+        name = f"{escaped(comparison.candidate.variant)} {name}"
+    if all_passed(gates):
         return f"### ✓ {name} passed all {len(gates)} gates"
     reasons = "\n".join(f"- {gate.reason}" for gate in failed)
     return f"### ✗ {name} is refused: {len(failed)} of {len(gates)} gates failed\n\n{reasons}"
@@ -52,49 +59,44 @@ def _verdict(comparison: Comparison, gates: Sequence[Gate]) -> str:
 
 def _origin(comparison: Comparison, facts: ValidationFacts) -> str:
     champion = comparison.champion
-    beside = f"champion {_text(champion.variant)} `{champion.model_id[:12]}`" if champion else "no champion"
+    against = (
+        f"against the champion {escaped(champion.variant)} `{champion.model_id[:12]}`"
+        if champion
+        else "without a champion to compare with"
+    )
     return (
-        f"Judged on {comparison.n_cells:,} hold-out cells of {comparison.n_patients:,} patients beside {beside}. "
-        f"Asked for by {_text(facts.requested_by)}: {_text(facts.reason)}. Data set `{facts.dataset_digest[:12]}`."
+        f"Validated on {comparison.n_cells:,} hold-out cells of {comparison.n_patients:,} patients, {against}. "
+        f"Requested by {_typed(facts.requested_by)}: {_typed(facts.reason)}. Data set `{facts.dataset_digest[:12]}`."
     )
 
 
 def _figures(comparison: Comparison) -> str:
     models = [model for model in (comparison.candidate, comparison.champion) if model]
-    found = comparison.difference
-    differences = [
-        wording.difference(found.accuracy),
-        wording.difference(found.macro_f1),
-        "",
-        wording.difference(found.unclassified),
-        wording.points(models[0].calibration_error - models[-1].calibration_error, 2),
-        "",
-    ] if found else None  # fmt: skip
+    header = ["", *(model.role for model in models)]
     columns = [_column(model) for model in models]
-    names = (
-        "Accuracy",
-        "Macro F1",
-        "Right among called",
-        "Unclassified",
-        "Calibration error",
-        "Out of scope held back",
-    )
-    header = ["", *(model.role for model in models), *(["difference, points"] if differences else [])]
-    rows = [
-        [name, *(column[i] for column in columns), *([differences[i]] if differences else [])]
-        for i, name in enumerate(names)
-    ]
-    return _table(header, rows)
+    if found := comparison.difference:
+        header.append("difference, points")
+        columns.append(
+            [
+                numbers.points_with_interval(found.accuracy),
+                numbers.points_with_interval(found.macro_f1),
+                "",
+                numbers.points_with_interval(found.unclassified),
+                numbers.points(models[0].calibration_error - models[1].calibration_error, 2),
+                "",
+            ]
+        )
+    return markdown_table(header, [[name, *map(Markdown, row)] for name, *row in zip(_FIGURES, *columns, strict=True)])
 
 
 def _column(model: ModelFigures) -> list[str]:
     return [
-        wording.share(model.accuracy),
-        wording.index(model.macro_f1),
-        wording.share(model.covered_accuracy),
-        wording.share(model.unclassified),
-        wording.percent(model.calibration_error, 2),
-        wording.share(model.outside.unclassified),
+        numbers.percent_with_interval(model.accuracy),
+        numbers.number_with_interval(model.macro_f1),
+        numbers.percent_with_interval(model.covered_accuracy),
+        numbers.percent_with_interval(model.unclassified),
+        numbers.percent(model.calibration_error, 2),
+        numbers.percent_with_interval(model.outside.unclassified),
     ]
 
 
@@ -109,32 +111,25 @@ def _changes(comparison: Comparison) -> str:
         for cell_class, each in ((cell_class, classes[cell_class]) for cell_class in REPORT_ORDER)
         if each.n_won or each.n_lost
     ]
-    return "\n".join(["**What changes.** " + wording.mcnemar(comparison), "", *lines])
+    return "\n".join(["**What changes.** " + discordant_cells(comparison), "", *lines])
 
 
 def _gain(n: int) -> str:
-    return f"{n:,} more right" if n > 0 else f"{-n:,} fewer right" if n < 0 else "as many right"
+    return f"{n:,} more correct" if n > 0 else f"{-n:,} fewer correct" if n < 0 else "as many correct"
 
 
 def _gates(gates: Sequence[Gate]) -> str:
     rows = [
         [
-            "✓" if gate.passed else "**✗**",
+            "✓" if gate.passed else bold("✗"),
             GATE_TITLES.get(gate.gate, gate.gate),
-            wording.gate_value(gate, gate.measured),
-            wording.gate_value(gate, gate.limit),
+            Markdown(gate_value(gate, gate.measured)),
+            Markdown(gate_value(gate, gate.threshold)),
         ]
         for gate in gates
     ]
-    return _table(["", "Gate", "measured", "limit"], rows)
+    return markdown_table(["", "Gate", "measured", "threshold"], rows)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(value: str) -> str:
-    """Text that a person typed, on one line, with nothing in it that Markdown or HTML would act on."""
-    short = value if len(value) <= _LONGEST_TEXT else f"{value[:_LONGEST_TEXT]} …"
-    return visible(short.strip()).translate(_ESCAPES)
+def _typed(text: str) -> Markdown:
+    return escaped(text, longest=_LONGEST_TEXT)

@@ -206,7 +206,7 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _champion(settings: Settings, database: Database) -> Finding:
-    from bloodcell.registry.models import open_registered, registered_models, serving_models
+    from bloodcell.registry.registered_models import open_registered, registered_models, serving_models
     from bloodcell.storage.store import Store
 
     if not database.transact(registered_models):

@@ -36,7 +36,7 @@ COMMENT ON VIEW bloodcell.model_evaluation IS 'How good a model is on the hold-o
 CREATE VIEW bloodcell.model_gate AS
 SELECT v.validation_id, v.validated_at, v.training_run_id, v.model_id, v.champion_id, v.dataset_digest,
        g ->> 'gate' AS gate, (g ->> 'passed')::boolean AS passed, (g ->> 'measured')::double precision AS measured,
-       (g ->> 'limit')::double precision AS limit_value, g ->> 'reason' AS reason, v.report
+       coalesce(g ->> 'threshold', g ->> 'limit')::double precision AS limit_value, g ->> 'reason' AS reason, v.report
 FROM bloodcell.validation v CROSS JOIN LATERAL jsonb_array_elements(v.gates) g;
 COMMENT ON VIEW bloodcell.model_gate IS 'Every gate a model was judged by: measured, limit, passed or not, and why.';
 

@@ -10,7 +10,8 @@ import pytest
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import Bundle
-from bloodcell.registry.models import promote, register
+from bloodcell.registry.promotion import promote
+from bloodcell.registry.registered_models import register
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store

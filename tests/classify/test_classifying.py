@@ -18,7 +18,7 @@ from bloodcell.errors import BundleError, ConfigurationError, StoreUnavailableEr
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_output import ModelOutput
 from bloodcell.registry.bundle import Bundle
-from bloodcell.registry.models import rollback
+from bloodcell.registry.promotion import rollback
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from bloodcell.storage.decoding import ImageLimits, decode, resized

@@ -16,7 +16,8 @@ from bloodcell.classify import classify_shard, plan_shards
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import Bundle, write_bundle
-from bloodcell.registry.models import promote, register
+from bloodcell.registry.promotion import promote
+from bloodcell.registry.registered_models import register
 from bloodcell.registry.training_reference import REFERENCE, TrainingReference, reference_of, write_reference
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database

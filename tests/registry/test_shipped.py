@@ -12,7 +12,7 @@ from bloodcell.cells.variants import VARIANTS
 from bloodcell.errors import BundleError
 from bloodcell.registry import shipped
 from bloodcell.registry.bundle import MODEL, Bundle
-from bloodcell.registry.models import registered_models
+from bloodcell.registry.registered_models import registered_models
 from bloodcell.registry.shipped import FOLDER, MODEL_IDS, install_shipped, shipped_bundles
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database

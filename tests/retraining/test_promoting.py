@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from bloodcell.errors import BundleError, PromotionRefusedError
-from bloodcell.registry import models as registry
+from bloodcell.registry import promotion, registered_models
 from bloodcell.registry.bundle import Bundle
 from bloodcell.retraining import (
     Approval,
@@ -32,7 +32,7 @@ YES = Approval("Approve", "dr.chief", "2026-03-20T10:00:00+00:00", "better on th
 
 
 def champion(settings: Settings) -> str | None:
-    return open_database(settings).transact(registry.champion, patience_s=10)
+    return open_database(settings).transact(registered_models.champion, patience_s=10)
 
 
 def test_an_approved_candidate_becomes_champion_with_who_when_why_and_on_what_evidence(judged: Judged) -> None:
@@ -144,7 +144,7 @@ def test_a_candidate_of_shuffled_labels_is_refused_everywhere(judged: Judged) ->
         open_database(settings).begin() as connection,
         pytest.raises(PromotionRefusedError, match="refused by its gates"),
     ):
-        registry.promote(connection, Store.of(settings), model_id, by="lead", reason="by hand", evidence={})
+        promotion.promote(connection, Store.of(settings), model_id, by="lead", reason="by hand", evidence={})
     for role in ("bloodcell_app", "bloodcell_owner", None):
         with (
             connect(settings.database_url or "", role=role).begin() as connection,
@@ -165,19 +165,19 @@ def test_a_model_nobody_validated_is_not_promoted_where_there_is_a_hold_out(
 ) -> None:
     store = Store.of(judged.settings)
     with open_database(judged.settings).begin() as connection:
-        registry.register(connection, store, tuned_bundle, by="tests")
+        registered_models.register(connection, store, tuned_bundle, by="tests")
     with (
         open_database(judged.settings).begin() as connection,
         pytest.raises(PromotionRefusedError, match="never validated"),
     ):
-        registry.promote(connection, store, tuned_bundle.model_id, by="lead", reason="by hand", evidence={})
+        promotion.promote(connection, store, tuned_bundle.model_id, by="lead", reason="by hand", evidence={})
 
 
 def test_after_a_rollback_the_old_champion_is_back_and_history_shows_all_of_it(judged: Judged) -> None:
     settings = judged.settings
     promote_candidate(settings, judged.run.training_run_id, judged.validated.model_id, YES)
     with open_database(settings).begin() as connection:
-        back = registry.rollback(
+        back = promotion.rollback(
             connection, Store.of(settings), replaces=judged.validated.model_id, by="lead", reason="looked wrong"
         )
     assert back == champion(settings) == judged.champion_id

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError, UnknownRecordError
 from bloodcell.registry.bundle import images_of
-from bloodcell.registry.models import open_registered
+from bloodcell.registry.registered_models import open_registered
 from bloodcell.retraining import begin_training_run, train_candidate, validate_candidates, validate_model
 from bloodcell.settings import Settings
 from bloodcell.storage.database import open_database

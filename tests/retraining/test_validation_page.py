@@ -1,4 +1,4 @@
-"""The page of a validation, and the summary an approver sees."""
+"""The page of a validation, which the approver reads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from PIL import Image
 
 from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.evaluation import Comparison, compare
-from bloodcell.retraining.gates import GATE_TITLES, Gate, judge
-from bloodcell.retraining.validation_page import SplitFacts, ValidationFacts, render
+from bloodcell.registry.promotion_proof import Gate
+from bloodcell.retraining.gates import GATE_TITLES, judge_gates
+from bloodcell.retraining.validation_page import SplitFacts, ValidationFacts, validation_page
 from bloodcell.settings import Settings
 from tests.report.test_slide_page import Page
 from tests.trial import answers_of, drawn_answers, drawn_holdout, holdout_of
@@ -61,16 +62,16 @@ def comparison() -> Comparison:
 
 @pytest.fixture(scope="module")
 def gates(comparison: Comparison) -> tuple[Gate, ...]:
-    return judge(comparison, Settings())
+    return judge_gates(comparison, Settings())
 
 
 @pytest.fixture(scope="module")
 def page(comparison: Comparison, gates: tuple[Gate, ...]) -> str:
-    return render(comparison, gates, FACTS)
+    return validation_page(comparison, gates, FACTS)
 
 
 def text(page: str) -> str:
-    """What a person reads."""
+    """Returns the text that a person reads."""
     without_style = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", without_style))
 
@@ -104,13 +105,13 @@ def test_page_shows_verdict_gates_origin_and_every_model(
         "0.1.0+abc",
         "9,000",
         "Left out: contested",
-        "McNemar, exact",
+        "exact McNemar test",
         *CLASS_NAMES.values(),
     ):
         assert expected in read, expected
 
 
-def test_page_needs_nothing_beside_itself_and_runs_nothing(page: str) -> None:
+def test_page_is_self_contained_and_runs_no_script(page: str) -> None:
     tags = Page(page)
     assert not tags.of("script")
     assert not tags.of("link")
@@ -120,7 +121,7 @@ def test_page_needs_nothing_beside_itself_and_runs_nothing(page: str) -> None:
     assert not re.findall(r"https?://", page)
 
 
-def test_every_plot_is_a_picture_with_something_drawn_in_it_and_words_for_who_cannot_see_it(page: str) -> None:
+def test_every_plot_is_a_picture_that_is_not_empty_and_has_a_text_alternative(page: str) -> None:
     pictures = Page(page).of("img")
     assert len(pictures) == 5
     for each in pictures:
@@ -133,25 +134,26 @@ def test_every_plot_is_a_picture_with_something_drawn_in_it_and_words_for_who_ca
         assert not image.info.keys() & {"Software", "Creation Time", "date"}
 
 
-def test_same_validation_gives_the_same_bytes_in_another_process_too(
+def test_the_same_validation_gives_the_same_bytes_in_another_process(
     page: str, comparison: Comparison, gates: tuple[Gate, ...]
 ) -> None:
-    assert render(comparison, gates, FACTS) == page
+    assert validation_page(comparison, gates, FACTS) == page
     code = (
         "import hashlib\n"
-        "from tests.retraining.test_validation_page import FACTS, Settings, comparison_of, judge, render\n"
-        "found = comparison_of()\n"
-        "print(hashlib.sha256(render(found, judge(found, Settings()), FACTS).encode()).hexdigest())"
+        "from tests.retraining import test_validation_page as made\n"
+        "found = made.comparison_of()\n"
+        "page = made.validation_page(found, made.judge_gates(found, made.Settings()), made.FACTS)\n"
+        "print(hashlib.sha256(page.encode()).hexdigest())"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == hashlib.sha256(page.encode()).hexdigest()
 
 
-def test_a_refused_candidate_is_refused_at_the_top_with_every_reason() -> None:
+def test_the_page_of_a_refused_candidate_begins_with_every_reason() -> None:
     comparison = comparison_of(strength=2.0, n_outside=0)
-    gates = judge(comparison, Settings())
-    page = render(comparison, gates, FACTS)
+    gates = judge_gates(comparison, Settings())
+    page = validation_page(comparison, gates, FACTS)
     read = text(page)
     assert "✗ Refused" in read
     assert "The champion stays." in read
@@ -163,9 +165,9 @@ def test_a_refused_candidate_is_refused_at_the_top_with_every_reason() -> None:
     assert page.count('<tr class="failed">') == len(failed)
 
 
-def test_what_people_typed_is_shown_and_does_nothing(comparison: Comparison, gates: tuple[Gate, ...]) -> None:
+def test_text_that_people_typed_is_shown_and_not_executed(comparison: Comparison, gates: tuple[Gate, ...]) -> None:
     facts = dataclasses.replace(FACTS, requested_by=HOSTILE, reason=HOSTILE, left_out=((HOSTILE, 1),))
-    page = render(comparison, gates, facts)
+    page = validation_page(comparison, gates, facts)
     assert SCRIPT not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "\u202e" not in page
@@ -175,16 +177,18 @@ def test_what_people_typed_is_shown_and_does_nothing(comparison: Comparison, gat
 def test_without_a_champion_the_candidate_stands_alone() -> None:
     holdout = drawn_holdout(600, 12)
     comparison = compare(holdout, [drawn_answers(holdout)], n_replicates=50)
-    page = render(comparison, judge(comparison, Settings()), FACTS)
+    page = validation_page(comparison, judge_gates(comparison, Settings()), FACTS)
     assert "judged alone" in text(page)
     assert "Candidate minus champion" not in page
     assert "lost / won" not in page
     assert len(Page(page).of("img")) == 4
 
 
-def test_an_empty_holdout_still_has_a_page_that_says_so() -> None:
+def test_an_empty_holdout_has_a_page_that_says_so() -> None:
     comparison = compare(holdout_of([]), [answers_of([]), answers_of([], "champion")])
-    page = render(comparison, judge(comparison, Settings()), dataclasses.replace(FACTS, labels_until=None, splits=()))
+    page = validation_page(
+        comparison, judge_gates(comparison, Settings()), dataclasses.replace(FACTS, labels_until=None, splits=())
+    )
     assert "The hold-out is empty" in text(page)
     assert "✗ Refused" in page
     assert not Page(page).of("img")
@@ -192,6 +196,6 @@ def test_an_empty_holdout_still_has_a_page_that_says_so() -> None:
 
 def test_a_holdout_of_one_cell_and_of_empty_classes_has_a_page() -> None:
     comparison = compare(holdout_of([3]), [answers_of([3]), answers_of([2], "champion")], n_replicates=20)
-    page = render(comparison, judge(comparison, Settings()), FACTS)
+    page = validation_page(comparison, judge_gates(comparison, Settings()), FACTS)
     assert "nan" not in text(page)
-    assert "No slide has labelled and called leucocytes enough." in page
+    assert "No slide has enough labelled and called leucocytes." in page

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from bloodcell.evaluation import compare
-from bloodcell.retraining.gates import GATE_TITLES, judge
+from bloodcell.retraining.gates import GATE_TITLES, judge_gates
 from bloodcell.retraining.validation_summary import summary_markdown
 from bloodcell.settings import Settings
 from tests.retraining.test_validation_page import FACTS, HOSTILE, comparison_of
@@ -16,14 +16,14 @@ from tests.trial import answers_of, drawn_answers, drawn_holdout, holdout_of
 
 
 def tables(summary: str) -> list[list[list[str]]]:
-    """Its tables, as rows of cells."""
+    """Returns its tables, as rows of cells."""
     blocks = re.findall(r"(?:^\|.*\|\n)+", summary, flags=re.MULTILINE)
     return [[[cell.strip() for cell in row[1:-1].split("|")] for row in block.splitlines()] for block in blocks]
 
 
-def test_summary_says_verdict_figures_changes_and_gates() -> None:
+def test_summary_has_verdict_figures_changes_and_gates() -> None:
     comparison = comparison_of()
-    gates = judge(comparison, Settings())
+    gates = judge_gates(comparison, Settings())
     summary = summary_markdown(comparison, gates, FACTS)
     assert summary.startswith("### ✓ inception\\_v3 `candidate-1")
     assert "passed all 6 gates" in summary
@@ -37,12 +37,12 @@ def test_summary_says_verdict_figures_changes_and_gates() -> None:
     assert "McNemar" in summary
     for each in comparison.difference.classes:
         assert f"({each.n_won:,} won, {each.n_lost:,} lost)" in summary
-    assert "dr\\.a: Autumn labels" in summary
+    assert "Requested by dr.a: Autumn labels." in summary
 
 
-def test_a_refused_candidate_has_its_reasons_first() -> None:
+def test_the_summary_of_a_refused_candidate_begins_with_its_reasons() -> None:
     comparison = comparison_of(strength=2.0)
-    gates = judge(comparison, Settings())
+    gates = judge_gates(comparison, Settings())
     lines = summary_markdown(comparison, gates, FACTS).splitlines()
     failed = [gate for gate in gates if not gate.passed]
     assert lines[0].endswith(f"is refused: {len(failed)} of 6 gates failed")
@@ -53,12 +53,13 @@ def test_what_people_typed_has_no_meaning_in_markdown() -> None:
     typed = f"{HOSTILE} | [x](http://a) ![y](b) **c** `d` & <img src=e> {'long ' * 100}"
     comparison = comparison_of()
     facts = dataclasses.replace(FACTS, requested_by="*eve*\r\n\r\n# Gate passed", reason=typed)
-    summary = summary_markdown(comparison, judge(comparison, Settings()), facts)
-    line = next(line for line in summary.splitlines() if line.startswith("Judged on"))
+    summary = summary_markdown(comparison, judge_gates(comparison, Settings()), facts)
+    line = next(line for line in summary.splitlines() if line.startswith("Validated on"))
     assert "Data set `abababababab`" in line
-    of_people = line.split("Asked for by ")[1].split(". Data set")[0]
-    # every character that could mean something has a backslash before it, but for the colon between name and reason
-    assert not re.search(r"(?<!\\)[<>*_`\[\]()|#!&]", re.sub(r"\\\\", "", of_people))
+    of_people = line.split("Requested by ")[1].split(". Data set")[0]
+    # every character with a meaning has a backslash before it, but in entities and in the code that addresses become
+    literal = re.sub(r"(?<!\\)`[^`\\]*`|&[lg]t;", "", of_people.replace("\\\\", ""))
+    assert not re.search(r"(?<!\\)[<>*_`\[\]()|#!&]", literal)
     assert "\u202e" not in summary
     assert len(of_people) < 900
     assert not re.search(r"^#+ (Approve|Gate)", summary, flags=re.MULTILINE)
@@ -68,16 +69,16 @@ def test_what_people_typed_has_no_meaning_in_markdown() -> None:
 def test_too_small_a_holdout_has_a_summary(n_cells: int) -> None:
     truth = [3] * n_cells
     comparison = compare(holdout_of(truth), [answers_of(truth), answers_of(truth, "champion")], n_replicates=20)
-    summary = summary_markdown(comparison, judge(comparison, Settings()), FACTS)
+    summary = summary_markdown(comparison, judge_gates(comparison, Settings()), FACTS)
     assert "is refused" in summary
     assert "nan" not in summary
-    assert ("No cell changes sides" in summary) is bool(n_cells)
+    assert ("Candidate and champion classify the same cells correctly." in summary) is bool(n_cells)
 
 
 def test_without_a_champion_there_is_one_column_and_nothing_changes() -> None:
     holdout = drawn_holdout(600, 12)
     comparison = compare(holdout, [drawn_answers(holdout)], n_replicates=50)
-    summary = summary_markdown(comparison, judge(comparison, Settings()), FACTS)
+    summary = summary_markdown(comparison, judge_gates(comparison, Settings()), FACTS)
     assert tables(summary)[0][0] == ["", "candidate"]
-    assert "beside no champion" in summary
+    assert "without a champion to compare with" in summary
     assert "What changes" not in summary

@@ -62,7 +62,7 @@ def fill(database: Database, settings: Settings) -> None:
 
 def retrainings(lab: Laboratory) -> None:
     """The first ended in a promotion; the second made a model that a gate refused."""
-    passed = {"gate": "not_worse_overall", "passed": True, "measured": 0.02, "limit": -0.01, "reason": "Better."}
+    passed = {"gate": "not_worse_overall", "passed": True, "measured": 0.02, "threshold": -0.01, "reason": "Better."}
     failed = {"gate": "no_class_worse", "passed": False, "measured": -0.2, "limit": -0.05, "reason": "Basophils fall."}
     approval = {"chosen": "Approve", "by": "head", "at": "2026-03-09T08:00:00+00:00", "reason": "looks right"}
     truth = np.repeat(np.arange(8), 5)

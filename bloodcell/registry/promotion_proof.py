@@ -1,0 +1,146 @@
+"""What proves a model: the gates of its validation, and the rule by which a model may become champion.
+
+The rule is the same for the promotion of a retraining's candidate and for a promotion by hand. A trigger of the
+database (`only_proved`) holds it up against plain SQL, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from bloodcell.errors import PromotionRefusedError
+from bloodcell.storage import tables
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Mapping, Sequence
+
+    from bloodcell.registry.registered_models import RegisteredModel
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition that a candidate was held to.
+
+    Attributes:
+        gate: Its name, one of `bloodcell.retraining.gates.GATE_TITLES`.
+        passed: Whether the condition is met.
+        measured: The figure that was found; None where there was nothing to measure.
+        threshold: The figure that `measured` was compared with; None where it was compared with nothing.
+        reason: One sentence with the figures, for a log, a row and a page.
+    """
+
+    gate: str
+    passed: bool
+    measured: float | None
+    threshold: float | None
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the gate as the database keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Gate:
+        """Returns a gate that the database kept; rows of release 0.1 have `limit` instead of `threshold`."""
+        threshold = stored.get("threshold", stored.get("limit"))
+        return cls(stored["gate"], stored["passed"], stored.get("measured"), threshold, stored["reason"])
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValidation:
+    """A model's validation as the database has it; `champion_id` is the champion that it was compared with."""
+
+    validation_id: uuid.UUID
+    model_id: str
+    champion_id: str | None
+    dataset_digest: str
+    passed: bool
+    gates: tuple[Gate, ...]
+    report: str
+
+
+def all_passed(gates: Sequence[Gate]) -> bool:
+    """Whether there are gates, and every one of them is passed."""
+    return bool(gates) and all(gate.passed for gate in gates)
+
+
+def refusal(gates: Sequence[Gate]) -> str:
+    """Returns the reasons of the gates that failed, one sentence after the other; empty where none failed."""
+    return " ".join(gate.reason for gate in gates if not gate.passed)
+
+
+def newest_validation(connection: sa.Connection, model_id: str) -> StoredValidation | None:
+    """Returns a model's newest validation, None where it was never validated."""
+    table = tables.validation
+    newest_first = (table.c.validated_at.desc(), table.c.validation_id)
+    return _read(connection, sa.select(table).where(table.c.model_id == model_id).order_by(*newest_first).limit(1))
+
+
+def validation_of(connection: sa.Connection, training_run_id: uuid.UUID, model_id: str) -> StoredValidation | None:
+    """Returns the validation of a retraining's candidate, None where there is none."""
+    table = tables.validation
+    is_of_run = table.c.training_run_id == training_run_id
+    return _read(connection, sa.select(table).where(is_of_run, table.c.model_id == model_id))
+
+
+def require_gates(validation: StoredValidation) -> None:
+    """Refuses a model that failed a gate.
+
+    Raises:
+        PromotionRefusedError: A gate failed; the message has the reasons.
+    """
+    reasons = refusal(validation.gates)
+    if reasons or not validation.passed:
+        raise PromotionRefusedError(f"Model {validation.model_id[:12]} is refused by its gates: {reasons}")
+
+
+def require_proof(connection: sa.Connection, model: RegisteredModel, champion_id: str | None) -> None:
+    """Refuses a model that has not proved itself.
+
+    A model must have passed the gates of its newest validation, in a comparison with the present champion, unless it
+    was champion before. A model that was never validated is accepted only where there is no champion yet, or no
+    hold-out to validate it on.
+
+    Args:
+        connection: Where to read.
+        model: The model that is to become champion.
+        champion_id: The present champion.
+
+    Raises:
+        PromotionRefusedError: It has not; the message says why.
+    """
+    validation = newest_validation(connection, model.model_id)
+    if validation is not None:
+        require_gates(validation)
+    if model.n_promotions:
+        return
+    if validation is not None and validation.champion_id != champion_id:
+        raise PromotionRefusedError(
+            f"Model {model.model_id[:12]} was compared with {(validation.champion_id or 'no champion')[:12]}, and "
+            f"{(champion_id or 'none')[:12]} is champion now. Next: bloodcell models validate {model.model_id[:12]}"
+        )
+    can_validate = connection.scalar(sa.text("SELECT EXISTS (SELECT 1 FROM bloodcell.dataset WHERE n_holdout > 0)"))
+    if validation is None and can_validate and champion_id is not None:
+        raise PromotionRefusedError(
+            f"Model {model.model_id[:12]} was never validated, although there is a hold-out of labelled cells. Next: "
+            f"bloodcell models validate {model.model_id[:12]}"
+        )
+
+
+def _read(connection: sa.Connection, statement: sa.Select[Any]) -> StoredValidation | None:
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    return StoredValidation(
+        row.validation_id,
+        row.model_id,
+        row.champion_id,
+        row.dataset_digest,
+        row.passed,
+        tuple(Gate.from_json(gate) for gate in row.gates),
+        row.report,
+    )

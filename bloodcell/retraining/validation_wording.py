@@ -1,0 +1,37 @@
+"""Figures and sentences that a validation's page and its summary share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bloodcell.presentation.numbers import NOTHING, count, p_value, percent, points
+
+if TYPE_CHECKING:
+    from bloodcell.evaluation.comparison import Comparison
+    from bloodcell.registry.promotion_proof import Gate
+
+
+def gate_value(gate: Gate, value: float | None) -> str:
+    """Returns a gate's measured value or its threshold, in the gate's own unit."""
+    if value is None:
+        return NOTHING
+    if gate.gate.startswith("enough_"):
+        return count(value)
+    if gate.gate in {"not_worse_overall", "not_more_unclassified"}:
+        return f"{points(value, 2)} points"
+    if gate.gate == "no_class_worse":
+        return f"{percent(abs(value), 2)} {'won' if value < 0 else 'lost'}"
+    return percent(value, 2)
+
+
+def discordant_cells(comparison: Comparison) -> str:
+    """Returns a sentence on the cells that only one of the two classifies correctly; empty without a champion."""
+    found = comparison.difference
+    if found is None:
+        return ""
+    if not found.n_only_candidate and not found.n_only_champion:
+        return "Candidate and champion classify the same cells correctly."
+    return (
+        f"{count(found.n_only_candidate)} cells are classified correctly by the candidate only, "
+        f"{count(found.n_only_champion)} by the champion only (exact McNemar test, {p_value(found.mcnemar_p)})."
+    )
