@@ -1,6 +1,6 @@
 """All settings of bloodcell, read once at an entry point and passed in.
 
-Each is an environment variable `BLOODCELL_<NAME>`; README.md documents every one (a test checks that). Where containers
+Each is an environment variable `BLOODCELL_<NAME>`; the page of settings is made of the descriptions. Where containers
 are given secrets as files, a file `bloodcell_<name>` among them is read where the variable is not set.
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from bloodcell.errors import BloodcellError
-from bloodcell.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
@@ -98,14 +96,6 @@ def test_every_error_has_a_place_in_the_tree() -> None:
         known |= more
     assert {"AirflowUnavailableError", "DemoError"} <= known
     assert {name for name in known if name not in (errors.__doc__ or "")} == set()
-
-
-def test_every_setting_is_documented_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    documented = set(re.findall(r"`BLOODCELL_([A-Z_]+)`", readme))
-    assert {name.upper() for name in Settings.model_fields} <= documented
-    for field in Settings.model_fields.values():
-        assert field.description
 
 
 def test_nothing_of_this_machine_is_committed() -> None:

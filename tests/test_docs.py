@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_documents_link_to_pages_of_the_site_and_name_other_files() -> None:
     targets = re.findall(r"\]\(([^)#:]+)", pages["deployment/server.md"])
     assert targets
     assert all((ROOT / "docs" / "deployment" / target).suffix == ".md" for target in targets)
+
+
+def test_documents_link_to_files_that_are_there() -> None:
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for document in map(ROOT.joinpath, listed.split()):
+        if document.is_relative_to(ROOT / "docs"):
+            continue  # MkDocs checks these, which also link to generated pages
+        for target in re.findall(r"\]\(([^()\s#:]+)(?:#[^()]*)?\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.relative_to(ROOT)}: {target}"
 
 
 def test_text_for_people_is_no_markup() -> None:

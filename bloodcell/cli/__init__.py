@@ -17,7 +17,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Settings are environment variables BLOODCELL_...; README.md lists them. First time: bloodcell demo",
+    epilog="Settings are environment variables BLOODCELL_...; `make docs` describes them. First time: bloodcell demo",
 )
 
 

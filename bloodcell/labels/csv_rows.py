@@ -18,7 +18,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of a step, the amount done, and the total."""
 
 COLUMNS: Final = ("slide", "file", "cell_id", "label", "labelled_by", "labelled_at", "blind", "adjudication", "note")
-"""Columns of a label file."""
+"""Columns of a label file; docs/how-to/labels.md explains them."""
 
 COLUMN_NAMES: Final = {name: name for name in COLUMNS} | {
     # the names that the views use: a worklist is the result of a query with one more column

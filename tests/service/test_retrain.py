@@ -101,9 +101,9 @@ def command(up: Up, *arguments: str, user: str = "admin") -> subprocess.Complete
     return python(up, "-m", "bloodcell", *arguments, user=user)
 
 
-def readme() -> tuple[str, str, str]:
-    """The README's Python for Airflow's REST API: log in, trigger, answer."""
-    section = (ROOT / "README.md").read_text().partition("### By REST\n")[2].partition("\n## ")[0]
+def documented() -> tuple[str, str, str]:
+    """The documentation's Python for Airflow's REST API: log in, trigger, answer."""
+    section = (ROOT / "docs" / "how-to" / "retrain.md").read_text().partition("## By REST\n")[2]
     log_in, trigger, answer = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     return log_in, trigger, answer
 
@@ -153,7 +153,7 @@ def test_too_few_labels_are_skipped_with_the_reason(up: Up, admin: AirflowApi, n
 
 
 def test_what_the_readme_says_of_rest_starts_a_retraining(up: Up, night: Path) -> None:
-    log_in, trigger, _ = readme()
+    log_in, trigger, _ = documented()
 
     told = python(up, "-c", log_in + trigger, user="admin")
 
@@ -210,7 +210,7 @@ def test_only_a_named_persons_yes_makes_a_champion_and_all_of_it_is_on_record(
     assert not_assigned.value.status == 403
     told = command(up, APPROVE, rejected, "--reject", "--reason", "too few eosinophils", user="pathologist")
     assert (told.returncode, told.stdout) == (0, "Rejected by pathologist: the champion stays.\n"), told.stderr
-    log_in, _, answer = readme()
+    log_in, _, answer = documented()
     told = python(up, "-c", f"{log_in}run_id = {approved!r}\n{answer}", user="pathologist")
     assert told.returncode == 0, told.stderr
     again = command(up, APPROVE, approved, "--reject", "--reason", "no, wait", user="pathologist")
