@@ -57,7 +57,9 @@ class Settings(BaseSettings):
     max_pixels: int = Field(4_000_000, ge=1, description="Largest cell image in pixels; larger is quarantined.")
     min_side_px: int = Field(32, ge=1, description="Smallest side of a cell image in pixels; smaller is quarantined.")
     reader_threads: int = Field(
-        default_factory=lambda: min(os.cpu_count() or 1, 8),  # of 16 cores, 16 were slower than 8 (tests/bench/GPU.md)
+        default_factory=lambda: min(
+            os.cpu_count() or 1, 8
+        ),  # 16 were slower than 8 on 16 cores: benchmarks/speed/GPU.md
         ge=1,
         description="Threads that read and decode images; default: the number of cores, eight at most.",
     )

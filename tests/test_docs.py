@@ -24,7 +24,7 @@ QUERIES = ROOT / "sql" / "queries"
 
 
 def test_every_setting_is_on_the_page_with_its_meaning() -> None:
-    rows = dict(re.findall(r"^\| `BLOODCELL_([A-Z_]+)` \|.*\| (.*) \|$", settings_page().text, re.M))
+    rows = dict(re.findall(r"^\| `BLOODCELL_([A-Z_]+)`<br>.* \| (.*) \|$", settings_page().text, re.M))
     assert set(rows) == {name.upper() for name in Settings.model_fields}
     assert [name for name, meaning in rows.items() if not meaning.strip()] == []
 

@@ -119,7 +119,7 @@ class Recipe:
             of a fine-tuned variant sees; where empty, and for an SVM, it sees the features. Tuned layers have learnt to
             overlook stain and blur, and with them much of what is no cell: on training images, InceptionV3's found 55 %
             of wrongly and 28 % of hardly stained cells, `mixed2` 94 and 95 %; of groups left out, `mixed2` finds 48 %
-            (tests/paper/ABLATIONS.md).
+            (benchmarks/accuracy/ABLATIONS.md).
         embedding_dims: Dimensions of the embedding, at most.
         novelty_flag_rate: Share of known validation cells the novelty threshold may flag.
         target_risk: Share of errors among the calls above the confidence threshold that is aimed at.

@@ -5,7 +5,7 @@ The squared Mahalanobis distance to the nearest class is made up mostly of direc
 every other, so the distance to all cells together is taken off it, but for a small part that finds what is no cell at
 all. Each of the eight groups left out in turn, on InceptionV3's frozen `mixed2` of two thirds of the training images
 and judged on the rest: the area under the curve is 0.91 where the plain distance has 0.82, and 48 % of the unknown
-cells lie above what 3 % of the known exceed, not 34 % (tests/paper/ABLATIONS.md).
+cells lie above what 3 % of the known exceed, not 34 % (benchmarks/accuracy/ABLATIONS.md).
 Source: Lee et al. 2018, arXiv:1807.03888 (the distance); Ren et al. 2021, arXiv:2106.09022 (the relative one);
 Ledoit and Wolf 2004, Journal of Multivariate Analysis 88:365 (the covariance estimate).
 """

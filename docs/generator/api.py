@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from docs.generator.markdown import GeneratedPage, table
+from docs.generator.markdown import GeneratedPage, fenced, prose, table
 
 FOLDER = "reference/api"
 _INTRODUCTION = """\
@@ -18,16 +18,13 @@ release. [Contributing](../../contributing.md#public-api-and-deprecation) states
 
 def api_pages(package: Path) -> list[GeneratedPage]:
     """Returns the page of each room with public names, and before them the page that lists the rooms."""
-    rooms = {path.parent.name: public_names(path) for path in sorted(package.glob("*/__init__.py"))}
-    rooms = {room: names for room, names in rooms.items() if names}
+    modules = {path.parent.name: path for path in sorted(package.glob("*/__init__.py")) if public_names(path)}
     rows = [
-        (f"[`bloodcell.{room}`]({room}.md)", ", ".join(f"`{name}`" for name in names)) for room, names in rooms.items()
+        (f"[`bloodcell.{room}`]({room}.md)", ", ".join(f"`{name}`" for name in public_names(path)))
+        for room, path in modules.items()
     ]
     index = "\n\n".join([_INTRODUCTION, table(("room", "public names"), rows)])
-    return [
-        GeneratedPage(f"{FOLDER}/index.md", index),
-        *(GeneratedPage(f"{FOLDER}/{room}.md", f"# bloodcell.{room}\n\n::: bloodcell.{room}\n") for room in rooms),
-    ]
+    return [GeneratedPage(f"{FOLDER}/index.md", index), *(_room_page(room, path) for room, path in modules.items())]
 
 
 def public_names(module: Path) -> list[str]:
@@ -36,3 +33,11 @@ def public_names(module: Path) -> list[str]:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]:
             return list(ast.literal_eval(node.value))
     return []
+
+
+def _room_page(room: str, module: Path) -> GeneratedPage:
+    paragraphs = (ast.get_docstring(ast.parse(module.read_text())) or "").split("\n\n")
+    # columns and arrows have to stay where they are
+    described = [fenced(part, "text") if "->" in part or "   " in part else prose(part) for part in paragraphs]
+    names = [f"::: bloodcell.{room}.{name}" for name in public_names(module)]
+    return GeneratedPage(f"{FOLDER}/{room}.md", "\n\n".join([f"# bloodcell.{room}", *described, *names]))

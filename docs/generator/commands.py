@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from docs.generator.markdown import GeneratedPage, code, fenced, prose, table
+from docs.generator.markdown import GeneratedPage, code, fenced, name_cell, prose, table
 
 PATH = "reference/cli.md"
 _INTRODUCTION = """\
@@ -57,12 +57,12 @@ def _sections(command: Any, name: str) -> Iterator[str]:
         rows = [(code(argument.display_name_raw), _meaning(argument, context)) for argument in arguments]
         yield table(("argument", "meaning"), rows)
     if options:
-        yield table(("option", "value", "meaning"), [_option_row(option, context) for option in options])
+        yield table(("option", "meaning"), [_option_row(option, context) for option in options])
 
 
-def _option_row(option: TyperOption, context: Any) -> tuple[str, str, str]:
+def _option_row(option: TyperOption, context: Any) -> tuple[str, str]:
     names = ", ".join(map(code, [*option.opts, *option.secondary_opts]))
-    return names, "" if option.is_flag else _value(option, context), _meaning(option, context)
+    return name_cell(names, "" if option.is_flag else _value(option, context)), _meaning(option, context)
 
 
 def _value(option: TyperOption, context: Any) -> str:

@@ -47,6 +47,11 @@ def prose(text: str) -> str:
     return "".join(_escape(part) if index % 2 == 0 else code(part.strip("`")) for index, part in enumerate(parts))
 
 
+def name_cell(names: str, *details: str) -> str:
+    """Returns the first cell of a row: what the row is of, and below it what values it takes."""
+    return "<br>".join(filter(None, [names, ", ".join(filter(None, details))]))
+
+
 def fenced(text: str, language: str) -> str:
     """Returns a block of code."""
     return f"```{language}\n{text.rstrip()}\n```"

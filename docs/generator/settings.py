@@ -12,14 +12,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from bloodcell.settings import Settings
-from docs.generator.markdown import GeneratedPage, code, prose, table
+from docs.generator.markdown import GeneratedPage, code, name_cell, prose, table
 
 PATH = "reference/settings.md"
 _INTRODUCTION = """\
----
-hide: [toc]
----
-
 # Settings
 
 Settings are environment variables, read once when a program starts. In containers a secret may also be a file: where
@@ -31,14 +27,14 @@ _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 def settings_page() -> GeneratedPage:
     """Returns the page of all settings."""
-    rows = table(("variable", "value", "default", "meaning"), _rows(Settings))
+    rows = table(("variable", "meaning"), _rows(Settings))
     return GeneratedPage(PATH, f"{_INTRODUCTION}\n{rows}\n")
 
 
-def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     for name, field in model.model_fields.items():
-        meaning = prose(field.description or "")
-        yield f"`BLOODCELL_{name.upper()}`", _type(field), _default(field), meaning
+        name_and_values = name_cell(f"`BLOODCELL_{name.upper()}`", _type(field), f"default {_default(field)}")
+        yield name_and_values, prose(field.description or "")
 
 
 def _type(field: FieldInfo) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from docs.generator.markdown import GeneratedPage, prose, table
+from docs.generator.markdown import GeneratedPage, name_cell, prose, table
 
 PATH = "reference/views.md"
 _LOG = logging.getLogger("mkdocs.docs.views")  # below mkdocs, so that --strict counts its warnings
@@ -104,5 +104,5 @@ def _views(connection: sa.Connection) -> Iterator[View]:
 
 
 def _section(view: View) -> str:
-    rows = [(f"`{column.name}`", column.type, prose(column.comment)) for column in view.columns]
-    return "\n\n".join([f"### {view.name}", prose(view.comment), table(("column", "type", "meaning"), rows)])
+    rows = [(name_cell(f"`{column.name}`", column.type), prose(column.comment)) for column in view.columns]
+    return "\n\n".join([f"### {view.name}", prose(view.comment), table(("column", "meaning"), rows)])

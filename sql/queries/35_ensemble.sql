@@ -5,7 +5,7 @@
 -- Read: ensemble_class has the greatest mean probability over the reported model and the newest of each other variant
 --   that called the cell (n_models), ensemble_probability; n_for_it of them say so alone. reported_class is the champion's
 --   call, reported_top_class its likeliest class also where it calls none. On images held out, the mean of the four shipped
---   models was right of 98.9 % and their champion of 98.7 % (tests/paper/RESULTS.md): too little to report it instead.
+--   models was right of 98.9 % and their champion of 98.7 % (benchmarks/accuracy/RESULTS.md): too little to report it instead.
 \if :{?night}
 \else
 SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset
