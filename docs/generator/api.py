@@ -27,17 +27,27 @@ def api_pages(package: Path) -> list[GeneratedPage]:
     return [GeneratedPage(f"{FOLDER}/index.md", index), *(_room_page(room, path) for room, path in modules.items())]
 
 
-def public_names(module: Path) -> list[str]:
-    """Returns the names in the `__all__` of a module, without importing it; none where it has no `__all__`."""
-    for node in ast.parse(module.read_text()).body:
+def public_names(module: Path) -> dict[str, str]:
+    """Returns the names in the `__all__` of a module with the path that each is defined at; it is not imported."""
+    body = ast.parse(module.read_text()).body
+    sources = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]:
-            return list(ast.literal_eval(node.value))
-    return []
+            return {
+                name: sources.get(name, f"bloodcell.{module.parent.name}.{name}")
+                for name in ast.literal_eval(node.value)
+            }
+    return {}
 
 
 def _room_page(room: str, module: Path) -> GeneratedPage:
     paragraphs = (ast.get_docstring(ast.parse(module.read_text())) or "").split("\n\n")
     # columns and arrows have to stay where they are
     described = [fenced(part, "text") if "->" in part or "   " in part else prose(part) for part in paragraphs]
-    names = [f"::: bloodcell.{room}.{name}" for name in public_names(module)]
+    names = [f"::: {path}" for path in public_names(module).values()]
     return GeneratedPage(f"{FOLDER}/{room}.md", "\n\n".join([f"# bloodcell.{room}", *described, *names]))
