@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from bloodcell.presentation.tables import boxed_table
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -41,12 +43,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Show the server, the schema's revision and the number of rows. Exit status 1 if the schema is not current."""
-    import json
-
     import sqlalchemy as sa
     from rich.console import Console
-    from rich.table import Table
 
+    from bloodcell.cli.output import print_json
     from bloodcell.errors import SchemaError
     from bloodcell.settings import Settings
     from bloodcell.storage.connections import connect, database_url
@@ -69,10 +69,11 @@ def status(
             for table in metadata.sorted_tables:
                 rows[table.name] = connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
     if as_json:
-        document = {"server": server, "revision": found, "expected_revision": expected, "rows": rows}
-        typer.echo(json.dumps(document, indent=2))
+        print_json({"server": server, "revision": found, "expected_revision": expected, "rows": rows})
     else:
-        shown = Table("table", "rows", title=f"PostgreSQL {server}, schema revision {found} (release: {expected})")
+        shown = boxed_table(
+            "table", "rows", title=f"PostgreSQL {server}, schema revision {found} (release: {expected})"
+        )
         for name, count in rows.items():
             shown.add_row(name, f"{count:,}")
         Console().print(shown)

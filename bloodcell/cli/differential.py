@@ -27,6 +27,7 @@ def differential(
 
     Percentages are of the six leucocyte groups; unclassified cells are outside of them and shown.
     """
+    from bloodcell.cli.output import print_json
     from bloodcell.differential.differential_tables import differential_json, differential_table
     from bloodcell.differential.stored_differential import read_differential
     from bloodcell.settings import Settings
@@ -34,9 +35,7 @@ def differential(
 
     read = read_differential(open_database(Settings()), slide, model)
     if json:
-        from json import dumps
-
-        print(dumps(differential_json(read), indent=2, ensure_ascii=False))
+        print_json(differential_json(read))
         return
     from rich.console import Console
 

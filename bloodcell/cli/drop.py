@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from bloodcell.presentation.progress import counting_bar
 
+if TYPE_CHECKING:
     from bloodcell.drawing.drops import DrawnDrop
 
 app = typer.Typer(no_args_is_help=True)
@@ -52,27 +51,15 @@ def make(
     from bloodcell.drawing.drops import draw_folder, make_drop
 
     if labelled is not None:
-        with _bar(labelled * len(CELL_CLASSES)) as on_cell:
+        with counting_bar("Drawing cells", labelled * len(CELL_CLASSES)) as on_cell:
             n_images = draw_folder(out, cells_per_class=labelled, seed=seed, on_cell=on_cell)
         typer.echo(f"{n_images} drawn images, {labelled} of each class, in {out}")
         typer.echo(f"Next: bloodcell train --variant vgg16_svm --images {out}")
         return
     on = night.date() if night else datetime.now(UTC).date()
-    with _bar(slides * cells) as on_cell:
+    with counting_bar("Drawing cells", slides * cells) as on_cell:
         drawn = make_drop(out, night=on, n_slides=slides, cells_per_slide=cells, seed=seed, on_cell=on_cell)
     _tell(drawn, on)
-
-
-@contextmanager
-def _bar(n_cells: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error; what it yields moves it on by one cell."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("Drawing cells"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=n_cells)
-        yield lambda: progress.advance(task)
 
 
 def _tell(drawn: DrawnDrop, night: date) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bloodcell.presentation.progress import step_bars
+
 if TYPE_CHECKING:
     from bloodcell.evaluation.evaluating import BundleEvaluation
     from bloodcell.registry.bundle import Bundle
@@ -44,7 +46,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from bloodcell.cli.output import print_json, step_bars
+    from bloodcell.cli.output import print_json
     from bloodcell.evaluation.evaluating import evaluate_bundles
     from bloodcell.evaluation.evaluation_tables import evaluation_json, evaluation_tables
     from bloodcell.settings import Settings

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bloodcell.presentation.numbers import moment
+from bloodcell.presentation.progress import step_bars
+from bloodcell.presentation.tables import boxed_table
+
 if TYPE_CHECKING:
     from bloodcell.labels import InboxResult, LabelImport
     from bloodcell.retraining.label_status import LabelStatus
@@ -43,7 +47,7 @@ def import_file(
     json: Json = False,
 ) -> None:
     """Take labels in. Doing it again adds nothing. Exit status 1 when rows were refused."""
-    from bloodcell.cli.output import print_json, step_bars
+    from bloodcell.cli.output import print_json
     from bloodcell.labels import import_labels
     from bloodcell.settings import Settings
 
@@ -83,7 +87,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write the labels that stand, as a file that can be imported again; a row a person and cell."""
-    from bloodcell.cli.output import print_json, step_bars
+    from bloodcell.cli.output import print_json
     from bloodcell.labels import export_labels
     from bloodcell.settings import Settings
     from bloodcell.storage.database import open_database
@@ -120,10 +124,9 @@ def status(json: Json = False) -> None:
 
 def _show_import(done: LabelImport) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
-    table = Table("rows", "new", "known", "repeated", "refused")
+    table = boxed_table("rows", "new", "known", "repeated", "refused")
     counts = (done.n_rows, done.n_new, done.n_known, done.n_repeated, done.n_refused)
     table.add_row(*(f"{count:,}" for count in counts))
     console.print(table)
@@ -145,10 +148,9 @@ def _show_import(done: LabelImport) -> None:
 def _show_inbox(result: InboxResult) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     console = Console()
-    table = Table("file", "outcome", "rows", "new labels", "reason")
+    table = boxed_table("file", "outcome", "rows", "new labels", "reason")
     for file in result.files:
         counts = (f"{file.n_rows:,}", f"{file.n_labels:,}")
         table.add_row(escape(file.path), file.outcome, *counts, escape(file.reason or ""))
@@ -162,23 +164,22 @@ def _show_inbox(result: InboxResult) -> None:
 def _show_status(found: LabelStatus) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     console = Console()
-    table = Table("state", "class", "finer code", "cells")
+    table = boxed_table("state", "class", "finer code", "cells")
     for cells in found.classes:
         table.add_row(cells.state, cells.cell_class or "", cells.sub_label or "", f"{cells.n_cells:,}")
     console.print(table)
-    people = Table("labelled by", "labels", "of them blind", "newest")
+    people = boxed_table("labelled by", "labels", "of them blind", "newest")
     for person in found.people:
         people.add_row(
             escape(person.labelled_by),
             f"{person.n_labels:,}",
             f"{person.n_blind:,}",
-            f"{person.newest_at:%Y-%m-%d %H:%M}",
+            moment(person.newest_at),
         )
     console.print(people)
-    splits = Table("split", "patients", "cells")
+    splits = boxed_table("split", "patients", "cells")
     for split in found.splits:
         splits.add_row(split.split or "not yet", f"{split.n_patients:,}", f"{split.n_cells:,}")
     console.print(splits)

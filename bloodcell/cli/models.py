@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from bloodcell.presentation.progress import step_bars
+
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
@@ -72,7 +74,7 @@ def validate(model: Model, by: By = None, json: Json = False) -> None:
 
     A retraining does this by itself; here it is for models that came another way, before they can be promoted.
     """
-    from bloodcell.cli.output import print_json, print_markdown, step_bars
+    from bloodcell.cli.output import print_json, print_markdown
     from bloodcell.retraining import validate_model
 
     with step_bars() as show_step:
@@ -96,7 +98,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare a model with another on the newest hold-out: figures, differences, gates. Nothing is put on record."""
-    from bloodcell.cli.output import print_json, print_markdown, step_bars
+    from bloodcell.cli.output import print_json, print_markdown
     from bloodcell.retraining import compare_models
 
     with step_bars() as show_step:
@@ -165,7 +167,7 @@ def check(json: Json = False) -> None:
 
     A label and a night count once: a check by hand is one, like the one of every night.
     """
-    from bloodcell.cli.output import check_table, print_json, step_bars
+    from bloodcell.cli.output import check_table, print_json
     from bloodcell.monitoring import check_champion
 
     with step_bars() as show_step:
@@ -189,7 +191,7 @@ def speed(
 
     Run it where the worker runs, while nothing else does: a minute on a GPU, some minutes without.
     """
-    from bloodcell.cli.output import print_json, speed_table, step_bars
+    from bloodcell.cli.output import print_json, speed_table
     from bloodcell.evaluation.speed import measure_speed
     from bloodcell.registry.registered_models import find_model, open_registered, serving_models
     from bloodcell.storage.store import Store

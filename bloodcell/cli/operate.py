@@ -71,14 +71,13 @@ def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also load TensorFlow and ask it for GPUs (20 s).")] = False,
 ) -> None:
     """Check everything bloodcell needs; say what is wrong and what to do. Exit status 1 if something fails."""
+    from bloodcell.cli.output import print_json
     from bloodcell.service.doctor import examine, findings_json, findings_table
     from bloodcell.settings import Settings
 
     findings = examine(Settings(), deep=deep)
     if json:
-        from json import dumps
-
-        print(dumps(findings_json(findings), indent=2))
+        print_json(findings_json(findings))
     else:
         from rich.console import Console
 

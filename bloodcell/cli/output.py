@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from bloodcell.presentation.json_documents import json_text
+from bloodcell.presentation.numbers import interval, moment, percent
+from bloodcell.presentation.tables import boxed_table, plain_table
 
 if TYPE_CHECKING:
     from bloodcell.classify import ClassifySummary
@@ -20,13 +21,7 @@ if TYPE_CHECKING:
 
 def print_json(document: Any) -> None:
     """Prints records, lists and dicts of them as one JSON document; dates and ids become strings."""
-
-    def plain(value: object) -> object:
-        return (
-            dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
-        )
-
-    print(json.dumps(document, default=plain, indent=2, ensure_ascii=False))
+    print(json_text(document))
 
 
 def print_markdown(text: str) -> None:
@@ -40,9 +35,9 @@ def print_markdown(text: str) -> None:
 def ingest_table(summary: IngestSummary) -> None:
     """Shows what a night's folder holds."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("files", "cells", "duplicates", "quarantined", "ignored", "slides", title=f"Night {summary.night}")
+    names = ("files", "cells", "duplicates", "quarantined", "ignored", "slides")
+    table = boxed_table(*names, title=f"Night {summary.night}")
     counts = (
         summary.n_files, summary.n_cells, summary.n_duplicates,
         summary.n_quarantined, summary.n_ignored, summary.n_slides,
@@ -73,24 +68,6 @@ def classify_line(summaries: Sequence[ClassifySummary], reported: Sequence[str])
     )
 
 
-@contextmanager
-def step_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on standard error for each step of a long piece of work, by the step's name."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-
-        def show(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = progress.add_task(step, total=total)
-            progress.update(tasks[step], completed=done, total=total)
-
-        yield show
-
-
 def print_trained(bundle: Bundle, *, registered: bool) -> None:
     """Says what a training brought and what to do with it."""
     from rich.console import Console
@@ -99,7 +76,7 @@ def print_trained(bundle: Bundle, *, registered: bool) -> None:
     Console().print(
         f"[bold]{manifest.variant}[/bold] {bundle.model_id}\n"
         f"  trained on {manifest.data.n_training:,} images, validated on {manifest.data.n_validation:,}: "
-        f"accuracy {metrics.accuracy:.1%}, macro sensitivity {metrics.macro_sensitivity:.1%}\n"
+        f"accuracy {percent(metrics.accuracy)}, macro sensitivity {percent(metrics.macro_sensitivity)}\n"
         f"  {bundle.folder}\n"
         + (
             f"Next: bloodcell models promote {bundle.model_id[:12]} --reason R"
@@ -114,20 +91,17 @@ def print_trained(bundle: Bundle, *, registered: bool) -> None:
 def models_table(models: Sequence[RegisteredModel]) -> None:
     """Shows the registered models, a line each."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("model", "variant", "role", "validated", "trained on", "created"):
-        table.add_column(name, no_wrap=True)
+    table = plain_table("model", "variant", "role", "validated", "trained on", "created")
     for model in models:
         metrics, data = model.manifest["metrics"], model.manifest["data"]
         table.add_row(
             model.model_id[:12],
             model.variant,
             f"[bold green]{model.role}[/bold green]" if model.role == "champion" else model.role,
-            f"{metrics['accuracy']:.1%}",
+            percent(metrics["accuracy"]),
             f"{data['n_training']:,} images",
-            f"{model.created_at:%Y-%m-%d %H:%M}",
+            moment(model.created_at),
         )
     Console().print(table)
 
@@ -135,11 +109,9 @@ def models_table(models: Sequence[RegisteredModel]) -> None:
 def speed_table(measured: Speed, variants: Sequence[str], settings: Settings) -> None:
     """Shows how fast models are by the size of a batch, what limits them, and what to set."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"{', '.join(variants)} by {measured.device}")
-    table.add_column("cells a batch", justify="right")
-    table.add_column("cells/s", justify="right")
+    names = ("cells a batch", "cells/s")
+    table = boxed_table(*names, right=names, title=f"{', '.join(variants)} by {measured.device}")
     for n, speed in measured.called_per_s.items():
         table.add_row(f"{n:,}{' *' if n == settings.batch_cells else ''}", f"{speed:,.1f}")
     console = Console()
@@ -163,18 +135,17 @@ def speed_table(measured: Speed, variants: Sequence[str], settings: Settings) ->
 def check_table(found: ChampionCheck) -> None:
     """Shows every figure of a check of the champion, then what is to be done."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="dim", title=f"Champion {found.variant} {found.model_id[:12]}")
-    for name in ("check", "class", "cells", "measured", "95 % limits", "limit", ""):
-        table.add_column(name, no_wrap=True, justify="left" if name in ("check", "class", "") else "right")
+    figures = ("cells", "measured", "95 % limits", "limit")
+    title = f"Champion {found.variant} {found.model_id[:12]}"
+    table = plain_table("check", "class", *figures, "", right=figures, title=title)
     for check in found.checks:
         table.add_row(
             check.kind.replace("_", " "),
             check.cell_class or "all",
             f"{check.n_cells:,}",
             "" if check.measured is None else f"{check.measured:.3f}",
-            "" if check.lower is None else f"{check.lower:.3f} to {check.upper:.3f}",
+            interval(check.interval, 3),
             "" if check.limit is None else f"{check.limit:g}",
             ("" if check.measured is None else "[green]ok[/green]") if check.passed else "[bold red]FAILED[/bold red]",
         )

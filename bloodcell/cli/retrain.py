@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from bloodcell.cells.variants import VARIANTS
+from bloodcell.presentation.progress import changing_bar
 
 if TYPE_CHECKING:
     from bloodcell.service.airflow_api import AirflowApi
@@ -121,26 +120,14 @@ def _waited(api: AirflowApi, run_id: str) -> RunState:
 
     from bloodcell.service.airflow_api import RETRAIN
 
-    with _bar() as show:
-        return api.wait(RETRAIN, run_id, timeout_s=math.inf, on_progress=show, for_a_person=False)
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[RunState], None]]:
-    """A bar over the run's tasks on standard error, named after those at work."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("queued", total=None)
-
-        def show(run: RunState) -> None:
-            at_work = dict.fromkeys(task.task_id for task in run.tasks if task.state in ("running", "queued"))
-            n_done = sum(task.state in ("success", "skipped", "failed", "upstream_failed") for task in run.tasks)
-            progress.update(bar, description=", ".join(at_work) or run.state, completed=n_done, total=len(run.tasks))
-
-        yield show
+    with changing_bar("queued") as show:
+        return api.wait(
+            RETRAIN,
+            run_id,
+            timeout_s=math.inf,
+            on_progress=lambda run: show(", ".join(run.tasks_at_work) or run.state, run.n_tasks_ended, len(run.tasks)),
+            for_a_person=False,
+        )
 
 
 def _print_run(api: AirflowApi, state: RunState, question: Approval | None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,23 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from bloodcell.cells.variants import Variant
+from bloodcell.presentation.progress import counting_bar, step_bars
 
 if TYPE_CHECKING:
     from bloodcell.classify import ClassifySummary
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-
-
-@contextmanager
-def counting_bar(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error; what it yields moves it on."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda n: progress.advance(task, n)
 
 
 def ingest(
@@ -131,7 +118,7 @@ def train(
 
     The new model does not become champion: that is `bloodcell models promote`.
     """
-    from bloodcell.cli.output import print_json, print_trained, step_bars
+    from bloodcell.cli.output import print_json, print_trained
     from bloodcell.errors import BloodcellError
     from bloodcell.settings import Settings
     from bloodcell.storage.database import open_database

@@ -13,15 +13,18 @@ import sqlalchemy as sa
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.panel import Panel
-from rich.table import Table
 
 from bloodcell.cells.classes import CLASS_NAMES, REPORT_ORDER
 from bloodcell.demo.tour import classified_night, demo_settings, run_through
+from bloodcell.presentation.numbers import percent
+from bloodcell.presentation.tables import boxed_table
 from bloodcell.service.airflow_api import RETRAIN, AirflowApi
 from bloodcell.storage.atomic_write import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.table import Table
 
     from bloodcell.drawing.drops import DrawnDrop
     from bloodcell.service.airflow_records import Approval
@@ -120,9 +123,9 @@ def _agreement(database: Database, drop: DrawnDrop) -> Table:
     )
     found = database.transact(lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
     of_group = {row["class"]: row for row in (each._mapping for each in found)}
-    table = Table("Labelled as", title=f"The pathologist's labels of {drop.folder.name}")
-    for name in ("cells", "confirmed", "corrected", "were unclassified"):
-        table.add_column(name, justify="right")
+    counted = ("cells", "confirmed", "corrected", "were unclassified")
+    title = f"The pathologist's labels of {drop.folder.name}"
+    table = boxed_table("Labelled as", *counted, right=counted, title=title)
     for cell_class in REPORT_ORDER:
         if row := of_group.get(cell_class):
             corrected = row["n"] - row["n_confirmed"] - row["n_unclassified"]
@@ -141,8 +144,9 @@ def _show_outcome(database: Database, run_id: str, out: Console) -> None:
     lines = [f"{row.state}: {row.state_reason}", ""]
     if row.model_id:
         lines += [
-            f"champion before   {row.champion_id[:12]}, right in {row.champion_holdout_accuracy:.1%} of the hold-out",
-            f"candidate         {row.model_id[:12]}, right in {row.holdout_accuracy:.1%}",
+            f"champion before   {row.champion_id[:12]}, right in "
+            f"{percent(row.champion_holdout_accuracy)} of the hold-out",
+            f"candidate         {row.model_id[:12]}, right in {percent(row.holdout_accuracy)}",
             f"made from         data set {row.dataset_digest[:12]}",
         ]
     lines.append(f"champion now      {champion.model_id[:12]}, {champion.action} by {champion.promoted_by}")

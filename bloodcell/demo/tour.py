@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from bloodcell.cells.classes import UNCLASSIFIED
 from bloodcell.errors import BloodcellError
+from bloodcell.presentation.numbers import percent
+from bloodcell.presentation.progress import step_bars
+from bloodcell.presentation.tables import boxed_table
 from bloodcell.registry.shipped import MODEL_IDS
 from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.service.airflow_home import HOST
@@ -30,7 +31,10 @@ from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import make_data_folder
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from bloodcell.drawing.drops import DrawnDrop
+    from bloodcell.presentation.progress import ShowStep
     from bloodcell.storage.database import Database
 
 N_SLIDES: Final = 3
@@ -99,7 +103,7 @@ def classified_night(
     """
     make_data_folder(settings)
     err.print(f"The demo keeps everything below [bold]{settings.data_dir}[/]; delete that folder to undo it.")
-    with bars(err) as on_step:
+    with step_bars(err) as on_step:
         drop = _drawn_night(settings, on_step, n_slides, cells_per_slide)
     with running_stack(settings, watch=False, announce=lambda line: err.print(f"  {line}", highlight=False)):
         database = open_database(settings)
@@ -117,9 +121,13 @@ def run_through(api: AirflowApi, dag_id: str, conf: Mapping[str, object], settin
     """
     api.unpause(dag_id)  # whoever looked around in the demo may have paused it
     run_id = api.trigger(dag_id, conf=conf)
-    with bars(err) as on_step:
+    with step_bars(err) as on_step:
         run = api.wait(
-            dag_id, run_id, timeout_s=_RUN_S, for_a_person=False, on_progress=lambda run: _show(dag_id, run, on_step)
+            dag_id,
+            run_id,
+            timeout_s=_RUN_S,
+            for_a_person=False,
+            on_progress=lambda run: on_step(f"Airflow: {_TASKS[dag_id]}", run.n_tasks_ended, len(run.tasks)),
         )
     if run.state == "failed":
         raise DemoError(_what_failed(settings, dag_id, run))
@@ -130,9 +138,7 @@ def run_through(api: AirflowApi, dag_id: str, conf: Mapping[str, object], settin
     return run
 
 
-def _drawn_night(
-    settings: Settings, on_step: Callable[[str, int, int], None], n_slides: int, cells_per_slide: int
-) -> DrawnDrop:
+def _drawn_night(settings: Settings, on_step: ShowStep, n_slides: int, cells_per_slide: int) -> DrawnDrop:
     """Draws the newest night, up to today, that the demo has not drawn yet: each demo really does the work."""
     from bloodcell.drawing.drops import make_drop
 
@@ -154,11 +160,6 @@ def _drawn_night(
         seed=night.toordinal(),
         on_cell=on_cell,
     )
-
-
-def _show(dag_id: str, run: RunState, on_step: Callable[[str, int, int], None]) -> None:
-    n_done = sum(task.state in ("success", "skipped") for task in run.tasks)
-    on_step(f"Airflow: {_TASKS[dag_id]}", n_done, max(len(run.tasks), 1))
 
 
 def _show_results(settings: Settings, database: Database, drop: DrawnDrop, out: Console) -> None:
@@ -185,9 +186,9 @@ def _beside_the_truth(database: Database, drop: DrawnDrop) -> Table:
     )
     found = database.transact(lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
     drawn = drop.drawn_as()
-    table = Table("Model", title=f"The night's {len(drawn):,} cells, beside what they were drawn as")
-    for name in ("likeliest group right", "called", "of these right"):
-        table.add_column(name, justify="right")
+    figures = ("likeliest class right", "called", "of these right")
+    title = f"The night's {len(drawn):,} cells, beside what they were drawn as"
+    table = boxed_table("Model", *figures, right=figures, title=title)
     for (variant, is_reported), rows in groupby(found, key=lambda row: (row.variant, row.is_reported)):
         cells = [(row, drawn[row.barcode, row.file_name]) for row in rows]
         called = [(row, truth) for row, truth in cells if row.called_class != UNCLASSIFIED]
@@ -201,7 +202,7 @@ def _beside_the_truth(database: Database, drop: DrawnDrop) -> Table:
 
 
 def _share(n: int, total: int) -> str:
-    return f"{n / total:.1%}" if total else "-"
+    return percent(n / total if total else None)
 
 
 def _page(settings: Settings, barcode: str) -> Path:
@@ -248,23 +249,6 @@ def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
         title="What to try next",
         expand=False,
     )
-
-
-@contextmanager
-def bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for each step, on standard error."""
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console) as progress:
-
-        def show(step: str, done: int, total: int) -> None:
-            for other in set(tasks) - {step}:
-                progress.stop_task(tasks[other])
-            if step not in tasks:
-                tasks[step] = progress.add_task(step, total=total)
-            progress.update(tasks[step], completed=done, total=total)
-
-        yield show
 
 
 def _free_port(wanted: int) -> int:

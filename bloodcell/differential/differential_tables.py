@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.differential.reference_ranges import ADULT_RANGES, FLAG_NAMES, Flag
+from bloodcell.presentation.json_documents import proportion_json
+from bloodcell.presentation.numbers import NOTHING, interval, moment, number, percent_with_interval
+from bloodcell.presentation.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from bloodcell.cells.intervals import Proportion
     from bloodcell.differential.counting import LeucocyteShare
@@ -82,8 +85,8 @@ def differential_json(read: SlideDifferential) -> dict[str, object]:
             "corrected_wbc_factor": differential.nrbc.corrected_wbc_factor,
         },
         "n_platelets": differential.n_platelets,
-        "unclassified": _proportion_json(differential.unclassified),
-        "agreement_with_analyser": _proportion_json(read.agreement),
+        "unclassified": proportion_json(differential.unclassified),
+        "agreement_with_analyser": proportion_json(read.agreement),
         "n_waiting": read.n_waiting,
         "foreign_codes": dict(read.foreign_codes),
         "model": {"model_id": model.model_id, "variant": model.variant, "is_reported": read.is_reported},
@@ -97,15 +100,10 @@ def _share_json(line: LeucocyteShare) -> dict[str, object]:
     expected = ADULT_RANGES[line.cell_class]
     return {
         "class": line.cell_class,
-        **_proportion_json(line.share),
+        **proportion_json(line.share),
         "reference_range": [expected.lower, expected.upper],
         "flag": line.flag,
     }
-
-
-def _proportion_json(share: Proportion) -> dict[str, object]:
-    lower, upper = share.percentage_limits or (None, None)
-    return {"n": share.n, "of": share.total, "percentage": share.percentage, "lower_95": lower, "upper_95": upper}
 
 
 def _warnings(read: SlideDifferential) -> list[Text]:
@@ -129,24 +127,21 @@ def _warnings(read: SlideDifferential) -> list[Text]:
 
 def _table(read: SlideDifferential, bar_columns: int) -> Table:
     differential = read.differential
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("", no_wrap=True)
-    for name in ("cells", "%", "95 % limits", "reference"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("0 %" + "100 %".rjust(bar_columns - 3) if bar_columns > 8 else "")
+    figures = ("cells", "%", "95 % limits", "reference")
+    scale = "0 %" + "100 %".rjust(bar_columns - 3) if bar_columns > 8 else ""
+    table = plain_table("", *figures, "", scale, right=figures)
     for line in differential.leucocytes:
         table.add_row(
             CLASS_NAMES[line.cell_class],
             str(line.share.n),
-            _number(line.share.percentage),
-            _limits(line.share.percentage_limits),
+            number(line.share.percentage),
+            interval(line.share.percentage_limits),
             ADULT_RANGES[line.cell_class].text,
             _flag(line.flag),
             Text(bar(line.share, bar_columns), style=_FLAG_STYLES[line.flag] if line.flag else "cyan"),
         )
     table.add_row(
-        "Leucocytes", str(differential.n_leucocytes), "100" if differential.n_leucocytes else "-", style="bold"
+        "Leucocytes", str(differential.n_leucocytes), "100" if differential.n_leucocytes else NOTHING, style="bold"
     )
     table.add_section()
     nrbc = differential.nrbc
@@ -154,8 +149,8 @@ def _table(read: SlideDifferential, bar_columns: int) -> Table:
     table.add_row(
         "NRBC per 100 WBC",
         str(nrbc.n_erythroblasts),
-        _number(nrbc.per_100_wbc),
-        _limits(nrbc_limits),
+        number(nrbc.per_100_wbc),
+        interval(nrbc_limits),
         ADULT_RANGES["erythroblast"].text,
         _flag(nrbc.flag),
     )
@@ -164,8 +159,8 @@ def _table(read: SlideDifferential, bar_columns: int) -> Table:
     table.add_row(
         "Unclassified of all",
         str(unclassified.n),
-        _number(unclassified.percentage),
-        _limits(unclassified.percentage_limits),
+        number(unclassified.percentage),
+        interval(unclassified.percentage_limits),
         style="yellow" if unclassified.n else "",
     )
     return table
@@ -175,15 +170,15 @@ def _notes(read: SlideDifferential) -> list[Text]:
     notes = []
     factor = read.differential.nrbc.corrected_wbc_factor
     if factor is not None and factor < 1:
-        notes.append(f"Corrected WBC = WBC x {factor:.3f}, where the counter took erythroblasts for leucocytes.")
+        notes.append(f"Corrected WBC = WBC x {number(factor, 3)}, where the counter took erythroblasts for leucocytes.")
     agreement = read.agreement
     if agreement.value is not None:
         notes.append(
             f"The analyser's own class agrees in {agreement.n} of {agreement.total} cells: "
-            f"{_number(agreement.percentage)} % ({_limits(agreement.percentage_limits)})."
+            f"{percent_with_interval(agreement)}."
         )
     notes.append(
-        f"Model {read.model.variant} {read.model.model_id[:12]}, written {read.written_at:%Y-%m-%d %H:%M %Z} "
+        f"Model {read.model.variant} {read.model.model_id[:12]}, written {moment(read.written_at)} "
         f"by bloodcell {read.code_version}, run {read.run_id}."
     )
     notes.append(NOT_A_DIAGNOSIS)
@@ -192,11 +187,3 @@ def _notes(read: SlideDifferential) -> list[Text]:
 
 def _flag(flag: Flag | None) -> Text:
     return Text(FLAG_NAMES[flag], style=_FLAG_STYLES[flag]) if flag else Text("")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def _limits(limits: tuple[float, float] | None) -> str:
-    return "" if limits is None else f"{limits[0]:.1f}-{limits[1]:.1f}"

@@ -38,7 +38,7 @@ class ReferenceRange:
     @property
     def text(self) -> str:
         """The range for people."""
-        return "none" if self.upper == 0 else f"{self.lower:g}-{self.upper:g}"
+        return "none" if self.upper == 0 else f"{self.lower:g}–{self.upper:g}"
 
 
 _DAVIS: Final = (

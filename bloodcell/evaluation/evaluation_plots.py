@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER, UNCLASSIFIED
+from bloodcell.presentation.numbers import percent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ def draw_confusion(axes: Axes, evaluation: Evaluation) -> None:
             axes.text(
                 column,
                 row,
-                f"{n:,}\n{shares[row, column]:.1%}",
+                f"{n:,}\n{percent(shares[row, column])}",
                 ha="center",
                 va="center",
                 fontsize=9,
@@ -86,4 +87,4 @@ def draw_reliability(axes: Axes, evaluation: Evaluation) -> None:
     axes.set_aspect("equal")
     axes.grid(color="#eceef3")
     axes.set_axisbelow(True)
-    axes.set_title(f"Reliability: calibration error {evaluation.calibration_error:.1%}", loc="left", fontsize=11)
+    axes.set_title(f"Reliability: calibration error {percent(evaluation.calibration_error)}", loc="left", fontsize=11)

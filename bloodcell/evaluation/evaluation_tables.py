@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER
+from bloodcell.presentation.json_documents import proportion_json
+from bloodcell.presentation.numbers import number, percent, percent_with_interval
+from bloodcell.presentation.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from bloodcell.cells.intervals import Proportion
     from bloodcell.evaluation.evaluating import BundleEvaluation
@@ -27,16 +30,17 @@ def evaluation_tables(evaluated: BundleEvaluation) -> RenderableType:
         ),
         *_warnings(evaluated),
         Text(
-            f"accuracy {_percent(evaluation.accuracy)}, macro F1 {evaluation.macro_f1:.3f}, "
-            f"balanced accuracy {100 * evaluation.balanced_accuracy:.1f} % (each cell given its most probable group)"
+            f"accuracy {percent_with_interval(evaluation.accuracy)}, macro F1 {number(evaluation.macro_f1, 3)}, "
+            f"balanced accuracy {percent(evaluation.balanced_accuracy)} (each cell given its most probable group)"
         ),
         Text(
-            f"called {_percent(evaluation.coverage)}, right among the called {_percent(evaluation.covered_accuracy)}, "
+            f"called {percent_with_interval(evaluation.coverage)}, "
+            f"right among the called {percent_with_interval(evaluation.covered_accuracy)}, "
             f"unclassified {evaluation.unclassified.n:,}"
         ),
         Text(
-            f"calibration error {100 * evaluation.calibration_error:.1f} %, "
-            f"negative log-likelihood {evaluation.negative_log_likelihood:.3f}"
+            f"calibration error {percent(evaluation.calibration_error)}, "
+            f"negative log-likelihood {number(evaluation.negative_log_likelihood, 3)}"
         ),
         Text(""),
     ]
@@ -44,7 +48,7 @@ def evaluation_tables(evaluated: BundleEvaluation) -> RenderableType:
 
 
 def evaluation_json(evaluated: BundleEvaluation) -> dict[str, object]:
-    """Returns the evaluation as one JSON document; shares in 0..1, limits of 95 %."""
+    """Returns the evaluation as one JSON document; fractions in percent, F1 in 0..1, limits of 95 %."""
     evaluation = evaluated.evaluation
     return {
         "model_id": evaluated.model_id,
@@ -53,23 +57,23 @@ def evaluation_json(evaluated: BundleEvaluation) -> dict[str, object]:
         "n_broken": evaluated.n_broken,
         "n_seen": evaluated.n_seen,
         "n_cells": evaluation.n_cells,
-        "accuracy": _proportion_json(evaluation.accuracy),
+        "accuracy": proportion_json(evaluation.accuracy),
         "macro_f1": evaluation.macro_f1,
-        "balanced_accuracy": evaluation.balanced_accuracy,
-        "covered_accuracy": _proportion_json(evaluation.covered_accuracy),
-        "coverage": _proportion_json(evaluation.coverage),
-        "unclassified": _proportion_json(evaluation.unclassified),
-        "calibration_error": evaluation.calibration_error,
+        "balanced_accuracy_percentage": 100 * evaluation.balanced_accuracy,
+        "covered_accuracy": proportion_json(evaluation.covered_accuracy),
+        "coverage": proportion_json(evaluation.coverage),
+        "unclassified": proportion_json(evaluation.unclassified),
+        "calibration_error_percentage": 100 * evaluation.calibration_error,
         "negative_log_likelihood": evaluation.negative_log_likelihood,
         "groups": [
             {
                 "group": figures.cell_class,
                 "n_true": figures.n_true,
-                "precision": _proportion_json(figures.precision),
-                "sensitivity": _proportion_json(figures.sensitivity),
-                "specificity": _proportion_json(figures.specificity),
+                "precision": proportion_json(figures.precision),
+                "sensitivity": proportion_json(figures.sensitivity),
+                "specificity": proportion_json(figures.specificity),
                 "f1": figures.f1,
-                "called_sensitivity": _proportion_json(figures.called_sensitivity),
+                "called_sensitivity": proportion_json(figures.called_sensitivity),
                 "n_unclassified": figures.n_unclassified,
             }
             for figures in evaluation.classes
@@ -80,7 +84,8 @@ def evaluation_json(evaluated: BundleEvaluation) -> dict[str, object]:
             "called_then_unclassified": [list(row) for row in evaluation.called_confusion],
         },
         "reliability": [
-            {"confidence": each.confidence, "accuracy": _proportion_json(each.accuracy)} for each in evaluation.bins
+            {"confidence_percentage": 100 * each.confidence, "accuracy": proportion_json(each.accuracy)}
+            for each in evaluation.bins
         ],
     }
 
@@ -98,29 +103,25 @@ def _warnings(evaluated: BundleEvaluation) -> list[Text]:
 
 
 def _group_table(evaluation: Evaluation) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("", no_wrap=True)
-    for name in ("cells", "sensitivity %", "precision %", "specificity %", "F1"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = ("cells", "sensitivity %", "precision %", "specificity %", "F1")
+    table = plain_table("", *names, right=names)
     figures_of = {figures.cell_class: figures for figures in evaluation.classes}
     for cell_class in REPORT_ORDER:
         figures = figures_of[cell_class]
         table.add_row(
             cell_class,
             f"{figures.n_true:,}",
-            _share(figures.sensitivity),
-            _share(figures.precision),
-            _share(figures.specificity),
-            f"{figures.f1:.3f}",
+            _dense(figures.sensitivity),
+            _dense(figures.precision),
+            _dense(figures.specificity),
+            number(figures.f1, 3),
         )
     return table
 
 
 def _confusion_table(evaluation: Evaluation) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("is \\ called", no_wrap=True)
-    for cell_class in (*REPORT_ORDER, "none"):
-        table.add_column(cell_class[:5], justify="right", no_wrap=True)
+    names = [name[:5] for name in (*REPORT_ORDER, "none")]
+    table = plain_table("is \\ called", *names, right=names)
     for cell_class in REPORT_ORDER:
         counts = evaluation.called_confusion[CELL_CLASSES.index(cell_class)]
         row = []
@@ -131,19 +132,6 @@ def _confusion_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _percent(share: Proportion) -> str:
-    return _share(share).replace(" ", " % ", 1)
-
-
-def _share(share: Proportion) -> str:
-    """Percentage and its limits: 92.0 (84.8-96.5)."""
-    if share.percentage is None or share.percentage_limits is None:
-        return "-"
-    value, lower, upper = (
-        f"{part:.1f}".replace("100.0", "100") for part in (share.percentage, *share.percentage_limits)
-    )
-    return f"{value} ({lower}-{upper})"
-
-
-def _proportion_json(share: Proportion) -> dict[str, object]:
-    return {"n": share.n, "of": share.total, "value": share.value, "lower_95": share.lower, "upper_95": share.upper}
+def _dense(share: Proportion) -> str:
+    """Percentage and interval without the sign, 100 without its decimal: five columns of them fit 80 columns."""
+    return percent_with_interval(share).replace(" %", "").replace("100.0", "100")

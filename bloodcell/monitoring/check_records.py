@@ -7,6 +7,9 @@ from datetime import date
 from typing import Literal
 from uuid import UUID
 
+from bloodcell.presentation.markdown import bold, code, escaped, markdown_table
+from bloodcell.presentation.numbers import count, interval, number
+
 Kind = Literal[
     "agreement", "blind_agreement", "unclassified", "out_of_scope", "class_mix", "confidence", "novelty", "embedding"
 ]
@@ -43,6 +46,11 @@ class Check:
     since_night: date | None = None
     until_night: date | None = None
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Lower and upper end of the 95 % interval, None where there is none."""
+        return None if self.lower is None or self.upper is None else (self.lower, self.upper)
+
 
 @dataclass(frozen=True, slots=True)
 class ChampionCheck:
@@ -71,26 +79,21 @@ class ChampionCheck:
             "every limit kept" if any(check.measured is not None for check in self.checks) else "nothing to judge yet"
         )
         verdict = f"{len(self.failed)} limits crossed" if self.failed else kept
-        lines = [
-            f"### Champion {self.variant} `{self.model_id[:12]}`: {verdict}",
-            "",
-            "| check | class | cells | measured | 95 % limits | limit | | what it says |",
-            "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |",
-        ]
-        for check in self.checks:
-            cells = (
-                check.kind.replace("_", " "),
-                check.cell_class or "all",
-                f"{check.n_cells:,}",
-                _figure(check.measured),
-                "" if check.lower is None else f"{check.lower:.3f} to {check.upper:.3f}",
-                _figure(check.limit),
-                "ok" if check.passed else "**FAILED**",
-                check.reason.replace("|", "\\|"),
-            )
-            lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(lines)
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+        table = markdown_table(
+            ("check", "class", "cells", "measured", "95 % limits", "limit", "", "what it says"),
+            [
+                (
+                    check.kind.replace("_", " "),
+                    check.cell_class or "all",
+                    count(check.n_cells),
+                    "" if check.measured is None else number(check.measured, 3),
+                    interval(check.interval, 3),
+                    "" if check.limit is None else number(check.limit, 3),
+                    "ok" if check.passed else bold("FAILED"),
+                    check.reason,
+                )
+                for check in self.checks
+            ],
+            right=range(2, 6),
+        )
+        return f"### Champion {escaped(self.variant)} {code(self.model_id[:12])}: {verdict}\n\n{table}"

@@ -12,6 +12,7 @@ from bloodcell.monitoring.check_records import Check, Kind
 from bloodcell.monitoring.drift import MIN_GROUPS, Drift, class_weights, decile_edges, mix_drift, value_drift
 from bloodcell.monitoring.embedding_drift import embedding_drift
 from bloodcell.monitoring.rerun import embed
+from bloodcell.presentation.numbers import interval, number
 from bloodcell.registry.training_reference import MAX_CELLS, REFERENCE, read_reference
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _embedding(watch: _Watch) -> list[Check]:
 def _of_class(watch: _Watch, group: str, found: Embedded, measured: float) -> Check:
     nights = watch.nights.nights
     n_cells = int((found.top == CELL_CLASSES.index(group)).sum())
-    reason = f"Cells called {group} are {measured:.3f} from those of validation."
+    reason = f"Cells called {group} are {number(measured, 3)} from those of validation."
     return Check("embedding", group, n_cells, measured, None, None, None, True, reason, nights[0], nights[-1])
 
 
@@ -145,8 +146,8 @@ def _judged(watch: _Watch, kind: Kind, drift: Drift, n_cells: int, limit: float,
         else f"even the lower limit is above the {limit:g} let pass ({setting}). Next: {_NEXT[kind]}"
     )
     reason = (
-        f"The {_name(kind)} of the nights {nights[0]} to {nights[-1]} is {drift.measured:.3f} ({drift.lower:.3f} to "
-        f"{drift.upper:.3f}) from validation, as {distance}; {verdict}{more}"
+        f"The {_name(kind)} of the nights {nights[0]} to {nights[-1]} is {number(drift.measured, 3)} "
+        f"({interval((drift.lower, drift.upper), 3)}) from validation, as {distance}; {verdict}{more}"
     )
     return Check(
         kind, None, n_cells, drift.measured, drift.lower, drift.upper, limit, passed, reason, nights[0], nights[-1]

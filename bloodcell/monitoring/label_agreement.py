@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER, UNCLASSIFIED
 from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.monitoring.check_records import Check, Kind
+from bloodcell.presentation.numbers import percent, percent_with_interval
 from bloodcell.registry.bundle import images_of
 
 if TYPE_CHECKING:
@@ -126,10 +127,10 @@ def _judged(kind: Kind, what: str, tallies: list[Tally], settings: Settings, lef
     wanted = settings.check_min_agreement
     passed = share.upper is not None and share.upper >= wanted
     verdict = (
-        f"At least {wanted:.1%} is wanted."
+        f"At least {percent(wanted)} is wanted."
         if passed
-        else f"Even the upper limit is below the {wanted:.1%} wanted (BLOODCELL_CHECK_MIN_AGREEMENT). Next: look at "
-        "the cells (query 34), then bloodcell retrain, or bloodcell models rollback --reason R."
+        else f"Even the upper limit is below the {percent(wanted)} wanted (BLOODCELL_CHECK_MIN_AGREEMENT). Next: look "
+        "at the cells (query 34), then bloodcell retrain, or bloodcell models rollback --reason R."
     )
     reason = f"The champion agrees with people on {_said(share)} of the {what} it called. {verdict}{left_out}"
     return Check(kind, None, share.total, share.value, share.lower, share.upper, wanted, passed, reason)
@@ -171,6 +172,5 @@ def _counted(tallies: list[Tally], counts: Callable[[Tally], bool]) -> Proportio
 
 
 def _said(share: Proportion) -> str:
-    if share.value is None:
-        return "0 of 0"
-    return f"{share.n:,} of {share.total:,} ({share.value:.1%}, {share.lower:.1%} to {share.upper:.1%})"
+    found = "" if share.value is None else f", {percent_with_interval(share)},"
+    return f"{share.n:,} of {share.total:,}{found}"

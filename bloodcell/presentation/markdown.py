@@ -22,17 +22,23 @@ class Markdown(str):
 
 
 _LINK: Final = re.compile(r"(?:(?:[a-z][a-z0-9+.-]*://|www\.)[^\s`|\\<>&]*|[-.\w+]+@[-.\w]+)+", re.IGNORECASE)
-"""What GitHub's dialect, which Airflow's pages use, makes a link without any brackets: an address or an e-mail's.
+"""A web or e-mail address, which GitHub's dialect and so Airflow's pages make a link without any brackets.
 
-A backslash does not prevent that: the links are looked for after the escapes were resolved. Source:
-mdast-util-gfm-autolink-literal 2.0, lib/index.js.
+It is shown as code, since a backslash does not prevent that: links are searched for after escapes are resolved.
+Source: mdast-util-gfm-autolink-literal 2.0, lib/index.js.
 """
 
-_MEANINGFUL: Final = re.compile(r"([\\`*_{}\[\]()#+!|~&])")
-"""Source: CommonMark 0.31.2, section 2.4, and GitHub Flavored Markdown 0.29 for | and ~."""
+_MEANINGFUL: Final = re.compile(r"([\\`*{}\[\]()#+!|~&]|(?<![^\W_])_|_(?![^\W_]))")
+"""An underscore within a word means nothing, so that names such as inception_v3 can be read in a log.
 
-_STARTS_BLOCK: Final = re.compile(r"^(\d{0,9})([-=.])")
-"""At the start of a line these make a list, a heading or a rule. Source: CommonMark 0.31.2, section 4 and 5.2."""
+Source: CommonMark 0.31.2, sections 2.4 and 6.2, and GitHub Flavored Markdown 0.29 for | and ~.
+"""
+
+_STARTS_BLOCK: Final = re.compile(r"^(?:(\d{1,9})(?=\.(?: |$))|(?=-(?:[- ]|$))|(?==+ *$))")
+"""Where a line that would become a list, a heading or a rule gets a backslash.
+
+Source: CommonMark 0.31.2, sections 4.1, 4.3 and 5.2.
+"""
 
 
 def escaped(value: object, *, longest: int | None = None) -> Markdown:
@@ -51,7 +57,7 @@ def escaped(value: object, *, longest: int | None = None) -> Markdown:
         parts += [_escaped(text[end : link.start()]), f"`{link.group()}`"]
         end = link.end()
     parts.append(_escaped(text[end:]))
-    return Markdown(_STARTS_BLOCK.sub(r"\1\\\2", "".join(parts)))
+    return Markdown(_STARTS_BLOCK.sub(r"\1\\", "".join(parts)))
 
 
 def code(value: object) -> Markdown:

@@ -15,6 +15,8 @@ from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.differential.reference_ranges import FLAG_NAMES
 from bloodcell.errors import UnknownRecordError
+from bloodcell.presentation.markdown import Markdown, code, escaped, markdown_table
+from bloodcell.presentation.numbers import count, counted, number, percent_with_interval
 
 if TYPE_CHECKING:
     from datetime import date
@@ -128,22 +130,22 @@ def night_markdown(summary: NightSummary) -> str:
     lines = [
         f"## Night {summary.night}",
         "" if summary.completed_at else "\n**Not complete: some slides are still being written.**\n",
-        f"{_count(sum(summary.files.values()), 'file')}: " + (_counted(summary.files) or "none"),
+        f"{counted(sum(summary.files.values()), 'file')}: " + (_listed(summary.files) or "none"),
         "",
-        f"{_count(len(slides), 'slide')}, {sum(slide.n_cells for slide in slides):,} cells: "
+        f"{counted(len(slides), 'slide')}, {sum(slide.n_cells for slide in slides):,} cells: "
         f"{sum(slide.is_sufficient is not None and not slide.n_waiting for slide in slides):,} reported, "
         f"{len(waiting):,} waiting, {len(insufficient):,} with an insufficient count, {len(flagged):,} flagged; "
         f"**{sum(slide.n_unclassified for slide in slides):,} unclassified cells to review**",
         *_section(
             "Analyser codes that no model knows, to look at first",
-            [f"{_safe(s.barcode)}: {_safe(_counted(s.foreign_codes))}" for s in slides if s.foreign_codes],
+            [f"{escaped(s.barcode)}: {escaped(_listed(s.foreign_codes))}" for s in slides if s.foreign_codes],
         ),
         *_section(
-            "Waiting for calls", [f"{_safe(s.barcode)}: {s.n_waiting:,} of {s.n_cells:,} cells" for s in waiting]
+            "Waiting for calls", [f"{escaped(s.barcode)}: {s.n_waiting:,} of {s.n_cells:,} cells" for s in waiting]
         ),
-        *_section("Flagged", [f"{_safe(slide.barcode)}: {_flags(slide.flags)}" for slide in flagged]),
-        *_section("Insufficient count", [_safe(slide.barcode) for slide in insufficient]),
-        *_section("Set aside", [f"{_safe(reason)}: {n:,}" for reason, n in summary.quarantined.items()]),
+        *_section("Flagged", [f"{escaped(slide.barcode)}: {_flags(slide.flags)}" for slide in flagged]),
+        *_section("Insufficient count", [escaped(slide.barcode) for slide in insufficient]),
+        *_section("Set aside", [f"{escaped(reason)}: {n:,}" for reason, n in summary.quarantined.items()]),
         *_models(summary.models),
         *_stages(summary.stages),
     ]
@@ -219,27 +221,33 @@ def _night_slide(row: sa.Row[Any]) -> NightSlide:
 def _models(models: tuple[ModelNight, ...]) -> list[str]:
     if not models:
         return []
-    lines = ["", "| model | | cells called | unclassified |", "| --- | --- | ---: | ---: |"]
-    for model in models:
-        share, limits = model.unclassified, model.unclassified.percentage_limits or (0.0, 0.0)
-        lines.append(
-            f"| {model.variant} `{model.model_id[:12]}` | {'champion' if model.is_champion else 'challenger'} "
-            f"| {share.total:,} | {share.percentage:.1f} % ({limits[0]:.1f}-{limits[1]:.1f}) |"
+    rows = [
+        (
+            Markdown(f"{escaped(model.variant)} {code(model.model_id[:12])}"),
+            "champion" if model.is_champion else "challenger",
+            count(model.unclassified.total),
+            Markdown(percent_with_interval(model.unclassified)),
         )
-    return lines
+        for model in models
+    ]
+    return ["", markdown_table(("model", "", "cells called", "unclassified"), rows, right=(2, 3))]
 
 
 def _stages(stages: tuple[StageNight, ...]) -> list[str]:
     if not stages:
         return []
-    lines = ["", "| stage | runs | failed | cells | time | cells/s |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
-    for stage in stages:
-        rate = "" if stage.cells_per_s is None else f"{stage.cells_per_s:.1f}"
-        lines.append(
-            f"| {_safe(stage.stage)} | {stage.n_runs} | {stage.n_failed} | {stage.n_cells:,} "
-            f"| {stage.duration_s:,.1f} s | {rate} |"
+    rows = [
+        (
+            stage.stage,
+            count(stage.n_runs),
+            count(stage.n_failed),
+            count(stage.n_cells),
+            f"{stage.duration_s:,.1f} s",
+            "" if stage.cells_per_s is None else number(stage.cells_per_s),
         )
-    return lines
+        for stage in stages
+    ]
+    return ["", markdown_table(("stage", "runs", "failed", "cells", "time", "cells/s"), rows, right=range(1, 6))]
 
 
 def _section(title: str, items: list[str]) -> list[str]:
@@ -254,15 +262,5 @@ def _flags(flags: Mapping[str, str]) -> str:
     return ", ".join(f"{CLASS_NAMES[cell_class].lower()} {names[flag]}" for cell_class, flag in sorted(flags.items()))
 
 
-def _counted(counts: Mapping[str, int]) -> str:
+def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in counts.items())
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
-def _safe(text: str) -> str:
-    """Text without meaning to Markdown, HTML or a terminal."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&])", r"\\\1", printable).replace("\\<", "&lt;").replace("\\>", "&gt;")

@@ -10,6 +10,8 @@ from typing import Final
 
 ENDED: Final = ("success", "failed")
 WAITS_FOR_A_PERSON: Final = "awaiting_input"
+_AT_WORK: Final = ("running", "queued")
+_TASK_ENDED: Final = ("success", "skipped", "failed", "upstream_failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,16 @@ class RunState:
     def waits_for_a_person(self) -> bool:
         """Whether a task of it waits for somebody's answer."""
         return any(task.state == WAITS_FOR_A_PERSON for task in self.tasks)
+
+    @property
+    def tasks_at_work(self) -> tuple[str, ...]:
+        """Names of the tasks that run or are queued, each once."""
+        return tuple(dict.fromkeys(task.task_id for task in self.tasks if task.state in _AT_WORK))
+
+    @property
+    def n_tasks_ended(self) -> int:
+        """Number of task instances that are over, well or not."""
+        return sum(task.state in _TASK_ENDED for task in self.tasks)
 
     @property
     def task_counts(self) -> Mapping[str, int]:

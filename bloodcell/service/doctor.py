@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from bloodcell.errors import BloodcellError, ConfigurationError, SchemaError
+from bloodcell.presentation.tables import plain_table
 from bloodcell.resources import dag_ids
 from bloodcell.service.airflow_api import AirflowApi, AirflowUnavailableError
 from bloodcell.service.airflow_home import STACK_MARK, users_without_password
@@ -77,9 +78,8 @@ def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
 def findings_table(findings: Sequence[Finding]) -> Table:
     """Returns the findings as a table for a terminal."""
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table("", "check", "found", box=None, pad_edge=False)
+    table = plain_table("", "check", "found", wrapped=["found"])
     for finding in findings:
         step = f"\n[bold]→ {escape(finding.next_step)}[/]" if finding.next_step else ""
         style = _STYLES[finding.status]

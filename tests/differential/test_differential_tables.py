@@ -54,7 +54,7 @@ def shown(read: SlideDifferential, width: int = 120) -> str:
 def test_table_shows_percentages_limits_flags_and_provenance(read: SlideDifferential) -> None:
     text = shown(read)
     assert "Slide [red]900  night 2026-03-14  order O-77  patient p-17" in text
-    assert "67.7-80.1" in text
+    assert "67.7–80.1" in text
     assert "possibly high" in text
     assert "180 of 190 cells: 94.7 %" in text
     assert "Corrected WBC = WBC x 0.985" in text
@@ -92,7 +92,7 @@ def test_table_fits_narrow_terminals_without_cutting_a_number(read: SlideDiffere
 
 def test_empty_slide_is_shown_without_percentages(read: SlideDifferential) -> None:
     empty = replace(read, differential=count_differential({}, min_leucocytes=100))
-    assert re.search(r"Neutrophils +0 +- +40-75 *\n", shown(empty))
+    assert re.search(r"Neutrophils +0 +– +40–75 *\n", shown(empty))
 
 
 def test_bar_is_full_up_to_the_lower_limit_and_ends_at_the_upper() -> None:

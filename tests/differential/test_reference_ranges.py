@@ -34,7 +34,7 @@ def test_every_group_with_a_percentage_has_a_range_with_a_source() -> None:
     for expected in ADULT_RANGES.values():
         assert 0 <= expected.lower <= expected.upper <= 100
         assert len(expected.source) > 20
-    assert ADULT_RANGES["neutrophil"].text == "40-75"
+    assert ADULT_RANGES["neutrophil"].text == "40–75"
     assert ADULT_RANGES["erythroblast"].text == "none"
 
 

@@ -27,8 +27,8 @@ def test_the_table_has_a_row_a_figure_and_no_cell_that_breaks_it() -> None:
     lines = check(PASSED, FAILED, UNJUDGED).markdown().splitlines()
     assert lines[0] == "### Champion vgg16 `c0ffee000000`: 1 limits crossed"
     assert lines[4:] == [
-        "| agreement | all | 980 | 0.950 | 0.934 to 0.963 | 0.900 | ok | agrees on 931 of 980 |",
-        r"| embedding | all | 512 | 0.120 | 0.110 to 0.130 | 0.050 | **FAILED** | look \| at the staining |",
+        "| agreement | all | 980 | 0.950 | 0.934–0.963 | 0.900 | ok | agrees on 931 of 980 |",
+        r"| embedding | all | 512 | 0.120 | 0.110–0.130 | 0.050 | **FAILED** | look \| at the staining |",
         "| class mix | all | 10 |  |  |  | ok | Not judged |",
     ]
     assert "every limit kept" in check(PASSED).markdown()

@@ -148,7 +148,7 @@ def test_too_low_an_agreement_is_an_alarm_with_a_reason_and_the_next_step(
     check = check_champion(settings)
     (reason,) = check.failed
     assert reason == only(check, "agreement").reason
-    assert "Even the upper limit is below the 90.0% wanted (BLOODCELL_CHECK_MIN_AGREEMENT)" in reason
+    assert "Even the upper limit is below the 90.0 % wanted (BLOODCELL_CHECK_MIN_AGREEMENT)" in reason
     assert "bloodcell models rollback" in reason
     # the champion's classes inform, they do not alarm
     assert all(each.passed for each in check.checks if each.cell_class)

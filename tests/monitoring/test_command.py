@@ -54,7 +54,7 @@ def test_a_crossed_limit_is_exit_status_1_with_the_reason(
     result = CliRunner().invoke(app, ["models", "check"])
     assert result.exit_code == 1
     assert "FAILED" in result.stdout
-    assert "Even the upper limit is below the 90.0% wanted (BLOODCELL_CHECK_MIN_AGREEMENT)" in result.stdout
+    assert "Even the upper limit is below the 90.0 % wanted (BLOODCELL_CHECK_MIN_AGREEMENT)" in result.stdout
 
 
 @pytest.mark.usefixtures("environment", "database")

@@ -110,7 +110,7 @@ def test_code_and_bold_hold_any_text(text: str) -> None:
     ("text", "markdown"),
     [
         ("S-12: 3 of 9 cells", "S-12: 3 of 9 cells"),
-        ("vgg16_svm", r"vgg16\_svm"),
+        ("vgg16_svm, _a_", r"vgg16_svm, \_a\_"),
         ("look | at", r"look \| at"),
         ("<b>&amp;", r"&lt;b&gt;\&amp;"),
         ("see http://a.b/c?d=(e), or www.f.g.", "see `http://a.b/c?d=(e),` or `www.f.g.`"),
@@ -118,6 +118,8 @@ def test_code_and_bold_hold_any_text(text: str) -> None:
         ("one\r\n\r\n# two", r"one    \# two"),
         ("- a", r"\- a"),
         ("2. a", r"2\. a"),
+        ("0.950, -1", "0.950, -1"),
+        ("==", r"\=="),
         ("a\u202eb", r"a\\u202eb"),
         ("  a  ", "a"),
         ("", ""),

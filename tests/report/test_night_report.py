@@ -80,7 +80,7 @@ def test_markdown_says_what_to_look_at(laboratory: Laboratory) -> None:
     assert "- C-3: 9 of 9 cells" in text
     assert "- A-1: immature granulocytes high, lymphocytes low, monocytes low, neutrophils high" in text
     assert "- truncated: 2" in text
-    assert "| inception_v3_svm `c01111111111` | champion | 134 | 1.5 % (0.2-5.3) |" in text
+    assert "| inception_v3_svm `c01111111111` | champion | 134 | 1.5 % (0.2–5.3) |" in text
     assert "| classify | 1 | 0 | 139 | 27.8 s | 5.0 |" in text
     assert "\n\n\n" not in text
     assert "Not complete" not in text
@@ -117,7 +117,7 @@ def test_hostile_barcode_has_no_meaning_in_markdown(laboratory: Laboratory) -> N
     name = "<b>|`x`|[a](http://x)\n# '; drop table cell;--"
     laboratory.cells(laboratory.slide(name), ["LY"])
     text = night_markdown(night_summary(laboratory.database, laboratory.night))
-    assert "&lt;b&gt;\\|\\`x\\`\\|\\[a\\]\\(http://x\\) \\# '; drop table cell;--: 1 of 1 cells" in text
+    assert "&lt;b&gt;\\|\\`x\\`\\|\\[a\\]\\(`http://x)` \\# '; drop table cell;--: 1 of 1 cells" in text
     assert "<" not in text
 
 
