@@ -34,8 +34,8 @@ def main() -> None:
     chosen = parser.parse_args()
 
     from benchmarks.accuracy import leaving_out, measuring, results
-    from bloodcell.cli.output import step_bars
     from bloodcell.evaluation.metrics import evaluate_calls
+    from bloodcell.presentation.progress import step_bars
 
     settings = Settings(data_dir=chosen.work / "data")
     bundles = [open_bundle(folder) for folder in chosen.bundle] if chosen.bundle else shipped_bundles()

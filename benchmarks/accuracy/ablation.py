@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--base", choices=CHOICES, default="inception_v3")
     chosen = parser.parse_args()
 
-    from bloodcell.cli.output import step_bars
+    from bloodcell.presentation.progress import step_bars
 
     settings = Settings()
     images = not_held_out(chosen.images, settings)

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("paper-work"))
     chosen = parser.parse_args()
 
-    from bloodcell.cli.output import step_bars
+    from bloodcell.presentation.progress import step_bars
 
     settings = Settings(data_dir=chosen.work / "data")
     pool = not_held_out(chosen.images, settings)

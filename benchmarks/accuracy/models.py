@@ -47,7 +47,7 @@ def main() -> None:
 
 def _trained(variant: str, folders: Sequence[Path], settings: Settings, out: Path) -> Bundle:
     """Returns the bundle in `out`, trained where it is not there yet."""
-    from bloodcell.cli.output import step_bars
+    from bloodcell.presentation.progress import step_bars
     from bloodcell.training.train import train
 
     with step_bars() as tell:
