@@ -117,3 +117,73 @@ def test_command_line_starts_without_anything_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+# the room that each table belongs to: the one whose facts it holds. `dataset` and `validation` are what a model was made
+# from and what it was judged by, which its promotion reads; retraining writes them.
+TABLES = {
+    "storage": {"run"},
+    "inbox": {"drop", "drop_file"},
+    "ingest": {"slide", "image", "cell", "drop_file_history"},
+    "registry": {"model", "promotion", "dataset", "validation"},
+    "classify": {"cell_call"},
+    "differential": {"slide_report", "differential"},
+    "labels": {"label", "label_file", "cell_code"},
+    "retraining": {"data_split", "dataset_image", "training_run", "candidate", "evaluation"},
+    "monitoring": {"model_check", "checked_cell"},
+}
+IN_SQL = re.compile(r'\bbloodcell\."?(\w+)"?')
+VIEW = re.compile(r"CREATE VIEW bloodcell\.(\w+) AS(.*?);\n", re.DOTALL)
+
+
+def views() -> dict[str, set[str]]:
+    """Returns view -> the tables and views that it reads."""
+    scripts = "".join(path.read_text() for path in sorted((ROOT / "sql" / "views").glob("*.sql")))
+    return {name: set(IN_SQL.findall(body)) for name, body in VIEW.findall(scripts)}
+
+
+def tables_of(name: str, read_by: dict[str, set[str]]) -> set[str]:
+    """Returns the tables behind a table or view; nothing for any other name."""
+    if name in read_by:
+        return set[str]().union(*(tables_of(each, read_by) for each in read_by[name]))
+    return {name} & set[str]().union(*TABLES.values())
+
+
+def names_in_sql(path: Path) -> set[str]:
+    """Returns the names of schema `bloodcell` that a module, or a file of SQL beside it, mentions."""
+    if path.suffix == ".sql":
+        return set(IN_SQL.findall(path.read_text()))
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    strings = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    columns = {node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "tables"}
+    return columns.union(*(IN_SQL.findall(text) for text in strings))
+
+
+def test_every_table_belongs_to_a_room() -> None:
+    from bloodcell.storage.tables import metadata
+
+    assert {table.name for table in metadata.sorted_tables} == set[str]().union(*TABLES.values())
+
+
+@pytest.mark.parametrize(
+    "path", [*SOURCES, *sorted((ROOT / "bloodcell").rglob("*.sql"))], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_no_sql_reads_a_later_rooms_tables(path: Path) -> None:
+    if room(path) == "storage" or path.parent == ROOT / "bloodcell":
+        return
+    read_by = views()
+    place = {table: ROOMS.index(owner) for owner, owned in TABLES.items() for table in owned}
+    later = {
+        (name, table)
+        for name in names_in_sql(path) - set(ROOMS)
+        for table in tables_of(name, read_by)
+        if place[table] > ROOMS.index(room(path))
+    }
+    assert not later
+
+
+def test_views_read_only_views_of_earlier_files_or_lines() -> None:
+    made: set[str] = set()
+    for name, read in views().items():
+        assert not (read & set(views())) - made, name
+        made.add(name)
