@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,8 +120,8 @@ def test_command_line_starts_without_anything_heavy() -> None:
     assert found.strip() == "[]"
 
 
-# the room that each table belongs to: the one whose facts it holds. `dataset` and `validation` are what a model was made
-# from and what it was judged by, which its promotion reads; retraining writes them.
+# the room that each table belongs to. `dataset` and `validation` say what a model was made from and how it was judged,
+# which its promotion reads; retraining writes them.
 TABLES = {
     "storage": {"run"},
     "inbox": {"drop", "drop_file"},
