@@ -6,8 +6,9 @@
     ├── RetryLaterError        nothing is wrong with the input: the same call succeeds later
     │   ├── DatabaseUnavailableError
     │   ├── StoreUnavailableError
-    │   └── AirflowUnavailableError   (operations/airflow_api.py)
+    │   └── AirflowUnavailableError   (service/airflow_api.py)
     ├── ConfigurationError     fix the configuration, then call again
+    │   ├── SettingError       an environment variable is wrong, or the name of no setting
     │   ├── NoChampionError    no model was promoted yet: nothing can be reported
     │   ├── SchemaError        the database is of another release: upgrade it, or upgrade bloodcell
     │   ├── UnknownRecordError a slide, night or model that the database does not hold
@@ -16,8 +17,8 @@
     ├── TrainingDataError      the training or evaluation images cannot make a model
     ├── PromotionRefusedError  a model that has not proved itself, or that no person approved: the champion stays
     ├── LimitCrossedError      the champion crossed a limit of its nightly check: a person looks at it
-    ├── AirflowRefusedError    Airflow answered, and would not (operations/airflow_api.py)
-    └── DemoError              the demo's run did not end well (operations/demo.py)
+    ├── AirflowRefusedError    Airflow answered, and would not (service/airflow_api.py)
+    └── DemoError              the demo's run did not end well (demo/tour.py)
 
 A message says what, which, expected, received, and the next step.
 """
@@ -58,6 +59,10 @@ class StoreUnavailableError(RetryLaterError):
 
 class ConfigurationError(BloodcellError):
     """Something in the configuration or the command has to be changed by a person."""
+
+
+class SettingError(ConfigurationError):
+    """A variable BLOODCELL_* has a value that is not allowed, or is the name of no setting."""
 
 
 class NoChampionError(ConfigurationError):

@@ -35,7 +35,8 @@ class AlarmNotifier(BaseNotifier):  # type: ignore[misc]  # Airflow is not follo
             return
         instance = context["task_instance"]
         reason = reason_of(context.get("exception"))
-        post_alarm(settings.alarm_url, Alarm(instance.dag_id, instance.run_id, instance.task_id, reason))
+        alarm = Alarm(instance.dag_id, instance.run_id, instance.task_id, reason)
+        post_alarm(settings.alarm_url.get_secret_value(), alarm)
 
 
 # the embedding of some hundred cells: a minute on a CPU, and TensorFlow lives and dies with this task's process

@@ -58,7 +58,7 @@ class LiveNight:
     @property
     def database(self) -> Database:
         """The database with the rights of its owner."""
-        engine = connect(self.settings.database_url or embedded_database(self.settings).url())
+        engine = connect(self.settings.plain_database_url or embedded_database(self.settings).url())
         return Database(engine, patience_s=60)
 
     def rows(self) -> Rows:

@@ -40,7 +40,7 @@ def prepare(place: Place) -> None:
     ingest_night(write_night(settings.drops, cell_images(place, n_cells(place))), settings)
     for variant in VARIANTS:
         bundle = open_bundle_of(place, variant)
-        with connect(str(settings.database_url)).begin() as connection:
+        with connect(str(settings.plain_database_url)).begin() as connection:
             register(connection, Store.of(settings), bundle, by="bench")
 
 

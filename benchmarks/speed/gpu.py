@@ -136,7 +136,7 @@ def _prepare(place: Place, n_cells: int) -> None:
     bodies = ((f"SNE_{n:08d}.jpg", distinct(files[n % len(files)].read_bytes(), n)) for n in range(n_cells))
     ingest_night(write_bodies(settings.drops, bodies), settings)
     for bundle in shipped():
-        with connect(str(settings.database_url)).begin() as connection:
+        with connect(str(settings.plain_database_url)).begin() as connection:
             register(connection, Store.of(settings), bundle, by="bench")
 
 

@@ -78,7 +78,7 @@ def register_tiny(place: Place) -> None:
     bundle = open_bundle(bundle_folder(place, "vgg16_svm", TINY))
     for n_cells in sizes(place):
         settings = place.template(template(n_cells))
-        with connect(str(settings.database_url)).begin() as connection:
+        with connect(str(settings.plain_database_url)).begin() as connection:
             register(connection, Store.of(settings), bundle, by="bench")
 
 

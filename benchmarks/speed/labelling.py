@@ -72,7 +72,7 @@ def make_cells(place: Place, n_cells: int) -> None:
     of_run = {"run_id": uuid.uuid4()}
     night = {"night": NIGHT, **of_run}
     n_slides = -(-n_cells // CELLS_PER_SLIDE)
-    with connect(str(settings.database_url)).begin() as connection:
+    with connect(str(settings.plain_database_url)).begin() as connection:
         connection.execute(tables.run.insert().values(stage="ingest", code_version="bench", host="bench", **of_run))
         connection.execute(tables.drop.insert().values(folder="bench", **night))
         for statement in (

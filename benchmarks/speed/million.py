@@ -83,7 +83,7 @@ def _ingest(_place: Place, settings: Settings) -> None:
 
 def _classify(place: Place, settings: Settings) -> None:
     bundle, store = open_bundle(bundle_folder(place, "vgg16_svm", TINY)), Store.of(settings)
-    with connect(str(settings.database_url)).begin() as connection:
+    with connect(str(settings.plain_database_url)).begin() as connection:
         register(connection, store, bundle, by="bench")
         promote(connection, store, bundle.model_id, by="bench", reason="to be measured", evidence={})
     for shard in plan_shards(settings, night=night_of(settings.drops / NIGHT)):

@@ -85,7 +85,9 @@ def _copied_by_psql(place: Place, n_cells: int, rows: Path) -> float:
 
 
 def _psql(settings: Settings, command: str) -> None:
-    url = sa.make_url(str(settings.database_url)).set(drivername="postgresql").render_as_string(hide_password=False)
+    url = (
+        sa.make_url(str(settings.plain_database_url)).set(drivername="postgresql").render_as_string(hide_password=False)
+    )
     subprocess.run(
         [str(psql_brought_along()), "-q", "-v", "ON_ERROR_STOP=1", "-c", command, url], check=True, capture_output=True
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bloodcell.cli import database, differential, drop, evaluate, labels, models, operate, retrain, stages
-from bloodcell.errors import BloodcellError
+from bloodcell.errors import BloodcellError, SettingError
 
 app = typer.Typer(
     name="bloodcell",
@@ -55,14 +55,12 @@ app.add_typer(drop.app, name="drop", rich_help_panel="Data")
 
 
 def main() -> None:
-    """Runs the command line; errors that bloodcell raises on purpose are one message and exit status 1."""
+    """Runs the command line; an error that bloodcell raises on purpose is one message and exit status 1.
+
+    A wrong setting is wrong usage, exit status 2.
+    """
     try:
         app()
     except BloodcellError as error:
         typer.secho(f"{type(error).__name__}: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(1)
-    except ValueError as error:
-        if type(error).__module__.split(".")[0] != "pydantic_core":
-            raise
-        typer.secho(f"A setting is wrong: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, SettingError) else 1)

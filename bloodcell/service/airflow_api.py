@@ -251,11 +251,6 @@ class AirflowApi:
             raise AirflowRefusedError(now.refusal(run_id), status=answer.status_code)
         return now
 
-    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
-        """Marks a task of a run "success", "failed" or "skipped" by hand, as the page's button does."""
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}"
-        self._json("PATCH", path, json={"new_state": state})
-
     def run_page(self, dag_id: str, run_id: str) -> str:
         """Returns the address of a run's page, where a person also answers what it asks."""
         return f"{self._page(dag_id)}/{quote(run_id, safe=':+')}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from bloodcell.environment import PREFIX, STACK_MARK
 from bloodcell.errors import ConfigurationError
 from bloodcell.resources import dags_folder
 from bloodcell.storage.atomic_write import atomic_file
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 HOST: Final = "127.0.0.1"
-STACK_MARK: Final = "BLOODCELL_STACK"
-"""Environment variable that marks every process of an installation; its value is the data folder."""
-
 _NO_PROXY: Final = ("no_proxy", "NO_PROXY")
 PARALLEL_TASKS: Final = 4
 APPROVER_ROLE: Final = "user"
@@ -71,13 +69,13 @@ class AirflowHome:
             settings: Passed on as they are, so that no process reads others.
             database_url: Where tasks find bloodcell's database.
         """
-        others = ("AIRFLOW_", "_AIRFLOW", "BLOODCELL_")
+        others = ("AIRFLOW_", "_AIRFLOW", PREFIX)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(others)}
         direct = {name: ",".join(filter(None, [os.environ.get(name), HOST, "localhost"])) for name in _NO_PROXY}
         return {
             **inherited,
             **direct,
-            **_as_variables(settings),
+            **settings.as_variables(),
             "BLOODCELL_DATABASE_URL": database_url,
             "AIRFLOW_HOME": str(self.folder),
             STACK_MARK: str(settings.data_dir.resolve()),
@@ -259,8 +257,3 @@ def _write_private(path: Path, text: str) -> None:
     """Writes so that nobody but the owner ever sees the content, and a kill leaves the old file or the new."""
     with atomic_file(path, mode=0o600) as file:
         file.write(text.encode())
-
-
-def _as_variables(settings: Settings) -> dict[str, str]:
-    values = {name: getattr(settings, name) for name in type(settings).model_fields}
-    return {f"BLOODCELL_{name.upper()}": str(value) for name, value in values.items() if value is not None}

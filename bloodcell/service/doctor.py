@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from bloodcell.environment import PROGRAM_MARK, STACK_MARK
 from bloodcell.errors import BloodcellError, ConfigurationError, SchemaError
 from bloodcell.presentation.tables import plain_table
 from bloodcell.resources import dag_ids
 from bloodcell.service.airflow_api import AirflowApi, AirflowUnavailableError
-from bloodcell.service.airflow_home import STACK_MARK, users_without_password
-from bloodcell.service.processes import PROGRAM_MARK, marked_processes
+from bloodcell.service.airflow_home import users_without_password
+from bloodcell.service.processes import marked_processes
 from bloodcell.service.up import GPU_POOL, WATCHER
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "fail", "The embedded Postgres was never started", "Next: bloodcell up")
         return
     try:
-        database = Database(connect(settings.database_url or embedded_database(settings).url()), patience_s=0)
+        database = Database(connect(settings.plain_database_url or embedded_database(settings).url()), patience_s=0)
         where = (
             "embedded" if settings.database_url is None else database.engine.url.render_as_string(hide_password=True)
         )

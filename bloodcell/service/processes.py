@@ -19,6 +19,8 @@ from typing import IO, Final
 
 import psutil
 
+from bloodcell.environment import PROGRAM_MARK
+
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
 _STEADY_S: Final = 120.0  # a child that ran this long starts again without a growing pause
@@ -34,10 +36,6 @@ class Program:
     name: str
     command: Sequence[str]
     log: Path
-
-
-PROGRAM_MARK: Final = "BLOODCELL_PROGRAM"
-"""Environment variable with the name of the program that a process belongs to."""
 
 
 class Child:

@@ -105,7 +105,7 @@ def pushed_metrics(settings: Settings) -> Iterator[None]:
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
     from opentelemetry.sdk.resources import Resource
 
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter(settings.metrics_url))
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter(settings.metrics_url.get_secret_value()))
     provider = MeterProvider([reader], Resource.create({"service.name": "bloodcell"}), shutdown_on_exit=False)
     try:
         _register(provider, settings)

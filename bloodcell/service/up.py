@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Final
 import psutil
 import sqlalchemy as sa
 
+from bloodcell.environment import STACK_MARK
 from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
 from bloodcell.registry.shipped import install_shipped
 from bloodcell.resources import dag_ids
 from bloodcell.service.airflow_api import AirflowApi, AirflowUnavailableError
-from bloodcell.service.airflow_home import HOST, STACK_MARK, prepare_airflow_home
+from bloodcell.service.airflow_home import HOST, prepare_airflow_home
 from bloodcell.service.processes import Announce, Child, Program, end_processes, marked_processes, open_log
 from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database, make_data_folder
@@ -70,7 +71,7 @@ class Stack:
         self._end_left_over()
         self._announce("Postgres: starting")
         self._postgres = embedded_database(self.settings)
-        database_url = self.settings.database_url or self._postgres.url()
+        database_url = self.settings.plain_database_url or self._postgres.url()
         upgrade(database_url)
         if installed := install_shipped(self.settings, open_database(self.settings)):
             self._announce(f"Models: {len(installed)} came with bloodcell, champion is {installed[0].manifest.variant}")

@@ -29,7 +29,7 @@ _LONGEST_PAUSE_S: Final = 5.0
 
 def database_url(settings: Settings) -> str:
     """Returns the URL of the database in use; starts the embedded server where no other is configured."""
-    return settings.database_url or embedded_database(settings).url()
+    return settings.plain_database_url or embedded_database(settings).url()
 
 
 def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engine:
@@ -47,6 +47,7 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
         **({"poolclass": sa.QueuePool, "pool_size": 1} if keep else {"poolclass": sa.NullPool}),
+        hide_parameters=True,  # an error's text reaches logs and Airflow's pages; parameters can be about a person
         connect_args={**WIRE, "options": _options(parsed, role), "application_name": "bloodcell"},
     )
 
@@ -59,8 +60,8 @@ def psql_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
     Raises:
         ConfigurationError: The URL asks for TLS, and no psql is installed that knows it.
     """
-    if settings.database_url:
-        url, program = _parse(settings.database_url), shutil.which("psql")
+    if settings.plain_database_url:
+        url, program = _parse(settings.plain_database_url), shutil.which("psql")
         if program is None:
             if "sslmode" in url.query:
                 raise ConfigurationError(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from bloodcell.settings import Settings
+from bloodcell.settings import GROUPS
 from docs.generator.markdown import GeneratedPage, code, name_cell, prose, table
 
 PATH = "reference/settings.md"
@@ -19,20 +20,32 @@ _INTRODUCTION = """\
 # Settings
 
 Settings are environment variables, read once when a program starts. In containers a secret may also be a file: where
-the variable is not set, bloodcell reads the file of the same name in small letters from `/run/secrets`.
+the variable is not set, bloodcell reads the file of the same name in small letters from `/run/secrets`. A variable
+`BLOODCELL_...` that is none of these is refused, and the error names the nearest one.
 """
-_TYPES: Final[dict[Any, str]] = {bool: "true or false", float: "number", int: "whole number", Path: "path", str: "text"}
+_TYPES: Final[dict[Any, str]] = {
+    bool: "true or false",
+    float: "number",
+    int: "whole number",
+    Path: "path",
+    SecretStr: "text, secret",
+    str: "text",
+}
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 def settings_page() -> GeneratedPage:
-    """Returns the page of all settings."""
-    rows = table(("variable", "meaning"), _rows(Settings))
-    return GeneratedPage(PATH, f"{_INTRODUCTION}\n{rows}\n")
+    """Returns the page of all settings, with a section for each group."""
+    sections = [f"{_INTRODUCTION}\n"]
+    for group in GROUPS:
+        title = inspect.cleandoc(group.__doc__ or "").rstrip(".")
+        sections.append(f"## {title}\n\n{table(('variable', 'meaning'), _rows(group))}\n")
+    return GeneratedPage(PATH, "\n".join(sections))
 
 
-def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    for name, field in model.model_fields.items():
+def _rows(group: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    for name in group.__annotations__:
+        field = group.model_fields[name]
         name_and_values = name_cell(f"`BLOODCELL_{name.upper()}`", _type(field), f"default {_default(field)}")
         yield name_and_values, prose(field.description or "")
 

@@ -184,7 +184,7 @@ def test_by_hand_too_the_slides_whose_images_are_all_there_get_their_differentia
     environment = {
         **os.environ,
         "BLOODCELL_DATA_DIR": str(settings.data_dir),
-        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+        "BLOODCELL_DATABASE_URL": str(settings.plain_database_url),
     }
     command = [sys.executable, "-m", "bloodcell", "classify", "--pending"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -234,7 +234,7 @@ def test_killed_run_keeps_what_it_wrote_and_the_next_ends_it(
     environment = {
         **os.environ,
         "BLOODCELL_DATA_DIR": str(settings.data_dir),
-        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+        "BLOODCELL_DATABASE_URL": str(settings.plain_database_url),
         "BLOODCELL_BATCH_CELLS": "16",
     }
     child = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)

@@ -22,7 +22,7 @@ def bloodcell(settings: Settings) -> Command:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("BLOODCELL_")}
     environment |= {
         "BLOODCELL_DATA_DIR": str(settings.data_dir),
-        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+        "BLOODCELL_DATABASE_URL": str(settings.plain_database_url),
         "BLOODCELL_SETTLE_S": "0",
         "COLUMNS": "120",
     }
@@ -56,13 +56,13 @@ def test_wrong_usage_is_exit_status_2(bloodcell: Command) -> None:
 def test_wrong_setting_is_named(bloodcell: Command) -> None:
     refused = bloodcell("models", "list", BLOODCELL_DROP_PATTERN="(")
     assert refused.returncode == 2
-    assert "drop_pattern" in refused.stderr
+    assert "BLOODCELL_DROP_PATTERN" in refused.stderr
 
 
 def test_setting_that_is_empty_is_named(bloodcell: Command) -> None:
     refused = bloodcell("models", "list", BLOODCELL_DROPS_DIR="")
     assert refused.returncode == 2
-    assert "drops_dir" in refused.stderr and "unset it" in refused.stderr
+    assert "BLOODCELL_DROPS_DIR" in refused.stderr and "unset it" in refused.stderr
 
 
 def test_data_folder_that_cannot_be_made_is_one_message(bloodcell: Command, tmp_path: Path) -> None:

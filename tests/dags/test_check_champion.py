@@ -134,7 +134,7 @@ def run_it(settings: Settings, home: Path, **environment: str) -> dict[str, Any]
         home,
         RUN,
         BLOODCELL_DATA_DIR=str(settings.data_dir),
-        BLOODCELL_DATABASE_URL=str(settings.database_url),
+        BLOODCELL_DATABASE_URL=str(settings.plain_database_url),
         **environment,
     )
 

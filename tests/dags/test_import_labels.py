@@ -103,7 +103,7 @@ def test_the_task_takes_the_inbox_in_and_fails_in_the_end_when_files_were_set_as
     settings.labels.mkdir(parents=True)
     environment = {
         "BLOODCELL_DATA_DIR": str(settings.data_dir),
-        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+        "BLOODCELL_DATABASE_URL": str(settings.plain_database_url),
         "BLOODCELL_SETTLE_S": "0",
     }
     (settings.labels / "good.csv").write_text(f"{header}\nS1,0.jpg,SNE,anna,2026-03-15\n")

@@ -43,7 +43,7 @@ def test_a_person_asks_for_the_models_that_serve(
 ) -> None:
     make_champion(settings, svm_bundle)
     monkeypatch.setenv("BLOODCELL_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.database_url))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.plain_database_url))
     monkeypatch.setattr("bloodcell.evaluation.speed.measure_speed", partial(measure_speed, seconds=0.1))
     measured = CliRunner().invoke(app, ["speed", "--batches", "4,2", "--json"])
     assert measured.exit_code == 0, measured.output

@@ -177,7 +177,7 @@ def test_backup_and_restore_by_the_documented_commands(fleet: Fleet, settings: S
         _run_there(fleet, words, tmp_path)
     assert laboratory.rows() == before
     fleet.run("init")
-    with connect(str(settings.database_url)).connect() as connection:
+    with connect(str(settings.plain_database_url)).connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.promotion")) == 1
 
 

@@ -306,11 +306,13 @@ def test_killed_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one
     environment = {
         **os.environ,
         "BLOODCELL_DATA_DIR": str(settings.data_dir),
-        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+        "BLOODCELL_DATABASE_URL": str(settings.plain_database_url),
         "BLOODCELL_SETTLE_S": "0",
     }
     n_files = 12 * 101 + 2
-    with connect(str(settings.database_url)).connect().execution_options(isolation_level="AUTOCOMMIT") as watching:
+    with (
+        connect(str(settings.plain_database_url)).connect().execution_options(isolation_level="AUTOCOMMIT") as watching
+    ):
         for n_rows in (0, 1, 400, 700):  # rows come some 256 at a time
             child = subprocess.Popen(
                 [sys.executable, "-m", "bloodcell", "ingest", str(night.path)],
@@ -328,7 +330,7 @@ def test_killed_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one
     summary = ingest_night(night.path, settings)
     assert (summary.n_cells, summary.n_quarantined, summary.n_slides) == (1200, 1, 12)
     store = Store.of(settings)
-    with connect(str(settings.database_url)).connect() as connection:
+    with connect(str(settings.plain_database_url)).connect() as connection:
         for digest in connection.scalars(sa.text("SELECT sha256 FROM bloodcell.cell")):
             store.read_image(digest)
         assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.image")) == 1200

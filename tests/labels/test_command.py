@@ -20,7 +20,7 @@ Command = Callable[..., Result]
 @pytest.fixture
 def bloodcell(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setenv("BLOODCELL_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.database_url))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.plain_database_url))
     monkeypatch.setenv("BLOODCELL_SETTLE_S", "0")
     monkeypatch.setenv("COLUMNS", "120")
     return lambda *arguments: CliRunner().invoke(app, ["labels", *map(str, arguments)])

@@ -440,7 +440,7 @@ def test_a_killed_import_leaves_nothing_and_can_be_repeated(
     environment = {
         **os.environ,
         "BLOODCELL_DATA_DIR": str(settings.data_dir),
-        "BLOODCELL_DATABASE_URL": str(settings.database_url),
+        "BLOODCELL_DATABASE_URL": str(settings.plain_database_url),
     }
     killed = subprocess.run([sys.executable, "-c", KILLED, str(file), where], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL

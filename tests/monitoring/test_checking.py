@@ -78,7 +78,7 @@ def test_another_class_mix_moves_the_class_mix_and_not_the_embedding(settings: S
 def test_every_row_is_in_the_view_with_its_run(settings: Settings, database: Database, champion: str) -> None:
     classified_night(settings)
     check = check_champion(settings, airflow_run="scheduled__1")
-    reader = Database(connect(str(settings.database_url), role="bloodcell_reader"), patience_s=0)
+    reader = Database(connect(str(settings.plain_database_url), role="bloodcell_reader"), patience_s=0)
     shown = rows(
         reader,
         "SELECT kind, class, n_cells, measured, lower_95, upper_95, limit_value, passed, reason, since_night, "
@@ -225,7 +225,7 @@ def test_of_a_model_made_from_a_folder_its_own_list_of_images_is_asked(
     classified_night(settings)
     called = called_cells(database, champion)
     digest = sorted(images_of(watched_bundle))[0]
-    with connect(str(settings.database_url)).begin() as connection:
+    with connect(str(settings.plain_database_url)).begin() as connection:
         connection.execute(sa.text("ALTER TABLE bloodcell.cell DISABLE TRIGGER ALL"))
         connection.execute(
             sa.text("UPDATE bloodcell.cell SET sha256 = :d WHERE cell_id = :c"), {"d": digest, "c": called[0][0]}
@@ -289,7 +289,7 @@ def test_a_check_that_fails_leaves_nothing_and_the_next_one_counts_all(
     classified_night(settings)
     called = called_cells(database, champion)
     lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called])
-    owner = connect(str(settings.database_url))
+    owner = connect(str(settings.plain_database_url))
     with owner.begin() as connection:
         connection.execute(sa.text("ALTER TABLE bloodcell.model_check ADD CONSTRAINT stop CHECK (kind <> 'embedding')"))
     with pytest.raises(sa.exc.IntegrityError):

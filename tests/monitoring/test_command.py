@@ -18,7 +18,7 @@ from tests.monitoring.conftest import called_cells, classified_night
 @pytest.fixture
 def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLOODCELL_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.database_url))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.plain_database_url))
     monkeypatch.setenv("BLOODCELL_CHECK_MIN_CELLS", str(settings.check_min_cells))
     monkeypatch.setenv("COLUMNS", "120")
 

@@ -24,7 +24,7 @@ from tests.laboratory import CHAMPION, Laboratory
 def laboratory(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Laboratory:
     """A slide of one lymphocyte, reported, and the environment that finds it."""
     monkeypatch.setenv("BLOODCELL_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.database_url))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.plain_database_url))
     body = io.BytesIO()
     Image.new("RGB", (150, 151), (90, 60, 140)).save(body, "PNG")
     digest = hashlib.sha256(body.getvalue()).hexdigest()

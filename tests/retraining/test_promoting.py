@@ -147,7 +147,7 @@ def test_a_candidate_of_shuffled_labels_is_refused_everywhere(judged: Judged) ->
         promotion.promote(connection, Store.of(settings), model_id, by="lead", reason="by hand", evidence={})
     for role in ("bloodcell_app", "bloodcell_owner", None):
         with (
-            connect(settings.database_url or "", role=role).begin() as connection,
+            connect(settings.plain_database_url or "", role=role).begin() as connection,
             pytest.raises(sa.exc.DBAPIError, match="refused by its gates"),
         ):
             connection.execute(

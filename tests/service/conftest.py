@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.environment import STACK_MARK
 from bloodcell.registry.bundle import Bundle
-from bloodcell.service.airflow_home import STACK_MARK
 from bloodcell.service.processes import end_processes, marked_processes
 from bloodcell.settings import Settings
 from bloodcell.training.train import train

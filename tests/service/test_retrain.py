@@ -28,6 +28,7 @@ from bloodcell.service.airflow_home import password_file
 from bloodcell.service.airflow_records import RunState
 from bloodcell.settings import Settings
 from bloodcell.storage.database import open_database
+from tests.airflow_page import mark_task
 from tests.conftest import ROOT
 from tests.service.conftest import Up, write_night
 
@@ -114,7 +115,7 @@ def python(up: Up, *arguments: str, user: str) -> subprocess.CompletedProcess[st
         "BLOODCELL_AIRFLOW_URL": up.settings.airflow_url,
         "BLOODCELL_AIRFLOW_USER": user,
         "BLOODCELL_AIRFLOW_PASSWORD_FILE": str(password_file(up.settings)),
-        "BLOODCELL_DATABASE_URL": str(up.settings.database_url),
+        "BLOODCELL_DATABASE_URL": str(up.settings.plain_database_url),
     }
     return subprocess.run(
         [sys.executable, *arguments],
@@ -180,7 +181,7 @@ def test_marking_the_approval_successful_by_hand_leaves_the_champion(up: Up, adm
     run_id = started(admin)
     asked(admin, run_id)
 
-    admin.set_task_state(RETRAIN, run_id, APPROVE, "success")
+    mark_task(up.settings, RETRAIN, run_id, APPROVE, "success")
 
     run = admin.wait(RETRAIN, run_id, timeout_s=RUN_S)
     assert (run.state, states(run)["promote"]) == ("failed", "failed")

@@ -19,10 +19,11 @@ import psutil
 import pytest
 
 from bloodcell.differential.stored_differential import read_differential
+from bloodcell.environment import STACK_MARK
 from bloodcell.registry.bundle import Bundle
 from bloodcell.resources import dag_ids
 from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi, AirflowRefusedError
-from bloodcell.service.airflow_home import STACK_MARK, read_password
+from bloodcell.service.airflow_home import read_password
 from bloodcell.service.airflow_records import RunState
 from bloodcell.service.doctor import examine
 from bloodcell.storage.database import open_database

@@ -265,3 +265,9 @@ def test_psql_is_given_the_password_in_its_environment_only() -> None:
     assert SECRET not in " ".join(command)
     assert environment["PGPASSWORD"] == SECRET
     assert command[-1] == "postgresql://anna@server:5433/lab"
+
+
+def test_an_error_does_not_show_the_values_of_its_statement(database_url: str) -> None:
+    with connect(database_url).connect() as connection, pytest.raises(sa.exc.DBAPIError) as caught:
+        connection.execute(sa.text("SELECT 1 FROM bloodcell.nowhere WHERE patient = :key"), {"key": SECRET})
+    assert "nowhere" in str(caught.value) and SECRET not in str(caught.value)

@@ -134,7 +134,7 @@ def fill(database: Database, settings: Settings) -> None:
         connection.execute(failed)
         slides = list(connection.scalars(sa.select(tables.slide.c.slide_id)))
     write_differentials(database, slides=slides, model_id=None, run_id=differential_run, settings=settings)
-    with connect(str(settings.database_url)).begin() as connection:
+    with connect(str(settings.plain_database_url)).begin() as connection:
         connection.execute(sa.text("ANALYZE"))
 
 
