@@ -3,7 +3,7 @@
 walk -> examine -> ledger        nights says which folders are due, outcomes what may become of a file
 """
 
-from bloodcell.inbox.night_folders import pending_nights
+from bloodcell.inbox.pending_nights import pending_nights
 from bloodcell.ingest.ingesting import IngestSummary, ingest_night
 
 __all__ = ["IngestSummary", "ingest_night", "pending_nights"]

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bloodcell.errors import UnusableFileError
-from bloodcell.inbox.walk import changed_ns
+from bloodcell.inbox.unchanged_files import read_unchanged
 from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
 from bloodcell.storage.decoding import ImageLimits, verify
 
 if TYPE_CHECKING:
-    from bloodcell.inbox.walk import DropFile
+    from bloodcell.inbox.listing import ListedFile
     from bloodcell.storage.store import Store
-
-
-class StillWrittenError(Exception):
-    """The file changed or went away while it was read: leave its slide for later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ class StoredImage:
 class Examined:
     """A file and what examining it brought: an image, or the reason why there is none."""
 
-    file: DropFile
+    file: ListedFile
     cell: NamedCell | None
     image: StoredImage | None = None
     reason: str | None = None
@@ -62,7 +57,7 @@ class Examiner:
         self._limits = limits
         self._store = store
 
-    def named_cell(self, file: DropFile) -> NamedCell | None:
+    def named_cell(self, file: ListedFile) -> NamedCell | None:
         """Returns what the path says, None where it fits no pattern."""
         match = self._pattern.fullmatch(file.path)
         if match is None:
@@ -74,12 +69,12 @@ class Examiner:
         code = match["code"] if "code" in self._pattern.groupindex else None
         return NamedCell(barcode, file_name, code.upper() if code else None, int(match["number"]))
 
-    def order(self, file: DropFile) -> tuple[int, str]:
+    def order(self, file: ListedFile) -> tuple[int, str]:
         """Returns what sorts files as the analyser numbered them: of two equal images the later is the duplicate."""
         cell = self.named_cell(file)
         return (cell.number if cell else 0), file.path
 
-    def examine(self, file: DropFile) -> Examined:
+    def examine(self, file: ListedFile) -> Examined:
         """Returns what became of the file; its image is in the store by then.
 
         Raises:
@@ -108,32 +103,3 @@ class Examiner:
         sha256 = hashlib.sha256(body).hexdigest()
         self._store.put_image(sha256, body)
         return StoredImage(sha256, len(body), image.width_px, image.height_px, image.format)
-
-
-def read_unchanged(file: DropFile, max_bytes: int) -> bytes:
-    """Returns the bytes of a regular file that did not change since it was listed; links are not followed.
-
-    Of a file larger than `max_bytes` one byte more than that is returned.
-
-    Raises:
-        UnusableFileError: reason unreadable.
-        StillWrittenError: It changed or went away.
-    """
-    try:
-        descriptor = os.open(file.location, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError as error:
-        raise StillWrittenError(file.path) from error
-    except OSError as error:
-        raise UnusableFileError("unreadable", str(error)) from error
-    wanted = min(file.size_bytes, max_bytes + 1)
-    # plain system calls, for the reason that `Store.put_image` has
-    try:
-        body = os.read(descriptor, wanted)
-        status = os.fstat(descriptor)
-    except OSError as error:
-        raise UnusableFileError("unreadable", str(error)) from error
-    finally:
-        os.close(descriptor)
-    if len(body) != wanted or (status.st_size, changed_ns(status)) != (file.size_bytes, file.changed_ns):
-        raise StillWrittenError(file.path)
-    return body

@@ -39,22 +39,4 @@ IGNORE_REASONS: Final = {
     "gone": "Was set aside earlier and is not there any more: renamed, moved or removed since.",
 }
 
-_SYSTEM_NAMES: Final = frozenset(
-    {"thumbs.db", "desktop.ini", "ehthumbs.db"}
-    | {"@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx"}
-)
 SLIDE_RECORD: Final = "slide.json"
-
-
-def ignore_reason(path: str) -> str | None:
-    """Returns the rule by which a file is ignored, None for a file that has to be looked at.
-
-    Args:
-        path: Relative to the night's folder; a file below a hidden folder is hidden.
-    """
-    names = path.split("/")
-    if any(name.startswith(".") for name in names):
-        return "hidden_file"
-    if any(name.lower() in _SYSTEM_NAMES for name in names):
-        return "system_file"
-    return None

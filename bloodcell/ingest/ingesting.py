@@ -15,10 +15,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.errors import ConfigurationError, UnusableFileError
-from bloodcell.inbox.night_folders import is_settled, night_of
-from bloodcell.inbox.walk import DropFile, DropFolder, folders_changed_ns, marker_changed_ns, walk_night
-from bloodcell.ingest.examine import Examined, Examiner, StillWrittenError, read_unchanged
-from bloodcell.ingest.file_outcomes import SLIDE_RECORD, ignore_reason
+from bloodcell.inbox.ignoring import ignore_reason
+from bloodcell.inbox.listing import ListedFile, ListedFolder, list_folder
+from bloodcell.inbox.night_folders import night_of
+from bloodcell.inbox.settling import folders_changed_ns, is_settled, marker_changed_ns
+from bloodcell.inbox.unchanged_files import StillWrittenError, read_unchanged
+from bloodcell.ingest.examine import Examined, Examiner
+from bloodcell.ingest.file_outcomes import SLIDE_RECORD
 from bloodcell.ingest.ledger import FileRow, SlideFiles, ignored, known_files, note_gone, quarantined, write_slide
 from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
 from bloodcell.storage import tables
@@ -109,9 +112,9 @@ class _Record:
 class _Chunk:
     """Some files of one folder: those to examine, and those accounted for by rule."""
 
-    folder: DropFolder
+    folder: ListedFolder
     record: _Record
-    files: Sequence[DropFile]
+    files: Sequence[ListedFile]
     others: Sequence[FileRow]
     n_files: int
 
@@ -166,7 +169,7 @@ class _Ingest:
             yield batch
 
     def _chunks(self, marker_ns: int | None) -> Iterator[_Chunk]:
-        for folder in walk_night(self._folder):
+        for folder in list_folder(self._folder):
             if not is_settled(folder.newest_change_ns, marker_ns, self._settings.settle_s):
                 self._waiting.add(folder.name)
                 continue
@@ -179,7 +182,7 @@ class _Ingest:
             for start in range(0, max(len(files), 1), _BATCH_FILES):
                 yield self._chunk(folder, files[start : start + _BATCH_FILES], record)
 
-    def _chunk(self, folder: DropFolder, files: Sequence[DropFile], record: _Record) -> _Chunk:
+    def _chunk(self, folder: ListedFolder, files: Sequence[ListedFile], record: _Record) -> _Chunk:
         barcode = _barcode(folder)
         paths = [file.path for file in files]
         known = self._transact(lambda connection: known_files(connection, self._night, paths))
@@ -194,7 +197,7 @@ class _Ingest:
                 unread.append(file)
         return _Chunk(folder, record, unread, others, len(files))
 
-    def _record(self, folder: DropFolder) -> _Record:
+    def _record(self, folder: ListedFolder) -> _Record:
         file = next((file for file in folder.files if file.path == f"{folder.name}/{SLIDE_RECORD}"), None)
         if file is None:
             return _Record(None, "absent")
@@ -212,7 +215,7 @@ class _Ingest:
         tasks = [chunk.files[start : start + _TASK_FILES] for start in range(0, len(chunk.files), _TASK_FILES)]
         return [threads.submit(self._examined, chunk.folder, files) for files in tasks]
 
-    def _examined(self, folder: DropFolder, files: Sequence[DropFile]) -> list[Examined]:
+    def _examined(self, folder: ListedFolder, files: Sequence[ListedFile]) -> list[Examined]:
         examined = []
         for file in files:
             try:
@@ -265,7 +268,7 @@ class _Ingest:
         return self._database.transact(work)
 
 
-def _is_settled_account(known: FileRow | None, file: DropFile) -> bool:
+def _is_settled_account(known: FileRow | None, file: ListedFile) -> bool:
     # what was set aside is looked at again: a limit or a pattern may have been mended since; and so is what was gone
     return (
         known is not None
@@ -275,7 +278,7 @@ def _is_settled_account(known: FileRow | None, file: DropFile) -> bool:
     )
 
 
-def _barcode(folder: DropFolder) -> str | None:
+def _barcode(folder: ListedFolder) -> str | None:
     """Returns the slide that a folder is named after, None for the loose files and for a folder left out by rule."""
     return None if not folder.name or ignore_reason(folder.name) else folder.name
 

@@ -23,7 +23,7 @@ from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
 from bloodcell.storage import tables
 
 if TYPE_CHECKING:
-    from bloodcell.inbox.walk import DropFile
+    from bloodcell.inbox.listing import ListedFile
     from bloodcell.ingest.examine import Examined, StoredImage
     from bloodcell.ingest.slide_record import SlideRecord
 
@@ -71,12 +71,12 @@ class _Cell:
     sha256: str
 
 
-def quarantined(file: DropFile, barcode: str | None, reason: str, detail: str) -> FileRow:
+def quarantined(file: ListedFile, barcode: str | None, reason: str, detail: str) -> FileRow:
     """Returns the ledger row of a file that is set aside."""
     return FileRow(file.path, barcode, "quarantined", reason, detail, None, None, file.size_bytes, file.changed_ns)
 
 
-def ignored(file: DropFile, barcode: str | None, reason: str) -> FileRow:
+def ignored(file: ListedFile, barcode: str | None, reason: str) -> FileRow:
     """Returns the ledger row of a file that a rule leaves out."""
     return FileRow(file.path, barcode, "ignored", reason, None, None, None, file.size_bytes, file.changed_ns)
 

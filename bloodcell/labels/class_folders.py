@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from bloodcell.errors import UnusableFileError
-from bloodcell.inbox.walk import DropFile, walk_night
-from bloodcell.ingest.examine import read_unchanged
-from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS, ignore_reason
+from bloodcell.inbox.ignoring import ignore_reason
+from bloodcell.inbox.listing import ListedFile, list_folder
+from bloodcell.inbox.unchanged_files import read_unchanged
+from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
 from bloodcell.labels.codes import Meaning, meaning_of
 from bloodcell.labels.csv_rows import Progress
 from bloodcell.labels.label_outcomes import RowErrors, shown, unusable
@@ -68,7 +69,7 @@ class FolderLabels:
         if not self.n_rows:
             raise unusable("no_labels", "expected FOLDER/<class or code>/<file>, received no file")
 
-    def _row(self, row: int, name: str, file: DropFile) -> LabelRow:
+    def _row(self, row: int, name: str, file: ListedFile) -> LabelRow:
         if file.problem is not None:
             raise UnusableFileError(file.problem, QUARANTINE_REASONS[file.problem])
         if file.size_bytes > self._max_file_bytes:
@@ -88,7 +89,7 @@ class FolderDigest:
         self._digest = hashlib.sha256(b"folder")
         self.n_files = 0
 
-    def add(self, file: DropFile) -> None:
+    def add(self, file: ListedFile) -> None:
         self.n_files += 1
         self._digest.update(f"\0{file.path}\0{file.size_bytes}\0{file.changed_ns}".encode())
 
@@ -96,14 +97,14 @@ class FolderDigest:
         return self._digest.hexdigest()
 
 
-def labelled_files(folder: Path) -> Iterator[tuple[str, DropFile]]:
+def labelled_files(folder: Path) -> Iterator[tuple[str, ListedFile]]:
     """Yields each file that is not ignored, with the name of its class folder ("" for a loose file).
 
     Raises:
         UnusableFileError: reason unreadable.
     """
     try:
-        for of_class in walk_night(folder):
+        for of_class in list_folder(folder):
             for file in of_class.files:
                 if ignore_reason(file.path) is None:
                     yield of_class.name, file

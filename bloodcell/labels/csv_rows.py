@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from bloodcell.ingest.examine import StillWrittenError
+from bloodcell.inbox.unchanged_files import StillWrittenError, open_unfollowed
 from bloodcell.labels.label_outcomes import RowErrors, shown, unusable
 from bloodcell.labels.label_rows import SPACE, BadRowError, LabelRow, checked_row
 
@@ -126,7 +126,7 @@ class _NotUtf8Error(Exception):
 
 def _opened(path: Path) -> BinaryIO:
     try:
-        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+        return os.fdopen(open_unfollowed(path), "rb")
     except FileNotFoundError as error:
         raise StillWrittenError(str(path)) from error
     except OSError as error:

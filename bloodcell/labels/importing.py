@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError, RetryLaterError, UnusableFileError
-from bloodcell.ingest.examine import StillWrittenError
+from bloodcell.inbox.unchanged_files import StillWrittenError
 from bloodcell.labels.class_folders import FolderLabels
 from bloodcell.labels.csv_rows import CsvLabels, Progress
 from bloodcell.labels.label_outcomes import FILE_REASONS, RowError, RowErrors

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.errors import ConfigurationError, UnusableFileError
-from bloodcell.inbox.night_folders import is_settled
-from bloodcell.inbox.walk import DropFile, walk_night
-from bloodcell.ingest.examine import StillWrittenError
-from bloodcell.ingest.file_outcomes import ignore_reason
+from bloodcell.inbox.ignoring import ignore_reason, is_unfinished
+from bloodcell.inbox.listing import ListedFile, list_folder
+from bloodcell.inbox.settling import is_settled
+from bloodcell.inbox.unchanged_files import StillWrittenError, open_unfollowed
 from bloodcell.labels.class_folders import FolderDigest, FolderLabels, labelled_files
 from bloodcell.labels.codes import meaning_of
 from bloodcell.labels.csv_rows import CsvLabels
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES: Final = 512 * 2**20
 """Largest CSV file of the inbox, some five million rows: it is read on every check of the inbox."""
-
-_UNFINISHED: Final = (".tmp", ".part", ".partial", ".filepart", ".crdownload", "~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ def _entries(settings: Settings) -> Iterator[_Entry | None]:
     if not inbox.exists():
         return
     try:
-        for folder in walk_night(inbox):
+        for folder in list_folder(inbox):
             if not folder.name:
                 for file in folder.files:
                     if not _is_ignored(file.path):
@@ -145,11 +143,10 @@ def _entries(settings: Settings) -> Iterator[_Entry | None]:
 
 
 def _is_ignored(name: str) -> bool:
-    # ~$ marks a file that is open in a spreadsheet
-    return ignore_reason(name) is not None or name.startswith("~$") or name.lower().endswith(_UNFINISHED)
+    return ignore_reason(name) is not None or is_unfinished(name)
 
 
-def _file_entry(file: DropFile) -> _Entry | None:
+def _file_entry(file: ListedFile) -> _Entry | None:
     location = Path(file.location)
     try:
         if file.problem is not None:
@@ -189,7 +186,7 @@ def _folder_entry(folder: Path, name: str, settings: Settings) -> _Entry | None:
 
 def _digest(path: Path) -> str:
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        with os.fdopen(open_unfollowed(path), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from bloodcell.errors import BloodcellError
-from bloodcell.inbox.night_folders import pending_nights
+from bloodcell.inbox.pending_nights import pending_nights
 from bloodcell.storage.database import open_database
 
 if TYPE_CHECKING:

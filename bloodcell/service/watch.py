@@ -23,8 +23,9 @@ from watchdog.observers import Observer
 from watchdog.observers.polling import PollingObserverVFS
 
 from bloodcell.errors import BloodcellError
-from bloodcell.inbox.night_folders import is_settled, night_folders, pending_nights
-from bloodcell.inbox.walk import COMPLETE_MARKER, folders_changed_ns, marker_changed_ns, walk_night
+from bloodcell.inbox.night_folders import completed_state, night_folders
+from bloodcell.inbox.pending_nights import pending_nights
+from bloodcell.inbox.settling import COMPLETE_MARKER
 from bloodcell.service.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowRefusedError
 from bloodcell.service.telemetry import ALIVE, pushed_metrics
 from bloodcell.storage.database import open_database
@@ -40,32 +41,6 @@ SWEEP_AGAIN_S: Final = 30.0
 """Seconds after a sweep that failed before the next."""
 _READING: Final = (EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE)  # ingest reads every file: that is no change
 _DROPS: Final = "the drops folder"
-
-
-def completed_state(night: Path, settle_s: float) -> str | None:
-    """Returns what names a night's present content, None while it is still being written (or holds nothing).
-
-    Two calls return the same text exactly when no file was added or changed between them.
-
-    Args:
-        night: The night's folder.
-        settle_s: Seconds without change after which a night without a marker counts as complete.
-
-    Raises:
-        OSError: The folder cannot be read, or went away.
-    """
-    marker_ns = marker_changed_ns(night)
-    if marker_ns is None and not is_settled(folders_changed_ns(night), None, settle_s):
-        return None  # spares a look at every file of a night that is being copied
-    newest_ns = 0
-    for folder in walk_night(night):
-        if folder.name:
-            newest_ns = max(newest_ns, folder.newest_change_ns)
-        else:
-            newest_ns = max([newest_ns, *(f.changed_ns for f in folder.files if f.name != COMPLETE_MARKER)])
-    if (newest_ns == 0 and marker_ns is None) or not is_settled(newest_ns, marker_ns, settle_s):
-        return None
-    return f"{newest_ns:x}"
 
 
 class Watcher:

@@ -60,7 +60,7 @@ def until(is_so: Callable[[], object], timeout_s: float = 120) -> None:
 
 def watched_run(api: AirflowApi, night: date) -> RunState:
     """Waits for the run that the watcher started for a night, and for its end."""
-    from bloodcell.service.watch import completed_state
+    from bloodcell.inbox.night_folders import completed_state
 
     settings = api._settings
     state = completed_state(settings.drops / night.isoformat(), settings.settle_s)

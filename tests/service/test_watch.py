@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from bloodcell.inbox.night_folders import completed_state
 from bloodcell.service.telemetry import ALIVE
-from bloodcell.service.watch import Watcher, completed_state
+from bloodcell.service.watch import Watcher
 from bloodcell.settings import Settings
 
 SLIDE = "S1"

@@ -1,0 +1,119 @@
+"""What lies in an inbox, one sub-folder at a time with every entry below it; nothing is opened and no link followed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bloodcell.inbox.settling import changed_ns
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """One entry that is no folder.
+
+    Attributes:
+        path: Relative to the folder that was listed, with forward slashes; bytes that are not UTF-8 are escaped.
+        location: The entry itself.
+        size_bytes: As listed.
+        changed_ns: See `changed_ns`.
+        problem: Why it cannot be read as a file, found by listing alone: link, not_a_regular_file, unreadable or
+            name_not_utf8. None for a regular file.
+    """
+
+    path: str
+    location: str
+    size_bytes: int
+    changed_ns: int
+    problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFolder:
+    """One folder directly below the one that was listed, or the loose files beside them.
+
+    Attributes:
+        name: Its name, "" for the loose files; bytes that are not UTF-8 are escaped.
+        files: All files in it, at any depth.
+        newest_change_ns: Latest change of the folder itself or of a file in it.
+    """
+
+    name: str
+    files: tuple[ListedFile, ...]
+    newest_change_ns: int
+
+
+def list_folder(folder: Path) -> Iterator[ListedFolder]:
+    """Yields the sub-folders of a folder in the order of their names, and its loose files last.
+
+    Raises:
+        OSError: The folder itself cannot be listed.
+    """
+    loose: list[ListedFile] = []
+    with os.scandir(folder) as entries:
+        ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    for entry in ordered:
+        if entry.is_dir(follow_symlinks=False):
+            name = _text(entry.name)
+            files = tuple(_below(Path(entry.path), name))
+            try:
+                own_change_ns = changed_ns(entry.stat(follow_symlinks=False))
+            except FileNotFoundError:  # renamed or removed since: it is another folder now, or none
+                continue
+            yield ListedFolder(name, files, max([own_change_ns, *(file.changed_ns for file in files)]))
+        else:
+            loose.append(_listed(entry, _text(entry.name)))
+    if loose:
+        yield ListedFolder("", tuple(loose), max(file.changed_ns for file in loose))
+
+
+def _below(folder: Path, path: str) -> Iterator[ListedFile]:
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError:
+        yield ListedFile(path, str(folder), 0, 0, "unreadable")
+        return
+    for entry in ordered:
+        inner = f"{path}/{_text(entry.name)}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(Path(entry.path), inner)
+        else:
+            yield _listed(entry, inner)
+
+
+def _listed(entry: os.DirEntry[str], path: str) -> ListedFile:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:  # renamed or removed since it was listed: its folder changes at this moment
+        return ListedFile(path, entry.path, 0, time.time_ns())
+    except OSError:  # a folder that may be listed but not searched
+        return ListedFile(path, entry.path, 0, 0, "unreadable")
+    problem = None
+    if stat.S_ISLNK(status.st_mode):
+        problem = "link"
+    elif not stat.S_ISREG(status.st_mode):
+        problem = "not_a_regular_file"
+    elif not _is_utf8(entry.name):
+        problem = "name_not_utf8"
+    return ListedFile(path, entry.path, status.st_size, changed_ns(status), problem)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # Python lists bytes that are no UTF-8 as lone surrogates
+        return False
+    return True
+
+
+def _text(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
