@@ -114,7 +114,7 @@ def test_a_port_that_no_service_made_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_unknown_name_in_code_is_refused_with_the_nearest_setting() -> None:
     with pytest.raises(SettingError, match=r"no setting 'drop_dir'\. Did you mean 'drops_dir'\?"):
-        Settings(**{"drop_dir": "/srv"})
+        Settings(drop_dir="/srv")  # type: ignore[call-arg]
     with pytest.raises(SettingError, match="no setting 'drop_dir'"):
         Settings().model_copy(update={"drop_dir": "/srv"})
 
