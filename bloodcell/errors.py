@@ -1,24 +1,24 @@
-"""Every error bloodcell raises on purpose, named by what the operator does next.
+"""Every error that bloodcell raises on purpose, named by what the operator does next.
 
     BloodcellError
-    ├── UnusableFileError      set the file aside: it is quarantined with its reason, the night goes on
-    │   └── RefusedRowsError   mend the rows of the label file (labels/importing.py)
-    ├── RetryLaterError        nothing is wrong with the input: the same call succeeds later
+    ├── UnusableFileError      set the file aside: it is quarantined with its reason, and the night continues
+    │   └── RefusedRowsError   correct the rows of the label file (labels/importing.py)
+    ├── RetryLaterError        the input is fine: the same call succeeds later
     │   ├── DatabaseUnavailableError
     │   ├── StoreUnavailableError
     │   └── AirflowUnavailableError   (service/airflow_api.py)
-    ├── ConfigurationError     fix the configuration, then call again
-    │   ├── SettingError       an environment variable is wrong, or the name of no setting
-    │   ├── NoChampionError    no model was promoted yet: nothing can be reported
-    │   ├── SchemaError        the database is of another release: upgrade it, or upgrade bloodcell
-    │   ├── UnknownRecordError a slide, night or model that the database does not hold
-    │   └── WeightsError       base weights that are missing or not what they claim
-    ├── BundleError            the model bundle is incomplete or altered: restore it, nothing is classified with it
-    ├── TrainingDataError      the training or evaluation images cannot make a model
-    ├── PromotionRefusedError  a model that has not proved itself, or that no person approved: the champion stays
-    ├── LimitCrossedError      the champion crossed a limit of its nightly check: a person looks at it
-    ├── AirflowRefusedError    Airflow answered, and would not (service/airflow_api.py)
-    └── DemoError              the demo's run did not end well (demo/tour.py)
+    ├── ConfigurationError     correct the configuration, then call again
+    │   ├── SettingError       an environment variable has a wrong value, or is the name of no setting
+    │   ├── NoChampionError    no model has been promoted yet, so nothing can be reported
+    │   ├── SchemaError        the database belongs to another release: upgrade the database, or bloodcell
+    │   ├── UnknownRecordError the database has no such slide, night or model
+    │   └── WeightsError       base weights are missing, or are not the expected ones
+    ├── BundleError            the model bundle is incomplete or altered: restore it; nothing is classified with it
+    ├── TrainingDataError      the images cannot be used to train or evaluate a model
+    ├── PromotionRefusedError  the model did not pass, or nobody approved it: the champion stays
+    ├── CheckFailedError       the nightly check of the champion failed: a person has to look at it
+    ├── AirflowRefusedError    Airflow answered and refused the request (service/airflow_api.py)
+    └── DemoError              the demo's run failed (demo/tour.py)
 
 A message says what, which, expected, received, and the next step.
 """
@@ -31,10 +31,10 @@ class BloodcellError(Exception):
 
 
 class UnusableFileError(BloodcellError):
-    """A file of a drop that cannot become a cell, or one of labels that cannot become any.
+    """A file of a drop that cannot become a cell, or a label file that cannot become labels.
 
     Attributes:
-        reason: Machine-readable reason, one of `bloodcell.ingest.file_outcomes.QUARANTINE_REASONS`, or of
+        reason: Machine-readable reason, one of `bloodcell.ingest.file_outcomes.QUARANTINE_REASONS` or of
             `bloodcell.labels.label_outcomes.FILE_REASONS`.
         detail: What was expected and what was received, for a person.
     """
@@ -46,7 +46,7 @@ class UnusableFileError(BloodcellError):
 
 
 class RetryLaterError(BloodcellError):
-    """A dependency is away; the same call succeeds once it is back."""
+    """Something that bloodcell depends on is unavailable; the same call succeeds once it is back."""
 
 
 class DatabaseUnavailableError(RetryLaterError):
@@ -54,27 +54,27 @@ class DatabaseUnavailableError(RetryLaterError):
 
 
 class StoreUnavailableError(RetryLaterError):
-    """The image store could not be read or written (disk full, share unmounted, access refused)."""
+    """The image store could not be read or written: the disk is full, a share is unmounted or access was refused."""
 
 
 class ConfigurationError(BloodcellError):
-    """Something in the configuration or the command has to be changed by a person."""
+    """A person has to change something in the configuration or in the command."""
 
 
 class SettingError(ConfigurationError):
-    """A variable BLOODCELL_* has a value that is not allowed, or is the name of no setting."""
+    """An environment variable BLOODCELL_* has a value that is not allowed, or is the name of no setting."""
 
 
 class NoChampionError(ConfigurationError):
-    """No model was made champion yet, so no call can be reported."""
+    """No model has become champion yet, so no call can be reported."""
 
 
 class SchemaError(ConfigurationError):
-    """The database's schema is not the one this release works with.
+    """The database's schema is not the one that this release works with.
 
     Attributes:
-        found: Revision in the database, None where there is none.
-        expected: Revision this release works with.
+        found: Revision in the database; None where there is none.
+        expected: Revision that this release works with.
     """
 
     def __init__(self, message: str, *, found: str | None, expected: str) -> None:
@@ -84,18 +84,18 @@ class SchemaError(ConfigurationError):
 
 
 class UnknownRecordError(ConfigurationError):
-    """A night, slide or model id that the database does not hold."""
+    """A night, slide or model id that is not in the database."""
 
 
 class WeightsError(ConfigurationError):
-    """Base weights that are missing, or whose digest is not the pinned one."""
+    """Base weights that are missing, or whose digest is not the expected one."""
 
 
 class BundleError(BloodcellError):
     """A model bundle that is incomplete, altered or of another format.
 
     Attributes:
-        folder: Where the bundle lies.
+        folder: The bundle's folder.
     """
 
     def __init__(self, message: str, *, folder: str) -> None:
@@ -104,12 +104,12 @@ class BundleError(BloodcellError):
 
 
 class TrainingDataError(BloodcellError):
-    """Images or labels that cannot train or evaluate a model (no images, an empty class)."""
+    """Images or labels that cannot train or evaluate a model, for instance because a class is empty."""
 
 
 class PromotionRefusedError(BloodcellError):
-    """A model did not become champion: a gate, a missing answer, or another champion by now."""
+    """A model did not become champion: a gate failed, an approval is missing, or another champion came first."""
 
 
-class LimitCrossedError(BloodcellError):
-    """The champion's agreement with people, or the drift of its nights, crossed a limit; the rows are written."""
+class CheckFailedError(BloodcellError):
+    """The champion's agreement with people or the drift of its nights crossed a threshold; the rows are written."""

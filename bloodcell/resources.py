@@ -1,4 +1,4 @@
-"""Where the files that belong to this release lie: Dags, migrations and queries.
+"""Where the files of this release are that are not Python modules of the package: Dags, migrations, views and queries.
 
 In a checkout they are top-level folders; a wheel carries them inside the package (pyproject.toml, force-include).
 """
@@ -19,7 +19,7 @@ def dags_folder() -> Path:
 
 
 def dag_ids() -> tuple[str, ...]:
-    """Returns the names of this release's Dags, sorted: a file of `dags_folder()` defines the one it is named for."""
+    """Returns the names of this release's Dags, sorted; each is defined by the file of its name in `dags_folder()`."""
     return tuple(sorted(path.stem for path in dags_folder().glob("*.py") if "@dag(" in path.read_text()))
 
 

@@ -14,7 +14,7 @@ from airflow.sdk import BaseNotifier, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from task_defaults import TASK_DEFAULTS
 
-from bloodcell.errors import LimitCrossedError, NoChampionError
+from bloodcell.errors import CheckFailedError, NoChampionError
 from bloodcell.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def check() -> dict[str, Any]:
 def alarm(checked: dict[str, Any]) -> str:
     """Returns the figures in Markdown; fails, with every reason, when a limit was crossed."""
     if checked["failed"]:
-        raise LimitCrossedError(
+        raise CheckFailedError(
             f"Champion {checked['model'][:12]} needs a person; its calls are reported as before. "
             + " ".join(checked["failed"])
         )

@@ -10,7 +10,7 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from bloodcell.errors import (
     BundleError,
     ConfigurationError,
-    LimitCrossedError,
+    CheckFailedError,
     PromotionRefusedError,
     RetryLaterError,
     TrainingDataError,
@@ -19,7 +19,7 @@ from bloodcell.errors import (
 RETRY_BY_KIND: Final = ExceptionRetryPolicy(
     rules=[
         RetryRule(
-            exception=[ConfigurationError, BundleError, TrainingDataError, PromotionRefusedError, LimitCrossedError],
+            exception=[ConfigurationError, BundleError, TrainingDataError, PromotionRefusedError, CheckFailedError],
             action=RetryAction.FAIL,
             reason="a person has to look or to change something first; the error says what",
         ),

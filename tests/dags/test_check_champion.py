@@ -35,7 +35,7 @@ from bloodcell import errors
 decided = {
     name: policy.evaluate(getattr(errors, name)("", **fields), 1, 5).action.value
     for name, fields in {
-        "ConfigurationError": {}, "BundleError": {"folder": ""}, "LimitCrossedError": {},
+        "ConfigurationError": {}, "BundleError": {"folder": ""}, "CheckFailedError": {},
         "DatabaseUnavailableError": {}, "StoreUnavailableError": {}, "BloodcellError": {},
     }.items()
 }
@@ -106,7 +106,7 @@ def test_a_crossed_limit_is_no_error_that_a_retry_mends(parsed: dict[str, Any]) 
     assert parsed["decided"] == {
         "ConfigurationError": "fail",
         "BundleError": "fail",
-        "LimitCrossedError": "fail",
+        "CheckFailedError": "fail",
         "DatabaseUnavailableError": "retry",
         "StoreUnavailableError": "retry",
         "BloodcellError": "default",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bloodcell.errors import LimitCrossedError
+from bloodcell.errors import CheckFailedError
 from bloodcell.monitoring import alarm as alarms
 from bloodcell.monitoring import post_alarm, reason_of
 from bloodcell.monitoring.alarm import Alarm
@@ -62,7 +62,7 @@ def test_an_address_that_is_away_or_none_is_a_warning(url: str, caplog: pytest.L
 
 
 def test_of_an_error_that_is_not_ours_only_its_kind_is_said_outside() -> None:
-    assert reason_of(LimitCrossedError("agreement 80 %")) == "agreement 80 %"
+    assert reason_of(CheckFailedError("agreement 80 %")) == "agreement 80 %"
     assert reason_of(RuntimeError("password=hunter2")) == "RuntimeError: see the log of the task."
     assert reason_of(None) == "The task was ended from outside: see the log of the task."
-    assert len(reason_of(LimitCrossedError("x" * 5_000))) == 2_000
+    assert len(reason_of(CheckFailedError("x" * 5_000))) == 2_000
