@@ -9,8 +9,8 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from bloodcell.errors import (
     BundleError,
-    ConfigurationError,
     CheckFailedError,
+    ConfigurationError,
     PromotionRefusedError,
     RetryLaterError,
     TrainingDataError,
