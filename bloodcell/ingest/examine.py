@@ -1,4 +1,4 @@
-"""One file of a drop is read, hashed, verified within bounds and stored; or the reason why not is returned."""
+"""One file of a drop is read, hashed, verified within bounds and stored, or the reason why not is returned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NamedCell:
-    """What the path of a cell file says."""
+    """What the path of a cell's file says."""
 
     barcode: str
     file_name: str
@@ -40,7 +40,7 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A file and what examining it brought: an image, or the reason why there is none."""
+    """A file with its image, or with the reason why it has none."""
 
     file: ListedFile
     cell: NamedCell | None
@@ -58,7 +58,7 @@ class Examiner:
         self._store = store
 
     def named_cell(self, file: ListedFile) -> NamedCell | None:
-        """Returns what the path says, None where it fits no pattern."""
+        """Returns what the path says; None if it does not match the pattern."""
         match = self._pattern.fullmatch(file.path)
         if match is None:
             return None
@@ -70,16 +70,16 @@ class Examiner:
         return NamedCell(barcode, file_name, code.upper() if code else None, int(match["number"]))
 
     def order(self, file: ListedFile) -> tuple[int, str]:
-        """Returns what sorts files as the analyser numbered them: of two equal images the later is the duplicate."""
+        """Returns the key that sorts files as the analyser numbered them; of equal images the later is a duplicate."""
         cell = self.named_cell(file)
         return (cell.number if cell else 0), file.path
 
     def examine(self, file: ListedFile) -> Examined:
-        """Returns what became of the file; its image is in the store by then.
+        """Returns the file with its image, which is then in the store, or with the reason why it has none.
 
         Raises:
-            StillWrittenError: It changed while it was read.
-            StoreUnavailableError: The store cannot keep it.
+            StillWrittenError: The file changed while it was read.
+            StoreUnavailableError: The image cannot be stored.
         """
         cell = self.named_cell(file)
         try:

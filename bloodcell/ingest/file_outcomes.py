@@ -1,4 +1,4 @@
-"""What may become of a file of a drop, and what the operator does about it."""
+"""The outcomes of a file of a drop, with what the operator does about each."""
 
 from __future__ import annotations
 
@@ -6,37 +6,38 @@ from typing import Final
 
 QUARANTINE_REASONS: Final = {
     "empty": "The file has no bytes. Export it again.",
-    "too_many_bytes": "Larger than BLOODCELL_MAX_FILE_BYTES. Check what it is; raise the limit if it is a cell.",
+    "too_many_bytes": "Larger than BLOODCELL_MAX_FILE_BYTES. Check what it is; raise the setting if it is a cell.",
     "not_an_image": "Not a JPEG, PNG, BMP or TIFF file. Check the analyser's export.",
     "truncated": "The file ends too early. Export it again.",
     "damaged": "The pixels cannot be decoded. Export it again.",
-    "too_many_pixels": "Larger than BLOODCELL_MAX_PIXELS. Check what it is; raise the limit if it is a cell.",
+    "too_many_pixels": "Larger than BLOODCELL_MAX_PIXELS. Check what it is; raise the setting if it is a cell.",
     "too_small": "Smaller than BLOODCELL_MIN_SIDE_PX. Check the analyser's crop size.",
-    "several_frames": "More than one image in the file. Export each as a file of its own.",
-    "unsupported_colour": "Not 8-bit RGB. Export colour images; a conversion would guess.",
+    "several_frames": "More than one image in the file. Export each image as its own file.",
+    "unsupported_colour": "Not 8-bit RGB. Export colour images; a conversion would have to guess.",
     "link": "Links are not followed out of a drop. Copy the file itself.",
     "not_a_regular_file": "A pipe, socket or device. Remove it.",
-    "unreadable": "The file or folder cannot be read. Mend its permissions or the disk.",
-    "name_fits_no_pattern": "The path does not fit BLOODCELL_DROP_PATTERN. Rename it or mend the pattern.",
+    "unreadable": "The file or folder cannot be read. Correct its permissions, or repair the disk.",
+    "name_fits_no_pattern": "The path does not match BLOODCELL_DROP_PATTERN. Rename the file or correct the pattern.",
     "name_not_utf8": "The file name is not valid UTF-8. Rename it.",
-    "slide_record": "slide.json is not a valid slide record. Mend it; the slide's cells are kept without it.",
+    "slide_record": "slide.json is not a valid slide record. Correct it; the slide's cells are kept without it.",
     "slide_identity": "The slide's folder, its slide.json and what is known of the barcode contradict each other. "
-    "Find out whose slide it is, mend the folder or the record, and ingest the night again.",
-    "name_taken": "The slide has another image under this name already. Find out which is right.",
-    "changed_after_ingest": "The file was ingested with other bytes; the cell keeps the first. Find out why.",
+    "Find out whose slide it is, correct the folder or the record, and ingest the night again.",
+    "name_taken": "The slide already has another image under this name. Find out which is right.",
+    "changed_after_ingest": "The file was ingested with other bytes; the cell keeps the first ones. Find out why.",
 }
 """Why a file is set aside, and the next step."""
 
 DUPLICATE_REASONS: Final = {
-    "same_image": "The same bytes are a cell of this slide already.",
-    "delivered_again": "This very cell came with an earlier night.",
+    "same_image": "A cell of this slide already has the same bytes.",
+    "delivered_again": "The same cell came with an earlier night.",
 }
 
 IGNORE_REASONS: Final = {
-    "hidden_file": "Names that begin with a dot, also of a folder above: markers, resource forks, files being copied.",
+    "hidden_file": "A name that begins with a dot, or a file in such a folder: a marker, a resource fork, a file being "
+    "copied.",
     "system_file": "Thumbs.db, desktop.ini, @eaDir, lost+found and the like.",
     "slide_record": "slide.json, read as the slide's record.",
-    "gone": "Was set aside earlier and is not there any more: renamed, moved or removed since.",
+    "gone": "Set aside earlier and no longer there: renamed, moved or removed since.",
 }
 
 SLIDE_RECORD: Final = "slide.json"

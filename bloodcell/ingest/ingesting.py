@@ -1,4 +1,4 @@
-"""The stage itself: folder by folder, files are examined in parallel while those before are being written."""
+"""The stage itself: folder by folder, files are examined in parallel while earlier ones are being written."""
 
 from __future__ import annotations
 
@@ -36,21 +36,29 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-# files written in one transaction, after one sync of the store, whole small slides together: enough that waiting for
-# the disk is little beside examining, few enough that little is done again after a kill
+# files written in one transaction, after one sync of the store, several small slides together: enough that the wait for
+# the disk is short compared with examining, few enough that little work is repeated after a kill
 _BATCH_FILES = 256
-# files a thread takes at a time: one at a time, handing over cost as much as reading
+# files that a thread takes at a time; with one at a time, handing over cost as much as reading
 _TASK_FILES = 16
-# batches examined ahead of the one being written: with one only, the threads waited for a slow write
+# batches examined ahead of the one being written; with only one, the threads waited for a slow write
 _AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
 class IngestSummary:
-    """What a night's folder holds, by the ledger, after a run.
+    """What a night's folder contains after a run, according to the ledger.
 
     Attributes:
-        n_waiting_folders: Folders still being written; they are read by a later run.
+        night: The night.
+        run_id: The run.
+        n_files: All files, which are the sum of the next four.
+        n_cells: Files that are cells.
+        n_duplicates: Files whose image or cell was there already.
+        n_quarantined: Files that were set aside.
+        n_ignored: Files that a rule ignores.
+        n_slides: Slides of the night.
+        n_waiting_folders: Folders that are still being written; a later run reads them.
     """
 
     night: date
@@ -71,20 +79,20 @@ def ingest_night(
     airflow_run: str | None = None,
     on_files: Callable[[int], None] | None = None,
 ) -> IngestSummary:
-    """Ingests one night's folder; what is known already is not read again.
+    """Ingests one night's folder and returns what it contains; known files are not read again.
 
     Args:
         folder: `<drops>/<YYYY-MM-DD>`.
-        settings: Where things are, and the limits.
-        airflow_run: Id of the Dag run on whose behalf this is done.
+        settings: Where everything is kept, and the bounds that an image has to satisfy.
+        airflow_run: Id of the Dag run that this belongs to.
         on_files: Called with the number of files just accounted for.
 
     Returns:
         Counts over all files of the night, whichever run accounted for them.
 
     Raises:
-        ConfigurationError: No such folder, or its name is not a date.
-        RetryLaterError: Postgres or the store is away; run it again later, nothing is lost or counted twice.
+        ConfigurationError: There is no such folder, or its name is not a date.
+        RetryLaterError: Postgres or the store is unavailable; run it again later, nothing is lost or counted twice.
     """
     night = night_of(folder)
     database = open_database(settings, keep=True)
@@ -100,7 +108,7 @@ def ingest_night(
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """A slide's record as found; `row` is the ledger row of an unusable one."""
+    """A slide's record as found; `row` is its ledger row if it cannot be used."""
 
     record: SlideRecord | None
     state: str
@@ -110,7 +118,7 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Some files of one folder: those to examine, and those accounted for by rule."""
+    """Some files of one folder: those to examine, and those whose outcome is known by a rule."""
 
     folder: ListedFolder
     record: _Record
@@ -193,7 +201,7 @@ class _Ingest:
                 others.append(ignored(file, barcode, reason))
             elif file.path == f"{folder.name}/{SLIDE_RECORD}":
                 others.append(record.row or ignored(file, barcode, "slide_record"))
-            elif not _is_settled_account(known.get(file.path), file):
+            elif not _is_accounted_for(known.get(file.path), file):
                 unread.append(file)
         return _Chunk(folder, record, unread, others, len(files))
 
@@ -203,7 +211,7 @@ class _Ingest:
             return _Record(None, "absent")
         try:
             if file.problem is not None:
-                raise UnusableFileError("slide_record", f"expected a regular file, received a {file.problem}")
+                raise UnusableFileError("slide_record", f"expected a regular file, received: {file.problem}")
             record = parse_slide_record(read_unchanged(file, MAX_RECORD_BYTES), folder.name)
             return _Record(record, "read")
         except UnusableFileError as error:
@@ -268,8 +276,8 @@ class _Ingest:
         return self._database.transact(work)
 
 
-def _is_settled_account(known: FileRow | None, file: ListedFile) -> bool:
-    # what was set aside is looked at again: a limit or a pattern may have been mended since; and so is what was gone
+def _is_accounted_for(known: FileRow | None, file: ListedFile) -> bool:
+    # a file that was set aside or gone is examined again: a setting or the pattern may have been corrected since
     return (
         known is not None
         and known.outcome != "quarantined"
@@ -279,19 +287,19 @@ def _is_settled_account(known: FileRow | None, file: ListedFile) -> bool:
 
 
 def _barcode(folder: ListedFolder) -> str | None:
-    """Returns the slide that a folder is named after, None for the loose files and for a folder left out by rule."""
+    """Returns the slide that a folder is named after; None for the loose files and for an ignored folder."""
     return None if not folder.name or ignore_reason(folder.name) else folder.name
 
 
 def _by_slide(chunk: _Chunk, examined: Sequence[Examined]) -> list[SlideFiles]:
     own = _barcode(chunk.folder)
-    classes: dict[str | None, list[Examined]] = {own: []}
+    by_barcode: dict[str | None, list[Examined]] = {own: []}
     for file in examined:
-        classes.setdefault(file.cell.barcode if file.cell else own, []).append(file)
+        by_barcode.setdefault(file.cell.barcode if file.cell else own, []).append(file)
     record = chunk.record
     return [
         SlideFiles(barcode, record.record, record.state, record.contradiction, files, chunk.others)
         if barcode == own
         else SlideFiles(barcode, None, "absent", None, files, ())
-        for barcode, files in classes.items()
+        for barcode, files in by_barcode.items()
     ]

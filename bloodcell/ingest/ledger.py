@@ -1,9 +1,9 @@
 """One slide's files become rows: slide, images, cells, and a ledger row for every file.
 
-Doing it again, or twice at once, leaves the same rows.
+Writing them again, or twice at once, leaves the same rows.
 
-All rows of a table go in one statement, as one JSON parameter that Postgres turns into rows of the table's own types:
-2,000 files, a statement a row, took three times as long to write as to read, hash and decode.
+All rows of a table are written by one statement, as one JSON parameter that Postgres turns into rows of the table's own
+types. With one statement per row, 2,000 files took three times as long to write as to read, hash and decode.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """What the ledger says of one file."""
+    """What the ledger says about one file."""
 
     path: str
     barcode: str | None
@@ -45,15 +45,15 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class SlideFiles:
-    """All that is written of one slide at once.
+    """Everything about one slide that is written at once.
 
     Attributes:
-        barcode: The slide; None for files that belong to none.
-        record: Its slide.json, None where that is absent or unreadable.
+        barcode: The slide; None for files that belong to no slide.
+        record: Its slide.json; None if that is absent or unreadable.
         record_state: One of `tables.SLIDE_RECORD_STATES`.
-        contradiction: Why nobody can tell whose slide this is, None where all is well.
-        examined: Its cell files, in the order of their paths.
-        others: Its further files, accounted for already (ignored, or an unusable slide.json).
+        contradiction: Why it is unclear whose slide this is; None if it is clear.
+        examined: Its cells' files, in the analyser's order.
+        others: Its other files, whose outcome is known already (ignored, or an unusable slide.json).
     """
 
     barcode: str | None
@@ -77,21 +77,21 @@ def quarantined(file: ListedFile, barcode: str | None, reason: str, detail: str)
 
 
 def ignored(file: ListedFile, barcode: str | None, reason: str) -> FileRow:
-    """Returns the ledger row of a file that a rule leaves out."""
+    """Returns the ledger row of a file that is ignored by a rule."""
     return FileRow(file.path, barcode, "ignored", reason, None, None, None, file.size_bytes, file.changed_ns)
 
 
 def known_files(connection: sa.Connection, night: date, paths: Sequence[str]) -> dict[str, FileRow]:
-    """Returns what the ledger says of these files already, by path."""
+    """Returns what the ledger already says about these files, by path."""
     rows = connection.execute(_KNOWN_FILES, {"night": night, "paths": list(paths)})
     return {row.path: FileRow(*row) for row in rows}
 
 
 def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles) -> list[str]:
-    """Writes a slide's rows, and returns the paths of the files set aside; the images are in the store by now.
+    """Writes a slide's rows and returns the paths of the files that were set aside; the images are already stored.
 
-    A transaction may write several slides. Where two runs meet in different orders, Postgres ends one of them and
-    `transact` repeats it.
+    A transaction may write several slides. If two runs write the same slides in different orders, Postgres aborts one
+    of the transactions and `transact` repeats it.
     """
     rows = list(files.others)
     if files.barcode is None:
@@ -114,9 +114,9 @@ def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files
 
 
 def note_gone(connection: sa.Connection, run_id: uuid.UUID, night: date, still_set_aside: Collection[str]) -> None:
-    """Notes of files that were set aside earlier, and that this run did not find, that they are gone.
+    """Marks files as gone that were set aside earlier and that this run did not find.
 
-    What a cell says otherwise of (`name_taken`, `changed_after_ingest`) stays: a person has to find out.
+    Files that contradict a cell (`name_taken`, `changed_after_ingest`) stay: a person has to find out why.
     """
     connection.execute(_PUT_GONE, {"of_night": night, "by_run": run_id, "paths": list(still_set_aside)})
 
@@ -126,7 +126,7 @@ def _write_slide_row(
 ) -> tuple[int | None, str | None]:
     table = tables.slide
     known = connection.execute(_KNOWN_SLIDE, {"barcode": files.barcode}).one_or_none()
-    told = (
+    recorded = (
         {name: getattr(files.record, name) for name in ("order_id", "analyser", "patient_key", "acquired_at")}
         if files.record
         else {}
@@ -135,19 +135,19 @@ def _write_slide_row(
         return None, files.contradiction
     if known is None:
         values = {"barcode": files.barcode, "night": night, "record_state": files.record_state, "run_id": run_id}
-        slide_id = connection.scalar(insert(table).values(**values, **told).returning(table.c.slide_id))
+        slide_id = connection.scalar(insert(table).values(**values, **recorded).returning(table.c.slide_id))
         return int(slide_id), files.contradiction
     contradiction = files.contradiction
-    if known.patient_key is not None and told.get("patient_key") not in (None, known.patient_key):
+    if known.patient_key is not None and recorded.get("patient_key") not in (None, known.patient_key):
         contradiction = (
             f"barcode {files.barcode!r} is known as a slide of patient {known.patient_key!r}, "
-            f"its slide.json now says {told['patient_key']!r}"
+            f"but its slide.json now says {recorded['patient_key']!r}"
         )
-    news = {name: value for name, value in told.items() if value is not None and getattr(known, name) is None}
+    new = {name: value for name, value in recorded.items() if value is not None and getattr(known, name) is None}
     if files.record is not None and known.record_state != "read":
-        news["record_state"] = "read"
-    if news and contradiction is None:
-        connection.execute(sa.update(table).where(table.c.slide_id == known.slide_id).values(**news))
+        new["record_state"] = "read"
+    if new and contradiction is None:
+        connection.execute(sa.update(table).where(table.c.slide_id == known.slide_id).values(**new))
     return int(known.slide_id), contradiction
 
 
@@ -213,7 +213,7 @@ def _set_aside(examined: Examined, barcode: str | None) -> FileRow:
 
 
 def _write_images(connection: sa.Connection, images: Iterable[StoredImage]) -> None:
-    # in the order of the key, so that two slides that share images cannot deadlock
+    # in the order of the key, so that two slides with the same images cannot deadlock
     rows = [_fields(image) for image in sorted(images, key=lambda image: image.sha256)]
     if rows:
         connection.execute(_PUT_IMAGES, _as_json(rows))
@@ -243,18 +243,18 @@ def _fields(record: FileRow | StoredImage) -> dict[str, object]:
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
-# Statements are made once: to build and compile them for every slide held up the threads that examine.
+# Statements are built once: building and compiling them for every slide slowed down the examining threads.
 
 
 def _insert(table: sa.Table, *names: str) -> Insert:
-    """Inserts the objects of the JSON array `rows`, with the table's own types."""
+    """Returns a statement that inserts the objects of the JSON array `rows`, with the table's own types."""
     rows = sa.bindparam("rows", type_=sa.Text).cast(JSON)
     sent = sa.func.json_populate_recordset(sa.text(f"NULL::{table.fullname}"), rows).table_valued(*names)
     return insert(table).from_select(names, sa.select(sent))
 
 
 def _among(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
-    # one array however many values there are: IN (...) is another statement for every number of them
+    # one array, whatever the number of values: IN (...) would be a different statement for each number
     return column == sa.any_(sa.bindparam(name, type_=ARRAY(sa.Text)))
 
 
@@ -288,7 +288,7 @@ _PUT_CELLS: Final = _insert(
     tables.cell, "slide_id", "file_name", "night", "sha256", "analyser_code", "analyser_class", "run_id"
 )
 _PUT_FILES: Final = _put_files()
-# rows that another run wrote while this one was under way are that run's to judge
+# rows that another run wrote in the meantime are left to that run
 _PUT_GONE: Final = (
     sa.update(tables.drop_file)
     .values(outcome="ignored", reason="gone", detail=None, run_id=sa.bindparam("by_run"), updated_at=sa.func.now())

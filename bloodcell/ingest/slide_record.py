@@ -1,4 +1,4 @@
-"""`slide.json`: what the laboratory says of a slide, checked before any of it is believed."""
+"""`slide.json`: what the laboratory says about a slide, checked before any of it is used."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bloodcell.errors import UnusableFileError
 
 MAX_RECORD_BYTES = 64 * 1024
 
-# no control characters: they mean a broken export, and Postgres takes no NUL
+# no control characters: they come from a broken export, and Postgres accepts no NUL
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 @dataclass(frozen=True, slots=True)
 class SlideRecord:
-    """What is known of a slide. All fields but the barcode may be missing; `patient_key` is a pseudonym."""
+    """What is known about a slide; every field but the barcode may be missing, and `patient_key` is a pseudonym."""
 
     barcode: str
     order_id: str | None = None
@@ -29,7 +29,7 @@ class SlideRecord:
 
 
 class _RecordFile(BaseModel):
-    # further keys are ignored: an export may carry more, but nothing else (a name, a birth date) may get in
+    # further keys are ignored: an export may contain a name or a birth date, which must not be stored
     model_config = ConfigDict(extra="ignore")
 
     barcode: _Text | None = None
@@ -46,7 +46,7 @@ def parse_slide_record(body: bytes, barcode: str) -> SlideRecord:
         UnusableFileError: reason slide_record (not a valid record) or slide_identity (another slide's record).
     """
     if len(body) > MAX_RECORD_BYTES:
-        raise UnusableFileError("slide_record", f"expected at most {MAX_RECORD_BYTES:,} bytes, received more than that")
+        raise UnusableFileError("slide_record", f"expected at most {MAX_RECORD_BYTES:,} bytes, received more")
     try:
         record = _RecordFile.model_validate(json.loads(body))
     except (ValueError, RecursionError, ValidationError) as error:
