@@ -1,4 +1,4 @@
-"""A small client of Airflow's REST API v2: what bloodcell asks of a running Airflow, and nothing more."""
+"""A small client of Airflow's REST API v2, with only the requests that bloodcell makes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 NIGHTLY_RUN: Final = "nightly_run"
 IMPORT_LABELS: Final = "import_labels"
 RETRAIN: Final = "retrain"
-VALIDATE_MODELS: Final = "check_champion"
-ANSWERED_AT_THE_EARLIEST_S: Final = 10.0
-"""Seconds after a question was asked before which its answer is held back.
+EARLIEST_ANSWER_S: Final = 10.0
+"""Seconds after a question was asked during which its answer is held back.
 
-Airflow 3.3.2 loses an answer that arrives before the scheduler has noted that the asking task went to sleep: the task
-fails as "state changed externally". Measured on two cores: noted 0.9 s later as a rule, but 5.8 s where its supervisor
-slept through the end (`[workers] min_heartbeat_interval`).
+Airflow 3.3.2 loses an answer that arrives before the scheduler has recorded that the asking task went to sleep: the
+task fails as "state changed externally". Measured on two cores, this was recorded after 0.9 s as a rule, but after
+5.8 s where the task's supervisor slept through its end (`[workers] min_heartbeat_interval`).
 """
 _TIMEOUT_S: Final = 15.0
 _THIS_MACHINE: Final = ("127.0.0.1", "localhost", "::1")
@@ -42,7 +41,7 @@ class AirflowRefusedError(BloodcellError):
     """Airflow understood the request and refused it.
 
     Attributes:
-        status: HTTP status of the answer.
+        status: HTTP status of the response.
     """
 
     def __init__(self, message: str, *, status: int) -> None:
@@ -51,7 +50,14 @@ class AirflowRefusedError(BloodcellError):
 
 
 class AirflowApi:
-    """A session with Airflow's API server; logs in when first needed, and again when the token is no longer taken."""
+    """A session with Airflow's API server; logs in when first needed, and again when the token is no longer accepted.
+
+    Args:
+        settings: Airflow's address, the user and the password file.
+
+    Raises:
+        ConfigurationError: BLOODCELL_AIRFLOW_URL is not an address.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -59,7 +65,7 @@ class AirflowApi:
             url = httpx.URL(settings.airflow_url.rstrip("/"))
         except httpx.InvalidURL as error:
             raise ConfigurationError(f"BLOODCELL_AIRFLOW_URL is not an address: {error}") from error
-        # a proxy set for the way out is not asked for what runs on this machine
+        # a proxy configured for the internet is not used for an Airflow on this machine
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=url.host not in _THIS_MACHINE)
         self._token: str | None = None
 
@@ -73,11 +79,11 @@ class AirflowApi:
 
     def health(self) -> dict[str, str]:
         """Returns component -> status ("healthy", "unhealthy"); components that never ran are left out."""
-        answer = self._json("GET", "/api/v2/monitor/health")
-        return {name: str(part["status"]) for name, part in answer.items() if part and part.get("status")}
+        health = self._json("GET", "/api/v2/monitor/health")
+        return {name: str(part["status"]) for name, part in health.items() if part and part.get("status")}
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
-        """Makes a pool; one that is there keeps the slots that a person gave it."""
+        """Makes a pool; one that exists keeps the slots that a person gave it."""
         body = {"name": name, "slots": slots, "description": description}
         try:
             self._json("POST", "/api/v2/pools", json=body)
@@ -86,7 +92,7 @@ class AirflowApi:
                 raise
 
     def pool_slots(self, name: str) -> int | None:
-        """Returns the slots of a pool, None where there is no such pool."""
+        """Returns the number of slots of a pool; None if there is no such pool."""
         try:
             return int(self._json("GET", f"/api/v2/pools/{name}")["slots"])
         except AirflowRefusedError as error:
@@ -96,33 +102,33 @@ class AirflowApi:
 
     def import_errors(self) -> dict[str, str]:
         """Returns Dag file -> why it could not be imported."""
-        answer = self._json("GET", "/api/v2/importErrors")
-        return {str(item["filename"]): str(item["stack_trace"]) for item in answer["import_errors"]}
+        found = self._json("GET", "/api/v2/importErrors")
+        return {str(item["filename"]): str(item["stack_trace"]) for item in found["import_errors"]}
 
     def dags(self) -> dict[str, bool]:
-        """Returns Dag -> whether it is paused, of all that Airflow knows (so far)."""
-        answer = self._json("GET", "/api/v2/dags", params={"limit": 100})
-        return {str(dag["dag_id"]): bool(dag["is_paused"]) for dag in answer["dags"]}
+        """Returns Dag -> whether it is paused, for every Dag that Airflow knows so far."""
+        found = self._json("GET", "/api/v2/dags", params={"limit": 100})
+        return {str(dag["dag_id"]): bool(dag["is_paused"]) for dag in found["dags"]}
 
     def unpause(self, dag_id: str) -> None:
-        """Lets a Dag run."""
+        """Ends the pause of a Dag, so that it runs."""
         self._json("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
 
     def trigger(self, dag_id: str, *, conf: Mapping[str, object], run_id: str | None = None) -> str:
         """Starts a run of a Dag.
 
         Args:
-            dag_id: Which Dag.
+            dag_id: The Dag.
             conf: Values of its Params.
-            run_id: Name of the run. The same name again is refused with status 409, which makes an announcement
-                that is repeated harmless.
+            run_id: Name of the run. The same name is refused the second time with status 409, so a repeated
+                announcement does no harm.
 
         Returns:
             The run's id.
 
         Raises:
-            AirflowRefusedError: Params of the wrong form (status 400), an unknown Dag (404), a known run id (409).
-            AirflowUnavailableError: Airflow is away.
+            AirflowRefusedError: A Param is not valid (status 400), the Dag is not known (404), or the run id is (409).
+            AirflowUnavailableError: Airflow is unavailable.
         """
         body: dict[str, object] = {"logical_date": None, "conf": dict(conf)}
         if run_id is not None:
@@ -130,7 +136,7 @@ class AirflowApi:
         return str(self._json("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> RunState:
-        """Returns where a run and its tasks stand."""
+        """Returns the state of a run and of its tasks."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
         state = str(self._json("GET", path)["state"])
         tasks = self._json("GET", f"{path}/taskInstances", params={"limit": 1000})["task_instances"]
@@ -153,15 +159,15 @@ class AirflowApi:
         interval_s: float = 1.0,
         for_a_person: bool = True,
     ) -> RunState:
-        """Waits until a run has ended; an Airflow that is away meanwhile is waited for.
+        """Waits until a run has ended, also while Airflow is unavailable, and returns its state.
 
         Args:
-            dag_id: Which Dag.
-            run_id: Which run.
-            timeout_s: How long at most, in seconds.
-            on_progress: Called with where the run stands, after each look.
-            interval_s: Seconds between two looks.
-            for_a_person: Go on waiting while the run waits for somebody's answer.
+            dag_id: The Dag.
+            run_id: The run.
+            timeout_s: Longest wait, in seconds.
+            on_progress: Called with the run's state after each request.
+            interval_s: Seconds between two requests.
+            for_a_person: Whether to wait on while the run waits for a person's answer.
 
         Raises:
             RetryLaterError: The run did not end within `timeout_s`.
@@ -179,27 +185,27 @@ class AirflowApi:
                 if state.ended or (state.waits_for_a_person and not for_a_person):
                     return state
             time.sleep(interval_s)
-        stands = f"it is {state.state}, tasks: {dict(state.task_counts)}" if state else "Airflow did not answer"
-        raise RetryLaterError(f"Run {run_id} of {dag_id} did not end within {timeout_s:g} s: {stands}.")
+        last = f"it is {state.state}, tasks: {dict(state.task_counts)}" if state else "Airflow did not respond"
+        raise RetryLaterError(f"Run {run_id} of {dag_id} did not end within {timeout_s:g} s: {last}.")
 
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """Returns what a task returned.
+        """Returns the value that a task returned.
 
         Raises:
-            AirflowRefusedError: With status 404 where it returned nothing.
+            AirflowRefusedError: It returned nothing (status 404).
         """
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         return self._json("GET", path)["value"]
 
     def approval(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Approval | None:
-        """Returns what a run asks of a person, answered or not; None where that task has not asked (yet)."""
+        """Returns the question that a task of a run asks a person, answered or not; None if it has asked none yet."""
         try:
             found = self._json("GET", _approval_path(dag_id, run_id, task_id, map_index))
         except AirflowRefusedError as error:
             if error.status == httpx.codes.NOT_FOUND:
                 return None
             raise
-        answered = found["responded_at"]
+        responded_at = found["responded_at"]
         return Approval(
             subject=found["subject"],
             body=found["body"] or "",
@@ -208,51 +214,51 @@ class AirflowApi:
             task_state=found["task_instance"]["state"],
             chosen=found["chosen_options"][0] if found["chosen_options"] else None,
             by=found["responded_by_user"]["name"] if found["responded_by_user"] else None,
-            at=datetime.fromisoformat(answered) if answered else None,
+            at=datetime.fromisoformat(responded_at) if responded_at else None,
             reason=found["params_input"].get("reason"),
         )
 
     def answer_approval(
         self, dag_id: str, run_id: str, task_id: str, *, approve: bool, reason: str, map_index: int = -1
     ) -> Approval:
-        """Answers what a run asks, as the user of this session, and returns the question with its answer.
+        """Answers a run's question as the user of this session, and returns the question with its answer.
 
         Raises:
-            AirflowRefusedError: This user is not one who may answer (status 403), that task asks nothing (404), or it
-                does no longer: it was answered, timed out or marked by hand (409).
-            AirflowUnavailableError: Airflow is away.
+            AirflowRefusedError: This user may not answer (status 403), the task asks nothing (404), or the question
+                was answered already, timed out or was marked by hand (409).
+            AirflowUnavailableError: Airflow is unavailable.
         """
-        asked = self.approval(dag_id, run_id, task_id, map_index)
-        if asked is None:
+        question = self.approval(dag_id, run_id, task_id, map_index)
+        if question is None:
             raise AirflowRefusedError(
-                f"Nothing is asked by {task_id} of run {run_id} of {dag_id}: there is no such run, or it has not come "
-                f"that far, or skipped it. Its runs: {self._page(dag_id)}",
+                f"Task {task_id} of run {run_id} of {dag_id} asks nothing: there is no such run, or the run has not "
+                f"reached the task yet, or skipped it. Its runs: {self._page(dag_id)}",
                 status=httpx.codes.NOT_FOUND,
             )
-        # Airflow would take an answer to a question whose time is over, and do nothing with it
-        if not asked.is_waiting:
-            raise AirflowRefusedError(asked.refusal(run_id), status=httpx.codes.CONFLICT)
-        asked_s = (datetime.now(UTC) - asked.asked_at).total_seconds()
-        time.sleep(min(max(ANSWERED_AT_THE_EARLIEST_S - asked_s, 0), ANSWERED_AT_THE_EARLIEST_S))
+        # Airflow would accept an answer to a question that has timed out, and ignore it
+        if not question.is_waiting:
+            raise AirflowRefusedError(question.refusal(run_id), status=httpx.codes.CONFLICT)
+        age_s = (datetime.now(UTC) - question.asked_at).total_seconds()
+        time.sleep(min(max(EARLIEST_ANSWER_S - age_s, 0), EARLIEST_ANSWER_S))
         body = {"chosen_options": ["Approve" if approve else "Reject"], "params_input": {"reason": reason}}
-        answer = self._response("PATCH", _approval_path(dag_id, run_id, task_id, map_index), json=body)
-        if answer.status_code == httpx.codes.FORBIDDEN:
-            who = ", ".join(asked.assigned) or "users whose role lets them act"
+        response = self._response("PATCH", _approval_path(dag_id, run_id, task_id, map_index), json=body)
+        if response.status_code == httpx.codes.FORBIDDEN:
+            who = ", ".join(question.assigned) or "users whose role allows it"
             raise AirflowRefusedError(
-                f"The Airflow user {self._settings.airflow_user!r} may not answer run {run_id}; who may: {who} "
-                "(BLOODCELL_APPROVERS). Answer as one of them: BLOODCELL_AIRFLOW_USER, and the password's file as "
-                "BLOODCELL_AIRFLOW_PASSWORD_FILE.",
-                status=answer.status_code,
+                f"The Airflow user {self._settings.airflow_user!r} may not answer run {run_id}; these users may: {who} "
+                "(BLOODCELL_APPROVERS). Answer as one of them: set BLOODCELL_AIRFLOW_USER, and "
+                "BLOODCELL_AIRFLOW_PASSWORD_FILE to the file with the password.",
+                status=response.status_code,
             )
-        if answer.status_code != httpx.codes.CONFLICT:
-            self._checked(answer, "PATCH", "the answer")
-        now = self.approval(dag_id, run_id, task_id, map_index) or asked
-        if answer.status_code == httpx.codes.CONFLICT:
-            raise AirflowRefusedError(now.refusal(run_id), status=answer.status_code)
-        return now
+        if response.status_code != httpx.codes.CONFLICT:
+            self._checked(response, "PATCH", "the answer")
+        answered = self.approval(dag_id, run_id, task_id, map_index) or question
+        if response.status_code == httpx.codes.CONFLICT:
+            raise AirflowRefusedError(answered.refusal(run_id), status=response.status_code)
+        return answered
 
     def run_page(self, dag_id: str, run_id: str) -> str:
-        """Returns the address of a run's page, where a person also answers what it asks."""
+        """Returns the address of a run's page, where a person can also answer its question."""
         return f"{self._page(dag_id)}/{quote(run_id, safe=':+')}"
 
     def _page(self, dag_id: str) -> str:
@@ -262,25 +268,27 @@ class AirflowApi:
         return self._checked(self._response(method, path, **request), method, path)
 
     def _response(self, method: str, path: str, **request: Any) -> httpx.Response:
-        answer = self._send(method, path, **request)
-        if answer.status_code == httpx.codes.UNAUTHORIZED and self._token is not None:
-            self._token = None  # the secret changed, or the token's day is over
-            answer = self._send(method, path, **request)
-        return answer
+        response = self._send(method, path, **request)
+        if response.status_code == httpx.codes.UNAUTHORIZED and self._token is not None:
+            self._token = None  # the secret has changed, or the token has expired
+            response = self._send(method, path, **request)
+        return response
 
-    def _checked(self, answer: httpx.Response, method: str, path: str) -> Any:
-        if answer.is_success:
-            return self._read(answer) if answer.content else None
-        detail = _detail(answer)
-        if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise AirflowUnavailableError(f"Airflow at {self._client.base_url} answered {answer.status_code}: {detail}")
-        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+    def _checked(self, response: httpx.Response, method: str, path: str) -> Any:
+        if response.is_success:
+            return self._read(response) if response.content else None
+        detail = _detail(response)
+        if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise AirflowUnavailableError(
+                f"Airflow at {self._client.base_url} answered {response.status_code}: {detail}"
+            )
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ConfigurationError(
                 f"Airflow at {self._client.base_url} refuses the user {self._settings.airflow_user!r}: {detail}. "
                 "Check BLOODCELL_AIRFLOW_USER and BLOODCELL_AIRFLOW_PASSWORD_FILE."
             )
         raise AirflowRefusedError(
-            f"Airflow refused {method} {path} ({answer.status_code}): {detail}", status=answer.status_code
+            f"Airflow refused {method} {path} ({response.status_code}): {detail}", status=response.status_code
         )
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
@@ -291,31 +299,32 @@ class AirflowApi:
             return self._client.request(method, path, headers=headers, **request)
         except httpx.TransportError as error:
             raise AirflowUnavailableError(
-                f"Airflow at {self._client.base_url} cannot be reached ({error}). Is `bloodcell up` running? "
-                "Its address is the setting BLOODCELL_AIRFLOW_URL."
+                f"Airflow at {self._client.base_url} cannot be reached ({error}). Check that `bloodcell up` is "
+                "running, and that BLOODCELL_AIRFLOW_URL is its address."
             ) from error
 
     def _log_in(self) -> None:
         body = {"username": self._settings.airflow_user, "password": read_password(self._settings)}
-        answer = self._client.post("/auth/token", json=body)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
+        response = self._client.post("/auth/token", json=body)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
             raise ConfigurationError(
-                f"Airflow at {self._client.base_url} does not take the password of "
+                f"Airflow at {self._client.base_url} does not accept the password of "
                 f"{self._settings.airflow_user!r}. Check BLOODCELL_AIRFLOW_PASSWORD_FILE."
             )
-        if not answer.is_success:
+        if not response.is_success:
             raise AirflowUnavailableError(
-                f"Airflow at {self._client.base_url} answered the log-in with {answer.status_code}: {_detail(answer)}"
+                f"Airflow at {self._client.base_url} answered the login with {response.status_code}: "
+                f"{_detail(response)}"
             )
-        self._token = str(self._read(answer)["access_token"])
+        self._token = str(self._read(response)["access_token"])
 
-    def _read(self, answer: httpx.Response) -> Any:
+    def _read(self, response: httpx.Response) -> Any:
         try:
-            return answer.json()
+            return response.json()
         except ValueError as error:
             raise AirflowUnavailableError(
-                f"What answers at {self._client.base_url} is not Airflow: expected JSON, received {answer.text[:60]!r}"
-                ". Its address is the setting BLOODCELL_AIRFLOW_URL."
+                f"The server at {self._client.base_url} is not Airflow: expected JSON, received "
+                f"{response.text[:60]!r}. Check BLOODCELL_AIRFLOW_URL."
             ) from error
 
 
@@ -324,9 +333,9 @@ def _approval_path(dag_id: str, run_id: str, task_id: str, map_index: int) -> st
     return f"/api/v2/dags/{dag_id}/dagRuns/{run}/taskInstances/{task_id}/{map_index}/hitlDetails"
 
 
-def _detail(answer: httpx.Response) -> str:
+def _detail(response: httpx.Response) -> str:
     try:
-        detail = answer.json()["detail"]
+        detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
-        detail = answer.text
+        detail = response.text
     return str(detail)[:500]

@@ -1,7 +1,7 @@
-"""Airflow's home under the data folder: its configuration, its secrets, its users' passwords.
+"""Airflow's home below the data folder: its configuration, its secrets, its users' passwords.
 
-Everything here is written with mode 0600 in a folder of mode 0700, since it opens the whole installation. The
-secrets are made once per installation; the configuration is written anew at each start.
+Everything here is written with mode 0600 in a folder of mode 0700, because it gives access to the whole installation.
+The secrets are made once per installation; the configuration is written again at each start.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ HOST: Final = "127.0.0.1"
 _NO_PROXY: Final = ("no_proxy", "NO_PROXY")
 PARALLEL_TASKS: Final = 4
 APPROVER_ROLE: Final = "user"
-"""The least of Airflow's roles that may answer an approval: a `viewer` is refused (403), assigned or not."""
+"""The lowest of Airflow's roles that may answer an approval: a `viewer` is refused (403), even if assigned."""
 
 HEARTBEAT_TIMEOUT_S: Final = 120
-"""A task that lost its supervisor is started again after this long. Airflow's own 300 s would idle a short night."""
+"""Seconds after which a task without a supervisor is started again. Airflow's default of 300 s is long for a night."""
 
 
 @dataclass(frozen=True, slots=True)
 class AirflowHome:
-    """Where Airflow keeps its things, and how to reach it.
+    """Where Airflow keeps its files, and how to reach it.
 
     Attributes:
         folder: AIRFLOW_HOME.
         url: Address of the API server and the web pages.
         user: The administrator, as whom bloodcell itself triggers runs.
-        approvers: Further users, who may look, trigger and answer the approvals they are named for.
+        approvers: Other users, who may view, trigger, and answer the approvals that are assigned to them.
         password_file: JSON file with the passwords of all of them.
     """
 
@@ -62,12 +62,13 @@ class AirflowHome:
     def environment(self, settings: Settings, database_url: str) -> dict[str, str]:
         """Returns the environment of every process of the installation.
 
-        Settings of another Airflow, and secrets of this one, are not in it: the configuration file is the one place.
-        Nor is a setting of the shell that `settings` leaves to its default: a demo sees no laboratory's folders.
+        It has neither settings of another Airflow nor secrets of this one, which are only in the configuration file.
+        Nor does it have a variable of the shell for a setting that `settings` leaves at its default, so a demo does not
+        see a laboratory's folders.
 
         Args:
-            settings: Passed on as they are, so that no process reads others.
-            database_url: Where tasks find bloodcell's database.
+            settings: Passed on unchanged, so that every process has the same ones.
+            database_url: URL of bloodcell's database, for the tasks.
         """
         others = ("AIRFLOW_", "_AIRFLOW", PREFIX)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(others)}
@@ -79,13 +80,13 @@ class AirflowHome:
             "BLOODCELL_DATABASE_URL": database_url,
             "AIRFLOW_HOME": str(self.folder),
             STACK_MARK: str(settings.data_dir.resolve()),
-            "SPT_NOENV": "1",  # setproctitle would overwrite the mark in /proc/<pid>/environ
+            "SPT_NOENV": "1",  # or setproctitle overwrites the mark in /proc/<pid>/environ
             "PYTHONUNBUFFERED": "1",
         }
 
 
 def airflow_home(settings: Settings) -> AirflowHome:
-    """Returns where this installation's Airflow lives; writes nothing."""
+    """Returns this installation's Airflow home; writes nothing."""
     folder = settings.data_dir / "airflow"
     approvers = tuple(dict.fromkeys(name for name in settings.approver_names if name != settings.airflow_user))
     return AirflowHome(
@@ -102,7 +103,7 @@ def read_password(settings: Settings) -> str:
     """Returns the password of `settings.airflow_user`.
 
     Raises:
-        ConfigurationError: The file is missing, or does not name the user.
+        ConfigurationError: The file is missing, or has no password of the user.
     """
     path = password_file(settings)
     try:
@@ -117,19 +118,20 @@ def read_password(settings: Settings) -> str:
     passwords = _passwords(path)
     if settings.airflow_user not in passwords:
         raise ConfigurationError(
-            f"{path} holds no password of the Airflow user {settings.airflow_user!r} (BLOODCELL_AIRFLOW_USER), "
+            f"{path} has no password of the Airflow user {settings.airflow_user!r} (BLOODCELL_AIRFLOW_USER), "
             f"only of: {', '.join(sorted(passwords))}."
         )
     return str(passwords[settings.airflow_user])
 
 
 def users_without_password(settings: Settings) -> tuple[str, ...]:
-    """Returns the users of these settings whom the password file does not name.
+    """Returns the users of these settings who have no password in the password file.
 
-    Of an Airflow elsewhere the file holds one plain password, and its users are its own affair: then there are none.
+    For an Airflow elsewhere the file has one plain password and that Airflow manages its users itself: then there are
+    none.
 
     Raises:
-        ConfigurationError: The file is JSON, but not of Airflow's form.
+        ConfigurationError: The file is JSON, but not in Airflow's format.
     """
     path, home = password_file(settings), airflow_home(settings)
     text = path.read_text().strip() if path.exists() else ""
@@ -140,15 +142,15 @@ def users_without_password(settings: Settings) -> tuple[str, ...]:
 
 
 def prepare_airflow_home(settings: Settings, metadata_url: str) -> AirflowHome:
-    """Returns Airflow's home with password, secrets and configuration in place.
+    """Returns Airflow's home with passwords, secrets and configuration written.
 
     Args:
-        settings: `airflow_url` has to be an http address on this machine; its port is served.
+        settings: `airflow_url` has to be an http address on this machine; Airflow serves its port.
         metadata_url: SQLAlchemy URL of Airflow's own database.
 
     Raises:
-        ConfigurationError: `airflow_url` is not an address that `bloodcell up` can serve, a user's name is not one
-            that Airflow takes, or the password file is not one that it reads.
+        ConfigurationError: `bloodcell up` cannot serve `airflow_url`, or Airflow does not accept a user's name or
+            cannot read the password file.
     """
     home = airflow_home(settings)
     _refuse_unservable_names(home)
@@ -162,7 +164,7 @@ def prepare_airflow_home(settings: Settings, metadata_url: str) -> AirflowHome:
     home.folder.chmod(0o700)
     passwords = _passwords(home.password_file) if home.password_file.exists() else {}
     new = [name for name in (home.user, *home.approvers) if name not in passwords]
-    if new:  # Airflow would make passwords up and print them into its log
+    if new:  # otherwise Airflow would make passwords and print them into its log
         made = {name: secrets.token_urlsafe(12) for name in new}
         _write_private(home.password_file, json.dumps({**passwords, **made}))
     home.password_file.chmod(0o600)
@@ -196,22 +198,22 @@ def _configuration(
             "base_url": home.url,
             "workers": 1,
             "secret_key": secret["secret_key"],
-            "enable_swagger_ui": False,  # open to anyone who reaches the port
+            "enable_swagger_ui": False,  # it is open to anyone who reaches the port
         },
         "api_auth": {"jwt_secret": secret["jwt_secret"], "jwt_issuer": "bloodcell"},
         "scheduler": {"task_instance_heartbeat_timeout": HEARTBEAT_TIMEOUT_S},
-        # a killed Postgres is back in seconds; a task should outlive that rather than be shot for missed heartbeats
+        # a killed Postgres is back in seconds; a task should survive that and not be killed for missed heartbeats
         "workers": {"max_failed_heartbeats": 10},
         "dag_processor": {"parsing_processes": 1, "min_file_process_interval": 60, "refresh_interval": 60},
     }
 
 
 def _refuse_unservable_names(home: AirflowHome) -> None:
-    """Airflow's list of users is name:role, separated by commas; it trims neither."""
+    """Refuses names that Airflow's list of users (name:role, separated by commas, not trimmed) cannot contain."""
     for name in (home.user, *home.approvers):
         if not name.strip() or any(sign in name for sign in ":,") or not name.isprintable():
             raise ConfigurationError(
-                f"{name!r} cannot be the name of an Airflow user: expected printable characters without colon and "
+                f"{name!r} cannot be the name of an Airflow user: expected printable characters except colon and "
                 "comma. Check BLOODCELL_AIRFLOW_USER and BLOODCELL_APPROVERS."
             )
 
@@ -224,7 +226,7 @@ def _passwords(path: Path) -> dict[str, str]:
     if not isinstance(passwords, dict):
         raise ConfigurationError(
             f'{path} is not a password file of Airflow. Expected a JSON object, {{"user": "password"}}. Remove it, or '
-            "point BLOODCELL_AIRFLOW_PASSWORD_FILE elsewhere: `bloodcell up` makes one."
+            "set BLOODCELL_AIRFLOW_PASSWORD_FILE to another path; `bloodcell up` makes the file."
         )
     return passwords
 
@@ -244,9 +246,9 @@ def _secrets(path: Path) -> dict[str, str]:
 def _rendered(configuration: Mapping[str, Mapping[str, str | int | bool]]) -> str:
     parser = configparser.RawConfigParser()
     for section, options in configuration.items():
-        # Airflow reads its file with interpolation: a % in a path or a password is written twice
+        # Airflow reads this file with interpolation, so a % in a path or a password is written twice
         parser[section] = {name: str(value).replace("%", "%%") for name, value in options.items()}
-    lines = ["# Written by `bloodcell up` at each start: changes here are lost.\n"]
+    lines = ["# Written by `bloodcell up` at each start: changes made here are lost.\n"]
     for section in parser.sections():
         lines.append(f"\n[{section}]\n")
         lines.extend(f"{name} = {value}\n" for name, value in parser[section].items())
@@ -254,6 +256,6 @@ def _rendered(configuration: Mapping[str, Mapping[str, str | int | bool]]) -> st
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Writes so that nobody but the owner ever sees the content, and a kill leaves the old file or the new."""
+    """Writes a file that only its owner can ever read; a kill leaves the old file or the new one."""
     with atomic_file(path, mode=0o600) as file:
         file.write(text.encode())

@@ -1,4 +1,4 @@
-"""What Airflow's API says of runs, tasks and approvals, as records."""
+"""Runs, tasks and approvals as Airflow's API describes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TASK_ENDED: Final = ("success", "skipped", "failed", "upstream_failed")
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """Where one task of a run stands. `map_index` is -1 for a task that is not mapped."""
+    """The state of one task of a run; `map_index` is -1 for a task that is not mapped."""
 
     task_id: str
     map_index: int
@@ -27,7 +27,7 @@ class TaskState:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """Where a Dag run stands."""
+    """The state of a Dag run."""
 
     run_id: str
     state: str
@@ -35,12 +35,12 @@ class RunState:
 
     @property
     def ended(self) -> bool:
-        """Whether the run is over, well or not."""
+        """Whether the run is over, successfully or not."""
         return self.state in ENDED
 
     @property
     def waits_for_a_person(self) -> bool:
-        """Whether a task of it waits for somebody's answer."""
+        """Whether one of its tasks waits for a person's answer."""
         return any(task.state == WAITS_FOR_A_PERSON for task in self.tasks)
 
     @property
@@ -61,18 +61,19 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A question that a run asks of a person, and the answer where there is one.
+    """A question that a run asks a person, with the answer if there is one.
 
     Attributes:
         subject: The question.
-        body: What is to be known for the decision, in Markdown.
+        body: What the person needs to know to decide, in Markdown.
         assigned: Users who may answer.
-        asked_at: When.
-        task_state: Of the task that asks; `WAITS_FOR_A_PERSON` until it is answered, times out or is marked by hand.
-        chosen: The answer, None where none was given.
-        by: Who gave it.
-        at: When it was given.
-        reason: Why, as entered with it.
+        asked_at: When the question was asked.
+        task_state: State of the task that asks: `WAITS_FOR_A_PERSON` until it is answered, times out or is marked by
+            hand.
+        chosen: The answer; None if there is none.
+        by: Who answered.
+        at: When the answer was given.
+        reason: The reason entered with the answer.
     """
 
     subject: str
@@ -87,11 +88,11 @@ class Approval:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether an answer would still change something."""
+        """Whether an answer would still have an effect."""
         return self.chosen is None and self.task_state == WAITS_FOR_A_PERSON
 
     def refusal(self, run_id: str) -> str:
-        """Returns why a further answer would change nothing, for a person."""
+        """Returns a message that says why another answer would have no effect."""
         if self.chosen is None:
             return f"Run {run_id} no longer waits for an answer: its task is {self.task_state}. Nothing was changed."
         return f"Run {run_id} was answered already: {self.chosen}, by {self.by} at {self.at}. Nothing was changed."

@@ -1,4 +1,4 @@
-"""Everything bloodcell needs, checked one by one: what is wrong, and what to do about it."""
+"""Checks of everything that bloodcell needs: what is wrong, and what to do about it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         check: What was checked.
         status: "ok", "warn" (it works, but not as it should) or "fail".
-        detail: What is so.
-        next_step: What to do, empty where nothing is to be done.
+        detail: What was found.
+        next_step: What to do; empty if there is nothing to do.
     """
 
     check: str
@@ -52,13 +52,13 @@ class Finding:
 
 
 def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
-    """Returns the findings of all checks, in the order in which things depend on each other.
+    """Returns the findings of all checks, each after the ones that it depends on.
 
-    A check that cannot be done because of an earlier one says so; none stops the others.
+    A check that fails does not stop the others.
 
     Args:
         settings: What to check.
-        deep: Also load TensorFlow and ask it for GPUs.
+        deep: Whether to load TensorFlow too and ask it for GPUs.
     """
     return [
         *_checked("python", _python),
@@ -102,7 +102,7 @@ def _checked(check: str, look: Callable[[], Finding]) -> Iterator[Finding]:
     except BloodcellError as error:
         yield Finding(check, "fail", str(error))
     except OSError as error:
-        yield Finding(check, "fail", str(error), "Mend access, or set another folder.")
+        yield Finding(check, "fail", str(error), "Correct the permissions, or set another folder.")
     except subprocess.SubprocessError as error:
         yield Finding(check, "fail", str(error))
 
@@ -117,7 +117,7 @@ def _python() -> Finding:
 def _data_folder(settings: Settings) -> Finding:
     folder = settings.data_dir
     if not folder.exists():
-        return Finding("data folder", "warn", f"{folder} does not exist yet", "bloodcell up makes it.")
+        return Finding("data folder", "warn", f"{folder} does not exist yet", "Next: bloodcell up makes it.")
     with tempfile.TemporaryFile(dir=folder):
         return Finding("data folder", "ok", f"{folder} is writable")
 
@@ -129,9 +129,9 @@ def _disk_space(settings: Settings) -> Finding:
     free = shutil.disk_usage(folder).free
     detail = f"{free / 1e9:,.0f} GB free below {folder}"
     if free < FREE_BYTES_FAIL:
-        return Finding("disk space", "fail", detail, "Free space: the next night does not fit.")
+        return Finding("disk space", "fail", detail, "Free some space: the next night does not fit.")
     if free < FREE_BYTES_WARN:
-        return Finding("disk space", "warn", detail, "Free space soon.")
+        return Finding("disk space", "warn", detail, "Free some space soon.")
     return Finding("disk space", "ok", detail)
 
 
@@ -148,9 +148,9 @@ def _drops(settings: Settings) -> Finding:
     if unreadable:
         names = ", ".join(night.name for night in unreadable)
         return Finding(
-            "drops folder", "fail", f"Cannot read these nights of {drops}: {names}", "Give this user the right to read."
+            "drops folder", "fail", f"Cannot read these nights of {drops}: {names}", "Allow this user to read them."
         )
-    return Finding("drops folder", "ok", f"{drops} holds {len(nights)} nights")
+    return Finding("drops folder", "ok", f"{drops} has {len(nights)} nights")
 
 
 def _labels(settings: Settings) -> Finding:
@@ -160,7 +160,7 @@ def _labels(settings: Settings) -> Finding:
             "labels inbox", "warn", f"{inbox} does not exist", "Make it, or set BLOODCELL_LABELS_DIR to where it is."
         )
     if not os.access(inbox, os.R_OK | os.X_OK):
-        return Finding("labels inbox", "fail", f"Cannot read {inbox}", "Give this user the right to read.")
+        return Finding("labels inbox", "fail", f"Cannot read {inbox}", "Allow this user to read it.")
     return Finding("labels inbox", "ok", f"{inbox} can be read")
 
 
@@ -175,18 +175,18 @@ def _store(settings: Settings) -> Finding:
         folder = folder.parent
     if os.access(folder, os.W_OK):
         return Finding("store", "ok", f"{settings.store} can be written")
-    return Finding("store", "fail", f"{folder} cannot be written", "Give this user the right to write there.")
+    return Finding("store", "fail", f"{folder} cannot be written", "Allow this user to write there.")
 
 
 def _database_findings(settings: Settings) -> Iterator[Finding]:
-    """Database, schema and champion; the last two only where the first is well."""
+    """Yields the findings for the database and, if it can be used, for its schema and the champion."""
     from bloodcell.storage.connections import connect
     from bloodcell.storage.database import Database
     from bloodcell.storage.embedded import embedded_database
     from bloodcell.storage.migrations import check_revision, head_revision
 
     if settings.database_url is None and not (settings.data_dir / "postgres").exists():
-        yield Finding("database", "fail", "The embedded Postgres was never started", "Next: bloodcell up")
+        yield Finding("database", "fail", "The embedded Postgres has never been started", "Next: bloodcell up")
         return
     try:
         database = Database(connect(settings.plain_database_url or embedded_database(settings).url()), patience_s=0)
@@ -195,13 +195,13 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
         )
         database.transact(check_revision)
     except SchemaError as error:
-        yield Finding("database", "ok", f"{where} answers")
+        yield Finding("database", "ok", f"{where} responds")
         yield Finding("schema", "fail", str(error), "Next: bloodcell db upgrade")
         return
     except BloodcellError as error:
-        yield Finding("database", "fail", str(error), "Start the server, or mend BLOODCELL_DATABASE_URL.")
+        yield Finding("database", "fail", str(error), "Start the server, or correct BLOODCELL_DATABASE_URL.")
         return
-    yield Finding("database", "ok", f"{where} answers")
+    yield Finding("database", "ok", f"{where} responds")
     yield Finding("schema", "ok", f"revision {head_revision()}")
     yield from _checked("champion", lambda: _champion(settings, database))
 
@@ -231,17 +231,17 @@ def _weights(settings: Settings) -> Finding:
     if settings.weights_dir is None:
         return Finding("base weights", "ok", "Keras downloads them when a model is trained")
     if any(settings.weights_dir.glob("*.h5")):
-        return Finding("base weights", "ok", f"{settings.weights_dir} holds weights; training checks their digests")
+        return Finding("base weights", "ok", f"{settings.weights_dir} has weights; training checks their digests")
     return Finding(
         "base weights",
         "warn",
-        f"{settings.weights_dir} (BLOODCELL_WEIGHTS_DIR) holds no .h5 file; only training needs them",
-        "Put Keras' weights there, or unset it to let Keras download them.",
+        f"{settings.weights_dir} (BLOODCELL_WEIGHTS_DIR) has no .h5 file; only training needs one",
+        "Put Keras' weights there, or unset the variable to let Keras download them.",
     )
 
 
 def _airflow_findings(settings: Settings) -> Iterator[Finding]:
-    """Airflow, pool and Dags; the last two only where the first is well."""
+    """Yields the findings for Airflow and, if it can be used, for its pool and its Dags."""
     with AirflowApi(settings) as api:
         try:
             health = api.health()
@@ -252,10 +252,10 @@ def _airflow_findings(settings: Settings) -> Iterator[Finding]:
         except BloodcellError as error:
             yield Finding("airflow", "fail", str(error))
             return
-        sick = [name for name in ("metadatabase", "scheduler", "dag_processor") if health.get(name) != "healthy"]
-        if sick:
+        unhealthy = [name for name in ("metadatabase", "scheduler", "dag_processor") if health.get(name) != "healthy"]
+        if unhealthy:
             logs = settings.data_dir / "logs"
-            yield Finding("airflow", "fail", f"Not healthy: {', '.join(sick)}", f"Their logs are in {logs}.")
+            yield Finding("airflow", "fail", f"Not healthy: {', '.join(unhealthy)}", f"Read their logs in {logs}.")
         else:
             yield Finding("airflow", "ok", f"{settings.airflow_url} is healthy")
         if slots:
@@ -265,7 +265,7 @@ def _airflow_findings(settings: Settings) -> Iterator[Finding]:
                 "pool",
                 "fail",
                 f"The pool {GPU_POOL} {'does not exist' if slots is None else 'has no slots'}: nothing is classified",
-                f"Next: bloodcell up makes it; elsewhere: airflow pools set {GPU_POOL} 1 GPU",
+                f"Next: bloodcell up, which makes it; elsewhere: airflow pools set {GPU_POOL} 1 GPU",
             )
         yield from _checked("dags", lambda: _dags(api))
 
@@ -280,7 +280,7 @@ def _dags(api: AirflowApi) -> Finding:
         return Finding("dags", "fail", f"Airflow does not know these Dags: {names}", "Check its Dags folder.")
     if paused := [dag_id for dag_id in wanted if known[dag_id]]:
         names = ", ".join(paused)
-        return Finding("dags", "warn", f"Paused, so they never run: {names}", "Unpause them on Airflow's page.")
+        return Finding("dags", "warn", f"Paused, so never run: {names}", "Unpause them on Airflow's page.")
     return Finding("dags", "ok", f"{', '.join(wanted)} are ready")
 
 
@@ -290,8 +290,8 @@ def _approvers(settings: Settings) -> Finding:
         return Finding(
             "approvers",
             "fail",
-            f"No Airflow user yet: {', '.join(missing)}. A model that waits for them is never promoted",
-            "Stop bloodcell up and start it with the same BLOODCELL_APPROVERS.",
+            f"Not Airflow users yet: {', '.join(missing)}. A model that waits for them is never promoted",
+            "Stop `bloodcell up` and start it with the same BLOODCELL_APPROVERS.",
         )
     return Finding("approvers", "ok", f"{names} may approve a model")
 
@@ -301,20 +301,20 @@ def _watcher(settings: Settings) -> Finding:
     if marked_processes(marks):
         return Finding("watcher", "ok", f"watches {settings.drops}")
     return Finding(
-        "watcher", "warn", "Does not run: nights wait for the cron run", "Next: bloodcell up, or bloodcell watch"
+        "watcher", "warn", "Not running: nights wait for the cron run", "Next: bloodcell up, or bloodcell watch"
     )
 
 
 def _accelerator(deep: bool) -> Finding:
     if deep:
-        asked = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
-        answer = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
-        if answer.returncode:
-            return Finding("accelerator", "fail", f"TensorFlow cannot be loaded: {answer.stderr.strip()[-300:]}")
-        return Finding("accelerator", "ok", f"TensorFlow sees {answer.stdout.split()[-1]} GPUs")
+        code = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+        loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        if loaded.returncode:
+            return Finding("accelerator", "fail", f"TensorFlow cannot be loaded: {loaded.stderr.strip()[-300:]}")
+        return Finding("accelerator", "ok", f"TensorFlow sees {loaded.stdout.split()[-1]} GPUs")
     nvidia_smi = shutil.which("nvidia-smi")
     if nvidia_smi is None:
-        return Finding("accelerator", "ok", "No NVIDIA GPU seen: classifying on the CPU")
-    answer = subprocess.run([nvidia_smi, "-L"], capture_output=True, text=True, check=False, timeout=20)
-    names = ", ".join(line.split(" (")[0] for line in answer.stdout.splitlines())
+        return Finding("accelerator", "ok", "No NVIDIA GPU found: cells are classified on the CPU")
+    listed = subprocess.run([nvidia_smi, "-L"], capture_output=True, text=True, check=False, timeout=20)
+    names = ", ".join(line.split(" (")[0] for line in listed.stdout.splitlines())
     return Finding("accelerator", "ok", f"{names or 'none'} (bloodcell doctor --deep asks TensorFlow)")

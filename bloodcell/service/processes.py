@@ -1,8 +1,8 @@
-"""Child processes that are kept running, and stopped so that none is left over.
+"""Child processes that are kept running, and stopped without leaving any behind.
 
-Each child leads its own session, so a Ctrl-C in the terminal reaches only this process, which then stops the
-children in order. A child and whatever it starts carry its marks in their environment: what lost its parent (a killed
-scheduler's tasks) is found by them, and ended before the child is started again.
+Each child leads its own session, so a Ctrl-C in the terminal reaches only this process, which then stops the children
+in order. A child and everything it starts carry its marks in their environment. By these marks a process that has lost
+its parent (a task of a killed scheduler) is found, and ended before the child is started again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bloodcell.environment import PROGRAM_MARK
 
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
-_STEADY_S: Final = 120.0  # a child that ran this long starts again without a growing pause
+_STEADY_S: Final = 120.0  # a child that ran this long is started again after the first pause
 _LOG_BYTES: Final = 10_000_000
 
 Announce = Callable[[str], None]
@@ -44,8 +44,8 @@ class Child:
     Args:
         program: What to run.
         environment: Its environment.
-        mark: Name of the variable of `environment` that tells this installation's processes from all others.
-        announce: Told when it ended.
+        mark: Name of the variable of `environment` that distinguishes this installation's processes from all others.
+        announce: Called with a line for a person when the program has ended.
     """
 
     def __init__(self, program: Program, environment: Mapping[str, str], mark: str, announce: Announce) -> None:
@@ -60,11 +60,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Process id, None while it does not run."""
+        """Process id; None while the program is not running."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Starts the program, its output appended to its log."""
+        """Starts the program and appends its output to its log."""
         with open_log(self.program.log) as log:
             self._process = subprocess.Popen(
                 self.program.command,
@@ -96,7 +96,7 @@ class Child:
             self.start()
 
     def stop(self, patience_s: float) -> None:
-        """Ends the program and all it started: asked first, killed after `patience_s`."""
+        """Ends the program and everything it started: asks first, and kills after `patience_s`."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -109,7 +109,7 @@ class Child:
 
 
 def marked_processes(marks: Mapping[str, str]) -> list[psutil.Process]:
-    """Returns the processes of this user, but this one, whose environment has all these variables."""
+    """Returns this user's processes, except this one, whose environment has all these variables."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -119,7 +119,7 @@ def marked_processes(marks: Mapping[str, str]) -> list[psutil.Process]:
 
 
 def end_processes(processes: Sequence[psutil.Process], *, patience_s: float) -> None:
-    """Ends the processes: asked first, those still there after `patience_s` killed."""
+    """Ends the processes: asks first, and kills those still running after `patience_s` seconds."""
     if patience_s > 0:
         for process in processes:
             with suppress(psutil.Error):
@@ -132,7 +132,7 @@ def end_processes(processes: Sequence[psutil.Process], *, patience_s: float) -> 
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """Returns a log opened to append; one that grew large is set aside first, replacing the one before."""
+    """Returns a log opened for appending; a large one is set aside first, replacing the previous one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
         if path.stat().st_size > _LOG_BYTES:

@@ -1,8 +1,8 @@
-"""Figures of the running system, pushed by OpenTelemetry to whoever collects them: no port is opened.
+"""Figures of the running system, pushed to a collector by OpenTelemetry without opening a port.
 
-Most are rows of the view `operating_figure`, read from Postgres by the watcher: a task that is killed loses none of
-them, and none is about a person. Two are the watcher's own: what lies unread in the drops folder, and when it looked.
-They go once a minute; OpenTelemetry's own OTEL_METRIC_EXPORT_INTERVAL (milliseconds) says otherwise.
+Most are rows of the view `operating_figure`, which the watcher reads from Postgres, so a task that is killed loses none
+of them; none is about a person. Two are the watcher's own: the unread nights of the drops folder, and when it last
+looked. They are pushed once a minute, or at OpenTelemetry's own OTEL_METRIC_EXPORT_INTERVAL (milliseconds).
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SAME_LOOK_S: Final = 2.0
+_RECENT_S: Final = 2.0
 ALIVE: Final = "watcher.alive"
-"""File of the data folder that the watcher touches when it could look into the drops folder."""
+"""File in the data folder that the watcher touches whenever it was able to read the drops folder."""
 NAMES: Final = {
-    "nights.unread": ("{night}", "Nights of the drops folder that are new or grew, and were not read since."),
-    "watcher.age": ("s", "Since the watcher could last look into the drops folder."),
+    "nights.unread": ("{night}", "Nights of the drops folder that are new or have grown since they were last read."),
+    "watcher.age": ("s", "Time since the watcher was last able to read the drops folder."),
     "slides.waiting": ("{slide}", "Slides of the last 30 nights with cells that no report counts yet."),
     "cells.waiting": ("{cell}", "Cells of these slides that no report counts yet."),
-    "queue.age": ("s", "Since the oldest of these slides' nights was first seen."),
-    "night.age": ("s", "Since the newest night was first seen."),
+    "queue.age": ("s", "Time since the oldest of these slides' nights was first seen."),
+    "night.age": ("s", "Time since the newest night was first seen."),
     "night.cells": ("{cell}", "Usable cells of the newest night."),
     "night.slides": ("{slide}", "Slides of the newest night."),
     "night.quarantined": ("1", "Share of the newest night's files that could not be used."),
     "night.unclassified": ("1", "Share of the newest night's reported cells that the champion left unclassified."),
-    "night.duration": ("s", "From the newest night's first run to the end of its last."),
-    "stage.speed": ("{cell}/s", "Cells a second of a stage's runs over the newest night."),
+    "night.duration": ("s", "Time from the start of the newest night's first run to the end of its last."),
+    "stage.speed": ("{cell}/s", "Cells per second of a stage's runs for the newest night."),
     "stage.failed": ("{run}", "Failed runs of a stage in the last 7 days, since it last succeeded."),
-    "stage.since_success": ("s", "Since a stage last succeeded."),
-    "retraining.failed": ("1", "1 where the newest retraining ended by an error, otherwise 0."),
+    "stage.since_success": ("s", "Time since a stage last succeeded."),
+    "retraining.failed": ("1", "1 if the newest retraining ended with an error, otherwise 0."),
     "champion.failed_checks": (
         "{check}",
-        "Checks that the champion did not pass when there last were enough cells to tell.",
+        "Checks that the champion failed when there were last enough cells to check it.",
     ),
 }
-"""Every figure, without the prefix `bloodcell.`: its unit in UCUM, and what it says."""
+"""Every figure without the prefix `bloodcell.`: its unit in UCUM and its meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Figure:
 
     Attributes:
         name: One of `NAMES`.
-        part: The stage or kind of check it is of; empty where there is but one.
-        value: Measured.
+        part: The stage or kind of check that it belongs to; empty if there is only one.
+        value: The measured value, in the unit of `NAMES`.
     """
 
     name: str
@@ -71,10 +71,13 @@ class Figure:
 
 
 def read_figures(settings: Settings) -> list[Figure]:
-    """Returns the figures as they are now, on the machine that watches; without a drops folder those that need none.
+    """Returns the present figures; those of the drops folder are left out if it cannot be read.
+
+    Args:
+        settings: Of the machine that watches.
 
     Raises:
-        DatabaseUnavailableError: Postgres is away; it is not waited for.
+        DatabaseUnavailableError: Postgres is unavailable; it is not waited for.
     """
     impatient = settings.model_copy(update={"database_patience_s": 0})
     database = open_database(impatient)
@@ -93,9 +96,9 @@ def read_figures(settings: Settings) -> list[Figure]:
 
 @contextmanager
 def pushed_metrics(settings: Settings) -> Iterator[None]:
-    """Pushes the figures to `settings.metrics_url` while the context lasts; does nothing where that is not set.
+    """Pushes the figures to `settings.metrics_url` while the context lasts; does nothing if that is not set.
 
-    A collector or a database that is away is a line in the log and never an error.
+    An unavailable collector or database is a line in the log and never an error.
     """
     if settings.metrics_url is None:
         yield
@@ -115,18 +118,18 @@ def pushed_metrics(settings: Settings) -> Iterator[None]:
 
 
 def _register(provider: MeterProvider, settings: Settings) -> None:
-    look, meter = _Look(settings), provider.get_meter("bloodcell")
+    recent, meter = _RecentFigures(settings), provider.get_meter("bloodcell")
     for name, (unit, about) in NAMES.items():
-        meter.create_observable_gauge(f"bloodcell.{name}", [look.of(name)], unit, about)
+        meter.create_observable_gauge(f"bloodcell.{name}", [recent.of(name)], unit, about)
 
 
-class _Look:
-    """One look at the database for all figures that are asked for at once."""
+class _RecentFigures:
+    """Reads the figures once for all gauges that are observed at the same time."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._figures: list[Figure] = []
-        self._looked_at = float("-inf")
+        self._read_at = float("-inf")
 
     def of(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         from opentelemetry.metrics import Observation
@@ -141,11 +144,11 @@ class _Look:
         return observe
 
     def _now(self) -> list[Figure]:
-        if time.monotonic() - self._looked_at > _SAME_LOOK_S:
+        if time.monotonic() - self._read_at > _RECENT_S:
             try:
                 self._figures = read_figures(self._settings)
             except BloodcellError as error:
-                log.warning("No figures to push: %s", error)
+                log.warning("The figures cannot be read: %s", error)
                 self._figures = []
-            self._looked_at = time.monotonic()
+            self._read_at = time.monotonic()
         return self._figures

@@ -1,9 +1,9 @@
-"""The whole system on one machine: Postgres, Airflow and the watcher, started in order and stopped without a rest.
+"""The whole system on one machine: Postgres, Airflow and the watcher, started in order and stopped completely.
 
-Airflow's three components are started here rather than by `airflow standalone`: that one also starts a triggerer,
-which none of our Dags needs (Airflow 3.3 parks tasks that wait for a person without one), and a log server that
-listens on every network interface. Measured on two cores: API server, Dag processor and scheduler take 17, 12 and 9 s
-of processor time until they are ready, and 0.6 GB together.
+Airflow's three components are started here and not by `airflow standalone`, which also starts a triggerer, which no Dag
+here needs (Airflow 3.3 parks tasks that wait for a person without one), and a log server that listens on every network
+interface. Measured on two cores, API server, Dag processor and scheduler take 17, 12 and 9 s of processor time until
+they are ready, and 0.6 GB together.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ _LOOK_S: Final = 0.5
 
 
 class Stack:
-    """The running system: kept running by a thread of its own until `stop`."""
+    """The running system, which a thread keeps running until `stop`.
+
+    Args:
+        settings: Of the installation.
+        watch: Whether the watcher runs too.
+        announce: Called with a line for a person at each step.
+    """
 
     def __init__(self, settings: Settings, *, watch: bool = True, announce: Announce) -> None:
         self.settings = settings
@@ -64,7 +70,7 @@ class Stack:
         """Starts everything and returns when a run can be triggered.
 
         Raises:
-            ConfigurationError: The port is taken, or the settings cannot be served.
+            ConfigurationError: The port is in use, or Airflow cannot serve these settings.
             DatabaseUnavailableError: Postgres does not start or cannot be reached.
             RetryLaterError: Airflow did not become ready in time.
         """
@@ -74,7 +80,9 @@ class Stack:
         database_url = self.settings.plain_database_url or self._postgres.url()
         upgrade(database_url)
         if installed := install_shipped(self.settings, open_database(self.settings)):
-            self._announce(f"Models: {len(installed)} came with bloodcell, champion is {installed[0].manifest.variant}")
+            self._announce(
+                f"Models: installed the {len(installed)} shipped ones; the champion is {installed[0].manifest.variant}"
+            )
         metadata_url = self._postgres.url(AIRFLOW_DATABASE)
         home = prepare_airflow_home(self.settings, metadata_url)
         _refuse_taken_port(home.port)
@@ -88,9 +96,9 @@ class Stack:
         self._add("api-server", "airflow", "api-server")
         self._add("dag-processor", "airflow", "dag-processor")
         with AirflowApi(self.settings) as api:
-            # a task of a pool that does not exist is never scheduled: so the pool is made before the scheduler starts
-            self._wait_for(lambda: _answers(api), "Airflow's API server", "api-server")
-            self._announce("Airflow: API server answers")
+            # a task in a pool that does not exist is never scheduled, so the pool is made before the scheduler starts
+            self._wait_for(lambda: _responds(api), "Airflow's API server", "api-server")
+            self._announce("Airflow: API server responds")
             api.make_pool(GPU_POOL, 1, "One task at a time on the accelerator (or on all cores).")
             self._add("scheduler", "airflow", "scheduler", "--skip-serve-logs")
             self._wait_for(lambda: _is_ready(api), "Airflow's scheduler and Dags", "scheduler")
@@ -98,7 +106,7 @@ class Stack:
             self._add(WATCHER, "bloodcell", "watch")
 
     def stop(self) -> None:
-        """Stops everything, Postgres last; nothing is left over, whatever hangs."""
+        """Stops everything, Postgres last; no process is left behind, even if one hangs."""
         self._stopping.set()
         if self._keeper:
             self._keeper.join()
@@ -120,27 +128,27 @@ class Stack:
             self._children.append(child)
 
     def _keep_running(self) -> None:
-        """Looks after Postgres and the children until a stop is requested."""
+        """Restarts Postgres and the children when they end, until a stop is requested."""
         while not self._stopping.wait(_LOOK_S):
             with self._lock:
                 try:
                     if self._postgres and self._postgres.ensure_running():
-                        self._announce("Postgres had ended and was started again")
+                        self._announce("Postgres ended and was started again")
                     for child in self._children:
                         child.look()
                 except (BloodcellError, OSError, psutil.Error) as error:  # out of memory or of processes: try again
-                    self._announce(f"Cannot start what ended, trying again: {error}")
+                    self._announce(f"A program that ended cannot be started, trying again: {error}")
 
     def _marked(self) -> list[psutil.Process]:
         return marked_processes({STACK_MARK: str(self.settings.data_dir.resolve())})
 
     def _end_left_over(self) -> None:
         if left_over := self._marked():
-            self._announce(f"Ending {len(left_over)} processes that an earlier `bloodcell up` left when it was killed")
+            self._announce(f"Ending {len(left_over)} processes left by an earlier `bloodcell up` that was killed")
             end_processes(left_over, patience_s=3)
 
     def _migrate_airflow(self, metadata_url: str) -> None:
-        """Brings Airflow's own database to its schema; skipped where it did so before: asking takes 8 s."""
+        """Migrates Airflow's own database; skipped if this release did it before, because the check alone takes 8 s."""
         done = self.settings.data_dir / "airflow" / "migrated"
         if done.exists() and done.read_text() == _airflow_schema(metadata_url):
             return
@@ -171,15 +179,21 @@ class Stack:
 
 @contextmanager
 def running_stack(settings: Settings, *, watch: bool = True, announce: Announce) -> Iterator[Stack]:
-    """Yields the running system; it is stopped when the block ends, however it ends.
+    """Yields the running system, and stops it when the block ends, however it ends.
 
-    SIGTERM and SIGHUP end the block as Ctrl-C does (only where this is the main thread).
+    SIGTERM and SIGHUP end the block as Ctrl-C does (only in the main thread).
+
+    Args:
+        settings: Of the installation.
+        watch: Whether the watcher runs too.
+        announce: Called with a line for a person at each step.
 
     Raises:
-        ConfigurationError: It already runs on this data folder, or its port is taken.
+        ConfigurationError: bloodcell already runs on this data folder, or its port is in use.
+        RetryLaterError: Postgres or Airflow did not become ready in time.
     """
     make_data_folder(settings)
-    announce = _heard_or_not(announce)
+    announce = _safe_announce(announce)
     with _only_one(settings.data_dir / "up.lock"), _signals_interrupt():
         stack = Stack(settings, watch=watch, announce=announce)
         try:
@@ -191,18 +205,18 @@ def running_stack(settings: Settings, *, watch: bool = True, announce: Announce)
                 stack.stop()
 
 
-def _heard_or_not(announce: Announce) -> Announce:
-    """Returns an `announce` that does not mind a terminal that was closed: what runs has to be stopped all the same."""
+def _safe_announce(announce: Announce) -> Announce:
+    """Returns an `announce` that survives a closed terminal, because the system has to be stopped anyway."""
 
-    def tell(line: str) -> None:
+    def safe_announce(line: str) -> None:
         with suppress(OSError):
             announce(line)
 
-    return tell
+    return safe_announce
 
 
 def _airflow_schema(metadata_url: str) -> str:
-    """Returns release and schema revision of Airflow and its database, to see whether either has changed."""
+    """Returns Airflow's release and its database's schema revision, which tell whether either has changed."""
     engine = sa.create_engine(metadata_url, poolclass=sa.NullPool)
     with engine.connect() as connection:
         has_schema = connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is not None
@@ -210,7 +224,7 @@ def _airflow_schema(metadata_url: str) -> str:
     return f"{version('apache-airflow-core')} {revision}"
 
 
-def _answers(api: AirflowApi) -> bool:
+def _responds(api: AirflowApi) -> bool:
     try:
         return api.health().get("metadatabase") == "healthy"
     except AirflowUnavailableError:
@@ -236,8 +250,9 @@ def _refuse_taken_port(port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise ConfigurationError(
-                f"Port {port} of {HOST} cannot be used for Airflow ({error.strerror}). Stop what listens there, or "
-                f"choose another: `bloodcell up --port {port + 1}`, or BLOODCELL_AIRFLOW_URL=http://{HOST}:{port + 1}."
+                f"Port {port} of {HOST} cannot be used for Airflow ({error.strerror}). Stop the program that uses it, "
+                f"or choose another port: `bloodcell up --port {port + 1}`, or "
+                f"BLOODCELL_AIRFLOW_URL=http://{HOST}:{port + 1}."
             ) from error
 
 
@@ -248,7 +263,7 @@ def _only_one(lock: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigurationError(
-                f"bloodcell is already up on {lock.parent}. Use that one (`bloodcell doctor` says where), or stop it."
+                f"bloodcell is already running on {lock.parent}. Use it (`bloodcell doctor` says where), or stop it."
             ) from error
         yield
 
@@ -262,7 +277,7 @@ def _signals_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _signals_ignored() -> Iterator[None]:
-    """Keeps an impatient second Ctrl-C from leaving processes behind; stopping is bounded in time anyway."""
+    """Keeps a second Ctrl-C from leaving processes behind; the time that stopping takes is bounded."""
     with _handlers(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield
 

@@ -1,8 +1,8 @@
-"""Watching the drops folder: each night that is completely written is announced to Airflow, once for each such state.
+"""Watching the drops folder: each night that is completely written is announced to Airflow, once for each state of it.
 
 Events of the file system say only where to look; whether a night is complete is read from the folder. An announcement
-is a Dag run whose id is made of the night and of the time of its newest file, so Airflow itself refuses a second one.
-What was missed (the watcher was down, a share sent no events) is found by the sweep at the start and every ten
+is a Dag run whose id consists of the night and the time of its newest file, so Airflow itself refuses a second one.
+Nights without an event (the watcher was down, a share sent none) are found by the sweep at the start and every ten
 minutes, and by the Dag's own cron.
 """
 
@@ -38,13 +38,18 @@ if TYPE_CHECKING:
 
 SWEEP_S: Final = 600.0
 SWEEP_AGAIN_S: Final = 30.0
-"""Seconds after a sweep that failed before the next."""
-_READING: Final = (EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE)  # ingest reads every file: that is no change
+"""Seconds between a sweep that failed and the next."""
+_READING: Final = (EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE)  # ingest reads every file, which is no change
 _DROPS: Final = "the drops folder"
 
 
 class Watcher:
-    """Keeps the nights that may have changed, and announces those that are complete."""
+    """Keeps the nights that may have changed, and announces those that are complete.
+
+    Args:
+        settings: The drops folder, Airflow's address, and how to watch.
+        announce: Called with a line for a person.
+    """
 
     def __init__(self, settings: Settings, *, announce: Announce) -> None:
         self._settings = settings
@@ -52,30 +57,30 @@ class Watcher:
         self._open: set[str] = set()
         self._open_lock = threading.Lock()
         self._announced: dict[str, str] = {}
-        self._trouble: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
         self._wake = threading.Event()
         self._sweep_at = float("-inf")
         self._observer: BaseObserver | None = None
         self._folder_identity: tuple[int, int] | None = None
 
     def watch(self, stop: threading.Event) -> None:
-        """Watches until `stop` is set; every trouble is announced once, waited out and tried again."""
+        """Watches until `stop` is set; a problem is announced once, and the work is retried until it succeeds."""
         drops = self._settings.drops
         drops.mkdir(parents=True, exist_ok=True)
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         how = "by polling" if self._settings.watch_polling else "by native events"
-        self._announce(f"Watching {drops} {how}; nights go to {self._settings.airflow_url}")
+        self._announce(f"Watching {drops} {how}; nights are announced to {self._settings.airflow_url}")
         try:
             with AirflowApi(self._settings) as api:
                 while not stop.is_set():
-                    with self._told(_DROPS):
+                    with self._problems_announced(_DROPS):
                         self._observe(drops)
                     if time.monotonic() >= self._sweep_at:
-                        with self._told("the look for nights"):
+                        with self._problems_announced("the search for nights"):
                             self._sweep(drops)
                     self._mark_alive()
                     for night in self._open_nights():
-                        with self._told(f"night {night}"):
+                        with self._problems_announced(f"night {night}"):
                             self._look(api, drops / night)
                         self._mark_alive()
                     self._wake.wait(self._settings.watch_interval_s)
@@ -84,15 +89,15 @@ class Watcher:
             self._stop_observer()
 
     def _mark_alive(self) -> None:
-        if _DROPS not in self._trouble:
+        if _DROPS not in self._problems:
             (self._settings.data_dir / ALIVE).touch()
 
     def wake(self) -> None:
-        """Makes the watcher look now; safe in a signal handler."""
+        """Makes the watcher look at once; safe in a signal handler."""
         self._wake.set()
 
     def note(self, path: Path) -> None:
-        """Notes that something at `path` changed."""
+        """Records that something at `path` changed."""
         with suppress(ValueError, IndexError):
             night = path.relative_to(self._settings.drops).parts[0]
             with self._open_lock:
@@ -105,7 +110,7 @@ class Watcher:
             return sorted(self._open)
 
     def _look(self, api: AirflowApi, folder: Path) -> None:
-        """Announces one night if it is complete and was not announced in this state."""
+        """Announces a night if it is complete and has not been announced in this state."""
         try:
             state = completed_state(folder, self._settings.settle_s) if folder in night_folders(folder.parent) else ""
         except FileNotFoundError:
@@ -130,12 +135,12 @@ class Watcher:
         except AirflowRefusedError as error:
             if error.status != httpx.codes.CONFLICT:
                 raise
-            self._announce(f"Night {night} was announced before")
+            self._announce(f"Night {night} was already announced")
         else:
             self._announce(f"Night {night} is complete: run {run_id} started")
 
     def _sweep(self, drops: Path) -> None:
-        """Opens the nights that events did not tell of; without a database all of them, since a repeat is harmless."""
+        """Opens the nights that had no event; without a database all nights, because a repetition does no harm."""
         folders: list[Path] = []
         self._sweep_at = time.monotonic() + SWEEP_AGAIN_S
         try:
@@ -150,13 +155,13 @@ class Watcher:
                 self._open.update(folder.name for folder in folders)
 
     def _observe(self, drops: Path) -> None:
-        """Makes sure that the present drops folder is observed: a share may have been unmounted and mounted again."""
+        """Makes sure that the present drops folder is observed: a share may have been mounted again since."""
         status = drops.stat()
         identity = (status.st_dev, status.st_ino)
         if self._observer and self._observer.is_alive() and identity == self._folder_identity:
             return
         if self._observer:
-            self._announce(f"{drops} was replaced: watching it anew")
+            self._announce(f"{drops} was replaced: watching the new folder")
             self._sweep_at = float("-inf")
         self._stop_observer()
         polling = self._settings.watch_polling
@@ -172,20 +177,18 @@ class Watcher:
         self._observer = None
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Announces a trouble when it begins or changes, and its end; the watcher goes on."""
+    def _problems_announced(self, what: str) -> Iterator[None]:
+        """Announces a problem when it begins or changes, and when it ends; the watcher continues."""
         try:
             yield
         except (BloodcellError, OSError) as error:
             message = str(error)
-            if self._trouble.get(what) != message:
-                self._announce(
-                    f"Trouble with {what}, tried again every {self._settings.watch_interval_s:g} s: {message}"
-                )
-            self._trouble[what] = message
+            if self._problems.get(what) != message:
+                self._announce(f"Problem with {what}, retried every {self._settings.watch_interval_s:g} s: {message}")
+            self._problems[what] = message
         else:
-            if self._trouble.pop(what, None):
-                self._announce(f"{what[0].upper()}{what[1:]}: well again")
+            if self._problems.pop(what, None):
+                self._announce(f"{what[0].upper()}{what[1:]}: working again")
 
 
 class _Notes(FileSystemEventHandler):
@@ -200,12 +203,17 @@ class _Notes(FileSystemEventHandler):
 
 
 def _polling_observer(interval_s: float) -> BaseObserver:
-    # watchdog's own PollingObserver follows links: two that lead back upwards made 130,000 entries of a few files
+    # watchdog's own PollingObserver follows links: two that led back upwards turned a few files into 130,000 entries
     return PollingObserverVFS(os.lstat, os.scandir, polling_interval=interval_s)
 
 
 def watch_drops(settings: Settings, *, announce: Announce) -> None:
-    """Watches until Ctrl-C or SIGTERM."""
+    """Announces the nights of the drops folder to Airflow until Ctrl-C or SIGTERM.
+
+    Args:
+        settings: The drops folder, Airflow's address, and how to watch.
+        announce: Called with a line for a person.
+    """
     stop = threading.Event()
     watcher = Watcher(settings, announce=announce)
 

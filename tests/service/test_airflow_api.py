@@ -1,4 +1,4 @@
-"""The client's errors say what to do next. What Airflow itself answers is tested in test_up.py, against a real one."""
+"""The client's errors say what to do next; test_up.py tests the responses of a real Airflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Answer = tuple[int, object]
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers each request with the next of its answers; the last one again and again."""
+    """Answers each request with the next of its answers, and repeats the last one."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -76,7 +76,7 @@ def api(airflow: Scripted, tmp_path: Path) -> Iterator[AirflowApi]:
         yield session
 
 
-def test_a_token_that_is_no_longer_taken_is_renewed(airflow: Scripted, api: AirflowApi) -> None:
+def test_a_token_that_is_no_longer_accepted_is_renewed(airflow: Scripted, api: AirflowApi) -> None:
     airflow.answers = [(200, {"slots": 1})]
     assert api.pool_slots("gpu") == 1
 
@@ -90,7 +90,7 @@ def test_a_token_that_is_no_longer_taken_is_renewed(airflow: Scripted, api: Airf
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        ((500, {"detail": "database away"}), AirflowUnavailableError),
+        ((500, {"detail": "database unavailable"}), AirflowUnavailableError),
         ((503, "not json at all"), AirflowUnavailableError),
         ((200, b"<html>Another program listens here</html>"), AirflowUnavailableError),
         ((403, {"detail": "Forbidden"}), ConfigurationError),
@@ -98,7 +98,7 @@ def test_a_token_that_is_no_longer_taken_is_renewed(airflow: Scripted, api: Airf
         ((400, {"detail": "bad night"}), AirflowRefusedError),
     ],
 )
-def test_each_kind_of_answer_is_its_own_error(
+def test_each_kind_of_response_has_its_own_error(
     airflow: Scripted, api: AirflowApi, answer: Answer, kind: type[Exception]
 ) -> None:
     airflow.answers = [answer]
@@ -107,7 +107,7 @@ def test_each_kind_of_answer_is_its_own_error(
         api.trigger("nightly_run", conf={})
 
 
-def test_what_airflow_says_is_passed_on(airflow: Scripted, api: AirflowApi) -> None:
+def test_the_detail_of_airflows_refusal_is_passed_on(airflow: Scripted, api: AirflowApi) -> None:
     airflow.answers = [(400, {"detail": "night: 'yesterday' is not a 'date'"})]
 
     with pytest.raises(AirflowRefusedError, match="'yesterday' is not a 'date'") as refused:
@@ -123,12 +123,12 @@ def test_a_wrong_password_names_the_setting(airflow: Scripted, api: AirflowApi) 
         api.pool_slots("gpu")
 
 
-def test_an_address_that_is_none_names_the_setting() -> None:
+def test_an_invalid_address_names_the_setting() -> None:
     with pytest.raises(ConfigurationError, match="BLOODCELL_AIRFLOW_URL"):
         AirflowApi(Settings(airflow_url="http://127.0.0.1:port"))
 
 
-def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(
+def test_a_proxy_is_not_used_for_an_airflow_on_this_machine(
     airflow: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
@@ -141,7 +141,7 @@ def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(
         assert api.pool_slots("gpu") == 1
 
 
-def test_a_server_that_is_away_says_how_to_start_it(tmp_path: Path) -> None:
+def test_the_error_of_an_unavailable_server_says_how_to_start_it(tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("secret")
     settings = Settings(airflow_url="http://127.0.0.1:9", airflow_password_file=password)
@@ -150,7 +150,7 @@ def test_a_server_that_is_away_says_how_to_start_it(tmp_path: Path) -> None:
         api.pool_slots("gpu")
 
 
-def test_what_is_not_there_is_none(airflow: Scripted, api: AirflowApi) -> None:
+def test_a_missing_pool_and_a_missing_question_are_none(airflow: Scripted, api: AirflowApi) -> None:
     airflow.answers = [(404, {"detail": "not found"})]
 
     assert api.pool_slots("gpu") is None
@@ -158,7 +158,7 @@ def test_what_is_not_there_is_none(airflow: Scripted, api: AirflowApi) -> None:
 
 
 def question(**answered: object) -> dict[str, object]:
-    """What Airflow says of a question, as read from a real one."""
+    """A question as a real Airflow describes it."""
     return {
         "subject": "Make model c0ffee champion?",
         "body": "passed all gates",
@@ -182,7 +182,9 @@ ANSWERED = question(
 )
 
 
-def test_an_answer_is_sent_with_its_reason_and_comes_back_with_who_and_when(airflow: Scripted, api: AirflowApi) -> None:
+def test_an_answer_is_sent_with_its_reason_and_returned_with_person_and_time(
+    airflow: Scripted, api: AirflowApi
+) -> None:
     airflow.answers = [(200, question()), (200, {}), (200, ANSWERED)]
 
     answer = api.answer_approval("retrain", "r", "approve", approve=True, reason="page read")
@@ -193,10 +195,10 @@ def test_an_answer_is_sent_with_its_reason_and_comes_back_with_who_and_when(airf
     assert not answer.is_waiting
 
 
-def test_a_question_just_asked_is_not_answered_before_airflow_keeps_the_answer(
+def test_a_new_question_is_not_answered_before_airflow_keeps_the_answer(
     airflow: Scripted, api: AirflowApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bloodcell.service.airflow_api.ANSWERED_AT_THE_EARLIEST_S", 1.0)
+    monkeypatch.setattr("bloodcell.service.airflow_api.EARLIEST_ANSWER_S", 1.0)
     asked_at = datetime.now(UTC)
     airflow.answers = [(200, question(created_at=asked_at.isoformat())), (200, {}), (200, ANSWERED)]
 
@@ -209,8 +211,12 @@ def test_a_question_just_asked_is_not_answered_before_airflow_keeps_the_answer(
 @pytest.mark.parametrize(
     ("answers", "status", "says"),
     [
-        ([(404, {"detail": "not found"})], 404, "Nothing is asked by approve of run r"),
-        ([(200, question()), (403, {"detail": "not a respondent"})], 403, "'admin' may not answer.*who may: path"),
+        ([(404, {"detail": "not found"})], 404, "Task approve of run r of retrain asks nothing"),
+        (
+            [(200, question()), (403, {"detail": "not a respondent"})],
+            403,
+            "'admin' may not answer.*these users may: path",
+        ),
         ([(200, ANSWERED)], 409, "answered already: Approve, by pathologist at 2026-03-14 08:30"),
         ([(200, question()), (409, {"detail": "again"}), (200, ANSWERED)], 409, "answered already: Approve, by path"),
         (
@@ -221,7 +227,7 @@ def test_a_question_just_asked_is_not_answered_before_airflow_keeps_the_answer(
         ([(200, question()), (400, {"detail": "Invalid options"})], 400, "Invalid options"),
     ],
 )
-def test_an_answer_that_changes_nothing_says_why(
+def test_the_error_of_an_answer_without_effect_says_why(
     airflow: Scripted, api: AirflowApi, answers: list[Answer], status: int, says: str
 ) -> None:
     airflow.answers = answers
@@ -232,9 +238,7 @@ def test_an_answer_that_changes_nothing_says_why(
     assert refused.value.status == status
 
 
-def test_waiting_ends_at_a_question_for_whoever_does_not_wait_for_its_answer(
-    airflow: Scripted, api: AirflowApi
-) -> None:
+def test_waiting_ends_at_a_question_if_its_answer_is_not_waited_for(airflow: Scripted, api: AirflowApi) -> None:
     task = {"task_id": "approve", "map_index": -1, "state": "awaiting_input", "try_number": 1, "pid": None}
     airflow.answers = [(200, {"state": "running"}), (200, {"task_instances": [{**task, "start_date": None}]})]
 
@@ -249,10 +253,10 @@ def test_the_address_of_a_runs_page_can_be_opened(api: AirflowApi) -> None:
     assert page.endswith("/dags/retrain/runs/manual__2026-03-14T02:00:00+00:00")
 
 
-def test_waiting_outlives_an_airflow_that_is_away_for_a_while(airflow: Scripted, api: AirflowApi) -> None:
+def test_waiting_continues_while_airflow_is_unavailable_for_a_while(airflow: Scripted, api: AirflowApi) -> None:
     task = {"task_id": "ingest", "map_index": -1, "state": "success", "try_number": 1, "pid": 7, "start_date": None}
     airflow.answers = [
-        (500, {"detail": "away"}),
+        (500, {"detail": "unavailable"}),
         (200, {"state": "running"}),
         (200, {"task_instances": [{**task, "state": None}]}),
         (200, {"state": "success"}),
@@ -266,8 +270,8 @@ def test_waiting_outlives_an_airflow_that_is_away_for_a_while(airflow: Scripted,
     assert run.task_counts == {"success": 1}
 
 
-def test_a_run_that_does_not_end_is_told_with_where_it_stands(airflow: Scripted, api: AirflowApi) -> None:
-    airflow.answers = [(500, {"detail": "away"})]
+def test_the_error_of_a_run_that_does_not_end_says_its_state(airflow: Scripted, api: AirflowApi) -> None:
+    airflow.answers = [(500, {"detail": "unavailable"})]
 
-    with pytest.raises(RetryLaterError, match="Airflow did not answer"):
+    with pytest.raises(RetryLaterError, match="Airflow did not respond"):
         api.wait("nightly_run", "r", timeout_s=0.05, interval_s=0.01)

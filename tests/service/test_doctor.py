@@ -38,7 +38,7 @@ def test_a_fresh_machine_is_told_to_start(tmp_path: Path) -> None:
     assert found["python"].status == "ok"
     assert found["data folder"].status == "warn"
     assert found["database"] == Finding(
-        "database", "fail", "The embedded Postgres was never started", "Next: bloodcell up"
+        "database", "fail", "The embedded Postgres has never been started", "Next: bloodcell up"
     )
     assert "champion" not in found
     assert not (tmp_path / "data").exists()

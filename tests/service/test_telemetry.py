@@ -185,7 +185,7 @@ def test_a_database_that_is_away_is_said_and_nothing_old_is_pushed(
     away = {"database_url": "postgresql+psycopg2://nobody@127.0.0.1:1/none", "metrics_url": collector.url}
     with pushed_metrics(settings.model_copy(update=away)):
         pass
-    assert "No figures to push" in caplog.text
+    assert "The figures cannot be read" in caplog.text
     assert not collector.newest.get("bloodcell.slides.waiting")
 
 
