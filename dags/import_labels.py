@@ -1,7 +1,7 @@
-"""The label inbox: what pathologists put there becomes labels.
+"""The label inbox: the files that pathologists put there become labels.
 
-Thin on purpose: when, and how often again. The work is the library's and can be done twice, killed anywhere, or done by
-two runs at once, and leaves the same rows.
+This file only says when, and how a failure is retried. The library does the work, which leaves the same rows if it is
+done twice, killed at any point, or done by two runs at once.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ settings = Settings()
 
 @task
 def inbox() -> dict[str, int]:
-    """Returns the new labels of each file that was taken in; fails in the end when others were set aside."""
+    """Returns the number of new labels of each imported file; fails at the end if other files were set aside."""
     from bloodcell.labels import import_inbox
 
     result = import_inbox(settings, airflow_run=get_current_context()["run_id"])
-    taken = {file.path: file.n_labels for file in result.files if file.outcome == "imported"}
-    log.info("Taken in: %s; known: %d; still being written: %d", taken, result.n_known, result.n_waiting)
+    imported = {file.path: file.n_labels for file in result.files if file.outcome == "imported"}
+    log.info("Imported: %s; known: %d; still being written: %d", imported, result.n_known, result.n_waiting)
     if result.quarantined:
         raise ConfigurationError(
-            "These were set aside and stay where they are; the others are in. Mend a file and it is read again. "
-            + " ".join(f"[{file.path}] {file.reason}" for file in result.quarantined)
+            "These files were set aside and stay where they are; all others were imported. A corrected file is read "
+            "again. " + " ".join(f"[{file.path}] {file.reason}" for file in result.quarantined)
         )
-    return taken
+    return imported
 
 
 @dag(
@@ -44,22 +44,22 @@ def inbox() -> dict[str, int]:
     doc_md="""
 ### The label inbox
 
-CSV files and folders sorted by class that lie in the inbox (`BLOODCELL_LABELS_DIR`) become labels, each wholly or not
-at all. A folder is named for the person who sorted it: `<inbox>/<person>/<class or code>/<image>`.
+CSV files and folders sorted by class in the inbox (`BLOODCELL_LABELS_DIR`) become labels. A file is imported completely
+or not at all. A folder is named after the person who sorted it: `<inbox>/<person>/<class or code>/<image>`.
 
 It starts by itself at `BLOODCELL_LABELS_CRON` (UTC); *Trigger* starts it by hand. Files changed within the last
 `BLOODCELL_SETTLE_S` seconds wait for the next run.
 
-**Doing it again is safe.** Each file is known by its content and judged once; a label that is there is not added again.
-Nothing is moved or deleted: what was taken in may be cleared away.
+**Doing it again is safe.** Each file is recognised by its content and read once; a label that exists is not added again.
+Nothing is moved or deleted; imported files may be removed.
 
-**Red?** A file was set aside; the log ends with its name, the rows and the reason. Mend it and save it: the next run
-reads it again. One whose cells are not there (`cells_missing`) is also read again after the next ingest. Or take the
-good rows: `bloodcell labels import FILE --partial`. The view `label_inbox` has all files.
+**Red?** A file was set aside; the log ends with its name, the rows and the reason. Correct it and save it: the next run
+reads it again. A file whose cells are not in the database (`cells_missing`) is also read again after the next ingest.
+To import only the correct rows: `bloodcell labels import FILE --partial`. The view `label_inbox` lists all files.
 """,
 )
 def import_labels() -> None:
-    """Take in what is new in the label inbox."""
+    """Import what is new in the label inbox."""
     inbox()
 
 

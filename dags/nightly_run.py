@@ -1,7 +1,7 @@
 """The nightly run: drop folders become differentials in Postgres.
 
-Thin on purpose: when, in which order, on which queue and pool. The work is the library's, and all of it can be done
-twice, killed anywhere, or done by two runs at once, and leaves the same rows.
+This file only says when, in which order, and on which queue and pool. The library does the work, which leaves the same
+rows if it is done twice, killed at any point, or done by two runs at once.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ settings = Settings()
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What this run was asked to do by the trigger form; all empty for a scheduled run."""
+class RunRequest:
+    """What the trigger form requests of this run; everything is empty for a scheduled run."""
 
     run_id: str
     night: date | None
@@ -33,19 +33,21 @@ class Asked:
 
     @property
     def only_slides(self) -> bool:
-        """Whether slides were named and no night: nothing is ingested then, and other slides are left alone."""
+        """Whether slides were named without a night: then nothing is ingested, and other slides are left alone."""
         return bool(self.slides) and self.night is None
 
 
 @task
 def ingest() -> dict[str, Any]:
-    """Returns the nights to work on, and those whose folders could not be read with the reason."""
+    """Returns the nights to work on, and the nights whose folders could not be read, with the reason."""
     from bloodcell.service.due_nights import ingest_due_nights
 
-    asked = _asked()
-    if asked.redo and not (asked.night or asked.slides):
-        raise ConfigurationError("redo needs a night or slides: it would classify everything ever received again.")
-    due = ingest_due_nights(settings, night=asked.night, slides=asked.slides, airflow_run=asked.run_id)
+    request = _request()
+    if request.redo and not (request.night or request.slides):
+        raise ConfigurationError(
+            "redo needs a night or slides; without them it would classify everything ever received again."
+        )
+    due = ingest_due_nights(settings, night=request.night, slides=request.slides, airflow_run=request.run_id)
     return {"nights": [night.isoformat() for night in due.nights], "failed": due.failed}
 
 
@@ -54,41 +56,43 @@ def plan(ingested: dict[str, Any]) -> list[str]:
     """Returns the shards to classify: whole slides, some thousand cells each."""
     from bloodcell.classify import plan_shards
 
-    asked = _asked()
+    request = _request()
     shards = [
         shard
-        for night in _nights(asked, ingested)
-        for shard in plan_shards(settings, night=night, slides=asked.slides, model_ids=asked.models, redo=asked.redo)
+        for night in _nights(request, ingested)
+        for shard in plan_shards(
+            settings, night=night, slides=request.slides, model_ids=request.models, redo=request.redo
+        )
     ]
     log.info("%d cells in %d shards", sum(shard.n_cells for shard in shards), len(shards))
     return [shard.to_json() for shard in shards]
 
 
-# before any training or check that waits for a GPU, too: patients' slides come first
+# patients' slides come before any training or check that waits for a GPU
 @task(queue="gpu", pool="gpu", priority_weight=100, weight_rule="absolute", execution_timeout=timedelta(hours=12))
 def classify(shard: str) -> int:
-    """Returns the number of cells called of one shard; TensorFlow lives and dies with this task's process."""
+    """Returns the number of cells of one shard that were called; TensorFlow ends with this task's process."""
     from bloodcell.classify import Shard, classify_shard
 
-    summary = classify_shard(Shard.from_json(shard), settings, airflow_run=_asked().run_id)
+    summary = classify_shard(Shard.from_json(shard), settings, airflow_run=_request().run_id)
     log.info("%s", summary)
     return summary.n_cells
 
 
-# also where classify was skipped, nothing being new, or failed over some images: other slides get their differential
-# (Airflow's rule for one success and no running task would skip this where classify was skipped)
+# runs too if classify was skipped because nothing was new, or failed because of some images: the other slides get their
+# differential (Airflow's rule for one success and no running task would skip this task if classify was skipped)
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def differentials(ingested: dict[str, Any] | None) -> int:
     """Returns the number of slides whose calls were added up."""
     from bloodcell.differential import write_due_differentials
 
-    if ingested is None:  # nothing was ingested, and that task says why
+    if ingested is None:  # the task ingest failed, and says why
         return 0
 
-    asked = _asked()
+    request = _request()
     added_up: set[str] = set()
-    for night in _nights(asked, ingested):
-        slides = write_due_differentials(settings, night=night, slides=asked.slides, airflow_run=asked.run_id)
+    for night in _nights(request, ingested):
+        slides = write_due_differentials(settings, night=night, slides=request.slides, airflow_run=request.run_id)
         added_up.update(slides)
     log.info("Slides added up: %s", ", ".join(sorted(added_up)) or "none")
     return len(added_up)
@@ -96,14 +100,14 @@ def differentials(ingested: dict[str, Any] | None) -> int:
 
 @task(trigger_rule=TriggerRule.NONE_FAILED)
 def report(ingested: dict[str, Any]) -> str:
-    """Returns the summary of the run's nights in Markdown; fails when a night's folder could not be read."""
+    """Returns the summary of the run's nights in Markdown; fails if a night's folder could not be read."""
     from bloodcell.report.night_report import night_markdown, night_summary
     from bloodcell.storage.database import open_database
 
     database = open_database(settings)
     nights = [night_summary(database, date.fromisoformat(night)) for night in ingested["nights"]]
     summary = "\n\n".join(night_markdown(night) for night in nights) or "No night was due."
-    log.info("Summary\n%s", summary)  # one message: the log's page would number and stamp each line otherwise
+    log.info("Summary\n%s", summary)  # one message, or the log's page numbers and stamps each line
     if ingested["failed"]:
         raise ConfigurationError(
             "The folders of these nights could not be read; the other nights are done. "
@@ -125,44 +129,44 @@ def report(ingested: dict[str, Any]) -> str:
             type=["null", "string"],
             format="date",
             title="Night",
-            description="One night's folder under the drops folder, as YYYY-MM-DD. Empty: every night not yet done.",
+            description="One night's folder in the drops folder, as YYYY-MM-DD. Empty: every night not yet done.",
         ),
         "slides": Param(
             [],
             type="array",
             items={"type": "string", "minLength": 1},
             title="Slides",
-            description="Barcodes, one a line: only these slides are classified. Empty: all.",
+            description="Barcodes, one per line: only these slides are classified. Empty: all.",
         ),
         "models": Param(
             [],
             type="array",
             items={"type": "string", "pattern": "^[0-9a-f]{6,64}$"},
             title="Models",
-            description="Model ids, one a line (bloodcell models list). Empty: the champion and its challengers.",
+            description="Model ids, one per line (bloodcell models list). Empty: the champion and its challengers.",
         ),
         "redo": Param(
             False,
             type="boolean",
             title="Redo",
-            description="Classify again what these models have classified already. Needs a night or slides.",
+            description="Classify again what these models have already classified. Needs a night or slides.",
         ),
     },
     doc_md="""
 ### The nightly run
 
-Every night under the drops folder that is not done is read (**ingest**), its cells are classified by the champion and
-the challenger models (**classify**, in shards, one at a time), each slide's calls are added up (**differentials**), and
-the night is summed up (**report**: open that task's log, or its XCom).
+Every night in the drops folder that is not done is read (**ingest**), its cells are classified by the champion and the
+challengers (**classify**, in shards, one at a time), each slide's calls are added up (**differentials**), and the night
+is summarised (**report**: open that task's log, or its XCom).
 
-It starts by itself at the hour of `BLOODCELL_NIGHTLY_CRON` (UTC) and whenever `bloodcell watch` sees a complete night.
-*Trigger* starts it by hand for one night, for some slides or with other models.
+It starts by itself at `BLOODCELL_NIGHTLY_CRON` (UTC), and whenever `bloodcell watch` finds a complete night. *Trigger*
+starts it by hand for one night, for some slides, or with other models.
 
-**Doing it again is safe.** Rows are keyed by file and model: a rerun, a retry after a kill and two runs at once leave
-the same rows. A run that failed is mended by triggering another, or by clearing its failed task.
+**Doing it again is safe.** Rows are keyed by file and model: a rerun, a retry after a kill and two runs at once leave the
+same rows. After a failure, trigger another run or clear the failed task.
 
-**Red?** Slides whose cells were all called have their differential all the same. The failed task's
-log ends with what is wrong and the next step. `bloodcell doctor` checks the whole system.
+**Red?** Slides whose cells were all called have their differential anyway. The failed task's log ends with what is
+wrong and the next step. `bloodcell doctor` checks the whole system.
 """,
 )
 def nightly_run() -> None:
@@ -171,13 +175,13 @@ def nightly_run() -> None:
     added_up = differentials(ingested)
     called = classify.expand(shard=plan(ingested))
     called >> added_up
-    [called, added_up] >> report(ingested)  # a shard that failed leaves the run red
+    [called, added_up] >> report(ingested)  # a failed shard leaves the run red
 
 
-def _asked() -> Asked:
+def _request() -> RunRequest:
     context = get_current_context()
     params = context["params"]
-    return Asked(
+    return RunRequest(
         run_id=context["run_id"],
         night=date.fromisoformat(params["night"]) if params["night"] else None,
         slides=tuple(params["slides"] or ()),
@@ -186,8 +190,8 @@ def _asked() -> Asked:
     )
 
 
-def _nights(asked: Asked, ingested: dict[str, Any]) -> list[date | None]:
-    return [None] if asked.only_slides else [date.fromisoformat(night) for night in ingested["nights"]]
+def _nights(request: RunRequest, ingested: dict[str, Any]) -> list[date | None]:
+    return [None] if request.only_slides else [date.fromisoformat(night) for night in ingested["nights"]]
 
 
 nightly_run()

@@ -21,13 +21,13 @@ RETRY_BY_KIND: Final = ExceptionRetryPolicy(
         RetryRule(
             exception=[ConfigurationError, BundleError, TrainingDataError, PromotionRefusedError, CheckFailedError],
             action=RetryAction.FAIL,
-            reason="a person has to look or to change something first; the error says what",
+            reason="a person has to look at something or change it first; the error says what",
         ),
         RetryRule(
             exception=RetryLaterError,
             action=RetryAction.RETRY,
             retry_delay=timedelta(minutes=1),
-            reason="nothing is wrong with the input: a service was away",
+            reason="the input is fine: a service was unavailable",
         ),
     ]
 )

@@ -1,4 +1,4 @@
-"""A Dag file as Airflow reads it: in a fresh process, with the Dags folder importable as Airflow makes it."""
+"""A Dag file as Airflow reads it: in a fresh process, with the Dags folder on the import path."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ took_s = time.process_time() - began
 heavy = ("tensorflow", "keras", "sklearn", "PIL", "scipy", "matplotlib", "sqlalchemy", "numpy")
 print(json.dumps({"took_s": took_s, "heavy": sorted({m.split(".")[0] for m in set(sys.modules) - before} & {*heavy})}))
 """
-"""What a Dag file costs and brings in, beyond Airflow itself."""
+"""Prints the processor time and the heavy modules that importing a Dag file takes, beyond Airflow itself."""
 
 
 def airflow_environment(home: Path) -> dict[str, str]:
-    """Returns the environment of an Airflow that knows our Dags only, its things under `home`."""
+    """Returns the environment of an Airflow that has only our Dags, with its home in `home`."""
     return {
         **os.environ,
         "AIRFLOW_HOME": str(home),
@@ -36,14 +36,14 @@ def airflow_environment(home: Path) -> dict[str, str]:
 
 
 def read_by_airflow(dag_id: str, home: Path, code: str, **environment: str) -> dict[str, Any]:
-    """Runs `code` on a Dag's file in a fresh process; returns the JSON it prints last."""
-    answer = subprocess.run(
+    """Runs `code` on a Dag's file in a fresh process, and returns the JSON in its last line."""
+    done = subprocess.run(
         [sys.executable, "-c", code, str(DAGS / f"{dag_id}.py")],
         env={**airflow_environment(home), **environment},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert answer.returncode == 0, answer.stderr
-    read: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    read: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return read

@@ -59,7 +59,7 @@ except ConfigurationError as error:
 
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What Airflow reads out of the file."""
+    """The Dag as Airflow reads it from the file."""
     return read_by_airflow("import_labels", tmp_path_factory.mktemp("airflow"), PARSED)
 
 
@@ -69,18 +69,18 @@ def test_the_file_is_imported_quickly_and_without_anything_heavy(tmp_path: Path)
     assert imported["took_s"] < 1
 
 
-def test_the_file_parses_to_one_task_that_takes_no_gpu(parsed: dict[str, Any]) -> None:
+def test_the_file_parses_to_one_task_without_a_gpu(parsed: dict[str, Any]) -> None:
     assert parsed["errors"] == {}
     assert "Doing it again is safe" in parsed["doc"]
     assert parsed["tasks"] == {"inbox": {"pool": "default_pool", "queue": "default", "retries": 5}}
 
 
-def test_one_run_at_a_time_and_no_catching_up(parsed: dict[str, Any]) -> None:
+def test_there_is_one_run_at_a_time_and_no_catch_up(parsed: dict[str, Any]) -> None:
     assert parsed["max_active_runs"] == 1
     assert parsed["catchup"] is False
 
 
-def test_what_a_person_has_to_mend_is_not_tried_again(parsed: dict[str, Any]) -> None:
+def test_an_error_that_a_person_has_to_correct_is_not_retried(parsed: dict[str, Any]) -> None:
     assert parsed["decided"] == {
         "ConfigurationError": "fail",
         "DatabaseUnavailableError": "retry",
@@ -89,12 +89,12 @@ def test_what_a_person_has_to_mend_is_not_tried_again(parsed: dict[str, Any]) ->
     }
 
 
-def test_the_cron_is_a_setting_and_empty_means_by_hand_only(parsed: dict[str, Any]) -> None:
+def test_the_cron_is_a_setting_and_without_it_only_a_person_starts_a_run(parsed: dict[str, Any]) -> None:
     assert parsed["schedule"] == "*/30 * * * *"
     assert parsed["schedules"] == {"0 * * * *": "0 * * * *", "": "NullTimetable"}
 
 
-def test_the_task_takes_the_inbox_in_and_fails_in_the_end_when_files_were_set_aside(
+def test_the_task_imports_the_inbox_and_fails_at_the_end_if_files_were_set_aside(
     settings: Settings, database: Database, tmp_path: Path
 ) -> None:
     laboratory = Laboratory(database)
@@ -114,6 +114,5 @@ def test_the_task_takes_the_inbox_in_and_fails_in_the_end_when_files_were_set_as
     failed = read_by_airflow("import_labels", tmp_path, RUN, **environment)
     assert "[a_bad.csv] cells_missing: 1 of 1 rows: row 2: slide 'S9' is not known" in failed["error"]
     assert laboratory.rows("SELECT file_name FROM bloodcell.cell_label ORDER BY 1") == [("0.jpg",), ("1.jpg",)]
-    assert (
-        read_by_airflow("import_labels", tmp_path, RUN, **environment) == failed
-    )  # a retry of the same run says so again
+    retried = read_by_airflow("import_labels", tmp_path, RUN, **environment)
+    assert retried == failed

@@ -1,4 +1,4 @@
-"""The Dag file as Airflow reads it. That it runs is shown in tests/service/test_up.py, by a real scheduler."""
+"""The Dag file as Airflow reads it; tests/service/test_up.py runs it with a real scheduler."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What Airflow reads out of the file."""
+    """The Dag as Airflow reads it from the file."""
     return read_by_airflow("nightly_run", tmp_path_factory.mktemp("airflow"), PARSED)
 
 
@@ -75,7 +75,7 @@ def test_the_file_parses_without_errors(parsed: dict[str, Any]) -> None:
     assert "Doing it again is safe" in parsed["doc"]
 
 
-def test_the_stages_follow_each_other(parsed: dict[str, Any]) -> None:
+def test_the_stages_run_in_order(parsed: dict[str, Any]) -> None:
     assert {name: task["upstream"] for name, task in parsed["tasks"].items()} == {
         "ingest": [],
         "plan": ["ingest"],
@@ -85,13 +85,13 @@ def test_the_stages_follow_each_other(parsed: dict[str, Any]) -> None:
     }
 
 
-def test_only_classify_takes_the_gpu_and_it_is_mapped_over_shards(parsed: dict[str, Any]) -> None:
+def test_only_classify_uses_the_gpu_and_it_is_mapped_over_shards(parsed: dict[str, Any]) -> None:
     tasks = parsed["tasks"]
     assert (tasks["classify"]["pool"], tasks["classify"]["queue"], tasks["classify"]["mapped"]) == ("gpu", "gpu", True)
     assert {task["pool"] for name, task in tasks.items() if name != "classify"} == {"default_pool"}
 
 
-def test_a_night_is_let_to_a_gpu_before_all_else_that_waits_for_one(parsed: dict[str, Any]) -> None:
+def test_a_night_gets_a_gpu_before_everything_else_that_waits_for_one(parsed: dict[str, Any]) -> None:
     weights = parsed["weights_on_gpu"]
     classify = weights.pop("classify")
     assert sorted(weights) == ["check", "train", "validate"]
@@ -106,7 +106,7 @@ def test_a_failed_shard_leaves_the_run_red(parsed: dict[str, Any]) -> None:
     assert parsed["tasks"]["report"]["rule"] == "none_failed"
 
 
-def test_one_run_at_a_time_and_no_catching_up(parsed: dict[str, Any]) -> None:
+def test_there_is_one_run_at_a_time_and_no_catch_up(parsed: dict[str, Any]) -> None:
     assert parsed["max_active_runs"] == 1
     assert parsed["catchup"] is False
 
@@ -124,10 +124,10 @@ def test_every_task_is_retried_by_the_kind_of_error(parsed: dict[str, Any]) -> N
     }
 
 
-def test_the_trigger_form_asks_for_four_things(parsed: dict[str, Any]) -> None:
+def test_the_trigger_form_has_four_fields(parsed: dict[str, Any]) -> None:
     assert parsed["params"] == ["models", "night", "redo", "slides"]
 
 
-def test_the_cron_is_a_setting_and_empty_means_by_hand_and_watch_only(parsed: dict[str, Any]) -> None:
+def test_the_cron_is_a_setting_and_without_it_only_watch_or_a_person_starts_a_run(parsed: dict[str, Any]) -> None:
     assert parsed["schedule"] == "0 2 * * *"
     assert parsed["schedules"] == {"30 4 * * 1-5": "30 4 * * 1-5", "": "NullTimetable"}

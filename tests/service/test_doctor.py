@@ -1,4 +1,4 @@
-"""The doctor says of each thing whether it is well, and what to do where it is not."""
+"""The doctor says what works and what does not, and what to do about it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.fixture
 def examined(settings: Settings, tmp_path: Path) -> Settings:
-    """A laboratory whose Airflow does not run."""
+    """A laboratory whose Airflow is not running."""
     password = tmp_path / "password"
     password.write_text("secret")
     settings.drops.mkdir(parents=True)
@@ -44,7 +44,7 @@ def test_a_fresh_machine_is_told_to_start(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_a_database_of_this_release_is_well_and_a_missing_model_is_not(examined: Settings) -> None:
+def test_a_database_of_this_release_passes_and_a_missing_model_fails(examined: Settings) -> None:
     found = findings(examined)
 
     assert found["database"].status == "ok"
@@ -53,7 +53,7 @@ def test_a_database_of_this_release_is_well_and_a_missing_model_is_not(examined:
     assert "bloodcell train" in found["champion"].next_step
 
 
-def test_a_database_that_was_never_migrated_says_upgrade(examined: Settings, empty_database_url: str) -> None:
+def test_the_next_step_for_an_empty_database_is_its_upgrade(examined: Settings, empty_database_url: str) -> None:
     found = findings(examined.model_copy(update={"database_url": empty_database_url}))
 
     assert found["database"].status == "ok"
@@ -61,7 +61,7 @@ def test_a_database_that_was_never_migrated_says_upgrade(examined: Settings, emp
     assert "bloodcell db upgrade" in found["schema"].next_step
 
 
-def test_a_database_that_is_away_fails_without_its_password_being_shown(examined: Settings) -> None:
+def test_an_unavailable_database_fails_and_its_password_is_not_shown(examined: Settings) -> None:
     away = "postgresql+psycopg2://bloodcell:s3cret@127.0.0.1:9/none"
     found = findings(examined.model_copy(update={"database_url": away}))
 
@@ -70,7 +70,9 @@ def test_a_database_that_is_away_fails_without_its_password_being_shown(examined
     assert "schema" not in found
 
 
-def test_a_model_that_nobody_promoted_is_told(examined: Settings, database: Database) -> None:
+def test_the_next_step_for_a_model_that_nobody_promoted_is_its_promotion(
+    examined: Settings, database: Database
+) -> None:
     Laboratory(database).model(promote=False)
 
     found = findings(examined)["champion"]
@@ -78,7 +80,7 @@ def test_a_model_that_nobody_promoted_is_told(examined: Settings, database: Data
     assert (found.status, found.next_step) == ("fail", "Next: bloodcell models promote ID --reason R")
 
 
-def test_a_champion_whose_bundle_is_gone_fails(examined: Settings, database: Database) -> None:
+def test_a_champion_without_its_bundle_fails(examined: Settings, database: Database) -> None:
     Laboratory(database).model()
 
     assert findings(examined)["champion"].status == "fail"
@@ -102,7 +104,7 @@ def test_a_missing_drops_folder_is_a_warning(examined: Settings) -> None:
     assert "BLOODCELL_DROPS_DIR" in found.next_step
 
 
-def test_the_labels_inbox_is_looked_at(examined: Settings) -> None:
+def test_a_missing_labels_inbox_is_a_warning(examined: Settings) -> None:
     missing = findings(examined)["labels inbox"]
     assert (missing.status, "BLOODCELL_LABELS_DIR" in missing.next_step) == ("warn", True)
 
@@ -111,7 +113,7 @@ def test_the_labels_inbox_is_looked_at(examined: Settings) -> None:
     assert findings(examined)["labels inbox"].status == "ok"
 
 
-def test_an_approver_whom_airflow_does_not_know_fails(examined: Settings, tmp_path: Path) -> None:
+def test_an_approver_unknown_to_airflow_fails(examined: Settings, tmp_path: Path) -> None:
     passwords = tmp_path / "passwords.json"
     passwords.write_text('{"admin": "secret"}')
     settings = examined.model_copy(update={"airflow_password_file": passwords, "approvers": "admin,pathologist"})
@@ -141,23 +143,23 @@ def test_a_weights_folder_without_weights_is_a_warning(examined: Settings, tmp_p
 
 def test_the_command_prints_json_and_ends_with_1(examined: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLOODCELL_DATA_DIR", str(examined.data_dir))
-    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(examined.database_url))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(examined.plain_database_url))
     monkeypatch.setenv("BLOODCELL_AIRFLOW_URL", NOWHERE)
 
-    answer = CliRunner().invoke(app, ["doctor", "--json"])
+    result = CliRunner().invoke(app, ["doctor", "--json"])
 
-    document = json.loads(answer.stdout)
-    assert answer.exit_code == 1
+    document = json.loads(result.stdout)
+    assert result.exit_code == 1
     assert document["ok"] is False
     assert {"check", "status", "detail", "next_step"} == set(document["findings"][0])
 
 
 def test_the_command_prints_a_table_with_next_steps(examined: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLOODCELL_DATA_DIR", str(examined.data_dir))
-    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(examined.database_url))
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(examined.plain_database_url))
     monkeypatch.setenv("BLOODCELL_AIRFLOW_URL", NOWHERE)
 
-    answer = CliRunner().invoke(app, ["doctor"])
+    result = CliRunner().invoke(app, ["doctor"])
 
-    assert answer.exit_code == 1
-    assert "→ Next: bloodcell up" in answer.stdout
+    assert result.exit_code == 1
+    assert "→ Next: bloodcell up" in result.stdout

@@ -1,7 +1,7 @@
 """Complete nights are announced once for each state, whatever happens to Airflow, the folder or the watcher.
 
-The drops are real folders under real observers. Airflow is a small HTTP server here, since it has to be away and come
-back on demand; the real one is announced to in tests/service/test_up.py.
+The drops are real folders under real observers. Airflow is a small HTTP server here, because it has to become
+unavailable and come back on demand; tests/service/test_up.py uses the real one.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ SLIDE = "S1"
 
 
 class StandIn(ThreadingHTTPServer):
-    """Takes announcements as Airflow's API does: a run id twice is refused with 409."""
+    """Accepts announcements as Airflow's API does, and refuses a run id with 409 the second time."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.runs: list[tuple[str, str]] = []
-        self.away = False
+        self.is_away = False
         self.n_refused = 0
         self.n_turned_away = 0
 
@@ -45,9 +45,9 @@ class _Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.server.away:
+        if self.server.is_away:
             self.server.n_turned_away += 1
-            return self._send(503, {"detail": "away"})
+            return self._send(503, {"detail": "unavailable"})
         if self.path == "/auth/token":
             return self._send(201, {"access_token": "t"})
         run_id = body["dag_run_id"]
@@ -70,7 +70,7 @@ class _Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def airflow() -> Iterator[StandIn]:
-    """An Airflow that can be away."""
+    """An Airflow that can be made unavailable."""
     with StandIn() as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -81,7 +81,7 @@ def airflow() -> Iterator[StandIn]:
 
 @pytest.fixture
 def lines() -> list[str]:
-    """What the watcher said."""
+    """The lines that the watcher announced."""
     return []
 
 
@@ -103,7 +103,7 @@ def watched(request: pytest.FixtureRequest, settings: Settings, airflow: StandIn
 
 @pytest.fixture
 def watching(watched: Settings, lines: list[str]) -> Iterator[Callable[[], Callable[[], None]]]:
-    """Starts a watcher; what it returns ends that watcher."""
+    """Starts a watcher, and returns a function that ends it."""
     ends: list[Callable[[], None]] = []
 
     def start() -> Callable[[], None]:
@@ -126,15 +126,15 @@ def watching(watched: Settings, lines: list[str]) -> Iterator[Callable[[], Calla
 
 
 def looked_at(settings: Settings) -> float:
-    """When the watcher could look for the last time, as its health check asks."""
+    """When the watcher was last able to look, as its health check sees it."""
     return (settings.data_dir / ALIVE).stat().st_mtime
 
 
-def until(is_so: Callable[[], object], timeout_s: float = 20) -> None:
-    """Waits for something to become true."""
+def until(is_true: Callable[[], object], timeout_s: float = 20) -> None:
+    """Waits until a condition is true."""
     deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
+    while not is_true():
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.02)
 
 
@@ -161,7 +161,7 @@ def test_a_night_is_announced_when_its_marker_appears_and_not_before(
     until(lambda: any("Night 2026-03-13 is complete" in line for line in lines))
 
 
-def test_nights_that_were_there_before_the_watcher_are_announced(
+def test_nights_older_than_the_watcher_are_announced(
     watched: Settings, watching: Callable[[], object], airflow: StandIn
 ) -> None:
     write_night(watched.drops, "2026-03-13")
@@ -204,22 +204,22 @@ def test_reading_a_night_does_not_announce_it_again_but_a_file_added_does(
     until(lambda: airflow.nights == ["2026-03-14", "2026-03-15", "2026-03-14"])
 
 
-def test_an_airflow_that_is_away_is_waited_for_and_told_once(
+def test_an_unavailable_airflow_is_waited_for_and_announced_once(
     watched: Settings, watching: Callable[[], object], airflow: StandIn, lines: list[str]
 ) -> None:
-    airflow.away = True
+    airflow.is_away = True
     watching()
     write_night(watched.drops, "2026-03-14")
     until(lambda: airflow.n_turned_away >= 3)
 
-    airflow.away = False
+    airflow.is_away = False
 
     until(lambda: airflow.nights == ["2026-03-14"])
-    until(lambda: "Night 2026-03-14: well again" in lines)
-    assert len([line for line in lines if "Trouble with night 2026-03-14" in line]) == 1
+    until(lambda: "Night 2026-03-14: working again" in lines)
+    assert len([line for line in lines if "Problem with night 2026-03-14" in line]) == 1
 
 
-def test_a_night_that_is_taken_away_does_not_stop_the_watcher(
+def test_a_night_that_is_removed_does_not_stop_the_watcher(
     watched: Settings, watching: Callable[[], object], airflow: StandIn
 ) -> None:
     watching()
@@ -230,7 +230,7 @@ def test_a_night_that_is_taken_away_does_not_stop_the_watcher(
     until(lambda: airflow.nights == ["2026-03-14"])
 
 
-def test_a_drops_folder_that_is_replaced_is_watched_anew(
+def test_a_replacement_of_the_drops_folder_is_watched(
     watched: Settings, watching: Callable[[], object], airflow: StandIn, lines: list[str]
 ) -> None:
     watched.drops.mkdir(parents=True)
@@ -241,7 +241,7 @@ def test_a_drops_folder_that_is_replaced_is_watched_anew(
 
     away = watched.drops.with_name("unmounted")
     watched.drops.rename(away)
-    until(lambda: any("Trouble with the drops folder" in line for line in lines))
+    until(lambda: any("Problem with the drops folder" in line for line in lines))
     last = looked_at(watched)
     time.sleep(0.5)
     assert looked_at(watched) == last, "its health check has to fail"
@@ -253,7 +253,7 @@ def test_a_drops_folder_that_is_replaced_is_watched_anew(
     until(lambda: looked_at(watched) > last)
 
 
-def test_a_database_that_is_away_does_not_keep_nights_from_being_announced(
+def test_nights_are_announced_while_the_database_is_unavailable(
     watched: Settings, airflow: StandIn, lines: list[str]
 ) -> None:
     write_night(watched.drops, "2026-03-14")
@@ -263,13 +263,13 @@ def test_a_database_that_is_away_does_not_keep_nights_from_being_announced(
     thread.start()
     try:
         until(lambda: airflow.nights == ["2026-03-14"])
-        time.sleep(2)  # some looks more
+        time.sleep(2)  # the watcher looks several times more
     finally:
         stop.set()
         watcher.wake()
         thread.join()
-    assert len([line for line in lines if "Trouble with the look for nights" in line]) == 1
-    assert not any("well again" in line for line in lines), "it still is away"
+    assert len([line for line in lines if "Problem with the search for nights" in line]) == 1
+    assert not any("working again" in line for line in lines), "the database is still unavailable"
 
 
 def test_links_that_lead_in_circles_are_not_followed(
@@ -284,7 +284,7 @@ def test_links_that_lead_in_circles_are_not_followed(
     until(lambda: airflow.nights == ["2026-03-13", "2026-03-14"], timeout_s=5)
 
 
-def test_a_night_that_cannot_be_read_is_told_and_does_not_stop_the_watcher(
+def test_an_unreadable_night_is_announced_and_does_not_stop_the_watcher(
     watched: Settings,
     watching: Callable[[], Callable[[], None]],
     airflow: StandIn,
@@ -293,7 +293,7 @@ def test_a_night_that_cannot_be_read_is_told_and_does_not_stop_the_watcher(
 ) -> None:
     refused, real = write_night(watched.drops, "2026-03-13"), os.scandir
 
-    def scandir(path: str | bytes | Path = ".") -> object:  # root, who runs this in a container, may read every folder
+    def scandir(path: str | bytes | Path = ".") -> object:  # root, as whom this may run, can read every folder
         if os.fsencode(path) == os.fsencode(refused):
             raise PermissionError(13, "Permission denied", os.fsdecode(path))
         return real(path)
@@ -305,7 +305,7 @@ def test_a_night_that_cannot_be_read_is_told_and_does_not_stop_the_watcher(
     until(lambda: airflow.nights == ["2026-03-14"])
 
 
-def test_without_a_marker_a_night_is_complete_when_nothing_changed_for_the_settle_time(tmp_path: Path) -> None:
+def test_a_night_without_a_marker_is_complete_if_unchanged_for_the_settle_time(tmp_path: Path) -> None:
     night = write_night(tmp_path, "2026-03-14", complete=False)
 
     assert completed_state(night, settle_s=600) is None
@@ -319,7 +319,7 @@ def test_the_marker_itself_does_not_change_the_state_but_any_file_does(tmp_path:
     assert completed_state(night, settle_s=0) == settled
 
     cell = night / SLIDE / "LY_1.jpg"
-    cell.write_bytes(b"a cell written anew")
+    cell.write_bytes(b"a cell written again")
     os.utime(cell, (2e9, 2e9))
 
     assert completed_state(night, settle_s=0) != settled
@@ -333,5 +333,5 @@ def test_a_marker_older_than_the_newest_file_does_not_count(tmp_path: Path) -> N
     assert completed_state(night, settle_s=600) is None
 
 
-def test_an_empty_folder_is_no_complete_night(tmp_path: Path) -> None:
+def test_an_empty_folder_is_not_a_complete_night(tmp_path: Path) -> None:
     assert completed_state(tmp_path, settle_s=0) is None
