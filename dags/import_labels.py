@@ -50,8 +50,8 @@ or not at all. A folder is named after the person who sorted it: `<inbox>/<perso
 It starts by itself at `BLOODCELL_LABELS_CRON` (UTC); *Trigger* starts it by hand. Files changed within the last
 `BLOODCELL_SETTLE_S` seconds wait for the next run.
 
-**Doing it again is safe.** Each file is recognised by its content and read once; a label that exists is not added again.
-Nothing is moved or deleted; imported files may be removed.
+**Doing it again is safe.** Each file is recognised by its content and read once; a label that exists is not added
+again. Nothing is moved or deleted; imported files may be removed.
 
 **Red?** A file was set aside; the log ends with its name, the rows and the reason. Correct it and save it: the next run
 reads it again. A file whose cells are not in the database (`cells_missing`) is also read again after the next ingest.

@@ -162,8 +162,8 @@ is summarised (**report**: open that task's log, or its XCom).
 It starts by itself at `BLOODCELL_NIGHTLY_CRON` (UTC), and whenever `bloodcell watch` finds a complete night. *Trigger*
 starts it by hand for one night, for some slides, or with other models.
 
-**Doing it again is safe.** Rows are keyed by file and model: a rerun, a retry after a kill and two runs at once leave the
-same rows. After a failure, trigger another run or clear the failed task.
+**Doing it again is safe.** Rows are keyed by file and model: a rerun, a retry after a kill and two runs at once leave
+the same rows. After a failure, trigger another run or clear the failed task.
 
 **Red?** Slides whose cells were all called have their differential anyway. The failed task's log ends with what is
 wrong and the next step. `bloodcell doctor` checks the whole system.
