@@ -29,14 +29,14 @@ from tests.small_cells import SVM_RECIPE, draw, make_cells
 CODES = dict(zip(CELL_CLASSES, ("BA", "EO", "ERB", "MY", "LY", "MO", "SNE", "PLT"), strict=True))
 READY_S = 300.0
 UP: dict[str, Any] = {
-    # nothing starts by itself but what the watcher announces
+    # nothing starts by itself except what the watcher announces
     **dict.fromkeys(("nightly_cron", "labels_cron", "retrain_cron", "check_cron"), ""),
     "watch_interval_s": 0.5,
     "settle_s": 5.0,
     "min_leucocytes": 5,
     "approvers": "pathologist",
-    "shipped_models": False,  # the model under test knows small coloured cells
-    # a hold-out of a few dozen cells is noise: that gates refuse is shown in tests/retraining
+    "shipped_models": False,  # the model under test is trained on small coloured cells
+    # figures from a hold-out of a few dozen cells are noise; tests/retraining shows that gates refuse
     "gate_min_holdout_cells": 1,
     "gate_min_holdout_patients": 2,
     "gate_accuracy_margin": 0.5,
@@ -56,7 +56,7 @@ class Up:
     printed: Path
 
     def processes(self) -> list[psutil.Process]:
-        """Everything it started but Postgres, itself left out; zombies too."""
+        """Every process that it started, except Postgres, zombies included."""
         marked = marked_processes({STACK_MARK: str(self.settings.data_dir.resolve())})
         return [process for process in marked if process.pid != self.process.pid]
 
@@ -68,7 +68,7 @@ class Up:
 
 
 def write_night(drops: Path, night: str, *, slides: int = 2, cells_per_class: int = 2) -> Path:
-    """Writes a complete night of small coloured cells that the test model knows."""
+    """Writes a complete night of small coloured cells, as the test model was trained on."""
     folder = drops / night
     for slide in range(slides):
         barcode = f"{night.replace('-', '')}-{slide}"
@@ -81,7 +81,7 @@ def write_night(drops: Path, night: str, *, slides: int = 2, cells_per_class: in
 
 
 def free_port() -> int:
-    """Returns a port of this machine that nobody uses."""
+    """Returns an unused port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -89,7 +89,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def up_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A model that knows the small coloured cells."""
+    """A model trained on the small coloured cells."""
     folder = tmp_path_factory.mktemp("up_bundle")
     cells = make_cells(folder / "cells", 12)
     return train("vgg16_svm", cells, Settings(data_dir=folder / "data"), recipe=SVM_RECIPE, base="random")
@@ -97,7 +97,7 @@ def up_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[Up]:
-    """A running system with a champion; when the session ends it is stopped, and nothing may be left of it."""
+    """A running system with a champion; it is stopped when the session ends, and no process may be left."""
     folder = tmp_path_factory.mktemp("up")
     settings = Settings(data_dir=folder / "data", airflow_url=f"http://127.0.0.1:{free_port()}", **UP)
     port = settings.airflow_url.rpartition(":")[2]
@@ -124,7 +124,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[
             assert process.poll() is None, printed.read_text()
             assert time.monotonic() < deadline, printed.read_text()
             time.sleep(0.2)
-        # asking for the embedded server would make this process one of its users, and keep it alive
+        # opening the embedded server would make this process one of its users and keep it running
         running.settings = settings.model_copy(update={"database_url": _url(settings.data_dir / "postgres")})
         make_champion(running.settings, up_bundle, reason="the only one")
         yield running

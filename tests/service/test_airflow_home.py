@@ -1,4 +1,4 @@
-"""Airflow's home holds everything that opens the installation, for its owner only."""
+"""Airflow's home keeps everything that gives access to the installation, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_all_files_are_for_the_owner_only(on_fresh_folder: Settings) -> None:
     assert stat.S_IMODE(home.folder.stat().st_mode) == 0o700
 
 
-def test_a_password_file_that_others_could_read_is_closed_again(on_fresh_folder: Settings) -> None:
+def test_a_password_file_readable_by_others_is_made_private_again(on_fresh_folder: Settings) -> None:
     home = prepare_airflow_home(on_fresh_folder, METADATA_URL)
     home.password_file.chmod(0o644)
 
@@ -74,7 +74,7 @@ def test_percent_signs_survive_airflows_interpolation(on_fresh_folder: Settings)
     assert METADATA_URL.replace("%", "%%") in (home.folder / "airflow.cfg").read_text()
 
 
-def test_another_airflows_settings_do_not_leak_in_but_ours_do(
+def test_the_environment_has_our_settings_and_none_of_another_airflow(
     on_fresh_folder: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", "/elsewhere")
@@ -93,7 +93,7 @@ def test_another_airflows_settings_do_not_leak_in_but_ours_do(
     assert read == settings.model_copy(update={"database_url": "postgresql://ours"})
 
 
-def test_a_setting_of_the_shell_that_ours_leaves_out_does_not_leak_in(
+def test_the_environment_has_no_variable_of_the_shell_for_an_unset_setting(
     on_fresh_folder: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BLOODCELL_DROPS_DIR", "/laboratory/drops")
@@ -117,7 +117,7 @@ def test_a_new_user_gets_a_password_and_the_others_keep_theirs(on_fresh_folder: 
     assert read_password(on_fresh_folder) == password
 
 
-def test_every_approver_becomes_a_user_with_a_password_and_the_least_role(on_fresh_folder: Settings) -> None:
+def test_every_approver_becomes_a_user_with_a_password_and_the_lowest_role(on_fresh_folder: Settings) -> None:
     settings = on_fresh_folder.model_copy(update={"approvers": "pathologist, admin,Dr. Ö, pathologist"})
 
     home = prepare_airflow_home(settings, METADATA_URL)
@@ -131,7 +131,7 @@ def test_every_approver_becomes_a_user_with_a_password_and_the_least_role(on_fre
     assert not any(password in configuration for password in passwords.values())
 
 
-def test_an_approver_added_later_leaves_the_passwords_of_the_others(on_fresh_folder: Settings) -> None:
+def test_a_new_approver_does_not_change_the_passwords_of_the_others(on_fresh_folder: Settings) -> None:
     prepare_airflow_home(on_fresh_folder, METADATA_URL)
     password, settings = read_password(on_fresh_folder), on_fresh_folder.model_copy(update={"approvers": "pathologist"})
     assert users_without_password(settings) == ("pathologist",)
@@ -143,14 +143,14 @@ def test_an_approver_added_later_leaves_the_passwords_of_the_others(on_fresh_fol
 
 
 @pytest.mark.parametrize("change", [{"approvers": "path:admin"}, {"airflow_user": "a,b"}, {"airflow_user": " "}])
-def test_a_name_that_would_be_read_as_a_role_or_two_users_is_refused(
+def test_a_name_that_airflow_would_read_as_a_role_or_as_two_users_is_refused(
     on_fresh_folder: Settings, change: dict[str, str]
 ) -> None:
     with pytest.raises(ConfigurationError, match="BLOODCELL_APPROVERS"):
         prepare_airflow_home(on_fresh_folder.model_copy(update=change), METADATA_URL)
 
 
-def test_the_users_of_an_airflow_elsewhere_are_its_own_affair(on_fresh_folder: Settings, tmp_path: Path) -> None:
+def test_an_airflow_elsewhere_manages_its_users_itself(on_fresh_folder: Settings, tmp_path: Path) -> None:
     plain = tmp_path / "password"
     plain.write_text("s3cret\n")
     settings = on_fresh_folder.model_copy(update={"airflow_password_file": plain, "approvers": "pathologist"})
@@ -158,7 +158,7 @@ def test_the_users_of_an_airflow_elsewhere_are_its_own_affair(on_fresh_folder: S
     assert users_without_password(settings) == ()
 
 
-def test_a_plain_password_file_is_refused_where_airflow_is_to_read_it(on_fresh_folder: Settings) -> None:
+def test_a_plain_password_file_is_refused_if_airflow_has_to_read_it(on_fresh_folder: Settings) -> None:
     home = prepare_airflow_home(on_fresh_folder, METADATA_URL)
     home.password_file.write_text("s3cret\n")
 
@@ -183,7 +183,7 @@ def test_a_password_of_another_airflow_may_be_a_plain_file(on_fresh_folder: Sett
     assert read_password(on_fresh_folder.model_copy(update={"airflow_password_file": plain})) == "s3cret"
 
 
-def test_a_missing_password_file_says_what_to_do(on_fresh_folder: Settings) -> None:
+def test_the_error_of_a_missing_password_file_says_what_to_do(on_fresh_folder: Settings) -> None:
     with pytest.raises(ConfigurationError, match="bloodcell up"):
         read_password(on_fresh_folder)
 

@@ -1,4 +1,4 @@
-"""A run of the whole chain finds its nights: folders that are new, and what an earlier run left unfinished."""
+"""A run finds its nights: folders that are new, and nights that an earlier run left unfinished."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_night(settings: Settings, night: date, barcode: str) -> Path:
 
 
 def classified(database: Database, barcode: str) -> Laboratory:
-    """A slide of one cell that the champion has called, and that is not added up yet."""
+    """A slide of one cell that the champion has called and that is not added up yet."""
     laboratory = Laboratory(database)
     laboratory.model()
     laboratory.call(laboratory.cells(laboratory.slide(barcode), ["LY"]), ["lymphocyte"])
@@ -43,13 +43,11 @@ def test_new_folders_are_ingested_and_due(settings: Settings) -> None:
     assert ingest_due_nights(settings) == DueNights((FRIDAY, SATURDAY), {})
 
 
-def test_nothing_is_due_where_nothing_is(settings: Settings) -> None:
+def test_nothing_is_due_without_a_night(settings: Settings) -> None:
     assert ingest_due_nights(settings) == DueNights((), {})
 
 
-def test_a_night_that_was_ingested_stays_due_until_its_slides_are_reported(
-    settings: Settings, database: Database
-) -> None:
+def test_an_ingested_night_stays_due_until_its_slides_are_reported(settings: Settings, database: Database) -> None:
     classified(database, "S9")
     assert ingest_due_nights(settings).nights == (NIGHT,)
 
@@ -58,7 +56,7 @@ def test_a_night_that_was_ingested_stays_due_until_its_slides_are_reported(
     assert ingest_due_nights(settings).nights == ()
 
 
-def test_a_cell_that_came_late_makes_its_night_due_again(settings: Settings, database: Database) -> None:
+def test_a_late_cell_makes_its_night_due_again(settings: Settings, database: Database) -> None:
     laboratory = classified(database, "S9")
     write_due_differentials(settings, night=NIGHT)
     slide_id = laboratory.rows("SELECT slide_id FROM bloodcell.slide")[0][0]
@@ -87,7 +85,7 @@ def test_a_named_night_is_ingested_alone(settings: Settings) -> None:
     assert ingest_due_nights(settings).nights == (FRIDAY, SATURDAY)
 
 
-def test_named_slides_bring_their_nights_and_ingest_nothing(settings: Settings, database: Database) -> None:
+def test_the_nights_of_named_slides_are_due_and_nothing_is_ingested(settings: Settings, database: Database) -> None:
     classified(database, "S9")
     write_night(settings, FRIDAY, "S1")
 
@@ -95,9 +93,7 @@ def test_named_slides_bring_their_nights_and_ingest_nothing(settings: Settings, 
     assert ingest_due_nights(settings, slides=["S1"]).nights == ()
 
 
-def test_a_folder_that_cannot_be_read_does_not_keep_the_others_waiting(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_folder_does_not_delay_the_others(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     unreadable = write_night(settings, FRIDAY, "S1")
     write_night(settings, SATURDAY, "S2")
     refuse(unreadable, monkeypatch)
@@ -108,7 +104,7 @@ def test_a_folder_that_cannot_be_read_does_not_keep_the_others_waiting(
     assert "2026-03-13" in due.failed["2026-03-13"]
 
 
-def test_a_folder_that_cannot_be_read_does_not_keep_unreported_nights_waiting(
+def test_an_unreadable_folder_does_not_delay_unreported_nights(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classified(database, "S9")
@@ -120,14 +116,14 @@ def test_a_folder_that_cannot_be_read_does_not_keep_unreported_nights_waiting(
     assert list(due.failed) == ["2026-03-13"]
 
 
-def test_a_named_night_that_cannot_be_read_fails_the_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_unreadable_night_fails_the_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(write_night(settings, FRIDAY, "S1"), monkeypatch)
 
     with pytest.raises(ConfigurationError, match="2026-03-13"):
         ingest_due_nights(settings, night=FRIDAY)
 
 
-def test_a_slide_that_only_a_challenger_called_stays_due(settings: Settings, database: Database) -> None:
+def test_a_slide_called_only_by_a_challenger_stays_due(settings: Settings, database: Database) -> None:
     laboratory = Laboratory(database)
     laboratory.model()
     cells = laboratory.cells(laboratory.slide("S9"), ["LY"])
@@ -137,7 +133,7 @@ def test_a_slide_that_only_a_challenger_called_stays_due(settings: Settings, dat
     assert ingest_due_nights(settings).nights == (NIGHT,)
 
 
-def test_a_database_that_is_away_is_to_be_tried_again(settings: Settings) -> None:
+def test_an_unavailable_database_is_a_reason_to_retry(settings: Settings) -> None:
     away = settings.model_copy(
         update={"database_url": "postgresql+psycopg2://nobody@127.0.0.1:9/none", "database_patience_s": 0}
     )
@@ -147,7 +143,7 @@ def test_a_database_that_is_away_is_to_be_tried_again(settings: Settings) -> Non
 
 
 def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes a folder unreadable, also for root, who ignores permissions."""
+    """Makes a folder unreadable, even for root, who ignores permissions."""
     real = os.scandir
 
     def refused(path: str | Path = ".") -> object:

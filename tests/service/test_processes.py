@@ -1,4 +1,4 @@
-"""Children are started again when they die, and stopped so that nothing is left."""
+"""Children are started again when they die, and stopped without leaving a process behind."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ time.sleep(600)
 """
 
 
-def until(is_so: Callable[[], object], timeout_s: float = 20) -> None:
-    """Waits for something to become true."""
+def until(is_true: Callable[[], object], timeout_s: float = 20) -> None:
+    """Waits until a condition is true."""
     deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
+    while not is_true():
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.02)
 
 
@@ -42,7 +42,7 @@ def ours(environment: dict[str, str]) -> list[psutil.Process]:
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
-    """An environment marked for this test alone; whatever a failing test leaves is ended."""
+    """An environment marked for this test alone; processes that a failing test leaves behind are ended."""
     marked = {**os.environ, MARK: uuid.uuid4().hex}
     yield marked
     end_processes(ours(marked), patience_s=0)
@@ -55,9 +55,7 @@ def started(tmp_path: Path, environment: dict[str, str], code: str, lines: list[
     return child
 
 
-def test_stubborn_children_and_grandchildren_are_all_gone_after_stop(
-    tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_no_stubborn_child_or_grandchild_is_left_after_stop(tmp_path: Path, environment: dict[str, str]) -> None:
     child = started(tmp_path, environment, STUBBORN_FAMILY)
     until(lambda: (tmp_path / "logs" / "worker.log").read_text().count("up") == 2)
     assert len(ours(environment)) == 3
@@ -81,7 +79,7 @@ def test_a_grandchild_whose_parent_died_is_found_by_its_mark(tmp_path: Path, env
     assert not ours(environment)
 
 
-def test_a_child_that_died_is_started_again_after_a_pause_that_grows(
+def test_a_dead_child_is_started_again_after_a_growing_pause(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bloodcell.service.processes._FIRST_PAUSE_S", 0.1)
@@ -101,7 +99,7 @@ def test_a_child_that_died_is_started_again_after_a_pause_that_grows(
     assert str(tmp_path / "logs" / "worker.log") in lines[0]
 
 
-def test_what_a_dead_child_left_is_ended_before_it_is_started_again(
+def test_processes_left_by_a_dead_child_are_ended_before_it_is_started_again(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bloodcell.service.processes._FIRST_PAUSE_S", 0.0)
@@ -136,7 +134,7 @@ def test_a_child_killed_by_a_signal_is_announced_with_its_name(tmp_path: Path, e
     assert "signal SIGKILL" in lines[0]
 
 
-def test_a_child_that_runs_is_left_alone(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_running_child_is_left_alone(tmp_path: Path, environment: dict[str, str]) -> None:
     lines: list[str] = []
     child = started(tmp_path, environment, "import time; time.sleep(600)", lines)
     before = child.pid
@@ -148,9 +146,7 @@ def test_a_child_that_runs_is_left_alone(tmp_path: Path, environment: dict[str, 
     child.stop(patience_s=5)
 
 
-def test_a_log_that_grew_large_is_set_aside(
-    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_log_is_set_aside(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bloodcell.service.processes._LOG_BYTES", 10)
     log = tmp_path / "logs" / "worker.log"
     log.parent.mkdir()

@@ -46,10 +46,10 @@ def admin(up: Up) -> Iterator[AirflowApi]:
 
 @pytest.fixture(scope="module")
 def night(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve slides, each of a patient of its own, taken in outside the drops folder: the watcher leaves them alone."""
+    """Twelve slides of twelve patients, ingested from outside the drops folder so that the watcher ignores them."""
     folder = write_night(tmp_path_factory.mktemp("elsewhere"), "2026-04-01", slides=12, cells_per_class=3)
     ingest_night(folder, up.settings)
-    write_labels(up.settings.labels / "first_ten.csv", folder, 0, 10)  # settles until it is taken in
+    write_labels(up.settings.labels / "first_ten.csv", folder, 0, 10)  # it settles until it is imported
     return folder
 
 
@@ -88,7 +88,7 @@ def started(api: AirflowApi, **conf: object) -> str:
 
 
 def asked(api: AirflowApi, run_id: str) -> RunState:
-    """Waits until a run waits for a person."""
+    """Returns the state of a run once it waits for a person."""
     run = api.wait(RETRAIN, run_id, timeout_s=RUN_S, for_a_person=False)
     assert run.waits_for_a_person, run
     return run
@@ -131,21 +131,19 @@ def python(up: Up, *arguments: str, user: str) -> subprocess.CompletedProcess[st
     "conf",
     [{"variants": ["resnet"]}, {"min_new_labels": -1}, {"epochs": 0}, {"base": "mine"}, {"seed": -1}, {"reason": " "}],
 )
-def test_a_form_filled_in_wrongly_is_refused_before_anything_runs(admin: AirflowApi, conf: dict[str, object]) -> None:
+def test_an_invalid_form_is_refused_before_anything_runs(admin: AirflowApi, conf: dict[str, object]) -> None:
     with pytest.raises(AirflowRefusedError) as refused:
         started(admin, **conf)
 
     assert refused.value.status == 400
 
 
-def test_too_few_labels_are_skipped_with_the_reason(up: Up, admin: AirflowApi, night: Path) -> None:
-    answer = command(
-        up, "retrain", "--reason", "weekly", "--min-new-labels", "5000", "--by", "Dr. M", "--wait", "--json"
-    )
+def test_a_retraining_with_too_few_labels_is_skipped_with_the_reason(up: Up, admin: AirflowApi, night: Path) -> None:
+    done = command(up, "retrain", "--reason", "weekly", "--min-new-labels", "5000", "--by", "Dr. M", "--wait", "--json")
 
-    document = json.loads(answer.stdout)
-    assert answer.returncode == 0, answer.stderr
-    assert document["page"] in answer.stderr
+    document = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert document["page"] in done.stderr
     assert (document["state"], document["waits_for"]) == ("success", [])
     assert {task["state"] for task in document["tasks"] if task["task"] != "close"} == {"skipped"}
     row = retraining(up.settings, document["run_id"])
@@ -192,7 +190,7 @@ def test_marking_the_approval_successful_by_hand_leaves_the_champion(up: Up, adm
     assert late.value.status == 409
 
 
-def test_only_a_named_persons_yes_makes_a_champion_and_all_of_it_is_on_record(
+def test_only_an_assigned_persons_approval_makes_a_champion_and_everything_is_recorded(
     up: Up, admin: AirflowApi, night: Path, up_bundle: Bundle, tmp_path: Path
 ) -> None:
     rejected = started(admin, seed=1)
@@ -206,7 +204,9 @@ def test_only_a_named_persons_yes_makes_a_champion_and_all_of_it_is_on_record(
     assert question.assigned == ("pathologist",)
     assert "gates" in question.body
 
-    with pytest.raises(AirflowRefusedError, match=r"'admin' may not answer.*who may: pathologist") as not_assigned:
+    with pytest.raises(
+        AirflowRefusedError, match=r"'admin' may not answer.*these users may: pathologist"
+    ) as not_assigned:
         admin.answer_approval(RETRAIN, approved, APPROVE, approve=True, reason="I am the administrator")
     assert not_assigned.value.status == 403
     told = command(up, APPROVE, rejected, "--reject", "--reason", "too few eosinophils", user="pathologist")
@@ -233,7 +233,7 @@ def test_only_a_named_persons_yes_makes_a_champion_and_all_of_it_is_on_record(
     assert all(gate["passed"] for gate in evidence["gates"])
 
 
-def test_rolled_back_the_old_champion_is_back_and_the_history_has_both(up: Up, up_bundle: Bundle) -> None:
+def test_a_rollback_restores_the_old_champion_and_the_history_has_both(up: Up, up_bundle: Bundle) -> None:
     told = command(up, "models", "rollback", "--reason", "found a weakness", "--by", "Dr. M")
 
     assert told.returncode == 0, told.stderr

@@ -1,4 +1,4 @@
-"""What is pushed to a collector, read from a night in a real database and by the real protocol."""
+"""The figures that are pushed to a collector, from a night in a real database and by the real protocol."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.monitoring.conftest import classified_night, rows
 
 
 class Collector(ThreadingHTTPServer):
-    """Takes metrics as OpenTelemetry's protocol over HTTP has them."""
+    """Receives metrics by OpenTelemetry's protocol over HTTP."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.newest: dict[str, dict[str, float]] = {}
-        self.taken = threading.Semaphore(0)
+        self.received = threading.Semaphore(0)
 
     @property
     def url(self) -> str:
@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
             for scope in resource.scope_metrics
             for metric in scope.metrics
         }
-        self.server.taken.release()
+        self.server.received.release()
         self.send_response(200)
         self.end_headers()
 
@@ -65,7 +65,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         thread.join()
 
 
-def test_figures_of_a_night_that_waits_and_of_the_same_reported(
+def test_the_figures_of_a_waiting_night_change_when_it_is_reported(
     settings: Settings, database: Database, champion: str
 ) -> None:
     classified_night(settings, slides=2)
@@ -102,7 +102,7 @@ def test_every_figure_is_described(settings: Settings, database: Database) -> No
     assert {each.name for each in read_figures(settings)} <= set(NAMES)
 
 
-def test_a_night_that_lies_unread_and_a_watcher_that_looked(settings: Settings, database: Database) -> None:
+def test_an_unread_night_is_counted_and_the_watchers_last_look_is_known(settings: Settings, database: Database) -> None:
     night = NightFolder(settings.drops)
     night.cell("S1", 1)
     night.complete()
@@ -115,14 +115,14 @@ def test_a_night_that_lies_unread_and_a_watcher_that_looked(settings: Settings, 
 
 
 def ran(database: Database, stage: str, state: str, *, ago: str) -> None:
-    """Notes a run of a stage."""
+    """Records a run of a stage."""
     columns, at = "run_id, stage, state, started_at, ended_at, code_version, host", f"now() - interval '{ago}'"
     values = f"gen_random_uuid(), '{stage}', '{state}', {at}, {at}, '0', 'h'"
     with database.begin() as connection:
         connection.execute(sa.text(f"INSERT INTO bloodcell.run ({columns}) VALUES ({values})"))
 
 
-def test_a_stage_that_succeeded_long_ago_is_still_known_to_have(settings: Settings, database: Database) -> None:
+def test_a_success_of_long_ago_is_still_known(settings: Settings, database: Database) -> None:
     ran(database, "ingest", "succeeded", ago="9 days")
     ran(database, "ingest", "failed", ago="0 days")
     found = {(each.name, each.part): each.value for each in read_figures(settings)}
@@ -130,22 +130,22 @@ def test_a_stage_that_succeeded_long_ago_is_still_known_to_have(settings: Settin
     assert found["stage.since_success", "ingest"] == pytest.approx(9 * 86400, rel=0.01)
 
 
-def test_without_a_drops_folder_the_other_figures_are_still_told(settings: Settings, database: Database) -> None:
+def test_without_a_drops_folder_the_other_figures_are_still_read(settings: Settings, database: Database) -> None:
     settings.data_dir.mkdir(exist_ok=True)
     (settings.data_dir / ALIVE).touch()
-    away = settings.model_copy(update={"drops_dir": settings.data_dir / ("x" * 300)})  # no file system takes the name
-    told = {each.name for each in read_figures(away)}
-    assert told == {each.name for each in read_figures(settings)} - {"nights.unread"}
-    assert {"watcher.age", "slides.waiting"} <= told
+    unreadable = settings.data_dir / ("x" * 300)  # no file system accepts the name
+    read = {each.name for each in read_figures(settings.model_copy(update={"drops_dir": unreadable}))}
+    assert read == {each.name for each in read_figures(settings)} - {"nights.unread"}
+    assert {"watcher.age", "slides.waiting"} <= read
 
 
-def test_a_failure_that_a_later_run_mended_is_none(settings: Settings, database: Database) -> None:
+def test_a_failure_before_a_success_is_not_counted(settings: Settings, database: Database) -> None:
     ran(database, "train", "failed", ago="3 hours")
     ran(database, "train", "succeeded", ago="2 hours")
     assert {(each.name, each.part): each.value for each in read_figures(settings)}["stage.failed", "train"] == 0
 
 
-def test_a_check_of_too_few_cells_does_not_unsay_one_that_failed(
+def test_a_check_with_too_few_cells_does_not_hide_a_failed_one(
     settings: Settings, database: Database, champion: str
 ) -> None:
     def checked(model_id: str, kind: str, passed: bool, measured: str, hours: int) -> str:
@@ -166,20 +166,20 @@ def test_a_check_of_too_few_cells_does_not_unsay_one_that_failed(
     assert found == {"agreement": 1, "novelty": 0}
 
 
-def test_a_collector_gets_them(settings: Settings, champion: str, collector: Collector) -> None:
+def test_a_collector_receives_the_figures(settings: Settings, champion: str, collector: Collector) -> None:
     classified_night(settings, slides=2)
     with pushed_metrics(settings.model_copy(update={"metrics_url": collector.url})):
-        assert collector.taken.acquire(timeout=10)
+        assert collector.received.acquire(timeout=10)
     assert collector.newest["bloodcell.slides.waiting"] == {"": 2}
     assert collector.newest["bloodcell.stage.failed"] == {"classify": 0, "ingest": 0}
 
 
 def test_without_a_collector_nothing_is_pushed(settings: Settings, collector: Collector) -> None:
     with pushed_metrics(settings):
-        assert not collector.taken.acquire(timeout=1)
+        assert not collector.received.acquire(timeout=1)
 
 
-def test_a_database_that_is_away_is_said_and_nothing_old_is_pushed(
+def test_an_unavailable_database_is_logged_and_no_old_figure_is_pushed(
     settings: Settings, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = {"database_url": "postgresql+psycopg2://nobody@127.0.0.1:1/none", "metrics_url": collector.url}
@@ -189,7 +189,7 @@ def test_a_database_that_is_away_is_said_and_nothing_old_is_pushed(
     assert not collector.newest.get("bloodcell.slides.waiting")
 
 
-def test_a_collector_that_is_away_stops_nobody(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_collector_stops_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     with pushed_metrics(settings.model_copy(update={"metrics_url": "http://127.0.0.1:1/v1/metrics"})):
         pass

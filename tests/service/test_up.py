@@ -50,16 +50,16 @@ def api(up: Up) -> Iterator[AirflowApi]:
         yield session
 
 
-def until(is_so: Callable[[], object], timeout_s: float = 120) -> None:
-    """Waits for something to become true."""
+def until(is_true: Callable[[], object], timeout_s: float = 120) -> None:
+    """Waits until a condition is true."""
     deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
+    while not is_true():
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.2)
 
 
 def watched_run(api: AirflowApi, night: date) -> RunState:
-    """Waits for the run that the watcher started for a night, and for its end."""
+    """Waits for the end of the run that the watcher starts for a night."""
     from bloodcell.inbox.night_folders import completed_state
 
     settings = api._settings
@@ -83,14 +83,14 @@ def test_address_user_and_password_are_printed(up: Up) -> None:
     assert f"password {read_password(up.settings)}" in printed
 
 
-def test_an_approver_is_printed_with_where_the_password_is_and_without_it(up: Up) -> None:
+def test_an_approver_is_printed_with_the_password_file_and_without_the_password(up: Up) -> None:
     passwords = up.settings.data_dir / "airflow" / "passwords.json"
 
     assert f"Approvers  pathologist   their passwords are in {passwords}" in up.printed.read_text()
     assert read_password(up.settings.model_copy(update={"airflow_user": "pathologist"})) not in up.printed.read_text()
 
 
-def test_everything_listens_on_this_machine_only(up: Up) -> None:
+def test_every_program_listens_on_this_machine_only(up: Up) -> None:
     listening = {
         connection.laddr.ip
         for process in up.processes()
@@ -116,14 +116,14 @@ def test_no_secret_is_in_a_log_or_on_a_command_line(up: Up) -> None:
     assert not [secret for secret in secrets for text in texts if secret in text]
 
 
-def test_the_pool_is_there_and_every_dag_is_ready(api: AirflowApi) -> None:
+def test_the_pool_exists_and_every_dag_is_ready(api: AirflowApi) -> None:
     assert api.pool_slots("gpu") == 1
     assert {NIGHTLY_RUN, RETRAIN} <= set(dag_ids())
     assert api.dags() == dict.fromkeys(dag_ids(), False)
     assert api.import_errors() == {}
 
 
-def test_making_the_pool_again_keeps_what_a_person_set(api: AirflowApi) -> None:
+def test_making_the_pool_again_keeps_the_slots_that_a_person_set(api: AirflowApi) -> None:
     set_slots(api, 2)
 
     api.make_pool("gpu", 1, "again")
@@ -132,7 +132,7 @@ def test_making_the_pool_again_keeps_what_a_person_set(api: AirflowApi) -> None:
     set_slots(api, 1)
 
 
-def test_a_night_that_is_dropped_becomes_differentials_without_a_hand_stirred(up: Up, api: AirflowApi) -> None:
+def test_a_dropped_night_becomes_differentials_without_any_action_by_a_person(up: Up, api: AirflowApi) -> None:
     write_night(up.settings.drops, NIGHT.isoformat())
 
     run = watched_run(api, NIGHT)
@@ -151,15 +151,15 @@ def test_a_night_that_is_dropped_becomes_differentials_without_a_hand_stirred(up
     assert f"## Night {NIGHT}" in api.result(NIGHTLY_RUN, run.run_id, "report")
 
 
-def test_the_doctor_finds_a_running_system_well(up: Up) -> None:
+def test_the_doctor_finds_nothing_wrong_with_a_running_system(up: Up) -> None:
     found = {finding.check: (finding.status, finding.detail) for finding in examine(up.settings)}
 
-    ailing = {check: what for check, what in found.items() if what[0] != "ok"}
-    assert not ailing.keys() - {"disk space"}
+    not_ok = {check: what for check, what in found.items() if what[0] != "ok"}
+    assert not not_ok.keys() - {"disk space"}
     assert {"champion", "pool", "dags", "watcher"} <= found.keys()
 
 
-def test_after_a_killed_scheduler_a_night_done_again_has_no_shards_and_leaves_the_same_rows(
+def test_a_night_repeated_after_a_killed_scheduler_has_no_shards_and_leaves_the_same_rows(
     up: Up, api: AirflowApi
 ) -> None:
     laboratory = LiveNight(up.settings, NIGHT)
@@ -175,7 +175,7 @@ def test_after_a_killed_scheduler_a_night_done_again_has_no_shards_and_leaves_th
     assert laboratory.rows() == before
 
 
-def test_a_slide_is_done_again_by_name(up: Up, api: AirflowApi) -> None:
+def test_a_slide_can_be_classified_again_by_its_barcode(up: Up, api: AirflowApi) -> None:
     laboratory = LiveNight(up.settings, NIGHT)
     before = laboratory.rows()
 
@@ -194,7 +194,7 @@ def test_a_slide_is_done_again_by_name(up: Up, api: AirflowApi) -> None:
     assert differences(before, laboratory.rows()) == []
 
 
-def test_an_empty_night_ends_well_with_its_summary(up: Up, api: AirflowApi) -> None:
+def test_an_empty_night_succeeds_with_a_summary(up: Up, api: AirflowApi) -> None:
     folder = up.settings.drops / EMPTY_NIGHT.isoformat()
     folder.mkdir()
     (folder / ".complete").touch()
@@ -225,7 +225,7 @@ def test_a_night_that_does_not_exist_fails_at_once_and_says_why(up: Up, api: Air
     assert any("1999-12-31" in path.read_text() for path in logs)
 
 
-def test_a_killed_classify_task_is_done_again_and_leaves_the_same_rows(up: Up, api: AirflowApi) -> None:
+def test_a_killed_classify_task_is_retried_and_leaves_the_same_rows(up: Up, api: AirflowApi) -> None:
     laboratory = LiveNight(up.settings, NIGHT)
     expected = laboratory.rows()
     laboratory.forget_calls()
@@ -237,7 +237,7 @@ def test_a_killed_classify_task_is_done_again_and_leaves_the_same_rows(up: Up, a
     assert differences(expected, laboratory.rows()) == []
 
 
-def test_a_shard_that_fails_leaves_the_run_red_and_does_not_keep_the_rest_from_being_added_up(
+def test_a_failed_shard_leaves_the_run_red_and_the_other_slides_are_added_up(
     up: Up, api: AirflowApi, up_bundle: Bundle
 ) -> None:
     laboratory = LiveNight(up.settings, NIGHT)
@@ -264,7 +264,7 @@ def test_a_shard_that_fails_leaves_the_run_red_and_does_not_keep_the_rest_from_b
     assert differences(expected, laboratory.rows()) == []
 
 
-def test_a_killed_postgres_comes_back_and_the_night_is_finished(up: Up, api: AirflowApi) -> None:
+def test_after_a_killed_postgres_the_night_is_finished(up: Up, api: AirflowApi) -> None:
     laboratory = LiveNight(up.settings, NIGHT)
     expected = laboratory.rows()
     laboratory.forget_calls()
@@ -281,22 +281,22 @@ def test_a_killed_postgres_comes_back_and_the_night_is_finished(up: Up, api: Air
 
 
 def test_a_second_up_on_the_same_data_is_refused(up: Up) -> None:
-    answer = again(up, "BLOODCELL_DATA_DIR", str(up.settings.data_dir))
+    refused = again(up, "BLOODCELL_DATA_DIR", str(up.settings.data_dir))
 
-    assert answer.returncode == 1
-    assert "already up" in answer.stderr
+    assert refused.returncode == 1
+    assert "already running" in refused.stderr
 
 
-def test_a_port_that_is_taken_is_named_with_a_way_out(up: Up, tmp_path: object) -> None:
-    answer = again(up, "BLOODCELL_DATA_DIR", f"{tmp_path}/other")
+def test_the_error_of_a_used_port_names_it_and_says_what_to_do(up: Up, tmp_path: object) -> None:
+    refused = again(up, "BLOODCELL_DATA_DIR", f"{tmp_path}/other")
 
     port = up.settings.airflow_url.rpartition(":")[2]
-    assert answer.returncode == 1
-    assert f"Port {port} of 127.0.0.1 cannot be used" in answer.stderr
-    assert "--port" in answer.stderr
+    assert refused.returncode == 1
+    assert f"Port {port} of 127.0.0.1 cannot be used" in refused.stderr
+    assert "--port" in refused.stderr
 
 
-def test_ctrl_c_stops_all_of_it_even_what_hangs(up: Up) -> None:
+def test_ctrl_c_stops_every_process_even_one_that_hangs(up: Up) -> None:
     postgres = psutil.Process(postmaster_pid(up.settings))
     with frozen(next(p for p in up.processes() if p.cmdline()[-1:] == ["dag-processor"])):
         assert up.stop(signal.SIGINT) == 0
@@ -313,7 +313,7 @@ def set_slots(api: AirflowApi, n: int) -> None:
 
 @contextmanager
 def frozen(process: psutil.Process) -> Iterator[None]:
-    """A process that reacts to nothing but SIGKILL."""
+    """A process that reacts only to SIGKILL."""
     process.suspend()
     yield
 
