@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Whether one part of the fleet does its work: exit status 0, or 1 with the reason. Compose and Kubernetes ask it.
+"""Checks that a service works: exit status 0, or 1 with the reason. Compose and Kubernetes use it as health check.
 
     healthy.py api-server | scheduler | dag-processor | triggerer | worker | watcher
 
-It imports neither Airflow nor bloodcell: an answer takes a tenth of a second, where `airflow jobs check` takes five.
+It imports neither Airflow nor bloodcell, so it takes a tenth of a second; `airflow jobs check` takes five.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _WATCHER_S = 120
 
 
 def main() -> None:
-    """Asks the part that the command line names."""
+    """Checks the service that the command line names."""
     part = sys.argv[1] if len(sys.argv) == 2 else ""
-    looks = {
+    checks = {
         "api-server": lambda: _answers("http://localhost:8080/api/v2/monitor/health")["metadatabase"],
         "scheduler": _scheduler,
         "dag-processor": lambda: _answers(_of_api_server())["dag_processor"],
@@ -32,10 +32,10 @@ def main() -> None:
         "worker": _worker,
         "watcher": _watcher,
     }
-    if part not in looks:
-        sys.exit(f"Expected one of {', '.join(looks)}. Received {part!r}.")
+    if part not in checks:
+        sys.exit(f"Expected one of: {', '.join(checks)}. Received: {part!r}.")
     try:
-        found = looks[part]()
+        found = checks[part]()
     except Exception as error:
         sys.exit(f"{part}: {error}")
     if found.get("status") != "healthy":
@@ -47,12 +47,12 @@ def _of_api_server() -> str:
 
 
 def _answers(url: str) -> dict[str, dict[str, str]]:
-    with urllib.request.urlopen(url, timeout=_WAIT_S) as answer:  # noqa: S310 - http, of this fleet
-        return json.load(answer)
+    with urllib.request.urlopen(url, timeout=_WAIT_S) as response:  # noqa: S310 - http, of this fleet
+        return json.load(response)
 
 
 def _scheduler() -> dict[str, str]:
-    with urllib.request.urlopen(f"http://localhost:{_SCHEDULER_PORT}/health", timeout=_WAIT_S):  # it says no more
+    with urllib.request.urlopen(f"http://localhost:{_SCHEDULER_PORT}/health", timeout=_WAIT_S):  # it returns no details
         return {"status": "healthy"}
 
 
@@ -61,13 +61,13 @@ def _worker() -> dict[str, str]:
 
     name = f"celery@{socket.gethostname()}"
     app = Celery(broker=Path("/run/secrets/redis_url").read_text().strip())
-    answers = app.control.inspect(destination=[name], timeout=_WAIT_S).ping() or {}
-    return {"status": "healthy"} if name in answers else {"status": f"{name} does not answer"}
+    replies = app.control.inspect(destination=[name], timeout=_WAIT_S).ping() or {}
+    return {"status": "healthy"} if name in replies else {"status": f"{name} does not respond"}
 
 
 def _watcher() -> dict[str, str]:
     age_s = time.time() - (Path(os.environ["BLOODCELL_DATA_DIR"]) / "watcher.alive").stat().st_mtime
-    return {"status": "healthy" if age_s < _WATCHER_S else f"looked {age_s:.0f} s ago for the last time"}
+    return {"status": "healthy" if age_s < _WATCHER_S else f"last looked {age_s:.0f} s ago"}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Brings databases, pools, roles and the first users to this release; done again it changes only what is not so yet.
+"""Updates databases, pools, roles and the first users to this release; a repetition changes only what is missing.
 
     init.py
 
-All of it by the commands of bloodcell and Airflow, the latter in one process: each of its starts takes five seconds.
+It uses the commands of bloodcell and Airflow, and runs Airflow's in one process, because each start takes five seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SECRETS = Path("/run/secrets")
 
 
 def main() -> None:
-    """Runs the commands in order; the first that fails ends it."""
+    """Runs the commands in order, until one fails."""
     subprocess.run(["bloodcell", "db", "upgrade"], check=True)
 
     from airflow.cli.cli_parser import get_parser
@@ -26,11 +26,11 @@ def main() -> None:
         arguments.func(arguments)
 
     airflow("db", "migrate")
-    # pool slots = GPUs: each gpu-worker takes one task at a time
-    airflow("pools", "set", "gpu", os.environ.get("BLOODCELL_GPUS", "1"), "One task a GPU")
+    # one slot per GPU: each gpu-worker runs one task at a time
+    airflow("pools", "set", "gpu", os.environ.get("BLOODCELL_GPUS", "1"), "One task per GPU")
 
-    # Airflow's own Viewer looks and Op operates; Pathologist, beside Viewer, answers what a retraining asks. To change
-    # what hangs on a Dag, FAB wants can_edit of Dags as well: both could pause one
+    # Airflow's own role Viewer views and Op operates; Pathologist, in addition to Viewer, answers the question of a
+    # retraining. To change anything that belongs to a Dag, FAB requires can_edit of Dags, so both roles could pause one
     airflow("roles", "create", "Pathologist", "Watcher")
     airflow("roles", "add-perms", "Pathologist", "--resource", "DAGs", "--action", "can_edit")
     airflow("roles", "add-perms", "Pathologist", "--resource", "HITL Detail", "--action", "can_edit", "menu_access")

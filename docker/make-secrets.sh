@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes docker/secrets, one file a secret; what is there already stays. Back the folder up where you back up passwords.
+# Makes docker/secrets, one file per secret, and keeps existing files. Back the folder up where you back up passwords.
 set -eu
 cd "$(dirname "$0")"
 umask 022
-mkdir -p -m 0700 secrets  # the files are read by users of containers, the folder by nobody else
+mkdir -p -m 0700 secrets  # users of containers read the files, but no other user of this machine can enter the folder
 keep() { [ -s "secrets/$1" ] || printf '%s' "$2" > "secrets/$1"; }
 random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }
 
@@ -14,7 +14,7 @@ done
 keep jwt_secret "$(random)$(random)"
 keep fernet_key "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')"
 
-keep s3_credentials "# where the store is on S3
+keep s3_credentials "# for a store on S3
 [default]
 # aws_access_key_id = ...
 # aws_secret_access_key = ...

@@ -1,4 +1,4 @@
-"""Airflow's people: by Flask AppBuilder, and known by name where a task names who may answer it."""
+"""Airflow's users, by Flask AppBuilder, and found by name where a task names the users who may answer it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 class AuthManager(FabAuthManager):  # type: ignore[misc]
-    """FAB's, but for who may answer: it compares numbers of users, and `BLOODCELL_APPROVERS` are names."""
+    """FAB's manager, except that it compares names: FAB compares user ids, and `BLOODCELL_APPROVERS` are names."""
 
     def is_authorized_hitl_task(self, *, assigned_users: set[str], user: User) -> bool:
-        """Returns whether a user is one of those that a question was put to."""
+        """Returns whether a user is one of those assigned to a question."""
         return user.get_name() in assigned_users

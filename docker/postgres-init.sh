@@ -1,11 +1,12 @@
 #!/bin/sh
-# Run once by the Postgres image on its empty volume, or by a person on a server of the site's own: a database and a login
-# for Airflow, and two for bloodcell (one that migrates, one that the stages work with). Passwords are files of $SECRETS.
+# Makes a database and a login for Airflow, and a database and two logins for bloodcell: one migrates, the stages use the
+# other. The Postgres image runs it once on its empty volume; for a Postgres of your own, a person runs it. Passwords are
+# files in $SECRETS.
 set -eu
 SECRETS=${SECRETS:-/run/secrets}
 export SECRETS
 for name in airflow_password bloodcell_admin_password bloodcell_password; do
-    [ -s "$SECRETS/$name" ] || { echo "There is no password in $SECRETS/$name: SECRETS names the folder." >&2; exit 1; }
+    [ -s "$SECRETS/$name" ] || { echo "$SECRETS/$name is missing or empty; SECRETS has to name the folder." >&2; exit 1; }
 done
 psql --set ON_ERROR_STOP=1 --username "${POSTGRES_USER:-postgres}" --dbname postgres <<'SQL'
 \set airflow `cat "$SECRETS/airflow_password"`

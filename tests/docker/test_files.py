@@ -1,4 +1,4 @@
-"""The files of docker/: valid by the schemas of their formats, and of one mind with the code and with each other."""
+"""The files of docker/ are valid by the schemas of their formats and agree with the code and with each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOCKER = ROOT / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "env_file" in service}
-"""Services of bloodcell's own images."""
+"""Services that run bloodcell's own images."""
 
 
 def test_compose_file_is_valid_by_the_specification() -> None:
@@ -30,7 +30,7 @@ def test_compose_file_is_valid_by_the_specification() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_each_service_is_limited_confined_and_looked_after(name: str) -> None:
+def test_each_service_is_limited_confined_and_has_a_health_check(name: str) -> None:
     service = SERVICES[name]
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
@@ -39,10 +39,10 @@ def test_each_service_is_limited_confined_and_looked_after(name: str) -> None:
         assert service["restart"] == "unless-stopped"
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
     for port in service.get("ports", []):
-        assert port.startswith("127.0.0.1:"), "what listens is behind the laboratory's TLS"
+        assert port.startswith("127.0.0.1:"), "a service has to be behind the laboratory's TLS"
 
 
-def test_secrets_are_files_that_the_script_makes_and_no_service_has_one_it_does_not_name(tmp_path: Path) -> None:
+def test_the_script_makes_every_secret_and_each_is_used_by_a_service(tmp_path: Path) -> None:
     script = tmp_path / "make-secrets.sh"
     script.write_text((DOCKER / "make-secrets.sh").read_text())
     subprocess.run(["sh", str(script)], check=True, capture_output=True)
@@ -61,14 +61,14 @@ def test_secrets_are_files_that_the_script_makes_and_no_service_has_one_it_does_
     assert {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()} == made
 
 
-def test_workers_have_no_way_into_airflows_database_and_none_of_its_keys() -> None:
+def test_workers_have_neither_access_to_airflows_database_nor_its_keys() -> None:
     for name, service in OURS.items():
         if "celery" in service["command"]:
             assert service["secrets"] == ["bloodcell_database_url", "redis_url", "s3_credentials"], name
             assert ".invalid/" in service["environment"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
 
 
-def test_volumes_are_folders_of_the_images_that_their_user_may_write() -> None:
+def test_volumes_are_folders_of_the_images_that_their_user_can_write() -> None:
     made = re.search(r"install --directory --owner bloodcell .*?\n(?!\s)", (DOCKER / "Dockerfile").read_text(), re.S)
     assert made
     folders = {
@@ -78,8 +78,8 @@ def test_volumes_are_folders_of_the_images_that_their_user_may_write() -> None:
         if volume.split(":")[0] in COMPOSE["volumes"]
     }
     assert folders == {"/var/lib/airflow/logs", "/var/lib/bloodcell/store", "/var/lib/bloodcell/training"}
-    folders |= {"/var/lib/bloodcell/weights"}  # of a volume where no folder is named
-    assert folders <= set(made[0].split()), "Docker gives a new volume the owner that the folder has in the image"
+    folders |= {"/var/lib/bloodcell/weights"}  # a volume unless a folder is named
+    assert folders <= set(made[0].split()), "a new volume gets the owner that the folder has in the image"
 
 
 def test_every_variable_of_the_fleet_is_a_setting() -> None:
@@ -100,19 +100,19 @@ def test_every_volume_and_network_is_declared_and_used() -> None:
     assert {name for service in SERVICES.values() for name in service["networks"]} == COMPOSE["networks"].keys()
 
 
-def test_dashboard_and_alarms_ask_for_figures_that_are_pushed() -> None:
+def test_dashboard_and_alerts_use_the_figures_that_are_pushed() -> None:
     dashboard = json.loads((DOCKER / "monitoring" / "dashboards" / "bloodcell.json").read_text())
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    alarms = yaml.safe_load((DOCKER / "monitoring" / "alerts.yaml").read_text())["groups"][0]["rules"]
-    asked += [alarm["expr"] for alarm in alarms]
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    alerts = yaml.safe_load((DOCKER / "monitoring" / "alerts.yaml").read_text())["groups"][0]["rules"]
+    expressions += [alert["expr"] for alert in alerts]
     pushed = {_in_prometheus(name, unit) for name, (unit, _) in NAMES.items()}
-    assert {name for text in asked for name in re.findall(r"bloodcell_\w+", text)} == pushed
-    for alarm in alarms:
-        for query in re.findall(r"sql/queries/\S+\.sql", alarm["annotations"]["action"]):
-            assert (ROOT / query).is_file(), alarm["alert"]
+    assert {name for text in expressions for name in re.findall(r"bloodcell_\w+", text)} == pushed
+    for alert in alerts:
+        for query in re.findall(r"sql/queries/\S+\.sql", alert["annotations"]["action"]):
+            assert (ROOT / query).is_file(), alert["alert"]
 
 
 def _in_prometheus(name: str, unit: str) -> str:
-    """The name that Prometheus gives a gauge of OpenTelemetry."""
+    """The name that Prometheus gives to a gauge of OpenTelemetry."""
     ending = {"s": "_seconds", "1": "_ratio", "{cell}/s": "_per_second"}.get(unit, "")
     return "bloodcell_" + name.replace(".", "_") + ending

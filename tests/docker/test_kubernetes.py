@@ -1,4 +1,4 @@
-"""The files of docker/kubernetes: valid by Kubernetes' schemas, of one mind with airflow.env, images and code."""
+"""The files of docker/kubernetes are valid by Kubernetes' schemas and agree with airflow.env, the images and the code."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ KEYS = {
     "jwtSecretName": "jwt-secret",
     "passwordSecretName": "password",
 }
-"""What the chart reads of a secret whose name a value gives."""
+"""Value with the name of a secret -> the key of that secret that the chart reads."""
 OWN_ADDRESS = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 
 
 def _values(executor: str) -> dict[str, Any]:
-    """What Helm makes of the shared values and those of one executor: maps are merged, all else is replaced."""
+    """The shared values and those of one executor as Helm merges them: maps are merged, everything else is replaced."""
 
     def merge(below: Any, above: Any) -> Any:
         if isinstance(below, dict) and isinstance(above, dict):
@@ -76,13 +76,13 @@ def _inside(tree: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _everything() -> list[Any]:
-    """All manifests and values, with the templates that values carry as text."""
+    """All manifests and values, with the templates that the values contain as text."""
     texts = [yaml.safe_load(values["extraEnvFrom"]) for values in VALUES.values()]
     return [*MANIFESTS.values(), *VALUES.values(), *texts]
 
 
 def _variables() -> dict[str, str]:
-    """Each variable that is set to a text somewhere."""
+    """Every variable that is set to a text somewhere."""
     return {
         entry["name"]: entry["value"]
         for key, value in _inside(_everything())
@@ -93,7 +93,7 @@ def _variables() -> dict[str, str]:
 
 
 def _fleet() -> dict[str, str]:
-    """The variables of airflow.env that are neither secret nor an address of the compose file."""
+    """The variables of airflow.env that are neither secrets nor addresses of the compose file."""
     lines = re.findall(r"^(\w+)=(.*)$", (DOCKER / "airflow.env").read_text(), re.M)
     return {name: value for name, value in lines if not name.endswith("_CMD") and "http://" not in value}
 
@@ -103,7 +103,7 @@ def test_manifest_is_valid_by_the_schema_of_kubernetes(name: str) -> None:
     kubernetes_validate.validate(MANIFESTS[name], kubernetes_validate.latest_version(), strict=True)
 
 
-def test_folder_holds_no_file_that_is_not_checked() -> None:
+def test_every_file_of_the_folder_is_checked() -> None:
     values = {"values.yaml", *(f"values-{executor}.yaml" for executor in VALUES)}
     assert {file.name for file in FOLDER.glob("*.yaml")} == MANIFESTS.keys() | values
     named = set(re.findall(r"(?:docker/kubernetes|site)/([\w-]+\.yaml)", README))
@@ -126,7 +126,7 @@ def test_each_pod_is_confined_and_limited(name: str) -> None:
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
-def test_each_part_of_the_chart_is_confined_limited_and_looked_after(values: dict[str, Any]) -> None:
+def test_each_part_of_the_chart_is_confined_limited_and_probed(values: dict[str, Any]) -> None:
     pod, container = values["securityContexts"]["pod"], values["securityContexts"]["containers"]
     assert pod["runAsNonRoot"]
     assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -181,7 +181,7 @@ def test_config_agrees_with_airflow_env(values: dict[str, Any]) -> None:
     expected = {name: value for name, value in _fleet().items() if name.startswith("AIRFLOW__")}
     assert len(expected) > 10
     assert expected.pop("AIRFLOW__CORE__EXECUTOR") == VALUES["celery-keda"]["executor"]
-    # a queued task may need a node first, which being sent again after ten minutes would take away
+    # a queued task may first need a node, which it would lose if it were sent again after ten minutes
     for name in ("TASK_QUEUED_TIMEOUT", "TASK_QUEUED_TIMEOUT_CHECK_INTERVAL", "NUM_STUCK_IN_QUEUED_RETRIES"):
         del expected[f"AIRFLOW__SCHEDULER__{name}"]
     assert values["config"]["scheduler"]["task_queued_timeout"] == "3600"
@@ -209,7 +209,7 @@ def test_every_variable_of_bloodcell_is_a_setting() -> None:
 
 
 def _secrets() -> dict[str, set[str]]:
-    """Each secret that is read, with the keys that are read of it by name."""
+    """Each secret that is read, with the keys that are read by name."""
     found: dict[str, set[str]] = {}
     for key, value in _inside(_everything()):
         if key in KEYS:
@@ -222,7 +222,7 @@ def _secrets() -> dict[str, set[str]]:
     return found
 
 
-def test_secrets_are_those_that_the_page_makes() -> None:
+def test_the_page_makes_every_secret_that_is_read() -> None:
     made: dict[str, dict[str, str]] = {}
     for name, sources in re.findall(r"secret generic (\S+)((?:[ \\\n]+--from-\S+)+)", README):
         made[name] = dict(re.findall(r"--from-file=(?:([^=\s]+)=)?(\S+)", sources))
@@ -236,18 +236,18 @@ def test_secrets_are_those_that_the_page_makes() -> None:
     assert files - named_by_compose == {"keda_url"}
 
 
-def test_files_in_run_secrets_are_settings_or_asked_for_by_a_script() -> None:
+def test_files_in_run_secrets_are_settings_or_read_by_a_script() -> None:
     paths = {item["path"] for key, value in _inside(_everything()) if key == "items" for item in value}
     whole = {"bloodcell-database", "bloodcell-init", "bloodcell-watcher"}
     for name, sources in re.findall(r"secret generic (\S+)((?:[ \\\n]+--from-\S+)+)", README):
         if name in whole:
             paths.update(re.findall(r"--from-file=([^=\s]+)", sources))
     init = (DOCKER / "init.py").read_text()
-    asked_for = set(re.findall(r"/run/secrets/(\w+)", (DOCKER / "healthy.py").read_text()))
-    asked_for |= {f"{name}_password" for name in re.findall(r'\("(\w+)", "\w+"\)', init)}
+    by_scripts = set(re.findall(r"/run/secrets/(\w+)", (DOCKER / "healthy.py").read_text()))
+    by_scripts |= {f"{name}_password" for name in re.findall(r'\("(\w+)", "\w+"\)', init)}
     settings = {f"bloodcell_{name}" for name in Settings.model_fields}
     assert paths == {"bloodcell_database_url", "redis_url", "admin_password", "watcher_password"}
-    assert paths <= settings | asked_for
+    assert paths <= settings | by_scripts
 
 
 def test_no_secret_is_in_any_file() -> None:
@@ -261,11 +261,11 @@ def test_no_secret_is_in_any_file() -> None:
     for file in FOLDER.iterdir():
         text = file.read_text()
         assert all(password.startswith("$") for password in re.findall(r"://\w*:([^@\s]+)@", text)), file
-        for word in re.findall(r"[\w-]{32,}", text):  # what make-secrets.sh thinks of has small and capital letters
+        for word in re.findall(r"[\w-]{32,}", text):  # values of make-secrets.sh have small and capital letters
             assert word.isupper() or word.islower(), file
 
 
-def test_workers_have_no_way_into_airflows_database() -> None:
+def test_workers_cannot_reach_airflows_database() -> None:
     for values in VALUES.values():
         assert not values["enableBuiltInSecretEnvVars"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
         assert not values["enableBuiltInSecretEnvVars"]["AIRFLOW_CONN_AIRFLOW_DB"]
@@ -273,7 +273,7 @@ def test_workers_have_no_way_into_airflows_database() -> None:
             of_ingress = ["FORWARDED_ALLOW_IPS"] if part == "apiServer" else []
             database = [f"AIRFLOW__DATABASE__SQL_ALCHEMY_{name}" for name in ("CONN", "CONNECT_ARGS")]
             assert [entry["name"] for entry in values[part]["env"]] == [*database, *of_ingress]
-            assert not values[part]["waitForMigrations"]["enabled"], "it would not have the database"
+            assert not values[part]["waitForMigrations"]["enabled"], "it has no access to the database"
     assert not CELERY["waitForMigrations"]["enabled"]
     tasks = [CELERY, *(_pods()[name]["containers"][0] for name in ("pod-template.yaml", "pod-template-gpu.yaml"))]
     for task in tasks:
@@ -282,7 +282,7 @@ def test_workers_have_no_way_into_airflows_database() -> None:
         assert all(value != "bloodcell-metadata" for _, value in _inside(task))
 
 
-def test_images_are_ours_and_wait_for_a_name() -> None:
+def test_images_are_ours_with_placeholders_for_registry_and_release() -> None:
     compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
     ours = set(re.findall(r"bloodcell-(?:airflow|worker)[\w-]*", str([s["image"] for s in compose.values()])))
     images = {container["image"] for pod in _pods().values() for container in pod["containers"]}
@@ -290,7 +290,7 @@ def test_images_are_ours_and_wait_for_a_name() -> None:
     assert images == {f"SITE/{name}:RELEASE" for name in ours}
 
 
-def test_claims_are_those_of_the_page() -> None:
+def test_the_page_lists_every_claim() -> None:
     claims = {value for key, value in _inside(_everything()) if key in ("claimName", "existingClaim")}
     assert claims == set(re.findall(r"^\| `([\w-]+)` \|", README.split("## Install")[0].split("| claim |")[1], re.M))
 
@@ -310,7 +310,7 @@ def test_every_queue_of_the_dags_has_workers_and_gpu_has_gpus() -> None:
     assert gpu["terminationGracePeriodSeconds"] >= longest_h * 3600
 
 
-def test_gpu_pod_differs_from_the_other_in_nothing_but_a_gpu() -> None:
+def test_the_gpu_pod_differs_from_the_other_only_in_the_gpu() -> None:
     pods = copy.deepcopy([_pods()[name] for name in ("pod-template-gpu.yaml", "pod-template.yaml")])
     gpu, other = pods
     assert gpu.pop("tolerations") == CELERY["sets"][0]["tolerations"]
@@ -321,13 +321,13 @@ def test_gpu_pod_differs_from_the_other_in_nothing_but_a_gpu() -> None:
         "SITE/bloodcell-worker:RELEASE",
     ]
     assert gpu == other
-    assert gpu["containers"][0]["name"] == "base", "KubernetesExecutor merges its own by this name"
+    assert gpu["containers"][0]["name"] == "base", "KubernetesExecutor merges its own container by this name"
 
 
-def test_hook_gives_tasks_of_the_queue_gpu_the_template_that_the_scheduler_has() -> None:
+def test_the_hook_gives_tasks_in_the_queue_gpu_a_template_that_the_scheduler_has() -> None:
     values = VALUES["kubernetes-executor"]
     code: dict[str, Any] = {}
-    exec(values["airflowLocalSettings"], code)  # noqa: S102 - what is tested
+    exec(values["airflowLocalSettings"], code)  # noqa: S102 - the code under test
     chosen = {}
     for queue in ("gpu", "default"):
         task = SimpleNamespace(queue=queue, executor_config={})
@@ -361,7 +361,7 @@ print(json.dumps(made))
 """
 
 
-def test_kubernetes_executor_makes_pods_of_the_templates_that_keep_image_gpu_and_user(tmp_path: Path) -> None:
+def test_the_pods_that_kubernetes_executor_makes_keep_image_gpu_and_user_of_the_templates(tmp_path: Path) -> None:
     pytest.importorskip("kubernetes", reason="needs bloodcell[kubernetes]")
     executor = VALUES["kubernetes-executor"]["config"]["kubernetes_executor"]
     env = os.environ | {f"AIRFLOW__KUBERNETES_EXECUTOR__{key}".upper(): value for key, value in executor.items()}

@@ -1,4 +1,4 @@
-"""Who may answer a question is known by name, where Flask AppBuilder knows people by number."""
+"""The users who may answer a question are compared by name; Flask AppBuilder itself compares numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.dags.reading import airflow_environment
 from tests.docker.test_files import DOCKER
 
-ANSWERS = """
+CHECKS = """
 import json
 from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
 from airflow.providers.fab.auth_manager.models import User
@@ -31,23 +31,23 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Airflow is imported in a process of its own: it takes over logging, and makes files where it is at home."""
+def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Results from another process, because importing Airflow takes over logging and writes files in its home."""
     environment = airflow_environment(tmp_path_factory.mktemp("airflow"))
     environment["PYTHONPATH"] = str(DOCKER)
-    done = subprocess.run([sys.executable, "-c", ANSWERS], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", CHECKS], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def test_who_was_asked_may_answer_and_nobody_else(answers: dict[str, Any]) -> None:
-    assert answers["one of two"]
-    assert not answers["another"]
-    assert not answers["the number of another"]
+def test_only_assigned_users_may_answer(checks: dict[str, Any]) -> None:
+    assert checks["one of two"]
+    assert not checks["another"]
+    assert not checks["the number of another"]
 
 
-def test_airflow_still_asks_by_that_name(answers: dict[str, Any]) -> None:
-    """The method overrides one of Airflow's; were it renamed, nobody could approve, and this says why."""
-    assert answers["defaults"] is None
-    assert {"assigned_users", "user"} <= set(answers["parameters"])
+def test_the_overridden_method_still_exists_in_airflow(checks: dict[str, Any]) -> None:
+    """If Airflow renames it, nobody can approve a model any more."""
+    assert checks["defaults"] is None
+    assert {"assigned_users", "user"} <= set(checks["parameters"])
