@@ -1,4 +1,4 @@
-"""The files of docker/kubernetes are valid by Kubernetes' schemas and agree with airflow.env, the images and the code."""
+"""The files of docker/kubernetes are valid by Kubernetes' schemas and agree with airflow.env, images and code."""
 
 from __future__ import annotations
 
