@@ -269,5 +269,5 @@ def test_psql_is_given_the_password_in_its_environment_only() -> None:
 
 def test_an_error_does_not_show_the_values_of_its_statement(database_url: str) -> None:
     with connect(database_url).connect() as connection, pytest.raises(sa.exc.DBAPIError) as caught:
-        connection.execute(sa.text("SELECT 1 FROM bloodcell.nowhere WHERE patient = :key"), {"key": SECRET})
-    assert "nowhere" in str(caught.value) and SECRET not in str(caught.value)
+        connection.execute(sa.text("SELECT 1 / (length(:key) - length(:key))"), {"key": SECRET})
+    assert "division by zero" in str(caught.value) and SECRET not in str(caught.value)
