@@ -1,6 +1,7 @@
 """HTML pages from Jinja templates: everything is escaped, and a name that is not defined is an error.
 
-A template lies beside the module that renders it. Its filters show figures as `bloodcell.presentation.numbers` does.
+A template lies beside the module that renders it and extends `page_base.html.j2`, which holds the head and the style
+that all pages share. Its filters show figures as `bloodcell.presentation.numbers` does.
 """
 
 from __future__ import annotations

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.differential.reference_ranges import ADULT_RANGES, FLAG_NAMES
 from bloodcell.errors import ConfigurationError
+from bloodcell.presentation.templates import render_page
 from bloodcell.report.slide_report import SlideReport, read_report
 from bloodcell.report.thumbnails import thumbnails
 from bloodcell.storage.atomic_write import write_atomically
@@ -56,57 +54,19 @@ def render(report: SlideReport, pictures: dict[str, str]) -> str:
         pictures: Digest -> `data:` URI; a cell without one is shown with a note in its place.
     """
     read = report.differential
-    return (
-        _environment()
-        .get_template("slide_page.html.j2")
-        .render(
-            report=report,
-            slide=report.slide,
-            read=read,
-            differential=read.differential if read else None,
-            pictures=pictures,
-            names=CLASS_NAMES,
-            flag_names=FLAG_NAMES,
-            ranges=ADULT_RANGES,
-            sources=_sources(),
-            code_version=code_version(),
-            now=datetime.now(UTC),
-        )
-    )
-
-
-def page_environment(folder: Path) -> Environment:
-    """Returns what renders the pages whose templates lie in `folder`: all escaped, nothing undefined let pass."""
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "visible": visible,
-        "thousands": lambda number: f"{number:,}",
-        "moment": lambda value: "" if value is None else f"{value:%Y-%m-%d %H:%M %Z}".strip(),
-    }
-    return environment
-
-
-def _environment() -> Environment:
-    environment = page_environment(Path(__file__).parent)
-    environment.filters |= {
-        "number": lambda value: "–" if value is None else f"{value:.1f}",
-        "limits": lambda limits: "" if limits is None else f"{limits[0]:.1f}–{limits[1]:.1f}",
-        "probability": lambda value: "> 99 %" if value > 0.99 else f"{value:.0%}".replace("%", " %"),
-    }
-    return environment
-
-
-def visible(value: object) -> str:
-    """Returns text in which control and direction characters are spelt out, so that a name cannot pass for another."""
-    return "".join(
-        char if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else f"\\u{ord(char):04x}"
-        for char in str(value)
+    return render_page(
+        Path(__file__).with_name("slide_page.html.j2"),
+        report=report,
+        slide=report.slide,
+        read=read,
+        differential=read.differential if read else None,
+        pictures=pictures,
+        names=CLASS_NAMES,
+        flag_names=FLAG_NAMES,
+        ranges=ADULT_RANGES,
+        sources=_sources(),
+        code_version=code_version(),
+        now=datetime.now(UTC),
     )
 
 
