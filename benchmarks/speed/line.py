@@ -13,6 +13,7 @@ from statistics import median
 
 from rich.table import Table
 
+from bloodcell.presentation import markdown
 from bloodcell.storage.runs import code_version
 
 
@@ -76,10 +77,9 @@ def as_table(lines: Sequence[Line]) -> Table:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table in Markdown, whose head is the first row."""
-    head, *others = rows
-    lines = [head, ["---"] * len(head), *others]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Returns a table in Markdown; the first row is its head, and the cells are Markdown already."""
+    head, *others = ([markdown.Markdown(cell) for cell in row] for row in rows)
+    return markdown.markdown_table(head, others)
 
 
 def as_markdown(lines: Sequence[Line], facts: Sequence[str]) -> str:
