@@ -22,14 +22,14 @@ def cells(cell_class: str, n: int, seed: int) -> list[NDArray[np.uint8]]:
     return [draw_cell(cell_class, np.random.default_rng([seed, CELL_CLASSES.index(cell_class), k])) for k in range(n)]
 
 
-@pytest.mark.parametrize("group", CELL_CLASSES)
+@pytest.mark.parametrize("cell_class", CELL_CLASSES)
 def test_a_cell_is_an_rgb_picture_of_the_analysers_size(cell_class: str) -> None:
     picture = draw_cell(cell_class, np.random.default_rng(1))
     assert picture.shape == (363, 360, 3)
     assert picture.dtype == np.uint8
 
 
-@pytest.mark.parametrize("group", CELL_CLASSES)
+@pytest.mark.parametrize("cell_class", CELL_CLASSES)
 def test_the_same_seed_draws_the_same_cell_and_another_seed_another(cell_class: str) -> None:
     first, again, other = (draw_cell(cell_class, np.random.default_rng(seed)) for seed in (5, 5, 6))
     assert np.array_equal(first, again)
@@ -44,7 +44,7 @@ def test_another_size_scales_the_whole_field() -> None:
     assert np.abs(scaled.astype(int) - small).mean() < 4
 
 
-@pytest.mark.parametrize("group", CELL_CLASSES)
+@pytest.mark.parametrize("cell_class", CELL_CLASSES)
 def test_a_saved_cell_passes_the_products_own_decoder(cell_class: str) -> None:
     body = io.BytesIO()
     Image.fromarray(draw_cell(cell_class, np.random.default_rng(3))).save(body, "JPEG")
@@ -52,7 +52,7 @@ def test_a_saved_cell_passes_the_products_own_decoder(cell_class: str) -> None:
     assert decode(body.getvalue(), limits).size == (360, 363)
 
 
-@pytest.mark.parametrize("group", CELL_CLASSES)
+@pytest.mark.parametrize("cell_class", CELL_CLASSES)
 def test_a_stained_cell_lies_in_the_middle_of_a_pale_field(cell_class: str) -> None:
     for picture in cells(cell_class, 5, seed=4):
         middle, corners = picture[160:204, 160:200, 1], picture[[0, 0, -1, -1], [0, -1, 0, -1]]
