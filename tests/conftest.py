@@ -17,7 +17,7 @@ from bloodcell.storage.database import Database
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 from bloodcell.storage.migrations import upgrade
 
-pytest_plugins = ["tests.small_cells"]
+pytest_plugins = ["tests.small_cells", "tests.classified_nights"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

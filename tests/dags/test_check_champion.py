@@ -11,12 +11,13 @@ import pytest
 
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
+from tests.classified_nights import called_cells, classified_night, rows
 from tests.dags.reading import IMPORTED, airflow_environment, read_by_airflow
 from tests.laboratory import Laboratory
-from tests.monitoring.conftest import called_cells, champion, classified_night, rows, settings, watched_bundle
+from tests.monitoring.conftest import settings
 from tests.monitoring.webhook import listening
 
-__all__ = ["champion", "settings", "watched_bundle"]  # fixtures
+__all__ = ["settings"]  # a fixture
 
 PARSED = """
 import json, os, sys

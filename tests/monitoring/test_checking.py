@@ -19,9 +19,9 @@ from bloodcell.storage import tables
 from bloodcell.storage.connections import connect
 from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
+from tests.classified_nights import called_cells, classified_night, crown, rows, with_reference
 from tests.ingest.night import NIGHT
 from tests.laboratory import Laboratory
-from tests.monitoring.conftest import called_cells, classified_night, crown, rows, with_reference
 
 DRIFT = ("class_mix", "confidence", "novelty", "embedding")
 NEXT_NIGHT = NIGHT + timedelta(days=1)

@@ -11,8 +11,8 @@ from bloodcell.cli import app
 from bloodcell.errors import ConfigurationError
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
+from tests.classified_nights import called_cells, classified_night
 from tests.laboratory import Laboratory
-from tests.monitoring.conftest import called_cells, classified_night
 
 
 @pytest.fixture

@@ -16,7 +16,10 @@ from bloodcell.service.telemetry import ALIVE, NAMES, pushed_metrics, read_figur
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from tests.ingest.night import NIGHT, NightFolder
-from tests.monitoring.conftest import classified_night, rows
+from tests.monitoring.conftest import settings
+
+__all__ = ["settings"]  # a fixture
+from tests.classified_nights import classified_night, rows
 
 
 class Collector(ThreadingHTTPServer):
@@ -189,7 +192,13 @@ def test_an_unavailable_database_is_logged_and_no_old_figure_is_pushed(
     assert not collector.newest.get("bloodcell.slides.waiting")
 
 
-def test_an_unavailable_collector_stops_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_collector_stops_nothing_and_is_logged(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    worked = False
     with pushed_metrics(settings.model_copy(update={"metrics_url": "http://127.0.0.1:1/v1/metrics"})):
-        pass
+        worked = True
+    assert worked
+    assert "127.0.0.1" in caplog.text
+    assert "Failed to export metrics" in caplog.text
