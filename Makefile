@@ -29,7 +29,7 @@ test: .venv/installed ## Run all tests, on a real Postgres and a real Airflow
 	$(PYTEST)
 
 test-fast: .venv/installed ## Run the tests that start no Airflow and train no model: three minutes on two cores
-	$(PYTEST) -m "not (airflow or fleet or training)"
+	$(PYTEST) -m "not (airflow or fleet or slow or training)"
 
 coverage: .venv/installed ## Run all tests and report which lines no test runs
 	$(PYTEST) --cov --cov-report=term

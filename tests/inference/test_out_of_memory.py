@@ -5,8 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from bloodcell.registry.bundle import Bundle
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 # each cell of a batch asks for 1 GiB that nothing is written to; the kernel's limit makes the allocator refuse 32 of
 # them

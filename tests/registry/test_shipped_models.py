@@ -22,6 +22,8 @@ from bloodcell.settings import Settings
 from bloodcell.training.image_folders import read_file, read_image_folders
 from tests.artefacts import ARTEFACTS, a_few, reader, spoiling
 
+pytestmark = pytest.mark.slow
+
 PER_GROUP = 4
 LEAKING_SIZES = ((360, 360), (360, 363), (366, 369))
 """Widths and heights that each occur in some classes of the images only: a model could learn them by heart."""

@@ -27,6 +27,8 @@ from tests import small_cells
 from tests.conftest import small_disk
 from tests.small_cells import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings
 
+pytestmark = pytest.mark.training
+
 STAND_INS = {"vgg16": "vgg16_imagenet_notop", "inception_v3": "inception_v3_imagenet_notop_partial"}
 ROOT = Path(__file__).resolve().parents[2]
 
