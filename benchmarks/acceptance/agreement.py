@@ -24,6 +24,7 @@ from rich.table import Table
 from benchmarks.acceptance import staged as lab
 from bloodcell.cells.classes import CELL_CLASSES, CLASS_NAMES, UNCLASSIFIED
 from bloodcell.evaluation.differential_agreement import slide_agreement
+from bloodcell.presentation.numbers import percent
 from bloodcell.registry.bundle import unseen_by
 from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
@@ -101,9 +102,9 @@ def _show(variant: str, rows: list[sa.Row[*tuple[Any, ...]]], truth: dict[tuple[
     n_images = len({row.sha256 for row in rows})
     table = Table(
         "Group", "bias, points", "95 % limits of agreement",
-        title=f"{variant}: {len(rows):,} cells of {n_images:,} images, {right.mean():.2%} right, "
-        f"{unclassified.mean():.2%} unclassified, {right[~unclassified].mean():.2%} of the called right; "
-        f"{found.n_slides} slides",
+        title=f"{variant}: {len(rows):,} cells of {n_images:,} images, {percent(right.mean(), 2)} right, "
+        f"{percent(unclassified.mean(), 2)} unclassified, "
+        f"{percent(right[~unclassified].mean(), 2)} of the called right; {found.n_slides} slides",
     )  # fmt: skip
     for cell_class in found.classes:
         assert cell_class.bias is not None

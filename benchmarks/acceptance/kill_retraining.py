@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.acceptance import staged as lab
+from bloodcell.presentation.numbers import percent
 from bloodcell.registry.promotion import rollback
 from bloodcell.registry.registered_models import champion
 from bloodcell.service.airflow_api import RETRAIN, AirflowApi
@@ -112,7 +113,8 @@ def main() -> int:
             n_bad += not is_good or (task_id is not None and not killed)
             print(
                 f"{task_id or 'undisturbed'} {'killed' if killed else 'not killed'} after {after_s:.1f} s: "
-                f"{found[1]}, accuracy {figures.accuracy:.2%}, furthest figure {100 * furthest:.3f} points off: "
+                f"{found[1]}, accuracy {percent(figures.accuracy, 2)}, "
+                f"furthest figure {100 * furthest:.3f} points off: "
                 f"{'as undisturbed' if is_good else 'DIFFERS'}",
                 flush=True,
             )
