@@ -13,10 +13,10 @@ PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-retrain up test test-fast coverage check docs bench models paper clean
 
-help: ## Say what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/installed ## See all of it work: a drawn night, the shipped models, a real Airflow run, differentials
+demo: .venv/installed ## See everything work: a drawn night, the shipped models, a real Airflow run, differentials
 	@$(BIN)/bloodcell demo
 
 demo-retrain: .venv/installed ## The same, then labels, a retraining, your approval, and a new champion
@@ -45,12 +45,12 @@ docs: .venv/installed ## Build the documentation into site/; a broken link or a 
 bench: .venv/installed ## Measure speed and memory as ratios; writes benchmarks/speed/RESULTS.md
 	$(BIN)/python -m benchmarks.speed
 
-models: .venv/installed ## Train the shipped models anew on IMAGES=FOLDER: hours on two cores, goes on where it was
-	@test -d "$(IMAGES)" || { echo "Say where the images are: make models IMAGES=FOLDER (FOLDER/<class>/*.jpg)"; exit 1; }
+models: .venv/installed ## Train the shipped models again on IMAGES=FOLDER; takes hours on two cores, and resumes if interrupted
+	@test -d "$(IMAGES)" || { echo "Name the folder of images: make models IMAGES=FOLDER (FOLDER/<class>/*.jpg)"; exit 1; }
 	$(BIN)/python -m benchmarks.accuracy.models "$(IMAGES)"
 
 paper: .venv/installed ## Measure the shipped models on the part of IMAGES=FOLDER they never saw; writes benchmarks/accuracy/RESULTS.md
-	@test -d "$(IMAGES)" || { echo "Say where the images are: make paper IMAGES=FOLDER (FOLDER/<class>/*.jpg)"; exit 1; }
+	@test -d "$(IMAGES)" || { echo "Name the folder of images: make paper IMAGES=FOLDER (FOLDER/<class>/*.jpg)"; exit 1; }
 	$(BIN)/python -m benchmarks.accuracy "$(IMAGES)"
 
 clean: ## Remove .venv and caches (never data)
@@ -63,6 +63,6 @@ clean: ## Remove .venv and caches (never data)
 	@test -x $(BIN)/python || python3 -m venv .venv \
 		|| { rm -rf .venv; echo "python3 cannot make .venv; on Debian install python3-venv"; exit 1; }
 	@test -x $(BIN)/uv || { echo "Installing uv $(UV_VERSION)"; $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
-	@echo "Installing what uv.lock names into .venv (2.5 GB, a minute or two)"
+	@echo "Installing the packages of uv.lock into .venv (2.5 GB, a minute or two)"
 	@$(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python
 	@touch $@
