@@ -1,4 +1,8 @@
-"""The command line. Every command imports what it needs when it runs, so `bloodcell --help` stays quick."""
+"""The command line: one module per group of commands.
+
+Each command imports what it needs when it runs, so that `bloodcell --help` stays quick. Exit status: 0 done, 1 the work
+failed, was refused or found bad data that it had to stop for, 2 wrong usage, 3 there was nothing to do.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(is_given: bool) -> None:
+    if is_given:
         from bloodcell.storage.runs import code_version
 
         typer.echo(code_version())
@@ -32,7 +36,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def bloodcell(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Classify a night's blood cell images into differentials in Postgres."""
@@ -55,7 +59,7 @@ app.add_typer(drop.app, name="drop", rich_help_panel="Data")
 
 
 def main() -> None:
-    """Runs the command line; an error that bloodcell raises on purpose is one message and exit status 1.
+    """Runs the command line; an error that bloodcell raises on purpose becomes one message and exit status 1.
 
     A wrong setting is wrong usage, exit status 2.
     """

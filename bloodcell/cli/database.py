@@ -20,9 +20,9 @@ def db() -> None:
 
 @app.command()
 def upgrade() -> None:
-    """Bring the database to this release's schema, make the roles, replace the views. Safe to repeat.
+    """Migrate the database to this release's schema, make the roles, replace the views. Safe to repeat.
 
-    A database that knows no model yet gets the ones that come with bloodcell (BLOODCELL_SHIPPED_MODELS).
+    A database without any model gets the ones that come with bloodcell (BLOODCELL_SHIPPED_MODELS).
     """
     from bloodcell.registry.shipped import install_shipped
     from bloodcell.settings import Settings
@@ -32,9 +32,9 @@ def upgrade() -> None:
 
     settings = Settings()
     before, after = upgrade(database_url(settings))
-    typer.echo(f"Schema is at {after}" + (", as before." if before == after else f" (was {before or 'empty'})."))
+    typer.echo(f"The schema is at {after}" + (", as before." if before == after else f" (was {before or 'empty'})."))
     if installed := install_shipped(settings, open_database(settings)):
-        typer.echo(f"{len(installed)} models came with bloodcell; champion is {installed[0].manifest.variant} "
+        typer.echo(f"Installed the {len(installed)} shipped models; the champion is {installed[0].manifest.variant} "
                    f"{installed[0].model_id[:12]}. Next: bloodcell models list")  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def status(
 
 @app.command()
 def url() -> None:
-    """Print the database's URL, password included, for SQLAlchemy and other programs."""
+    """Print the database's URL with its password, for SQLAlchemy and other programs."""
     from bloodcell.settings import Settings
     from bloodcell.storage.connections import database_url
 
@@ -93,9 +93,9 @@ def url() -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context) -> None:
-    """Open psql as role bloodcell_reader: views only, nothing can be changed.
+    """Open psql as the role bloodcell_reader, which sees only views and can change nothing.
 
-    Further arguments go to psql, for example: bloodcell db psql -c "TABLE bloodcell.night_summary"
+    Further arguments are passed to psql, for example: bloodcell db psql -c "TABLE bloodcell.night_summary"
     """
     import signal
     import subprocess
@@ -104,6 +104,6 @@ def psql(context: typer.Context) -> None:
     from bloodcell.storage.connections import psql_command
 
     command, environment = psql_command(Settings())
-    signal.signal(signal.SIGINT, lambda *_: None)  # psql's to handle: it cancels the query and goes on
+    signal.signal(signal.SIGINT, lambda *_: None)  # psql handles it: it cancels the query and continues
     done = subprocess.run([*command, *context.args], env={**os.environ, **environment}, check=False)
     sys.exit(done.returncode)

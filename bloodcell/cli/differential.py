@@ -13,7 +13,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="ID",
-        help="Model whose calls to count; its id or the beginning of it; default: the reported one.",
+        help="Model whose calls are counted, by its id or the beginning of it; default: the reported one.",
     ),
 ]
 
@@ -21,7 +21,7 @@ Model = Annotated[
 def differential(
     slide: Slide,
     model: Model = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Show a slide's differential: counts, percentages with exact 95 % limits, flags, NRBC, agreement.
 
@@ -50,7 +50,7 @@ def report(
 ) -> None:
     """Write a slide's report as one self-contained HTML page: differential, every cell's picture, provenance.
 
-    The page needs no network and no script; it can be archived, mailed and printed.
+    The page needs neither network nor scripts, so it can be archived, mailed and printed.
     """
     from rich.console import Console
 

@@ -18,34 +18,36 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def drop() -> None:
-    """Drawn cells, for demonstrations and tests where no real images are at hand."""
+    """Drawn cells, for demonstrations and tests without real images."""
 
 
 @app.command(no_args_is_help=True)
 def make(
     out: Annotated[
-        Path, typer.Argument(file_okay=False, help="Folder the night is written into, or with --labelled the images.")
+        Path, typer.Argument(file_okay=False, help="Folder to write the night into, or with --labelled the images.")
     ],
     night: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Night.", show_default="today, UTC"),
+        typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The night.", show_default="today, UTC"),
     ] = None,
     slides: Annotated[int, typer.Option(min=1, max=1000, help="Slides of the night.")] = 3,
-    cells: Annotated[int, typer.Option(min=1, help="Cells a slide; 120 hold at least 100 leucocytes.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, night and numbers: same bytes.")] = 0,
+    cells: Annotated[int, typer.Option(min=1, help="Cells per slide; 120 include at least 100 leucocytes.")] = 120,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed; the same seed, night and numbers give the same bytes.")
+    ] = 0,
     labelled: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="N",
-            help="Instead of a night, write OUT/<class>/*.jpg with N cells a class, to train and evaluate on.",
+            help="Instead of a night, write OUT/<class>/*.jpg with N cells of each class, to train and evaluate on.",
         ),
     ] = None,
 ) -> None:
-    """Draw a night of cell images, with its truth table beside it.
+    """Draw a night of cell images, with a table of the true classes beside it.
 
-    Every pixel is computed: nothing is taken from a photograph, and no patient stands behind a slide. The slides take
-    turns in what they show: ordinary, eosinophilia, left shift, lymphocytosis, monocytosis, basophilia.
+    Every pixel is computed: no part comes from a photograph, and no slide belongs to a patient. The slides show in
+    turn: ordinary, eosinophilia, left shift, lymphocytosis, monocytosis, basophilia.
     """
     from bloodcell.cells.classes import CELL_CLASSES
     from bloodcell.drawing.drops import draw_folder, make_drop
@@ -56,14 +58,14 @@ def make(
         typer.echo(f"{n_images} drawn images, {labelled} of each class, in {out}")
         typer.echo(f"Next: bloodcell train --variant vgg16_svm --images {out}")
         return
-    on = night.date() if night else datetime.now(UTC).date()
+    of_night = night.date() if night else datetime.now(UTC).date()
     with counting_bar("Drawing cells", slides * cells) as on_cell:
-        drawn = make_drop(out, night=on, n_slides=slides, cells_per_slide=cells, seed=seed, on_cell=on_cell)
-    _tell(drawn, on)
+        drawn = make_drop(out, night=of_night, n_slides=slides, cells_per_slide=cells, seed=seed, on_cell=on_cell)
+    _print_drop(drawn, of_night)
 
 
-def _tell(drawn: DrawnDrop, night: date) -> None:
-    """What was written, and what to do with it."""
+def _print_drop(drawn: DrawnDrop, night: date) -> None:
+    """Prints what was written, and the next step."""
     from bloodcell.cells.classes import REPORT_ORDER
 
     typer.echo(f"Night {night}: {drawn.n_cells} drawn cells on {len(drawn.slides)} slides in {drawn.folder}")
@@ -72,5 +74,5 @@ def _tell(drawn: DrawnDrop, night: date) -> None:
             f"{slide.n_cells[cell_class]} {cell_class}" for cell_class in REPORT_ORDER if slide.n_cells[cell_class]
         )
         typer.echo(f"  {slide.barcode}  {slide.finding}: {counts}")
-    typer.echo(f"Truth: {drawn.truth}")
+    typer.echo(f"True classes: {drawn.truth}")
     typer.echo(f"Next: bloodcell ingest {drawn.folder}")

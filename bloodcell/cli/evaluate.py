@@ -1,4 +1,4 @@
-"""`bloodcell evaluate`: how good models are on labelled images."""
+"""`bloodcell evaluate`: how well models perform on labelled images."""
 
 from __future__ import annotations
 
@@ -20,29 +20,32 @@ def evaluate(
         Path,
         typer.Option(
             metavar="FOLDER",
-            help="Labelled images, FOLDER/<class>/*.jpg, class one of the eight groups.",
+            help="Labelled images, FOLDER/<class>/*.jpg, with a folder for each of the eight cell classes.",
             show_default=False,
         ),
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Registered model, its id or the beginning of it; may be repeated."),
+        typer.Option(metavar="ID", help="Registered model, by its id or the beginning of it; may be repeated."),
     ] = None,
     bundle: Annotated[
-        list[Path] | None, typer.Option(metavar="FOLDER", help="Bundle that need not be registered; may be repeated.")
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Bundle, which need not be registered; may be repeated."),
     ] = None,
     unseen: Annotated[
-        bool, typer.Option("--unseen", help="Only on images that none of the models was trained or validated with.")
+        bool, typer.Option("--unseen", help="Use only images that no model was trained or validated with.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
     png: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write confusion matrix and reliability; one file a model, its id added."),
+        typer.Option(
+            metavar="FILE", help="Write plots of confusion and reliability; with several models, one file per model id."
+        ),
     ] = None,
 ) -> None:
-    """Evaluate models on labelled images: accuracy, macro F1, each group's sensitivity, precision, specificity.
+    """Evaluate models on labelled images: accuracy, macro F1, and sensitivity, precision and specificity by cell class.
 
-    Limits are exact 95 % ones. Without --model and --bundle: the champion and its challengers, all in one pass.
+    Intervals are exact 95 % intervals. Without --model and --bundle, the champion and its challengers are evaluated.
     """
     from rich.console import Console
 
@@ -79,13 +82,13 @@ def _write_plots(png: Path, evaluated: list[BundleEvaluation]) -> None:
             write_plots(one.evaluation, path, title=title)
         except OSError as error:
             raise ConfigurationError(
-                f"The picture cannot be written to {path}: {error}. Choose another --png."
+                f"The plots cannot be written to {path}: {error}. Choose another file for --png."
             ) from error
         Console(stderr=True).print(f"Wrote {path}.", highlight=False)
 
 
 def _bundles(settings: Settings, models: list[str], folders: list[Path]) -> list[Bundle]:
-    """Opens what was asked for: folders without a database, models through it."""
+    """Returns the requested bundles, opened; only registered models need the database."""
     from bloodcell.registry.bundle import open_bundle
 
     bundles = [open_bundle(folder) for folder in folders]

@@ -1,4 +1,4 @@
-"""`bloodcell labels`: what pathologists say of cells comes in, goes out, and is counted."""
+"""`bloodcell labels`: importing, exporting and counting the labels that people give to cells."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN_ERRORS = 20
 
 @app.callback()
 def labels() -> None:
-    """Labels: what people say of cells. They are only ever added; a correction is a new one."""
+    """Labels that people give to cells. A label is never changed; a correction is a new label."""
 
 
 @app.command(name="import", no_args_is_help=True)
@@ -39,14 +39,16 @@ def import_file(
         ),
     ],
     partial: Annotated[
-        bool, typer.Option("--partial", help="Take the good rows where others are wrong; else none is taken then.")
+        bool,
+        typer.Option("--partial", help="Import the correct rows even if others are wrong; otherwise none is imported."),
     ] = False,
     by: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Who labelled, where rows do not say; a folder needs it.")
+        str | None,
+        typer.Option(metavar="NAME", help="The person who labelled, if the rows do not say; required for a folder."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Take labels in. Doing it again adds nothing. Exit status 1 when rows were refused."""
+    """Import labels. Importing them again adds nothing. Exit status 1 if rows were refused."""
     from bloodcell.cli.output import print_json
     from bloodcell.labels import import_labels
     from bloodcell.settings import Settings
@@ -62,8 +64,11 @@ def import_file(
 
 @app.command()
 def inbox(json: Json = False) -> None:
-    """Take in what is new in the label inbox, as the Dag import_labels does. Exit status 1 when any is set aside."""
-    from bloodcell.cli.output import print_json
+    """Import what is new in the label inbox, as the Dag import_labels does.
+
+    Exit status 1 if a file was set aside, 3 if there was nothing new.
+    """
+    from bloodcell.cli.output import NOTHING_TO_DO, print_json
     from bloodcell.labels import import_inbox
     from bloodcell.settings import Settings
 
@@ -72,7 +77,7 @@ def inbox(json: Json = False) -> None:
         print_json(result)
     else:
         _show_inbox(result)
-    raise typer.Exit(1 if result.quarantined else 0)
+    raise typer.Exit(1 if result.quarantined else 0 if result.files else NOTHING_TO_DO)
 
 
 @app.command(no_args_is_help=True)
@@ -81,12 +86,13 @@ def export(
     images: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Also write the images, FOLDER/<class or code>/<slide>/<file>; new or empty."
+            metavar="FOLDER",
+            help="Also write the images, FOLDER/<class or code>/<slide>/<file>; the folder has to be new or empty.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write the labels that stand, as a file that can be imported again; a row a person and cell."""
+    """Write the current labels to a file that can be imported again, with one row per person and cell."""
     from bloodcell.cli.output import print_json
     from bloodcell.labels import export_labels
     from bloodcell.settings import Settings
@@ -107,7 +113,7 @@ def export(
 
 @app.command()
 def status(json: Json = False) -> None:
-    """Count labelled cells by class and by person; what is contested; what is new since the last training set."""
+    """Count labelled cells by class and person, contested cells, and cells new since the last training set."""
     from bloodcell.cli.output import print_json
     from bloodcell.retraining.label_status import label_status
     from bloodcell.settings import Settings
@@ -131,16 +137,16 @@ def _show_import(done: LabelImport) -> None:
     table.add_row(*(f"{count:,}" for count in counts))
     console.print(table)
     if done.ignored_columns:
-        console.print(f"Columns left alone: {', '.join(done.ignored_columns)}", highlight=False, markup=False)
+        console.print(f"Ignored columns: {', '.join(done.ignored_columns)}", highlight=False, markup=False)
     for error in done.errors[:_SHOWN_ERRORS]:
         console.print(f"Row {error.row:,}: {error.text}", highlight=False, markup=False, soft_wrap=True)
     if done.n_refused > _SHOWN_ERRORS:
-        console.print(f"... and {done.n_refused - _SHOWN_ERRORS:,} more; --json tells the first 1,000.")
+        console.print(f"... and {done.n_refused - _SHOWN_ERRORS:,} more; --json lists the first 1,000.")
     if not done.is_taken:
-        console.print("Nothing was taken. Mend the rows, or take the good ones: --partial", highlight=False)
+        console.print("Nothing was imported. Correct the rows, or import the others with --partial.", highlight=False)
     if done.n_contested:
         console.print(
-            f'{done.n_contested:,} of these cells are contested: bloodcell db psql -c "TABLE contested_cell"',
+            f'{done.n_contested:,} of these cells are contested. Next: bloodcell db psql -c "TABLE contested_cell"',
             highlight=False,
         )
 
@@ -157,7 +163,7 @@ def _show_inbox(result: InboxResult) -> None:
     if result.files:
         console.print(table)
     console.print(
-        f"{len(result.files):,} judged, {result.n_known:,} known already, {result.n_waiting:,} still being written."
+        f"{len(result.files):,} read, {result.n_known:,} already known, {result.n_waiting:,} still being written."
     )
 
 
@@ -170,7 +176,7 @@ def _show_status(found: LabelStatus) -> None:
     for cells in found.classes:
         table.add_row(cells.state, cells.cell_class or "", cells.sub_label or "", f"{cells.n_cells:,}")
     console.print(table)
-    people = boxed_table("labelled by", "labels", "of them blind", "newest")
+    people = boxed_table("labelled by", "labels", "of these blind", "newest")
     for person in found.people:
         people.add_row(
             escape(person.labelled_by),

@@ -1,4 +1,4 @@
-"""`bloodcell models`: which models there are, which is champion, and changing that on record."""
+"""`bloodcell models`: the registered models, which one is champion, and recorded changes of that."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Result = TypeVar("Result")
 app = typer.Typer(no_args_is_help=True)
 
 Model = Annotated[str, typer.Argument(metavar="ID", help="Model id, or the beginning of it.", show_default=False)]
-Reason = Annotated[str, typer.Option(help="Why, for whoever reads it years later.", show_default=False)]
-By = Annotated[str | None, typer.Option(help="Who decides; default: the login name.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="The reason, which is kept for good.", show_default=False)]
+By = Annotated[str | None, typer.Option(help="The person who decides; default: the login name.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
 @app.callback()
 def models() -> None:
-    """Registered models: the champion's calls are reported, challengers run beside it."""
+    """Registered models: the champion's calls are reported, and the challengers run beside it."""
 
 
 @app.command(name="list")
 def list_models(json: Json = False) -> None:
-    """Show all registered models, the newest first."""
+    """List all registered models, the newest first."""
     from bloodcell.cli.output import models_table, print_json
     from bloodcell.registry.registered_models import registered_models
 
@@ -49,7 +49,7 @@ def list_models(json: Json = False) -> None:
 
 @app.command(no_args_is_help=True)
 def show(model: Model) -> None:
-    """Print everything known of a model, as JSON: data, recipe, versions, metrics, thresholds, digests."""
+    """Print everything known about a model as JSON: data, recipe, versions, metrics, thresholds, digests."""
     from bloodcell.cli.output import print_json
     from bloodcell.registry.registered_models import find_model
 
@@ -60,7 +60,7 @@ def show(model: Model) -> None:
 def register(
     bundle: Annotated[Path, typer.Argument(metavar="FOLDER", help="A bundle's folder.", show_default=False)],
 ) -> None:
-    """Make the database know a bundle that was trained elsewhere; every digest is verified first."""
+    """Register a bundle that was trained elsewhere, after verifying every digest."""
     from bloodcell.registry.bundle import open_bundle
 
     opened = open_bundle(bundle)
@@ -70,9 +70,9 @@ def register(
 
 @app.command(no_args_is_help=True)
 def validate(model: Model, by: By = None, json: Json = False) -> None:
-    """Judge a model against the champion on the newest hold-out, on record. Exit status 1: the gates refuse it.
+    """Validate a model against the champion on the newest hold-out, and record the result. Exit status 1 if it fails.
 
-    A retraining does this by itself; here it is for models that came another way, before they can be promoted.
+    A retraining validates its models itself. A model from elsewhere needs this before it can be promoted.
     """
     from bloodcell.cli.output import print_json, print_markdown
     from bloodcell.retraining import validate_model
@@ -97,7 +97,7 @@ def compare(
     other: Annotated[str, typer.Argument(metavar="OTHER", help="The model to compare with.", show_default=False)],
     json: Json = False,
 ) -> None:
-    """Compare a model with another on the newest hold-out: figures, differences, gates. Nothing is put on record."""
+    """Compare a model with another on the newest hold-out: figures, differences, gates. Nothing is recorded."""
     from bloodcell.cli.output import print_json, print_markdown
     from bloodcell.retraining import compare_models
 
@@ -115,8 +115,8 @@ def compare(
 def promote(model: Model, reason: Reason, by: By = None) -> None:
     """Make a model champion: from now on its calls are reported. Who, when and why is kept for good.
 
-    A model that its gates refused is not promoted by hand either; where there is a hold-out of labelled cells, one that
-    was never judged on it is not (bloodcell models validate).
+    A model that failed a gate cannot be promoted by hand either. If there is a hold-out of labelled cells, the model
+    has to be validated on it first (bloodcell models validate).
     """
     from bloodcell.registry.promotion import promote as promote_model
     from bloodcell.storage.store import Store
@@ -129,7 +129,7 @@ def promote(model: Model, reason: Reason, by: By = None) -> None:
 
 @app.command()
 def rollback(reason: Reason, by: By = None) -> None:
-    """Make the previous champion champion again. Calls already made keep the model that made them."""
+    """Make the previous champion champion again. Existing calls keep the model that made them."""
     from bloodcell.registry.promotion import rollback as roll_back
     from bloodcell.registry.registered_models import champion
     from bloodcell.storage.store import Store
@@ -143,7 +143,7 @@ def rollback(reason: Reason, by: By = None) -> None:
 
 @app.command()
 def verify() -> None:
-    """Verify every byte of every registered bundle. Exit status 1 if one is incomplete or altered."""
+    """Verify every byte of every registered bundle. Exit status 1 if a bundle is incomplete or altered."""
     from bloodcell.errors import BundleError, StoreUnavailableError
     from bloodcell.registry.registered_models import open_registered, registered_models
     from bloodcell.storage.store import Store
@@ -163,9 +163,9 @@ def verify() -> None:
 
 @app.command()
 def check(json: Json = False) -> None:
-    """Check the champion on what came since the last check: agreement, drift. Exit status 1 if a limit is crossed.
+    """Check the champion's agreement with new labels, and drift, since the last check. Exit status 1 if a check fails.
 
-    A label and a night count once: a check by hand is one, like the one of every night.
+    Each label and each night is used by one check only, and this check counts like a nightly one.
     """
     from bloodcell.cli.output import check_table, print_json
     from bloodcell.monitoring import check_champion
@@ -184,12 +184,14 @@ def speed(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="Default: the champion and its challengers.")
     ] = None,
-    batches: Annotated[str, typer.Option(help="Cells of a batch to try, with commas.")] = "8,16,32,64,128,256",
+    batches: Annotated[str, typer.Option(help="Batch sizes to try, in cells, separated by commas.")] = (
+        "8,16,32,64,128,256"
+    ),
     json: Json = False,
 ) -> None:
-    """Measure how many cells a second models call on this machine, and which BLOODCELL_BATCH_CELLS serves it best.
+    """Measure how many cells per second models call on this machine, and the best BLOODCELL_BATCH_CELLS.
 
-    Run it where the worker runs, while nothing else does: a minute on a GPU, some minutes without.
+    Run it on the worker's machine while nothing else runs there. It takes a minute on a GPU and some minutes without.
     """
     from bloodcell.cli.output import print_json, speed_table
     from bloodcell.evaluation.speed import measure_speed
@@ -198,11 +200,11 @@ def speed(
 
     sizes = {int(size) if size.strip().isdecimal() else 0 for size in batches.split(",")}
     if 0 in sizes:
-        raise typer.BadParameter(f"expected numbers of cells with commas between, received {batches!r}")
+        raise typer.BadParameter(f"expected numbers of cells separated by commas, received {batches!r}")
     settings = _settings()
     found = _transact(settings, lambda c: [find_model(c, each) for each in models or ()] or serving_models(c))
     if not found:
-        typer.echo("No model serves. Next: bloodcell models list, and promote one.", err=True)
+        typer.echo("There is no champion. Next: bloodcell models list, then promote a model.", err=True)
         raise typer.Exit(1)
     bundles = [open_registered(Store.of(settings), model.model_id) for model in found]
     with step_bars() as show_step:

@@ -1,4 +1,4 @@
-"""`bloodcell demo`, `up`, `doctor` and `watch`: running the whole system on one machine."""
+"""`bloodcell demo`, `up`, `watch` and `doctor`: running the whole system on one machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Port = Annotated[
     int | None,
     typer.Option(
-        min=1024, max=65535, metavar="PORT", help="Port of Airflow's pages; default: that of BLOODCELL_AIRFLOW_URL."
+        min=1024, max=65535, metavar="PORT", help="Port of Airflow's pages; default: the one of BLOODCELL_AIRFLOW_URL."
     ),
 ]
 
@@ -24,9 +24,9 @@ def up(
     port: Port = None,
     watch: Annotated[bool, typer.Option(help="Also watch the drops folder.")] = True,
 ) -> None:
-    """Start Postgres, Airflow with the Dags, and the watcher; Ctrl-C stops all of it.
+    """Start Postgres, Airflow with the Dags, and the watcher; Ctrl-C stops all of them.
 
-    Everything listens on 127.0.0.1 only and lives below the data folder (BLOODCELL_DATA_DIR).
+    Everything listens on 127.0.0.1 only and is kept below the data folder (BLOODCELL_DATA_DIR).
     """
     import threading
     from contextlib import suppress
@@ -46,19 +46,19 @@ def up(
             f"  Labels     {settings.labels}\n"
             f"  Database   bloodcell db psql\n"
             f"  Logs       {settings.data_dir / 'logs'}\n"
-            f"Ctrl-C stops all of it.\n"
+            f"Ctrl-C stops everything.\n"
         )
         if port:
-            typer.echo(f"Other terminals need: export BLOODCELL_AIRFLOW_URL={settings.airflow_url}\n")
+            typer.echo(f"In other terminals: export BLOODCELL_AIRFLOW_URL={settings.airflow_url}\n")
         threading.Event().wait()
 
 
 def watch() -> None:
-    """Announce each complete night of the drops folder to Airflow; Ctrl-C ends it.
+    """Announce each complete night of the drops folder to Airflow, until Ctrl-C.
 
-    A night is complete when it holds the marker `.complete`, or when nothing in it changed for BLOODCELL_SETTLE_S
-    seconds. `bloodcell up` runs this already; it is for Airflows elsewhere (BLOODCELL_AIRFLOW_URL). Where nobody looks
-    on, what it says is JSON, one object a line.
+    A night is complete when it has the marker `.complete`, or when nothing in it has changed for BLOODCELL_SETTLE_S
+    seconds. `bloodcell up` runs this already; use it for an Airflow elsewhere (BLOODCELL_AIRFLOW_URL). If standard
+    output is not a terminal, it prints JSON, one object per line.
     """
     from bloodcell.service.watch import watch_drops
     from bloodcell.settings import Settings
@@ -67,10 +67,10 @@ def watch() -> None:
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Also load TensorFlow and ask it for GPUs (20 s).")] = False,
 ) -> None:
-    """Check everything bloodcell needs; say what is wrong and what to do. Exit status 1 if something fails."""
+    """Check everything that bloodcell needs, and say what is wrong and what to do. Exit status 1 if a check fails."""
     from bloodcell.cli.output import print_json
     from bloodcell.service.doctor import examine, findings_json, findings_table
     from bloodcell.settings import Settings
@@ -88,36 +88,36 @@ def doctor(
 def demo(
     port: Port = None,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help="Label the night, retrain on the labels, approve, promote.")
+        bool, typer.Option("--retrain", help="Also label the night, retrain on the labels, approve and promote.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="With --retrain: approve without asking, as where nobody is at a terminal.")
+        bool, typer.Option("--yes", help="With --retrain: approve without asking, as is done without a terminal.")
     ] = False,
 ) -> None:
-    """See all of it work: a drawn night, the shipped models, a real Airflow run, differentials out of Postgres.
+    """Show everything at work: a drawn night, the shipped models, a real Airflow run, differentials from Postgres.
 
-    Nothing of the demo touches your data: it has a data folder of its own.
+    The demo does not touch your data: it has its own data folder.
     """
     from bloodcell.settings import Settings
 
     if yes and not retrain:
-        raise typer.BadParameter("--yes approves the retrained model, so it needs --retrain")
+        raise typer.BadParameter("--yes approves the retrained model and so needs --retrain")
     settings = _on_port(Settings(), port)
     if retrain:
         from bloodcell.demo.retraining_tour import run_retraining_demo
 
-        run_retraining_demo(settings, (lambda question: _APPROVED) if yes else _asked)
+        run_retraining_demo(settings, (lambda question: _APPROVED) if yes else _decision)
     else:
         from bloodcell.demo.tour import run_demo
 
         run_demo(settings)
 
 
-_APPROVED = (True, "demo: every gate was passed")
+_APPROVED = (True, "demo: all gates passed")
 
 
-def _asked(question: Approval) -> tuple[bool, str]:
-    """Asks who is at the terminal; where nobody is, the demo goes on."""
+def _decision(question: Approval) -> tuple[bool, str]:
+    """Returns the answer of the person at the terminal; without a terminal the model is approved."""
     if not sys.stdin.isatty():
         return _APPROVED
     approve = typer.confirm(question.subject)
@@ -131,7 +131,7 @@ def _on_port(settings: Settings, port: int | None) -> Settings:
 
 
 def _approvers_line(home: AirflowHome) -> str:
-    """Says who else may log in and where the passwords are; empty where there is nobody else."""
+    """Returns a line with the approvers and the file of their passwords; empty if there are none."""
     if not home.approvers:
         return ""
     return f"  Approvers  {', '.join(home.approvers)}   their passwords are in {home.password_file}\n"

@@ -1,9 +1,9 @@
-"""How records look on the terminal, and as JSON."""
+"""How the commands show records, on the terminal and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.presentation.json_documents import json_text
 from bloodcell.presentation.numbers import interval, moment, percent
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 
+NOTHING_TO_DO: Final = 3
+"""Exit status of a command that did nothing because there was nothing to do."""
+
+
 def print_json(document: Any) -> None:
-    """Prints records, lists and dicts of them as one JSON document; dates and ids become strings."""
+    """Prints records, or lists and dicts of them, as one JSON document; dates and ids become strings."""
     print(json_text(document))
 
 
@@ -33,7 +37,7 @@ def print_markdown(text: str) -> None:
 
 
 def ingest_table(summary: IngestSummary) -> None:
-    """Shows what a night's folder holds."""
+    """Shows what a night's folder contains."""
     from rich.console import Console
 
     names = ("files", "cells", "duplicates", "quarantined", "ignored", "slides")
@@ -46,7 +50,7 @@ def ingest_table(summary: IngestSummary) -> None:
     console = Console()
     console.print(table)
     if summary.n_quarantined:
-        console.print('Why files were set aside: bloodcell db psql -c "TABLE quarantine_report"', highlight=False)
+        console.print('Files were set aside: bloodcell db psql -c "TABLE quarantine_report" lists why', highlight=False)
     if summary.n_waiting_folders:
         console.print(f"{summary.n_waiting_folders} folders are still being written: run this again later.")
     else:
@@ -54,7 +58,7 @@ def ingest_table(summary: IngestSummary) -> None:
 
 
 def classify_line(summaries: Sequence[ClassifySummary], reported: Sequence[str]) -> None:
-    """Says what was classified, how fast, and what to do next."""
+    """Shows what was classified, how fast, and the next step."""
     from rich.console import Console
 
     n_cells = sum(summary.n_cells for summary in summaries)
@@ -69,7 +73,7 @@ def classify_line(summaries: Sequence[ClassifySummary], reported: Sequence[str])
 
 
 def print_trained(bundle: Bundle, *, registered: bool) -> None:
-    """Says what a training brought and what to do with it."""
+    """Shows a trained model and the next step."""
     from rich.console import Console
 
     manifest, metrics = bundle.manifest, bundle.manifest.metrics
@@ -89,7 +93,7 @@ def print_trained(bundle: Bundle, *, registered: bool) -> None:
 
 
 def models_table(models: Sequence[RegisteredModel]) -> None:
-    """Shows the registered models, a line each."""
+    """Shows the registered models, one line for each."""
     from rich.console import Console
 
     table = plain_table("model", "variant", "role", "validated", "trained on", "created")
@@ -107,29 +111,30 @@ def models_table(models: Sequence[RegisteredModel]) -> None:
 
 
 def speed_table(measured: Speed, variants: Sequence[str], settings: Settings) -> None:
-    """Shows how fast models are by the size of a batch, what limits them, and what to set."""
+    """Shows the speed of models by batch size, their bottleneck, and what to set."""
     from rich.console import Console
 
-    names = ("cells a batch", "cells/s")
-    table = boxed_table(*names, right=names, title=f"{', '.join(variants)} by {measured.device}")
+    names = ("batch size", "cells/s")
+    table = boxed_table(*names, right=names, title=f"{', '.join(variants)} on {measured.device}")
     for n, speed in measured.called_per_s.items():
         table.add_row(f"{n:,}{' *' if n == settings.batch_cells else ''}", f"{speed:,.1f}")
     console = Console()
     console.print(table)
     best = max(measured.called_per_s.values(), default=0.0)
-    limit = "the models are the limit" if measured.decoded_per_s > best else "decoding is the limit"
+    bottleneck = "the models are" if measured.decoded_per_s > best else "decoding is"
     console.print(
-        f"Decoding with {settings.reader_threads} threads: {measured.decoded_per_s:,.0f} cells/s, so {limit}.",
+        f"Decoding with {settings.reader_threads} threads: {measured.decoded_per_s:,.0f} cells/s, so {bottleneck} the "
+        "bottleneck.",
         highlight=False,
     )
     if measured.no_memory_for:
-        console.print(f"No memory for {measured.no_memory_for:,} cells at once.", highlight=False)
+        console.print(f"There is not enough memory for batches of {measured.no_memory_for:,} cells.", highlight=False)
     if not measured.called_per_s:
         console.print("Next: try smaller batches, --batches 1,2,4", highlight=False)
     elif measured.proposed != settings.batch_cells:
-        console.print(f"Next: BLOODCELL_BATCH_CELLS={measured.proposed} (* is now)", highlight=False)
+        console.print(f"Next: BLOODCELL_BATCH_CELLS={measured.proposed} (* is the present value)", highlight=False)
     else:
-        console.print("* is what BLOODCELL_BATCH_CELLS is set to; leave it.", highlight=False)
+        console.print("* is the value of BLOODCELL_BATCH_CELLS; keep it.", highlight=False)
 
 
 def check_table(found: ChampionCheck) -> None:

@@ -1,4 +1,4 @@
-"""`bloodcell retrain` and `approve`: a retraining started by hand, and the answer that lets its model take over."""
+"""`bloodcell retrain` and `approve`: starting a retraining, and approving the model that it made."""
 
 from __future__ import annotations
 
@@ -19,49 +19,54 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 def _known(variants: list[str] | None) -> list[str] | None:
     if unknown := sorted(set(variants or ()) - set(VARIANTS)):
-        raise typer.BadParameter(f"{', '.join(unknown)}. Expected one of: {', '.join(VARIANTS)}.")
+        raise typer.BadParameter(f"expected one of {', '.join(VARIANTS)}; received {', '.join(unknown)}")
     return variants
 
 
 def retrain(
-    reason: Annotated[str, typer.Option(help="Why, for whoever reads it years later.", show_default=False)],
+    reason: Annotated[str, typer.Option(help="The reason, which is kept for good.", show_default=False)],
     variant: Annotated[
         list[str] | None,
         typer.Option(
             callback=_known,
             metavar="VARIANT",
-            help="Variant to train, may be repeated; default: those that classify now.",
+            help="Variant to train; may be repeated. Default: the champion's and its challengers'.",
         ),
     ] = None,
     min_new_labels: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Newly labelled cells without which it is skipped; default: BLOODCELL_RETRAIN_MIN_NEW_LABELS."
+            min=0,
+            help="Skip the retraining if fewer cells are newly labelled; default: BLOODCELL_RETRAIN_MIN_NEW_LABELS.",
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Most epochs of each stage of a fine-tuning; default: the recipe's.")
+        int | None, typer.Option(min=1, help="Largest number of epochs in each stage; default: the recipe's.")
     ] = None,
     base: Annotated[
         Literal["champion", "imagenet"] | None,
-        typer.Option(help="Weights to begin with; default: that of the Dag.", show_default=False),
+        typer.Option(help="Weights to start from; default: the one of the Dag.", show_default=False),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.", show_default=False)] = None,
-    by: Annotated[str | None, typer.Option(help="Who asks; default: the login name.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default=False)] = None,
+    by: Annotated[
+        str | None, typer.Option(help="The person who requests it; default: the login name.", show_default=False)
+    ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Show progress until it waits for an approval, or has ended.")
+        bool, typer.Option("--wait", help="Show progress until the run waits for an approval or has ended.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Start a retraining in Airflow: labels become candidates, which are judged and wait for a person's approval.
+    """Start a retraining in Airflow: labels become candidates, which are validated and wait for a person's approval.
 
-    What is left out is as in the Dag's form. Nothing becomes champion by this: that takes gates passed, and
-    `bloodcell approve` (or the answer on Airflow's page) by one of BLOODCELL_APPROVERS.
+    Options that are not given have the defaults of the Dag's form. No model becomes champion by this command: that
+    needs passed gates, and `bloodcell approve` (or the answer on Airflow's page) by one of BLOODCELL_APPROVERS. With
+    --wait the exit status is 1 if the run failed, and 3 if it was skipped because there are too few new labels.
     """
+    from bloodcell.cli.output import NOTHING_TO_DO
     from bloodcell.service.airflow_api import RETRAIN, AirflowApi
     from bloodcell.settings import Settings
 
-    asked = {
+    request = {
         "reason": reason,
         "requested_by": by or getpass.getuser(),
         "variants": variant or None,
@@ -71,29 +76,29 @@ def retrain(
         "seed": seed,
     }
     with AirflowApi(Settings()) as api:
-        run_id = api.trigger(RETRAIN, conf={name: value for name, value in asked.items() if value is not None})
-        typer.echo(f"Retraining {run_id} is started: {api.run_page(RETRAIN, run_id)}", err=True)
+        run_id = api.trigger(RETRAIN, conf={name: value for name, value in request.items() if value is not None})
+        typer.echo(f"Retraining {run_id} was started: {api.run_page(RETRAIN, run_id)}", err=True)
         state = _waited(api, run_id) if wait else api.run_state(RETRAIN, run_id)
         question = api.approval(RETRAIN, run_id, _TASK) if state.waits_for_a_person else None
         if json:
             _print_run(api, state, question)
         else:
-            _tell_run(api, state, question)
-    raise typer.Exit(1 if state.state == "failed" else 0)
+            _show_run(api, state, question)
+    raise typer.Exit(1 if state.state == "failed" else NOTHING_TO_DO if _was_skipped(state) else 0)
 
 
 def approve(
     run_id: Annotated[
-        str, typer.Argument(metavar="RUN_ID", help="Run of the Dag retrain that waits.", show_default=False)
+        str, typer.Argument(metavar="RUN_ID", help="The waiting run of the Dag retrain.", show_default=False)
     ],
-    reason: Annotated[str, typer.Option(help="Why, for whoever reads it years later.", show_default=False)],
-    reject: Annotated[bool, typer.Option("--reject", help="Say no: the champion stays.")] = False,
+    reason: Annotated[str, typer.Option(help="The reason, which is kept for good.", show_default=False)],
+    reject: Annotated[bool, typer.Option("--reject", help="Reject the model: the champion stays.")] = False,
     json: Json = False,
 ) -> None:
     """Approve the model that a retraining made, as the user BLOODCELL_AIRFLOW_USER; it becomes champion at once.
 
     Read the report of its validation first: `bloodcell retrain --wait` and Airflow's page of the run say where it is.
-    Who may answer is the setting BLOODCELL_APPROVERS; an answer is kept for good and cannot be changed.
+    Only the users in BLOODCELL_APPROVERS may answer. An answer is kept for good and cannot be changed.
     """
     from bloodcell.cli.output import print_json
     from bloodcell.errors import ConfigurationError
@@ -101,7 +106,7 @@ def approve(
     from bloodcell.settings import Settings
 
     if not reason.strip():
-        raise ConfigurationError("An answer needs a reason that a person can read years later. Next: --reason R")
+        raise ConfigurationError("An answer needs a reason, because it is kept for good. Next: --reason R")
     with AirflowApi(Settings()) as api:
         answer = api.answer_approval(RETRAIN, run_id, _TASK, approve=not reject, reason=reason)
     if json:
@@ -130,6 +135,11 @@ def _waited(api: AirflowApi, run_id: str) -> RunState:
         )
 
 
+def _was_skipped(state: RunState) -> bool:
+    """Returns whether there were too few labels to train on, so that the run skipped all of its work."""
+    return any(task.task_id == "snapshot" and task.state == "skipped" for task in state.tasks)
+
+
 def _print_run(api: AirflowApi, state: RunState, question: Approval | None) -> None:
     from bloodcell.cli.output import print_json
     from bloodcell.service.airflow_api import RETRAIN
@@ -146,20 +156,20 @@ def _print_run(api: AirflowApi, state: RunState, question: Approval | None) -> N
     )
 
 
-def _tell_run(api: AirflowApi, state: RunState, question: Approval | None) -> None:
+def _show_run(api: AirflowApi, state: RunState, question: Approval | None) -> None:
     from bloodcell.service.airflow_api import RETRAIN
 
     page = api.run_page(RETRAIN, state.run_id)
     if question:
         typer.echo(
             f"{question.subject}\n\n{question.body}\n\n"
-            f"It waits for an answer of {' or '.join(question.assigned) or 'whoever may'}:\n"
+            f"It waits for the answer of {' or '.join(question.assigned) or 'a user whose role allows it'}:\n"
             f"  on the page   {page} (Required Actions)\n"
             f"  or here       BLOODCELL_AIRFLOW_USER=<user> bloodcell approve '{state.run_id}' --reason R"
         )
     elif state.ended:
         failed = ", ".join(dict.fromkeys(task.task_id for task in state.tasks if task.state == "failed"))
         typer.echo(f"Retraining {state.run_id} ended: {f'failed in {failed}' if failed else state.state}. {page}")
-        typer.echo('How: bloodcell db psql -c "TABLE bloodcell.retraining"')
+        typer.echo('Next: bloodcell db psql -c "TABLE bloodcell.retraining"')
     else:
         typer.echo(state.run_id)

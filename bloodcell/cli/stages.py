@@ -1,4 +1,4 @@
-"""`bloodcell ingest`, `classify` and `train`: the stages by hand, as the Dags run them."""
+"""`bloodcell ingest`, `classify` and `train`: the stages that the Dags run, started by hand."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 def ingest(
     night_folder: Annotated[
-        Path, typer.Argument(metavar="NIGHT_FOLDER", help="<drops>/<YYYY-MM-DD>, one night's folder.")
+        Path, typer.Argument(metavar="NIGHT_FOLDER", help="One night's folder, <drops>/<YYYY-MM-DD>.")
     ],
     json: Json = False,
 ) -> None:
-    """Take a night's folder in: every file becomes a cell, or is accounted for with its reason. Safe to repeat.
+    """Ingest a night's folder: every file becomes a cell, or is accounted for with a reason. Safe to repeat.
 
-    Slides still being written are left for the next time. Exit status 1 when some are, so that a script tries again.
+    Slides that are still being written are left for a later run; the exit status is then 1, so that a script can retry.
     """
     from bloodcell.cli.output import ingest_table, print_json
     from bloodcell.ingest import ingest_night
@@ -45,20 +45,26 @@ def classify(
     night: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="N", help="Slides of this night (YYYY-MM-DD).")
     ] = None,
-    slide: Annotated[list[str] | None, typer.Option(metavar="S", help="This slide's barcode; may be repeated.")] = None,
-    pending: Annotated[bool, typer.Option("--pending", help="Whatever is not yet called.")] = False,
+    slide: Annotated[
+        list[str] | None, typer.Option(metavar="S", help="The slide with this barcode; may be repeated.")
+    ] = None,
+    pending: Annotated[bool, typer.Option("--pending", help="All cells without a call.")] = False,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID", help="This model, or the beginning of its id; may be repeated. Default: all serving."
+            metavar="ID",
+            help="Model, by its id or the beginning of it; may be repeated. Default: the champion and its challengers.",
         ),
     ] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Call cells again that were called already.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Also call cells again that have a call.")] = False,
     json: Json = False,
 ) -> None:
-    """Call every cell that the champion or a challenger lacks, then write the differentials. Safe to repeat."""
+    """Call every cell without a call by the champion or a challenger, then write the differentials. Safe to repeat.
+
+    Exit status 3 if there was nothing to call and nothing to add up.
+    """
     from bloodcell.classify import classify_shard, plan_shards
-    from bloodcell.cli.output import classify_line, print_json
+    from bloodcell.cli.output import NOTHING_TO_DO, classify_line, print_json
     from bloodcell.differential import write_due_differentials
     from bloodcell.errors import StoreUnavailableError
     from bloodcell.settings import Settings
@@ -66,7 +72,9 @@ def classify(
     if not (night or slide or pending):
         raise typer.BadParameter("say what to classify: --night N, --slide S or --pending")
     if redo and not (night or slide):
-        raise typer.BadParameter("--redo needs --night or --slide: it would call everything ever received again")
+        raise typer.BadParameter(
+            "--redo needs --night or --slide; without them it would call everything ever received again"
+        )
     settings = Settings()
     shards = plan_shards(
         settings, night=night.date() if night else None, slides=slide or (), model_ids=model or (), redo=redo
@@ -77,7 +85,7 @@ def classify(
         for shard in shards:
             try:
                 summaries.append(classify_shard(shard, settings, on_cells=on_cells))
-            except StoreUnavailableError as error:  # slides whose images are all there get their differential
+            except StoreUnavailableError as error:  # the slides whose images could be read get their differential
                 unread = error
     reported = write_due_differentials(settings, night=night.date() if night else None, slides=slide or ())
     if json:
@@ -86,37 +94,41 @@ def classify(
         classify_line(summaries, reported)
     if unread:
         raise unread
+    raise typer.Exit(0 if shards or reported else NOTHING_TO_DO)
 
 
 def train(
     variant: Annotated[
-        Variant, typer.Option(help="Fine-tuned, or an SVM on the network's features.", show_default=False)
+        Variant,
+        typer.Option(help="A fine-tuned network, or an SVM on a network's features (_svm).", show_default=False),
     ],
     images: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="One sub-folder a class, FOLDER/<class>/*.jpg; may be repeated.",
+            help="Images with a sub-folder for each class, FOLDER/<class>/*.jpg; may be repeated.",
             show_default=False,
         ),
     ] = None,
     labels: Annotated[
-        bool, typer.Option("--labels", help="Train on the labels that stand now, split by patient, instead.")
+        bool, typer.Option("--labels", help="Train on the current labels instead, split by patient.")
     ] = False,
     base: Annotated[
         Literal["imagenet", "random"], typer.Option(help="Base weights; random is for demonstrations only.")
     ] = "imagenet",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     hold_out: Annotated[
         float,
-        typer.Option(min=0.0, max=0.5, help="With --images: share that is not trained on (`evaluate --unseen`)."),
+        typer.Option(
+            min=0.0, max=0.5, help="With --images: share of the images to keep for `bloodcell evaluate --unseen`."
+        ),
     ] = 0.0,
-    register: Annotated[bool, typer.Option(help="Make the database know the model (as idle or challenger).")] = True,
+    register: Annotated[bool, typer.Option(help="Register the model in the database (as idle or challenger).")] = True,
     json: Json = False,
 ) -> None:
-    """Train a model on labelled images into a verified bundle. Killed and called again, it goes on where it was.
+    """Train a model on labelled images and write it as a verified bundle. If killed, it resumes when called again.
 
-    The new model does not become champion: that is `bloodcell models promote`.
+    The new model does not become champion; `bloodcell models promote` does that.
     """
     from bloodcell.cli.output import print_json, print_trained
     from bloodcell.errors import BloodcellError
@@ -125,12 +137,14 @@ def train(
     from bloodcell.training.train import train as train_bundle
 
     if labels == bool(images):
-        raise typer.BadParameter("one of --images FOLDER and --labels is needed, and not both")
+        raise typer.BadParameter("give either --images FOLDER or --labels")
     if labels and hold_out:
-        raise typer.BadParameter("--hold-out goes with --images; labels have the hold-out of `bloodcell labels status`")
+        raise typer.BadParameter(
+            "--hold-out needs --images; labels have their own hold-out, see `bloodcell labels status`"
+        )
     settings = Settings()
     if register:
-        open_database(settings)  # says now, not after hours of training, that there is none
+        open_database(settings)  # a missing database is reported now, not after hours of training
     with step_bars() as on_progress:
         if images:
             bundle = train_bundle(
@@ -146,7 +160,7 @@ def train(
         try:
             register_bundle(settings, bundle)
         except BloodcellError:
-            typer.echo(f"Trained, not registered. Then: bloodcell models register {bundle.folder}", err=True)
+            typer.echo(f"Trained but not registered. Next: bloodcell models register {bundle.folder}", err=True)
             raise
     if json:
         print_json({"model_id": bundle.model_id, "folder": str(bundle.folder), "manifest": bundle.manifest})

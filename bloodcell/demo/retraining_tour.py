@@ -1,4 +1,4 @@
-"""The demonstration of retraining: a drawn night is labelled, and a model of those labels takes over, if approved."""
+"""The demonstration of retraining: a drawn night is labelled, and a model trained on the labels becomes champion."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VARIANT: Final = "inception_v3_svm"
 PATHOLOGIST: Final = "pathologist"
 
 N_READ_BLIND: Final = 6
-"""Slides labelled without a look at the calls, one of each finding: their patients are the hold-out's first."""
+"""Slides labelled without seeing the calls, one of each finding; their patients are the first of the hold-out."""
 
 SETTINGS: Final[dict[str, Any]] = {
     "approvers": PATHOLOGIST,
@@ -50,21 +50,21 @@ SETTINGS: Final[dict[str, Any]] = {
     "gate_unclassified_margin": 0.15,
     "gate_min_holdout_cells": 1,
 }
-"""Wider than a laboratory's: the hold-out is six drawn patients, and erythroblasts are rare in them."""
+"""More lenient gates than a laboratory's, because the hold-out is six drawn patients with few erythroblasts."""
 
-_ANSWERED_S: Final = 300.0
+_PROMOTED_S: Final = 300.0
 
 
 def run_retraining_demo(settings: Settings, decide: Decide) -> None:
-    """Has a drawn night classified and labelled, retrains on the labels, asks, and shows who is champion then.
+    """Classifies and labels a drawn night, retrains on the labels, asks for approval, and shows the new champion.
 
     Args:
-        settings: Its data folder gets a sub-folder `demo`, its port is used if it is free.
-        decide: Asked when a candidate passed every gate; returns whether it becomes champion, and why.
+        settings: Its data folder gets a sub-folder `demo`, and its port is used if it is free.
+        decide: Called when a candidate passed every gate; returns whether it becomes champion, and why.
 
     Raises:
         DemoError: A run failed; the message says where its logs are.
-        BloodcellError: Something could not be started.
+        BloodcellError: The system could not be started.
     """
     settings = demo_settings(settings).model_copy(update=SETTINGS)
     out, err = Console(), Console(stderr=True)
@@ -75,7 +75,7 @@ def run_retraining_demo(settings: Settings, decide: Decide) -> None:
             "variants": [VARIANT],
             "base": "champion",
             "min_new_labels": 1,
-            "reason": f"the labels of {drop.folder.name}",
+            "reason": f"labels of {drop.folder.name}",
             "requested_by": "demo",
         }
         run = run_through(api, RETRAIN, conf, settings, err)
@@ -84,13 +84,13 @@ def run_retraining_demo(settings: Settings, decide: Decide) -> None:
             approve, reason = decide(question)
             with AirflowApi(settings.model_copy(update={"airflow_user": PATHOLOGIST})) as pathologist:
                 pathologist.answer_approval(RETRAIN, run.run_id, "approve", approve=approve, reason=reason)
-            api.wait(RETRAIN, run.run_id, timeout_s=_ANSWERED_S)
+            api.wait(RETRAIN, run.run_id, timeout_s=_PROMOTED_S)
         _show_outcome(database, run.run_id, out)
     out.print(_next_steps(settings), highlight=False)
 
 
 def _label(drop: DrawnDrop, settings: Settings, err: Console) -> None:
-    """Labels every cell of the night as a pathologist would: what it was drawn as."""
+    """Labels every cell of the night, as a pathologist would, with the class it was drawn as."""
     from bloodcell.labels import import_labels
 
     path = write_label_file(drop, settings.data_dir / "labels")
@@ -99,7 +99,7 @@ def _label(drop: DrawnDrop, settings: Settings, err: Console) -> None:
 
 
 def write_label_file(drop: DrawnDrop, folder: Path) -> Path:
-    """Writes what a pathologist would say of each drawn cell, and returns the file."""
+    """Writes a pathologist's labels of all drawn cells, and returns the file."""
     blind = {slide.barcode for slide in drop.slides[:N_READ_BLIND]}
     folder.mkdir(exist_ok=True)
     path = folder / f"{drop.folder.name}.csv"
@@ -114,7 +114,7 @@ def write_label_file(drop: DrawnDrop, folder: Path) -> Path:
 
 
 def _agreement(database: Database, drop: DrawnDrop) -> Table:
-    """What the pathologist said of the champion's calls."""
+    """Returns how many of the champion's calls the pathologist confirmed, by cell class."""
     statement = sa.text(
         "SELECT l.class, count(*) AS n, count(*) FILTER (WHERE r.called_class = l.class) AS n_confirmed, "
         "count(*) FILTER (WHERE r.called_class = 'unclassified') AS n_unclassified "
@@ -122,12 +122,12 @@ def _agreement(database: Database, drop: DrawnDrop) -> Table:
         "WHERE r.is_reported AND l.night = :night GROUP BY l.class"
     )
     found = database.transact(lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
-    of_group = {row["class"]: row for row in (each._mapping for each in found)}
+    of_class = {row["class"]: row for row in (each._mapping for each in found)}
     counted = ("cells", "confirmed", "corrected", "were unclassified")
     title = f"The pathologist's labels of {drop.folder.name}"
     table = boxed_table("Labelled as", *counted, right=counted, title=title)
     for cell_class in REPORT_ORDER:
-        if row := of_group.get(cell_class):
+        if row := of_class.get(cell_class):
             corrected = row["n"] - row["n_confirmed"] - row["n_unclassified"]
             counts = (row["n"], row["n_confirmed"], corrected, row["n_unclassified"])
             table.add_row(CLASS_NAMES[cell_class], *(f"{n:,}" for n in counts))
@@ -144,15 +144,15 @@ def _show_outcome(database: Database, run_id: str, out: Console) -> None:
     lines = [f"{row.state}: {row.state_reason}", ""]
     if row.model_id:
         lines += [
-            f"champion before   {row.champion_id[:12]}, right in "
+            f"champion before   {row.champion_id[:12]}, correct for "
             f"{percent(row.champion_holdout_accuracy)} of the hold-out",
-            f"candidate         {row.model_id[:12]}, right in {percent(row.holdout_accuracy)}",
-            f"made from         data set {row.dataset_digest[:12]}",
+            f"candidate         {row.model_id[:12]}, correct for {percent(row.holdout_accuracy)}",
+            f"trained on        data set {row.dataset_digest[:12]}",
         ]
     lines.append(f"champion now      {champion.model_id[:12]}, {champion.action} by {champion.promoted_by}")
     out.print(Panel("\n".join(lines), title="The retraining", expand=False), highlight=False)
     if row.report:
-        out.print(f"[dim]with plots: {row.report}[/]\n", highlight=False, soft_wrap=True)
+        out.print(f"[dim]With plots: {row.report}[/]\n", highlight=False, soft_wrap=True)
 
 
 def _next_steps(settings: Settings) -> Panel:
@@ -161,7 +161,7 @@ def _next_steps(settings: Settings) -> Panel:
         f"export BLOODCELL_DATA_DIR={settings.data_dir}\n"
         f'bloodcell db psql -c "TABLE bloodcell.retraining"      every retraining\n'
         f'bloodcell db psql -c "TABLE bloodcell.model_history"   every champion\n'
-        f'bloodcell models rollback --reason "only a demo"       the one before again\n'
+        f'bloodcell models rollback --reason "only a demo"       back to the previous champion\n'
         f"bloodcell labels status",
         title="What to try next",
         expand=False,

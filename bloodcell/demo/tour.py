@@ -1,4 +1,4 @@
-"""The demonstration: a drawn night goes through the real scheduler and comes back as differentials from Postgres."""
+"""The demonstration: the real scheduler turns a drawn night into differentials in Postgres."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bloodcell.storage.database import Database
 
 N_SLIDES: Final = 3
-CELLS_PER_SLIDE: Final = 150  # so that a slide keeps 100 leucocytes when some cells stay unclassified
+CELLS_PER_SLIDE: Final = 150  # enough for 100 leucocytes on each slide, even if some cells stay unclassified
 _RUN_S: Final = 1800.0
 _TASKS: Final = {
     NIGHTLY_RUN: "ingest, plan, classify, add up, report",
@@ -47,11 +47,11 @@ _TASKS: Final = {
 
 
 class DemoError(BloodcellError):
-    """The demo's run did not end well."""
+    """The demo's run failed."""
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """Returns settings on a data folder of the demo's own, so that it never touches a laboratory's data."""
+    """Returns settings with a data folder for the demo alone, so that it never touches a laboratory's data."""
     return settings.model_copy(
         update={
             "data_dir": settings.data_dir / "demo",
@@ -69,14 +69,14 @@ def demo_settings(settings: Settings) -> Settings:
 
 
 def run_demo(settings: Settings) -> None:
-    """Draws a night, classifies it through Airflow, and prints what Postgres holds then.
+    """Draws a night, classifies it through Airflow, and prints the differentials from Postgres.
 
     Args:
-        settings: Its data folder gets a sub-folder `demo`, its port is used if it is free.
+        settings: Its data folder gets a sub-folder `demo`, and its port is used if it is free.
 
     Raises:
         DemoError: The run failed; the message says where its logs are.
-        BloodcellError: Something could not be started.
+        BloodcellError: The system could not be started.
     """
     settings = demo_settings(settings)
     out, err = Console(), Console(stderr=True)
@@ -89,17 +89,17 @@ def run_demo(settings: Settings) -> None:
 def classified_night(
     settings: Settings, err: Console, n_slides: int, cells_per_slide: int
 ) -> Iterator[tuple[Database, AirflowApi, DrawnDrop]]:
-    """The running system, with the shipped models in it and a night newly drawn, which it has classified.
+    """Yields the running system's database and Airflow, and a new drawn night that the shipped models have classified.
 
     Args:
-        settings: Those of the demo.
-        err: Where progress is shown.
-        n_slides: Of the night.
-        cells_per_slide: Of each slide.
+        settings: The demo's settings.
+        err: Console that shows progress.
+        n_slides: Number of slides of the night.
+        cells_per_slide: Number of cells of each slide.
 
     Raises:
         DemoError: The night's run failed; the message says where its logs are.
-        BloodcellError: Something could not be started.
+        BloodcellError: The system could not be started.
     """
     make_data_folder(settings)
     err.print(f"The demo keeps everything below [bold]{settings.data_dir}[/]; delete that folder to undo it.")
@@ -114,12 +114,19 @@ def classified_night(
 
 
 def run_through(api: AirflowApi, dag_id: str, conf: Mapping[str, object], settings: Settings, err: Console) -> RunState:
-    """Runs a Dag, with a bar over its tasks, until it has ended or waits for a person.
+    """Runs a Dag until it has ended or waits for a person, and returns the run's state.
+
+    Args:
+        api: The demo's Airflow.
+        dag_id: The Dag.
+        conf: Values of its Params.
+        settings: The demo's settings.
+        err: Console that shows a progress bar of the tasks.
 
     Raises:
-        DemoError: It failed; the message says where its logs are.
+        DemoError: The run failed; the message says where its logs are.
     """
-    api.unpause(dag_id)  # whoever looked around in the demo may have paused it
+    api.unpause(dag_id)  # a person who tried the demo may have paused it
     run_id = api.trigger(dag_id, conf=conf)
     with step_bars(err) as on_step:
         run = api.wait(
@@ -139,7 +146,7 @@ def run_through(api: AirflowApi, dag_id: str, conf: Mapping[str, object], settin
 
 
 def _drawn_night(settings: Settings, on_step: ShowStep, n_slides: int, cells_per_slide: int) -> DrawnDrop:
-    """Draws the newest night, up to today, that the demo has not drawn yet: each demo really does the work."""
+    """Draws the newest night, up to today, that the demo has not drawn yet, so that each demo does all the work."""
     from bloodcell.drawing.drops import make_drop
 
     night = datetime.now(UTC).date()
@@ -150,7 +157,7 @@ def _drawn_night(settings: Settings, on_step: ShowStep, n_slides: int, cells_per
     def on_cell() -> None:
         nonlocal n_drawn
         n_drawn += 1
-        on_step(f"draw the night {night}", n_drawn, n_slides * cells_per_slide)
+        on_step(f"Drawing the night {night}", n_drawn, n_slides * cells_per_slide)
 
     return make_drop(
         settings.drops,
@@ -174,20 +181,20 @@ def _show_results(settings: Settings, database: Database, drop: DrawnDrop, out: 
         page.parent.mkdir(exist_ok=True)
         write_report(database, store, slide.barcode, page)
         out.print(differential_table(read_differential(database, slide.barcode), out.width))
-        out.print(f"[dim]drawn as: {slide.finding}; with pictures: {page}[/]\n", highlight=False, soft_wrap=True)
-    out.print(_beside_the_truth(database, drop))
+        out.print(f"[dim]Drawn as: {slide.finding}. With pictures: {page}[/]\n", highlight=False, soft_wrap=True)
+    out.print(_true_classes_table(database, drop))
 
 
-def _beside_the_truth(database: Database, drop: DrawnDrop) -> Table:
-    """What each model called the night's cells, beside what they were drawn as."""
+def _true_classes_table(database: Database, drop: DrawnDrop) -> Table:
+    """Returns how many of the night's cells each model called as they were drawn."""
     statement = sa.text(
         "SELECT variant, is_reported, barcode, file_name, called_class, top_class FROM bloodcell.cell_result "
         "WHERE night = :night ORDER BY is_reported DESC, variant"
     )
     found = database.transact(lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
     drawn = drop.drawn_as()
-    figures = ("likeliest class right", "called", "of these right")
-    title = f"The night's {len(drawn):,} cells, beside what they were drawn as"
+    figures = ("likeliest class correct", "called", "of these correct")
+    title = f"The night's {len(drawn):,} cells, compared with the classes they were drawn as"
     table = boxed_table("Model", *figures, right=figures, title=title)
     for (variant, is_reported), rows in groupby(found, key=lambda row: (row.variant, row.is_reported)):
         cells = [(row, drawn[row.barcode, row.file_name]) for row in rows]
@@ -210,9 +217,9 @@ def _page(settings: Settings, barcode: str) -> Path:
 
 
 def _what_failed(settings: Settings, dag_id: str, run: RunState) -> str:
-    bad = [task.task_id for task in run.tasks if task.state in ("failed", "upstream_failed")]
+    failed = [task.task_id for task in run.tasks if task.state in ("failed", "upstream_failed")]
     logs = settings.data_dir / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run.run_id}"
-    return f"Run {run.run_id} ended in state {run.state}; failed tasks: {', '.join(bad) or 'none'}. Logs: {logs}"
+    return f"Run {run.run_id} ended in state {run.state}; failed tasks: {', '.join(failed) or 'none'}. Logs: {logs}"
 
 
 def _models(database: Database) -> Panel:
@@ -223,7 +230,7 @@ def _models(database: Database) -> Panel:
     if {model.model_id for model in serving} <= set(MODEL_IDS.values()):
         lines += [
             "",
-            "They come with bloodcell and know the cells of one laboratory: measure them on yours first.",
+            "They come with bloodcell and were trained on the cells of one laboratory: evaluate them on yours first.",
         ]
     return Panel("\n".join(lines), title="Models", border_style="yellow", expand=False)
 
@@ -235,16 +242,16 @@ def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
         f"Look around in the demo:\n"
         f"  export PATH={Path(sys.executable).parent}:$PATH\n"
         f"  export {here}\n"
-        f"  bloodcell up                  Airflow's pages; it tells the address\n"
+        f"  bloodcell up                  Airflow's pages; it prints the address\n"
         f"  bloodcell differential {slide}\n"
         f'  bloodcell db psql -c "TABLE bloodcell.night_summary"\n'
         f"Labels, and a model retrained on them:\n"
         f"  make demo-retrain             or, on your own data folder: bloodcell demo --retrain\n"
         f"Real nights, on your own data folder:\n"
         f"  unset BLOODCELL_DATA_DIR\n"
-        f"  bloodcell up                  and let the analyser write nights:\n"
+        f"  bloodcell up                  then let the analyser write nights:\n"
         f"                                <drops>/<YYYY-MM-DD>/<slide>/*.jpg\n"
-        f"What the models are worth on your images (FOLDER/<class>/*.jpg):\n"
+        f"How well the models perform on your images (FOLDER/<class>/*.jpg):\n"
         f"  bloodcell evaluate --images FOLDER",
         title="What to try next",
         expand=False,
@@ -252,7 +259,7 @@ def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
 
 
 def _free_port(wanted: int) -> int:
-    """Returns the wanted port where it is free, else any free one: a demo should not fail over a port."""
+    """Returns the wanted port if it is free, otherwise any free one, so that a demo does not fail because of a port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

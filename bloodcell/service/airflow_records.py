@@ -45,12 +45,12 @@ class RunState:
 
     @property
     def tasks_at_work(self) -> tuple[str, ...]:
-        """Names of the tasks that run or are queued, each once."""
+        """Names of the tasks that are running or queued, each once."""
         return tuple(dict.fromkeys(task.task_id for task in self.tasks if task.state in _AT_WORK))
 
     @property
     def n_tasks_ended(self) -> int:
-        """Number of task instances that are over, well or not."""
+        """Number of task instances that are over, successfully or not."""
         return sum(task.state in _TASK_ENDED for task in self.tasks)
 
     @property

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: a real process, its output and its exit status."""
+"""The command line as a person uses it: a real process, its output and its exit status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
 from tests.ingest.night import NightFolder
+from tests.laboratory import Laboratory
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -32,6 +34,11 @@ def bloodcell(settings: Settings) -> Command:
         return subprocess.run(command, env=environment | more, capture_output=True, text=True, check=False, timeout=120)
 
     return run
+
+
+@pytest.fixture
+def laboratory(database: Database) -> Laboratory:
+    return Laboratory(database)
 
 
 def test_every_command_has_help(bloodcell: Command) -> None:
@@ -74,13 +81,13 @@ def test_data_folder_that_cannot_be_made_is_one_message(bloodcell: Command, tmp_
     assert "BLOODCELL_DATA_DIR" in refused.stderr
 
 
-def test_yes_without_anything_to_approve_is_a_usage_error(bloodcell: Command) -> None:
+def test_yes_without_a_retraining_is_wrong_usage(bloodcell: Command) -> None:
     refused = bloodcell("demo", "--yes")
     assert refused.returncode == 2
     assert "--retrain" in refused.stderr
 
 
-def test_train_asks_for_the_database_before_it_trains(bloodcell: Command, empty_database_url: str) -> None:
+def test_train_checks_the_database_before_it_trains(bloodcell: Command, empty_database_url: str) -> None:
     refused = bloodcell(
         "train", "--variant", "vgg16_svm", "--images", "nowhere", BLOODCELL_DATABASE_URL=empty_database_url
     )
@@ -116,13 +123,20 @@ def test_waiting_slides_are_exit_status_1(bloodcell: Command, settings: Settings
     assert "still being written" in left.stdout
 
 
+def test_classify_with_nothing_to_classify_is_exit_status_3(bloodcell: Command, laboratory: Laboratory) -> None:
+    laboratory.model()
+    skipped = bloodcell("classify", "--pending")
+    assert skipped.returncode == 3, skipped.stderr
+    assert "0 cells called" in skipped.stdout
+
+
 def test_classify_without_a_champion_says_what_to_do(bloodcell: Command) -> None:
     refused = bloodcell("classify", "--pending")
     assert refused.returncode == 1
     assert "bloodcell models promote" in refused.stderr
 
 
-def test_empty_database_is_told_to_upgrade(bloodcell: Command, empty_database_url: str) -> None:
+def test_the_next_step_for_an_empty_database_is_its_upgrade(bloodcell: Command, empty_database_url: str) -> None:
     refused = bloodcell("models", "list", BLOODCELL_DATABASE_URL=empty_database_url)
     assert refused.returncode == 1
     assert "bloodcell db upgrade" in refused.stderr

@@ -1,4 +1,4 @@
-"""What the retraining demo asks of people and gates. That it works from end to end: `make demo-retrain`."""
+"""The labels and the gates of the retraining demo; `make demo-retrain` shows that it works from end to end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bloodcell.labels.label_outcomes import RowErrors
 from bloodcell.settings import Settings
 
 
-def test_the_pathologist_says_what_was_drawn_and_reads_one_slide_of_each_finding_blind(tmp_path: Path) -> None:
+def test_the_labels_are_the_drawn_classes_and_one_slide_of_each_finding_is_read_blind(tmp_path: Path) -> None:
     drop = make_drop(tmp_path / "drops", night=date(2026, 3, 2), n_slides=8, cells_per_slide=6)
     labels, errors = CsvLabels(write_label_file(drop, tmp_path / "labels")), RowErrors()
 
@@ -29,7 +29,7 @@ def test_the_pathologist_says_what_was_drawn_and_reads_one_slide_of_each_finding
     assert len({slide.finding for slide in drop.slides[:N_READ_BLIND]}) == len(SMEARS)
 
 
-def test_its_settings_are_ones_and_the_blind_slides_fill_the_hold_out() -> None:
+def test_its_settings_are_valid_and_the_blind_slides_fill_the_hold_out() -> None:
     settings = Settings(**SETTINGS)
     assert settings.approver_names == (PATHOLOGIST,)
     assert round(settings.holdout_fraction * N_SLIDES) == N_READ_BLIND

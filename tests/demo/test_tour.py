@@ -1,4 +1,4 @@
-"""The demo keeps to itself. That it works from end to end is shown by running it: `make demo`."""
+"""The demo does not touch a laboratory's data; `make demo` shows that it works from end to end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_demo_never_touches_a_laboratorys_data(tmp_path: Path) -> None:
     assert settings.drop_pattern == Settings(data_dir=tmp_path).drop_pattern
 
 
-def test_the_wanted_port_is_used_where_it_is_free_and_another_where_not(tmp_path: Path) -> None:
+def test_the_wanted_port_is_used_if_it_is_free_and_another_one_otherwise(tmp_path: Path) -> None:
     wanted = free_port()
     settings = Settings(data_dir=tmp_path, airflow_url=f"http://127.0.0.1:{wanted}")
     assert urlsplit(demo_settings(settings).airflow_url).port == wanted
@@ -43,7 +43,7 @@ def test_the_wanted_port_is_used_where_it_is_free_and_another_where_not(tmp_path
         assert urlsplit(demo_settings(settings).airflow_url).port != wanted
 
 
-def test_each_demo_draws_a_night_of_its_own(tmp_path: Path) -> None:
+def test_each_demo_draws_a_new_night(tmp_path: Path) -> None:
     settings = demo_settings(Settings(data_dir=tmp_path))
 
     first, second = (_drawn_night(settings, lambda *_: None, 1, 8) for _ in range(2))

@@ -62,7 +62,7 @@ def test_the_table_says_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert "vgg16 by 2 cores" in found
     assert "16 *" in found
     assert "800 cells/s, so the models are the limit" in found
-    assert "No memory for 64 cells" in found
+    assert "not enough memory for batches of 64 cells" in found
     assert "Next: BLOODCELL_BATCH_CELLS=32" in found
     found = said(Speed("gpu:0", 800.0, {8: 4.0, 16: 900.0}, None))
     assert "decoding is the limit" in found

@@ -42,7 +42,7 @@ def test_refused_rows_are_shown_with_their_numbers_and_exit_status_1(bloodcell: 
     assert "Row 3: label: expected a class" in refused.stdout
     assert "'[red]BL'" in refused.stdout
     assert "Row 4: slide 'S9' is unknown" in refused.stdout
-    assert "Columns left alone: remark" in refused.stdout
+    assert "Ignored columns: remark" in refused.stdout
     assert "--partial" in refused.stdout
     document = json.loads(bloodcell("import", file, "--json").stdout)
     assert (document["is_taken"], document["n_new"], document["n_refused"]) == (False, 0, 2)
@@ -81,7 +81,8 @@ def test_a_missing_file_is_an_error_for_the_operator(bloodcell: Command, tmp_pat
 
 @pytest.mark.usefixtures("cells")
 def test_the_inbox_can_be_imported_by_hand(bloodcell: Command, settings: Settings) -> None:
-    assert "0 judged" in bloodcell("inbox").stdout
+    empty = bloodcell("inbox")
+    assert (empty.exit_code, "0 read" in empty.stdout) == (3, True)
     settings.labels.mkdir(parents=True)
     (settings.labels / "good.csv").write_text(f"{HEADER}\nS1,0.jpg,SNE,anna,{AT}\n")
     assert bloodcell("inbox").exit_code == 0
@@ -89,9 +90,10 @@ def test_the_inbox_can_be_imported_by_hand(bloodcell: Command, settings: Setting
     shown = bloodcell("inbox")
     assert shown.exit_code == 1
     assert "[bad].csv" in shown.stdout
-    assert "1 judged, 1 known already" in shown.stdout
-    document = json.loads(bloodcell("inbox", "--json").stdout)
-    assert document == {"files": [], "n_known": 2, "n_waiting": 0}
+    assert "1 read, 1 already known" in shown.stdout
+    known = bloodcell("inbox", "--json")
+    assert known.exit_code == 3
+    assert json.loads(known.stdout) == {"files": [], "n_known": 2, "n_waiting": 0}
 
 
 def test_every_command_has_help(bloodcell: Command) -> None:
