@@ -1,5 +1,7 @@
-"""The guided tour on the real system, with a data folder of its own.
+"""The guided tour on the real system.
 
-tour             a drawn night is classified, and its differentials are shown
-retraining_tour  the night is labelled, a model is retrained on the labels and promoted
+    tour             a drawn night is classified, and its differentials are shown
+    retraining_tour  the night is labelled, a model is retrained on the labels and promoted
+
+Both have a data folder of their own and leave a laboratory's data alone.
 """
