@@ -17,7 +17,7 @@ from bloodcell.service.airflow_records import Approval, RunState, TaskState
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from bloodcell.settings import Settings
+    from bloodcell.settings import AirflowSettings
 
 NIGHTLY_RUN: Final = "nightly_run"
 IMPORT_LABELS: Final = "import_labels"
@@ -59,7 +59,7 @@ class AirflowApi:
         ConfigurationError: BLOODCELL_AIRFLOW_URL is not an address.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AirflowSettings) -> None:
         self._settings = settings
         try:
             url = httpx.URL(settings.airflow_url.rstrip("/"))

@@ -24,7 +24,7 @@ from bloodcell.storage.atomic_write import atomic_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bloodcell.settings import Settings
+    from bloodcell.settings import AirflowSettings, Settings
 
 HOST: Final = "127.0.0.1"
 _NO_PROXY: Final = ("no_proxy", "NO_PROXY")
@@ -85,7 +85,7 @@ class AirflowHome:
         }
 
 
-def airflow_home(settings: Settings) -> AirflowHome:
+def airflow_home(settings: AirflowSettings) -> AirflowHome:
     """Returns this installation's Airflow home; writes nothing."""
     folder = settings.data_dir / "airflow"
     approvers = tuple(dict.fromkeys(name for name in settings.approver_names if name != settings.airflow_user))
@@ -94,12 +94,12 @@ def airflow_home(settings: Settings) -> AirflowHome:
     )
 
 
-def password_file(settings: Settings) -> Path:
+def password_file(settings: AirflowSettings) -> Path:
     """Returns the file that holds the password of `settings.airflow_user`."""
     return settings.airflow_password_file or settings.data_dir / "airflow" / "passwords.json"
 
 
-def read_password(settings: Settings) -> str:
+def read_password(settings: AirflowSettings) -> str:
     """Returns the password of `settings.airflow_user`.
 
     Raises:
@@ -124,7 +124,7 @@ def read_password(settings: Settings) -> str:
     return str(passwords[settings.airflow_user])
 
 
-def users_without_password(settings: Settings) -> tuple[str, ...]:
+def users_without_password(settings: AirflowSettings) -> tuple[str, ...]:
     """Returns the users of these settings who have no password in the password file.
 
     For an Airflow elsewhere the file has one plain password and that Airflow manages its users itself: then there are
@@ -141,7 +141,7 @@ def users_without_password(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in (home.user, *home.approvers) if name not in passwords)
 
 
-def prepare_airflow_home(settings: Settings, metadata_url: str) -> AirflowHome:
+def prepare_airflow_home(settings: AirflowSettings, metadata_url: str) -> AirflowHome:
     """Returns Airflow's home with passwords, secrets and configuration written.
 
     Args:

@@ -17,7 +17,7 @@ from bloodcell.storage.embedded import embedded_database, psql_brought_along
 from bloodcell.storage.wire import WIRE
 
 if TYPE_CHECKING:
-    from bloodcell.settings import Settings
+    from bloodcell.settings import StorageSettings
 
 Result = TypeVar("Result")
 
@@ -27,7 +27,7 @@ _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
 
 
-def database_url(settings: Settings) -> str:
+def database_url(settings: StorageSettings) -> str:
     """Returns the URL of the database in use; starts the embedded server where no other is configured."""
     return settings.plain_database_url or embedded_database(settings).url()
 
@@ -52,7 +52,7 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
     )
 
 
-def psql_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
+def psql_command(settings: StorageSettings) -> tuple[list[str], dict[str, str]]:
     """Returns the command that opens psql as role `bloodcell_reader`, and the environment variables it needs.
 
     A script given to it ends at its first error, with an exit status that says so.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from bloodcell.settings import Settings
+    from bloodcell.settings import StorageSettings
 
 Result = TypeVar("Result")
 
@@ -57,7 +57,7 @@ class Database:
         self.engine.dispose()
 
 
-def open_database(settings: Settings, *, keep: bool = False) -> Database:
+def open_database(settings: StorageSettings, *, keep: bool = False) -> Database:
     """Returns the migrated database, acting as role `bloodcell_app`.
 
     Args:

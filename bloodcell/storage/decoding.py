@@ -18,7 +18,7 @@ from bloodcell.errors import UnusableFileError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bloodcell.settings import Settings
+    from bloodcell.settings import ImageSettings
 
 FORMATS: Final = ("JPEG", "PNG", "BMP", "TIFF")
 # what Pillow's readers were seen to raise on 7,200 damaged files, and their relatives
@@ -35,7 +35,7 @@ class ImageLimits:
     min_side_px: int
 
     @classmethod
-    def of(cls, settings: Settings) -> ImageLimits:
+    def of(cls, settings: ImageSettings) -> ImageLimits:
         return cls(settings.max_file_bytes, settings.max_pixels, settings.min_side_px)
 
 

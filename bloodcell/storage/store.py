@@ -19,7 +19,7 @@ from bloodcell.errors import ConfigurationError, StoreUnavailableError
 from bloodcell.storage.atomic_write import part_folder, write_atomically
 
 if TYPE_CHECKING:
-    from bloodcell.settings import Settings
+    from bloodcell.settings import StorageSettings
 
 _MANIFEST = "bundle.json"
 
@@ -44,7 +44,7 @@ class Store:
         self._folders: set[str] = set()
 
     @classmethod
-    def of(cls, settings: Settings) -> Store:
+    def of(cls, settings: StorageSettings) -> Store:
         return cls(settings.store, settings.data_dir / "cache" / "models")
 
     def put_image(self, sha256: str, body: bytes) -> None:

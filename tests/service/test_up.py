@@ -26,6 +26,7 @@ from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi, Airf
 from bloodcell.service.airflow_home import read_password
 from bloodcell.service.airflow_records import RunState
 from bloodcell.service.doctor import examine
+from bloodcell.settings import Settings
 from bloodcell.storage.database import open_database
 from bloodcell.storage.store import Store
 from tests.live_night import (
@@ -58,11 +59,10 @@ def until(is_true: Callable[[], object], timeout_s: float = 120) -> None:
         time.sleep(0.2)
 
 
-def watched_run(api: AirflowApi, night: date) -> RunState:
+def watched_run(settings: Settings, api: AirflowApi, night: date) -> RunState:
     """Waits for the end of the run that the watcher starts for a night."""
     from bloodcell.inbox.night_folders import completed_state
 
-    settings = api._settings
     state = completed_state(settings.drops / night.isoformat(), settings.settle_s)
     run_id = f"watch__{night}__{state}"
 
@@ -135,7 +135,7 @@ def test_making_the_pool_again_keeps_the_slots_that_a_person_set(api: AirflowApi
 def test_a_dropped_night_becomes_differentials_without_any_action_by_a_person(up: Up, api: AirflowApi) -> None:
     write_night(up.settings.drops, NIGHT.isoformat())
 
-    run = watched_run(api, NIGHT)
+    run = watched_run(up.settings, api, NIGHT)
 
     assert {task.task_id: task.state for task in run.tasks} == dict.fromkeys(
         ("ingest", "plan", "classify", "differentials", "report"), "success"
@@ -199,7 +199,7 @@ def test_an_empty_night_succeeds_with_a_summary(up: Up, api: AirflowApi) -> None
     folder.mkdir()
     (folder / ".complete").touch()
 
-    run = watched_run(api, EMPTY_NIGHT)
+    run = watched_run(up.settings, api, EMPTY_NIGHT)
 
     assert run.state == "success"
     assert f"## Night {EMPTY_NIGHT}" in api.result(NIGHTLY_RUN, run.run_id, "report")
