@@ -1,4 +1,4 @@
-"""Fixtures of the ingest tests: a night's folder, and what the ledger says after ingesting it."""
+"""Fixtures of the ingest tests: a night's folder, and the ledger after ingesting it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ NIGHT = date(2026, 11, 21)
 
 
 def picture(seed: int, *, size: tuple[int, int] = (48, 50), form: str = "PNG", mode: str = "RGB") -> bytes:
-    """Returns an image file that no other seed gives."""
+    """Returns an image file that is unique to its seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
     body = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(body, form)
@@ -22,7 +22,7 @@ def picture(seed: int, *, size: tuple[int, int] = (48, 50), form: str = "PNG", m
 
 
 class NightFolder:
-    """`<drops>/<night>`, complete unless told otherwise."""
+    """The folder `<drops>/<night>`."""
 
     def __init__(self, drops: Path, night: date = NIGHT) -> None:
         self.path = drops / night.isoformat()

@@ -1,4 +1,4 @@
-"""Twice, at once, later, changed, killed: the same rows, nothing lost."""
+"""Ingesting twice, at once, later, after changes and after kills leaves the same rows and loses nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Ledger = Callable[[], dict[str, tuple[str, str | None]]]
 
 
 def rows(database: Database) -> list[tuple[object, ...]]:
-    """Everything but surrogate keys, times and runs."""
+    """All rows without surrogate keys, times and runs."""
     with database.connect() as connection:
         found = connection.execute(
             sa.text(
@@ -43,7 +43,7 @@ def rows(database: Database) -> list[tuple[object, ...]]:
     return [tuple(row) for row in found]
 
 
-def test_second_time_reads_nothing_and_changes_nothing(
+def test_ingesting_again_reads_nothing_and_changes_nothing(
     night: NightFolder, ingested: Ingested, database: Database, settings: Settings
 ) -> None:
     for number in range(5):
@@ -76,7 +76,7 @@ def test_two_runs_at_once_leave_the_rows_of_one(
         assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.cell")) == 160
 
 
-def test_slide_still_being_written_is_left_for_later(
+def test_a_slide_still_being_written_is_left_for_later(
     night: NightFolder, settings: Settings, ledger: Ledger, database: Database
 ) -> None:
     patient = settings.model_copy(update={"settle_s": 3600})
@@ -93,7 +93,7 @@ def test_slide_still_being_written_is_left_for_later(
     assert pending_nights(patient, database) == []
 
 
-def test_night_without_marker_is_read_once_nothing_changed_for_the_settle_time(
+def test_a_night_without_marker_is_read_once_it_is_unchanged_for_the_settle_time(
     night: NightFolder, settings: Settings
 ) -> None:
     night.cell("S1", 1)
@@ -101,7 +101,7 @@ def test_night_without_marker_is_read_once_nothing_changed_for_the_settle_time(
     assert ingest_night(night.path, settings).n_cells == 1
 
 
-def test_late_slide_makes_a_done_night_pending_again(
+def test_a_late_slide_makes_a_finished_night_pending_again(
     night: NightFolder, settings: Settings, ingested: Ingested, database: Database
 ) -> None:
     night.cell("S1", 1)
@@ -112,7 +112,7 @@ def test_late_slide_makes_a_done_night_pending_again(
     assert pending_nights(settings, database) == [night.path]
 
 
-def test_a_file_set_aside_that_is_written_to_its_end_in_place_makes_its_night_pending(
+def test_a_quarantined_file_that_is_completed_in_place_makes_its_night_pending(
     night: NightFolder, settings: Settings, ingested: Ingested, ledger: Ledger, database: Database
 ) -> None:
     file = night.write("S1/SNE_1.png", picture(1)[:-100])
@@ -128,7 +128,7 @@ def test_a_file_set_aside_that_is_written_to_its_end_in_place_makes_its_night_pe
     assert pending_nights(settings, database) == []
 
 
-def test_a_file_set_aside_and_then_renamed_is_noted_as_gone(
+def test_a_quarantined_file_that_is_renamed_is_recorded_as_gone(
     night: NightFolder, ingested: Ingested, ledger: Ledger
 ) -> None:
     wrong = night.write("S1/one.png", picture(1))
@@ -146,7 +146,7 @@ def test_a_file_set_aside_and_then_renamed_is_noted_as_gone(
     }
 
 
-def test_a_folder_that_was_away_for_a_while_is_looked_at_again(
+def test_a_folder_that_was_unavailable_for_a_while_is_read_again(
     night: NightFolder, settings: Settings, ingested: Ingested, ledger: Ledger
 ) -> None:
     night.write("S1/SNE_1.png", picture(1))
@@ -173,7 +173,7 @@ def test_a_file_dated_in_the_future_does_not_keep_its_slide_waiting(
     assert pending_nights(settings, database) == []
 
 
-def test_a_night_under_another_spelling_of_its_date_is_no_second_folder_of_it(
+def test_another_spelling_of_a_date_is_not_a_second_folder_of_its_night(
     night: NightFolder, settings: Settings, database: Database
 ) -> None:
     (settings.drops / night.path.name.replace("-", "")).mkdir()
@@ -182,7 +182,7 @@ def test_a_night_under_another_spelling_of_its_date_is_no_second_folder_of_it(
 
 
 class Vanishing:
-    """An entry that was renamed after it had been listed."""
+    """A directory entry that was renamed after it was listed."""
 
     def __init__(self, entry: os.DirEntry[str]) -> None:
         self.name, self.path = entry.name, entry.path
@@ -213,7 +213,7 @@ def test_a_file_renamed_while_its_folder_is_listed_keeps_the_slide_waiting(
     assert "S2/SNE_00000002.png" in ledger() and "S1/SNE_00000001.png" not in ledger()
 
 
-def test_cell_delivered_again_another_night_counts_once(
+def test_a_cell_delivered_again_in_another_night_counts_once(
     night: NightFolder, settings: Settings, ingested: Ingested, ledger: Ledger
 ) -> None:
     night.cell("S1", 1)
@@ -229,7 +229,7 @@ def test_cell_delivered_again_another_night_counts_once(
     assert ledger()["S1/SNE_00000002.png"] == ("duplicate", "same_image")
 
 
-def test_file_that_changed_after_ingest_keeps_its_first_image_and_is_reported(
+def test_a_file_that_changed_after_ingest_keeps_its_first_image_and_is_reported(
     night: NightFolder, ingested: Ingested, ledger: Ledger, database: Database
 ) -> None:
     file = night.cell("S1", 1)
@@ -247,7 +247,7 @@ def test_file_that_changed_after_ingest_keeps_its_first_image_and_is_reported(
     assert ledger()["S1/SNE_00000001.png"] == ("quarantined", "changed_after_ingest")
 
 
-def test_full_disk_stops_the_run_and_the_next_one_ends_it(
+def test_a_full_disk_stops_the_run_and_the_next_run_completes_the_night(
     night: NightFolder, settings: Settings, database: Database, tmp_path: Path
 ) -> None:
     for number in range(30):
@@ -266,7 +266,7 @@ def test_full_disk_stops_the_run_and_the_next_one_ends_it(
     assert ingest_night(night.path, settings).n_cells == 30
 
 
-def test_an_image_the_full_disk_took_in_part_is_not_in_the_store(tmp_path: Path) -> None:
+def test_an_image_that_a_full_disk_cut_off_is_not_in_the_store(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "64k") as disk:
         store = Store(str(disk), tmp_path / "cache")
         with pytest.raises(StoreUnavailableError, match="No space left"):
@@ -274,7 +274,7 @@ def test_an_image_the_full_disk_took_in_part_is_not_in_the_store(tmp_path: Path)
         assert not [path for path in disk.rglob("*") if path.is_file()]
 
 
-def test_a_connection_cut_in_the_middle_is_replaced(
+def test_a_lost_connection_is_replaced(
     night: NightFolder, settings: Settings, database: Database, database_url: str
 ) -> None:
     for slide in range(3):
@@ -294,7 +294,7 @@ def test_a_connection_cut_in_the_middle_is_replaced(
     assert len(rows(database)) == 901
 
 
-def test_killed_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one(
+def test_after_a_kill_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one(
     night: NightFolder, settings: Settings, database: Database, template: str, postgres: object
 ) -> None:
     for slide in range(12):
@@ -313,7 +313,7 @@ def test_killed_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one
     with (
         connect(str(settings.plain_database_url)).connect().execution_options(isolation_level="AUTOCOMMIT") as watching
     ):
-        for n_rows in (0, 1, 400, 700):  # rows come some 256 at a time
+        for n_rows in (0, 1, 400, 700):  # rows are written about 256 at a time
             child = subprocess.Popen(
                 [sys.executable, "-m", "bloodcell", "ingest", str(night.path)],
                 env=environment,
@@ -342,7 +342,7 @@ def _n_rows(connection: sa.Connection) -> int:
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_truth_of_a_hostile_drop_of_real_images_holds(
+def test_a_hostile_drop_of_real_images_has_the_expected_outcomes(
     seed: int, shared: Path, settings: Settings, tmp_path: Path, ledger: Ledger, database: Database
 ) -> None:
     import csv
@@ -379,13 +379,13 @@ def test_truth_of_a_hostile_drop_of_real_images_holds(
     }
     assert set(found) == on_disk
     assert summary.n_files == len(on_disk)
-    with database.connect() as connection:  # cells in both slides, and a person is told
+    with database.connect() as connection:  # cells in both slides, and reported to people
         shared_images = connection.execute(sa.text("SELECT barcode FROM bloodcell.shared_image")).scalars().all()
     expected = sum(row["expect"].startswith("duplicate, of a slide") for row in truth)
     assert shared_images.count("S_BADJSON") == expected > 0
 
 
-# what the truth file says -> outcomes that fulfil it; an image shared between slides is a cell in each (and reported)
+# entry of the truth file -> outcomes that agree with it; an image in two slides is a cell in each, and is reported
 _REASONS = {
     "empty": "empty",
     "truncated": "truncated",

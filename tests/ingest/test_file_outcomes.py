@@ -19,7 +19,7 @@ Ingested = Callable[[], IngestSummary]
 Ledger = Callable[[], dict[str, tuple[str, str | None]]]
 
 
-def test_every_file_ends_as_exactly_one_outcome(night: NightFolder, ingested: Ingested, ledger: Ledger) -> None:
+def test_every_file_has_exactly_one_outcome(night: NightFolder, ingested: Ingested, ledger: Ledger) -> None:
     night.record("S1", patient_key="P1")
     night.cell("S1", 1)
     night.cell("S1", 2, code="XYZ")
@@ -47,9 +47,7 @@ def test_every_file_ends_as_exactly_one_outcome(night: NightFolder, ingested: In
     assert (summary.n_quarantined, summary.n_ignored, summary.n_slides) == (2, 4, 1)
 
 
-def test_files_below_folders_that_a_rule_leaves_out_are_ignored(
-    night: NightFolder, ingested: Ingested, ledger: Ledger
-) -> None:
+def test_files_below_ignored_folders_are_ignored(night: NightFolder, ingested: Ingested, ledger: Ledger) -> None:
     night.cell("S1", 1)
     night.cell(".Trash-1000", 2)
     night.cell("@eaDir", 3)
@@ -59,7 +57,9 @@ def test_files_below_folders_that_a_rule_leaves_out_are_ignored(
     assert ledger()["@eaDir/SNE_00000003.png"] == ("ignored", "system_file")
 
 
-def test_a_number_that_is_none_fits_no_pattern(night: NightFolder, settings: Settings, ledger: Ledger) -> None:
+def test_a_number_that_is_not_decimal_does_not_match_the_pattern(
+    night: NightFolder, settings: Settings, ledger: Ledger
+) -> None:
     night.write("S1/LY_abc.png", picture(1))
     night.complete()
     wide = settings.model_copy(update={"drop_pattern": r"(?P<slide>[^/]+)/[A-Z]+_(?P<number>\w+)\.png"})
@@ -67,7 +67,7 @@ def test_a_number_that_is_none_fits_no_pattern(night: NightFolder, settings: Set
     assert ledger()["S1/LY_abc.png"] == ("quarantined", "name_fits_no_pattern")
 
 
-def test_of_two_equal_images_the_one_the_analyser_numbered_later_is_the_duplicate(
+def test_of_two_equal_images_the_one_with_the_higher_number_is_the_duplicate(
     night: NightFolder, ingested: Ingested, ledger: Ledger
 ) -> None:
     night.cell("S1", 20, code="SNE", seed=1)
@@ -93,7 +93,7 @@ def test_of_two_equal_images_the_one_the_analyser_numbered_later_is_the_duplicat
         ("SNE_1.bmp", picture(1, form="GIF"), "not_an_image"),
     ],
 )
-def test_unusable_file_is_quarantined_with_its_reason(
+def test_an_unusable_file_is_quarantined_with_its_reason(
     night: NightFolder, ingested: Ingested, ledger: Ledger, name: str, body: bytes, reason: str
 ) -> None:
     night.write(f"S1/{name}", body)
@@ -109,7 +109,7 @@ def test_each_format_becomes_a_cell(night: NightFolder, ingested: Ingested, form
     assert ingested().n_cells == 1
 
 
-def test_limits_of_bytes_and_pixels_are_checked_before_decoding(
+def test_bounds_of_bytes_and_pixels_are_checked_before_decoding(
     night: NightFolder, settings: Settings, ledger: Ledger
 ) -> None:
     night.cell("S1", 1)
@@ -120,7 +120,7 @@ def test_limits_of_bytes_and_pixels_are_checked_before_decoding(
     assert ledger()["S1/SNE_00000001.png"] == ("quarantined", "too_many_pixels")
 
 
-def test_mended_limit_turns_a_quarantined_file_into_a_cell_and_keeps_the_history(
+def test_a_raised_setting_turns_a_quarantined_file_into_a_cell_and_keeps_the_history(
     night: NightFolder, settings: Settings, ledger: Ledger, database_url: str
 ) -> None:
     night.cell("S1", 1)
@@ -152,7 +152,7 @@ def test_links_pipes_and_sockets_are_not_followed(
     assert ledger()["S1/SNE_4.png"] == ("quarantined", "not_a_regular_file")
 
 
-def test_hostile_names_are_data_not_code(night: NightFolder, ingested: Ingested, ledger: Ledger) -> None:
+def test_hostile_names_are_not_executed(night: NightFolder, ingested: Ingested, ledger: Ledger) -> None:
     name = "LY_90000007 ü中'; drop table cell;--.png"
     night.write(f"S1/{name}", picture(1))
     latin1 = os.fsencode(night.path / "S1") + b"/LY_8\xff.png"
@@ -163,7 +163,7 @@ def test_hostile_names_are_data_not_code(night: NightFolder, ingested: Ingested,
     assert ledger()["S1/LY_8\\xff.png"] == ("quarantined", "name_not_utf8")
 
 
-def test_same_image_in_two_slides_counts_in_each_and_is_reported(
+def test_the_same_image_in_two_slides_counts_in_each_and_is_reported(
     night: NightFolder, ingested: Ingested, database: Database
 ) -> None:
     night.cell("S1", 1, seed=7)
@@ -176,26 +176,26 @@ def test_same_image_in_two_slides_counts_in_each_and_is_reported(
     assert tuple(shared) == (2, ["S1", "S2"])
 
 
-def test_nothing_at_all_is_a_complete_night(night: NightFolder, ingested: Ingested) -> None:
+def test_an_empty_folder_is_a_complete_night(night: NightFolder, ingested: Ingested) -> None:
     night.complete()
     assert ingested().n_files == 1
 
 
-def test_empty_slide_folder_is_a_slide_without_cells(night: NightFolder, ingested: Ingested) -> None:
+def test_an_empty_slide_folder_is_a_slide_without_cells(night: NightFolder, ingested: Ingested) -> None:
     (night.path / "S1").mkdir()
     night.complete()
     summary = ingested()
     assert (summary.n_slides, summary.n_cells) == (1, 0)
 
 
-def test_folder_that_is_no_night_is_refused(settings: Settings, tmp_path: Path) -> None:
+def test_a_folder_whose_name_is_not_a_date_is_refused(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="expected YYYY-MM-DD, received 'tonight'"):
         ingest_night(tmp_path / "tonight", settings)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         ingest_night(tmp_path / "2026-01-01", settings)
 
 
-def test_pattern_is_a_setting(night: NightFolder, settings: Settings, ledger: Ledger, database: Database) -> None:
+def test_the_pattern_is_a_setting(night: NightFolder, settings: Settings, ledger: Ledger, database: Database) -> None:
     night.write("A17-LY-0001.png", picture(1))
     night.complete()
     flat = settings.model_copy(update={"drop_pattern": r"(?P<slide>\w+)-(?P<code>[A-Z]+)-(?P<number>\d+)\.png"})

@@ -17,7 +17,7 @@ Ingested = Callable[[], IngestSummary]
 Ledger = Callable[[], dict[str, tuple[str, str | None]]]
 
 
-def test_record_is_read() -> None:
+def test_a_record_is_read() -> None:
     body = b'{"barcode": "S1", "patient_key": "P1", "acquired_at": "2026-11-21T01:02:03+00:00", "name": "never kept"}'
     assert parse_slide_record(body, "S1") == SlideRecord(
         "S1", patient_key="P1", acquired_at=datetime(2026, 11, 21, 1, 2, 3, tzinfo=UTC)
@@ -39,13 +39,13 @@ def test_record_is_read() -> None:
         b" " * 70_000,
     ],
 )
-def test_unusable_record_is_refused_with_its_reason(body: bytes) -> None:
+def test_an_unusable_record_is_refused_with_its_reason(body: bytes) -> None:
     with pytest.raises(UnusableFileError) as caught:
         parse_slide_record(body, "S1")
     assert caught.value.reason == "slide_record"
 
 
-def test_slide_without_a_readable_record_keeps_its_cells(
+def test_a_slide_without_a_readable_record_keeps_its_cells(
     night: NightFolder, ingested: Ingested, ledger: Ledger, database: Database
 ) -> None:
     night.write("S1/slide.json", b"{not json")
@@ -58,7 +58,7 @@ def test_slide_without_a_readable_record_keeps_its_cells(
         assert connection.scalar(sa.text("SELECT record_state FROM bloodcell.slide")) == "unreadable"
 
 
-def test_record_of_any_size_is_set_aside_and_its_slide_does_not_wait(
+def test_a_record_of_any_size_is_set_aside_and_its_slide_does_not_wait(
     night: NightFolder, ingested: Ingested, ledger: Ledger
 ) -> None:
     night.write("S1/slide.json", b" " * 100_000)
@@ -68,7 +68,7 @@ def test_record_of_any_size_is_set_aside_and_its_slide_does_not_wait(
     assert ledger()["S1/slide.json"] == ("quarantined", "slide_record")
 
 
-def test_mended_record_completes_the_slide(night: NightFolder, ingested: Ingested, database: Database) -> None:
+def test_a_corrected_record_completes_the_slide(night: NightFolder, ingested: Ingested, database: Database) -> None:
     record = night.write("S1/slide.json", b"{not json")
     night.cell("S1", 1)
     night.complete()
@@ -81,7 +81,7 @@ def test_mended_record_completes_the_slide(night: NightFolder, ingested: Ingeste
     assert tuple(slide) == ("read", "P9")
 
 
-def test_record_of_another_slide_sets_the_whole_slide_aside(
+def test_the_record_of_another_slide_sets_the_whole_slide_aside(
     night: NightFolder, ingested: Ingested, ledger: Ledger
 ) -> None:
     night.record("S1", patient_key="P1")
@@ -94,7 +94,7 @@ def test_record_of_another_slide_sets_the_whole_slide_aside(
     assert (summary.n_cells, summary.n_slides) == (0, 0)
 
 
-def test_known_slide_of_another_patient_is_set_aside(settings: Settings, night: NightFolder, ledger: Ledger) -> None:
+def test_a_known_slide_of_another_patient_is_set_aside(settings: Settings, night: NightFolder, ledger: Ledger) -> None:
     night.record("S1", patient_key="P1")
     night.cell("S1", 1)
     night.complete()
