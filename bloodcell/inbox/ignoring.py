@@ -1,4 +1,4 @@
-"""Entries of an inbox that are left out by their names alone."""
+"""Entries of an inbox that are ignored because of their names."""
 
 from __future__ import annotations
 

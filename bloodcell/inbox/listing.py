@@ -1,4 +1,4 @@
-"""What lies in an inbox, one sub-folder at a time with every entry below it; nothing is opened and no link followed."""
+"""The entries of a folder, one sub-folder at a time with everything below it; nothing is opened, no link is followed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def list_folder(folder: Path) -> Iterator[ListedFolder]:
             files = tuple(_below(Path(entry.path), name))
             try:
                 own_change_ns = changed_ns(entry.stat(follow_symlinks=False))
-            except FileNotFoundError:  # renamed or removed since: it is another folder now, or none
+            except FileNotFoundError:  # renamed or removed since it was listed
                 continue
             yield ListedFolder(name, files, max([own_change_ns, *(file.changed_ns for file in files)]))
         else:
@@ -93,9 +93,9 @@ def _below(folder: Path, path: str) -> Iterator[ListedFile]:
 def _listed(entry: os.DirEntry[str], path: str) -> ListedFile:
     try:
         status = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:  # renamed or removed since it was listed: its folder changes at this moment
+    except FileNotFoundError:  # renamed or removed since it was listed, so its folder is changing now
         return ListedFile(path, entry.path, 0, time.time_ns())
-    except OSError:  # a folder that may be listed but not searched
+    except OSError:  # the folder can be listed, but its entries cannot be read
         return ListedFile(path, entry.path, 0, 0, "unreadable")
     problem = None
     if stat.S_ISLNK(status.st_mode):
@@ -110,7 +110,7 @@ def _listed(entry: os.DirEntry[str], path: str) -> ListedFile:
 def _is_utf8(name: str) -> bool:
     try:
         name.encode()
-    except UnicodeEncodeError:  # Python lists bytes that are no UTF-8 as lone surrogates
+    except UnicodeEncodeError:  # Python lists bytes that are not UTF-8 as lone surrogates
         return False
     return True
 

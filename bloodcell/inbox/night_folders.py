@@ -20,7 +20,7 @@ def night_of(folder: Path) -> date:
         night = date.fromisoformat(folder.name)
     except ValueError:
         night = None
-    if night is None or night.isoformat() != folder.name:  # 20261121 would be a second folder of one night
+    if night is None or night.isoformat() != folder.name:  # 20261121 would be a second folder of the same night
         raise ConfigurationError(
             f"A night's folder is named by its date: expected YYYY-MM-DD, received {folder.name!r} ({folder})."
         )
@@ -28,7 +28,7 @@ def night_of(folder: Path) -> date:
 
 
 def night_folders(drops: Path) -> list[Path]:
-    """Returns the nights' folders below `drops`, oldest first; links and other entries are left alone."""
+    """Returns the nights' folders in the drops folder, oldest first; links and other entries are ignored."""
     if not drops.is_dir():
         return []
     return sorted(path for path in drops.iterdir() if not path.is_symlink() and path.is_dir() and _is_night(path))
@@ -48,7 +48,7 @@ def completed_state(night: Path, settle_s: float) -> str | None:
     """
     marker_ns = marker_changed_ns(night)
     if marker_ns is None and not is_settled(folders_changed_ns(night), None, settle_s):
-        return None  # spares a look at every file of a night that is being copied
+        return None  # avoids listing every file of a night that is being copied
     newest_ns = 0
     for folder in list_folder(night):
         if folder.name:

@@ -40,12 +40,12 @@ def _newest_ns(path: Path) -> int:
     try:
         return folders_changed_ns(path)
     except OSError:
-        return -1  # as no folder that was read
+        return -1  # unlike any folder that was read
 
 
 def _was_completed(folder: Path, path: str, size_bytes: int, changed_file_ns: int) -> bool:
     try:
         status = (folder / path).lstat()
-    except (OSError, ValueError):  # gone, or a name that is no UTF-8: its folder's time tells of changes
+    except (OSError, ValueError):  # gone, or a name that is not UTF-8; its folder's time shows that it changed
         return False
     return stat.S_ISREG(status.st_mode) and (status.st_size, changed_ns(status)) != (size_bytes, changed_file_ns)

@@ -1,4 +1,4 @@
-"""Files are read only as they were listed: one that changes meanwhile is left for later."""
+"""Reading files as they were listed: a file that changes in the meantime is left for later."""
 
 from __future__ import annotations
 
