@@ -1,4 +1,4 @@
-"""The entries of a folder, one sub-folder at a time with everything below it; nothing is opened, no link is followed."""
+"""The entries of a folder, one sub-folder at a time with everything below it; nothing is opened or followed."""
 
 from __future__ import annotations
 
