@@ -75,6 +75,15 @@ def test_the_file_parses_to_one_task_without_a_gpu(parsed: dict[str, Any]) -> No
     assert parsed["tasks"] == {"inbox": {"pool": "default_pool", "queue": "default", "retries": 5}}
 
 
+def test_a_dag_with_an_unknown_setting_is_an_import_error_that_names_it(tmp_path: Path) -> None:
+    code = (
+        "import json, sys; from airflow.dag_processing.dagbag import DagBag;"
+        "print(json.dumps({'errors': list(DagBag(sys.argv[1]).import_errors.values())}))"
+    )
+    (error,) = read_by_airflow("import_labels", tmp_path, code, BLOODCELL_DROP_DIR="/srv")["errors"]
+    assert "There is no setting BLOODCELL_DROP_DIR. Did you mean BLOODCELL_DROPS_DIR?" in error
+
+
 def test_there_is_one_run_at_a_time_and_no_catch_up(parsed: dict[str, Any]) -> None:
     assert parsed["max_active_runs"] == 1
     assert parsed["catchup"] is False
