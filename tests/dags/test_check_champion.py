@@ -161,4 +161,4 @@ def test_a_run_writes_its_rows_then_fails_with_the_reason_and_reports_to_the_web
     (message,) = webhook.messages
     assert (message["dag_id"], message["task_id"], message["run_id"]) == ("check_champion", "alarm", ended["run_id"])
     assert message["reason"].startswith(f"Champion {champion[:12]} needs a person; its calls are reported as before.")
-    assert "Even the upper limit is below the 90.0 % wanted" in message["text"]
+    assert "Even the upper end of the interval is below the threshold of 90.0 %" in message["text"]
