@@ -58,7 +58,7 @@ def mix_drift(expected: NDArray[np.integer], counts: NDArray[np.integer]) -> Dri
 
 
 def class_weights(top: NDArray[np.integer], mix: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Returns float64 (n,), weights of the reference's cells with which its class mix is that of the nights.
+    """Returns float64 (n,), weights that give the reference's cells the class mix of the nights.
 
     Args:
         top: int (n,), class of each cell of the reference, index into `CELL_CLASSES`.

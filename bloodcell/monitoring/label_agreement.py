@@ -135,7 +135,7 @@ def _judged(kind: Kind, what: str, tallies: list[Tally], settings: Settings, lef
         "models rollback --reason R."
     )
     reason = f"The champion agrees with people on {_in_words(share)} of the {what} that it called. {verdict}{left_out}"
-    return Check(kind, None, share.total, share.value, share.lower, share.upper, threshold, passed, reason)
+    return _check(kind, share, reason, threshold=threshold, passed=passed)
 
 
 def _by_class(tallies: list[Tally]) -> list[Check]:
@@ -144,9 +144,7 @@ def _by_class(tallies: list[Tally]) -> list[Check]:
         share = _agreeing([tally for tally in tallies if tally.cell_class == cell_class])
         if share.total:
             reason = f"It agrees with people on {_in_words(share)} of the cells labelled {cell_class} that it called."
-            rows.append(
-                Check("agreement", cell_class, share.total, share.value, share.lower, share.upper, None, True, reason)
-            )
+            rows.append(_check("agreement", share, reason, cell_class=cell_class))
     return rows
 
 
@@ -160,9 +158,19 @@ def _out_of_scope(tallies: list[Tally]) -> list[Check]:
 
 def _share(kind: Kind, tallies: list[Tally], what: str) -> Check:
     share = _counted(tallies, lambda tally: tally.called == UNCLASSIFIED)
-    return Check(
-        kind, None, share.total, share.value, share.lower, share.upper, None, True, f"{_in_words(share)} {what}"
-    )
+    return _check(kind, share, f"{_in_words(share)} {what}")
+
+
+def _check(
+    kind: Kind,
+    share: Proportion,
+    reason: str,
+    *,
+    cell_class: str | None = None,
+    threshold: float | None = None,
+    passed: bool = True,
+) -> Check:
+    return Check(kind, cell_class, share.total, share.value, share.lower, share.upper, threshold, passed, reason)
 
 
 def _agreeing(tallies: list[Tally]) -> Proportion:

@@ -69,7 +69,7 @@ TRANSITIONS: Final = (
 ENDED_WELL: Final = frozenset(
     {TrainingState.SKIPPED, TrainingState.REFUSED, TrainingState.REJECTED, TrainingState.PROMOTED}
 )
-"""States in which a retraining did all that was left to do; with any other state its Dag run is red."""
+"""States after which the Dag run is green; after any other it is red."""
 
 
 def change_state(

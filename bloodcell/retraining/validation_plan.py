@@ -52,7 +52,7 @@ class ValidationPlan:
 
 
 def plan_of_retraining(connection: sa.Connection, training_run_id: uuid.UUID) -> ValidationPlan:
-    """Returns the plan for a retraining's candidates: against the champion of its beginning, beside the challengers.
+    """Returns the plan for a retraining's candidates: against the model that was champion when it began.
 
     Raises:
         UnknownRecordError: No such retraining.
