@@ -194,11 +194,10 @@ def _training_run_id() -> uuid.UUID:
         "base": Param(
             "imagenet",
             type="string",
-            enum=["imagenet", "champion", "random"],
+            enum=["imagenet", "champion"],
             values_display={
                 "imagenet": "imagenet: weights trained on everyday photographs",
                 "champion": "champion: warm start from the serving model of each variant",
-                "random": "random: small and untaught, for demonstrations only",
             },
             title="Base",
             description="Base weights: where training begins.",

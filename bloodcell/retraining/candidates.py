@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.errors import TrainingDataError
-from bloodcell.registry.recipes import DEFAULT_RECIPES, DEMO_RECIPES
+from bloodcell.registry.recipes import default_recipe
 from bloodcell.registry.registered_models import open_registered, register, serving_models
 from bloodcell.retraining.snapshot import take_snapshot, training_set
 from bloodcell.retraining.training_runs import read_training_run
@@ -58,12 +58,13 @@ def train_candidate(
         return done
     with recorded_run(database, "train", airflow_run=airflow_run) as run:
         images = database.transact(lambda c: training_set(c, store, retraining.dataset))
+        start = _warm_start(database, store, variant) if retraining.base == "champion" else None
         bundle = train(
             variant,
             images,
             settings,
-            recipe=recipe_of(retraining, variant),
-            base=_base(database, store, retraining, variant),
+            recipe=_recipe(retraining, variant, start),
+            base=start or retraining.base,
             seed=retraining.seed,
             out=settings.data_dir / "training" / "candidates",
             on_progress=on_progress,
@@ -108,15 +109,6 @@ def train_on_labels(
     return train(variant, images, settings, base=base, seed=seed, on_progress=on_progress)
 
 
-def recipe_of(retraining: TrainingRun, variant: str) -> Recipe:
-    """Returns the recipe of a variant in a retraining: its default recipe with the requested epochs."""
-    recipe = (DEMO_RECIPES if retraining.base == "random" else DEFAULT_RECIPES)[variant]
-    if recipe.tuning is None or retraining.epochs is None:
-        return recipe
-    epochs = retraining.epochs
-    return replace(recipe, tuning=replace(recipe.tuning, head_epochs=epochs, deep_epochs=epochs))
-
-
 def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: str) -> str | None:
     table = tables.candidate
     model_id: str | None = connection.scalar(
@@ -125,8 +117,23 @@ def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: s
     return model_id
 
 
-def _base(database: Database, store: Store, retraining: TrainingRun, variant: str) -> str | Bundle:
-    if retraining.base != "champion":
-        return retraining.base
+def _warm_start(database: Database, store: Store, variant: str) -> Bundle:
+    """Returns the serving model of a variant."""
     serving = database.transact(serving_models)
     return open_registered(store, next(model.model_id for model in serving if model.variant == variant))
+
+
+def _recipe(retraining: TrainingRun, variant: str, start: Bundle | None) -> Recipe:
+    """Returns the default recipe, or that of a warm start whose features are different; with the requested epochs."""
+    recipe = default_recipe(variant)
+    if start is not None and _features(start.manifest.recipe) != _features(recipe):
+        recipe = start.manifest.recipe
+    if recipe.tuning is None or retraining.epochs is None:
+        return recipe
+    epochs = retraining.epochs
+    return replace(recipe, tuning=replace(recipe.tuning, head_epochs=epochs, deep_epochs=epochs))
+
+
+def _features(recipe: Recipe) -> tuple[object, ...]:
+    """Returns what a warm start requires to be the same."""
+    return recipe.side_px, recipe.crop_px, recipe.feature_layers, recipe.pooled_parts

@@ -23,7 +23,7 @@ from bloodcell.storage.runs import recorded_run
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
-Base = Literal["champion", "imagenet", "random"]
+Base = Literal["champion", "imagenet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,7 @@ class Request:
         requested_by: Who requests it.
         reason: Why, for those who read it years later.
         variants: Variants to train, of `bloodcell.cells.variants.VARIANTS`; empty: those that serve now.
-        base: Base weights: `imagenet`, or `champion` for a warm start from the serving model of each variant;
-            `random`, with small recipes, for demonstrations only.
+        base: Base weights: `imagenet`, or `champion` for a warm start from the serving model of each variant.
         seed: Seed of everything random.
         epochs: Epochs of each stage of a fine-tuning at most; None: as the recipe says.
         min_new_labels: Newly labelled cells that are needed; with fewer, the retraining is skipped.

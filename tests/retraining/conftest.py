@@ -19,7 +19,7 @@ from tests.laboratory import make_champion
 from tests.retraining.nights import label_cells, make_night
 
 PATIENTS = [f"P{number}" for number in range(20)]
-REQUEST = Request("dr.a", "for a test", ("vgg16_svm",), base="random", seed=3)
+REQUEST = Request("dr.a", "for a test", ("vgg16_svm",), base="champion", seed=3)
 _numbers = itertools.count(1)
 
 
