@@ -87,7 +87,7 @@ def test_a_retraining_with_too_few_new_labels_is_skipped_with_the_reason(judged:
 def test_a_retraining_with_a_class_without_images_is_skipped_with_the_reason(settings: Settings) -> None:
     truth = make_night(settings, patients=[f"P{n}" for n in range(8)], cells_per_class=1)
     label_cells(settings, {cell: cell_class for cell, cell_class in truth.items() if cell_class != "basophil"})
-    begun = begin_training_run(settings, REQUEST, uuid.uuid4())
+    begun = begin_training_run(settings, replace(REQUEST, base="imagenet"), uuid.uuid4())
     assert begun.state == "skipped"
     assert "Too few training images, 2 of each class are needed: basophil (0)" in str(begun.state_reason)
 
