@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from airflow.sdk import dag, get_current_context, task
-from task_defaults import TASK_DEFAULTS
+from task_defaults import TASK_DEFAULTS, refuse_unknown_params
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.settings import Settings
@@ -23,7 +23,9 @@ def inbox() -> dict[str, int]:
     """Returns the number of new labels of each imported file; fails at the end if other files were set aside."""
     from bloodcell.labels import import_inbox
 
-    result = import_inbox(settings, airflow_run=get_current_context()["run_id"])
+    context = get_current_context()
+    refuse_unknown_params(context)
+    result = import_inbox(settings, airflow_run=context["run_id"])
     imported = {file.path: file.n_labels for file in result.files if file.outcome == "imported"}
     log.info("Imported: %s; known: %d; still being written: %d", imported, result.n_known, result.n_waiting)
     if result.quarantined:

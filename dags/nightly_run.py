@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
-from task_defaults import TASK_DEFAULTS
+from task_defaults import TASK_DEFAULTS, refuse_unknown_params
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.settings import Settings
@@ -42,6 +42,7 @@ def ingest() -> dict[str, Any]:
     """Returns the nights to work on, and the nights whose folders could not be read, with the reason."""
     from bloodcell.service.due_nights import ingest_due_nights
 
+    refuse_unknown_params(get_current_context())
     request = _request()
     if request.redo and not (request.night or request.slides):
         raise ConfigurationError(

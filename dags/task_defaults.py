@@ -1,9 +1,10 @@
-"""What the Dags share: how their tasks are retried, and that they refuse parameters they do not know."""
+"""What the Dags share: how their tasks are retried, and that an unknown parameter is refused."""
 
 from __future__ import annotations
 
+import difflib
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
@@ -15,6 +16,9 @@ from bloodcell.errors import (
     RetryLaterError,
     TrainingDataError,
 )
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 RETRY_BY_KIND: Final = ExceptionRetryPolicy(
     rules=[
@@ -40,3 +44,29 @@ TASK_DEFAULTS: Final[dict[str, Any]] = {
     "max_retry_delay": timedelta(minutes=10),
     "retry_policy": RETRY_BY_KIND,
 }
+
+
+def refuse_unknown_params(context: Context) -> None:
+    """Refuses a run whose configuration has a parameter that its Dag does not have; called by each Dag's first task.
+
+    Airflow checks the values of the parameters it knows, and hands on any other name without a word: with `nigth` for
+    `night`, every night that is due would be read.
+
+    Raises:
+        ConfigurationError: An unknown parameter; the message names the nearest known one.
+    """
+    known = sorted(context["dag"].params)
+    unknown = sorted(set(context["dag_run"].conf or {}) - set(known))
+    if not unknown:
+        return
+    dag_id = context["dag"].dag_id
+    if not known:
+        raise ConfigurationError(
+            f"The Dag {dag_id} has no parameters. Received: {', '.join(unknown)}. Nothing was done. Next: trigger it "
+            "without a configuration."
+        )
+    nearest = [f"{name!r} (nearest: {difflib.get_close_matches(name, known, 1, 0)[0]!r})" for name in unknown]
+    raise ConfigurationError(
+        f"The Dag {dag_id} does not have the parameters {', '.join(nearest)}. Expected: {', '.join(known)}. Nothing "
+        "was done. Next: trigger it with these names."
+    )

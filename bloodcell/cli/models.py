@@ -102,13 +102,13 @@ def compare(
     from bloodcell.retraining import compare_models
 
     with step_bars() as show_step:
-        comparison, gates, summary = compare_models(
+        judgement = compare_models(
             _settings(), model, other, on_progress=lambda done, total: show_step("Cells", done, total)
         )
     if json:
-        print_json({"comparison": comparison, "gates": gates})
+        print_json({"comparison": judgement.comparison, "gates": judgement.gates})
     else:
-        print_markdown(summary)
+        print_markdown(judgement.summary)
 
 
 @app.command(no_args_is_help=True)

@@ -138,10 +138,10 @@ def speed_table(measured: Speed, variants: Sequence[str], settings: Settings) ->
 
 
 def check_table(found: ChampionCheck) -> None:
-    """Shows every figure of a check of the champion, then what is to be done."""
+    """Shows every figure of a check of the champion, then the reasons of those that failed or were not judged."""
     from rich.console import Console
 
-    figures = ("cells", "measured", "95 % limits", "limit")
+    figures = ("cells", "measured", "95 % interval", "threshold")
     title = f"Champion {found.variant} {found.model_id[:12]}"
     table = plain_table("check", "class", *figures, "", right=figures, title=title)
     for check in found.checks:
@@ -151,7 +151,7 @@ def check_table(found: ChampionCheck) -> None:
             f"{check.n_cells:,}",
             "" if check.measured is None else f"{check.measured:.3f}",
             interval(check.interval, 3),
-            "" if check.limit is None else f"{check.limit:g}",
+            "" if check.threshold is None else f"{check.threshold:g}",
             ("" if check.measured is None else "[green]ok[/green]") if check.passed else "[bold red]FAILED[/bold red]",
         )
     console = Console()

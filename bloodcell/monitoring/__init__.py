@@ -1,9 +1,20 @@
-"""Each night the champion is looked at: does it agree with people, and are its nights still what it was trained for?"""
+"""Each night the champion is checked: does it agree with people, and are its nights like its validation images?
+
+champion_check    the check: everything below, and its rows written in one transaction
+check_records     one figure of a check, and all figures of one
+label_agreement   the champion's calls against the labels entered since the last check
+called_nights     what the champion called since the last check, added up by the database
+drift_checks      the distances of these nights from the validation images, judged
+drift             distances of class mix, confidence and novelty
+embedding_drift   distance of the embeddings
+rerun             the champion run over a sample of cells again, for their embeddings
+alarm             a message to a webhook
+"""
 
 from __future__ import annotations
 
 from bloodcell.monitoring.alarm import Alarm, post_alarm, reason_of
+from bloodcell.monitoring.champion_check import check_champion
 from bloodcell.monitoring.check_records import ChampionCheck, Check
-from bloodcell.monitoring.checking import check_champion
 
 __all__ = ["Alarm", "ChampionCheck", "Check", "check_champion", "post_alarm", "reason_of"]

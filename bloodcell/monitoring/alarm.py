@@ -1,4 +1,4 @@
-"""Whoever is to be woken hears of it: one JSON message to a webhook, or a warning in the log where it is away."""
+"""Sends the alarm to a webhook: one JSON message, or a warning in the log if the webhook cannot be reached."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Alarm:
         dag_id: The Dag.
         run_id: Its run.
         task_id: The task that failed.
-        reason: For a person.
+        reason: Why, for a person.
     """
 
     dag_id: str
@@ -35,34 +35,34 @@ class Alarm:
 
 
 def reason_of(error: BaseException | str | None) -> str:
-    """Returns what may be said of an error outside: all of our own, of another only its kind.
+    """Returns what an alarm says of an error: the text of bloodcell's own errors, only the type of others.
 
-    Another's text can hold a statement with its values, or an address with its password; the task's log has it all.
+    The text of other errors can have a statement with its values, or an address with its password. The task's log has
+    all of it.
     """
     if isinstance(error, BloodcellError):
         text = str(error)
         return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
-    what = type(error).__name__ if isinstance(error, BaseException) else "The task was ended from outside"
+    what = type(error).__name__ if isinstance(error, BaseException) else "The task was stopped from outside"
     return f"{what}: see the log of the task."
 
 
 def post_alarm(url: str, alarm: Alarm) -> bool:
-    """Posts an alarm as JSON (`text`, `dag_id`, `run_id`, `task_id`, `reason`); returns whether it was taken.
+    """Posts an alarm as JSON (`text`, `dag_id`, `run_id`, `task_id`, `reason`); returns whether it was delivered.
 
-    A webhook that is away, slow or wrong is a warning in the log and never an error: what failed has failed already,
-    and its rows and its red task are there without it. The warning names the host alone: a webhook's address is often
-    its password.
+    A webhook that is unavailable, slow or wrong causes a warning in the log and never an error: the failure itself is
+    recorded without it. The warning names only the host, because a webhook's address often is its password.
     """
     text = f"bloodcell: {alarm.dag_id}, task {alarm.task_id}, run {alarm.run_id}: {alarm.reason}"
     try:
-        # streamed, so that nothing of the answer but its head is waited for or kept
+        # streamed, so that only the head of the response is read
         with httpx.stream("POST", url, json={"text": text, **asdict(alarm)}, timeout=_TIMEOUT_S) as response:
-            taken, answer = response.is_success, f"it answered {response.status_code}"
+            delivered, answer = response.is_success, f"it answered {response.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        taken, answer = False, type(error).__name__
-    if not taken:
+        delivered, answer = False, type(error).__name__
+    if not delivered:
         log.warning("The alarm was not delivered to %s (BLOODCELL_ALARM_URL): %s.", _host(url), answer)
-    return taken
+    return delivered
 
 
 def _host(url: str) -> str:

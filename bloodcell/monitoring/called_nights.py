@@ -1,4 +1,4 @@
-"""What a model called in the nights since it was last looked at, added up by the database, and a sample of cells."""
+"""A model's calls of the nights since its last check, added up by the database, and a sample of their cells."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-GROUPS: Final = 64
-"""Slides are put into so many groups: limits need groups that are drawn again, and memory is the same for any night."""
+SLIDE_GROUPS: Final = 64
+"""Groups that slides are put into: intervals come from drawing groups again, and their number bounds the memory."""
 
 _FIRST_NIGHTS: Final = 31
-"""Nights that the first look at a model goes back, at most."""
+"""Nights that the first check of a model goes back at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampledCell:
-    """A cell to look at again, and the group of slides it is in."""
+    """A cell to run the model over again, and the slide group it is in."""
 
     image: CellImage
-    group: int
+    slide_group: int
 
 
 @dataclass(frozen=True, slots=True)
-class Nights:
-    """What a model called since it was last looked at.
+class CalledNights:
+    """What a model called since its last check.
 
     Attributes:
-        nights: In order; empty where nothing new was called.
-        mix: int64 (n_groups, 8), cells by group of slides and most probable class, in the order of `CELL_CLASSES`.
+        nights: In order; empty if nothing new was called.
+        mix: int64 (n_slide_groups, 8), cells of each slide group by most probable class, in the order of
+            `CELL_CLASSES`; without groups that have no cells.
     """
 
     nights: tuple[date, ...]
@@ -60,27 +61,27 @@ _CALLS: Final = """
     FROM bloodcell.cell_call k JOIN bloodcell.cell c USING (cell_id, night)
     WHERE k.model_id = :model AND k.night = ANY (:nights)
 """
-_MIX: Final = f"SELECT c.slide_id % {GROUPS}, k.top_class, count(*) {_CALLS} GROUP BY 1, 2"
+_MIX: Final = f"SELECT c.slide_id % {SLIDE_GROUPS}, k.top_class, count(*) {_CALLS} GROUP BY 1, 2"
 _TALLY: Final = (
-    f"SELECT c.slide_id % {GROUPS}, width_bucket(k.{{value}}::float8, CAST(:edges AS float8[])), count(*) {_CALLS} "
-    "AND k.top_class = ANY (:classes) GROUP BY 1, 2"
+    f"SELECT c.slide_id % {SLIDE_GROUPS}, width_bucket(k.{{value}}::float8, CAST(:edges AS float8[])), count(*) "
+    f"{_CALLS} AND k.top_class = ANY (:classes) GROUP BY 1, 2"
 )
-# a digest is as good as a random number, and the same on every machine: of each night in turn its cell with the lowest
+# a digest is as good as a random number, and the same on every machine: each night in turn gives its lowest
 _SAMPLE: Final = f"""
-    SELECT cell_id, night, sha256, slide_id % {GROUPS} FROM (
+    SELECT cell_id, night, sha256, slide_id % {SLIDE_GROUPS} FROM (
         SELECT c.cell_id, c.night, c.sha256, c.slide_id,
                row_number() OVER (PARTITION BY c.night ORDER BY c.sha256, c.cell_id) AS position {_CALLS}
     ) s WHERE position <= :n ORDER BY position, night LIMIT :n
 """  # noqa: S608
 
 
-def read_nights(connection: sa.Connection, model_id: str) -> Nights:
-    """Returns the class mix of the nights with calls of a model, after the last night it was judged by."""
+def read_nights(connection: sa.Connection, model_id: str) -> CalledNights:
+    """Returns the class mix of the nights with calls of a model, after the last night that a check judged."""
     values = {"model": model_id, "first": _FIRST_NIGHTS}
     nights = tuple(connection.scalars(sa.text(_NIGHTS), values))
     found = _read(connection, _MIX, model_id, nights)
-    rows = [(group, CELL_CLASSES.index(top), n_cells) for group, top, n_cells in found]
-    return Nights(nights, _table(rows, len(CELL_CLASSES)))
+    rows = [(slide_group, CELL_CLASSES.index(top), n_cells) for slide_group, top, n_cells in found]
+    return CalledNights(nights, _table(rows, len(CELL_CLASSES)))
 
 
 def tally_value(
@@ -91,14 +92,14 @@ def tally_value(
     classes: Sequence[str],
     edges: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Returns int64 (n_groups, len(edges) + 1), cells by group of slides and bin of `value`.
+    """Returns int64 (n_slide_groups, len(edges) + 1), cells of each slide group by bin of `value`.
 
     Args:
         connection: Where to read.
-        model_id: Whose calls.
-        nights: Of which nights.
+        model_id: The model that called the cells.
+        nights: The nights to count.
         value: confidence or novelty.
-        classes: Cells of these most probable classes.
+        classes: Only cells with these most probable classes.
         edges: Inner edges of the bins, ascending; a value on an edge belongs above it.
     """
     if value not in ("confidence", "novelty"):
@@ -109,7 +110,7 @@ def tally_value(
 
 
 def sample_cells(connection: sa.Connection, model_id: str, nights: Sequence[date], n_cells: int) -> list[SampledCell]:
-    """Returns at most `n_cells` cells, spread over the nights; the same cells whenever it is asked."""
+    """Returns at most `n_cells` cells, spread over the nights; always the same cells for the same nights."""
     rows = _read(connection, _SAMPLE, model_id, nights, n=n_cells)
     return [SampledCell(CellImage(cell_id, night, sha256), group) for cell_id, night, sha256, group in rows]
 
@@ -122,8 +123,8 @@ def _read(
 
 
 def _table(rows: Sequence[tuple[Any, ...]], n_columns: int) -> NDArray[np.int64]:
-    groups = sorted({row[0] for row in rows})
-    table = np.zeros((len(groups), n_columns), np.int64)
-    for group, column, n_cells in rows:
-        table[groups.index(group), column] = n_cells
+    slide_groups = sorted({row[0] for row in rows})
+    table = np.zeros((len(slide_groups), n_columns), np.int64)
+    for slide_group, column, n_cells in rows:
+        table[slide_groups.index(slide_group), column] = n_cells
     return table

@@ -1,4 +1,4 @@
-"""What a look at the champion found: one row a figure, as the table `model_check` keeps them."""
+"""The records of a check of the champion: one for each figure, as the table `model_check` keeps them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from bloodcell.presentation.markdown import bold, code, escaped, markdown_table
-from bloodcell.presentation.numbers import count, interval, number
+from bloodcell.presentation.numbers import count, counted, interval, number
 
 Kind = Literal[
     "agreement", "blind_agreement", "unclassified", "out_of_scope", "class_mix", "confidence", "novelty", "embedding"
@@ -17,21 +17,21 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One figure, judged or not.
+    """One figure of a check, judged or not.
 
     Attributes:
         kind: What was measured.
-        cell_class: Class it is of, None where it is of all.
-        n_cells: Cells it rests on.
-        measured: Share in 0..1, population stability index, or squared maximum mean discrepancy; None where too little
-            was there to measure.
-        lower: Lower 95 % limit, None where there is none.
-        upper: Upper 95 % limit.
-        limit: What it is held against, None where it only informs.
-        passed: False where the limit is crossed; what was not measured passes.
-        reason: For a person: figure, limit, and what was left out.
-        since_night: First night looked at, of the drift kinds.
-        until_night: Last night looked at.
+        cell_class: The cell class that it is about, None for all classes.
+        n_cells: Number of cells that it is based on.
+        measured: Share in 0..1, population stability index, or squared maximum mean discrepancy; None where there were
+            too few cells or slides to measure.
+        lower: Lower end of the 95 % interval, None where there is none.
+        upper: Upper end.
+        threshold: What it is compared with, None where it only informs.
+        passed: False if the threshold is crossed; what was not measured passes.
+        reason: For a person: the figure, its threshold, and what was left out.
+        since_night: First night it is about, for the kinds of drift.
+        until_night: Last night.
     """
 
     kind: Kind
@@ -40,7 +40,7 @@ class Check:
     measured: float | None
     lower: float | None
     upper: float | None
-    limit: float | None
+    threshold: float | None
     passed: bool
     reason: str
     since_night: date | None = None
@@ -52,15 +52,20 @@ class Check:
         return None if self.lower is None or self.upper is None else (self.lower, self.upper)
 
 
+def not_judged(kind: Kind, n_cells: int, reason: str, *, threshold: float | None = None) -> Check:
+    """Returns a figure that could not be measured, for which nobody needs to be alarmed."""
+    return Check(kind, None, n_cells, None, None, None, threshold, True, reason)
+
+
 @dataclass(frozen=True, slots=True)
 class ChampionCheck:
-    """All figures of one look at the champion.
+    """All figures of one check.
 
     Attributes:
-        run_id: The run that made it.
-        model_id: The champion then.
-        variant: Its kind.
-        checks: The figures, in the order they are shown.
+        run_id: The run that made the check.
+        model_id: The champion at the time.
+        variant: Its variant.
+        checks: The figures, in the order in which they are shown.
     """
 
     run_id: UUID
@@ -70,17 +75,19 @@ class ChampionCheck:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Why the champion needs a person, a sentence each; empty where every limit was kept."""
+        """Why a person has to look at the champion, one sentence each; empty if no threshold was crossed."""
         return tuple(check.reason for check in self.checks if not check.passed)
 
     def markdown(self) -> str:
-        """Returns the figures as a Markdown table under a heading that says how it went."""
-        kept = (
-            "every limit kept" if any(check.measured is not None for check in self.checks) else "nothing to judge yet"
-        )
-        verdict = f"{len(self.failed)} limits crossed" if self.failed else kept
+        """Returns the figures as a Markdown table, under a heading with the result."""
+        if self.failed:
+            result = f"{counted(len(self.failed), 'threshold')} crossed"
+        elif any(check.measured is not None for check in self.checks):
+            result = "no threshold crossed"
+        else:
+            result = "nothing to judge yet"
         table = markdown_table(
-            ("check", "class", "cells", "measured", "95 % limits", "limit", "", "what it says"),
+            ("check", "class", "cells", "measured", "95 % interval", "threshold", "", "reason"),
             [
                 (
                     check.kind.replace("_", " "),
@@ -88,7 +95,7 @@ class ChampionCheck:
                     count(check.n_cells),
                     "" if check.measured is None else number(check.measured, 3),
                     interval(check.interval, 3),
-                    "" if check.limit is None else number(check.limit, 3),
+                    "" if check.threshold is None else number(check.threshold, 3),
                     "ok" if check.passed else bold("FAILED"),
                     check.reason,
                 )
@@ -96,4 +103,4 @@ class ChampionCheck:
             ],
             right=range(2, 6),
         )
-        return f"### Champion {escaped(self.variant)} {code(self.model_id[:12])}: {verdict}\n\n{table}"
+        return f"### Champion {escaped(self.variant)} {code(self.model_id[:12])}: {result}\n\n{table}"

@@ -1,11 +1,11 @@
-"""How far a model's nights have moved away from the images it was validated on: three distances, each with limits.
+"""How far a model's nights have drifted from the images it was validated on: distances with 95 % intervals.
 
-Every distance is 0 on average where nothing moved: what chance alone adds is taken off. Limits come from drawing groups
-of slides again, because cells of one slide resemble each other; few slides give wide limits.
+Every distance is 0 on average where nothing has drifted: the part that chance adds is subtracted. Intervals come from
+drawing slide groups again, because cells of one slide resemble each other; few slides give wide intervals.
 
-A laboratory's classes are never mixed as its training images were. So confidence, novelty and embedding are compared
-within classes, and the classes then weighted as they occur in the nights: a night with more basophils is no drift
-there, it is one in the class mix.
+The class mix of a laboratory is never that of the training images. Confidence, novelty and embedding are therefore
+compared within classes, and the classes are weighted as they occur in the nights: a night with more basophils is drift
+of the class mix only.
 """
 
 from __future__ import annotations
@@ -21,24 +21,26 @@ from bloodcell.evaluation.resampling import drawn_sums
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_GROUPS: Final = 8
-"""Groups of slides without which limits say nothing: no draw can be stranger than the strangest of them.
+MIN_SLIDE_GROUPS: Final = 8
+"""Slide groups that an interval needs: no draw can be more extreme than the most extreme of them.
 
-Measured on 500 made up nights of patients as unlike as patients are: false alarms over the class mix in 2 % of the
-nights of five slides, 0.2 % of those of six, none of those of eight.
+Measured on 500 simulated nights of patients who differ as real patients do: false alarms about the class mix in 2 % of
+the nights of five slides, 0.2 % of those of six, none of those of eight.
 """
 
 MIN_CLASS_CELLS: Final = 8
-"""Cells of a class, in the reference and in the nights, without which the class is not compared."""
+"""Cells of a class that the reference and the nights each need for the class to be compared."""
 
-_SEED: Final = 20_120_313
-_REPLICATES: Final = 500
-_LIMITS: Final = (2.5, 97.5)
+N_REPLICATES: Final = 500
+"""Draws of the slide groups."""
+
+SEED: Final = 20_120_313
+_PERCENTILES: Final = (2.5, 97.5)
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A distance with its 95 % limits; all may be below 0, where the nights are nearer than chance puts them."""
+    """A distance with its 95 % interval; all may be below 0, if the nights are nearer than by chance alone."""
 
     measured: float
     lower: float
@@ -50,21 +52,21 @@ def mix_drift(expected: NDArray[np.integer], counts: NDArray[np.integer]) -> Dri
 
     Args:
         expected: int (k,), cells of each class in the reference.
-        counts: int (n_groups, k), cells of each class in each group of slides.
+        counts: int (n_slide_groups, k), cells of each class in each slide group.
     """
     return _psi_drift(expected / expected.sum(), float(expected.sum()), counts)
 
 
 def class_weights(top: NDArray[np.integer], mix: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Returns float64 (n,), weights of the reference's cells that add up to 1 and mix its classes as in the nights.
+    """Returns float64 (n,), weights that give the reference's cells the class mix of the nights.
 
     Args:
         top: int (n,), class of each cell of the reference, index into `CELL_CLASSES`.
         mix: int (8,), cells of each class in the nights; classes with fewer than `MIN_CLASS_CELLS` here or in the
-            reference weigh nothing.
+            reference get the weight 0.
 
     Returns:
-        All 0 where no class can be compared.
+        The weights, which add up to 1; all are 0 if no class can be compared.
     """
     n_cells = np.bincount(top, minlength=len(CELL_CLASSES))
     is_compared = (n_cells >= MIN_CLASS_CELLS) & (mix >= MIN_CLASS_CELLS)
@@ -73,10 +75,10 @@ def class_weights(top: NDArray[np.integer], mix: NDArray[np.integer]) -> NDArray
 
 
 def decile_edges(values: NDArray[np.floating], weights: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Returns the inner edges of ten bins that hold a tenth of the weight each; fewer where values repeat."""
+    """Returns the inner edges of ten bins that each have a tenth of the weight; fewer edges where values repeat."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])
-    # sums are not exact to the last digit: a value that reaches a tenth by that much is still below the edge
+    # sums of floats are not exact: a value that exceeds a tenth by rounding only is still below the edge
     at = np.searchsorted(reached, (np.arange(1, 10) / 10 + 1e-9) * reached[-1])
     return np.unique(values[order][np.minimum(at, len(order) - 1)].astype(np.float64))
 
@@ -91,24 +93,24 @@ def value_drift(
 
     Args:
         values: (n,), of the reference's cells.
-        weights: (n,), of the same, from `class_weights`; some are above 0.
+        weights: (n,), of the same cells, from `class_weights`; some are above 0.
         edges: (k - 1,), from `decile_edges`; a value on an edge belongs above it.
-        counts: int (n_groups, k), cells of the nights in each bin, of the classes that weigh something.
+        counts: int (n_slide_groups, k), cells of each slide group in each bin, of classes with a weight above 0.
     """
     bins = np.searchsorted(edges, values.astype(np.float64), side="right")
     shares = np.bincount(bins, weights, minlength=len(edges) + 1)
-    # of unequal weights fewer cells are worth as many. Source: Kish, Survey Sampling, Wiley 1965, section 11.7
+    # the effective number of cells under unequal weights. Source: Kish, Survey Sampling, Wiley 1965, section 11.7
     return _psi_drift(shares / shares.sum(), float(weights.sum() ** 2 / (weights**2).sum()), counts)
 
 
 def _psi_drift(shares: NDArray[np.floating], n_expected: float, counts: NDArray[np.integer]) -> Drift:
-    replicates = drawn_sums(counts.astype(np.float64), n_replicates=_REPLICATES, seed=_SEED)
+    replicates = drawn_sums(counts.astype(np.float64), n_replicates=N_REPLICATES, seed=SEED)
     measured = _psi(shares, n_expected, counts.sum(axis=0, dtype=np.float64)[None])
-    return with_limits(float(measured[0]), _psi(shares, n_expected, replicates))
+    return drift_interval(float(measured[0]), _psi(shares, n_expected, replicates))
 
 
 def _psi(shares: NDArray[np.floating], n_expected: float, counts: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Returns the index of each row of counts against the shares, less what chance adds.
+    """Returns the index of each row of counts against the shares, minus its mean under chance alone.
 
     Source: Siddiqi, Credit Risk Scorecards, Wiley 2006 (the index; below 0.1 no change, above 0.25 a large one);
     Yurdakul, Statistical properties of population stability index, Western Michigan University 2018 (without drift it
@@ -116,14 +118,14 @@ def _psi(shares: NDArray[np.floating], n_expected: float, counts: NDArray[np.flo
     """
     n_bins = len(shares)
     n_cells = counts.sum(axis=1, keepdims=True)
-    # half a cell more in each bin, so that an empty one is no infinite distance
+    # half a cell more in each bin, so that an empty bin is not infinitely far
     actual = (counts + 0.5) / (n_cells + 0.5 * n_bins)
     expected = (shares * n_expected + 0.5) / (n_expected + 0.5 * n_bins)
     index = ((actual - expected) * np.log(actual / expected)).sum(axis=1)
     return np.asarray(index - (n_bins - 1) * (1 / n_expected + 1 / n_cells[:, 0]))
 
 
-def with_limits(measured: float, replicates: NDArray[np.float64]) -> Drift:
-    """Returns a distance with the percentiles of its replicates; they never leave the distance itself outside."""
-    lower, upper = np.percentile(replicates, _LIMITS).tolist()
+def drift_interval(measured: float, replicates: NDArray[np.float64]) -> Drift:
+    """Returns a distance with the percentiles of its replicates as interval, widened to include the distance itself."""
+    lower, upper = np.percentile(replicates, _PERCENTILES).tolist()
     return Drift(measured, min(lower, measured), max(upper, measured))

@@ -1,6 +1,6 @@
-"""Whether a model sees later nights' cells as it saw those it was validated on: maximum mean discrepancy of embeddings.
+"""Drift of the embeddings of a model's nights from those of its validation images: maximum mean discrepancy.
 
-An embedding changes with staining, focus, light and camera before a call does, and needs no label.
+An embedding changes with staining, focus, light and camera before calls change, and needs no label.
 
 Source: Gretton, Borgwardt, Rasch, Schölkopf, Smola, A kernel two-sample test, Journal of Machine Learning Research 13
 (2012) 723-773 (the unbiased estimate, lemma 6; the median heuristic for the kernel's width, section 8).
@@ -8,18 +8,15 @@ Source: Gretton, Borgwardt, Rasch, Schölkopf, Smola, A kernel two-sample test, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.monitoring.drift import MIN_CLASS_CELLS, Drift, with_limits
+from bloodcell.monitoring.drift import MIN_CLASS_CELLS, N_REPLICATES, SEED, Drift, drift_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_REPLICATES: Final = 500
-_SEED: Final = 20_120_313
 
 
 def embedding_drift(
@@ -27,22 +24,22 @@ def embedding_drift(
     reference_top: NDArray[np.int64],
     embedding: NDArray[np.float32],
     top: NDArray[np.int64],
-    groups: NDArray[np.int64],
+    slide_groups: NDArray[np.int64],
 ) -> tuple[Drift | None, dict[str, float]]:
-    """Returns the squared discrepancy over all compared classes with its limits, and that of each class.
+    """Returns the squared discrepancy over all compared classes with its interval, and that of each class.
 
     Classes are compared one by one, and weighted as they occur among the nights' cells. A class with fewer than
-    `MIN_CLASS_CELLS` cells on one side is not compared; None where none is.
+    `MIN_CLASS_CELLS` cells in the reference or in the nights is not compared; None if no class is.
 
     Args:
         reference: float32 (n, d), of validation images.
         reference_top: int64 (n,), class of each, index into `CELL_CLASSES`.
         embedding: float32 (m, d), of the nights' cells.
         top: int64 (m,), class of each.
-        groups: int64 (m,), group of slides that each came from.
+        slide_groups: int64 (m,), slide group of each.
     """
     scale = _kernel_scale(reference)
-    draws = _draws(groups)
+    draws = _draws(slide_groups)
     total, n_total = np.zeros(len(draws)), np.zeros(len(draws))
     by_class: dict[str, float] = {}
     for index, name in enumerate(CELL_CLASSES):
@@ -57,35 +54,35 @@ def embedding_drift(
     if not by_class:
         return None, {}
     means = total / np.maximum(n_total, 1)
-    return with_limits(float(means[0]), means[1:]), by_class
+    return drift_interval(float(means[0]), means[1:]), by_class
 
 
 def _kernel_scale(reference: NDArray[np.float32]) -> float:
-    """Returns 1 / (2 width²), the width being the median distance between two of the reference's cells.
+    """Returns 1 / (2 width²), where the width is the median distance between two of the reference's cells.
 
-    Of the reference alone: a width that grew with the drift would hide it.
+    From the reference alone: a width that grew with the drift would hide it.
     """
     squares = _squared_distances(reference, reference)[np.triu_indices(len(reference), 1)]
     return float(1 / max(np.median(squares), 1e-12)) / 2 if len(squares) else 1.0
 
 
-def _draws(groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns float64 (1 + replicates, m): how often each cell counts; once in the first row, then by drawn groups."""
-    random = np.random.default_rng(_SEED)
-    _, group = np.unique(groups, return_inverse=True)
-    n_groups = int(group.max()) + 1
-    drawn = random.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=_REPLICATES)
-    return np.vstack([np.ones(len(groups)), drawn[:, group]]).astype(np.float64)
+def _draws(slide_groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns float64 (1 + N_REPLICATES, m): how often each cell counts; once in the first row, then as drawn."""
+    random = np.random.default_rng(SEED)
+    _, group_of_cell = np.unique(slide_groups, return_inverse=True)
+    n_groups = int(group_of_cell.max()) + 1
+    drawn = random.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=N_REPLICATES)
+    return np.vstack([np.ones(len(slide_groups)), drawn[:, group_of_cell]]).astype(np.float64)
 
 
 def _mmd_squared(
     known: NDArray[np.float32], seen: NDArray[np.float32], draws: NDArray[np.float64], scale: float
 ) -> NDArray[np.float64]:
-    """Returns the unbiased estimate for every row of draws; nan where a draw has no two cells."""
+    """Returns the unbiased estimate for every row of draws; nan where a draw has fewer than two cells."""
     within_known = np.exp(-scale * _squared_distances(known, known))
     within_seen = np.exp(-scale * _squared_distances(seen, seen))
     between = np.exp(-scale * _squared_distances(known, seen))
-    np.fill_diagonal(within_known, 0)  # a cell with itself is no pair
+    np.fill_diagonal(within_known, 0)  # a cell is not compared with itself
     np.fill_diagonal(within_seen, 0)
     counts = draws.sum(axis=1)
     n_pairs = counts**2 - (draws**2).sum(axis=1)

@@ -1,7 +1,7 @@
-"""The champion's calls against what people say of the same cells, each labelled cell once for each champion.
+"""The champion's calls compared with people's labels of the same cells; each cell counts once for each champion.
 
-Which cells were compared is kept (`checked_cell`), not up to which label: the numbers of labels do not become visible
-in their order, so a mark "up to label n" would lose those of a slow import for good.
+The table `checked_cell` keeps which cells were compared. The number of the last label is not enough: labels do not
+become visible in the order of their numbers, so those of a slow import would be lost for good.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER, UNCLASSIFIED
 from bloodcell.cells.intervals import Proportion, proportion
-from bloodcell.monitoring.check_records import Check, Kind
+from bloodcell.monitoring.check_records import Check, Kind, not_judged
 from bloodcell.presentation.numbers import percent, percent_with_interval
 from bloodcell.registry.bundle import images_of
 
@@ -30,11 +30,11 @@ class Tally:
     """Newly labelled cells of one kind.
 
     Attributes:
-        cell_class: What people say they are; None outside the eight groups.
-        called: What the champion called them, a group or "unclassified".
-        is_blind: Whether a person read them without seeing any call.
-        is_training: Whether the champion was made from these very images.
-        n_cells: How many.
+        cell_class: What people labelled them; None if out of scope.
+        called: What the champion classified them as, a class or "unclassified".
+        is_blind: Whether a person labelled them without seeing a call.
+        is_training: Whether the champion was trained or validated on these very images.
+        n_cells: Number of cells.
     """
 
     cell_class: str | None
@@ -44,7 +44,7 @@ class Tally:
     n_cells: int
 
 
-# one statement, one snapshot: what is counted is what is kept as counted. Too few cells are left for the next time.
+# one statement, one snapshot: what is counted is what is marked as counted. Too few cells are left for the next check.
 _COMPARE: Final = """
     WITH fresh AS MATERIALIZED (
         SELECT l.cell_id, l.label_id, l.class, k.called_class, l.is_blind,
@@ -61,50 +61,51 @@ _COMPARE: Final = """
             (model_id, cell_id, label_id, class, called_class, is_blind, is_training, run_id)
         SELECT :model, cell_id, label_id, class, called_class, is_blind, is_training, :run_id FROM fresh
         WHERE (SELECT count(*) FROM fresh
-               WHERE class IS NOT NULL AND called_class <> 'unclassified' AND NOT is_training) >= :enough
+               WHERE class IS NOT NULL AND called_class <> 'unclassified' AND NOT is_training) >= :min_cells
     )
     SELECT class, called_class, is_blind, is_training, count(*) FROM fresh GROUP BY 1, 2, 3, 4
 """
 _HAS_DATASET: Final = "SELECT EXISTS (SELECT 1 FROM bloodcell.dataset WHERE dataset_digest = :dataset)"
 
 
-def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, enough: int) -> tuple[Tally, ...]:
-    """Counts the champion's calls of cells labelled since the last check, and keeps that they were counted.
+def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, min_cells: int) -> tuple[Tally, ...]:
+    """Returns the champion's calls of the cells labelled since the last check, and marks these cells as counted.
 
-    Contested cells wait until they are settled. Fewer than `enough` called cells are counted and left for next time.
+    Contested cells wait until they are settled. Fewer than `min_cells` called cells are not marked, and count again at
+    the next check.
 
     Args:
         connection: An open transaction; nothing else may check the same model meanwhile.
-        bundle: The champion's.
-        run_id: The run this is done by.
-        enough: Called cells of the eight groups that a judgement needs.
+        bundle: The champion's bundle.
+        run_id: The run that checks.
+        min_cells: Called cells in scope that a judgement needs.
     """
     dataset = bundle.manifest.data.dataset_digest
-    # of a model made from the database's own labels the database knows the images; of another only its bundle does
+    # the database knows the images of a model trained on its own labels; those of any other model only its bundle has
     is_known = connection.scalar(sa.text(_HAS_DATASET), {"dataset": dataset})
     images = [] if is_known else sorted(images_of(bundle))
-    values = {"model": bundle.model_id, "run_id": run_id, "dataset": dataset, "images": images, "enough": enough}
+    values = {"model": bundle.model_id, "run_id": run_id, "dataset": dataset, "images": images, "min_cells": min_cells}
     return tuple(Tally(*row) for row in connection.execute(sa.text(_COMPARE), values))
 
 
 def agreement_checks(tallies: Iterable[Tally], settings: Settings) -> tuple[Check, ...]:
-    """Returns the figures of agreement; overall and blind-read agreement are held against the limit, the rest informs.
+    """Returns the figures of agreement; overall and blind-read agreement are judged, the others inform.
 
-    A share is judged by its upper 95 % limit: an alarm says that the true agreement is below what is wanted, not that a
-    few cells went wrong by chance. People confirm what a machine proposes, so the blind-read cells, which nobody
-    proposed anything for, are judged for themselves as well.
+    An agreement is judged by the upper end of its 95 % interval: an alarm means that the true agreement is below the
+    threshold, not that a few cells were wrong by chance. People tend to confirm what a machine proposes, so cells that
+    were read blind are judged on their own as well.
     """
     known = [tally for tally in tallies if not tally.is_training]
     n_left_out = sum(tally.n_cells for tally in tallies) - sum(tally.n_cells for tally in known)
     in_scope = [tally for tally in known if tally.cell_class is not None]
     n_called = sum(tally.n_cells for tally in in_scope if tally.called != UNCLASSIFIED)
-    left_out = f" Left out: {n_left_out:,} cells that it was made from." if n_left_out else ""
+    left_out = f" Left out: {n_left_out:,} cells from the champion's training data." if n_left_out else ""
     if n_called < settings.check_min_cells:
-        waiting = (
-            f"Not judged: {n_called:,} newly labelled cells with a call, {settings.check_min_cells:,} needed "
-            f"(BLOODCELL_CHECK_MIN_CELLS); they count next time.{left_out}"
+        reason = (
+            f"Not judged: {n_called:,} newly labelled cells with a call, {settings.check_min_cells:,} are needed "
+            f"(BLOODCELL_CHECK_MIN_CELLS); they count at the next check.{left_out}"
         )
-        return (Check("agreement", None, n_called, None, None, None, settings.check_min_agreement, True, waiting),)
+        return (not_judged("agreement", n_called, reason, threshold=settings.check_min_agreement),)
     return (
         _judged("agreement", "newly labelled cells", in_scope, settings, left_out),
         *_by_class(in_scope),
@@ -117,23 +118,24 @@ def agreement_checks(tallies: Iterable[Tally], settings: Settings) -> tuple[Chec
 def _blind(tallies: list[Tally], settings: Settings) -> tuple[Check, ...]:
     n_called = sum(tally.n_cells for tally in tallies if tally.called != UNCLASSIFIED)
     if n_called < settings.check_min_cells:
-        reason = f"Not judged: {n_called:,} cells read blind, {settings.check_min_cells:,} needed."
-        return (Check("blind_agreement", None, n_called, None, None, None, settings.check_min_agreement, True, reason),)
+        reason = f"Not judged: {n_called:,} cells read blind, {settings.check_min_cells:,} are needed."
+        return (not_judged("blind_agreement", n_called, reason, threshold=settings.check_min_agreement),)
     return (_judged("blind_agreement", "newly labelled cells read blind", tallies, settings, ""),)
 
 
 def _judged(kind: Kind, what: str, tallies: list[Tally], settings: Settings, left_out: str) -> Check:
     share = _agreeing(tallies)
-    wanted = settings.check_min_agreement
-    passed = share.upper is not None and share.upper >= wanted
+    threshold = settings.check_min_agreement
+    passed = share.upper is not None and share.upper >= threshold
     verdict = (
-        f"At least {percent(wanted)} is wanted."
+        f"The threshold is {percent(threshold)}."
         if passed
-        else f"Even the upper limit is below the {percent(wanted)} wanted (BLOODCELL_CHECK_MIN_AGREEMENT). Next: look "
-        "at the cells (query 34), then bloodcell retrain, or bloodcell models rollback --reason R."
+        else f"Even the upper end of the interval is below the threshold of {percent(threshold)} "
+        "(BLOODCELL_CHECK_MIN_AGREEMENT). Next: look at the cells (query 34), then bloodcell retrain, or bloodcell "
+        "models rollback --reason R."
     )
-    reason = f"The champion agrees with people on {_said(share)} of the {what} it called. {verdict}{left_out}"
-    return Check(kind, None, share.total, share.value, share.lower, share.upper, wanted, passed, reason)
+    reason = f"The champion agrees with people on {_in_words(share)} of the {what} that it called. {verdict}{left_out}"
+    return _check(kind, share, reason, threshold=threshold, passed=passed)
 
 
 def _by_class(tallies: list[Tally]) -> list[Check]:
@@ -141,16 +143,14 @@ def _by_class(tallies: list[Tally]) -> list[Check]:
     for cell_class in REPORT_ORDER:
         share = _agreeing([tally for tally in tallies if tally.cell_class == cell_class])
         if share.total:
-            reason = f"{_said(share)} of those that people call {cell_class}, and it called, it calls so too."
-            rows.append(
-                Check("agreement", cell_class, share.total, share.value, share.lower, share.upper, None, True, reason)
-            )
+            reason = f"It agrees with people on {_in_words(share)} of the cells labelled {cell_class} that it called."
+            rows.append(_check("agreement", share, reason, cell_class=cell_class))
     return rows
 
 
 def _out_of_scope(tallies: list[Tally]) -> list[Check]:
     return (
-        [_share("out_of_scope", tallies, "of the cells that people place outside the eight groups got no call.")]
+        [_share("out_of_scope", tallies, "of the cells labelled out of scope were left unclassified.")]
         if tallies
         else []
     )
@@ -158,7 +158,19 @@ def _out_of_scope(tallies: list[Tally]) -> list[Check]:
 
 def _share(kind: Kind, tallies: list[Tally], what: str) -> Check:
     share = _counted(tallies, lambda tally: tally.called == UNCLASSIFIED)
-    return Check(kind, None, share.total, share.value, share.lower, share.upper, None, True, f"{_said(share)} {what}")
+    return _check(kind, share, f"{_in_words(share)} {what}")
+
+
+def _check(
+    kind: Kind,
+    share: Proportion,
+    reason: str,
+    *,
+    cell_class: str | None = None,
+    threshold: float | None = None,
+    passed: bool = True,
+) -> Check:
+    return Check(kind, cell_class, share.total, share.value, share.lower, share.upper, threshold, passed, reason)
 
 
 def _agreeing(tallies: list[Tally]) -> Proportion:
@@ -171,6 +183,6 @@ def _counted(tallies: list[Tally], counts: Callable[[Tally], bool]) -> Proportio
     return proportion(sum(t.n_cells for t in tallies if counts(t)), sum(t.n_cells for t in tallies))
 
 
-def _said(share: Proportion) -> str:
+def _in_words(share: Proportion) -> str:
     found = "" if share.value is None else f", {percent_with_interval(share)},"
     return f"{share.n:,} of {share.total:,}{found}"

@@ -1,4 +1,4 @@
-"""The champion over a sample of cells once more, for what no row keeps: the embedding."""
+"""The champion run over a sample of cells again, for their embeddings, which no row keeps."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What the champion makes of n cells.
+    """The champion's output for n cells.
 
     Attributes:
         embedding: float32 (n, d).
-        top: int64 (n,), index into `CELL_CLASSES` of the most probable group.
-        groups: int64 (n,), group of slides that each is in.
+        top: int64 (n,), index into `CELL_CLASSES` of the most probable class.
+        slide_groups: int64 (n,), slide group of each.
         failures: Why other cells of the sample could not be read.
     """
 
     embedding: NDArray[np.float32]
     top: NDArray[np.int64]
-    groups: NDArray[np.int64]
+    slide_groups: NDArray[np.int64]
     failures: tuple[str, ...]
 
 
@@ -50,19 +50,19 @@ def embed(
     """Returns the champion's embedding of a sample of cells.
 
     Args:
-        bundle: The champion's.
-        cells: At least one.
+        bundle: The champion's bundle.
+        cells: The sample, at least one cell.
         store: Where their images are.
         settings: Image limits, reader threads and batch size.
-        on_cells: Called with cells done and cells in all.
+        on_cells: Called with the cells done, and the total.
 
     Raises:
-        StoreUnavailableError: The store is away, or has none of the images.
-        BundleError: The model cannot be loaded safely, or gives values that are no numbers.
+        StoreUnavailableError: The store is unavailable, or has none of the images.
+        BundleError: The model cannot be loaded safely, or its embeddings are not finite.
     """
     network = MergedNetwork((bundle,), batch_cells=settings.batch_cells)
     skipped = Skipped(store.check)
-    images, group_of = [cell.image for cell in cells], {cell.image.cell_id: cell.group for cell in cells}
+    images, group_of = [cell.image for cell in cells], {cell.image.cell_id: cell.slide_group for cell in cells}
     embeddings, tops, groups = [], [], []
     for batch, outputs in predict(network, images, lambda cell: store.read_image(cell.sha256), settings, skipped):
         output = outputs[bundle.model_id]
@@ -72,14 +72,14 @@ def embed(
         on_cells(len(groups), len(cells))
     if not groups:
         raise StoreUnavailableError(
-            f"None of the {len(cells)} sampled cells could be read, so the check was not made. First: "
+            f"None of the {len(cells)} sampled cells could be read, so the champion was not checked. First: "
             f"{skipped.reasons[0]}"
         )
     embedding = np.concatenate(embeddings)
     if not np.isfinite(embedding).all():
         raise BundleError(
-            f"The champion {bundle.model_id[:12]} ({bundle.manifest.variant}) gives values that are no numbers. Next: "
-            "bloodcell models rollback --reason R",
+            f"The champion {bundle.model_id[:12]} ({bundle.manifest.variant}) gives embeddings that are not finite. "
+            "Next: bloodcell models rollback --reason R",
             folder=str(bundle.folder),
         )
     return Embedded(embedding, np.concatenate(tops), np.array(groups), tuple(skipped.reasons))

@@ -1,7 +1,7 @@
 """What proves a model: the gates of its validation, and the rule by which a model may become champion.
 
-The rule is the same for the promotion of a retraining's candidate and for a promotion by hand. A trigger of the
-database (`only_proved`) holds it up against plain SQL, too.
+The rule is the same for the candidate of a retraining and for a promotion by hand. A trigger of the database
+(`only_proved`) refuses a model that failed a gate even in plain SQL.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def require_proof(connection: sa.Connection, model: RegisteredModel, champion_id
         champion_id: The present champion.
 
     Raises:
-        PromotionRefusedError: It has not; the message says why.
+        PromotionRefusedError: It has not proved itself; the message says why.
     """
     validation = newest_validation(connection, model.model_id)
     if validation is not None:

@@ -209,16 +209,6 @@ Both of one base see the same pixels and leave the lowest layers as they are, so
 blocks 1 to 3 of VGG-16, InceptionV3 up to mixed2.
 """
 
-DEMO_RECIPES: Final = {
-    "vgg16": Recipe(
-        64, ("block3_pool", "block4_pool"), tuning=Tuning(cut_layer="block3_pool", transforms=1, deep_epochs=4)
-    ),
-    "vgg16_svm": Recipe(64, ("block2_pool", "block3_pool"), svm=SvmSearch(kernels=("linear",), costs=(1.0, 10.0))),
-    "inception_v3": Recipe(96, ("mixed2", "mixed3"), tuning=Tuning(cut_layer="mixed2", transforms=1, deep_epochs=4)),
-    "inception_v3_svm": Recipe(96, ("mixed0", "mixed2"), svm=SvmSearch(kernels=("linear",), costs=(1.0, 10.0))),
-}
-"""Recipes for drawn cells and random base weights: a minute a variant on two cores, of no use for real images."""
-
 
 def default_recipe(variant: str) -> Recipe:
     """Returns the default recipe of `variant`."""

@@ -1,22 +1,34 @@
-"""Labels become a better model, and only a proven one takes over.
+"""Labels become a better model, and only a proven and approved one becomes champion.
 
-splitting    each patient's split: training, validation, hold-out; frozen at first use
-snapshot     the labels of a moment as a data set that never changes
-runs         a retraining: what was asked, and how it ended
-candidates   training a variant on a data set
-validating   candidates, champion and challengers on the same hold-out; gates, page
-promoting    an approved candidate becomes champion, after the gates were looked at again
+states                the states of a retraining, and the one function that changes them
+splitting             the split of each patient: training, validation or hold-out, for good
+snapshot              the labels of a moment as a data set that never changes
+label_status          counts of the labels, and what is new for a training
+training_runs         a retraining on record: how it begins and ends
+candidates            variants trained on the data set, and registered
+validation_plan       which models are compared, on which data set
+holdout_cells         the cells they are compared on
+judging               the models run over these cells, and each candidate is judged
+gates                 the six conditions a candidate has to meet
+validating            all of that, put on record
+validation_page       the page of a validation; validation_plots, validation_summary, validation_wording
+approval              a person's answer, and the rules by which it counts
+candidate_promotion   an approved candidate becomes champion
 """
 
+from bloodcell.retraining.approval import Approval
+from bloodcell.retraining.candidate_promotion import promote_candidate
 from bloodcell.retraining.candidates import train_candidate, train_on_labels
-from bloodcell.retraining.promoting import Approval, end_training_run, promote_candidate
-from bloodcell.retraining.training_runs import Request, TrainingRun, begin_training_run
+from bloodcell.retraining.states import ENDED_WELL, TrainingState
+from bloodcell.retraining.training_runs import Request, TrainingRun, begin_training_run, end_training_run
 from bloodcell.retraining.validating import Validated, compare_models, validate_candidates, validate_model
 
 __all__ = [
+    "ENDED_WELL",
     "Approval",
     "Request",
     "TrainingRun",
+    "TrainingState",
     "Validated",
     "begin_training_run",
     "compare_models",

@@ -1,4 +1,4 @@
-"""A variant is trained on a retraining's data set, and the model is on record as its candidate."""
+"""Candidates: variants trained on a retraining's data set and registered."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.errors import TrainingDataError
-from bloodcell.registry.recipes import DEFAULT_RECIPES, DEMO_RECIPES
+from bloodcell.registry.recipes import default_recipe
 from bloodcell.registry.registered_models import open_registered, register, serving_models
 from bloodcell.retraining.snapshot import take_snapshot, training_set
-from bloodcell.retraining.training_runs import read_training_run, too_little
+from bloodcell.retraining.training_runs import read_training_run
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
@@ -38,15 +38,16 @@ def train_candidate(
     airflow_run: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> str:
-    """Trains a variant on the retraining's data set; returns the model's id, the one on record if it was done before.
+    """Trains a variant on a retraining's data set and registers the model; returns the model's id.
 
-    A kill loses at most an epoch or a few batches of features: the same call goes on there.
+    A repeated call returns the id on record. After a kill it resumes from the last checkpoint: at most one epoch, or a
+    few batches of features, are lost.
 
     Raises:
         TrainingDataError: Images that cannot train a model.
         WeightsError: Base weights that are missing or altered.
-        BundleError: The model to go on from is incomplete or altered.
-        ConfigurationError: A retraining without a data set, a full disk.
+        BundleError: The model for the warm start is incomplete or altered.
+        ConfigurationError: The retraining has no data set, or a disk is full.
         StoreUnavailableError: Images that cannot be read.
     """
     from bloodcell.training.train import train
@@ -57,12 +58,13 @@ def train_candidate(
         return done
     with recorded_run(database, "train", airflow_run=airflow_run) as run:
         images = database.transact(lambda c: training_set(c, store, retraining.dataset))
+        start = _warm_start(database, store, variant) if retraining.base == "champion" else None
         bundle = train(
             variant,
             images,
             settings,
-            recipe=recipe_of(retraining, variant),
-            base=_base(database, store, retraining, variant),
+            recipe=_recipe(retraining, variant, start),
+            base=start or retraining.base,
             seed=retraining.seed,
             out=settings.data_dir / "training" / "candidates",
             on_progress=on_progress,
@@ -82,38 +84,29 @@ def train_candidate(
             return _candidate(connection, training_run_id, variant) or bundle.model_id
 
         model_id = database.transact(record)
-    shutil.rmtree(bundle.folder)  # the store has it
+    shutil.rmtree(bundle.folder)  # the store has a copy
     return model_id
 
 
 def train_on_labels(
     settings: Settings, variant: str, *, base: str = "imagenet", seed: int = 0, on_progress: OnProgress | None = None
 ) -> Bundle:
-    """Trains a variant on the labels that stand now, and returns its bundle; it is nobody's candidate.
+    """Trains a variant on the current labels, outside of any retraining, and returns its bundle.
 
     Raises:
-        TrainingDataError: A group without images to train on, or to validate with.
+        TrainingDataError: A class without images to train on, or to validate with.
         WeightsError: Base weights that are missing or altered.
-        ConfigurationError: An unknown variant, a full disk.
+        ConfigurationError: An unknown variant, or a full disk.
     """
     from bloodcell.training.train import train
 
     database, store = open_database(settings), Store.of(settings)
     with recorded_run(database, "snapshot") as run:
         taken = database.transact(lambda c: take_snapshot(c, settings, run.run_id))
-    if lacking := too_little(taken):
-        raise TrainingDataError(f"{lacking} Next: bloodcell labels status")
+    if taken.shortage:
+        raise TrainingDataError(f"{taken.shortage} Next: bloodcell labels status")
     images = database.transact(lambda c: training_set(c, store, taken.dataset_digest))
     return train(variant, images, settings, base=base, seed=seed, on_progress=on_progress)
-
-
-def recipe_of(retraining: TrainingRun, variant: str) -> Recipe:
-    """Returns how a retraining trains a variant: its default recipe, with the epochs asked for."""
-    recipe = (DEMO_RECIPES if retraining.base == "random" else DEFAULT_RECIPES)[variant]
-    if recipe.tuning is None or retraining.epochs is None:
-        return recipe
-    epochs = retraining.epochs
-    return replace(recipe, tuning=replace(recipe.tuning, head_epochs=epochs, deep_epochs=epochs))
 
 
 def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: str) -> str | None:
@@ -124,8 +117,23 @@ def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: s
     return model_id
 
 
-def _base(database: Database, store: Store, retraining: TrainingRun, variant: str) -> str | Bundle:
-    if retraining.base != "champion":
-        return retraining.base
+def _warm_start(database: Database, store: Store, variant: str) -> Bundle:
+    """Returns the serving model of a variant."""
     serving = database.transact(serving_models)
     return open_registered(store, next(model.model_id for model in serving if model.variant == variant))
+
+
+def _recipe(retraining: TrainingRun, variant: str, start: Bundle | None) -> Recipe:
+    """Returns the default recipe, or that of a warm start whose features are different; with the requested epochs."""
+    recipe = default_recipe(variant)
+    if start is not None and _features(start.manifest.recipe) != _features(recipe):
+        recipe = start.manifest.recipe
+    if recipe.tuning is None or retraining.epochs is None:
+        return recipe
+    epochs = retraining.epochs
+    return replace(recipe, tuning=replace(recipe.tuning, head_epochs=epochs, deep_epochs=epochs))
+
+
+def _features(recipe: Recipe) -> tuple[object, ...]:
+    """Returns what a warm start requires to be the same."""
+    return recipe.side_px, recipe.crop_px, recipe.feature_layers, recipe.pooled_parts

@@ -1,4 +1,4 @@
-"""The labels of a moment become a data set: every image with its split and class, under one digest, never changed."""
+"""The labels of a moment as a data set: every image with its split and class, under one digest, never changed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 RULE: Final = "by patient, frozen at first use (data_split); an image belongs to the patient it came from first"
 
+_MIN_TRAINING: Final = 2
+"""Training images of each class: with fewer, the SVM's cross-validation has no folds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -29,9 +32,9 @@ class Snapshot:
 
     Attributes:
         dataset_digest: sha256 over every image's digest, split and class.
-        counts: (split, class) -> images; the class of out-of-scope ones is None.
-        left_out: Reason -> labelled cells that are not in it.
-        until_label_id: The newest label it knows.
+        counts: (split, class) -> images; the class of images out of scope is None.
+        left_out: Reason -> labelled cells that are not in the data set.
+        until_label_id: The newest label that was taken into account.
     """
 
     dataset_digest: str
@@ -40,26 +43,35 @@ class Snapshot:
     until_label_id: int
 
     def n_images(self, split: str) -> int:
-        """Number of images on a split."""
+        """Returns the number of images of a split."""
         return sum(n for (of_split, _), n in self.counts.items() if of_split == split)
 
-    def missing_classes(self, split: str, n_least: int) -> list[str]:
-        """Groups with fewer than `n_least` images on a split, each with its number."""
+    def missing_classes(self, split: str, n_required: int) -> list[str]:
+        """Returns the classes with fewer than `n_required` images in a split, each with its number."""
         numbers = {cell_class: self.counts.get((split, cell_class), 0) for cell_class in CELL_CLASSES}
-        return [f"{cell_class} ({n:,})" for cell_class, n in numbers.items() if n < n_least]
+        return [f"{cell_class} ({n:,})" for cell_class, n in numbers.items() if n < n_required]
+
+    @property
+    def shortage(self) -> str | None:
+        """Why no model can be trained on the data set, None if one can."""
+        if missing := self.missing_classes("training", _MIN_TRAINING):
+            return f"Too few training images, {_MIN_TRAINING} of each class are needed: {', '.join(missing)}."
+        if missing := self.missing_classes("validation", 1):
+            return f"No validation image of: {', '.join(missing)}. Cells of more patients have to be labelled."
+        return None
 
 
 def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UUID) -> Snapshot:
-    """Stores the data set of the labels that stand now, unless the very same one is stored already.
+    """Stores the data set of the current labels and returns it; the same data set is stored only once.
 
-    Contested cells are left out, and so is an image that two cells of it are labelled differently. An image that is in
-    several patients' slides counts for the patient whose cell came first, wherever that patient is; and one that an
-    earlier data set held on the other split of training and hold-out stays out: no image is ever on two splits.
+    Contested cells are left out, and so is an image whose cells are labelled differently. An image that occurs in the
+    slides of several patients counts for the patient whose cell came first. An image that an earlier data set had in
+    another split is left out, too: no image is ever in two splits.
 
     Args:
         connection: In a transaction.
-        settings: The shares of the split.
-        run_id: Run that takes it.
+        settings: The shares of the splits.
+        run_id: The run that takes the snapshot.
     """
     assign_splits(connection, settings, run_id)
     for statement in _MATERIAL:
@@ -90,7 +102,7 @@ def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UU
 
 
 def stored_images(connection: sa.Connection, dataset_digest: str, split: str) -> tuple[LabelledImage, ...]:
-    """Returns the images of a split with their classes, ordered by digest; out-of-scope ones have the class ''."""
+    """Returns the images of a split with their classes, ordered by digest; images out of scope have the class ''."""
     rows = connection.execute(
         sa.text(
             "SELECT sha256, class FROM bloodcell.dataset_image WHERE dataset_digest = :digest AND split = :split "
@@ -102,7 +114,7 @@ def stored_images(connection: sa.Connection, dataset_digest: str, split: str) ->
 
 
 def training_set(connection: sa.Connection, store: Store, dataset_digest: str) -> TrainingSet:
-    """Returns what of a data set a model is trained on and validated with; the hold-out is not in it."""
+    """Returns the training and validation images of a data set, without its hold-out."""
     return TrainingSet(
         stored_images(connection, dataset_digest, "training"),
         stored_images(connection, dataset_digest, "validation"),
@@ -113,7 +125,7 @@ def training_set(connection: sa.Connection, store: Store, dataset_digest: str) -
     )
 
 
-# What each labelled cell is, and whose image it was first. Materialised: the views behind it are asked once.
+# What each labelled cell is, and whose image it was first. Materialised, so that the views behind it are read once.
 _MATERIAL: Final = (
     "CREATE TEMP TABLE labelled ON COMMIT DROP AS "
     "SELECT cell_id, sha256, split_key, class, state, label_id FROM bloodcell.current_label",

@@ -1,7 +1,7 @@
-"""Each patient's cells are on one split for good: training, validation or hold-out.
+"""The split of each patient's cells, for good: training, validation or hold-out.
 
-The split is given when a snapshot first uses a patient's labels. Patients with blind-read labels go to the hold-out
-first: who saw the machine's proposal before deciding is biased towards it.
+A patient is assigned a split when a snapshot first uses their labels. Patients with blind-read labels are assigned to
+the hold-out first, because a person who saw the model's call before labelling is biased towards it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from bloodcell.settings import Settings
 
-_LOCK: Final = 0x73_70_6C_69_74  # "split"; one split at a time in a database
+_LOCK: Final = 0x73_70_6C_69_74  # "split"; one assignment at a time in a database
 
 
 def assign_splits(connection: sa.Connection, settings: Settings, run_id: uuid.UUID) -> int:
-    """Gives every patient with a label a split, unless they have one; returns how many got one.
+    """Assigns a split to every patient who has a label but no split; returns the number of these patients.
 
     Args:
-        connection: In a transaction; other splits wait until it ends.
+        connection: In a transaction; other assignments wait until it ends.
         settings: `holdout_fraction` and `validation_fraction`, shares of all patients with a split.
-        run_id: Run that does it.
+        run_id: The run that assigns.
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     counts: dict[str, int] = dict(
@@ -53,27 +53,27 @@ def assign_splits(connection: sa.Connection, settings: Settings, run_id: uuid.UU
 def splits_of(
     new: Mapping[str, bool], counts: Mapping[str, int], holdout_fraction: float, validation_fraction: float
 ) -> dict[str, str]:
-    """Returns the split of each new patient, so that the shares of all patients come as near to those wanted as can be.
+    """Returns the split of each new patient, so that the shares of all patients are close to those wanted.
 
     Args:
-        new: Patient -> whether any label of theirs was read blind.
-        counts: Side -> patients it has already.
-        holdout_fraction: Share of patients wanted in the hold-out; blind-read ones first.
-        validation_fraction: Likewise for validation.
+        new: Patient -> whether any of their labels was read blind.
+        counts: Split -> number of patients already in it.
+        holdout_fraction: Share of patients wanted in the hold-out; patients with blind-read labels come first.
+        validation_fraction: Share of patients wanted in validation.
 
     Returns:
-        Patient -> split. Depends on names and counts only, never on the order in which patients came.
+        Patient -> split. It depends on names and counts only, never on the order in which patients came.
     """
-    # a digest's order is as good as drawing lots, and the same on every machine
+    # the order of digests is as good as random, and the same on every machine
     waiting = sorted(new, key=lambda key: (not new[key], hashlib.sha256(key.encode()).digest()))
     n_all = len(waiting) + sum(counts.values())
-    n_holdout = _wanted(holdout_fraction, n_all, counts.get("holdout", 0), len(waiting))
+    n_holdout = _n_to_assign(holdout_fraction, n_all, counts.get("holdout", 0), len(waiting))
     holdout, waiting = waiting[:n_holdout], waiting[n_holdout:]
     waiting.sort(key=lambda key: hashlib.sha256(key.encode()).digest())
-    n_validation = _wanted(validation_fraction, n_all, counts.get("validation", 0), len(waiting))
+    n_validation = _n_to_assign(validation_fraction, n_all, counts.get("validation", 0), len(waiting))
     splits = dict.fromkeys(holdout, "holdout") | dict.fromkeys(waiting[:n_validation], "validation")
     return splits | dict.fromkeys(waiting[n_validation:], "training")
 
 
-def _wanted(fraction: float, n_all: int, n_there: int, n_waiting: int) -> int:
-    return min(max(round(fraction * n_all) - n_there, 0), n_waiting)
+def _n_to_assign(fraction: float, n_all: int, n_assigned: int, n_waiting: int) -> int:
+    return min(max(round(fraction * n_all) - n_assigned, 0), n_waiting)

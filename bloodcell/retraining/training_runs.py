@@ -1,11 +1,11 @@
-"""A retraining on record: what was asked by whom, its data set, the champion it wants to replace, how it ended."""
+"""A retraining on record: what was requested by whom, its data set, the champion it is compared with, how it ended."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -13,34 +13,31 @@ from sqlalchemy.dialects.postgresql import insert
 from bloodcell.errors import ConfigurationError, UnknownRecordError
 from bloodcell.registry.recipes import check_variant
 from bloodcell.registry.registered_models import champion, serving_models
+from bloodcell.retraining.approval import REJECT, Approval
 from bloodcell.retraining.snapshot import take_snapshot
+from bloodcell.retraining.states import Step, TrainingState, change_state
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
 
 if TYPE_CHECKING:
-    from bloodcell.retraining.snapshot import Snapshot
     from bloodcell.settings import Settings
 
-Base = Literal["champion", "imagenet", "random"]
-
-_LEAST_TRAINING: Final = 2
-"""Images of each group to train on: with fewer, the SVM's cross-validation has nothing to fold."""
+Base = Literal["champion", "imagenet"]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a retraining is asked to do.
+    """What a retraining is requested to do.
 
     Attributes:
-        requested_by: Who asks.
-        reason: Why, for whoever reads it years later.
-        variants: Variants to train, of `bloodcell.cells.variants.VARIANTS`; none: those that serve now.
-        base: Weights to begin with: `imagenet`, or `champion` to go on from the serving model of each variant;
-            `random`, with small recipes, for demonstrations only.
-        seed: Of everything random.
-        epochs: Most epochs of each stage of a fine-tuning; None leaves it to the recipe.
-        min_new_labels: Newly labelled cells without which it is skipped.
+        requested_by: Who requests it.
+        reason: Why, for those who read it years later.
+        variants: Variants to train, of `bloodcell.cells.variants.VARIANTS`; empty: those that serve now.
+        base: Base weights: `imagenet`, or `champion` for a warm start from the serving model of each variant.
+        seed: Seed of everything random.
+        epochs: Epochs of each stage of a fine-tuning at most; None: as the recipe says.
+        min_new_labels: Newly labelled cells that are needed; with fewer, the retraining is skipped.
     """
 
     requested_by: str
@@ -67,9 +64,9 @@ class TrainingRun:
     min_new_labels: int
     champion_id: str | None
     dataset_digest: str | None
-    state: str
+    state: TrainingState
     state_reason: str | None
-    approval: dict[str, Any] | None
+    approval: Approval | None
     requested_at: datetime
     ended_at: datetime | None
 
@@ -78,7 +75,7 @@ class TrainingRun:
         """Digest of the data set.
 
         Raises:
-            ConfigurationError: It was skipped, and has none.
+            ConfigurationError: The retraining was skipped and has none.
         """
         if self.dataset_digest is None:
             raise ConfigurationError(
@@ -90,12 +87,12 @@ class TrainingRun:
 def begin_training_run(
     settings: Settings, request: Request, training_run_id: uuid.UUID, *, airflow_run: str | None = None
 ) -> TrainingRun:
-    """Takes the snapshot of a retraining and returns its record; the same id again returns what is there.
+    """Takes the snapshot of a retraining and returns its record; a repeated call returns the same record.
 
-    With too few new labels, or a group without images to train on, its state is `skipped`, with the reason.
+    With too few new labels, or a class without images to train on, its state is `skipped`, with the reason.
 
     Raises:
-        ConfigurationError: An unknown variant, no reason, or no model to go on from.
+        ConfigurationError: An unknown variant, no reason, or no serving model for a warm start.
     """
     _check(request)
     database = open_database(settings)
@@ -111,7 +108,7 @@ def begin_training_run(
                 .on_conflict_do_nothing()
             )
             if new.rowcount:
-                update(connection, training_run_id, **_taken(connection, settings, request, run.run_id))
+                _take_data_set(connection, settings, request, training_run_id, run.run_id)
             return read_training_run(connection, training_run_id)
 
         begun = database.transact(begin)
@@ -129,32 +126,56 @@ def read_training_run(connection: sa.Connection, training_run_id: uuid.UUID) -> 
         sa.select(tables.training_run).where(tables.training_run.c.training_run_id == training_run_id)
     ).one_or_none()
     if found is None:
-        raise UnknownRecordError(f"No retraining {training_run_id}. They are in the view bloodcell.retraining.")
-    return TrainingRun(**{**found._mapping, "variants": tuple(found.variants)})
-
-
-def update(connection: sa.Connection, training_run_id: uuid.UUID, **changes: object) -> None:
-    """Changes a retraining that is still running."""
-    table = tables.training_run
-    connection.execute(
-        sa.update(table).where(table.c.training_run_id == training_run_id, table.c.state == "running").values(**changes)
+        raise UnknownRecordError(
+            f"There is no retraining {training_run_id}. Next: see the view bloodcell.retraining, which has them all"
+        )
+    columns = dict(found._mapping)
+    return TrainingRun(
+        **columns
+        | {
+            "variants": tuple(found.variants),
+            "state": TrainingState(found.state),
+            "approval": Approval(**found.approval) if found.approval else None,
+        }
     )
 
 
-def too_little(snapshot: Snapshot) -> str | None:
-    """Returns why a data set cannot make a model, None where it can."""
-    if missing := snapshot.missing_classes("training", _LEAST_TRAINING):
-        return f"Too few images to train on, {_LEAST_TRAINING} a class are needed: {', '.join(missing)}."
-    if missing := snapshot.missing_classes("validation", 1):
-        return f"No image to validate with of: {', '.join(missing)}. More labelled patients are needed."
-    return None
+def end_training_run(
+    settings: Settings, training_run_id: uuid.UUID, *, approval: Approval | None, failed: str | None, expired: bool
+) -> TrainingState:
+    """Puts on record how a retraining ended, unless it is on record already; returns its state.
+
+    Args:
+        settings: Where the database is.
+        training_run_id: Which retraining.
+        approval: The person's answer, None if there is none.
+        failed: What failed, None if nothing did.
+        expired: Whether nobody answered in time.
+    """
+    if approval and approval.chosen == REJECT:
+        state = TrainingState.REJECTED
+        reason = f"rejected by {approval.by}: {approval.reason or 'no reason given'}"
+    elif expired:
+        state = TrainingState.EXPIRED
+        reason = f"Nobody answered within {settings.approval_timeout_h:g} h; the champion stays."
+    else:
+        state = TrainingState.FAILED
+        reason = failed or "It ended without a promotion."
+
+    def end(connection: sa.Connection) -> TrainingState:
+        change_state(connection, training_run_id, state, step=Step.CLOSE, reason=reason, approval=approval)
+        return read_training_run(connection, training_run_id).state
+
+    return open_database(settings).transact(end)
 
 
 def _check(request: Request) -> None:
     for variant in request.variants:
         check_variant(variant)
     if not request.reason.strip() or not request.requested_by.strip():
-        raise ConfigurationError("A retraining needs a reason, and who asks for it: they are kept for good.")
+        raise ConfigurationError(
+            "A retraining needs a reason and the name of the person who requests it; both are kept for good."
+        )
 
 
 def _variants(connection: sa.Connection, request: Request) -> tuple[str, ...]:
@@ -163,38 +184,47 @@ def _variants(connection: sa.Connection, request: Request) -> tuple[str, ...]:
     serving = [model.variant for model in serving_models(connection)]
     if missing := sorted(set(request.variants) - set(serving)):
         raise ConfigurationError(
-            f"There is no model of {', '.join(missing)} to go on from (base champion): serving are "
-            f"{', '.join(serving)}. Train those with base imagenet."
+            f"There is no model of {', '.join(missing)} for a warm start (base champion): serving are "
+            f"{', '.join(serving)}. Next: train these variants with base imagenet."
         )
     return tuple(dict.fromkeys(request.variants or serving))
 
 
+def _take_data_set(
+    connection: sa.Connection, settings: Settings, request: Request, training_run_id: uuid.UUID, run_id: uuid.UUID
+) -> None:
+    """Takes the snapshot and gives it to the retraining; or skips the retraining, with the reason."""
+    lacking = _too_few_new_labels(_new_labels(connection), request.min_new_labels)
+    if lacking is None:
+        snapshot = take_snapshot(connection, settings, run_id)
+        lacking = snapshot.shortage
+        if lacking is None:
+            table = tables.training_run
+            connection.execute(
+                sa.update(table)
+                .where(table.c.training_run_id == training_run_id)
+                .values(dataset_digest=snapshot.dataset_digest)
+            )
+            return
+    change_state(connection, training_run_id, TrainingState.SKIPPED, step=Step.SNAPSHOT, reason=lacking)
+
+
 def _new_labels(connection: sa.Connection) -> int:
-    """Returns the cells labelled, or labelled again, since the last retraining that did not fail."""
+    """Returns the number of cells labelled, or labelled again, since the last retraining that did not fail."""
     return int(
         connection.scalar(
             sa.text(
                 "SELECT count(DISTINCT cell_id) FROM bloodcell.label WHERE label_id > coalesce((SELECT "
                 "max(d.until_label_id) FROM bloodcell.dataset d JOIN bloodcell.training_run t USING (dataset_digest) "
-                "WHERE t.state <> 'failed'), 0)"
-            )
+                "WHERE t.state <> :failed), 0)"
+            ),
+            {"failed": TrainingState.FAILED},
         )
         or 0
     )
 
 
-def _taken(connection: sa.Connection, settings: Settings, request: Request, run_id: uuid.UUID) -> dict[str, object]:
-    """Takes the snapshot where there are new labels enough, and returns what it changes: the data set, or the skip."""
-    skipped = _too_few(_new_labels(connection), request.min_new_labels)
-    if skipped is None:
-        snapshot = take_snapshot(connection, settings, run_id)
-        skipped = too_little(snapshot)
-        if skipped is None:
-            return {"dataset_digest": snapshot.dataset_digest}
-    return {"state": "skipped", "state_reason": skipped, "ended_at": sa.func.now()}
-
-
-def _too_few(n_new: int, min_new_labels: int) -> str | None:
+def _too_few_new_labels(n_new: int, min_new_labels: int) -> str | None:
     if n_new >= min_new_labels:
         return None
     return f"{n_new:,} newly labelled cells, {min_new_labels:,} are needed (min_new_labels)."

@@ -57,7 +57,7 @@ class ValidationFacts:
         training_run_id: The retraining's id.
         requested_by: Who requested it; shown escaped, like all that a person typed.
         reason: Why, in their words.
-        base: Base weights: champion, imagenet or random.
+        base: Base weights: champion or imagenet.
         seed: Seed of the training.
         epochs: Epochs requested; None: as the recipe says.
         dataset_digest: Digest of the data set.

@@ -1,4 +1,4 @@
-"""The Dag file as Airflow reads it, and the whole Dag run once over a champion that people do not agree with."""
+"""The Dag file as Airflow reads it, and one whole run with a champion that people disagree with."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ print(json.dumps({"run_id": run.run_id, "states": {ti.task_id: str(ti.state) for
 
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What Airflow reads out of the file."""
+    """Returns what Airflow reads from the file."""
     return read_by_airflow("check_champion", tmp_path_factory.mktemp("airflow"), PARSED)
 
 
@@ -87,7 +87,7 @@ def test_the_file_parses_without_errors_and_explains_itself(parsed: dict[str, An
     assert "Doing it again is safe" in parsed["doc"]
 
 
-def test_the_alarm_follows_the_check_and_both_tell_the_webhook(parsed: dict[str, Any]) -> None:
+def test_the_alarm_follows_the_check_and_both_report_to_the_webhook(parsed: dict[str, Any]) -> None:
     tasks = parsed["tasks"]
     assert {name: task["upstream"] for name, task in tasks.items()} == {"check": [], "alarm": ["check"]}
     assert {name: task["tells"] for name, task in tasks.items()} == {
@@ -102,7 +102,7 @@ def test_the_check_takes_the_gpu(parsed: dict[str, Any]) -> None:
     assert tasks["alarm"]["pool"] == "default_pool"
 
 
-def test_a_crossed_limit_is_no_error_that_a_retry_mends(parsed: dict[str, Any]) -> None:
+def test_a_crossed_threshold_is_not_retried(parsed: dict[str, Any]) -> None:
     assert all(task["has_policy"] and task["retries"] == 5 for task in parsed["tasks"].values())
     assert parsed["decided"] == {
         "ConfigurationError": "fail",
@@ -114,14 +114,14 @@ def test_a_crossed_limit_is_no_error_that_a_retry_mends(parsed: dict[str, Any]) 
     }
 
 
-def test_one_run_at_a_time_by_a_cron_that_can_be_left_out(parsed: dict[str, Any]) -> None:
+def test_one_run_at_a_time_with_an_optional_cron(parsed: dict[str, Any]) -> None:
     assert (parsed["max_active_runs"], parsed["catchup"]) == (1, False)
     assert parsed["schedule"] == "0 5 * * *"
     assert parsed["schedules"] == {"30 4 * * 1-5": "30 4 * * 1-5", "": "NullTimetable"}
 
 
 def run_it(settings: Settings, home: Path, **environment: str) -> dict[str, Any]:
-    """Runs the Dag once, in this Airflow home, over the laboratory's database."""
+    """Runs the Dag once, in this Airflow home, on the laboratory's database."""
     migrated = subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"],
         env=airflow_environment(home),
@@ -140,14 +140,14 @@ def run_it(settings: Settings, home: Path, **environment: str) -> dict[str, Any]
     )
 
 
-def test_while_there_is_no_champion_the_run_is_skipped_and_nobody_is_woken(settings: Settings, tmp_path: Path) -> None:
+def test_without_a_champion_the_run_is_skipped_and_no_alarm_is_sent(settings: Settings, tmp_path: Path) -> None:
     with listening() as webhook:
         ended = run_it(settings, tmp_path / "airflow", BLOODCELL_ALARM_URL=webhook.url)
     assert ended["states"] == {"check": "skipped", "alarm": "skipped"}
     assert webhook.messages == []
 
 
-def test_a_run_writes_its_rows_then_fails_with_the_reason_and_tells_the_webhook(
+def test_a_run_writes_its_rows_then_fails_with_the_reason_and_reports_to_the_webhook(
     settings: Settings, database: Database, champion: str, tmp_path: Path
 ) -> None:
     classified_night(settings)
@@ -162,4 +162,4 @@ def test_a_run_writes_its_rows_then_fails_with_the_reason_and_tells_the_webhook(
     (message,) = webhook.messages
     assert (message["dag_id"], message["task_id"], message["run_id"]) == ("check_champion", "alarm", ended["run_id"])
     assert message["reason"].startswith(f"Champion {champion[:12]} needs a person; its calls are reported as before.")
-    assert "Even the upper limit is below the 90.0 % wanted" in message["text"]
+    assert "Even the upper end of the interval is below the threshold of 90.0 %" in message["text"]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.dags.reading import IMPORTED, read_by_airflow
 
-AND_ITS_OPERATOR = "import airflow.providers.standard.operators.hitl\n"  # Airflow's own, as airflow.sdk
+WITH_OPERATOR = "import airflow.providers.standard.operators.hitl\n"  # Airflow's own, as airflow.sdk
 
 PARSED = """
 import json, os, sys
@@ -34,7 +34,7 @@ print(json.dumps({
     "errors": found.import_errors,
     "params": {name: dag.params[name] for name in dag.params},
     "refused": refused,
-    "choice_taken_back": dag.params.get_param("variants").resolve(None),
+    "choice_removed": dag.params.get_param("variants").resolve(None),
     "schedule": dag.timetable.expression,
     "unscheduled": type(bag(BLOODCELL_RETRAIN_CRON="").dags["retrain"].timetable).__name__,
     "catchup": dag.catchup,
@@ -57,12 +57,12 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What Airflow reads out of the file."""
+    """Returns what Airflow reads from the file."""
     return read_by_airflow("retrain", tmp_path_factory.mktemp("airflow"), PARSED)
 
 
 def test_the_file_is_imported_quickly_and_without_anything_heavy(tmp_path: Path) -> None:
-    imported = read_by_airflow("retrain", tmp_path, AND_ITS_OPERATOR + IMPORTED)
+    imported = read_by_airflow("retrain", tmp_path, WITH_OPERATOR + IMPORTED)
 
     assert imported["heavy"] == []
     assert imported["took_s"] < 1
@@ -88,7 +88,7 @@ def test_training_and_validation_take_the_gpu(parsed: dict[str, Any]) -> None:
     assert parsed["tasks"]["train"]["mapped"]
 
 
-def test_only_who_is_assigned_is_asked_with_no_reason_suggested_and_silence_is_no_answer(
+def test_only_approvers_are_asked_no_reason_is_suggested_and_silence_is_no_approval(
     parsed: dict[str, Any],
 ) -> None:
     assert parsed["approve"] == {
@@ -101,7 +101,7 @@ def test_only_who_is_assigned_is_asked_with_no_reason_suggested_and_silence_is_n
     }
 
 
-def test_the_form_has_sane_defaults_and_refuses_what_makes_no_sense(parsed: dict[str, Any]) -> None:
+def test_the_form_has_sensible_defaults_and_refuses_invalid_values(parsed: dict[str, Any]) -> None:
     assert parsed["params"] == {
         "reason": "weekly",
         "requested_by": None,
@@ -111,7 +111,7 @@ def test_the_form_has_sane_defaults_and_refuses_what_makes_no_sense(parsed: dict
         "epochs": None,
         "seed": 0,
     }
-    assert parsed["choice_taken_back"] is None
+    assert parsed["choice_removed"] is None
     assert set(parsed["refused"]) == {"variants", "min_new_labels", "base", "epochs", "seed", "reason"}
 
 

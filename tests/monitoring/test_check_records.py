@@ -1,4 +1,4 @@
-"""A check says how it went, in a table that a person reads."""
+"""The result of a check, as a table that a person reads."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def check(*checks: Check) -> ChampionCheck:
     return ChampionCheck(UUID(int=1), "c0ffee" + 58 * "0", "vgg16", checks)
 
 
-def test_what_failed_is_said_with_its_reason() -> None:
+def test_a_check_lists_the_reasons_of_the_figures_that_failed() -> None:
     assert check(PASSED, UNJUDGED).failed == ()
     assert check(PASSED, FAILED).failed == ("look | at the staining",)
 
 
-def test_the_table_has_a_row_a_figure_and_no_cell_that_breaks_it() -> None:
+def test_the_table_has_one_row_per_figure_and_escapes_its_cells() -> None:
     lines = check(PASSED, FAILED, UNJUDGED).markdown().splitlines()
-    assert lines[0] == "### Champion vgg16 `c0ffee000000`: 1 limits crossed"
+    assert lines[0] == "### Champion vgg16 `c0ffee000000`: 1 threshold crossed"
     assert lines[4:] == [
         "| agreement | all | 980 | 0.950 | 0.934–0.963 | 0.900 | ok | agrees on 931 of 980 |",
         r"| embedding | all | 512 | 0.120 | 0.110–0.130 | 0.050 | **FAILED** | look \| at the staining |",
         "| class mix | all | 10 |  |  |  | ok | Not judged |",
     ]
-    assert "every limit kept" in check(PASSED).markdown()
+    assert "no threshold crossed" in check(PASSED).markdown()
     assert "nothing to judge yet" in check(UNJUDGED).markdown()
 
 

@@ -24,9 +24,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_check_is_one_json_document_and_a_table_the_next_time(
-    settings: Settings, database: Database, champion: str
-) -> None:
+def test_a_check_prints_one_json_document_or_a_table(settings: Settings, database: Database, champion: str) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
     Laboratory(database).label([cell for cell, _ in called], [cell_class for _, cell_class in called])
@@ -41,11 +39,11 @@ def test_a_check_is_one_json_document_and_a_table_the_next_time(
     again = CliRunner().invoke(app, ["models", "check"])
     assert again.exit_code == 0, again.output
     assert "agreement" in again.stdout
-    assert "Not judged: 0 newly labelled cells with a call, 40 needed" in again.stdout
+    assert "Not judged: 0 newly labelled cells with a call, 40 are needed" in again.stdout
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_crossed_limit_is_exit_status_1_with_the_reason(
+def test_a_crossed_threshold_is_exit_status_1_with_the_reason(
     settings: Settings, database: Database, champion: str
 ) -> None:
     classified_night(settings)
@@ -54,7 +52,10 @@ def test_a_crossed_limit_is_exit_status_1_with_the_reason(
     result = CliRunner().invoke(app, ["models", "check"])
     assert result.exit_code == 1
     assert "FAILED" in result.stdout
-    assert "Even the upper limit is below the 90.0 % wanted (BLOODCELL_CHECK_MIN_AGREEMENT)" in result.stdout
+    assert (
+        "Even the upper end of the interval is below the threshold of 90.0 % (BLOODCELL_CHECK_MIN_AGREEMENT)"
+        in result.stdout
+    )
 
 
 @pytest.mark.usefixtures("environment", "database")

@@ -6,14 +6,13 @@ import pytest
 
 from bloodcell.cells.variants import VARIANTS
 from bloodcell.errors import ConfigurationError
-from bloodcell.registry.recipes import DEFAULT_RECIPES, DEMO_RECIPES, Recipe, base_of, default_recipe
+from bloodcell.registry.recipes import DEFAULT_RECIPES, Recipe, base_of, default_recipe
 from bloodcell.training.networks import build_base, feature_map
 
 
-@pytest.mark.parametrize("recipes", [DEFAULT_RECIPES, DEMO_RECIPES], ids=["default", "demo"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_has_a_recipe_that_fits_its_network(recipes: dict[str, Recipe], variant: str) -> None:
-    recipe = recipes[variant]
+def test_every_variant_has_a_recipe_that_fits_its_network(variant: str) -> None:
+    recipe = DEFAULT_RECIPES[variant]
     network = build_base(base_of(variant), recipe.side_px, recipe.crop_px)
     order = [layer.name for layer in network.layers]
     for layer in recipe.feature_layers:
@@ -32,7 +31,7 @@ def test_an_unknown_variant_is_refused_with_the_ones_there_are() -> None:
 
 @pytest.mark.parametrize("variant", ["vgg16", "vgg16_svm"])
 def test_an_embedding_of_features_or_of_an_svm_takes_no_layers_of_its_own(variant: str) -> None:
-    recipe = DEMO_RECIPES[variant]
+    recipe = DEFAULT_RECIPES[variant]
     with pytest.raises(ConfigurationError, match="embedding_layers"):
         replace(recipe, embedding_layers=recipe.feature_layers)
 

@@ -1,4 +1,4 @@
-"""One retraining of small coloured cells, trained and validated once; each test gets a copy of its database."""
+"""One retraining on small coloured cells, trained and validated once; each test gets a copy of its database."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.laboratory import make_champion
 from tests.retraining.nights import label_cells, make_night
 
 PATIENTS = [f"P{number}" for number in range(20)]
-REQUEST = Request("dr.a", "for a test", ("vgg16_svm",), base="random", seed=3)
+REQUEST = Request("dr.a", "for a test", ("vgg16_svm",), base="champion", seed=3)
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A laboratory with a champion that was hardly trained, and a candidate that was judged against it."""
+    """A laboratory with a barely trained champion, and a candidate that was validated against it."""
 
     settings: Settings
     run: TrainingRun
@@ -59,7 +59,7 @@ def judged_template(
 
 @pytest.fixture
 def judged(postgres: EmbeddedPostgres, judged_template: Judged) -> Iterator[Judged]:
-    """A copy of its own."""
+    """Returns a copy for one test."""
     name = f"judged_{next(_numbers)}"
     _administer(postgres, f"CREATE DATABASE {name} TEMPLATE judged_template")
     settings = judged_template.settings.model_copy(update={"database_url": postgres.url(name)})

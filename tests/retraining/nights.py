@@ -22,7 +22,7 @@ NIGHT = "2026-03-14"
 def make_night(
     settings: Settings, night: str = NIGHT, *, patients: Sequence[str], cells_per_class: int = 4
 ) -> dict[tuple[str, str], str]:
-    """Ingests a night with a slide for each patient; returns (barcode, file name) -> the group it really is."""
+    """Ingests a night with a slide for each patient; returns (barcode, file name) -> the cell's true class."""
     folder = settings.drops / night
     truth: dict[tuple[str, str], str] = {}
     for number, patient in enumerate(patients):
@@ -31,7 +31,7 @@ def make_night(
         (folder / barcode / "slide.json").write_text(json.dumps({"barcode": barcode, "patient_key": patient}))
         for each, cell_class in enumerate(CELL_CLASSES * cells_per_class):
             rng = np.random.default_rng((int(night.replace("-", "")), number, each))
-            name = f"LY_{each:08d}.png"  # the analyser's code says nothing
+            name = f"LY_{each:08d}.png"  # the analyser's code is the same for all cells
             draw(cell_class, rng).save(folder / barcode / name)
             truth[barcode, name] = cell_class
     (folder / ".complete").touch()
@@ -49,7 +49,7 @@ def label_cells(
     says: Callable[[str], str | None] = lambda cell_class: cell_class,
     at: datetime | None = None,
 ) -> None:
-    """Enters a label for each cell; `says` turns what it is into what the person says, None into a smudge."""
+    """Enters a label for each cell: `says` of its true class, or a smudge cell where that is None."""
     database = open_database(settings)
     with database.begin() as connection:
         found = connection.execute(

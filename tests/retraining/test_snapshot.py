@@ -1,4 +1,4 @@
-"""What is in a data set, and what is left out with its reason."""
+"""What a data set has, and what is left out for which reason."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def first_slide_again(
     return {("X1", name): cell_class for (barcode, name), cell_class in truth.items() if barcode == "20260314-0"}
 
 
-def test_every_labelled_image_is_in_it_once_on_its_patients_side(settings: Settings) -> None:
+def test_every_labelled_image_is_in_the_data_set_once_in_its_patients_split(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=2)
     label_cells(settings, truth)
     taken = snapshot(settings)
@@ -63,7 +63,7 @@ def test_every_labelled_image_is_in_it_once_on_its_patients_side(settings: Setti
     assert len(splits) == len(PATIENTS)
 
 
-def test_the_same_labels_are_the_same_data_set_and_more_are_another(settings: Settings) -> None:
+def test_the_same_labels_give_the_same_data_set_and_more_labels_another(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     half = dict(list(truth.items())[: len(truth) // 2])
     label_cells(settings, half)
@@ -99,7 +99,7 @@ def test_an_image_of_two_patients_counts_for_the_first_only(settings: Settings) 
     assert len(images(settings, taken.dataset_digest)) == len(truth)
 
 
-def test_one_image_with_two_classes_is_in_no_data_set(settings: Settings) -> None:
+def test_an_image_with_two_classes_is_left_out(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth)
     again = first_slide_again(settings, truth, patient="P0")
@@ -108,7 +108,7 @@ def test_one_image_with_two_classes_is_in_no_data_set(settings: Settings) -> Non
     assert taken.left_out == {"image counted already": 7, "image labelled differently elsewhere": 2}
 
 
-def test_a_patient_key_that_comes_late_moves_no_image_across(settings: Settings) -> None:
+def test_a_patient_key_that_arrives_late_moves_no_image_to_another_split(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     database = open_database(settings)
     with database.begin() as connection:
@@ -129,7 +129,7 @@ def test_a_patient_key_that_comes_late_moves_no_image_across(settings: Settings)
     assert all(before[row.sha256] == row.split for row in images(settings, second.dataset_digest))
 
 
-def test_what_a_model_trains_on_has_nothing_of_the_hold_out(settings: Settings) -> None:
+def test_training_images_include_none_of_the_holdout(settings: Settings) -> None:
     label_cells(settings, make_night(settings, patients=PATIENTS, cells_per_class=1))
     taken = snapshot(settings)
     store = Store.of(settings)
@@ -143,14 +143,14 @@ def test_what_a_model_trains_on_has_nothing_of_the_hold_out(settings: Settings) 
     assert {image.cell_class for image in training.training} == set(CELL_CLASSES)
 
 
-def test_a_data_set_is_never_changed(settings: Settings) -> None:
+def test_a_data_set_cannot_be_changed(settings: Settings) -> None:
     label_cells(settings, make_night(settings, patients=PATIENTS, cells_per_class=1))
     snapshot(settings)
     with open_database(settings).begin() as connection, pytest.raises(sa.exc.DBAPIError, match="permission denied"):
         connection.execute(sa.text("UPDATE bloodcell.dataset_image SET class = 'ig'"))
 
 
-def test_nothing_labelled_is_an_empty_data_set(settings: Settings) -> None:
+def test_without_labels_the_data_set_is_empty(settings: Settings) -> None:
     make_night(settings, patients=["P1"], cells_per_class=1)
     taken = snapshot(settings)
     assert (taken.counts, taken.until_label_id) == ({}, 0)

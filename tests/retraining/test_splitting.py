@@ -1,4 +1,4 @@
-"""Which split a patient is on: shares, blind-read first, and for good."""
+"""Which split a patient is assigned: by shares, blind-read patients first, and for good."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bloodcell.storage.database import open_database
 from tests.retraining.nights import label_cells, make_night
 
 
-def test_shares_are_as_near_as_can_be() -> None:
+def test_the_shares_are_as_near_as_possible_to_the_wanted() -> None:
     splits = splits_of({f"P{n}": False for n in range(200)}, {}, 0.25, 0.15)
     assert Counter(splits.values()) == {"holdout": 50, "validation": 30, "training": 120}
 
@@ -28,13 +28,13 @@ def test_blind_read_patients_go_to_the_hold_out_first() -> None:
     assert {key for key, split in splits.items() if split == "holdout"} == {f"P{n}" for n in range(10)}
 
 
-def test_new_patients_make_up_for_what_earlier_ones_lack() -> None:
+def test_new_patients_restore_the_shares_that_earlier_ones_missed() -> None:
     splits = splits_of({f"P{n}": False for n in range(10)}, {"training": 10}, 0.25, 0.15)
     assert Counter(splits.values()) == {"holdout": 5, "validation": 3, "training": 2}
 
 
 @given(st.sets(st.text(max_size=8), max_size=60), st.randoms())
-def test_the_order_in_which_patients_come_decides_nothing(keys: set[str], random: Random) -> None:
+def test_the_order_in_which_patients_come_has_no_influence(keys: set[str], random: Random) -> None:
     listed = sorted(keys)
     shuffled = listed.copy()
     random.shuffle(shuffled)
@@ -43,7 +43,7 @@ def test_the_order_in_which_patients_come_decides_nothing(keys: set[str], random
     assert set(splits_of(one, {}, 0.3, 0.2)) == keys
 
 
-def test_a_side_is_given_once_and_a_slide_without_patient_is_one_of_its_own(settings: Settings) -> None:
+def test_a_split_is_assigned_once_and_a_slide_without_a_patient_key_has_its_own(settings: Settings) -> None:
     truth = make_night(settings, patients=["P1", "P2", "P3", "P4"], cells_per_class=1)
     database = open_database(settings)
     with database.begin() as connection:
@@ -71,6 +71,6 @@ def test_a_side_is_given_once_and_a_slide_without_patient_is_one_of_its_own(sett
 @pytest.mark.parametrize(
     "statement", ["UPDATE bloodcell.data_split SET split = 'training'", "DELETE FROM bloodcell.data_split"]
 )
-def test_nobody_changes_a_side(settings: Settings, statement: str) -> None:
+def test_an_assigned_split_cannot_be_changed(settings: Settings, statement: str) -> None:
     with open_database(settings).begin() as connection, pytest.raises(sa.exc.DBAPIError, match="permission denied"):
         connection.execute(sa.text(statement))

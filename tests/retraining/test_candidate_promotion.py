@@ -1,4 +1,4 @@
-"""Who becomes champion, and all the ways in which nobody does."""
+"""How an approved candidate becomes champion, and every way in which it does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bloodcell.storage.database import open_database
 from bloodcell.storage.store import Store
 from tests.retraining.conftest import REQUEST, Judged
 from tests.retraining.nights import label_cells, make_night
-from tests.retraining.test_retraining import rows
+from tests.retraining.test_validating import rows
 
 YES = Approval("Approve", "dr.chief", "2026-03-20T10:00:00+00:00", "better on the hold-out")
 
@@ -35,7 +35,7 @@ def champion(settings: Settings) -> str | None:
     return open_database(settings).transact(registered_models.champion, patience_s=10)
 
 
-def test_an_approved_candidate_becomes_champion_with_who_when_why_and_on_what_evidence(judged: Judged) -> None:
+def test_an_approved_candidate_becomes_champion_and_who_when_why_and_evidence_are_kept(judged: Judged) -> None:
     for _ in range(2):  # the second time changes nothing
         promote_candidate(judged.settings, judged.run.training_run_id, judged.validated.model_id, YES)
     assert champion(judged.settings) == judged.validated.model_id
@@ -56,21 +56,23 @@ def test_an_approved_candidate_becomes_champion_with_who_when_why_and_on_what_ev
 @pytest.mark.parametrize(
     ("approval", "why"),
     [
-        (None, "no person's answer"),
+        (None, "No person has approved"),
         (replace(YES, chosen="Reject"), "'Reject'"),
         (replace(YES, by="dr.nobody"), "'dr.nobody' may not approve"),
         (replace(YES, by=""), "may not approve"),
         (replace(YES, reason=" "), "has no reason"),
     ],
 )
-def test_without_a_yes_of_who_may_the_champion_stays(judged: Judged, approval: Approval | None, why: str) -> None:
+def test_the_champion_stays_without_a_reasoned_approval_by_an_approver(
+    judged: Judged, approval: Approval | None, why: str
+) -> None:
     with pytest.raises(PromotionRefusedError, match=why):
         promote_candidate(judged.settings, judged.run.training_run_id, judged.validated.model_id, approval)
     assert champion(judged.settings) == judged.champion_id
     assert len(rows(judged.settings, "SELECT 1 FROM bloodcell.model_history")) == 1
 
 
-def test_an_answer_that_airflow_never_had_is_none() -> None:
+def test_a_task_that_was_marked_by_hand_has_no_answer() -> None:
     assert Approval.of_answer(None) is None
     assert Approval.of_answer({}) is None
     answer = {
@@ -94,7 +96,7 @@ def test_a_bundle_changed_after_the_approval_is_not_promoted(judged: Judged, tmp
     assert champion(settings) == judged.champion_id
 
 
-def test_of_two_retrainings_at_once_only_the_first_approved_promotes(judged: Judged) -> None:
+def test_of_two_retrainings_at_once_only_the_first_that_is_approved_promotes(judged: Judged) -> None:
     settings = judged.settings
     truth = make_night(settings, "2026-03-21", patients=["Q1", "Q2"], cells_per_class=1)
     label_cells(settings, truth)
@@ -160,7 +162,7 @@ def test_a_candidate_of_shuffled_labels_is_refused_everywhere(judged: Judged) ->
     assert champion(settings) == judged.champion_id
 
 
-def test_a_model_nobody_validated_is_not_promoted_where_there_is_a_hold_out(
+def test_a_model_that_was_never_validated_is_not_promoted_if_there_is_a_holdout(
     judged: Judged, tuned_bundle: Bundle
 ) -> None:
     store = Store.of(judged.settings)
@@ -173,7 +175,7 @@ def test_a_model_nobody_validated_is_not_promoted_where_there_is_a_hold_out(
         promotion.promote(connection, store, tuned_bundle.model_id, by="lead", reason="by hand", evidence={})
 
 
-def test_after_a_rollback_the_old_champion_is_back_and_history_shows_all_of_it(judged: Judged) -> None:
+def test_a_rollback_restores_the_previous_champion_and_history_shows_both(judged: Judged) -> None:
     settings = judged.settings
     promote_candidate(settings, judged.run.training_run_id, judged.validated.model_id, YES)
     with open_database(settings).begin() as connection:
@@ -201,7 +203,7 @@ def test_after_a_rollback_the_old_champion_is_back_and_history_shows_all_of_it(j
         (None, "Failed: train", False, "failed", "Failed: train"),
     ],
 )
-def test_how_it_ended_is_on_record_and_is_not_changed_again(
+def test_how_a_retraining_ended_is_recorded_once_and_never_changed(
     judged: Judged, approval: Approval | None, failed: str | None, expired: bool, state: str, reason: str
 ) -> None:
     run_id = judged.run.training_run_id

@@ -1,4 +1,4 @@
-"""A retraining without Airflow: what is trained, judged and put on record."""
+"""A retraining without Airflow: what is trained, validated and recorded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_candidate_that_learnt_the_labels_passes_every_gate(judged: Judged) ->
     assert all(gate.passed and gate.reason for gate in gates)
 
 
-def test_the_candidate_tells_what_it_was_made_from(judged: Judged) -> None:
+def test_a_candidates_bundle_lists_the_images_it_was_made_from(judged: Judged) -> None:
     bundle = open_registered(Store.of(judged.settings), judged.validated.model_id)
     assert bundle.manifest.data.dataset_digest == judged.run.dataset_digest
     splits = rows(
@@ -56,7 +56,7 @@ def test_candidate_and_champion_are_evaluated_on_the_same_cells(judged: Judged) 
         assert row.figures["by_patient"]["classes"]
 
 
-def test_the_page_is_kept_beside_the_bundle_and_names_both_models(judged: Judged) -> None:
+def test_the_page_is_stored_and_names_both_models(judged: Judged) -> None:
     with open(judged.validated.report) as file:  # noqa: PTH123
         page = file.read()
     assert judged.validated.model_id[:12] in page
@@ -64,7 +64,7 @@ def test_the_page_is_kept_beside_the_bundle_and_names_both_models(judged: Judged
     assert "http" + "://" not in page.replace("http://www.w3.org", "")
 
 
-def test_all_of_it_again_changes_nothing(judged: Judged) -> None:
+def test_repeating_every_step_changes_nothing(judged: Judged) -> None:
     tables = ("training_run", "candidate", "evaluation", "validation", "dataset", "dataset_image", "data_split")
     before = {name: rows(judged.settings, f"SELECT * FROM bloodcell.{name} ORDER BY 1, 2") for name in tables}
     assert begin_training_run(judged.settings, REQUEST, judged.run.training_run_id) == judged.run
@@ -76,7 +76,7 @@ def test_all_of_it_again_changes_nothing(judged: Judged) -> None:
     assert {name: rows(judged.settings, f"SELECT * FROM bloodcell.{name} ORDER BY 1, 2") for name in tables} == before
 
 
-def test_too_few_new_labels_skip_it_with_the_reason(judged: Judged) -> None:
+def test_a_retraining_with_too_few_new_labels_is_skipped_with_the_reason(judged: Judged) -> None:
     begun = begin_training_run(judged.settings, replace(REQUEST, min_new_labels=1), uuid.uuid4())
     assert (begun.state, begun.dataset_digest) == ("skipped", None)
     assert begun.state_reason == "0 newly labelled cells, 1 are needed (min_new_labels)."
@@ -84,28 +84,28 @@ def test_too_few_new_labels_skip_it_with_the_reason(judged: Judged) -> None:
         train_candidate(judged.settings, begun.training_run_id, "vgg16_svm")
 
 
-def test_a_class_without_images_skips_it_with_the_reason(settings: Settings) -> None:
+def test_a_retraining_with_a_class_without_images_is_skipped_with_the_reason(settings: Settings) -> None:
     truth = make_night(settings, patients=[f"P{n}" for n in range(8)], cells_per_class=1)
     label_cells(settings, {cell: cell_class for cell, cell_class in truth.items() if cell_class != "basophil"})
-    begun = begin_training_run(settings, REQUEST, uuid.uuid4())
+    begun = begin_training_run(settings, replace(REQUEST, base="imagenet"), uuid.uuid4())
     assert begun.state == "skipped"
-    assert "Too few images to train on, 2 a class are needed: basophil (0)" in str(begun.state_reason)
+    assert "Too few training images, 2 of each class are needed: basophil (0)" in str(begun.state_reason)
 
 
-def test_what_cannot_be_asked_is_refused_before_anything_is_written(judged: Judged) -> None:
+def test_an_invalid_request_is_refused_before_anything_is_written(judged: Judged) -> None:
     for wrong, what in (
         (replace(REQUEST, variants=("vgg19",)), "vgg19"),
         (replace(REQUEST, reason=" "), "needs a reason"),
-        (replace(REQUEST, variants=("vgg16",), base="champion"), "no model of vgg16 to go on from"),
+        (replace(REQUEST, variants=("vgg16",), base="champion"), "no model of vgg16 for a warm start"),
     ):
         with pytest.raises(ConfigurationError, match=what):
             begin_training_run(judged.settings, wrong, uuid.uuid4())
     assert len(rows(judged.settings, "SELECT 1 FROM bloodcell.training_run")) == 1
-    with pytest.raises(UnknownRecordError, match="No retraining"):
+    with pytest.raises(UnknownRecordError, match="There is no retraining"):
         train_candidate(judged.settings, uuid.uuid4(), "vgg16_svm")
 
 
-def test_without_variants_those_that_serve_are_trained(judged: Judged) -> None:
+def test_a_request_without_variants_trains_those_that_serve(judged: Judged) -> None:
     begun = begin_training_run(
         judged.settings.model_copy(), replace(REQUEST, variants=(), min_new_labels=1), uuid.uuid4()
     )

@@ -1,4 +1,4 @@
-"""The check itself: drift is measured, new labels are compared, and all rows are written in one transaction."""
+"""The check of the champion: drift is measured, new labels are compared, all rows are written in one transaction."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
 
-_CHECK_LOCK: Final = 0x636865636B  # "check"; no label is counted by two checks at once
+_CHECK_LOCK: Final = 0x636865636B  # "check"; so that two checks at once do not count the same label
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One check, as it is written."""
+    """What the transaction that writes a check needs."""
 
     bundle: Bundle
     run_id: UUID
@@ -40,19 +40,19 @@ class _Work:
 def check_champion(
     settings: Settings, *, airflow_run: str | None = None, on_progress: OnProgress | None = None
 ) -> ChampionCheck:
-    """Returns how the champion does on what came since it was last checked, and keeps it in `model_check`.
+    """Checks the champion on the labels and nights since its last check; returns the figures, kept in `model_check`.
 
-    The same Airflow run asked again, after a kill or a lost answer, gets what it wrote, and writes nothing more.
+    A repeated call for the same Airflow run returns the figures that were written, and writes nothing more.
 
     Args:
-        settings: Where things are, and the limits.
-        airflow_run: Id of the Dag run on whose behalf this is done.
-        on_progress: Called with the step's name, what is done and what there is to do in all.
+        settings: Where database and store are, and the thresholds.
+        airflow_run: Id of the Dag run that checks.
+        on_progress: Called with the step's name, the number done, and the total.
 
     Raises:
         NoChampionError: There is no champion.
         BundleError: The champion's bundle is missing, incomplete or altered.
-        RetryLaterError: Postgres or the store is away; nothing was written, run it again later.
+        RetryLaterError: Postgres or the store is unavailable; nothing was written, run it again later.
     """
     database = open_database(settings)
     if airflow_run is not None:
@@ -63,7 +63,7 @@ def check_champion(
     with recorded_run(database, "check", airflow_run=airflow_run) as run:
         champion = database.transact(serving_models)[0]
         run.detail |= {"model": champion.model_id}
-        # what the store itself holds, not a copy fetched long ago: tonight's classification may have to fetch it
+        # the store's own copy, not one fetched long ago: the next classification may have to fetch it
         bundle = open_registered(store, champion.model_id, fresh=True)
         drift = drift_checks(database, store, bundle, settings, on_progress or (lambda step, done, total: None))
         work = _Work(bundle, run.run_id, airflow_run, drift, settings)
@@ -91,7 +91,7 @@ def _write(connection: sa.Connection, work: _Work) -> ChampionCheck:
             "measured": check.measured,
             "lower": check.lower,
             "upper": check.upper,
-            "limit_value": check.limit,
+            "limit_value": check.threshold,
             "passed": check.passed,
             "reason": check.reason,
             "until_label_id": newest_label,

@@ -1,4 +1,4 @@
-"""The champion is checked on what came since the last check: every label once, every night once, all rows or none."""
+"""The champion is checked on what is new since the last check: each label and night once, all rows or none."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lab(database: Database) -> Laboratory:
     return Laboratory(database)
 
 
-def test_a_night_like_the_validation_images_crosses_no_limit(settings: Settings, champion: str) -> None:
+def test_a_night_like_the_validation_images_crosses_no_threshold(settings: Settings, champion: str) -> None:
     classified_night(settings)
     check = check_champion(settings)
     assert check.failed == ()
@@ -53,7 +53,7 @@ def test_a_night_like_the_validation_images_crosses_no_limit(settings: Settings,
     assert only(check, "agreement").measured is None  # nobody labelled anything yet
 
 
-def test_a_night_out_of_focus_is_seen_without_any_label(settings: Settings, champion: str) -> None:
+def test_a_night_out_of_focus_is_detected_without_any_label(settings: Settings, champion: str) -> None:
     classified_night(settings)
     check_champion(settings)
     classified_night(settings, NEXT_NIGHT, blur_px=4)
@@ -75,7 +75,7 @@ def test_another_class_mix_moves_the_class_mix_and_not_the_embedding(settings: S
     assert only(check, "embedding", "lymphocyte").measured == pytest.approx(0, abs=0.02)
 
 
-def test_every_row_is_in_the_view_with_its_run(settings: Settings, database: Database, champion: str) -> None:
+def test_the_view_has_every_figure_and_its_run(settings: Settings, database: Database, champion: str) -> None:
     classified_night(settings)
     check = check_champion(settings, airflow_run="scheduled__1")
     reader = Database(connect(str(settings.plain_database_url), role="bloodcell_reader"), patience_s=0)
@@ -116,12 +116,12 @@ def test_agreement_is_counted_by_class_and_among_the_called(
     assert (without_call.n_cells, without_call.measured) == (80, (80 - n_called) / 80)
 
 
-def test_the_alarm_waits_until_even_the_upper_limit_is_below_what_is_wanted(
+def test_an_agreement_fails_only_if_its_upper_end_is_below_the_threshold(
     settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)[:60]
-    # 52 of 60 alike: 86.7 %, exact limits 75.4 to 94.1 %
+    # 52 of 60 agree: 86.7 %, exact interval 75.4 to 94.1 %
     lab.label(
         [cell for cell, _ in called],
         [wrong(cell_class) if n < 8 else cell_class for n, (_, cell_class) in enumerate(called)],
@@ -148,13 +148,15 @@ def test_too_low_an_agreement_is_an_alarm_with_a_reason_and_the_next_step(
     check = check_champion(settings)
     (reason,) = check.failed
     assert reason == only(check, "agreement").reason
-    assert "Even the upper limit is below the 90.0 % wanted (BLOODCELL_CHECK_MIN_AGREEMENT)" in reason
+    assert (
+        "Even the upper end of the interval is below the threshold of 90.0 % (BLOODCELL_CHECK_MIN_AGREEMENT)" in reason
+    )
     assert "bloodcell models rollback" in reason
-    # the champion's classes inform, they do not alarm
+    # figures of single classes inform, they never fail
     assert all(each.passed for each in check.checks if each.cell_class)
 
 
-def test_few_labels_are_left_for_the_next_time(
+def test_too_few_labels_are_left_for_the_next_check(
     settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
@@ -162,7 +164,7 @@ def test_few_labels_are_left_for_the_next_time(
     lab.label([cell for cell, _ in called[:30]], [cell_class for _, cell_class in called[:30]])
     waiting = only(check_champion(settings), "agreement")
     assert (waiting.n_cells, waiting.measured, waiting.passed) == (30, None, True)
-    assert "30 newly labelled cells with a call, 40 needed" in waiting.reason
+    assert "30 newly labelled cells with a call, 40 are needed" in waiting.reason
     lab.label([cell for cell, _ in called[30:50]], [cell_class for _, cell_class in called[30:50]])
     assert only(check_champion(settings), "agreement").n_cells == 50
     assert only(check_champion(settings), "agreement").n_cells == 0
@@ -198,7 +200,7 @@ def test_contested_cells_wait_until_they_are_settled(
     assert only(check_champion(generous), "agreement").n_cells == 1
 
 
-def test_cells_the_model_was_made_from_are_left_out_and_said_so(
+def test_cells_of_the_training_data_are_left_out_and_counted(
     settings: Settings, database: Database, champion: str, lab: Laboratory, watched_bundle: Bundle
 ) -> None:
     classified_night(settings)
@@ -214,12 +216,12 @@ def test_cells_the_model_was_made_from_are_left_out_and_said_so(
     )
     found = only(check_champion(settings), "agreement")
     assert (found.n_cells, found.measured) == (len(called) - 10, pytest.approx(1 - 10 / (len(called) - 10)))
-    assert "Left out: 10 cells that it was made from." in found.reason
+    assert "Left out: 10 cells from the champion's training data." in found.reason
     counted = rows(database, "SELECT is_training, count(*) FROM bloodcell.checked_label GROUP BY 1 ORDER BY 1")
     assert counted == [(False, len(called) - 10), (True, 10)]
 
 
-def test_of_a_model_made_from_a_folder_its_own_list_of_images_is_asked(
+def test_the_training_images_of_a_model_trained_on_a_folder_come_from_its_bundle(
     settings: Settings, database: Database, champion: str, lab: Laboratory, watched_bundle: Bundle
 ) -> None:
     classified_night(settings)
@@ -237,7 +239,7 @@ def test_of_a_model_made_from_a_folder_its_own_list_of_images_is_asked(
     assert "Left out: 1 cells" in found.reason
 
 
-def test_blind_reading_is_judged_for_itself(
+def test_blind_reading_is_judged_on_its_own(
     settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings, slides=20)
@@ -252,7 +254,7 @@ def test_blind_reading_is_judged_for_itself(
     assert "of the newly labelled cells read blind" in found.reason
 
 
-def test_cells_outside_the_eight_groups_are_counted_apart(
+def test_cells_out_of_scope_are_counted_separately(
     settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
@@ -283,7 +285,7 @@ def test_the_same_airflow_run_writes_one_set_of_rows(
     assert only(second, "embedding").n_cells == 0
 
 
-def test_a_check_that_fails_leaves_nothing_and_the_next_one_counts_all(
+def test_a_failed_check_leaves_no_rows_and_the_next_one_counts_everything(
     settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
@@ -303,7 +305,7 @@ def test_a_check_that_fails_leaves_nothing_and_the_next_one_counts_all(
     assert states == [("failed",), ("succeeded",)]
 
 
-def test_two_checks_at_once_count_a_label_once(
+def test_two_checks_at_once_count_each_label_once(
     settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
     classified_night(settings)
@@ -336,7 +338,7 @@ def test_a_new_champion_is_judged_by_its_own_calls_only(
     assert only(check_champion(settings), "agreement").n_cells == len(fresh)
 
 
-def test_an_old_bundle_has_no_reference_and_says_so(
+def test_drift_of_an_old_bundle_without_a_reference_is_not_judged(
     settings: Settings, database: Database, watched_bundle: Bundle, tmp_path: Path
 ) -> None:
     crown(settings, database, with_reference(watched_bundle, tmp_path, None))
@@ -349,7 +351,7 @@ def test_an_old_bundle_has_no_reference_and_says_so(
         assert "the bundle has no reference.npz" in found.reason
 
 
-def test_a_class_mix_is_compared_only_with_a_laboratorys_own(
+def test_a_class_mix_is_compared_only_with_that_of_a_laboratory(
     settings: Settings, database: Database, svm_bundle: Bundle
 ) -> None:
     crown(settings, database, svm_bundle)
@@ -369,7 +371,7 @@ def test_few_slides_wait_for_the_next_night(settings: Settings, champion: str) -
     assert (both.n_cells, both.since_night, both.until_night) == (100, NIGHT, NEXT_NIGHT)
 
 
-def test_nothing_called_and_nothing_labelled_is_no_alarm(settings: Settings, champion: str) -> None:
+def test_nothing_called_and_nothing_labelled_fails_nothing(settings: Settings, champion: str) -> None:
     check = check_champion(settings)
     assert check.failed == ()
     assert {each.measured for each in check.checks} == {None}
@@ -395,7 +397,7 @@ def test_a_champion_whose_bundle_is_missing_or_altered_is_a_clear_error(settings
         check_champion(settings)
 
 
-def test_images_that_are_gone_are_said_and_the_others_compared(settings: Settings, champion: str) -> None:
+def test_missing_images_are_reported_and_the_others_compared(settings: Settings, champion: str) -> None:
     classified_night(settings)
     images = sorted(path for path in Path(settings.store).joinpath("images").rglob("*") if path.is_file())
     for path in images[:3]:
@@ -405,7 +407,7 @@ def test_images_that_are_gone_are_said_and_the_others_compared(settings: Setting
     assert "3 sampled cells could not be read" in found.reason
 
 
-def test_a_store_without_any_of_the_images_is_a_failure_to_be_retried(settings: Settings, champion: str) -> None:
+def test_a_store_without_any_of_the_images_is_an_error_to_retry_later(settings: Settings, champion: str) -> None:
     classified_night(settings)
     for path in Path(settings.store).joinpath("images").rglob("*"):
         if path.is_file():
@@ -414,7 +416,7 @@ def test_a_store_without_any_of_the_images_is_a_failure_to_be_retried(settings: 
         check_champion(settings)
 
 
-def test_a_database_that_is_away_is_waited_for_and_said(settings: Settings) -> None:
+def test_an_unavailable_database_is_an_error_to_retry_later(settings: Settings) -> None:
     away = settings.model_copy(
         update={"database_url": "postgresql+psycopg2://nobody@127.0.0.1:1/none", "database_patience_s": 0}
     )
@@ -422,14 +424,14 @@ def test_a_database_that_is_away_is_waited_for_and_said(settings: Settings) -> N
         check_champion(away)
 
 
-def test_progress_is_told_while_the_sample_is_embedded(settings: Settings, champion: str) -> None:
+def test_progress_is_reported_while_the_sample_is_embedded(settings: Settings, champion: str) -> None:
     classified_night(settings)
-    told: list[tuple[str, int, int]] = []
-    check_champion(settings, on_progress=lambda step, done, total: told.append((step, done, total)))
-    assert told[-1] == ("embed", 80, 80)
+    reported: list[tuple[str, int, int]] = []
+    check_champion(settings, on_progress=lambda step, done, total: reported.append((step, done, total)))
+    assert reported[-1] == ("embed", 80, 80)
 
 
-def test_the_first_look_goes_back_a_month_and_no_further(settings: Settings, champion: str) -> None:
+def test_the_first_check_goes_back_a_month_and_no_further(settings: Settings, champion: str) -> None:
     classified_night(settings, date(2026, 9, 1))
     classified_night(settings, NIGHT)
     found = only(check_champion(settings), "embedding")

@@ -1,0 +1,108 @@
+"""The states of a retraining: which there are, which step may cause which, and the one function that changes them.
+
+    running ─┬─ skipped     snapshot   too few new labels, or a class without images
+             ├─ refused     validate   no candidate passed every gate
+             ├─ promoted    promote    a person approved, and the candidate became champion
+             ├─ rejected    close      a person said no
+             ├─ expired     close      nobody answered in time
+             └─ failed      close      anything else
+
+A retraining that has ended never changes its state again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from bloodcell.storage import tables
+
+if TYPE_CHECKING:
+    import uuid
+
+    from bloodcell.retraining.approval import Approval
+
+
+class TrainingState(StrEnum):
+    """Where a retraining stands, or how it ended; the values of `training_run.state`."""
+
+    RUNNING = "running"
+    SKIPPED = "skipped"
+    REFUSED = "refused"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    PROMOTED = "promoted"
+    FAILED = "failed"
+
+
+class Step(StrEnum):
+    """A step of a retraining that may change its state."""
+
+    SNAPSHOT = "snapshot"
+    VALIDATE = "validate"
+    PROMOTE = "promote"
+    CLOSE = "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change of state, and the step that may cause it."""
+
+    start: TrainingState
+    end: TrainingState
+    step: Step
+
+
+TRANSITIONS: Final = (
+    Transition(TrainingState.RUNNING, TrainingState.SKIPPED, Step.SNAPSHOT),
+    Transition(TrainingState.RUNNING, TrainingState.REFUSED, Step.VALIDATE),
+    Transition(TrainingState.RUNNING, TrainingState.PROMOTED, Step.PROMOTE),
+    Transition(TrainingState.RUNNING, TrainingState.REJECTED, Step.CLOSE),
+    Transition(TrainingState.RUNNING, TrainingState.EXPIRED, Step.CLOSE),
+    Transition(TrainingState.RUNNING, TrainingState.FAILED, Step.CLOSE),
+)
+"""All changes of state that there are."""
+
+ENDED_WELL: Final = frozenset(
+    {TrainingState.SKIPPED, TrainingState.REFUSED, TrainingState.REJECTED, TrainingState.PROMOTED}
+)
+"""States after which the Dag run is green; after any other it is red."""
+
+
+def change_state(
+    connection: sa.Connection,
+    training_run_id: uuid.UUID,
+    state: TrainingState,
+    *,
+    step: Step,
+    reason: str,
+    approval: Approval | None = None,
+) -> bool:
+    """Ends a retraining in a state; returns False, and changes nothing, if it has ended before.
+
+    Args:
+        connection: Where to write.
+        training_run_id: Which retraining.
+        state: The state it ends in.
+        step: The step that ends it.
+        reason: Why, for a person; kept for good.
+        approval: The person's answer, if there is one.
+
+    Raises:
+        ValueError: `step` may never cause `state`.
+    """
+    starts = [each.start for each in TRANSITIONS if (each.end, each.step) == (state, step)]
+    if not starts:
+        expected = ", ".join(each.end for each in TRANSITIONS if each.step == step)
+        raise ValueError(f"Expected a state that {step} may cause: {expected}. Received: {state}")
+    changes: dict[str, Any] = {"state": state, "state_reason": reason, "ended_at": sa.func.now()}
+    if approval is not None:
+        changes["approval"] = asdict(approval)
+    table = tables.training_run
+    changed = connection.execute(
+        sa.update(table).where(table.c.training_run_id == training_run_id, table.c.state.in_(starts)).values(**changes)
+    )
+    return changed.rowcount == 1

@@ -1,0 +1,42 @@
+"""Which states of a retraining follow which, and that no ended one is changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from bloodcell.retraining import ENDED_WELL, TrainingState
+from bloodcell.retraining.states import TRANSITIONS, Step, change_state
+from bloodcell.retraining.training_runs import read_training_run
+from bloodcell.storage.database import open_database
+from bloodcell.storage.learning_tables import TRAINING_STATES
+from tests.retraining.conftest import Judged
+
+
+def test_the_database_allows_exactly_these_states() -> None:
+    assert tuple(TrainingState) == TRAINING_STATES
+
+
+def test_a_retraining_leaves_running_once_and_every_other_state_is_final() -> None:
+    assert {each.start for each in TRANSITIONS} == {TrainingState.RUNNING}
+    assert sorted(each.end for each in TRANSITIONS) == sorted(set(TrainingState) - {TrainingState.RUNNING})
+    assert set(TrainingState) >= ENDED_WELL
+    assert TrainingState.RUNNING not in ENDED_WELL
+
+
+def test_a_step_cannot_cause_a_state_that_is_not_its_own(judged: Judged) -> None:
+    run_id = judged.run.training_run_id
+    with (
+        open_database(judged.settings).begin() as connection,
+        pytest.raises(ValueError, match=r"a state that validate may cause: refused\. Received: promoted"),
+    ):
+        change_state(connection, run_id, TrainingState.PROMOTED, step=Step.VALIDATE, reason="no")
+
+
+def test_a_retraining_that_has_ended_keeps_its_state(judged: Judged) -> None:
+    run_id = judged.run.training_run_id
+    with open_database(judged.settings).begin() as connection:
+        assert change_state(connection, run_id, TrainingState.REFUSED, step=Step.VALIDATE, reason="the first")
+        ended = read_training_run(connection, run_id)
+        assert (ended.state, ended.state_reason) == (TrainingState.REFUSED, "the first")
+        assert not change_state(connection, run_id, TrainingState.EXPIRED, step=Step.CLOSE, reason="the second")
+        assert read_training_run(connection, run_id) == ended
