@@ -1,7 +1,7 @@
 """What proves a model: the gates of its validation, and the rule by which a model may become champion.
 
 The rule is the same for the candidate of a retraining and for a promotion by hand. A trigger of the database
-(`only_proved`) refuses a model that failed a gate even in plain SQL.
+(`require_passed_gates`) refuses a model that failed a gate even in plain SQL.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every query that a laboratory starts from runs in the real psql as a reader, and says what is so."""
+"""Every query runs in the real psql as a reader and returns the right rows."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from bloodcell.storage import tables
 from bloodcell.storage.connections import connect, psql_command
 from bloodcell.storage.database import Database, open_database
 from bloodcell.storage.embedded import EmbeddedPostgres
+from bloodcell.storage.query_files import query_files
 from tests.conftest import _administer
 from tests.laboratory import CHALLENGER, CHAMPION, NIGHT, Laboratory
 
@@ -35,7 +36,7 @@ Ask = Callable[..., list[dict[str, str]]]
 
 @pytest.fixture(scope="module")
 def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """Asks a query of a laboratory with three nights; returns rows as psql prints them."""
+    """Runs a query on a laboratory with three nights and returns the rows as psql prints them."""
     with asking(postgres, template, "queries", tmp_path_factory.mktemp("queries"), fill) as ask:
         yield ask
 
@@ -44,7 +45,7 @@ def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.Temp
 def asking(
     postgres: EmbeddedPostgres, template: str, name: str, data_dir: Path, fill: Callable[[Database, Settings], None]
 ) -> Iterator[Ask]:
-    """A database of its own, filled, and what asks it a query by its number."""
+    """Yields a function that runs a query, by its number, on a filled database of its own."""
     _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
     settings = Settings(data_dir=data_dir, database_url=postgres.url(name))
     fill(open_database(settings), settings)
@@ -142,18 +143,19 @@ def columns(rows: list[dict[str, str]], *names: str) -> list[tuple[str, ...]]:
     return [tuple(row[name] for name in names) for row in rows]
 
 
-def test_there_are_queries_enough_and_all_are_listed_with_what_can_be_set() -> None:
-    readme = (sql_folder() / "queries" / "README.md").read_text()
-    listed = dict(re.findall(r"^\| `(\S+\.sql)` \| .* \| (.*) \|$", readme, re.M))
-    assert sorted(listed) == [path.name for path in QUERIES]
+def test_all_queries_are_listed_with_what_can_be_set() -> None:
+    listed = query_files()
+    assert [query.path for query in listed] == QUERIES
     assert len(QUERIES) >= 14
-    for path in QUERIES:
-        asked_for = set(re.findall(r":\{\?(\w+)\}", path.read_text()))
-        assert set(re.findall(r"`(\w+)`", listed[path.name])) == asked_for, path.name
+    for query in listed:
+        (note,) = re.findall(r"^-- Set: (.*?)(?=^-- \w+: )", query.path.read_text(), re.M | re.S)
+        named = re.findall(r"(?:^|\), | and )(\w+)(?= \(| and )", note.replace("\n--", " "))
+        assert sorted(query.variables) == sorted(named), query.path.name
+        assert bool(named) != (note == "nothing\n"), query.path.name
 
 
 @pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
-def test_a_query_says_what_it_answers_who_asks_and_how_to_read_it(path: Path) -> None:
+def test_a_query_states_its_question_who_asks_and_how_to_read_it(path: Path) -> None:
     head = re.match(r"(?:--.*\n)+", path.read_text())
     assert head is not None
     assert re.match(r"-- \w.+\.\n--\n-- Who asks: ", head[0])
@@ -195,11 +197,11 @@ def test_differential_of_a_slide(ask: Ask) -> None:
 
 
 def test_slides_with_immature_granulocytes(ask: Ask) -> None:
-    assert columns(ask(2, **SINCE), "barcode", "ig_percentage", "lower_95", "surely") == [
+    assert columns(ask(2, **SINCE), "barcode", "ig_percentage", "lower_95", "definite") == [
         ("S1", "5.0", "2.4", "t"),
         ("S2", "3.0", "0.6", "f"),
     ]
-    assert columns(ask(2, percent=3, **SINCE), "barcode", "surely") == [("S1", "f")]
+    assert columns(ask(2, percent=3, **SINCE), "barcode", "definite") == [("S1", "f")]
     assert ask(2, since=LATER) == []
 
 
@@ -242,17 +244,19 @@ def test_disagreement_of_models(ask: Ask) -> None:
     assert ask(7, night=EARLIER) == []
 
 
-def test_what_all_models_together_call_otherwise(ask: Ask) -> None:
+def test_cells_that_the_ensemble_calls_differently(ask: Ask) -> None:
     # 0.97 of the challenger for ig, 0.95 of the champion for neutrophil: half of each
     *unclassified, cell = ask(35, night=NIGHT)
-    assert columns(unclassified, "reported_class", "n_for_it") == [("unclassified", "0")] * 2
+    assert columns(unclassified, "reported_class", "n_votes") == [("unclassified", "0")] * 2
     assert (cell["barcode"], cell["ensemble_class"], cell["ensemble_probability"]) == ("S1", "ig", "0.485")
-    assert (cell["n_for_it"], cell["n_models"]) == ("1", "2")
+    assert (cell["n_votes"], cell["n_models"]) == ("1", "2")
     assert (cell["reported_class"], cell["confidence"]) == ("neutrophil", "0.950")
     assert ask(35, night=EARLIER) == []
 
 
-def test_a_former_model_of_a_variant_has_no_voice(postgres: EmbeddedPostgres, template: str, tmp_path: Path) -> None:
+def test_only_the_newest_model_of_a_variant_is_in_the_ensemble(
+    postgres: EmbeddedPostgres, template: str, tmp_path: Path
+) -> None:
     def one_cell(database: Database, settings: Settings) -> None:
         lab = Laboratory(database)
         lab.model()
@@ -284,7 +288,7 @@ def test_quarantine(ask: Ask) -> None:
 def test_unfinished_nights(ask: Ask) -> None:
     rows = ask(10, **SINCE)
     assert columns(rows, "night", "what", "n_waiting", "last_run") == [
-        (str(NIGHT), "slides wait", "1", rows[0]["last_run"]),
+        (str(NIGHT), "slides waiting", "1", rows[0]["last_run"]),
         (str(LATER), "arriving", "0", "classify failed"),
     ]
     assert {row["late"] for row in rows} == {"f"}
@@ -300,15 +304,15 @@ def test_insufficient_counts(ask: Ask) -> None:
 
 def test_nucleated_red_cells(ask: Ask) -> None:
     (row,) = ask(12, **SINCE)
-    assert (row["barcode"], row["nrbc_per_100_wbc"], row["wbc_factor"], row["surely"]) == ("S1", "2.0", "0.980", "t")
+    assert (row["barcode"], row["nrbc_per_100_wbc"], row["wbc_factor"], row["definite"]) == ("S1", "2.0", "0.980", "t")
     assert ask(12, nrbc=2.5, **SINCE) == []
 
 
 def test_flagged_slides(ask: Ask) -> None:
     first, second = ask(13, night=NIGHT)
-    assert (first["barcode"], first["n_foreign_codes"]) == ("S1", "2")  # the analyser said BL
+    assert (first["barcode"], first["n_out_of_scope"]) == ("S1", "2")  # the analyser said BL
     assert first["findings"] == "erythroblast high (2.0), ig high (5.0)"
-    assert (second["barcode"], second["n_sure"]) == ("S2", "3")
+    assert (second["barcode"], second["n_definite"]) == ("S2", "3")
     assert second["findings"].startswith("lymphocyte low (0.0), monocyte low (0.0), neutrophil high (97.0), ig possib")
 
 
@@ -395,7 +399,7 @@ def test_class_shares(ask: Ask) -> None:
     assert (earlier["night"], earlier["lymphocyte"], earlier["monocyte"]) == (str(EARLIER), "60.00", "40.00")
 
 
-def test_a_slides_differential_reads_no_table_from_end_to_end(database: Database, database_url: str) -> None:
+def test_a_slides_differential_scans_no_table(database: Database, database_url: str) -> None:
     laboratory = Laboratory(database)
     laboratory.model()
     many = """
