@@ -12,7 +12,7 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.recipes import Augmentation, Recipe, SvmSearch, Tuning
 from bloodcell.settings import Settings
-from bloodcell.training.train import train
+from bloodcell.training.bundle_training import train
 
 SIDE_PX = 32
 SVM_RECIPE = Recipe(SIDE_PX, ("block2_pool",), svm=SvmSearch(kernels=("linear",), costs=(1.0, 10.0), folds=3))

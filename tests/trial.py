@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.evaluation.comparison import Answers, Holdout, Role
+from bloodcell.evaluation.comparison_records import Answers, Holdout, Role
 
 N = len(CELL_CLASSES)
 MIX = (0.02, 0.05, 0.05, 0.1, 0.3, 0.08, 0.35, 0.05)

@@ -41,7 +41,7 @@ from benchmarks.speed.gpu_networks import (
 from benchmarks.speed.line import markdown_table, shown
 from benchmarks.speed.material import cell_images, distinct, write_bodies
 from benchmarks.speed.place import Place, apart, measuring_place
-from bloodcell.evaluation.speed import decoded_per_s
+from bloodcell.evaluation.model_speed import decoded_per_s
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.registered_models import register
 from bloodcell.settings import Settings
@@ -188,7 +188,7 @@ def fine_tuning(n_images: int, *, quick: bool) -> str:
 
 def _trained_per_s(variant: str, precision: Precision, n_images: int, quick: bool) -> list[float]:
     from bloodcell.registry.recipes import DEMO_RECIPES, default_recipe
-    from bloodcell.training.train import train
+    from bloodcell.training.bundle_training import train
 
     recipe = DEMO_RECIPES[variant] if quick else default_recipe(variant)
     assert recipe.tuning is not None

@@ -72,7 +72,7 @@ def distinct(jpeg: bytes, number: int) -> bytes:
 
 def bundle_folder(place: Place, variant: str, recipe: Recipe | None = None) -> Path:
     """Returns a bundle of the variant, trained where the cache has none of the present code."""
-    from bloodcell.training.train import train
+    from bloodcell.training.bundle_training import train
 
     recipe = recipe or _quickly_trained(default_recipe(variant))
     kind = f"{variant}-{recipe.side_px}px"

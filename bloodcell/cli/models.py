@@ -192,7 +192,7 @@ def speed(
     Run it where the worker runs, while nothing else does: a minute on a GPU, some minutes without.
     """
     from bloodcell.cli.output import print_json, speed_table
-    from bloodcell.evaluation.speed import measure_speed
+    from bloodcell.evaluation.model_speed import measure_speed
     from bloodcell.registry.registered_models import find_model, open_registered, serving_models
     from bloodcell.storage.store import Store
 

@@ -122,7 +122,7 @@ def train(
     from bloodcell.errors import BloodcellError
     from bloodcell.settings import Settings
     from bloodcell.storage.database import open_database
-    from bloodcell.training.train import train as train_bundle
+    from bloodcell.training.bundle_training import train as train_bundle
 
     if labels == bool(images):
         raise typer.BadParameter("one of --images FOLDER and --labels is needed, and not both")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from bloodcell.evaluation.metrics import Evaluation
+    from bloodcell.evaluation.classification_metrics import Evaluation
 
 _STAIN: Final = "#5b3f8c"
 _SHADES: Final = "Purples"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bloodcell.cells.intervals import Proportion
-    from bloodcell.evaluation.evaluating import BundleEvaluation
-    from bloodcell.evaluation.metrics import Evaluation
+    from bloodcell.evaluation.bundle_evaluation import BundleEvaluation
+    from bloodcell.evaluation.classification_metrics import Evaluation
 
 
 def evaluation_tables(evaluated: BundleEvaluation) -> RenderableType:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bloodcell.inference.backend import compile_model
 from bloodcell.inference.batched_model import BatchedModel
+from bloodcell.inference.keras_backend import compile_model
 from bloodcell.inference.model_loading import load_model
 from bloodcell.inference.model_output import ModelOutput
 

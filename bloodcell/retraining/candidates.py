@@ -49,7 +49,7 @@ def train_candidate(
         ConfigurationError: A retraining without a data set, a full disk.
         StoreUnavailableError: Images that cannot be read.
     """
-    from bloodcell.training.train import train
+    from bloodcell.training.bundle_training import train
 
     database, store = open_database(settings), Store.of(settings)
     retraining = database.transact(lambda c: read_training_run(c, training_run_id))
@@ -96,7 +96,7 @@ def train_on_labels(
         WeightsError: Base weights that are missing or altered.
         ConfigurationError: An unknown variant, a full disk.
     """
-    from bloodcell.training.train import train
+    from bloodcell.training.bundle_training import train
 
     database, store = open_database(settings), Store.of(settings)
     with recorded_run(database, "snapshot") as run:

@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import ConfigurationError
-from bloodcell.evaluation.comparing import compare
-from bloodcell.evaluation.comparison import Answers, Comparison, Holdout
+from bloodcell.evaluation.comparison_records import Answers, Comparison, Holdout
+from bloodcell.evaluation.model_comparison import compare
 from bloodcell.inference.model_output import calls_of
 from bloodcell.registry.bundle import images_of
 from bloodcell.registry.promotion_proof import Gate, all_passed, refusal
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bloodcell.cells.labelled_image import LabelledImage
-    from bloodcell.evaluation.comparison import ModelFigures
+    from bloodcell.evaluation.comparison_records import ModelFigures
     from bloodcell.inference.model_output import ModelOutput
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings

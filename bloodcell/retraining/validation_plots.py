@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bloodcell.evaluation.comparison import Comparison, Difference, ModelFigures
+    from bloodcell.evaluation.comparison_records import Comparison, Difference, ModelFigures
     from bloodcell.evaluation.differential_agreement import GroupAgreement
     from bloodcell.evaluation.resampling import Interval
 

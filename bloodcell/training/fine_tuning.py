@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from bloodcell.inference.backend import compile_model
 from bloodcell.inference.batched_model import BatchedModel
+from bloodcell.inference.keras_backend import compile_model
 from bloodcell.inference.read_ahead import read_ahead
 from bloodcell.storage.atomic_write import atomic_file
 from bloodcell.training.augmentation import augmented
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bloodcell.registry.recipes import Augmentation
-    from bloodcell.training.features import Rows
+    from bloodcell.training.feature_cache import Rows
 
 
 class Examples(Protocol):

@@ -11,14 +11,14 @@ import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import ConfigurationError
-from bloodcell.inference.backend import training_strategy
 from bloodcell.inference.batched_model import FeatureExtractor
+from bloodcell.inference.keras_backend import training_strategy
 from bloodcell.inference.predicting import predict_pixels
 from bloodcell.registry.bundle import SVM
 from bloodcell.registry.recipes import base_of
-from bloodcell.training import fine_tuning, networks, svm, warm_start
+from bloodcell.training import base_networks, fine_tuning, svm, warm_start
 from bloodcell.training.augmentation import augmented
-from bloodcell.training.features import cached_outputs
+from bloodcell.training.feature_cache import cached_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
     from bloodcell.registry.recipes import Augmentation, Recipe, SvmSearch, Tuning
     from bloodcell.settings import Settings
-    from bloodcell.training.features import Rows
+    from bloodcell.training.feature_cache import Rows
 
     OnProgress = Callable[[str, int, int], None]
 
@@ -91,7 +91,7 @@ class Trained:
 def fit_svm(material: Material, options: SvmSearch) -> Trained:
     """Returns an SVM on the averaged maps of the base's feature layers."""
     recipe = material.recipe
-    tensors = networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
+    tensors = base_networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
     training = np.sqrt(_side_by_side(material.outputs(tensors, material.images.training, "training features")))
     validation = np.sqrt(_side_by_side(material.outputs(tensors, material.images.validation, "validation features")))
     labels = material.labels(material.images.training)
@@ -101,7 +101,7 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
     material.on_progress("fit SVM", 0, 1)
     pipeline = svm.fit(training, labels, choice, options.max_components)
     material.on_progress("fit SVM", 1, 1)
-    features = networks.rooted(networks.pooled(material.network, recipe.feature_layers, recipe.pooled_parts))
+    features = base_networks.rooted(base_networks.pooled(material.network, recipe.feature_layers, recipe.pooled_parts))
     return Trained(
         features,
         svm.decision_layers(pipeline, features),
@@ -120,7 +120,7 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
 
     network, recipe = material.network, material.recipe
     _refuse_tuned_embedding(network, recipe.embedding_layers, options.cut_layer)
-    features = networks.pooled(network, recipe.feature_layers, recipe.pooled_parts)
+    features = base_networks.pooled(network, recipe.feature_layers, recipe.pooled_parts)
     scores = _head(features, options, material.seed)
     head = keras.Model(features, scores)
     head_epoch = _train_head(material, options, head)
@@ -129,7 +129,7 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     else:
         tuned = _tune_from_maps(material, options, features, scores)
     deep_epoch, inputs, of_training, of_validation = tuned
-    networks.round_kernels(network)
+    base_networks.round_kernels(network)
     of_head = keras.Model(inputs, features)
     validation_features = fine_tuning.scores_of(of_head, of_validation, options.batch_cells)
     scores_of_validation = fine_tuning.scores_of(head, validation_features, options.batch_cells)
@@ -168,12 +168,14 @@ def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[
     import keras
 
     layers, images = material.recipe.embedding_layers, material.images
-    tensors = networks.pooled_maps(material.network, layers, EMBEDDING_PARTS)
+    tensors = base_networks.pooled_maps(material.network, layers, EMBEDDING_PARTS)
     training, validation = (
         np.sqrt(_side_by_side(material.outputs(tensors, side, what)))
         for side, what in ((images.training, "training embedding"), (images.validation, "validation embedding"))
     )
-    features = networks.rooted(networks.pooled(material.network, layers, EMBEDDING_PARTS, name="frozen_features"))
+    features = base_networks.rooted(
+        base_networks.pooled(material.network, layers, EMBEDDING_PARTS, name="frozen_features")
+    )
     if augmentation := options.augmentation:
         pixels = material.outputs({"pixels": material.network.inputs[0]}, images.training, "training pixels")["pixels"]
         lower = keras.Model(material.network.inputs[0], {"features": features})
@@ -199,12 +201,12 @@ def changed_once(pixels: NDArray[np.uint8], augmentation: Augmentation, seed: in
 def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
     """Trains the head on averaged maps of the frozen base."""
     images, recipe = material.images, material.recipe
-    tensors = networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
+    tensors = base_networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
     names = tuple(tensors)
     if options.augmentation is None:  # the second stage needs them: one pass keeps both
-        tensors |= {options.cut_layer: networks.feature_map(material.network, options.cut_layer)}
+        tensors |= {options.cut_layer: base_networks.feature_map(material.network, options.cut_layer)}
     if recipe.embedding_layers:  # and these
-        tensors |= networks.pooled_maps(material.network, recipe.embedding_layers, EMBEDDING_PARTS)
+        tensors |= base_networks.pooled_maps(material.network, recipe.embedding_layers, EMBEDDING_PARTS)
     shown = [_side_by_side(each, names) for each in _shown(material, options, tensors)]
     validation = _side_by_side(material.outputs(tensors, images.validation, "validation features"), names)
     if material.start is not None:
@@ -219,7 +221,7 @@ def _tune_from_maps(material: Material, options: Tuning, features: Any, scores: 
     """Trains the layers above the cut from its cached maps; returns the best epoch, and what the maps are of."""
     import keras
 
-    cut = networks.feature_map(material.network, options.cut_layer)
+    cut = base_networks.feature_map(material.network, options.cut_layer)
     maps = [each[options.cut_layer] for each in _shown(material, options, {options.cut_layer: cut})]
     validation = material.outputs({options.cut_layer: cut}, material.images.validation, "validation features")
     _thaw(keras.Model(cut, features))
@@ -241,9 +243,9 @@ def _tune_from_pixels(
     validation = material.outputs(pixels, material.images.validation, "validation pixels")["pixels"]
     strategy = training_strategy(options.batch_cells)
     with strategy.scope() if strategy else nullcontext():
-        twin = networks.build_base(base_of(material.variant), recipe.side_px, recipe.crop_px, options.precision)
-        with networks.in_precision(options.precision):
-            twin_features = networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
+        twin = base_networks.build_base(base_of(material.variant), recipe.side_px, recipe.crop_px, options.precision)
+        with base_networks.in_precision(options.precision):
+            twin_features = base_networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
             trained = keras.Model(twin.inputs[0], _head(twin_features, options, material.seed))
     whole = keras.Model(network.inputs[0], scores)
     trained.set_weights(whole.get_weights())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.registry.base_weights_record import BaseWeights
-from bloodcell.training import networks
+from bloodcell.training import base_networks
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +23,7 @@ def go_on_from(bundle: Bundle, model: keras.Model, network: keras.Model, variant
     Args:
         bundle: Of the earlier model.
         model: The earlier model, loaded.
-        network: From `networks.build_base`, with any weights; changed in place.
+        network: From `base_networks.build_base`, with any weights; changed in place.
         variant: Of the model to be trained.
         recipe: Of the model to be trained.
 
@@ -44,7 +44,7 @@ def go_on_from(bundle: Bundle, model: keras.Model, network: keras.Model, variant
         )
     done: set[int] = set()
     for layer in recipe.feature_layers:
-        _copy(model.get_layer(layer).output, networks.feature_map(network, layer), done)
+        _copy(model.get_layer(layer).output, base_networks.feature_map(network, layer), done)
     credit = f"goes on from model {bundle.model_id}, which began with: {earlier.base_weights.credit}"
     return BaseWeights("champion", "", bundle.model_id, credit)
 

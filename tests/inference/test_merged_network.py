@@ -10,7 +10,7 @@ import pytest
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import Bundle
-from bloodcell.training.train import train
+from bloodcell.training.bundle_training import train
 from tests.small_cells import SVM_RECIPE, model_settings
 
 SIZE = (32, 32)

@@ -22,7 +22,7 @@ from bloodcell.registry.bundle import Bundle
 from bloodcell.service.airflow_home import STACK_MARK
 from bloodcell.service.processes import end_processes, marked_processes
 from bloodcell.settings import Settings
-from bloodcell.training.train import train
+from bloodcell.training.bundle_training import train
 from tests.laboratory import make_champion
 from tests.small_cells import SVM_RECIPE, draw, make_cells
 

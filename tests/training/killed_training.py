@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bloodcell.training.train import train
+from bloodcell.training.bundle_training import train
 from tests import small_cells
 
 cells, data_dir, recipe, fatal_step, fatal_number = sys.argv[1:]

@@ -9,8 +9,8 @@ import pytest
 
 from bloodcell.errors import ConfigurationError, WeightsError
 from bloodcell.settings import Settings
+from bloodcell.training.base_networks import build_base
 from bloodcell.training.base_weights import load_base_weights
-from bloodcell.training.networks import build_base
 from tests.small_cells import model_settings
 
 STAND_IN = "vgg16_imagenet_notop.fp16.weights.h5"

@@ -18,7 +18,8 @@ from scipy.special import bdtr
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
-from bloodcell.evaluation.comparison import (
+from bloodcell.evaluation.classification_metrics import evaluate_calls
+from bloodcell.evaluation.comparison_records import (
     Answers,
     ClassDifference,
     ClassFigures,
@@ -29,7 +30,6 @@ from bloodcell.evaluation.comparison import (
 )
 from bloodcell.evaluation.counted_outcomes import N_OUTCOMES, Figures, figures_of, outcomes
 from bloodcell.evaluation.differential_agreement import slide_agreement
-from bloodcell.evaluation.metrics import evaluate_calls
 from bloodcell.evaluation.out_of_scope import judge_out_of_scope
 from bloodcell.evaluation.resampling import (
     N_REPLICATES,

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from bloodcell.cells.calls import decide
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
-from bloodcell.evaluation.evaluating import BundleEvaluation, evaluate_bundles
+from bloodcell.evaluation.bundle_evaluation import BundleEvaluation, evaluate_bundles
 from bloodcell.evaluation.evaluation_plots import write_plots
 from bloodcell.evaluation.evaluation_tables import evaluation_json, evaluation_tables
 from bloodcell.registry.bundle import Bundle
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import resized
-from bloodcell.training.train import train
+from bloodcell.training.bundle_training import train
 from tests.small_cells import SVM_RECIPE, make_cells, model_settings
 
 

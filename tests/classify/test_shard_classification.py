@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from bloodcell.classify import Shard, classify_shard, classifying, plan_shards
+from bloodcell.classify import Shard, classify_shard, plan_shards, shard_classification
 from bloodcell.errors import BundleError, ConfigurationError, StoreUnavailableError, UnknownRecordError
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_output import ModelOutput
@@ -226,10 +226,10 @@ def test_killed_run_keeps_what_it_wrote_and_the_next_ends_it(
     fill_night(settings, slides=8, cells_each=50)
     program = (
         "from bloodcell.settings import Settings\n"
-        "from bloodcell.classify import classifying, plan_shards\n"
-        "classifying._FLUSH_CELLS = 16\n"
+        "from bloodcell.classify import plan_shards, shard_classification\n"
+        "shard_classification._FLUSH_CELLS = 16\n"
         "s = Settings()\n"
-        "[classifying.classify_shard(shard, s) for shard in plan_shards(s)]\n"
+        "[shard_classification.classify_shard(shard, s) for shard in plan_shards(s)]\n"
     )
     environment = {
         **os.environ,
@@ -246,7 +246,7 @@ def test_killed_run_keeps_what_it_wrote_and_the_next_ends_it(
     child.wait()
     disturbed = calls(database)
     assert 32 <= len(disturbed) < 800
-    monkeypatch.setattr(classifying, "_FLUSH_CELLS", 16)
+    monkeypatch.setattr(shard_classification, "_FLUSH_CELLS", 16)
     small = settings.model_copy(update={"batch_cells": 16})
     classify_all(small)
     ended = calls(database)

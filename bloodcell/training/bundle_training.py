@@ -37,12 +37,11 @@ from bloodcell.registry.bundle import (
     write_image_list,
 )
 from bloodcell.registry.compact import write_compact
-from bloodcell.registry.provenance import code_version, git_commit, library_versions
 from bloodcell.registry.recipes import SvmSearch, base_of, check_variant, default_recipe
 from bloodcell.registry.training_reference import REFERENCE, reference_of, write_reference
-from bloodcell.training import assembly, calibration, networks, novelty, warm_start
+from bloodcell.training import base_networks, calibration, model_assembly, novelty, warm_start
 from bloodcell.training.base_weights import load_base_weights
-from bloodcell.training.features import alone
+from bloodcell.training.feature_cache import alone
 from bloodcell.training.fitting import Material, Trained, fine_tune, fit_svm
 from bloodcell.training.image_folders import (
     is_held_out,
@@ -51,6 +50,7 @@ from bloodcell.training.image_folders import (
     require_all_classes,
     split_images,
 )
+from bloodcell.training.provenance import code_version, git_commit, library_versions
 
 if TYPE_CHECKING:
     import keras
@@ -106,14 +106,14 @@ def train(
         folders = [images] if isinstance(images, Path) else images
         images = _set_of_folders(folders, recipe, settings, holdout_fraction)
         on_progress("read images", 1, 1)
-    network = networks.build_base(base_of(variant), recipe.side_px, recipe.crop_px)
+    network = base_networks.build_base(base_of(variant), recipe.side_px, recipe.crop_px)
     start: keras.Model | None = None
     if isinstance(base, Bundle):
         start = load_model(base)
         base_weights = warm_start.go_on_from(base, start, network, variant, recipe)
     else:
         base_weights = load_base_weights(network, base_of(variant), base, settings, seed)
-    networks.round_kernels(network)
+    base_networks.round_kernels(network)
     work = settings.data_dir / "training" / _identity(variant, recipe, base_weights, images, seed)
     material = Material(variant, recipe, settings, seed, network, start, images, work, on_progress)
     with alone(work.parent / "locks" / work.name), _full_disk_is_told(settings.data_dir):
@@ -173,7 +173,7 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
     embedding = novelty.fit_embedding(
         trained.training_features, np.tile(material.labels(images.training), times_seen), recipe.embedding_dims
     )
-    model = assembly.assemble(
+    model = model_assembly.assemble(
         material.network.inputs[0],
         trained.features,
         trained.scores,
@@ -198,7 +198,7 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
         classes=CELL_CLASSES,
         input_height_px=recipe.side_px,
         input_width_px=recipe.side_px,
-        preprocessing=networks.PREPROCESSING[base_of(material.variant)],
+        preprocessing=base_networks.PREPROCESSING[base_of(material.variant)],
         base_weights=base_weights,
         data=DataSplit(images.digest, len(images.training), len(images.validation), images.rule),
         seed=material.seed,

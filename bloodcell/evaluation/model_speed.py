@@ -68,7 +68,7 @@ def measure_speed(
     Raises:
         BundleError: A model that cannot be loaded safely.
     """
-    from bloodcell.inference.backend import device
+    from bloodcell.inference.keras_backend import device
     from bloodcell.inference.merged_network import MergedNetwork
 
     network, rng = MergedNetwork(bundles), np.random.default_rng(0)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from bloodcell.cells.cell_image import CellImage
 from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_calls
 from bloodcell.errors import BundleError, StoreUnavailableError
-from bloodcell.inference.backend import device
+from bloodcell.inference.keras_backend import device
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_output import calls_of
 from bloodcell.inference.predicting import predict
@@ -29,7 +29,7 @@ from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
-    from bloodcell.classify.planning import Shard
+    from bloodcell.classify.shards import Shard
     from bloodcell.inference.model_output import ModelOutput
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database

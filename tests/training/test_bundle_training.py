@@ -19,10 +19,10 @@ from bloodcell.registry.bundle import Bundle, load_svm
 from bloodcell.registry.recipes import Recipe, SvmSearch, base_of, default_recipe
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.training.base_networks import build_base
 from bloodcell.training.base_weights import load_base_weights
+from bloodcell.training.bundle_training import train
 from bloodcell.training.image_folders import read_image_folders, split_images
-from bloodcell.training.networks import build_base
-from bloodcell.training.train import train
 from tests import small_cells
 from tests.conftest import small_disk
 from tests.small_cells import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings

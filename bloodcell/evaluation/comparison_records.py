@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bloodcell.evaluation.classification_metrics import Evaluation
     from bloodcell.evaluation.differential_agreement import Agreement
-    from bloodcell.evaluation.metrics import Evaluation
     from bloodcell.evaluation.out_of_scope import OutOfScope
     from bloodcell.evaluation.resampling import Interval
 

@@ -10,7 +10,7 @@ import numpy as np
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import digest_of
 from bloodcell.errors import TrainingDataError
-from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
+from bloodcell.evaluation.classification_metrics import Evaluation, evaluate_calls
 from bloodcell.inference.model_output import calls_of
 from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import images_of, unseen_by
