@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.accuracy.measuring import Found
 from bloodcell.cells.classes import REPORT_ORDER
 from bloodcell.cells.intervals import Proportion
-from bloodcell.evaluation.classification_metrics import Evaluation
+from bloodcell.evaluation.call_evaluation import Evaluation
 from bloodcell.evaluation.evaluation_plots import write_plots
 from bloodcell.registry.bundle import Bundle
 

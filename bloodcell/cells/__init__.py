@@ -4,6 +4,7 @@ classes         the eight cell classes, and the analyser codes that belong to th
 variants        the four model variants
 calls           probabilities and novelty become calls
 intervals       proportions with exact confidence intervals
+metrics         counted cells become accuracy, sensitivity, precision, F1 and likelihood
 cell_image      a cell on record, and where its image is
 labelled_image  an image with its label, and sets of them
 """

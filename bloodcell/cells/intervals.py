@@ -48,12 +48,12 @@ class Proportion:
         return None if self.value is None else 100 * self.value
 
     @property
-    def percentage_limits(self) -> tuple[float, float] | None:
+    def percentage_interval(self) -> tuple[float, float] | None:
         """Lower and upper limit in percent."""
         return None if self.lower is None or self.upper is None else (100 * self.lower, 100 * self.upper)
 
 
-def exact_limits(
+def exact_interval(
     counts: NDArray[np.integer], totals: NDArray[np.integer]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns the lower and upper Clopper-Pearson limits of counts / totals, in 0..1, nan where a total is 0.
@@ -76,7 +76,7 @@ def exact_limits(
 
 def proportions(counts: Sequence[int], totals: Sequence[int]) -> tuple[Proportion, ...]:
     """Returns each count's proportion of its total, computed at once: a night has thousands."""
-    lower, upper = exact_limits(np.asarray(counts, np.int64), np.asarray(totals, np.int64))
+    lower, upper = exact_interval(np.asarray(counts, np.int64), np.asarray(totals, np.int64))
     return tuple(
         Proportion(n, total, n / total, low, high) if total else Proportion(n, total, None, None, None)
         for n, total, low, high in zip(counts, totals, lower.tolist(), upper.tolist(), strict=True)

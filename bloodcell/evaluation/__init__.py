@@ -3,7 +3,7 @@
 One model:
 
     bundle_evaluation       runs bundles over a folder of labelled images
-    classification_metrics  labels and calls become figures
+    call_evaluation         labels and calls become figures
     evaluation_tables       an evaluation on a terminal, and as JSON
     evaluation_plots        an evaluation as a picture
 
@@ -11,7 +11,6 @@ Models compared:
 
     model_comparison        predictions of several models on the same hold-out become a comparison
     comparison_records      what a comparison takes and returns
-    counted_outcomes        figures of many counts at once
     resampling              the bootstrap over patients
     differential_agreement  differentials by calls against differentials by labels
     out_of_scope            cells that belong to none of the eight classes
@@ -20,16 +19,16 @@ model_speed measures how many cells per second models classify on this machine.
 """
 
 from bloodcell.evaluation.bundle_evaluation import BundleEvaluation, evaluate_bundles
-from bloodcell.evaluation.classification_metrics import Evaluation, evaluate_calls
-from bloodcell.evaluation.comparison_records import Answers, Comparison, Holdout
+from bloodcell.evaluation.call_evaluation import Evaluation, evaluate_calls
+from bloodcell.evaluation.comparison_records import Comparison, Holdout, Predictions
 from bloodcell.evaluation.model_comparison import compare, mcnemar_exact
 
 __all__ = [
-    "Answers",
     "BundleEvaluation",
     "Comparison",
     "Evaluation",
     "Holdout",
+    "Predictions",
     "compare",
     "evaluate_bundles",
     "evaluate_calls",

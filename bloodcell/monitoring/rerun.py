@@ -1,4 +1,4 @@
-"""The champion over a sample of cells once more, for what no row keeps: the embedding."""
+"""The champion runs over a sample of cells again, because no row of the database keeps the embedding."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What the champion makes of n cells.
+    """The champion's outputs for n cells.
 
     Attributes:
         embedding: float32 (n, d).
-        top: int64 (n,), index into `CELL_CLASSES` of the most probable group.
-        groups: int64 (n,), group of slides that each is in.
+        top: int64 (n,), index into `CELL_CLASSES` of the most probable class.
+        groups: int64 (n,), group of slides that each cell is in.
         failures: Why other cells of the sample could not be read.
     """
 
@@ -58,7 +58,7 @@ def embed(
 
     Raises:
         StoreUnavailableError: The store is away, or has none of the images.
-        BundleError: The model cannot be loaded safely, or gives values that are no numbers.
+        BundleError: The model cannot be loaded safely, or returns values that are not finite.
     """
     network = MergedNetwork((bundle,), batch_cells=settings.batch_cells)
     skipped = Skipped(store.check)
@@ -72,13 +72,12 @@ def embed(
         on_cells(len(groups), len(cells))
     if not groups:
         raise StoreUnavailableError(
-            f"None of the {len(cells)} sampled cells could be read, so the check was not made. First: "
-            f"{skipped.reasons[0]}"
+            f"None of the {len(cells)} sampled cells could be read, so there was no check. First: {skipped.reasons[0]}"
         )
     embedding = np.concatenate(embeddings)
     if not np.isfinite(embedding).all():
         raise BundleError(
-            f"The champion {bundle.model_id[:12]} ({bundle.manifest.variant}) gives values that are no numbers. Next: "
+            f"The champion {bundle.model_id[:12]} ({bundle.manifest.variant}) returns values that are not finite. Next: "
             "bloodcell models rollback --reason R",
             folder=str(bundle.folder),
         )

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import ConfigurationError
-from bloodcell.evaluation.comparison_records import Answers, Comparison, Holdout
+from bloodcell.evaluation.comparison_records import Comparison, Holdout, Predictions
 from bloodcell.evaluation.model_comparison import compare
 from bloodcell.inference.model_output import calls_of
 from bloodcell.registry.bundle import images_of
@@ -313,17 +313,17 @@ def _judge(
     )
 
 
-def _answers(bundle: Bundle, role: Any, output: ModelOutput, n_cells: int) -> Answers:
+def _answers(bundle: Bundle, role: Any, output: ModelOutput, n_cells: int) -> Predictions:
     calls = calls_of(bundle, output)
-    return Answers(
+    return Predictions(
         model_id=bundle.model_id,
         variant=bundle.manifest.variant,
         role=role,
         probabilities=output.probabilities[:n_cells],
         unclassified=calls.unclassified[:n_cells],
         novelty=output.novelty[:n_cells],
-        outside_unclassified=calls.unclassified[n_cells:],
-        outside_novelty=output.novelty[n_cells:],
+        out_of_scope_unclassified=calls.unclassified[n_cells:],
+        out_of_scope_novelty=output.novelty[n_cells:],
         novelty_threshold=bundle.manifest.novelty_threshold,
     )
 
@@ -349,7 +349,7 @@ def _record(connection: sa.Connection, trial: _Trial, judged: _Judged, run_id: u
 
 def _evaluation(figures: ModelFigures, comparison: Comparison) -> dict[str, object]:
     everything = asdict(figures)
-    by_patient = {name: everything[name] for name in ("classes", "agreement", "outside", "covered_accuracy")}
+    by_patient = {name: everything[name] for name in ("classes", "agreement", "out_of_scope", "covered_accuracy")}
     return {
         "model_id": figures.model_id,
         "n_cells": comparison.n_cells,

@@ -96,7 +96,7 @@ def _column(model: ModelFigures) -> list[str]:
         numbers.percent_with_interval(model.covered_accuracy),
         numbers.percent_with_interval(model.unclassified),
         numbers.percent(model.calibration_error, 2),
-        numbers.percent_with_interval(model.outside.unclassified),
+        numbers.percent_with_interval(model.out_of_scope.unclassified),
     ]
 
 

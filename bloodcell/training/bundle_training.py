@@ -22,6 +22,7 @@ import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import TrainingSet, digest_of
+from bloodcell.cells.metrics import macro_sensitivity, negative_log_likelihood
 from bloodcell.errors import ConfigurationError
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import (
@@ -230,15 +231,16 @@ def _metrics(
 ) -> ValidationMetrics:
     right = probabilities.argmax(axis=1) == labels
     covered = probabilities.max(axis=1) >= threshold
+    n_classes = int(labels.max()) + 1
     if not covered.any():
         log.warning(
             "No validation cell reaches the confidence %.2f: the model leaves every cell unclassified.", threshold
         )
     return ValidationMetrics(
         accuracy=float(right.mean()),
-        macro_sensitivity=float(np.mean([right[labels == each].mean() for each in np.unique(labels)])),
-        negative_log_likelihood=calibration.negative_log_likelihood(probabilities, labels),
-        uncalibrated_negative_log_likelihood=calibration.negative_log_likelihood(
+        macro_sensitivity=macro_sensitivity(np.bincount(labels[right], minlength=n_classes), np.bincount(labels)),
+        negative_log_likelihood=negative_log_likelihood(probabilities, labels),
+        uncalibrated_negative_log_likelihood=negative_log_likelihood(
             calibration.softmax(trained.validation_scores), labels
         ),
         coverage=float(covered.mean()),

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from bloodcell.cells.metrics import negative_log_likelihood
 from bloodcell.inference.batched_model import BatchedModel
 from bloodcell.inference.keras_backend import compile_model
 from bloodcell.inference.read_ahead import read_ahead
 from bloodcell.storage.atomic_write import atomic_file
 from bloodcell.training.augmentation import augmented
-from bloodcell.training.calibration import fit_temperature, negative_log_likelihood, softmax
+from bloodcell.training.calibration import fit_temperature, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

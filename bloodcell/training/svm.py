@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bloodcell.cells.metrics import macro_sensitivity
 from bloodcell.registry.compact import rounded
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def search(
     if n_folds < 2:
         return SvmChoice(*kernels[0], options.costs[0])
     counts = np.bincount(labels)
-    present = counts > 0
     n_right = {(*kernel, cost): np.zeros(len(counts)) for kernel in kernels for cost in options.costs}
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     for n_done, (fitted, held) in enumerate(folds.split(features, labels), start=1):
@@ -81,7 +81,7 @@ def search(
                 right = labels[held][machine.predict(across) == labels[held]]
                 n_right[kernel, gamma, cost] += np.bincount(right, minlength=len(counts))
         on_fold(n_done, n_folds)
-    sensitivity = {choice: float((right[present] / counts[present]).mean()) for choice, right in n_right.items()}
+    sensitivity = {choice: macro_sensitivity(right, counts) for choice, right in n_right.items()}
     best = max(sensitivity, key=lambda choice: sensitivity[choice])
     return SvmChoice(*best, sensitivity[best])
 

@@ -195,7 +195,7 @@ def test_by_hand_too_the_slides_whose_images_are_all_there_get_their_differentia
     assert states == ["reported", "reported", "waiting"]
 
 
-def test_a_model_that_gives_no_numbers_is_not_believed_and_the_others_go_on(
+def test_a_model_that_returns_nan_is_ignored_and_the_others_continue(
     settings: Settings, serving: Serving, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_night(settings)
@@ -208,7 +208,7 @@ def test_a_model_that_gives_no_numbers_is_not_believed_and_the_others_go_on(
         return outputs
 
     monkeypatch.setattr(MergedNetwork, "__call__", broken)
-    with pytest.raises(BundleError, match=f"{serving[1][:12]}.*no numbers for 1 of 32 cells"):
+    with pytest.raises(BundleError, match=f"{serving[1][:12]}.*not finite for 1 of 32 cells"):
         classify_shard(shard, settings)
     assert [row[2] for row in calls(database)] == [serving[0]] * 60
 

@@ -134,7 +134,7 @@ def test_tables_and_json_carry_the_figures(evaluated: dict[str, BundleEvaluation
     assert document["accuracy"]["n"] == one.evaluation.accuracy.n
     assert np.sum(document["confusion"]["most_probable"]) == 40
     assert np.sum(document["confusion"]["called_then_unclassified"]) == 40
-    assert [cell_class["group"] for cell_class in document["groups"]] == list(CELL_CLASSES)
+    assert [figures["class"] for figures in document["classes"]] == list(CELL_CLASSES)
 
 
 def test_plots_are_a_readable_png(evaluated: dict[str, BundleEvaluation], tmp_path: Path) -> None:
