@@ -98,7 +98,7 @@ def main() -> None:
     )
     for (side_px, crop_px), of_input in groupby(CHOICES[chosen.base], lambda choice: (choice.side_px, choice.crop_px)):
         network = base_networks.build_base(chosen.base, side_px, crop_px)
-        load_base_weights(network, chosen.base, "imagenet", settings, 0)
+        load_base_weights(network, chosen.base, "imagenet", settings)
         maps = {choice: base_networks.pooled_maps(network, choice.layers, choice.parts) for choice in of_input}
         with step_bars() as tell:
             kept = cached_outputs(

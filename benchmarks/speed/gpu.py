@@ -187,8 +187,9 @@ def fine_tuning(n_images: int, *, quick: bool) -> str:
 
 
 def _trained_per_s(variant: str, precision: Precision, n_images: int, quick: bool) -> list[float]:
-    from bloodcell.registry.recipes import DEMO_RECIPES, default_recipe
+    from bloodcell.registry.recipes import DEMO_RECIPES, base_of, default_recipe
     from bloodcell.training.bundle_training import train
+    from tests.small_cells import random_weights
 
     recipe = DEMO_RECIPES[variant] if quick else default_recipe(variant)
     assert recipe.tuning is not None
@@ -201,7 +202,8 @@ def _trained_per_s(variant: str, precision: Precision, n_images: int, quick: boo
             copied.parent.mkdir(parents=True, exist_ok=True)
             copied.write_bytes(path.read_bytes())
         train(
-            variant, Path(folder) / "images", Settings(data_dir=Path(folder) / "data"), recipe=recipe, base="random",
+            variant, Path(folder) / "images", Settings(data_dir=Path(folder) / "data"), recipe=recipe,
+            base=random_weights(base_of(variant)),
             on_progress=lambda step, done, total: times.append((step, time.perf_counter(), done, total)),
         )  # fmt: skip
     deep = [each for each in times if "deep" in each[0]] or times

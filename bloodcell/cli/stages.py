@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -103,9 +103,6 @@ def train(
     labels: Annotated[
         bool, typer.Option("--labels", help="Train on the labels that stand now, split by patient, instead.")
     ] = False,
-    base: Annotated[
-        Literal["imagenet", "random"], typer.Option(help="Base weights; random is for demonstrations only.")
-    ] = "imagenet",
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     hold_out: Annotated[
         float,
@@ -134,12 +131,12 @@ def train(
     with step_bars() as on_progress:
         if images:
             bundle = train_bundle(
-                variant, images, settings, base=base, seed=seed, holdout_fraction=hold_out, on_progress=on_progress
+                variant, images, settings, seed=seed, holdout_fraction=hold_out, on_progress=on_progress
             )
         else:
             from bloodcell.retraining import train_on_labels
 
-            bundle = train_on_labels(settings, variant, base=base, seed=seed, on_progress=on_progress)
+            bundle = train_on_labels(settings, variant, seed=seed, on_progress=on_progress)
     if register:
         from bloodcell.cli.models import register_bundle
 

@@ -77,8 +77,8 @@ def embed(
     embedding = np.concatenate(embeddings)
     if not np.isfinite(embedding).all():
         raise BundleError(
-            f"The champion {bundle.model_id[:12]} ({bundle.manifest.variant}) returns values that are not finite. Next: "
-            "bloodcell models rollback --reason R",
+            f"The champion {bundle.model_id[:12]} ({bundle.manifest.variant}) returns values that are not finite. "
+            "Next: bloodcell models rollback --reason R",
             folder=str(bundle.folder),
         )
     return Embedded(embedding, np.concatenate(tops), np.array(groups), tuple(skipped.reasons))

@@ -2,7 +2,6 @@
 
     <model id>/bundle.json      the manifest; its own sha256 is the model id
                model.keras      pixels in; calibrated probabilities, embedding and novelty out
-               svm.skops        SVM variants only: the fitted scikit-learn pipeline
                images.csv       digest, class and split of every image it was made from
                reference.npz    a sample of its outputs on the validation images, to see drift against
 
@@ -32,14 +31,11 @@ from bloodcell.storage.atomic_write import make_durable, part_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sklearn.pipeline import Pipeline
-
     from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"
 MODEL: Final = "model.keras"
-SVM: Final = "svm.skops"
 IMAGES: Final = "images.csv"
 
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
@@ -248,23 +244,6 @@ def unseen_by(bundles: Sequence[Bundle], images: Sequence[LabelledImage]) -> tup
             raise refused(bundle.folder, f"expected {IMAGES}: without it nobody knows which images it has seen")
     seen = images_of(*bundles)
     return tuple(image for image in images if image.sha256 not in seen)
-
-
-def load_svm(bundle: Bundle) -> Pipeline:
-    """Returns the fitted scikit-learn pipeline of an SVM variant.
-
-    Raises:
-        BundleError: A bundle without one, or a file that holds any type other than scikit-learn's own.
-    """
-    import skops.io
-    from skops.io.exceptions import UntrustedTypesFoundException
-
-    if SVM not in bundle.manifest.files:
-        raise refused(bundle.folder, f"expected {SVM}, but the variant {bundle.manifest.variant} has no SVM")
-    try:
-        return skops.io.load(bundle.folder / SVM, trusted=[])
-    except UntrustedTypesFoundException as error:
-        raise refused(bundle.folder, f"{SVM} holds types that are not trusted: {error}") from error
 
 
 @cache

@@ -34,8 +34,6 @@ _TYPES: Final[dict[str, np.dtype[Any]]] = {
     "follows_mix": np.dtype("|b1"),
 }
 _MAX_BYTES: Final = 2 * MAX_CELLS * MAX_DIMS * 4
-# the earliest time a zip can hold: the bytes must not tell when they were written
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +128,9 @@ def reference_of(
 
 def write_reference(path: Path, reference: TrainingReference) -> None:
     """Writes the reference as an .npz; the same reference gives the same bytes, on any day and machine."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, kind in _TYPES.items():
-            body = io.BytesIO()
-            np.lib.format.write_array(body, np.asarray(getattr(reference, name), kind, order="C"), version=(1, 0))
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), body.getvalue())
+    arrays = {name: np.asarray(getattr(reference, name), kind, order="C") for name, kind in _TYPES.items()}
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_reference(path: Path) -> TrainingReference:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from bloodcell.registry.bundle import (
     FORMAT_VERSION,
     IMAGES,
     MODEL,
-    SVM,
     Bundle,
     BundleManifest,
     DataSplit,
@@ -74,7 +73,7 @@ def train(
     settings: Settings,
     *,
     recipe: Recipe | None = None,
-    base: str | Bundle = "imagenet",
+    base: Literal["imagenet"] | Path | Bundle = "imagenet",
     seed: int = 0,
     holdout_fraction: float = 0.0,
     out: Path | None = None,
@@ -88,7 +87,8 @@ def train(
             split by image.
         settings: Data folder, weights folder, image limits, batch size.
         recipe: How to train, default `recipes.default_recipe(variant)`.
-        base: Base weights, `imagenet` or `random`, or the bundle of the same variant to go on from.
+        base: Weights to start from: `imagenet`, a file of weights of the variant's base network, or a bundle of the
+            same variant for a warm start.
         seed: Of everything random; on one machine the same seed gives the same weights.
         holdout_fraction: Share of the folders' images, chosen by their digests, that the training does not see.
         out: Folder the bundle is written into, default `<data_dir>/bundles`.
@@ -113,7 +113,7 @@ def train(
         start = load_model(base)
         base_weights = warm_start.go_on_from(base, start, network, variant, recipe)
     else:
-        base_weights = load_base_weights(network, base_of(variant), base, settings, seed)
+        base_weights = load_base_weights(network, base_of(variant), base, settings)
     base_networks.round_kernels(network)
     work = settings.data_dir / "training" / _identity(variant, recipe, base_weights, images, seed)
     material = Material(variant, recipe, settings, seed, network, start, images, work, on_progress)
@@ -192,7 +192,6 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
         follows_mix=images.follows_mix,
     )
     files = write_model(material.work, model, reference) | {IMAGES: material.work / IMAGES}
-    files |= {SVM: trained.svm_file} if trained.svm_file else {}
     manifest = BundleManifest(
         format_version=FORMAT_VERSION,
         variant=material.variant,

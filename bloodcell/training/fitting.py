@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -14,7 +13,6 @@ from bloodcell.errors import ConfigurationError
 from bloodcell.inference.batched_model import FeatureExtractor
 from bloodcell.inference.keras_backend import training_strategy
 from bloodcell.inference.predicting import predict_pixels
-from bloodcell.registry.bundle import SVM
 from bloodcell.registry.recipes import base_of
 from bloodcell.training import base_networks, fine_tuning, svm, warm_start
 from bloodcell.training.augmentation import augmented
@@ -85,7 +83,6 @@ class Trained:
     validation_scores: NDArray[np.float32]
     choice: str
     search_macro_sensitivity: float | None = None
-    svm_file: Path | None = None
 
 
 def fit_svm(material: Material, options: SvmSearch) -> Trained:
@@ -110,7 +107,6 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
         pipeline.decision_function(validation),
         f"{choice.kernel} kernel, gamma = {choice.gamma:g}, C = {choice.cost:g}",
         choice.macro_sensitivity,
-        _dumped(pipeline, material.work / SVM),
     )
 
 
@@ -329,10 +325,3 @@ def _thaw(upper: keras.Model) -> None:
 
 def _side_by_side(outputs: dict[str, Rows], names: tuple[str, ...] | None = None) -> NDArray[np.float32]:
     return np.concatenate([outputs[name][:] for name in names or outputs], axis=1)
-
-
-def _dumped(pipeline: Any, path: Path) -> Path:
-    import skops.io
-
-    skops.io.dump(pipeline, path, compression=zipfile.ZIP_BZIP2)
-    return path

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-_LIBRARIES: Final = ("keras", "numpy", "pillow", "scikit-learn", "skops", "tensorflow")
+_LIBRARIES: Final = ("keras", "numpy", "pillow", "scikit-learn", "tensorflow")
 
 
 def code_version() -> str:

@@ -154,8 +154,6 @@ def _one_against_rest(machine: SVC, rows: NDArray[np.floating], labels: NDArray[
     with config_context(enable_metadata_routing=True):
         machines = OneVsRestClassifier(machine.set_fit_request(sample_weight=True))
         machines.fit(rows, labels, sample_weight=compute_sample_weight("balanced", labels))
-    for each in (machine, *machines.estimators_):
-        del each._metadata_request  # skops would follow the request for ever
     return machines
 
 

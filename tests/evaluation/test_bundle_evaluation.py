@@ -23,7 +23,7 @@ from bloodcell.registry.bundle import Bundle
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import resized
 from bloodcell.training.bundle_training import train
-from tests.small_cells import SVM_RECIPE, make_cells, model_settings
+from tests.small_cells import SVM_RECIPE, make_cells, model_settings, random_weights
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_images_a_model_was_trained_on_are_recognised(
 
 
 def test_what_was_held_out_by_digest_is_what_a_model_has_not_seen(cells: Path, quick_settings: Settings) -> None:
-    bundle = train("vgg16_svm", cells, quick_settings, recipe=SVM_RECIPE, base="random", holdout_fraction=0.25)
+    bundle = train("vgg16_svm", cells, quick_settings, recipe=SVM_RECIPE, base=random_weights(), holdout_fraction=0.25)
     (one,) = evaluate_bundles(cells, [bundle], quick_settings, unseen=True).values()
     held = [path for path in cells.glob("*/*.png") if sha256(path.read_bytes()).hexdigest()[-12] < "4"]
     assert 10 < len(held) < 40

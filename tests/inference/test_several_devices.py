@@ -17,7 +17,7 @@ import tensorflow as tf
 from bloodcell.inference import keras_backend
 from bloodcell.inference.model_loading import load_model
 from bloodcell.training.bundle_training import train
-from tests.small_cells import PIXELS_RECIPE, model_settings
+from tests.small_cells import PIXELS_RECIPE, model_settings, random_weights
 
 logging.basicConfig(level="INFO")
 (processor,) = tf.config.list_physical_devices("CPU")
@@ -30,7 +30,7 @@ cells, data = Path(sys.argv[1]), Path(sys.argv[2])
 def trained(devices):
     keras_backend._training_devices = lambda: devices
     settings = model_settings(data / f"on-{len(devices)}")
-    return load_model(train("vgg16", cells, settings, recipe=recipe, base="random"))
+    return load_model(train("vgg16", cells, settings, recipe=recipe, base=random_weights()))
 
 one, two = trained([]), trained(["cpu:0", "cpu:1", "cpu:2"])
 pixels = np.random.default_rng(0).integers(0, 256, (16, 40, 40, 3), np.uint8)
