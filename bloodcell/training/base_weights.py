@@ -62,7 +62,7 @@ _STAND_INS: Final = {
         "each of mixed9 and mixed10 is partly zero); base Apache-2.0; for development",
     ),
 }
-"""Files that stand in for the official ones where there is no internet."""
+"""Files to use instead of the official ones where there is no internet."""
 
 
 def load_base_weights(

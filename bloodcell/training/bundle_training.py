@@ -1,7 +1,7 @@
 """Labelled images become a bundle: decode, split, cached features, SVM or staged fine-tuning, calibration, novelty.
 
-A training that was killed is simply started again with the same arguments: cached features and epoch checkpoints lie in
-`<data_dir>/training`, and it ends with the weights of an undisturbed run.
+A training that was killed resumes when it is called again with the same arguments: cached features and checkpoints are
+in `<data_dir>/training`, and it ends with the weights of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from bloodcell.registry.bundle import (
 from bloodcell.registry.compact import write_compact
 from bloodcell.registry.recipes import SvmSearch, base_of, check_variant, default_recipe
 from bloodcell.registry.training_reference import REFERENCE, reference_of, write_reference
-from bloodcell.training import base_networks, calibration, model_assembly, novelty, warm_start
+from bloodcell.training import base_networks, calibration, model_assembly, novelty
 from bloodcell.training.base_weights import load_base_weights
 from bloodcell.training.feature_cache import alone
 from bloodcell.training.fitting import Material, Trained, fine_tune, fit_svm
@@ -51,6 +51,7 @@ from bloodcell.training.image_folders import (
     split_images,
 )
 from bloodcell.training.provenance import code_version, git_commit, library_versions
+from bloodcell.training.warm_start import warm_start
 
 if TYPE_CHECKING:
     import keras
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SPLIT_RULE = "by image: of each class the lowest digits 21 to 40 of the sha256 validate"
+_SPLIT_RULE = "by image: of each class, those with the lowest digits 21 to 40 of the sha256 are for validation"
 
 
 def train(
@@ -83,15 +84,15 @@ def train(
 
     Args:
         variant: One of `bloodcell.cells.variants.VARIANTS`.
-        images: What to train on; or FOLDER/<class>/*.jpg with the eight groups as classes, or several such folders,
-            split by image.
+        images: A set of images; or a folder FOLDER/<class>/*.jpg with images of all eight classes, or several such
+            folders, which are split by image.
         settings: Data folder, weights folder, image limits, batch size.
         recipe: How to train, default `recipes.default_recipe(variant)`.
         base: Weights to start from: `imagenet`, a file of weights of the variant's base network, or a bundle of the
             same variant for a warm start.
-        seed: Of everything random; on one machine the same seed gives the same weights.
+        seed: Seed of everything random; on one machine the same seed gives the same weights.
         holdout_fraction: Share of the folders' images, chosen by their digests, that the training does not see.
-        out: Folder the bundle is written into, default `<data_dir>/bundles`.
+        out: Folder that the bundle is written into, default `<data_dir>/bundles`.
         on_progress: Called with the step's name, what is done and what there is to do in all.
 
     Raises:
@@ -111,13 +112,13 @@ def train(
     start: keras.Model | None = None
     if isinstance(base, Bundle):
         start = load_model(base)
-        base_weights = warm_start.go_on_from(base, start, network, variant, recipe)
+        base_weights = warm_start(base, start, network, variant, recipe)
     else:
         base_weights = load_base_weights(network, base_of(variant), base, settings)
     base_networks.round_kernels(network)
     work = settings.data_dir / "training" / _identity(variant, recipe, base_weights, images, seed)
     material = Material(variant, recipe, settings, seed, network, start, images, work, on_progress)
-    with alone(work.parent / "locks" / work.name), _full_disk_is_told(settings.data_dir):
+    with alone(work.parent / "locks" / work.name), _reporting_full_disk(settings.data_dir):
         work.mkdir(parents=True, exist_ok=True)
         trained = fine_tune(material, recipe.tuning) if recipe.tuning else fit_svm(material, recipe.svm or SvmSearch())
         bundle = _write(material, trained, base_weights, out or settings.data_dir / "bundles")
@@ -126,15 +127,15 @@ def train(
 
 
 @contextmanager
-def _full_disk_is_told(folder: Path) -> Iterator[None]:
+def _reporting_full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
             raise
         raise ConfigurationError(
-            f"The model cannot be written, a disk is full ({folder}): {error}. No half bundle is left. Free space, "
-            "then train the same again: it goes on where it was."
+            f"The model cannot be written because a disk is full ({folder}): {error}. No incomplete bundle is left. "
+            "Free space, then start the same training again: it resumes."
         ) from error
 
 
@@ -218,7 +219,7 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
 
 
 def write_model(work: Path, model: keras.Model, reference: TrainingReference) -> dict[str, Path]:
-    """Writes a whole model and its reference into `work`; returns what the bundle calls each file -> where it is."""
+    """Writes a model and its reference into `work`; returns the name of each file in a bundle -> where it is."""
     model.save(work / f"whole-{MODEL}")
     write_compact(work / f"whole-{MODEL}", work / MODEL)
     write_reference(work / REFERENCE, reference)

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 
 EMBEDDING_PARTS: Final = (0.5,)
-"""Of the maps of `Recipe.embedding_layers`: what lies farther out is other cells and the smear's ground."""
+"""Central part of the maps of `Recipe.embedding_layers`: farther out are other cells and the background."""
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What every step of one training shares; `start` is the earlier model it goes on from, if any."""
+    """What the steps of one training share; `start` is the earlier model of a warm start, if any."""
 
     variant: str
     recipe: Recipe
@@ -71,9 +71,10 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained model before calibration; arrays are of training and validation images, features what novelty is of.
+    """A trained model before calibration, and its arrays for training and validation images.
 
-    `training_features` may hold all training images several times over, each time in their order.
+    Novelty is computed from the features. `training_features` may hold all training images several times, each time in
+    their order.
     """
 
     features: Any
@@ -86,7 +87,7 @@ class Trained:
 
 
 def fit_svm(material: Material, options: SvmSearch) -> Trained:
-    """Returns an SVM on the averaged maps of the base's feature layers."""
+    """Returns an SVM on the averaged maps of the base network's feature layers."""
     recipe = material.recipe
     tensors = base_networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
     training = np.sqrt(_side_by_side(material.outputs(tensors, material.images.training, "training features")))
@@ -111,7 +112,7 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
 
 
 def fine_tune(material: Material, options: Tuning) -> Trained:
-    """Returns the base with a head, and the layers above the cut trained together with it."""
+    """Returns the base network with a head, in which the layers above the cut are fine-tuned."""
     import keras
 
     network, recipe = material.network, material.recipe
@@ -144,30 +145,31 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
 
 
 def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_layer: str) -> None:
-    """Raises ConfigurationError where the embedding would see a layer that is trained."""
+    """Raises ConfigurationError if the embedding's input depends on a layer that is trained."""
     import keras
 
     frozen = keras.Model(network.inputs, network.get_layer(cut_layer).output).layers
     if tuned := set(layers) - {layer.name for layer in frozen}:
         received = ", ".join(sorted(tuned))
         raise ConfigurationError(
-            f"The embedding sees layers that stay frozen: expected some up to {cut_layer}, received {received}."
+            f"The embedding's input has to come from frozen layers. Expected layers up to {cut_layer}, received "
+            f"{received}."
         )
 
 
 def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
-    """Returns what the embedding sees of layers that no stage trains: the tensor, and it for both sides' images.
+    """Returns the embedding's input, taken from frozen layers: the tensor, and its values for both splits' images.
 
-    Training images are seen twice, as they are and changed as the stages show them: what they are taught to bear is
-    nothing new.
+    Training images come twice, as they are and with the stages' random changes, because a cell with such changes is not
+    novel to the model.
     """
     import keras
 
     layers, images = material.recipe.embedding_layers, material.images
     tensors = base_networks.pooled_maps(material.network, layers, EMBEDDING_PARTS)
     training, validation = (
-        np.sqrt(_side_by_side(material.outputs(tensors, side, what)))
-        for side, what in ((images.training, "training embedding"), (images.validation, "validation embedding"))
+        np.sqrt(_side_by_side(material.outputs(tensors, split, what)))
+        for split, what in ((images.training, "training embedding"), (images.validation, "validation embedding"))
     )
     features = base_networks.rooted(
         base_networks.pooled(material.network, layers, EMBEDDING_PARTS, name="frozen_features")
@@ -190,16 +192,16 @@ def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[
 
 
 def changed_once(pixels: NDArray[np.uint8], augmentation: Augmentation, seed: int, number: int) -> NDArray[np.uint8]:
-    """Returns the image `number` of a training as the embedding sees it for the second time."""
+    """Returns the image `number` of a training with random changes, for the fit of the embedding."""
     return augmented(pixels, augmentation, np.random.default_rng((seed, number)))
 
 
 def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
-    """Trains the head on averaged maps of the frozen base."""
+    """Trains the head on averaged maps of the frozen base network; returns its best epoch."""
     images, recipe = material.images, material.recipe
     tensors = base_networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
     names = tuple(tensors)
-    if options.augmentation is None:  # the second stage needs them: one pass keeps both
+    if options.augmentation is None:  # the second stage needs them: one pass caches both
         tensors |= {options.cut_layer: base_networks.feature_map(material.network, options.cut_layer)}
     if recipe.embedding_layers:  # and these
         tensors |= base_networks.pooled_maps(material.network, recipe.embedding_layers, EMBEDDING_PARTS)
@@ -214,7 +216,7 @@ def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
 
 
 def _tune_from_maps(material: Material, options: Tuning, features: Any, scores: Any) -> tuple[int, Any, Rows, Rows]:
-    """Trains the layers above the cut from its cached maps; returns the best epoch, and what the maps are of."""
+    """Trains the layers above the cut on cached maps; returns the best epoch, the model's input and its rows."""
     import keras
 
     cut = base_networks.feature_map(material.network, options.cut_layer)
@@ -230,7 +232,7 @@ def _tune_from_maps(material: Material, options: Tuning, features: Any, scores: 
 def _tune_from_pixels(
     material: Material, options: Tuning, augmentation: Augmentation, features: Any, scores: Any
 ) -> tuple[int, Any, Rows, Rows]:
-    """Trains the layers above the cut on changed images; a twin network does it in the precision of the recipe."""
+    """Trains the layers above the cut on changed images, in a twin network that has the recipe's precision."""
     import keras
 
     recipe, network = material.recipe, material.network
@@ -246,7 +248,7 @@ def _tune_from_pixels(
     whole = keras.Model(network.inputs[0], scores)
     trained.set_weights(whole.get_weights())
     _thaw(keras.Model(twin.get_layer(options.cut_layer).output, twin_features))
-    # its statistics would follow the batch, and the running mean of the weights would not fit them
+    # its statistics would follow single batches, and the running mean of the weights would not match them
     trained.get_layer("head_norm").trainable = False
     shown = fine_tuning.AugmentedPixels(training, material.labels(material.images.training), augmentation)
     epoch = _train(material, options, "deep", trained, shown, validation)
@@ -305,18 +307,18 @@ def _head(features: Any, options: Tuning, seed: int) -> Any:
     normed = keras.layers.BatchNormalization(momentum=0.9, name="head_norm")(features)
     dropped = keras.layers.Dropout(options.dropout, seed=seed, name="head_dropout")(normed)
     initial = keras.initializers.GlorotUniform(seed=seed)
-    # float32 whatever the layers before: a softmax of coarse numbers learns badly
+    # float32, whatever the layers before: with a softmax of coarse numbers training is poor
     return keras.layers.Dense(len(CELL_CLASSES), kernel_initializer=initial, dtype="float32", name="scores")(dropped)
 
 
 def _set_statistics(norm: keras.layers.BatchNormalization, features: NDArray[np.float32]) -> None:
-    """Starts the head's normalisation from the features' own mean and variance: running means are slow to get there."""
+    """Starts the head's normalisation from the features' mean and variance, which running means reach only slowly."""
     norm.moving_mean.assign(features.mean(axis=0))
     norm.moving_variance.assign(features.var(axis=0))
 
 
 def _thaw(upper: keras.Model) -> None:
-    """Makes the layers above the cut trainable but for batch normalisation: batches are too small for statistics."""
+    """Makes the layers above the cut trainable, except batch normalisation: batches are too small for statistics."""
     import keras
 
     for layer in upper.layers:
