@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,8 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.recipes import Augmentation, Recipe, SvmSearch, Tuning
 from bloodcell.settings import Settings
-from bloodcell.training.train import train
+from bloodcell.training.base_networks import build_base
+from bloodcell.training.bundle_training import train
 
 SIDE_PX = 32
 SVM_RECIPE = Recipe(SIDE_PX, ("block2_pool",), svm=SvmSearch(kernels=("linear",), costs=(1.0, 10.0), folds=3))
@@ -60,6 +65,25 @@ def make_cells(folder: Path, n_each: int, seed: int = 0) -> Path:
     return folder
 
 
+@functools.cache
+def random_weights(base: str = "vgg16", seed: int = 0) -> Path:
+    """Returns a file of random weights for a base network; it is removed when the process ends.
+
+    Source: He et al. 2015, arXiv:1502.01852: a variance of 2 / fan-in keeps the scale of rectified maps through the
+    depth.
+    """
+    network, random = build_base(base, 96), np.random.default_rng(seed)
+    for layer in network.layers:
+        if hasattr(layer, "kernel"):
+            shape = layer.kernel.shape
+            layer.kernel.assign(random.normal(0.0, np.sqrt(2.0 / np.prod(shape[:-1])), shape).astype(np.float32))
+    folder = Path(tempfile.mkdtemp(prefix="random-weights-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / f"{base}-{seed}.weights.h5"
+    network.save_weights(path)
+    return path
+
+
 def model_settings(data_dir: Path, weights_dir: Path | None = None) -> Settings:
     return Settings(data_dir=data_dir, weights_dir=weights_dir, batch_cells=16, reader_threads=2)
 
@@ -78,17 +102,17 @@ def trained_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pixels_bundle(cells: Path, trained_in: Path) -> Bundle:
     """Fine-tuned from the pixels up."""
-    return train("vgg16", cells, model_settings(trained_in), recipe=PIXELS_RECIPE, base="random")
+    return train("vgg16", cells, model_settings(trained_in), recipe=PIXELS_RECIPE, base=random_weights())
 
 
 @pytest.fixture(scope="session")
 def svm_bundle(cells: Path, trained_in: Path) -> Bundle:
-    return train("vgg16_svm", cells, model_settings(trained_in), recipe=SVM_RECIPE, base="random")
+    return train("vgg16_svm", cells, model_settings(trained_in), recipe=SVM_RECIPE, base=random_weights())
 
 
 @pytest.fixture(scope="session")
 def tuned_bundle(cells: Path, trained_in: Path) -> Bundle:
-    return train("vgg16", cells, model_settings(trained_in), recipe=TUNED_RECIPE, base="random")
+    return train("vgg16", cells, model_settings(trained_in), recipe=TUNED_RECIPE, base=random_weights())
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ ROOMS = (
 )  # fmt: skip
 
 # modules that start other processes, or tell TensorFlow what it reads from the environment alone
-READS_ENVIRONMENT = {"environment.py", "cli/database.py", "registry/__init__.py", "service/airflow_home.py"}
+READS_ENVIRONMENT = {"environment.py", "cli/database.py", "inference/keras_backend.py", "service/airflow_home.py"}
 
 
 def imports(path: Path) -> Iterator[str]:

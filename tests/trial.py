@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.evaluation.comparison import Answers, Holdout, Role
+from bloodcell.evaluation.comparison_records import Holdout, Predictions, Role
 
 N = len(CELL_CLASSES)
 MIX = (0.02, 0.05, 0.05, 0.1, 0.3, 0.08, 0.35, 0.05)
@@ -26,8 +26,8 @@ def drawn_holdout(n_cells: int, n_patients: int, seed: int = 0) -> Holdout:
 
 
 def drawn_answers(
-    holdout: Holdout, role: Role = "candidate", *, strength: float = 3.0, seed: int = 1, n_outside: int = 20
-) -> Answers:
+    holdout: Holdout, role: Role = "candidate", *, strength: float = 3.0, seed: int = 1, n_out_of_scope: int = 20
+) -> Predictions:
     """A model that is right the more often the stronger it is, and of some patients more often than of others."""
     random = np.random.default_rng(seed)
     n_cells = len(holdout.truth)
@@ -35,16 +35,16 @@ def drawn_answers(
     scores = random.normal(size=(n_cells, N))
     scores[np.arange(n_cells), holdout.truth] += strength + of_patient[holdout.patients]
     probabilities = np.exp(2.6 * scores) / np.exp(2.6 * scores).sum(axis=1, keepdims=True)
-    outside = random.gamma(6, 1.2, n_outside)
-    return Answers(
+    outside = random.gamma(6, 1.2, n_out_of_scope)
+    return Predictions(
         model_id=f"{role}-{seed}".ljust(64, "0"),
         variant="inception_v3",
         role=role,
         probabilities=probabilities.astype(np.float32),
         unclassified=probabilities.max(axis=1) < 0.5,
         novelty=random.gamma(3, 1, n_cells),
-        outside_unclassified=outside > 6,
-        outside_novelty=outside,
+        out_of_scope_unclassified=outside > 6,
+        out_of_scope_novelty=outside,
         novelty_threshold=6.0,
     )
 
@@ -61,18 +61,18 @@ def answers_of(
     *,
     confidence: float = 1.0,
     unclassified: Sequence[bool] | None = None,
-) -> Answers:
+) -> Predictions:
     """A model that calls each cell as given, always as sure."""
     n_cells = len(top)
     probabilities = np.full((n_cells, N), (1 - confidence) / (N - 1))
     probabilities[np.arange(n_cells), np.array(top, int)] = confidence
-    return Answers(
+    return Predictions(
         model_id=role.ljust(64, "0"),
         variant="vgg16",
         role=role,
         probabilities=probabilities,
         unclassified=np.zeros(n_cells, bool) if unclassified is None else np.array(unclassified),
         novelty=np.zeros(n_cells),
-        outside_unclassified=np.zeros(0, bool),
-        outside_novelty=np.zeros(0),
+        out_of_scope_unclassified=np.zeros(0, bool),
+        out_of_scope_novelty=np.zeros(0),
     )

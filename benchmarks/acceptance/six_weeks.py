@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.acceptance import staged as lab
-from bloodcell.evaluation.evaluating import evaluate_bundles
+from bloodcell.evaluation.bundle_evaluation import evaluate_bundles
 from bloodcell.registry.registered_models import open_registered
 from bloodcell.storage.store import Store
 

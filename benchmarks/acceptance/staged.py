@@ -25,7 +25,7 @@ from bloodcell.service.airflow_records import RunState
 from bloodcell.service.up import running_stack
 from bloodcell.settings import Settings
 from bloodcell.storage.database import open_database
-from bloodcell.training.train import train
+from bloodcell.training.bundle_training import train
 from tests.laboratory import make_champion
 
 FIRST_NIGHT = date(2026, 1, 5)

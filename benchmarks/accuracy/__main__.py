@@ -34,7 +34,7 @@ def main() -> None:
     chosen = parser.parse_args()
 
     from benchmarks.accuracy import leaving_out, measuring, results
-    from bloodcell.evaluation.metrics import evaluate_calls
+    from bloodcell.evaluation.call_evaluation import evaluate_calls
     from bloodcell.presentation.progress import step_bars
 
     settings = Settings(data_dir=chosen.work / "data")

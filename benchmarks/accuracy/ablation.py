@@ -18,9 +18,9 @@ import numpy as np
 from benchmarks.accuracy.measuring import truth_of
 from benchmarks.accuracy.models import not_held_out
 from bloodcell.settings import Settings
-from bloodcell.training import networks, svm
+from bloodcell.training import base_networks, svm
 from bloodcell.training.base_weights import load_base_weights
-from bloodcell.training.features import cached_outputs
+from bloodcell.training.feature_cache import cached_outputs
 from bloodcell.training.image_folders import read_file
 
 N_FOLDS = 3
@@ -97,9 +97,9 @@ def main() -> None:
         "| --- | ---: | ---: | --- | ---: | ---: | ---: |"
     )
     for (side_px, crop_px), of_input in groupby(CHOICES[chosen.base], lambda choice: (choice.side_px, choice.crop_px)):
-        network = networks.build_base(chosen.base, side_px, crop_px)
-        load_base_weights(network, chosen.base, "imagenet", settings, 0)
-        maps = {choice: networks.pooled_maps(network, choice.layers, choice.parts) for choice in of_input}
+        network = base_networks.build_base(chosen.base, side_px, crop_px)
+        load_base_weights(network, chosen.base, "imagenet", settings)
+        maps = {choice: base_networks.pooled_maps(network, choice.layers, choice.parts) for choice in of_input}
         with step_bars() as tell:
             kept = cached_outputs(
                 network,

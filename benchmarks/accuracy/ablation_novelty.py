@@ -31,7 +31,7 @@ from bloodcell.registry.recipes import default_recipe
 from bloodcell.registry.shipped import FOLDER
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import ImageLimits, decode, resized
-from bloodcell.training import networks
+from bloodcell.training import base_networks
 from bloodcell.training.fitting import changed_once
 from bloodcell.training.image_folders import read_file
 from bloodcell.training.novelty import COMMON_SHARE, Embedding, fit_embedding, novelty_threshold
@@ -113,7 +113,7 @@ class _Features:
     def __init__(self, bundle: Bundle, choices: Sequence[tuple[tuple[str, ...], float]], settings: Settings) -> None:
         model = load_model(bundle)
         self._size, self._settings = bundle.input_size, settings
-        maps = [networks.pooled_maps(model, layers, (part,)) for layers, part in choices]
+        maps = [base_networks.pooled_maps(model, layers, (part,)) for layers, part in choices]
         self._names = [tuple(each) for each in maps]
         self._network = keras.Model(model.inputs, {name: tensor for each in maps for name, tensor in each.items()})
 

@@ -87,7 +87,7 @@ def main() -> None:
 def _trained(
     what: str, recipe: Recipe, images: tuple[LabelledImage, ...], work: Path, settings: Settings, tell: object
 ) -> Bundle:
-    from bloodcell.training.train import train
+    from bloodcell.training.bundle_training import train
 
     out = work / "answers" / f"ablation {what} {kept_as(recipe, images)}"
     training, validation = split_images(images, recipe.validation_fraction)

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.accuracy.shifts import SHIFTS, Shift
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage, digest_of
-from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
+from bloodcell.evaluation.call_evaluation import Evaluation, evaluate_calls
 from bloodcell.inference.batched_model import FeatureExtractor
 from bloodcell.inference.model_output import ModelOutput, calls_of
 from bloodcell.inference.predicting import predict_all, predict_pixels

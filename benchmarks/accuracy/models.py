@@ -48,7 +48,7 @@ def main() -> None:
 def _trained(variant: str, folders: Sequence[Path], settings: Settings, out: Path) -> Bundle:
     """Returns the bundle in `out`, trained where it is not there yet."""
     from bloodcell.presentation.progress import step_bars
-    from bloodcell.training.train import train
+    from bloodcell.training.bundle_training import train
 
     with step_bars() as tell:
         return made_once(

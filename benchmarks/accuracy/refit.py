@@ -19,16 +19,16 @@ from benchmarks.accuracy.measuring import layers_of, truth_of
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import Bundle, open_bundle, splits_of, write_bundle
-from bloodcell.registry.provenance import git_commit
 from bloodcell.registry.recipes import default_recipe
 from bloodcell.registry.training_reference import reference_of
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import ImageLimits, decode, resized
-from bloodcell.training import assembly, networks, novelty
+from bloodcell.training import base_networks, model_assembly, novelty
+from bloodcell.training.bundle_training import write_model
 from bloodcell.training.calibration import softmax
 from bloodcell.training.fitting import EMBEDDING_PARTS, changed_once
 from bloodcell.training.image_folders import read_file, read_image_folders
-from bloodcell.training.train import write_model
+from bloodcell.training.provenance import git_commit
 
 
 def main() -> None:
@@ -53,7 +53,9 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     assert replace(recipe, embedding_layers=()) == replace(manifest.recipe, embedding_layers=()), "of another recipe"
     training, validation = (_images(bundle, split, folders, settings) for split in ("training", "validation"))
     model = load_model(bundle)
-    seen = networks.rooted(networks.pooled(model, recipe.embedding_layers, EMBEDDING_PARTS, name="frozen_features"))
+    seen = base_networks.rooted(
+        base_networks.pooled(model, recipe.embedding_layers, EMBEDDING_PARTS, name="frozen_features")
+    )
     scores = model.get_layer("scores").output
     network = keras.Model(model.inputs, {"seen": seen, "scores": scores})
     augmentation = recipe.tuning.augmentation if recipe.tuning else None
@@ -76,7 +78,7 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     probabilities = softmax(of_validation["scores"], manifest.temperature)
     right = float((probabilities.argmax(axis=1) == truth_of(validation)).mean())
     assert abs(right - manifest.metrics.accuracy) < 1e-3, "these are not the images it was validated with"
-    whole = assembly.assemble(
+    whole = model_assembly.assemble(
         model.inputs[0],
         seen,
         scores,

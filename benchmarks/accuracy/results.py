@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from benchmarks.accuracy.measuring import Found
 from bloodcell.cells.classes import REPORT_ORDER
 from bloodcell.cells.intervals import Proportion
+from bloodcell.evaluation.call_evaluation import Evaluation
 from bloodcell.evaluation.evaluation_plots import write_plots
-from bloodcell.evaluation.metrics import Evaluation
 from bloodcell.registry.bundle import Bundle
 
 STUDY = {"vgg16_svm": "86", "inception_v3_svm": "90", "vgg16": "96", "inception_v3": "95"}

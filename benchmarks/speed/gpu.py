@@ -41,9 +41,9 @@ from benchmarks.speed.gpu_networks import (
 from benchmarks.speed.line import markdown_table, shown
 from benchmarks.speed.material import cell_images, distinct, write_bodies
 from benchmarks.speed.place import Place, apart, measuring_place
-from bloodcell.evaluation.speed import decoded_per_s
+from bloodcell.evaluation.model_speed import decoded_per_s
 from bloodcell.ingest import ingest_night
-from bloodcell.registry.recipes import Recipe, Tuning, default_recipe
+from bloodcell.registry.recipes import Recipe, Tuning, base_of, default_recipe
 from bloodcell.registry.registered_models import register
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
@@ -188,7 +188,8 @@ def fine_tuning(n_images: int, *, quick: bool) -> str:
 
 
 def _trained_per_s(variant: str, precision: Precision, n_images: int, quick: bool) -> list[float]:
-    from bloodcell.training.train import train
+    from bloodcell.training.bundle_training import train
+    from tests.small_cells import random_weights
 
     recipe = _small_recipe(variant) if quick else default_recipe(variant)
     assert recipe.tuning is not None
@@ -201,7 +202,8 @@ def _trained_per_s(variant: str, precision: Precision, n_images: int, quick: boo
             copied.parent.mkdir(parents=True, exist_ok=True)
             copied.write_bytes(path.read_bytes())
         train(
-            variant, Path(folder) / "images", Settings(data_dir=Path(folder) / "data"), recipe=recipe, base="random",
+            variant, Path(folder) / "images", Settings(data_dir=Path(folder) / "data"), recipe=recipe,
+            base=random_weights(base_of(variant)),
             on_progress=lambda step, done, total: times.append((step, time.perf_counter(), done, total)),
         )  # fmt: skip
     deep = [each for each in times if "deep" in each[0]] or times

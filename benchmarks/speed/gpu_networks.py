@@ -233,7 +233,7 @@ def set_precision(precision: str) -> None:
     os.environ |= PRECISIONS[precision]  # read when NVIDIA's libraries are loaded
     import keras
 
-    from bloodcell.inference.backend import exact_float32
+    from bloodcell.inference.keras_backend import exact_float32
 
     exact_float32()
     if precision == "float32":

@@ -6,9 +6,10 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -18,8 +19,12 @@ import bloodcell.training
 from benchmarks.speed.place import Place
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.drawing.drops import draw_folder
-from bloodcell.registry.recipes import Recipe, SvmSearch, default_recipe
+from bloodcell.registry.recipes import Recipe, SvmSearch, base_of, default_recipe
 from bloodcell.settings import Settings
+from tests.small_cells import random_weights
+
+if TYPE_CHECKING:
+    import keras
 
 NIGHT = "2026-01-02"
 TINY = Recipe(32, ("block2_pool",), svm=SvmSearch(kernels=("linear",), costs=(0.01,), folds=2))
@@ -72,7 +77,7 @@ def distinct(jpeg: bytes, number: int) -> bytes:
 
 def bundle_folder(place: Place, variant: str, recipe: Recipe | None = None) -> Path:
     """Returns a bundle of the variant, trained where the cache has none of the present code."""
-    from bloodcell.training.train import train
+    from bloodcell.training.bundle_training import train
 
     recipe = recipe or _quickly_trained(default_recipe(variant))
     kind = f"{variant}-{recipe.side_px}px"
@@ -85,11 +90,24 @@ def bundle_folder(place: Place, variant: str, recipe: Recipe | None = None) -> P
             draw_folder(place.folder / "labelled", cells_per_class=4, seed=1)
             (place.folder / "labelled").rename(labelled)
         settings = Settings(data_dir=place.folder / "training")
-        bundle = train(variant, labelled, settings, recipe=recipe, base="random")
+        bundle = train(variant, labelled, settings, recipe=recipe, base=random_weights(base_of(variant)))
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(bundle.folder, place.folder / kept.name)
         (place.folder / kept.name).rename(kept)
     return kept
+
+
+def plain_svm(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the decision of a bundle's SVM as a notebook would compute it: scikit-learn's kernel, then NumPy."""
+    from sklearn.metrics.pairwise import rbf_kernel
+
+    kernels = {layer.name: [np.asarray(each) for each in layer.weights] for layer in model.layers if layer.weights}
+    weights, bias = kernels["decision"]
+    if "support" not in kernels:
+        return lambda features: features @ weights + bias
+    vectors = kernels["support"][0].T / -2
+    axes, centre = kernels.get("principal_axes", (np.eye(len(vectors[0])), np.zeros(len(vectors[0]))))
+    return lambda features: rbf_kernel(features @ axes + centre, vectors, gamma=1.0) @ weights + bias
 
 
 def _quickly_trained(recipe: Recipe) -> Recipe:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.line import Line, alternately, ratio, shown
+from benchmarks.speed.material import plain_svm
 from benchmarks.speed.place import Place
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_loading import load_model
-from bloodcell.registry.bundle import Bundle, load_svm, open_bundle
+from bloodcell.registry.bundle import Bundle, open_bundle
 from bloodcell.registry.recipes import base_of
 from bloodcell.registry.shipped import shipped_bundles
 
@@ -54,7 +55,7 @@ def _forward(place: Place, bundle: Bundle) -> Line:
     return Line(
         f"forward pass of the shipped {bundle.manifest.variant}",
         "the same base straight from keras.applications on pixels already cut and scaled"
-        + (", then scikit-learn's decision" if recipe.svm else ""),
+        + (", then the decision with scikit-learn's kernel" if recipe.svm else ""),
         ratio(of_plain, of_bundle),
         f"ms a cell: {shown(of_bundle, 1e3 / BATCH_CELLS, 1)}; plain: {shown(of_plain, 1e3 / BATCH_CELLS, 1)}",
         at_least=0.95,
@@ -76,8 +77,8 @@ def _plain(bundle: Bundle, crop_px: int) -> Callable[[np.ndarray], Any]:
     averages = [keras.layers.GlobalAveragePooling2D()(base.get_layer(name).output) for name in recipe.feature_layers]
     model = keras.Model(base.inputs, keras.layers.Concatenate()(averages * len(recipe.pooled_parts)))
     model.compile(jit_compile=False)
-    machine = load_svm(bundle)
-    return lambda cells: machine.decision_function(np.asarray(model.predict_on_batch(cells)))
+    decide = plain_svm(load_model(bundle))
+    return lambda cells: decide(np.asarray(model.predict_on_batch(cells)))
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -21,8 +21,8 @@ def epochs(place: Place) -> list[Line]:
     from bloodcell.cells.classes import CELL_CLASSES
     from bloodcell.cells.labelled_image import LabelledImage
     from bloodcell.settings import Settings
-    from bloodcell.training import fine_tuning, networks
-    from bloodcell.training.features import Rows, cached_outputs
+    from bloodcell.training import base_networks, fine_tuning
+    from bloodcell.training.feature_cache import Rows, cached_outputs
     from bloodcell.training.image_folders import read_file
 
     layers, cut_layer = ("mixed7", "mixed8"), "mixed7"
@@ -31,8 +31,8 @@ def epochs(place: Place) -> list[Line]:
     paths = cell_images(place, n_images)
     images = [LabelledImage(path, path.parent.name, f"{number:064x}") for number, path in enumerate(paths)]
     labels = np.array([CELL_CLASSES.index(image.cell_class) for image in images])
-    network = networks.build_base("inception_v3", 224)
-    cut = networks.feature_map(network, cut_layer)
+    network = base_networks.build_base("inception_v3", 224)
+    cut = base_networks.feature_map(network, cut_layer)
 
     def features() -> tuple[float, Rows]:
         began = time.perf_counter()
@@ -48,7 +48,7 @@ def epochs(place: Place) -> list[Line]:
 
     def images_per_s(inputs: Rows | np.ndarray, work: Path) -> list[float]:
         keras.utils.set_random_seed(0)
-        pooled = networks.pooled(network, layers)
+        pooled = base_networks.pooled(network, layers)
         model = keras.Model(cut, keras.layers.Dense(len(CELL_CLASSES))(pooled))
         work.mkdir(parents=True)
         times, n_steps = [time.perf_counter()], n_images // 32

@@ -1,1 +1,28 @@
-"""The vocabulary that every room shares: cell classes, analyser codes, calls, intervals, model variants."""
+"""The vocabulary that every room shares.
+
+classes         the eight cell classes, and the analyser codes that belong to them
+variants        the four model variants
+calls           probabilities and novelty become calls
+intervals       proportions with exact confidence intervals
+metrics         counted cells become accuracy, sensitivity, precision, F1 and likelihood
+cell_image      a cell on record, and where its image is
+labelled_image  an image with its label, and sets of them
+"""
+
+from bloodcell.cells.cell_image import CellImage
+from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, UNCLASSIFIED, class_of_code
+from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
+from bloodcell.cells.variants import VARIANTS, Variant
+
+# calls and intervals need NumPy and SciPy, which the command line and the Dags must not import at their start
+__all__ = [
+    "CELL_CLASSES",
+    "LEUCOCYTE_CLASSES",
+    "UNCLASSIFIED",
+    "VARIANTS",
+    "CellImage",
+    "LabelledImage",
+    "TrainingSet",
+    "Variant",
+    "class_of_code",
+]

@@ -1,6 +1,6 @@
 """Probabilities and novelty become calls: the one rule by which a cell is classified or left unclassified.
 
-The nightly run and the evaluation both decide here, so an evaluated figure is a figure of what is reported.
+The nightly run and the evaluation both use it, so that evaluated figures are those of what is reported.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Calls:
     """Calls of n cells by one model, in the order of the cells.
 
     Attributes:
-        top: int64 (n,), index into `CELL_CLASSES` of the most probable group, also of unclassified cells.
-        confidence: float64 (n,), probability of that group.
-        called: The group called, or "unclassified".
+        top: int64 (n,), index into `CELL_CLASSES` of the most probable class, also for unclassified cells.
+        confidence: float64 (n,), probability of that class, in 0..1.
+        called: The class that each cell is called, or "unclassified".
         reasons: Why a cell is unclassified, None where it is classified.
     """
 
@@ -38,7 +38,7 @@ class Calls:
 
     @property
     def unclassified(self) -> NDArray[np.bool_]:
-        """Bool (n,), True where no group was called."""
+        """Bool (n,), True for cells without a call."""
         return np.fromiter((reason is not None for reason in self.reasons), np.bool_, len(self.reasons))
 
 
@@ -51,14 +51,14 @@ def decide(
 ) -> Calls:
     """Returns what a model calls each cell.
 
-    A cell is unclassified when its novelty is above `novelty_threshold` ("novel": unlike any cell the model learned
-    from, whatever its confidence), else when its confidence is below `confidence_threshold` ("low_confidence").
-    A value that is not a number never passes a threshold.
+    A cell is unclassified if its novelty is above `novelty_threshold` ("novel": unlike the cells that the model was
+    trained on, whatever its confidence), or else if its confidence is below `confidence_threshold` ("low_confidence").
+    A cell whose confidence or novelty is nan is unclassified.
 
     Args:
         probabilities: float (n, 8), in the order of `CELL_CLASSES`.
-        novelty: float (n,), larger is stranger.
-        confidence_threshold: Smallest probability of a call.
+        novelty: float (n,), larger for cells less like the training cells.
+        confidence_threshold: Smallest confidence of a call.
         novelty_threshold: Largest novelty of a call.
 
     Raises:

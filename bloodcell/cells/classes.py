@@ -1,6 +1,6 @@
-"""The eight groups of cells, and the analyser codes that belong to them.
+"""The eight cell classes, and the analyser codes that belong to them.
 
-Source: Acevedo et al. 2019, Computer Methods and Programs in Biomedicine 180:105020 (the eight groups);
+Source: Acevedo et al. 2019, Computer Methods and Programs in Biomedicine 180:105020 (the eight classes);
 Acevedo et al. 2020, Data in Brief 30:105474 (codes of the CellaVision DM96 images).
 """
 
@@ -18,16 +18,16 @@ CELL_CLASSES: Final = (
     "neutrophil",
     "platelet",
 )
-"""Class order of every probability vector, alphabetical. `ig` is immature granulocyte."""
+"""The cell classes in the order of every probability vector, alphabetical. `ig` is immature granulocyte."""
 
 LEUCOCYTE_CLASSES: Final = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte", "ig")
 """Denominator of the differential, in the order laboratories report it."""
 
 REPORT_ORDER: Final = (*LEUCOCYTE_CLASSES, "erythroblast", "platelet")
-"""Order in which people see the groups."""
+"""Order in which people see the classes."""
 
 UNCLASSIFIED: Final = "unclassified"
-"""A call that is not sure enough, or of a cell unlike any the model has seen."""
+"""What a cell without a call is reported as: its confidence is too low, or it is unlike the training cells."""
 
 CLASS_NAMES: Final = {
     "neutrophil": "Neutrophils",
@@ -57,11 +57,11 @@ CLASS_OF_CODE: Final = {
     "PLT": "platelet",
     "PLATELET": "platelet",
 }
-"""Analyser pre-classification code -> group. A code that is not here (BL, VLY, SMU, ART ...) has no group."""
+"""Analyser pre-classification code -> cell class. Other codes (BL, VLY, SMU, ART ...) have no class."""
 
 
 def class_of_code(code: str | None) -> str | None:
-    """Returns the group an analyser code belongs to, None for codes outside the eight groups."""
+    """Returns the cell class that an analyser code belongs to, None for a code that is out of scope or unknown."""
     return CLASS_OF_CODE.get(code.upper()) if code else None
 
 
@@ -84,7 +84,7 @@ CODES_OUT_OF_SCOPE: Final = {
     "NC": "not classed",
     "OTH": "other",
 }
-"""Analyser code -> name, of codes outside the eight groups: a label with one of them is kept as out of scope."""
+"""Analyser code -> name, of codes that belong to none of the eight classes: a label with one is out of scope."""
 
 FINER_CODES: Final = {
     "SNE": "segmented neutrophil",
@@ -93,4 +93,4 @@ FINER_CODES: Final = {
     "MY": "myelocyte",
     "MMY": "metamyelocyte",
 }
-"""Analyser code -> name, of codes that say more than their group: a label keeps them as its sub-label."""
+"""Analyser code -> name, of codes that are finer than their class: a label keeps them as its sub-label."""

@@ -1,11 +1,11 @@
-"""Proportions of counted cells with their exact 95 % limits.
+"""Proportions of counted cells with exact 95 % confidence intervals.
 
 Source: Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial,
-Biometrika 26 (1934) 404-413. For a differential these are the limits of Rümke's table: Rümke, The statistically
+Biometrika 26 (1934) 404-413. For a differential these are the intervals of Rümke's table: Rümke, The statistically
 expected variability in differential leukocyte counting, in: Koepke (ed.), Differential Leukocyte Counting, College of
 American Pathologists, 1978.
 
-The limits hold the chance of which cells came under the lens. They know nothing of cells called wrongly.
+The intervals account for the chance in which cells of the blood are counted. They do not account for wrong calls.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ CONFIDENCE: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """`n` of `total`, with exact 95 % limits.
+    """`n` of `total`, with an exact 95 % confidence interval.
 
     Attributes:
         n: Cells counted.
-        total: Cells they are a part of.
-        value: n / total in 0..1, None when total is 0.
-        lower: Lower limit in 0..1, None when total is 0.
-        upper: Upper limit in 0..1, None when total is 0.
+        total: Cells that they are a part of.
+        value: n / total in 0..1, None if the total is 0.
+        lower: Lower end of the interval in 0..1, None if the total is 0.
+        upper: Upper end of the interval in 0..1, None if the total is 0.
     """
 
     n: int
@@ -48,15 +48,15 @@ class Proportion:
         return None if self.value is None else 100 * self.value
 
     @property
-    def percentage_limits(self) -> tuple[float, float] | None:
-        """Lower and upper limit in percent."""
+    def percentage_interval(self) -> tuple[float, float] | None:
+        """Lower and upper end of the interval in percent."""
         return None if self.lower is None or self.upper is None else (100 * self.lower, 100 * self.upper)
 
 
-def exact_limits(
+def exact_interval(
     counts: NDArray[np.integer], totals: NDArray[np.integer]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the lower and upper Clopper-Pearson limits of counts / totals, in 0..1, nan where a total is 0.
+    """Returns the ends of the Clopper-Pearson intervals of counts / totals, in 0..1, nan where a total is 0.
 
     Args:
         counts: integer, any shape, 0 <= counts <= totals.
@@ -66,7 +66,7 @@ def exact_limits(
     if np.any(counts < 0) or np.any(counts > totals):
         raise ValueError("Expected 0 <= counts <= totals.")
     tail = (1 - CONFIDENCE) / 2
-    # The inverse is undefined at the two ends, where the limit is the end itself.
+    # the inverse is undefined for no and for all cells, where the interval ends at 0 or 1
     with np.errstate(invalid="ignore"):
         lower = np.where(counts == 0, 0.0, betaincinv(np.maximum(counts, 1), totals - counts + 1, tail))
         upper = np.where(counts == totals, 1.0, betaincinv(counts + 1, np.maximum(totals - counts, 1), 1 - tail))
@@ -75,8 +75,8 @@ def exact_limits(
 
 
 def proportions(counts: Sequence[int], totals: Sequence[int]) -> tuple[Proportion, ...]:
-    """Returns each count's proportion of its total, computed at once: a night has thousands."""
-    lower, upper = exact_limits(np.asarray(counts, np.int64), np.asarray(totals, np.int64))
+    """Returns each count's proportion of its total; they are computed at once, because a night has thousands."""
+    lower, upper = exact_interval(np.asarray(counts, np.int64), np.asarray(totals, np.int64))
     return tuple(
         Proportion(n, total, n / total, low, high) if total else Proportion(n, total, None, None, None)
         for n, total, low, high in zip(counts, totals, lower.tolist(), upper.tolist(), strict=True)
@@ -84,5 +84,5 @@ def proportions(counts: Sequence[int], totals: Sequence[int]) -> tuple[Proportio
 
 
 def proportion(n: int, total: int) -> Proportion:
-    """Returns `n` of `total` with its limits."""
+    """Returns `n` of `total` with its interval."""
     return proportions((n,), (total,))[0]

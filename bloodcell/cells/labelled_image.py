@@ -1,4 +1,4 @@
-"""A labelled image, and the identity of a data set of them."""
+"""A labelled image, and sets of them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """One image file and the group a person gave it.
+    """One image file, and the class that a person assigned to it.
 
     Attributes:
-        path: Where the file lies; of an image in the store, its name.
+        path: Where the file is; for an image in the store, its name.
         cell_class: One of `CELL_CLASSES`.
         sha256: Digest of the file.
     """
@@ -31,11 +31,11 @@ class TrainingSet:
     """Images to train on and to validate with.
 
     Attributes:
-        training: Weights are fitted on these.
-        validation: Early stopping, calibration and thresholds.
-        digest: Identity of all the images and their labels.
+        training: Images that weights are fitted on.
+        validation: Images for early stopping, calibration and thresholds.
+        digest: Identity of all the images and their labels (`digest_of`).
         rule: How they were split, for people.
-        follows_mix: Whether classes are as frequent as in a laboratory's nights.
+        follows_mix: Whether the classes are as frequent as in a laboratory's nights.
         read: Returns an image's file.
     """
 
@@ -48,5 +48,5 @@ class TrainingSet:
 
 
 def digest_of(images: Sequence[LabelledImage]) -> str:
-    """Returns the identity of a data set: sha256 over every (sha256, group) in the order of `images`."""
+    """Returns the identity of a data set: the sha256 over every (sha256, class) in the order of `images`."""
     return hashlib.sha256("".join(f"{each.sha256} {each.cell_class}\n" for each in images).encode()).hexdigest()

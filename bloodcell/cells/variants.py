@@ -1,4 +1,4 @@
-"""The model variants there are: the database's constraint and the trainings read them here."""
+"""The model variants, for the trainings and for the constraints of the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls become rows, by COPY, in transactions that may be repeated."""
+"""Calls become rows of the database, by COPY, in transactions that may be repeated."""
 
 from __future__ import annotations
 
@@ -24,13 +24,21 @@ if TYPE_CHECKING:
 _COLUMNS: Final = tuple(column.name for column in cell_call.columns if column.name not in {"run_id", "called_at"})
 _KEY: Final = ("cell_id", "model_id", "night")
 
-# digits that are stored: beyond them the same cell differs between machines and batch sizes (float32 sums)
+# stored decimals: beyond them the same cell differs between machines and batch sizes (float32 sums)
 _DECIMALS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCalls:
-    """What one model says of some cells."""
+    """One model's calls of some cells, with its outputs.
+
+    Attributes:
+        model_id: The bundle's.
+        cells: n cells.
+        calls: Of these cells, in their order.
+        novelty: float32 (n,).
+        probabilities: float32 (n, 8), in the order of `CELL_CLASSES`.
+    """
 
     model_id: str
     cells: tuple[CellImage, ...]
@@ -40,16 +48,19 @@ class ModelCalls:
 
 
 def make_partitions(connection: sa.Connection, nights: Iterable[date]) -> None:
-    """Makes the partitions of `cell_call` that calls of these nights need."""
+    """Creates the partitions of `cell_call` that calls of these nights need."""
     for night in sorted({night.replace(day=1) for night in nights}):
         connection.execute(sa.select(sa.func.bloodcell.ensure_call_partition(night)))
 
 
 def write_calls(connection: sa.Connection, run_id: uuid.UUID, calls: Iterable[ModelCalls], *, redo: bool) -> int:
-    """Writes calls; a cell that the model has called already keeps its row, unless `redo`.
+    """Writes calls and returns the number of rows written.
 
-    Returns:
-        Rows written.
+    Args:
+        connection: Where to write.
+        run_id: The run that made the calls.
+        calls: The calls of any models.
+        redo: Replace the row of a cell that the model has already called, instead of keeping it.
     """
     columns = ", ".join(_COLUMNS)
     connection.exec_driver_sql(
@@ -64,7 +75,7 @@ def write_calls(connection: sa.Connection, run_id: uuid.UUID, calls: Iterable[Mo
             f"{name} = excluded.{name}" for name in changed
         )
     written = connection.execute(
-        # ordered by the key, so that two runs on the same cells cannot deadlock
+        # in the order of the key, so that two runs on the same cells cannot deadlock
         sa.text(
             f"INSERT INTO bloodcell.cell_call ({columns}, run_id) SELECT {columns}, :run_id FROM new_call "  # noqa: S608
             f"ORDER BY cell_id, model_id ON CONFLICT {kept}"
@@ -75,7 +86,7 @@ def write_calls(connection: sa.Connection, run_id: uuid.UUID, calls: Iterable[Mo
 
 
 def _as_copy_text(calls: Iterable[ModelCalls]) -> io.StringIO:
-    # every value is ours: numbers, dates, group names and hex digits need no escaping
+    # numbers, dates, class names and hexadecimal digits need no escaping
     lines = io.StringIO()
     for one in calls:
         probabilities = one.probabilities.round(_DECIMALS).tolist()

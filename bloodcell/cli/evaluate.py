@@ -10,7 +10,7 @@ import typer
 from bloodcell.presentation.progress import step_bars
 
 if TYPE_CHECKING:
-    from bloodcell.evaluation.evaluating import BundleEvaluation
+    from bloodcell.evaluation.bundle_evaluation import BundleEvaluation
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
 
@@ -50,7 +50,7 @@ def evaluate(
     from rich.console import Console
 
     from bloodcell.cli.output import print_json
-    from bloodcell.evaluation.evaluating import evaluate_bundles
+    from bloodcell.evaluation.bundle_evaluation import evaluate_bundles
     from bloodcell.evaluation.evaluation_tables import evaluation_json, evaluation_tables
     from bloodcell.settings import Settings
 

@@ -194,7 +194,7 @@ def speed(
     Run it on the worker's machine while nothing else runs there. It takes a minute on a GPU and some minutes without.
     """
     from bloodcell.cli.output import print_json, speed_table
-    from bloodcell.evaluation.speed import measure_speed
+    from bloodcell.evaluation.model_speed import measure_speed
     from bloodcell.registry.registered_models import find_model, open_registered, serving_models
     from bloodcell.storage.store import Store
 

@@ -11,7 +11,7 @@ from bloodcell.presentation.tables import boxed_table, plain_table
 
 if TYPE_CHECKING:
     from bloodcell.classify import ClassifySummary
-    from bloodcell.evaluation.speed import Speed
+    from bloodcell.evaluation.model_speed import Speed
     from bloodcell.ingest import IngestSummary
     from bloodcell.monitoring import ChampionCheck
     from bloodcell.registry.bundle import Bundle

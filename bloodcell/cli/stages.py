@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -113,9 +113,6 @@ def train(
     labels: Annotated[
         bool, typer.Option("--labels", help="Train on the current labels instead, split by patient.")
     ] = False,
-    base: Annotated[
-        Literal["imagenet", "random"], typer.Option(help="Base weights; random is for demonstrations only.")
-    ] = "imagenet",
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     hold_out: Annotated[
         float,
@@ -134,7 +131,7 @@ def train(
     from bloodcell.errors import BloodcellError
     from bloodcell.settings import Settings
     from bloodcell.storage.database import open_database
-    from bloodcell.training.train import train as train_bundle
+    from bloodcell.training.bundle_training import train as train_bundle
 
     if labels == bool(images):
         raise typer.BadParameter("give either --images FOLDER or --labels")
@@ -148,12 +145,12 @@ def train(
     with step_bars() as on_progress:
         if images:
             bundle = train_bundle(
-                variant, images, settings, base=base, seed=seed, holdout_fraction=hold_out, on_progress=on_progress
+                variant, images, settings, seed=seed, holdout_fraction=hold_out, on_progress=on_progress
             )
         else:
             from bloodcell.retraining import train_on_labels
 
-            bundle = train_on_labels(settings, variant, base=base, seed=seed, on_progress=on_progress)
+            bundle = train_on_labels(settings, variant, seed=seed, on_progress=on_progress)
     if register:
         from bloodcell.cli.models import register_bundle
 

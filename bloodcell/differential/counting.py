@@ -123,7 +123,9 @@ def count_differentials(counts: Sequence[Mapping[str, int]], *, min_leucocytes: 
 def _leucocytes(shares: Sequence[Proportion], *, is_sufficient: bool) -> tuple[LeucocyteShare, ...]:
     return tuple(
         LeucocyteShare(
-            cell_class, share, flag_of(cell_class, share.percentage, share.percentage_limits) if is_sufficient else None
+            cell_class,
+            share,
+            flag_of(cell_class, share.percentage, share.percentage_interval) if is_sufficient else None,
         )
         for cell_class, share in zip(LEUCOCYTE_CLASSES, shares, strict=True)
     )

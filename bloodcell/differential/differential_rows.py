@@ -232,7 +232,7 @@ def _class_rows(called: _CalledSlide, differential: Differential) -> list[dict[s
     no_share = {"percentage": None, "lower": None, "upper": None}
     rows = []
     for line in differential.leucocytes:
-        lower, upper = line.share.percentage_limits or (None, None)
+        lower, upper = line.share.percentage_interval or (None, None)
         share = {"percentage": line.share.percentage, "lower": lower, "upper": upper}
         rows.append({**key, "class": line.cell_class, "n_cells": line.share.n, **share, "flag": line.flag})
     for name, n_cells, flag in (

@@ -135,7 +135,7 @@ def _table(read: SlideDifferential, bar_columns: int) -> Table:
             CLASS_NAMES[line.cell_class],
             str(line.share.n),
             number(line.share.percentage),
-            interval(line.share.percentage_limits),
+            interval(line.share.percentage_interval),
             ADULT_RANGES[line.cell_class].text,
             _flag(line.flag),
             Text(bar(line.share, bar_columns), style=_FLAG_STYLES[line.flag] if line.flag else "cyan"),
@@ -160,7 +160,7 @@ def _table(read: SlideDifferential, bar_columns: int) -> Table:
         "Unclassified of all",
         str(unclassified.n),
         number(unclassified.percentage),
-        interval(unclassified.percentage_limits),
+        interval(unclassified.percentage_interval),
         style="yellow" if unclassified.n else "",
     )
     return table

@@ -1,11 +1,36 @@
-"""How good a model's calls are on labelled images: figures with their limits, tables, plots.
+"""How good a model's calls are on labelled images: figures with their confidence intervals, tables and plots.
 
-One model:          evaluating -> metrics -> showing, plots
-Models compared:    comparing -> outcomes, resampling, agreement, out_of_scope -> comparison
+One model:
+
+    bundle_evaluation       runs bundles over a folder of labelled images
+    call_evaluation         labels and calls become figures
+    evaluation_tables       an evaluation on a terminal, and as JSON
+    evaluation_plots        an evaluation as a picture
+
+Models compared:
+
+    model_comparison        predictions of several models on the same hold-out become a comparison
+    comparison_records      what a comparison takes and returns
+    resampling              the bootstrap over patients
+    differential_agreement  differentials by calls against differentials by labels
+    out_of_scope            cells that belong to none of the eight classes
+
+model_speed measures how many cells per second models classify on this machine.
 """
 
-from bloodcell.evaluation.comparing import compare, mcnemar_exact
-from bloodcell.evaluation.comparison import Answers, Comparison, Holdout
-from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
+from bloodcell.evaluation.bundle_evaluation import BundleEvaluation, evaluate_bundles
+from bloodcell.evaluation.call_evaluation import Evaluation, evaluate_calls
+from bloodcell.evaluation.comparison_records import Comparison, Holdout, Predictions
+from bloodcell.evaluation.model_comparison import compare, mcnemar_exact
 
-__all__ = ["Answers", "Comparison", "Evaluation", "Holdout", "compare", "evaluate_calls", "mcnemar_exact"]
+__all__ = [
+    "BundleEvaluation",
+    "Comparison",
+    "Evaluation",
+    "Holdout",
+    "Predictions",
+    "compare",
+    "evaluate_bundles",
+    "evaluate_calls",
+    "mcnemar_exact",
+]

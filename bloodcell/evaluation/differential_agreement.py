@@ -1,7 +1,7 @@
-"""Differentials by calls and by labels of the same cells, slide by slide: how far apart the percentages lie.
+"""Differentials by calls against differentials by labels of the same cells, slide by slide.
 
-Accuracy says how many cells are right; a laboratory reports percentages of a slide. Errors that cancel do not show in
-them, errors that all go one way do: as a bias.
+Accuracy says how many cells are right, but a laboratory reports percentages of a slide. Errors that cancel out do not
+change them; errors in one direction do, and show as a bias.
 
 Source: Bland and Altman, Statistical methods for assessing agreement between two methods of clinical measurement,
 Lancet 327 (1986) 307-310 (bias, limits of agreement).
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_LEUCOCYTES: Final = 20
-"""Leucocytes, by labels and by calls, that a slide needs here.
+"""Leucocytes, by labels and by calls, that a slide needs to be compared.
 
-One cell then moves a percentage by at most 5 points; with fewer, the steps of the count are larger than any bias one
-would look for. It is fewer than the 100 of a reported differential, as only some cells of a slide carry a label.
+One cell then changes a percentage by at most 5 points; with fewer, a single cell changes it by more than any bias of
+interest. It is fewer than the 100 of a reported differential, because only some cells of a slide are labelled.
 """
 
 WIDTH_SD: Final = 1.96
 """Half width of the limits of agreement in standard deviations. Source: Bland and Altman 1986 (as 2, made exact)."""
 
 _POINT_DECIMALS: Final = 2
-"""Of the points that are drawn and stored; bias and limits are computed before."""
+"""Decimals of the points that are drawn and stored; bias and limits of agreement are computed before rounding."""
 
 
 @dataclass(frozen=True, slots=True)
-class GroupAgreement:
-    """One leucocyte group's percentages on all slides, in percentage points.
+class ClassAgreement:
+    """Percentages of one leucocyte class on all slides, in percentage points.
 
     Attributes:
         cell_class: One of `LEUCOCYTE_CLASSES`.
@@ -56,17 +56,17 @@ class GroupAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A model's differentials beside those of the labels.
+    """A model's differentials against those of the labels.
 
     Attributes:
         n_slides: Slides compared.
         n_left_out: Slides with fewer than `MIN_LEUCOCYTES` leucocytes by labels or by calls.
-        classes: The six groups, in the order of `LEUCOCYTE_CLASSES`.
+        classes: The six leucocyte classes, in the order of `LEUCOCYTE_CLASSES`.
     """
 
     n_slides: int
     n_left_out: int
-    classes: tuple[GroupAgreement, ...]
+    classes: tuple[ClassAgreement, ...]
 
 
 def slide_agreement(
@@ -75,15 +75,15 @@ def slide_agreement(
     top: NDArray[np.integer],
     unclassified: NDArray[np.bool_],
 ) -> Agreement:
-    """Returns how far the differentials of the calls lie from those of the labels.
+    """Returns how far the differentials of the calls are from those of the labels.
 
-    Percentages are of the six leucocyte groups, as the product reports them: erythroblasts, platelets and unclassified
-    cells are outside of the denominator. Both sides count the same labelled cells.
+    Percentages are of the six leucocyte classes, as the product reports them: erythroblasts, platelets and unclassified
+    cells are not part of the denominator. Both differentials count the same labelled cells.
 
     Args:
-        slides: integer (n,), any numbers, one for each slide.
-        truth: integer (n,), index of the true group in `CELL_CLASSES`.
-        top: integer (n,), index of the most probable group.
+        slides: integer (n,), any numbers, a different one for each slide.
+        truth: integer (n,), index of the true class in `CELL_CLASSES`.
+        top: integer (n,), index of the most probable class.
         unclassified: bool (n,), cells without a call.
     """
     known, row = np.unique(slides, return_inverse=True)
@@ -103,17 +103,17 @@ def slide_agreement(
 
 
 def _leucocytes(row: NDArray[np.integer], classes: NDArray[np.integer], n_slides: int) -> NDArray[np.int64]:
-    """Cells of each slide (rows) in each of `LEUCOCYTE_CLASSES` (columns)."""
-    n_groups = len(CELL_CLASSES)
-    counts = np.bincount(row * n_groups + classes, minlength=n_slides * n_groups).reshape(n_slides, n_groups)
+    """Returns the number of cells of each slide (rows) in each of `LEUCOCYTE_CLASSES` (columns)."""
+    n_classes = len(CELL_CLASSES)
+    counts = np.bincount(row * n_classes + classes, minlength=n_slides * n_classes).reshape(n_slides, n_classes)
     return counts[:, [CELL_CLASSES.index(cell_class) for cell_class in LEUCOCYTE_CLASSES]]
 
 
-def _agreement_of(cell_class: str, labelled: NDArray[np.float64], difference: NDArray[np.float64]) -> GroupAgreement:
+def _agreement_of(cell_class: str, labelled: NDArray[np.float64], difference: NDArray[np.float64]) -> ClassAgreement:
     n_slides = len(difference)
     bias = float(difference.mean()) if n_slides else None
     half = WIDTH_SD * float(difference.std(ddof=1)) if n_slides > 1 else None
-    return GroupAgreement(
+    return ClassAgreement(
         cell_class=cell_class,
         bias=bias,
         lower=None if bias is None or half is None else bias - half,

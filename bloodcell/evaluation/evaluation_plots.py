@@ -1,4 +1,4 @@
-"""An evaluation as one picture: the confusion matrix, and how far confidence can be believed."""
+"""An evaluation as one picture: the confusion matrix, and how well confidence agrees with accuracy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from bloodcell.evaluation.metrics import Evaluation
+    from bloodcell.evaluation.call_evaluation import Evaluation
 
 _STAIN: Final = "#5b3f8c"
 _SHADES: Final = "Purples"
@@ -30,7 +30,7 @@ def write_plots(evaluation: Evaluation, path: Path, *, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # A Figure of its own, not pyplot: no state is kept between calls, and no display is looked for.
+    # a Figure without pyplot: it keeps no state between calls and looks for no display
     figure = Figure(figsize=(14, 7), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     matrix, reliability = figure.subplots(1, 2, width_ratios=[1.65, 1])
@@ -41,7 +41,7 @@ def write_plots(evaluation: Evaluation, path: Path, *, title: str) -> None:
 
 
 def draw_confusion(axes: Axes, evaluation: Evaluation) -> None:
-    """Draws the confusion matrix of the calls: cells, and the share of each row."""
+    """Draws the confusion matrix of the calls: numbers of cells, and their shares of each row."""
     rows = [CELL_CLASSES.index(cell_class) for cell_class in REPORT_ORDER]
     counts = np.array(evaluation.called_confusion)[np.ix_(rows, [*rows, len(CELL_CLASSES)])]
     totals = counts.sum(axis=1, keepdims=True)
@@ -64,12 +64,12 @@ def draw_confusion(axes: Axes, evaluation: Evaluation) -> None:
     )
     axes.axvline(len(CELL_CLASSES) - 0.5, color="#1c2230", linewidth=1)
     axes.set_xlabel("called")
-    axes.set_ylabel("is")
-    axes.set_title("Calls: cells, and share of each row", loc="left", fontsize=11)
+    axes.set_ylabel("true class")
+    axes.set_title("Calls: cells and their share of the row", loc="left", fontsize=11)
 
 
 def draw_reliability(axes: Axes, evaluation: Evaluation) -> None:
-    """Draws how often calls of a confidence are right, larger points for more cells."""
+    """Draws how often predictions of a given confidence are right, with larger points for more cells."""
     axes.plot([0, 1], [0, 1], color="#aab1bf", linewidth=1, linestyle="--")
     for each in evaluation.bins:
         value, lower, upper = (part or 0.0 for part in (each.accuracy.value, each.accuracy.lower, each.accuracy.upper))
@@ -83,7 +83,7 @@ def draw_reliability(axes: Axes, evaluation: Evaluation) -> None:
             ecolor="#8a6fbd",
             capsize=3,
         )
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share that is right, 95 % limits")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share that is right, 95 % interval")
     axes.set_aspect("equal")
     axes.grid(color="#eceef3")
     axes.set_axisbelow(True)

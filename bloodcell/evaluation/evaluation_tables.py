@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bloodcell.cells.intervals import Proportion
-    from bloodcell.evaluation.evaluating import BundleEvaluation
-    from bloodcell.evaluation.metrics import Evaluation
+    from bloodcell.evaluation.bundle_evaluation import BundleEvaluation
+    from bloodcell.evaluation.call_evaluation import Evaluation
 
 
 def evaluation_tables(evaluated: BundleEvaluation) -> RenderableType:
-    """Returns headline figures, the groups' figures and the confusion matrix of the calls."""
+    """Returns the overall figures, those of each class, and the confusion matrix of the calls."""
     evaluation = evaluated.evaluation
     lines = [
         Text.from_markup(
@@ -31,11 +31,11 @@ def evaluation_tables(evaluated: BundleEvaluation) -> RenderableType:
         *_warnings(evaluated),
         Text(
             f"accuracy {percent_with_interval(evaluation.accuracy)}, macro F1 {number(evaluation.macro_f1, 3)}, "
-            f"balanced accuracy {percent(evaluation.balanced_accuracy)} (each cell given its most probable group)"
+            f"balanced accuracy {percent(evaluation.balanced_accuracy)} (each cell given its most probable class)"
         ),
         Text(
             f"called {percent_with_interval(evaluation.coverage)}, "
-            f"right among the called {percent_with_interval(evaluation.covered_accuracy)}, "
+            f"correct among the called {percent_with_interval(evaluation.covered_accuracy)}, "
             f"unclassified {evaluation.unclassified.n:,}"
         ),
         Text(
@@ -44,11 +44,11 @@ def evaluation_tables(evaluated: BundleEvaluation) -> RenderableType:
         ),
         Text(""),
     ]
-    return Group(*lines, _group_table(evaluation), Text(""), _confusion_table(evaluation))
+    return Group(*lines, _class_table(evaluation), Text(""), _confusion_table(evaluation))
 
 
 def evaluation_json(evaluated: BundleEvaluation) -> dict[str, object]:
-    """Returns the evaluation as one JSON document; fractions in percent, F1 in 0..1, limits of 95 %."""
+    """Returns the evaluation as one JSON document; fractions in percent, F1 in 0..1, 95 % intervals."""
     evaluation = evaluated.evaluation
     return {
         "model_id": evaluated.model_id,
@@ -65,9 +65,9 @@ def evaluation_json(evaluated: BundleEvaluation) -> dict[str, object]:
         "unclassified": proportion_json(evaluation.unclassified),
         "calibration_error_percentage": 100 * evaluation.calibration_error,
         "negative_log_likelihood": evaluation.negative_log_likelihood,
-        "groups": [
+        "classes": [
             {
-                "group": figures.cell_class,
+                "class": figures.cell_class,
                 "n_true": figures.n_true,
                 "precision": proportion_json(figures.precision),
                 "sensitivity": proportion_json(figures.sensitivity),
@@ -79,7 +79,7 @@ def evaluation_json(evaluated: BundleEvaluation) -> dict[str, object]:
             for figures in evaluation.classes
         ],
         "confusion": {
-            "groups": list(CELL_CLASSES),
+            "classes": list(CELL_CLASSES),
             "most_probable": [list(row) for row in evaluation.confusion],
             "called_then_unclassified": [list(row) for row in evaluation.called_confusion],
         },
@@ -94,15 +94,15 @@ def _warnings(evaluated: BundleEvaluation) -> list[Text]:
     warnings = []
     if evaluated.n_seen:
         warnings.append(
-            f"{evaluated.n_seen:,} of these images the model was trained or validated with: the figures flatter it. "
-            "Leave them out with --unseen."
+            f"The model was trained or validated with {evaluated.n_seen:,} of these images, so the figures are too "
+            "good. Leave them out with --unseen."
         )
     if evaluated.n_broken:
         warnings.append(f"{evaluated.n_broken} files of the folder cannot be decoded and are not counted.")
     return [Text(f"! {warning}", style="bold yellow") for warning in warnings]
 
 
-def _group_table(evaluation: Evaluation) -> Table:
+def _class_table(evaluation: Evaluation) -> Table:
     names = ("cells", "sensitivity %", "precision %", "specificity %", "F1")
     table = plain_table("", *names, right=names)
     figures_of = {figures.cell_class: figures for figures in evaluation.classes}
@@ -133,5 +133,5 @@ def _confusion_table(evaluation: Evaluation) -> Table:
 
 
 def _dense(share: Proportion) -> str:
-    """Percentage and interval without the sign, 100 without its decimal: five columns of them fit 80 columns."""
+    """Returns percentage and interval without the sign, 100 without its decimal, so that the table fits 80 columns."""
     return percent_with_interval(share).replace(" %", "").replace("100.0", "100")

@@ -1,16 +1,16 @@
-"""Patients are drawn again and again, and every figure gets limits that hold for other patients than these.
+"""The bootstrap over patients: intervals of figures that allow for other patients than those in the hold-out.
 
-Cells of one patient resemble each other, so cells are no independent draws: exact binomial limits over all cells are
+Cells of one patient resemble each other and are not independent draws, so exact binomial intervals over all cells are
 too narrow. Here whole patients are drawn with replacement, and each draw's figures are computed from the sum of the
-drawn patients' confusion matrices, one matrix product for all draws: cost and memory depend on the patients, not on
-the cells. All models are counted under the same draws, so a difference of two models is paired.
+drawn patients' confusion matrices, with one matrix product for all draws: cost and memory depend on the number of
+patients, not of cells. All models are counted under the same draws, so a difference of two models is paired.
 
-Percentile limits over few patients are still somewhat narrow (with five patients no draw can be stranger than the
-strangest of the five); that is why a judgement asks for a least number of patients.
+Percentile intervals over few patients are still somewhat narrow (with five patients no draw can be more extreme than
+the most extreme of the five); that is why a gate requires a minimum number of patients.
 
 Source: Field and Welsh, Bootstrapping clustered data, Journal of the Royal Statistical Society B 69 (2007) 369-390
 (the cluster bootstrap); Efron and Tibshirani, An introduction to the bootstrap, Chapman & Hall 1993, chapter 13
-(percentile interval; 1,000 draws and more for limits).
+(percentile interval; at least 1,000 draws for an interval).
 """
 
 from __future__ import annotations
@@ -20,63 +20,36 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bloodcell.cells.intervals import CONFIDENCE, exact_limits
+from bloodcell.cells.intervals import CONFIDENCE, exact_interval
+from bloodcell.cells.metrics import Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
 N_REPLICATES: Final = 2_000
-"""Draws of the patients. Twice what the source asks for limits: each tail of 2.5 % then rests on 50 draws."""
+"""Draws of the patients. Twice what the source asks for an interval: each tail of 2.5 % then rests on 50 draws."""
 
 SEED: Final = 20_190_105
-"""Fixed, so that the same calls give the same limits, to the last digit, whenever they are asked for."""
+"""Fixed, so that the same calls always give the same intervals, to the last digit."""
 
 _CHUNK_DRAWS: Final = 2_000_000
-"""Patients drawn at once, over all draws of a chunk: 16 MB of weights, however many patients there are."""
+"""Patients drawn at once, over all draws of a chunk: 16 MB of weights, whatever the number of patients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure, or a difference of two, with its 95 % limits; never nan.
+    """A figure, or a difference of two, with its 95 % confidence interval; never nan.
 
     Attributes:
-        value: The figure itself, on the patients that there are.
-        lower: Lower 95 % limit.
-        upper: Upper 95 % limit.
+        value: The figure itself, on the patients of the hold-out.
+        lower: Lower end of the interval.
+        upper: Upper end of the interval.
     """
 
     value: float
     lower: float
     upper: float
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Counts, and what each is a part of.
-
-    Attributes:
-        n: float64, any shape, whole numbers.
-        total: float64, the same shape.
-    """
-
-    n: NDArray[np.float64]
-    total: NDArray[np.float64]
-
-    @property
-    def value(self) -> NDArray[np.float64]:
-        """The shares n / total, nan where total is 0."""
-        shares = np.full(self.n.shape, np.nan)
-        np.divide(self.n, self.total, out=shares, where=self.total > 0)
-        return shares
-
-    @property
-    def n_existing(self) -> int:
-        """How many of them have something to divide by."""
-        return int(np.count_nonzero(self.total))
-
-    def of_class(self, index: int) -> Share:
-        """One column of shares that are (k, n_classes)."""
-        return Share(self.n[:, index], self.total[:, index])
 
 
 def counts_by_patient(
@@ -91,7 +64,7 @@ def counts_by_patient(
         n_columns: Columns of the result.
     """
     counts = np.bincount(row * n_columns + columns, minlength=n_patients * n_columns)
-    # whole numbers stay exact in float64, and the product below is done by BLAS, which knows no integers
+    # whole numbers stay exact in float64, and BLAS, which computes the product below, has no integers
     return counts.reshape(n_patients, n_columns).astype(np.float64)
 
 
@@ -100,8 +73,8 @@ def drawn_sums(counts: NDArray[np.float64], *, n_replicates: int, seed: int) -> 
 
     Args:
         counts: float64 (n_patients, n_columns), at least one patient.
-        n_replicates: Number of draws; each takes as many patients as there are.
-        seed: Same seed, same draws, whatever the columns.
+        n_replicates: Number of draws; each draws as many patients as there are.
+        seed: The same seed gives the same draws, whatever the columns.
     """
     n_patients = len(counts)
     random = np.random.default_rng(seed)
@@ -117,15 +90,15 @@ def drawn_sums(counts: NDArray[np.float64], *, n_replicates: int, seed: int) -> 
 
 
 def interval(values: NDArray[np.float64], *, n_patients: int, lowest: float = 0.0) -> Interval:
-    """Returns a figure with its percentile limits.
+    """Returns a figure with its percentile interval.
 
-    Of one patient every draw says the same, which tells nothing of others: the limits are then the whole range.
+    With one patient every draw is the same and says nothing about other patients: the interval is then the whole range.
 
     Args:
         values: float64 (1 + n_replicates,), the figure itself, then that of each draw; draws in which it does not
             exist (nan) are left out.
-        n_patients: Patients that have cells the figure is about.
-        lowest: Least value the figure can take: 0 of a share, -1 of a difference of shares.
+        n_patients: Patients that have cells which the figure is about.
+        lowest: Smallest possible value: 0 for a share, -1 for a difference of shares.
     """
     draws = values[1:][~np.isnan(values[1:])]
     if n_patients < 2 or not len(draws):
@@ -136,14 +109,15 @@ def interval(values: NDArray[np.float64], *, n_patients: int, lowest: float = 0.
 
 
 def share_interval(share: Share, by_patient: Share) -> Interval | None:
-    """Returns a share with its percentile limits, None where there is nothing to divide by.
+    """Returns a share with its percentile interval, None where its total is 0.
 
-    Where none or all of the cells count, every draw says so too and the percentiles have no width. Three of three is
-    no proof of perfection, so the limit on that side is then the exact binomial one of `bloodcell.cells.intervals`.
+    Where none or all of the cells count, the same is true in every draw and the percentiles have no width. Three of
+    three does not prove perfection, so the interval then reaches as far as the exact binomial one of
+    `bloodcell.cells.intervals`.
 
     Args:
         share: (1 + n_replicates,), the share itself, then that of each draw.
-        by_patient: (n_patients,), each patient's.
+        by_patient: (n_patients,), the share of each patient's cells.
     """
     n, total = int(share.n[0]), int(share.total[0])
     if total == 0:
@@ -151,22 +125,22 @@ def share_interval(share: Share, by_patient: Share) -> Interval | None:
     found = interval(share.value, n_patients=by_patient.n_existing)
     if 0 < n < total:
         return found
-    lower, upper = exact_limits(np.array(n), np.array(total))
+    lower, upper = exact_interval(np.array(n), np.array(total))
     return Interval(found.value, min(found.lower, float(lower)), max(found.upper, float(upper)))
 
 
 def difference_interval(a: Share, b: Share, a_by_patient: Share, b_by_patient: Share) -> Interval | None:
-    """Returns a minus b with percentile limits, None where either has nothing to divide by.
+    """Returns a minus b with its percentile interval, None where either total is 0.
 
     Args:
         a: (1 + n_replicates,), the share itself, then that of each draw.
         b: As `a`, of the same draws.
-        a_by_patient: (n_patients,), each patient's.
-        b_by_patient: (n_patients,), each patient's.
+        a_by_patient: (n_patients,), the share of each patient's cells.
+        b_by_patient: As `a_by_patient`.
     """
     if not a.total[0] or not b.total[0]:
         return None
     n_patients = min(a_by_patient.n_existing, b_by_patient.n_existing)
-    # over one denominator: whole numbers are exact, so that 396 and 400 of 400 differ by 0.01 and not by a hair more
+    # over one denominator: whole numbers are exact, so that 396 and 400 of 400 differ by exactly 0.01
     difference = Share(a.n * b.total - b.n * a.total, a.total * b.total)
     return interval(difference.value, n_patients=n_patients, lowest=-1.0)

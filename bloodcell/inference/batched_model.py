@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bloodcell.inference.backend import compile_model, is_out_of_memory
+from bloodcell.inference.keras_backend import compile_model, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

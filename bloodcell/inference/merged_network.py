@@ -1,7 +1,7 @@
-"""Several models become one network in which equal layers with equal inputs run once.
+"""Several models as one network, in which equal layers with equal inputs run once.
 
-A fine-tuned model and the SVM variant of the same base share their frozen lower blocks, which are nearly all of the
-work; nothing has to say so, for layers are compared by what they are: class, configuration, weights and inputs.
+A fine-tuned model and the SVM variant of the same base network share their frozen lower blocks, which are nearly all of
+the work. Nothing declares this: layers are equal if their class, configuration, weights and inputs are.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bloodcell.inference.backend import compile_model
 from bloodcell.inference.batched_model import BatchedModel
+from bloodcell.inference.keras_backend import compile_model
 from bloodcell.inference.model_loading import load_model
 from bloodcell.inference.model_output import ModelOutput
 
@@ -39,7 +39,7 @@ class MergedNetwork(BatchedModel):
     model_ids: tuple[str, ...]
 
     def __init__(self, bundles: Sequence[Bundle], *, batch_cells: int = 32) -> None:
-        """Loads the models of `bundles` and merges them.
+        """Loads and merges the models of `bundles`.
 
         Args:
             bundles: At least one; a bundle given twice counts once.
@@ -97,11 +97,11 @@ class MergedNetwork(BatchedModel):
 
 
 class _Sharing:
-    """Calls a layer on tensors, or returns what an equal layer gave for the same tensors."""
+    """Calls a layer on tensors, or returns the output of an equal layer for the same tensors."""
 
     def __init__(self) -> None:
         self._known: dict[str, Any] = {}
-        self._tensors: dict[int, Any] = {}  # keeps the tensors alive, so that no id is given twice
+        self._tensors: dict[int, Any] = {}  # keeps the tensors alive, so that no id is reused
         self._names: dict[str, int] = {}
 
     def __call__(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -123,7 +123,7 @@ class _Sharing:
         return repr(argument)
 
     def _rename(self, operation: Any) -> None:
-        """Keras wants every name in a model once, and two models may use one for different layers."""
+        """Makes the name unique: Keras requires it, and two models may use one name for different layers."""
         count = self._names.get(operation.name, 0)
         self._names[operation.name] = count + 1
         if count:
@@ -131,7 +131,7 @@ class _Sharing:
 
 
 def _rebuilt(model: keras.Model, pixels: Any, sharing: _Sharing) -> Any:
-    """Returns the model's outputs for the tensor `pixels`, its layers called through `sharing`."""
+    """Returns the model's outputs for the tensor `pixels`, with its layers called through `sharing`."""
     import keras
 
     inputs = keras.tree.pack_sequence_as(model.input, [pixels])
@@ -141,7 +141,7 @@ def _rebuilt(model: keras.Model, pixels: Any, sharing: _Sharing) -> Any:
 
 
 def _content(operation: Any) -> str:
-    """Returns what a layer is, whatever its name: class, configuration and a digest of its weights."""
+    """Returns what makes layers equal, whatever their names: class, configuration and a digest of the weights."""
     import keras
 
     config = {key: value for key, value in operation.get_config().items() if key not in ("name", "trainable")}

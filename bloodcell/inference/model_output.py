@@ -1,4 +1,4 @@
-"""What a model returns for some cells, and the calls that its bundle's thresholds make of it."""
+"""A model's outputs for some cells, and the calls that follow from them by its bundle's thresholds."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ OUTPUTS: Final = ("probabilities", "embedding", "novelty")
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """What one model says of n cells.
+    """One model's outputs for n cells.
 
     Attributes:
         probabilities: float32 (n, 8), calibrated, in the order of `CELL_CLASSES`.
-        embedding: float32 (n, d), in which novelty is a distance (`novelty.Embedding`).
+        embedding: float32 (n, d), the space in which novelty is a distance (`training.novelty.Embedding`).
         novelty: float32 (n,), distance in the embedding to the nearest class.
     """
 
@@ -42,7 +42,7 @@ def joined(parts: Sequence[ModelOutput]) -> ModelOutput:
 
 
 def calls_of(bundle: Bundle, output: ModelOutput) -> Calls:
-    """Returns what a model calls each cell, by its bundle's own thresholds."""
+    """Returns a model's calls, by its bundle's thresholds."""
     return decide(
         output.probabilities,
         output.novelty,

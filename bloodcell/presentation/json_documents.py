@@ -20,7 +20,7 @@ def json_text(document: Any) -> str:
 
 def proportion_json(share: Proportion) -> dict[str, object]:
     """Returns a proportion: cells, what they are a part of, and both in percent with the 95 % interval."""
-    lower, upper = share.percentage_limits or (None, None)
+    lower, upper = share.percentage_interval or (None, None)
     return {"n": share.n, "of": share.total, "percentage": share.percentage, "lower_95": lower, "upper_95": upper}
 
 

@@ -1,12 +1,33 @@
-"""Bundles, the registered models, the champion and its challengers, promotion, and the models that ship."""
+"""Bundles of trained models, and the models that the database knows.
 
-import os
+bundle               a bundle on disk: its manifest, its files, every byte verified
+recipes              how each variant is trained
+base_weights_record  the weights that a training began with
+training_reference   a model's outputs on its validation images, for drift
+compact              a Keras file in half its bytes
+registered_models    the models that the database knows: the champion, its challengers and the others
+promotion            a model becomes champion, or the one before it does again
+promotion_proof      what a model has to have proved before it can become champion
+shipped              the models that come with bloodcell
+"""
 
-# TensorFlow reads these when it is first imported, which nothing does before it comes here; a site's own values stay
-_TENSORFLOW = {
-    "TF_CPP_MIN_LOG_LEVEL": "2",  # or every start tells of the GPUs that a machine lacks
-    "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # or one process takes all of a GPU's memory
-    "NVIDIA_TF32_OVERRIDE": "0",  # ten bits of a distance are too few: an SVM's decision was 0.04 off
-}
-for _name, _value in _TENSORFLOW.items():
-    os.environ.setdefault(_name, _value)
+from bloodcell.registry.bundle import Bundle, BundleManifest, open_bundle
+from bloodcell.registry.promotion import promote, rollback
+from bloodcell.registry.recipes import Recipe, default_recipe
+from bloodcell.registry.registered_models import find_model, register, serving_models
+from bloodcell.registry.shipped import install_shipped, shipped_bundles
+
+__all__ = [
+    "Bundle",
+    "BundleManifest",
+    "Recipe",
+    "default_recipe",
+    "find_model",
+    "install_shipped",
+    "open_bundle",
+    "promote",
+    "register",
+    "rollback",
+    "serving_models",
+    "shipped_bundles",
+]

@@ -1,4 +1,4 @@
-"""Which weights a training began with, as a bundle records it."""
+"""Which weights a training started from, as a bundle records it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BaseWeights:
-    """Identity of the weights a training began with.
+    """Identity of the weights that a training started from.
 
     Attributes:
-        kind: `imagenet` or `random`.
-        file: Name of the file, empty for random ones.
-        sha256: Digest of the file, or of the random values.
-        credit: Where they come from and under which licence.
+        kind: `imagenet`, `file`, or `champion` for a warm start. Bundles of earlier releases may also have `random`.
+        file: Name of the file, empty for a warm start.
+        sha256: Digest of the file; for a warm start the earlier model's id.
+        credit: Where the weights come from and under which licence.
     """
 
     kind: str

@@ -1,12 +1,12 @@
-"""A bundle: a folder that holds one trained model with all that is needed to run it and to account for it.
+"""A bundle: a folder that holds one trained model with everything needed to run it and to account for it.
 
     <model id>/bundle.json      the manifest; its own sha256 is the model id
                model.keras      pixels in; calibrated probabilities, embedding and novelty out
-               svm.skops        SVM variants only: the fitted scikit-learn pipeline
-               images.csv       digest, class and split of every image it was made from
-               reference.npz    a sample of its outputs on the validation images, to see drift against
+               images.csv       digest, class and split of every image it was trained or validated with
+               reference.npz    a sample of its outputs on the validation images, for drift checks
 
-The manifest has the digest of every other file, so the model id stands for every byte of the bundle.
+The manifest has the digest of every other file, so the model id covers every byte of the bundle. Bundles of earlier
+releases also hold the fitted scikit-learn pipeline of an SVM variant; it is verified and otherwise ignored.
 """
 
 from __future__ import annotations
@@ -32,14 +32,11 @@ from bloodcell.storage.atomic_write import make_durable, part_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sklearn.pipeline import Pipeline
-
     from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"
 MODEL: Final = "model.keras"
-SVM: Final = "svm.skops"
 IMAGES: Final = "images.csv"
 
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
@@ -51,9 +48,9 @@ class DataSplit:
 
     Attributes:
         dataset_digest: Identity of all the images and their labels.
-        n_training: Images trained on.
-        n_validation: Images kept for early stopping, calibration, thresholds and the metrics.
-        rule: How they were split.
+        n_training: Images that weights were fitted on.
+        n_validation: Images for early stopping, calibration, thresholds and the metrics.
+        rule: How they were split, for people.
     """
 
     dataset_digest: str
@@ -64,16 +61,16 @@ class DataSplit:
 
 @dataclass(frozen=True, slots=True)
 class ValidationMetrics:
-    """Figures on the validation images, which also chose the temperature and the thresholds: they flatter a little.
+    """Figures on the validation images. They are slightly too good: these images also set temperature and thresholds.
 
     Attributes:
-        accuracy: Share of right calls, no cell left unclassified.
-        macro_sensitivity: Mean over the groups of the share of each that is found.
+        accuracy: Share of cells whose most probable class is the true one.
+        macro_sensitivity: Mean sensitivity over the classes, each cell given its most probable class.
         negative_log_likelihood: In nats, after calibration.
         uncalibrated_negative_log_likelihood: In nats, at temperature 1.
-        coverage: Share of cells above the confidence threshold.
-        covered_accuracy: Share of right calls among those, None where there are none.
-        search_macro_sensitivity: SVM variants: that of the choice in cross-validation on the training images.
+        coverage: Share of cells at or above the confidence threshold.
+        covered_accuracy: Share of these that are called correctly, None where there are none.
+        search_macro_sensitivity: For SVM variants, that of the chosen SVM in cross-validation on the training images.
     """
 
     accuracy: float
@@ -87,28 +84,28 @@ class ValidationMetrics:
 
 @dataclass(frozen=True, slots=True)
 class BundleManifest:
-    """All that is known of a model.
+    """What a bundle records about its model.
 
     Attributes:
-        format_version: Of the bundle's layout.
+        format_version: Version of the bundle's layout.
         variant: One of `bloodcell.cells.variants.VARIANTS`.
         classes: Order of the probabilities.
-        input_height_px: Height the model takes.
-        input_width_px: Width the model takes.
+        input_height_px: Height of the images that the model takes.
+        input_width_px: Width of the images that the model takes.
         preprocessing: What the model does to the pixels, for people.
-        base_weights: Weights the training began with.
-        data: Images it was trained on.
-        seed: Of everything random in the training.
+        base_weights: Weights that the training started from.
+        data: Images that it was trained and validated with.
+        seed: Seed of everything random in the training.
         recipe: How it was trained.
         choice: What the training chose (SVM kernel and C, or the epochs of each stage), for people.
-        code_version: Version of bloodcell.
-        git_commit: Commit of bloodcell, empty where it was an installed package.
-        libraries: Versions of the libraries.
-        metrics: On the validation images.
-        temperature: Divides the scores before the softmax.
-        confidence_threshold: A call less probable is left unclassified.
-        novelty_threshold: A cell of greater novelty is left unclassified.
-        created_at: UTC, ISO 8601.
+        code_version: Version of bloodcell that trained it.
+        git_commit: Commit of bloodcell that trained it, empty for an installed package.
+        libraries: Versions of the libraries that it was trained with.
+        metrics: Figures on the validation images.
+        temperature: Divisor of the scores before the softmax.
+        confidence_threshold: A cell of lower confidence is left unclassified.
+        novelty_threshold: A cell of higher novelty is left unclassified.
+        created_at: Time of the training, UTC, ISO 8601.
         files: File name -> sha256, of every file but the manifest.
     """
 
@@ -139,9 +136,9 @@ class Bundle:
     """A bundle whose every byte has been verified.
 
     Attributes:
-        folder: Where it lies.
+        folder: Where it is.
         model_id: sha256 of its manifest.
-        manifest: What it says of itself.
+        manifest: What it records about its model.
     """
 
     folder: Path
@@ -158,7 +155,7 @@ class Bundle:
 
 
 def canonical_json(manifest: BundleManifest) -> bytes:
-    """Returns the one form in which a manifest is stored and hashed."""
+    """Returns the manifest in the form in which it is stored and hashed."""
     record = _adapter().dump_python(manifest, mode="json")
     return (json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
@@ -173,8 +170,8 @@ def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, Path])
     """Stores a bundle as `out/<model id>` and returns it; a kill leaves either the whole bundle or none.
 
     Args:
-        out: Folder of bundles, made where missing.
-        manifest: Its `files` is filled in here.
+        out: Folder of bundles, created if missing.
+        manifest: Its `files` are filled in here.
         files: Name in the bundle -> file to copy.
     """
     manifest = replace(manifest, files={name: file_digest(path) for name, path in sorted(files.items())})
@@ -196,13 +193,14 @@ def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, Path])
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Returns the bundle in `folder` after verifying every digest; nothing of it is loaded.
+    """Returns the bundle in `folder` after verifying every digest; no model is loaded.
 
     Args:
-        folder: A bundle. Where its name is a model id, the manifest has to have that id.
+        folder: A bundle. If its name is a model id, the manifest must have that id.
 
     Raises:
-        BundleError: A manifest that is missing, unreadable, of another format or id; a file missing, altered or extra.
+        BundleError: The manifest is missing, unreadable, or has another format or id; a file is missing, altered, or
+            not in the manifest.
     """
     try:
         body = (folder / MANIFEST).read_bytes()
@@ -217,7 +215,7 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def write_image_list(path: Path, images: TrainingSet) -> None:
-    """Writes which images a model is made from: sha256, class, split; sorted by digest."""
+    """Writes the images that a model was trained and validated with: sha256, class and split, sorted by digest."""
     splits = (("training", images.training), ("validation", images.validation))
     rows = sorted((image.sha256, image.cell_class, split) for split, members in splits for image in members)
     path.write_text("sha256,class,split\n" + "".join(f"{','.join(row)}\n" for row in rows))
@@ -226,13 +224,13 @@ def write_image_list(path: Path, images: TrainingSet) -> None:
 def images_of(*bundles: Bundle) -> frozenset[str]:
     """Returns the digests of the images that any of the models was trained or validated with.
 
-    A bundle without its list adds none.
+    A bundle without a list of images adds none.
     """
     return frozenset[str]().union(*(splits_of(bundle) for bundle in bundles if IMAGES in bundle.manifest.files))
 
 
 def splits_of(bundle: Bundle) -> dict[str, str]:
-    """Returns the digest of each image that a model was made from -> `training` or `validation`, by digest."""
+    """Returns the digest of each image in a bundle's list -> `training` or `validation`, sorted by digest."""
     rows = (line.split(",") for line in (bundle.folder / IMAGES).read_text().splitlines()[1:])
     return {sha256: split for sha256, _, split in rows}
 
@@ -241,30 +239,15 @@ def unseen_by(bundles: Sequence[Bundle], images: Sequence[LabelledImage]) -> tup
     """Returns those of `images` that none of the models was trained or validated with, in their order.
 
     Raises:
-        BundleError: A bundle that does not say what it was made from.
+        BundleError: A bundle without a list of images.
     """
     for bundle in bundles:
         if IMAGES not in bundle.manifest.files:
-            raise refused(bundle.folder, f"expected {IMAGES}: without it nobody knows which images it has seen")
+            raise refused(
+                bundle.folder, f"expected {IMAGES}: without it the images that the model has seen are not known"
+            )
     seen = images_of(*bundles)
     return tuple(image for image in images if image.sha256 not in seen)
-
-
-def load_svm(bundle: Bundle) -> Pipeline:
-    """Returns the fitted scikit-learn pipeline of an SVM variant.
-
-    Raises:
-        BundleError: A bundle without one, or a file that holds any type other than scikit-learn's own.
-    """
-    import skops.io
-    from skops.io.exceptions import UntrustedTypesFoundException
-
-    if SVM not in bundle.manifest.files:
-        raise refused(bundle.folder, f"expected {SVM}, but the variant {bundle.manifest.variant} has no SVM")
-    try:
-        return skops.io.load(bundle.folder / SVM, trusted=[])
-    except UntrustedTypesFoundException as error:
-        raise refused(bundle.folder, f"{SVM} holds types that are not trusted: {error}") from error
 
 
 @cache
@@ -306,8 +289,8 @@ def _verify_files(folder: Path, expected: Mapping[str, str]) -> None:
 
 
 def refused(folder: Path, what: str) -> BundleError:
-    """Returns the error that says why a bundle cannot be used, and what to do."""
+    """Returns the error for a bundle that cannot be used."""
     return BundleError(
-        f"Model bundle refused: {folder}: {what}. Restore the bundle from where it was made, or train again.",
+        f"Model bundle refused: {folder}: {what}. Restore the bundle from its source, or train again.",
         folder=str(folder),
     )

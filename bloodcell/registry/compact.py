@@ -1,8 +1,8 @@
-"""A saved model in less than half its bytes, without losing one bit.
+"""A saved model in less than half its bytes, without any loss.
 
-Nearly all of a model is matrices, and those are rounded to float16's values before anything is measured with them
-(`rounded`). The file then keeps them as float16, compressed, and Keras widens them again while it loads. All other
-weights stay as they are.
+Nearly all of a model is matrices, which are rounded to float16's values before anything is measured with them
+(`rounded`). The file keeps them as compressed float16, and Keras converts them back to float32 when it loads them. All
+other weights stay as they are.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _WEIGHTS: Final = "model.weights.h5"
 
 
 def halved(values: ArrayLike) -> NDArray[np.float16]:
-    """Returns the nearest float16 of each value, the largest there is for what lies beyond."""
+    """Returns the nearest float16 of each value; values beyond float16's range become its largest."""
     return np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
 
 
 def rounded(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Returns values of the same dtype that float16 holds without loss: a bundle keeps them in two bytes each."""
+    """Returns the nearest values of the same dtype that float16 can hold, so that a bundle needs two bytes for each."""
     return halved(values).astype(values.dtype)
 
 
 def write_compact(saved: Path, compact: Path) -> None:
-    """Writes the `.keras` file `saved` as `compact`: every array that float16 holds without loss is kept as float16."""
+    """Writes the `.keras` file `saved` as `compact`, with float16 for every array that it can hold without loss."""
     with zipfile.ZipFile(saved) as archive, zipfile.ZipFile(compact, "w", zipfile.ZIP_STORED) as compacted:
         for info in archive.infolist():
             body = archive.read(info)

@@ -1,7 +1,6 @@
-"""How a variant is trained: every choice that can move its accuracy, in one frozen record that the bundle keeps.
+"""How a variant is trained: every choice that can change its accuracy, in one record that the bundle keeps.
 
-The defaults are made for real images and can be run on two CPU cores: an SVM variant in minutes, a fine-tuned one in
-hours.
+The defaults are for real images and run on two CPU cores: an SVM variant takes minutes, a fine-tuned one hours.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from bloodcell.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How far a training image is changed before it is shown; what is drawn is drawn anew each time.
+    """Random changes of a training image, drawn again each time it is used.
 
     Attributes:
-        rotation_deg: Turned by up to this many degrees either way; half of the images are also mirrored.
-        zoom: Largest magnification less 1, as likely as the reduction by the same factor.
-        shift: Moved by up to this share of the side along each axis.
-        stain: Standard deviation of the logarithm of a factor on the optical density of all channels, and half of it
-            for each channel on its own: more or less dye, and another shade of it. White stays white.
+        rotation_deg: Largest rotation in degrees, either way; half of the images are also mirrored.
+        zoom: Largest magnification minus 1; a reduction by the same factor is as likely.
+        shift: Largest shift along each axis, as a share of the side.
+        stain: Standard deviation of the logarithm of a factor on the optical density of all channels; half of it for
+            each channel on its own. The first is more or less dye, the second another shade of it. White stays white.
         brightness: Largest relative change of the light.
         blur_px: Largest standard deviation of a Gaussian blur, in pixels of the input.
-        jpeg_quality: Lowest quality of a compression.
-        degraded_share: Share of images that are blurred, and likewise of those that are compressed.
+        jpeg_quality: Lowest quality of a JPEG compression.
+        degraded_share: Share of images that are blurred, and share of images that are compressed.
     """
 
     rotation_deg: float = 180.0
@@ -41,26 +40,27 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Staged fine-tuning: first the head alone, then the layers above the cut together with it.
+    """Staged fine-tuning: first the head alone, then the head together with the layers above the cut.
 
     Attributes:
-        cut_layer: Layers up to and including this one stay frozen; `pixels` freezes none.
-        transforms: How many of the eight flips and quarter turns each training image is shown in, 1 = as it is. A cell
-            has no up or down on a smear, so each of them is as likely as the others.
-        dropout: Share of features dropped before the last layer while training.
+        cut_layer: The last layer that stays frozen; with `pixels` none does.
+        transforms: How many of the eight flips and quarter turns of each training image are used, 1 = the image as it
+            is. A cell on a smear has no up or down, so that all eight are equally likely.
+        dropout: Share of features dropped before the last layer during training.
         batch_cells: Images per training step.
-        head_epochs: Epochs of the first stage at most.
-        head_learning_rate: AdamW's step in the first stage, falling to zero along a cosine.
-        deep_epochs: Epochs of the second stage at most.
-        deep_learning_rate: Likewise in the second stage.
+        head_epochs: Maximum epochs of the first stage.
+        head_learning_rate: AdamW's learning rate in the first stage, falling to zero along a cosine.
+        deep_epochs: Maximum epochs of the second stage.
+        deep_learning_rate: Learning rate of the second stage, likewise.
         weight_decay: AdamW's weight decay in both stages.
         patience: Epochs without a better validation loss after which a stage ends.
-        augmentation: Where set, the second stage starts from the pixels, and every epoch shows each image once, changed
-            anew. Where not, it starts from cached maps: some ten times cheaper, with `transforms` as all there is.
-        warm_up: Share of the second stage in which the step grows to its full size.
-        label_smoothing: Probability that the second stage's targets give to all classes alike.
-        average_momentum: Of the running mean of the second stage's weights, which is what is kept; 0 keeps the weights.
-        precision: Keras' dtype policy of the second stage; the kept model is float32 whatever it is.
+        augmentation: If set, the second stage starts from pixels, and every epoch uses each image once, with new random
+            changes. If not, it starts from cached maps, which is some ten times cheaper, with only the `transforms`.
+        warm_up: Share of the second stage during which the learning rate grows to its full size.
+        label_smoothing: Probability that the second stage's targets distribute evenly over all classes.
+        average_momentum: Momentum of the running mean of the second stage's weights, which is what the model keeps; 0
+            keeps the weights themselves.
+        precision: Keras' dtype policy of the second stage; the bundle's model is always float32.
     """
 
     cut_layer: str
@@ -85,13 +85,13 @@ class SvmSearch:
     """What cross-validation chooses from.
 
     Attributes:
-        kernels: Kernels tried, of `linear` and `rbf`.
-        gammas: Widths of the rbf kernel tried, in units of 1 / (number of features x their mean variance).
-        costs: Values of C tried, for kernels scaled to a mean of 1 on the diagonal.
+        kernels: Kernels to try, of `linear` and `rbf`.
+        gammas: Gammas of the rbf kernel to try, in units of 1 / (number of features x their mean variance).
+        costs: Values of C to try, for kernels scaled to a mean of 1 on the diagonal.
         folds: Stratified folds.
-        max_images: Images the search looks at, at most; the chosen SVM is fitted on all.
-        max_components: Principal axes the features are turned to, at most; None keeps the features. They make the
-            machine six times smaller, and not worse.
+        max_images: Maximum images of the search; the chosen SVM is fitted on all.
+        max_components: Maximum principal components that the features are reduced to; None keeps the features. They
+            make the SVM six times smaller, and not less accurate.
     """
 
     kernels: tuple[str, ...] = ("linear", "rbf")
@@ -107,26 +107,27 @@ class Recipe:
     """Everything that defines a training apart from images, base weights and seed.
 
     Attributes:
-        side_px: Height and width that the image is scaled to.
-        crop_px: Height and width of the middle of it that the network looks at, the same where not set. The analyser
-            puts the cell there; what lies farther out is its neighbours.
-        feature_layers: Layers of the base whose maps are averaged and laid side by side: the features.
-        pooled_parts: Shares of a map's height and width, in its middle, that are averaged, each giving its features.
+        side_px: Height and width that the image is resized to.
+        feature_layers: Layers of the base network whose averaged maps, concatenated, are the features.
         tuning: Staged fine-tuning; exactly one of `tuning` and `svm` is set.
         svm: Search for the SVM on frozen features.
+        crop_px: Height and width of the central part that the network sees, None for the whole image. The analyser
+            puts the cell in the middle; farther out are its neighbours.
+        pooled_parts: Shares of a map's height and width, around its middle, that are averaged; each gives its own
+            features.
         validation_fraction: Share of each class kept for early stopping, calibration and thresholds.
-        embedding_layers: Layers below the cut whose maps, averaged over half of their height and width, the embedding
-            of a fine-tuned variant sees; where empty, and for an SVM, it sees the features. Tuned layers have learnt to
-            overlook stain and blur, and with them much of what is no cell: on training images, InceptionV3's found 55 %
-            of wrongly and 28 % of hardly stained cells, `mixed2` 94 and 95 %; of groups left out, `mixed2` finds 48 %
-            (benchmarks/accuracy/ABLATIONS.md).
-        embedding_dims: Dimensions of the embedding, at most.
-        novelty_flag_rate: Share of known validation cells the novelty threshold may flag.
-        target_risk: Share of errors among the calls above the confidence threshold that is aimed at.
+        embedding_layers: Layers below the cut whose maps, averaged over half of their height and width, are the input
+            of a fine-tuned variant's embedding; if empty, and for an SVM, the features are. Tuned layers have learnt to
+            ignore stain and blur, and with them much that is not a cell: on training images, those of InceptionV3 found
+            55 % of wrongly stained and 28 % of hardly stained cells, `mixed2` found 94 % and 95 %; of classes left out
+            of the training, `mixed2` finds 48 % (benchmarks/accuracy/ABLATIONS.md).
+        embedding_dims: Maximum dimensions of the embedding.
+        novelty_flag_rate: Maximum share of validation cells, all of known classes, above the novelty threshold.
+        target_risk: Share of errors that is aimed at among the calls at or above the confidence threshold.
         min_coverage: Share of validation cells that stay above the confidence threshold whatever the risk, as long as
             they are above `min_confidence`.
-        min_confidence: The confidence threshold is not below this, however good the model: what is likelier not of a
-            group is not called that group.
+        min_confidence: Lowest confidence threshold, however good the model: a cell that more likely belongs to another
+            class is not called.
     """
 
     side_px: int
@@ -145,11 +146,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if (self.tuning is None) == (self.svm is None):
-            raise ConfigurationError("A recipe fine-tunes or fits an SVM: expected exactly one of tuning and svm.")
+            raise ConfigurationError(
+                "A recipe either fine-tunes or fits an SVM. Expected exactly one of tuning and svm."
+            )
         if self.embedding_layers and (self.tuning is None or set(self.embedding_layers) & set(self.feature_layers)):
             raise ConfigurationError(
-                "embedding_layers are of a fine-tuned variant, and none of its feature_layers. Received: "
-                f"{', '.join(self.embedding_layers)}, features of {', '.join(self.feature_layers)}."
+                "Only a fine-tuned variant has embedding_layers, and none of them may be one of its feature_layers. "
+                f"Received: {', '.join(self.embedding_layers)}, with features of {', '.join(self.feature_layers)}."
             )
 
 
@@ -203,10 +206,10 @@ DEFAULT_RECIPES: Final = {
         validation_fraction=0.1,
     ),
 }
-"""Recipe of each variant for real images.
+"""Recipe of each variant.
 
-Both of one base see the same pixels and leave the lowest layers as they are, so in one run these are computed once:
-blocks 1 to 3 of VGG-16, InceptionV3 up to mixed2.
+The two variants of a base network see the same pixels and do not change its lowest layers, so that one run computes
+these once: blocks 1 to 3 of VGG-16, and InceptionV3 up to mixed2.
 """
 
 

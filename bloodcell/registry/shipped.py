@@ -1,6 +1,6 @@
-"""The models that come with bloodcell: a new installation classifies from its first night on.
+"""The models that come with bloodcell, so that a new installation can classify its first night.
 
-They lie in `bloodcell/shipped/<variant>`, and their ids are written here: a byte changed there is a bundle refused.
+They are in `bloodcell/shipped/<variant>`, and their ids are pinned here: a bundle with a changed byte is refused.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parents[1] / "shipped"
 MODEL_IDS: Final[dict[str, str]] = {
-    "inception_v3": "c60d89dea59973e29a860eb0f6ed651774ffb61ac2d4879b99e35d122ea18669",
-    "inception_v3_svm": "d2057bc14efc9c582e8282da1344afaaf0ca449778cdc8ecf558c9c0472f7115",
-    "vgg16": "7950d95f2b33f2a0fa8fcb8fb20941114415e7df2e877041c56f06404ca9e597",
-    "vgg16_svm": "6afd0b589ff1b7fa411f6456b1d0fb86802e38c58b1cce7f3f89019e8e4d6953",
+    "inception_v3": "4daa0a0a89e6632db3fa56af4a8fc426bcd2dd3757becfdda01f949123cb1777",
+    "inception_v3_svm": "c701cfeb060f3e2f0f6dce5dfa517d16d76fa4db781303128a7e30491b896368",
+    "vgg16": "7cbe62edd2b4fe679931d6b4f1a025ac141bb0d3b63474d2a6d6d86087edecd6",
+    "vgg16_svm": "3224d995c8e3220275b9eb7e7e5df428a4f5bd49b337d63bc51ce0de5f510222",
 }
-"""Variant -> model id; the first becomes champion, the others are its challengers."""
+"""Variant -> model id; the first becomes champion, the others its challengers."""
 
 _BY: Final = "bloodcell"
 
@@ -35,16 +35,16 @@ def shipped_bundles() -> list[Bundle]:
     """Returns the shipped bundles, the champion first.
 
     Raises:
-        BundleError: One is missing, altered, or another than this release was made with.
+        BundleError: One is missing, altered, or not the one of this release.
     """
     return [_opened(variant, model_id) for variant, model_id in MODEL_IDS.items()]
 
 
 def install_shipped(settings: Settings, database: Database) -> list[Bundle]:
-    """Gives a database that knows no model yet the shipped ones, and returns those; any other is left as it is.
+    """Registers the shipped models in a database that has no models yet, and returns them; else returns none.
 
     Args:
-        settings: Its `shipped_models` says whether to; where the store is.
+        settings: Where the store is, and whether to install shipped models.
         database: A migrated database.
 
     Raises:
@@ -57,7 +57,7 @@ def install_shipped(settings: Settings, database: Database) -> list[Bundle]:
     store = Store.of(settings)
 
     def install(connection: sa.Connection) -> list[Bundle]:
-        lock_promotions(connection)  # another start of the same installation waits here, and finds them
+        lock_promotions(connection)  # another start of the same installation waits here, then finds the models
         if registered_models(connection):
             return []
         bundles = shipped_bundles()

@@ -1,7 +1,7 @@
-"""What a model made of the images it was validated on: what its later nights are compared with.
+"""A model's outputs on its validation images, with which its later nights are compared.
 
-The file `reference.npz` of a bundle. It is small, it holds no image, and the same images and model give the same bytes,
-so the model id stands for it as for every other file.
+They are the file `reference.npz` of a bundle. It is small and contains no image, and the same images and model give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -34,22 +34,21 @@ _TYPES: Final[dict[str, np.dtype[Any]]] = {
     "follows_mix": np.dtype("|b1"),
 }
 _MAX_BYTES: Final = 2 * MAX_CELLS * MAX_DIMS * 4
-# the earliest time a zip can hold: the bytes must not tell when they were written
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingReference:
-    """A model's outputs on validation images, at most `MAX_CELLS` of them, of each class as evenly many as there are.
+    """A model's outputs on at most `MAX_CELLS` validation images, with the classes as balanced as the images allow.
 
-    Classes are evened out so that a rare one can be compared at all; who compares weights them (see `top`).
+    They are balanced so that even a rare class can be compared; a comparison weights them by `top`.
 
     Attributes:
         embedding: float32 (n, d).
-        top: int64 (n,), index into `CELL_CLASSES` of the most probable group of each.
-        confidence: float32 (n,), probability of that group, 0..1.
+        top: int64 (n,), index into `CELL_CLASSES` of the most probable class.
+        confidence: float32 (n,), probability of that class, in 0..1.
         novelty: float32 (n,), 0 or more.
-        class_counts: int64 (8,), all validation images by the class a person gave them, in the order of `CELL_CLASSES`.
+        class_counts: int64 (8,), all validation images by the class that a person assigned, in the order of
+            `CELL_CLASSES`.
         follows_mix: True where the images are a laboratory's own labelled nights, so that the class mix of later nights
             can be compared with `class_counts`; False for a folder of images sorted by class.
 
@@ -103,7 +102,7 @@ def reference_of(
     *,
     follows_mix: bool,
 ) -> TrainingReference:
-    """Returns the reference of all n validation images, any n; the same images in the same order give the same.
+    """Returns the reference of n validation images, any n; the same images in the same order give the same reference.
 
     Args:
         embedding: (n, d), the model's embedding of them.
@@ -113,7 +112,7 @@ def reference_of(
         follows_mix: Whether they are mixed as in the laboratory's nights.
     """
     top = probabilities.argmax(axis=1).astype(np.int64)
-    rank = np.empty(len(top), np.int64)  # the how manieth of its class
+    rank = np.empty(len(top), np.int64)  # of each image within its class
     for cell_class in range(len(CELL_CLASSES)):
         members = np.flatnonzero(top == cell_class)
         rank[members] = np.arange(len(members))
@@ -130,18 +129,16 @@ def reference_of(
 
 def write_reference(path: Path, reference: TrainingReference) -> None:
     """Writes the reference as an .npz; the same reference gives the same bytes, on any day and machine."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, kind in _TYPES.items():
-            body = io.BytesIO()
-            np.lib.format.write_array(body, np.asarray(getattr(reference, name), kind, order="C"), version=(1, 0))
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), body.getvalue())
+    arrays = {name: np.asarray(getattr(reference, name), kind, order="C") for name, kind in _TYPES.items()}
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_reference(path: Path) -> TrainingReference:
-    """Returns the reference in a file; nothing in it is run, and no more memory taken than a reference has.
+    """Returns the reference in a file; no code in it is executed, and it cannot take more memory than a reference has.
 
     Raises:
-        BundleError: It is missing, no such file, or holds values no model gives.
+        BundleError: The file is missing, is no reference, or holds values that no model returns.
     """
     try:
         if (n_bytes := path.stat().st_size) > _MAX_BYTES:
@@ -154,8 +151,8 @@ def read_reference(path: Path) -> TrainingReference:
         return TrainingReference(follows_mix=_flag(arrays.pop("follows_mix")), **arrays)
     except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
         raise BundleError(
-            f"Model bundle refused: {path} is no training reference: {error}. Restore the bundle from where it was "
-            "made, or train again.",
+            f"Model bundle refused: {path} is no training reference: {error}. Restore the bundle from its "
+            "source, or train again.",
             folder=str(path.parent),
         ) from error
 
@@ -165,11 +162,11 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, kind: np.dtype[Any])
         raise ValueError(f"{info.filename} is compressed or too large")
     body = io.BytesIO(archive.read(info))
     if np.lib.format.read_magic(body) != (1, 0):
-        raise ValueError(f"{info.filename} is of another .npy version")
+        raise ValueError(f"{info.filename} has another .npy version")
     shape, is_fortran, found = np.lib.format.read_array_header_1_0(body)
     n_values = int(np.prod(shape, dtype=np.float64))
     data = body.read()
-    # of a header that promises more than there is nothing is allocated
+    # checked before any memory is allocated: a header may claim more data than there is
     if found != kind or is_fortran or len(data) != n_values * kind.itemsize:
         raise ValueError(f"{info.filename}: expected {kind}, received {found} {shape} in {len(data):,} bytes")
     return np.frombuffer(data, kind).reshape(shape)

@@ -50,7 +50,7 @@ def train_candidate(
         ConfigurationError: The retraining has no data set, or a disk is full.
         StoreUnavailableError: Images that cannot be read.
     """
-    from bloodcell.training.train import train
+    from bloodcell.training.bundle_training import train
 
     database, store = open_database(settings), Store.of(settings)
     retraining = database.transact(lambda c: read_training_run(c, training_run_id))
@@ -64,7 +64,7 @@ def train_candidate(
             images,
             settings,
             recipe=_recipe(retraining, variant, start),
-            base=start or retraining.base,
+            base=start or "imagenet",
             seed=retraining.seed,
             out=settings.data_dir / "training" / "candidates",
             on_progress=on_progress,
@@ -89,7 +89,7 @@ def train_candidate(
 
 
 def train_on_labels(
-    settings: Settings, variant: str, *, base: str = "imagenet", seed: int = 0, on_progress: OnProgress | None = None
+    settings: Settings, variant: str, *, seed: int = 0, on_progress: OnProgress | None = None
 ) -> Bundle:
     """Trains a variant on the current labels, outside of any retraining, and returns its bundle.
 
@@ -98,7 +98,7 @@ def train_on_labels(
         WeightsError: Base weights that are missing or altered.
         ConfigurationError: An unknown variant, or a full disk.
     """
-    from bloodcell.training.train import train
+    from bloodcell.training.bundle_training import train
 
     database, store = open_database(settings), Store.of(settings)
     with recorded_run(database, "snapshot") as run:
@@ -106,7 +106,7 @@ def train_on_labels(
     if taken.shortage:
         raise TrainingDataError(f"{taken.shortage} Next: bloodcell labels status")
     images = database.transact(lambda c: training_set(c, store, taken.dataset_digest))
-    return train(variant, images, settings, base=base, seed=seed, on_progress=on_progress)
+    return train(variant, images, settings, seed=seed, on_progress=on_progress)
 
 
 def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: str) -> str | None:

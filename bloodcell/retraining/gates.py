@@ -14,7 +14,7 @@ from bloodcell.presentation.numbers import percent, points
 from bloodcell.registry.promotion_proof import Gate
 
 if TYPE_CHECKING:
-    from bloodcell.evaluation.comparison import ClassDifference, Comparison
+    from bloodcell.evaluation.comparison_records import ClassDifference, Comparison
     from bloodcell.settings import Settings
 
 GATE_TITLES: Final = {

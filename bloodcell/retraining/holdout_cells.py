@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.evaluation.comparison import Holdout
+from bloodcell.evaluation.comparison_records import Holdout
 from bloodcell.retraining.snapshot import stored_images
 from bloodcell.retraining.validation_page import SplitFacts
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bloodcell.evaluation.comparing import compare
-from bloodcell.evaluation.comparison import Answers
+from bloodcell.evaluation.comparison_records import Predictions
+from bloodcell.evaluation.model_comparison import compare
 from bloodcell.inference.model_output import calls_of
 from bloodcell.registry.bundle import images_of
 from bloodcell.registry.registered_models import open_registered
@@ -20,7 +20,7 @@ from bloodcell.storage.runs import code_version
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bloodcell.evaluation.comparison import Comparison, Role
+    from bloodcell.evaluation.comparison_records import Comparison, Role
     from bloodcell.inference.model_output import ModelOutput
     from bloodcell.registry.bundle import Bundle
     from bloodcell.registry.promotion_proof import Gate
@@ -96,7 +96,7 @@ def _judge(
     roles += [(model_id, "challenger") for model_id in bundles if model_id not in (candidate, plan.champion_id)]
     comparison = compare(
         cells.holdout,
-        [_answers(bundles[model_id], role, outputs[model_id], len(cells.images)) for model_id, role in roles],
+        [_predictions(bundles[model_id], role, outputs[model_id], len(cells.images)) for model_id, role in roles],
     )
     facts = ValidationFacts(
         training_run_id=str(plan.training_run_id or "by hand"),
@@ -116,17 +116,17 @@ def _judge(
     return Judgement(candidate, variant, comparison, judge_gates(comparison, settings), facts)
 
 
-def _answers(bundle: Bundle, role: Role, output: ModelOutput, n_cells: int) -> Answers:
+def _predictions(bundle: Bundle, role: Role, output: ModelOutput, n_cells: int) -> Predictions:
     """Returns a model's calls of the first `n_cells`, the hold-out, and of the cells out of scope behind them."""
     calls = calls_of(bundle, output)
-    return Answers(
+    return Predictions(
         model_id=bundle.model_id,
         variant=bundle.manifest.variant,
         role=role,
         probabilities=output.probabilities[:n_cells],
         unclassified=calls.unclassified[:n_cells],
         novelty=output.novelty[:n_cells],
-        outside_unclassified=calls.unclassified[n_cells:],
-        outside_novelty=output.novelty[n_cells:],
+        out_of_scope_unclassified=calls.unclassified[n_cells:],
+        out_of_scope_novelty=output.novelty[n_cells:],
         novelty_threshold=bundle.manifest.novelty_threshold,
     )

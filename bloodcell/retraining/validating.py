@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from bloodcell.evaluation.comparison import Comparison, ModelFigures
+    from bloodcell.evaluation.comparison_records import Comparison, ModelFigures
     from bloodcell.retraining.judging import Judgement
     from bloodcell.retraining.validation_plan import ValidationPlan
     from bloodcell.settings import Settings
@@ -173,7 +173,7 @@ def _record(
 
 def _evaluation(figures: ModelFigures, comparison: Comparison) -> dict[str, object]:
     everything = asdict(figures)
-    by_patient = {name: everything[name] for name in ("classes", "agreement", "outside", "covered_accuracy")}
+    by_patient = {name: everything[name] for name in ("classes", "agreement", "out_of_scope", "covered_accuracy")}
     return {
         "model_id": figures.model_id,
         "n_cells": comparison.n_cells,

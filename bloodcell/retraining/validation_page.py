@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from bloodcell.evaluation.comparison import ClassDifference, ClassFigures, Comparison
+    from bloodcell.evaluation.comparison_records import ClassDifference, ClassFigures, Comparison
     from bloodcell.registry.promotion_proof import Gate
 
 _SPLIT_NAMES: Final = {

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bloodcell.evaluation.comparison import Comparison, Difference, ModelFigures
-    from bloodcell.evaluation.differential_agreement import GroupAgreement
+    from bloodcell.evaluation.comparison_records import Comparison, Difference, ModelFigures
+    from bloodcell.evaluation.differential_agreement import ClassAgreement
     from bloodcell.evaluation.resampling import Interval
 
 COLOURS: Final = {"candidate": "#0072b2", "champion": "#d55e00"}
@@ -55,11 +55,11 @@ def novelty_plot(comparison: Comparison) -> bytes:
     """Returns novelty histograms of candidate and champion: hold-out cells upwards, cells out of scope downwards."""
     figure, panels = _beside_each_other(comparison, 5.75, 3.9)
     for axes, model in panels:
-        outside = model.outside
+        outside = model.out_of_scope
         edges = np.array(outside.edges)
         for counts, sign, colour, name in (
             (outside.holdout, 1, "#56b4e9", "hold-out"),
-            (outside.outside, -1, "#5b3f8c", "out of scope"),
+            (outside.out_of_scope, -1, "#5b3f8c", "out of scope"),
         ):
             shares = sign * 100 * np.array(counts) / max(sum(counts), 1)
             axes.stairs(shares, edges, fill=True, color=colour, label=f"{name} ({sum(counts):,})")
@@ -150,7 +150,7 @@ def _beside_each_other(
     return figure, list(zip(panels, models, strict=True))
 
 
-def _draw_agreement(axes: Axes, agreement: GroupAgreement, role: str) -> None:
+def _draw_agreement(axes: Axes, agreement: ClassAgreement, role: str) -> None:
     colour = COLOURS[role]
     axes.plot(
         agreement.means,

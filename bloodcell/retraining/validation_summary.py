@@ -14,7 +14,7 @@ from bloodcell.retraining.validation_wording import discordant_cells, gate_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bloodcell.evaluation.comparison import Comparison, ModelFigures
+    from bloodcell.evaluation.comparison_records import Comparison, ModelFigures
     from bloodcell.registry.promotion_proof import Gate
     from bloodcell.retraining.validation_page import ValidationFacts
 
@@ -96,7 +96,7 @@ def _column(model: ModelFigures) -> list[str]:
         numbers.percent_with_interval(model.covered_accuracy),
         numbers.percent_with_interval(model.unclassified),
         numbers.percent(model.calibration_error, 2),
-        numbers.percent_with_interval(model.outside.unclassified),
+        numbers.percent_with_interval(model.out_of_scope.unclassified),
     ]
 
 

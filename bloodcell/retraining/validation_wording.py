@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bloodcell.presentation.numbers import NOTHING, count, p_value, percent, points
 
 if TYPE_CHECKING:
-    from bloodcell.evaluation.comparison import Comparison
+    from bloodcell.evaluation.comparison_records import Comparison
     from bloodcell.registry.promotion_proof import Gate
 
 

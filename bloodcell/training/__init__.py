@@ -1,3 +1,22 @@
-"""Labelled images become a bundle: recipes, augmentation, features, fitting, calibration and novelty."""
+"""Labelled images become a bundle.
 
-import bloodcell.registry  # noqa: F401 - sets what TensorFlow reads when it is first imported
+bundle_training  trains one model and writes its bundle
+image_folders    folders of labelled images, and how they are split
+fitting          the two ways to fit a variant: an SVM on frozen features, or fine-tuning
+fine_tuning      stages of fine-tuning, with checkpoints
+augmentation     random changes of a training image
+feature_cache    outputs of frozen layers, computed once and kept on disk
+base_networks    VGG-16 and InceptionV3 as flat Keras graphs
+base_weights     ImageNet's weights, with pinned digests
+warm_start       weights of an earlier model in a new network
+svm              the support vector machine, and the same decision as Keras layers
+calibration      the temperature, and the confidence threshold
+novelty          the embedding, and the novelty threshold
+model_assembly   all of it as one Keras model
+provenance       the code and the libraries that made a model
+"""
+
+from bloodcell.training.bundle_training import train
+from bloodcell.training.image_folders import read_image_folders
+
+__all__ = ["read_image_folders", "train"]

@@ -1,4 +1,4 @@
-"""A training image is changed as another smear, stain, lamp or export could have changed it.
+"""Random changes of a training image, of the kinds that another smear, stain, lamp or export can cause.
 
 Source: Beer-Lambert's law for the stain: the optical density -log(light / white) of a pixel is proportional to the
 dye in it (Ruifrok and Johnston 2001, Analytical and Quantitative Cytology and Histology 23:291); changing densities
@@ -25,8 +25,8 @@ def augmented(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.
 
     Args:
         pixels: uint8 (side, side, 3), RGB.
-        augmentation: How far it may be changed.
-        random: What is drawn comes from here alone, always the same number of draws.
+        augmentation: Bounds of the changes.
+        random: The only source of chance; the number of draws is always the same.
 
     Returns:
         uint8 (side, side, 3), RGB.
@@ -45,14 +45,14 @@ def augmented(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.
 
 
 def stained(pixels: NDArray[np.uint8], density: NDArray[np.floating], light: float) -> NDArray[np.uint8]:
-    """Returns an image with the optical density of each channel times `density` (3,), in `light` times the light."""
+    """Returns an image with each channel's optical density multiplied by `density` (3,), and the light by `light`."""
     levels = np.arange(256) / 255
     tables = np.clip(255 * light * levels[None] ** density[:, None], 0, 255).round().astype(np.uint8)
     return np.stack([tables[channel][pixels[..., channel]] for channel in range(3)], axis=-1)
 
 
 def compressed(image: Image.Image, quality: int) -> Image.Image:
-    """Returns the image as a JPEG of this quality (1..95) gives it back."""
+    """Returns the image after compression to a JPEG of this quality (1..95)."""
     body = io.BytesIO()
     image.save(body, "JPEG", quality=quality)
     return Image.open(body).convert("RGB")
@@ -65,9 +65,9 @@ def _moved(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.ran
     step = 1.0 / math.exp(random.uniform(-reach, reach))
     shift_px = random.uniform(-augmentation.shift, augmentation.shift, 2) * side_px
     mirror = 1.0 if random.random() < 0.5 else -1.0
-    margin = side_px // 2  # mirrored outwards: a turned and shrunken corner comes from 0.34 sides beyond the edge
+    margin = side_px // 2  # reflected: a rotated and reduced corner comes from up to 0.34 sides beyond the edge
     wide = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), "reflect")
-    # where in the wide image the point (x, y) of the result comes from: a, b, c and d, e, f of a x + b y + c, ...
+    # the point in the wide image that (x, y) of the result comes from: (a x + b y + c, d x + e y + f)
     cos, sin, centre = step * math.cos(angle), step * math.sin(angle), side_px / 2
     from_x, from_y = margin + centre + shift_px
     a, b, d, e = mirror * cos, -sin, mirror * sin, cos

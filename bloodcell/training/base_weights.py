@@ -1,20 +1,17 @@
-"""Base weights: ImageNet's, or random ones for demos and tests; which they were is written down.
+"""Base weights: ImageNet's, or those of a file; the manifest records which.
 
 ImageNet's are the first known file of that base in `settings.weights_dir`, or without that setting Keras' official
-download. Either way a pinned digest is checked.
+download. Either way their digest has to be the pinned one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
-import numpy as np
-
-from bloodcell.errors import ConfigurationError, WeightsError
+from bloodcell.errors import WeightsError
 from bloodcell.registry.base_weights_record import BaseWeights
 
 if TYPE_CHECKING:
@@ -22,14 +19,10 @@ if TYPE_CHECKING:
 
     from bloodcell.settings import Settings
 
-log = logging.getLogger(__name__)
-
-BASES: Final = ("imagenet", "random")
-
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """A file that is known to hold a base's ImageNet weights."""
+    """A file that is known to hold a base network's ImageNet weights."""
 
     name: str
     algorithm: str
@@ -69,33 +62,37 @@ _STAND_INS: Final = {
         "each of mixed9 and mixed10 is partly zero); base Apache-2.0; for development",
     ),
 }
-"""Files that stand in for the official ones where there is no internet."""
+"""Files to use instead of the official ones where there is no internet."""
 
 
-def load_base_weights(network: keras.Model, base: str, kind: str, settings: Settings, seed: int) -> BaseWeights:
+def load_base_weights(
+    network: keras.Model, base: str, weights: Literal["imagenet"] | Path, settings: Settings
+) -> BaseWeights:
     """Fills `network` with its base weights and returns their identity.
 
     Args:
-        network: From `networks.build_base(base, ...)`; changed in place.
+        network: From `base_networks.build_base(base, ...)`; changed in place.
         base: `vgg16` or `inception_v3`.
-        kind: `imagenet` or `random`.
-        settings: Its `weights_dir` is looked into first.
-        seed: Seed of random weights.
+        weights: `imagenet`, or a file that Keras saved the weights of such a network in.
+        settings: Its `weights_dir` is searched first for ImageNet's weights.
 
     Raises:
-        WeightsError: Files that are missing, not what their digest says, or could not be downloaded.
-        ConfigurationError: For an unknown kind.
+        WeightsError: A file that is missing, does not fit, has another digest than expected, or could not be
+            downloaded.
     """
-    if kind not in BASES:
-        raise ConfigurationError(f"Unknown base weights. Expected one of: {', '.join(BASES)}. Received: {kind!r}.")
-    if kind == "random":
-        return _randomise(network, base, seed)
+    if isinstance(weights, Path):
+        _load(network, base, weights)
+        return BaseWeights("file", weights.name, _digest(weights, "sha256"), "")
     known, path = _local(base, settings.weights_dir) if settings.weights_dir else _downloaded(base)
+    _load(network, base, path)
+    return BaseWeights("imagenet", known.name, _digest(path, "sha256"), known.credit)
+
+
+def _load(network: keras.Model, base: str, path: Path) -> None:
     try:
         network.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{path} does not fit {base}: {error}. Restore the file from its source.") from error
-    return BaseWeights("imagenet", known.name, _digest(path, "sha256"), known.credit)
 
 
 def _local(base: str, folder: Path) -> tuple[WeightsFile, Path]:
@@ -107,7 +104,7 @@ def _local(base: str, folder: Path) -> tuple[WeightsFile, Path]:
         received = _digest(path, known.algorithm)
         if received != known.digest:
             raise WeightsError(
-                f"Base weights are not what their name says: {path}. Expected {known.algorithm} {known.digest}, "
+                f"Base weights are not those of the file's name: {path}. Expected {known.algorithm} {known.digest}, "
                 f"received {received}. Copy the file again from its source, or remove it."
             )
         return known, path
@@ -121,37 +118,17 @@ def _local(base: str, folder: Path) -> tuple[WeightsFile, Path]:
 def _downloaded(base: str) -> tuple[WeightsFile, Path]:
     import keras
 
-    keras.config.disable_interactive_logging()  # its bar goes to standard output, which is --json's
+    keras.config.disable_interactive_logging()  # its progress bar goes to standard output, where only JSON may be
     known = _OFFICIAL[base]
     url = f"{_URL}/{base}/{known.name}"
     try:
         path = keras.utils.get_file(known.name, url, cache_subdir="models", file_hash=known.digest)
-    except Exception as error:  # Keras raises a bare Exception where a download fails, and ValueError for a bad hash
+    except Exception as error:  # Keras raises Exception itself for a failed download, and ValueError for a bad hash
         raise WeightsError(
             f"Base weights for {base} could not be downloaded from {url}: {error}. Without internet, put {known.name} "
             "into a folder and set BLOODCELL_WEIGHTS_DIR to it."
         ) from error
     return known, Path(path)
-
-
-def _randomise(network: keras.Model, base: str, seed: int) -> BaseWeights:
-    log.warning(
-        "Base weights of %s are RANDOM (seed %d): good for a demo or a test, never for real cells. "
-        "Train with base='imagenet' for those.",
-        base,
-        seed,
-    )
-    rng = np.random.default_rng(seed)
-    digest = hashlib.sha256()
-    for layer in network.layers:
-        if not hasattr(layer, "kernel"):
-            continue
-        # He et al. 2015, arXiv:1502.01852: variance 2 / fan-in keeps the scale of rectified maps through the depth.
-        shape = layer.kernel.shape
-        kernel = rng.normal(0.0, np.sqrt(2.0 / np.prod(shape[:-1])), shape).astype(np.float32)
-        layer.kernel.assign(kernel)
-        digest.update(kernel.tobytes())
-    return BaseWeights("random", "", digest.hexdigest(), f"random values, seed {seed}")
 
 
 def _digest(path: Path, algorithm: str) -> str:

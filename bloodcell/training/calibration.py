@@ -1,10 +1,12 @@
-"""From scores to probabilities one can believe, and the confidence below which a call is not made."""
+"""The temperature that makes a model's probabilities match its accuracy, and the confidence that a call needs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+from bloodcell.cells.metrics import negative_log_likelihood
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,16 +21,15 @@ def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def negative_log_likelihood(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Returns the mean of -log(probability of the true class), in nats."""
-    true = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(true, 1e-12)).mean())
-
-
 def fit_temperature(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Returns the temperature that makes softmax(scores / temperature) most likely on validation cells.
+    """Returns the temperature at which softmax(scores / temperature) is most likely on validation cells.
 
-    It leaves the order of the classes as it is and changes only how sure the model says it is.
+    It does not change the order of the classes, only the model's confidence.
+
+    Args:
+        scores: float (n, k).
+        labels: int (n,), the true classes.
+
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv:1706.04599.
     """
     from scipy.optimize import minimize_scalar
@@ -48,11 +49,19 @@ def confidence_threshold(
     min_coverage: float,
     floor: float,
 ) -> float:
-    """Returns the confidence a call needs, read off the risk-coverage curve of validation cells.
+    """Returns the confidence that a call needs, read from the risk-coverage curve of validation cells.
 
-    The cells are ordered by confidence. The threshold is the lowest confidence at which the cells from there up have
-    at most `target_risk` of errors; where that would leave less than `min_coverage` of the cells, the threshold is
-    the one that leaves `min_coverage`. It is `floor` where all cells together keep the target, and never below.
+    The cells are ordered by confidence. The threshold is the lowest confidence at which at most a share `target_risk`
+    of the cells at or above it is wrong; where that would leave less than `min_coverage` of the cells, it is the one
+    that leaves `min_coverage`. It is `floor` where all cells together reach the target, and never lower.
+
+    Args:
+        probabilities: float (n, k), calibrated.
+        labels: int (n,), the true classes.
+        target_risk: Share of errors among the calls that is aimed at, in 0..1.
+        min_coverage: Share of the cells that keep their call whatever the risk, in 0..1.
+        floor: Lowest threshold.
+
     Source: Geifman and El-Yaniv 2017, Selective Classification for Deep Neural Networks, arXiv:1705.08500.
     """
     confidence = probabilities.max(axis=1)

@@ -1,4 +1,4 @@
-"""Staged fine-tuning, from cached maps or from pixels: epochs that a kill interrupts but does not change."""
+"""Stages of fine-tuning, from cached maps or from pixels; after a kill they resume from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from bloodcell.inference.backend import compile_model
+from bloodcell.cells.metrics import negative_log_likelihood
 from bloodcell.inference.batched_model import BatchedModel
+from bloodcell.inference.keras_backend import compile_model
 from bloodcell.inference.read_ahead import read_ahead
 from bloodcell.storage.atomic_write import atomic_file
 from bloodcell.training.augmentation import augmented
-from bloodcell.training.calibration import fit_temperature, negative_log_likelihood, softmax
+from bloodcell.training.calibration import fit_temperature, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,31 +26,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bloodcell.registry.recipes import Augmentation
-    from bloodcell.training.features import Rows
+    from bloodcell.training.feature_cache import Rows
 
 
 class Examples(Protocol):
-    """What a stage is trained on."""
+    """The rows that a stage is trained on."""
 
     @property
     def labels(self) -> NDArray[np.integer]:
         """Class numbers of the cells, int (n,)."""
 
     def __len__(self) -> int:
-        """Returns the number of rows of an epoch: each cell once, or once in each of its looks."""
+        """Returns the number of rows of an epoch: each cell once, or once for each of its transforms."""
 
     def rows(
         self, numbers: NDArray[np.integer], random: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[np.integer]]:
-        """Returns inputs and labels of the rows `numbers`; what is random in them comes from `random`."""
+        """Returns inputs and labels of the rows `numbers`; `random` is the only source of chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedRows:
-    """Outputs of frozen layers, as they are kept.
+    """Cached outputs of frozen layers.
 
     Attributes:
-        inputs: One or more arrays of rows (n, ...); each further one shows the same cells, turned or mirrored.
+        inputs: One or more arrays of rows (n, ...); each further one is of the same cells, rotated or mirrored.
         labels: int (n,), class numbers.
     """
 
@@ -62,9 +63,9 @@ class CachedRows:
     def rows(
         self, numbers: NDArray[np.integer], random: np.random.Generator
     ) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
-        """Returns inputs, as they are kept, and labels of the rows `numbers`, counted through all the arrays.
+        """Returns cached inputs and labels of the rows `numbers`, which count through all the arrays.
 
-        The device widens kept float16 to float32: here that costs eight times as much as reading it.
+        The device converts float16 to float32: here the conversion would take eight times as long as reading.
         """
         which, places = np.divmod(numbers, len(self.labels))
         none = self.inputs[0][:0]
@@ -76,12 +77,12 @@ class CachedRows:
 
 @dataclass(frozen=True, slots=True)
 class AugmentedPixels:
-    """Images, each changed anew whenever it is shown.
+    """Images with new random changes each time they are used.
 
     Attributes:
         pixels: uint8 rows (n, side, side, 3), RGB.
         labels: int (n,), class numbers.
-        augmentation: How far they are changed.
+        augmentation: Bounds of the changes.
     """
 
     pixels: NDArray[np.uint8] | Rows
@@ -104,16 +105,17 @@ class Stage:
     """How long and how fast a stage trains.
 
     Attributes:
-        name: Of its checkpoint.
-        epochs: At most.
-        learning_rate: AdamW's step after the warm-up; falls to zero along a cosine.
-        weight_decay: AdamW's.
-        batch_cells: Rows a step.
+        name: Name of its checkpoint.
+        epochs: Maximum epochs.
+        learning_rate: AdamW's learning rate after the warm-up; falls to zero along a cosine.
+        weight_decay: AdamW's weight decay.
+        batch_cells: Rows per step.
         patience: Epochs without a better calibrated validation loss after which the stage ends.
-        seed: Of order, dropout and augmentation.
-        warm_up: Share of all steps in which the learning rate grows to its full size.
-        label_smoothing: Probability that targets give to all classes alike.
-        average_momentum: Of the running mean of the weights that is validated and kept; 0 takes the weights themselves.
+        seed: Seed of order, dropout and augmentation.
+        warm_up: Share of all steps during which the learning rate grows to its full size.
+        label_smoothing: Probability that targets distribute evenly over all classes.
+        average_momentum: Momentum of the running mean of the weights, which is validated and kept; 0 takes the weights
+            themselves.
     """
 
     name: str
@@ -143,20 +145,20 @@ def train_stage(
     work: Path,
     on_step: Callable[[int, int], None],
 ) -> int:
-    """Trains `model` in place, leaves it with its best weights, and returns the epoch they are of.
+    """Trains `model` in place, leaves it with its best weights, and returns the epoch of these weights.
 
-    Epochs count from 1. Epoch 0 is the model as it came: a stage leaves no model worse than it found it.
+    Epochs count from 1. Epoch 0 is the model before the stage, which therefore never makes a model worse.
 
-    Every epoch draws its order, dropout and augmentation from (seed, epoch) alone and ends with a checkpoint, so a run
-    that was killed goes on after its last whole epoch and ends with the weights of an undisturbed run.
+    Every epoch draws its order, dropout and augmentation from (seed, epoch) alone and ends with a checkpoint. A run
+    that was killed resumes after its last complete epoch and ends with the weights of an undisturbed run.
 
     Args:
         model: Rows in, scores (n, 8) out.
-        training: Trained on; classes weigh the same whatever their number of images.
-        validation: Decides which epoch is best, and when to stop.
-        stage: Its settings.
+        training: Rows to train on; all classes have the same weight, whatever their number of images.
+        validation: Rows that decide which epoch is best, and when to stop.
+        stage: Length and speed of the training.
         work: Folder of checkpoints.
-        on_step: Called with steps done and steps at most.
+        on_step: Called with steps done and maximum steps.
     """
     import keras
 
@@ -188,10 +190,10 @@ def train_stage(
 
 
 def _validate(model: keras.Model, validation: CachedRows, stage: Stage, progress: _Progress, best: Path) -> None:
-    """Keeps the weights where they are the best so far, by the loss after calibration.
+    """Saves the weights if they are the best so far, by the loss after calibration.
 
-    Without it a smoothed model looks worse the better it follows its targets: it stops at a loss of 0.045, which an
-    earlier epoch may undercut with more errors.
+    Without calibration a model with smoothed targets looks worse the better it fits them: its loss cannot fall below
+    0.045, and an earlier epoch with more errors may have a lower one.
     """
     scores = scores_of(model, validation.inputs[0], stage.batch_cells)
     temperature = fit_temperature(scores, validation.labels)
@@ -202,7 +204,7 @@ def _validate(model: keras.Model, validation: CachedRows, stage: Stage, progress
 
 
 def scores_of(model: keras.Model, rows: NDArray[Any] | Rows, batch_cells: int) -> NDArray[np.float32]:
-    """Returns the model's output (n, k) for all rows, in batches of one shape."""
+    """Returns the model's output (n, k) for all rows, which are read batch by batch."""
     batched = BatchedModel(model, batch_cells)
     starts = range(0, len(rows), batch_cells)
     return np.concatenate([batched.run(np.asarray(rows[start : start + batch_cells], np.float32)) for start in starts])
@@ -230,7 +232,7 @@ def _optimizer(stage: Stage, n_steps: int) -> keras.optimizers.Optimizer:
 
 @contextmanager
 def _averaged(model: keras.Model, stage: Stage) -> Iterator[None]:
-    """Puts the running mean in the place of the weights, and the weights back after."""
+    """Replaces the weights by their running mean inside the context, and restores them after it."""
     import keras
 
     if not stage.average_momentum:
@@ -246,14 +248,14 @@ def _averaged(model: keras.Model, stage: Stage) -> Iterator[None]:
 def _train_epoch(
     model: keras.Model, training: Examples, weight_of_class: NDArray[np.float32], stage: Stage, epoch: int, n_steps: int
 ) -> Iterator[int]:
-    """Trains an epoch, and yields the number of steps done after each."""
+    """Trains an epoch, and yields after each step the number of steps done."""
     import keras
 
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.seed_generator.state.assign([stage.seed, epoch])
     order = np.random.default_rng((stage.seed, epoch)).permutation(len(training))
-    # The last, smaller batch would be another shape to trace; its rows come early in another epoch.
+    # the last, smaller batch is left out, because it would be another shape to trace; another epoch uses its rows
     batches = order[: n_steps * stage.batch_cells].reshape(n_steps, -1)
     randoms = [np.random.default_rng((stage.seed, epoch, step)) for step in range(n_steps)]
     train_on_batch = _step_of(model)
@@ -265,15 +267,15 @@ def _train_epoch(
 
 
 def _strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
-    """Returns the strategy that the model was built under, if it has several devices."""
+    """Returns the strategy under which the model was built, if it has several devices."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy if strategy is not None and strategy.num_replicas_in_sync > 1 else None
 
 
 def _step_of(model: keras.Model) -> Callable[[NDArray[Any], NDArray[np.float32], NDArray[np.float32]], None]:
-    """Returns what trains the model on a batch of rows, targets and weights.
+    """Returns a function that trains the model on a batch of rows, targets and weights.
 
-    Under a strategy each device gets its share of the batch; Keras' own `train_on_batch` gives all of it to each.
+    Under a strategy each device gets its share of the batch; Keras' own `train_on_batch` gives each the whole batch.
     """
     strategy = _strategy_of(model)
     if strategy is None:

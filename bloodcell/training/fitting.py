@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -11,14 +10,13 @@ import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import ConfigurationError
-from bloodcell.inference.backend import training_strategy
 from bloodcell.inference.batched_model import FeatureExtractor
+from bloodcell.inference.keras_backend import training_strategy
 from bloodcell.inference.predicting import predict_pixels
-from bloodcell.registry.bundle import SVM
 from bloodcell.registry.recipes import base_of
-from bloodcell.training import fine_tuning, networks, svm, warm_start
+from bloodcell.training import base_networks, fine_tuning, svm, warm_start
 from bloodcell.training.augmentation import augmented
-from bloodcell.training.features import cached_outputs
+from bloodcell.training.feature_cache import cached_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,18 +28,18 @@ if TYPE_CHECKING:
     from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
     from bloodcell.registry.recipes import Augmentation, Recipe, SvmSearch, Tuning
     from bloodcell.settings import Settings
-    from bloodcell.training.features import Rows
+    from bloodcell.training.feature_cache import Rows
 
     OnProgress = Callable[[str, int, int], None]
 
 
 EMBEDDING_PARTS: Final = (0.5,)
-"""Of the maps of `Recipe.embedding_layers`: what lies farther out is other cells and the smear's ground."""
+"""Central part of the maps of `Recipe.embedding_layers`: farther out are other cells and the background."""
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What every step of one training shares; `start` is the earlier model it goes on from, if any."""
+    """What the steps of one training share; `start` is the earlier model of a warm start, if any."""
 
     variant: str
     recipe: Recipe
@@ -73,9 +71,10 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained model before calibration; arrays are of training and validation images, features what novelty is of.
+    """A trained model before calibration, and its arrays for training and validation images.
 
-    `training_features` may hold all training images several times over, each time in their order.
+    Novelty is computed from the features. `training_features` may hold all training images several times, each time in
+    their order.
     """
 
     features: Any
@@ -85,13 +84,12 @@ class Trained:
     validation_scores: NDArray[np.float32]
     choice: str
     search_macro_sensitivity: float | None = None
-    svm_file: Path | None = None
 
 
 def fit_svm(material: Material, options: SvmSearch) -> Trained:
-    """Returns an SVM on the averaged maps of the base's feature layers."""
+    """Returns an SVM on the averaged maps of the base network's feature layers."""
     recipe = material.recipe
-    tensors = networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
+    tensors = base_networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
     training = np.sqrt(_side_by_side(material.outputs(tensors, material.images.training, "training features")))
     validation = np.sqrt(_side_by_side(material.outputs(tensors, material.images.validation, "validation features")))
     labels = material.labels(material.images.training)
@@ -101,7 +99,7 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
     material.on_progress("fit SVM", 0, 1)
     pipeline = svm.fit(training, labels, choice, options.max_components)
     material.on_progress("fit SVM", 1, 1)
-    features = networks.rooted(networks.pooled(material.network, recipe.feature_layers, recipe.pooled_parts))
+    features = base_networks.rooted(base_networks.pooled(material.network, recipe.feature_layers, recipe.pooled_parts))
     return Trained(
         features,
         svm.decision_layers(pipeline, features),
@@ -110,17 +108,16 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
         pipeline.decision_function(validation),
         f"{choice.kernel} kernel, gamma = {choice.gamma:g}, C = {choice.cost:g}",
         choice.macro_sensitivity,
-        _dumped(pipeline, material.work / SVM),
     )
 
 
 def fine_tune(material: Material, options: Tuning) -> Trained:
-    """Returns the base with a head, and the layers above the cut trained together with it."""
+    """Returns the base network with a head, in which the layers above the cut are fine-tuned."""
     import keras
 
     network, recipe = material.network, material.recipe
     _refuse_tuned_embedding(network, recipe.embedding_layers, options.cut_layer)
-    features = networks.pooled(network, recipe.feature_layers, recipe.pooled_parts)
+    features = base_networks.pooled(network, recipe.feature_layers, recipe.pooled_parts)
     scores = _head(features, options, material.seed)
     head = keras.Model(features, scores)
     head_epoch = _train_head(material, options, head)
@@ -129,7 +126,7 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     else:
         tuned = _tune_from_maps(material, options, features, scores)
     deep_epoch, inputs, of_training, of_validation = tuned
-    networks.round_kernels(network)
+    base_networks.round_kernels(network)
     of_head = keras.Model(inputs, features)
     validation_features = fine_tuning.scores_of(of_head, of_validation, options.batch_cells)
     scores_of_validation = fine_tuning.scores_of(head, validation_features, options.batch_cells)
@@ -148,32 +145,35 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
 
 
 def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_layer: str) -> None:
-    """Raises ConfigurationError where the embedding would see a layer that is trained."""
+    """Raises ConfigurationError if the embedding's input depends on a layer that is trained."""
     import keras
 
     frozen = keras.Model(network.inputs, network.get_layer(cut_layer).output).layers
     if tuned := set(layers) - {layer.name for layer in frozen}:
         received = ", ".join(sorted(tuned))
         raise ConfigurationError(
-            f"The embedding sees layers that stay frozen: expected some up to {cut_layer}, received {received}."
+            f"The embedding's input has to come from frozen layers. Expected layers up to {cut_layer}, received "
+            f"{received}."
         )
 
 
 def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
-    """Returns what the embedding sees of layers that no stage trains: the tensor, and it for both sides' images.
+    """Returns the embedding's input, taken from frozen layers: the tensor, and its values for both splits' images.
 
-    Training images are seen twice, as they are and changed as the stages show them: what they are taught to bear is
-    nothing new.
+    Training images come twice, as they are and with the stages' random changes, because a cell with such changes is not
+    novel to the model.
     """
     import keras
 
     layers, images = material.recipe.embedding_layers, material.images
-    tensors = networks.pooled_maps(material.network, layers, EMBEDDING_PARTS)
+    tensors = base_networks.pooled_maps(material.network, layers, EMBEDDING_PARTS)
     training, validation = (
-        np.sqrt(_side_by_side(material.outputs(tensors, side, what)))
-        for side, what in ((images.training, "training embedding"), (images.validation, "validation embedding"))
+        np.sqrt(_side_by_side(material.outputs(tensors, split, what)))
+        for split, what in ((images.training, "training embedding"), (images.validation, "validation embedding"))
     )
-    features = networks.rooted(networks.pooled(material.network, layers, EMBEDDING_PARTS, name="frozen_features"))
+    features = base_networks.rooted(
+        base_networks.pooled(material.network, layers, EMBEDDING_PARTS, name="frozen_features")
+    )
     if augmentation := options.augmentation:
         pixels = material.outputs({"pixels": material.network.inputs[0]}, images.training, "training pixels")["pixels"]
         lower = keras.Model(material.network.inputs[0], {"features": features})
@@ -192,19 +192,19 @@ def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[
 
 
 def changed_once(pixels: NDArray[np.uint8], augmentation: Augmentation, seed: int, number: int) -> NDArray[np.uint8]:
-    """Returns the image `number` of a training as the embedding sees it for the second time."""
+    """Returns the image `number` of a training with random changes, for the fit of the embedding."""
     return augmented(pixels, augmentation, np.random.default_rng((seed, number)))
 
 
 def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
-    """Trains the head on averaged maps of the frozen base."""
+    """Trains the head on averaged maps of the frozen base network; returns its best epoch."""
     images, recipe = material.images, material.recipe
-    tensors = networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
+    tensors = base_networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
     names = tuple(tensors)
-    if options.augmentation is None:  # the second stage needs them: one pass keeps both
-        tensors |= {options.cut_layer: networks.feature_map(material.network, options.cut_layer)}
+    if options.augmentation is None:  # the second stage needs them: one pass caches both
+        tensors |= {options.cut_layer: base_networks.feature_map(material.network, options.cut_layer)}
     if recipe.embedding_layers:  # and these
-        tensors |= networks.pooled_maps(material.network, recipe.embedding_layers, EMBEDDING_PARTS)
+        tensors |= base_networks.pooled_maps(material.network, recipe.embedding_layers, EMBEDDING_PARTS)
     shown = [_side_by_side(each, names) for each in _shown(material, options, tensors)]
     validation = _side_by_side(material.outputs(tensors, images.validation, "validation features"), names)
     if material.start is not None:
@@ -216,10 +216,10 @@ def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
 
 
 def _tune_from_maps(material: Material, options: Tuning, features: Any, scores: Any) -> tuple[int, Any, Rows, Rows]:
-    """Trains the layers above the cut from its cached maps; returns the best epoch, and what the maps are of."""
+    """Trains the layers above the cut on cached maps; returns the best epoch, the model's input and its rows."""
     import keras
 
-    cut = networks.feature_map(material.network, options.cut_layer)
+    cut = base_networks.feature_map(material.network, options.cut_layer)
     maps = [each[options.cut_layer] for each in _shown(material, options, {options.cut_layer: cut})]
     validation = material.outputs({options.cut_layer: cut}, material.images.validation, "validation features")
     _thaw(keras.Model(cut, features))
@@ -232,7 +232,7 @@ def _tune_from_maps(material: Material, options: Tuning, features: Any, scores: 
 def _tune_from_pixels(
     material: Material, options: Tuning, augmentation: Augmentation, features: Any, scores: Any
 ) -> tuple[int, Any, Rows, Rows]:
-    """Trains the layers above the cut on changed images; a twin network does it in the precision of the recipe."""
+    """Trains the layers above the cut on changed images, in a twin network that has the recipe's precision."""
     import keras
 
     recipe, network = material.recipe, material.network
@@ -241,14 +241,14 @@ def _tune_from_pixels(
     validation = material.outputs(pixels, material.images.validation, "validation pixels")["pixels"]
     strategy = training_strategy(options.batch_cells)
     with strategy.scope() if strategy else nullcontext():
-        twin = networks.build_base(base_of(material.variant), recipe.side_px, recipe.crop_px, options.precision)
-        with networks.in_precision(options.precision):
-            twin_features = networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
+        twin = base_networks.build_base(base_of(material.variant), recipe.side_px, recipe.crop_px, options.precision)
+        with base_networks.in_precision(options.precision):
+            twin_features = base_networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
             trained = keras.Model(twin.inputs[0], _head(twin_features, options, material.seed))
     whole = keras.Model(network.inputs[0], scores)
     trained.set_weights(whole.get_weights())
     _thaw(keras.Model(twin.get_layer(options.cut_layer).output, twin_features))
-    # its statistics would follow the batch, and the running mean of the weights would not fit them
+    # its statistics would follow single batches, and the running mean of the weights would not match them
     trained.get_layer("head_norm").trainable = False
     shown = fine_tuning.AugmentedPixels(training, material.labels(material.images.training), augmentation)
     epoch = _train(material, options, "deep", trained, shown, validation)
@@ -307,18 +307,18 @@ def _head(features: Any, options: Tuning, seed: int) -> Any:
     normed = keras.layers.BatchNormalization(momentum=0.9, name="head_norm")(features)
     dropped = keras.layers.Dropout(options.dropout, seed=seed, name="head_dropout")(normed)
     initial = keras.initializers.GlorotUniform(seed=seed)
-    # float32 whatever the layers before: a softmax of coarse numbers learns badly
+    # float32, whatever the layers before: with a softmax of coarse numbers training is poor
     return keras.layers.Dense(len(CELL_CLASSES), kernel_initializer=initial, dtype="float32", name="scores")(dropped)
 
 
 def _set_statistics(norm: keras.layers.BatchNormalization, features: NDArray[np.float32]) -> None:
-    """Starts the head's normalisation from the features' own mean and variance: running means are slow to get there."""
+    """Starts the head's normalisation from the features' mean and variance, which running means reach only slowly."""
     norm.moving_mean.assign(features.mean(axis=0))
     norm.moving_variance.assign(features.var(axis=0))
 
 
 def _thaw(upper: keras.Model) -> None:
-    """Makes the layers above the cut trainable but for batch normalisation: batches are too small for statistics."""
+    """Makes the layers above the cut trainable, except batch normalisation: batches are too small for statistics."""
     import keras
 
     for layer in upper.layers:
@@ -327,10 +327,3 @@ def _thaw(upper: keras.Model) -> None:
 
 def _side_by_side(outputs: dict[str, Rows], names: tuple[str, ...] | None = None) -> NDArray[np.float32]:
     return np.concatenate([outputs[name][:] for name in names or outputs], axis=1)
-
-
-def _dumped(pipeline: Any, path: Path) -> Path:
-    import skops.io
-
-    skops.io.dump(pipeline, path, compression=zipfile.ZIP_BZIP2)
-    return path

@@ -1,6 +1,6 @@
-"""Labelled images as records, counted once each, and how they are split into training and validation.
+"""Folders of labelled images, and how their images are split into training and validation.
 
-FOLDER/<class>/*.jpg        class is one of the eight groups
+FOLDER/<class>/*.jpg        for the eight cell classes
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class ImageFolder:
 
     Attributes:
         images: Each distinct image once.
-        broken: Files left out because they cannot be decoded within the limits.
-        n_duplicates: Files left out because an image with the same digest is in already.
-        digest: sha256 over every (sha256, group): the identity of the data set, whatever its paths.
+        broken: Files left out because they cannot be decoded within the bounds of the settings.
+        n_duplicates: Files left out because an image with the same digest is already included.
+        digest: sha256 over every (sha256, class): the identity of the data set, whatever its paths.
     """
 
     images: tuple[LabelledImage, ...]
@@ -57,10 +57,11 @@ def read_image_folders(settings: Settings, *folders: Path) -> ImageFolder:
 
     Args:
         settings: Image limits and reader threads.
-        folders: Each has a folder for each group; hidden files and files beside the folders are ignored.
+        folders: Each has one sub-folder per class; hidden files, and files beside the sub-folders, are ignored.
 
     Raises:
-        TrainingDataError: No folder or no usable images, a folder that is no group, or the same image in two groups.
+        TrainingDataError: A folder is missing or has no usable images, a sub-folder is none of the classes, or the same
+            image is in two classes.
     """
     files = [each for folder in folders for each in _files(folder)]
     limits = ImageLimits.of(settings)
@@ -75,21 +76,21 @@ def read_image_folders(settings: Settings, *folders: Path) -> ImageFolder:
 
 
 def is_held_out(image: LabelledImage, fraction: float) -> bool:
-    """Returns whether an image belongs to the share `fraction` of all images that trainings leave alone.
+    """Returns whether an image belongs to the share `fraction` of images that is held out of trainings.
 
-    The last twelve digits of its digest alone decide, so it does not change sides when other images come or go; the
-    beginning may have decided before which images are in the folder.
+    Only the last twelve digits of its digest decide, so that its split does not depend on other images. The first
+    digits may already have decided which images are in the folder.
     """
     return int(image.sha256[-12:], 16) < fraction * 16**12
 
 
 def require_all_classes(found: ImageFolder, *folders: Path) -> None:
-    """Raises TrainingDataError unless there are images of all eight groups in what was read from `folders`."""
+    """Raises TrainingDataError unless images of all eight classes were read from `folders`."""
     for cell_class in CELL_CLASSES:
         if not any(each.cell_class == cell_class for each in found.images):
             n_broken = sum(each.path.parent.name == cell_class for each in found.broken)
             raise TrainingDataError(
-                f"No usable image of class {cell_class!r} in {_listed(folders)}. Expected images of all eight groups; "
+                f"No usable image of class {cell_class!r} in {_listed(folders)}. Expected images of all eight classes; "
                 f"received none ({n_broken} broken). Add images to {folders[0] / cell_class}."
             )
 
@@ -97,13 +98,18 @@ def require_all_classes(found: ImageFolder, *folders: Path) -> None:
 def split_images(
     images: tuple[LabelledImage, ...], validation_fraction: float, classes: Sequence[str] = CELL_CLASSES
 ) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
-    """Returns (training, validation) images: of each group those with the lowest digits amid their digests validate.
+    """Returns (training, validation) images: of each class, those with the lowest middle digits are for validation.
 
-    A folder of images names no patients, so the split is by image, and figures from it flatter the model. Neither the
-    beginning of a digest decides nor its end: both may have decided already which images are in the folder.
+    A folder of images names no patients, so the split is by image, and figures on it are too good. The middle digits of
+    the digests decide, because the first and the last ones may already have decided which images are in the folder.
+
+    Args:
+        images: The images to split.
+        validation_fraction: Share of each class that is for validation.
+        classes: Classes that have to be in both splits.
 
     Raises:
-        TrainingDataError: For one of `groups` with fewer than two images.
+        TrainingDataError: One of `classes` has fewer than two images.
     """
     validating: set[str] = set()
     for cell_class in classes:
@@ -122,7 +128,7 @@ def split_images(
 
 
 def read_file(image: LabelledImage) -> bytes:
-    """Returns the file of an image that lies in a folder."""
+    """Returns the bytes of an image in a folder."""
     return image.path.read_bytes()
 
 
@@ -148,7 +154,7 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
         ]
     if not files:
-        raise TrainingDataError(f"No images in {folder}. Expected FOLDER/<class>/*.jpg, class one of the eight groups.")
+        raise TrainingDataError(f"No images in {folder}. Expected FOLDER/<class>/*.jpg for the eight classes.")
     return files
 
 
@@ -169,7 +175,7 @@ def _distinct(found: list[LabelledImage]) -> tuple[LabelledImage, ...]:
         other = first.setdefault(image.sha256, image)
         if other.cell_class != image.cell_class:
             raise TrainingDataError(
-                f"The same image is labelled twice, differently: {other.path} and {image.path} have the sha256 "
-                f"{image.sha256}. Expected one group an image; remove the wrong one."
+                f"The same image is in two classes: {other.path} and {image.path} have the sha256 {image.sha256}. "
+                "Expected one class per image; remove the wrong one."
             )
     return tuple(first[digest] for digest in sorted(first))

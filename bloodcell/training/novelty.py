@@ -1,11 +1,12 @@
-"""How unlike the training cells a cell is: its distance to the nearest class, less what all cells share.
+"""How unlike the training cells a cell is: its distance to the nearest class, relative to its distance to all cells.
 
-The training donors were healthy, so a blast or a smudge has no class of its own; a distance says what a softmax cannot.
-The squared Mahalanobis distance to the nearest class is made up mostly of directions in which every smear differs from
-every other, so the distance to all cells together is taken off it, but for a small part that finds what is no cell at
-all. Each of the eight groups left out in turn, on InceptionV3's frozen `mixed2` of two thirds of the training images
-and judged on the rest: the area under the curve is 0.91 where the plain distance has 0.82, and 48 % of the unknown
-cells lie above what 3 % of the known exceed, not 34 % (benchmarks/accuracy/ABLATIONS.md).
+The training donors were healthy, so that a blast or a smudge has no class; a distance finds them and a softmax does
+not. The squared Mahalanobis distance to the nearest class consists mostly of directions in which every smear differs
+from every other. Therefore the distance to all cells together is subtracted, except for a small part, which finds
+images without a cell. This was measured by leaving out each of the eight classes in turn, with InceptionV3's frozen
+`mixed2`, fitted on two thirds of the training images and evaluated on the rest: the area under the ROC curve is 0.91,
+that of the plain distance 0.82; at a threshold that 3 % of the known cells exceed, 48 % of the unknown cells do, with
+the plain distance 34 % (benchmarks/accuracy/ABLATIONS.md).
 Source: Lee et al. 2018, arXiv:1807.03888 (the distance); Ren et al. 2021, arXiv:2106.09022 (the relative one);
 Ledoit and Wolf 2004, Journal of Multivariate Analysis 88:365 (the covariance estimate).
 """
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-COMMON_SHARE: Final = 0.05  # of 0.01 to 1, tried in the same way, that with the largest area under the curve
+COMMON_SHARE: Final = 0.05  # of 0.01 to 1, compared in the same way, the one with the largest area under the curve
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """A linear map of features into a space where novelty is a distance, and the point of each class in it.
+    """A linear map of features into a space in which novelty is a distance, with a point for each class.
 
     Attributes:
         kernel: float32 (n_features, n_dims).
         bias: float32 (n_dims,).
-        points: float32 (n_classes, n_dims), one a class.
-        offsets: float32 (n_classes,), 0 or more, added to the squared distance to each.
+        points: float32 (n_classes, n_dims), one per class.
+        offsets: float32 (n_classes,), 0 or more, added to the squared distance to each point.
     """
 
     kernel: NDArray[np.float32]
@@ -47,7 +48,7 @@ class Embedding:
         return np.asarray(features, np.float32) @ self.kernel + self.bias
 
     def novelty(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Returns the distance (n,) of each row to the nearest class, 0 or more."""
+        """Returns the distance (n,) of each row of features to the nearest class, 0 or more."""
         embedded = self.embed(features)
         squares = np.square(embedded[:, None, :] - self.points[None]).sum(axis=2) + self.offsets
         return np.asarray(np.sqrt(squares.min(axis=1)), np.float32)
@@ -59,10 +60,10 @@ def fit_embedding(
     """Returns the embedding fitted on training features: scaled, reduced by PCA, whitened within classes, weighted.
 
     Args:
-        features: Of training cells, (n, n_features).
-        labels: Class number of each.
-        n_dims: Dimensions at most; fewer where there are fewer features or cells.
-        common_share: How much of what all cells share stays in the distance, above 0; at 1 it is the plain distance.
+        features: float (n, n_features), of training cells.
+        labels: int (n,), class numbers.
+        n_dims: Maximum dimensions; fewer where there are fewer features or cells.
+        common_share: Part of the distance to all cells that is not subtracted, above 0; at 1 nothing is subtracted.
     """
     from sklearn.covariance import LedoitWolf
     from sklearn.decomposition import PCA
@@ -77,7 +78,7 @@ def fit_embedding(
     present, classes = np.unique(labels, return_inverse=True)
     means = np.stack([reduced[labels == each].mean(axis=0) for each in present])
     covariance = LedoitWolf(assume_centered=True).fit(reduced - means[classes]).covariance_
-    # With covariance = L L', x' covariance^-1 x is the squared length of inverse(L) x.
+    # with covariance = L L', x' covariance^-1 x is the squared length of inverse(L) x
     whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
     middle = means.mean(axis=0)
     turn, weights, points, offsets = _weighted((means - middle) @ whitening, common_share)
@@ -92,12 +93,13 @@ def fit_embedding(
 def _weighted(
     means: NDArray[np.float64], common_share: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Returns axes, the weight of each, and points and offsets of the classes in that space.
+    """Returns axes, the weight of each axis, and the points and offsets of the classes in that space.
 
-    With cells z whitened within classes, class means m (their mean 0) and covariance I + B of all cells, B that of the
-    means, novelty is min |z - m|^2 - (1 - s) z' (I + B)^-1 z, s = `common_share`. On the axes of B, its eigenvalues b,
-    the square is completed in each coordinate: with w = 1 - (1 - s) / (1 + b), it is w (z - m / w)^2 - m^2 (1 - w) / w,
-    a weighted distance to another point and an offset a class. All offsets are raised until the least is 0.
+    Let cells z be whitened within classes, m the class means with mean 0, and I + B the covariance of all cells, where
+    B is that of the means. Novelty is then min |z - m|^2 - (1 - s) z' (I + B)^-1 z with s = `common_share`. On the axes
+    of B, with eigenvalues b, the square is completed in each coordinate: with w = 1 - (1 - s) / (1 + b) it is
+    w (z - m / w)^2 - m^2 (1 - w) / w, a weighted distance to another point and an offset for each class. A constant is
+    added to all offsets, so that the smallest is 0.
     """
     between, axes = np.linalg.eigh(means.T @ means / len(means))
     weights = 1.0 - (1.0 - common_share) / (1.0 + np.maximum(between, 0.0))
@@ -110,7 +112,7 @@ def novelty_threshold(novelty: NDArray[np.floating], flag_rate: float) -> float:
     """Returns the novelty above which a cell counts as unlike the training cells.
 
     Args:
-        novelty: Of validation cells, all of known classes.
-        flag_rate: At most this share of them lies above the threshold.
+        novelty: float (n,), of validation cells, all of known classes.
+        flag_rate: Maximum share of them above the threshold.
     """
     return float(np.quantile(novelty, 1.0 - flag_rate, method="higher"))

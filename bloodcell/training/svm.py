@@ -1,4 +1,4 @@
-"""The support vector machine on a network's features, and the same decision as plain Keras layers."""
+"""The support vector machine on a network's features, and its decision as plain Keras layers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bloodcell.cells.metrics import macro_sensitivity
 from bloodcell.registry.compact import rounded
 
 if TYPE_CHECKING:
@@ -29,10 +30,9 @@ class SvmChoice:
 
     Attributes:
         kernel: `linear` or `rbf`.
-        gamma: Width of the rbf kernel, 1 for the linear one.
+        gamma: Gamma of the rbf kernel, 1 for the linear one.
         cost: C.
-        macro_sensitivity: Mean over the classes of the share of each that cross-validation found; None where the images
-            are too few to fold.
+        macro_sensitivity: Mean sensitivity over the classes in cross-validation; None with too few images for folds.
     """
 
     kernel: str
@@ -48,10 +48,17 @@ def search(
     seed: int,
     on_fold: Callable[[int, int], None],
 ) -> SvmChoice:
-    """Returns the kernel, gamma and C with the best mean sensitivity of the classes in stratified cross-validation.
+    """Returns the kernel, gamma and C with the best mean sensitivity over the classes in stratified cross-validation.
 
-    Plain accuracy would choose for neutrophils: they are most of a laboratory's labels, and basophils are 2 %.
-    Every fold's kernel matrices are computed once for all values of C: the search costs seconds, not minutes.
+    Accuracy would favour neutrophils, which are most of a laboratory's labels, while basophils are 2 %. The kernel
+    matrices of a fold are computed once for all values of C, so that the search takes seconds and not minutes.
+
+    Args:
+        features: float (n, n_features).
+        labels: int (n,), class numbers.
+        options: What to choose from.
+        seed: Seed of the folds.
+        on_fold: Called with folds done and folds in all.
     """
     from sklearn.model_selection import StratifiedKFold, train_test_split
     from sklearn.svm import SVC
@@ -67,7 +74,6 @@ def search(
     if n_folds < 2:
         return SvmChoice(*kernels[0], options.costs[0])
     counts = np.bincount(labels)
-    present = counts > 0
     n_right = {(*kernel, cost): np.zeros(len(counts)) for kernel in kernels for cost in options.costs}
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     for n_done, (fitted, held) in enumerate(folds.split(features, labels), start=1):
@@ -81,7 +87,7 @@ def search(
                 right = labels[held][machine.predict(across) == labels[held]]
                 n_right[kernel, gamma, cost] += np.bincount(right, minlength=len(counts))
         on_fold(n_done, n_folds)
-    sensitivity = {choice: float((right[present] / counts[present]).mean()) for choice, right in n_right.items()}
+    sensitivity = {choice: macro_sensitivity(right, counts) for choice, right in n_right.items()}
     best = max(sensitivity, key=lambda choice: sensitivity[choice])
     return SvmChoice(*best, sensitivity[best])
 
@@ -89,13 +95,13 @@ def search(
 def fit(
     features: NDArray[np.floating], labels: NDArray[np.integer], choice: SvmChoice, max_components: int | None = None
 ) -> Pipeline:
-    """Returns the fitted pipeline: centring or PCA, then one SVM a class against the rest; its decision is (n, 8).
+    """Returns the fitted pipeline: centring or PCA, then one SVM per class against the rest; its decision is (n, 8).
 
-    Axes and support vectors are float16's values: the machine is a quarter as large, and no worse.
+    Components and support vectors are rounded to float16's values: the SVM is a quarter as large, and as accurate.
 
-    Features are centred and not scaled each for itself: on 1,200 real cells that was 0.4 to 0.7 points better in
-    five-fold cross-validation, for it does not blow up channels that hardly ever answer. Classes weigh the same
-    whatever their number of images, as they do in fine-tuning.
+    Features are centred and not scaled individually: on 1,200 real cells that was 0.4 to 0.7 points better in five-fold
+    cross-validation, because it does not amplify channels that are almost always zero. All classes have the same
+    weight, whatever their number of images, as they do in fine-tuning.
     """
     from sklearn.pipeline import Pipeline
     from sklearn.svm import SVC
@@ -113,9 +119,9 @@ def fit(
 def decision_layers(pipeline: Pipeline, features: Any) -> Any:
     """Returns a tensor (n, 8) that equals `pipeline.decision_function` of the tensor `features` to 1e-4.
 
-    Linear: one matrix product, the centring folded into it. Radial: the kernel expansion over all support vectors. The
-    last steps are float64: on 3,200 real cells the dual coefficients of a machine add up to 2,800, and a decision in
-    float32 was up to 2e-4 off. (JAX computes in float32 all the same unless its x64 mode is on.)
+    With the linear kernel it is one matrix product, which includes the centring; with the rbf kernel it is the kernel
+    expansion over all support vectors. The last steps are float64: on 3,200 real cells the dual coefficients of one SVM
+    add up to 2,800, and a decision in float32 was up to 2e-4 off. (JAX uses float32 unless its x64 mode is on.)
     """
     machine = pipeline.named_steps["svm"].estimators_[0]
     return _linear(pipeline, features) if machine.kernel == "linear" else _radial(pipeline, features)
@@ -134,7 +140,7 @@ def dense(
 
 
 def _axes(features: NDArray[np.floating], max_components: int | None) -> PCA | StandardScaler:
-    """Returns what features are centred with, and turned to their principal axes where those are fewer."""
+    """Returns the transformer that centres features and, if it is to reduce them, projects on principal components."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
@@ -154,13 +160,11 @@ def _one_against_rest(machine: SVC, rows: NDArray[np.floating], labels: NDArray[
     with config_context(enable_metadata_routing=True):
         machines = OneVsRestClassifier(machine.set_fit_request(sample_weight=True))
         machines.fit(rows, labels, sample_weight=compute_sample_weight("balanced", labels))
-    for each in (machine, *machines.estimators_):
-        del each._metadata_request  # skops would follow the request for ever
     return machines
 
 
 def _scale(features: NDArray[np.floating]) -> float:
-    """Returns what brings the mean of the linear kernel's diagonal to 1."""
+    """Returns the factor that makes the mean of the linear kernel's diagonal 1."""
     return 1.0 / float(features.shape[1] * np.var(features, axis=0, dtype=np.float64).mean())
 
 
@@ -197,8 +201,8 @@ def _radial(pipeline: Pipeline, features: Any) -> Any:
     squares = keras.ops.sum(keras.ops.square(rows), axis=-1, keepdims=True)
     products = dense(-2.0 * vectors.T, (vectors**2).sum(axis=1), "support")(rows)
     distances = keras.ops.maximum(keras.ops.add(squares, products), 0.0)
-    # The duals of a machine sum to zero, so exp - 1 decides as exp does, without float32 losing the small differences
-    # between kernel values near 1.
+    # the dual coefficients of an SVM sum to zero, so exp - 1 gives the same decision as exp, and float32 does not lose
+    # the small differences between kernel values near 1
     exponents = keras.ops.multiply(keras.ops.cast(distances, "float64"), -machines[0].gamma)
     return dense(duals, intercepts, "decision", "float64")(keras.ops.expm1(exponents))
 
@@ -208,7 +212,7 @@ def _on_axes(axes: PCA | StandardScaler, features: Any) -> Any:
 
     if (components := getattr(axes, "components_", None)) is not None:
         return dense(components.T, -components @ axes.mean_, "principal_axes")(features)
-    # A normalisation by the mean and a variance of 1: the only built-in layer that subtracts a stored vector.
+    # normalisation with a variance of 1: the only built-in layer that subtracts a stored vector
     centring = keras.layers.BatchNormalization(
         center=False, scale=False, epsilon=0.0, trainable=False, name="centred_features"
     )

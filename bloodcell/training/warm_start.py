@@ -1,4 +1,4 @@
-"""Training that goes on from an earlier model: its layers' weights are copied into a new network of the same base."""
+"""Warm start: the weights of an earlier model are copied into a new network of the same base."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.registry.base_weights_record import BaseWeights
-from bloodcell.training import networks
+from bloodcell.training import base_networks
 
 if TYPE_CHECKING:
     import keras
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 _HEAD: Final = ("head_norm", "scores")
 
 
-def go_on_from(bundle: Bundle, model: keras.Model, network: keras.Model, variant: str, recipe: Recipe) -> BaseWeights:
-    """Gives `network` the weights of an earlier model as far as its features reach, and says where they come from.
+def warm_start(bundle: Bundle, model: keras.Model, network: keras.Model, variant: str, recipe: Recipe) -> BaseWeights:
+    """Copies the weights of an earlier model's layers, up to its features, into `network`; returns their identity.
 
     Args:
-        bundle: Of the earlier model.
+        bundle: The earlier model's.
         model: The earlier model, loaded.
-        network: From `networks.build_base`, with any weights; changed in place.
-        variant: Of the model to be trained.
-        recipe: Of the model to be trained.
+        network: From `base_networks.build_base`, with any weights; changed in place.
+        variant: Variant to be trained.
+        recipe: Recipe to be trained by.
 
     Raises:
-        ConfigurationError: A bundle of another variant, input size, crop or other features.
+        ConfigurationError: The bundle has another variant, input size or crop, or other features.
     """
     earlier = bundle.manifest
     wanted = (variant, recipe.side_px, recipe.crop_px, recipe.feature_layers, recipe.pooled_parts)
@@ -38,25 +38,25 @@ def go_on_from(bundle: Bundle, model: keras.Model, network: keras.Model, variant
     )  # fmt: skip
     if received != wanted:
         raise ConfigurationError(
-            f"Training cannot go on from model {bundle.model_id[:12]}: expected variant, input size, crop, "
-            f"feature layers and pooled parts {wanted}, received {received}. Train "
-            "from ImageNet's weights instead (base imagenet)."
+            f"Model {bundle.model_id[:12]} does not fit for a warm start. Expected variant, input size, crop, feature "
+            f"layers and pooled parts: {wanted}. Received: {received}. Train from ImageNet's weights instead (base "
+            "imagenet)."
         )
     done: set[int] = set()
     for layer in recipe.feature_layers:
-        _copy(model.get_layer(layer).output, networks.feature_map(network, layer), done)
-    credit = f"goes on from model {bundle.model_id}, which began with: {earlier.base_weights.credit}"
+        _copy(model.get_layer(layer).output, base_networks.feature_map(network, layer), done)
+    credit = f"warm start from model {bundle.model_id}, which started from: {earlier.base_weights.credit}"
     return BaseWeights("champion", "", bundle.model_id, credit)
 
 
 def copy_head(model: keras.Model, head: keras.Model) -> None:
-    """Gives a new head the weights of an earlier fine-tuned model's head."""
+    """Copies the weights of an earlier fine-tuned model's head into a new head."""
     for name in _HEAD:
         head.get_layer(name).set_weights(model.get_layer(name).get_weights())
 
 
 def _copy(source: Any, target: Any, done: set[int]) -> None:
-    """Walks two graphs of one structure from their outputs to the pixels; names differ between processes."""
+    """Copies weights along two graphs of the same structure, from outputs to pixels; names differ between processes."""
     pending = [(source, target)]
     while pending:
         one, other = pending.pop()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from bloodcell.cells.intervals import exact_limits, proportion, proportions
+from bloodcell.cells.intervals import exact_interval, proportion, proportions
 
 
 @pytest.mark.parametrize(
@@ -27,14 +27,14 @@ from bloodcell.cells.intervals import exact_limits, proportion, proportions
     ],
 )
 def test_limits_are_those_of_ruemkes_table(percent: int, n: int, lower: float, upper: float) -> None:
-    limits = proportion(percent * n // 100, n).percentage_limits
+    limits = proportion(percent * n // 100, n).percentage_interval
     assert limits is not None
     assert (round(limits[0], 1), round(limits[1], 1)) == (lower, upper)
 
 
 def test_limits_equal_scipys_exact_binomial_for_every_count() -> None:
     for total in (1, 2, 7, 113):
-        lower, upper = exact_limits(np.arange(total + 1), np.array(total))
+        lower, upper = exact_interval(np.arange(total + 1), np.array(total))
         for n in range(total + 1):
             expected = binomtest(n, total).proportion_ci(0.95, method="exact")
             assert lower[n] == pytest.approx(expected.low, abs=1e-10)
@@ -45,7 +45,7 @@ def test_nothing_of_nothing_has_no_value_and_no_limits() -> None:
     nothing = proportion(0, 0)
     assert (nothing.value, nothing.lower, nothing.upper) == (None, None, None)
     assert nothing.percentage is None
-    assert nothing.percentage_limits is None
+    assert nothing.percentage_interval is None
 
 
 def test_no_counts_give_no_proportions() -> None:

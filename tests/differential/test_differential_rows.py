@@ -83,7 +83,7 @@ def test_rows_have_the_percentages_and_intervals_that_are_read(laboratory: Labor
     rows = {row[2]: row for row in laboratory.rows(ALL_ROWS)}
     assert len(rows) == 9
     line = read_differential(laboratory.database, "S-1").differential.leucocytes[0]
-    assert rows["neutrophil"][3:7] == (90, line.share.percentage, *(line.share.percentage_limits or ()))
+    assert rows["neutrophil"][3:7] == (90, line.share.percentage, *(line.share.percentage_interval or ()))
     assert rows["basophil"][3:6] == (0, 0, 0)
     assert rows["unclassified"][3:8] == (28, None, None, None, None)
     assert rows["erythroblast"][7] == "high"

@@ -24,7 +24,7 @@ def test_auroc_is_scikit_learns_also_with_ties(inside: list[int], outside: list[
     expected = roc_auc_score([0] * len(inside) + [1] * len(outside), inside + outside)
     assert found.auroc == pytest.approx(expected)
     assert sum(found.holdout) == len(inside)
-    assert sum(found.outside) == len(outside)
+    assert sum(found.out_of_scope) == len(outside)
 
 
 def test_share_left_unclassified_has_exact_limits() -> None:
@@ -38,7 +38,7 @@ def test_without_such_cells_there_is_no_auroc_and_no_share() -> None:
     assert found.auroc is None
     assert found.unclassified.value is None
     assert sum(found.holdout) == 5
-    assert sum(found.outside) == 0
+    assert sum(found.out_of_scope) == 0
 
 
 def test_novelty_that_is_not_a_number_counts_as_the_strangest() -> None:
@@ -46,7 +46,7 @@ def test_novelty_that_is_not_a_number_counts_as_the_strangest() -> None:
         np.array([1.0, 2.0, 3.0]), np.array([np.nan, np.inf]), np.ones(2, bool), novelty_threshold=2.5
     )
     assert found.auroc == 1.0
-    assert found.outside[-1] == 2
+    assert found.out_of_scope[-1] == 2
     assert np.isfinite(found.edges).all()
 
 
@@ -56,11 +56,11 @@ def test_one_enormous_novelty_does_not_flatten_the_histogram() -> None:
     found = judge_out_of_scope(random.gamma(3, 1, 1_000), outside, np.ones(41, bool), novelty_threshold=8.0)
     assert found.edges[-1] < 100
     assert found.edges[0] <= 0 <= 8.0 <= found.edges[-1]
-    assert sum(found.outside) == 41
+    assert sum(found.out_of_scope) == 41
 
 
 def test_novelty_that_is_all_the_same_still_has_a_histogram() -> None:
     for value in (0.0, 1e12):
         found = judge_out_of_scope(np.full(4, value), np.full(3, value), np.zeros(3, bool))
         assert found.auroc == 0.5
-        assert (sum(found.holdout), sum(found.outside)) == (4, 3)
+        assert (sum(found.holdout), sum(found.out_of_scope)) == (4, 3)

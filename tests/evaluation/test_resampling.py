@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloodcell.cells.intervals import proportion
+from bloodcell.cells.metrics import Share
 from bloodcell.evaluation.resampling import (
     Interval,
-    Share,
     counts_by_patient,
     difference_interval,
     drawn_sums,

@@ -10,8 +10,8 @@ import pytest
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import Bundle
-from bloodcell.training.train import train
-from tests.small_cells import SVM_RECIPE, model_settings
+from bloodcell.training.bundle_training import train
+from tests.small_cells import SVM_RECIPE, model_settings, random_weights
 
 SIZE = (32, 32)
 
@@ -47,7 +47,7 @@ def test_frozen_blocks_of_twins_run_once(network: MergedNetwork) -> None:
 
 
 def test_blocks_with_other_weights_are_not_shared(svm_bundle: Bundle, cells: Path, tmp_path: Path) -> None:
-    other = train("vgg16_svm", cells, model_settings(tmp_path), recipe=SVM_RECIPE, base="random", seed=1)
+    other = train("vgg16_svm", cells, model_settings(tmp_path), recipe=SVM_RECIPE, base=random_weights(seed=1))
     names = [operation.name for operation in MergedNetwork([svm_bundle, other]).model.operations]
     assert sum(name.startswith("block1_conv1") for name in names) == 2
     assert sum(name.startswith("centred") for name in names) == 1

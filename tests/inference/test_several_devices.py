@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import tensorflow as tf
-from bloodcell.inference import backend
+from bloodcell.inference import keras_backend
 from bloodcell.inference.model_loading import load_model
-from bloodcell.training.train import train
-from tests.small_cells import PIXELS_RECIPE, model_settings
+from bloodcell.training.bundle_training import train
+from tests.small_cells import PIXELS_RECIPE, model_settings, random_weights
 
 logging.basicConfig(level="INFO")
 (processor,) = tf.config.list_physical_devices("CPU")
@@ -32,9 +32,9 @@ recipe = replace(PIXELS_RECIPE, tuning=tuning)
 cells, data = Path(sys.argv[1]), Path(sys.argv[2])
 
 def trained(devices):
-    backend._training_devices = lambda: devices
+    keras_backend._training_devices = lambda: devices
     settings = model_settings(data / f"on-{len(devices)}")
-    return load_model(train("vgg16", cells, settings, recipe=recipe, base="random"))
+    return load_model(train("vgg16", cells, settings, recipe=recipe, base=random_weights()))
 
 one, two = trained([]), trained(["cpu:0", "cpu:1", "cpu:2"])
 pixels = np.random.default_rng(0).integers(0, 256, (16, 40, 40, 3), np.uint8)
@@ -49,4 +49,4 @@ def test_what_two_devices_train_is_what_one_trains(cells: Path, tmp_path: Path) 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "spread True\n", done.stdout + done.stderr[-3000:]
     # three do not divide a batch of sixteen
-    assert done.stderr.count("Batches are shared out among cpu:0, cpu:1\n") == 1
+    assert done.stderr.count("Batches are distributed over cpu:0, cpu:1\n") == 1

@@ -25,7 +25,7 @@ def test_text_from_outside_is_escaped_and_visible(tmp_path: Path) -> None:
 
 def test_figures_look_as_everywhere(tmp_path: Path) -> None:
     template = (
-        "{{ n|count }}, {{ share|percent_with_interval }}, {{ share.percentage_limits|interval }}, {{ at|moment }}"
+        "{{ n|count }}, {{ share|percent_with_interval }}, {{ share.percentage_interval|interval }}, {{ at|moment }}"
     )
     shown = page(tmp_path, template, n=9_000, share=proportion(92, 100), at=datetime(2026, 3, 14, tzinfo=UTC))
     assert shown == "9,000, 92.0 % (84.8–96.5), 84.8–96.5, 2026-03-14 00:00 UTC"

@@ -4,18 +4,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
 
 from bloodcell.errors import BundleError
-from bloodcell.inference.model_loading import load_model
 from bloodcell.registry import bundle as bundles
-from bloodcell.registry.bundle import Bundle, canonical_json, load_svm, open_bundle, write_bundle
+from bloodcell.registry.bundle import Bundle, canonical_json, images_of, open_bundle, splits_of, write_bundle
 
 
 @pytest.fixture
@@ -36,9 +33,9 @@ def test_a_bundle_says_what_it_is_and_is_named_by_its_digest(svm_bundle: Bundle)
     body = (svm_bundle.folder / "bundle.json").read_bytes()
     assert svm_bundle.model_id == svm_bundle.folder.name == hashlib.sha256(body).hexdigest()
     assert canonical_json(svm_bundle.manifest) == body
-    assert set(svm_bundle.manifest.files) == {"images.csv", "model.keras", "reference.npz", "svm.skops"}
+    assert set(svm_bundle.manifest.files) == {"images.csv", "model.keras", "reference.npz"}
     assert svm_bundle.manifest.libraries["keras"] == keras.__version__
-    assert svm_bundle.manifest.base_weights.kind == "random"
+    assert svm_bundle.manifest.base_weights.kind == "file"
 
 
 def test_a_bundle_under_another_name_is_the_same_bundle(svm_bundle: Bundle, copied: Path) -> None:
@@ -46,7 +43,7 @@ def test_a_bundle_under_another_name_is_the_same_bundle(svm_bundle: Bundle, copi
     assert open_bundle(renamed).model_id == svm_bundle.model_id
 
 
-@pytest.mark.parametrize("name", ["model.keras", "svm.skops"])
+@pytest.mark.parametrize("name", ["model.keras", "images.csv"])
 def test_an_altered_file_is_refused_with_both_digests(copied: Path, name: str) -> None:
     body = bytearray((copied / name).read_bytes())
     body[len(body) // 2] ^= 1
@@ -128,54 +125,18 @@ def test_writing_the_same_bundle_twice_is_the_same_bundle(svm_bundle: Bundle, tm
     assert [each.name for each in tmp_path.iterdir()] == [svm_bundle.model_id]
 
 
-def test_a_model_with_code_in_it_is_not_loaded(svm_bundle: Bundle, tmp_path: Path) -> None:
-    pixels = keras.Input((32, 32, 3), dtype="uint8")
-    keras.Model(pixels, keras.layers.Lambda(lambda each: each)(pixels)).save(tmp_path / "model.keras")
-    forged = write_bundle(tmp_path / "out", svm_bundle.manifest, {"model.keras": tmp_path / "model.keras"})
-    with pytest.raises(BundleError, match="cannot be loaded safely"):
-        load_model(forged)
-
-
-def test_a_model_of_other_outputs_is_refused(svm_bundle: Bundle, tmp_path: Path) -> None:
-    pixels = keras.Input((32, 32, 3), dtype="uint8")
-    keras.Model(pixels, keras.layers.Flatten()(pixels)).save(tmp_path / "model.keras")
-    forged = write_bundle(tmp_path / "out", svm_bundle.manifest, {"model.keras": tmp_path / "model.keras"})
-    with pytest.raises(BundleError, match="not a model of this format"):
-        load_model(forged)
-
-
-def test_a_model_of_another_input_size_is_refused(svm_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_bundle_of_an_earlier_release_is_read(svm_bundle: Bundle, tmp_path: Path) -> None:
+    """Those also hold the scikit-learn pipeline, and their list of images names the splits in a column `side`."""
+    images = (svm_bundle.folder / "images.csv").read_text()
+    (tmp_path / "images.csv").write_text(images.replace("sha256,class,split", "sha256,class,side"))
+    (tmp_path / "svm.skops").write_bytes(b"a pipeline")
     files = {name: svm_bundle.folder / name for name in svm_bundle.manifest.files}
-    forged = write_bundle(tmp_path, replace(svm_bundle.manifest, input_height_px=64), files)
-    with pytest.raises(BundleError, match=r"expected input \(64, 32, 3\)"):
-        load_model(forged)
-
-
-class Payload:
-    """A type that no bundle may bring along."""
-
-
-def test_an_svm_with_a_foreign_type_is_not_loaded(svm_bundle: Bundle, tmp_path: Path) -> None:
-    import skops.io
-
-    skops.io.dump([Payload()], tmp_path / "svm.skops")
-    files = {"model.keras": svm_bundle.folder / "model.keras", "svm.skops": tmp_path / "svm.skops"}
-    forged = write_bundle(tmp_path / "out", svm_bundle.manifest, files)
-    with pytest.raises(BundleError, match=r"not trusted.*Payload"):
-        load_svm(forged)
-
-
-def test_a_bundle_without_svm_says_so(tuned_bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match="vgg16 has no SVM"):
-        load_svm(tuned_bundle)
-
-
-def test_the_stored_svm_and_the_stored_model_decide_alike(svm_bundle: Bundle, pixels: np.ndarray) -> None:
-    model, pipeline = load_model(svm_bundle), load_svm(svm_bundle)
-    tensors = [model.get_layer(name).output for name in ("rooted_features", "decision")]
-    features, decision = keras.Model(model.inputs, tensors).predict_on_batch(pixels)
-    expected = pipeline.decision_function(features.astype(np.float64))
-    np.testing.assert_allclose(decision, expected, atol=1e-4)
-    powers = np.exp(expected / svm_bundle.manifest.temperature)
-    probabilities = model.predict_on_batch(pixels)["probabilities"]
-    np.testing.assert_allclose(probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-3)
+    files |= {name: tmp_path / name for name in ("images.csv", "svm.skops")}
+    earlier = open_bundle(write_bundle(tmp_path / "bundles", svm_bundle.manifest, files).folder)
+    assert earlier.model_id != svm_bundle.model_id
+    assert set(earlier.manifest.files) == {"images.csv", "model.keras", "reference.npz", "svm.skops"}
+    assert splits_of(earlier) == splits_of(svm_bundle)
+    assert images_of(earlier) == images_of(svm_bundle)
+    (earlier.folder / "svm.skops").unlink()
+    with pytest.raises(BundleError, match=r"missing: svm\.skops"):
+        open_bundle(earlier.folder)

@@ -9,7 +9,7 @@ import numpy as np
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import MODEL, Bundle
 from bloodcell.registry.compact import write_compact
-from bloodcell.training.networks import build_base, round_kernels
+from bloodcell.training.base_networks import build_base, round_kernels
 
 
 def test_rounded_kernels_lose_nothing_and_more_than_half_the_bytes_are_saved(tmp_path: Path) -> None:

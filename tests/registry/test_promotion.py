@@ -76,8 +76,8 @@ def test_promotion_needs_a_reason_a_known_model_and_a_change(
 def test_altered_bundle_is_not_promoted(database: Database, store: Store, svm_bundle: Bundle) -> None:
     with database.begin() as connection:
         register(connection, store, svm_bundle, by="anna")
-    (store.bundle_folder(svm_bundle.model_id) / "svm.skops").write_bytes(b"something else")
-    with pytest.raises(BundleError, match=r"svm\.skops is altered"), database.begin() as connection:
+    (store.bundle_folder(svm_bundle.model_id) / "reference.npz").write_bytes(b"something else")
+    with pytest.raises(BundleError, match=r"reference\.npz is altered"), database.begin() as connection:
         promote(connection, store, svm_bundle.model_id, by="anna", reason="first", evidence={})
     with database.connect() as connection:
         assert find_model(connection, svm_bundle.model_id).role == "idle"

@@ -7,7 +7,7 @@ import pytest
 from bloodcell.cells.variants import VARIANTS
 from bloodcell.errors import ConfigurationError
 from bloodcell.registry.recipes import DEFAULT_RECIPES, Recipe, base_of, default_recipe
-from bloodcell.training.networks import build_base, feature_map
+from bloodcell.training.base_networks import build_base, feature_map
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.drawing.drops import draw_folder
-from bloodcell.evaluation.evaluating import evaluate_bundles
+from bloodcell.evaluation.bundle_evaluation import evaluate_bundles
 from bloodcell.inference.model_output import calls_of
 from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import Bundle, unseen_by

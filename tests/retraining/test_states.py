@@ -8,7 +8,7 @@ from bloodcell.retraining import ENDED_WELL, TrainingState
 from bloodcell.retraining.states import TRANSITIONS, Step, change_state
 from bloodcell.retraining.training_runs import read_training_run
 from bloodcell.storage.database import open_database
-from bloodcell.storage.learning_tables import TRAINING_STATES
+from bloodcell.storage.training_tables import TRAINING_STATES
 from tests.retraining.conftest import Judged
 
 

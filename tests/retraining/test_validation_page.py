@@ -42,14 +42,14 @@ FACTS = ValidationFacts(
 )
 
 
-def comparison_of(strength: float = 3.3, *, n_outside: int = 50) -> Comparison:
+def comparison_of(strength: float = 3.3, *, n_out_of_scope: int = 50) -> Comparison:
     holdout = drawn_holdout(1_200, 40)
     return compare(
         holdout,
         [
-            drawn_answers(holdout, strength=strength, n_outside=n_outside),
-            drawn_answers(holdout, "champion", strength=2.6, seed=2, n_outside=n_outside),
-            drawn_answers(holdout, "challenger", strength=2.0, seed=3, n_outside=n_outside),
+            drawn_answers(holdout, strength=strength, n_out_of_scope=n_out_of_scope),
+            drawn_answers(holdout, "champion", strength=2.6, seed=2, n_out_of_scope=n_out_of_scope),
+            drawn_answers(holdout, "challenger", strength=2.0, seed=3, n_out_of_scope=n_out_of_scope),
         ],
         n_replicates=300,
     )
@@ -151,7 +151,7 @@ def test_the_same_validation_gives_the_same_bytes_in_another_process(
 
 
 def test_the_page_of_a_refused_candidate_begins_with_every_reason() -> None:
-    comparison = comparison_of(strength=2.0, n_outside=0)
+    comparison = comparison_of(strength=2.0, n_out_of_scope=0)
     gates = judge_gates(comparison, Settings())
     page = validation_page(comparison, gates, FACTS)
     read = text(page)

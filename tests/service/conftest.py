@@ -22,9 +22,9 @@ from bloodcell.environment import STACK_MARK
 from bloodcell.registry.bundle import Bundle
 from bloodcell.service.processes import end_processes, marked_processes
 from bloodcell.settings import Settings
-from bloodcell.training.train import train
+from bloodcell.training.bundle_training import train
 from tests.laboratory import make_champion
-from tests.small_cells import SVM_RECIPE, draw, make_cells
+from tests.small_cells import SVM_RECIPE, draw, make_cells, random_weights
 
 CODES = dict(zip(CELL_CLASSES, ("BA", "EO", "ERB", "MY", "LY", "MO", "SNE", "PLT"), strict=True))
 READY_S = 300.0
@@ -92,7 +92,7 @@ def up_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A model trained on the small coloured cells."""
     folder = tmp_path_factory.mktemp("up_bundle")
     cells = make_cells(folder / "cells", 12)
-    return train("vgg16_svm", cells, Settings(data_dir=folder / "data"), recipe=SVM_RECIPE, base="random")
+    return train("vgg16_svm", cells, Settings(data_dir=folder / "data"), recipe=SVM_RECIPE, base=random_weights())
 
 
 @pytest.fixture(scope="session")

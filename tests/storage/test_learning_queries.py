@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.differential.differential_rows import write_differentials
-from bloodcell.evaluation.metrics import evaluate_calls
+from bloodcell.evaluation.call_evaluation import evaluate_calls
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
 from bloodcell.storage.database import Database

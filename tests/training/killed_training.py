@@ -1,6 +1,6 @@
 """Trains like a bundle of `tests.small_cells`, and kills its own process with SIGKILL at a given moment.
 
-Usage: killed_training.py CELLS DATA_DIR RECIPE STEP NUMBER
+Usage: killed_training.py CELLS DATA_DIR RECIPE WEIGHTS STEP NUMBER
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
-from bloodcell.training.train import train
+from bloodcell.training.bundle_training import train
 from tests import small_cells
 
-cells, data_dir, recipe, fatal_step, fatal_number = sys.argv[1:]
+cells, data_dir, recipe, weights, fatal_step, fatal_number = sys.argv[1:]
 
 
 def die_at(step: str, done: int, total: int) -> None:
@@ -26,6 +26,6 @@ train(
     Path(cells),
     small_cells.model_settings(Path(data_dir)),
     recipe=getattr(small_cells, recipe),
-    base="random",
+    base=Path(weights),
     on_progress=die_at,
 )

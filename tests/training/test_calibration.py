@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bloodcell.training.calibration import confidence_threshold, fit_temperature, negative_log_likelihood, softmax
+from bloodcell.cells.metrics import negative_log_likelihood
+from bloodcell.training.calibration import confidence_threshold, fit_temperature, softmax
 
 
 @pytest.fixture

@@ -15,17 +15,18 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.variants import VARIANTS
 from bloodcell.errors import ConfigurationError, TrainingDataError
 from bloodcell.inference.model_loading import load_model
-from bloodcell.registry.bundle import Bundle, load_svm
+from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.recipes import Recipe, SvmSearch, base_of, default_recipe
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.training.base_networks import build_base
 from bloodcell.training.base_weights import load_base_weights
+from bloodcell.training.bundle_training import train
 from bloodcell.training.image_folders import read_image_folders, split_images
-from bloodcell.training.networks import build_base
-from bloodcell.training.train import train
+from bloodcell.training.svm import fit, search
 from tests import small_cells
 from tests.conftest import small_disk
-from tests.small_cells import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings
+from tests.small_cells import SVM_RECIPE, TUNED_RECIPE, make_cells, model_settings, random_weights
 
 pytestmark = pytest.mark.training
 
@@ -87,7 +88,7 @@ def test_deeper_layers_are_tuned_and_frozen_ones_are_not(tuned_bundle: Bundle, s
         assert np.array_equal(_kernel(tuned, name), _kernel(frozen, name))
 
     base = build_base("vgg16", 32)
-    load_base_weights(base, "vgg16", "random", Settings(), 0)
+    load_base_weights(base, "vgg16", random_weights(), Settings())
     assert not np.array_equal(_kernel(base, "block3_conv2"), _kernel(tuned, "block3_conv2"))
 
 
@@ -98,7 +99,7 @@ def test_what_is_unknown_is_told_by_frozen_layers_however_the_others_are_tuned(
     assert recipe.tuning is not None
     longer = replace(recipe, tuning=replace(recipe.tuning, deep_epochs=5, deep_learning_rate=1e-3))
     one, other = (
-        load_model(train("vgg16", cells, settings, recipe=each, base="random")).predict_on_batch(pixels)
+        load_model(train("vgg16", cells, settings, recipe=each, base=random_weights())).predict_on_batch(pixels)
         for each in (recipe, longer)
     )
     np.testing.assert_allclose(one["embedding"], other["embedding"], rtol=1e-4, atol=1e-4)
@@ -111,12 +112,12 @@ def test_an_embedding_of_layers_that_are_trained_is_refused_before_the_training(
 ) -> None:
     recipe = replace(TUNED_RECIPE, embedding_layers=("block3_conv1",))
     with pytest.raises(ConfigurationError, match=r"up to block2_pool, received block3_conv1"):
-        train("vgg16", cells, settings, recipe=recipe, base="random")
+        train("vgg16", cells, settings, recipe=recipe, base=random_weights())
 
 
 def test_from_the_pixels_every_layer_is_tuned_and_the_whole_image_goes_in(pixels_bundle: Bundle) -> None:
     base = build_base("vgg16", 40, 32)
-    load_base_weights(base, "vgg16", "random", Settings(), 0)
+    load_base_weights(base, "vgg16", random_weights(), Settings())
     model = load_model(pixels_bundle)
     assert model.input_shape == (None, 40, 40, 3)
     for name in ("block1_conv1", "block3_conv3"):
@@ -129,7 +130,7 @@ def test_a_model_that_is_sure_of_nothing_is_still_a_bundle(
     cells: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     unsure = replace(SVM_RECIPE, min_confidence=1.1)  # which no probability reaches
-    bundle = train("vgg16_svm", cells, settings, recipe=unsure, base="random")
+    bundle = train("vgg16_svm", cells, settings, recipe=unsure, base=random_weights())
     assert (bundle.manifest.metrics.coverage, bundle.manifest.metrics.covered_accuracy) == (0.0, None)
     assert "leaves every cell unclassified" in caplog.text
 
@@ -137,7 +138,7 @@ def test_a_model_that_is_sure_of_nothing_is_still_a_bundle(
 def test_the_same_seed_gives_the_same_weights_and_leaves_no_work_behind(
     svm_bundle: Bundle, cells: Path, settings: Settings
 ) -> None:
-    again = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+    again = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=random_weights())
     for first, second in zip(_weights(svm_bundle), _weights(again), strict=True):
         np.testing.assert_array_equal(first, second)
     assert {each.name for each in (settings.data_dir / "training").iterdir()} == {"features", "locks"}
@@ -151,7 +152,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     undisturbed = request.getfixturevalue("tuned_bundle" if recipe == "TUNED_RECIPE" else "pixels_bundle")
     script = ROOT / "tests" / "training" / "killed_training.py"
     moment = ["train deep", str(2 * n_steps + 2)]  # in the third epoch
-    command = [sys.executable, str(script), str(cells), str(settings.data_dir), recipe, *moment]
+    command = [sys.executable, str(script), str(cells), str(settings.data_dir), recipe, str(random_weights()), *moment]
     killed = subprocess.run(command, cwd=ROOT, env=_environment(), check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not (settings.data_dir / "bundles").exists()
@@ -161,7 +162,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
         cells,
         settings,
         recipe=getattr(small_cells, recipe),
-        base="random",
+        base=random_weights(),
         on_progress=lambda step, done, total: steps.append((step, done)),
     )
     again = [each for each in steps if each[0].startswith("train ")]
@@ -173,10 +174,10 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
 def test_a_full_disk_is_told_and_leaves_no_half_bundle(cells: Path, settings: Settings, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "100k") as disk:
         with pytest.raises(ConfigurationError, match="a disk is full"):
-            train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random", out=disk / "bundles")
+            train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=random_weights(), out=disk / "bundles")
         assert list((disk / "bundles").iterdir()) == []
-    whole = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
-    assert whole.manifest.files.keys() >= {"model.keras", "svm.skops"}
+    whole = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=random_weights())
+    assert whole.manifest.files.keys() == {"images.csv", "model.keras", "reference.npz"}
 
 
 def test_training_goes_on_from_an_earlier_model(tuned_bundle: Bundle, settings: Settings, tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_broken_images_are_left_out_and_the_training_goes_on(
 ) -> None:
     cells = make_cells(tmp_path / "cells", 4)
     (cells / "ig" / "broken.png").write_bytes(b"\x89PNG")
-    bundle = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+    bundle = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=random_weights())
     assert bundle.manifest.data.n_training + bundle.manifest.data.n_validation == 32
     assert "broken.png" in caplog.text
 
@@ -226,7 +227,7 @@ def test_an_empty_class_stops_the_training_before_it_begins(tmp_path: Path, sett
     for path in (cells / "platelet").iterdir():
         path.unlink()
     with pytest.raises(TrainingDataError, match="'platelet'"):
-        train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base="random")
+        train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=random_weights())
 
 
 def test_an_unknown_variant_is_refused(cells: Path, settings: Settings) -> None:
@@ -234,15 +235,32 @@ def test_an_unknown_variant_is_refused(cells: Path, settings: Settings) -> None:
         train("vgg19", cells, settings)
 
 
-def test_a_radial_svm_is_stored_whole(cells: Path, settings: Settings, pixels: np.ndarray) -> None:
-
-    recipe = Recipe(32, ("block1_pool",), svm=SvmSearch(kernels=("rbf",), costs=(10.0,), folds=2))
-    bundle = train("vgg16_svm", cells, settings, recipe=recipe, base="random")
+@pytest.mark.parametrize(
+    "recipe",
+    [SVM_RECIPE, Recipe(32, ("block1_pool",), svm=SvmSearch(kernels=("rbf",), costs=(10.0,), folds=2))],
+    ids=["linear", "radial"],
+)
+def test_the_stored_model_decides_as_scikit_learns_svm_on_the_same_images(
+    recipe: Recipe, cells: Path, settings: Settings, pixels: np.ndarray
+) -> None:
+    bundle = train("vgg16_svm", cells, settings, recipe=recipe, base=random_weights())
     model = load_model(bundle)
-    tensors = [model.get_layer(name).output for name in ("rooted_features", "decision")]
-    features, decision = keras.Model(model.inputs, tensors).predict_on_batch(pixels)
-    expected = load_svm(bundle).decision_function(features.astype(np.float64))
+    outputs = [model.get_layer(name).output for name in ("rooted_features", "decision")]
+    network = keras.Model(model.inputs, outputs)
+    training, _ = split_images(read_image_folders(settings, cells).images, recipe.validation_fraction)
+    limits = ImageLimits.of(settings)
+    seen = np.stack([resized(decode(image.path.read_bytes(), limits), 32, 32) for image in training])
+    labels = np.array([CELL_CLASSES.index(image.cell_class) for image in training])
+    features, _ = network.predict(seen, batch_size=settings.batch_cells, verbose=0)
+    assert recipe.svm is not None
+    choice = search(features, labels, recipe.svm, 0, lambda *_: None)
+    pipeline = fit(features, labels, choice, recipe.svm.max_components)
+    unseen, decision = network.predict_on_batch(pixels)
+    expected = pipeline.decision_function(unseen.astype(np.float64))
     np.testing.assert_allclose(decision, expected, atol=1e-4)
+    powers = np.exp(expected / bundle.manifest.temperature)
+    probabilities = model.predict_on_batch(pixels)["probabilities"]
+    np.testing.assert_allclose(probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-3)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

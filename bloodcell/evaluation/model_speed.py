@@ -1,4 +1,4 @@
-"""How many cells a second models call on this machine, by the size of a batch, and whether decoding keeps up."""
+"""How many cells per second models classify on this machine, by batch size, and whether decoding keeps up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.drawing.drops import save_cell
-from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.inference.keras_backend import device
+from bloodcell.inference.merged_network import MergedNetwork
+from bloodcell.inference.predicting import pixel_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 BATCH_SIZES: Final = (8, 16, 32, 64, 128, 256)
-WORTH_IT: Final = 0.97
-"""Of the best speed: the smallest batch that reaches it is proposed, for a batch costs memory."""
+NEARLY_BEST: Final = 0.97
+"""Share of the best speed: the smallest batch that reaches it is proposed, because larger batches need more memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,9 @@ class Speed:
 
     Attributes:
         device: What the models ran on.
-        decoded_per_s: Cells a second that are decoded and scaled to every input size, with all reader threads.
-        called_per_s: Cells of a batch -> cells a second through all the models, pixels in memory to probabilities.
-        no_memory_for: The batch that the device had no memory for, None where all fitted.
+        decoded_per_s: Cells per second that all reader threads together decode and resize to every input size.
+        called_per_s: Batch size -> cells per second through all the models, from pixels in memory to probabilities.
+        no_memory_for: The batch size that the device lacked memory for, None where all fitted.
     """
 
     device: str
@@ -44,8 +46,8 @@ class Speed:
     @property
     def proposed(self) -> int:
         """The smallest batch that is nearly as fast as the fastest."""
-        enough = WORTH_IT * max(self.called_per_s.values())
-        return min(n for n, speed in self.called_per_s.items() if speed >= enough)
+        fast_enough = NEARLY_BEST * max(self.called_per_s.values())
+        return min(n for n, speed in self.called_per_s.items() if speed >= fast_enough)
 
 
 def measure_speed(
@@ -56,21 +58,18 @@ def measure_speed(
     seconds: float = 5.0,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Speed:
-    """Measures the models of `bundles` as classify runs them: merged into one network, on drawn cells.
+    """Returns how fast the models of `bundles` run as classify runs them: merged into one network, on drawn cells.
 
     Args:
         bundles: At least one.
         settings: Reader threads and image limits.
-        batch_sizes: Cells of a batch to try, rising.
-        seconds: Each is measured for as long at least, and three batches, after a first one that does not count.
-        on_progress: Called with what is done, and how much of it of how much.
+        batch_sizes: Batch sizes to try, ascending.
+        seconds: Minimum time for each size, which also gets at least three batches after a first one that is not timed.
+        on_progress: Called with the step's name, what is done and what there is to do in all.
 
     Raises:
         BundleError: A model that cannot be loaded safely.
     """
-    from bloodcell.inference.backend import device
-    from bloodcell.inference.merged_network import MergedNetwork
-
     network, rng = MergedNetwork(bundles), np.random.default_rng(0)
     files = [_file(cell_class, seed) for seed in range(4) for cell_class in CELL_CLASSES]
     decoded = decoded_per_s(files, network.input_sizes, settings, seconds)
@@ -96,25 +95,19 @@ def measure_speed(
 def decoded_per_s(
     files: Sequence[bytes], sizes: Sequence[tuple[int, int]], settings: Settings, seconds: float
 ) -> float:
-    """Returns how many cells a second the reader threads decode and scale to every one of `sizes`.
+    """Returns how many cells per second the reader threads decode and resize to every one of `sizes`.
 
     Args:
-        files: Cell images as files, again and again.
+        files: Cell images as files, read repeatedly.
         sizes: (height, width) in pixels.
         settings: Reader threads and image limits.
-        seconds: It is measured for as long at least, and all files once.
+        seconds: Minimum time; all files are read at least once.
     """
-    limits = ImageLimits.of(settings)
-
-    def read(body: bytes) -> None:
-        cell = decode(body, limits)
-        for size in sizes:
-            resized(cell, *size)
-
+    pixels_of = pixel_reader(bytes, sizes, settings)
     with ThreadPoolExecutor(settings.reader_threads) as threads:
         n_cells, started = 0, time.perf_counter()
         while time.perf_counter() - started < seconds:
-            n_cells += len(list(threads.map(read, files)))
+            n_cells += len(list(threads.map(pixels_of, files)))
         return n_cells / (time.perf_counter() - started)
 
 

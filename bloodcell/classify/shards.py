@@ -1,4 +1,4 @@
-"""Which cells are still to be called by which models, cut into shards of whole slides."""
+"""The cells that models have not called yet, in shards of whole slides."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Slides that one task classifies, with the models that are to call their cells.
+    """Slides that one task classifies, and the models that call their cells.
 
     Attributes:
-        slide_ids: Whole slides: a slide is never in two shards of a plan.
-        model_ids: The champion first.
+        slide_ids: Whole slides; no slide is in two shards of a plan.
+        model_ids: The models, the champion first.
         n_cells: Cells that at least one of the models has not called.
-        night: The night the plan was made for, None for any.
-        redo: Whether cells called already are called again, and their rows replaced.
+        night: The night that the plan is for, None for any.
+        redo: Whether cells that were already called are called again and their rows replaced.
     """
 
     slide_ids: tuple[int, ...]
@@ -54,18 +54,18 @@ def plan_shards(
     model_ids: Sequence[str] = (),
     redo: bool = False,
 ) -> list[Shard]:
-    """Returns the work that is left, in shards of about `settings.shard_cells` cells.
+    """Returns the remaining work, in shards of about `settings.shard_cells` cells.
 
     Args:
-        settings: Where the database is.
+        settings: Where the database is, and the size of a shard.
         night: Only slides with cells of this night; None for all nights.
         slides: Only these barcodes; empty for all.
-        model_ids: Ids (or their beginnings) of the models; empty for champion and challengers.
-        redo: Plan cells that were called already, too.
+        model_ids: Ids of the models, or their first digits; empty for champion and challengers.
+        redo: Include cells that were already called.
 
     Raises:
-        UnknownRecordError: A barcode or model id that the database does not know.
-        ConfigurationError: No model given and no champion.
+        UnknownRecordError: A barcode or model id that is not in the database.
+        ConfigurationError: No model is given, and there is no champion.
     """
     database = open_database(settings)
 
@@ -79,7 +79,7 @@ def plan_shards(
     return database.transact(plan)
 
 
-# a cell has work left while it lacks a call of any of the models
+# a cell has work left until all of the models have called it
 _WORK_LEFT = """
     SELECT c.slide_id, count(*)
     FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
@@ -108,7 +108,7 @@ def _refuse_unknown(connection: sa.Connection, slides: Sequence[str]) -> None:
     )
     if missing := sorted(set(slides) - known):
         raise UnknownRecordError(
-            f"The database knows no slide {', '.join(missing)}. Next: bloodcell ingest the night that has it."
+            f"There is no slide {', '.join(missing)} in the database. Next: bloodcell ingest the night that has it."
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from bloodcell.classify import Shard, classify_shard, classifying, plan_shards
+from bloodcell.classify import Shard, classify_shard, plan_shards, shard_classification
 from bloodcell.errors import BundleError, ConfigurationError, StoreUnavailableError, UnknownRecordError
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_output import ModelOutput
@@ -195,7 +195,7 @@ def test_by_hand_too_the_slides_whose_images_are_all_there_get_their_differentia
     assert states == ["reported", "reported", "waiting"]
 
 
-def test_a_model_that_gives_no_numbers_is_not_believed_and_the_others_go_on(
+def test_a_model_that_returns_nan_is_ignored_and_the_others_continue(
     settings: Settings, serving: Serving, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_night(settings)
@@ -208,7 +208,7 @@ def test_a_model_that_gives_no_numbers_is_not_believed_and_the_others_go_on(
         return outputs
 
     monkeypatch.setattr(MergedNetwork, "__call__", broken)
-    with pytest.raises(BundleError, match=f"{serving[1][:12]}.*no numbers for 1 of 32 cells"):
+    with pytest.raises(BundleError, match=f"{serving[1][:12]}.*not finite for 1 of 32 cells"):
         classify_shard(shard, settings)
     assert [row[2] for row in calls(database)] == [serving[0]] * 60
 
@@ -226,10 +226,10 @@ def test_killed_run_keeps_what_it_wrote_and_the_next_ends_it(
     fill_night(settings, slides=8, cells_each=50)
     program = (
         "from bloodcell.settings import Settings\n"
-        "from bloodcell.classify import classifying, plan_shards\n"
-        "classifying._FLUSH_CELLS = 16\n"
+        "from bloodcell.classify import plan_shards, shard_classification\n"
+        "shard_classification._FLUSH_CELLS = 16\n"
         "s = Settings()\n"
-        "[classifying.classify_shard(shard, s) for shard in plan_shards(s)]\n"
+        "[shard_classification.classify_shard(shard, s) for shard in plan_shards(s)]\n"
     )
     environment = {
         **os.environ,
@@ -246,7 +246,7 @@ def test_killed_run_keeps_what_it_wrote_and_the_next_ends_it(
     child.wait()
     disturbed = calls(database)
     assert 32 <= len(disturbed) < 800
-    monkeypatch.setattr(classifying, "_FLUSH_CELLS", 16)
+    monkeypatch.setattr(shard_classification, "_FLUSH_CELLS", 16)
     small = settings.model_copy(update={"batch_cells": 16})
     classify_all(small)
     ended = calls(database)

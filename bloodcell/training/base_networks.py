@@ -1,6 +1,7 @@
 """The base networks as flat Keras graphs: uint8 RGB pixels in, named feature layers and their averages out.
 
-Flat, never a model inside a model: so every layer can be cut at, compared and shared by name or by content.
+They are flat, without a model inside a model, so that they can be cut at any layer, and layers can be compared and
+shared.
 Source: keras.applications (Simonyan and Zisserman 2015, arXiv:1409.1556; Szegedy et al. 2016, arXiv:1512.00567).
 """
 
@@ -26,18 +27,18 @@ _SMALLEST_SIDE_PX: Final = {"vgg16": 32, "inception_v3": 75}
 
 
 def build_base(base: str, side_px: int, crop_px: int | None = None, precision: str = "float32") -> keras.Model:
-    """Returns the whole base network without its top, with untrained weights.
+    """Returns a base network without its top, with untrained weights.
 
     Args:
         base: `vgg16` or `inception_v3`.
         side_px: Height and width of the input.
-        crop_px: Height and width of its middle, which is all the network sees; None for the whole.
+        crop_px: Height and width of the central part that the network sees; None for the whole image.
         precision: Keras' dtype policy of its layers.
 
     Returns:
-        Flat functional model: input `pixels` uint8 (n, side_px, side_px, 3), RGB; its layers bear Keras' names
-        (`block4_pool`, `mixed7` ...). Frozen: no layer is trainable, and batch normalisation uses its stored
-        statistics even while other layers are trained.
+        A flat functional model with the input `pixels`, uint8 (n, side_px, side_px, 3), RGB. Its layers have Keras'
+        names (`block4_pool`, `mixed7` ...). No layer is trainable, and batch normalisation uses its stored statistics
+        even while other layers are trained.
 
     Raises:
         ConfigurationError: For an input smaller than the network can take.
@@ -47,7 +48,7 @@ def build_base(base: str, side_px: int, crop_px: int | None = None, precision: s
     crop_px = crop_px or side_px
     if not _SMALLEST_SIDE_PX[base] <= crop_px <= side_px:
         raise ConfigurationError(
-            f"What {base} looks at does not fit. Expected at least {_SMALLEST_SIDE_PX[base]} px a side, and a crop "
+            f"The input of {base} does not fit. Expected sides of at least {_SMALLEST_SIDE_PX[base]} px, and a crop "
             f"within the input. Received: side_px={side_px}, crop_px={crop_px}."
         )
     with in_precision(precision):
@@ -71,7 +72,7 @@ def build_base(base: str, side_px: int, crop_px: int | None = None, precision: s
 
 @contextmanager
 def in_precision(policy: str) -> Iterator[None]:
-    """Gives the layers that are made within it this dtype policy."""
+    """Gives all layers that are created inside the context this dtype policy."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -83,7 +84,7 @@ def in_precision(policy: str) -> Iterator[None]:
 
 
 def round_kernels(network: keras.Model) -> None:
-    """Rounds the kernels of `network` to float16's values, in place: a bundle then keeps them in half the bytes.
+    """Rounds the kernels of `network` to float16's values, in place, so that a bundle needs half the bytes for them.
 
     Kernels are nearly all of the weights. Biases and batch normalisation stay as they are.
     """
@@ -99,7 +100,7 @@ def feature_map(network: keras.Model, layer: str) -> Any:
     """Returns the output of a layer of `network`: a map (n, height, width, channels).
 
     Raises:
-        ConfigurationError: Where the network has no such layer with a map.
+        ConfigurationError: The network has no such layer, or the layer has no map.
     """
     names = {each.name for each in network.layers}
     if layer not in names:
@@ -111,12 +112,12 @@ def feature_map(network: keras.Model, layer: str) -> Any:
 
 
 def pooled_maps(network: keras.Model, layers: tuple[str, ...], parts: tuple[float, ...] = (1.0,)) -> dict[str, Any]:
-    """Returns name -> tensor (n, channels): the map of every layer, averaged over each of `parts` of it.
+    """Returns name -> tensor (n, channels): the map of each layer, averaged over each of its central parts.
 
     Args:
         network: From `build_base`.
         layers: Names of its layers.
-        parts: Shares of height and width, above 0 and up to 1, that lie in the middle of a map.
+        parts: Sizes of the central parts as shares of height and width, above 0 and up to 1.
     """
     import keras
 
@@ -134,7 +135,7 @@ def pooled_maps(network: keras.Model, layers: tuple[str, ...], parts: tuple[floa
 def pooled(
     network: keras.Model, layers: tuple[str, ...], parts: tuple[float, ...] = (1.0,), *, name: str = "features"
 ) -> Any:
-    """Returns `pooled_maps` side by side: tensor (n, sum of channels), called `name`."""
+    """Returns the concatenated `pooled_maps`: a tensor (n, sum of channels) with the name `name`."""
     import keras
 
     averages = list(pooled_maps(network, layers, parts).values())
@@ -143,7 +144,7 @@ def pooled(
 
 
 def rooted(features: Any) -> Any:
-    """Returns the square roots of averaged maps, which are never negative: large answers no longer drown the others.
+    """Returns the square roots of averaged maps, which are never negative, so that large values do not dominate.
 
     Source: Perronnin, Sanchez and Mensink 2010, Improving the Fisher Kernel (ECCV), power normalisation.
     """

@@ -71,7 +71,7 @@ def test_values_are_scikit_learns_for_every_model(holdout: Holdout, comparison: 
         assert model.unclassified.value == evaluation.unclassified.value
         assert model.covered_accuracy is not None
         assert model.covered_accuracy.value == evaluation.covered_accuracy.value
-        assert model.outside.unclassified.n == answers.outside_unclassified.sum()
+        assert model.out_of_scope.unclassified.n == answers.out_of_scope_unclassified.sum()
 
 
 def test_limits_are_those_of_patients_drawn_one_by_one_the_same_for_both_models(
@@ -123,7 +123,7 @@ def test_lost_and_won_cells_add_up_to_mcnemars(holdout: Holdout, comparison: Com
     )
     assert tuple(each.n_true for each in difference.classes) == comparison.n_by_class
     assert comparison.n_by_class == tuple(np.bincount(holdout.truth, minlength=N))
-    assert (comparison.n_patients, comparison.n_slides, comparison.n_outside) == (30, 60, 20)
+    assert (comparison.n_patients, comparison.n_slides, comparison.n_out_of_scope) == (30, 60, 20)
 
 
 def test_comparison_is_json_without_anything_that_is_not_a_number(comparison: Comparison) -> None:
@@ -231,7 +231,7 @@ def test_answers_that_do_not_fit_are_refused() -> None:
 def test_a_model_whose_probabilities_are_no_numbers_is_named() -> None:
     broken = answers_of([0, 1, 1])
     broken.probabilities[1, 3] = np.nan
-    with pytest.raises(TrainingDataError, match=r"Model candidate000.*no numbers.* 1 of 3 hold-out cells.*train it"):
+    with pytest.raises(TrainingDataError, match=r"Model candidate000.*not finite.* 1 of 3 hold-out cells.*Train it"):
         compare(holdout_of([0, 1, 1]), [broken])
 
 

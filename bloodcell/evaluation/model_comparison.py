@@ -1,10 +1,10 @@
-"""Models' answers for the same hold-out become a comparison: each model's figures, and candidate minus champion.
+"""Predictions of several models for the same hold-out become a comparison: figures, and candidate minus champion.
 
-    Holdout, Answers of each model -> compare -> Comparison
+    Holdout, Predictions of each model -> compare -> Comparison
 
-All models saw the same cells of the same patients, and every limit is of a bootstrap over patients with the same draws
-for all of them (`resampling`). A cell is right here when its most probable group is the true one, as in
-`metrics.Evaluation` ("forced"); what a model leaves unclassified is counted beside it.
+All models predict the same cells of the same patients, and every interval comes from a bootstrap over patients with the
+same draws for all of them (`resampling`). A cell counts as correct here when its most probable class is the true one;
+cells that a model leaves unclassified are counted separately.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ import numpy as np
 from scipy.special import bdtr
 
 from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.metrics import N_OUTCOMES, Figures, Share, figures_of, outcomes
 from bloodcell.errors import TrainingDataError
-from bloodcell.evaluation.comparison import (
-    Answers,
+from bloodcell.evaluation.call_evaluation import evaluate_calls
+from bloodcell.evaluation.comparison_records import (
     ClassDifference,
     ClassFigures,
     Comparison,
     Difference,
     Holdout,
     ModelFigures,
+    Predictions,
 )
-from bloodcell.evaluation.counted_outcomes import N_OUTCOMES, Figures, figures_of, outcomes
 from bloodcell.evaluation.differential_agreement import slide_agreement
-from bloodcell.evaluation.metrics import evaluate_calls
 from bloodcell.evaluation.out_of_scope import judge_out_of_scope
 from bloodcell.evaluation.resampling import (
     N_REPLICATES,
     SEED,
     Interval,
-    Share,
     counts_by_patient,
     difference_interval,
     drawn_sums,
@@ -52,21 +51,21 @@ _ROLES: Final = ("candidate", "champion", "challenger")
 
 
 def compare(
-    holdout: Holdout, answers: Sequence[Answers], *, seed: int = SEED, n_replicates: int = N_REPLICATES
+    holdout: Holdout, predictions: Sequence[Predictions], *, seed: int = SEED, n_replicates: int = N_REPLICATES
 ) -> Comparison:
-    """Returns every model's figures on the hold-out, and the candidate's beside the champion's.
+    """Returns every model's figures on the hold-out, and how the candidate differs from the champion.
 
     Args:
-        holdout: The labelled cells; without any, the comparison has no figures and no gate lets it pass.
-        answers: Of one candidate, of at most one champion, and of any number of challengers.
+        holdout: The labelled cells; without any, the comparison has no figures and no gate passes.
+        predictions: Of one candidate, of at most one champion, and of any number of challengers.
         seed: Seed of the bootstrap.
         n_replicates: Draws of the bootstrap.
 
     Raises:
         ValueError: Shapes, classes or roles that do not fit.
-        TrainingDataError: A model whose probabilities are not numbers.
+        TrainingDataError: A model whose probabilities are not finite.
     """
-    ordered = _checked(holdout, answers)
+    ordered = _checked(holdout, predictions)
     champion = next((each for each in ordered if each.role == "champion"), None)
     patients, row = np.unique(holdout.patients, return_inverse=True)
     counted = _counted(holdout, ordered, row, seed=seed, n_replicates=n_replicates)
@@ -76,7 +75,7 @@ def compare(
         n_cells=len(holdout.truth),
         n_patients=len(patients),
         n_slides=len(np.unique(holdout.slides)),
-        n_outside=len(ordered[0].outside_novelty),
+        n_out_of_scope=len(ordered[0].out_of_scope_novelty),
         n_by_class=tuple(np.bincount(holdout.truth, minlength=len(CELL_CLASSES)).tolist()),
         n_replicates=n_replicates,
         seed=seed,
@@ -86,9 +85,9 @@ def compare(
 
 
 def mcnemar_exact(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> tuple[int, int, float]:
-    """Returns how many cells only a has right, how many only b, and the exact two-sided p of these two numbers.
+    """Returns how many cells only a calls correctly, how many only b, and the exact two-sided p of these two numbers.
 
-    Of the cells that only one has right, each would be a's with probability 1/2 if both were equally good.
+    If both were equally good, each cell that only one of them calls correctly would be a's with probability 1/2.
 
     Args:
         right_a: bool (n,).
@@ -108,93 +107,95 @@ class _Counted:
     """One model's outcomes, counted.
 
     Attributes:
-        answers: The model's.
-        right: bool (n,), whether the most probable group is the true one.
-        top: int64 (n,), most probable groups.
+        predictions: The model's.
+        right: bool (n,), whether the most probable class is the true one.
+        top: int64 (n,), most probable classes.
         figures: Of all cells, then of each draw of patients.
         by_patient: Of each patient's cells.
     """
 
-    answers: Answers
+    predictions: Predictions
     right: NDArray[np.bool_]
     top: NDArray[np.int64]
     figures: Figures
     by_patient: Figures
 
 
-def _checked(holdout: Holdout, answers: Sequence[Answers]) -> list[Answers]:
-    """The answers, candidate first, then the champion."""
-    roles = Counter(each.role for each in answers)
+def _checked(holdout: Holdout, predictions: Sequence[Predictions]) -> list[Predictions]:
+    """Returns the predictions, the candidate's first, then the champion's."""
+    roles = Counter(each.role for each in predictions)
     if roles["candidate"] != 1 or roles["champion"] > 1 or roles.keys() - set(_ROLES):
         raise ValueError(f"Expected one candidate, at most one champion, and challengers. Received: {dict(roles)}")
-    n_cells, n_groups = len(holdout.truth), len(CELL_CLASSES)
+    n_cells, n_classes = len(holdout.truth), len(CELL_CLASSES)
     if holdout.patients.shape != (n_cells,) or holdout.slides.shape != (n_cells,):
         raise ValueError(
             f"Expected truth, patients and slides of the same cells. "
             f"Received: {holdout.truth.shape}, {holdout.patients.shape} and {holdout.slides.shape}"
         )
-    if n_cells and (holdout.truth.min() < 0 or holdout.truth.max() >= n_groups):
-        raise ValueError(f"Expected truth in 0..{n_groups - 1}. Received: {np.unique(holdout.truth)}")
-    n_outside = len(answers[0].outside_novelty)
-    for each in answers:
-        expected = ((n_cells, n_groups), (n_cells,), (n_cells,), (n_outside,), (n_outside,))
+    if n_cells and (holdout.truth.min() < 0 or holdout.truth.max() >= n_classes):
+        raise ValueError(f"Expected truth in 0..{n_classes - 1}. Received: {np.unique(holdout.truth)}")
+    n_out_of_scope = len(predictions[0].out_of_scope_novelty)
+    for each in predictions:
+        expected = ((n_cells, n_classes), (n_cells,), (n_cells,), (n_out_of_scope,), (n_out_of_scope,))
         received = tuple(
             part.shape
             for part in (
                 each.probabilities,
                 each.unclassified,
                 each.novelty,
-                each.outside_unclassified,
-                each.outside_novelty,
+                each.out_of_scope_unclassified,
+                each.out_of_scope_novelty,
             )
         )
         if received != expected:
-            raise ValueError(f"Expected answers of shapes {expected}. Received of {each.model_id[:12]}: {received}")
+            raise ValueError(
+                f"Expected predictions of shapes {expected}. Received from model {each.model_id[:12]}: {received}"
+            )
         if n_broken := int((~np.isfinite(each.probabilities)).any(axis=1).sum()):
             raise TrainingDataError(
-                f"Model {each.model_id[:12]} ({each.variant}) gives no numbers as probabilities for {n_broken:,} of "
-                f"{n_cells:,} hold-out cells. Expected finite probabilities. It cannot be judged: train it again."
+                f"Model {each.model_id[:12]} ({each.variant}) returns probabilities that are not finite for "
+                f"{n_broken:,} of {n_cells:,} hold-out cells, so it cannot be judged. Train it again."
             )
-    return sorted(answers, key=lambda each: _ROLES.index(each.role))
+    return sorted(predictions, key=lambda each: _ROLES.index(each.role))
 
 
 def _counted(
-    holdout: Holdout, answers: Sequence[Answers], row: NDArray[np.int64], *, seed: int, n_replicates: int
+    holdout: Holdout, predictions: Sequence[Predictions], row: NDArray[np.int64], *, seed: int, n_replicates: int
 ) -> list[_Counted]:
-    """Every model's outcomes, counted under the same draws; none without a hold-out."""
+    """Returns every model's outcomes, counted under the same draws; empty without a hold-out."""
     if not len(row):
         return []
     n_patients = int(row.max()) + 1
-    tops = [each.probabilities.argmax(axis=1) for each in answers]
+    tops = [each.probabilities.argmax(axis=1) for each in predictions]
     counts = np.stack(
         [
             counts_by_patient(row, n_patients, outcomes(holdout.truth, top, each.unclassified), N_OUTCOMES)
-            for each, top in zip(answers, tops, strict=True)
+            for each, top in zip(predictions, tops, strict=True)
         ],
         axis=1,
     )
     flat = counts.reshape(n_patients, -1)
     draws = drawn_sums(flat, n_replicates=n_replicates, seed=seed)
-    sums = np.vstack([flat.sum(axis=0), draws]).reshape(1 + n_replicates, len(answers), N_OUTCOMES)
+    sums = np.vstack([flat.sum(axis=0), draws]).reshape(1 + n_replicates, len(predictions), N_OUTCOMES)
     return [
         _Counted(
-            answers=each,
+            predictions=each,
             right=tops[i] == holdout.truth,
             top=tops[i],
             figures=figures_of(sums[:, i]),
             by_patient=figures_of(counts[:, i]),
         )
-        for i, each in enumerate(answers)
+        for i, each in enumerate(predictions)
     ]
 
 
 def _model_figures(holdout: Holdout, counted: _Counted) -> ModelFigures:
-    answers, figures, by_patient = counted.answers, counted.figures, counted.by_patient
-    evaluation = evaluate_calls(holdout.truth, answers.probabilities, answers.unclassified)
+    predictions, figures, by_patient = counted.predictions, counted.figures, counted.by_patient
+    evaluation = evaluate_calls(holdout.truth, predictions.probabilities, predictions.unclassified)
     return ModelFigures(
-        model_id=answers.model_id,
-        variant=answers.variant,
-        role=answers.role,
+        model_id=predictions.model_id,
+        variant=predictions.variant,
+        role=predictions.role,
         accuracy=_certain(share_interval(figures.accuracy, by_patient.accuracy)),
         macro_f1=interval(figures.macro_f1, n_patients=len(by_patient.macro_f1)),
         unclassified=_certain(share_interval(figures.unclassified, by_patient.unclassified)),
@@ -202,13 +203,13 @@ def _model_figures(holdout: Holdout, counted: _Counted) -> ModelFigures:
         calibration_error=float(evaluation.calibration_error),
         classes=tuple(_class_figures(i, figures, by_patient) for i in range(len(CELL_CLASSES))),
         evaluation=evaluation,
-        outside=judge_out_of_scope(
-            answers.novelty,
-            answers.outside_novelty,
-            answers.outside_unclassified,
-            novelty_threshold=answers.novelty_threshold,
+        out_of_scope=judge_out_of_scope(
+            predictions.novelty,
+            predictions.out_of_scope_novelty,
+            predictions.out_of_scope_unclassified,
+            novelty_threshold=predictions.novelty_threshold,
         ),
-        agreement=slide_agreement(holdout.slides, holdout.truth, counted.top, answers.unclassified),
+        agreement=slide_agreement(holdout.slides, holdout.truth, counted.top, predictions.unclassified),
     )
 
 
@@ -269,7 +270,7 @@ def _minus(candidate: _Counted, champion: _Counted, share_of: Callable[[Figures]
 
 
 def _certain(found: Interval | None) -> Interval:
-    """The interval of a share of all cells, of which there is at least one."""
+    """Returns the interval of a share of all cells, of which there is at least one."""
     if found is None:
         raise ValueError("Expected at least one cell. Received: none")
     return found

@@ -1,7 +1,7 @@
 """Labelled images become a bundle: decode, split, cached features, SVM or staged fine-tuning, calibration, novelty.
 
-A training that was killed is simply started again with the same arguments: cached features and epoch checkpoints lie in
-`<data_dir>/training`, and it ends with the weights of an undisturbed run.
+A training that was killed resumes when it is called again with the same arguments: cached features and checkpoints are
+in `<data_dir>/training`, and it ends with the weights of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import TrainingSet, digest_of
+from bloodcell.cells.metrics import macro_sensitivity, negative_log_likelihood
 from bloodcell.errors import ConfigurationError
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import (
     FORMAT_VERSION,
     IMAGES,
     MODEL,
-    SVM,
     Bundle,
     BundleManifest,
     DataSplit,
@@ -37,12 +37,11 @@ from bloodcell.registry.bundle import (
     write_image_list,
 )
 from bloodcell.registry.compact import write_compact
-from bloodcell.registry.provenance import code_version, git_commit, library_versions
 from bloodcell.registry.recipes import SvmSearch, base_of, check_variant, default_recipe
 from bloodcell.registry.training_reference import REFERENCE, reference_of, write_reference
-from bloodcell.training import assembly, calibration, networks, novelty, warm_start
+from bloodcell.training import base_networks, calibration, model_assembly, novelty
 from bloodcell.training.base_weights import load_base_weights
-from bloodcell.training.features import alone
+from bloodcell.training.feature_cache import alone
 from bloodcell.training.fitting import Material, Trained, fine_tune, fit_svm
 from bloodcell.training.image_folders import (
     is_held_out,
@@ -51,6 +50,8 @@ from bloodcell.training.image_folders import (
     require_all_classes,
     split_images,
 )
+from bloodcell.training.provenance import code_version, git_commit, library_versions
+from bloodcell.training.warm_start import warm_start
 
 if TYPE_CHECKING:
     import keras
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SPLIT_RULE = "by image: of each class the lowest digits 21 to 40 of the sha256 validate"
+_SPLIT_RULE = "by image: of each class, those with the lowest digits 21 to 40 of the sha256 are for validation"
 
 
 def train(
@@ -73,7 +74,7 @@ def train(
     settings: Settings,
     *,
     recipe: Recipe | None = None,
-    base: str | Bundle = "imagenet",
+    base: Literal["imagenet"] | Path | Bundle = "imagenet",
     seed: int = 0,
     holdout_fraction: float = 0.0,
     out: Path | None = None,
@@ -83,14 +84,15 @@ def train(
 
     Args:
         variant: One of `bloodcell.cells.variants.VARIANTS`.
-        images: What to train on; or FOLDER/<class>/*.jpg with the eight groups as classes, or several such folders,
-            split by image.
+        images: A set of images; or a folder FOLDER/<class>/*.jpg with images of all eight classes, or several such
+            folders, which are split by image.
         settings: Data folder, weights folder, image limits, batch size.
         recipe: How to train, default `recipes.default_recipe(variant)`.
-        base: Base weights, `imagenet` or `random`, or the bundle of the same variant to go on from.
-        seed: Of everything random; on one machine the same seed gives the same weights.
+        base: Weights to start from: `imagenet`, a file of weights of the variant's base network, or a bundle of the
+            same variant for a warm start.
+        seed: Seed of everything random; on one machine the same seed gives the same weights.
         holdout_fraction: Share of the folders' images, chosen by their digests, that the training does not see.
-        out: Folder the bundle is written into, default `<data_dir>/bundles`.
+        out: Folder that the bundle is written into, default `<data_dir>/bundles`.
         on_progress: Called with the step's name, what is done and what there is to do in all.
 
     Raises:
@@ -106,17 +108,17 @@ def train(
         folders = [images] if isinstance(images, Path) else images
         images = _set_of_folders(folders, recipe, settings, holdout_fraction)
         on_progress("read images", 1, 1)
-    network = networks.build_base(base_of(variant), recipe.side_px, recipe.crop_px)
+    network = base_networks.build_base(base_of(variant), recipe.side_px, recipe.crop_px)
     start: keras.Model | None = None
     if isinstance(base, Bundle):
         start = load_model(base)
-        base_weights = warm_start.go_on_from(base, start, network, variant, recipe)
+        base_weights = warm_start(base, start, network, variant, recipe)
     else:
-        base_weights = load_base_weights(network, base_of(variant), base, settings, seed)
-    networks.round_kernels(network)
+        base_weights = load_base_weights(network, base_of(variant), base, settings)
+    base_networks.round_kernels(network)
     work = settings.data_dir / "training" / _identity(variant, recipe, base_weights, images, seed)
     material = Material(variant, recipe, settings, seed, network, start, images, work, on_progress)
-    with alone(work.parent / "locks" / work.name), _full_disk_is_told(settings.data_dir):
+    with alone(work.parent / "locks" / work.name), _reporting_full_disk(settings.data_dir):
         work.mkdir(parents=True, exist_ok=True)
         trained = fine_tune(material, recipe.tuning) if recipe.tuning else fit_svm(material, recipe.svm or SvmSearch())
         bundle = _write(material, trained, base_weights, out or settings.data_dir / "bundles")
@@ -125,15 +127,15 @@ def train(
 
 
 @contextmanager
-def _full_disk_is_told(folder: Path) -> Iterator[None]:
+def _reporting_full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
             raise
         raise ConfigurationError(
-            f"The model cannot be written, a disk is full ({folder}): {error}. No half bundle is left. Free space, "
-            "then train the same again: it goes on where it was."
+            f"The model cannot be written because a disk is full ({folder}): {error}. No incomplete bundle is left. "
+            "Free space, then start the same training again: it resumes."
         ) from error
 
 
@@ -173,7 +175,7 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
     embedding = novelty.fit_embedding(
         trained.training_features, np.tile(material.labels(images.training), times_seen), recipe.embedding_dims
     )
-    model = assembly.assemble(
+    model = model_assembly.assemble(
         material.network.inputs[0],
         trained.features,
         trained.scores,
@@ -191,14 +193,13 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
         follows_mix=images.follows_mix,
     )
     files = write_model(material.work, model, reference) | {IMAGES: material.work / IMAGES}
-    files |= {SVM: trained.svm_file} if trained.svm_file else {}
     manifest = BundleManifest(
         format_version=FORMAT_VERSION,
         variant=material.variant,
         classes=CELL_CLASSES,
         input_height_px=recipe.side_px,
         input_width_px=recipe.side_px,
-        preprocessing=networks.PREPROCESSING[base_of(material.variant)],
+        preprocessing=base_networks.PREPROCESSING[base_of(material.variant)],
         base_weights=base_weights,
         data=DataSplit(images.digest, len(images.training), len(images.validation), images.rule),
         seed=material.seed,
@@ -218,7 +219,7 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
 
 
 def write_model(work: Path, model: keras.Model, reference: TrainingReference) -> dict[str, Path]:
-    """Writes a whole model and its reference into `work`; returns what the bundle calls each file -> where it is."""
+    """Writes a model and its reference into `work`; returns the name of each file in a bundle -> where it is."""
     model.save(work / f"whole-{MODEL}")
     write_compact(work / f"whole-{MODEL}", work / MODEL)
     write_reference(work / REFERENCE, reference)
@@ -230,15 +231,16 @@ def _metrics(
 ) -> ValidationMetrics:
     right = probabilities.argmax(axis=1) == labels
     covered = probabilities.max(axis=1) >= threshold
+    n_classes = int(labels.max()) + 1
     if not covered.any():
         log.warning(
             "No validation cell reaches the confidence %.2f: the model leaves every cell unclassified.", threshold
         )
     return ValidationMetrics(
         accuracy=float(right.mean()),
-        macro_sensitivity=float(np.mean([right[labels == each].mean() for each in np.unique(labels)])),
-        negative_log_likelihood=calibration.negative_log_likelihood(probabilities, labels),
-        uncalibrated_negative_log_likelihood=calibration.negative_log_likelihood(
+        macro_sensitivity=macro_sensitivity(np.bincount(labels[right], minlength=n_classes), np.bincount(labels)),
+        negative_log_likelihood=negative_log_likelihood(probabilities, labels),
+        uncalibrated_negative_log_likelihood=negative_log_likelihood(
             calibration.softmax(trained.validation_scores), labels
         ),
         coverage=float(covered.mean()),

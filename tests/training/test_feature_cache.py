@@ -11,9 +11,9 @@ import pytest
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.errors import ConfigurationError
 from bloodcell.settings import Settings
-from bloodcell.training.features import cached_outputs, transformed
+from bloodcell.training.base_networks import build_base, feature_map, pooled
+from bloodcell.training.feature_cache import cached_outputs, transformed
 from bloodcell.training.image_folders import read_file, read_image_folders
-from bloodcell.training.networks import build_base, feature_map, pooled
 from tests.conftest import small_disk
 
 Images = tuple[LabelledImage, ...]

@@ -1,11 +1,15 @@
-"""What depends on Keras' backend and on the accelerator: what it is, what is compiled, how memory runs out."""
+"""What depends on Keras' backend and on the accelerator: how models are compiled, what they run on, lack of memory.
+
+TensorFlow reads its environment variables when it is first imported. Every import of Keras or TensorFlow in this
+package is inside a function of `inference` or of `training`, which import this module first.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import keras
@@ -13,22 +17,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TENSORFLOW: Final = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",  # otherwise every start reports the GPUs that the machine does not have
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # otherwise one process takes all of a GPU's memory
+    "NVIDIA_TF32_OVERRIDE": "0",  # ten bits of a distance are too few: an SVM's decision was 0.04 off
+}
+for _name, _value in _TENSORFLOW.items():
+    os.environ.setdefault(_name, _value)  # a site's own values stay
+
 
 def compile_model(model: keras.Model, **training: Any) -> None:
-    """Compiles `model` in place for this backend and device, float32 as float32.
+    """Compiles `model` in place for this backend and device, with exact float32.
 
     Args:
         model: To be run or trained.
-        training: Optimizer and loss, as `keras.Model.compile` takes them; none for a model that is only run.
+        training: Optimizer and loss, as `keras.Model.compile` takes them; nothing for a model that is only run.
     """
     exact_float32()
     model.compile(**training, jit_compile=_jit_compile())
 
 
 def exact_float32() -> None:
-    """Has float32 computed as float32, also by the kernels that XLA writes itself.
+    """Makes float32 computations exact, including those in the kernels that XLA writes itself.
 
-    Those do not read NVIDIA_TF32_OVERRIDE, which governs NVIDIA's libraries (`bloodcell.inference`).
+    XLA's kernels do not read NVIDIA_TF32_OVERRIDE, which governs NVIDIA's libraries.
     """
     import keras
 
@@ -45,23 +57,20 @@ def exact_float32() -> None:
 
 @functools.cache
 def device() -> str:
-    """Returns what models run on, for people and for the record of a run; says it once.
-
-    How a GPU's memory and TF32 are used is set where TensorFlow is first imported (`bloodcell.inference`).
-    """
+    """Returns what models run on, for people and for the record of a run; logs it once."""
     import keras
 
     gpus, backend = _gpus(), keras.backend.backend()
     if gpus:
         found = f"{backend} on {', '.join(gpus)}"
     else:
-        found = f"{backend} on {os.cpu_count()} cores: no GPU is seen (bloodcell doctor --deep says what is missing)"
+        found = f"{backend} on {os.cpu_count()} cores: no GPU found (bloodcell doctor --deep says what is missing)"
     log.info("Models run by %s", found)
     return found
 
 
 def training_strategy(batch_cells: int) -> tf.distribute.Strategy | None:
-    """Returns TensorFlow's way to share each batch out among all GPUs that divide it evenly.
+    """Returns TensorFlow's strategy that distributes each batch over as many GPUs as divide it evenly.
 
     None with fewer than two GPUs, and with another backend.
     """
@@ -73,12 +82,12 @@ def training_strategy(batch_cells: int) -> tf.distribute.Strategy | None:
         return None
     import tensorflow as tf
 
-    log.info("Batches are shared out among %s", ", ".join(devices[:n]))
+    log.info("Batches are distributed over %s", ", ".join(devices[:n]))
     return tf.distribute.MirroredStrategy(devices[:n])
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Returns whether a device had no memory left for a computation: a smaller batch may pass."""
+    """Returns whether a device had no memory left for a computation, so that a smaller batch may succeed."""
     return type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError") or "RESOURCE_EXHAUSTED" in str(error)
 
 
@@ -86,7 +95,7 @@ def _jit_compile() -> bool:
     """Returns whether models are compiled by XLA.
 
     TensorFlow: on a GPU only, where it pays; on two cores InceptionV3 ran 14.9 images/s without and 12.4 with it.
-    JAX: always, it is slow otherwise. PyTorch: never.
+    JAX: always, since it is slow otherwise. PyTorch: never.
     """
     import keras
 
@@ -101,5 +110,5 @@ def _training_devices() -> list[str]:
 def _gpus() -> list[str]:
     import keras
 
-    # asked for "gpu", JAX raises where there is none
+    # JAX raises if it is asked for "gpu" and there is none
     return [str(name) for name in keras.distribution.list_devices() if str(name).startswith("gpu")]

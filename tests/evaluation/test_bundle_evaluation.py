@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 from bloodcell.cells.calls import decide
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
-from bloodcell.evaluation.evaluating import BundleEvaluation, evaluate_bundles
+from bloodcell.evaluation.bundle_evaluation import BundleEvaluation, evaluate_bundles
 from bloodcell.evaluation.evaluation_plots import write_plots
 from bloodcell.evaluation.evaluation_tables import evaluation_json, evaluation_tables
 from bloodcell.registry.bundle import Bundle
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import resized
-from bloodcell.training.train import train
-from tests.small_cells import SVM_RECIPE, make_cells, model_settings
+from bloodcell.training.bundle_training import train
+from tests.small_cells import SVM_RECIPE, make_cells, model_settings, random_weights
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_images_a_model_was_trained_on_are_recognised(
 
 
 def test_what_was_held_out_by_digest_is_what_a_model_has_not_seen(cells: Path, quick_settings: Settings) -> None:
-    bundle = train("vgg16_svm", cells, quick_settings, recipe=SVM_RECIPE, base="random", holdout_fraction=0.25)
+    bundle = train("vgg16_svm", cells, quick_settings, recipe=SVM_RECIPE, base=random_weights(), holdout_fraction=0.25)
     (one,) = evaluate_bundles(cells, [bundle], quick_settings, unseen=True).values()
     held = [path for path in cells.glob("*/*.png") if sha256(path.read_bytes()).hexdigest()[-12] < "4"]
     assert 10 < len(held) < 40
@@ -134,7 +134,7 @@ def test_tables_and_json_carry_the_figures(evaluated: dict[str, BundleEvaluation
     assert document["accuracy"]["n"] == one.evaluation.accuracy.n
     assert np.sum(document["confusion"]["most_probable"]) == 40
     assert np.sum(document["confusion"]["called_then_unclassified"]) == 40
-    assert [cell_class["group"] for cell_class in document["groups"]] == list(CELL_CLASSES)
+    assert [figures["class"] for figures in document["classes"]] == list(CELL_CLASSES)
 
 
 def test_plots_are_a_readable_png(evaluated: dict[str, BundleEvaluation], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a comparison of models takes and gives: the hold-out, each model's answers, figures and their differences."""
+"""What a comparison of models takes and returns: the hold-out, each model's predictions, figures, differences."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bloodcell.evaluation.call_evaluation import Evaluation
     from bloodcell.evaluation.differential_agreement import Agreement
-    from bloodcell.evaluation.metrics import Evaluation
     from bloodcell.evaluation.out_of_scope import OutOfScope
     from bloodcell.evaluation.resampling import Interval
 
@@ -22,9 +22,9 @@ class Holdout:
     """Labelled cells that no model was trained on; n may be 0.
 
     Attributes:
-        truth: int64 (n,), index of the true group in `CELL_CLASSES`.
-        patients: int64 (n,), any numbers, one for each patient.
-        slides: int64 (n,), any numbers, one for each slide.
+        truth: int64 (n,), index of the true class in `CELL_CLASSES`.
+        patients: int64 (n,), any numbers, a different one for each patient.
+        slides: int64 (n,), any numbers, a different one for each slide.
     """
 
     truth: NDArray[np.int64]
@@ -33,19 +33,19 @@ class Holdout:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What one model says of the n cells of the hold-out, and of m labelled cells outside of the eight groups.
+class Predictions:
+    """One model's predictions for the n cells of the hold-out, and for m labelled cells that are out of scope.
 
     Attributes:
         model_id: The bundle's.
         variant: The bundle's.
-        role: What the model is in this comparison.
+        role: The model's role in this comparison.
         probabilities: float (n, 8), in the order of `CELL_CLASSES`.
         unclassified: bool (n,), cells without a call (`bloodcell.cells.calls.Calls.unclassified`).
         novelty: float (n,), larger is stranger.
-        outside_unclassified: bool (m,); m may be 0.
-        outside_novelty: float (m,).
-        novelty_threshold: The bundle's largest novelty of a call, to be shown.
+        out_of_scope_unclassified: bool (m,), cells out of scope without a call; m may be 0.
+        out_of_scope_novelty: float (m,).
+        novelty_threshold: The bundle's, for display.
     """
 
     model_id: str
@@ -54,23 +54,23 @@ class Answers:
     probabilities: NDArray[np.floating]
     unclassified: NDArray[np.bool_]
     novelty: NDArray[np.floating]
-    outside_unclassified: NDArray[np.bool_]
-    outside_novelty: NDArray[np.floating]
+    out_of_scope_unclassified: NDArray[np.bool_]
+    out_of_scope_novelty: NDArray[np.floating]
     novelty_threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """A model's figures of one class; None where there is nothing to divide by.
+    """A model's figures of one class, each cell given its most probable class; None where the total is 0.
 
     Attributes:
         cell_class: One of `CELL_CLASSES`.
-        n_true: Cells that are of it.
-        n_called: Cells whose most probable group it is.
-        precision: Of the cells called it, those that are.
-        sensitivity: Of the cells that are, those called it.
-        specificity: Of the cells that are not, those not called it.
-        f1: Harmonic mean of precision and sensitivity; 0 where nothing was called it.
+        n_true: Cells of the class.
+        n_called: Cells whose most probable class it is.
+        precision: Of the cells called so, those that are.
+        sensitivity: Of the cells of the class, those called so.
+        specificity: Of the cells of other classes, those not called so.
+        f1: Harmonic mean of precision and sensitivity; 0 where no cell was called so.
     """
 
     cell_class: str
@@ -84,21 +84,21 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
-    """How good one model is on the hold-out; limits by patients.
+    """How good one model is on the hold-out, with intervals over patients.
 
     Attributes:
         model_id: The bundle's.
         variant: The bundle's.
-        role: What the model is in this comparison.
-        accuracy: Cells whose most probable group is the true one.
+        role: The model's role in this comparison.
+        accuracy: Cells whose most probable class is the true one.
         macro_f1: Mean F1 over the classes that occur.
         unclassified: Cells without a call.
-        covered_accuracy: Of the cells with a call, those called right; None without calls.
+        covered_accuracy: Of the cells with a call, those called correctly; None without calls.
         calibration_error: Expected calibration error (ECE), in 0..1.
         classes: In the order of `CELL_CLASSES`.
-        evaluation: Confusion matrices, reliability, and exact limits that take cells as independent.
-        outside: What it does with cells outside of the eight groups.
-        agreement: Its differentials beside those of the labels.
+        evaluation: Confusion matrices, reliability, and exact intervals that treat cells as independent.
+        out_of_scope: How it treats cells that are out of scope.
+        agreement: Its differentials against those of the labels.
     """
 
     model_id: str
@@ -111,7 +111,7 @@ class ModelFigures:
     calibration_error: float
     classes: tuple[ClassFigures, ...]
     evaluation: Evaluation
-    outside: OutOfScope
+    out_of_scope: OutOfScope
     agreement: Agreement
 
 
@@ -122,8 +122,8 @@ class ClassDifference:
     Attributes:
         cell_class: One of `CELL_CLASSES`.
         n_true: Hold-out cells of it.
-        n_lost: Of these, cells that only the champion has right.
-        n_won: Of these, cells that only the candidate has right.
+        n_lost: Of these, cells that only the champion calls correctly.
+        n_won: Of these, cells that only the candidate calls correctly.
         sensitivity: Difference in sensitivity; None without cells.
         precision: Difference in precision; None where either calls no cell so.
     """
@@ -137,21 +137,21 @@ class ClassDifference:
 
     @property
     def n_net_lost(self) -> int:
-        """Cells lost that are not made up for; negative where the class gains."""
+        """Cells lost minus cells won; negative where the candidate is better."""
         return self.n_lost - self.n_won
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Candidate minus champion, paired: the same cells, and limits of the same draws of patients.
+    """Candidate minus champion, paired: on the same cells, with intervals from the same draws of patients.
 
     Attributes:
         accuracy: In -1..1.
         macro_f1: In -1..1.
         unclassified: Of the shares left unclassified, in -1..1.
-        n_only_candidate: Cells that only the candidate has right.
-        n_only_champion: Cells that only the champion has right.
-        mcnemar_p: Exact two-sided p of these two numbers; takes cells as independent.
+        n_only_candidate: Cells that only the candidate calls correctly.
+        n_only_champion: Cells that only the champion calls correctly.
+        mcnemar_p: Exact two-sided p of these two numbers; treats cells as independent.
         classes: In the order of `CELL_CLASSES`.
     """
 
@@ -166,7 +166,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One candidate judged beside the champion; plain numbers, so `dataclasses.asdict` of it is JSON.
+    """One candidate compared with the champion; plain numbers, so that `dataclasses.asdict` of it is JSON.
 
     Attributes:
         candidate_id: Model id.
@@ -174,7 +174,7 @@ class Comparison:
         n_cells: Hold-out cells.
         n_patients: Their patients.
         n_slides: Their slides.
-        n_outside: Labelled cells outside of the eight groups.
+        n_out_of_scope: Labelled cells that are out of scope.
         n_by_class: Hold-out cells of each class, in the order of `CELL_CLASSES`.
         n_replicates: Draws of the bootstrap.
         seed: Seed of the bootstrap.
@@ -187,7 +187,7 @@ class Comparison:
     n_cells: int
     n_patients: int
     n_slides: int
-    n_outside: int
+    n_out_of_scope: int
     n_by_class: tuple[int, ...]
     n_replicates: int
     seed: int

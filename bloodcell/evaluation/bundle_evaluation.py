@@ -1,4 +1,4 @@
-"""Bundles are run over a folder of labelled images and evaluated by the very rule that the nightly run calls by."""
+"""Bundles run over a folder of labelled images, and evaluated with the rule by which the nightly run calls cells."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import digest_of
 from bloodcell.errors import TrainingDataError
-from bloodcell.evaluation.metrics import Evaluation, evaluate_calls
+from bloodcell.evaluation.call_evaluation import Evaluation, evaluate_calls
 from bloodcell.inference.model_output import calls_of
 from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import images_of, unseen_by
+from bloodcell.training.image_folders import read_file, read_image_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ class BundleEvaluation:
         variant: The bundle's.
         dataset_digest: Identity of the images and labels.
         n_broken: Files of the folder that could not be decoded and are not counted.
-        n_seen: Cells among these that the bundle was trained or validated with, so that the figures flatter.
+        n_seen: Cells that the bundle was trained or validated with, which make the figures too good.
         evaluation: The figures.
     """
 
@@ -59,18 +60,16 @@ def evaluate_bundles(
     """Returns model id -> its evaluation, all bundles in one pass over the images.
 
     Args:
-        images: FOLDER/<class>/*.jpg, class one of the eight groups.
+        images: FOLDER/<class>/*.jpg, for any of the eight classes.
         bundles: Opened bundles, at least one.
         settings: Image limits, reader threads and batch size.
         on_progress: Called with the number of cells done and of all cells.
         unseen: Leave out the images that any of the bundles was trained or validated with.
 
     Raises:
-        TrainingDataError: The folder has no images, none that is unseen, or a class that is none of the groups.
+        TrainingDataError: The folder has no images, none that is unseen, or a sub-folder that is none of the classes.
         BundleError: A bundle that cannot be loaded.
     """
-    from bloodcell.training.image_folders import read_file, read_image_folders
-
     folder = read_image_folders(settings, images)
     if unseen:
         folder = _unseen(folder, bundles, images)
@@ -83,8 +82,8 @@ def _unseen(folder: ImageFolder, bundles: Sequence[Bundle], path: Path) -> Image
     images = unseen_by(bundles, folder.images)
     if not images:
         raise TrainingDataError(
-            f"The models have seen every one of the {len(folder.images):,} images in {path}. Expected images held out "
-            "of their training (`bloodcell train --hold-out`), or new ones."
+            f"The models have seen all {len(folder.images):,} images in {path}. Expected images that were held out of "
+            "their training (`bloodcell train --hold-out`), or new ones."
         )
     return replace(folder, images=images, digest=digest_of(images))
 

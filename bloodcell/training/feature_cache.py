@@ -1,12 +1,12 @@
-"""Outputs of the frozen layers, computed once an image and kept on disk: heads, deeper stages and SVMs start from them.
+"""Outputs of frozen layers, computed once for each image and kept on disk, for heads, deeper stages and SVMs.
 
-The frozen part is nearly all of a network's cost (VGG-16 at 160 px: 6 images/s on two cores), so an epoch that starts
-from its cached maps is some ten times cheaper, the SVM variant of the same base pays nothing again, and next week's
-retraining computes only the images that are new.
+The frozen part is nearly all of a network's cost (VGG-16 at 160 px: 6 images/s on two cores). An epoch that starts from
+its cached maps is some ten times cheaper, the SVM variant of the same base network reuses them, and next week's
+retraining computes only those of new images.
 
     <cache>/v<version>-<base>-<side>[-<crop>]-<transform>/<output>-<digest of the weights up to it>/
-        rows.bin        one row an image, appended
-        images.txt      their digests, in order
+        rows.bin        one row per image, appended
+        images.txt      the images' digests, in the order of the rows
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from bloodcell.cells.labelled_image import LabelledImage
     from bloodcell.settings import Settings
 
-_CACHE_VERSION: Final = 2  # to be raised when decoding, resizing or a network's layers change
+_CACHE_VERSION: Final = 2  # increase it when decoding, resizing or a network's layers change
 _CHUNK_BATCHES: Final = 4
-_LINE_BYTES: Final = 65  # a sha256 and the end of the line
+_LINE_BYTES: Final = 65  # a sha256 and the line feed
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of some images, mapped from disk: what is asked for is read, and nothing else is in memory.
+    """Rows of some images, mapped from disk, so that only the rows in use are in memory.
 
     Attributes:
-        mapped: All rows that are kept, (n kept, ...).
-        places: int64 (n,), where the rows of these images are.
+        mapped: All cached rows, (n cached, ...).
+        places: int64 (n,), indices of these images' rows.
     """
 
     mapped: NDArray[Any]
@@ -56,7 +56,7 @@ class Rows:
         return len(self.places)
 
     def __getitem__(self, which: Any) -> NDArray[Any]:
-        """Returns the rows `which`, an index or a slice of these images."""
+        """Returns the rows of one of these images, or of a slice of them."""
         return np.asarray(self.mapped[self.places[which]])
 
 
@@ -71,20 +71,20 @@ def cached_outputs(
     settings: Settings,
     on_image: Callable[[int, int], None],
 ) -> dict[str, Rows]:
-    """Returns each output for all `images`, in their order; only what no earlier call has kept is computed.
+    """Returns each output for all `images`, in their order; only what is not cached yet is computed.
 
     Args:
         network: Has the input `pixels`, uint8 (n, side, side, 3).
         outputs: Name -> tensor of the network. Vectors are kept as float32, maps as float16, pixels as uint8.
         images: In the order of the rows, each once.
         read: Returns an image's file.
-        transform: Which of the eight flips and quarter turns the images are shown in, 0 = as they are.
+        transform: Which of the eight flips and quarter turns is applied to the images, 0 = none.
         cache: Folder of all cached outputs.
         settings: Batch size, reader threads, image limits.
         on_image: Called with images done and images in all.
 
     Returns:
-        Rows mapped from disk. Work is kept every few batches: after a kill the same call goes on there.
+        Rows mapped from disk. They are saved every few batches: after a kill the same call resumes there.
 
     Raises:
         ConfigurationError: The disk is full.
@@ -105,7 +105,7 @@ def cached_outputs(
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Waits until nobody else is within `alone` of the same file; a process that ends, however it ends, frees it."""
+    """Waits until no other process is inside `alone` of the same file; a process that dies releases it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -113,14 +113,14 @@ def alone(lock: Path) -> Iterator[None]:
 
 
 def transformed(pixels: NDArray[np.uint8], transform: int) -> NDArray[np.uint8]:
-    """Returns a square image (side, side, 3) turned by `transform % 4` quarters, mirrored from 4 on."""
+    """Returns a square image (side, side, 3) rotated by `transform % 4` quarter turns, and mirrored from 4 on."""
     turned = np.rot90(pixels, transform % 4)
     return np.ascontiguousarray(turned[:, ::-1] if transform >= 4 else turned)
 
 
 @dataclass(slots=True)
 class _Shelf:
-    """The rows of one output, as far as they are kept."""
+    """The cached rows of one output."""
 
     folder: Path
     tensor: Any
@@ -128,7 +128,7 @@ class _Shelf:
 
     def __post_init__(self) -> None:
         if self._list.exists():
-            whole = self._list.stat().st_size // _LINE_BYTES * _LINE_BYTES  # a kill may have left a part of a line
+            whole = self._list.stat().st_size // _LINE_BYTES * _LINE_BYTES  # a kill may have left part of a line
             digests = self._list.read_bytes()[:whole].decode().split()
             self.places = {digest: place for place, digest in enumerate(digests)}
 
@@ -156,7 +156,7 @@ class _Shelf:
 
     @contextmanager
     def appending(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-        """Yields the files of rows and of digests, both cut after the last whole row."""
+        """Yields the files of rows and of digests, both truncated after the last complete row."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.data.open("ab") as rows, self._list.open("ab") as digests:
             rows.truncate(len(self.places) * self.row_bytes)
@@ -171,13 +171,13 @@ class _Shelf:
 
 
 def _sides(network: keras.Model) -> str:
-    """Returns the sides of what comes in and of its middle that the network looks at."""
+    """Returns the sides of the input and of the central part that the network sees."""
     middle = [layer.output.shape[1] for layer in network.layers if layer.name == "middle"]
     return "-".join(str(side) for side in (network.input_shape[1], *middle))
 
 
 def _weights_digest(network: keras.Model, tensor: Any) -> str:
-    """Returns what tells these frozen layers from others: a digest of all weights that `tensor` depends on."""
+    """Returns the digest of all weights that `tensor` depends on, which identifies its frozen layers."""
     import keras
 
     digest = hashlib.sha256()
@@ -226,8 +226,8 @@ def _extend(
                 on_image(n_done, len(images))
     except OSError as error:
         raise ConfigurationError(
-            f"The features of {len(missing):,} images cannot be kept in {next(iter(shelves.values())).folder}: "
-            f"{error.strerror or error}. Free space, then call the same again: it goes on there."
+            f"The features of {len(missing):,} images cannot be written to {next(iter(shelves.values())).folder}: "
+            f"{error.strerror or error}. Free space, then start the same training again: it resumes."
         ) from error
 
 
@@ -237,7 +237,7 @@ def _storable(values: NDArray[Any], dtype: type[np.generic]) -> bytes:
 
 
 def _keep(rows: IO[bytes], digests: IO[bytes], kept: Sequence[str], shelf: _Shelf) -> None:
-    """Makes rows durable first and their digests after: a digest that is there has its row."""
+    """Makes rows durable before their digests, so that every digest has its row."""
     for file, content in ((rows, b""), (digests, "".join(f"{digest}\n" for digest in kept).encode())):
         file.write(content)
         file.flush()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bloodcell.errors import ConfigurationError
-from bloodcell.training.networks import build_base, feature_map, pooled, pooled_maps
+from bloodcell.training.base_networks import build_base, feature_map, pooled, pooled_maps
 
 
 @pytest.mark.parametrize("base", ["vgg16", "inception_v3"])

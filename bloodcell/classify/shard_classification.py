@@ -1,4 +1,4 @@
-"""The stage itself: a shard's cells stream through the models, rows are written while the device goes on."""
+"""A shard's cells stream through the models; rows are written while the device works on the next cells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from bloodcell.cells.cell_image import CellImage
 from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_calls
 from bloodcell.errors import BundleError, StoreUnavailableError
-from bloodcell.inference.backend import device
+from bloodcell.inference.keras_backend import device
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_output import calls_of
 from bloodcell.inference.predicting import predict
@@ -29,16 +29,16 @@ from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
-    from bloodcell.classify.planning import Shard
+    from bloodcell.classify.shards import Shard
     from bloodcell.inference.model_output import ModelOutput
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
 
 Result = TypeVar("Result")
 
-# cells listed at a time: memory does not grow with the night
+# cells per page of the database: memory does not grow with the night
 _PAGE_CELLS = 4096
-# rows are committed at the first of these: little is lost by a kill, and commits cost nothing that shows
+# rows are committed at whichever comes first: a kill loses little, and commits take no noticeable time
 _FLUSH_CELLS = 1024
 _FLUSH_S = 10.0
 
@@ -48,10 +48,11 @@ class ClassifySummary:
     """What a shard's run did.
 
     Attributes:
-        slides: Barcodes of the shard's slides; empty where nothing was left to do.
+        run_id: The run on record, None if there was nothing left to do.
+        slides: Barcodes of the shard's slides; empty if there was nothing left to do.
         n_cells: Cells that went through at least one model in this run.
         n_calls: Rows written.
-        seconds: Wall time of reading, calling and writing, without loading the models.
+        seconds: Wall time of reading, classifying and writing, without loading the models.
     """
 
     run_id: UUID | None
@@ -68,18 +69,18 @@ def classify_shard(
     airflow_run: str | None = None,
     on_cells: Callable[[int], None] | None = None,
 ) -> ClassifySummary:
-    """Calls the cells of a shard that its models have not called yet.
+    """Classifies the cells of a shard that its models have not called yet, and returns what was done.
 
     Args:
         shard: From `plan_shards`.
-        settings: Where things are.
-        airflow_run: Id of the Dag run on whose behalf this is done.
-        on_cells: Called with the number of cells just called.
+        settings: Where database and store are, batch size, reader threads.
+        airflow_run: Id of the Dag run that asks for it.
+        on_cells: Called with the number of cells in each batch that was classified.
 
     Raises:
-        BundleError: A model's bundle is incomplete or altered, and nothing was called; or a model gives no numbers, and
-            the other models' calls are kept.
-        RetryLaterError: Postgres or the store is away; what was called is kept, run it again later.
+        BundleError: A model's bundle is incomplete or altered, and nothing was classified; or a model returns values
+            that are not finite, and the other models' calls are kept.
+        RetryLaterError: Postgres or the store is away; calls written so far are kept, and a later run adds the rest.
     """
     database = open_database(settings)
     store = Store.of(settings)
@@ -99,9 +100,9 @@ def classify_shard(
             started = time.monotonic()
             try:
                 one.run(network, on_cells or (lambda _: None))
-            except (BundleError, StoreUnavailableError) as error:  # the other passes are of other cells
+            except (BundleError, StoreUnavailableError) as error:  # the other passes classify other cells
                 failure = error
-            finally:  # what a run that fails has done is on its record, too
+            finally:  # a failed run also records what it has done
                 seconds += time.monotonic() - started
                 run.n_cells += one.n_cells
                 n_calls += one.n_calls
@@ -111,7 +112,7 @@ def classify_shard(
     return ClassifySummary(run.run_id, slides, run.n_cells, n_calls, seconds)
 
 
-# which models a cell still lacks; cells that lack the same models go through the network together
+# the models that have not called a cell; cells that lack calls by the same models go through the network together
 _LACKING = """
     SELECT c.cell_id, c.night, c.sha256, CASE WHEN :redo THEN CAST(:models AS text[]) ELSE (
         SELECT coalesce(array_agg(m ORDER BY position), '{}')
@@ -146,12 +147,12 @@ def _values(shard: Shard) -> dict[str, object]:
 
 @lru_cache(maxsize=1)
 def _network(bundles: tuple[Bundle, ...], batch_cells: int) -> MergedNetwork:
-    # loading and tracing take as long as some hundred cells: shards of one process share it
+    # loading and tracing take as long as several hundred cells, so the shards of one process share the network
     return MergedNetwork(bundles, batch_cells=batch_cells)
 
 
 class _Pass:
-    """Some models over the cells that lack exactly these."""
+    """Runs some models over the cells that exactly these models have not called."""
 
     def __init__(
         self,
@@ -193,7 +194,7 @@ class _Pass:
         if skipped.reasons:
             raise StoreUnavailableError(
                 f"{len(skipped.reasons)} of {self.n_cells + len(skipped.reasons)} cells could not be read and were not "
-                f"called; their slides get no differential until they are. First: {skipped.reasons[0]}"
+                f"classified; their slides get no differential until they are. First: {skipped.reasons[0]}"
             )
 
     def _cells(self) -> Iterator[CellImage]:
@@ -225,12 +226,12 @@ class _Pass:
         return calls
 
     def _is_broken(self, bundle: Bundle, cells: Sequence[CellImage], output: ModelOutput) -> bool:
-        """Returns whether the model gives values that are no numbers; none of its calls is believed from then on."""
+        """Returns whether the model returns values that are not finite; all its further calls are then discarded."""
         broken = ~(np.isfinite(output.probabilities).all(axis=1) & np.isfinite(output.novelty))
         if broken.any():
             cell = cells[int(broken.argmax())]
             self._broken[bundle.model_id] = (
-                f"Model {bundle.model_id[:12]} ({bundle.manifest.variant}) gives values that are no numbers for "
+                f"Model {bundle.model_id[:12]} ({bundle.manifest.variant}) returns values that are not finite for "
                 f"{int(broken.sum())} of {len(broken)} cells, first for cell {cell.cell_id} (image "
                 f"{cell.sha256[:12]}). "
                 "The other models' calls are kept. Next: if it is the champion, bloodcell models rollback --reason R; "

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from bloodcell.cli.models import app
 from bloodcell.cli.output import speed_table
-from bloodcell.evaluation.speed import Speed, measure_speed
+from bloodcell.evaluation.model_speed import Speed, measure_speed
 from bloodcell.registry.bundle import Bundle
 from bloodcell.settings import Settings
 from tests.laboratory import make_champion
@@ -44,7 +44,7 @@ def test_a_person_asks_for_the_models_that_serve(
     make_champion(settings, svm_bundle)
     monkeypatch.setenv("BLOODCELL_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.plain_database_url))
-    monkeypatch.setattr("bloodcell.evaluation.speed.measure_speed", partial(measure_speed, seconds=0.1))
+    monkeypatch.setattr("bloodcell.evaluation.model_speed.measure_speed", partial(measure_speed, seconds=0.1))
     measured = CliRunner().invoke(app, ["speed", "--batches", "4,2", "--json"])
     assert measured.exit_code == 0, measured.output
     assert list(json.loads(measured.stdout)["called_per_s"]) == ["2", "4"]

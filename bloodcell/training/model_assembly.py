@@ -1,4 +1,4 @@
-"""The whole model of a bundle, in plain Keras layers: pixels in; calibrated probabilities, embedding, novelty out."""
+"""The model of a bundle in plain Keras layers: pixels in; calibrated probabilities, embedding and novelty out."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def assemble(
     Args:
         pixels: Input tensor, uint8 (n, height, width, 3).
         features: Tensor (n, n_features) that the embedding was fitted on.
-        scores: Tensor (n, 8), the scores that the temperature was fitted on.
-        temperature: Divides the scores.
+        scores: Tensor (n, 8) of scores that the temperature was fitted on.
+        temperature: Divisor of the scores.
         embedding: Fitted on training features.
         name: Name of the model.
 
     Returns:
-        Flat functional model with the outputs `probabilities` float32 (n, 8), `embedding` float32 (n, d) and
+        A flat functional model with the outputs `probabilities` float32 (n, 8), `embedding` float32 (n, d) and
         `novelty` float32 (n,): the distance in the embedding to the nearest class (`novelty.Embedding`).
     """
     import keras
@@ -35,7 +35,7 @@ def assemble(
     probabilities = keras.layers.Activation("softmax", name="probabilities")(calibrated)
 
     embedded = dense(embedding.kernel, embedding.bias, "embedding")(features)
-    # |e - p|^2 = |e|^2 - 2 e.p + |p|^2: the last two terms for all classes, and their offsets, are one dense layer.
+    # |e - p|^2 = |e|^2 - 2 e.p + |p|^2: the last two terms for all classes, with their offsets, are one dense layer
     squares = keras.ops.sum(keras.ops.square(embedded), axis=-1, keepdims=True)
     constants = (embedding.points**2).sum(axis=1) + embedding.offsets
     products = dense(-2.0 * embedding.points.T, constants, "class_points")(embedded)

@@ -1,4 +1,4 @@
-"""Which code and which libraries made a model."""
+"""The code and the libraries that made a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-_LIBRARIES: Final = ("keras", "numpy", "pillow", "scikit-learn", "skops", "tensorflow")
+_LIBRARIES: Final = ("keras", "numpy", "pillow", "scikit-learn", "tensorflow")
 
 
 def code_version() -> str:
@@ -18,7 +18,7 @@ def code_version() -> str:
 
 
 def git_commit() -> str:
-    """Returns the commit of the checkout this code runs from, empty for an installed package."""
+    """Returns the commit of the checkout that this code runs from, empty for an installed package."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists() or shutil.which("git") is None:
         return ""
@@ -27,7 +27,7 @@ def git_commit() -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Returns the versions of Python and of the libraries a model's numbers depend on, and Keras' backend."""
+    """Returns the versions of Python and of the libraries that a model's numbers depend on, and Keras' backend."""
     import keras
 
     versions = {"python": platform.python_version(), "keras backend": keras.backend.backend()}
