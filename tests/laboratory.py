@@ -18,7 +18,7 @@ from bloodcell.registry.registered_models import register
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
 from bloodcell.storage.database import Database, open_database
-from bloodcell.storage.learning_tables import IMAGE_SPLITS
+from bloodcell.storage.label_tables import IMAGE_SPLITS
 from bloodcell.storage.store import Store
 
 NIGHT = date(2026, 3, 14)

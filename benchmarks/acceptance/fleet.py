@@ -224,9 +224,9 @@ def approved(fleet: Fleet, drops: Path, work: Path) -> tuple[tuple[str, ...], bo
                 said.append(f"{person.airflow_user} is refused ({error.status})")
         state = api.wait(RETRAIN, run_id, timeout_s=600)
     found = LiveNight(settings, DRAWN_NIGHT).all(
-        "SELECT state, answered_by FROM bloodcell.retraining WHERE :night IS NOT NULL"
+        "SELECT state, decided_by FROM bloodcell.retraining WHERE :night IS NOT NULL"
     )
-    verdict = f"{n_labels} labels; {', '.join(said)}; {found[-1].state}, answered by {found[-1].answered_by}"
+    verdict = f"{n_labels} labels; {', '.join(said)}; {found[-1].state}, answered by {found[-1].decided_by}"
     is_good = said == ["dr.b is refused (403)", "dr.a approves"] and tuple(found[-1]) == ("promoted", "dr.a")
     tries = max(task.try_number for task in state.tasks)
     return (state.state, str(tries), f"{time.monotonic() - started:.0f}", "", verdict), is_good

@@ -91,6 +91,30 @@ def url() -> None:
     typer.echo(database_url(Settings()))
 
 
+@app.command()
+def queries(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """List the queries that come with bloodcell: what each one answers, what can be set, and where the files are."""
+    from bloodcell.storage.query_files import query_files
+
+    files = query_files()
+    if as_json:
+        from bloodcell.cli.output import print_json
+
+        print_json([{"path": str(q.path), "question": q.question, "variables": q.variables} for q in files])
+        return
+    from rich.console import Console
+
+    from bloodcell.presentation.tables import plain_table
+
+    shown = plain_table("file", "question", "-v", wrapped=("question",))
+    for query in files:
+        shown.add_row(query.path.name, query.question, ", ".join(query.variables))
+    Console().print(shown)
+    typer.echo(f"The files are in {files[0].path.parent}\nNext: bloodcell db psql -f {files[0].path}")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context) -> None:
     """Open psql as role bloodcell_reader: views only, nothing can be changed.

@@ -23,9 +23,9 @@ def differential(
     model: Model = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show a slide's differential: counts, percentages with exact 95 % limits, flags, NRBC, agreement.
+    """Show a slide's differential: counts, percentages with exact 95 % intervals, flags, NRBC, agreement.
 
-    Percentages are of the six leucocyte groups; unclassified cells are outside of them and shown.
+    Percentages are of the six leucocyte classes; unclassified cells are not part of them, and are shown.
     """
     from bloodcell.cli.output import print_json
     from bloodcell.differential.differential_tables import differential_json, differential_table

@@ -20,6 +20,7 @@ from bloodcell.presentation.numbers import percent
 from bloodcell.presentation.tables import boxed_table
 from bloodcell.service.airflow_api import RETRAIN, AirflowApi
 from bloodcell.storage.atomic_write import write_atomically
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     Decide = Callable[[Approval], tuple[bool, str]]
 
+_SQL: Final = load_statements("demo/retraining_tour.sql")
 N_SLIDES: Final = 24
 CELLS_PER_SLIDE: Final = 50
 VARIANT: Final = "inception_v3_svm"
@@ -115,13 +117,7 @@ def write_label_file(drop: DrawnDrop, folder: Path) -> Path:
 
 def _agreement(database: Database, drop: DrawnDrop) -> Table:
     """What the pathologist said of the champion's calls."""
-    statement = sa.text(
-        "SELECT l.class, count(*) AS n, count(*) FILTER (WHERE r.called_class = l.class) AS n_confirmed, "
-        "count(*) FILTER (WHERE r.called_class = 'unclassified') AS n_unclassified "
-        "FROM bloodcell.current_label l JOIN bloodcell.cell_result r ON r.cell_id = l.cell_id AND r.night = l.night "
-        "WHERE r.is_reported AND l.night = :night GROUP BY l.class"
-    )
-    found = database.transact(lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
+    found = database.transact(lambda c: list(c.execute(_SQL["agreement"], {"night": drop.folder.name})), patience_s=60)
     of_group = {row["class"]: row for row in (each._mapping for each in found)}
     counted = ("cells", "confirmed", "corrected", "were unclassified")
     title = f"The pathologist's labels of {drop.folder.name}"

@@ -1,6 +1,10 @@
-"""A slide's calls add up to its differential, with exact limits, flags and the analyser's agreement.
+"""Adds up a slide's calls to its differential, with exact intervals, flags and the analyser's agreement.
 
-(calls) -> counting -> writing        adding_up finds the slides that are due; reading and showing give it to people
+adding_up            finds the slides that are due
+counting             counts of called cells become a differential
+differential_rows    counts in Postgres and writes
+stored_differential  reads a differential back
+differential_tables  shows it
 """
 
 from bloodcell.differential.adding_up import write_due_differentials

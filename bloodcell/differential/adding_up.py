@@ -1,4 +1,4 @@
-"""The stage itself: the slides that are due get their differentials, under a recorded run."""
+"""The stage itself: writes the differentials of the slides that are due, under a recorded run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from bloodcell.differential.differential_rows import write_differentials
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,29 +17,7 @@ if TYPE_CHECKING:
 
     from bloodcell.settings import Settings
 
-# Asked for by night or barcode, every slide is looked at. Else only those called by a model that has no report over
-# all their cells, or that were added up before there was a champion. One cell of a slide tells whether it was called:
-# where that one was not, the slide is not complete.
-_DUE: Final = """
-    SELECT s.slide_id, s.barcode FROM bloodcell.slide s
-    WHERE (CAST(:night AS date) IS NULL
-           OR EXISTS (SELECT 1 FROM bloodcell.cell c WHERE c.slide_id = s.slide_id AND c.night = :night))
-      AND (cardinality(CAST(:slides AS text[])) = 0 OR s.barcode = ANY (:slides))
-      AND (CAST(:night AS date) IS NOT NULL OR cardinality(CAST(:slides AS text[])) > 0
-           OR EXISTS (
-               SELECT 1 FROM bloodcell.cell_call k
-               WHERE (k.cell_id, k.night) = (
-                   SELECT c.cell_id, c.night FROM bloodcell.cell c WHERE c.slide_id = s.slide_id LIMIT 1)
-                 AND NOT EXISTS (
-                     SELECT 1 FROM bloodcell.slide_report r
-                     WHERE r.slide_id = s.slide_id AND r.model_id = k.model_id AND r.n_cells = (
-                         SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = s.slide_id)))
-           OR EXISTS (
-               SELECT 1 FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
-               WHERE r.slide_id = s.slide_id
-                 AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_reported_model m WHERE m.slide_id = s.slide_id)))
-    ORDER BY s.barcode
-"""
+_SQL: Final = load_statements("differential/adding_up.sql")
 
 
 def write_due_differentials(
@@ -48,16 +27,16 @@ def write_due_differentials(
     slides: Sequence[str] = (),
     airflow_run: str | None = None,
 ) -> list[str]:
-    """Returns the barcodes of the slides that have a differential over all their cells now.
+    """Returns the barcodes of the slides that now have a differential over all their cells.
 
     Args:
-        settings: Where the database is, and what a sufficient count is.
-        night: Only slides with cells of this night; None for all nights.
-        slides: Only these barcodes; empty for all.
-        airflow_run: Id of the Dag run on whose behalf this is done.
+        settings: The database, and the least count that is sufficient.
+        night: Only slides with cells of this night; None: all nights.
+        slides: Only these barcodes; empty: all.
+        airflow_run: Id of the Dag run that this belongs to.
 
     Raises:
-        DatabaseUnavailableError: Postgres stayed away; call again.
+        DatabaseUnavailableError: Postgres stayed unavailable; call again.
     """
     database = open_database(settings)
     due = database.transact(lambda c: _due(c, night, slides))
@@ -71,5 +50,5 @@ def write_due_differentials(
 
 def _due(connection: sa.Connection, night: date | None, slides: Sequence[str]) -> dict[int, str]:
     """Slide id -> barcode."""
-    rows = connection.execute(sa.text(_DUE), {"night": night, "slides": list(slides)})
+    rows = connection.execute(_SQL["due_slides"], {"night": night, "slides": list(slides)})
     return {slide_id: barcode for slide_id, barcode in rows}

@@ -1,4 +1,4 @@
-"""Counts of called cells become a differential."""
+"""Turns counts of called cells into a differential."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LeucocyteShare:
-    """One leucocyte group of a differential.
+    """One leucocyte class of a differential.
 
     Attributes:
         cell_class: One of `LEUCOCYTE_CLASSES`.
         share: Its cells among the slide's leucocytes.
-        flag: How the share lies to the reference range; None also where the count is insufficient.
+        flag: The share relative to the reference range; None within it, and where the count is insufficient.
     """
 
     cell_class: str
@@ -30,14 +30,15 @@ class LeucocyteShare:
 
 @dataclass(frozen=True, slots=True)
 class NucleatedRedCells:
-    """Erythroblasts per 100 leucocytes (NRBC/100 WBC), None where there is no leucocyte.
+    """Erythroblasts per 100 leucocytes (NRBC/100 WBC), None without leucocytes.
 
-    The limits are those of the odds of an exact binomial: of the E + L nucleated cells that came under the lens, E are
-    erythroblasts, and E / L is the odds of that share, which rises with it, so limits of the share carry over exactly.
-    Both counts are random; Poisson limits of E alone would take the leucocytes for known and be too narrow.
+    The interval is that of the odds of an exact binomial. Of the E + L nucleated cells that were imaged, E are
+    erythroblasts, and E / L is the odds of their share. The odds rise with the share, so the ends of its interval carry
+    over exactly. Both counts are random: a Poisson interval of E alone would treat the leucocytes as known and be too
+    narrow.
 
     Source: Przyborowski and Wilenski, Homogeneity of results in testing samples from Poisson series, Biometrika 31
-    (1940) 313-323 (two Poisson counts, given their sum, are binomial); Clopper and Pearson 1934 for the limits.
+    (1940) 313-323 (two Poisson counts, given their sum, are binomial); Clopper and Pearson 1934 for the interval.
     """
 
     n_erythroblasts: int
@@ -48,21 +49,21 @@ class NucleatedRedCells:
 
     @property
     def corrected_wbc_factor(self) -> float | None:
-        """What to multiply a leucocyte count with that took erythroblasts for leucocytes: 100 / (100 + NRBC)."""
+        """Factor for a leucocyte count that included erythroblasts: 100 / (100 + NRBC)."""
         return None if self.per_100_wbc is None else 100 / (100 + self.per_100_wbc)
 
 
 @dataclass(frozen=True, slots=True)
 class Differential:
-    """What the calls of one slide by one model add up to.
+    """The differential of one slide by the calls of one model.
 
     Attributes:
-        n_leucocytes: Cells of the six leucocyte groups: the denominator.
-        leucocytes: The six groups, in the order of `LEUCOCYTE_CLASSES`.
-        nrbc: Erythroblasts, per 100 leucocytes.
-        n_platelets: Platelet images. Analysers photograph a sample of them, so this is no concentration.
-        unclassified: Cells without a call, among all cells. They are outside of every percentage above.
-        is_sufficient: Whether there are leucocytes enough to report percentages; without, nothing is flagged.
+        n_leucocytes: Cells of the six leucocyte classes: the denominator.
+        leucocytes: The six classes, in the order of `LEUCOCYTE_CLASSES`.
+        nrbc: Erythroblasts per 100 leucocytes.
+        n_platelets: Platelet images. Analysers photograph a sample of them, so this is not a concentration.
+        unclassified: Cells without a call, among all cells. No percentage above includes them.
+        is_sufficient: Whether there are enough leucocytes to report percentages; otherwise nothing is flagged.
     """
 
     n_leucocytes: int
@@ -74,7 +75,7 @@ class Differential:
 
     @property
     def n_cells(self) -> int:
-        """All cells, unclassified too."""
+        """All cells, including unclassified ones."""
         return self.unclassified.total
 
 
@@ -87,12 +88,12 @@ def count_differentials(counts: Sequence[Mapping[str, int]], *, min_leucocytes: 
     """Returns a differential for each slide's counts.
 
     Args:
-        counts: For each slide, class called -> number of cells; the eight groups and "unclassified", those without
+        counts: For each slide, called class -> number of cells: the eight classes and "unclassified". A class without
             cells may be left out.
         min_leucocytes: Leucocytes below which the count is insufficient.
 
     Raises:
-        ValueError: For a class that is none of these.
+        ValueError: A class is none of these.
     """
     for slide in counts:
         if unknown := slide.keys() - {*CELL_CLASSES, UNCLASSIFIED}:
@@ -133,6 +134,6 @@ def _nrbc(nucleated: Proportion, *, is_sufficient: bool) -> NucleatedRedCells:
     if n_leucocytes == 0 or nucleated.lower is None or nucleated.upper is None:
         return NucleatedRedCells(nucleated.n, None, None, None, None)
     value = 100 * nucleated.n / n_leucocytes
-    lower, upper = (100 * limit / (1 - limit) for limit in (nucleated.lower, nucleated.upper))
+    lower, upper = (100 * end / (1 - end) for end in (nucleated.lower, nucleated.upper))
     flag = flag_of("erythroblast", value, (lower, upper)) if is_sufficient else None
     return NucleatedRedCells(nucleated.n, value, lower, upper, flag)

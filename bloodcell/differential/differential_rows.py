@@ -1,4 +1,4 @@
-"""Differentials of slides, counted in Postgres and written idempotently."""
+"""Counts the differentials of slides in Postgres and writes them idempotently."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from bloodcell.cells.classes import REPORT_ORDER, UNCLASSIFIED
 from bloodcell.differential.counting import Differential, count_differentials
 from bloodcell.storage import tables
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     import uuid
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
 
+_SQL: Final = load_statements("differential/differential_rows.sql")
 _CHUNK_SLIDES: Final = 500
-"""Slides of one transaction: 18,000 rows with four models, a second or two of work to repeat."""
+"""Slides in one transaction: 18,000 rows with four models, so that a retry repeats a second or two of work."""
 
 _CLASS_ORDER: Final = (*REPORT_ORDER, UNCLASSIFIED)
 
@@ -39,7 +41,7 @@ class _CalledSlide:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows of one slide and model: of slide_report, without its run and time, and nine of differential."""
+    """Rows of one slide and model: one of slide_report, without run and time, and nine of differential."""
 
     report: dict[str, object]
     classes: list[dict[str, object]]
@@ -47,11 +49,11 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class WrittenDifferentials:
-    """What `write_differentials` left behind.
+    """The result of `write_differentials`.
 
     Attributes:
-        slide_ids: Slides with a differential over all their cells by at least one model, new or as it was.
-        n_written: Differentials that are new or differ from the earlier one.
+        slide_ids: Slides with a differential over all their cells by at least one model, new or unchanged.
+        n_written: Differentials that are new or have changed.
     """
 
     slide_ids: frozenset[int]
@@ -68,23 +70,23 @@ def write_differentials(
 ) -> WrittenDifferentials:
     """Writes a differential for each slide and model that called all the slide's cells.
 
-    A slide with a cell that a model has not called yet gets nothing from that model: no differential over a part of a
-    slide. An earlier differential of that slide stays, and `read_differential` says how many cells it lacks. One that
-    would not change is left alone, with the run and the time it was written, unless the slide was called again since.
+    A model that has not called every cell of a slide gives it no differential: there is none over a part of a slide. An
+    earlier one stays, and `read_differential` tells how many cells it lacks. A differential that would not change keeps
+    its run and its time, unless the slide was called again since.
 
     Args:
         database: Where to write.
-        slides: Slide ids; those unknown or without cells get nothing.
-        model_id: Only this model's; None: every model that called the slides.
-        run_id: The run that the rows name.
-        settings: min_leucocytes and database_patience_s are used.
+        slides: Slide ids; unknown ones and slides without cells are skipped.
+        model_id: Only the calls of this model; None: of every model that called the slides.
+        run_id: The run that the rows refer to.
+        settings: min_leucocytes is used.
 
     Raises:
-        DatabaseUnavailableError: Postgres stayed away. What was written before stays; call again.
+        DatabaseUnavailableError: Postgres stayed unavailable. What was written before stays; call again.
     """
     complete: set[int] = set()
     n_written = 0
-    # Sorted, so that two runs over the same slides lock rows in the same order and cannot block each other.
+    # sorted, so that two runs over the same slides lock rows in the same order and cannot deadlock
     slide_ids = sorted(set(slides))
     for start in range(0, len(slide_ids), _CHUNK_SLIDES):
         work = partial(
@@ -103,8 +105,8 @@ def write_differentials(
 def _write(
     connection: sa.Connection, slides: list[int], model_id: str | None, run_id: uuid.UUID, min_leucocytes: int
 ) -> WrittenDifferentials:
-    # two runs count a slide one after the other, each what is there then: no older count over a newer one
-    connection.execute(_LOCK_SLIDES, {"slides": slides})
+    # two runs count a slide one after the other, so an older count never replaces a newer one
+    connection.execute(_SQL["lock_slides"], {"slides": slides})
     called = _called(connection, slides, model_id)
     differentials = count_differentials([c.counts for c in called], min_leucocytes=min_leucocytes)
     rows = {
@@ -119,13 +121,13 @@ def _write(
     }
     judged = {key for key, row in rows.items() if row != stored.get(key)} - counted
     _upsert(connection, [rows[key] for key in rows if key in counted], run_id, {"written_at": sa.func.now()})
-    # other flags for the same calls: whose word counts for the slide was settled when they were counted
+    # other flags for the same calls do not change which report counts, so the time stays
     _upsert(connection, [rows[key] for key in rows if key in judged], run_id, {})
     return WrittenDifferentials(frozenset(c.slide_id for c in called), len(counted) + len(judged))
 
 
 def _called(connection: sa.Connection, slides: list[int], model_id: str | None) -> list[_CalledSlide]:
-    """Counts by slide, model and class, in one statement and so of one moment, of slides called completely."""
+    """Counts by slide, model and class of slides that were called completely, in one statement and so of one moment."""
     cell, call = tables.cell.c, tables.cell_call.c
     is_one_of_them = cell.slide_id == sa.any_(sa.cast(slides, sa.ARRAY(sa.BigInteger)))
     n_cells = (
@@ -172,7 +174,7 @@ def _called(connection: sa.Connection, slides: list[int], model_id: str | None) 
 
 
 def _stored(connection: sa.Connection, slides: list[int]) -> dict[tuple[int, str], _Rows]:
-    """What was written earlier, in the shape in which it would be written now."""
+    """The rows written earlier, in the form in which they would be written now."""
     is_one_of_them = sa.any_(sa.cast(slides, sa.ARRAY(sa.BigInteger)))
     report = tables.slide_report.c
     columns = [column for column in report if column.name not in {"run_id", "written_at"}]
@@ -189,28 +191,15 @@ def _stored(connection: sa.Connection, slides: list[int]) -> dict[tuple[int, str
 
 
 def _outdated(connection: sa.Connection, slides: list[int]) -> set[tuple[int, str]]:
-    """Reports that are written again though they count the same: when they were written says whose word counts."""
-    return {(slide_id, model_id) for slide_id, model_id in connection.execute(_OUTDATED, {"slides": slides})}
-
-
-_LOCK_SLIDES: Final = sa.text(
-    "SELECT FROM bloodcell.slide WHERE slide_id = ANY (:slides) ORDER BY slide_id FOR NO KEY UPDATE"
-)
-# called again since; or of a slide that was added up before there was a champion, and is nobody's report
-_OUTDATED: Final = sa.text("""
-    SELECT r.slide_id, r.model_id FROM bloodcell.slide_report r
-    WHERE r.slide_id = ANY (:slides) AND (
-        EXISTS (SELECT 1 FROM bloodcell.cell c JOIN bloodcell.cell_call k USING (cell_id, night)
-                WHERE c.slide_id = r.slide_id AND k.model_id = r.model_id AND k.called_at > r.written_at)
-        OR (EXISTS (SELECT 1 FROM bloodcell.promotion p WHERE p.model_id = r.model_id)
-            AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_reported_model m WHERE m.slide_id = r.slide_id)))
-""")
+    """Reports that are written again although they count the same, by slide and model."""
+    found = connection.execute(_SQL["outdated_reports"], {"slides": slides})
+    return {(slide_id, model_id) for slide_id, model_id in found}
 
 
 def _upsert(
     connection: sa.Connection, changed: Sequence[_Rows], run_id: uuid.UUID, stamps: Mapping[str, object]
 ) -> None:
-    """Replaces report and all nine classes of each slide, so that nothing of an earlier count remains."""
+    """Replaces the report and all nine classes of each slide, so that nothing of an earlier count remains."""
     if not changed:
         return
     reports = [{**row.report, "run_id": run_id} for row in changed]

@@ -1,4 +1,4 @@
-"""A slide's differential on a terminal, and as a JSON document."""
+"""Shows a slide's differential on a terminal and as a JSON document."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FLAG_STYLES: Final = {"high": "bold red", "low": "bold red", "possibly_high": "
 
 
 def differential_table(read: SlideDifferential, width_columns: int) -> RenderableType:
-    """Returns the differential as a table, with bars as far as they fit, and what has to be known to trust it."""
+    """Returns the differential as a table, with bars if they fit, warnings above it and its origin below."""
     slide = read.slide
     facts = (
         ("night", slide.night),
@@ -52,7 +52,7 @@ def differential_table(read: SlideDifferential, width_columns: int) -> Renderabl
 
 
 def bar(share: Proportion, columns: int) -> str:
-    """Returns a bar of 0 to 100 %: full up to the lower limit, then a whisker to the upper one, a dot at the value."""
+    """Returns a bar of 0 to 100 %: full to the interval's lower end, a whisker to the upper end, a dot at the value."""
     if columns < 3 or share.value is None or share.lower is None or share.upper is None:
         return ""
     lower, value, upper = (round(part * (columns - 1)) for part in (share.lower, share.value, share.upper))
@@ -63,7 +63,7 @@ def bar(share: Proportion, columns: int) -> str:
 
 
 def differential_json(read: SlideDifferential) -> dict[str, object]:
-    """Returns the differential as one JSON document; percentages in percent, limits of 95 %."""
+    """Returns the differential as one JSON document; percentages in percent, with 95 % intervals."""
     slide, model, differential = read.slide, read.model, read.differential
     return {
         "barcode": slide.barcode,
@@ -88,7 +88,7 @@ def differential_json(read: SlideDifferential) -> dict[str, object]:
         "unclassified": proportion_json(differential.unclassified),
         "agreement_with_analyser": proportion_json(read.agreement),
         "n_waiting": read.n_waiting,
-        "foreign_codes": dict(read.foreign_codes),
+        "out_of_scope_codes": dict(read.out_of_scope_codes),
         "model": {"model_id": model.model_id, "variant": model.variant, "is_reported": read.is_reported},
         "run_id": str(read.run_id),
         "code_version": read.code_version,
@@ -108,15 +108,15 @@ def _share_json(line: LeucocyteShare) -> dict[str, object]:
 
 def _warnings(read: SlideDifferential) -> list[Text]:
     warnings = []
-    if read.foreign_codes:
-        codes = ", ".join(f"{code} ({n})" for code, n in read.foreign_codes)
+    if read.out_of_scope_codes:
+        codes = ", ".join(f"{code} ({n})" for code, n in read.out_of_scope_codes)
         warnings.append(
-            f"Look at these first: the analyser gave codes outside the eight groups, which no model can name: {codes}."
+            f"Look at these first: the analyser gave codes outside the eight classes, which no model can name: {codes}."
         )
     if not read.differential.is_sufficient:
         warnings.append(
-            f"Insufficient count: {read.differential.n_leucocytes} leucocytes are too few to report from. "
-            "Percentages are uncertain; nothing is flagged."
+            f"Insufficient count: {read.differential.n_leucocytes} leucocytes are too few to report percentages. "
+            "Nothing is flagged."
         )
     if read.n_waiting:
         warnings.append(f"Incomplete: {read.n_waiting} cells came later and are not counted yet.")
@@ -127,7 +127,7 @@ def _warnings(read: SlideDifferential) -> list[Text]:
 
 def _table(read: SlideDifferential, bar_columns: int) -> Table:
     differential = read.differential
-    figures = ("cells", "%", "95 % limits", "reference")
+    figures = ("cells", "%", "95 % interval", "reference")
     scale = "0 %" + "100 %".rjust(bar_columns - 3) if bar_columns > 8 else ""
     table = plain_table("", *figures, "", scale, right=figures)
     for line in differential.leucocytes:
@@ -145,12 +145,12 @@ def _table(read: SlideDifferential, bar_columns: int) -> Table:
     )
     table.add_section()
     nrbc = differential.nrbc
-    nrbc_limits = None if nrbc.lower is None or nrbc.upper is None else (nrbc.lower, nrbc.upper)
+    nrbc_interval = None if nrbc.lower is None or nrbc.upper is None else (nrbc.lower, nrbc.upper)
     table.add_row(
         "NRBC per 100 WBC",
         str(nrbc.n_erythroblasts),
         number(nrbc.per_100_wbc),
-        interval(nrbc_limits),
+        interval(nrbc_interval),
         ADULT_RANGES["erythroblast"].text,
         _flag(nrbc.flag),
     )
@@ -170,11 +170,11 @@ def _notes(read: SlideDifferential) -> list[Text]:
     notes = []
     factor = read.differential.nrbc.corrected_wbc_factor
     if factor is not None and factor < 1:
-        notes.append(f"Corrected WBC = WBC x {number(factor, 3)}, where the counter took erythroblasts for leucocytes.")
+        notes.append(f"Corrected WBC = WBC x {number(factor, 3)}, if the counter included erythroblasts.")
     agreement = read.agreement
     if agreement.value is not None:
         notes.append(
-            f"The analyser's own class agrees in {agreement.n} of {agreement.total} cells: "
+            f"The analyser's class agrees for {agreement.n} of {agreement.total} cells: "
             f"{percent_with_interval(agreement)}."
         )
     notes.append(

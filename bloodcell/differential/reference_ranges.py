@@ -1,8 +1,8 @@
 """Reference ranges of adults, and the flags that follow from them.
 
-They are textbook values for automated counts, to be replaced by the laboratory's own: ranges depend on population,
-method and age, and CLSI EP28 asks each laboratory to establish or verify its own. This table is the one place.
-Children need others; no age reaches bloodcell, so a child's slide is flagged by an adult's ranges.
+They are textbook values for automated counts, and a laboratory replaces them with its own: ranges depend on population,
+method and age, and CLSI EP28 asks each laboratory to establish or verify them. This table is the only place to change.
+Children need other ranges. bloodcell receives no age, so a child's slide is flagged by the ranges of adults.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FLAG_NAMES: Final[Mapping[Flag, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class ReferenceRange:
-    """Values expected of a healthy adult, both ends included.
+    """The values expected in a healthy adult, both ends included.
 
     Attributes:
-        lower: In percent of leucocytes; for erythroblasts per 100 leucocytes.
-        upper: In the same unit.
-        source: Where the range was read.
+        lower: Lower bound, in percent of leucocytes; for erythroblasts per 100 leucocytes.
+        upper: Upper bound, in the same unit.
+        source: Where the range was published.
     """
 
     lower: float
@@ -37,7 +37,7 @@ class ReferenceRange:
 
     @property
     def text(self) -> str:
-        """The range for people."""
+        """The range as people read it."""
         return "none" if self.upper == 0 else f"{self.lower:g}–{self.upper:g}"
 
 
@@ -67,28 +67,29 @@ ADULT_RANGES: Final[Mapping[str, ReferenceRange]] = MappingProxyType(
         ),
     }
 )
-"""Group -> range, in percent of leucocytes; erythroblast in NRBC per 100 leucocytes. Platelets have none: crops are
-counted, never turned into a concentration.
+"""Class -> range, in percent of leucocytes; erythroblast in NRBC per 100 leucocytes. Platelets have none: their images
+are counted, never turned into a concentration.
 
-Source: in each entry; read on the publisher's page (Davis), in the abstract (Roehrl), on the first page (Constantino).
+Source: named in each entry; read on the publisher's page (Davis), in the abstract (Roehrl), on the first page
+(Constantino).
 """
 
 
-def flag_of(cell_class: str, value: float | None, limits: tuple[float, float] | None) -> Flag | None:
-    """Returns how a value lies to its reference range, None inside it, and None without a value or a range.
+def flag_of(cell_class: str, value: float | None, interval: tuple[float, float] | None) -> Flag | None:
+    """Returns where a value lies relative to its reference range; None within it, or without a value or a range.
 
-    "high" and "low": the 95 % limits exclude the whole range. "possibly_...": only the value itself lies outside, and
+    "high" and "low": the whole 95 % interval is outside the range. "possibly_...": only the value is outside, and
     counting more cells could bring it back. An erythroblast is never expected, so a single one is "high".
 
     Args:
         cell_class: One of `REPORT_ORDER`.
-        value: In the range's unit.
-        limits: Lower and upper 95 % limit of the value, in the same unit.
+        value: In the unit of the range.
+        interval: Lower and upper end of the value's 95 % interval, in the same unit.
     """
     expected = ADULT_RANGES.get(cell_class)
-    if expected is None or value is None or limits is None:
+    if expected is None or value is None or interval is None:
         return None
-    lower, upper = limits
+    lower, upper = interval
     if value > expected.upper:
         return "high" if lower > expected.upper else "possibly_high"
     if value < expected.lower:

@@ -1,4 +1,4 @@
-"""A slide's differential, read back with its slide, model and run."""
+"""Reads a slide's differential back, with its slide, model and run."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class SlideDifferential:
 
     Attributes:
         slide: The smear.
-        model: Whose calls were counted.
-        is_reported: Whether this model's calls are the slide's reported ones; False: a challenger's.
-        differential: Counts, percentages, limits and flags as they were written.
-        agreement: Calls equal to the analyser's own class, of the cells to which both gave one of the eight groups.
-        n_waiting: Cells of the slide that came after this differential and are not in it.
-        foreign_codes: Analyser codes outside the eight groups (blast, variant lymphocyte, smudge ...) with the slide's
-            cells of each, the most frequent first. No model can name these cells: it was never shown one.
+        model: The model whose calls were counted.
+        is_reported: Whether this model's calls are reported for the slide; False for a challenger.
+        differential: Counts, percentages, intervals and flags as they were written.
+        agreement: Calls equal to the analyser's class, of the cells to which both gave one of the eight classes.
+        n_waiting: Cells of the slide that came after this differential and are not counted in it.
+        out_of_scope_codes: Analyser codes outside the eight classes (blast, variant lymphocyte, smudge ...) with the
+            number of cells, the most frequent first. No model can name these cells: it was never shown one.
         run_id: Run that wrote it.
         code_version: Release of bloodcell that wrote it.
         written_at: When.
@@ -70,7 +70,7 @@ class SlideDifferential:
     differential: Differential
     agreement: Proportion
     n_waiting: int
-    foreign_codes: tuple[tuple[str, int], ...]
+    out_of_scope_codes: tuple[tuple[str, int], ...]
     run_id: uuid.UUID
     code_version: str
     written_at: datetime
@@ -116,8 +116,8 @@ def find_slide(connection: sa.Connection, barcode: str) -> Slide:
     ).one_or_none()
     if row is None:
         raise UnknownRecordError(
-            f"No slide has the barcode {barcode!r}. Barcodes are case-sensitive; `bloodcell ingest NIGHT_FOLDER` "
-            "brings in the slides of a night."
+            f"No slide has the barcode {barcode!r}. Barcodes are case-sensitive. Next: bloodcell ingest NIGHT_FOLDER, "
+            "if its night has not been ingested."
         )
     return Slide(*row)
 
@@ -149,7 +149,7 @@ def _report(connection: sa.Connection, slide: Slide, model_id: str) -> sa.Row[tu
     ).one_or_none()
 
 
-def _foreign_codes(connection: sa.Connection, slide: Slide) -> tuple[tuple[str, int], ...]:
+def _out_of_scope_codes(connection: sa.Connection, slide: Slide) -> tuple[tuple[str, int], ...]:
     cell, n = tables.cell.c, sa.func.count()
     rows = connection.execute(
         sa.select(cell.analyser_code, n)
@@ -166,10 +166,10 @@ def _why_missing(connection: sa.Connection, slide: Slide, model_id: str | None) 
     )
     if n_cells == 0:
         return (
-            f"Slide {slide.barcode} of night {slide.night} has no cell that could be used, so no differential. "
-            f"`bloodcell report {slide.barcode} --html FILE` lists its files and why each was set aside."
+            f"Slide {slide.barcode} of night {slide.night} has no usable cell, so it has no differential. "
+            f"`bloodcell report {slide.barcode} --html FILE` lists its files and why each was quarantined."
         )
-    by = f"model {model_id[:12]}" if model_id else "a model that is, or was, champion"
+    by = f"model {model_id[:12]}" if model_id else "a model that is or was champion"
     return (
         f"Slide {slide.barcode} of night {slide.night} has {n_cells:,} cells and no differential by {by} yet. "
         f"Run `bloodcell classify --slide {slide.barcode}`; `bloodcell models list` shows the models."
@@ -185,8 +185,7 @@ def _assembled(
             classes.slide_id == slide.slide_id, classes.model_id == row.model_id
         )
     ).all()
-    # The limits follow from the counts; flag and sufficiency are of the day they were written, and stay so when
-    # a later release or setting judges otherwise.
+    # intervals follow from the counts; flag and sufficiency stay as written, whatever a later release decides
     counted = count_differential({r.called_class: r.n_cells for r in rows}, min_leucocytes=0)
     flags = {r.called_class: r.flag for r in rows}
     differential = replace(
@@ -210,7 +209,7 @@ def _assembled(
         differential=differential,
         agreement=proportion(row.n_agree, row.n_compared),
         n_waiting=row.n_cells_now - row.n_cells,
-        foreign_codes=_foreign_codes(connection, slide),
+        out_of_scope_codes=_out_of_scope_codes(connection, slide),
         run_id=row.run_id,
         code_version=row.code_version,
         written_at=row.written_at,

@@ -50,7 +50,7 @@ class SlideFiles:
     Attributes:
         barcode: The slide; None for files that belong to no slide.
         record: Its slide.json; None if that is absent or unreadable.
-        record_state: One of `tables.SLIDE_RECORD_STATES`.
+        record_state: One of `ingest_tables.SLIDE_RECORD_STATES`.
         contradiction: Why it is unclear whose slide this is; None if it is clear.
         examined: Its cells' files, in the analyser's order.
         others: Its other files, whose outcome is known already (ignored, or an unusable slide.json).

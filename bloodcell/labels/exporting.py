@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from bloodcell.errors import ConfigurationError
 from bloodcell.storage.atomic_write import atomic_file
 from bloodcell.storage.database import Database
+from bloodcell.storage.statements import load_statements
 from bloodcell.storage.store import Store
 
-_TEXT_COLUMNS: Final = {"slide": "s.barcode", "file": "c.file_name", "labelled_by": "l.labelled_by", "note": "l.note"}
+_SQL: Final = load_statements("labels/exporting.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def _write_csv(connection: sa.Connection, out: Path) -> int:
     with atomic_file(out) as file:
         file.write(b"\xef\xbb\xbf")
         cursor: Any = connection.connection.cursor()  # psycopg2's own, the only one with COPY
-        cursor.copy_expert(f"COPY ({_LABELS}) TO STDOUT WITH (FORMAT csv, HEADER, ENCODING 'UTF8')", _Bytes(file))
+        labels = _SQL["labels"].compile(dialect=connection.dialect)
+        cursor.copy_expert(f"COPY ({labels}) TO STDOUT WITH (FORMAT csv, HEADER, ENCODING 'UTF8')", _Bytes(file))
     return int(cursor.rowcount)
 
 
@@ -90,8 +92,8 @@ class _Bytes:
 
 
 def _write_images(connection: sa.Connection, folder: Path, store: Store, show: Callable[[str, int, int], None]) -> int:
-    n_cells = connection.scalar(sa.text(f"SELECT count(*) FROM ({_CELLS}) cells")) or 0  # noqa: S608
-    rows = connection.execution_options(yield_per=1_000).execute(sa.text(_CELLS))
+    n_cells = connection.scalar(_SQL["count_images"]) or 0
+    rows = connection.execution_options(yield_per=1_000).execute(_SQL["images"])
     for n, row in enumerate(rows, start=1):
         place = folder / row.label / _safe(row.barcode)
         place.mkdir(parents=True, exist_ok=True)
@@ -104,26 +106,3 @@ def _safe(name: str) -> str:
     """Returns a name that stays within its folder and is not hidden."""
     plain = re.sub(r"[/\\\x00-\x1f\x7f]", "_", name)
     return f"_{plain}" if plain.startswith(".") else plain
-
-
-def _guarded(column: str) -> str:
-    # https://owasp.org/www-community/attacks/CSV_Injection; label_rows.unguarded removes the apostrophe again
-    return f"CASE WHEN {column} ~ '^''*[-=+@\\t\\r]' THEN '''' || {column} ELSE {column} END"
-
-
-def _labels() -> str:
-    text = {name: f"{_guarded(column)} AS {name}" for name, column in _TEXT_COLUMNS.items()}
-    at = "to_char(l.labelled_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS labelled_at"
-    return (
-        f"SELECT l.cell_id, {text['slide']}, {text['file']}, l.label, {text['labelled_by']}, {at}, "  # noqa: S608
-        f"l.is_blind::int AS blind, l.is_adjudication::int AS adjudication, {text['note']} "
-        "FROM bloodcell.standing_label l JOIN bloodcell.cell c USING (cell_id) JOIN bloodcell.slide s USING (slide_id) "
-        "ORDER BY s.barcode, c.file_name, l.labelled_by"
-    )
-
-
-_LABELS: Final = _labels()
-_CELLS: Final = """
-SELECT coalesce(sub_label, class) AS label, barcode, file_name, sha256 FROM bloodcell.current_label
-WHERE state <> 'contested' AND coalesce(sub_label, class) IS NOT NULL
-"""

@@ -146,7 +146,7 @@ def take(
     """
     errors = RowErrors()
     show = on_progress or (lambda *_: None)
-    connection.exec_driver_sql(NEW_LABELS)
+    connection.execute(NEW_LABELS)
     cursor: Any = connection.connection.cursor()  # psycopg2's own, the only one with COPY
     reader = CopyReader(as_copy_text(labels.read(errors, show)))
     cursor.copy_expert(COPY_LABELS, reader, 2**16)

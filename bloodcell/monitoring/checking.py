@@ -91,7 +91,7 @@ def _write(connection: sa.Connection, work: _Work) -> ChampionCheck:
             "measured": check.measured,
             "lower": check.lower,
             "upper": check.upper,
-            "limit_value": check.limit,
+            "threshold": check.limit,
             "passed": check.passed,
             "reason": check.reason,
             "until_label_id": newest_label,
@@ -106,7 +106,7 @@ def _write(connection: sa.Connection, work: _Work) -> ChampionCheck:
 
 
 _EARLIER: Final = """
-    SELECT k.run_id, k.model_id, m.variant, k.kind, k.class, k.n_cells, k.measured, k.lower, k.upper, k.limit_value,
+    SELECT k.run_id, k.model_id, m.variant, k.kind, k.class, k.n_cells, k.measured, k.lower, k.upper, k.threshold,
            k.passed, k.reason, k.since_night, k.until_night
     FROM bloodcell.model_check k JOIN bloodcell.run r USING (run_id) JOIN bloodcell.model m USING (model_id)
     WHERE r.stage = 'check' AND (r.airflow_run = :airflow_run OR r.run_id = :run_id)

@@ -1,7 +1,7 @@
 """What proves a model: the gates of its validation, and the rule by which a model may become champion.
 
 The rule is the same for the promotion of a retraining's candidate and for a promotion by hand. A trigger of the
-database (`only_proved`) holds it up against plain SQL, too.
+database (`require_passed_gates`) enforces it against plain SQL as well.
 """
 
 from __future__ import annotations

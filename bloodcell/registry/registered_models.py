@@ -13,9 +13,13 @@ from sqlalchemy.dialects.postgresql import insert
 from bloodcell.errors import NoChampionError, UnknownRecordError
 from bloodcell.registry.bundle import Bundle, canonical_json, open_bundle
 from bloodcell.storage import tables
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from bloodcell.storage.store import Store
+
+
+_SQL: Final = load_statements("registry/registered_models.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +113,7 @@ def open_registered(store: Store, model_id: str, *, fresh: bool = False) -> Bund
     return open_bundle(store.bundle_folder(model_id, fresh=fresh))
 
 
-_MODELS: Final = """
-    SELECT m.model_id, m.variant, coalesce(s.role, 'idle') AS role, m.created_at, m.registered_at, m.registered_by,
-           (SELECT count(*) FROM bloodcell.promotion p WHERE p.model_id = m.model_id) AS n_promotions,
-           m.confidence_threshold, m.novelty_threshold, m.manifest
-    FROM bloodcell.model m LEFT JOIN bloodcell.serving_model s USING (model_id)
-    WHERE starts_with(m.model_id, :prefix) AND (s.role IS NOT NULL OR NOT :only_serving)
-    ORDER BY m.registered_at DESC, m.model_id
-"""
-
-
 def _read(connection: sa.Connection, *, prefix: str = "", only_serving: bool = False) -> list[RegisteredModel]:
     """Returns the models whose id begins with `prefix`, the newest first."""
-    rows = connection.execute(sa.text(_MODELS), {"prefix": prefix, "only_serving": only_serving})
+    rows = connection.execute(_SQL["models"], {"prefix": prefix, "only_serving": only_serving})
     return [RegisteredModel(**row._mapping) for row in rows]

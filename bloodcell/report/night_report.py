@@ -17,14 +17,17 @@ from bloodcell.differential.reference_ranges import FLAG_NAMES
 from bloodcell.errors import UnknownRecordError
 from bloodcell.presentation.markdown import Markdown, code, escaped, markdown_table
 from bloodcell.presentation.numbers import count, counted, number, percent_with_interval
+from bloodcell.storage import tables
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from datetime import date
 
     from bloodcell.storage.database import Database
 
+_SQL: Final = load_statements("report/night_report.sql")
 _MOST_LISTED: Final = 25
-"""Slides a list names; a run's page is read at a glance, the database has the rest."""
+"""Slides that a list names. People read a run's page at a glance, and the database has the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class NightSlide:
         n_unclassified: Cells for review, by the reported model.
         is_sufficient: Whether enough leucocytes were counted; None without a report.
         flags: Class -> flag.
-        foreign_codes: Analyser codes outside the eight groups, with the cells of each.
+        out_of_scope_codes: Analyser codes outside the eight groups, with the cells of each.
     """
 
     barcode: str
@@ -47,7 +50,7 @@ class NightSlide:
     n_unclassified: int
     is_sufficient: bool | None
     flags: Mapping[str, str]
-    foreign_codes: Mapping[str, int]
+    out_of_scope_codes: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ def night_markdown(summary: NightSummary) -> str:
         f"**{sum(slide.n_unclassified for slide in slides):,} unclassified cells to review**",
         *_section(
             "Analyser codes that no model knows, to look at first",
-            [f"{escaped(s.barcode)}: {escaped(_listed(s.foreign_codes))}" for s in slides if s.foreign_codes],
+            [f"{escaped(s.barcode)}: {escaped(_listed(s.out_of_scope_codes))}" for s in slides if s.out_of_scope_codes],
         ),
         *_section(
             "Waiting for calls", [f"{escaped(s.barcode)}: {s.n_waiting:,} of {s.n_cells:,} cells" for s in waiting]
@@ -154,67 +157,27 @@ def night_markdown(summary: NightSummary) -> str:
 
 def _summary(connection: sa.Connection, night: date) -> NightSummary:
     def rows(statement: str) -> list[sa.Row[Any]]:
-        return list(connection.execute(sa.text(statement), {"night": night}))
+        return list(connection.execute(_SQL[statement], {"night": night}))
 
-    drop = rows("SELECT completed_at FROM bloodcell.drop WHERE night = :night")
-    if not drop:
+    drop = connection.execute(sa.select(tables.drop).where(tables.drop.c.night == night)).one_or_none()
+    if drop is None:
         raise UnknownRecordError(f"Night {night} was never ingested. Run `bloodcell ingest NIGHT_FOLDER`.")
     return NightSummary(
         night=night,
-        completed_at=drop[0].completed_at,
-        files=MappingProxyType({row.outcome: row.n for row in rows(_FILES)}),
-        quarantined=MappingProxyType({row.reason: row.n for row in rows(_REASONS)}),
-        slides=tuple(_night_slide(row) for row in rows(_SLIDES)),
+        completed_at=drop.completed_at,
+        files=MappingProxyType({row.outcome: row.n for row in rows("files")}),
+        quarantined=MappingProxyType({row.reason: row.n for row in rows("quarantined")}),
+        slides=tuple(_night_slide(row) for row in rows("slides")),
         models=tuple(
             ModelNight(row.model_id, row.variant, row.is_champion, proportion(row.n_unclassified, row.n))
-            for row in rows(_MODELS)
+            for row in rows("models")
         ),
-        stages=tuple(StageNight(**row._mapping) for row in rows(_STAGES)),
+        stages=tuple(StageNight(**row._mapping) for row in rows("stages")),
     )
 
 
-_FILES: Final = """
-    SELECT outcome, count(*) AS n FROM bloodcell.drop_file WHERE night = :night
-    GROUP BY outcome ORDER BY n DESC, outcome
-"""
-_REASONS: Final = """
-    SELECT reason, count(*) AS n FROM bloodcell.drop_file WHERE night = :night AND outcome = 'quarantined'
-    GROUP BY reason ORDER BY n DESC, reason
-"""
-# A slide's cells may come in several nights; it is reported as a whole in each of them.
-_SLIDES: Final = """
-    SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,
-           coalesce(r.n_unclassified, 0) AS n_unclassified, r.is_sufficient,
-           coalesce((SELECT jsonb_object_agg(d.class, d.flag) FROM bloodcell.differential d
-                     WHERE d.slide_id = r.slide_id AND d.model_id = r.model_id AND d.flag IS NOT NULL), '{}') AS flags,
-           coalesce((SELECT jsonb_object_agg(f.analyser_code, f.n) FROM (
-                         SELECT analyser_code, count(*) AS n FROM bloodcell.cell
-                         WHERE slide_id = s.slide_id AND analyser_code IS NOT NULL AND analyser_class IS NULL
-                         GROUP BY analyser_code) f), '{}') AS foreign_codes
-    FROM bloodcell.slide s
-    CROSS JOIN LATERAL (SELECT count(*) AS n_cells FROM bloodcell.cell WHERE slide_id = s.slide_id) c
-    LEFT JOIN (bloodcell.slide_report r JOIN bloodcell.slide_reported_model USING (slide_id, model_id))
-        ON r.slide_id = s.slide_id
-    WHERE s.night = :night OR EXISTS (SELECT 1 FROM bloodcell.cell n WHERE n.slide_id = s.slide_id AND n.night = :night)
-    ORDER BY s.barcode
-"""
-_MODELS: Final = """
-    SELECT m.model_id, m.variant, m.model_id IS NOT DISTINCT FROM (SELECT model_id FROM bloodcell.champion)
-               AS is_champion, count(*) AS n, count(*) FILTER (WHERE k.called_class = 'unclassified') AS n_unclassified
-    FROM bloodcell.cell_call k JOIN bloodcell.model m USING (model_id)
-    WHERE k.night = :night GROUP BY m.model_id, m.variant ORDER BY is_champion DESC, m.variant, m.model_id
-"""
-_STAGES: Final = """
-    SELECT stage, count(*) AS n_runs, count(*) FILTER (WHERE state = 'failed') AS n_failed,
-           coalesce(sum(n_cells) FILTER (WHERE state = 'succeeded'), 0) AS n_cells,
-           coalesce(extract(epoch FROM sum(ended_at - started_at) FILTER (WHERE state = 'succeeded')), 0)::float
-               AS duration_s
-    FROM bloodcell.run WHERE night = :night GROUP BY stage ORDER BY min(started_at), stage
-"""
-
-
 def _night_slide(row: sa.Row[Any]) -> NightSlide:
-    frozen = {name: MappingProxyType(row._mapping[name]) for name in ("flags", "foreign_codes")}
+    frozen = {name: MappingProxyType(row._mapping[name]) for name in ("flags", "out_of_scope_codes")}
     return NightSlide(**{**row._mapping, **frozen})
 
 

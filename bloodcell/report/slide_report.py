@@ -46,7 +46,7 @@ class CalledCell:
     choices: tuple[tuple[str, float], tuple[str, float]]
 
     @property
-    def is_foreign(self) -> bool:
+    def is_out_of_scope(self) -> bool:
         """Whether the analyser's code is outside of the eight groups: a blast, a smudge, a variant lymphocyte."""
         return self.analyser_code is not None and self.analyser_class is None
 
@@ -139,7 +139,7 @@ def read_report(database: Database, barcode: str, model_id: str | None = None) -
 def doubtful_first(cell: CalledCell) -> tuple[bool, bool, float, float]:
     """Sort key: codes no model can name, then novel cells by falling novelty, the others by rising confidence."""
     is_novel = cell.unclassified_reason == "novel"
-    return (not cell.is_foreign, not is_novel, -cell.novelty if is_novel else cell.confidence, -cell.novelty)
+    return (not cell.is_out_of_scope, not is_novel, -cell.novelty if is_novel else cell.confidence, -cell.novelty)
 
 
 def _slide_and_cells(connection: sa.Connection, barcode: str) -> tuple[Slide, int]:

@@ -1,4 +1,4 @@
-"""The nights that a run of the whole chain works on: folders that are due are ingested, unfinished nights added."""
+"""The nights that a run of the whole chain works on: those of newly ingested folders, and unfinished ones."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bloodcell.errors import BloodcellError, RetryLaterError
 from bloodcell.inbox.night_folders import night_of
 from bloodcell.ingest import ingest_night, pending_nights
 from bloodcell.storage.database import open_database
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,19 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# a slide reported by a model that is or was champion is done: a newer champion does not classify old nights again
-_UNREPORTED: Final = """
-    SELECT DISTINCT night FROM bloodcell.cell WHERE slide_id IN (
-        SELECT c.slide_id FROM bloodcell.cell c GROUP BY c.slide_id
-        HAVING count(*) > coalesce(
-            (SELECT max(r.n_cells) FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
-             WHERE r.slide_id = c.slide_id AND p.promoted_at <= r.written_at), 0)
-    ) ORDER BY night
-"""
-_OF_SLIDES: Final = """
-    SELECT DISTINCT c.night FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
-    WHERE s.barcode = ANY (:slides) ORDER BY c.night
-"""
+_SQL: Final = load_statements("service/due_nights.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +32,8 @@ class DueNights:
     """What a run has to work on.
 
     Attributes:
-        nights: To classify, add up and report, oldest first.
-        failed: Night's folder -> why it could not be read, for those left out.
+        nights: Nights to classify, add up and report, oldest first.
+        failed: Folders that could not be read: name -> reason.
     """
 
     nights: tuple[date, ...]
@@ -57,27 +46,27 @@ def ingest_due_nights(
     """Ingests what is due and returns the nights to work on.
 
     Args:
-        settings: Where things are.
+        settings: Paths, database and store.
         night: Only this night.
-        slides: Where no night is given: nothing is ingested, the nights are those of these slides.
+        slides: Without a night: nothing is ingested, and the nights are those of these slides.
         airflow_run: Id of the Dag run on whose behalf this is done.
 
     Returns:
         With neither night nor slides, the nights whose folders are new or have changed, and those that an earlier run
-        did not bring to their end. One folder that cannot be read does not keep the others waiting.
+        did not finish. A folder that cannot be read does not hold up the others.
 
     Raises:
-        RetryLaterError: Postgres or the store is away; nothing is lost, call again.
-        ConfigurationError: The night asked for cannot be read.
+        RetryLaterError: Postgres or the store is unavailable; nothing is lost, call again.
+        ConfigurationError: The requested night cannot be read.
     """
     if night:
         log.info("%s", ingest_night(settings.drops / night.isoformat(), settings, airflow_run=airflow_run))
         return DueNights((night,), {})
     database = open_database(settings)
     if slides:
-        return DueNights(tuple(_nights(database, settings, _OF_SLIDES, slides=list(slides))), {})
+        return DueNights(tuple(_nights(database, _SQL["nights_of_slides"], slides=list(slides))), {})
     ingested = _ingest(pending_nights(settings, database), settings, airflow_run)
-    unreported = _nights(database, settings, _UNREPORTED)
+    unreported = _nights(database, _SQL["unfinished_nights"])
     return DueNights(tuple(sorted({*ingested.nights, *unreported})), ingested.failed)
 
 
@@ -96,5 +85,5 @@ def _ingest(folders: Sequence[Path], settings: Settings, airflow_run: str | None
     return DueNights(tuple(nights), failed)
 
 
-def _nights(database: Database, settings: Settings, statement: str, **values: object) -> list[date]:
-    return database.transact(lambda connection: list(connection.scalars(sa.text(statement), values)))
+def _nights(database: Database, statement: sa.TextClause, **values: object) -> list[date]:
+    return database.transact(lambda connection: list(connection.scalars(statement, values)))

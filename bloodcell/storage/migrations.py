@@ -1,4 +1,4 @@
-"""The schema of this release: bring a database to it, and say which one a database has."""
+"""The schema of this release: bring a database to it, and tell which one a database has."""
 
 from __future__ import annotations
 
@@ -7,39 +7,41 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
+from sqlalchemy.schema import SetColumnComment, SetTableComment
 
 from bloodcell.errors import ConfigurationError, SchemaError
 from bloodcell.resources import sql_folder
-from bloodcell.storage.tables import SCHEMA
+from bloodcell.storage.connections import connect, transact
+from bloodcell.storage.statements import load_statements
+from bloodcell.storage.tables import SCHEMA, metadata
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 ROLES: Final = ("bloodcell_owner", "bloodcell_app", "bloodcell_reviewer", "bloodcell_reader")
+_SQL: Final = load_statements("storage/migrations.sql")
 _MIGRATION_LOCK: Final = 0x62_6C_6F_6F_64  # "blood"; one migration at a time in a database
 _DEPENDENTS: Final = "2BP01"  # dependent_objects_still_exist
 
 
 def upgrade(url: str) -> tuple[str | None, str]:
-    """Brings the database to this release's schema, makes the roles, and replaces the views if they changed.
+    """Brings the database to this release's schema, creates the roles, and replaces the views if they changed.
 
-    All in one transaction: after a kill the database is as it was.
+    Everything is one transaction: after a kill the database is as it was.
 
     Args:
-        url: SQLAlchemy URL; its user has to be allowed to create roles, or the four roles of `ROLES` exist and
-            are granted to it.
+        url: SQLAlchemy URL. Its user needs the right to create roles, unless the four roles of `ROLES` exist and are
+            granted to it.
 
     Returns:
         The revision before (None for an empty database) and after.
 
     Raises:
-        SchemaError: The database is of a newer release, or somebody's own views stand on those that change.
+        SchemaError: The database is of a newer release, or other views depend on views that change.
         ConfigurationError: The database is not in UTF-8.
         DatabaseUnavailableError: The server cannot be reached.
     """
     from alembic import command
-
-    from bloodcell.storage.connections import connect, transact
 
     def migrate(connection: sa.Connection) -> tuple[str | None, str]:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
@@ -56,6 +58,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        _comment_on_tables(connection)
         if not views_are_current:
             _make_views(connection, scripts)
         return before, head_revision()
@@ -67,8 +70,8 @@ def _refuse_other_encoding(connection: sa.Connection) -> None:
     encoding, name = connection.execute(sa.text("SELECT current_setting('server_encoding'), current_database()")).one()
     if encoding != "UTF8":
         raise ConfigurationError(
-            f"The database {name} is in {encoding}, expected UTF8: names have letters that it lacks. Next: make it "
-            f"anew by CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0"
+            f"The database {name} is in {encoding}, expected UTF8: names contain letters that {encoding} lacks. Next: "
+            f"create it again with CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0"
         )
 
 
@@ -124,7 +127,7 @@ def _config() -> Config:
 
 def _make_roles(connection: sa.Connection) -> None:
     for role in ROLES:
-        # roles belong to the server, not to the database: another database's migration may be making them now
+        # roles belong to the server, not to the database: the migration of another database may be creating them now
         connection.execute(
             sa.text(
                 f"""DO $$ BEGIN
@@ -134,7 +137,7 @@ def _make_roles(connection: sa.Connection) -> None:
                         END IF;
                     EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
                     END;
-                    -- since Postgres 16, who makes a role without being superuser may grant it, but not act as it
+                    -- since Postgres 16, a login that creates a role may grant it but not act as it
                     IF NOT pg_has_role(current_user, '{role}', CASE
                         WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN
                         GRANT {role} TO CURRENT_USER;
@@ -142,13 +145,13 @@ def _make_roles(connection: sa.Connection) -> None:
                 END $$"""  # noqa: S608 - the names are ROLES
             )
         )
-    # who may more can also act as who only reads, which is what `bloodcell db psql` does
+    # the service's login can also act as the reader, which is what `bloodcell db psql` does
     connection.execute(
         sa.text(
             """DO $$ BEGIN
                 IF NOT pg_has_role('bloodcell_app', 'bloodcell_reader', 'MEMBER')
                         AND (pg_has_role(current_user, 'bloodcell_reader', 'MEMBER WITH ADMIN OPTION')
-                            -- before Postgres 16, who may make roles may grant any
+                            -- before Postgres 16, CREATEROLE allows granting any role
                             OR current_setting('server_version_num')::int < 160000
                             AND (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user)) THEN
                     GRANT bloodcell_reader TO bloodcell_app;
@@ -158,8 +161,19 @@ def _make_roles(connection: sa.Connection) -> None:
     )
 
 
+def _comment_on_tables(connection: sa.Connection) -> None:
+    """Gives every table and column the comment that `tables` declares, where the database has another one."""
+    found = {(table, column): comment for table, column, comment in connection.execute(_SQL["comments"])}
+    for table in metadata.sorted_tables:
+        if found[table.name, None] != table.comment:
+            connection.execute(SetTableComment(table))
+        for column in table.columns:
+            if found[table.name, column.name] != column.comment:
+                connection.execute(SetColumnComment(column))
+
+
 def _views_are_made_by(connection: sa.Connection, scripts: list[str]) -> bool:
-    # left alone then: nobody who reads them has to wait, and views that a laboratory builds on them stay
+    # they stay then: no reader has to wait, and a laboratory's own views on them remain
     made = connection.scalar(sa.text(f"SELECT obj_description('{SCHEMA}'::regnamespace, 'pg_namespace')"))
     return made == _views_mark(scripts) and {f'{SCHEMA}."{name}"' for name in _views_of(scripts)} <= set(
         _views(connection)
@@ -177,8 +191,8 @@ def _drop_views(connection: sa.Connection, found: str | None) -> None:
         if diagnosis is None or diagnosis.sqlstate != _DEPENDENTS:
             raise
         raise SchemaError(
-            "The views change with this release, and other views are built on them. Keep their definitions (pg_dump "
-            "--schema-only), drop them, upgrade, and make them again; nothing was changed. "
+            "The views change with this release, and other views depend on them. Save the definitions of those "
+            "(pg_dump --schema-only), drop them, upgrade, and create them again; nothing was changed. "
             f"{diagnosis.message_detail}",
             found=found,
             expected=head_revision(),
@@ -194,7 +208,7 @@ def _make_views(connection: sa.Connection, scripts: list[str]) -> None:
 
 
 def _views(connection: sa.Connection) -> list[str]:
-    """Views of ours, quoted; not those that somebody else put into the schema."""
+    """Our views, quoted, without those that somebody else put into the schema."""
     ours = "SELECT viewname FROM pg_views WHERE schemaname = :schema AND viewowner = 'bloodcell_owner' ORDER BY 1"
     return [f'{SCHEMA}."{name}"' for name in connection.scalars(sa.text(ours), {"schema": SCHEMA})]
 

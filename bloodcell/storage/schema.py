@@ -16,11 +16,12 @@ def one_of(column: str, values: tuple[str, ...], name: str) -> sa.CheckConstrain
     return sa.CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=name)
 
 
-def set_now(name: str) -> sa.Column[object]:
+def set_now(name: str, comment: str) -> sa.Column[object]:
     """A column with the time at which its row was written."""
-    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now())
+    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now(), comment=comment)
 
 
-def of_run(*, is_key: bool = False) -> sa.Column[object]:
+def of_run(comment: str = "The run that wrote the row.", *, is_key: bool = False) -> sa.Column[object]:
     """A column with the run that wrote the row, as part of the table's key or beside it."""
-    return sa.Column("run_id", UUID(), sa.ForeignKey(f"{SCHEMA}.run.run_id"), primary_key=is_key, nullable=False)
+    run = sa.ForeignKey(f"{SCHEMA}.run.run_id")
+    return sa.Column("run_id", UUID(), run, primary_key=is_key, nullable=False, comment=comment)

@@ -69,8 +69,10 @@ def views_page(folder: Path) -> GeneratedPage:
         _LOG.info("%d columns have no COMMENT in the database, %s the first of them.", len(bare), bare[0])
     sections = [_INTRODUCTION]
     for path in sorted(folder.glob("*.sql")):
-        sections.append(f"## {path.stem.partition('_')[2].replace('_', ' ').capitalize()}")
         names = re.findall(r"^CREATE (?:OR REPLACE )?VIEW bloodcell\.(\w+)", path.read_text(), re.M)
+        if not names:  # the comments of columns that several views have
+            continue
+        sections.append(f"## {path.stem.partition('_')[2].replace('_', ' ').capitalize()}")
         sections.extend(_section(views.pop(name)) for name in names)
     if views:
         _LOG.warning("Views that no file of sql/views creates: %s", ", ".join(sorted(views)))

@@ -1,11 +1,11 @@
--- The differential of one slide, with exact 95 % limits.
+-- The differential of one slide, with exact 95 % intervals.
 --
 -- Who asks: whoever signs the report; the LIS interface.
 -- Set: barcode (default: the slide reported last), for example -v barcode=2611210042
--- Read: percentage is of leucocytes, lower_95 and upper_95 are the limits that the number of counted cells allows.
---   erythroblast: NRBC per 100 leucocytes. platelet and unclassified are counted only. flag: against the adult
---   reference range; "possibly" means that the limits still reach into the range. sufficient f: fewer leucocytes than
---   BLOODCELL_MIN_LEUCOCYTES were counted, do not report the percentages.
+-- Read: percentage is of leucocytes; lower_95 and upper_95 bound its 95 % interval, which follows from the number of
+--   counted cells. erythroblast: NRBC per 100 leucocytes. platelet and unclassified are only counted. flag: relative to
+--   the adult reference range; "possibly" means that the interval overlaps the range. sufficient f: fewer leucocytes than
+--   BLOODCELL_MIN_LEUCOCYTES were counted; do not report the percentages.
 \if :{?barcode}
 \else
 SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset

@@ -1,10 +1,10 @@
--- Cells of a night that a person has to look at: the model would not call them, or cannot know what they are.
+-- Cells of a night that a person has to look at.
 --
--- Who asks: the reviewing technician, in the morning.
+-- Who asks: the technician who reviews in the morning.
 -- Set: night (default: the newest), most (rows at most, default 200)
--- Read: codes outside the eight groups (a blast, a variant lymphocyte, a smudge) come first, with reason foreign_code where
---   the model called the cell all the same. Then novel: unlike anything the model was trained on, the strangest first; then
---   low_confidence: between two groups; best_guess is the likelier one. image: digest of the file.
+-- Read: codes out of scope (a blast, a variant lymphocyte, a smudge) come first, with reason out_of_scope where the model
+--   called the cell in spite of the code. Then novel: unlike the training cells, the highest novelty first. Then
+--   low_confidence: between two classes; best_guess is the more probable one. image: digest of the file.
 \if :{?night}
 \else
 SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset
@@ -19,6 +19,6 @@ SELECT barcode, file_name, review_reason AS reason, top_class AS best_guess,
        sha256 AS image
 FROM bloodcell.review_queue
 WHERE night = :'night'::date
-ORDER BY is_foreign_code DESC, review_reason DESC, CASE review_reason WHEN 'novel' THEN -novelty ELSE confidence END,
+ORDER BY is_out_of_scope DESC, review_reason DESC, CASE review_reason WHEN 'novel' THEN -novelty ELSE confidence END,
          barcode, file_name
 LIMIT :most;

@@ -1,10 +1,10 @@
--- How the champion calls what the analyser had pre-classified: the table of both, in cells.
+-- How the champion calls the cells that the analyser has pre-classified: a table of both, in cells.
 --
 -- Who asks: the laboratory's quality manager; whoever validates a model.
 -- Set: since (first night, default 30 days ago)
--- Read: a row is the analyser's class, percent_of_row is the share of it that the model called called_class. The analyser
---   is no reference: where the two differ, either may be right. Cells without a class of the eight (blast, smudge ...)
---   are left out.
+-- Read: each row is a class of the analyser; percent_of_row is the share of it that the model called called_class. The
+--   analyser is not a reference: where the two differ, either may be right. Cells with a code out of scope (blast,
+--   smudge ...) are left out.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset

@@ -1,9 +1,9 @@
--- Where a challenger model calls otherwise than the champion, in pairs of classes.
+-- Where a challenger calls differently from the champion, by pair of classes.
 --
 -- Who asks: whoever decides about the next champion.
 -- Set: since (first night, default 30 days ago)
--- Read: n_cells the champion called reported_class and the challenger challenger_class; n_confident of these with both above
---   0.9, which is where one of the two has learnt something wrong.
+-- Read: the champion called n_cells reported_class and the challenger called them challenger_class; n_confident of them
+--   with both confidences above 0.9, where one of the two has learnt something wrong.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset

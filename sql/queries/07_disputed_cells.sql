@@ -1,9 +1,9 @@
--- Cells of a night that champion and challenger call differently, the surest on both sides first.
+-- Cells of a night that champion and challenger call differently, the most confident on both sides first.
 --
 -- Who asks: the pathologist who labels: these cells teach most.
 -- Set: night (default: the newest), most (rows at most, default 100)
--- Read: both confidences are calibrated probabilities of the class named beside them. Cells that one of the two would not
---   call at all are left out.
+-- Read: each confidence is the calibrated probability of the class beside it. Cells that one of the two left unclassified
+--   are not listed.
 \if :{?night}
 \else
 SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset

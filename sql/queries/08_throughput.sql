@@ -1,9 +1,9 @@
--- How long each stage took a night, and how many cells it did a second.
+-- How long each stage took on a night, and how many cells per second.
 --
 -- Who asks: the operator, before buying hardware or moving the start of the run.
 -- Set: since (first night, default 30 days ago)
--- Read: minutes adds up the runs of the stage that ended; n_runs above 1 is a night in shards or done again. hosts: the
---   machines that did it. not_succeeded: runs that failed, still run, or were killed (see 21_troubled_runs.sql).
+-- Read: minutes adds up the finished runs of the stage; n_runs above 1 means shards, or a night done again. hosts: the
+--   machines they ran on. not_succeeded: runs that failed, still run, or were killed (see 21_troubled_runs.sql).
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset

@@ -1,9 +1,9 @@
--- Files set aside, by night and reason, with one of each to look at.
+-- Quarantined files, by night and reason, with one example of each.
 --
 -- Who asks: the operator; the analyser's service engineer.
 -- Set: since (first night, default 30 days ago)
--- Read: the files lie untouched in the night's folder. example and detail: one of them and what is wrong with it. A file
---   that was mended is read again by the next run and leaves this list.
+-- Read: the files remain untouched in the night's folder. example and detail: one of them and what is wrong with it. A
+--   file that has been repaired is read by the next run and leaves this list.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset

@@ -1,10 +1,10 @@
--- Nights that are not done: still arriving, not classified, or with slides that wait for their report.
+-- Nights that are not finished: still arriving, not classified, or with slides that are not reported.
 --
--- Who asks: the operator in the morning; a monitor (no row is good).
--- Set: since (first night, default 30 days ago), hours (a night may take, default 12)
--- Read: arriving: the folder still changes, or ingest did not get to its end. no classify run: nothing has called a cell
---   yet. slides wait: n_waiting slides have cells that their report does not count. late t: first seen longer ago than
---   the hours allowed. last_run: what ran last for that night, and how it ended.
+-- Who asks: the operator in the morning; a monitor (no rows is good).
+-- Set: since (first night, default 30 days ago), hours (that a night may take, default 12)
+-- Read: arriving: the folder still changes, or ingest did not finish. no classify run: no cell has been called yet.
+--   slides waiting: n_waiting slides have cells that their report does not count. late t: first seen longer ago than the
+--   given hours. last_run: the last run of the night, and how it ended.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset
@@ -25,7 +25,7 @@ WITH slides AS (
     SELECT n.night, n.first_seen_at, n.n_slides, n.n_cells, coalesce(s.n_waiting, 0) AS n_waiting, r.last_run,
            CASE WHEN n.completed_at IS NULL THEN 'arriving'
                 WHEN n.n_cells > 0 AND s.n_waiting > 0 AND r.is_classified IS NOT TRUE THEN 'no classify run'
-                WHEN s.n_waiting > 0 THEN 'slides wait' END AS what
+                WHEN s.n_waiting > 0 THEN 'slides waiting' END AS what
     FROM bloodcell.night_summary n LEFT JOIN slides s USING (night) LEFT JOIN runs r USING (night)
     WHERE n.night >= :'since'::date
 )

@@ -1,9 +1,9 @@
--- Slides with too few leucocytes for percentages, and slides of which no file could be used.
+-- Slides with too few leucocytes for percentages, and slides without a usable file.
 --
 -- Who asks: the technician, to make a new smear or to count by hand.
 -- Set: night (default: the newest)
--- Read: status no usable cell: every file of the slide was set aside. Else n_leucocytes is what was counted, and many
---   n_unclassified say that the smear or the stain is the trouble, not the patient.
+-- Read: status no usable cell: every file of the slide was quarantined. Otherwise n_leucocytes is what was counted. A high
+--   n_unclassified points to the smear or the stain, not to the patient.
 \if :{?night}
 \else
 SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset

@@ -1,9 +1,9 @@
 -- Slides with nucleated red cells (erythroblasts), and the factor that corrects a leucocyte count for them.
 --
 -- Who asks: the haematologist; whoever corrects the analyser's WBC.
--- Set: since (first night, default 30 days ago), nrbc (per 100 leucocytes at least, default 0: every one)
--- Read: nrbc_per_100_wbc with its 95 % limits. wbc_factor: multiply a WBC that counted nucleated red cells as leucocytes
---   with it, 100 / (100 + NRBC). surely t: the lower limit is above 0 as well as above the nrbc asked for.
+-- Set: since (first night, default 30 days ago), nrbc (per 100 leucocytes at least, default 0: all of them)
+-- Read: nrbc_per_100_wbc with its 95 % interval. wbc_factor: multiply a WBC that counted nucleated red cells as leucocytes
+--   by it, 100 / (100 + NRBC). definite t: the whole interval is above nrbc.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset
@@ -16,7 +16,7 @@ SELECT current_date - 30 AS since \gset
 SELECT barcode, night, patient_key, round(nrbc_per_100_wbc::numeric, 1) AS nrbc_per_100_wbc,
        round(nrbc_lower_95::numeric, 1) AS lower_95, round(nrbc_upper_95::numeric, 1) AS upper_95, n_leucocytes,
        is_sufficient AS sufficient, round((100 / (100 + nrbc_per_100_wbc))::numeric, 3) AS wbc_factor,
-       nrbc_lower_95 > :nrbc AS surely
+       nrbc_lower_95 > :nrbc AS definite
 FROM bloodcell.slide_summary
 WHERE is_reported AND nrbc_per_100_wbc > 0 AND nrbc_per_100_wbc >= :nrbc AND night >= :'since'::date
 ORDER BY nrbc_per_100_wbc DESC, barcode;

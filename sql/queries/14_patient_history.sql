@@ -1,9 +1,9 @@
--- A patient's slides over time, one a row.
+-- A patient's slides over time, one per row.
 --
--- Who asks: the haematologist following a patient.
+-- Who asks: the haematologist who follows a patient.
 -- Set: patient (patient_key, default: the patient of the slide reported last)
--- Read: percentages of leucocytes; ig_95 is the 95 % range of ig. model changes down the column: a step there can be the
---   model's, not the patient's. sufficient f: too few cells for percentages.
+-- Read: percentages of leucocytes; ig_95 is the 95 % interval of ig. Where model changes from one row to the next, a step
+--   may come from the model and not from the patient. sufficient f: too few cells for percentages.
 \if :{?patient}
 \else
 SELECT coalesce((SELECT patient_key FROM bloodcell.slide_summary WHERE patient_key IS NOT NULL

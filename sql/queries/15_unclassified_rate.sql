@@ -1,9 +1,9 @@
--- The share of cells that each model left unclassified, a night.
+-- The share of cells that each model left unclassified, by night.
 --
--- Who asks: the quality manager: a rise means a new stain, a new camera, or cells the model never saw.
+-- Who asks: the quality manager. A rise means a new stain, a new camera, or cells that the model never saw.
 -- Set: since (first night, default 30 days ago)
--- Read: percent_unclassified of all cells called; novel and low_confidence split it by reason. reported t: the model
---   whose calls were reported; f: a challenger.
+-- Read: percent_unclassified of all cells; percent_novel and percent_low_confidence split it by reason. reported t: the
+--   model whose calls were reported; f: a challenger.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset

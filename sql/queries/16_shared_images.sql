@@ -1,8 +1,8 @@
--- The same image in more than one slide: delivered twice, or slides mixed up.
+-- The same image on more than one slide: delivered twice, or slides mixed up.
 --
--- Who asks: the laboratory's safety officer. Two patients with one image means a mix-up: look at it at once.
+-- Who asks: the laboratory's safety officer. Two patients with the same image mean a mix-up: look at it at once.
 -- Set: since (first night, default 30 days ago)
--- Read: n_patients above 1 comes first. barcodes: the slides that have the image; it counts in each of them.
+-- Read: rows with n_patients above 1 come first. barcodes: the slides that have the image; it counts on each of them.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset

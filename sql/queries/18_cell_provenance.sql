@@ -1,10 +1,11 @@
--- Everything that is known of how one cell got its calls.
+-- Everything that is known about how one cell was called.
 --
 -- Who asks: the auditor; the pathologist who doubts a call.
--- Set: barcode and file (name of the cell's file; default: the first of the slide; barcode's default: the slide reported
+-- Set: barcode and file (name of the cell's file, default: the first of the slide; barcode's default: the slide reported
 --   last)
--- Read: one block a model. From the file (folder, path, digest, size) over the run that took it in, to the model (id,
---   data, thresholds) and the run that called it, each with code version and machine. No block with a model: not called.
+-- Read: one block per model. It goes from the file (folder, path, digest, size) through the run that ingested it to the
+--   model (id, data, thresholds) and the run that called it, each with code version and machine. A block without a model
+--   means that the cell has not been called.
 \if :{?barcode}
 \else
 SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset

@@ -1,9 +1,9 @@
--- A month in a row: what came, what was reported, how well it went.
+-- Statistics by month: what arrived, what was reported, how well it went.
 --
 -- Who asks: the management; the accreditation file.
 -- Set: since (first night, default twelve months ago)
--- Read: percent_quarantined of the files that were not ignored by rule; percent_insufficient and percent_unclassified of
---   what was reported; late_nights: nights completely read later than noon of the day after.
+-- Read: percent_quarantined of the files that are not ignored by rule; percent_insufficient and percent_unclassified of
+--   what was reported; late_nights: nights that were read completely later than noon of the following day.
 \if :{?since}
 \else
 SELECT (date_trunc('month', current_date) - interval '11 months')::date AS since \gset

@@ -2,10 +2,10 @@
 --
 -- Who asks: the technician who misses a cell in the report.
 -- Set: barcode (default: the slide reported last), file (part of the name, default: all)
--- Read: every file the slide's folder had. outcome cell: it counts. duplicate: the same cell was there already.
---   quarantined: cannot be used, see reason and detail. ignored: left out by rule. Lines with a replaced_at: what was said
---   of the file until then, before it was judged again. Nothing listed: the night was not read yet, or the file was
---   never there.
+-- Read: every file of the slide's folder. outcome cell: it counts. duplicate: the same cell was there already.
+--   quarantined: it cannot be used, see reason and detail. ignored: left out by rule. A row with replaced_at shows an
+--   earlier outcome, before the file was examined again. No rows: the night has not been read yet, or the file was never
+--   there.
 \if :{?barcode}
 \else
 SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset

@@ -1,9 +1,9 @@
--- Runs of a stage that failed, or that never came to an end.
+-- Runs of a stage that failed or never finished.
 --
 -- Who asks: the operator.
--- Set: since (first day, default 30 days ago), hours (a run may take, default 12)
--- Read: state failed: error says why and what to do next. state running, older than the hours: the process was killed;
---   what it had written is kept, and the next run goes on from there. airflow_run: the Dag run to look at.
+-- Set: since (first day, default 30 days ago), hours (that a run may take, default 12)
+-- Read: state failed: error says why and what to do next. state running for longer than the given hours: the process was
+--   killed; what it wrote is kept, and the next run resumes there. airflow_run: the Dag run to look at.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset

@@ -1,10 +1,10 @@
--- How many cells each person has labelled as what.
+-- How many cells each person has labelled, by class.
 --
--- Who asks: whoever organises the reading: which classes lack labels, and who could read them.
+-- Who asks: whoever organises the labelling: which classes lack labels, and who could read them.
 -- Set: since (first day of labelling; default: everything)
--- Read: a row a person and class; class empty: outside the eight groups (blast, artefact ...), see example_code. n_cells
---   counts cells, n_labels their labels with corrections; n_blind were read without seeing a call. The rows without a
---   person are all people together.
+-- Read: one row per person and class; class empty: out of scope (blast, artefact ...), see example_code. n_cells counts
+--   cells, n_labels all their labels with corrections; n_blind were read without seeing a call. Rows without a person
+--   cover everybody.
 \if :{?since}
 \else
 SELECT date '1900-01-01' AS since \gset

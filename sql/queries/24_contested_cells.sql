@@ -1,9 +1,9 @@
--- Cells over which people disagree, the oldest dispute first: somebody has to rule.
+-- Cells over which people disagree, the oldest disagreement first.
 --
 -- Who asks: the pathologist who adjudicates.
 -- Set: most (rows at most, default 200)
--- Read: said: what each person says last, blind readings marked; call and confidence are the reported model's, no
---   reference. A contested cell trains nothing until a label with is_adjudication is entered:
+-- Read: labels: the newest label of each person, with blind readings marked. call and confidence are those of the reported
+--   model, which is not a reference. A contested cell trains nothing until a label with is_adjudication settles it:
 --   INSERT INTO cell_label (cell_id, label, is_adjudication) VALUES (..., 'neutrophil', true), as a reviewer.
 \if :{?most}
 \else
@@ -13,10 +13,10 @@
 WITH disputed AS (
     SELECT barcode, night, file_name, cell_id, count(*) AS n_people, max(labelled_at) AS last_labelled_at,
            string_agg(labelled_by || ': ' || label || CASE WHEN is_blind THEN ' (blind)' ELSE '' END, ', '
-                      ORDER BY labelled_at) AS said
+                      ORDER BY labelled_at) AS labels
     FROM bloodcell.contested_cell GROUP BY barcode, night, file_name, cell_id
 )
-SELECT d.barcode, d.night, d.file_name, d.cell_id, d.n_people, d.said, r.called_class AS call,
+SELECT d.barcode, d.night, d.file_name, d.cell_id, d.n_people, d.labels, r.called_class AS call,
        round(r.confidence::numeric, 3) AS confidence, d.last_labelled_at
 FROM disputed d
 LEFT JOIN bloodcell.cell_result r ON r.cell_id = d.cell_id AND r.night = d.night AND r.is_reported

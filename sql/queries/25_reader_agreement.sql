@@ -1,10 +1,10 @@
--- How often two people say the same of the same cell, and how much of it is beyond chance: Cohen's kappa.
+-- How often two people label the same cell alike, and how far beyond chance: Cohen's kappa.
 --
--- Who asks: the quality manager; whoever wonders how good a model could be at all.
+-- Who asks: the quality manager; whoever wonders how good a model could be at best.
 -- Set: nothing
--- Read: a row a pair of people; blind: t where both read without seeing a call, f where one of them saw it. People agree
---   more with what a machine proposes, so compare the rows of a pair. agreement and kappa (1 perfect, 0 chance) over the
---   eight groups and "other"; an adjudication that settled a cell is not counted as a reading.
+-- Read: one row per pair of people. blind t: both read without seeing a call; f: at least one of them saw it. People agree
+--   more with what a machine proposes, so compare the two rows of a pair. agreement and kappa (1 perfect, 0 chance) cover
+--   the eight classes and "other". An adjudication does not count as a reading.
 -- Source: Cohen, A coefficient of agreement for nominal scales, Educational and Psychological Measurement 20 (1960)
 --   37-46.
 WITH readings AS (
@@ -17,7 +17,7 @@ WITH readings AS (
     FROM readings a JOIN readings b ON b.cell_id = a.cell_id AND a.labelled_by < b.labelled_by
     GROUP BY 1, 2, 3, 4, 5
 ), totals AS (
-    SELECT reader, other, blind, sum(n) AS n, coalesce(sum(n) FILTER (WHERE said = other_said), 0) AS n_alike
+    SELECT reader, other, blind, sum(n) AS n, coalesce(sum(n) FILTER (WHERE said = other_said), 0) AS n_agree
     FROM pairs GROUP BY reader, other, blind
 ), ours AS (
     SELECT reader, other, blind, said AS class, sum(n) AS n FROM pairs GROUP BY 1, 2, 3, 4
@@ -27,11 +27,11 @@ WITH readings AS (
     SELECT o.reader, o.other, o.blind, sum(o.n * t.n) AS n_pairs
     FROM ours o JOIN theirs t USING (reader, other, blind, class) GROUP BY o.reader, o.other, o.blind
 ), shares AS (
-    SELECT t.reader, t.other, t.blind, t.n, t.n_alike, t.n_alike / t.n AS agreement,
+    SELECT t.reader, t.other, t.blind, t.n, t.n_agree, t.n_agree / t.n AS agreement,
            coalesce(c.n_pairs, 0) / (t.n * t.n) AS expected
     FROM totals t LEFT JOIN chance c USING (reader, other, blind)
 )
-SELECT reader, other, blind, n AS n_cells, n_alike, round(agreement, 4) AS agreement, round(expected, 4) AS expected,
+SELECT reader, other, blind, n AS n_cells, n_agree, round(agreement, 4) AS agreement, round(expected, 4) AS expected,
        round((agreement - expected) / nullif(1 - expected, 0), 4) AS kappa
 FROM shares
 ORDER BY reader, other, blind DESC;

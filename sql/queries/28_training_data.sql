@@ -1,10 +1,10 @@
--- The data set of a model: how many images of how many patients, labelled by whom, on each split and of each class.
+-- The data set of a model: how many images of how many patients, labelled by whom, by split and class.
 --
--- Who asks: the auditor; whoever asks what a model was made from.
+-- Who asks: the auditor; whoever wants to know what a model was trained on.
 -- Set: model (id or its beginning; default: the champion)
--- Read: split: training (learnt from), validation (chose thresholds), holdout (judged by, never learnt from),
---   out_of_scope. n_patients are split keys (patient_key, or slide where there is none). n_blind: labels read without
---   seeing a call. Nothing: the model was made from a folder of images, not from labels; its bundle lists them.
+-- Read: split: training (learnt from), validation (chose thresholds), holdout (validated on, never learnt from),
+--   out_of_scope. n_patients counts split keys (patient_key, or the slide where there is none). n_blind: labels read
+--   without seeing a call. No rows: the model was trained on a folder of images, not on labels; its bundle lists them.
 \if :{?model}
 \else
 SELECT coalesce((SELECT model_id FROM bloodcell.champion), '') AS model \gset

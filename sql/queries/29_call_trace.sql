@@ -1,12 +1,12 @@
--- One reported call, traced all the way: file, run, bundle, data set, the people whose labels made it, who approved it.
+-- One reported call traced to its origin: file, run, bundle, data set, the people who labelled, the person who approved.
 --
 -- Who asks: the auditor; the court.
--- Set: barcode and file (name of the cell's file; default: the first of the slide; barcode's default: the slide reported
+-- Set: barcode and file (name of the cell's file, default: the first of the slide; barcode's default: the slide reported
 --   last)
--- Read: one block. From the file and the run that took it in, over the run that called it, to the model, the images and
---   labels it was made from (empty: made from a folder of images, which its bundle lists), and who let it in when the
---   slide was reported: promoted_by, reason, and of a retraining its approver, gates and report. label: what people say
---   of this cell.
+-- Read: one block. It goes from the file and the run that ingested it through the run that called it to the model, the
+--   images and labels it was trained on (empty: a folder of images, which its bundle lists), and who promoted it by the
+--   time the slide was reported: promoted_by, reason and, for a retraining, approver, gates and report. label: what
+--   people say of this cell.
 \if :{?barcode}
 \else
 SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset

@@ -1,10 +1,10 @@
--- The champion over time: agreement with people and drift, a row a check.
+-- The champion over time: agreement with people and drift, one row per check.
 --
--- Who asks: the quality manager, as a control chart; whoever got an alarm.
+-- Who asks: the quality manager, as a control chart; whoever received an alarm.
 -- Set: since (first day, default 90 days ago)
--- Read: agreement and blind_agreement in percent, n_labels what they rest on. class_mix, confidence and novelty:
---   population stability index, below 0.1 nothing moved, above 0.25 much did; embedding: squared maximum mean
---   discrepancy. Empty: too little to judge. failed: the reasons of the limits that were crossed.
+-- Read: agreement and blind_agreement in percent, from n_labels cells. class_mix, confidence and novelty: population
+--   stability index; below 0.1 is stable, above 0.25 has changed much. embedding: squared maximum mean discrepancy.
+--   Empty: too little to measure. failed: the reasons of the thresholds that were crossed.
 \if :{?since}
 \else
 SELECT current_date - 90 AS since \gset

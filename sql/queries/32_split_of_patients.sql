@@ -1,10 +1,10 @@
--- On which split of the split patients are, and how many labelled cells of each class lie there.
+-- Patients by split, with their labelled cells by class.
 --
 -- Who asks: whoever wants a hold-out with enough cells of a rare class; the auditor.
 -- Set: nothing
--- Read: a row a split; a patient stays on its split for good. n_blind patients were put there for their blind-read labels.
---   The columns of classes count cells with a confirmed label; n_contested and n_out_of_scope are in no class. split
---   "not yet": labelled, and given a split by the next snapshot. A class with few hold-out cells keeps a gate shut.
+-- Read: one row per split; a patient stays on it permanently. n_blind patients have labels that were read blind. The
+--   columns of classes count cells with a confirmed label; n_contested and n_out_of_scope belong to no class. split "not
+--   yet": labelled, and assigned by the next snapshot. A class with too few hold-out cells fails a gate.
 WITH with_split AS (
     SELECT coalesce(p.split, 'not yet') AS split, coalesce(p.split_key, l.split_key) AS split_key, p.is_blind, l.class,
            l.state, l.cell_id

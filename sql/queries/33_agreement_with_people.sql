@@ -1,10 +1,10 @@
--- What people say against what the champion called, a table of both in cells: where it errs.
+-- Labels against the champion's calls: a table of both, in cells.
 --
 -- Who asks: the pathologist; whoever plans the next labels.
 -- Set: since (first day of checking, default 90 days ago)
--- Read: a row is what people say; percent_of_row is the share of it that the champion called called_class. class empty:
---   outside the eight groups, where unclassified is the right call. n_blind were read without seeing the call: people
---   agree more with what they see. Cells the model was made from are left out. Several champions: one table each.
+-- Read: each row is a class by people's labels; percent_of_row is the share of it that the champion called called_class.
+--   class empty: out of scope, where unclassified is right. n_blind were read without seeing the call: people agree more
+--   with what they see. Cells that the model was trained on are left out. Several champions give one table each.
 \if :{?since}
 \else
 SELECT current_date - 90 AS since \gset

@@ -1,9 +1,9 @@
--- The cells that the champion called and people say are something else, the newest first.
+-- Cells that the champion called differently from people's labels, the newest first.
 --
--- Who asks: whoever got an alarm about agreement; the pathologist.
+-- Who asks: whoever received an alarm about agreement; the pathologist.
 -- Set: since (first day of checking, default 90 days ago), most (rows at most, default 200)
--- Read: class is what people say (empty: outside the eight groups), called_class what the champion reported. Look at the
---   images: bloodcell report SLIDE --html FILE. A wrong label is corrected by a new one.
+-- Read: class is the label (empty: out of scope), called_class is what the champion reported. Look at the images with
+--   bloodcell report SLIDE --html FILE. A wrong label is corrected by a new one.
 \if :{?since}
 \else
 SELECT current_date - 90 AS since \gset

@@ -1,11 +1,12 @@
--- The cells of a night that all models together call otherwise than the champion alone, surest first.
+-- Cells of a night that all models together call differently from the champion, the most probable first.
 --
 -- Who asks: the reviewer who wants a second opinion; whoever decides about the next champion.
--- Set: night (default: the newest), most (rows shown, default 100)
--- Read: ensemble_class has the greatest mean probability over the reported model and the newest of each other variant
---   that called the cell (n_models), ensemble_probability; n_for_it of them say so alone. reported_class is the champion's
---   call, reported_top_class its likeliest class also where it calls none. On images held out, the mean of the four shipped
---   models was right of 98.9 % and their champion of 98.7 % (benchmarks/accuracy/RESULTS.md): too little to report it instead.
+-- Set: night (default: the newest), most (rows at most, default 100)
+-- Read: ensemble_class has the highest mean probability over the reported model and the newest of each other variant that
+--   called the cell (n_models); n_votes of them call it so themselves. reported_class is the champion's call,
+--   reported_top_class its most probable class, also of an unclassified cell. On held-out images the mean of the four
+--   shipped models was right for 98.9 % and their champion for 98.7 % (benchmarks/accuracy/RESULTS.md): too small a gain
+--   to report it instead.
 \if :{?night}
 \else
 SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset
@@ -16,10 +17,10 @@ SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary 
 \endif
 
 SELECT e.barcode, e.file_name, e.ensemble_class, round(e.ensemble_probability::numeric, 3) AS ensemble_probability,
-       e.n_for_it, e.n_models, e.reported_class, e.reported_top_class, round(e.confidence::numeric, 3) AS confidence
+       e.n_votes, e.n_models, e.reported_class, e.reported_top_class, round(e.confidence::numeric, 3) AS confidence
 FROM (
     SELECT c.barcode, c.file_name, best.class AS ensemble_class, best.probability AS ensemble_probability, c.n_models,
-           (SELECT count(*) FROM unnest(c.top_classes) top WHERE top = best.class) AS n_for_it,
+           (SELECT count(*) FROM unnest(c.top_classes) top WHERE top = best.class) AS n_votes,
            c.reported_class, c.reported_top_class, c.confidence
     FROM (
         SELECT barcode, file_name, cell_id, count(*) AS n_models, array_agg(top_class) AS top_classes,

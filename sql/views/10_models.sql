@@ -1,11 +1,12 @@
--- The model whose calls are reported: the last row of promotion.
+-- The last promotion names the champion.
 CREATE VIEW bloodcell.champion AS
 SELECT m.model_id, m.variant, p.promoted_at, p.promoted_by, p.reason, p.action, p.promotion_id
 FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id)
 ORDER BY p.promotion_id DESC LIMIT 1;
-COMMENT ON VIEW bloodcell.champion IS 'The one model whose calls are reported; empty until a model was promoted.';
 
--- Whose calls a night gets: the champion, and beside it the newest model of each other variant that no gate refused.
+COMMENT ON VIEW bloodcell.champion IS 'The one model whose calls are reported. Empty until a model has been promoted.';
+
+-- The champion, and beside it the newest model of each other variant unless its newest validation failed a gate.
 CREATE VIEW bloodcell.serving_model AS
 SELECT c.model_id, c.variant, 'champion' AS role FROM bloodcell.champion c
 UNION ALL
@@ -15,7 +16,10 @@ UNION ALL
    AND coalesce((SELECT v.passed FROM bloodcell.validation v WHERE v.model_id = m.model_id
                  ORDER BY v.validated_at DESC, v.validation_id LIMIT 1), true)
  ORDER BY m.variant, m.registered_at DESC, m.model_id);
-COMMENT ON VIEW bloodcell.serving_model IS 'Models that classify a night: the champion, and a challenger of each other variant.';
+
+COMMENT ON VIEW bloodcell.serving_model IS
+    'The models that classify a night: the champion, and one challenger of each other variant.';
+COMMENT ON COLUMN bloodcell.serving_model.role IS 'champion or challenger.';
 
 CREATE VIEW bloodcell.registered_model AS
 SELECT m.model_id, m.variant, coalesce(s.role, 'idle') AS role, m.confidence_threshold, m.novelty_threshold,
@@ -24,8 +28,13 @@ SELECT m.model_id, m.variant, coalesce(s.role, 'idle') AS role, m.confidence_thr
        m.manifest #>> '{data,dataset_digest}' AS dataset_digest, m.manifest ->> 'code_version' AS code_version,
        m.created_at, m.registered_at, m.registered_by
 FROM bloodcell.model m LEFT JOIN bloodcell.serving_model s USING (model_id);
+
 COMMENT ON VIEW bloodcell.registered_model IS
-    'Every model there is, with its role (champion, challenger, idle), thresholds, and what it was trained on.';
+    'Every registered model with its role, its thresholds, and what it was trained on.';
+COMMENT ON COLUMN bloodcell.registered_model.role IS 'champion, challenger or idle.';
+COMMENT ON COLUMN bloodcell.registered_model.validation_accuracy IS
+    'Accuracy on the validation images, 0 to 1; the same images chose the thresholds.';
+COMMENT ON COLUMN bloodcell.registered_model.n_training_images IS 'Images the model was trained on.';
 
 CREATE VIEW bloodcell.model_history AS
 SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evidence, m.model_id, m.variant,
@@ -35,15 +44,37 @@ SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evide
        p.evidence ->> 'training_run_id' AS training_run_id, p.evidence #>> '{approval,by}' AS approved_by,
        p.evidence #>> '{approval,at}' AS approved_at, p.evidence -> 'gates' AS gates, p.evidence ->> 'report' AS report
 FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id);
-COMMENT ON VIEW bloodcell.model_history IS 'Every champion there was: from when to when, who let it in, why, made from which data.';
 
--- A slide is reported with the calls of the model that was champion when they were added up: of those that called all of
--- it, the one made champion last by then. So an old slide keeps its report when a challenger that called it is promoted.
+COMMENT ON VIEW bloodcell.model_history IS
+    'Every champion there has been: from when to when, promoted by whom, why, and trained on which data.';
+COMMENT ON COLUMN bloodcell.model_history.evidence IS 'What the decision rested on, as JSON.';
+COMMENT ON COLUMN bloodcell.model_history.champion_until IS 'When the next champion took over; empty for the present one.';
+COMMENT ON COLUMN bloodcell.model_history.training_run_id IS
+    'Retraining that produced the model; empty where it was promoted by hand.';
+COMMENT ON COLUMN bloodcell.model_history.approved_by IS 'Person who approved the retraining''s candidate.';
+COMMENT ON COLUMN bloodcell.model_history.approved_at IS 'When that person approved it.';
+COMMENT ON COLUMN bloodcell.model_history.gates IS 'Gates that the candidate passed, as JSON; see model_gate.';
+
+-- A slide is reported with the model that was champion when its calls were added up. Of the models that called all of its
+-- cells, that is the one promoted last by then, so an old slide keeps its report when a challenger that called it is
+-- promoted. This is the one place where the rule stands.
 CREATE VIEW bloodcell.slide_reported_model AS
-SELECT s.slide_id, reported.model_id
-FROM bloodcell.slide s
-CROSS JOIN LATERAL (
-    SELECT r.model_id FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
-    WHERE r.slide_id = s.slide_id AND p.promoted_at <= r.written_at ORDER BY p.promotion_id DESC LIMIT 1
-) reported;
-COMMENT ON VIEW bloodcell.slide_reported_model IS 'Which model''s calls are reported for a slide.';
+SELECT DISTINCT ON (r.slide_id) r.slide_id, r.model_id, r.n_cells, r.n_unclassified, r.is_sufficient, r.written_at
+FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
+WHERE p.promoted_at <= r.written_at
+ORDER BY r.slide_id, p.promotion_id DESC;
+
+COMMENT ON VIEW bloodcell.slide_reported_model IS
+    'The model whose calls are reported for a slide, for slides that are reported. Always filter on slide_id.';
+COMMENT ON COLUMN bloodcell.slide_reported_model.n_cells IS 'Cells that the report counts.';
+COMMENT ON COLUMN bloodcell.slide_reported_model.n_unclassified IS 'Cells without a call, of n_cells.';
+
+CREATE VIEW bloodcell.report_before_champion AS
+SELECT r.slide_id, r.model_id
+FROM bloodcell.slide_report r
+WHERE EXISTS (SELECT 1 FROM bloodcell.promotion p WHERE p.model_id = r.model_id)
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_reported_model m WHERE m.slide_id = r.slide_id);
+
+COMMENT ON VIEW bloodcell.report_before_champion IS
+    'Calls that were added up before their model became champion, of slides that are not reported. The next run adds them '
+    'up again, which reports the slide.';

@@ -1,7 +1,13 @@
--- Each view of cells or of one slide finds a slide's reported model (see slide_reported_model) by a LATERAL of its own and
--- compares with IS NOT DISTINCT FROM. Measured on 6,000 slides, 900,000 cells, 3 models: one slide's cells in 2 ms and a night of
--- 15,000 cells in 0.6 s, where joining slide_reported_model or comparing with = makes the planner look up the reported
--- model once a cell (2.6 s a night), and DISTINCT ON over all slides takes 20 ms for one slide and grows with the years.
+-- How a view finds the model that is reported for a slide:
+--
+--     LEFT JOIN LATERAL (
+--         SELECT o.model_id FROM bloodcell.slide_reported_model o WHERE o.slide_id = s.slide_id LIMIT 1
+--     ) reported ON true
+--
+-- and compares with IS NOT DISTINCT FROM. LIMIT 1 changes no row. It keeps the planner from turning the look-up into a join
+-- with all slides ever reported, and IS NOT DISTINCT FROM from looking up the model once for each cell. Measured on 6,000
+-- slides, 900,000 cells and 3 models: the cells of one slide take 2 ms and a night of 15,000 cells 0.6 s. A plain join or
+-- a comparison with = takes 2.6 s for the night.
 CREATE VIEW bloodcell.slide_differential AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, d.class, d.n_cells, d.percentage,
        d.lower AS percentage_lower_95, d.upper AS percentage_upper_95, d.flag, r.n_leucocytes, r.n_unclassified,
@@ -12,11 +18,21 @@ JOIN bloodcell.slide_report r USING (slide_id, model_id)
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.model m USING (model_id)
 LEFT JOIN LATERAL (
-    SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
+    SELECT o.model_id FROM bloodcell.slide_reported_model o WHERE o.slide_id = s.slide_id LIMIT 1
 ) reported ON true;
+
 COMMENT ON VIEW bloodcell.slide_differential IS
-    'A row a slide, model and class. Percentages are of leucocytes, with exact 95 % limits; filter on is_reported.';
+    'The differential: one row per slide, model and class. Filter on is_reported.';
+COMMENT ON COLUMN bloodcell.slide_differential.class IS 'One of the eight cell classes, or unclassified.';
+COMMENT ON COLUMN bloodcell.slide_differential.n_cells IS 'Cells of the class.';
+COMMENT ON COLUMN bloodcell.slide_differential.percentage IS
+    'Share of the leucocytes in percent, for the six leucocyte classes; empty for the others.';
+COMMENT ON COLUMN bloodcell.slide_differential.percentage_lower_95 IS
+    'Lower end of the exact 95 % interval of percentage (Clopper-Pearson).';
+COMMENT ON COLUMN bloodcell.slide_differential.percentage_upper_95 IS
+    'Upper end of the exact 95 % interval of percentage.';
+COMMENT ON COLUMN bloodcell.slide_differential.flag IS
+    'low, possibly_low, possibly_high or high relative to the adult reference range; possibly: the interval overlaps it.';
 
 CREATE VIEW bloodcell.slide_summary AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, r.n_cells, r.n_leucocytes,
@@ -27,16 +43,24 @@ FROM bloodcell.slide_report r
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.model m USING (model_id)
 LEFT JOIN LATERAL (
-    SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
+    SELECT o.model_id FROM bloodcell.slide_reported_model o WHERE o.slide_id = s.slide_id LIMIT 1
 ) reported ON true;
-COMMENT ON VIEW bloodcell.slide_summary IS
-    'A row a slide and model: counts, NRBC per 100 WBC, agreement with the analyser; filter on is_reported.';
 
--- The report counts the cells there were when it was written; a later night can bring more of the same slide.
+COMMENT ON VIEW bloodcell.slide_summary IS
+    'One row per slide and model: counts, erythroblasts, agreement with the analyser. Filter on is_reported.';
+COMMENT ON COLUMN bloodcell.slide_summary.n_cells IS 'All cells of the slide when its calls were added up.';
+COMMENT ON COLUMN bloodcell.slide_summary.nrbc_per_100_wbc IS
+    'Nucleated red cells (erythroblasts) per 100 leucocytes; empty without leucocytes.';
+COMMENT ON COLUMN bloodcell.slide_summary.nrbc_lower_95 IS 'Lower end of its exact 95 % interval.';
+COMMENT ON COLUMN bloodcell.slide_summary.nrbc_upper_95 IS 'Upper end of its exact 95 % interval.';
+COMMENT ON COLUMN bloodcell.slide_summary.n_compared IS 'Cells with a call and with an analyser code in scope.';
+COMMENT ON COLUMN bloodcell.slide_summary.n_agree IS 'Of n_compared, those called as the analyser did.';
+
+-- A report counts the cells that the slide had when it was written; a later night can bring more of them.
 CREATE VIEW bloodcell.slide_status AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, s.record_state, c.n_cells,
-       r.n_cells AS n_cells_reported, c.n_foreign_codes, files.n_quarantined, r.model_id AS reported_model_id, r.written_at AS reported_at,
+       r.n_cells AS n_cells_reported, c.n_out_of_scope, files.n_quarantined, r.model_id AS reported_model_id,
+       r.written_at AS reported_at,
        CASE WHEN c.n_cells = 0 THEN 'no usable cell'
             WHEN r.n_cells IS NULL THEN 'waiting'
             WHEN r.n_cells < c.n_cells THEN 'cells came later'
@@ -44,7 +68,7 @@ SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at,
 FROM bloodcell.slide s
 CROSS JOIN LATERAL (
     SELECT count(*) AS n_cells,
-           count(*) FILTER (WHERE c.analyser_code IS NOT NULL AND c.analyser_class IS NULL) AS n_foreign_codes
+           count(*) FILTER (WHERE c.analyser_code IS NOT NULL AND c.analyser_class IS NULL) AS n_out_of_scope
     FROM bloodcell.cell c WHERE c.slide_id = s.slide_id
 ) c
 CROSS JOIN LATERAL (
@@ -52,13 +76,22 @@ CROSS JOIN LATERAL (
     WHERE f.barcode = s.barcode AND f.outcome = 'quarantined'
 ) files
 LEFT JOIN LATERAL (
-    SELECT o.model_id, o.n_cells, o.written_at FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
+    SELECT o.model_id, o.n_cells, o.written_at FROM bloodcell.slide_reported_model o
+    WHERE o.slide_id = s.slide_id LIMIT 1
 ) r ON true;
-COMMENT ON VIEW bloodcell.slide_status IS
-    'A row a slide: reported, waiting, without a usable cell, or reported before its last cells came.';
 
--- The night is the call's, by which its table is cut: from some night on, the calls of earlier months are not read.
+COMMENT ON VIEW bloodcell.slide_status IS 'One row per slide: whether it is reported, and what is missing where it is not.';
+COMMENT ON COLUMN bloodcell.slide_status.record_state IS 'What became of slide.json: read, absent or unreadable.';
+COMMENT ON COLUMN bloodcell.slide_status.n_cells IS 'Cells that the slide has now.';
+COMMENT ON COLUMN bloodcell.slide_status.n_cells_reported IS 'Cells that its report counts; empty without a report.';
+COMMENT ON COLUMN bloodcell.slide_status.n_out_of_scope IS 'Cells whose analyser code is outside the eight classes.';
+COMMENT ON COLUMN bloodcell.slide_status.n_quarantined IS 'Files of the slide that could not be used.';
+COMMENT ON COLUMN bloodcell.slide_status.reported_model_id IS 'Model whose calls are reported.';
+COMMENT ON COLUMN bloodcell.slide_status.reported_at IS 'When the calls were added up.';
+COMMENT ON COLUMN bloodcell.slide_status.status IS
+    'reported; waiting (not classified or not added up); cells came later (its report counts fewer); no usable cell.';
+
+-- The night is that of the call, by which its table is partitioned: a filter on night skips the calls of other months.
 CREATE VIEW bloodcell.cell_result AS
 SELECT s.barcode, k.night, c.file_name, c.cell_id, c.sha256, c.analyser_code, c.analyser_class, k.called_class,
        k.top_class, k.confidence, k.novelty, k.unclassified_reason, k.p_basophil, k.p_eosinophil, k.p_erythroblast,
@@ -69,13 +102,22 @@ JOIN bloodcell.cell c USING (cell_id, night)
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.model m USING (model_id)
 LEFT JOIN LATERAL (
-    SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
+    SELECT o.model_id FROM bloodcell.slide_reported_model o WHERE o.slide_id = s.slide_id LIMIT 1
 ) reported ON true;
-COMMENT ON VIEW bloodcell.cell_result IS
-    'A row a cell and model: the call, its eight probabilities, confidence and novelty; filter on is_reported.';
 
--- Added up a slide first, because the reported model is a slide's: looked up for each call, a month takes five seconds.
+COMMENT ON VIEW bloodcell.cell_result IS
+    'One row per cell and model: the call, its eight probabilities, confidence and novelty. Filter on is_reported.';
+COMMENT ON COLUMN bloodcell.cell_result.p_basophil IS 'Calibrated probability of basophil; the eight add up to 1.';
+COMMENT ON COLUMN bloodcell.cell_result.p_eosinophil IS 'Calibrated probability of eosinophil.';
+COMMENT ON COLUMN bloodcell.cell_result.p_erythroblast IS 'Calibrated probability of erythroblast.';
+COMMENT ON COLUMN bloodcell.cell_result.p_ig IS 'Calibrated probability of ig (immature granulocyte).';
+COMMENT ON COLUMN bloodcell.cell_result.p_lymphocyte IS 'Calibrated probability of lymphocyte.';
+COMMENT ON COLUMN bloodcell.cell_result.p_monocyte IS 'Calibrated probability of monocyte.';
+COMMENT ON COLUMN bloodcell.cell_result.p_neutrophil IS 'Calibrated probability of neutrophil.';
+COMMENT ON COLUMN bloodcell.cell_result.p_platelet IS 'Calibrated probability of platelet.';
+
+-- Adds up by slide first, because the reported model belongs to the slide: a look-up for each call takes five seconds a
+-- month.
 CREATE VIEW bloodcell.night_calls AS
 SELECT a.night, m.variant, a.model_id, a.model_id IS NOT DISTINCT FROM r.model_id AS is_reported,
        sum(a.n_cells) AS n_cells, sum(a.n_unclassified) AS n_unclassified, sum(a.n_novel) AS n_novel,
@@ -91,22 +133,34 @@ FROM (
     GROUP BY c.slide_id, k.night, k.model_id
 ) a
 JOIN bloodcell.model m USING (model_id)
-LEFT JOIN bloodcell.slide_reported_model r USING (slide_id)
+LEFT JOIN LATERAL (
+    SELECT o.model_id FROM bloodcell.slide_reported_model o WHERE o.slide_id = a.slide_id LIMIT 1
+) r ON true
 GROUP BY a.night, m.variant, a.model_id, a.model_id IS NOT DISTINCT FROM r.model_id;
-COMMENT ON VIEW bloodcell.night_calls IS
-    'A row a night and model: cells called, unclassified by reason, mean confidence and novelty; filter on is_reported.';
 
--- A code outside the eight groups (BL, VLY, SMU ...) is the analyser's word that no model can name the cell, however sure.
+COMMENT ON VIEW bloodcell.night_calls IS 'One row per night and model: cells called, unclassified by reason, mean scores.';
+COMMENT ON COLUMN bloodcell.night_calls.n_cells IS 'Cells that the model called or left unclassified.';
+COMMENT ON COLUMN bloodcell.night_calls.n_novel IS 'Of n_unclassified, those unlike the training cells.';
+COMMENT ON COLUMN bloodcell.night_calls.n_low_confidence IS 'Of n_unclassified, those with too low a confidence.';
+COMMENT ON COLUMN bloodcell.night_calls.mean_confidence IS 'Mean calibrated probability of the most probable class.';
+COMMENT ON COLUMN bloodcell.night_calls.mean_novelty IS 'Mean novelty, on the scale of the model.';
+
+-- A code out of scope (BL, VLY, SMU ...) means that no model can name the cell, however confident it is.
 CREATE VIEW bloodcell.review_queue AS
-SELECT barcode, night, file_name, cell_id, sha256, coalesce(unclassified_reason, 'foreign_code') AS review_reason,
-       analyser_code IS NOT NULL AND analyser_class IS NULL AS is_foreign_code, called_class, top_class, confidence,
+SELECT barcode, night, file_name, cell_id, sha256, coalesce(unclassified_reason, 'out_of_scope') AS review_reason,
+       analyser_code IS NOT NULL AND analyser_class IS NULL AS is_out_of_scope, called_class, top_class, confidence,
        novelty, analyser_code, variant, model_id
 FROM bloodcell.cell_result
 WHERE is_reported AND (called_class = 'unclassified' OR (analyser_code IS NOT NULL AND analyser_class IS NULL));
-COMMENT ON VIEW bloodcell.review_queue IS
-    'Cells the reported model would not call, or whose analyser code it cannot know: a person has to look at them.';
 
--- Not two cell_result joined: that is ten tables, and the planner then reads all calls there are for one slide (7 s).
+COMMENT ON VIEW bloodcell.review_queue IS
+    'Cells that a person has to look at: the reported model did not call them, or their analyser code is out of scope.';
+COMMENT ON COLUMN bloodcell.review_queue.review_reason IS
+    'novel or low_confidence where the cell is unclassified; out_of_scope where it was called in spite of such a code.';
+COMMENT ON COLUMN bloodcell.review_queue.is_out_of_scope IS
+    'Whether the analyser code is outside the eight classes, called or not.';
+
+-- Not a join of cell_result with itself: with ten tables the planner reads all calls there are for one slide (7 s).
 CREATE VIEW bloodcell.model_disagreement AS
 SELECT s.barcode, c.night, c.file_name, c.cell_id, a.called_class AS reported_class,
        a.confidence AS reported_confidence, champion.variant AS reported_variant, b.called_class AS challenger_class,
@@ -118,17 +172,28 @@ JOIN bloodcell.cell_call b ON b.night = c.night AND b.cell_id = c.cell_id AND b.
 JOIN bloodcell.model champion ON champion.model_id = a.model_id
 JOIN bloodcell.model challenger ON challenger.model_id = b.model_id
 LEFT JOIN LATERAL (
-    SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
+    SELECT o.model_id FROM bloodcell.slide_reported_model o WHERE o.slide_id = s.slide_id LIMIT 1
 ) reported ON true
 WHERE a.model_id IS NOT DISTINCT FROM reported.model_id AND a.called_class <> b.called_class;
-COMMENT ON VIEW bloodcell.model_disagreement IS 'Cells that a challenger model calls otherwise than the reported one.';
+
+COMMENT ON VIEW bloodcell.model_disagreement IS
+    'Cells that a challenger calls differently from the reported model, one row per cell and challenger.';
+COMMENT ON COLUMN bloodcell.model_disagreement.reported_class IS 'Call of the reported model, or unclassified.';
+COMMENT ON COLUMN bloodcell.model_disagreement.reported_confidence IS 'Confidence of the reported model.';
+COMMENT ON COLUMN bloodcell.model_disagreement.reported_variant IS 'Variant of the reported model.';
+COMMENT ON COLUMN bloodcell.model_disagreement.challenger_class IS 'Call of the challenger, or unclassified.';
+COMMENT ON COLUMN bloodcell.model_disagreement.challenger_confidence IS 'Confidence of the challenger.';
+COMMENT ON COLUMN bloodcell.model_disagreement.challenger_variant IS 'Variant of the challenger.';
+COMMENT ON COLUMN bloodcell.model_disagreement.challenger_model_id IS 'Digest of the challenger''s bundle.';
 
 CREATE VIEW bloodcell.analyser_agreement AS
 SELECT night, analyser_class, called_class, count(*) AS n_cells
 FROM bloodcell.cell_result WHERE is_reported AND analyser_class IS NOT NULL
 GROUP BY night, analyser_class, called_class;
-COMMENT ON VIEW bloodcell.analyser_agreement IS 'The analyser''s own class against the reported call, counted a night.';
+
+COMMENT ON VIEW bloodcell.analyser_agreement IS
+    'The analyser''s class against the reported call, one row per night and pair. Codes out of scope are left out.';
+COMMENT ON COLUMN bloodcell.analyser_agreement.n_cells IS 'Cells of the pair.';
 
 CREATE VIEW bloodcell.cell_provenance AS
 SELECT s.barcode, s.patient_key, s.order_id, s.analyser, c.night, c.file_name, c.cell_id, d.folder, f.path,
@@ -150,8 +215,24 @@ LEFT JOIN (bloodcell.cell_call k JOIN bloodcell.model m USING (model_id)
            JOIN bloodcell.run classify ON classify.run_id = k.run_id)
        ON k.night = c.night AND k.cell_id = c.cell_id
 LEFT JOIN LATERAL (
-    SELECT o.model_id FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-    WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
+    SELECT o.model_id FROM bloodcell.slide_reported_model o WHERE o.slide_id = s.slide_id LIMIT 1
 ) reported ON true;
+
 COMMENT ON VIEW bloodcell.cell_provenance IS
-    'A row a cell and model, from the file on the analyser''s share to the call: every run, version and digest.';
+    'For audits: one row per cell and model, from the analyser''s file to the call, with every run, version and digest. '
+    'A cell that has not been called yet has one row without a model.';
+COMMENT ON COLUMN bloodcell.cell_provenance.folder IS 'The night''s folder.';
+COMMENT ON COLUMN bloodcell.cell_provenance.width_px IS 'Width of the image in pixels.';
+COMMENT ON COLUMN bloodcell.cell_provenance.height_px IS 'Height of the image in pixels.';
+COMMENT ON COLUMN bloodcell.cell_provenance.format IS 'Format of the image, such as JPEG.';
+COMMENT ON COLUMN bloodcell.cell_provenance.ingest_run_id IS 'Run that ingested the cell; see run_history.';
+COMMENT ON COLUMN bloodcell.cell_provenance.ingested_at IS 'When that run began.';
+COMMENT ON COLUMN bloodcell.cell_provenance.ingest_code_version IS 'Release of bloodcell that ingested the cell.';
+COMMENT ON COLUMN bloodcell.cell_provenance.ingest_host IS 'Machine that ingested the cell.';
+COMMENT ON COLUMN bloodcell.cell_provenance.model_code_version IS 'Release of bloodcell that trained the model.';
+COMMENT ON COLUMN bloodcell.cell_provenance.model_created_at IS 'When the model was trained.';
+COMMENT ON COLUMN bloodcell.cell_provenance.classify_run_id IS 'Run that called the cell; see run_history.';
+COMMENT ON COLUMN bloodcell.cell_provenance.classify_code_version IS 'Release of bloodcell that called the cell.';
+COMMENT ON COLUMN bloodcell.cell_provenance.classify_host IS 'Machine that called the cell.';
+COMMENT ON COLUMN bloodcell.cell_provenance.classify_airflow_run IS
+    'Airflow''s Dag run that called the cell; empty where Airflow did not.';

@@ -1,18 +1,28 @@
 CREATE VIEW bloodcell.file_account AS
 SELECT night, path, barcode, outcome, reason, detail, cell_id, sha256, size_bytes, run_id, first_seen_at, updated_at
 FROM bloodcell.drop_file;
-COMMENT ON VIEW bloodcell.file_account IS 'Every file of every night, exactly once: cell, duplicate, quarantined or ignored.';
+
+COMMENT ON VIEW bloodcell.file_account IS 'Every file of every night, exactly once, and what became of it.';
+COMMENT ON COLUMN bloodcell.file_account.cell_id IS 'Cell that the file became, or that a duplicate repeats.';
 
 CREATE VIEW bloodcell.file_history AS
 SELECT night, path, outcome, reason, detail, sha256, run_id, replaced_at FROM bloodcell.drop_file_history;
-COMMENT ON VIEW bloodcell.file_history IS 'What was said of a file before it was judged again.';
+
+COMMENT ON VIEW bloodcell.file_history IS 'Earlier outcomes of files that were examined again.';
+COMMENT ON COLUMN bloodcell.file_history.outcome IS 'Outcome until replaced_at: cell, duplicate, quarantined or ignored.';
+COMMENT ON COLUMN bloodcell.file_history.reason IS 'Reason of that outcome.';
+COMMENT ON COLUMN bloodcell.file_history.sha256 IS 'Digest of the file then.';
+COMMENT ON COLUMN bloodcell.file_history.run_id IS 'Run that had examined the file; see run_history.';
+COMMENT ON COLUMN bloodcell.file_history.replaced_at IS 'When the file was examined again with another outcome.';
 
 CREATE VIEW bloodcell.quarantine_report AS
 SELECT night, barcode, path, reason, detail, size_bytes, sha256, first_seen_at, updated_at, run_id
 FROM bloodcell.drop_file WHERE outcome = 'quarantined';
-COMMENT ON VIEW bloodcell.quarantine_report IS 'Files that could not be used, and why. They stay where they were.';
 
--- A row a cell, not an image: so a question about one night or one slide looks at its cells only.
+COMMENT ON VIEW bloodcell.quarantine_report IS 'Files that could not be used, and why. The files stay where they were.';
+COMMENT ON COLUMN bloodcell.quarantine_report.reason IS 'Why the file cannot be used.';
+
+-- One row per cell, not per image, so that a question about one night or slide reads only its cells.
 CREATE VIEW bloodcell.shared_image AS
 SELECT s.barcode, s.patient_key, c.night, c.file_name, c.sha256, all_of_it.n_slides, all_of_it.n_patients,
        all_of_it.barcodes
@@ -24,10 +34,14 @@ CROSS JOIN LATERAL (
     FROM bloodcell.cell same JOIN bloodcell.slide o USING (slide_id) WHERE same.sha256 = c.sha256
 ) all_of_it
 WHERE EXISTS (SELECT 1 FROM bloodcell.cell other WHERE other.sha256 = c.sha256 AND other.slide_id <> c.slide_id);
-COMMENT ON VIEW bloodcell.shared_image IS
-    'Cells whose image is in another slide, too. It counts in each; two patients with one image means a mix-up.';
 
--- Files belong to the night that brought them, slides to the first night that brought cells of them.
+COMMENT ON VIEW bloodcell.shared_image IS
+    'Cells whose image is also on another slide. It counts on each. Two patients with the same image mean a mix-up.';
+COMMENT ON COLUMN bloodcell.shared_image.n_slides IS 'Slides that have the image.';
+COMMENT ON COLUMN bloodcell.shared_image.n_patients IS 'Patients of those slides.';
+COMMENT ON COLUMN bloodcell.shared_image.barcodes IS 'Barcodes of those slides.';
+
+-- A file belongs to the night that brought it, a slide to the first night that brought cells of it.
 CREATE VIEW bloodcell.night_summary AS
 WITH files AS (
     SELECT night, count(*) AS n_files, count(*) FILTER (WHERE outcome = 'cell') AS n_cells,
@@ -41,9 +55,8 @@ WITH files AS (
            coalesce(sum(r.n_unclassified), 0) AS n_unclassified, coalesce(sum(r.n_cells), 0) AS n_cells_reported
     FROM bloodcell.slide s
     LEFT JOIN LATERAL (
-        SELECT o.n_cells, o.is_sufficient, o.n_unclassified
-        FROM bloodcell.slide_report o JOIN bloodcell.promotion p USING (model_id)
-        WHERE o.slide_id = s.slide_id AND p.promoted_at <= o.written_at ORDER BY p.promotion_id DESC LIMIT 1
+        SELECT o.n_cells, o.is_sufficient, o.n_unclassified FROM bloodcell.slide_reported_model o
+        WHERE o.slide_id = s.slide_id LIMIT 1
     ) r ON true
     GROUP BY s.night
 )
@@ -53,11 +66,39 @@ SELECT d.night, d.first_seen_at, d.completed_at, coalesce(f.n_files, 0) AS n_fil
        coalesce(s.n_reported, 0) AS n_slides_reported, coalesce(s.n_insufficient, 0) AS n_slides_insufficient,
        coalesce(s.n_cells_reported, 0) AS n_cells_reported, coalesce(s.n_unclassified, 0) AS n_unclassified
 FROM bloodcell."drop" d LEFT JOIN files f USING (night) LEFT JOIN slides s USING (night);
-COMMENT ON VIEW bloodcell.night_summary IS 'A row a night: its files by outcome, its slides, how many were reported.';
+
+COMMENT ON VIEW bloodcell.night_summary IS 'One row per night: its files by outcome, its slides, and how many are reported.';
+COMMENT ON COLUMN bloodcell.night_summary.first_seen_at IS 'When the night''s folder was first read.';
+COMMENT ON COLUMN bloodcell.night_summary.completed_at IS
+    'When every slide of the folder had been read; empty while slides are still being written.';
+COMMENT ON COLUMN bloodcell.night_summary.n_files IS 'Files of the folder.';
+COMMENT ON COLUMN bloodcell.night_summary.n_cells IS 'Files that became a cell.';
+COMMENT ON COLUMN bloodcell.night_summary.n_duplicates IS 'Files that repeat a cell of the same slide.';
+COMMENT ON COLUMN bloodcell.night_summary.n_quarantined IS 'Files that could not be used.';
+COMMENT ON COLUMN bloodcell.night_summary.n_ignored IS 'Files that are left out by rule, such as hidden files.';
+COMMENT ON COLUMN bloodcell.night_summary.n_slides IS 'Slides that began in the night.';
+COMMENT ON COLUMN bloodcell.night_summary.n_slides_reported IS 'Of n_slides, those that are reported.';
+COMMENT ON COLUMN bloodcell.night_summary.n_slides_insufficient IS
+    'Of n_slides_reported, those with too few leucocytes for percentages.';
+COMMENT ON COLUMN bloodcell.night_summary.n_cells_reported IS 'Cells that the reports of those slides count.';
+COMMENT ON COLUMN bloodcell.night_summary.n_unclassified IS 'Of n_cells_reported, those without a call.';
 
 CREATE VIEW bloodcell.run_history AS
 SELECT run_id, stage, night, state, started_at, ended_at, extract(epoch FROM ended_at - started_at) AS duration_s,
        n_cells, n_cells / nullif(extract(epoch FROM ended_at - started_at), 0) AS cells_per_s, code_version, host,
        airflow_run, detail, error
 FROM bloodcell.run;
-COMMENT ON VIEW bloodcell.run_history IS 'Every execution of a stage: when, how long, with which code, how it ended.';
+
+COMMENT ON VIEW bloodcell.run_history IS 'Every run of a stage: when, how long, on which machine and code, how it ended.';
+COMMENT ON COLUMN bloodcell.run_history.run_id IS 'Identity of the run.';
+COMMENT ON COLUMN bloodcell.run_history.stage IS 'Stage that ran: ingest, classify, differential and so on.';
+COMMENT ON COLUMN bloodcell.run_history.night IS 'Night the run worked on; empty where it was not limited to one.';
+COMMENT ON COLUMN bloodcell.run_history.state IS 'running, succeeded or failed; a run that was killed stays running.';
+COMMENT ON COLUMN bloodcell.run_history.started_at IS 'When the run began.';
+COMMENT ON COLUMN bloodcell.run_history.ended_at IS 'When the run ended; empty while it is running.';
+COMMENT ON COLUMN bloodcell.run_history.duration_s IS 'How long the run took, in seconds.';
+COMMENT ON COLUMN bloodcell.run_history.n_cells IS 'Cells the run worked on.';
+COMMENT ON COLUMN bloodcell.run_history.cells_per_s IS 'Cells per second.';
+COMMENT ON COLUMN bloodcell.run_history.host IS 'Machine the run was on.';
+COMMENT ON COLUMN bloodcell.run_history.detail IS 'Further counts and facts, as JSON; the keys depend on the stage.';
+COMMENT ON COLUMN bloodcell.run_history.error IS 'Why a failed run failed.';

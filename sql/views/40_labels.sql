@@ -1,4 +1,4 @@
--- Every label as it was entered. Reviewers add labels here: INSERT INTO cell_label (barcode, file_name, label, is_blind) ...
+-- Reviewers add labels here: INSERT INTO cell_label (barcode, file_name, label, is_blind) VALUES (...)
 CREATE VIEW bloodcell.cell_label AS
 SELECT l.label_id, s.barcode, c.night, c.file_name, c.cell_id, c.sha256, s.patient_key,
        coalesce(l.sub_label, l.class) AS label, l.class, l.sub_label, l.labelled_by, l.labelled_at, l.is_blind,
@@ -6,10 +6,20 @@ SELECT l.label_id, s.barcode, c.night, c.file_name, c.cell_id, c.sha256, s.patie
 FROM bloodcell.label l
 JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.slide s USING (slide_id);
-COMMENT ON VIEW bloodcell.cell_label IS
-    'Every label ever given to a cell, as it was entered; a reviewer adds one by an INSERT here.';
 
--- The rules are those of bloodcell.labels: of a duplicate file the label goes to the cell it repeats.
+COMMENT ON VIEW bloodcell.cell_label IS
+    'Every label ever given to a cell, as it was entered. A reviewer adds one with INSERT INTO cell_label (barcode, '
+    'file_name, label, is_blind) VALUES (...); cell_id may name the cell instead. Labels are never changed: a correction '
+    'is a new one.';
+COMMENT ON COLUMN bloodcell.cell_label.label IS 'The label as a person writes it: a class or a code of label_code.';
+COMMENT ON COLUMN bloodcell.cell_label.labelled_by IS 'Who labelled the cell; in an INSERT always the login.';
+COMMENT ON COLUMN bloodcell.cell_label.labelled_at IS 'When the person labelled it; in an INSERT now, unless given.';
+COMMENT ON COLUMN bloodcell.cell_label.source IS 'How the label came in: csv, folder or view.';
+COMMENT ON COLUMN bloodcell.cell_label.recorded_at IS 'When the label reached the database.';
+COMMENT ON COLUMN bloodcell.cell_label.recorded_by IS 'Login that wrote it.';
+COMMENT ON COLUMN bloodcell.cell_label.run_id IS 'Run that imported it; empty where it was entered through this view.';
+
+-- The label of a duplicate file goes to the cell that the file repeats, as in bloodcell.labels.
 CREATE OR REPLACE FUNCTION bloodcell.enter_label() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -19,7 +29,7 @@ DECLARE
 BEGIN
     IF NEW.labelled_by IS NOT NULL AND NEW.labelled_by <> session_user THEN
         RAISE EXCEPTION 'labelled_by is %, the login is %', NEW.labelled_by, session_user
-            USING ERRCODE = 'insufficient_privilege', HINT = 'Leave labelled_by out: it is the login.';
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Leave labelled_by out: it is always the login.';
     END IF;
     IF NEW.cell_id IS NOT NULL THEN
         SELECT c.cell_id INTO found_cell FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
@@ -37,17 +47,15 @@ BEGIN
         END IF;
     END IF;
     IF set_aside IS NOT NULL THEN
-        RAISE EXCEPTION 'The file was set aside and is no cell: barcode %, file_name %: %', NEW.barcode, NEW.file_name,
-            set_aside USING ERRCODE = 'foreign_key_violation', HINT = 'See the view quarantine_report.';
+        RAISE EXCEPTION 'The file was quarantined, so there is no cell to label: barcode %, file_name %: %', NEW.barcode,
+            NEW.file_name, set_aside USING ERRCODE = 'foreign_key_violation', HINT = 'See the view quarantine_report.';
     END IF;
     IF found_cell IS NULL THEN
         RAISE EXCEPTION 'No such cell: cell_id %, barcode %, file_name %', NEW.cell_id, NEW.barcode, NEW.file_name
             USING ERRCODE = 'foreign_key_violation',
                   HINT = 'Name a cell by cell_id, or by barcode and file_name, as cell_result shows them.';
     END IF;
-    SELECT k.class, CASE WHEN k.class IS NULL OR k.code IN ('SNE', 'BNE', 'PMY', 'MY', 'MMY') THEN k.code END
-    INTO NEW.class, NEW.sub_label
-    FROM bloodcell.cell_code k WHERE k.code = upper(given);
+    SELECT k.class, k.sub_label INTO NEW.class, NEW.sub_label FROM bloodcell.cell_code k WHERE k.code = upper(given);
     IF NOT FOUND THEN
         SELECT k.class INTO NEW.class FROM bloodcell.cell_code k WHERE k.class = lower(given) LIMIT 1;
     END IF;
@@ -61,12 +69,12 @@ BEGIN
     NEW.labelled_at := coalesce(NEW.labelled_at, clock_timestamp());
     IF NEW.labelled_at > clock_timestamp() + interval '5 minutes' THEN
         RAISE EXCEPTION 'labelled_at is in the future: %', NEW.labelled_at USING ERRCODE = 'check_violation',
-            HINT = 'Leave labelled_at out: it is now. A time without a zone is read in the session''s TimeZone.';
+            HINT = 'Leave labelled_at out for now. A time without a zone is read in the session''s TimeZone.';
     END IF;
     NEW.is_blind := coalesce(NEW.is_blind, false);
     NEW.is_adjudication := coalesce(NEW.is_adjudication, false);
     NEW.note := nullif(btrim(NEW.note, E' \t\n\r\f'), '');
-    -- the clock's time, not the transaction's: one that is open for long would have its labels in its own future
+    -- the clock's time, not the transaction's: in a long transaction a label would lie in the future
     INSERT INTO bloodcell.label AS l (cell_id, class, sub_label, labelled_by, labelled_at, is_blind, is_adjudication, note,
                                       source, recorded_at)
     VALUES (found_cell, NEW.class, NEW.sub_label, NEW.labelled_by, NEW.labelled_at, NEW.is_blind, NEW.is_adjudication,
@@ -76,12 +84,13 @@ BEGIN
     RETURN NEW;
 END $$;
 REVOKE ALL ON FUNCTION bloodcell.enter_label() FROM PUBLIC;
+COMMENT ON FUNCTION bloodcell.enter_label() IS 'Stores a label that is inserted into cell_label, in the name of the login.';
 CREATE TRIGGER enter_label INSTEAD OF INSERT ON bloodcell.cell_label
     FOR EACH ROW EXECUTE FUNCTION bloodcell.enter_label();
 GRANT INSERT ON bloodcell.cell_label TO bloodcell_reviewer;
 
--- After a killed import the statistics may say that there is no label, and the next one's 200,000 are joined one by one
--- with each other: minutes instead of 0.2 s.
+-- After a killed import the statistics may say that there are no labels, and the next import joins its 200,000 with nested
+-- loops: minutes instead of 0.2 s.
 CREATE OR REPLACE FUNCTION bloodcell.analyze_labels() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -89,13 +98,20 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION bloodcell.analyze_labels() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION bloodcell.analyze_labels() TO bloodcell_app;
-COMMENT ON FUNCTION bloodcell.analyze_labels() IS 'Counts the labels for the planner, those of this transaction too.';
+COMMENT ON FUNCTION bloodcell.analyze_labels() IS
+    'Updates the planner''s statistics of the labels, including those of the current transaction.';
 
-CREATE VIEW bloodcell.label_code AS SELECT code, class, name FROM bloodcell.cell_code;
-COMMENT ON VIEW bloodcell.label_code IS 'Codes a cell may be labelled with; class is empty for those outside the eight groups.';
+CREATE VIEW bloodcell.label_code AS SELECT code, class, name, sub_label FROM bloodcell.cell_code;
 
--- Of each person the newest label stands. An adjudication settles all that was said before it; who disagrees later
--- contests the cell again. With NOT EXISTS, not DISTINCT ON: so a question about one slide looks at its labels only.
+COMMENT ON VIEW bloodcell.label_code IS 'The codes that a cell may be labelled with, besides the names of the eight classes.';
+COMMENT ON COLUMN bloodcell.label_code.code IS 'The analyser''s code.';
+COMMENT ON COLUMN bloodcell.label_code.class IS 'Cell class of the code; empty for a code out of scope.';
+COMMENT ON COLUMN bloodcell.label_code.name IS 'What the code means.';
+COMMENT ON COLUMN bloodcell.label_code.sub_label IS
+    'The code itself where a label keeps it: it is finer than its class, or it is out of scope.';
+
+-- The newest label of each person stands. An adjudication settles everything before it; a later label that disagrees
+-- contests the cell again. NOT EXISTS, not DISTINCT ON, so that a question about one slide reads only its labels.
 CREATE VIEW bloodcell.standing_label AS
 SELECT l.label_id, l.cell_id, coalesce(l.sub_label, l.class) AS label, l.class, l.sub_label, l.labelled_by, l.labelled_at,
        l.is_blind, l.is_adjudication, l.note
@@ -104,13 +120,19 @@ WHERE NOT EXISTS (SELECT 1 FROM bloodcell.label newer WHERE newer.cell_id = l.ce
                   AND newer.labelled_by = l.labelled_by AND newer.labelled_at > l.labelled_at)
   AND NOT EXISTS (SELECT 1 FROM bloodcell.label a WHERE a.is_adjudication AND a.cell_id = l.cell_id
                   AND (a.labelled_at, a.label_id) > (l.labelled_at, l.label_id));
-COMMENT ON VIEW bloodcell.standing_label IS
-    'The labels that stand: of each person the newest of a cell, unless an adjudication came after it.';
 
--- Two codes outside the eight groups do not disagree: both keep the cell out of training.
+COMMENT ON VIEW bloodcell.standing_label IS
+    'The labels that count: the newest of each person and cell, unless an adjudication came after it.';
+
+CREATE OR REPLACE FUNCTION bloodcell.split_key(patient_key text, barcode text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN coalesce(patient_key, 'slide:' || barcode);
+COMMENT ON FUNCTION bloodcell.split_key(text, text) IS
+    'Whose split a slide is on: the patient''s, or the slide''s own where no patient is known.';
+
+-- Two different codes out of scope do not contest the cell: both keep it out of training.
 CREATE VIEW bloodcell.current_label AS
 SELECT s.barcode, c.night, c.file_name, c.cell_id, c.sha256, s.patient_key,
-       coalesce(s.patient_key, 'slide:' || s.barcode) AS split_key,
+       bloodcell.split_key(s.patient_key, s.barcode) AS split_key,
        CASE WHEN min(coalesce(l.class, '')) = max(coalesce(l.class, '')) THEN min(l.class) END AS class,
        CASE WHEN min(coalesce(l.sub_label, '')) = max(coalesce(l.sub_label, '')) THEN min(l.sub_label) END AS sub_label,
        CASE WHEN min(coalesce(l.class, '')) <> max(coalesce(l.class, '')) THEN 'contested'
@@ -122,28 +144,55 @@ FROM bloodcell.standing_label l
 JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.slide s USING (slide_id)
 GROUP BY c.cell_id, s.slide_id;
-COMMENT ON VIEW bloodcell.current_label IS
-    'What a labelled cell is by the labels that stand: confirmed, out_of_scope (a code outside the eight groups), or contested.';
+
+COMMENT ON VIEW bloodcell.current_label IS 'One row per labelled cell: what the labels that count make of it.';
+COMMENT ON COLUMN bloodcell.current_label.class IS 'The class that all agree on; empty out of scope or contested.';
+COMMENT ON COLUMN bloodcell.current_label.sub_label IS 'The finer code or code out of scope, where all give the same.';
+COMMENT ON COLUMN bloodcell.current_label.state IS
+    'confirmed (all agree on the class), out_of_scope (all give a code out of scope) or contested.';
+COMMENT ON COLUMN bloodcell.current_label.is_blind IS 'Whether one of the labels was read without seeing a call.';
+COMMENT ON COLUMN bloodcell.current_label.is_adjudicated IS 'Whether one of the labels settled the cell.';
+COMMENT ON COLUMN bloodcell.current_label.n_people IS 'People whose labels count.';
+COMMENT ON COLUMN bloodcell.current_label.labelled_by IS 'All of them.';
+COMMENT ON COLUMN bloodcell.current_label.labelled_at IS 'Time of the newest label.';
+COMMENT ON COLUMN bloodcell.current_label.label_id IS 'The newest label.';
 
 CREATE VIEW bloodcell.contested_cell AS
 SELECT c.barcode, c.night, c.file_name, c.cell_id, l.label, l.labelled_by, l.labelled_at, l.is_blind, l.note
 FROM bloodcell.current_label c JOIN bloodcell.standing_label l USING (cell_id)
 WHERE c.state = 'contested';
+
 COMMENT ON VIEW bloodcell.contested_cell IS
-    'Cells over which people disagree, a row a label that stands: out of training until one is entered with is_adjudication.';
+    'Cells over which people disagree, one row per label that counts. They train nothing until a label with '
+    'is_adjudication settles them.';
 
 CREATE VIEW bloodcell.label_inbox AS
 SELECT path, sha256, outcome, reason, n_rows, n_labels, seen_at, run_id FROM bloodcell.label_file;
-COMMENT ON VIEW bloodcell.label_inbox IS 'Every file of the label inbox: imported, or set aside with the reason.';
 
--- A patient is known by the key, or by the slide while it has none; counted apart, which takes one pass over the slides.
+COMMENT ON VIEW bloodcell.label_inbox IS
+    'Every file of the label inbox, one row each time it was examined: again when it changes, and after the next ingest '
+    'where cells were missing.';
+COMMENT ON COLUMN bloodcell.label_inbox.path IS 'Path of the file, or folder sorted by class, within the inbox.';
+COMMENT ON COLUMN bloodcell.label_inbox.sha256 IS 'Digest of the file, or of the folder''s listing.';
+COMMENT ON COLUMN bloodcell.label_inbox.outcome IS 'imported or quarantined.';
+COMMENT ON COLUMN bloodcell.label_inbox.reason IS 'Why it was quarantined, with the first wrong rows.';
+COMMENT ON COLUMN bloodcell.label_inbox.n_rows IS 'Labels in the file.';
+COMMENT ON COLUMN bloodcell.label_inbox.n_labels IS 'Of them, those that were new.';
+COMMENT ON COLUMN bloodcell.label_inbox.seen_at IS 'When the file was examined.';
+
+-- A patient is known by the key, or by the slide without one. Slides are counted apart, in one pass over all of them.
 CREATE VIEW bloodcell.patient_split AS
 SELECT d.split_key, d.split, d.is_blind, d.assigned_at, d.run_id, coalesce(n.n_slides, 0) AS n_slides
 FROM bloodcell.data_split d
 LEFT JOIN (
     SELECT key AS split_key, count(*) AS n_slides
-    FROM bloodcell.slide s CROSS JOIN LATERAL (VALUES (s.patient_key), ('slide:' || s.barcode)) keys (key)
+    FROM bloodcell.slide s CROSS JOIN LATERAL (VALUES (s.patient_key), (bloodcell.split_key(NULL, s.barcode))) keys (key)
     GROUP BY key
 ) n USING (split_key);
-COMMENT ON VIEW bloodcell.patient_split IS
-    'On which split (training, validation, holdout) a patient''s cells are, for good; is_blind: blind-read labels decided.';
+
+COMMENT ON VIEW bloodcell.patient_split IS 'The split that a patient''s cells belong to, permanently.';
+COMMENT ON COLUMN bloodcell.patient_split.split IS 'training, validation or holdout.';
+COMMENT ON COLUMN bloodcell.patient_split.is_blind IS 'Whether a label of the patient had been read without seeing a call.';
+COMMENT ON COLUMN bloodcell.patient_split.assigned_at IS 'When the split was assigned.';
+COMMENT ON COLUMN bloodcell.patient_split.run_id IS 'Run that assigned it; see run_history.';
+COMMENT ON COLUMN bloodcell.patient_split.n_slides IS 'Slides of the patient.';

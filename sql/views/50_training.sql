@@ -1,7 +1,16 @@
 CREATE VIEW bloodcell.training_set AS
 SELECT dataset_digest, created_at, n_training, n_validation, n_holdout, n_out_of_scope, left_out, until_label_id, run_id
 FROM bloodcell.dataset;
-COMMENT ON VIEW bloodcell.training_set IS 'Snapshots of labelled images that models were made and judged from.';
+
+COMMENT ON VIEW bloodcell.training_set IS 'Snapshots of labelled images, which are never changed.';
+COMMENT ON COLUMN bloodcell.training_set.dataset_digest IS 'Digest over every image, its class and its split.';
+COMMENT ON COLUMN bloodcell.training_set.created_at IS 'When the snapshot was taken.';
+COMMENT ON COLUMN bloodcell.training_set.n_training IS 'Images to train on.';
+COMMENT ON COLUMN bloodcell.training_set.n_validation IS 'Images to choose thresholds with.';
+COMMENT ON COLUMN bloodcell.training_set.n_holdout IS 'Images to validate a model on.';
+COMMENT ON COLUMN bloodcell.training_set.n_out_of_scope IS 'Images with a label out of scope.';
+COMMENT ON COLUMN bloodcell.training_set.left_out IS 'Labelled cells that were left out: reason and number, as JSON.';
+COMMENT ON COLUMN bloodcell.training_set.until_label_id IS 'Newest label that was considered.';
 
 CREATE VIEW bloodcell.training_image AS
 SELECT i.dataset_digest, i.sha256, i.split, i.class, i.split_key, i.cell_id, s.barcode, c.file_name, c.night, i.label_id,
@@ -10,42 +19,146 @@ FROM bloodcell.dataset_image i
 JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.label l USING (label_id);
-COMMENT ON VIEW bloodcell.training_image IS 'The images of a snapshot: split, class, and the label and person that say so.';
+
+COMMENT ON VIEW bloodcell.training_image IS 'The images of a snapshot: split, class, and the label that gives the class.';
+COMMENT ON COLUMN bloodcell.training_image.dataset_digest IS 'The snapshot; see training_set.';
+COMMENT ON COLUMN bloodcell.training_image.split IS 'training, validation, holdout or out_of_scope.';
 
 CREATE VIEW bloodcell.retraining AS
 SELECT t.training_run_id, t.requested_at, t.ended_at, t.state, t.state_reason, t.requested_by, t.reason, t.base, t.seed,
        t.epochs, t.champion_id, t.dataset_digest, c.variant, c.model_id, v.passed AS gates_passed,
        round(e.accuracy::numeric, 4) AS holdout_accuracy, round(o.accuracy::numeric, 4) AS champion_holdout_accuracy,
-       v.report, t.approval ->> 'by' AS answered_by, t.approval ->> 'at' AS answered_at,
-       t.approval ->> 'chosen' AS answer, t.approval ->> 'reason' AS answer_reason, t.airflow_run
+       v.report, t.approval ->> 'by' AS decided_by, t.approval ->> 'at' AS decided_at,
+       t.approval ->> 'chosen' AS decision, t.approval ->> 'reason' AS decision_reason, t.airflow_run
 FROM bloodcell.training_run t
 LEFT JOIN bloodcell.candidate c USING (training_run_id)
 LEFT JOIN bloodcell.validation v ON v.training_run_id = t.training_run_id AND v.model_id = c.model_id
 LEFT JOIN bloodcell.evaluation e ON e.model_id = c.model_id AND e.dataset_digest = t.dataset_digest
 LEFT JOIN bloodcell.evaluation o ON o.model_id = t.champion_id AND o.dataset_digest = t.dataset_digest;
+
 COMMENT ON VIEW bloodcell.retraining IS
-    'Every retraining, a row a candidate: who asked, on which data, its hold-out accuracy beside the champion''s, the answer.';
+    'One row per retraining and candidate: who requested it, on which data, how accurate the candidate and the champion '
+    'are, and what the person decided. A retraining that ended before it trained has one row without a candidate.';
+COMMENT ON COLUMN bloodcell.retraining.requested_at IS 'When it was requested.';
+COMMENT ON COLUMN bloodcell.retraining.ended_at IS 'When it ended; empty while it is running.';
+COMMENT ON COLUMN bloodcell.retraining.state IS
+    'running, skipped, refused (by the gates), rejected (by a person), expired, promoted or failed.';
+COMMENT ON COLUMN bloodcell.retraining.state_reason IS 'Why it ended in this state.';
+COMMENT ON COLUMN bloodcell.retraining.requested_by IS 'Who requested it.';
+COMMENT ON COLUMN bloodcell.retraining.reason IS 'Why it was requested.';
+COMMENT ON COLUMN bloodcell.retraining.base IS 'Initial weights: champion, imagenet or random.';
+COMMENT ON COLUMN bloodcell.retraining.seed IS 'Seed of everything random.';
+COMMENT ON COLUMN bloodcell.retraining.epochs IS 'Most epochs of each stage; empty: as the recipe says.';
+COMMENT ON COLUMN bloodcell.retraining.dataset_digest IS 'Snapshot it trained on; empty where it was skipped.';
+COMMENT ON COLUMN bloodcell.retraining.variant IS 'Variant of the candidate.';
+COMMENT ON COLUMN bloodcell.retraining.model_id IS 'Digest of the candidate''s bundle.';
+COMMENT ON COLUMN bloodcell.retraining.gates_passed IS 'Whether the candidate passed every gate.';
+COMMENT ON COLUMN bloodcell.retraining.holdout_accuracy IS 'Accuracy of the candidate on the hold-out, 0 to 1.';
+COMMENT ON COLUMN bloodcell.retraining.champion_holdout_accuracy IS 'Accuracy of the champion on the same cells.';
+COMMENT ON COLUMN bloodcell.retraining.decided_by IS 'Person who approved or rejected the candidate.';
+COMMENT ON COLUMN bloodcell.retraining.decided_at IS 'When that person decided.';
+COMMENT ON COLUMN bloodcell.retraining.decision IS 'Approve or Reject; empty where nobody decided.';
+COMMENT ON COLUMN bloodcell.retraining.decision_reason IS 'Why, in the person''s words.';
 
 CREATE VIEW bloodcell.model_evaluation AS
 SELECT e.model_id, m.variant, e.dataset_digest, e.n_cells, e.n_patients, e.accuracy, e.accuracy_lower AS accuracy_lower_95,
        e.accuracy_upper AS accuracy_upper_95, e.macro_f1, e.calibration_error, e.unclassified, e.figures, e.run_id,
        e.evaluated_at
 FROM bloodcell.evaluation e JOIN bloodcell.model m USING (model_id);
-COMMENT ON VIEW bloodcell.model_evaluation IS 'How good a model is on the hold-out of a snapshot; limits by patients.';
 
+COMMENT ON VIEW bloodcell.model_evaluation IS
+    'How well a model performs on the hold-out of a snapshot. Intervals are by patients.';
+COMMENT ON COLUMN bloodcell.model_evaluation.dataset_digest IS 'Snapshot whose hold-out it was evaluated on.';
+COMMENT ON COLUMN bloodcell.model_evaluation.n_cells IS 'Cells of the hold-out.';
+COMMENT ON COLUMN bloodcell.model_evaluation.n_patients IS 'Patients of the hold-out.';
+COMMENT ON COLUMN bloodcell.model_evaluation.accuracy IS 'Share of cells whose most probable class is right, 0 to 1.';
+COMMENT ON COLUMN bloodcell.model_evaluation.accuracy_lower_95 IS 'Lower end of its 95 % interval.';
+COMMENT ON COLUMN bloodcell.model_evaluation.accuracy_upper_95 IS 'Upper end of its 95 % interval.';
+COMMENT ON COLUMN bloodcell.model_evaluation.macro_f1 IS 'Mean F1 of the classes that occur.';
+COMMENT ON COLUMN bloodcell.model_evaluation.calibration_error IS 'Expected calibration error, 0 to 1.';
+COMMENT ON COLUMN bloodcell.model_evaluation.unclassified IS 'Share of cells left unclassified, 0 to 1.';
+COMMENT ON COLUMN bloodcell.model_evaluation.figures IS
+    'Everything measured, as JSON: confusion matrix, figures of each class, the same by patient.';
+COMMENT ON COLUMN bloodcell.model_evaluation.evaluated_at IS 'When it was evaluated.';
+
+-- Rows from before schema 0004 call the classes groups.
+CREATE VIEW bloodcell.class_evaluation AS
+SELECT e.model_id, m.variant, e.dataset_digest, coalesce(f ->> 'cell_class', f ->> 'group') AS class,
+       (f ->> 'n_true')::integer AS n_cells, e.n_patients,
+       (f #>> '{sensitivity,value}')::double precision AS sensitivity,
+       (f #>> '{sensitivity,lower}')::double precision AS sensitivity_lower_95,
+       (f #>> '{sensitivity,upper}')::double precision AS sensitivity_upper_95,
+       (f #>> '{precision,value}')::double precision AS precision,
+       (f #>> '{precision,lower}')::double precision AS precision_lower_95,
+       (f #>> '{precision,upper}')::double precision AS precision_upper_95,
+       (f #>> '{specificity,value}')::double precision AS specificity,
+       (f ->> 'f1')::double precision AS f1, (f ->> 'n_unclassified')::integer AS n_unclassified, e.run_id, e.evaluated_at
+FROM bloodcell.evaluation e
+JOIN bloodcell.model m USING (model_id)
+CROSS JOIN LATERAL jsonb_array_elements(coalesce(e.figures -> 'classes', e.figures -> 'groups')) f;
+
+COMMENT ON VIEW bloodcell.class_evaluation IS
+    'How well a model performs on each class of a hold-out. Each cell counts with its most probable class. Intervals are '
+    'exact binomial, as if cells were independent; with few patients they are too narrow.';
+COMMENT ON COLUMN bloodcell.class_evaluation.dataset_digest IS 'Snapshot whose hold-out it was evaluated on.';
+COMMENT ON COLUMN bloodcell.class_evaluation.class IS 'One of the eight cell classes.';
+COMMENT ON COLUMN bloodcell.class_evaluation.n_cells IS 'Cells of the class by their labels.';
+COMMENT ON COLUMN bloodcell.class_evaluation.n_patients IS 'Patients of the whole hold-out.';
+COMMENT ON COLUMN bloodcell.class_evaluation.sensitivity IS 'Of the cells of the class, the share found, 0 to 1.';
+COMMENT ON COLUMN bloodcell.class_evaluation.sensitivity_lower_95 IS 'Lower end of its 95 % interval.';
+COMMENT ON COLUMN bloodcell.class_evaluation.sensitivity_upper_95 IS 'Upper end of its 95 % interval.';
+COMMENT ON COLUMN bloodcell.class_evaluation.precision IS 'Of the cells called so, the share that is right, 0 to 1.';
+COMMENT ON COLUMN bloodcell.class_evaluation.precision_lower_95 IS 'Lower end of its 95 % interval.';
+COMMENT ON COLUMN bloodcell.class_evaluation.precision_upper_95 IS 'Upper end of its 95 % interval.';
+COMMENT ON COLUMN bloodcell.class_evaluation.specificity IS 'Of the cells of other classes, the share not called so, 0 to 1.';
+COMMENT ON COLUMN bloodcell.class_evaluation.f1 IS 'Harmonic mean of sensitivity and precision, 0 to 1.';
+COMMENT ON COLUMN bloodcell.class_evaluation.n_unclassified IS 'Of n_cells, those that would be left unclassified.';
+COMMENT ON COLUMN bloodcell.class_evaluation.evaluated_at IS 'When it was evaluated.';
+
+-- Rows from before schema 0004 call the threshold limit.
 CREATE VIEW bloodcell.model_gate AS
 SELECT v.validation_id, v.validated_at, v.training_run_id, v.model_id, v.champion_id, v.dataset_digest,
        g ->> 'gate' AS gate, (g ->> 'passed')::boolean AS passed, (g ->> 'measured')::double precision AS measured,
-       coalesce(g ->> 'threshold', g ->> 'limit')::double precision AS limit_value, g ->> 'reason' AS reason, v.report
+       coalesce(g ->> 'threshold', g ->> 'limit')::double precision AS threshold, g ->> 'reason' AS reason, v.report
 FROM bloodcell.validation v CROSS JOIN LATERAL jsonb_array_elements(v.gates) g;
-COMMENT ON VIEW bloodcell.model_gate IS 'Every gate a model was judged by: measured, limit, passed or not, and why.';
+
+COMMENT ON VIEW bloodcell.model_gate IS
+    'One row per gate of each validation. A model whose newest validation failed a gate cannot be promoted, not even in SQL.';
+COMMENT ON COLUMN bloodcell.model_gate.validation_id IS 'The validation.';
+COMMENT ON COLUMN bloodcell.model_gate.validated_at IS 'When the model was validated.';
+COMMENT ON COLUMN bloodcell.model_gate.training_run_id IS 'Retraining it belongs to; empty where it was started by hand.';
+COMMENT ON COLUMN bloodcell.model_gate.champion_id IS 'Champion that the model was compared with.';
+COMMENT ON COLUMN bloodcell.model_gate.dataset_digest IS 'Snapshot whose hold-out it was validated on.';
+COMMENT ON COLUMN bloodcell.model_gate.gate IS 'Name of the gate.';
+COMMENT ON COLUMN bloodcell.model_gate.passed IS 'Whether the model passed it.';
+COMMENT ON COLUMN bloodcell.model_gate.measured IS 'What was measured; empty where there was nothing to measure.';
+COMMENT ON COLUMN bloodcell.model_gate.threshold IS 'What measured is compared with; empty where nothing is compared.';
+COMMENT ON COLUMN bloodcell.model_gate.reason IS 'The result in a sentence.';
 
 CREATE VIEW bloodcell.champion_check AS
 SELECT k.checked_at, k.model_id, m.variant, k.kind, k.class, k.n_cells, k.measured, k.lower AS lower_95,
-       k.upper AS upper_95, k.limit_value, k.passed, k.reason, k.since_night, k.until_night, k.until_label_id, k.run_id
+       k.upper AS upper_95, k.threshold, k.passed, k.reason, k.since_night, k.until_night, k.until_label_id, k.run_id
 FROM bloodcell.model_check k JOIN bloodcell.model m USING (model_id);
+
 COMMENT ON VIEW bloodcell.champion_check IS
-    'The nightly look at the champion: agreement with new labels, drift of class mix, confidence, novelty and embedding.';
+    'The nightly check of the champion, one row per figure: agreement with new labels, and drift of its calls.';
+COMMENT ON COLUMN bloodcell.champion_check.checked_at IS 'When the check was made.';
+COMMENT ON COLUMN bloodcell.champion_check.kind IS
+    'Against labels since the last check: agreement (of cells with a call), blind_agreement (of those read blind), '
+    'unclassified (share without a call), out_of_scope (share without a call of cells labelled out of scope). Against the '
+    'validation images: class_mix, confidence, novelty (population stability index), embedding (squared maximum mean '
+    'discrepancy); 0 is no drift.';
+COMMENT ON COLUMN bloodcell.champion_check.class IS 'Class it was measured of; empty: of all.';
+COMMENT ON COLUMN bloodcell.champion_check.n_cells IS 'Cells it rests on.';
+COMMENT ON COLUMN bloodcell.champion_check.measured IS 'The figure; empty where there was too little, which counts next time.';
+COMMENT ON COLUMN bloodcell.champion_check.lower_95 IS 'Lower end of its 95 % interval.';
+COMMENT ON COLUMN bloodcell.champion_check.upper_95 IS 'Upper end of its 95 % interval.';
+COMMENT ON COLUMN bloodcell.champion_check.threshold IS 'What it is compared with; empty where it only informs.';
+COMMENT ON COLUMN bloodcell.champion_check.passed IS 'false where the whole interval is beyond the threshold.';
+COMMENT ON COLUMN bloodcell.champion_check.reason IS 'The result in a sentence.';
+COMMENT ON COLUMN bloodcell.champion_check.since_night IS 'First night that a drift figure covers.';
+COMMENT ON COLUMN bloodcell.champion_check.until_night IS 'Last night that a drift figure covers.';
+COMMENT ON COLUMN bloodcell.champion_check.until_label_id IS 'Newest label there was.';
 
 CREATE VIEW bloodcell.checked_label AS
 SELECT x.model_id, m.variant, s.barcode, c.night, c.file_name, x.cell_id, x.class, x.called_class,
@@ -58,5 +171,11 @@ JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.label l USING (label_id)
 JOIN bloodcell.run r ON r.run_id = x.run_id;
+
 COMMENT ON VIEW bloodcell.checked_label IS
-    'Every labelled cell that a champion''s call was compared with, once each champion; is_agreed is empty without a call.';
+    'Labelled cells that a champion''s call was compared with, once for each champion.';
+COMMENT ON COLUMN bloodcell.checked_label.called_class IS 'What the champion called the cell, or unclassified.';
+COMMENT ON COLUMN bloodcell.checked_label.is_agreed IS
+    'Whether call and label agree; out of scope: whether the cell is unclassified; empty for a cell in scope without a call.';
+COMMENT ON COLUMN bloodcell.checked_label.is_training IS 'Whether the model was trained on the image; such cells do not count.';
+COMMENT ON COLUMN bloodcell.checked_label.checked_at IS 'When the comparison was made.';

@@ -1,5 +1,5 @@
--- One row a figure, for `bloodcell watch` to push and for a dashboard to read; about the last thirty nights at most, so
--- that a look stays cheap however many nights there were.
+-- For `bloodcell watch` to push and for a dashboard to read. Looks back thirty nights at most, so that it stays cheap
+-- however many nights there are.
 CREATE VIEW bloodcell.operating_figure AS
 WITH newest AS MATERIALIZED (
     SELECT max(night) AS night FROM bloodcell."drop"
@@ -22,7 +22,7 @@ WITH newest AS MATERIALIZED (
     FROM bloodcell.run r LEFT JOIN success s USING (stage)
     WHERE r.state = 'failed' AND r.started_at >= now() - interval '7 days' AND (s.at IS NULL OR r.ended_at > s.at)
     GROUP BY r.stage
-), checked AS (  -- a check of too few cells measures nothing, and unsays nothing
+), checked AS (  -- a check with too few cells measures nothing and does not replace an earlier one
     SELECT DISTINCT ON (k.kind, k.class) k.kind, k.class, k.passed
     FROM bloodcell.champion_check k JOIN bloodcell.champion c USING (model_id)
     WHERE k.checked_at >= now() - interval '30 days' AND k.measured IS NOT NULL
@@ -47,5 +47,13 @@ WITH newest AS MATERIALIZED (
               GROUP BY kind
 )
 SELECT name, part, value::float AS value FROM figure WHERE value IS NOT NULL;
+
 COMMENT ON VIEW bloodcell.operating_figure IS
-    'What an operator watches: waiting slides, the newest night''s size and rates, speed and trouble of each stage.';
+    'What an operator watches, one row per figure; bloodcell watch pushes it to a collector of metrics.';
+COMMENT ON COLUMN bloodcell.operating_figure.name IS
+    'slides.waiting, cells.waiting; queue.age (of the oldest waiting slide, s); of the newest night: night.age (s), '
+    'night.cells, night.slides, night.duration (s), night.quarantined and night.unclassified (shares); of each stage: '
+    'stage.speed (cells per second), stage.since_success (s), stage.failed (runs since then); retraining.failed (1: the '
+    'newest one ended with an error); champion.failed_checks.';
+COMMENT ON COLUMN bloodcell.operating_figure.part IS 'The stage or the kind of check, or an empty text.';
+COMMENT ON COLUMN bloodcell.operating_figure.value IS 'The figure.';

@@ -288,9 +288,9 @@ def test_codes_outside_of_the_groups_are_told_however_sure_the_model_is(laborato
     slide = laboratory.slide("S-1")
     laboratory.call(laboratory.cells(slide, ["BL"] * 80 + ["SMU"] + ["LY"] * 40), ["lymphocyte"] * 121)
     write(laboratory, slide)
-    assert read_differential(laboratory.database, "S-1").foreign_codes == (("BL", 80), ("SMU", 1))
-    queued = "SELECT count(*), min(review_reason), bool_and(is_foreign_code) FROM bloodcell.review_queue"
-    assert laboratory.rows(queued) == [(81, "foreign_code", True)]
+    assert read_differential(laboratory.database, "S-1").out_of_scope_codes == (("BL", 80), ("SMU", 1))
+    queued = "SELECT count(*), min(review_reason), bool_and(is_out_of_scope) FROM bloodcell.review_queue"
+    assert laboratory.rows(queued) == [(81, "out_of_scope", True)]
 
 
 def test_two_runs_count_a_slide_one_after_the_other(laboratory: Laboratory) -> None:

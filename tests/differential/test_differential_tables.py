@@ -38,7 +38,7 @@ def read() -> SlideDifferential:
         differential=count_differential({**COUNTS, "unclassified": 11}, min_leucocytes=100),
         agreement=proportion(180, 190),
         n_waiting=0,
-        foreign_codes=(),
+        out_of_scope_codes=(),
         run_id=uuid.UUID(int=7),
         code_version="0.1.0",
         written_at=moment,
@@ -70,7 +70,7 @@ def test_table_warns_of_everything_that_makes_it_less_than_a_report(read: SlideD
         differential=count_differential({"neutrophil": 3}, min_leucocytes=100),
         is_reported=False,
         n_waiting=4,
-        foreign_codes=(("BL", 3), ("SMU", 1)),
+        out_of_scope_codes=(("BL", 3), ("SMU", 1)),
         agreement=proportion(0, 0),
     )
     text = shown(few)
@@ -78,7 +78,7 @@ def test_table_warns_of_everything_that_makes_it_less_than_a_report(read: SlideD
     assert "! Incomplete: 4 cells came later" in text
     assert "! Challenger" in text
     assert "! Look at these first: " in text and "BL (3), SMU (1)" in text
-    assert differential_json(few)["foreign_codes"] == {"BL": 3, "SMU": 1}
+    assert differential_json(few)["out_of_scope_codes"] == {"BL": 3, "SMU": 1}
     assert "analyser's own class" not in text
 
 

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES, CLASS_OF_CODE, CODES_OUT_OF_SCOPE, FINER_CODES
 from bloodcell.labels.codes import MEANINGS, Meaning, meaning_of
+from bloodcell.storage import tables
 from bloodcell.storage.database import Database
 from tests.labels.conftest import Rows
 
@@ -37,10 +38,10 @@ def test_a_stored_label_reads_back_as_itself() -> None:
 
 def test_codes_in_the_database_are_those_of_the_library(database: Database) -> None:
     with database.connect() as connection:
-        stored = {
-            code: (cell_class, name)
-            for code, cell_class, name in connection.execute(sa.text("TABLE bloodcell.cell_code"))
-        }
+        codes = connection.execute(sa.select(tables.cell_code)).all()
+    stored = {code: (cell_class, name) for code, cell_class, name, _ in codes}
+    for code, cell_class, _, sub_label in codes:
+        assert meaning_of(code) == Meaning(cell_class, sub_label), code
     names_of_groups = {cell_class.upper() for cell_class in CELL_CLASSES} - {"IG"}
     assert {code: cell_class for code, (cell_class, _) in stored.items()} == {
         code: cell_class for code, cell_class in CLASS_OF_CODE.items() if code not in names_of_groups

@@ -41,7 +41,7 @@ FIELDS = st.fixed_dictionaries(
 @pytest.fixture
 def copied(database: Database) -> Iterator[sa.Connection]:
     with database.connect() as connection:
-        connection.exec_driver_sql(NEW_LABELS.replace("ON COMMIT DROP", ""))
+        connection.exec_driver_sql(str(NEW_LABELS).replace("ON COMMIT DROP", ""))
         yield connection
 
 

@@ -106,7 +106,7 @@ def test_a_duplicates_label_goes_to_its_cell_and_a_quarantined_file_is_refused(
     laboratory.file("S1/twice.jpg", "duplicate", reason="same_image", cell_id=cells[4])
     laboratory.file("S1/broken.jpg", "quarantined", reason="truncated")
     assert enter(anna, barcode="S1", file_name="twice.jpg", label="LY").cell_id == cells[4]
-    with pytest.raises(sa.exc.IntegrityError, match=r"was set aside.*truncated"):
+    with pytest.raises(sa.exc.IntegrityError, match=r"was quarantined.*truncated"):
         enter(anna, barcode="S1", file_name="broken.jpg", label="LY")
 
 

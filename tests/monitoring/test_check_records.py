@@ -7,7 +7,7 @@ from uuid import UUID
 
 from bloodcell.monitoring import ChampionCheck, Check
 from bloodcell.monitoring.check_records import Kind
-from bloodcell.storage.learning_tables import CHECKS
+from bloodcell.storage.training_tables import CHECKS
 
 PASSED = Check("agreement", None, 980, 0.95, 0.934, 0.963, 0.9, True, "agrees on 931 of 980")
 FAILED = Check("embedding", None, 512, 0.12, 0.11, 0.13, 0.05, False, "look | at the staining")

@@ -81,7 +81,7 @@ def test_every_row_is_in_the_view_with_its_run(settings: Settings, database: Dat
     reader = Database(connect(str(settings.plain_database_url), role="bloodcell_reader"), patience_s=0)
     shown = rows(
         reader,
-        "SELECT kind, class, n_cells, measured, lower_95, upper_95, limit_value, passed, reason, since_night, "
+        "SELECT kind, class, n_cells, measured, lower_95, upper_95, threshold, passed, reason, since_night, "
         "until_night FROM bloodcell.champion_check",
     )
     assert shown == [astuple(each) for each in check.checks]

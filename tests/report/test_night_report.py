@@ -89,7 +89,7 @@ def test_markdown_says_what_to_look_at(laboratory: Laboratory) -> None:
 def test_codes_that_no_model_knows_are_named(laboratory: Laboratory) -> None:
     laboratory.call(laboratory.cells(laboratory.slide("A-1"), ["BL", "BL", "VLY", "LY"]), ["lymphocyte"] * 4)
     summary = night_summary(laboratory.database, laboratory.night)
-    assert dict(summary.slides[0].foreign_codes) == {"BL": 2, "VLY": 1}
+    assert dict(summary.slides[0].out_of_scope_codes) == {"BL": 2, "VLY": 1}
     assert "- A-1: 2 BL, 1 VLY" in night_markdown(summary)
 
 

@@ -160,7 +160,7 @@ def test_codes_no_model_can_name_are_announced_and_shown_first(
     slide_of_120(laboratory, store)
     report = read_report(laboratory.database, "S-1")
     assert report.differential is not None
-    assert report.differential.foreign_codes == (("BL", 1),)
+    assert report.differential.out_of_scope_codes == (("BL", 1),)
     assert report.classes[3].cells[0].analyser_code == "BL"
     page = written(laboratory, store, tmp_path)
     assert re.search(r"which no model here can name:\s+<bdi>BL</bdi> \(1\)", page)

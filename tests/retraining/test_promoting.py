@@ -49,7 +49,7 @@ def test_an_approved_candidate_becomes_champion_with_who_when_why_and_on_what_ev
     assert last.evidence["dataset_digest"] == judged.run.dataset_digest
     assert len(last.evidence["gates"]) == 6
     assert last.evidence["report"] == judged.validated.report
-    (run,) = rows(judged.settings, "SELECT state, answered_by FROM bloodcell.retraining")
+    (run,) = rows(judged.settings, "SELECT state, decided_by FROM bloodcell.retraining")
     assert tuple(run) == ("promoted", "dr.chief")
 
 

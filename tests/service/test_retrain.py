@@ -222,7 +222,7 @@ def test_only_an_assigned_persons_approval_makes_a_champion_and_everything_is_re
     assert (ended[rejected].state, states(ended[rejected])["promote"]) == ("success", "skipped")
     assert set(states(ended[approved]).values()) == {"success"}
     no, yes = retraining(up.settings, rejected), retraining(up.settings, approved)
-    assert (no["state"], no["answered_by"], no["answer_reason"]) == ("rejected", "pathologist", "too few eosinophils")
+    assert (no["state"], no["decided_by"], no["decision_reason"]) == ("rejected", "pathologist", "too few eosinophils")
     assert (yes["state"], yes["requested_by"], yes["champion_id"]) == ("promoted", "Dr. M", up_bundle.model_id)
     newest = rows(up.settings, "SELECT * FROM bloodcell.model_history ORDER BY promotion_id DESC LIMIT 1")[0]
     assert (newest["model_id"], newest["promoted_by"]) == (yes["model_id"], "pathologist")

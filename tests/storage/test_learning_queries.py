@@ -117,7 +117,7 @@ def checks(lab: Laboratory, cells: list[int], calls: list[str]) -> None:
         SELECT :model, cell_id, label_id, class, :called, is_blind, :is_training, :run FROM bloodcell.current_label
         WHERE cell_id = :cell AND state <> 'contested'
     """
-    row = {"model_id": CHAMPION, "until_label_id": 1, "limit_value": 0.9, "lower": None, "upper": None}
+    row = {"model_id": CHAMPION, "until_label_id": 1, "threshold": 0.9, "lower": None, "upper": None}
     too_little = [("agreement", None, None, True, 3), ("embedding", None, None, True, 0)]
     enough = [
         ("agreement", None, 0.7, False, 50),
@@ -157,7 +157,7 @@ def test_label_counts_by_person_and_class(ask: Ask) -> None:
 
 def test_contested_cells_are_listed_with_what_each_person_says(ask: Ask) -> None:
     (only,) = ask(24)
-    assert only["said"] == "anna: lymphocyte (blind), boris: monocyte (blind)"
+    assert only["labels"] == "anna: lymphocyte (blind), boris: monocyte (blind)"
     assert (only["barcode"], only["n_people"], only["call"]) == ("S1", "2", "lymphocyte")
 
 
@@ -167,12 +167,12 @@ def test_agreement_of_readers_blind_and_not(ask: Ask) -> None:
     assert columns([blind], "reader", "other", "blind", "n_cells", "agreement", "expected", "kappa") == [
         ("anna", "boris", "t", "10", "0.8000", "0.6600", "0.4118")
     ]
-    assert columns([seeing], "blind", "n_cells", "n_alike", "agreement", "kappa") == [("f", "10", "10", "1.0000", "")]
+    assert columns([seeing], "blind", "n_cells", "n_agree", "agreement", "kappa") == [("f", "10", "10", "1.0000", "")]
 
 
 def test_retraining_week_by_week(ask: Ask) -> None:
     first, second = ask(26, **SINCE)
-    names = ("week", "n_labelled", "champion_accuracy", "candidate_accuracy", "gained", "gates", "state", "answered_by")
+    names = ("week", "n_labelled", "champion_accuracy", "candidate_accuracy", "gain", "gates", "state", "decided_by")
     assert columns([first], *names) == [("2026-03-02", "3", "", "90.00", "", "passed", "promoted", "head")]
     assert columns([second], *names) == [
         ("2026-03-09", "3", "90.00", "87.50", "-2.50", "no_class_worse", "refused", "")
@@ -182,7 +182,7 @@ def test_retraining_week_by_week(ask: Ask) -> None:
 
 def test_gates_of_a_model_and_why_it_was_refused(ask: Ask) -> None:
     failed, passed = ask(27, model=CHALLENGER[:12])
-    assert columns([failed], "gate", "passed", "measured", "limit_value", "reason", "report") == [
+    assert columns([failed], "gate", "passed", "measured", "threshold", "reason", "report") == [
         ("no_class_worse", "f", "-0.2000", "-0.0500", "Basophils fall.", "reports/vgg16.html")
     ]
     assert passed["passed"] == "t"

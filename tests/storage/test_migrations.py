@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,8 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError, SchemaError
-from bloodcell.resources import sql_folder
-from bloodcell.storage import tables
+from bloodcell.storage import migrations, tables
 from bloodcell.storage.connections import connect
 from bloodcell.storage.embedded import EmbeddedPostgres
 from bloodcell.storage.migrations import check_revision, current_revision, head_revision, upgrade
@@ -185,32 +183,157 @@ def test_a_login_that_may_create_roles_upgrades_without_being_superuser(own_serv
         assert upgrade(url) == (HEAD, HEAD)
 
 
-def test_every_view_is_explained_with_every_column(database_url: str) -> None:
-    explained = dict(
-        re.findall(r"^### `(\w+)`\n(.*?)(?=^#|\Z)", (sql_folder() / "views" / "README.md").read_text(), re.S | re.M)
+def test_every_table_and_view_and_each_of_their_columns_has_a_comment(database_url: str) -> None:
+    without = (
+        "SELECT c.relname::text, a.attname::text FROM pg_class c "
+        "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+        f"WHERE {_OURS} AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition "
+        "AND (obj_description(c.oid) IS NULL OR col_description(c.oid, a.attnum) IS NULL) ORDER BY 1, 2"
     )
-    assert sorted(explained) == views(database_url)
-    columns = rows(
-        database_url,
-        "SELECT v.viewname::text, a.attname::text FROM pg_views v JOIN pg_attribute a "
-        "ON a.attrelid = format('bloodcell.%I', v.viewname)::regclass AND a.attnum > 0 "
-        "WHERE v.schemaname = 'bloodcell'",
-    )
-    missing = [(view, column) for view, column in columns if f"`{column}`" not in explained[view]]
-    assert missing == []
-    uncommented = f"SELECT relname FROM pg_class WHERE {_OURS} AND relkind IN ('r', 'p', 'v')"
-    assert rows(database_url, f"{uncommented} AND obj_description(oid) IS NULL") == []
+    assert rows(database_url, without) == []
+    functions = "SELECT proname FROM pg_proc WHERE pronamespace = 'bloodcell'::regnamespace"
+    assert rows(database_url, f"{functions} AND obj_description(oid) IS NULL") == []
 
+
+def test_a_common_column_is_described_where_the_view_does_not_say_it_itself(database_url: str) -> None:
+    described = (
+        "SELECT col_description(a.attrelid, a.attnum) FROM pg_attribute a "
+        "WHERE a.attrelid = to_regclass(:view) AND a.attname = :column"
+    )
+    (common,) = rows(database_url, described, view="bloodcell.slide_summary", column="barcode")
+    assert common == ("Name of the slide, as the analyser writes it.",)
+    (own,) = rows(database_url, described, view="bloodcell.cell_label", column="labelled_by")
+    assert own == ("Who labelled the cell; in an INSERT always the login.",)
+
+
+def test_changed_comments_of_tables_are_replaced_and_the_views_stay(database_url: str) -> None:
+    execute(
+        database_url,
+        "COMMENT ON TABLE bloodcell.slide IS 'of another release'",
+        "COMMENT ON COLUMN bloodcell.slide.barcode IS NULL",
+    )
+    before = contents(database_url)
+    upgrade(database_url)
+    comments = "SELECT obj_description(oid), col_description(oid, 2) FROM pg_class WHERE relname = 'slide'"
+    assert rows(database_url, comments) == [(tables.slide.comment, tables.slide.c.barcode.comment)]
+    assert contents(database_url) == before
+
+
+def test_rows_of_the_previous_schema_are_kept_on_the_way_up_and_down(empty_database_url: str) -> None:
+    migrate(empty_database_url, "0003")
+    execute(empty_database_url, *OLD_ROWS)
+    before, catalogs = rows_of_tables(empty_database_url), catalogs_of(empty_database_url)
+
+    assert upgrade(empty_database_url) == ("0003", HEAD)
+    after = rows_of_tables(empty_database_url)
+    assert {table for table, kept in before.items() if not kept} == EMPTY_BEFORE
+    for table in before.keys() - {"alembic_version", "cell_code"}:
+        assert after[table] == before[table], table
+    codes = rows(empty_database_url, "SELECT code, class, name, sub_label FROM bloodcell.cell_code ORDER BY 1")
+    assert [code[:3] for code in codes] == before["cell_code"]
+    assert rows(empty_database_url, "SELECT gate, passed, measured, threshold FROM bloodcell.model_gate") == [
+        ("no_class_worse", False, -0.2, -0.05)
+    ]
+    assert rows(empty_database_url, "SELECT class, n_cells, sensitivity FROM bloodcell.class_evaluation") == [
+        ("ig", 5, 0.8)
+    ]
+    assert rows(empty_database_url, "SELECT kind, threshold FROM bloodcell.champion_check") == [("agreement", 0.9)]
+    assert rows(empty_database_url, "SELECT split, class FROM bloodcell.training_image") == [("holdout", "ig")]
+    with pytest.raises(sa.exc.IntegrityError, match="refused by its gates"):
+        execute(
+            empty_database_url,
+            "INSERT INTO bloodcell.promotion (model_id, action, promoted_by, reason) "
+            "VALUES ('m', 'promote', 'anna', 'anyway')",
+        )
+
+    migrate(empty_database_url, "0003", down=True)
+    assert catalogs_of(empty_database_url) == catalogs
+    assert {**rows_of_tables(empty_database_url), "alembic_version": None} == {**before, "alembic_version": None}
+    assert upgrade(empty_database_url) == ("0003", HEAD)
+
+
+def migrate(url: str, revision: str, *, down: bool = False) -> None:
+    """Brings the tables, without views, to a revision."""
+    from alembic import command
+
+    with connect(url).begin() as connection:
+        migrations._make_roles(connection)
+        connection.execute(sa.text("CREATE SCHEMA IF NOT EXISTS bloodcell AUTHORIZATION bloodcell_owner"))
+        connection.execute(sa.text("SET LOCAL ROLE bloodcell_owner"))
+        migrations._drop_views(connection, None)
+        config = migrations._config()
+        config.attributes["connection"] = connection
+        (command.downgrade if down else command.upgrade)(config, revision)
+
+
+def rows_of_tables(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of every table, in the order of its columns."""
+    names = rows(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'bloodcell' ORDER BY 1")
+    return {name: rows(url, f'SELECT * FROM bloodcell."{name}" ORDER BY 1') for (name,) in names}
+
+
+def catalogs_of(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """What the schema consists of, without comments."""
+    found = {name: rows(url, CATALOGS[name]) for name in ("columns", "constraints", "indexes")}
+    columns = [column[:-1] for column in found["columns"]]
+    triggers = rows(
+        url, "SELECT tgname::text, tgrelid::regclass::text, tgfoid::regproc::text FROM pg_trigger ORDER BY 1, 2"
+    )
+    return {**found, "columns": columns, "triggers": triggers}
+
+
+EMPTY_BEFORE = {"drop_file", "drop_file_history", "differential"}
+_RUN = "00000000-0000-0000-0000-000000000001"
+OLD_ROWS = (
+    f"INSERT INTO bloodcell.run (run_id, stage, code_version, host) VALUES ('{_RUN}', 'ingest', '0.1.0', 'here')",
+    f"INSERT INTO bloodcell.drop (night, folder, run_id) VALUES ('2026-03-14', '/drops/2026-03-14', '{_RUN}')",
+    "INSERT INTO bloodcell.slide (barcode, night, patient_key, record_state, run_id) "
+    f"VALUES ('S1', '2026-03-14', 'p-17', 'read', '{_RUN}')",
+    "INSERT INTO bloodcell.image (sha256, size_bytes, width_px, height_px, format) VALUES ('a', 9, 360, 363, 'JPEG')",
+    "INSERT INTO bloodcell.cell (slide_id, file_name, night, sha256, analyser_code, run_id) "
+    f"VALUES (1, 'BL_1.jpg', '2026-03-14', 'a', 'BL', '{_RUN}')",
+    "INSERT INTO bloodcell.model (model_id, variant, confidence_threshold, novelty_threshold, manifest, created_at, "
+    "registered_by) VALUES ('m', 'vgg16', 0.5, 9, '{}', now(), 'anna')",
+    "SELECT bloodcell.ensure_call_partition('2026-03-14')",
+    "INSERT INTO bloodcell.cell_call (cell_id, model_id, night, called_class, top_class, confidence, novelty, "
+    "p_basophil, p_eosinophil, p_erythroblast, p_ig, p_lymphocyte, p_monocyte, p_neutrophil, p_platelet, run_id) "
+    f"VALUES (1, 'm', '2026-03-14', 'ig', 'ig', 0.9, 1, 0, 0, 0, 0.9, 0.1, 0, 0, 0, '{_RUN}')",
+    "INSERT INTO bloodcell.slide_report (slide_id, model_id, n_cells, n_leucocytes, n_unclassified, is_sufficient, "
+    f"n_compared, n_agree, run_id) VALUES (1, 'm', 1, 1, 0, false, 0, 0, '{_RUN}')",
+    "INSERT INTO bloodcell.promotion (model_id, action, promoted_by, reason) VALUES ('m', 'promote', 'anna', 'first')",
+    "INSERT INTO bloodcell.label (cell_id, class, sub_label, labelled_by, labelled_at, is_blind, source) "
+    "VALUES (1, 'ig', 'MY', 'anna', now(), true, 'view')",
+    f"INSERT INTO bloodcell.label_file VALUES ('l.csv', 'b', 'imported', NULL, 1, 1, '{_RUN}')",
+    f"INSERT INTO bloodcell.data_split (split_key, side, is_blind, run_id) VALUES ('p-17', 'holdout', true, '{_RUN}')",
+    "INSERT INTO bloodcell.dataset (dataset_digest, n_training, n_validation, n_holdout, n_out_of_scope, "
+    f"until_label_id, left_out, run_id) VALUES ('d', 0, 0, 1, 0, 1, '{{}}', '{_RUN}')",
+    "INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, side, class, cell_id, split_key, label_id) "
+    "VALUES ('d', 'a', 'holdout', 'ig', 1, 'p-17', 1)",
+    "INSERT INTO bloodcell.training_run (training_run_id, requested_by, reason, variants, base, seed, min_new_labels) "
+    f"VALUES ('{_RUN}', 'anna', 'weekly', ARRAY['vgg16'], 'imagenet', 0, 1)",
+    f"INSERT INTO bloodcell.candidate VALUES ('{_RUN}', 'vgg16', 'm', '{_RUN}')",
+    "INSERT INTO bloodcell.evaluation (model_id, dataset_digest, n_cells, n_patients, accuracy, accuracy_lower, "
+    "accuracy_upper, macro_f1, calibration_error, unclassified, figures, run_id) VALUES ('m', 'd', 1, 1, 1, 0, 1, 1, "
+    """0, 0, '{"groups": [{"group": "ig", "n_true": 5, "sensitivity": {"value": 0.8}}]}', """
+    f"'{_RUN}')",
+    "INSERT INTO bloodcell.validation (validation_id, model_id, dataset_digest, passed, gates, report, run_id) "
+    f"""VALUES ('{_RUN}', 'm', 'd', false, '[{{"gate": "no_class_worse", "passed": false, "measured": -0.2, """
+    f""""limit": -0.05, "reason": "Basophils fall."}}]', 'r.html', '{_RUN}')""",
+    "INSERT INTO bloodcell.model_check (model_id, kind, n_cells, limit_value, passed, reason, until_label_id, run_id) "
+    f"VALUES ('m', 'agreement', 1, 0.9, true, '', 1, '{_RUN}')",
+    f"INSERT INTO bloodcell.checked_cell VALUES ('m', 1, 1, 'ig', 'ig', true, false, '{_RUN}')",
+)
 
 _OURS = "relnamespace = 'bloodcell'::regnamespace AND relname <> 'alembic_version'"
-_OF_OURS = f"{_OURS} AND relkind IN ('r', 'p')"
+_OF_OURS = f"{_OURS} AND relkind IN ('r', 'p') AND NOT relispartition"
 CATALOGS = {
     "tables": f"SELECT relname::text, relkind, pg_get_partkeydef(oid), obj_description(oid) FROM pg_class "
     f"WHERE {_OF_OURS} ORDER BY 1",
     "columns": "SELECT c.relname::text, a.attnum, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, "
-    "a.attidentity, pg_get_expr(d.adbin, d.adrelid) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
+    "a.attidentity, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum) "
+    "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
     f"LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum WHERE {_OF_OURS} AND a.attnum > 0 "
-    "ORDER BY 1, 2",
+    "AND NOT a.attisdropped ORDER BY 1, 2",
     "constraints": "SELECT c.relname::text, k.conname::text, pg_get_constraintdef(k.oid) FROM pg_constraint k "
     f"JOIN pg_class c ON c.oid = k.conrelid WHERE {_OF_OURS} ORDER BY 1, 2",
     "indexes": "SELECT tablename::text, indexname::text, indexdef FROM pg_indexes "

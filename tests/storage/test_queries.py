@@ -22,6 +22,7 @@ from bloodcell.storage import tables
 from bloodcell.storage.connections import connect, psql_command
 from bloodcell.storage.database import Database, open_database
 from bloodcell.storage.embedded import EmbeddedPostgres
+from bloodcell.storage.query_files import query_files
 from tests.conftest import _administer
 from tests.laboratory import CHALLENGER, CHAMPION, NIGHT, Laboratory
 
@@ -142,14 +143,15 @@ def columns(rows: list[dict[str, str]], *names: str) -> list[tuple[str, ...]]:
     return [tuple(row[name] for name in names) for row in rows]
 
 
-def test_there_are_queries_enough_and_all_are_listed_with_what_can_be_set() -> None:
-    readme = (sql_folder() / "queries" / "README.md").read_text()
-    listed = dict(re.findall(r"^\| `(\S+\.sql)` \| .* \| (.*) \|$", readme, re.M))
-    assert sorted(listed) == [path.name for path in QUERIES]
+def test_all_queries_are_listed_with_what_can_be_set() -> None:
+    listed = query_files()
+    assert [query.path for query in listed] == QUERIES
     assert len(QUERIES) >= 14
-    for path in QUERIES:
-        asked_for = set(re.findall(r":\{\?(\w+)\}", path.read_text()))
-        assert set(re.findall(r"`(\w+)`", listed[path.name])) == asked_for, path.name
+    for query in listed:
+        (note,) = re.findall(r"^-- Set: (.*?)(?=^-- \w+: )", query.path.read_text(), re.M | re.S)
+        named = re.findall(r"(?:^|\), | and )(\w+)(?= \(| and )", note.replace("\n--", " "))
+        assert sorted(query.variables) == sorted(named), query.path.name
+        assert bool(named) != (note == "nothing\n"), query.path.name
 
 
 @pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
@@ -195,11 +197,11 @@ def test_differential_of_a_slide(ask: Ask) -> None:
 
 
 def test_slides_with_immature_granulocytes(ask: Ask) -> None:
-    assert columns(ask(2, **SINCE), "barcode", "ig_percentage", "lower_95", "surely") == [
+    assert columns(ask(2, **SINCE), "barcode", "ig_percentage", "lower_95", "definite") == [
         ("S1", "5.0", "2.4", "t"),
         ("S2", "3.0", "0.6", "f"),
     ]
-    assert columns(ask(2, percent=3, **SINCE), "barcode", "surely") == [("S1", "f")]
+    assert columns(ask(2, percent=3, **SINCE), "barcode", "definite") == [("S1", "f")]
     assert ask(2, since=LATER) == []
 
 
@@ -245,9 +247,9 @@ def test_disagreement_of_models(ask: Ask) -> None:
 def test_what_all_models_together_call_otherwise(ask: Ask) -> None:
     # 0.97 of the challenger for ig, 0.95 of the champion for neutrophil: half of each
     *unclassified, cell = ask(35, night=NIGHT)
-    assert columns(unclassified, "reported_class", "n_for_it") == [("unclassified", "0")] * 2
+    assert columns(unclassified, "reported_class", "n_votes") == [("unclassified", "0")] * 2
     assert (cell["barcode"], cell["ensemble_class"], cell["ensemble_probability"]) == ("S1", "ig", "0.485")
-    assert (cell["n_for_it"], cell["n_models"]) == ("1", "2")
+    assert (cell["n_votes"], cell["n_models"]) == ("1", "2")
     assert (cell["reported_class"], cell["confidence"]) == ("neutrophil", "0.950")
     assert ask(35, night=EARLIER) == []
 
@@ -284,7 +286,7 @@ def test_quarantine(ask: Ask) -> None:
 def test_unfinished_nights(ask: Ask) -> None:
     rows = ask(10, **SINCE)
     assert columns(rows, "night", "what", "n_waiting", "last_run") == [
-        (str(NIGHT), "slides wait", "1", rows[0]["last_run"]),
+        (str(NIGHT), "slides waiting", "1", rows[0]["last_run"]),
         (str(LATER), "arriving", "0", "classify failed"),
     ]
     assert {row["late"] for row in rows} == {"f"}
@@ -300,15 +302,15 @@ def test_insufficient_counts(ask: Ask) -> None:
 
 def test_nucleated_red_cells(ask: Ask) -> None:
     (row,) = ask(12, **SINCE)
-    assert (row["barcode"], row["nrbc_per_100_wbc"], row["wbc_factor"], row["surely"]) == ("S1", "2.0", "0.980", "t")
+    assert (row["barcode"], row["nrbc_per_100_wbc"], row["wbc_factor"], row["definite"]) == ("S1", "2.0", "0.980", "t")
     assert ask(12, nrbc=2.5, **SINCE) == []
 
 
 def test_flagged_slides(ask: Ask) -> None:
     first, second = ask(13, night=NIGHT)
-    assert (first["barcode"], first["n_foreign_codes"]) == ("S1", "2")  # the analyser said BL
+    assert (first["barcode"], first["n_out_of_scope"]) == ("S1", "2")  # the analyser said BL
     assert first["findings"] == "erythroblast high (2.0), ig high (5.0)"
-    assert (second["barcode"], second["n_sure"]) == ("S2", "3")
+    assert (second["barcode"], second["n_definite"]) == ("S2", "3")
     assert second["findings"].startswith("lymphocyte low (0.0), monocyte low (0.0), neutrophil high (97.0), ig possib")
 
 

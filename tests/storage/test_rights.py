@@ -80,6 +80,29 @@ def test_views_can_be_read_and_tables_cannot(laboratory_url: str, role: str) -> 
             attempt(laboratory_url, role, f'SELECT 1 FROM bloodcell."{table}"')
 
 
+def test_a_readers_own_view_can_be_shared_with_a_login_that_is_not_a_reader(laboratory_url: str) -> None:
+    made = (
+        "CREATE ROLE lab_reader",
+        "GRANT bloodcell_reader TO lab_reader",
+        "CREATE ROLE lab_guest",
+        "CREATE SCHEMA lab AUTHORIZATION lab_reader",
+        "GRANT USAGE ON SCHEMA lab TO lab_guest",
+        "SET ROLE lab_reader",
+        *(f'CREATE VIEW lab."{name}" AS SELECT * FROM bloodcell."{name}"' for name in views(laboratory_url)),
+        "GRANT SELECT ON ALL TABLES IN SCHEMA lab TO lab_guest",
+    )
+    try:
+        attempt(laboratory_url, None, *made)
+        attempt(laboratory_url, "lab_guest", *(f'SELECT * FROM lab."{name}"' for name in views(laboratory_url)))
+        with refused():
+            attempt(laboratory_url, "lab_guest", "SELECT * FROM bloodcell.slide_differential")
+    finally:
+        attempt(
+            laboratory_url, None, "DROP SCHEMA lab CASCADE", "DROP OWNED BY lab_reader, lab_guest",
+            "DROP ROLE lab_reader, lab_guest",
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("role", ONLY_READ)
 def test_who_reads_can_write_nothing_but_a_reviewer_labels(laboratory_url: str, role: str) -> None:
     writable = sa.text(
@@ -136,7 +159,7 @@ def test_who_reads_cannot_make_partitions_or_statistics(laboratory_url: str, rol
 
 
 @pytest.mark.parametrize("role", (*ONLY_READ, "bloodcell_app"))
-@pytest.mark.parametrize("function", ["keep_drop_file_history", "enter_label", "refuse_unproved", "refuse_change"])
+@pytest.mark.parametrize("function", ["keep_drop_file_history", "enter_label", "require_passed_gates", "refuse_change"])
 def test_history_cannot_be_forged_by_hanging_a_trigger_on_a_table_of_ones_own(
     laboratory_url: str, role: str, function: str
 ) -> None:

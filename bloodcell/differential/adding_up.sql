@@ -1,0 +1,19 @@
+-- name: due_slides
+-- Asked for by night or barcode, every slide is due. Otherwise a slide is due when a model that called it has no report
+-- over all its cells, or when its report was written before there was a champion. One cell shows whether a model called
+-- the slide: without it the slide is not complete.
+SELECT s.slide_id, s.barcode FROM bloodcell.slide s
+WHERE (CAST(:night AS date) IS NULL
+       OR EXISTS (SELECT 1 FROM bloodcell.cell c WHERE c.slide_id = s.slide_id AND c.night = :night))
+  AND (cardinality(CAST(:slides AS text[])) = 0 OR s.barcode = ANY (:slides))
+  AND (CAST(:night AS date) IS NOT NULL OR cardinality(CAST(:slides AS text[])) > 0
+       OR EXISTS (
+           SELECT 1 FROM bloodcell.cell_call k
+           WHERE (k.cell_id, k.night) = (
+               SELECT c.cell_id, c.night FROM bloodcell.cell c WHERE c.slide_id = s.slide_id LIMIT 1)
+             AND NOT EXISTS (
+                 SELECT 1 FROM bloodcell.slide_report r
+                 WHERE r.slide_id = s.slide_id AND r.model_id = k.model_id AND r.n_cells = (
+                     SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = s.slide_id)))
+       OR EXISTS (SELECT 1 FROM bloodcell.report_before_champion e WHERE e.slide_id = s.slide_id))
+ORDER BY s.barcode

@@ -1,0 +1,7 @@
+-- name: models
+SELECT m.model_id, m.variant, coalesce(s.role, 'idle') AS role, m.created_at, m.registered_at, m.registered_by,
+       (SELECT count(*) FROM bloodcell.promotion p WHERE p.model_id = m.model_id) AS n_promotions,
+       m.confidence_threshold, m.novelty_threshold, m.manifest
+FROM bloodcell.model m LEFT JOIN bloodcell.serving_model s USING (model_id)
+WHERE starts_with(m.model_id, :prefix) AND (s.role IS NOT NULL OR NOT :only_serving)
+ORDER BY m.registered_at DESC, m.model_id

@@ -1,0 +1,39 @@
+-- name: files
+SELECT outcome, count(*) AS n FROM bloodcell.drop_file WHERE night = :night
+GROUP BY outcome ORDER BY n DESC, outcome
+
+-- name: quarantined
+SELECT reason, count(*) AS n FROM bloodcell.drop_file WHERE night = :night AND outcome = 'quarantined'
+GROUP BY reason ORDER BY n DESC, reason
+
+-- name: slides
+-- A slide's cells may come in several nights. The slide is reported as a whole in each of them.
+SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,
+       coalesce(r.n_unclassified, 0) AS n_unclassified, r.is_sufficient,
+       coalesce((SELECT jsonb_object_agg(d.class, d.flag) FROM bloodcell.differential d
+                 WHERE d.slide_id = s.slide_id AND d.model_id = r.model_id AND d.flag IS NOT NULL), '{}') AS flags,
+       coalesce((SELECT jsonb_object_agg(f.analyser_code, f.n) FROM (
+                     SELECT analyser_code, count(*) AS n FROM bloodcell.cell
+                     WHERE slide_id = s.slide_id AND analyser_code IS NOT NULL AND analyser_class IS NULL
+                     GROUP BY analyser_code) f), '{}') AS out_of_scope_codes
+FROM bloodcell.slide s
+CROSS JOIN LATERAL (SELECT count(*) AS n_cells FROM bloodcell.cell WHERE slide_id = s.slide_id) c
+LEFT JOIN LATERAL (
+    SELECT o.model_id, o.n_cells, o.n_unclassified, o.is_sufficient FROM bloodcell.slide_reported_model o
+    WHERE o.slide_id = s.slide_id LIMIT 1
+) r ON true
+WHERE s.night = :night OR EXISTS (SELECT 1 FROM bloodcell.cell n WHERE n.slide_id = s.slide_id AND n.night = :night)
+ORDER BY s.barcode
+
+-- name: models
+SELECT m.model_id, m.variant, m.model_id IS NOT DISTINCT FROM (SELECT model_id FROM bloodcell.champion) AS is_champion,
+       count(*) AS n, count(*) FILTER (WHERE k.called_class = 'unclassified') AS n_unclassified
+FROM bloodcell.cell_call k JOIN bloodcell.model m USING (model_id)
+WHERE k.night = :night GROUP BY m.model_id, m.variant ORDER BY is_champion DESC, m.variant, m.model_id
+
+-- name: stages
+SELECT stage, count(*) AS n_runs, count(*) FILTER (WHERE state = 'failed') AS n_failed,
+       coalesce(sum(n_cells) FILTER (WHERE state = 'succeeded'), 0) AS n_cells,
+       coalesce(extract(epoch FROM sum(ended_at - started_at) FILTER (WHERE state = 'succeeded')), 0)::float
+           AS duration_s
+FROM bloodcell.run WHERE night = :night GROUP BY stage ORDER BY min(started_at), stage

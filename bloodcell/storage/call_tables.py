@@ -1,0 +1,162 @@
+"""The tables of models, promotions, calls and differentials; see `tables`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from bloodcell.cells.classes import CELL_CLASSES, UNCLASSIFIED
+from bloodcell.cells.variants import VARIANTS
+from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_now
+
+UNCLASSIFIED_REASONS: Final = ("low_confidence", "novel")
+
+model = sa.Table(
+    "model",
+    metadata,
+    sa.Column("model_id", sa.String(64), primary_key=True, comment="Digest of the bundle's bundle.json."),
+    sa.Column("variant", sa.Text, nullable=False, comment="Kind of model."),
+    sa.Column(
+        "confidence_threshold", sa.Float, nullable=False, comment="A cell with a lower confidence stays unclassified."
+    ),
+    sa.Column(
+        "novelty_threshold", sa.Float, nullable=False, comment="A cell with a higher novelty stays unclassified."
+    ),
+    sa.Column("manifest", JSONB, nullable=False, comment="The whole bundle.json."),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When the model was trained."),
+    set_now("registered_at", "When the model was registered in this database."),
+    sa.Column("registered_by", sa.Text, nullable=False, comment="Who registered it."),
+    one_of("variant", VARIANTS, "model_variant"),
+    comment="One registered bundle. Append-only.",
+)
+
+promotion = sa.Table(
+    "promotion",
+    metadata,
+    sa.Column(
+        "promotion_id",
+        sa.BigInteger,
+        sa.Identity(always=True),
+        primary_key=True,
+        comment="Key of the promotion; the highest one names the champion.",
+    ),
+    sa.Column(
+        "model_id",
+        sa.String(64),
+        sa.ForeignKey(f"{SCHEMA}.model.model_id"),
+        nullable=False,
+        comment="The model that became champion.",
+    ),
+    sa.Column("action", sa.Text, nullable=False, comment="promote, or rollback to the champion before."),
+    sa.Column("promoted_by", sa.Text, nullable=False, comment="Who decided."),
+    set_now("promoted_at", "When the model became champion."),
+    sa.Column("reason", sa.Text, nullable=False, comment="Why, in the words of the person who decided."),
+    sa.Column(
+        "evidence",
+        JSONB,
+        nullable=False,
+        server_default=sa.text("'{}'::jsonb"),
+        comment="What the decision rests on: of a retraining its gates, approval and report.",
+    ),
+    one_of("action", ("promote", "rollback"), "promotion_action"),
+    sa.CheckConstraint("length(trim(reason)) > 0", name="promotion_reason"),
+    comment="Which model became champion, by whom, when, why and on what evidence. Append-only; the last row counts.",
+)
+
+cell_call = sa.Table(
+    "cell_call",
+    metadata,
+    sa.Column("cell_id", sa.BigInteger, comment="The cell that was called."),
+    sa.Column(
+        "model_id", sa.String(64), sa.ForeignKey(f"{SCHEMA}.model.model_id"), comment="The model that called it."
+    ),
+    sa.Column("night", sa.Date, comment="Night of the cell, by which the table is partitioned."),
+    sa.Column("called_class", sa.Text, nullable=False, comment="The cell class called, or unclassified."),
+    sa.Column("top_class", sa.Text, nullable=False, comment="The most probable class, also of an unclassified cell."),
+    sa.Column("unclassified_reason", sa.Text, comment="Why the cell is unclassified: low_confidence or novel."),
+    sa.Column("confidence", sa.REAL, nullable=False, comment="Calibrated probability of top_class, 0 to 1."),
+    sa.Column("novelty", sa.REAL, nullable=False, comment="Distance from the training cells, on the model's scale."),
+    *(
+        sa.Column(f"p_{cell_class}", sa.REAL, nullable=False, comment=f"Calibrated probability of {cell_class}.")
+        for cell_class in CELL_CLASSES
+    ),
+    of_run("The run that called the cell."),
+    set_now("called_at", "When the cell was called."),
+    # night first: the same index finds one cell's calls and all calls of a night
+    sa.PrimaryKeyConstraint("night", "cell_id", "model_id"),
+    sa.ForeignKeyConstraint(["cell_id", "night"], [f"{SCHEMA}.cell.cell_id", f"{SCHEMA}.cell.night"]),
+    one_of("called_class", (*CELL_CLASSES, UNCLASSIFIED), "cell_call_class"),
+    one_of("top_class", CELL_CLASSES, "cell_call_top_class"),
+    one_of("unclassified_reason", UNCLASSIFIED_REASONS, "cell_call_reason"),
+    sa.CheckConstraint(
+        "(called_class = 'unclassified') = (unclassified_reason IS NOT NULL)", name="cell_call_unclassified"
+    ),
+    sa.CheckConstraint("confidence BETWEEN 0 AND 1", name="cell_call_confidence"),
+    comment="What one model says of one cell. Partitioned by the month of the night.",
+    postgresql_partition_by="RANGE (night)",
+)
+
+differential = sa.Table(
+    "differential",
+    metadata,
+    sa.Column("slide_id", sa.BigInteger, primary_key=True, comment="The slide."),
+    sa.Column("model_id", sa.String(64), primary_key=True, comment="The model whose calls are counted."),
+    sa.Column("class", sa.Text, primary_key=True, comment="One of the eight cell classes, or unclassified."),
+    sa.Column("n_cells", sa.Integer, nullable=False, comment="Cells of the class."),
+    sa.Column("percentage", sa.Float, comment="Share of the leucocytes in percent, for the six leucocyte classes."),
+    sa.Column("lower", sa.Float, comment="Lower end of the exact 95 % interval of percentage."),
+    sa.Column("upper", sa.Float, comment="Upper end of the exact 95 % interval of percentage."),
+    sa.Column(
+        "flag",
+        sa.Text,
+        comment="low, possibly_low, possibly_high or high relative to the adult reference range; empty within it.",
+    ),
+    sa.ForeignKeyConstraint(
+        ["slide_id", "model_id"],
+        [f"{SCHEMA}.slide_report.slide_id", f"{SCHEMA}.slide_report.model_id"],
+        ondelete="CASCADE",
+    ),
+    one_of("class", (*CELL_CLASSES, UNCLASSIFIED), "differential_class"),
+    comment="A slide's cells of one class, as one model called them.",
+)
+
+slide_report = sa.Table(
+    "slide_report",
+    metadata,
+    sa.Column(
+        "slide_id", sa.BigInteger, sa.ForeignKey(f"{SCHEMA}.slide.slide_id"), primary_key=True, comment="The slide."
+    ),
+    sa.Column(
+        "model_id",
+        sa.String(64),
+        sa.ForeignKey(f"{SCHEMA}.model.model_id"),
+        primary_key=True,
+        comment="The model whose calls are added up.",
+    ),
+    sa.Column("n_cells", sa.Integer, nullable=False, comment="Cells the slide had when its calls were added up."),
+    sa.Column(
+        "n_leucocytes",
+        sa.Integer,
+        nullable=False,
+        comment="Cells of the six leucocyte classes, the denominator of the percentages.",
+    ),
+    sa.Column("n_unclassified", sa.Integer, nullable=False, comment="Cells without a call."),
+    sa.Column(
+        "is_sufficient",
+        sa.Boolean,
+        nullable=False,
+        comment="Whether there are enough leucocytes to report percentages.",
+    ),
+    sa.Column("nrbc_per_100_wbc", sa.Float, comment="Erythroblasts per 100 leucocytes; empty without leucocytes."),
+    sa.Column("nrbc_lower", sa.Float, comment="Lower end of its 95 % interval."),
+    sa.Column("nrbc_upper", sa.Float, comment="Upper end of its 95 % interval."),
+    sa.Column(
+        "n_compared", sa.Integer, nullable=False, comment="Cells with a call and with an analyser code in scope."
+    ),
+    sa.Column("n_agree", sa.Integer, nullable=False, comment="Of n_compared, those called as the analyser did."),
+    of_run("The run that added up the calls."),
+    set_now("written_at", "When the calls were added up."),
+    comment="What a slide's calls by one model add up to.",
+)

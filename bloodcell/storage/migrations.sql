@@ -1,0 +1,8 @@
+-- name: comments
+-- The comment of every table, and of every column; the column is empty for the table itself.
+SELECT c.relname, a.attname, col_description(c.oid, a.attnum)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = 'bloodcell'::regnamespace AND c.relkind IN ('r', 'p')
+UNION ALL
+SELECT relname, NULL, obj_description(oid, 'pg_class')
+FROM pg_class WHERE relnamespace = 'bloodcell'::regnamespace AND relkind IN ('r', 'p')
