@@ -1,4 +1,4 @@
-"""The record of every execution of a stage: begun before the work, ended with what came of it."""
+"""Records every run of a stage: written before the work begins, completed with its result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bloodcell.storage.database import Database
 
 @dataclass(slots=True)
 class Run:
-    """One execution of a stage, filled in by the stage while it works."""
+    """One run of a stage, which the stage fills in while it works."""
 
     run_id: uuid.UUID
     n_cells: int = 0
@@ -38,9 +38,9 @@ def recorded_run(
     night: date | None = None,
     airflow_run: str | None = None,
 ) -> Iterator[Run]:
-    """Yields the run under which a stage writes its rows; ends it as succeeded, or as failed with the error.
+    """Yields the run under which a stage writes its rows, and ends it as succeeded, or as failed with the error.
 
-    A killed stage leaves its run as `running`: nobody was there to write more, and that is what it says.
+    A killed stage leaves its run as `running`.
     """
     run = Run(uuid.uuid4())
     begin = (
@@ -81,7 +81,7 @@ def code_version() -> str:
 
 
 def _storable(text: str) -> str:
-    # Postgres takes neither NUL nor the surrogates that stand for the bytes of a file name that is not UTF-8
+    # Postgres accepts neither NUL nor the surrogates that represent bytes of a file name that is not UTF-8
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 

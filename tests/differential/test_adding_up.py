@@ -1,4 +1,4 @@
-"""Which slides get their differentials, and under which run."""
+"""Which slides are added up, and under which run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def n_runs(laboratory: Laboratory) -> object:
     return laboratory.rows("SELECT count(*) FROM bloodcell.run WHERE stage = 'differential'")[0][0]
 
 
-def test_without_a_choice_the_slides_that_lack_a_report_are_due(laboratory: Laboratory, settings: Settings) -> None:
+def test_by_default_the_slides_without_a_report_are_due(laboratory: Laboratory, settings: Settings) -> None:
     slide(laboratory, "B")
     slide(laboratory, "A")
     slide(laboratory, "half", n_called=2)
@@ -53,7 +53,7 @@ def test_late_cells_make_a_slide_due_once_they_are_called(laboratory: Laboratory
     assert read_differential(laboratory.database, "A").differential.n_cells == 4
 
 
-def test_night_and_barcodes_choose_slides(laboratory: Laboratory, settings: Settings) -> None:
+def test_night_and_barcodes_select_slides(laboratory: Laboratory, settings: Settings) -> None:
     slide(laboratory, "A")
     slide(laboratory, "B")
     other = Laboratory(laboratory.database, date(2026, 3, 15))

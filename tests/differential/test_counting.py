@@ -1,4 +1,4 @@
-"""Counts become a differential."""
+"""Counts of called cells become a differential."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bloodcell.differential.counting import count_differential, count_differenti
 HEALTHY = {"neutrophil": 120, "lymphocyte": 60, "monocyte": 12, "eosinophil": 6, "basophil": 1, "ig": 1}
 
 
-def test_percentages_are_of_the_six_leucocyte_groups_only() -> None:
+def test_percentages_are_of_the_six_leucocyte_classes_only() -> None:
     differential = count_differential(
         {**HEALTHY, "erythroblast": 10, "platelet": 50, UNCLASSIFIED: 30}, min_leucocytes=100
     )
@@ -25,7 +25,7 @@ def test_percentages_are_of_the_six_leucocyte_groups_only() -> None:
     assert differential.is_sufficient
 
 
-def test_erythroblasts_are_reported_per_100_leucocytes_with_limits() -> None:
+def test_erythroblasts_are_reported_per_100_leucocytes_with_an_interval() -> None:
     nrbc = count_differential({**HEALTHY, "erythroblast": 10}, min_leucocytes=100).nrbc
     assert nrbc.per_100_wbc == pytest.approx(5)
     assert nrbc.corrected_wbc_factor == pytest.approx(100 / 105)
@@ -35,7 +35,7 @@ def test_erythroblasts_are_reported_per_100_leucocytes_with_limits() -> None:
     assert nrbc.flag == "high"
 
 
-def test_slide_without_erythroblasts_still_has_an_upper_limit() -> None:
+def test_slide_without_erythroblasts_still_has_an_upper_end() -> None:
     nrbc = count_differential({"neutrophil": 100}, min_leucocytes=100).nrbc
     assert (nrbc.per_100_wbc, nrbc.lower, nrbc.flag) == (0, 0, None)
     assert nrbc.upper == pytest.approx(3.757, abs=0.002)
@@ -70,7 +70,7 @@ def test_unclassified_cells_do_not_make_a_count_sufficient() -> None:
     ).is_sufficient
 
 
-def test_class_outside_of_the_groups_is_refused() -> None:
+def test_an_unknown_class_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Received: \['blast'\]"):
         count_differential({"blast": 1}, min_leucocytes=100)
 
@@ -85,7 +85,7 @@ def test_slides_counted_together_equal_slides_counted_alone(slides: list[dict[st
 
 
 @given(counts)
-def test_shares_add_up_and_limits_hold_the_value(slide: dict[str, int]) -> None:
+def test_shares_add_up_and_intervals_contain_the_value(slide: dict[str, int]) -> None:
     differential = count_differential(slide, min_leucocytes=100)
     assert sum(line.share.n for line in differential.leucocytes) == differential.n_leucocytes
     for share in (*(line.share for line in differential.leucocytes), differential.unclassified):

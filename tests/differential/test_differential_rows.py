@@ -42,7 +42,7 @@ def write(laboratory: Laboratory, *slides: int, model_id: str | None = None) -> 
 
 
 def called_slide(laboratory: Laboratory, barcode: str = "S-1") -> int:
-    """A slide of 150 cells: 75 % neutrophils, 25 % lymphocytes, an erythroblast, a platelet, and 28 of no class."""
+    """A slide of 150 cells: 75 % neutrophils, 25 % lymphocytes, an erythroblast, a platelet, and 28 unclassified."""
     slide = laboratory.slide(barcode)
     cells = laboratory.cells(slide, ["SNE"] * 80 + ["LY"] * 40 + ["BL"] * 30)
     called = ["neutrophil"] * 90 + ["lymphocyte"] * 30 + ["erythroblast", "platelet"] + ["unclassified"] * 28
@@ -50,7 +50,7 @@ def called_slide(laboratory: Laboratory, barcode: str = "S-1") -> int:
     return slide
 
 
-def test_written_differential_reads_back_whole(laboratory: Laboratory) -> None:
+def test_a_written_differential_reads_back_completely(laboratory: Laboratory) -> None:
     assert write(laboratory, called_slide(laboratory)) == 1
     read = read_differential(laboratory.database, "S-1")
     assert (read.slide.barcode, read.slide.patient_key, read.slide.night) == ("S-1", "p-17", laboratory.night)
@@ -71,14 +71,14 @@ def test_written_differential_reads_back_whole(laboratory: Laboratory) -> None:
     assert (differential.n_platelets, differential.unclassified.n) == (1, 28)
 
 
-def test_agreement_counts_only_cells_that_both_gave_a_group(laboratory: Laboratory) -> None:
+def test_agreement_counts_only_cells_that_both_gave_a_class(laboratory: Laboratory) -> None:
     write(laboratory, called_slide(laboratory))
     agreement = read_differential(laboratory.database, "S-1").agreement
     # 80 SNE called neutrophil; of 40 LY 10 are called neutrophil, 30 lymphocyte; codes BL have no group.
     assert (agreement.n, agreement.total) == (110, 120)
 
 
-def test_rows_hold_the_same_percentages_and_limits_that_are_read(laboratory: Laboratory) -> None:
+def test_rows_have_the_percentages_and_intervals_that_are_read(laboratory: Laboratory) -> None:
     write(laboratory, called_slide(laboratory))
     rows = {row[2]: row for row in laboratory.rows(ALL_ROWS)}
     assert len(rows) == 9
@@ -98,7 +98,7 @@ def test_writing_twice_leaves_the_same_rows_and_their_run(laboratory: Laboratory
     assert first == second
 
 
-def test_rules_that_changed_write_again(laboratory: Laboratory) -> None:
+def test_changed_rules_write_again(laboratory: Laboratory) -> None:
     slide = called_slide(laboratory)
     write(laboratory, slide)
     written = write_differentials(
@@ -165,7 +165,7 @@ def test_each_model_gets_its_own_differential(laboratory: Laboratory) -> None:
     assert challenger.agreement.value is None
 
 
-def test_model_id_limits_what_is_written(laboratory: Laboratory) -> None:
+def test_model_id_restricts_what_is_written(laboratory: Laboratory) -> None:
     slide = laboratory.slide("S-3")
     cells = laboratory.cells(slide, ["SNE"])
     laboratory.call(cells, ["neutrophil"])
@@ -212,9 +212,9 @@ def test_unknown_slide_and_model_say_what_to_do(laboratory: Laboratory) -> None:
         read_differential(laboratory.database, "S-1", CHALLENGER)
 
 
-def test_slide_without_usable_cells_says_so(laboratory: Laboratory) -> None:
+def test_slide_without_usable_cells_is_an_error_that_names_the_report(laboratory: Laboratory) -> None:
     laboratory.slide("S-5")
-    with pytest.raises(UnknownRecordError, match=r"no cell that could be used.*bloodcell report S-5"):
+    with pytest.raises(UnknownRecordError, match=r"no usable cell.*bloodcell report S-5"):
         read_differential(laboratory.database, "S-5")
 
 
@@ -248,7 +248,7 @@ def test_a_challenger_that_is_promoted_does_not_rewrite_the_slides_it_called_bef
     assert read_differential(laboratory.database, "S-1").model.model_id == CHAMPION
 
 
-def test_other_rules_for_the_same_calls_do_not_change_whose_report_it_is(laboratory: Laboratory) -> None:
+def test_other_rules_for_the_same_calls_do_not_change_the_reported_model(laboratory: Laboratory) -> None:
     slide = reported_then_challenger_promoted(laboratory)
     stricter = Settings(min_leucocytes=200)
     run_id = laboratory.run("differential")
@@ -258,7 +258,7 @@ def test_other_rules_for_the_same_calls_do_not_change_whose_report_it_is(laborat
     assert (read.model.model_id, read.differential.is_sufficient, read.run_id) == (CHAMPION, False, run_id)
 
 
-def test_a_slide_called_again_is_reported_by_the_champion_of_now(laboratory: Laboratory) -> None:
+def test_a_slide_called_again_is_reported_by_the_present_champion(laboratory: Laboratory) -> None:
     slide = called_slide(laboratory)
     cells = [row[0] for row in laboratory.rows("SELECT cell_id FROM bloodcell.cell ORDER BY 1")]
     laboratory.call(cells, ["neutrophil"] * 150, CHALLENGER)  # type: ignore[arg-type]
@@ -284,7 +284,7 @@ def test_a_slide_added_up_before_any_champion_is_reported_once_there_is_one(data
     assert read_differential(laboratory.database, "S-1").is_reported
 
 
-def test_codes_outside_of_the_groups_are_told_however_sure_the_model_is(laboratory: Laboratory) -> None:
+def test_codes_out_of_scope_are_listed_however_confident_the_model_is(laboratory: Laboratory) -> None:
     slide = laboratory.slide("S-1")
     laboratory.call(laboratory.cells(slide, ["BL"] * 80 + ["SMU"] + ["LY"] * 40), ["lymphocyte"] * 121)
     write(laboratory, slide)

@@ -51,7 +51,7 @@ def shown(read: SlideDifferential, width: int = 120) -> str:
     return stream.getvalue()
 
 
-def test_table_shows_percentages_limits_flags_and_provenance(read: SlideDifferential) -> None:
+def test_table_shows_percentages_intervals_flags_and_provenance(read: SlideDifferential) -> None:
     text = shown(read)
     assert "Slide [red]900  night 2026-03-14  order O-77  patient p-17" in text
     assert "67.7–80.1" in text
@@ -64,7 +64,7 @@ def test_table_shows_percentages_limits_flags_and_provenance(read: SlideDifferen
     assert "!" not in text
 
 
-def test_table_warns_of_everything_that_makes_it_less_than_a_report(read: SlideDifferential) -> None:
+def test_table_warns_of_everything_that_limits_its_use(read: SlideDifferential) -> None:
     few = replace(
         read,
         differential=count_differential({"neutrophil": 3}, min_leucocytes=100),
@@ -95,14 +95,14 @@ def test_empty_slide_is_shown_without_percentages(read: SlideDifferential) -> No
     assert re.search(r"Neutrophils +0 +– +40–75 *\n", shown(empty))
 
 
-def test_bar_is_full_up_to_the_lower_limit_and_ends_at_the_upper() -> None:
+def test_bar_is_full_to_the_lower_end_and_stops_at_the_upper() -> None:
     assert bar(proportion(50, 100), 11) == "████├●┤"
     assert bar(proportion(0, 100), 40) == "●┤"
     assert bar(proportion(0, 0), 40) == ""
     assert len(bar(proportion(100, 100), 40)) == 40
 
 
-def test_json_document_carries_every_figure(read: SlideDifferential) -> None:
+def test_json_document_has_every_figure(read: SlideDifferential) -> None:
     document = json.loads(json.dumps(differential_json(read)))
     neutrophil = document["leucocytes"][0]
     assert (neutrophil["class"], neutrophil["n"], neutrophil["of"]) == ("neutrophil", 150, 202)

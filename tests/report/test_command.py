@@ -22,7 +22,7 @@ from tests.laboratory import CHAMPION, Laboratory
 
 @pytest.fixture
 def laboratory(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Laboratory:
-    """A slide of one lymphocyte, reported, and the environment that finds it."""
+    """A reported slide of one lymphocyte, and the environment that finds its database."""
     monkeypatch.setenv("BLOODCELL_DATA_DIR", str(settings.data_dir))
     monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(settings.plain_database_url))
     body = io.BytesIO()

@@ -24,7 +24,7 @@ def laboratory(database: Database) -> Laboratory:
 
 
 def a_night(laboratory: Laboratory) -> None:
-    """One slide reported and flagged, one insufficient, one half called, one without any usable file."""
+    """One slide reported and flagged, one insufficient, one partly called, one without a usable file."""
     good, few, half = (laboratory.slide(barcode) for barcode in ("A-1", "B-2", "C-3"))
     laboratory.slide("D-4")
     cells = laboratory.cells(good, ["SNE"] * 120)
@@ -47,7 +47,7 @@ def a_night(laboratory: Laboratory) -> None:
     )
 
 
-def test_night_is_summed_up(laboratory: Laboratory) -> None:
+def test_night_is_summarised(laboratory: Laboratory) -> None:
     a_night(laboratory)
     summary = night_summary(laboratory.database, laboratory.night)
     assert summary.completed_at is not None
@@ -70,7 +70,7 @@ def test_night_is_summed_up(laboratory: Laboratory) -> None:
     assert (stages["ingest"].n_runs, stages["ingest"].cells_per_s) == (1, None)
 
 
-def test_markdown_says_what_to_look_at(laboratory: Laboratory) -> None:
+def test_markdown_lists_what_to_look_at(laboratory: Laboratory) -> None:
     a_night(laboratory)
     text = night_markdown(night_summary(laboratory.database, laboratory.night))
     assert text.startswith("## Night 2026-03-14\n")
@@ -86,14 +86,14 @@ def test_markdown_says_what_to_look_at(laboratory: Laboratory) -> None:
     assert "Not complete" not in text
 
 
-def test_codes_that_no_model_knows_are_named(laboratory: Laboratory) -> None:
+def test_codes_out_of_scope_are_listed(laboratory: Laboratory) -> None:
     laboratory.call(laboratory.cells(laboratory.slide("A-1"), ["BL", "BL", "VLY", "LY"]), ["lymphocyte"] * 4)
     summary = night_summary(laboratory.database, laboratory.night)
     assert dict(summary.slides[0].out_of_scope_codes) == {"BL": 2, "VLY": 1}
     assert "- A-1: 2 BL, 1 VLY" in night_markdown(summary)
 
 
-def test_failed_runs_are_counted_and_take_no_part_in_throughput(laboratory: Laboratory) -> None:
+def test_failed_runs_are_counted_but_not_in_throughput(laboratory: Laboratory) -> None:
     laboratory.run("classify", n_cells=100, duration_s=10)
     failed = laboratory.run("classify", n_cells=50, duration_s=1)
     with laboratory.database.begin() as connection:
@@ -104,7 +104,7 @@ def test_failed_runs_are_counted_and_take_no_part_in_throughput(laboratory: Labo
     assert (stage.n_runs, stage.n_failed, stage.n_cells, stage.duration_s) == (2, 1, 100, 10)
 
 
-def test_night_still_being_written_says_so(laboratory: Laboratory) -> None:
+def test_a_night_still_being_written_is_marked(laboratory: Laboratory) -> None:
     with laboratory.database.begin() as connection:
         connection.execute(sa.text("UPDATE bloodcell.drop SET completed_at = NULL"))
     text = night_markdown(night_summary(laboratory.database, laboratory.night))
@@ -121,7 +121,7 @@ def test_hostile_barcode_has_no_meaning_in_markdown(laboratory: Laboratory) -> N
     assert "<" not in text
 
 
-def test_long_lists_are_cut_and_say_by_how_much(laboratory: Laboratory) -> None:
+def test_long_lists_are_cut_and_count_the_rest(laboratory: Laboratory) -> None:
     for index in range(30):
         laboratory.cells(laboratory.slide(f"W-{index:02}"), ["LY"])
     text = night_markdown(night_summary(laboratory.database, laboratory.night))
@@ -138,6 +138,6 @@ def test_slide_that_continues_in_a_later_night_is_in_both(laboratory: Laboratory
         assert [s.n_cells for s in night_summary(laboratory.database, night).slides] == [3]
 
 
-def test_night_never_seen_says_what_to_run(laboratory: Laboratory) -> None:
+def test_an_unknown_night_is_an_error_that_names_the_command(laboratory: Laboratory) -> None:
     with pytest.raises(UnknownRecordError, match=r"Night 2020-01-01 was never ingested.*bloodcell ingest"):
         night_summary(laboratory.database, date(2020, 1, 1))

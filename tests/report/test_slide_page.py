@@ -103,9 +103,7 @@ def test_page_shows_slide_differential_gallery_and_provenance(
     assert len(Page(page).of("img")) == 120
 
 
-def test_page_needs_nothing_beside_itself_and_runs_no_script(
-    laboratory: Laboratory, store: Store, tmp_path: Path
-) -> None:
+def test_page_is_self_contained_and_runs_no_script(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
     slide_of_120(laboratory, store)
     text = written(laboratory, store, tmp_path)
     page = Page(text)
@@ -129,7 +127,7 @@ def test_pictures_are_small_and_each_has_an_alternative_text(
     assert all(re.match(r"Cell \S+: \w+, first choice \w+ \d+ %|Cell \S+: .* > 99 %", i["alt"] or "") for i in images)
 
 
-def test_unclassified_come_first_and_the_doubtful_before_the_sure(laboratory: Laboratory, store: Store) -> None:
+def test_unclassified_cells_come_first_and_low_confidence_before_high(laboratory: Laboratory, store: Store) -> None:
     slide_of_120(laboratory, store)
     report = read_report(laboratory.database, "S-1")
     assert [cell_class.called_class for cell_class in report.classes] == [
@@ -143,7 +141,9 @@ def test_unclassified_come_first_and_the_doubtful_before_the_sure(laboratory: La
     assert neutrophils == sorted(neutrophils)
 
 
-def test_novel_cells_come_before_unsure_ones_the_strangest_first(laboratory: Laboratory, store: Store) -> None:
+def test_novel_cells_come_before_low_confidence_ones_the_highest_novelty_first(
+    laboratory: Laboratory, store: Store
+) -> None:
     slide = laboratory.slide("S-2")
     cells = laboratory.cells(slide, [None] * 4)
     laboratory.call(cells, ["unclassified"] * 4, confidences=[0.3, 0.9, 0.9, 0.2], novelties=[1, 20, 30, 2])
@@ -154,9 +154,7 @@ def test_novel_cells_come_before_unsure_ones_the_strangest_first(laboratory: Lab
     assert [cell.novelty for cell in report.classes[0].cells] == [30, 20, 2, 1]
 
 
-def test_codes_no_model_can_name_are_announced_and_shown_first(
-    laboratory: Laboratory, store: Store, tmp_path: Path
-) -> None:
+def test_codes_out_of_scope_are_announced_and_shown_first(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
     slide_of_120(laboratory, store)
     report = read_report(laboratory.database, "S-1")
     assert report.differential is not None
@@ -173,7 +171,7 @@ def test_disagreement_with_the_analyser_is_framed(laboratory: Laboratory, store:
 
 
 @pytest.mark.parametrize("name", [HOSTILE, SCRIPT, '"><img src=x onerror=alert(1)>.jpg', "{{ 27644437 * 3 }}"])
-def test_hostile_names_are_shown_as_they_are_and_do_nothing(
+def test_hostile_names_are_shown_literally_and_do_nothing(
     laboratory: Laboratory, store: Store, tmp_path: Path, name: str
 ) -> None:
     slide = laboratory.slide(name, order_id=name, analyser=name, patient_key=name)
@@ -213,7 +211,9 @@ def test_slide_without_usable_cells_is_reported_with_its_files(
     assert "95 % limits" not in page
 
 
-def test_insufficient_incomplete_and_challenger_are_said(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
+def test_insufficient_incomplete_and_challenger_are_marked(
+    laboratory: Laboratory, store: Store, tmp_path: Path
+) -> None:
     laboratory.model(CHALLENGER, "vgg16", promote=False)
     slide = laboratory.slide("S-5")
     cells = laboratory.cells(slide, ["SNE"], [stored(store, (9, 9, 9))])
@@ -240,7 +240,7 @@ def test_one_image_missing_from_the_store_leaves_a_note_in_its_place(
     assert page.count("picture missing or altered in the store") == 1
 
 
-def test_store_that_is_away_is_an_error_and_writes_nothing(
+def test_an_unavailable_store_is_an_error_and_nothing_is_written(
     laboratory: Laboratory, store: Store, tmp_path: Path
 ) -> None:
     slide_of_120(laboratory, store)
@@ -249,7 +249,9 @@ def test_store_that_is_away_is_an_error_and_writes_nothing(
     assert not list(tmp_path.glob("*report*"))
 
 
-def test_page_that_cannot_be_written_says_where(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_an_error_that_names_the_file(
+    laboratory: Laboratory, store: Store, tmp_path: Path
+) -> None:
     slide_of_120(laboratory, store)
     with pytest.raises(ConfigurationError, match=r"cannot be written to .*nowhere"):
         write_report(laboratory.database, store, "S-1", tmp_path / "nowhere" / "report.html")
@@ -259,7 +261,9 @@ def test_page_that_cannot_be_written_says_where(laboratory: Laboratory, store: S
     assert not list(tmp_path.glob(".*part"))
 
 
-def test_slide_not_called_yet_says_what_to_run(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
+def test_a_slide_not_called_yet_is_an_error_that_names_the_command(
+    laboratory: Laboratory, store: Store, tmp_path: Path
+) -> None:
     slide = laboratory.slide("S-6")
     laboratory.cells(slide, ["SNE"])
     with pytest.raises(UnknownRecordError, match="bloodcell classify --slide S-6"):

@@ -1,4 +1,4 @@
-"""A second embedded server, which tests may kill, and what every test here says of a refusal."""
+"""A second embedded server, which tests may kill, and helpers for refusals and waiting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 
 @pytest.fixture(scope="package")
 def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a data folder with an embedded server of its own."""
+    """Settings of a data folder with its own embedded server."""
     return Settings(data_dir=tmp_path_factory.mktemp("own"), database_patience_s=0)
 
 
@@ -25,7 +25,7 @@ def own_server(own_settings: Settings) -> Iterator[EmbeddedPostgres]:
     """An embedded server that nobody else uses."""
     server = embedded_database(own_settings)
     with as_superuser(server.url()).connect() as connection:
-        connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))  # nobody cuts the power
+        connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))  # no test cuts the power
         connection.execute(sa.text("SELECT pg_reload_conf()"))
     yield server
     server.stop()
@@ -48,5 +48,5 @@ def until(is_so: Callable[[], object], timeout_s: float = 20) -> None:
 
 
 def as_superuser(url: str) -> sa.Engine:
-    """Returns an engine whose statements need no commit."""
+    """Returns a superuser's engine, whose statements need no commit."""
     return connect(url).execution_options(isolation_level="AUTOCOMMIT")

@@ -1,4 +1,4 @@
-"""The queries about labels, retraining and the nightly check say what is so; that each runs is in test_queries."""
+"""The queries about labels, retraining and the nightly check return the right rows; test_queries runs each of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
 
 @pytest.fixture(scope="module")
 def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """Asks a query of a laboratory with labels, two retrainings and two checks; returns rows as psql prints them."""
+    """Runs a query on a laboratory with labels, two retrainings and two checks; returns rows as psql prints them."""
     with asking(postgres, template, "learning", tmp_path_factory.mktemp("learning"), fill) as ask:
         yield ask
 
@@ -61,7 +61,7 @@ def fill(database: Database, settings: Settings) -> None:
 
 
 def retrainings(lab: Laboratory) -> None:
-    """The first ended in a promotion; the second made a model that a gate refused."""
+    """The first ended in a promotion, the second in a model that a gate refused."""
     passed = {"gate": "not_worse_overall", "passed": True, "measured": 0.02, "threshold": -0.01, "reason": "Better."}
     failed = {"gate": "no_class_worse", "passed": False, "measured": -0.2, "limit": -0.05, "reason": "Basophils fall."}
     approval = {"chosen": "Approve", "by": "head", "at": "2026-03-09T08:00:00+00:00", "reason": "looks right"}
@@ -110,7 +110,7 @@ def retrainings(lab: Laboratory) -> None:
 
 
 def checks(lab: Laboratory, cells: list[int], calls: list[str]) -> None:
-    """One check with too little to judge, then one that crossed a limit."""
+    """One check with too little to measure, then one that crossed a threshold."""
     compared = """
         INSERT INTO bloodcell.checked_cell
             (model_id, cell_id, label_id, class, called_class, is_blind, is_training, run_id)
@@ -155,7 +155,7 @@ def test_label_counts_by_person_and_class(ask: Ask) -> None:
     assert ask(23, since="2026-03-17") == []
 
 
-def test_contested_cells_are_listed_with_what_each_person_says(ask: Ask) -> None:
+def test_contested_cells_are_listed_with_each_persons_label(ask: Ask) -> None:
     (only,) = ask(24)
     assert only["labels"] == "anna: lymphocyte (blind), boris: monocyte (blind)"
     assert (only["barcode"], only["n_people"], only["call"]) == ("S1", "2", "lymphocyte")
@@ -199,7 +199,7 @@ def test_data_set_of_a_model(ask: Ask) -> None:
     assert rows[0]["labelled_by"] == "boris"
 
 
-def test_a_call_is_traced_to_its_people(ask: Ask) -> None:
+def test_a_call_is_traced_to_the_people_behind_it(ask: Ask) -> None:
     rows = ask(29, barcode="S1")
     # expanded: name,value lines, the first of which the reader takes for the head
     text = "\n".join(",".join(row.values()) for row in rows)
@@ -238,7 +238,7 @@ def test_figures_of_each_class(ask: Ask) -> None:
     assert columns([rows["platelet"]], "sensitivity", "precision", "n_unclassified") == [("100.0", "83.3", "1")]
 
 
-def test_patients_by_side_of_the_split(ask: Ask) -> None:
+def test_patients_by_split(ask: Ask) -> None:
     names = ("split", "n_patients", "n_labelled", "n_contested", "n_out_of_scope", "lymphocyte", "neutrophil")
     assert columns(ask(32), *names) == [
         ("training", "1", "10", "1", "0", "8", "0"),
@@ -246,7 +246,7 @@ def test_patients_by_side_of_the_split(ask: Ask) -> None:
     ]
 
 
-def test_what_people_say_against_the_champions_calls(ask: Ask) -> None:
+def test_labels_against_the_champions_calls(ask: Ask) -> None:
     rows = columns(ask(33, **SINCE), "class", "called_class", "n_cells", "percent_of_row", "n_blind")
     # of S1 eight lymphocytes, two of them trained on; one monocyte left unclassified; of S3 one monocyte and a blast
     assert rows == [

@@ -1,4 +1,4 @@
-"""A database comes to this release's schema wholly or not at all, and the views with it."""
+"""A database is brought to this release's schema, with its views, completely or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 def contents(url: str) -> list[tuple[Any, ...]]:
-    """Every relation and function there is, by number: a different number is a different thing."""
+    """Every relation and function by object id, so that one that was made again counts as changed."""
     return rows(
         url,
         "SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -58,7 +58,7 @@ def test_an_empty_database_gets_every_table_and_view(empty_database_url: str) ->
         check_revision(connection)
 
 
-def test_upgrading_twice_leaves_everything_where_it_was(database_url: str) -> None:
+def test_a_second_upgrade_changes_nothing(database_url: str) -> None:
     before = contents(database_url)
     assert upgrade(database_url) == (HEAD, HEAD)
     assert contents(database_url) == before
@@ -109,7 +109,7 @@ def test_alembic_finds_nothing_to_migrate(database_url: str) -> None:
         assert compare_metadata(context, tables.metadata) == []
 
 
-def test_changed_views_are_replaced_and_a_missing_one_comes_back(database_url: str) -> None:
+def test_changed_views_are_replaced_and_a_missing_one_is_created(database_url: str) -> None:
     names = views(database_url)
     execute(database_url, "DROP VIEW bloodcell.operating_figure")
     upgrade(database_url)
@@ -124,7 +124,7 @@ def test_changed_views_are_replaced_and_a_missing_one_comes_back(database_url: s
     ]
 
 
-def test_views_that_a_laboratory_built_are_never_dropped(database_url: str) -> None:
+def test_a_laboratorys_own_views_are_never_dropped(database_url: str) -> None:
     execute(
         database_url,
         "CREATE SCHEMA lab",
@@ -142,7 +142,7 @@ def test_views_that_a_laboratory_built_are_never_dropped(database_url: str) -> N
 
 # where the upgrade is held up and killed: at its first table, and at its first view, when the migrations are through
 @pytest.mark.parametrize("tag", ["CREATE TABLE", "CREATE VIEW"])
-def test_an_upgrade_killed_in_the_middle_leaves_the_database_as_it_was(empty_database_url: str, tag: str) -> None:
+def test_an_upgrade_that_is_killed_leaves_the_database_unchanged(empty_database_url: str, tag: str) -> None:
     execute(
         empty_database_url,
         "CREATE FUNCTION public.hold() RETURNS event_trigger LANGUAGE plpgsql AS "
@@ -195,7 +195,7 @@ def test_every_table_and_view_and_each_of_their_columns_has_a_comment(database_u
     assert rows(database_url, f"{functions} AND obj_description(oid) IS NULL") == []
 
 
-def test_a_common_column_is_described_where_the_view_does_not_say_it_itself(database_url: str) -> None:
+def test_a_common_column_is_described_unless_the_view_does_it_itself(database_url: str) -> None:
     described = (
         "SELECT col_description(a.attrelid, a.attnum) FROM pg_attribute a "
         "WHERE a.attrelid = to_regclass(:view) AND a.attname = :column"

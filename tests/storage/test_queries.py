@@ -1,4 +1,4 @@
-"""Every query that a laboratory starts from runs in the real psql as a reader, and says what is so."""
+"""Every query runs in the real psql as a reader and returns the right rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Ask = Callable[..., list[dict[str, str]]]
 
 @pytest.fixture(scope="module")
 def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """Asks a query of a laboratory with three nights; returns rows as psql prints them."""
+    """Runs a query on a laboratory with three nights and returns the rows as psql prints them."""
     with asking(postgres, template, "queries", tmp_path_factory.mktemp("queries"), fill) as ask:
         yield ask
 
@@ -45,7 +45,7 @@ def ask(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.Temp
 def asking(
     postgres: EmbeddedPostgres, template: str, name: str, data_dir: Path, fill: Callable[[Database, Settings], None]
 ) -> Iterator[Ask]:
-    """A database of its own, filled, and what asks it a query by its number."""
+    """Yields a function that runs a query, by its number, on a filled database of its own."""
     _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
     settings = Settings(data_dir=data_dir, database_url=postgres.url(name))
     fill(open_database(settings), settings)
@@ -155,7 +155,7 @@ def test_all_queries_are_listed_with_what_can_be_set() -> None:
 
 
 @pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
-def test_a_query_says_what_it_answers_who_asks_and_how_to_read_it(path: Path) -> None:
+def test_a_query_states_its_question_who_asks_and_how_to_read_it(path: Path) -> None:
     head = re.match(r"(?:--.*\n)+", path.read_text())
     assert head is not None
     assert re.match(r"-- \w.+\.\n--\n-- Who asks: ", head[0])
@@ -244,7 +244,7 @@ def test_disagreement_of_models(ask: Ask) -> None:
     assert ask(7, night=EARLIER) == []
 
 
-def test_what_all_models_together_call_otherwise(ask: Ask) -> None:
+def test_cells_that_the_ensemble_calls_differently(ask: Ask) -> None:
     # 0.97 of the challenger for ig, 0.95 of the champion for neutrophil: half of each
     *unclassified, cell = ask(35, night=NIGHT)
     assert columns(unclassified, "reported_class", "n_votes") == [("unclassified", "0")] * 2
@@ -254,7 +254,9 @@ def test_what_all_models_together_call_otherwise(ask: Ask) -> None:
     assert ask(35, night=EARLIER) == []
 
 
-def test_a_former_model_of_a_variant_has_no_voice(postgres: EmbeddedPostgres, template: str, tmp_path: Path) -> None:
+def test_only_the_newest_model_of_a_variant_is_in_the_ensemble(
+    postgres: EmbeddedPostgres, template: str, tmp_path: Path
+) -> None:
     def one_cell(database: Database, settings: Settings) -> None:
         lab = Laboratory(database)
         lab.model()
@@ -397,7 +399,7 @@ def test_class_shares(ask: Ask) -> None:
     assert (earlier["night"], earlier["lymphocyte"], earlier["monocyte"]) == (str(EARLIER), "60.00", "40.00")
 
 
-def test_a_slides_differential_reads_no_table_from_end_to_end(database: Database, database_url: str) -> None:
+def test_a_slides_differential_scans_no_table(database: Database, database_url: str) -> None:
     laboratory = Laboratory(database)
     laboratory.model()
     many = """

@@ -1,4 +1,4 @@
-"""Who may do what: readers see the views and nothing else, the app never deletes, history cannot be changed."""
+"""What each role may do: readers see only the views, the app never deletes, history cannot be changed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MAY_WRITE = {"bloodcell_reader": [], "bloodcell_reviewer": [("bloodcell.cell_lab
 
 @pytest.fixture(scope="module")
 def laboratory_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
-    """A migrated database with a row in most tables, for all tests here: none of them gets to change it."""
+    """A migrated database with a row in most tables, which all tests here share because none of them can change it."""
     from tests.conftest import _administer
 
     _administer(postgres, f"CREATE DATABASE rights TEMPLATE {template}")
@@ -104,7 +104,7 @@ def test_a_readers_own_view_can_be_shared_with_a_login_that_is_not_a_reader(labo
 
 
 @pytest.mark.parametrize("role", ONLY_READ)
-def test_who_reads_can_write_nothing_but_a_reviewer_labels(laboratory_url: str, role: str) -> None:
+def test_a_reader_writes_nothing_and_a_reviewer_only_labels(laboratory_url: str, role: str) -> None:
     writable = sa.text(
         "SELECT c.oid::regclass::text, p FROM pg_class c, "
         "unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN']) p "
@@ -113,7 +113,7 @@ def test_who_reads_can_write_nothing_but_a_reviewer_labels(laboratory_url: str, 
     )
     with connect(laboratory_url).connect() as connection:
         assert [tuple(row) for row in connection.execute(writable, {"role": role})] == MAY_WRITE[role]
-    # views over one table would pass a change on
+    # a view over one table would accept a change
     for statement in (
         "DELETE FROM bloodcell.file_account",
         "UPDATE bloodcell.file_account SET reason = 'none'",
@@ -142,7 +142,7 @@ def test_who_reads_can_write_nothing_but_a_reviewer_labels(laboratory_url: str, 
 )
 def test_nothing_can_be_created_or_altered(laboratory_url: str, role: str, statement: str) -> None:
     if statement.startswith("SET ROLE"):
-        # of the login's own rights: a superuser may always
+        # checked by membership, because a superuser may always
         with connect(laboratory_url).connect() as connection:
             assert not connection.scalar(sa.text("SELECT pg_has_role(:r, 'bloodcell_owner', 'MEMBER')"), {"r": role})
         return
@@ -151,7 +151,7 @@ def test_nothing_can_be_created_or_altered(laboratory_url: str, role: str, state
 
 
 @pytest.mark.parametrize("role", ONLY_READ)
-def test_who_reads_cannot_make_partitions_or_statistics(laboratory_url: str, role: str) -> None:
+def test_a_reader_cannot_make_partitions_or_statistics(laboratory_url: str, role: str) -> None:
     with refused():
         attempt(laboratory_url, role, "SELECT bloodcell.ensure_call_partition('2040-01-01')")
     with refused():
@@ -160,9 +160,7 @@ def test_who_reads_cannot_make_partitions_or_statistics(laboratory_url: str, rol
 
 @pytest.mark.parametrize("role", (*ONLY_READ, "bloodcell_app"))
 @pytest.mark.parametrize("function", ["keep_drop_file_history", "enter_label", "require_passed_gates", "refuse_change"])
-def test_history_cannot_be_forged_by_hanging_a_trigger_on_a_table_of_ones_own(
-    laboratory_url: str, role: str, function: str
-) -> None:
+def test_history_cannot_be_forged_with_a_trigger_on_an_own_table(laboratory_url: str, role: str, function: str) -> None:
     with refused():
         attempt(
             laboratory_url,
@@ -175,7 +173,7 @@ def test_history_cannot_be_forged_by_hanging_a_trigger_on_a_table_of_ones_own(
 @pytest.mark.parametrize(
     ("column", "value"), [("recorded_by", "'anna'"), ("recorded_at", "now() - interval '1 year'"), ("label_id", "1")]
 )
-def test_who_wrote_a_label_and_when_is_for_the_database_to_say(laboratory_url: str, column: str, value: str) -> None:
+def test_the_database_sets_who_wrote_a_label_and_when(laboratory_url: str, column: str, value: str) -> None:
     statement = (
         f"INSERT INTO bloodcell.label (cell_id, class, labelled_by, labelled_at, is_blind, source, {column}) "
         f"OVERRIDING SYSTEM VALUE SELECT cell_id, 'ig', 'anna', now(), false, 'csv', {value} FROM bloodcell.cell"
@@ -184,7 +182,7 @@ def test_who_wrote_a_label_and_when_is_for_the_database_to_say(laboratory_url: s
         attempt(laboratory_url, "bloodcell_app", statement)
 
 
-def test_the_app_invents_no_codes(laboratory_url: str) -> None:
+def test_the_app_adds_no_codes(laboratory_url: str) -> None:
     with refused():
         attempt(laboratory_url, "bloodcell_app", "INSERT INTO bloodcell.cell_code VALUES ('X', 'ig', 'x')")
 
@@ -196,7 +194,7 @@ def test_the_app_deletes_nothing(laboratory_url: str, table: str) -> None:
             attempt(laboratory_url, "bloodcell_app", statement)
 
 
-def test_the_app_changes_only_what_a_stage_brings_up_to_date(laboratory_url: str) -> None:
+def test_the_app_changes_only_tables_that_a_stage_updates(laboratory_url: str) -> None:
     for table in tables.metadata.sorted_tables:
         column = next(c.name for c in table.columns if c.name != "promotion_id" and not c.name.endswith("_id"))
         statement = f'UPDATE bloodcell."{table.name}" SET "{column}" = "{column}"'
@@ -207,7 +205,7 @@ def test_the_app_changes_only_what_a_stage_brings_up_to_date(laboratory_url: str
                 attempt(laboratory_url, "bloodcell_app", statement)
 
 
-def test_the_app_adds_to_history_only_by_judging_a_file_again(laboratory_url: str) -> None:
+def test_the_app_adds_to_history_only_by_examining_a_file_again(laboratory_url: str) -> None:
     with refused():
         attempt(
             laboratory_url,
@@ -222,7 +220,7 @@ def test_the_app_adds_to_history_only_by_judging_a_file_again(laboratory_url: st
 
 @pytest.mark.parametrize("role", ["bloodcell_owner", None])
 @pytest.mark.parametrize("table", APPEND_ONLY)
-def test_not_even_the_owner_changes_what_is_append_only(laboratory_url: str, table: str, role: str | None) -> None:
+def test_not_even_the_owner_changes_an_append_only_table(laboratory_url: str, table: str, role: str | None) -> None:
     column = APPEND_ONLY[table]
     for statement in (
         f"UPDATE bloodcell.{table} SET {column} = {column}",
@@ -235,16 +233,16 @@ def test_not_even_the_owner_changes_what_is_append_only(laboratory_url: str, tab
 
 @pytest.fixture
 def fresh_server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A server that knows no role of ours."""
+    """A server without our roles."""
     server = embedded_database(Settings(data_dir=tmp_path / "fresh"))
     yield server
     server.stop()
 
 
-def test_on_a_server_of_ones_own_no_login_is_without_a_password_and_the_service_may_read(
+def test_on_a_laboratorys_own_server_every_login_has_a_password_and_the_service_may_read(
     tmp_path: Path, fresh_server: EmbeddedPostgres
 ) -> None:
-    """As docker/README.md has it: the script, then a migration as bloodcell_admin, then psql as the stages' login."""
+    """Follows docker/README.md: the script, a migration as bloodcell_admin, then psql as the service's login."""
     server = sa.make_url(fresh_server.url("postgres"))
     environment = {
         "PATH": f"{fresh_server.psql.parent}:/usr/bin:/bin", "PGHOST": str(server.query["host"]),

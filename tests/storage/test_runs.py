@@ -1,4 +1,4 @@
-"""Every execution of a stage leaves a record of how it ended."""
+"""Every run of a stage is recorded with its result."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ NIGHT = date(2026, 11, 21)
 
 
 def record(database: Database) -> Any:
-    """The one run there is."""
+    """The only run."""
     with database.connect() as connection:
         return connection.execute(sa.select(tables.run)).one()
 
 
-def test_a_run_that_ends_well_says_when_where_and_what(database: Database) -> None:
+def test_a_successful_run_records_when_where_and_what(database: Database) -> None:
     before = datetime.now(UTC)
     with recorded_run(database, "ingest", night=NIGHT, airflow_run="scheduled__1") as run:
         assert record(database).state == "running"
@@ -54,7 +54,7 @@ def test_a_run_that_ends_well_says_when_where_and_what(database: Database) -> No
         (OSError("cannot read caf\udce9.jpg\0"), r"OSError: cannot read caf\udce9.jpg\x00"),
     ],
 )
-def test_a_run_that_fails_says_why_and_the_error_goes_on(database: Database, error: BaseException, said: str) -> None:
+def test_a_failed_run_records_why_and_the_error_is_raised(database: Database, error: BaseException, said: str) -> None:
     with pytest.raises(type(error)), recorded_run(database, "classify") as run:
         run.n_cells = 3
         raise error
@@ -87,7 +87,7 @@ def test_a_killed_run_stays_running(database_url: str, database: Database) -> No
     assert (row.state, row.ended_at, row.error) == ("running", None, None)
 
 
-def test_nothing_is_done_that_cannot_be_recorded(tmp_path: object) -> None:
+def test_a_run_that_cannot_be_recorded_does_nothing(tmp_path: object) -> None:
     database = Database(connect(f"postgresql://anna@/bloodcell?host={tmp_path}"), patience_s=0)
     with pytest.raises(DatabaseUnavailableError), recorded_run(database, "ingest"):
         pytest.fail("the work began")
