@@ -1,4 +1,4 @@
-"""One night in figures, and as Markdown for the run's page."""
+"""Summarises a night in figures, and as Markdown for the page of its run."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class NightSlide:
     """A slide of the night as it is reported.
 
     Attributes:
-        barcode: The slide's.
+        barcode: Its name.
         n_cells: Its cells, called or not.
-        n_waiting: Those that are in no reported differential yet.
-        n_unclassified: Cells for review, by the reported model.
+        n_waiting: Cells that no reported differential counts yet.
+        n_unclassified: Cells that the reported model left unclassified, for review.
         is_sufficient: Whether enough leucocytes were counted; None without a report.
         flags: Class -> flag.
-        out_of_scope_codes: Analyser codes outside the eight groups, with the cells of each.
+        out_of_scope_codes: Analyser codes outside the eight classes, with the number of cells.
     """
 
     barcode: str
@@ -59,7 +59,7 @@ class ModelNight:
 
     Attributes:
         is_champion: Whether it is champion now.
-        unclassified: Cells it left without a call, of those that went through it.
+        unclassified: Cells it left unclassified, of all it classified.
     """
 
     model_id: str
@@ -70,14 +70,14 @@ class ModelNight:
 
 @dataclass(frozen=True, slots=True)
 class StageNight:
-    """The runs of one stage over the night.
+    """The runs of one stage on the night.
 
     Attributes:
         stage: Name of the stage.
-        n_runs: All of them, failed and unfinished ones too.
-        n_failed: Those that failed.
-        n_cells: Cells the successful ones worked on.
-        duration_s: Time the successful ones took, added up.
+        n_runs: All runs, including failed and unfinished ones.
+        n_failed: Runs that failed.
+        n_cells: Cells of the successful runs.
+        duration_s: Total duration of the successful runs, in seconds.
     """
 
     stage: str
@@ -88,7 +88,7 @@ class StageNight:
 
     @property
     def cells_per_s(self) -> float | None:
-        """Throughput, None where there is nothing to divide."""
+        """Throughput in cells per second; None without cells or duration."""
         return self.n_cells / self.duration_s if self.n_cells and self.duration_s else None
 
 
@@ -98,12 +98,12 @@ class NightSummary:
 
     Attributes:
         night: Its date.
-        completed_at: When every slide of it had been read; None: some are still being written.
-        files: Outcome -> files of the drop.
-        quarantined: Reason -> files, the most frequent first.
-        slides: Slides with files of this night, by barcode.
+        completed_at: When every slide of it had been read; None while slides are still being written.
+        files: Outcome -> number of files in the drop.
+        quarantined: Reason -> number of files, the most frequent first.
+        slides: Slides with cells of this night, by barcode.
         models: Models that called cells of it, the champion first.
-        stages: Stages that ran over it.
+        stages: Stages that ran on it.
     """
 
     night: date
@@ -116,10 +116,10 @@ class NightSummary:
 
 
 def night_summary(database: Database, night: date) -> NightSummary:
-    """Returns what became of a night.
+    """Returns the summary of a night.
 
     Raises:
-        UnknownRecordError: The night was never ingested.
+        UnknownRecordError: The night has not been ingested.
     """
     return database.transact(lambda connection: _summary(connection, night), patience_s=0)
 
@@ -140,7 +140,7 @@ def night_markdown(summary: NightSummary) -> str:
         f"{len(waiting):,} waiting, {len(insufficient):,} with an insufficient count, {len(flagged):,} flagged; "
         f"**{sum(slide.n_unclassified for slide in slides):,} unclassified cells to review**",
         *_section(
-            "Analyser codes that no model knows, to look at first",
+            "Analyser codes out of scope: look at these first",
             [f"{escaped(s.barcode)}: {escaped(_listed(s.out_of_scope_codes))}" for s in slides if s.out_of_scope_codes],
         ),
         *_section(
@@ -148,7 +148,7 @@ def night_markdown(summary: NightSummary) -> str:
         ),
         *_section("Flagged", [f"{escaped(slide.barcode)}: {_flags(slide.flags)}" for slide in flagged]),
         *_section("Insufficient count", [escaped(slide.barcode) for slide in insufficient]),
-        *_section("Set aside", [f"{escaped(reason)}: {n:,}" for reason, n in summary.quarantined.items()]),
+        *_section("Quarantined", [f"{escaped(reason)}: {n:,}" for reason, n in summary.quarantined.items()]),
         *_models(summary.models),
         *_stages(summary.stages),
     ]
@@ -161,7 +161,7 @@ def _summary(connection: sa.Connection, night: date) -> NightSummary:
 
     drop = connection.execute(sa.select(tables.drop).where(tables.drop.c.night == night)).one_or_none()
     if drop is None:
-        raise UnknownRecordError(f"Night {night} was never ingested. Run `bloodcell ingest NIGHT_FOLDER`.")
+        raise UnknownRecordError(f"Night {night} has not been ingested. Next: bloodcell ingest NIGHT_FOLDER")
     return NightSummary(
         night=night,
         completed_at=drop.completed_at,

@@ -1,4 +1,4 @@
-"""Everything a slide's report shows, read in one go."""
+"""Reads everything that a slide's report shows, in one transaction."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CalledCell:
-    """One cell with what the model says of it.
+    """One cell as the model called it.
 
     Attributes:
         file_name: Name within the slide's folder.
         sha256: Digest of its image.
         analyser_code: The analyser's pre-classification, None where it gave none.
-        analyser_class: The group that code belongs to, None for codes outside the eight groups.
-        called_class: One of the eight groups, or "unclassified".
-        unclassified_reason: "novel" or "low_confidence", None where a group was called.
+        analyser_class: The class of that code, None for a code out of scope.
+        called_class: One of the eight classes, or "unclassified".
+        unclassified_reason: "novel" or "low_confidence", None where a class was called.
         confidence: Probability of the first choice.
-        novelty: How unlike the training cells it is; the scale is the model's.
-        choices: The two most probable groups with their probabilities.
+        novelty: Distance from the training cells, on the model's scale.
+        choices: The two most probable classes with their probabilities.
     """
 
     file_name: str
@@ -47,25 +47,25 @@ class CalledCell:
 
     @property
     def is_out_of_scope(self) -> bool:
-        """Whether the analyser's code is outside of the eight groups: a blast, a smudge, a variant lymphocyte."""
+        """Whether the analyser's code is outside the eight classes: a blast, a smudge, a variant lymphocyte."""
         return self.analyser_code is not None and self.analyser_class is None
 
     @property
     def disagrees(self) -> bool:
-        """Whether model and analyser gave it different groups."""
+        """Whether model and analyser gave it different classes."""
         return self.called_class != UNCLASSIFIED and self.analyser_class not in (None, self.called_class)
 
 
 @dataclass(frozen=True, slots=True)
 class CellsOfClass:
-    """Cells called one class, the doubtful first."""
+    """Cells of one called class, the least certain first."""
 
     called_class: str
     cells: tuple[CalledCell, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class SetAsideFile:
+class QuarantinedFile:
     """A quarantined file of the slide."""
 
     night: date
@@ -76,7 +76,7 @@ class SetAsideFile:
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """One execution of a stage that had a part in the report."""
+    """One run of a stage that contributed to the report."""
 
     run_id: uuid.UUID
     stage: str
@@ -88,21 +88,21 @@ class StageRun:
 
 @dataclass(frozen=True, slots=True)
 class SlideReport:
-    """A slide with its differential, its cells by class, and where all of it comes from.
+    """A slide with its differential, its cells by class, and its origin.
 
     Attributes:
         slide: The smear.
         differential: None where no file of the slide could be used.
-        classes: Unclassified first, then the groups in report order; classes without cells are left out.
-        set_aside: Its quarantined files.
-        n_duplicates: Its files that repeat the image of another one and count once.
+        classes: Unclassified first, then the classes in report order; classes without cells are left out.
+        quarantined: Its quarantined files.
+        n_duplicates: Its files that repeat the image of another file and count once.
         runs: Runs that ingested, classified and counted it, in that order.
     """
 
     slide: Slide
     differential: SlideDifferential | None
     classes: tuple[CellsOfClass, ...]
-    set_aside: tuple[SetAsideFile, ...]
+    quarantined: tuple[QuarantinedFile, ...]
     n_duplicates: int
     runs: tuple[StageRun, ...]
 
@@ -112,14 +112,14 @@ class SlideReport:
 
 
 def read_report(database: Database, barcode: str, model_id: str | None = None) -> SlideReport:
-    """Returns the report of the slide with this barcode, by the model asked for or the one that is reported.
+    """Returns the report of the slide with this barcode, by the given model or the reported one.
 
     Raises:
         UnknownRecordError: No such slide or model, or its cells are not called yet; the message names the next step.
     """
 
     def read(connection: sa.Connection) -> SlideReport:
-        # one moment for all of it: a run that goes on meanwhile must not put cells in the gallery that are not counted
+        # one snapshot: a run in progress must not put cells in the gallery that the differential does not count
         connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         slide, n_cells = _slide_and_cells(connection, barcode)
         differential = differential_of(connection, slide, model_id) if n_cells else None
@@ -128,7 +128,7 @@ def read_report(database: Database, barcode: str, model_id: str | None = None) -
             slide=slide,
             differential=differential,
             classes=_by_class(cells),
-            set_aside=_set_aside(connection, barcode),
+            quarantined=_quarantined(connection, barcode),
             n_duplicates=_n_duplicates(connection, barcode),
             runs=_runs(connection, slide, differential),
         )
@@ -136,8 +136,8 @@ def read_report(database: Database, barcode: str, model_id: str | None = None) -
     return database.transact(read, patience_s=0)
 
 
-def doubtful_first(cell: CalledCell) -> tuple[bool, bool, float, float]:
-    """Sort key: codes no model can name, then novel cells by falling novelty, the others by rising confidence."""
+def least_certain_first(cell: CalledCell) -> tuple[bool, bool, float, float]:
+    """Sort key: codes out of scope first, then novel cells by falling novelty, then the others by rising confidence."""
     is_novel = cell.unclassified_reason == "novel"
     return (not cell.is_out_of_scope, not is_novel, -cell.novelty if is_novel else cell.confidence, -cell.novelty)
 
@@ -184,20 +184,20 @@ def _choices(probabilities: Iterable[float]) -> tuple[tuple[str, float], tuple[s
 
 def _by_class(cells: list[CalledCell]) -> tuple[CellsOfClass, ...]:
     classes = (
-        CellsOfClass(name, tuple(sorted((c for c in cells if c.called_class == name), key=doubtful_first)))
+        CellsOfClass(name, tuple(sorted((c for c in cells if c.called_class == name), key=least_certain_first)))
         for name in (UNCLASSIFIED, *REPORT_ORDER)
     )
     return tuple(cell_class for cell_class in classes if cell_class.cells)
 
 
-def _set_aside(connection: sa.Connection, barcode: str) -> tuple[SetAsideFile, ...]:
+def _quarantined(connection: sa.Connection, barcode: str) -> tuple[QuarantinedFile, ...]:
     file = tables.drop_file.c
     rows = connection.execute(
         sa.select(file.night, file.path, file.reason, file.detail)
         .where(file.barcode == barcode, file.outcome == "quarantined")
         .order_by(file.night, file.path)
     )
-    return tuple(SetAsideFile(*row) for row in rows)
+    return tuple(QuarantinedFile(*row) for row in rows)
 
 
 def _n_duplicates(connection: sa.Connection, barcode: str) -> int:

@@ -139,5 +139,5 @@ def test_slide_that_continues_in_a_later_night_is_in_both(laboratory: Laboratory
 
 
 def test_an_unknown_night_is_an_error_that_names_the_command(laboratory: Laboratory) -> None:
-    with pytest.raises(UnknownRecordError, match=r"Night 2020-01-01 was never ingested.*bloodcell ingest"):
+    with pytest.raises(UnknownRecordError, match=r"Night 2020-01-01 has not been ingested.*bloodcell ingest"):
         night_summary(laboratory.database, date(2020, 1, 1))
