@@ -153,7 +153,10 @@ def _out_of_scope_codes(connection: sa.Connection, slide: Slide) -> tuple[tuple[
     cell, n = tables.cell.c, sa.func.count()
     rows = connection.execute(
         sa.select(cell.analyser_code, n)
-        .where(cell.slide_id == slide.slide_id, cell.analyser_code.is_not(None), cell.analyser_class.is_(None))
+        .where(
+            cell.slide_id == slide.slide_id,
+            sa.func.bloodcell.is_out_of_scope(cell.analyser_code, cell.analyser_class),
+        )
         .group_by(cell.analyser_code)
         .order_by(n.desc(), cell.analyser_code)
     )

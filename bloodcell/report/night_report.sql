@@ -14,7 +14,7 @@ SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,
                  WHERE d.slide_id = s.slide_id AND d.model_id = r.model_id AND d.flag IS NOT NULL), '{}') AS flags,
        coalesce((SELECT jsonb_object_agg(f.analyser_code, f.n) FROM (
                      SELECT analyser_code, count(*) AS n FROM bloodcell.cell
-                     WHERE slide_id = s.slide_id AND analyser_code IS NOT NULL AND analyser_class IS NULL
+                     WHERE slide_id = s.slide_id AND bloodcell.is_out_of_scope(analyser_code, analyser_class)
                      GROUP BY analyser_code) f), '{}') AS out_of_scope_codes
 FROM bloodcell.slide s
 CROSS JOIN LATERAL (SELECT count(*) AS n_cells FROM bloodcell.cell WHERE slide_id = s.slide_id) c

@@ -1,3 +1,9 @@
+-- A code out of scope (BL, VLY, SMU ...) means that no model can name the cell, however confident it is.
+CREATE OR REPLACE FUNCTION bloodcell.is_out_of_scope(analyser_code text, analyser_class text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN analyser_code IS NOT NULL AND analyser_class IS NULL;
+COMMENT ON FUNCTION bloodcell.is_out_of_scope(text, text) IS
+    'Whether the analyser gave a cell a code outside the eight classes.';
+
 -- How a view finds the model that is reported for a slide:
 --
 --     LEFT JOIN LATERAL (
@@ -68,7 +74,7 @@ SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at,
 FROM bloodcell.slide s
 CROSS JOIN LATERAL (
     SELECT count(*) AS n_cells,
-           count(*) FILTER (WHERE c.analyser_code IS NOT NULL AND c.analyser_class IS NULL) AS n_out_of_scope
+           count(*) FILTER (WHERE bloodcell.is_out_of_scope(c.analyser_code, c.analyser_class)) AS n_out_of_scope
     FROM bloodcell.cell c WHERE c.slide_id = s.slide_id
 ) c
 CROSS JOIN LATERAL (
@@ -145,13 +151,12 @@ COMMENT ON COLUMN bloodcell.night_calls.n_low_confidence IS 'Of n_unclassified, 
 COMMENT ON COLUMN bloodcell.night_calls.mean_confidence IS 'Mean calibrated probability of the most probable class.';
 COMMENT ON COLUMN bloodcell.night_calls.mean_novelty IS 'Mean novelty, on the scale of the model.';
 
--- A code out of scope (BL, VLY, SMU ...) means that no model can name the cell, however confident it is.
 CREATE VIEW bloodcell.review_queue AS
 SELECT barcode, night, file_name, cell_id, sha256, coalesce(unclassified_reason, 'out_of_scope') AS review_reason,
-       analyser_code IS NOT NULL AND analyser_class IS NULL AS is_out_of_scope, called_class, top_class, confidence,
+       bloodcell.is_out_of_scope(analyser_code, analyser_class) AS is_out_of_scope, called_class, top_class, confidence,
        novelty, analyser_code, variant, model_id
 FROM bloodcell.cell_result
-WHERE is_reported AND (called_class = 'unclassified' OR (analyser_code IS NOT NULL AND analyser_class IS NULL));
+WHERE is_reported AND (called_class = 'unclassified' OR bloodcell.is_out_of_scope(analyser_code, analyser_class));
 
 COMMENT ON VIEW bloodcell.review_queue IS
     'Cells that a person has to look at: the reported model did not call them, or their analyser code is out of scope.';
