@@ -22,7 +22,7 @@ _CORNER_PX: Final = 128
 
 
 def _empty(image: Image.Image, _: Image.Image, random: np.random.Generator) -> Image.Image:
-    """The light of the field and the camera's noise."""
+    """Returns an empty field: its light, and the camera's noise."""
     pixels = np.asarray(image).astype(float)
     light = np.percentile(pixels.reshape(-1, 3), 95, axis=0)
     slope = np.linspace(-1, 1, pixels.shape[1])[None, :, None] * random.uniform(-4, 4, 3)
@@ -30,7 +30,7 @@ def _empty(image: Image.Image, _: Image.Image, random: np.random.Generator) -> I
 
 
 def _red_cells(image: Image.Image, _: Image.Image, random: np.random.Generator) -> Image.Image:
-    """A corner of the field, mirrored to all of it: at the right scale, and without the cell in the middle."""
+    """Returns a corner of the field, mirrored to its whole size: the right scale, without the cell in the middle."""
     pixels = np.rot90(np.asarray(image), int(random.integers(4)))
     corner = pixels[:_CORNER_PX, :_CORNER_PX]
     tile = np.concatenate([corner, corner[:, ::-1]], axis=1)
@@ -49,7 +49,7 @@ def _out_of_focus(image: Image.Image, _: Image.Image, random: np.random.Generato
 
 
 def _dust(image: Image.Image, other: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Dark, sharp-edged specks on red cells."""
+    """Returns red cells with dark, sharp-edged specks."""
     field = _red_cells(image, other, random)
     draw = ImageDraw.Draw(field)
     for _ in range(random.integers(2, 6)):
@@ -62,7 +62,7 @@ def _dust(image: Image.Image, other: Image.Image, random: np.random.Generator) -
 
 
 def _wrong_stain(image: Image.Image, _: Image.Image, random: np.random.Generator) -> Image.Image:
-    """Nuclei green or brown instead of violet: channels exchanged."""
+    """Returns the image with exchanged channels: nuclei are green or brown instead of violet."""
     order = ((1, 0, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1))[random.integers(4)]
     return Image.fromarray(np.ascontiguousarray(np.asarray(image)[..., order]))
 
@@ -86,11 +86,11 @@ ARTEFACTS: Final[dict[str, Artefact]] = {
     "wrong stain": _wrong_stain,
     "hardly stained": _unstained,
 }
-"""Name -> what makes it of one image, another and a generator."""
+"""Name -> function that makes the artefact from one image, another and a generator."""
 
 
 def spoiling(make: Artefact, images: tuple[LabelledImage, ...], settings: Settings) -> Change:
-    """Returns what makes an artefact of each of `images`, with another of them where it takes two."""
+    """Returns a function that makes an artefact of each of `images`, with another of them where it takes two."""
     limits = ImageLimits.of(settings)
     others = np.random.default_rng(0).permutation(len(images))
     place = {image.sha256: number for number, image in enumerate(images)}
@@ -103,7 +103,7 @@ def spoiling(make: Artefact, images: tuple[LabelledImage, ...], settings: Settin
 
 
 def reader(change: Change | None, settings: Settings) -> Callable[[LabelledImage], bytes]:
-    """Returns what reads an image's file, changed."""
+    """Returns a function that reads an image and returns the changed file."""
     limits = ImageLimits.of(settings)
 
     def read(image: LabelledImage) -> bytes:

@@ -47,7 +47,7 @@ PIXELS_RECIPE = Recipe(
 
 
 def draw(cell_class: str, rng: np.random.Generator) -> Image.Image:
-    """A disc whose colour and size say the group, on a noisy ground: 40x41 px."""
+    """Returns a disc on a noisy background, whose colour and size depend on the class: 40x41 px."""
     number = CELL_CLASSES.index(cell_class)
     y, x = np.mgrid[:41, :40]
     inside = (x - 20 + rng.normal(0, 2)) ** 2 + (y - 20 + rng.normal(0, 2)) ** 2 < (8 + number) ** 2
@@ -57,7 +57,7 @@ def draw(cell_class: str, rng: np.random.Generator) -> Image.Image:
 
 
 def make_cells(folder: Path, n_each: int, seed: int = 0) -> Path:
-    """FOLDER/<class>/*.png with `n_each` cells a class."""
+    """Writes FOLDER/<class>/*.png with `n_each` cells of each class."""
     for number, cell_class in enumerate(CELL_CLASSES):
         (folder / cell_class).mkdir(parents=True)
         for each in range(n_each):
@@ -95,7 +95,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data folder that the session's bundles were trained in."""
+    """Data folder that the session's bundles are trained in."""
     return tmp_path_factory.mktemp("data")
 
 
@@ -117,7 +117,7 @@ def tuned_bundle(cells: Path, trained_in: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def pixels() -> np.ndarray:
-    """uint8 (24, 32, 32, 3): cells that no bundle was trained on, three of each group."""
+    """uint8 (24, 32, 32, 3): cells that no bundle was trained on, three of each class."""
     rng = np.random.default_rng(99)
     drawn = [draw(cell_class, rng).resize((SIDE_PX, SIDE_PX)) for cell_class in CELL_CLASSES for _ in range(3)]
     return np.stack([np.asarray(image) for image in drawn])

@@ -1,4 +1,4 @@
-"""A hold-out and models that answer for it, drawn or spelt out."""
+"""A hold-out and models' predictions for it, drawn at random or spelt out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIX = (0.02, 0.05, 0.05, 0.1, 0.3, 0.08, 0.35, 0.05)
 
 
 def drawn_holdout(n_cells: int, n_patients: int, seed: int = 0) -> Holdout:
-    """Cells of patients with two slides each; numbers with gaps, as database ids have."""
+    """Returns cells of patients with two slides each; the ids have gaps, as those of a database."""
     random = np.random.default_rng(seed)
     patients = random.integers(0, n_patients, n_cells)
     return Holdout(
@@ -25,10 +25,10 @@ def drawn_holdout(n_cells: int, n_patients: int, seed: int = 0) -> Holdout:
     )
 
 
-def drawn_answers(
+def drawn_predictions(
     holdout: Holdout, role: Role = "candidate", *, strength: float = 3.0, seed: int = 1, n_out_of_scope: int = 20
 ) -> Predictions:
-    """A model that is right the more often the stronger it is, and of some patients more often than of others."""
+    """Returns predictions that are right more often for a stronger model, and for some patients than for others."""
     random = np.random.default_rng(seed)
     n_cells = len(holdout.truth)
     of_patient = np.random.default_rng(99).normal(0, 0.6, 1 + int(holdout.patients.max(initial=0)))
@@ -50,19 +50,19 @@ def drawn_answers(
 
 
 def holdout_of(truth: Sequence[int], patients: Sequence[int] | None = None) -> Holdout:
-    """The cells given; each of a patient of its own where nothing is said."""
+    """Returns the given cells; by default each is of a different patient."""
     numbers = np.array(range(len(truth)) if patients is None else patients, np.int64)
     return Holdout(np.array(truth, np.int64), numbers, numbers)
 
 
-def answers_of(
+def predictions_of(
     top: Sequence[int] | NDArray[np.int64],
     role: Role = "candidate",
     *,
     confidence: float = 1.0,
     unclassified: Sequence[bool] | None = None,
 ) -> Predictions:
-    """A model that calls each cell as given, always as sure."""
+    """Returns predictions of the given classes, all with the same confidence."""
     n_cells = len(top)
     probabilities = np.full((n_cells, N), (1 - confidence) / (N - 1))
     probabilities[np.arange(n_cells), np.array(top, int)] = confidence

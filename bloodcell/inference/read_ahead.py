@@ -46,7 +46,7 @@ class Skipped:
         return [result]
 
     def end_batch(self) -> None:
-        """Asks whether the store is there, after too many failures in a row."""
+        """Checks the store after too many failures in a row."""
         if self._in_a_row > _FAILURES_IN_A_ROW:
             self.check_store()
             self._in_a_row = 0

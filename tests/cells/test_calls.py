@@ -17,7 +17,7 @@ def _probabilities(*tops: tuple[str, float]) -> np.ndarray:
     return rows
 
 
-def test_sure_and_familiar_cell_is_called_its_most_probable_group() -> None:
+def test_a_confident_and_familiar_cell_is_called_its_most_probable_class() -> None:
     calls = decide(_probabilities(("monocyte", 0.9)), np.array([0.5]), confidence_threshold=0.6, novelty_threshold=1)
     assert calls.called == ("monocyte",)
     assert calls.reasons == (None,)
@@ -26,14 +26,14 @@ def test_sure_and_familiar_cell_is_called_its_most_probable_group() -> None:
     assert not calls.unclassified.any()
 
 
-def test_unsure_cell_is_unclassified_and_keeps_its_most_probable_group() -> None:
+def test_a_cell_of_low_confidence_is_unclassified_and_keeps_its_most_probable_class() -> None:
     calls = decide(_probabilities(("ig", 0.5)), np.array([0.5]), confidence_threshold=0.6, novelty_threshold=1)
     assert (calls.called, calls.reasons) == (("unclassified",), ("low_confidence",))
     assert CELL_CLASSES[calls.top[0]] == "ig"
     assert calls.unclassified.tolist() == [True]
 
 
-def test_novel_cell_is_unclassified_however_sure_the_model_is() -> None:
+def test_a_novel_cell_is_unclassified_whatever_the_confidence() -> None:
     calls = decide(
         _probabilities(("lymphocyte", 0.999), ("lymphocyte", 0.3)),
         np.array([7.0, 7.0]),
@@ -50,7 +50,7 @@ def test_values_on_the_thresholds_are_called() -> None:
     assert calls.called == ("ig",)
 
 
-def test_values_that_are_not_numbers_never_pass() -> None:
+def test_nan_is_never_classified() -> None:
     rows = np.full((2, 8), np.nan)
     rows[1] = 0.0
     rows[1, 0] = 1.0

@@ -1,4 +1,4 @@
-"""Exact limits of proportions."""
+"""Exact confidence intervals of proportions."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from bloodcell.cells.intervals import exact_interval, proportion, proportions
         (50, 400, 45.0, 55.0),
     ],
 )
-def test_limits_are_those_of_ruemkes_table(percent: int, n: int, lower: float, upper: float) -> None:
-    limits = proportion(percent * n // 100, n).percentage_interval
-    assert limits is not None
-    assert (round(limits[0], 1), round(limits[1], 1)) == (lower, upper)
+def test_intervals_are_those_of_ruemkes_table(percent: int, n: int, lower: float, upper: float) -> None:
+    interval = proportion(percent * n // 100, n).percentage_interval
+    assert interval is not None
+    assert (round(interval[0], 1), round(interval[1], 1)) == (lower, upper)
 
 
-def test_limits_equal_scipys_exact_binomial_for_every_count() -> None:
+def test_intervals_equal_scipys_exact_binomial_for_every_count() -> None:
     for total in (1, 2, 7, 113):
         lower, upper = exact_interval(np.arange(total + 1), np.array(total))
         for n in range(total + 1):
@@ -41,7 +41,7 @@ def test_limits_equal_scipys_exact_binomial_for_every_count() -> None:
             assert upper[n] == pytest.approx(expected.high, abs=1e-10)
 
 
-def test_nothing_of_nothing_has_no_value_and_no_limits() -> None:
+def test_a_total_of_zero_gives_no_value_and_no_interval() -> None:
     nothing = proportion(0, 0)
     assert (nothing.value, nothing.lower, nothing.upper) == (None, None, None)
     assert nothing.percentage is None
@@ -53,6 +53,6 @@ def test_no_counts_give_no_proportions() -> None:
 
 
 @pytest.mark.parametrize(("n", "total"), [(-1, 3), (4, 3)])
-def test_count_outside_of_its_total_is_refused(n: int, total: int) -> None:
+def test_a_count_larger_than_its_total_or_negative_is_refused(n: int, total: int) -> None:
     with pytest.raises(ValueError, match="0 <= counts <= totals"):
         proportion(n, total)

@@ -56,7 +56,7 @@ def test_every_cell_is_called_once_by_every_serving_model(
     assert {row[2] for row in found} == set(serving)
 
 
-def test_calls_are_what_the_model_says_of_the_image(
+def test_calls_are_the_models_output_for_the_stored_image(
     settings: Settings, serving: Serving, database: Database, svm_bundle: Bundle
 ) -> None:
     fill_night(settings, slides=1, cells_each=5)
@@ -76,7 +76,7 @@ def test_calls_are_what_the_model_says_of_the_image(
         assert row.novelty == pytest.approx(novelty, abs=2e-4)
 
 
-def test_second_time_pays_for_nothing(settings: Settings, serving: Serving, database: Database) -> None:
+def test_a_second_run_does_nothing(settings: Settings, serving: Serving, database: Database) -> None:
     fill_night(settings)
     shards = plan_shards(settings)
     classify_all(settings)
@@ -87,7 +87,9 @@ def test_second_time_pays_for_nothing(settings: Settings, serving: Serving, data
     assert calls(database) == before
 
 
-def test_new_challenger_calls_only_what_it_lacks(settings: Settings, serving: Serving, database: Database) -> None:
+def test_a_new_challenger_calls_only_cells_that_it_has_not_called(
+    settings: Settings, serving: Serving, database: Database
+) -> None:
     fill_night(settings)
     [champion_only] = plan_shards(settings, model_ids=[serving[0][:12]])
     assert classify_shard(champion_only, settings).n_calls == 60
@@ -103,7 +105,7 @@ def test_a_model_named_twice_is_one_model(settings: Settings, serving: Serving) 
     assert shard.model_ids == (serving[0],)
 
 
-def test_redo_replaces_rows_and_doubles_none(settings: Settings, serving: Serving, database: Database) -> None:
+def test_redo_replaces_rows_and_duplicates_none(settings: Settings, serving: Serving, database: Database) -> None:
     fill_night(settings, slides=1)
     classify_all(settings)
     before = calls(database)
@@ -116,7 +118,7 @@ def test_redo_replaces_rows_and_doubles_none(settings: Settings, serving: Servin
     assert runs == {summary.run_id}
 
 
-def test_shards_hold_whole_slides_and_survive_json(settings: Settings, serving: Serving) -> None:
+def test_shards_consist_of_whole_slides_and_survive_json(settings: Settings, serving: Serving) -> None:
     fill_night(settings)
     shards = plan_shards(settings.model_copy(update={"shard_cells": 45}), night=NIGHT)
     assert [shard.n_cells for shard in shards] == [40, 20]
@@ -124,7 +126,7 @@ def test_shards_hold_whole_slides_and_survive_json(settings: Settings, serving: 
     assert [Shard.from_json(shard.to_json()) for shard in shards] == shards
 
 
-def test_plan_is_for_the_slides_or_night_asked_for(settings: Settings, serving: Serving) -> None:
+def test_a_plan_covers_the_requested_slides_or_night(settings: Settings, serving: Serving) -> None:
     fill_night(settings)
     assert [shard.n_cells for shard in plan_shards(settings, slides=["S1"])] == [20]
     assert plan_shards(settings, night=NIGHT.replace(day=1)) == []
@@ -148,7 +150,7 @@ def _rollback(settings: Settings) -> None:
         rollback(connection, Store.of(settings), replaces=None, by="test", reason="test")
 
 
-def test_altered_bundle_calls_nothing(settings: Settings, serving: Serving, database: Database) -> None:
+def test_an_altered_bundle_classifies_nothing(settings: Settings, serving: Serving, database: Database) -> None:
     fill_night(settings)
     [shard] = plan_shards(settings)
     model = Store.of(settings).bundle_folder(serving[0]) / "model.keras"
@@ -160,7 +162,7 @@ def test_altered_bundle_calls_nothing(settings: Settings, serving: Serving, data
     assert calls(database) == []
 
 
-def test_altered_image_is_not_called_the_others_are_and_the_run_fails(
+def test_an_altered_image_is_left_out_the_others_are_classified_and_the_run_fails(
     settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings)
@@ -175,7 +177,7 @@ def test_altered_image_is_not_called_the_others_are_and_the_run_fails(
     assert classify_all(settings) == 2
 
 
-def test_by_hand_too_the_slides_whose_images_are_all_there_get_their_differential(
+def test_the_command_too_reports_the_slides_whose_images_are_complete(
     settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings)
@@ -213,14 +215,16 @@ def test_a_model_that_returns_nan_is_ignored_and_the_others_continue(
     assert [row[2] for row in calls(database)] == [serving[0]] * 60
 
 
-def test_two_runs_on_one_shard_at_once_double_nothing(settings: Settings, serving: Serving, database: Database) -> None:
+def test_two_simultaneous_runs_on_one_shard_duplicate_nothing(
+    settings: Settings, serving: Serving, database: Database
+) -> None:
     fill_night(settings)
     [shard] = plan_shards(settings)
     assert not at_once(2, lambda: classify_shard(shard, settings))
     assert len(calls(database)) == 120
 
 
-def test_killed_run_keeps_what_it_wrote_and_the_next_ends_it(
+def test_a_killed_run_keeps_its_rows_and_the_next_run_completes_them(
     settings: Settings, serving: Serving, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_night(settings, slides=8, cells_each=50)
@@ -282,7 +286,7 @@ def test_the_run_is_recorded_with_its_models(settings: Settings, serving: Servin
     assert run.detail["models"] == list(serving)
 
 
-def test_store_of_a_folder_that_is_gone_is_said(settings: Settings, serving: Serving, tmp_path: Path) -> None:
+def test_a_store_whose_folder_is_gone_is_reported(settings: Settings, serving: Serving, tmp_path: Path) -> None:
     fill_night(settings)
     [shard] = plan_shards(settings)
     classify_shard(plan_shards(settings, slides=["S0"])[0], settings)  # the network is loaded, and stays
@@ -294,7 +298,7 @@ def test_store_of_a_folder_that_is_gone_is_said(settings: Settings, serving: Ser
         classify_shard(shard, settings)
 
 
-def test_an_image_lost_in_one_pass_does_not_keep_the_next_pass_from_being_done(
+def test_an_image_lost_in_one_pass_does_not_prevent_the_next_pass(
     settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings, slides=3, cells_each=20)

@@ -38,7 +38,7 @@ def bundles(svm_bundle: Bundle, tuned_bundle: Bundle) -> tuple[Bundle, Bundle]:
 
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five unseen cells of each group: 40 in all, more than two batches and no multiple of one."""
+    """Five unseen cells of each class: 40 in all, more than two batches and no multiple of one."""
     folder = make_cells(tmp_path_factory.mktemp("held_out") / "cells", 5, seed=7)
     (folder / "ig" / "broken.png").write_bytes(b"not an image")
     return folder
@@ -87,7 +87,7 @@ def test_figures_are_those_of_the_loaded_model_and_its_thresholds(
     truth = np.array([i for _, i in paths])
     assert evaluation.accuracy.n == (calls.top == truth).sum()
     assert evaluation.unclassified.n == calls.unclassified.sum()
-    assert evaluation.accuracy.n > 20, "a disc of its own colour and size is told from seven others"
+    assert evaluation.accuracy.n > 20, "each class is a disc of its own colour and size"
 
 
 def test_images_a_model_was_trained_on_are_recognised(
@@ -95,11 +95,11 @@ def test_images_a_model_was_trained_on_are_recognised(
 ) -> None:
     (one,) = evaluate_bundles(cells, bundles[:1], quick_settings).values()
     assert one.n_seen == one.evaluation.n_cells == 96
-    with pytest.raises(TrainingDataError, match="seen every one of the 96 images"):
+    with pytest.raises(TrainingDataError, match="seen all 96 images"):
         evaluate_bundles(cells, bundles[:1], quick_settings, unseen=True)
 
 
-def test_what_was_held_out_by_digest_is_what_a_model_has_not_seen(cells: Path, quick_settings: Settings) -> None:
+def test_the_images_held_out_by_digest_are_those_the_model_has_not_seen(cells: Path, quick_settings: Settings) -> None:
     bundle = train("vgg16_svm", cells, quick_settings, recipe=SVM_RECIPE, base=random_weights(), holdout_fraction=0.25)
     (one,) = evaluate_bundles(cells, [bundle], quick_settings, unseen=True).values()
     held = [path for path in cells.glob("*/*.png") if sha256(path.read_bytes()).hexdigest()[-12] < "4"]
@@ -117,7 +117,7 @@ def test_folder_without_images_is_refused(
         evaluate_bundles(tmp_path, bundles[:1], quick_settings)
 
 
-def test_tables_and_json_carry_the_figures(evaluated: dict[str, BundleEvaluation]) -> None:
+def test_tables_and_json_contain_the_figures(evaluated: dict[str, BundleEvaluation]) -> None:
     one = next(iter(evaluated.values()))
     console = Console(width=80)
     with console.capture() as captured:
@@ -167,7 +167,7 @@ def test_command_evaluates_bundles_without_a_database(
     )
 
 
-def test_a_folder_without_one_of_the_groups_is_evaluated_over_the_others(
+def test_a_folder_without_one_of_the_classes_is_evaluated_on_the_others(
     bundles: tuple[Bundle, Bundle], quick_settings: Settings, tmp_path: Path
 ) -> None:
     folder = make_cells(tmp_path / "cells", 2, seed=9)

@@ -15,10 +15,10 @@ from bloodcell.evaluation import Evaluation, evaluate_calls
 N = len(CELL_CLASSES)
 
 
-def _drawn(seed: int, n: int, n_groups: int = N) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _drawn(seed: int, n: int, n_classes: int = N) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Truth, probabilities that are right more often than not, and some cells unclassified."""
     random = np.random.default_rng(seed)
-    truth = random.integers(0, n_groups, n)
+    truth = random.integers(0, n_classes, n)
     scores = random.normal(size=(n, N))
     scores[np.arange(n), truth] += 2
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
@@ -37,8 +37,8 @@ def evaluation(drawn: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Evaluation:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 300), st.integers(1, N))
-def test_figures_equal_scikit_learns(seed: int, n: int, n_groups: int) -> None:
-    truth, probabilities, unclassified = _drawn(seed, n, n_groups)
+def test_figures_equal_scikit_learns(seed: int, n: int, n_classes: int) -> None:
+    truth, probabilities, unclassified = _drawn(seed, n, n_classes)
     evaluation = evaluate_calls(truth, probabilities, unclassified)
     top = probabilities.argmax(axis=1)
     present = np.unique(truth)
@@ -53,7 +53,7 @@ def test_figures_equal_scikit_learns(seed: int, n: int, n_groups: int) -> None:
     assert evaluation.negative_log_likelihood == pytest.approx(loss, abs=1e-5)
 
 
-def test_each_group_has_scikit_learns_precision_and_sensitivity_and_the_specificity_of_its_binary_matrix(
+def test_each_class_has_scikit_learns_precision_and_sensitivity_and_the_specificity_of_its_binary_matrix(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray], evaluation: Evaluation
 ) -> None:
     truth, probabilities, _ = drawn
@@ -70,7 +70,7 @@ def test_each_group_has_scikit_learns_precision_and_sensitivity_and_the_specific
         assert figures.specificity.value == pytest.approx(true_negative / (true_negative + false_positive))
 
 
-def test_unclassified_cells_are_outside_of_the_covered_accuracy_and_missed_by_the_called_sensitivity() -> None:
+def test_unclassified_cells_do_not_count_in_covered_accuracy_and_are_missed_in_called_sensitivity() -> None:
     truth = np.array([0, 0, 0, 1])
     probabilities = np.eye(N)[[0, 0, 1, 1]]
     evaluation = evaluate_calls(truth, probabilities, np.array([False, True, True, False]))
@@ -94,7 +94,7 @@ def test_confusion_matrices_account_for_every_cell(
     assert sum(row[-1] for row in evaluation.called_confusion) == unclassified.sum()
 
 
-def test_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
     # 100 cells called with 0.8, 60 of them right: the gap is 0.2 in the one bin that has cells.
     probabilities = np.full((100, N), 0.2 / (N - 1))
     probabilities[:, 0] = 0.8
@@ -120,7 +120,7 @@ def test_certain_and_wrong_call_keeps_the_likelihood_finite() -> None:
     assert 50 < evaluation.negative_log_likelihood < 100
 
 
-def test_group_that_never_occurs_has_no_sensitivity_and_does_not_lower_the_mean() -> None:
+def test_a_class_that_never_occurs_has_no_sensitivity_and_does_not_lower_the_mean() -> None:
     evaluation = evaluate_calls(np.array([0, 0]), np.eye(N)[[0, 0]], np.zeros(2, bool))
     assert evaluation.classes[1].sensitivity.value is None
     assert evaluation.classes[1].precision.value is None

@@ -10,7 +10,7 @@ import pytest
 from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, UNCLASSIFIED
 from bloodcell.differential.counting import count_differential
 from bloodcell.evaluation.differential_agreement import MIN_LEUCOCYTES, Agreement, slide_agreement
-from tests.trial import drawn_answers, drawn_holdout
+from tests.trial import drawn_holdout, drawn_predictions
 
 
 def cells(*classes: tuple[str, int]) -> list[int]:
@@ -26,7 +26,7 @@ def agreement(slides: list[tuple[list[int], list[int]]], unclassified: list[bool
     return slide_agreement(numbers, truth, top, left)
 
 
-def test_bias_and_limits_are_those_computed_by_hand() -> None:
+def test_bias_and_limits_of_agreement_are_those_computed_by_hand() -> None:
     # neutrophils by labels and calls: 50 and 60 %, 50 and 50 %, 75 and 70 %; differences 10, 0, -5
     found = agreement(
         [
@@ -49,15 +49,15 @@ def test_bias_and_limits_are_those_computed_by_hand() -> None:
 
 def test_percentages_are_those_of_the_products_differential() -> None:
     holdout = drawn_holdout(800, 4)
-    answers = drawn_answers(holdout, strength=1.5)
-    top = answers.probabilities.argmax(axis=1)
-    found = slide_agreement(holdout.slides, holdout.truth, top, answers.unclassified)
+    predictions = drawn_predictions(holdout, strength=1.5)
+    top = predictions.probabilities.argmax(axis=1)
+    found = slide_agreement(holdout.slides, holdout.truth, top, predictions.unclassified)
     assert found.n_slides == 8
     for index, slide in enumerate(np.unique(holdout.slides)):
         of_slide = holdout.slides == slide
         called = [
             UNCLASSIFIED if left else CELL_CLASSES[cell_class]
-            for cell_class, left in zip(top[of_slide], answers.unclassified[of_slide], strict=True)
+            for cell_class, left in zip(top[of_slide], predictions.unclassified[of_slide], strict=True)
         ]
         reported = count_differential(Counter(called), min_leucocytes=1)
         labelled = count_differential(Counter(CELL_CLASSES[g] for g in holdout.truth[of_slide]), min_leucocytes=1)
@@ -71,7 +71,7 @@ def test_percentages_are_those_of_the_products_differential() -> None:
             assert cell_class.differences[index] == pytest.approx(expected, abs=0.006)
 
 
-def test_unclassified_cells_erythroblasts_and_platelets_are_outside_of_the_denominator() -> None:
+def test_unclassified_cells_erythroblasts_and_platelets_do_not_count_in_the_denominator() -> None:
     labels = cells(("neutrophil", 20), ("lymphocyte", 20), ("erythroblast", 30), ("platelet", 7))
     found = agreement([(labels, labels)], [True] * 10 + [False] * 67)
     assert found.classes[0].differences == (pytest.approx(100 * 10 / 30 - 50, abs=0.006),)
@@ -80,14 +80,14 @@ def test_unclassified_cells_erythroblasts_and_platelets_are_outside_of_the_denom
     )
 
 
-def test_a_slide_without_leucocytes_enough_by_labels_or_by_calls_is_left_out_and_counted() -> None:
+def test_a_slide_with_too_few_leucocytes_by_labels_or_by_calls_is_left_out_and_counted() -> None:
     enough = cells(("neutrophil", MIN_LEUCOCYTES))
     few = cells(("neutrophil", MIN_LEUCOCYTES - 1), ("platelet", 50))
     found = agreement([(enough, enough), (few, few), (enough, cells(("platelet", MIN_LEUCOCYTES)))])
     assert (found.n_slides, found.n_left_out) == (1, 2)
 
 
-def test_one_slide_has_a_bias_and_no_limits_and_no_slide_has_neither() -> None:
+def test_one_slide_has_a_bias_but_no_limits_of_agreement_and_no_slide_has_neither() -> None:
     enough = cells(("neutrophil", MIN_LEUCOCYTES))
     one = agreement([(enough, enough)])
     assert [(cell_class.bias, cell_class.lower, cell_class.upper) for cell_class in one.classes] == [

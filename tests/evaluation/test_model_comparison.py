@@ -18,7 +18,7 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
 from bloodcell.evaluation import Comparison, Holdout, compare, evaluate_calls, mcnemar_exact
 from bloodcell.evaluation.resampling import Interval
-from tests.trial import N, answers_of, drawn_answers, drawn_holdout, holdout_of
+from tests.trial import N, drawn_holdout, drawn_predictions, holdout_of, predictions_of
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def holdout() -> Holdout:
 @pytest.fixture(scope="module")
 def comparison(holdout: Holdout) -> Comparison:
     models = (
-        drawn_answers(holdout, "challenger", strength=1.5, seed=3),
-        drawn_answers(holdout, "champion", strength=2.4, seed=2),
-        drawn_answers(holdout, "candidate", strength=3.0, seed=1),
+        drawn_predictions(holdout, "challenger", strength=1.5, seed=3),
+        drawn_predictions(holdout, "champion", strength=2.4, seed=2),
+        drawn_predictions(holdout, "candidate", strength=3.0, seed=1),
     )
     return compare(holdout, models)
 
@@ -50,8 +50,8 @@ def test_mcnemar_is_scipys_binomial_test_of_the_discordant_cells(cells: list[tup
 def test_values_are_scikit_learns_for_every_model(holdout: Holdout, comparison: Comparison) -> None:
     assert [model.role for model in comparison.models] == ["candidate", "champion", "challenger"]
     for model, (strength, seed) in zip(comparison.models, ((3.0, 1), (2.4, 2), (1.5, 3)), strict=True):
-        answers = drawn_answers(holdout, model.role, strength=strength, seed=seed)
-        top = answers.probabilities.argmax(axis=1)
+        predictions = drawn_predictions(holdout, model.role, strength=strength, seed=seed)
+        top = predictions.probabilities.argmax(axis=1)
         assert model.accuracy.value == pytest.approx(reference.accuracy_score(holdout.truth, top))
         f1 = reference.f1_score(holdout.truth, top, average=None)
         assert model.macro_f1.value == pytest.approx(f1.mean())
@@ -65,21 +65,21 @@ def test_values_are_scikit_learns_for_every_model(holdout: Holdout, comparison: 
         ):
             assert each.specificity is not None
             assert each.specificity.value == pytest.approx(negative / (negative + false))
-        evaluation = evaluate_calls(holdout.truth, answers.probabilities, answers.unclassified)
+        evaluation = evaluate_calls(holdout.truth, predictions.probabilities, predictions.unclassified)
         assert model.evaluation == evaluation
         assert model.calibration_error == evaluation.calibration_error
         assert model.unclassified.value == evaluation.unclassified.value
         assert model.covered_accuracy is not None
         assert model.covered_accuracy.value == evaluation.covered_accuracy.value
-        assert model.out_of_scope.unclassified.n == answers.out_of_scope_unclassified.sum()
+        assert model.out_of_scope.unclassified.n == predictions.out_of_scope_unclassified.sum()
 
 
-def test_limits_are_those_of_patients_drawn_one_by_one_the_same_for_both_models(
+def test_intervals_are_those_of_patients_drawn_one_by_one_the_same_for_both_models(
     holdout: Holdout, comparison: Comparison
 ) -> None:
     tops = [
-        drawn_answers(holdout, "candidate", strength=3.0, seed=1).probabilities.argmax(axis=1),
-        drawn_answers(holdout, "champion", strength=2.4, seed=2).probabilities.argmax(axis=1),
+        drawn_predictions(holdout, "candidate", strength=3.0, seed=1).probabilities.argmax(axis=1),
+        drawn_predictions(holdout, "champion", strength=2.4, seed=2).probabilities.argmax(axis=1),
     ]
     of_patient = [np.flatnonzero(holdout.patients == patient) for patient in np.unique(holdout.patients)]
     random = np.random.default_rng(0)
@@ -103,10 +103,10 @@ def test_limits_are_those_of_patients_drawn_one_by_one_the_same_for_both_models(
         "won": difference.classes[3].sensitivity,
     }
     for name, values in drawn.items():
-        limits = found[name]
-        assert limits is not None
+        interval = found[name]
+        assert interval is not None
         lower, upper = np.percentile(values, (2.5, 97.5))
-        assert (limits.lower, limits.upper) == pytest.approx((lower, upper), abs=0.12 * (upper - lower)), name
+        assert (interval.lower, interval.upper) == pytest.approx((lower, upper), abs=0.12 * (upper - lower)), name
     # paired: not the width of two independent intervals
     assert comparison.champion is not None
     apart = sum((model.accuracy.upper - model.accuracy.lower) ** 2 for model in (candidate, comparison.champion)) ** 0.5
@@ -126,28 +126,28 @@ def test_lost_and_won_cells_add_up_to_mcnemars(holdout: Holdout, comparison: Com
     assert (comparison.n_patients, comparison.n_slides, comparison.n_out_of_scope) == (30, 60, 20)
 
 
-def test_comparison_is_json_without_anything_that_is_not_a_number(comparison: Comparison) -> None:
+def test_a_comparison_is_json_without_nan(comparison: Comparison) -> None:
     document = json.loads(json.dumps(dataclasses.asdict(comparison), allow_nan=False))
     assert comparison.difference is not None
     assert document["difference"]["accuracy"]["value"] == comparison.difference.accuracy.value
     assert document["models"][0]["role"] == "candidate"
 
 
-def test_same_answers_give_the_same_comparison_in_whatever_order(holdout: Holdout, comparison: Comparison) -> None:
+def test_the_same_predictions_give_the_same_comparison_in_any_order(holdout: Holdout, comparison: Comparison) -> None:
     models = [
-        drawn_answers(holdout, "candidate", strength=3.0, seed=1),
-        drawn_answers(holdout, "challenger", strength=1.5, seed=3),
-        drawn_answers(holdout, "champion", strength=2.4, seed=2),
+        drawn_predictions(holdout, "candidate", strength=3.0, seed=1),
+        drawn_predictions(holdout, "challenger", strength=1.5, seed=3),
+        drawn_predictions(holdout, "champion", strength=2.4, seed=2),
     ]
     assert compare(holdout, models) == comparison
-    # limits of one model do not depend on which others are there
+    # intervals of one model do not depend on which others are compared
     alone = compare(holdout, models[:1])
     assert alone.models == comparison.models[:1]
     assert (alone.champion_id, alone.champion, alone.difference) == (None, None, None)
 
 
-def test_identical_models_differ_by_exactly_nothing(holdout: Holdout) -> None:
-    candidate = drawn_answers(holdout)
+def test_identical_models_differ_by_exactly_zero(holdout: Holdout) -> None:
+    candidate = drawn_predictions(holdout)
     champion = dataclasses.replace(candidate, role="champion", model_id="c" * 64)
     difference = compare(holdout, [candidate, champion]).difference
     assert difference is not None
@@ -157,10 +157,12 @@ def test_identical_models_differ_by_exactly_nothing(holdout: Holdout) -> None:
     assert all(each.sensitivity == nothing and each.precision == nothing for each in difference.classes)
 
 
-def test_one_patient_gives_figures_and_no_false_certainty() -> None:
+def test_one_patient_gives_figures_with_the_widest_intervals() -> None:
     truth = [0, 1, 2, 3] * 5
     comparison = compare(
-        holdout_of(truth, [8] * 20), [answers_of(truth), answers_of([0, 1, 2, 0] * 5, "champion")], n_replicates=50
+        holdout_of(truth, [8] * 20),
+        [predictions_of(truth), predictions_of([0, 1, 2, 0] * 5, "champion")],
+        n_replicates=50,
     )
     candidate, difference = comparison.candidate, comparison.difference
     assert candidate is not None
@@ -172,9 +174,9 @@ def test_one_patient_gives_figures_and_no_false_certainty() -> None:
     assert difference.classes[3].sensitivity == Interval(1.0, -1.0, 1.0)
 
 
-def test_a_class_that_only_one_patient_has_gets_no_limits_from_the_others() -> None:
+def test_a_class_that_only_one_patient_has_gets_no_interval_from_the_others() -> None:
     holdout = holdout_of([0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 2, 3, 4, 5])
-    candidate = compare(holdout, [answers_of([0, 0, 2, 1, 1, 1, 2])], n_replicates=200).candidate
+    candidate = compare(holdout, [predictions_of([0, 0, 2, 1, 1, 1, 2])], n_replicates=200).candidate
     assert candidate is not None
     assert candidate.classes[0].sensitivity == Interval(2 / 3, 0.0, 1.0)
     of_four = candidate.classes[1].sensitivity
@@ -182,9 +184,11 @@ def test_a_class_that_only_one_patient_has_gets_no_limits_from_the_others() -> N
     assert 0 < of_four.lower < of_four.value == 0.75 < of_four.upper <= 1
 
 
-def test_a_class_without_cells_has_no_sensitivity_and_is_outside_of_the_macro_f1() -> None:
+def test_a_class_without_cells_has_no_sensitivity_and_does_not_count_in_macro_f1() -> None:
     comparison = compare(
-        holdout_of([0, 0, 1, 1]), [answers_of([0, 0, 1, 2]), answers_of([0, 0, 1, 1], "champion")], n_replicates=50
+        holdout_of([0, 0, 1, 1]),
+        [predictions_of([0, 0, 1, 2]), predictions_of([0, 0, 1, 1], "champion")],
+        n_replicates=50,
     )
     candidate, difference = comparison.candidate, comparison.difference
     assert candidate is not None
@@ -198,8 +202,10 @@ def test_a_class_without_cells_has_no_sensitivity_and_is_outside_of_the_macro_f1
     assert candidate.macro_f1.value == pytest.approx((1 + 2 / 3) / 2)
 
 
-def test_where_every_cell_is_unclassified_nothing_is_right_among_the_called() -> None:
-    candidate = compare(holdout_of([0, 1]), [answers_of([0, 1], unclassified=[True, True])], n_replicates=20).candidate
+def test_if_every_cell_is_unclassified_there_is_no_covered_accuracy() -> None:
+    candidate = compare(
+        holdout_of([0, 1]), [predictions_of([0, 1], unclassified=[True, True])], n_replicates=20
+    ).candidate
     assert candidate is not None
     assert candidate.covered_accuracy is None
     assert candidate.unclassified.value == 1.0
@@ -207,37 +213,37 @@ def test_where_every_cell_is_unclassified_nothing_is_right_among_the_called() ->
 
 @pytest.mark.parametrize("with_champion", [True, False])
 def test_an_empty_holdout_gives_a_comparison_without_figures(with_champion: bool) -> None:
-    models = [answers_of([]), *([answers_of([], "champion")] if with_champion else [])]
+    models = [predictions_of([]), *([predictions_of([], "champion")] if with_champion else [])]
     comparison = compare(holdout_of([]), models)
     assert comparison.champion_id == (models[-1].model_id if with_champion else None)
     assert (comparison.models, comparison.difference, comparison.candidate) == ((), None, None)
     assert (comparison.n_cells, comparison.n_patients, comparison.n_by_class) == (0, 0, (0,) * N)
 
 
-def test_answers_that_do_not_fit_are_refused() -> None:
+def test_predictions_that_do_not_fit_are_refused() -> None:
     holdout = holdout_of([0, 1])
     with pytest.raises(ValueError, match="one candidate"):
-        compare(holdout, [answers_of([0, 1], "champion")])
+        compare(holdout, [predictions_of([0, 1], "champion")])
     with pytest.raises(ValueError, match="at most one champion"):
-        compare(holdout, [answers_of([0, 1]), *[answers_of([0, 1], "champion")] * 2])
+        compare(holdout, [predictions_of([0, 1]), *[predictions_of([0, 1], "champion")] * 2])
     with pytest.raises(ValueError, match="shapes"):
-        compare(holdout, [answers_of([0, 1, 1])])
+        compare(holdout, [predictions_of([0, 1, 1])])
     with pytest.raises(ValueError, match="same cells"):
-        compare(dataclasses.replace(holdout, slides=np.zeros(3, int)), [answers_of([0, 1])])
+        compare(dataclasses.replace(holdout, slides=np.zeros(3, int)), [predictions_of([0, 1])])
     with pytest.raises(ValueError, match=r"0\.\.7"):
-        compare(holdout_of([0, len(CELL_CLASSES)]), [answers_of([0, 1])])
+        compare(holdout_of([0, len(CELL_CLASSES)]), [predictions_of([0, 1])])
 
 
-def test_a_model_whose_probabilities_are_no_numbers_is_named() -> None:
-    broken = answers_of([0, 1, 1])
+def test_a_model_with_probabilities_of_nan_is_named() -> None:
+    broken = predictions_of([0, 1, 1])
     broken.probabilities[1, 3] = np.nan
     with pytest.raises(TrainingDataError, match=r"Model candidate000.*not finite.* 1 of 3 hold-out cells.*Train it"):
         compare(holdout_of([0, 1, 1]), [broken])
 
 
-def test_two_hundred_thousand_cells_take_seconds_and_no_more_memory_than_their_answers() -> None:
+def test_two_hundred_thousand_cells_take_seconds_and_no_more_memory_than_their_predictions() -> None:
     holdout = drawn_holdout(200_000, 1_000)
-    models = [drawn_answers(holdout), drawn_answers(holdout, "champion", strength=2.8, seed=2)]
+    models = [drawn_predictions(holdout), drawn_predictions(holdout, "champion", strength=2.8, seed=2)]
     began = time.monotonic()
     compare(holdout, models)
     took_s = time.monotonic() - began
@@ -245,7 +251,7 @@ def test_two_hundred_thousand_cells_take_seconds_and_no_more_memory_than_their_a
     peaks = []
     for n_patients in (100, 1_000):
         holdout = drawn_holdout(200_000, n_patients)
-        models = [drawn_answers(holdout), drawn_answers(holdout, "champion", strength=2.8, seed=2)]
+        models = [drawn_predictions(holdout), drawn_predictions(holdout, "champion", strength=2.8, seed=2)]
         tracemalloc.start()
         compare(holdout, models)
         peaks.append(tracemalloc.get_traced_memory()[1])

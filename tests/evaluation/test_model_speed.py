@@ -16,7 +16,7 @@ from bloodcell.settings import Settings
 from tests.laboratory import make_champion
 
 
-def test_each_batch_is_measured_and_decoding_beside_it(svm_bundle: Bundle, settings: Settings) -> None:
+def test_each_batch_size_and_decoding_are_measured(svm_bundle: Bundle, settings: Settings) -> None:
     seen = []
     found = measure_speed(
         [svm_bundle], settings, batch_sizes=(2, 8), seconds=0.2, on_progress=lambda *args: seen.append(args)
@@ -53,7 +53,7 @@ def test_a_person_asks_for_the_models_that_serve(
     assert "8,none" in refused.output
 
 
-def test_the_table_says_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_the_proposed_setting(capsys: pytest.CaptureFixture[str]) -> None:
     def said(measured: Speed) -> str:
         speed_table(measured, ["vgg16"], Settings(batch_cells=16))
         return capsys.readouterr().out

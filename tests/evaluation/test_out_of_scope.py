@@ -1,4 +1,4 @@
-"""Cells outside of the eight groups, against scikit-learn and scipy."""
+"""Cells that are out of scope, against scikit-learn and scipy."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from bloodcell.evaluation.out_of_scope import judge_out_of_scope
     st.lists(st.integers(0, 9), min_size=1, max_size=60),
     st.lists(st.integers(0, 9), min_size=1, max_size=60),
 )
-def test_auroc_is_scikit_learns_also_with_ties(inside: list[int], outside: list[int]) -> None:
-    found = judge_out_of_scope(
-        np.array(inside, np.float32), np.array(outside, np.float32), np.zeros(len(outside), bool)
-    )
-    expected = roc_auc_score([0] * len(inside) + [1] * len(outside), inside + outside)
+def test_auroc_is_scikit_learns_with_ties_too(known: list[int], unknown: list[int]) -> None:
+    found = judge_out_of_scope(np.array(known, np.float32), np.array(unknown, np.float32), np.zeros(len(unknown), bool))
+    expected = roc_auc_score([0] * len(known) + [1] * len(unknown), known + unknown)
     assert found.auroc == pytest.approx(expected)
-    assert sum(found.holdout) == len(inside)
-    assert sum(found.out_of_scope) == len(outside)
+    assert sum(found.holdout) == len(known)
+    assert sum(found.out_of_scope) == len(unknown)
 
 
-def test_share_left_unclassified_has_exact_limits() -> None:
+def test_the_share_left_unclassified_has_an_exact_interval() -> None:
     found = judge_out_of_scope(np.zeros(5), np.ones(30), np.arange(30) < 21).unclassified
     exact = binomtest(21, 30).proportion_ci(0.95, "exact")
     assert (found.value, found.lower, found.upper) == pytest.approx((0.7, exact.low, exact.high))
@@ -41,7 +39,7 @@ def test_without_such_cells_there_is_no_auroc_and_no_share() -> None:
     assert sum(found.out_of_scope) == 0
 
 
-def test_novelty_that_is_not_a_number_counts_as_the_strangest() -> None:
+def test_novelty_of_nan_counts_as_the_highest() -> None:
     found = judge_out_of_scope(
         np.array([1.0, 2.0, 3.0]), np.array([np.nan, np.inf]), np.ones(2, bool), novelty_threshold=2.5
     )
@@ -50,16 +48,16 @@ def test_novelty_that_is_not_a_number_counts_as_the_strangest() -> None:
     assert np.isfinite(found.edges).all()
 
 
-def test_one_enormous_novelty_does_not_flatten_the_histogram() -> None:
+def test_one_extreme_novelty_does_not_flatten_the_histogram() -> None:
     random = np.random.default_rng(0)
-    outside = np.append(random.gamma(5, 1, 40), 1e9)
-    found = judge_out_of_scope(random.gamma(3, 1, 1_000), outside, np.ones(41, bool), novelty_threshold=8.0)
+    unknown = np.append(random.gamma(5, 1, 40), 1e9)
+    found = judge_out_of_scope(random.gamma(3, 1, 1_000), unknown, np.ones(41, bool), novelty_threshold=8.0)
     assert found.edges[-1] < 100
     assert found.edges[0] <= 0 <= 8.0 <= found.edges[-1]
     assert sum(found.out_of_scope) == 41
 
 
-def test_novelty_that_is_all_the_same_still_has_a_histogram() -> None:
+def test_equal_novelties_still_have_a_histogram() -> None:
     for value in (0.0, 1e12):
         found = judge_out_of_scope(np.full(4, value), np.full(3, value), np.zeros(3, bool))
         assert found.auroc == 0.5

@@ -1,4 +1,4 @@
-"""Limits by drawing patients, against drawing them one by one."""
+"""Intervals by drawing patients all at once, against drawing them one by one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_same_seed_draws_the_same_patients_whatever_is_counted_and_however_m
     assert np.array_equal(whole, drawn_sums(counts, n_replicates=101, seed=5))
 
 
-def test_limits_equal_those_of_patients_drawn_one_by_one() -> None:
+def test_intervals_equal_those_of_patients_drawn_one_by_one() -> None:
     random = np.random.default_rng(3)
     total = random.integers(5, 60, 25)
     right = random.binomial(total, random.beta(8, 2, 25))
@@ -66,14 +66,14 @@ def test_limits_equal_those_of_patients_drawn_one_by_one() -> None:
         naive.append(right[picked].sum() / total[picked].sum())
     assert found.value == right.sum() / total.sum()
     assert (found.lower, found.upper) == pytest.approx(np.percentile(naive, (2.5, 97.5)), abs=0.006)
-    # cells of a patient resemble each other here, and limits that took them for independent would be narrower
+    # cells of a patient resemble each other here, and intervals that treat them as independent would be narrower
     exact = proportion(int(right.sum()), int(total.sum()))
     assert exact.lower is not None
     assert exact.upper is not None
     assert found.upper - found.lower > 1.3 * (exact.upper - exact.lower)
 
 
-def test_limits_hold_the_true_share_of_all_patients_about_as_often_as_they_say() -> None:
+def test_intervals_contain_the_true_share_about_as_often_as_they_should() -> None:
     random = np.random.default_rng(11)
     held = 0
     for seed in range(200):
@@ -85,14 +85,14 @@ def test_limits_hold_the_true_share_of_all_patients_about_as_often_as_they_say()
     assert 180 <= held <= 199
 
 
-def test_of_one_patient_nothing_is_known_of_others() -> None:
+def test_one_patient_says_nothing_about_others() -> None:
     values = np.full(11, 0.75)
     assert interval(values, n_patients=1) == Interval(0.75, 0.0, 1.0)
     assert interval(values, n_patients=1, lowest=-1.0) == Interval(0.75, -1.0, 1.0)
     assert share_interval(shares([3.0] * 11, [4.0] * 11), shares([3, 0], [4, 0])) == Interval(0.75, 0.0, 1.0)
 
 
-def test_where_there_is_nothing_to_divide_by_there_is_no_interval() -> None:
+def test_a_total_of_zero_has_no_interval() -> None:
     nothing, something = shares([0] * 5, [0] * 5), shares([1] * 5, [2] * 5)
     assert share_interval(nothing, shares([0, 0], [0, 0])) is None
     for a, b in ((nothing, something), (something, nothing), (nothing, nothing)):
@@ -107,14 +107,14 @@ def test_a_difference_of_shares_is_exact_to_the_last_digit() -> None:
     assert 396 / 400 - 400 / 400 != -0.01
 
 
-def test_draws_without_the_figure_are_left_out() -> None:
+def test_draws_in_which_the_figure_does_not_exist_are_left_out() -> None:
     values = np.array([0.5, np.nan, 0.2, 0.8, np.nan])
     found = interval(values, n_patients=4)
     assert (found.lower, found.upper) == pytest.approx((0.2 + 0.025 * 0.6, 0.8 - 0.025 * 0.6))
 
 
 @pytest.mark.parametrize("n", [0, 12])
-def test_none_or_all_has_an_exact_limit_as_draws_have_no_width(n: int) -> None:
+def test_none_or_all_has_an_exact_interval_because_draws_have_no_width(n: int) -> None:
     found = share_interval(shares([n] * 9, [12] * 9), shares([n / 3] * 3, [4] * 3))
     exact = proportion(n, 12)
     assert exact.lower is not None

@@ -57,7 +57,7 @@ def test_a_bundle_given_twice_counts_once(svm_bundle: Bundle) -> None:
     assert MergedNetwork([svm_bundle, svm_bundle]).model_ids == (svm_bundle.model_id,)
 
 
-def test_a_cell_is_judged_alike_whatever_comes_with_it(network: MergedNetwork, pixels: np.ndarray) -> None:
+def test_a_cell_has_the_same_output_whatever_else_is_in_the_batch(network: MergedNetwork, pixels: np.ndarray) -> None:
     together = network({SIZE: np.concatenate([pixels, pixels[::-1]])})
     alone = network({SIZE: pixels[5:6]})
     for model_id, output in alone.items():
@@ -88,7 +88,7 @@ def test_batches_that_do_not_fit_are_refused(
         network(batches)
 
 
-def test_float32_is_float32_also_in_kernels_that_xla_writes(svm_bundle: Bundle) -> None:
+def test_float32_is_exact_in_xlas_own_kernels_too(svm_bundle: Bundle) -> None:
     import tensorflow as tf
 
     tf.config.experimental.enable_tensor_float_32_execution(True)

@@ -1,4 +1,4 @@
-"""A process that really has no memory for a batch goes on with smaller ones, and its results are the same."""
+"""A process without enough memory for a batch continues with smaller ones, and its results are the same."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ print("the same for", len(found.probabilities))
 """
 
 
-def test_where_memory_does_not_suffice_the_batch_is_halved(svm_bundle: Bundle) -> None:
+def test_a_batch_that_does_not_fit_in_memory_is_halved(svm_bundle: Bundle) -> None:
     command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(svm_bundle.folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "the same for 70\n", done.stderr[-3000:]

@@ -63,7 +63,7 @@ def test_progress_counts_images_and_each_is_read_once(
     assert {len(output.novelty) for output in outputs.values()} == {41}
 
 
-def test_of_no_images_every_output_is_empty(svm_bundle: Bundle, quick: Settings) -> None:
+def test_without_images_every_output_is_empty(svm_bundle: Bundle, quick: Settings) -> None:
     output = predict_all([svm_bundle], (), read_file, quick)[svm_bundle.model_id]
     assert output.probabilities.shape == (0, 8)
     assert output.novelty.shape == (0,)

@@ -1,4 +1,4 @@
-"""Batches come in order, at most two are read ahead, and a failure is raised or skipped as the caller asked."""
+"""Batches come in order, at most two are read ahead, and a failure is raised or skipped as the caller chooses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def halved(number: int) -> float:
 
 
 def no_check() -> None:
-    raise AssertionError("the store was asked")
+    raise AssertionError("the store was checked")
 
 
 def test_batches_come_in_order_whichever_is_read_first() -> None:
@@ -74,17 +74,17 @@ def test_another_error_is_never_skipped() -> None:
         list(read_ahead(in_twos(4), lambda number: 1 / number, 2, Skipped(no_check)))
 
 
-@pytest.mark.parametrize(("n_lost", "is_asked"), [(20, False), (22, True)])
-def test_the_store_is_asked_after_more_than_twenty_failures_in_a_row(n_lost: int, is_asked: bool) -> None:
+@pytest.mark.parametrize(("n_lost", "is_checked"), [(20, False), (22, True)])
+def test_the_store_is_checked_after_more_than_twenty_failures_in_a_row(n_lost: int, is_checked: bool) -> None:
     def lost(number: int) -> int:
         if number < n_lost:
             raise StoreUnavailableError("missing")
         return number
 
-    asked: list[bool] = []
-    skipped = Skipped(lambda: asked.append(True))
+    checked: list[bool] = []
+    skipped = Skipped(lambda: checked.append(True))
     found = list(read_ahead(in_twos(30), lost, 2, skipped))
-    assert bool(asked) is is_asked
+    assert bool(checked) is is_checked
     assert len(skipped.reasons) == n_lost
     assert [item for items, _ in found for item in items] == list(range(n_lost, 30))
 

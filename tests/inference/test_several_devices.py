@@ -44,7 +44,7 @@ print("spread", float(p.max(axis=1).mean() - 1 / 8) > 0.05)
 """
 
 
-def test_what_two_devices_train_is_what_one_trains(cells: Path, tmp_path: Path) -> None:
+def test_two_devices_train_the_same_model_as_one(cells: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", ON_TWO_DEVICES, str(cells), str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "spread True\n", done.stdout + done.stderr[-3000:]

@@ -29,7 +29,7 @@ def _rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     return folder.rename(folder.with_name(hashlib.sha256(body).hexdigest()))
 
 
-def test_a_bundle_says_what_it_is_and_is_named_by_its_digest(svm_bundle: Bundle) -> None:
+def test_a_bundle_describes_itself_and_is_named_by_its_digest(svm_bundle: Bundle) -> None:
     body = (svm_bundle.folder / "bundle.json").read_bytes()
     assert svm_bundle.model_id == svm_bundle.folder.name == hashlib.sha256(body).hexdigest()
     assert canonical_json(svm_bundle.manifest) == body
@@ -99,13 +99,13 @@ def test_a_manifest_of_another_format_is_refused(copied: Path, change: Any, mess
         open_bundle(_rewrite(copied, change))
 
 
-def test_a_manifest_that_is_no_json_is_refused(copied: Path) -> None:
+def test_a_manifest_that_is_not_json_is_refused(copied: Path) -> None:
     (copied / "bundle.json").write_text("{")
     with pytest.raises(BundleError, match="not JSON"):
         open_bundle(copied.rename(copied.with_name("bundle")))
 
 
-def test_writing_that_dies_leaves_no_bundle(
+def test_a_write_that_fails_leaves_no_bundle(
     svm_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path) -> None:
@@ -126,7 +126,7 @@ def test_writing_the_same_bundle_twice_is_the_same_bundle(svm_bundle: Bundle, tm
 
 
 def test_a_bundle_of_an_earlier_release_is_read(svm_bundle: Bundle, tmp_path: Path) -> None:
-    """Those also hold the scikit-learn pipeline, and their list of images names the splits in a column `side`."""
+    """It also holds the scikit-learn pipeline, and the splits in its list of images are in a column `side`."""
     images = (svm_bundle.folder / "images.csv").read_text()
     (tmp_path / "images.csv").write_text(images.replace("sha256,class,split", "sha256,class,side"))
     (tmp_path / "svm.skops").write_bytes(b"a pipeline")

@@ -1,4 +1,4 @@
-"""A bundle's model file is half as large and holds the very same weights."""
+"""A bundle's model file is half as large and holds exactly the same weights."""
 
 from __future__ import annotations
 

@@ -24,14 +24,19 @@ def test_every_variant_has_a_recipe_that_fits_its_network(variant: str) -> None:
         assert recipe.tuning.augmentation or recipe.tuning.cut_layer != "pixels"
 
 
-def test_an_unknown_variant_is_refused_with_the_ones_there_are() -> None:
+def test_an_unknown_variant_is_refused_with_the_names_of_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"inception_v3_svm.*'resnet'"):
         default_recipe("resnet")
 
 
 @pytest.mark.parametrize("variant", ["vgg16", "vgg16_svm"])
+<<<<<<< HEAD
 def test_an_embedding_of_features_or_of_an_svm_takes_no_layers_of_its_own(variant: str) -> None:
     recipe = DEFAULT_RECIPES[variant]
+=======
+def test_an_svm_or_an_embedding_of_the_features_has_no_embedding_layers(variant: str) -> None:
+    recipe = DEMO_RECIPES[variant]
+>>>>>>> infer
     with pytest.raises(ConfigurationError, match="embedding_layers"):
         replace(recipe, embedding_layers=recipe.feature_layers)
 
@@ -41,5 +46,5 @@ def test_a_recipe_without_either_way_of_training_is_refused() -> None:
         Recipe(32, ("block1_pool",))
 
 
-def test_the_base_of_a_variant_is_its_name_without_the_svm() -> None:
+def test_the_base_network_of_a_variant_is_its_name_without_svm() -> None:
     assert [base_of(variant) for variant in VARIANTS] == ["vgg16", "inception_v3", "vgg16", "inception_v3"]

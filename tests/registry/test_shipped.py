@@ -53,7 +53,7 @@ def test_a_new_installation_has_a_champion_and_its_challengers(
     assert install_shipped(settings, database) == [], "the next start changes nothing"
 
 
-def test_two_starts_at_once_install_them_once(
+def test_two_simultaneous_starts_install_them_once(
     database: Database, settings: Settings, release: dict[str, Bundle]
 ) -> None:
     installed: list[int] = []
@@ -64,7 +64,7 @@ def test_two_starts_at_once_install_them_once(
 
 
 @pytest.mark.usefixtures("release")
-def test_a_laboratory_that_wants_none_gets_none(database: Database, settings: Settings) -> None:
+def test_a_laboratory_that_wants_no_shipped_models_gets_none(database: Database, settings: Settings) -> None:
     assert install_shipped(settings.model_copy(update={"shipped_models": False}), database) == []
     assert _roles(database) == {}
 
@@ -86,7 +86,7 @@ def test_a_whole_bundle_of_another_release_is_refused(release: dict[str, Bundle]
         shipped_bundles()
 
 
-def test_what_is_shipped_is_whole_and_within_its_bounds() -> None:
+def test_the_shipped_bundles_are_complete_and_small_enough() -> None:
     assert set(MODEL_IDS) == set(VARIANTS)
     files = [path for path in FOLDER.rglob("*") if path.is_file()]
     assert all(path.stat().st_size < 45e6 for path in files)

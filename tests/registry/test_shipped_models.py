@@ -1,4 +1,4 @@
-"""The shipped models on images they have not seen: drawn cells are called right, and an image's size says nothing."""
+"""The shipped models on unseen images: drawn cells are classified correctly, and an image's size has no effect."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ from bloodcell.settings import Settings
 from bloodcell.training.image_folders import read_file, read_image_folders
 from tests.artefacts import ARTEFACTS, a_few, reader, spoiling
 
+<<<<<<< HEAD
 pytestmark = pytest.mark.slow
 
 PER_GROUP = 4
+=======
+PER_CLASS = 4
+>>>>>>> infer
 LEAKING_SIZES = ((360, 360), (360, 363), (366, 369))
-"""Widths and heights that each occur in some classes of the images only: a model could learn them by heart."""
+"""Widths and heights that occur only in some classes of the data set, so that a model could learn them."""
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +40,17 @@ def bundles() -> list[Bundle]:
 
 @pytest.fixture(scope="module")
 def unseen(shared: Path, bundles: list[Bundle]) -> tuple[LabelledImage, ...]:
-    """A few real images of every group that no shipped model was trained or validated with."""
-    return a_few(unseen_by(bundles, read_image_folders(Settings(), shared / "pbc").images), PER_GROUP)
+    """A few real images of every class that no shipped model was trained or validated with."""
+    return a_few(unseen_by(bundles, read_image_folders(Settings(), shared / "pbc").images), PER_CLASS)
 
 
-def test_they_are_what_the_recipes_make_so_that_retraining_can_go_on_from_them(bundles: list[Bundle]) -> None:
+def test_they_have_the_default_recipes_so_that_they_fit_for_a_warm_start(bundles: list[Bundle]) -> None:
     assert [bundle.manifest.recipe for bundle in bundles] == [
         DEFAULT_RECIPES[bundle.manifest.variant] for bundle in bundles
     ]
 
 
-def test_drawn_cells_of_another_seed_are_called_right(bundles: list[Bundle], tmp_path: Path) -> None:
+def test_drawn_cells_of_another_seed_are_classified_correctly(bundles: list[Bundle], tmp_path: Path) -> None:
     draw_folder(tmp_path / "drawn", cells_per_class=12, seed=5)
     found = evaluate_bundles(tmp_path / "drawn", bundles, Settings(data_dir=tmp_path))
     for one in found.values():
@@ -55,30 +59,30 @@ def test_drawn_cells_of_another_seed_are_called_right(bundles: list[Bundle], tmp
         assert one.evaluation.accuracy.value >= 0.95, one.variant
 
 
-def test_cells_like_those_it_learnt_from_stay_called(bundles: list[Bundle], unseen: tuple[LabelledImage, ...]) -> None:
-    answers = predict_all(bundles, unseen, read_file, Settings(), lambda *_: None)
+def test_cells_like_the_training_cells_are_classified(bundles: list[Bundle], unseen: tuple[LabelledImage, ...]) -> None:
+    outputs = predict_all(bundles, unseen, read_file, Settings(), lambda *_: None)
     for bundle in bundles:
-        assert calls_of(bundle, answers[bundle.model_id]).unclassified.mean() < 0.15, bundle.manifest.variant
+        assert calls_of(bundle, outputs[bundle.model_id]).unclassified.mean() < 0.15, bundle.manifest.variant
 
 
 @pytest.mark.parametrize(
     ("artefact", "at_least"),
     [("empty field", 0.9), ("out of focus", 0.9), ("dust", 0.9), ("wrong stain", 0.8), ("hardly stained", 0.6)],
 )
-def test_what_is_no_good_cell_is_left_unclassified(
+def test_artefacts_are_left_unclassified(
     bundles: list[Bundle], unseen: tuple[LabelledImage, ...], artefact: str, at_least: float
 ) -> None:
     spoilt = reader(spoiling(ARTEFACTS[artefact], unseen, Settings()), Settings())
-    answers = predict_all(bundles, unseen, spoilt, Settings(), lambda *_: None)
+    outputs = predict_all(bundles, unseen, spoilt, Settings(), lambda *_: None)
     for bundle in bundles:
-        assert calls_of(bundle, answers[bundle.model_id]).unclassified.mean() >= at_least, bundle.manifest.variant
+        assert calls_of(bundle, outputs[bundle.model_id]).unclassified.mean() >= at_least, bundle.manifest.variant
 
 
-def test_the_same_cell_in_a_size_that_leaks_its_class_is_the_same_cell(
+def test_an_image_size_that_occurs_in_one_class_does_not_change_the_prediction(
     bundles: list[Bundle], unseen: tuple[LabelledImage, ...]
 ) -> None:
     def framed(size: tuple[int, int]) -> Callable[[LabelledImage], bytes]:
-        """The same pixels in another frame: what is missing at the rim is mirrored, what is too much cut off."""
+        """Returns the same image in another size: reflected at the border where too small, cut where too large."""
 
         def read(image: LabelledImage) -> bytes:
             with Image.open(image.path) as opened:
@@ -91,9 +95,9 @@ def test_the_same_cell_in_a_size_that_leaks_its_class_is_the_same_cell(
 
         return read
 
-    answers = [predict_all(bundles, unseen, framed(size), Settings(), lambda *_: None) for size in LEAKING_SIZES]
+    outputs = [predict_all(bundles, unseen, framed(size), Settings(), lambda *_: None) for size in LEAKING_SIZES]
     for bundle in bundles:
-        first, *others = (answer[bundle.model_id].probabilities for answer in answers)
+        first, *others = (output[bundle.model_id].probabilities for output in outputs)
         for other in others:
             assert np.mean(first.argmax(axis=1) == other.argmax(axis=1)) > 0.95, bundle.manifest.variant
             assert np.abs(first - other).mean() < 0.01, bundle.manifest.variant

@@ -1,4 +1,4 @@
-"""A training reference is small, the same bytes for the same model, and read only when it is what it should be."""
+"""A training reference is small, has the same bytes for the same model, and is read only if it is valid."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bloodcell.registry.training_reference import (
 def outputs(
     n_cells: int, shares: tuple[float, ...] = (1,) * 8
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Embedding, probabilities, novelty and labels of made up validation images."""
+    """Returns embedding, probabilities, novelty and labels of made-up validation images."""
     rng = np.random.default_rng(1)
     labels = rng.choice(len(CELL_CLASSES), n_cells, p=np.array(shares) / sum(shares))
     probabilities = np.full((n_cells, len(CELL_CLASSES)), 0.02)
@@ -66,7 +66,7 @@ def test_the_same_reference_gives_the_same_bytes_on_another_day(
     assert {info.date_time for info in zipfile.ZipFile(tmp_path / "one").infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
-def test_many_images_are_sampled_with_classes_evened_out_and_all_of_them_counted() -> None:
+def test_many_images_are_sampled_with_balanced_classes_and_all_are_counted() -> None:
     embedding, probabilities, novelty, labels = outputs(5_000, shares=(1, 3, 1, 2, 27, 7, 54, 5))
     reference = reference_of(embedding, probabilities, novelty, labels, follows_mix=True)
     assert len(reference.top) == MAX_CELLS
@@ -78,7 +78,7 @@ def test_many_images_are_sampled_with_classes_evened_out_and_all_of_them_counted
     assert same(reference, reference_of(embedding, probabilities, novelty, labels, follows_mix=True))
 
 
-def test_a_trained_bundle_has_one_and_it_is_what_the_model_gives(svm_bundle: Bundle, pixels: np.ndarray) -> None:
+def test_a_trained_bundle_has_a_reference_of_its_models_outputs(svm_bundle: Bundle, pixels: np.ndarray) -> None:
     reference = read_reference(svm_bundle.folder / REFERENCE)
     assert svm_bundle.manifest.files[REFERENCE]
     assert reference.follows_mix is False
@@ -103,7 +103,9 @@ def test_a_trained_bundle_has_one_and_it_is_what_the_model_gives(svm_bundle: Bun
         ({"class_counts": np.ones(7, np.int64)}, "class_counts"),
     ],
 )
-def test_values_no_model_gives_are_refused(reference: TrainingReference, changes: dict[str, Any], what: str) -> None:
+def test_values_that_no_model_returns_are_refused(
+    reference: TrainingReference, changes: dict[str, Any], what: str
+) -> None:
     with pytest.raises(ValueError, match=what):
         replace(reference, **changes)
 
@@ -115,7 +117,7 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def promising(shape: str) -> bytes:
-    """An .npy that says it has `shape`, and has no value."""
+    """Returns an .npy whose header claims `shape` and which has no values."""
     body = npy(np.zeros(60, np.float32)[:0])
     return body.replace(b"(0,), }" + b" " * (len(shape) - 4), shape.encode() + b", }")
 

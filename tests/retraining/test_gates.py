@@ -17,7 +17,7 @@ from bloodcell.evaluation import Comparison, compare
 from bloodcell.registry.promotion_proof import Gate, all_passed, refusal
 from bloodcell.retraining.gates import GATE_TITLES, judge_gates
 from bloodcell.settings import Settings
-from tests.trial import N, answers_of, drawn_answers, drawn_holdout, holdout_of
+from tests.trial import N, drawn_holdout, drawn_predictions, holdout_of, predictions_of
 
 SETTINGS = Settings()
 PATIENTS = 20
@@ -25,9 +25,9 @@ PATIENTS = 20
 
 def compared(candidate: list[int], champion: list[int] | None, truth: list[int], **more: Any) -> Comparison:
     """Compares models on cells that are dealt out to 20 patients."""
-    models = [answers_of(candidate, **more)]
+    models = [predictions_of(candidate, **more)]
     if champion is not None:
-        models.append(answers_of(champion, "champion"))
+        models.append(predictions_of(champion, "champion"))
     return compare(holdout_of(truth, [i % PATIENTS for i in range(len(truth))]), models, n_replicates=200)
 
 
@@ -51,7 +51,8 @@ def gate(comparison: Comparison, name: str, settings: Settings = SETTINGS) -> Ga
 def test_a_better_candidate_passes_all_six_gates_and_each_gives_its_reason() -> None:
     holdout = drawn_holdout(3_000, 40)
     comparison = compare(
-        holdout, [drawn_answers(holdout, strength=3.3), drawn_answers(holdout, "champion", strength=2.6, seed=2)]
+        holdout,
+        [drawn_predictions(holdout, strength=3.3), drawn_predictions(holdout, "champion", strength=2.6, seed=2)],
     )
     gates = judge_gates(comparison, SETTINGS)
     assert tuple(each.gate for each in gates) == tuple(GATE_TITLES)
@@ -68,7 +69,8 @@ def test_a_candidate_trained_on_shuffled_labels_is_refused_with_reasons() -> Non
     holdout = drawn_holdout(3_000, 40)
     shuffled = dataclasses.replace(holdout, truth=np.random.default_rng(0).permutation(holdout.truth))
     comparison = compare(
-        holdout, [drawn_answers(shuffled, strength=3.3), drawn_answers(holdout, "champion", strength=2.6, seed=2)]
+        holdout,
+        [drawn_predictions(shuffled, strength=3.3), drawn_predictions(holdout, "champion", strength=2.6, seed=2)],
     )
     gates = judge_gates(comparison, SETTINGS)
     assert not all_passed(gates)
@@ -90,7 +92,9 @@ def test_every_class_needs_enough_holdout_cells(fewest: int, passes: bool) -> No
 @pytest.mark.parametrize(("n_patients", "passes"), [(1, False), (4, False), (5, True)])
 def test_the_holdout_needs_enough_patients(n_patients: int, passes: bool) -> None:
     truth = truth_of(10)
-    comparison = compare(holdout_of(truth, [i % n_patients for i in range(80)]), [answers_of(truth)], n_replicates=20)
+    comparison = compare(
+        holdout_of(truth, [i % n_patients for i in range(80)]), [predictions_of(truth)], n_replicates=20
+    )
     found = gate(comparison, "enough_holdout_patients")
     assert (found.passed, found.measured, found.threshold) == (passes, n_patients, 5)
     assert f"has {n_patients} patient{'s' if n_patients > 1 else ''};" in found.reason
@@ -171,8 +175,8 @@ def test_a_loss_or_rise_of_exactly_the_margin_passes_despite_rounding() -> None:
     assert gate(compared(wrong(truth, 6, 29), truth, truth), "no_class_worse", loose).passed
     assert not gate(compared(wrong(truth, 6, 30), truth, truth), "no_class_worse", loose).passed
     models = [
-        answers_of(truth, unclassified=[i < 320 for i in range(800)]),
-        answers_of(truth, "champion", unclassified=[i < 280 for i in range(800)]),
+        predictions_of(truth, unclassified=[i < 320 for i in range(800)]),
+        predictions_of(truth, "champion", unclassified=[i < 280 for i in range(800)]),
     ]
     comparison = compare(holdout_of(truth, [i % 9 for i in range(800)]), models, n_replicates=20)
     assert 320 / 800 - 280 / 800 > 0.05

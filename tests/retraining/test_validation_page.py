@@ -22,7 +22,7 @@ from bloodcell.retraining.gates import GATE_TITLES, judge_gates
 from bloodcell.retraining.validation_page import SplitFacts, ValidationFacts, validation_page
 from bloodcell.settings import Settings
 from tests.report.test_slide_page import Page
-from tests.trial import answers_of, drawn_answers, drawn_holdout, holdout_of
+from tests.trial import drawn_holdout, drawn_predictions, holdout_of, predictions_of
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = f"{SCRIPT} '); DROP TABLE label;-- \u202emoc \n# Approve"
@@ -47,9 +47,9 @@ def comparison_of(strength: float = 3.3, *, n_out_of_scope: int = 50) -> Compari
     return compare(
         holdout,
         [
-            drawn_answers(holdout, strength=strength, n_out_of_scope=n_out_of_scope),
-            drawn_answers(holdout, "champion", strength=2.6, seed=2, n_out_of_scope=n_out_of_scope),
-            drawn_answers(holdout, "challenger", strength=2.0, seed=3, n_out_of_scope=n_out_of_scope),
+            drawn_predictions(holdout, strength=strength, n_out_of_scope=n_out_of_scope),
+            drawn_predictions(holdout, "champion", strength=2.6, seed=2, n_out_of_scope=n_out_of_scope),
+            drawn_predictions(holdout, "challenger", strength=2.0, seed=3, n_out_of_scope=n_out_of_scope),
         ],
         n_replicates=300,
     )
@@ -176,7 +176,7 @@ def test_text_that_people_typed_is_shown_and_not_executed(comparison: Comparison
 
 def test_without_a_champion_the_candidate_stands_alone() -> None:
     holdout = drawn_holdout(600, 12)
-    comparison = compare(holdout, [drawn_answers(holdout)], n_replicates=50)
+    comparison = compare(holdout, [drawn_predictions(holdout)], n_replicates=50)
     page = validation_page(comparison, judge_gates(comparison, Settings()), FACTS)
     assert "judged alone" in text(page)
     assert "Candidate minus champion" not in page
@@ -185,7 +185,7 @@ def test_without_a_champion_the_candidate_stands_alone() -> None:
 
 
 def test_an_empty_holdout_has_a_page_that_says_so() -> None:
-    comparison = compare(holdout_of([]), [answers_of([]), answers_of([], "champion")])
+    comparison = compare(holdout_of([]), [predictions_of([]), predictions_of([], "champion")])
     page = validation_page(
         comparison, judge_gates(comparison, Settings()), dataclasses.replace(FACTS, labels_until=None, splits=())
     )
@@ -195,7 +195,7 @@ def test_an_empty_holdout_has_a_page_that_says_so() -> None:
 
 
 def test_a_holdout_of_one_cell_and_of_empty_classes_has_a_page() -> None:
-    comparison = compare(holdout_of([3]), [answers_of([3]), answers_of([2], "champion")], n_replicates=20)
+    comparison = compare(holdout_of([3]), [predictions_of([3]), predictions_of([2], "champion")], n_replicates=20)
     page = validation_page(comparison, judge_gates(comparison, Settings()), FACTS)
     assert "nan" not in text(page)
     assert "No slide has enough labelled and called leucocytes." in page

@@ -12,7 +12,7 @@ from bloodcell.retraining.gates import GATE_TITLES, judge_gates
 from bloodcell.retraining.validation_summary import summary_markdown
 from bloodcell.settings import Settings
 from tests.retraining.test_validation_page import FACTS, HOSTILE, comparison_of
-from tests.trial import answers_of, drawn_answers, drawn_holdout, holdout_of
+from tests.trial import drawn_holdout, drawn_predictions, holdout_of, predictions_of
 
 
 def tables(summary: str) -> list[list[list[str]]]:
@@ -68,7 +68,7 @@ def test_what_people_typed_has_no_meaning_in_markdown() -> None:
 @pytest.mark.parametrize("n_cells", [0, 1])
 def test_too_small_a_holdout_has_a_summary(n_cells: int) -> None:
     truth = [3] * n_cells
-    comparison = compare(holdout_of(truth), [answers_of(truth), answers_of(truth, "champion")], n_replicates=20)
+    comparison = compare(holdout_of(truth), [predictions_of(truth), predictions_of(truth, "champion")], n_replicates=20)
     summary = summary_markdown(comparison, judge_gates(comparison, Settings()), FACTS)
     assert "is refused" in summary
     assert "nan" not in summary
@@ -77,7 +77,7 @@ def test_too_small_a_holdout_has_a_summary(n_cells: int) -> None:
 
 def test_without_a_champion_there_is_one_column_and_nothing_changes() -> None:
     holdout = drawn_holdout(600, 12)
-    comparison = compare(holdout, [drawn_answers(holdout)], n_replicates=50)
+    comparison = compare(holdout, [drawn_predictions(holdout)], n_replicates=50)
     summary = summary_markdown(comparison, judge_gates(comparison, Settings()), FACTS)
     assert tables(summary)[0][0] == ["", "candidate"]
     assert "without a champion to compare with" in summary

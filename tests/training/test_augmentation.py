@@ -21,20 +21,20 @@ def disc() -> np.ndarray:
     return pixels
 
 
-def test_nothing_allowed_changes_nothing_but_the_side(disc: np.ndarray) -> None:
+def test_without_any_allowed_change_an_image_is_at_most_mirrored(disc: np.ndarray) -> None:
     random = np.random.default_rng(0)
     seen = {augmented(disc, NONE, random).tobytes() for _ in range(12)}
     assert seen == {disc.tobytes(), disc[:, ::-1].tobytes()}
 
 
-def test_the_same_draws_give_the_same_image_and_others_another(disc: np.ndarray) -> None:
+def test_the_same_seed_gives_the_same_image_and_another_seed_another(disc: np.ndarray) -> None:
     one, again, other = (augmented(disc, Augmentation(), np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert one.shape == disc.shape and one.dtype == np.uint8
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
 
 
-def test_what_is_drawn_does_not_hang_on_what_was_drawn_before(disc: np.ndarray) -> None:
+def test_the_number_of_draws_does_not_depend_on_their_values(disc: np.ndarray) -> None:
     """An image that is not blurred must not shift the draws of those after it."""
     never, always = np.random.default_rng(3), np.random.default_rng(3)
     augmented(disc, Augmentation(degraded_share=0.0), never)
@@ -42,7 +42,7 @@ def test_what_is_drawn_does_not_hang_on_what_was_drawn_before(disc: np.ndarray) 
     assert never.random() == always.random()
 
 
-def test_turning_and_moving_keep_the_middle_in_the_middle(disc: np.ndarray) -> None:
+def test_rotation_and_shift_keep_the_cell_in_the_middle(disc: np.ndarray) -> None:
     y, x = np.mgrid[:64, :64]
     for seed in range(20):
         turned = augmented(disc, Augmentation(180.0, 0.15, 0.0, 0.0, 0.0, 0.0, 90, 0.0), np.random.default_rng(seed))
@@ -51,7 +51,7 @@ def test_turning_and_moving_keep_the_middle_in_the_middle(disc: np.ndarray) -> N
         assert 15**2 * np.pi / 1.15**2 * 0.93 < dark.sum() < 15**2 * np.pi * 1.15**2 * 1.07
 
 
-def test_no_corner_is_left_empty_however_far_an_image_is_turned_shrunk_and_moved() -> None:
+def test_no_corner_is_empty_after_the_largest_rotation_reduction_and_shift() -> None:
     white = np.full((64, 64, 3), 255, np.uint8)
     allowed = Augmentation(zoom=0.15, shift=0.03, stain=0.0, brightness=0.0, degraded_share=0.0)
     for seed in range(40):

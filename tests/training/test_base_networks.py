@@ -9,7 +9,7 @@ from bloodcell.training.base_networks import build_base, feature_map, pooled, po
 
 
 @pytest.mark.parametrize("base", ["vgg16", "inception_v3"])
-def test_preprocessing_inside_equals_that_of_keras_applications(base: str) -> None:
+def test_preprocessing_in_the_model_equals_that_of_keras_applications(base: str) -> None:
     side_px = {"vgg16": 32, "inception_v3": 75}[base]
     network = build_base(base, side_px)
     module = getattr(keras.applications, base)
@@ -28,7 +28,7 @@ def test_the_graph_is_flat_and_frozen() -> None:
     assert network.inputs[0].dtype == "uint8"
 
 
-def test_features_are_the_averaged_maps_side_by_side() -> None:
+def test_features_are_the_concatenated_averaged_maps() -> None:
     network = build_base("vgg16", 32)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     layers = ("block1_pool", "block2_pool")
@@ -39,7 +39,7 @@ def test_features_are_the_averaged_maps_side_by_side() -> None:
 
 
 @pytest.mark.parametrize(("part", "rows"), [(1.0, slice(0, 16)), (0.75, slice(2, 14)), (0.5, slice(4, 12))])
-def test_a_part_of_a_map_is_its_middle(part: float, rows: slice) -> None:
+def test_a_part_of_a_map_is_its_central_part(part: float, rows: slice) -> None:
     network = build_base("vgg16", 32)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     whole = keras.Model(network.inputs, feature_map(network, "block1_pool")).predict_on_batch(pixels)

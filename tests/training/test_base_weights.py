@@ -35,13 +35,13 @@ def test_weights_with_a_wrong_digest_are_refused_with_both_digests(network: kera
         load_base_weights(network, "vgg16", "imagenet", model_settings(tmp_path, tmp_path))
 
 
-def test_an_official_file_with_a_wrong_digest_is_not_passed_over(network: keras.Model, tmp_path: Path) -> None:
+def test_an_official_file_with_a_wrong_digest_is_refused_and_not_skipped(network: keras.Model, tmp_path: Path) -> None:
     (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"half a download")
     with pytest.raises(WeightsError, match="Expected md5 6d6bbae1"):
         load_base_weights(network, "vgg16", "imagenet", model_settings(tmp_path, tmp_path))
 
 
-def test_a_folder_without_weights_names_what_it_should_hold(network: keras.Model, tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_refused_with_the_names_of_the_files(network: keras.Model, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=f"BLOODCELL_WEIGHTS_DIR.*{STAND_IN}"):
         load_base_weights(network, "vgg16", "imagenet", model_settings(tmp_path, tmp_path))
 

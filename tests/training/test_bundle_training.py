@@ -43,9 +43,7 @@ def _kernel(model: keras.Model, layer: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["svm_bundle", "tuned_bundle"])
-def test_a_trained_model_calls_cells_it_has_not_seen(
-    kind: str, pixels: np.ndarray, request: pytest.FixtureRequest
-) -> None:
+def test_a_trained_model_classifies_unseen_cells(kind: str, pixels: np.ndarray, request: pytest.FixtureRequest) -> None:
     bundle: Bundle = request.getfixturevalue(kind)
     output = load_model(bundle).predict_on_batch(pixels)
     truth = np.repeat(np.arange(8), 3)
@@ -69,7 +67,7 @@ def test_the_manifest_accounts_for_the_training(
     assert manifest.recipe == (SVM_RECIPE if manifest.variant == "vgg16_svm" else TUNED_RECIPE)
 
 
-def test_metrics_on_validation_are_those_of_the_whole_model(
+def test_validation_metrics_are_those_of_the_stored_model(
     tuned_bundle: Bundle, cells: Path, settings: Settings
 ) -> None:
     """Training reads cached maps; what is stored reads pixels: both have to see the same."""
@@ -92,7 +90,7 @@ def test_deeper_layers_are_tuned_and_frozen_ones_are_not(tuned_bundle: Bundle, s
     assert not np.array_equal(_kernel(base, "block3_conv2"), _kernel(tuned, "block3_conv2"))
 
 
-def test_what_is_unknown_is_told_by_frozen_layers_however_the_others_are_tuned(
+def test_novelty_comes_from_frozen_layers_and_does_not_depend_on_the_tuned_ones(
     cells: Path, settings: Settings, pixels: np.ndarray
 ) -> None:
     recipe = replace(TUNED_RECIPE, embedding_layers=("block1_pool",))
@@ -115,7 +113,7 @@ def test_an_embedding_of_layers_that_are_trained_is_refused_before_the_training(
         train("vgg16", cells, settings, recipe=recipe, base=random_weights())
 
 
-def test_from_the_pixels_every_layer_is_tuned_and_the_whole_image_goes_in(pixels_bundle: Bundle) -> None:
+def test_training_from_pixels_tunes_every_layer_and_the_model_takes_the_whole_image(pixels_bundle: Bundle) -> None:
     base = build_base("vgg16", 40, 32)
     load_base_weights(base, "vgg16", random_weights(), Settings())
     model = load_model(pixels_bundle)
@@ -126,7 +124,7 @@ def test_from_the_pixels_every_layer_is_tuned_and_the_whole_image_goes_in(pixels
     assert pixels_bundle.manifest.metrics.accuracy > 0.5
 
 
-def test_a_model_that_is_sure_of_nothing_is_still_a_bundle(
+def test_a_model_that_classifies_nothing_is_still_a_bundle(
     cells: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     unsure = replace(SVM_RECIPE, min_confidence=1.1)  # which no probability reaches
@@ -135,7 +133,7 @@ def test_a_model_that_is_sure_of_nothing_is_still_a_bundle(
     assert "leaves every cell unclassified" in caplog.text
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_no_work_behind(
+def test_the_same_seed_gives_the_same_weights_and_leaves_no_temporary_files(
     svm_bundle: Bundle, cells: Path, settings: Settings
 ) -> None:
     again = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=random_weights())
@@ -171,7 +169,9 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_bundle(cells: Path, settings: Settings, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_incomplete_bundle(
+    cells: Path, settings: Settings, tmp_path: Path
+) -> None:
     with small_disk(tmp_path / "disk", "100k") as disk:
         with pytest.raises(ConfigurationError, match="a disk is full"):
             train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=random_weights(), out=disk / "bundles")
@@ -180,7 +180,9 @@ def test_a_full_disk_is_told_and_leaves_no_half_bundle(cells: Path, settings: Se
     assert whole.manifest.files.keys() == {"images.csv", "model.keras", "reference.npz"}
 
 
-def test_training_goes_on_from_an_earlier_model(tuned_bundle: Bundle, settings: Settings, tmp_path: Path) -> None:
+def test_a_warm_start_begins_with_the_weights_of_an_earlier_model(
+    tuned_bundle: Bundle, settings: Settings, tmp_path: Path
+) -> None:
     assert TUNED_RECIPE.tuning is not None
     short = replace(TUNED_RECIPE, tuning=replace(TUNED_RECIPE.tuning, head_epochs=1, deep_epochs=2))
     new_cells = make_cells(tmp_path / "new", 12, seed=5)
@@ -196,9 +198,7 @@ def test_training_goes_on_from_an_earlier_model(tuned_bundle: Bundle, settings: 
     assert bundle.manifest.metrics.accuracy > 0.5
 
 
-def test_a_stage_that_makes_a_model_worse_leaves_it_as_it_was(
-    tuned_bundle: Bundle, cells: Path, settings: Settings
-) -> None:
+def test_a_stage_that_makes_a_model_worse_is_undone(tuned_bundle: Bundle, cells: Path, settings: Settings) -> None:
     assert TUNED_RECIPE.tuning is not None
     wild = replace(TUNED_RECIPE.tuning, head_epochs=1, head_learning_rate=10.0, deep_epochs=1, deep_learning_rate=10.0)
     bundle = train("vgg16", cells, settings, recipe=replace(TUNED_RECIPE, tuning=wild), base=tuned_bundle)
@@ -207,12 +207,14 @@ def test_a_stage_that_makes_a_model_worse_leaves_it_as_it_was(
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
 
 
-def test_training_goes_on_only_from_a_model_of_its_kind(tuned_bundle: Bundle, cells: Path, settings: Settings) -> None:
-    with pytest.raises(ConfigurationError, match="cannot go on from"):
+def test_a_warm_start_needs_a_model_with_the_same_features(
+    tuned_bundle: Bundle, cells: Path, settings: Settings
+) -> None:
+    with pytest.raises(ConfigurationError, match="does not fit for a warm start"):
         train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=tuned_bundle)
 
 
-def test_broken_images_are_left_out_and_the_training_goes_on(
+def test_broken_images_are_left_out_of_the_training(
     tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     cells = make_cells(tmp_path / "cells", 4)
@@ -264,7 +266,7 @@ def test_the_stored_model_decides_as_scikit_learns_svm_on_the_same_images(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_each_recipe_shortened_trains_a_model_on_real_cells_from_real_base_weights(
+def test_each_shortened_recipe_trains_a_model_on_real_cells_from_real_base_weights(
     variant: str, shared: Path, tmp_path: Path
 ) -> None:
     for cell_class in CELL_CLASSES:

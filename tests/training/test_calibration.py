@@ -24,7 +24,7 @@ def test_temperature_is_found_and_makes_the_labels_more_likely(overconfident: tu
     assert negative_log_likelihood(softmax(scores, temperature), labels) < before
 
 
-def test_threshold_is_the_lowest_that_keeps_the_target() -> None:
+def test_the_threshold_is_the_lowest_that_reaches_the_target() -> None:
     confidence = np.array([0.95, 0.9, 0.85, 0.8, 0.7, 0.6])
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     labels = np.array([0, 0, 0, 0, 1, 1])
@@ -32,13 +32,13 @@ def test_threshold_is_the_lowest_that_keeps_the_target() -> None:
     assert confidence_threshold(probabilities, labels, target_risk=0.2, min_coverage=0.5, floor=0.1) == 0.7
 
 
-def test_threshold_never_leaves_less_than_the_coverage_asked_for() -> None:
+def test_the_threshold_never_leaves_less_than_the_minimum_coverage() -> None:
     confidence = np.array([0.95, 0.9, 0.85, 0.8])
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     assert confidence_threshold(probabilities, np.ones(4, int), target_risk=0.0, min_coverage=0.75, floor=0.1) == 0.85
 
 
-def test_the_threshold_is_the_floor_where_all_cells_keep_the_target_and_never_below() -> None:
+def test_the_threshold_is_the_floor_if_all_cells_reach_the_target_and_never_lower() -> None:
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1]])
     aim = {"target_risk": 0.02, "min_coverage": 0.9}
     assert confidence_threshold(probabilities, np.zeros(2, int), **aim, floor=0.5) == 0.5

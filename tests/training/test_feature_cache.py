@@ -69,7 +69,7 @@ def test_what_is_cached_is_not_computed_again(
     np.testing.assert_array_equal(first["means"][:], again["means"][:])
 
 
-def test_more_images_cost_only_what_is_new_in_any_order(
+def test_with_more_images_only_the_new_ones_are_computed_in_any_order(
     network: keras.Model, images: Images, settings: Settings, tmp_path: Path
 ) -> None:
     first = _compute(network, images[:40], tmp_path, settings)
@@ -81,7 +81,7 @@ def test_more_images_cost_only_what_is_new_in_any_order(
     np.testing.assert_allclose(more["map"][::-1].astype(float), whole["map"][:].astype(float), rtol=2e-3, atol=1e-2)
 
 
-def test_other_weights_are_other_rows(images: Images, settings: Settings, tmp_path: Path) -> None:
+def test_other_weights_give_other_rows(images: Images, settings: Settings, tmp_path: Path) -> None:
     first, second = build_base("vgg16", 32), build_base("vgg16", 32)
     for network in (first, second):
         _compute(network, images[:8], tmp_path, settings)
@@ -89,7 +89,7 @@ def test_other_weights_are_other_rows(images: Images, settings: Settings, tmp_pa
     assert not np.array_equal(one, other)
 
 
-def test_a_row_whose_digest_was_cut_off_by_a_kill_is_computed_again(
+def test_a_row_whose_digest_was_truncated_by_a_kill_is_computed_again(
     network: keras.Model, images: Images, settings: Settings, tmp_path: Path
 ) -> None:
     whole = _compute(network, images, tmp_path, settings)["means"][:].copy()
@@ -98,7 +98,7 @@ def test_a_row_whose_digest_was_cut_off_by_a_kill_is_computed_again(
     np.testing.assert_allclose(_compute(network, images, tmp_path, settings)["means"][:], whole, rtol=1e-5, atol=1e-5)
 
 
-def test_a_computation_that_was_cut_off_goes_on_and_gives_the_same(
+def test_an_interrupted_computation_resumes_and_gives_the_same_rows(
     network: keras.Model, images: Images, settings: Settings, tmp_path: Path
 ) -> None:
     def die(done: int, total: int) -> None:
@@ -115,7 +115,7 @@ def test_a_computation_that_was_cut_off_goes_on_and_gives_the_same(
     )
 
 
-def test_two_at_once_compute_once_and_both_get_all_rows(
+def test_two_simultaneous_calls_compute_once_and_both_get_all_rows(
     network: keras.Model, images: Images, settings: Settings, tmp_path: Path
 ) -> None:
     counted: list[int] = []
@@ -130,7 +130,7 @@ def test_two_at_once_compute_once_and_both_get_all_rows(
     assert (np.abs(first["means"][:]).sum(axis=1) > 0).all()
 
 
-def test_a_full_disk_is_told_and_not_the_end_of_the_process(
+def test_a_full_disk_is_reported_as_a_configuration_error(
     network: keras.Model, images: Images, settings: Settings, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", "200k") as disk, pytest.raises(ConfigurationError, match="No space left"):

@@ -18,14 +18,16 @@ def copied(cells: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(cells, tmp_path / "cells"))
 
 
-def test_every_image_is_found_once_with_its_group(cells: Path, settings: Settings) -> None:
+def test_every_image_is_found_once_with_its_class(cells: Path, settings: Settings) -> None:
     folder = read_image_folders(settings, cells)
     assert len(folder.images) == 8 * 12
     assert all(image.path.parent.name == image.cell_class for image in folder.images)
     assert (folder.broken, folder.n_duplicates) == ((), 0)
 
 
-def test_the_dataset_digest_is_of_content_and_label_not_of_paths(copied: Path, cells: Path, settings: Settings) -> None:
+def test_the_dataset_digest_depends_on_contents_and_labels_not_on_paths(
+    copied: Path, cells: Path, settings: Settings
+) -> None:
     (copied / "ig" / "0.png").rename(copied / "ig" / "renamed.png")
     assert read_image_folders(settings, copied).digest == read_image_folders(settings, cells).digest
     (copied / "ig" / "1.png").rename(copied / "monocyte" / "relabelled.png")
@@ -48,7 +50,7 @@ def test_a_copy_in_the_same_class_counts_once(copied: Path, settings: Settings) 
 
 def test_the_same_image_in_two_classes_is_refused(copied: Path, settings: Settings) -> None:
     shutil.copy(copied / "ig" / "0.png", copied / "monocyte" / "copy.png")
-    with pytest.raises(TrainingDataError, match=r"labelled twice.*ig.0\.png.*copy\.png|labelled twice.*copy\.png.*ig"):
+    with pytest.raises(TrainingDataError, match=r"in two classes.*ig.0\.png.*copy\.png|in two classes.*copy\.png.*ig"):
         read_image_folders(settings, copied)
 
 
@@ -81,7 +83,7 @@ def test_the_split_is_stratified_disjoint_and_repeatable(cells: Path, settings: 
     assert split_images(tuple(reversed(images)), 0.25)[1] == tuple(reversed(validation))
 
 
-def test_how_digests_begin_and_end_does_not_decide_who_validates() -> None:
+def test_the_first_and_last_digits_do_not_decide_which_images_are_for_validation() -> None:
     """As in a folder of which a part was taken away by how the digests begin, and another held out by how they end."""
     rng = np.random.default_rng(0)
 

@@ -17,7 +17,7 @@ def clusters() -> Clusters:
     return middles[labels] + rng.normal(0, 1, (6000, 6)) @ mixing, labels
 
 
-def test_novelty_is_the_distance_to_the_nearest_class_less_most_of_that_to_all_cells(
+def test_novelty_is_the_distance_to_the_nearest_class_minus_most_of_that_to_all_cells(
     clusters: Clusters,
 ) -> None:
     features, labels = clusters
@@ -33,7 +33,7 @@ def test_novelty_is_the_distance_to_the_nearest_class_less_most_of_that_to_all_c
     assert embedding.offsets.min() == 0
 
 
-def test_what_varies_in_every_class_is_hardly_novel_and_what_lies_between_classes_is(
+def test_variation_within_every_class_is_hardly_novel_and_a_cell_between_classes_is(
     clusters: Clusters,
 ) -> None:
     features, labels = clusters
@@ -55,7 +55,7 @@ def test_a_cell_unlike_all_classes_is_far_and_known_ones_are_near(clusters: Clus
     assert embedding.novelty(stranger[None])[0] > 3 * threshold
 
 
-def test_constant_features_and_few_cells_do_not_break_it() -> None:
+def test_constant_features_and_few_cells_give_an_embedding() -> None:
     rng = np.random.default_rng(0)
     features = np.hstack([rng.normal(size=(16, 40)), np.zeros((16, 5))])
     embedding = fit_embedding(features, np.repeat(np.arange(8), 2), 64)

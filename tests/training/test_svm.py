@@ -38,7 +38,7 @@ def test_decision_in_the_graph_equals_that_of_scikit_learn(
         np.testing.assert_allclose(model.predict_on_batch(received), expected, atol=1e-4)
 
 
-def test_decision_equals_that_of_scikit_learn_also_where_classes_overlap_and_dual_coefficients_are_large(
+def test_decision_equals_that_of_scikit_learn_when_classes_overlap_and_dual_coefficients_are_large(
     blobs: Blobs,
 ) -> None:
     features, labels = np.tile(blobs[0], (6, 1)), np.tile(blobs[1], 6)
@@ -53,7 +53,7 @@ def test_decision_equals_that_of_scikit_learn_also_where_classes_overlap_and_dua
     np.testing.assert_allclose(model.predict_on_batch(features), pipeline.decision_function(features), atol=1e-4)
 
 
-def test_search_finds_the_kernel_the_classes_need() -> None:
+def test_search_finds_the_kernel_that_the_classes_need() -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(400, 2))
     labels = (np.linalg.norm(rows, axis=1) > 1.2).astype(int)
@@ -66,14 +66,14 @@ def test_search_finds_the_kernel_the_classes_need() -> None:
     assert folds == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_search_is_repeatable_and_looks_at_no_more_images_than_asked(blobs: Blobs) -> None:
+def test_search_is_repeatable_and_uses_no_more_images_than_the_maximum(blobs: Blobs) -> None:
     features, labels = blobs
     options = SvmSearch(kernels=("linear",), costs=(1.0, 10.0), folds=3, max_images=96)
     one, other = (search(features, labels, options, 5, lambda *_: None) for _ in range(2))
     assert one == other
 
 
-def test_too_few_images_to_fold_take_the_first_choice(blobs: Blobs) -> None:
+def test_with_too_few_images_for_folds_the_first_choice_is_taken(blobs: Blobs) -> None:
     features, labels = blobs
     chosen = search(features[::30], labels[::30], SvmSearch(), 0, lambda *_: None)
     assert (chosen.kernel, chosen.cost, chosen.macro_sensitivity) == ("linear", 1.0, None)
@@ -88,7 +88,7 @@ def test_a_rare_class_weighs_as_much_as_a_common_one() -> None:
     assert abs(np.mean(found[:200] == 0) - np.mean(found[200:] == 1)) < 0.1  # unweighted: 0.99 and 0.49
 
 
-def test_search_chooses_by_the_classes_not_by_the_images() -> None:
+def test_search_chooses_by_the_mean_over_classes_not_by_accuracy() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], [400, 20])
     rows = rng.normal(size=(420, 2)) + 1.5 * labels[:, None]
