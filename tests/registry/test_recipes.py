@@ -30,13 +30,8 @@ def test_an_unknown_variant_is_refused_with_the_names_of_the_known_ones() -> Non
 
 
 @pytest.mark.parametrize("variant", ["vgg16", "vgg16_svm"])
-<<<<<<< HEAD
-def test_an_embedding_of_features_or_of_an_svm_takes_no_layers_of_its_own(variant: str) -> None:
-    recipe = DEFAULT_RECIPES[variant]
-=======
 def test_an_svm_or_an_embedding_of_the_features_has_no_embedding_layers(variant: str) -> None:
-    recipe = DEMO_RECIPES[variant]
->>>>>>> infer
+    recipe = DEFAULT_RECIPES[variant]
     with pytest.raises(ConfigurationError, match="embedding_layers"):
         replace(recipe, embedding_layers=recipe.feature_layers)
 

@@ -22,13 +22,9 @@ from bloodcell.settings import Settings
 from bloodcell.training.image_folders import read_file, read_image_folders
 from tests.artefacts import ARTEFACTS, a_few, reader, spoiling
 
-<<<<<<< HEAD
 pytestmark = pytest.mark.slow
 
-PER_GROUP = 4
-=======
 PER_CLASS = 4
->>>>>>> infer
 LEAKING_SIZES = ((360, 360), (360, 363), (366, 369))
 """Widths and heights that occur only in some classes of the data set, so that a model could learn them."""
 
