@@ -1,23 +1,32 @@
 """bloodcell: a night's blood cell images become differentials in Postgres.
 
-The map of the flow; each room is a stage, takes the record of the stage before it, and never imports a later one:
+The map of the flow. Each room is a stage: it takes the record of the stage before it and never imports a later one.
 
     ingest        a drop's files become slides, cells and stored images; every file is accounted for
-    classify      cells become calls by the champion and its challengers, in one pass (models: what calls them)
-    differential  a slide's calls add up, with exact limits and flags
+    classify      cells become calls by the champion and its challengers, in one pass
+    differential  a slide's calls add up, with exact intervals and flags
     report        a slide as a page, a night as a summary
     labels        what people say of cells: imported, checked, contested or confirmed
-    retraining    labels become candidates, which are judged, approved and promoted
-    monitoring    the champion against new labels, and drift from what it was trained on
+    retraining    labels become candidates, which are validated, approved and promoted
+    monitoring    the champion against new labels, and its drift from the validation images
 
-Beside the flow:
+What the stages are made of:
 
-    models        networks, training, bundles, the registry of champions and challengers
-    evaluation    what a bundle is worth on labelled images
+    cells         cell classes, analyser codes, calls, intervals, metrics: the vocabulary
+    storage       Postgres and the content-addressed store
+    inbox         folders that other programs write into
+    inference     images become the outputs of models: the one loop that every stage uses
+    training      labelled images become a bundle
+    registry      bundles, models, champion and challengers, promotion
+    evaluation    how good a model's calls are on labelled images
+    presentation  how figures, tables, progress and pages look
+
+Around them:
+
     drawing       drawn cells, for demonstrations and tests
-    database      Postgres: tables, migrations, connections, runs (store.py: the bytes)
-    operations    up, watch, doctor, demo: the system as a whole
+    service       up, watch, doctor, Airflow's home and API: the system as a whole
+    demo          the guided tour
     cli           the command line
 
-`decoding`, `calls`, `groups`, `variants`, `limits`, `settings` and `errors` are shared by all of them.
+`settings`, `environment`, `errors` and `resources` are shared by all of them.
 """

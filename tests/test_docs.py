@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -21,6 +23,11 @@ from docs.generator.settings import settings_page
 
 ROOT = Path(__file__).resolve().parents[1]
 QUERIES = ROOT / "sql" / "queries"
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "docker/**/*.md", "sql/**/*.md", "bloodcell/shipped/*.md")
+    for path in ROOT.glob(pattern)
+)
 
 
 def test_every_setting_is_on_the_page_with_its_meaning() -> None:
@@ -84,6 +91,53 @@ def test_documents_link_to_files_that_are_there() -> None:
             continue  # MkDocs checks these, which also link to generated pages
         for target in re.findall(r"\]\(([^()\s#:]+)(?:#[^()]*)?\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.relative_to(ROOT)}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_on_a_page_exist_with_their_options(page: Path) -> None:
+    called = r"^\s*(?:[A-Z_]+=\S+ |.*\bexec (?:-\S+ )*\S+ )?bloodcell (\S.*)"
+    for line in re.findall(called, _code(page.read_text()), re.M):
+        command: Any = typer.main.get_command(app)
+        words = re.split(r" #| \|", line)[0].split()
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        assert not (hasattr(command, "commands") and words and words[0][0] != "-"), line
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        if command.name != "psql":  # it has options of its own
+            assert {word for word in words if word.startswith("--")} <= known, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_queries_on_a_page_exist_and_take_what_is_set(page: Path) -> None:
+    for name, arguments in re.findall(r"-f sql/queries/(\d\S+\.sql)([^`\n#]*)", page.read_text()):
+        parameters = set(re.findall(r":\{\?(\w+)\}", (QUERIES / name).read_text()))
+        assert set(re.findall(r"-v (\w+)=", arguments)) <= parameters, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_settings_on_a_page_exist(page: Path) -> None:
+    compose = "".join(path.read_text() for path in (ROOT / "docker").glob("*.yaml"))
+    known = (
+        {name.upper() for name in Settings.model_fields}
+        | set(re.findall(r"\$\{BLOODCELL_([A-Z_]+)", compose))
+        | {"GPUS"}
+    )
+    named = set(re.findall(r"\bBLOODCELL_([A-Z_]*[A-Z])\b(?!_)", page.read_text()))
+    assert named <= known
+
+
+def _code(text: str) -> str:
+    """The code of a page, in blocks and between backticks, without the notes that are indented like code."""
+    text = re.sub(r"^(?:!!!|\?\?\?|- ).*\n(?:\n|    .*\n)+", "", text, flags=re.M)
+    blocks = re.findall(r"^```\w*\n(.*?)^```|((?:^ {4}.*\n)+)", text, re.M | re.S)
+    return "\n".join([*("".join(block) for block in blocks), *re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)])
+
+
+def test_the_model_card_names_the_shipped_models() -> None:
+    card = (ROOT / "bloodcell" / "shipped" / "README.md").read_text()
+    named = dict(re.findall(r"^\| `(\w+)` `([0-9a-f]{12})` \|", card, re.M))
+    manifests = (ROOT / "bloodcell" / "shipped").glob("*/bundle.json")
+    assert named == {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in manifests}
 
 
 def test_text_for_people_is_no_markup() -> None:

@@ -58,15 +58,14 @@ class View:
 def views_page(folder: Path) -> GeneratedPage:
     """Returns the page of all views, in the order of the files in sql/views.
 
-    A view without a comment is logged as a warning, which fails a strict build.
+    A view or a column without a comment is logged as a warning, which fails a strict build.
     """
     views = read_views()
     for view in views.values():
-        if not view.comment:
-            _LOG.warning("View %s has no COMMENT in the database.", view.name)
-    bare = [f"{view.name}.{column.name}" for view in views.values() for column in view.columns if not column.comment]
-    if bare:
-        _LOG.info("%d columns have no COMMENT in the database, %s the first of them.", len(bare), bare[0])
+        bare = [] if view.comment else [view.name]
+        bare += [f"{view.name}.{column.name}" for column in view.columns if not column.comment]
+        if bare:
+            _LOG.warning("No COMMENT in the database: %s", ", ".join(bare))
     sections = [_INTRODUCTION]
     for path in sorted(folder.glob("*.sql")):
         names = re.findall(r"^CREATE (?:OR REPLACE )?VIEW bloodcell\.(\w+)", path.read_text(), re.M)
