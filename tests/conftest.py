@@ -7,9 +7,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from xdist.scheduler import LoadFileScheduling
 
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import APP_ROLE, connect
@@ -26,29 +28,39 @@ TRAINED_FIXTURES = {"pixels_bundle", "svm_bundle", "tuned_bundle", "up_bundle"}
 MARKED_FOLDERS = {"dags": "airflow", "fleet": "fleet"}
 LONGEST_FIRST = ("tests/service", "tests/fleet", "tests/retraining", "tests/monitoring", "tests/training")
 """Folders that take a worker minutes: a worker that began one of them last would keep all others waiting."""
+ONE_WORKER = {"tests/service/test_up.py": "up", "tests/service/test_retrain.py": "up", "tests/retraining": "retraining"}
+"""Files and folders -> group of those that share a running Airflow, or a judged retraining."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks tests by their folder and by what they need; those that share something costly go to one worker."""
+    """Marks tests by their folder and needs; one of several workers begins with the folders that take longest."""
     for item in items:
         needed = set(getattr(item, "fixturenames", ()))
-        folder = item.path.parent.relative_to(ROOT).as_posix()
         if mark := MARKED_FOLDERS.get(item.path.parent.name):
             item.add_marker(mark)
         if needed & AIRFLOW_FIXTURES:
             item.add_marker("airflow")
         if needed & TRAINED_FIXTURES:
             item.add_marker("training")
-        group = (
-            "up"
-            if needed & AIRFLOW_FIXTURES
-            else folder
-            if folder == "tests/retraining"
-            else item.nodeid.split("::")[0]
-        )
-        item.add_marker(pytest.mark.xdist_group(group))
-    if config.getoption("dist", "no") != "no":
+    if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _place(item.path.parent.relative_to(ROOT).as_posix()))
+
+
+class ByCost(LoadFileScheduling):  # type: ignore[misc]
+    """Gives each file to one worker, and files that share something costly to the same one.
+
+    pytest-xdist 3.8 has groups for this (`--dist loadgroup`), which pytest 9.2 ignores: they are part of a node id that
+    cannot be set any more.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = str(super()._split_scope(nodeid))
+        return ONE_WORKER.get(path) or ONE_WORKER.get(path.rpartition("/")[0]) or path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCost:
+    """Returns the scheduler of a run on several workers."""
+    return ByCost(config, log)
 
 
 @pytest.fixture(scope="session")
