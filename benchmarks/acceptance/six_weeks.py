@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.acceptance import staged as lab
 from bloodcell.evaluation.bundle_evaluation import evaluate_bundles
+from bloodcell.presentation.numbers import percent, percent_with_interval
 from bloodcell.registry.registered_models import open_registered
 from bloodcell.storage.store import Store
 
@@ -64,7 +65,7 @@ def main() -> None:
             for row in found:
                 table.append(
                     f"| {week} | {row.n_labelled:,} | {row.n_contested} | {row.n_training:,} / {row.n_validation:,} / "
-                    f"{row.n_holdout:,} | {row.champion_accuracy:.1%} | {row.accuracy:.1%} | "
+                    f"{row.n_holdout:,} | {percent(row.champion_accuracy)} | {percent(row.accuracy)} | "
                     f"{row.failed_gates or 'all passed'} | {row.answered_by or '-'} | {row.state} |"
                 )
                 print(table[-1], row.state_reason, flush=True)
@@ -82,9 +83,9 @@ def main() -> None:
     for name, model_id in champions:
         one = evaluated[model_id].evaluation
         print(
-            f"champion of {name} {model_id[:12]}: {one.accuracy.value:.1%} of {one.n_cells} held-out images "
-            f"({one.accuracy.lower:.1%}-{one.accuracy.upper:.1%}), macro F1 {one.macro_f1:.3f}, "
-            f"called {one.coverage.value:.1%}, right among those {one.covered_accuracy.value:.1%}"
+            f"champion of {name} {model_id[:12]}: {percent_with_interval(one.accuracy)} of {one.n_cells} "
+            f"held-out images, macro F1 {one.macro_f1:.3f}, "
+            f"called {percent(one.coverage.value)}, right among those {percent(one.covered_accuracy.value)}"
         )
 
 

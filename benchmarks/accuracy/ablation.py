@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.accuracy.measuring import truth_of
 from benchmarks.accuracy.models import not_held_out
+from bloodcell.presentation.numbers import percent
 from bloodcell.settings import Settings
 from bloodcell.training import base_networks, svm
 from bloodcell.training.base_weights import load_base_weights
@@ -114,8 +115,8 @@ def main() -> None:
         for choice, names in maps.items():
             features = np.sqrt(np.maximum(np.concatenate([kept[name][:] for name in names], axis=1), 0))
             accuracy, *sensitivity = _cross_validated(features, labels, choice)
-            mean, least = np.mean(sensitivity), min(sensitivity)
-            print(f"| {choice} | {100 * accuracy:.2f} % | {100 * mean:.2f} % | {100 * least:.2f} % |", flush=True)
+            mean, least = float(np.mean(sensitivity)), min(sensitivity)
+            print(f"| {choice} | {percent(accuracy, 2)} | {percent(mean, 2)} | {percent(least, 2)} |", flush=True)
 
 
 def _cross_validated(features: np.ndarray, labels: np.ndarray, choice: Choice) -> list[float]:

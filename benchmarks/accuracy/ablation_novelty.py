@@ -26,6 +26,7 @@ from benchmarks.accuracy.shifts import SHIFTS
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.inference.model_loading import load_model
+from bloodcell.presentation.numbers import percent
 from bloodcell.registry.bundle import Bundle, open_bundle
 from bloodcell.registry.recipes import default_recipe
 from bloodcell.registry.shipped import FOLDER
@@ -159,15 +160,15 @@ class _Judged:
             unknown = self.labels[self.judges] == cell_class
             areas.append(area_under_curve(novelty[~unknown], novelty[unknown]))
             flagged.append(_flagged(novelty[~unknown], novelty[unknown]))
-        return [f"{np.mean(areas):.3f}, {min(areas):.3f}", f"{100 * np.mean(flagged):.0f} %"]
+        return [f"{np.mean(areas):.3f}, {min(areas):.3f}", percent(float(np.mean(flagged)), 0)]
 
     def told(self, artefacts: Sequence[np.ndarray], shifted: Sequence[np.ndarray]) -> list[str]:
         embedding = self._fitted(~self.judges)
         known = embedding.novelty(self.features[0][self.judges])
         found = [embedding.novelty(rows) for rows in artefacts]
         return [
-            *(f"{area_under_curve(known, each):.3f}, {100 * _flagged(known, each):.0f} %" for each in found),
-            *(f"{100 * _flagged(known, embedding.novelty(rows)):.0f} %" for rows in shifted),
+            *(f"{area_under_curve(known, each):.3f}, {percent(_flagged(known, each), 0)}" for each in found),
+            *(percent(_flagged(known, embedding.novelty(rows)), 0) for rows in shifted),
         ]
 
 

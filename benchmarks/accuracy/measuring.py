@@ -21,6 +21,7 @@ from bloodcell.inference.predicting import predict_all, predict_pixels
 from bloodcell.registry.bundle import Bundle, open_bundle
 from bloodcell.registry.recipes import Recipe
 from bloodcell.settings import Settings
+from bloodcell.storage.atomic_write import atomic_file
 from tests.artefacts import ARTEFACTS, Change, reader, spoiling
 
 if TYPE_CHECKING:
@@ -63,9 +64,13 @@ class Laboratory:
             for bundle in missing:
                 output, file = outputs[bundle.model_id], self._file(bundle, name, images)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                part = file.with_suffix(".part.npz")
-                np.savez(part, probabilities=output.probabilities, embedding=output.embedding, novelty=output.novelty)
-                part.replace(file)
+                with atomic_file(file) as whole:
+                    np.savez(
+                        whole,
+                        probabilities=output.probabilities,
+                        embedding=output.embedding,
+                        novelty=output.novelty,
+                    )
         found = {}
         for bundle in self.bundles:
             with np.load(self._file(bundle, name, images), allow_pickle=False) as kept:

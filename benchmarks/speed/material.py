@@ -21,6 +21,7 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.drawing.drops import draw_folder
 from bloodcell.registry.recipes import Recipe, SvmSearch, base_of, default_recipe
 from bloodcell.settings import Settings
+from bloodcell.storage.atomic_write import part_folder
 from tests.small_cells import random_weights
 
 if TYPE_CHECKING:
@@ -127,8 +128,7 @@ def _digest(recipe: Recipe) -> str:
 
 def _drawn(folder: Path) -> Path:
     if not folder.exists():
-        part = folder.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        draw_folder(part, cells_per_class=250, seed=2)
-        part.rename(folder)
+        with part_folder(folder) as part:
+            draw_folder(part, cells_per_class=250, seed=2)
+            part.rename(folder)
     return folder
