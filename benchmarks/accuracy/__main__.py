@@ -1,8 +1,8 @@
-"""Measures models on real images they have not seen; writes RESULTS.md and its plots.
+"""Measures models on unseen real images; writes RESULTS.md and its plots.
 
     python -m benchmarks.accuracy IMAGES [--bundle FOLDER ...] [--work FOLDER] [--out FOLDER]
 
-Every answer is kept in WORK, so that a run that was killed, or has one more model, goes on where it was.
+Outputs are kept in WORK, so that a run that was killed, or that has one more model, resumes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ N_FEW = 50
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__.split("\n")[0])
-    parser.add_argument("images", type=Path, help="FOLDER/<class>/*.jpg; what the models have seen is left out")
+    parser.add_argument("images", type=Path, help="FOLDER/<class>/*.jpg; images that the models have seen are left out")
     parser.add_argument("--bundle", type=Path, action="append", help="may be repeated; default: the shipped ones")
     parser.add_argument("--work", type=Path, default=Path("paper-work"))
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--few", type=int, default=N_FEW, help="images a class for shifts and unknown images")
+    parser.add_argument("--few", type=int, default=N_FEW, help="images per class for shifts and unknown images")
     chosen = parser.parse_args()
 
     from benchmarks.accuracy import leaving_out, measuring, results
@@ -41,19 +41,19 @@ def main() -> None:
     bundles = [open_bundle(folder) for folder in chosen.bundle] if chosen.bundle else shipped_bundles()
     names = results.names_of(bundles)
     if len(set(names.values())) < len(bundles):
-        parser.error("expected one bundle a variant")
+        parser.error("expected one bundle per variant")
     images, seen = read_image_folders(settings, chosen.images).images, images_of(*bundles)
     unseen = tuple(image for image in images if image.sha256 not in seen)
     with step_bars() as tell:
         laboratory = measuring.Laboratory(
-            bundles, unseen, a_few(unseen, chosen.few), settings, chosen.work / "answers", tell
+            bundles, unseen, a_few(unseen, chosen.few), settings, chosen.work / "outputs", tell
         )
-        answers = laboratory.answers("all as they are", unseen)
+        outputs = laboratory.outputs("all as they are", unseen)
         figures = {
-            bundle.manifest.variant: measuring.evaluated(bundle, unseen, answers[bundle.model_id]) for bundle in bundles
+            bundle.manifest.variant: measuring.evaluated(bundle, unseen, outputs[bundle.model_id]) for bundle in bundles
         }
         if len(bundles) > 1:
-            mean = np.mean([answer.probabilities for answer in answers.values()], axis=0)
+            mean = np.mean([output.probabilities for output in outputs.values()], axis=0)
             figures["ensemble"] = evaluate_calls(measuring.truth_of(unseen), mean, mean.max(axis=1) < 0.5)
         shifted = measuring.robustness(laboratory)
         artefacts = measuring.artefacts_found(laboratory)
@@ -71,35 +71,35 @@ def main() -> None:
         + ", ".join(f"{name} `{model_id[:12]}`" for model_id, name in names.items())
         + ".",
         "",
-        f"{len(unseen):,} images of eight groups that no model was trained or validated with, held out by the end of "
-        "their sha256. Images: Acevedo et al. 2020, doi 10.17632/snkd93bnjr.1, CC BY 4.0; they bear no patient, so "
-        "the split is by image and flatters every model: expect less of another laboratory's slides. Intervals: "
+        f"{len(unseen):,} images of eight classes that no model was trained or validated with, held out by the end of "
+        "their sha256. Images: Acevedo et al. 2020, doi 10.17632/snkd93bnjr.1, CC BY 4.0; they name no patients, so "
+        "the split is by image and every figure is too good: expect less on another laboratory's slides. Intervals: "
         "exact 95 %.",
         "",
-        "Layers, sizes, kernels and the novelty score were chosen on training images alone. Two choices were made with "
-        "a look at these: that the best epoch is the one with the least loss after calibration, not before; and that "
-        "fine-tuned variants measure novelty in frozen layers, not in tuned ones.",
+        "Layers, sizes, kernels and the novelty score were chosen on training images only. Two choices were made after "
+        "looking at these images: that the best epoch is the one with the lowest loss after calibration, not before; "
+        "and that fine-tuned variants measure novelty in frozen layers, not in tuned ones.",
         "",
-        "## Beside the study's table",
+        "## Compared with the study",
         "",
-        "The study (Acevedo et al. 2019) is no protocol to repeat: its split, input size, layers and epochs are not "
+        "The study (Acevedo et al. 2019) cannot be repeated exactly: its split, input size, layers and epochs are not "
         "known to us, so this is not a replication.",
         "",
         *results.table_of_the_study(figures),
         "",
-        "Accuracy gives every cell its most probable group. Unclassified are cells below a model's confidence "
+        "Accuracy gives every cell its most probable class. Unclassified are cells below a model's confidence "
         "threshold or above its novelty threshold. The ensemble is the mean of all models' probabilities; it has no "
-        "novelty, and leaves a cell unclassified where no group reaches 0.5.",
+        "novelty, and leaves a cell unclassified if no class reaches 0.5.",
         "",
-        "## Groups",
+        "## Classes",
         "",
-        *results.table_of_groups(figures),
+        *results.table_of_classes(figures),
         *pictures,
         "",
         "## Shifts",
         "",
-        f"Accuracy in per cent on {len(laboratory.few)} of the images, {chosen.few} a class; in brackets that of the "
-        "called cells, and how many per cent are called.",
+        f"Accuracy in percent on {len(laboratory.few)} of the images, {chosen.few} per class; in brackets that of the "
+        "called cells, and the percentage of cells that are called.",
         "",
         *results.table_of_shifts(shifted, names),
         "",
@@ -108,10 +108,10 @@ def main() -> None:
         "## Unknown images",
         "",
         "Area under the ROC curve of novelty against known unseen cells, share above the novelty threshold, and share "
-        f"without a call for whatever reason, on {len(laboratory.few)} images of each kind.",
+        f"without a call for any reason, on {len(laboratory.few)} images of each kind.",
         "",
-        f"Below them the groups, {chosen.few} cells each among those of the others: the embedding is fitted anew "
-        f"without one, on {leaving_out.N_FITTED} images a class as they are.",
+        f"Below them the classes, {chosen.few} cells each among those of the others: the embedding is fitted again "
+        f"without the class, on {leaving_out.N_FITTED} images per class as they are.",
         "",
         *results.table_of_unknown(artefacts | without, names),
         "",

@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy.ablation IMAGES [--work FOLDER] [--base inception_v3]
 
-Features are kept in WORK: a run that was killed goes on where it was, and another question is answered in minutes.
+Features are kept in WORK: a run that was killed resumes, and another comparison takes minutes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ N_FOLDS = 3
 
 @dataclass(frozen=True)
 class Choice:
-    """One SVM: what it sees and how it decides."""
+    """One SVM: its features, its kernel and their parameters."""
 
     layers: tuple[str, ...]
     side_px: int = 224
@@ -94,7 +94,7 @@ def main() -> None:
     images = not_held_out(chosen.images, settings)
     labels = truth_of(images)
     print(
-        "| layers | part of the maps | input | SVM | accuracy | mean sensitivity | least sensitivity |\n"
+        "| layers | part of the maps | input | SVM | accuracy | mean sensitivity | lowest sensitivity |\n"
         "| --- | ---: | ---: | --- | ---: | ---: | ---: |"
     )
     for (side_px, crop_px), of_input in groupby(CHOICES[chosen.base], lambda choice: (choice.side_px, choice.crop_px)):
@@ -115,8 +115,8 @@ def main() -> None:
         for choice, names in maps.items():
             features = np.sqrt(np.maximum(np.concatenate([kept[name][:] for name in names], axis=1), 0))
             accuracy, *sensitivity = _cross_validated(features, labels, choice)
-            mean, least = float(np.mean(sensitivity)), min(sensitivity)
-            print(f"| {choice} | {percent(accuracy, 2)} | {percent(mean, 2)} | {percent(least, 2)} |", flush=True)
+            mean, lowest = float(np.mean(sensitivity)), min(sensitivity)
+            print(f"| {choice} | {percent(accuracy, 2)} | {percent(mean, 2)} | {percent(lowest, 2)} |", flush=True)
 
 
 def _cross_validated(features: np.ndarray, labels: np.ndarray, choice: Choice) -> list[float]:

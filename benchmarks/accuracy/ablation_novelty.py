@@ -1,13 +1,13 @@
-"""Which layers the embedding of a fine-tuned variant should see: how well each tells groups left out, and artefacts.
+"""Which layers the embedding of a fine-tuned variant should use: how well each finds left-out classes and artefacts.
 
     python -m benchmarks.accuracy.ablation_novelty IMAGES [--base vgg16]
 
-The embedding is fitted on two thirds of a part of the training images, as they are or on these and each image changed
-as training changes it, and judged on the rest; what models are measured with in the end is not looked at.
-A group that is left out says nothing of tuned layers: they have seen it.
+The embedding is fitted on two thirds of a part of the training images, either as they are or also with the random
+changes of a training, and evaluated on the rest. The images that models are finally measured on are not used.
+For tuned layers, classes are not left out, because these layers have seen them.
 
-Of groups left out: mean and least AUROC, and the share above the threshold that 3 % of known cells exceed. Of each
-artefact: AUROC and that share. Of known cells under a mild shift: that share, which should be small.
+For left-out classes: mean and lowest AUROC, and the share above the threshold that 3 % of known cells exceed. For each
+artefact: AUROC and that share. For known cells under a mild shift: that share, which should be small.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from bloodcell.training.novelty import COMMON_SHARE, Embedding, fit_embedding, n
 from tests.artefacts import ARTEFACTS, Change, a_few, spoiling
 
 N_EACH, N_SPOILT = 300, 25
-"""Images a class, and how many of them are also made artefacts of."""
+"""Images per class, and how many of them also become artefacts."""
 MILD = (
     ("hue turned by", "+10°"),
     ("saturation times", "0.75"),
@@ -52,7 +52,7 @@ WAYS = (
     ("as they are", 1, COMMON_SHARE),
     ("and changed", 2, COMMON_SHARE),
 )
-"""What an embedding is fitted on, in how many forms, and by which distance."""
+"""What an embedding is fitted on, number of forms of each image, and `common_share`."""
 N_DIMS, FLAG_RATE = default_recipe("inception_v3").embedding_dims, default_recipe("inception_v3").novelty_flag_rate
 
 CHOICES = {
@@ -96,7 +96,7 @@ def main() -> None:
     changed = read(images, once=lambda image, pixels: changed_once(pixels, augmentation, 0, place[image]))
     artefacts = {name: read(spoilt, spoiling(make, spoilt, settings)) for name, make in ARTEFACTS.items()}
     shifted = {f"{kind} {strength}": read(spoilt, shifting(SHIFTS[kind][strength])) for kind, strength in MILD}
-    columns = ["layers", "part", "fitted on", "groups left out", "flagged", *artefacts, *shifted]
+    columns = ["layers", "part", "fitted on", "classes left out", "flagged", *artefacts, *shifted]
     print(f"| {' | '.join(columns)} |\n| --- | ---: | --- |{' ---: |' * (len(columns) - 3)}")
     for number, (layers, part) in enumerate(CHOICES[chosen.base]):
         tuned = set(layers) <= set(bundle.manifest.recipe.feature_layers)
@@ -104,12 +104,12 @@ def main() -> None:
             of_all = [each[number] for each in (cells, changed)[:fitted_on]]
             judged = _Judged(of_all, labels, judges, share)
             row = [" ".join(layers), f"{part:g}", what, *(["-"] * 2 if tuned else judged.left_out())]
-            row += judged.told([of[number] for of in artefacts.values()], [of[number] for of in shifted.values()])
+            row += judged.found([of[number] for of in artefacts.values()], [of[number] for of in shifted.values()])
             print(f"| {' | '.join(row)} |", flush=True)
 
 
 class _Features:
-    """What each choice of layers gives of images."""
+    """The features of images for each choice of layers."""
 
     def __init__(self, bundle: Bundle, choices: Sequence[tuple[tuple[str, ...], float]], settings: Settings) -> None:
         model = load_model(bundle)
@@ -135,12 +135,12 @@ class _Features:
 
 @dataclass(frozen=True)
 class _Judged:
-    """One choice of layers: the features that embeddings are fitted on, and which images judge them.
+    """One choice of layers: the features that embeddings are fitted on, and the images that evaluate them.
 
     Attributes:
-        features: Of all images: as they are, then changed where that is asked for.
+        features: Of all images: as they are, then with random changes if these are used.
         labels: Class of each image.
-        judges: Which of them are known cells that judge; the others are fitted on.
+        judges: Images of known cells that evaluate the embedding; it is fitted on the others.
         common_share: As `fit_embedding` takes it.
     """
 
@@ -162,12 +162,12 @@ class _Judged:
             flagged.append(_flagged(novelty[~unknown], novelty[unknown]))
         return [f"{np.mean(areas):.3f}, {min(areas):.3f}", percent(float(np.mean(flagged)), 0)]
 
-    def told(self, artefacts: Sequence[np.ndarray], shifted: Sequence[np.ndarray]) -> list[str]:
+    def found(self, artefacts: Sequence[np.ndarray], shifted: Sequence[np.ndarray]) -> list[str]:
         embedding = self._fitted(~self.judges)
         known = embedding.novelty(self.features[0][self.judges])
-        found = [embedding.novelty(rows) for rows in artefacts]
+        of_artefacts = [embedding.novelty(rows) for rows in artefacts]
         return [
-            *(f"{area_under_curve(known, each):.3f}, {percent(_flagged(known, each), 0)}" for each in found),
+            *(f"{area_under_curve(known, each):.3f}, {percent(_flagged(known, each), 0)}" for each in of_artefacts),
             *(percent(_flagged(known, embedding.novelty(rows)), 0) for rows in shifted),
         ]
 

@@ -1,9 +1,9 @@
-"""What each choice of the fine-tuning is worth: short trainings that differ from the recipe in one thing.
+"""How much each choice of the fine-tuning contributes: short trainings that differ from the recipe in one thing.
 
     python -m benchmarks.accuracy.ablation_tuning IMAGES [--work FOLDER]
 
 Models are trained on a part of the images and measured on another; images held out for `benchmarks.accuracy` are
-in neither. Each answer is kept in WORK: a run that was killed resumes there.
+in neither. Outputs are kept in WORK: a run that was killed resumes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ VARIANT = "inception_v3"
 N_EPOCHS = 3
 N_TRAINED = 150
 N_MEASURED = 100
-"""Images a class."""
+"""Images per class."""
 
 UNDER = (("as they are", ""), ("hue turned by", "+20°"), ("blurred, sigma", "2 px"), ("off centre by", "10%"))
 
 
 def choices() -> dict[str, Recipe]:
-    """Returns what is changed -> the recipe with that change."""
+    """Returns the name of each change -> the recipe with that change."""
     recipe = default_recipe(VARIANT)
     tuning = recipe.tuning
     assert tuning is not None
     assert tuning.augmentation is not None
-    # probabilities are what is measured: no embedding of its own, which would need layers that no row trains
+    # only probabilities are measured, so there are no embedding layers, which would have to be frozen in every row
     recipe = replace(recipe, tuning=replace(tuning, deep_epochs=N_EPOCHS), embedding_layers=())
     unchanged = Augmentation(rotation_deg=0, zoom=0, shift=0, stain=0, brightness=0, degraded_share=0)
 
@@ -72,14 +72,14 @@ def main() -> None:
     others = set(pool) - set(trained)
     measured = a_few(tuple(image for image in pool if image in others), N_MEASURED)
     print(
-        f"{VARIANT}, {N_EPOCHS} epochs on {N_TRAINED} images a class, accuracy in per cent on {len(measured)} others:\n"
-        f"\n| what is changed | {' | '.join(f'{kind} {strength}'.strip() for kind, strength in UNDER)} |\n"
+        f"{VARIANT}, {N_EPOCHS} epochs on {N_TRAINED} images per class, accuracy in percent on {len(measured)} others:"
+        f"\n\n| what is changed | {' | '.join(f'{kind} {strength}'.strip() for kind, strength in UNDER)} |\n"
         f"| --- |{' ---: |' * len(UNDER)}"
     )
     for what, recipe in choices().items():
         with step_bars() as tell:
             bundle = _trained(what, recipe, trained, chosen.work, settings, tell)
-            laboratory = Laboratory([bundle], measured, measured, settings, chosen.work / "answers", tell)
+            laboratory = Laboratory([bundle], measured, measured, settings, chosen.work / "outputs", tell)
             row = [_accuracy(laboratory, bundle, kind, strength) for kind, strength in UNDER]
         print(f"| {what} | {' | '.join(row)} |", flush=True)
 
@@ -89,7 +89,7 @@ def _trained(
 ) -> Bundle:
     from bloodcell.training.bundle_training import train
 
-    out = work / "answers" / f"ablation {what} {kept_as(recipe, images)}"
+    out = work / "outputs" / f"ablation {what} {kept_as(recipe, images)}"
     training, validation = split_images(images, recipe.validation_fraction)
     together = TrainingSet(training, validation, digest_of(images), "for an ablation", False, read_file)
     return made_once(
@@ -101,8 +101,8 @@ def _trained(
 def _accuracy(laboratory: Laboratory, bundle: Bundle, kind: str, strength: str) -> str:
     shift = SHIFTS[kind][strength]
     name = f"{kind} {strength}".strip()
-    answers = laboratory.answers(name, laboratory.images, lambda _, cell: shift(cell))
-    return f"{100 * (evaluated(bundle, laboratory.images, answers[bundle.model_id]).accuracy.value or 0):.1f}"
+    outputs = laboratory.outputs(name, laboratory.images, lambda _, cell: shift(cell))
+    return f"{100 * (evaluated(bundle, laboratory.images, outputs[bundle.model_id]).accuracy.value or 0):.1f}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Each group is left out in turn, and then looked for: what a blast would meet.
+"""Each class is left out in turn and then looked for, as a stand-in for cells that no model was trained on.
 
-What the embedding of a shipped model sees are layers that no image of ours has trained: without a group only the
-embedding has to be fitted anew.
+The input of a shipped model's embedding comes from layers that its training did not change, so that without a class
+only the embedding has to be fitted again.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from bloodcell.training.novelty import fit_embedding, novelty_threshold
 from tests.artefacts import a_few
 
 N_FITTED = 400
-"""Images a class that the embedding is fitted on."""
+"""Images per class that the embedding is fitted on."""
 
 
 def left_out(laboratory: Laboratory, pool: tuple[LabelledImage, ...]) -> dict[str, dict[str, Found]]:
-    """Returns group -> model id -> how well it is found by an embedding that never saw it.
+    """Returns cell class -> model id -> how well the class is found by an embedding that never saw it.
 
-    The embeddings of models that tune what theirs sees are not among them: the layers know the group.
+    Models whose embedding uses tuned layers are left out, because these layers have seen the class.
 
     Args:
-        laboratory: Its `few` are what known and unknown cells are taken from.
+        laboratory: Its `few` are the known and unknown cells.
         pool: Images that may be trained on.
     """
     found: dict[str, dict[str, Found]] = {cell_class: {} for cell_class in CELL_CLASSES}
     frozen = [each for each in laboratory.bundles if each.manifest.recipe.svm or each.manifest.recipe.embedding_layers]
     for bundle in frozen:
-        for cell_class, one in _of_groups(laboratory, bundle, a_few(pool, N_FITTED)).items():
+        for cell_class, one in _of_classes(laboratory, bundle, a_few(pool, N_FITTED)).items():
             found[cell_class][bundle.model_id] = one
     return found
 
 
-def _of_groups(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage, ...]) -> dict[str, Found]:
+def _of_classes(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage, ...]) -> dict[str, Found]:
     recipe = bundle.manifest.recipe
     model = load_model(bundle)
     extractor = keras.Model(model.inputs, {"features": model.get_layer("rooted_features").output})
@@ -78,7 +78,7 @@ def _features(
     images: tuple[LabelledImage, ...],
     augmentation: Augmentation | None = None,
 ) -> np.ndarray:
-    """Returns what the embedding sees of `images`, each changed once where an augmentation is given."""
+    """Returns the embedding's input for `images`, each changed once if an augmentation is given."""
     what = "changed features" if augmentation else "features"
     kept = laboratory.kept / bundle.model_id[:16] / f"{what} of {digest_of(images)[:12]}.npy"
     if not kept.exists():

@@ -1,4 +1,4 @@
-"""What the models say of held-out images, changed in one way or another; each answer is kept, so a rerun goes on."""
+"""The models' outputs for held-out images with various changes; they are kept, so that a rerun resumes."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Laboratory:
     Attributes:
         bundles: The models.
         images: All images that none of them has seen.
-        few: As many of each class as are enough for a table of twenty changes.
+        few: A few images of each class, for tables of many changes.
         settings: Image limits, batch size.
-        kept: Folder of answers.
+        kept: Folder of outputs.
         tell: Called with a step, what is done and what there is to do.
     """
 
@@ -48,7 +48,7 @@ class Laboratory:
     kept: Path
     tell: Callable[[str, int, int], None]
 
-    def answers(
+    def outputs(
         self, name: str, images: tuple[LabelledImage, ...], change: Change | None = None
     ) -> dict[str, ModelOutput]:
         """Returns model id -> its output for `images`, each changed by `change`."""
@@ -88,7 +88,7 @@ def layers_of(
     settings: Settings,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, np.ndarray]:
-    """Returns each output of a network with named outputs, for all images as `pixels` reads them."""
+    """Returns each output of a network with named outputs, for all images as read by `pixels`."""
     parts, n_done = [], 0
     for batch, outputs in predict_pixels(
         FeatureExtractor(network, settings.batch_cells),
@@ -104,7 +104,7 @@ def layers_of(
 
 
 def kept_as(recipe: Recipe, images: tuple[LabelledImage, ...]) -> str:
-    """Returns what a model made by `recipe` from `images` is kept under: another recipe or image, another name."""
+    """Returns the name of a model made by `recipe` from `images`; it depends on every choice and every image."""
     return hashlib.sha256(f"{recipe} {digest_of(images)}".encode()).hexdigest()[:12]
 
 
@@ -121,7 +121,7 @@ def truth_of(images: Sequence[LabelledImage]) -> np.ndarray:
 
 
 def evaluated(bundle: Bundle, images: Sequence[LabelledImage], output: ModelOutput) -> Evaluation:
-    """Returns the figures of one model's answers."""
+    """Returns the figures of one model's outputs."""
     return evaluate_calls(truth_of(images), output.probabilities, calls_of(bundle, output).unclassified)
 
 
@@ -130,27 +130,27 @@ def robustness(laboratory: Laboratory) -> dict[tuple[str, str], dict[str, Evalua
     found = {}
     for kind, strengths in SHIFTS.items():
         for strength, shift in strengths.items():
-            answers = laboratory.answers(f"{kind} {strength}".strip(), laboratory.few, shifting(shift))
+            outputs = laboratory.outputs(f"{kind} {strength}".strip(), laboratory.few, shifting(shift))
             found[kind, strength] = {
-                bundle.model_id: evaluated(bundle, laboratory.few, answers[bundle.model_id])
+                bundle.model_id: evaluated(bundle, laboratory.few, outputs[bundle.model_id])
                 for bundle in laboratory.bundles
             }
     return found
 
 
 def shifting(shift: Shift) -> Change:
-    """Returns the change that does a shift to every image."""
+    """Returns the change that applies a shift to every image."""
     return lambda _, cell: shift(cell)
 
 
 @dataclass(frozen=True)
 class Found:
-    """How well what is unknown is told from what is known.
+    """How well unknown images are distinguished from known ones.
 
     Attributes:
-        auroc: Probability that an unknown image has the greater novelty.
+        auroc: Probability that an unknown image has the higher novelty.
         above: Share of unknown images above the novelty threshold.
-        unclassified: Share of them without a call, whatever the reason; None where it was not measured.
+        unclassified: Share of them without a call, for any reason; None if it was not measured.
     """
 
     auroc: float
@@ -159,26 +159,26 @@ class Found:
 
 
 def artefacts_found(laboratory: Laboratory) -> dict[str, dict[str, Found]]:
-    """Returns artefact -> model id -> how well it is found among the unseen cells."""
-    known = laboratory.answers("as they are", laboratory.few)
+    """Returns artefact -> model id -> how well it is distinguished from the unseen cells."""
+    known = laboratory.outputs("as they are", laboratory.few)
     found = {}
     for name, make in ARTEFACTS.items():
-        answers = laboratory.answers(name, laboratory.few, spoiling(make, laboratory.few, laboratory.settings))
+        outputs = laboratory.outputs(name, laboratory.few, spoiling(make, laboratory.few, laboratory.settings))
         found[name] = {
-            bundle.model_id: found_among(bundle, known[bundle.model_id], answers[bundle.model_id])
+            bundle.model_id: found_among(bundle, known[bundle.model_id], outputs[bundle.model_id])
             for bundle in laboratory.bundles
         }
     return found
 
 
 def area_under_curve(known: np.ndarray, unknown: np.ndarray) -> float:
-    """Returns the probability that an unknown image has the greater novelty."""
+    """Returns the probability that an unknown image has the higher novelty."""
     is_unknown = np.arange(len(known) + len(unknown)) >= len(known)
     return float(roc_auc_score(is_unknown, np.concatenate([known, unknown])))
 
 
 def found_among(bundle: Bundle, known: ModelOutput, unknown: ModelOutput) -> Found:
-    """Returns how well `unknown` is told from `known` by a model's novelty, and by its calls."""
+    """Returns how well a model's novelty and its calls distinguish `unknown` from `known`."""
     return Found(
         area_under_curve(known.novelty, unknown.novelty),
         float((unknown.novelty > bundle.manifest.novelty_threshold).mean()),

@@ -2,9 +2,9 @@
 
     python -m benchmarks.accuracy.models IMAGES [--variant NAME ...] [--work FOLDER]
 
-IMAGES and a small share of drawn cells are what they learn from; a tenth of IMAGES, chosen by digest, is held out. A
-variant that is done is not trained again, and one that was killed goes on where it was. To ship them: copy each bundle
-to bloodcell/shipped/<variant>, and write its id into bloodcell/registry/shipped.py.
+They are trained on IMAGES and a small share of drawn cells; a tenth of IMAGES, chosen by digest, is held out. A variant
+that is done is not trained again, and a training that was killed resumes. To ship the models: copy each bundle to
+bloodcell/shipped/<variant>, and write its id into bloodcell/registry/shipped.py.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from bloodcell.settings import Settings
 from bloodcell.training.image_folders import is_held_out, read_image_folders
 
 HOLDOUT_FRACTION = 0.1
-DRAWN_PER_GROUP = 60
-"""Drawn cells are 5 % of what a model learns from: enough for a demonstration to be called right, and no more."""
+DRAWN_PER_CLASS = 60
+"""Drawn cells are 5 % of the training images: enough for the cells of a demonstration to be classified correctly."""
 DRAWN_SEED = 11
 
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _trained(variant: str, folders: Sequence[Path], settings: Settings, out: Path) -> Bundle:
-    """Returns the bundle in `out`, trained where it is not there yet."""
+    """Returns the bundle in `out`, which is trained if it is not there yet."""
     from bloodcell.presentation.progress import step_bars
     from bloodcell.training.bundle_training import train
 
@@ -58,20 +58,20 @@ def _trained(variant: str, folders: Sequence[Path], settings: Settings, out: Pat
 
 
 def not_held_out(folder: Path, settings: Settings) -> tuple[LabelledImage, ...]:
-    """Returns the images that models may be trained and chosen on."""
+    """Returns the images that models may be trained and chosen with."""
     return tuple(
         image for image in read_image_folders(settings, folder).images if not is_held_out(image, HOLDOUT_FRACTION)
     )
 
 
 def _drawn(folder: Path) -> Path:
-    """Returns the folder of drawn cells; a drawing that was broken off is done again, and gives the same bytes."""
+    """Returns the folder of drawn cells; after an interruption they are drawn again, with the same bytes."""
     from bloodcell.drawing.drops import draw_folder
 
     if not folder.exists():
         part = folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
-        draw_folder(part, cells_per_class=DRAWN_PER_GROUP, seed=DRAWN_SEED)
+        draw_folder(part, cells_per_class=DRAWN_PER_CLASS, seed=DRAWN_SEED)
         part.rename(folder)
     return folder
 

@@ -1,8 +1,8 @@
-"""Gives a fine-tuned model the embedding of its variant's present recipe; what it calls a cell stays as it was.
+"""Gives a fine-tuned model the embedding of its variant's current recipe; its probabilities do not change.
 
     python -m benchmarks.accuracy.refit BUNDLE IMAGES [IMAGES ...] --out FOLDER
 
-IMAGES are the folders that it learnt from: the embedding is fitted on the same images as its layers were.
+IMAGES are the folders that it was trained on: the embedding is fitted on the same images as its layers.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ def main() -> None:
 
 
 def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
-    """Returns a bundle like `bundle` with an embedding, novelty threshold and reference of the present recipe.
+    """Returns a bundle like `bundle`, with embedding, novelty threshold and reference of the current recipe.
 
-    The order of images is the list's, not the training's: which change an image gets differs, and nothing else.
+    The order of images is that of the bundle's list, not that of the training, so that an image gets other random
+    changes than in a training; nothing else differs.
     """
     settings, manifest = Settings(), bundle.manifest
     recipe = default_recipe(manifest.variant)

@@ -16,37 +16,37 @@ from bloodcell.evaluation.evaluation_plots import write_plots
 from bloodcell.registry.bundle import Bundle
 
 STUDY = {"vgg16_svm": "86", "inception_v3_svm": "90", "vgg16": "96", "inception_v3": "95"}
-"""Test accuracy in per cent. Source: Acevedo et al. 2019, Comput Methods Programs Biomed 180:105020, abstract."""
+"""Test accuracy in percent. Source: Acevedo et al. 2019, Comput Methods Programs Biomed 180:105020, abstract."""
 
 _COLOURS = ("#5b3f8c", "#c2527a", "#2f7f79", "#c98a2b", "#1c2230")
 
 
 def table_of_the_study(figures: dict[str, Evaluation]) -> list[str]:
-    """Returns the study's accuracies beside ours, one row a variant."""
+    """Returns the study's accuracies and ours, one row per variant."""
     rows = [
         [
             name,
             f"{STUDY[name]} %" if name in STUDY else "-",
-            _limits(one.accuracy),
+            _with_interval(one.accuracy),
             f"{one.macro_f1:.3f}",
             f"{100 * one.calibration_error:.1f} %",
-            _limits(one.unclassified),
-            _limits(one.covered_accuracy),
+            _with_interval(one.unclassified),
+            _with_interval(one.covered_accuracy),
             f"{min(100 * (cell_class.sensitivity.value or 0) for cell_class in one.classes):.1f} %",
         ]
         for name, one in figures.items()
     ]
-    head = ["variant", "study", "accuracy", "macro F1", "calibration error", "unclassified", "right among the called",
-            "least sensitivity"]  # fmt: skip
+    head = ["variant", "study", "accuracy", "macro F1", "calibration error", "unclassified", "correct among the called",
+            "lowest sensitivity"]  # fmt: skip
     return _table(head, rows)
 
 
-def table_of_groups(figures: dict[str, Evaluation]) -> list[str]:
-    """Returns sensitivity, precision and specificity of each group."""
+def table_of_classes(figures: dict[str, Evaluation]) -> list[str]:
+    """Returns sensitivity, precision and specificity of each class."""
     lines: list[str] = []
     for what in ("sensitivity", "precision", "specificity"):
         rows = [
-            [cell_class, *(_limits(getattr(_of_group(one, cell_class), what)) for one in figures.values())]
+            [cell_class, *(_with_interval(getattr(_of_class(one, cell_class), what)) for one in figures.values())]
             for cell_class in REPORT_ORDER
         ]
         lines += [f"**{what.capitalize()}**", "", *_table([what, *figures], rows), ""]
@@ -54,7 +54,7 @@ def table_of_groups(figures: dict[str, Evaluation]) -> list[str]:
 
 
 def table_of_shifts(shifted: dict[tuple[str, str], dict[str, Evaluation]], names: dict[str, str]) -> list[str]:
-    """Returns the accuracy, and among the called, under each shift."""
+    """Returns the accuracy under each shift, of all cells and of the called ones."""
     rows = [
         [
             f"{kind} {strength}".strip(),
@@ -82,7 +82,7 @@ def table_of_unknown(found: dict[str, dict[str, Found]], names: dict[str, str]) 
 
 
 def plot_shifts(path: Path, shifted: dict[tuple[str, str], dict[str, Evaluation]], names: dict[str, str]) -> None:
-    """Writes accuracy under every shift, one line a model."""
+    """Writes the accuracy under every shift, one line per model."""
     figure = Figure(figsize=(13, 5.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -100,7 +100,7 @@ def plot_shifts(path: Path, shifted: dict[tuple[str, str], dict[str, Evaluation]
 
 
 def plot_unknown(path: Path, found: dict[str, dict[str, Found]], names: dict[str, str]) -> None:
-    """Writes AUROC for every kind of unknown image, one row a kind."""
+    """Writes AUROC for every kind of unknown image, one row per kind."""
     figure = Figure(figsize=(9, 0.45 * len(found) + 1.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -116,12 +116,12 @@ def plot_unknown(path: Path, found: dict[str, dict[str, Found]], names: dict[str
 
 
 def plot_confusions(folder: Path, figures: dict[str, Evaluation]) -> list[str]:
-    """Writes a confusion matrix and a reliability diagram for each model; returns what shows them."""
+    """Writes a confusion matrix and a reliability diagram for each model; returns the Markdown that shows them."""
     lines = []
     for name, one in figures.items():
         path = folder / f"{name}.png"
         write_plots(one, path, title=f"{name}: {one.n_cells:,} held-out images")
-        lines.append(f"![Calls of {name} and how far its confidence can be believed](figures/{path.name})")
+        lines.append(f"![Calls of {name}, and its confidence against its accuracy](figures/{path.name})")
     return lines
 
 
@@ -130,7 +130,7 @@ def names_of(bundles: Sequence[Bundle]) -> dict[str, str]:
     return {bundle.model_id: bundle.manifest.variant for bundle in bundles}
 
 
-def _of_group(evaluation: Evaluation, cell_class: str) -> object:
+def _of_class(evaluation: Evaluation, cell_class: str) -> object:
     return next(each for each in evaluation.classes if each.cell_class == cell_class)
 
 
@@ -138,7 +138,7 @@ def _percent(share: Proportion, digits: int = 1) -> str:
     return "-" if share.value is None else f"{100 * share.value:.{digits}f}"
 
 
-def _limits(share: Proportion) -> str:
+def _with_interval(share: Proportion) -> str:
     if share.value is None or share.lower is None or share.upper is None:
         return "-"
     return f"{100 * share.value:.1f} % ({100 * share.lower:.1f}-{100 * share.upper:.1f})"

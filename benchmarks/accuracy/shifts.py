@@ -1,7 +1,7 @@
 """Real cell images as another laboratory's stain, lamp, focus, export or framing would show them.
 
-Stain is shifted in hue and saturation, not in the optical density that training varies: a measure must not be the
-training's own yardstick.
+Stain is shifted in hue and saturation, not in the optical density that training varies, so that models are not measured
+with the changes that they were trained with.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _scaled(side_px: int) -> Shift:
 
 
 def _cut(side_px: int) -> Shift:
-    """The same optics and a smaller or larger field: what is not there is mirrored."""
+    """Returns a shift to a smaller or larger field with the same optics; beyond the image it is reflected."""
 
     def shifted(image: Image.Image) -> Image.Image:
         pixels = np.asarray(image)
@@ -80,4 +80,4 @@ SHIFTS: Final[dict[str, dict[str, Shift]]] = {
     "scaled to": {f"{side} px": _scaled(side) for side in (250, 300, 400)},
     "field of": {f"{side} px": _cut(side) for side in (300, 400)},
 }
-"""Kind -> strength -> what is done to an image of about 360x363 px."""
+"""Kind -> strength -> the change of an image of about 360x363 px."""

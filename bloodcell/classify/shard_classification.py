@@ -8,14 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
-import sqlalchemy as sa
 
 from bloodcell.cells.cell_image import CellImage
 from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_calls
+from bloodcell.classify.uncalled_cells import barcodes_of, page_of, passes_of
 from bloodcell.errors import BundleError, StoreUnavailableError
 from bloodcell.inference.keras_backend import device
 from bloodcell.inference.merged_network import MergedNetwork
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
 
-Result = TypeVar("Result")
-
-# cells per page of the database: memory does not grow with the night
-_PAGE_CELLS = 4096
 # rows are committed at whichever comes first: a kill loses little, and commits take no noticeable time
 _FLUSH_CELLS = 1024
 _FLUSH_S = 10.0
@@ -84,7 +80,7 @@ def classify_shard(
     """
     database = open_database(settings)
     store = Store.of(settings)
-    passes, slides = database.transact(lambda c: (_passes(c, shard), _barcodes(c, shard)))
+    passes, slides = database.transact(lambda c: (passes_of(c, shard), barcodes_of(c, shard)))
     if not passes:
         return ClassifySummary(None, (), 0, 0, 0.0)
     bundles = {model_id: open_registered(store, model_id) for models in passes for model_id in models}
@@ -110,39 +106,6 @@ def classify_shard(
         if failure:
             raise failure
     return ClassifySummary(run.run_id, slides, run.n_cells, n_calls, seconds)
-
-
-# the models that have not called a cell; cells that lack calls by the same models go through the network together
-_LACKING = """
-    SELECT c.cell_id, c.night, c.sha256, CASE WHEN :redo THEN CAST(:models AS text[]) ELSE (
-        SELECT coalesce(array_agg(m ORDER BY position), '{}')
-        FROM unnest(CAST(:models AS text[])) WITH ORDINALITY AS wanted (m, position)
-        WHERE NOT EXISTS (SELECT 1 FROM bloodcell.cell_call k
-                          WHERE k.cell_id = c.cell_id AND k.night = c.night AND k.model_id = m)) END AS lacking
-    FROM bloodcell.cell c WHERE c.slide_id = ANY (:slides)
-"""
-_PASSES = f"SELECT lacking, count(*) FROM ({_LACKING}) l WHERE lacking <> '{{}}' GROUP BY lacking ORDER BY 2 DESC, 1"  # noqa: S608
-_PAGE = (
-    f"SELECT cell_id, night, sha256 FROM ({_LACKING}) l WHERE lacking = CAST(:pass AS text[]) "  # noqa: S608
-    "AND cell_id > :after ORDER BY cell_id LIMIT :n"
-)
-
-
-def _passes(connection: sa.Connection, shard: Shard) -> list[list[str]]:
-    return [list(models) for models, _ in connection.execute(sa.text(_PASSES), _values(shard))]
-
-
-def _barcodes(connection: sa.Connection, shard: Shard) -> tuple[str, ...]:
-    statement = sa.text("SELECT barcode FROM bloodcell.slide WHERE slide_id = ANY (:slides) ORDER BY barcode")
-    return tuple(connection.scalars(statement, {"slides": list(shard.slide_ids)}))
-
-
-def _page(connection: sa.Connection, values: dict[str, object]) -> list[CellImage]:
-    return [CellImage(*row) for row in connection.execute(sa.text(_PAGE), values)]
-
-
-def _values(shard: Shard) -> dict[str, object]:
-    return {"slides": list(shard.slide_ids), "models": list(shard.model_ids), "redo": shard.redo}
 
 
 @lru_cache(maxsize=1)
@@ -202,12 +165,11 @@ class _Pass:
         models = [bundle.model_id for bundle in self.bundles]
         after = 0
         while True:
-            values = {**_values(self._shard), "pass": models, "after": after, "n": _PAGE_CELLS}
-            page = self._transact(partial(_page, values=values))
+            page = self._database.transact(partial(page_of, shard=self._shard, models=models, after=after))
             if not page:
                 return
             nights = {cell.night for cell in page} - self._partitions
-            self._transact(partial(make_partitions, nights=nights))
+            self._database.transact(partial(make_partitions, nights=nights))
             self._partitions |= nights
             yield from page
             after = page[-1].cell_id
@@ -242,11 +204,8 @@ class _Pass:
     def _flush(self, calls: Sequence[ModelCalls]) -> int:
         if not calls:
             return 0
-        return self._transact(lambda c: write_calls(c, self._run_id, calls, redo=self._shard.redo))
+        return self._database.transact(lambda c: write_calls(c, self._run_id, calls, redo=self._shard.redo))
 
     def _finish(self, writing: Future[int] | None) -> None:
         if writing is not None:
             self.n_calls += writing.result()
-
-    def _transact(self, work: Callable[[sa.Connection], Result]) -> Result:
-        return self._database.transact(work)
