@@ -57,7 +57,7 @@ def decode(body: bytes, limits: ImageLimits) -> Image.Image:
 
     Returns:
         Image of mode RGB, 8 bits per channel. Grey, palette, CMYK, alpha and 16-bit images are refused, not converted:
-        a stained cell is a colour image, and a conversion would guess. An orientation tag is ignored: cells have no top.
+        a stained cell is a colour image, and a conversion would guess. Orientation tags are ignored: cells have no top.
 
     Raises:
         UnusableFileError: With reason empty, too_many_bytes, not_an_image, too_many_pixels, too_small,
