@@ -6,16 +6,20 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
 from bloodcell.errors import UnknownRecordError
 from bloodcell.registry.registered_models import find_model, serving_models
 from bloodcell.storage.database import open_database
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
+
+
+_SQL: Final = load_statements("classify/shards.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +83,11 @@ def plan_shards(
     return database.transact(plan)
 
 
-# a cell has work left until all of the models have called it
-_WORK_LEFT = """
-    SELECT c.slide_id, count(*)
-    FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
-    WHERE (CAST(:night AS date) IS NULL
-           OR EXISTS (SELECT 1 FROM bloodcell.cell n WHERE n.slide_id = c.slide_id AND n.night = :night))
-      AND (cardinality(CAST(:slides AS text[])) = 0 OR s.barcode = ANY (:slides))
-      AND (:redo OR (SELECT count(*) FROM bloodcell.cell_call k
-                     WHERE k.cell_id = c.cell_id AND k.night = c.night AND k.model_id = ANY (:models))
-                    < cardinality(CAST(:models AS text[])))
-    GROUP BY c.slide_id ORDER BY c.slide_id
-"""
-
-
 def _slides_with_work(
     connection: sa.Connection, night: date | None, slides: Sequence[str], models: Sequence[str], redo: bool
 ) -> list[tuple[int, int]]:
     values = {"night": night, "slides": list(slides), "models": list(models), "redo": redo}
-    return [(slide_id, n) for slide_id, n in connection.execute(sa.text(_WORK_LEFT), values)]
+    return [(slide_id, n) for slide_id, n in connection.execute(_SQL["work_left"], values)]
 
 
 def _refuse_unknown(connection: sa.Connection, slides: Sequence[str]) -> None:
