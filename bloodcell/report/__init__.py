@@ -1,1 +1,1 @@
-"""Stage 4: what people read of it, a page a slide and a summary a night."""
+"""Stage 4: what people read: a page for each slide and a summary of each night."""

@@ -1,4 +1,4 @@
-"""A slide's report as one HTML page that needs nothing beside itself."""
+"""Renders a slide's report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 def write_report(
     database: Database, store: Store, barcode: str, path: Path, *, model_id: str | None = None
 ) -> SlideReport:
-    """Writes a slide's report to `path`, whole or not at all, and returns what it shows.
+    """Writes a slide's report to `path`, completely or not at all, and returns its content.
 
     Args:
         database: The database.
-        store: Where the images lie.
-        barcode: The slide's.
-        path: HTML file to write; replaced where it exists.
-        model_id: Whose calls, an id or its beginning; None: the reported ones.
+        store: The store of the images.
+        barcode: The slide.
+        path: HTML file to write; an existing file is replaced.
+        model_id: Id of the model, or its beginning; None: the reported model.
 
     Raises:
         UnknownRecordError: No such slide or model, or its cells are not called yet.
-        StoreUnavailableError: The store is away. A single image missing from it leaves a gap with a note instead.
-        ConfigurationError: The file cannot be written there.
+        StoreUnavailableError: The store is unavailable. A single missing image leaves a gap with a note instead.
+        ConfigurationError: The file cannot be written.
     """
     report = read_report(database, barcode, model_id)
     page = render(report, thumbnails(store, sorted({cell.sha256 for cell in report.cells})))
@@ -50,8 +50,8 @@ def render(report: SlideReport, pictures: dict[str, str]) -> str:
     """Returns the page.
 
     Args:
-        report: What to show.
-        pictures: Digest -> `data:` URI; a cell without one is shown with a note in its place.
+        report: The content.
+        pictures: Digest -> `data:` URI; a cell without a picture has a note in its place.
     """
     read = report.differential
     return render_page(
@@ -71,7 +71,7 @@ def render(report: SlideReport, pictures: dict[str, str]) -> str:
 
 
 def _sources() -> list[tuple[str, list[str]]]:
-    """Each source once, with the groups whose range it gives."""
+    """Each source once, with the classes whose range it gives."""
     classes: dict[str, list[str]] = {}
     for cell_class, expected in ADULT_RANGES.items():
         classes.setdefault(expected.source, []).append(CLASS_NAMES[cell_class].lower())

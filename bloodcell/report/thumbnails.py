@@ -1,4 +1,4 @@
-"""Small pictures of cells that live inside a page."""
+"""Makes small pictures of cells that are embedded in a page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bloodcell.storage.store import Store
 
 _SIDE_PX: Final = 144
-"""Shown at 104 CSS pixels: sharp on a dense screen and on paper, at about 5 kB a cell."""
+"""Shown at 104 CSS pixels: sharp on a dense screen and on paper, at about 5 kB per cell."""
 
 _JPEG_QUALITY: Final = 82
 _READERS: Final = 8
@@ -25,10 +25,10 @@ _READERS: Final = 8
 
 
 def thumbnails(store: Store, digests: Sequence[str]) -> dict[str, str]:
-    """Returns digest -> `data:` URI of a small JPEG; an image missing or altered in the store is left out.
+    """Returns digest -> `data:` URI of a small JPEG; an image that is missing or altered in the store is left out.
 
     Raises:
-        StoreUnavailableError: Not one of several images could be read, so the store itself is away.
+        StoreUnavailableError: None of the images could be read, so the store itself is unavailable.
     """
     with ThreadPoolExecutor(_READERS) as readers:
         pictures = dict(zip(digests, readers.map(lambda digest: _thumbnail(store, digest), digests), strict=True))

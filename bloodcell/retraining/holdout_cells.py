@@ -12,12 +12,16 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.evaluation.comparison_records import Holdout
 from bloodcell.retraining.snapshot import stored_images
 from bloodcell.retraining.validation_page import SplitFacts
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
     from bloodcell.cells.labelled_image import LabelledImage
+
+
+_SQL: Final = load_statements("retraining/holdout_cells.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,9 @@ def holdout_cells(connection: sa.Connection, dataset_digest: str, trained_on: Co
     digest = {"digest": dataset_digest}
     found = stored_images(connection, dataset_digest, "holdout")
     images = tuple(image for image in found if image.sha256 not in trained_on)
-    origin = {row.sha256: row for row in connection.execute(sa.text(_ORIGIN), digest)}
+    origin = {row.sha256: row for row in connection.execute(_SQL["origin"], digest)}
     patients = {key: number for number, key in enumerate(sorted({row.split_key for row in origin.values()}))}
-    dataset = connection.execute(sa.text(_DATASET), digest).one()
+    dataset = connection.execute(_SQL["dataset"], digest).one()
     left_out = dict(dataset.left_out)
     if n_trained_on := len(found) - len(images):
         left_out["hold-out image that a compared model was trained on"] = n_trained_on
@@ -66,21 +70,7 @@ def holdout_cells(connection: sa.Connection, dataset_digest: str, trained_on: Co
             slides=np.array([origin[image.sha256].slide_id for image in images], np.int64),
         ),
         outside=stored_images(connection, dataset_digest, "out_of_scope"),
-        splits=tuple(SplitFacts(*row) for row in connection.execute(sa.text(_SPLITS), digest)),
+        splits=tuple(SplitFacts(*row) for row in connection.execute(_SQL["splits"], digest)),
         left_out=tuple(left_out.items()),
         labels_until=dataset.labels_until,
     )
-
-
-_ORIGIN: Final = """
-    SELECT i.sha256, i.split_key, c.slide_id FROM bloodcell.dataset_image i JOIN bloodcell.cell c USING (cell_id)
-    WHERE i.dataset_digest = :digest AND i.split = 'holdout'
-"""
-_DATASET: Final = """
-    SELECT d.left_out, (SELECT l.recorded_at FROM bloodcell.label l WHERE l.label_id = d.until_label_id) AS labels_until
-    FROM bloodcell.dataset d WHERE d.dataset_digest = :digest
-"""
-_SPLITS: Final = """
-    SELECT split, count(DISTINCT split_key), count(*) FROM bloodcell.dataset_image WHERE dataset_digest = :digest
-    GROUP BY split ORDER BY array_position(ARRAY['training', 'validation', 'holdout', 'out_of_scope'], split)
-"""

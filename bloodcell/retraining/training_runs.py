@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -19,11 +19,15 @@ from bloodcell.retraining.states import Step, TrainingState, change_state
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 Base = Literal["champion", "imagenet"]
+
+
+_SQL: Final = load_statements("retraining/training_runs.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,17 +215,7 @@ def _take_data_set(
 
 def _new_labels(connection: sa.Connection) -> int:
     """Returns the number of cells labelled, or labelled again, since the last retraining that did not fail."""
-    return int(
-        connection.scalar(
-            sa.text(
-                "SELECT count(DISTINCT cell_id) FROM bloodcell.label WHERE label_id > coalesce((SELECT "
-                "max(d.until_label_id) FROM bloodcell.dataset d JOIN bloodcell.training_run t USING (dataset_digest) "
-                "WHERE t.state <> :failed), 0)"
-            ),
-            {"failed": TrainingState.FAILED},
-        )
-        or 0
-    )
+    return int(connection.scalar(_SQL["count_new_labels"], {"failed": TrainingState.FAILED}) or 0)
 
 
 def _too_few_new_labels(n_new: int, min_new_labels: int) -> str | None:

@@ -1,7 +1,7 @@
-"""Files and folders that appear under their names only when they are whole.
+"""Writes files and folders that get their names only when they are complete.
 
-A kill or a full disk at any point leaves what was there before, or nothing. What a killed process had begun stays
-beside it as `.<name>.<mark>.part`, which the inboxes ignore.
+A kill or a full disk at any point leaves the earlier file, or none. What a killed process had begun stays beside it as
+`.<name>.<mark>.part`, which the inboxes ignore.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PROCESS: Final = uuid.uuid4().hex[:16]
-"""Tells the processes of many machines on one share apart; a fork of this one has another process id."""
+"""Distinguishes the processes of several machines on one share; a fork of this process has another process id."""
 
 
 @contextmanager
@@ -26,9 +26,9 @@ def atomic_file(path: Path, *, is_durable: bool = False, mode: int = 0o666) -> I
     """Yields a new file that replaces `path` when the block ends without an error.
 
     Args:
-        path: Where the file is to appear.
-        is_durable: Whether it must survive a power cut from then on; costs two fsyncs.
-        mode: Permissions, less the umask.
+        path: The file to write.
+        is_durable: Whether it must survive a power cut afterwards; costs two fsyncs.
+        mode: Permissions, before the umask.
 
     Raises:
         OSError: The folder does not exist, is read-only or full.
@@ -52,8 +52,8 @@ def atomic_file(path: Path, *, is_durable: bool = False, mode: int = 0o666) -> I
 def write_atomically(path: str, body: bytes) -> None:
     """Writes a file that replaces `path`; durable only after `os.sync`.
 
-    Plain system calls, and as few as possible: each hands Python's lock to another thread and back, which with two
-    threads of ingest cost more than the call.
+    Uses as few system calls as possible: each passes Python's lock to another thread and back, which with two threads
+    of ingest cost more than the call.
 
     Raises:
         OSError: The folder does not exist, is read-only or full.
@@ -63,7 +63,7 @@ def write_atomically(path: str, body: bytes) -> None:
     try:
         try:
             left = memoryview(body)
-            while left:  # a disk that fills up takes a part of it, and refuses only the next write
+            while left:  # a disk that fills up accepts a part, and refuses only the next write
                 left = left[os.write(descriptor, left) :]
         finally:
             os.close(descriptor)
@@ -75,7 +75,7 @@ def write_atomically(path: str, body: bytes) -> None:
 
 @contextmanager
 def part_folder(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` for a folder to be made, filled and renamed; what is left there at the end goes."""
+    """Yields a path beside `path` for a folder to create, fill and rename; deletes what is left of it at the end."""
     part = Path(_part_of(str(path)))
     try:
         yield part

@@ -1,4 +1,4 @@
-"""Connections to Postgres with least rights, and transactions that outlive a server's restart."""
+"""Connects to Postgres with the fewest rights, and repeats transactions that a server's restart interrupts."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def database_url(settings: StorageSettings) -> str:
 
 
 def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engine:
-    """Returns an engine on `url`, each connection acting as `role` (default: the login itself).
+    """Returns an engine on `url` whose connections act as `role` (default: the login itself).
 
     Args:
         url: SQLAlchemy URL.
-        role: Whose rights the connections have.
+        role: The role whose rights the connections have.
         keep: Keep one connection open between transactions; see `open_database`.
 
     Raises:
-        ConfigurationError: Not the URL of a Postgres database. The message never has the password.
+        ConfigurationError: Not the URL of a Postgres database. The message never contains the password.
     """
     parsed = _parse(url)
     return sa.create_engine(
@@ -55,17 +55,17 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
 def psql_command(settings: StorageSettings) -> tuple[list[str], dict[str, str]]:
     """Returns the command that opens psql as role `bloodcell_reader`, and the environment variables it needs.
 
-    A script given to it ends at its first error, with an exit status that says so.
+    A script stops at its first error, with a non-zero exit status.
 
     Raises:
-        ConfigurationError: The URL asks for TLS, and no psql is installed that knows it.
+        ConfigurationError: The URL requires TLS, and no psql that supports it is installed.
     """
     if settings.plain_database_url:
         url, program = _parse(settings.plain_database_url), shutil.which("psql")
         if program is None:
             if "sslmode" in url.query:
                 raise ConfigurationError(
-                    "The database is asked for by TLS (sslmode), and the psql that comes with bloodcell knows none. "
+                    "The database URL requires TLS (sslmode), which the psql of bloodcell does not support. "
                     "Install PostgreSQL's client (Debian: postgresql-client)."
                 )
             program = str(psql_brought_along())
@@ -75,26 +75,26 @@ def psql_command(settings: StorageSettings) -> tuple[list[str], dict[str, str]]:
     options = {"PGOPTIONS": f"{_options(url, READER_ROLE)} -c search_path=bloodcell"}
     given = url.password or url.query.get("password")
     password = {"PGPASSWORD": str(given)} if given else {}
-    # options in the URL would win over PGOPTIONS, and with them the login's own rights; and anyone on the machine can
-    # read a command line, so the password is not in it
+    # options in the URL would override PGOPTIONS and so restore the login's own rights; the password is left out, since
+    # everyone on the machine can read a command line
     query = {name: value for name, value in url.query.items() if name not in ("options", "password")}
     plain = sa.URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
     return [program, "-v", "ON_ERROR_STOP=1", plain.render_as_string(hide_password=False)], options | password
 
 
 def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, patience_s: float) -> Result:
-    """Returns what `work` returns, done in one transaction; repeated while the server is away.
+    """Returns what `work` returns, run in one transaction that is repeated while the server is unavailable.
 
-    `work` has to be idempotent: when the server dies during the commit, nobody knows whether it took place.
+    `work` has to be idempotent: if the server dies during the commit, it is unknown whether the commit took place.
 
     Args:
-        engine: Where to work.
+        engine: The database.
         work: Called with an open transaction, possibly several times.
-        patience_s: Seconds to wait for a server that is away; 0 tries once.
+        patience_s: Seconds to wait for an unavailable server; 0 tries once.
 
     Raises:
-        DatabaseUnavailableError: The server stayed away for longer.
-        ConfigurationError: The server is there and refuses the login.
+        DatabaseUnavailableError: The server stayed unavailable for longer.
+        ConfigurationError: The server refuses the login.
     """
     deadline = time.monotonic() + patience_s
     pause_s = _FIRST_PAUSE_S
@@ -107,14 +107,14 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
             if _REFUSED.search(str(cause)) and isinstance(cause, psycopg2.OperationalError):
                 raise ConfigurationError(
                     f"Postgres at {engine.url.render_as_string(hide_password=True)} refuses the login: "
-                    f"{str(cause).strip()} Next: mend BLOODCELL_DATABASE_URL, or have the login granted "
+                    f"{str(cause).strip()} Next: correct BLOODCELL_DATABASE_URL, or have the login granted "
                     f"{APP_ROLE}; then bloodcell db status."
                 ) from error
             if not _server_is_away(cause):
                 raise
             if time.monotonic() + pause_s > deadline:
                 raise DatabaseUnavailableError(
-                    f"Postgres at {engine.url.render_as_string(hide_password=True)} stayed away for "
+                    f"Postgres at {engine.url.render_as_string(hide_password=True)} stayed unavailable for "
                     f"{patience_s:g} s (BLOODCELL_DATABASE_PATIENCE_S). Start it, then run this again: "
                     f"nothing is lost or written twice. Last error: {cause}"
                 ) from error
@@ -122,19 +122,19 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-# what waiting does not mend; the server says these before there is a session, and psycopg2 then gives no code
+# errors that waiting does not resolve; the server reports them before there is a session, so psycopg2 has no code
 _REFUSED: Final = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry|permission denied to set role"
     r'|FATAL: .*(?:database|role) ".*" does not exist|role ".*" is not permitted to log in|invalid sslmode value'
 )
-# 40P01 deadlock and 40001 serialisation ask for the same transaction again; 57P0x is a server going down, 25006 a
+# 40P01 deadlock and 40001 serialisation need the same transaction again; 57P0x is a server shutting down, 25006 a
 # standby that is not promoted yet, 53100 a full disk, 53200 out of memory, 53300 too many connections
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html)
 _PASSING: Final = {"25006", "40P01", "40001", "57P01", "57P02", "57P03", "53100", "53200", "53300"}
 
 
 def _parse(url: str) -> sa.URL:
-    # an error of the parser can quote the URL, password included: it is not passed on
+    # an error of the parser can quote the URL with its password, so it is not chained
     try:
         parsed = sa.make_url(url)
     except (ArgumentError, ValueError):
@@ -163,7 +163,7 @@ def _server_is_away(cause: BaseException | None) -> bool:
     code = getattr(cause, "pgcode", None)
     if code is not None:
         return code in _PASSING
-    # without a code it was not the server that spoke: refused, closed in the middle, or gone during a COPY
+    # an error without a code does not come from the server: connection refused, closed, or lost during a COPY
     return (
         isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)) or type(cause) is psycopg2.DatabaseError
     )

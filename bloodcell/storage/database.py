@@ -1,4 +1,4 @@
-"""The migrated database as a stage works on it: with the rights of the app, and waiting for a server that is away."""
+"""The migrated database as a stage uses it: with the rights of the app, and waiting while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database, and how long its transactions wait for a server that is away.
+    """A database, and how long its transactions wait while the server is unavailable.
 
     Attributes:
-        engine: Where transactions are made.
+        engine: The engine.
         patience_s: Seconds that a transaction waits for the server; 0 tries once.
     """
 
@@ -32,15 +32,15 @@ class Database:
     patience_s: float
 
     def transact(self, work: Callable[[sa.Connection], Result], *, patience_s: float | None = None) -> Result:
-        """Returns what `work` returns, done in one transaction and repeated while the server is away.
+        """Returns what `work` returns, run in one transaction that is repeated while the server is unavailable.
 
         Args:
             work: Called with an open transaction, possibly several times, so it has to be idempotent.
-            patience_s: Seconds to wait, where it is not the database's own patience.
+            patience_s: Seconds to wait instead of the database's own patience.
 
         Raises:
-            DatabaseUnavailableError: The server stayed away for longer.
-            ConfigurationError: The server is there and refuses the login.
+            DatabaseUnavailableError: The server stayed unavailable for longer.
+            ConfigurationError: The server refuses the login.
         """
         return transact(self.engine, work, patience_s=self.patience_s if patience_s is None else patience_s)
 
@@ -49,11 +49,11 @@ class Database:
         return self.engine.begin()
 
     def connect(self) -> sa.Connection:
-        """Returns a connection whose transactions the caller begins and ends."""
+        """Returns a connection; the caller begins and ends its transactions."""
         return self.engine.connect()
 
     def dispose(self) -> None:
-        """Closes a connection that was kept open."""
+        """Closes the connection that was kept open."""
         self.engine.dispose()
 
 
@@ -61,14 +61,14 @@ def open_database(settings: StorageSettings, *, keep: bool = False) -> Database:
     """Returns the migrated database, acting as role `bloodcell_app`.
 
     Args:
-        settings: Where the database is, and its patience.
-        keep: Keep one connection open between transactions, for a stage with many short ones: a new one cost more
-            than a slide's rows. Such a database must not cross a fork, and needs `dispose()` at the end. Without it
-            nothing is pooled.
+        settings: The database's address and patience.
+        keep: Keep one connection open between transactions, for a stage with many short ones: a new connection cost
+            more than the rows of a slide. Such a database must not cross a fork and needs `dispose()` at the end. By
+            default nothing is pooled.
 
     Raises:
-        DatabaseUnavailableError: The server cannot be reached within the patience set.
-        SchemaError: The database was never migrated, or is of an older or a newer release.
+        DatabaseUnavailableError: The server cannot be reached within its patience.
+        SchemaError: The database has not been migrated, or belongs to an older or newer release.
     """
     patience_s = settings.database_patience_s
     transact(connect(database_url(settings)), check_revision, patience_s=patience_s)

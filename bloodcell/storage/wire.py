@@ -1,4 +1,4 @@
-"""How a connection to Postgres finds out that the other end is gone, for Airflow's own connections, too."""
+"""Parameters by which a connection to Postgres detects that the server is gone; Airflow's connections use them too."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ WIRE: Final = {
 }
 """libpq's parameters, in s and the last in ms (https://www.postgresql.org/docs/current/libpq-connect.html).
 
-A server whose machine or wire went away says nothing, not even no. With these a stage that waits for its answer knows
-after a minute; with the system's own after two hours.
+A server whose machine or network is gone sends nothing, not even a refusal. With these a waiting stage notices after a
+minute; with the system's defaults after two hours.
 """

@@ -294,7 +294,7 @@ def test_a_store_whose_folder_is_gone_is_reported(settings: Settings, serving: S
     with pytest.raises(StoreUnavailableError, match="40 of 40 cells could not be read"):
         classify_shard(shard, settings)
     (settings.data_dir / "store" / "models").rename(tmp_path / "unmounted" / "models")
-    with pytest.raises(StoreUnavailableError, match="is away"):
+    with pytest.raises(StoreUnavailableError, match="is unavailable"):
         classify_shard(shard, settings)
 
 

@@ -59,7 +59,7 @@ def test_registering_again_repairs_an_altered_or_incomplete_bundle(
 
 
 def test_an_unavailable_store_is_not_reported_as_a_broken_bundle(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailableError, match="is away"):
+    with pytest.raises(StoreUnavailableError, match="is unavailable"):
         open_registered(Store(str(tmp_path / "unmounted"), tmp_path / "cache"), "0" * 64)
 
 

@@ -208,7 +208,7 @@ def test_slide_without_usable_cells_is_reported_with_its_files(
     assert "No cell of this slide could be used" in page
     assert "not an image" in page
     assert "No differential" in page
-    assert "95 % limits" not in page
+    assert "95 % interval" not in page
 
 
 def test_insufficient_incomplete_and_challenger_are_marked(

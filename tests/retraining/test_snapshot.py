@@ -95,7 +95,7 @@ def test_an_image_of_two_patients_counts_for_the_first_only(settings: Settings) 
     again = first_slide_again(settings, truth, patient="P99")
     label_cells(settings, again)
     taken = snapshot(settings)
-    assert taken.left_out == {"image of another patient first": 8}
+    assert taken.left_out == {"image first seen from another patient": 8}
     assert len(images(settings, taken.dataset_digest)) == len(truth)
 
 
@@ -105,7 +105,7 @@ def test_an_image_with_two_classes_is_left_out(settings: Settings) -> None:
     again = first_slide_again(settings, truth, patient="P0")
     label_cells(settings, again, says=lambda cell_class: "ig" if cell_class == "monocyte" else cell_class)
     taken = snapshot(settings)
-    assert taken.left_out == {"image counted already": 7, "image labelled differently elsewhere": 2}
+    assert taken.left_out == {"image already counted": 7, "image labelled differently elsewhere": 2}
 
 
 def test_a_patient_key_that_arrives_late_moves_no_image_to_another_split(settings: Settings) -> None:
@@ -124,7 +124,7 @@ def test_a_patient_key_that_arrives_late_moves_no_image_to_another_split(setting
             sa.text("UPDATE bloodcell.slide SET patient_key = :k WHERE barcode = '20260314-7'"), {"k": other}
         )
     second = snapshot(settings)
-    assert second.left_out == {"image on another split before": 8}
+    assert second.left_out == {"image already on another split": 8}
     before = {row.sha256: row.split for row in images(settings, first.dataset_digest)}
     assert all(before[row.sha256] == row.split for row in images(settings, second.dataset_digest))
 
