@@ -48,7 +48,13 @@ from bloodcell.settings import Settings
 import airflow.sdk
 loaded = runpy.run_path(sys.argv[1])
 inbox = loaded["inbox"].function
-inbox.__globals__["get_current_context"] = lambda: {"run_id": "manual__1"}
+from types import SimpleNamespace
+context = {
+    "run_id": "manual__1",
+    "dag": SimpleNamespace(dag_id="import_labels", params={}),
+    "dag_run": SimpleNamespace(conf=None),
+}
+inbox.__globals__["get_current_context"] = lambda: context
 from bloodcell.errors import ConfigurationError
 try:
     print(json.dumps({"taken": inbox()}))
