@@ -14,6 +14,7 @@ from bloodcell.registry.registered_models import open_registered, serving_models
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.statements import load_statements
 from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
 
+_SQL: Final = load_statements("monitoring/champion_check.sql")
 _CHECK_LOCK: Final = 0x636865636B  # "check"; so that two checks at once do not count the same label
 
 
@@ -105,17 +107,8 @@ def _write(connection: sa.Connection, work: _Work) -> ChampionCheck:
     return ChampionCheck(work.run_id, work.bundle.model_id, work.bundle.manifest.variant, checks)
 
 
-_EARLIER: Final = """
-    SELECT k.run_id, k.model_id, m.variant, k.kind, k.class, k.n_cells, k.measured, k.lower, k.upper, k.threshold,
-           k.passed, k.reason, k.since_night, k.until_night
-    FROM bloodcell.model_check k JOIN bloodcell.run r USING (run_id) JOIN bloodcell.model m USING (model_id)
-    WHERE r.stage = 'check' AND (r.airflow_run = :airflow_run OR r.run_id = :run_id)
-    ORDER BY k.check_id
-"""
-
-
 def _earlier(connection: sa.Connection, airflow_run: str | None, run_id: UUID | None) -> ChampionCheck | None:
-    rows = connection.execute(sa.text(_EARLIER), {"airflow_run": airflow_run, "run_id": run_id}).all()
+    rows = connection.execute(_SQL["earlier"], {"airflow_run": airflow_run, "run_id": run_id}).all()
     if not rows:
         return None
     return ChampionCheck(rows[0].run_id, rows[0].model_id, rows[0].variant, tuple(Check(*row[3:]) for row in rows))

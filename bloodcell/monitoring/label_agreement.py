@@ -16,6 +16,8 @@ from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.monitoring.check_records import Check, Kind, not_judged
 from bloodcell.presentation.numbers import percent, percent_with_interval
 from bloodcell.registry.bundle import images_of
+from bloodcell.storage import tables
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
+
+
+_SQL: Final = load_statements("monitoring/label_agreement.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +49,6 @@ class Tally:
     n_cells: int
 
 
-# one statement, one snapshot: what is counted is what is marked as counted. Too few cells are left for the next check.
-_COMPARE: Final = """
-    WITH fresh AS MATERIALIZED (
-        SELECT l.cell_id, l.label_id, l.class, k.called_class, l.is_blind,
-               (c.sha256 IN (SELECT unnest(CAST(:images AS text[])))
-                OR EXISTS (SELECT 1 FROM bloodcell.dataset_image i WHERE i.dataset_digest = :dataset
-                           AND i.sha256 = c.sha256 AND i.split IN ('training', 'validation'))) AS is_training
-        FROM bloodcell.current_label l
-        JOIN bloodcell.cell c USING (cell_id)
-        JOIN bloodcell.cell_call k ON k.night = c.night AND k.cell_id = c.cell_id AND k.model_id = :model
-        WHERE l.state <> 'contested'
-          AND NOT EXISTS (SELECT 1 FROM bloodcell.checked_cell x WHERE x.model_id = :model AND x.cell_id = l.cell_id)
-    ), kept AS (
-        INSERT INTO bloodcell.checked_cell
-            (model_id, cell_id, label_id, class, called_class, is_blind, is_training, run_id)
-        SELECT :model, cell_id, label_id, class, called_class, is_blind, is_training, :run_id FROM fresh
-        WHERE (SELECT count(*) FROM fresh
-               WHERE class IS NOT NULL AND called_class <> 'unclassified' AND NOT is_training) >= :min_cells
-    )
-    SELECT class, called_class, is_blind, is_training, count(*) FROM fresh GROUP BY 1, 2, 3, 4
-"""
-_HAS_DATASET: Final = "SELECT EXISTS (SELECT 1 FROM bloodcell.dataset WHERE dataset_digest = :dataset)"
-
-
 def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, min_cells: int) -> tuple[Tally, ...]:
     """Returns the champion's calls of the cells labelled since the last check, and marks these cells as counted.
 
@@ -82,10 +63,10 @@ def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, 
     """
     dataset = bundle.manifest.data.dataset_digest
     # the database knows the images of a model trained on its own labels; those of any other model only its bundle has
-    is_known = connection.scalar(sa.text(_HAS_DATASET), {"dataset": dataset})
+    is_known = connection.scalar(sa.select(sa.exists().where(tables.dataset.c.dataset_digest == dataset)))
     images = [] if is_known else sorted(images_of(bundle))
     values = {"model": bundle.model_id, "run_id": run_id, "dataset": dataset, "images": images, "min_cells": min_cells}
-    return tuple(Tally(*row) for row in connection.execute(sa.text(_COMPARE), values))
+    return tuple(Tally(*row) for row in connection.execute(_SQL["compare"], values))
 
 
 def agreement_checks(tallies: Iterable[Tally], settings: Settings) -> tuple[Check, ...]:

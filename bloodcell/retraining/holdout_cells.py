@@ -6,18 +6,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.evaluation.comparison_records import Holdout
 from bloodcell.retraining.snapshot import stored_images
 from bloodcell.retraining.validation_page import SplitFacts
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
+    import sqlalchemy as sa
+
     from bloodcell.cells.labelled_image import LabelledImage
+
+
+_SQL: Final = load_statements("retraining/holdout_cells.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class HoldoutCells:
     Attributes:
         images: Images of the hold-out, without those that a compared model was trained on.
         holdout: Class, patient and slide of each of `images`.
-        outside: Images of labelled cells out of scope.
+        out_of_scope: Images of labelled cells out of scope.
         splits: Size of each split of the data set.
         left_out: (reason, labelled cells) of what is not in the data set or not in `images`.
         labels_until: When the newest label of the data set was recorded, None if it has none.
@@ -35,7 +40,7 @@ class HoldoutCells:
 
     images: tuple[LabelledImage, ...]
     holdout: Holdout
-    outside: tuple[LabelledImage, ...]
+    out_of_scope: tuple[LabelledImage, ...]
     splits: tuple[SplitFacts, ...]
     left_out: tuple[tuple[str, int], ...]
     labels_until: datetime | None
@@ -52,9 +57,9 @@ def holdout_cells(connection: sa.Connection, dataset_digest: str, trained_on: Co
     digest = {"digest": dataset_digest}
     found = stored_images(connection, dataset_digest, "holdout")
     images = tuple(image for image in found if image.sha256 not in trained_on)
-    origin = {row.sha256: row for row in connection.execute(sa.text(_ORIGIN), digest)}
+    origin = {row.sha256: row for row in connection.execute(_SQL["origin"], digest)}
     patients = {key: number for number, key in enumerate(sorted({row.split_key for row in origin.values()}))}
-    dataset = connection.execute(sa.text(_DATASET), digest).one()
+    dataset = connection.execute(_SQL["dataset"], digest).one()
     left_out = dict(dataset.left_out)
     if n_trained_on := len(found) - len(images):
         left_out["hold-out image that a compared model was trained on"] = n_trained_on
@@ -65,22 +70,8 @@ def holdout_cells(connection: sa.Connection, dataset_digest: str, trained_on: Co
             patients=np.array([patients[origin[image.sha256].split_key] for image in images], np.int64),
             slides=np.array([origin[image.sha256].slide_id for image in images], np.int64),
         ),
-        outside=stored_images(connection, dataset_digest, "out_of_scope"),
-        splits=tuple(SplitFacts(*row) for row in connection.execute(sa.text(_SPLITS), digest)),
+        out_of_scope=stored_images(connection, dataset_digest, "out_of_scope"),
+        splits=tuple(SplitFacts(*row) for row in connection.execute(_SQL["splits"], digest)),
         left_out=tuple(left_out.items()),
         labels_until=dataset.labels_until,
     )
-
-
-_ORIGIN: Final = """
-    SELECT i.sha256, i.split_key, c.slide_id FROM bloodcell.dataset_image i JOIN bloodcell.cell c USING (cell_id)
-    WHERE i.dataset_digest = :digest AND i.split = 'holdout'
-"""
-_DATASET: Final = """
-    SELECT d.left_out, (SELECT l.recorded_at FROM bloodcell.label l WHERE l.label_id = d.until_label_id) AS labels_until
-    FROM bloodcell.dataset d WHERE d.dataset_digest = :digest
-"""
-_SPLITS: Final = """
-    SELECT split, count(DISTINCT split_key), count(*) FROM bloodcell.dataset_image WHERE dataset_digest = :digest
-    GROUP BY split ORDER BY array_position(ARRAY['training', 'validation', 'holdout', 'out_of_scope'], split)
-"""

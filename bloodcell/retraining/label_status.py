@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import sqlalchemy as sa
-
 from bloodcell.storage.database import Database
+from bloodcell.storage.statements import load_statements
+
+_SQL: Final = load_statements("retraining/label_status.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,11 @@ class LabelStatus:
 def label_status(database: Database) -> LabelStatus:
     """Returns the counts of the labels."""
     with database.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-        newest = connection.execute(sa.text(_NEWEST_DATASET)).one_or_none()
+        newest = connection.execute(_SQL["newest_dataset"]).one_or_none()
         until = {"until": newest.until_label_id if newest else 0}
-        cells = connection.execute(sa.text(_CELLS), until).all()
-        splits = connection.execute(sa.text(_SPLITS)).all()
-        people = tuple(Labeller(*row) for row in connection.execute(sa.text(_PEOPLE)))
+        cells = connection.execute(_SQL["cells"], until).all()
+        splits = connection.execute(_SQL["splits"]).all()
+        people = tuple(Labeller(*row) for row in connection.execute(_SQL["people"]))
     return LabelStatus(
         n_labels=sum(person.n_labels for person in people),
         n_cells=sum(row.n_cells for row in cells),
@@ -93,21 +94,3 @@ def label_status(database: Database) -> LabelStatus:
         people=people,
         splits=tuple(SplitCount(*row) for row in splits),
     )
-
-
-_NEWEST_DATASET: Final = """
-SELECT dataset_digest, until_label_id FROM bloodcell.dataset ORDER BY until_label_id DESC, created_at DESC LIMIT 1
-"""
-_CELLS: Final = """
-SELECT state, class, sub_label, count(*) AS n_cells, count(*) FILTER (WHERE label_id > :until) AS n_new
-FROM bloodcell.current_label GROUP BY state, class, sub_label ORDER BY state, class, sub_label NULLS FIRST
-"""
-_SPLITS: Final = """
-SELECT d.split, count(DISTINCT c.split_key) AS n_patients, count(*) AS n_cells
-FROM bloodcell.current_label c LEFT JOIN bloodcell.data_split d USING (split_key)
-GROUP BY d.split ORDER BY array_position(ARRAY['training', 'validation', 'holdout'], d.split)
-"""
-_PEOPLE: Final = """
-SELECT labelled_by, count(*), count(*) FILTER (WHERE is_blind), max(labelled_at)
-FROM bloodcell.label GROUP BY labelled_by ORDER BY count(*) DESC, labelled_by
-"""

@@ -13,12 +13,15 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
 from bloodcell.retraining.splitting import assign_splits
 from bloodcell.storage import tables
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bloodcell.settings import Settings
     from bloodcell.storage.store import Store
+
+_SQL: Final = load_statements("retraining/snapshot.sql")
 
 RULE: Final = "by patient, frozen at first use (data_split); an image belongs to the patient it came from first"
 
@@ -74,16 +77,14 @@ def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UU
         run_id: The run that takes the snapshot.
     """
     assign_splits(connection, settings, run_id)
-    for statement in _MATERIAL:
-        connection.execute(sa.text(statement))
-    until: int = connection.scalar(sa.text("SELECT coalesce(max(label_id), 0) FROM labelled")) or 0
-    digest: str = connection.scalar(sa.text(_DIGEST)) or ""
-    counts = {(row.split, row.class_): row.n for row in connection.execute(sa.text(_COUNTS))}
-    left_out = {row.reason: row.n for row in connection.execute(sa.text(_LEFT_OUT)) if row.n}
+    for name in ("collect_labels", "judge", "leave_out_other_splits"):
+        connection.execute(_SQL[name])
+    until: int = connection.scalar(_SQL["newest_label"]) or 0
+    digest: str = connection.scalar(_SQL["digest"]) or ""
+    counts = {(row.split, row.class_): row.n for row in connection.execute(_SQL["counts"])}
+    left_out = {row.reason: row.n for row in connection.execute(_SQL["left_out"]) if row.n}
     snapshot = Snapshot(digest, counts, left_out, until)
-    known = connection.scalar(
-        sa.text("SELECT true FROM bloodcell.dataset WHERE dataset_digest = :digest"), {"digest": digest}
-    )
+    known = connection.scalar(sa.select(sa.exists().where(tables.dataset.c.dataset_digest == digest)))
     if not known:
         connection.execute(
             sa.insert(tables.dataset).values(
@@ -97,18 +98,17 @@ def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UU
                 run_id=run_id,
             )
         )
-        connection.execute(sa.text(_STORE), {"digest": digest})
+        connection.execute(_SQL["store_images"], {"digest": digest})
     return snapshot
 
 
 def stored_images(connection: sa.Connection, dataset_digest: str, split: str) -> tuple[LabelledImage, ...]:
     """Returns the images of a split with their classes, ordered by digest; images out of scope have the class ''."""
+    table = tables.dataset_image
     rows = connection.execute(
-        sa.text(
-            "SELECT sha256, class FROM bloodcell.dataset_image WHERE dataset_digest = :digest AND split = :split "
-            "ORDER BY sha256"
-        ),
-        {"digest": dataset_digest, "split": split},
+        sa.select(table.c.sha256, table.c["class"])
+        .where(table.c.dataset_digest == dataset_digest, table.c.split == split)
+        .order_by(table.c.sha256)
     )
     return tuple(LabelledImage(Path(sha256), cell_class or "", sha256) for sha256, cell_class in rows)
 
@@ -123,48 +123,3 @@ def training_set(connection: sa.Connection, store: Store, dataset_digest: str) -
         follows_mix=True,
         read=lambda image: store.read_image(image.sha256),
     )
-
-
-# What each labelled cell is, and whose image it was first. Materialised, so that the views behind it are read once.
-_MATERIAL: Final = (
-    "CREATE TEMP TABLE labelled ON COMMIT DROP AS "
-    "SELECT cell_id, sha256, split_key, class, state, label_id FROM bloodcell.current_label",
-    """
-    CREATE TEMP TABLE judged ON COMMIT DROP AS
-    SELECT l.cell_id, l.sha256, l.split_key, l.class, l.label_id,
-           CASE WHEN l.class IS NULL THEN 'out_of_scope' ELSE d.split END AS split,
-           CASE WHEN l.state = 'contested' THEN 'contested'
-                WHEN count(*) FILTER (WHERE l.state = 'contested') OVER image > 0
-                  OR min(coalesce(l.class, '')) OVER image <> max(coalesce(l.class, '')) OVER image
-                THEN 'image labelled differently elsewhere'
-                WHEN first.split_key <> l.split_key THEN 'image of another patient first'
-                WHEN row_number() OVER (PARTITION BY l.sha256, l.split_key ORDER BY l.cell_id) > 1
-                THEN 'image counted already'
-           END AS reason
-    FROM labelled l
-    JOIN bloodcell.data_split d USING (split_key)
-    CROSS JOIN LATERAL (
-        SELECT coalesce(s.patient_key, 'slide:' || s.barcode) AS split_key
-        FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
-        WHERE c.sha256 = l.sha256 ORDER BY c.cell_id LIMIT 1
-    ) first
-    WINDOW image AS (PARTITION BY l.sha256)
-    """,
-    """
-    UPDATE judged SET reason = 'image on another split before'
-    WHERE reason IS NULL AND EXISTS (
-        SELECT 1 FROM bloodcell.dataset_image i
-        WHERE i.sha256 = judged.sha256 AND judged.split <> i.split AND 'out_of_scope' NOT IN (judged.split, i.split))
-    """,
-)
-_DIGEST: Final = """
-    SELECT encode(sha256(convert_to(coalesce(string_agg(sha256 || ' ' || split || ' ' || coalesce(class, '-'), E'\\n'
-                                                        ORDER BY sha256), ''), 'UTF8')), 'hex')
-    FROM judged WHERE reason IS NULL
-"""
-_COUNTS: Final = "SELECT split, class AS class_, count(*) AS n FROM judged WHERE reason IS NULL GROUP BY split, class"
-_LEFT_OUT: Final = "SELECT reason, count(*) AS n FROM judged WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
-_STORE: Final = """
-    INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, split, class, cell_id, split_key, label_id)
-    SELECT :digest, sha256, split, class, cell_id, split_key, label_id FROM judged WHERE reason IS NULL ORDER BY sha256
-"""

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from bloodcell.storage import tables
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bloodcell.settings import Settings
 
+_SQL: Final = load_statements("retraining/splitting.sql")
 _LOCK: Final = 0x73_70_6C_69_74  # "split"; one assignment at a time in a database
 
 
@@ -31,16 +33,8 @@ def assign_splits(connection: sa.Connection, settings: Settings, run_id: uuid.UU
         run_id: The run that assigns.
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-    counts: dict[str, int] = dict(
-        connection.execute(sa.text("SELECT split, count(*) FROM bloodcell.data_split GROUP BY split")).all()
-    )
-    found = connection.execute(
-        sa.text(
-            "SELECT split_key, bool_or(is_blind) AS is_blind FROM bloodcell.current_label WHERE NOT EXISTS "
-            "(SELECT 1 FROM bloodcell.data_split d WHERE d.split_key = current_label.split_key) GROUP BY split_key"
-        )
-    )
-    new = {row.split_key: bool(row.is_blind) for row in found}
+    counts: dict[str, int] = dict(connection.execute(_SQL["counts"]).all())
+    new = {row.split_key: bool(row.is_blind) for row in connection.execute(_SQL["unassigned"])}
     splits = splits_of(new, counts, settings.holdout_fraction, settings.validation_fraction)
     if splits:
         connection.execute(

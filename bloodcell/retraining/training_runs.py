@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -19,9 +19,12 @@ from bloodcell.retraining.states import Step, TrainingState, change_state
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
+
+_SQL: Final = load_statements("retraining/training_runs.sql")
 
 Base = Literal["champion", "imagenet"]
 
@@ -194,7 +197,8 @@ def _take_data_set(
     connection: sa.Connection, settings: Settings, request: Request, training_run_id: uuid.UUID, run_id: uuid.UUID
 ) -> None:
     """Takes the snapshot and gives it to the retraining; or skips the retraining, with the reason."""
-    lacking = _too_few_new_labels(_new_labels(connection), request.min_new_labels)
+    n_new: int = connection.scalar(_SQL["new_labels"], {"failed": TrainingState.FAILED}) or 0
+    lacking = _too_few_new_labels(n_new, request.min_new_labels)
     if lacking is None:
         snapshot = take_snapshot(connection, settings, run_id)
         lacking = snapshot.shortage
@@ -207,21 +211,6 @@ def _take_data_set(
             )
             return
     change_state(connection, training_run_id, TrainingState.SKIPPED, step=Step.SNAPSHOT, reason=lacking)
-
-
-def _new_labels(connection: sa.Connection) -> int:
-    """Returns the number of cells labelled, or labelled again, since the last retraining that did not fail."""
-    return int(
-        connection.scalar(
-            sa.text(
-                "SELECT count(DISTINCT cell_id) FROM bloodcell.label WHERE label_id > coalesce((SELECT "
-                "max(d.until_label_id) FROM bloodcell.dataset d JOIN bloodcell.training_run t USING (dataset_digest) "
-                "WHERE t.state <> :failed), 0)"
-            ),
-            {"failed": TrainingState.FAILED},
-        )
-        or 0
-    )
 
 
 def _too_few_new_labels(n_new: int, min_new_labels: int) -> str | None:

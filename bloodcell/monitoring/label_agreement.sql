@@ -1,0 +1,20 @@
+-- name: compare
+-- One statement, one snapshot: what is counted is also what is recorded as counted. Too few cells stay for the next check.
+WITH fresh AS MATERIALIZED (
+    SELECT l.cell_id, l.label_id, l.class, k.called_class, l.is_blind,
+           (c.sha256 IN (SELECT unnest(CAST(:images AS text[])))
+            OR EXISTS (SELECT 1 FROM bloodcell.dataset_image i WHERE i.dataset_digest = :dataset
+                       AND i.sha256 = c.sha256 AND i.split IN ('training', 'validation'))) AS is_training
+    FROM bloodcell.current_label l
+    JOIN bloodcell.cell c USING (cell_id)
+    JOIN bloodcell.cell_call k ON k.night = c.night AND k.cell_id = c.cell_id AND k.model_id = :model
+    WHERE l.state <> 'contested'
+      AND NOT EXISTS (SELECT 1 FROM bloodcell.checked_cell x WHERE x.model_id = :model AND x.cell_id = l.cell_id)
+), kept AS (
+    INSERT INTO bloodcell.checked_cell
+        (model_id, cell_id, label_id, class, called_class, is_blind, is_training, run_id)
+    SELECT :model, cell_id, label_id, class, called_class, is_blind, is_training, :run_id FROM fresh
+    WHERE (SELECT count(*) FROM fresh
+           WHERE class IS NOT NULL AND called_class <> 'unclassified' AND NOT is_training) >= :min_cells
+)
+SELECT class, called_class, is_blind, is_training, count(*) FROM fresh GROUP BY 1, 2, 3, 4

@@ -1,0 +1,50 @@
+-- name: collect_labels
+-- Materialised, so that the views behind it are evaluated once.
+CREATE TEMP TABLE labelled ON COMMIT DROP AS
+SELECT cell_id, sha256, split_key, class, state, label_id FROM bloodcell.current_label
+
+-- name: judge
+-- What each labelled cell is, and which patient's image it was first.
+CREATE TEMP TABLE judged ON COMMIT DROP AS
+SELECT l.cell_id, l.sha256, l.split_key, l.class, l.label_id,
+       CASE WHEN l.class IS NULL THEN 'out_of_scope' ELSE d.split END AS split,
+       CASE WHEN l.state = 'contested' THEN 'contested'
+            WHEN count(*) FILTER (WHERE l.state = 'contested') OVER image > 0
+              OR min(coalesce(l.class, '')) OVER image <> max(coalesce(l.class, '')) OVER image
+            THEN 'image labelled differently elsewhere'
+            WHEN first.split_key <> l.split_key THEN 'image of another patient first'
+            WHEN row_number() OVER (PARTITION BY l.sha256, l.split_key ORDER BY l.cell_id) > 1
+            THEN 'image counted already'
+       END AS reason
+FROM labelled l
+JOIN bloodcell.data_split d USING (split_key)
+CROSS JOIN LATERAL (
+    SELECT bloodcell.split_key(s.patient_key, s.barcode) AS split_key
+    FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+    WHERE c.sha256 = l.sha256 ORDER BY c.cell_id LIMIT 1
+) first
+WINDOW image AS (PARTITION BY l.sha256)
+
+-- name: leave_out_other_splits
+UPDATE judged SET reason = 'image on another split before'
+WHERE reason IS NULL AND EXISTS (
+    SELECT 1 FROM bloodcell.dataset_image i
+    WHERE i.sha256 = judged.sha256 AND judged.split <> i.split AND 'out_of_scope' NOT IN (judged.split, i.split))
+
+-- name: newest_label
+SELECT coalesce(max(label_id), 0) FROM labelled
+
+-- name: digest
+SELECT encode(sha256(convert_to(coalesce(string_agg(sha256 || ' ' || split || ' ' || coalesce(class, '-'), E'\n'
+                                                    ORDER BY sha256), ''), 'UTF8')), 'hex')
+FROM judged WHERE reason IS NULL
+
+-- name: counts
+SELECT split, class AS class_, count(*) AS n FROM judged WHERE reason IS NULL GROUP BY split, class
+
+-- name: left_out
+SELECT reason, count(*) AS n FROM judged WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason
+
+-- name: store_images
+INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, split, class, cell_id, split_key, label_id)
+SELECT :digest, sha256, split, class, cell_id, split_key, label_id FROM judged WHERE reason IS NULL ORDER BY sha256
