@@ -14,8 +14,7 @@ from bloodcell.storage.statements import load_statements
 PACKAGE = Path(__file__).resolve().parents[2] / "bloodcell"
 FILES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("*/*.sql"))
 # until their room is restructured
-NOT_MOVED = {
-}
+NOT_MOVED = {"classify/shard_classification.py", "classify/shards.py"}
 
 
 def test_a_file_has_statements_with_their_comments_and_values() -> None:
