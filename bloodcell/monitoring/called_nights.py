@@ -90,7 +90,7 @@ def tally_value(
 def sample_cells(connection: sa.Connection, model_id: str, nights: Sequence[date], n_cells: int) -> list[SampledCell]:
     """Returns at most `n_cells` cells, spread over the nights; always the same cells for the same nights."""
     rows = _read(connection, "sample", model_id, nights, n=n_cells)
-    return [SampledCell(CellImage(cell_id, night, sha256), group) for cell_id, night, sha256, group in rows]
+    return [SampledCell(CellImage(cell_id, night, sha256), slide_group) for cell_id, night, sha256, slide_group in rows]
 
 
 def _read(
