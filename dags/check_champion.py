@@ -1,7 +1,7 @@
 """The nightly check: does the champion still agree with people, and are the nights still like its training images?
 
-Thin on purpose: schedule, queue, pool, and the alarm. The library does the work; a retry of the same run finds what was
-written, and writes nothing twice.
+This file only says when, on which queue and pool, and who is alarmed. The library does the work; a retry of the same
+run finds what was written, and writes nothing twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Retraining: labels become candidates, a person decides, and only a proven model becomes champion.
 
-Thin on purpose: the library does the work. The gates and the answer decide, not the state of Airflow's tasks: marking a
-task successful by hand changes nothing, because `promote` checks the gates and the answer itself.
+This file only says when, in which order, on which queue and pool, and who is asked. The library does the work. Marking
+a task successful by hand promotes nothing, because `promote` checks the gates and the person's answer itself.
 """
 
 from __future__ import annotations

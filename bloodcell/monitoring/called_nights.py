@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SQL: Final = load_statements("monitoring/called_nights.sql")
+
 SLIDE_GROUPS: Final = 64
 """Groups that slides are put into: intervals come from drawing groups again, and their number bounds the memory."""
 
@@ -89,15 +90,14 @@ def tally_value(
 def sample_cells(connection: sa.Connection, model_id: str, nights: Sequence[date], n_cells: int) -> list[SampledCell]:
     """Returns at most `n_cells` cells, spread over the nights; always the same cells for the same nights."""
     rows = _read(connection, "sample", model_id, nights, n=n_cells)
-    return [SampledCell(CellImage(cell_id, night, sha256), group) for cell_id, night, sha256, group in rows]
+    return [SampledCell(CellImage(cell_id, night, sha256), slide_group) for cell_id, night, sha256, slide_group in rows]
 
 
 def _read(
     connection: sa.Connection, statement: str, model_id: str, nights: Sequence[date], **values: Any
 ) -> list[tuple[Any, ...]]:
     given = {"model": model_id, "nights": list(nights), "slide_groups": SLIDE_GROUPS, **values}
-    found = connection.execute(_SQL[statement], given)
-    return [tuple(row) for row in found]
+    return [tuple(row) for row in connection.execute(_SQL[statement], given)]
 
 
 def _table(rows: Sequence[tuple[Any, ...]], n_columns: int) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.monitoring.check_records import Check, Kind, not_judged
 from bloodcell.presentation.numbers import percent, percent_with_interval
 from bloodcell.registry.bundle import images_of
+from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, 
     """
     dataset = bundle.manifest.data.dataset_digest
     # the database knows the images of a model trained on its own labels; those of any other model only its bundle has
-    is_known = connection.scalar(_SQL["has_dataset"], {"dataset": dataset})
+    is_known = connection.scalar(sa.select(sa.exists().where(tables.dataset.c.dataset_digest == dataset)))
     images = [] if is_known else sorted(images_of(bundle))
     values = {"model": bundle.model_id, "run_id": run_id, "dataset": dataset, "images": images, "min_cells": min_cells}
     return tuple(Tally(*row) for row in connection.execute(_SQL["compare"], values))

@@ -1,5 +1,5 @@
 -- name: compare
--- One statement, one snapshot: what is counted is what is marked as counted. Too few cells are left for the next check.
+-- One statement, one snapshot: what is counted is also what is recorded as counted. Too few cells stay for the next check.
 WITH fresh AS MATERIALIZED (
     SELECT l.cell_id, l.label_id, l.class, k.called_class, l.is_blind,
            (c.sha256 IN (SELECT unnest(CAST(:images AS text[])))
@@ -18,6 +18,3 @@ WITH fresh AS MATERIALIZED (
            WHERE class IS NOT NULL AND called_class <> 'unclassified' AND NOT is_training) >= :min_cells
 )
 SELECT class, called_class, is_blind, is_training, count(*) FROM fresh GROUP BY 1, 2, 3, 4
-
--- name: has_dataset
-SELECT EXISTS (SELECT 1 FROM bloodcell.dataset WHERE dataset_digest = :dataset)

@@ -63,14 +63,14 @@ def embed(
     network = MergedNetwork((bundle,), batch_cells=settings.batch_cells)
     skipped = Skipped(store.check)
     images, group_of = [cell.image for cell in cells], {cell.image.cell_id: cell.slide_group for cell in cells}
-    embeddings, tops, groups = [], [], []
+    embeddings, tops, slide_groups = [], [], []
     for batch, outputs in predict(network, images, lambda cell: store.read_image(cell.sha256), settings, skipped):
         output = outputs[bundle.model_id]
         embeddings.append(output.embedding)
         tops.append(output.probabilities.argmax(axis=1))
-        groups += [group_of[cell.cell_id] for cell in batch]
-        on_cells(len(groups), len(cells))
-    if not groups:
+        slide_groups += [group_of[cell.cell_id] for cell in batch]
+        on_cells(len(slide_groups), len(cells))
+    if not slide_groups:
         raise StoreUnavailableError(
             f"None of the {len(cells)} sampled cells could be read, so the champion was not checked. First: "
             f"{skipped.reasons[0]}"
@@ -82,4 +82,4 @@ def embed(
             "Next: bloodcell models rollback --reason R",
             folder=str(bundle.folder),
         )
-    return Embedded(embedding, np.concatenate(tops), np.array(groups), tuple(skipped.reasons))
+    return Embedded(embedding, np.concatenate(tops), np.array(slide_groups), tuple(skipped.reasons))

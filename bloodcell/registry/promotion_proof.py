@@ -123,7 +123,7 @@ def require_proof(connection: sa.Connection, model: RegisteredModel, champion_id
             f"Model {model.model_id[:12]} was compared with {(validation.champion_id or 'no champion')[:12]}, and "
             f"{(champion_id or 'none')[:12]} is champion now. Next: bloodcell models validate {model.model_id[:12]}"
         )
-    can_validate = connection.scalar(sa.text("SELECT EXISTS (SELECT 1 FROM bloodcell.dataset WHERE n_holdout > 0)"))
+    can_validate = connection.scalar(sa.select(sa.exists().where(tables.dataset.c.n_holdout > 0)))
     if validation is None and can_validate and champion_id is not None:
         raise PromotionRefusedError(
             f"Model {model.model_id[:12]} was never validated, although there is a hold-out of labelled cells. Next: "

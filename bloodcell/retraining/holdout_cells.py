@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.evaluation.comparison_records import Holdout
@@ -17,6 +16,8 @@ from bloodcell.storage.statements import load_statements
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
+
+    import sqlalchemy as sa
 
     from bloodcell.cells.labelled_image import LabelledImage
 
@@ -31,7 +32,7 @@ class HoldoutCells:
     Attributes:
         images: Images of the hold-out, without those that a compared model was trained on.
         holdout: Class, patient and slide of each of `images`.
-        outside: Images of labelled cells out of scope.
+        out_of_scope: Images of labelled cells out of scope.
         splits: Size of each split of the data set.
         left_out: (reason, labelled cells) of what is not in the data set or not in `images`.
         labels_until: When the newest label of the data set was recorded, None if it has none.
@@ -39,7 +40,7 @@ class HoldoutCells:
 
     images: tuple[LabelledImage, ...]
     holdout: Holdout
-    outside: tuple[LabelledImage, ...]
+    out_of_scope: tuple[LabelledImage, ...]
     splits: tuple[SplitFacts, ...]
     left_out: tuple[tuple[str, int], ...]
     labels_until: datetime | None
@@ -69,7 +70,7 @@ def holdout_cells(connection: sa.Connection, dataset_digest: str, trained_on: Co
             patients=np.array([patients[origin[image.sha256].split_key] for image in images], np.int64),
             slides=np.array([origin[image.sha256].slide_id for image in images], np.int64),
         ),
-        outside=stored_images(connection, dataset_digest, "out_of_scope"),
+        out_of_scope=stored_images(connection, dataset_digest, "out_of_scope"),
         splits=tuple(SplitFacts(*row) for row in connection.execute(_SQL["splits"], digest)),
         left_out=tuple(left_out.items()),
         labels_until=dataset.labels_until,

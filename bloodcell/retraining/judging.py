@@ -75,7 +75,7 @@ def judge_candidates(
     cells = database.transact(lambda c: holdout_cells(c, plan.dataset_digest, trained_on))
     outputs = predict_all(
         list(bundles.values()),
-        cells.images + cells.outside,
+        cells.images + cells.out_of_scope,
         lambda image: store.read_image(image.sha256),
         settings,
         on_progress,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bloodcell.storage.store import Store
 
 _SQL: Final = load_statements("retraining/snapshot.sql")
+
 RULE: Final = "by patient, frozen at first use (data_split); an image belongs to the patient it came from first"
 
 _MIN_TRAINING: Final = 2
@@ -83,9 +84,7 @@ def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UU
     counts = {(row.split, row.class_): row.n for row in connection.execute(_SQL["counts"])}
     left_out = {row.reason: row.n for row in connection.execute(_SQL["left_out"]) if row.n}
     snapshot = Snapshot(digest, counts, left_out, until)
-    known = connection.scalar(
-        sa.text("SELECT true FROM bloodcell.dataset WHERE dataset_digest = :digest"), {"digest": digest}
-    )
+    known = connection.scalar(sa.select(sa.exists().where(tables.dataset.c.dataset_digest == digest)))
     if not known:
         connection.execute(
             sa.insert(tables.dataset).values(
@@ -105,12 +104,11 @@ def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UU
 
 def stored_images(connection: sa.Connection, dataset_digest: str, split: str) -> tuple[LabelledImage, ...]:
     """Returns the images of a split with their classes, ordered by digest; images out of scope have the class ''."""
+    table = tables.dataset_image
     rows = connection.execute(
-        sa.text(
-            "SELECT sha256, class FROM bloodcell.dataset_image WHERE dataset_digest = :digest AND split = :split "
-            "ORDER BY sha256"
-        ),
-        {"digest": dataset_digest, "split": split},
+        sa.select(table.c.sha256, table.c["class"])
+        .where(table.c.dataset_digest == dataset_digest, table.c.split == split)
+        .order_by(table.c.sha256)
     )
     return tuple(LabelledImage(Path(sha256), cell_class or "", sha256) for sha256, cell_class in rows)
 

@@ -34,8 +34,7 @@ def assign_splits(connection: sa.Connection, settings: Settings, run_id: uuid.UU
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     counts: dict[str, int] = dict(connection.execute(_SQL["counts"]).all())
-    found = connection.execute(_SQL["new_patients"])
-    new = {row.split_key: bool(row.is_blind) for row in found}
+    new = {row.split_key: bool(row.is_blind) for row in connection.execute(_SQL["unassigned"])}
     splits = splits_of(new, counts, settings.holdout_fraction, settings.validation_fraction)
     if splits:
         connection.execute(

@@ -24,10 +24,9 @@ from bloodcell.storage.statements import load_statements
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
-Base = Literal["champion", "imagenet"]
-
-
 _SQL: Final = load_statements("retraining/training_runs.sql")
+
+Base = Literal["champion", "imagenet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +197,8 @@ def _take_data_set(
     connection: sa.Connection, settings: Settings, request: Request, training_run_id: uuid.UUID, run_id: uuid.UUID
 ) -> None:
     """Takes the snapshot and gives it to the retraining; or skips the retraining, with the reason."""
-    lacking = _too_few_new_labels(_new_labels(connection), request.min_new_labels)
+    n_new: int = connection.scalar(_SQL["new_labels"], {"failed": TrainingState.FAILED}) or 0
+    lacking = _too_few_new_labels(n_new, request.min_new_labels)
     if lacking is None:
         snapshot = take_snapshot(connection, settings, run_id)
         lacking = snapshot.shortage
@@ -211,11 +211,6 @@ def _take_data_set(
             )
             return
     change_state(connection, training_run_id, TrainingState.SKIPPED, step=Step.SNAPSHOT, reason=lacking)
-
-
-def _new_labels(connection: sa.Connection) -> int:
-    """Returns the number of cells labelled, or labelled again, since the last retraining that did not fail."""
-    return int(connection.scalar(_SQL["count_new_labels"], {"failed": TrainingState.FAILED}) or 0)
 
 
 def _too_few_new_labels(n_new: int, min_new_labels: int) -> str | None:

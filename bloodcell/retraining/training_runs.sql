@@ -1,5 +1,5 @@
--- name: count_new_labels
--- Cells labelled, or labelled again, since the snapshot of the last retraining that did not fail.
+-- name: new_labels
+-- Cells labelled, or labelled again, since the data set of the last retraining that did not fail.
 SELECT count(DISTINCT cell_id) FROM bloodcell.label
 WHERE label_id > coalesce((SELECT max(d.until_label_id)
                            FROM bloodcell.dataset d JOIN bloodcell.training_run t USING (dataset_digest)

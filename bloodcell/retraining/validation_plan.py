@@ -95,9 +95,9 @@ def plan_of_model(connection: sa.Connection, model: str, *, other: str | None = 
     """
     found = find_model(connection, model).model_id
     against = find_model(connection, other).model_id if other else champion(connection)
-    digest = connection.scalar(
-        sa.text("SELECT dataset_digest FROM bloodcell.dataset ORDER BY created_at DESC, dataset_digest LIMIT 1")
-    )
+    dataset = tables.dataset.c
+    newest_first = (dataset.created_at.desc(), dataset.dataset_digest)
+    digest = connection.scalar(sa.select(dataset.dataset_digest).order_by(*newest_first).limit(1))
     if digest is None:
         raise ConfigurationError(
             "There is no data set to validate on yet: a retraining takes one. Next: bloodcell labels import, then "

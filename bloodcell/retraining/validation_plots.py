@@ -55,18 +55,16 @@ def novelty_plot(comparison: Comparison) -> bytes:
     """Returns novelty histograms of candidate and champion: hold-out cells upwards, cells out of scope downwards."""
     figure, panels = _beside_each_other(comparison, 5.75, 3.9)
     for axes, model in panels:
-        outside = model.out_of_scope
-        edges = np.array(outside.edges)
+        found = model.out_of_scope
+        edges = np.array(found.edges)
         for counts, sign, colour, name in (
-            (outside.holdout, 1, "#56b4e9", "hold-out"),
-            (outside.out_of_scope, -1, "#5b3f8c", "out of scope"),
+            (found.holdout, 1, "#56b4e9", "hold-out"),
+            (found.out_of_scope, -1, "#5b3f8c", "out of scope"),
         ):
             shares = sign * 100 * np.array(counts) / max(sum(counts), 1)
             axes.stairs(shares, edges, fill=True, color=colour, label=f"{name} ({sum(counts):,})")
-        if outside.novelty_threshold is not None and np.isfinite(outside.novelty_threshold):
-            axes.axvline(
-                outside.novelty_threshold, color=_INK, linestyle="--", linewidth=1.2, label="unclassified above"
-            )
+        if found.novelty_threshold is not None and np.isfinite(found.novelty_threshold):
+            axes.axvline(found.novelty_threshold, color=_INK, linestyle="--", linewidth=1.2, label="unclassified above")
         axes.axhline(0, color=_INK, linewidth=0.8)
         axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
         axes.set_xlabel("novelty (the last bin includes all above)")

@@ -48,7 +48,13 @@ from bloodcell.settings import Settings
 import airflow.sdk
 loaded = runpy.run_path(sys.argv[1])
 inbox = loaded["inbox"].function
-inbox.__globals__["get_current_context"] = lambda: {"run_id": "manual__1"}
+from types import SimpleNamespace
+context = {
+    "run_id": "manual__1",
+    "dag": SimpleNamespace(dag_id="import_labels", params={}),
+    "dag_run": SimpleNamespace(conf=None),
+}
+inbox.__globals__["get_current_context"] = lambda: context
 from bloodcell.errors import ConfigurationError
 try:
     print(json.dumps({"taken": inbox()}))
@@ -121,7 +127,7 @@ def test_the_task_imports_the_inbox_and_fails_at_the_end_if_files_were_set_aside
     (settings.labels / "a_bad.csv").write_text(f"{header}\nS9,0.jpg,SNE,anna,2026-03-15\n")
     (settings.labels / "b_good.csv").write_text(f"{header}\nS1,1.jpg,SNE,anna,2026-03-15\n")
     failed = read_by_airflow("import_labels", tmp_path, RUN, **environment)
-    assert "[a_bad.csv] cells_missing: 1 of 1 rows: row 2: slide 'S9' is not known" in failed["error"]
+    assert "[a_bad.csv] cells_missing: 1 of 1 rows: row 2: slide 'S9' is unknown" in failed["error"]
     assert laboratory.rows("SELECT file_name FROM bloodcell.cell_label ORDER BY 1") == [("0.jpg",), ("1.jpg",)]
     retried = read_by_airflow("import_labels", tmp_path, RUN, **environment)
     assert retried == failed

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Webhook:
-    """Where it listens, what it got, what it answers; `silent` lets it take a request and never answer."""
+    """Its address, the messages it received, the status it responds with; with `silent` it never responds."""
 
     url: str = ""
     messages: list[dict[str, str]] = field(default_factory=list)

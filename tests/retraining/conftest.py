@@ -50,7 +50,7 @@ def judged_template(
     truth = make_night(settings, patients=PATIENTS, cells_per_class=3)
     make_champion(settings, svm_bundle)
     label_cells(settings, truth)
-    label_cells(settings, dict(list(truth.items())[:4]), says=lambda cell_class: None)
+    label_cells(settings, dict(list(truth.items())[:4]), labelled_as=lambda cell_class: None)
     run = begin_training_run(settings, REQUEST, uuid.uuid4())
     train_candidate(settings, run.training_run_id, "vgg16_svm")
     (validated,) = validate_candidates(settings, run.training_run_id)

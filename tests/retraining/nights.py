@@ -46,10 +46,10 @@ def label_cells(
     by: str = "dr.a",
     is_blind: bool = False,
     is_adjudication: bool = False,
-    says: Callable[[str], str | None] = lambda cell_class: cell_class,
+    labelled_as: Callable[[str], str | None] = lambda cell_class: cell_class,
     at: datetime | None = None,
 ) -> None:
-    """Enters a label for each cell: `says` of its true class, or a smudge cell where that is None."""
+    """Enters a label for each cell: `labelled_as` of its true class, or a smudge cell where that is None."""
     database = open_database(settings)
     with database.begin() as connection:
         found = connection.execute(
@@ -61,8 +61,8 @@ def label_cells(
         rows = [
             {
                 "cell_id": ids[cell],
-                "class": said,
-                "sub_label": None if said else "SMU",
+                "class": entered,
+                "sub_label": None if entered else "SMU",
                 "labelled_by": by,
                 "labelled_at": at or datetime.now(UTC),
                 "is_blind": is_blind,
@@ -70,6 +70,6 @@ def label_cells(
                 "source": "csv",
             }
             for cell, cell_class in truth.items()
-            for said in [says(cell_class)]
+            for entered in [labelled_as(cell_class)]
         ]
         connection.execute(sa.insert(tables.label), rows)

@@ -124,7 +124,7 @@ def test_a_candidate_of_shuffled_labels_is_refused_everywhere(judged: Judged) ->
     classes = iter(
         ["ig", "platelet", "monocyte", "basophil", "neutrophil", "lymphocyte", "erythroblast", "eosinophil"] * 1000
     )
-    label_cells(settings, wrong, by="mixed.up", is_adjudication=True, says=lambda cell_class: next(classes))
+    label_cells(settings, wrong, by="mixed.up", is_adjudication=True, labelled_as=lambda cell_class: next(classes))
     run = begin_training_run(settings, replace(REQUEST, seed=4), uuid.uuid4())
     model_id = train_candidate(settings, run.training_run_id, "vgg16_svm")
     (refused,) = validate_candidates(settings, run.training_run_id)

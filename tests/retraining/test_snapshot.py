@@ -79,9 +79,11 @@ def test_contested_cells_are_left_out_until_adjudicated_and_smudges_are_out_of_s
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth)
     disputed = dict(list(truth.items())[:3])
-    label_cells(settings, disputed, by="dr.b", says=lambda cell_class: "ig" if cell_class != "ig" else "monocyte")
+    label_cells(
+        settings, disputed, by="dr.b", labelled_as=lambda cell_class: "ig" if cell_class != "ig" else "monocyte"
+    )
     smudge = dict(list(truth.items())[10:11])
-    label_cells(settings, smudge, says=lambda cell_class: None)
+    label_cells(settings, smudge, labelled_as=lambda cell_class: None)
     taken = snapshot(settings)
     assert taken.left_out == {"contested": 3}
     assert taken.n_images("out_of_scope") == 1
@@ -103,7 +105,7 @@ def test_an_image_with_two_classes_is_left_out(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth)
     again = first_slide_again(settings, truth, patient="P0")
-    label_cells(settings, again, says=lambda cell_class: "ig" if cell_class == "monocyte" else cell_class)
+    label_cells(settings, again, labelled_as=lambda cell_class: "ig" if cell_class == "monocyte" else cell_class)
     taken = snapshot(settings)
     assert taken.left_out == {"image already counted": 7, "image labelled differently elsewhere": 2}
 
