@@ -1,32 +1,94 @@
 """bloodcell: a night's blood cell images become differentials in Postgres.
 
-The map of the flow. Each room is a stage: it takes the record of the stage before it and never imports a later one.
+Data moves one way. A room takes the records of the rooms before it, returns its own, and never imports a later one:
 
+    inbox         drops and label files, listed and settled
     ingest        a drop's files become slides, cells and stored images; every file is accounted for
-    classify      cells become calls by the champion and its challengers, in one pass
+    classify      cells become calls by the champion and its challengers
     differential  a slide's calls add up, with exact intervals and flags
     report        a slide as a page, a night as a summary
-    labels        what people say of cells: imported, checked, contested or confirmed
+    labels        what people say about cells: imported, checked, contested or confirmed
     retraining    labels become candidates, which are validated, approved and promoted
-    monitoring    the champion against new labels, and its drift from the validation images
+    monitoring    the champion against new labels, and its nights against its validation images
 
-What the stages are made of:
+What these rooms build on:
 
-    cells         cell classes, analyser codes, calls, intervals, metrics: the vocabulary
+    cells         the vocabulary: cell classes, analyser codes, calls, intervals
     storage       Postgres and the content-addressed store
-    inbox         folders that other programs write into
-    inference     images become the outputs of models: the one loop that every stage uses
+    registry      bundles of models, the champion and its challengers, promotion
+    inference     the one loop that runs models on images
     training      labelled images become a bundle
-    registry      bundles, models, champion and challengers, promotion
-    evaluation    how good a model's calls are on labelled images
-    presentation  how figures, tables, progress and pages look
-
-Around them:
-
+    evaluation    how well a bundle performs on labelled images
+    presentation  figures, tables, progress bars and pages: each format once
     drawing       drawn cells, for demonstrations and tests
-    service       up, watch, doctor, Airflow's home and API: the system as a whole
-    demo          the guided tour
-    cli           the command line
 
-`settings`, `environment`, `errors` and `resources` are shared by all of them.
+What people start is in `service` (up, watch, doctor), `demo` and `cli`. Every room uses `settings`, `errors` and
+`resources`.
+
+The public API is what `__all__` names here and in each room; `import bloodcell` imports none of it before it is used.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bloodcell.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from bloodcell.classify import classify_shard, plan_shards
+    from bloodcell.differential import read_differential, write_due_differentials
+    from bloodcell.errors import BloodcellError
+    from bloodcell.evaluation import evaluate_bundles
+    from bloodcell.ingest import ingest_night
+    from bloodcell.labels import export_labels, import_inbox, import_labels
+    from bloodcell.monitoring import check_champion
+    from bloodcell.registry import open_bundle
+    from bloodcell.report import night_summary, write_report
+    from bloodcell.settings import Settings
+    from bloodcell.storage import Store, open_database
+    from bloodcell.training import train
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "BloodcellError": "bloodcell.errors",
+            "Settings": "bloodcell.settings",
+            "Store": "bloodcell.storage",
+            "check_champion": "bloodcell.monitoring",
+            "classify_shard": "bloodcell.classify",
+            "evaluate_bundles": "bloodcell.evaluation",
+            "export_labels": "bloodcell.labels",
+            "import_inbox": "bloodcell.labels",
+            "import_labels": "bloodcell.labels",
+            "ingest_night": "bloodcell.ingest",
+            "night_summary": "bloodcell.report",
+            "open_bundle": "bloodcell.registry",
+            "open_database": "bloodcell.storage",
+            "plan_shards": "bloodcell.classify",
+            "read_differential": "bloodcell.differential",
+            "train": "bloodcell.training",
+            "write_due_differentials": "bloodcell.differential",
+            "write_report": "bloodcell.report",
+        },
+    )
+
+__all__ = [
+    "BloodcellError",
+    "Settings",
+    "Store",
+    "check_champion",
+    "classify_shard",
+    "evaluate_bundles",
+    "export_labels",
+    "import_inbox",
+    "import_labels",
+    "ingest_night",
+    "night_summary",
+    "open_bundle",
+    "open_database",
+    "plan_shards",
+    "read_differential",
+    "train",
+    "write_due_differentials",
+    "write_report",
+]

@@ -41,7 +41,7 @@ _FLUSH_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ClassifySummary:
-    """What a shard's run did.
+    """What classifying a shard did.
 
     Attributes:
         run_id: The run on record, None if there was nothing left to do.

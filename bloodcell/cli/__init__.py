@@ -1,5 +1,16 @@
 """The command line: one module per group of commands.
 
+    operate       demo, up, watch, doctor
+    stages        ingest, classify, train
+    differential  differential, report
+    evaluate      evaluate
+    labels        labels import, inbox, export, status
+    retrain       retrain, approve
+    models        models list, show, compare, validate, promote, rollback, check, verify, speed
+    database      db upgrade, status, url, psql
+    drop          drop make
+    output        how these commands show records
+
 Each command imports what it needs when it runs, so that `bloodcell --help` stays quick. Exit status: 0 done, 1 the work
 failed, was refused or found bad data that it had to stop for, 2 wrong usage, 3 there was nothing to do.
 """
@@ -14,6 +25,8 @@ import typer
 
 from bloodcell.cli import database, differential, drop, evaluate, labels, models, operate, retrain, stages
 from bloodcell.errors import BloodcellError, SettingError
+
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="bloodcell",

@@ -3,6 +3,7 @@
 adding_up            finds the slides that are due
 counting             counts of called cells become a differential
 differential_rows    counts in Postgres and writes
+reference_ranges     ranges of adults, and the flags that follow from them
 stored_differential  reads a differential back
 differential_tables  shows it
 """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bloodcell.settings import Settings
+    from bloodcell.settings import DifferentialSettings
     from bloodcell.storage.database import Database
 
 _SQL: Final = load_statements("differential/differential_rows.sql")
@@ -66,7 +66,7 @@ def write_differentials(
     slides: Iterable[int],
     model_id: str | None,
     run_id: uuid.UUID,
-    settings: Settings,
+    settings: DifferentialSettings,
 ) -> WrittenDifferentials:
     """Writes a differential for each slide and model that called all the slide's cells.
 

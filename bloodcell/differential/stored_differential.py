@@ -79,6 +79,11 @@ class SlideDifferential:
 def read_differential(database: Database, barcode: str, model_id: str | None = None) -> SlideDifferential:
     """Returns the differential of the slide with this barcode; see `differential_of`.
 
+    Args:
+        database: Where it is stored.
+        barcode: The slide's barcode.
+        model_id: Model whose calls are counted, by its id or the beginning of it; None: the reported one.
+
     Raises:
         UnknownRecordError: No such slide or model, or no differential of it yet; the message names the next step.
     """

@@ -10,3 +10,10 @@
 Nothing here comes from a photograph: every pixel is computed from a seed. A model trained on drawn cells recognises
 only drawn cells.
 """
+
+from __future__ import annotations
+
+from bloodcell.drawing.cells import draw_cell
+from bloodcell.drawing.drops import DrawnDrop, DrawnSlide, draw_folder, make_drop
+
+__all__ = ["DrawnDrop", "DrawnSlide", "draw_cell", "draw_folder", "make_drop"]

@@ -9,3 +9,28 @@
 
 `ingest` reads drops by these functions, `labels` its inbox, and `service` watches for complete nights.
 """
+
+from __future__ import annotations
+
+from bloodcell.inbox.ignoring import ignore_reason, is_unfinished
+from bloodcell.inbox.listing import ListedFile, ListedFolder, list_folder
+from bloodcell.inbox.night_folders import completed_state, night_folders, night_of
+from bloodcell.inbox.pending_nights import pending_nights
+from bloodcell.inbox.settling import COMPLETE_MARKER, is_settled
+from bloodcell.inbox.unchanged_files import StillWrittenError, read_unchanged
+
+__all__ = [
+    "COMPLETE_MARKER",
+    "ListedFile",
+    "ListedFolder",
+    "StillWrittenError",
+    "completed_state",
+    "ignore_reason",
+    "is_settled",
+    "is_unfinished",
+    "list_folder",
+    "night_folders",
+    "night_of",
+    "pending_nights",
+    "read_unchanged",
+]

@@ -22,6 +22,10 @@ def pending_nights(settings: InboxSettings, database: Database) -> list[Path]:
 
     Folders are compared by the time of their newest entry. A file that was set aside is compared by its own time and
     size too, so that one completed in place is read again. A folder that cannot be read is due: ingesting it says why.
+
+    Args:
+        settings: The drops folder.
+        database: The ledger of what was ingested.
     """
     file = tables.drop_file
     folders = {night_of(path): path for path in night_folders(settings.drops)}

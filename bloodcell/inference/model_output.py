@@ -42,7 +42,12 @@ def joined(parts: Sequence[ModelOutput]) -> ModelOutput:
 
 
 def calls_of(bundle: Bundle, output: ModelOutput) -> Calls:
-    """Returns a model's calls, by its bundle's thresholds."""
+    """Returns a model's calls, by its bundle's thresholds.
+
+    Args:
+        bundle: The model.
+        output: What it returned for some cells.
+    """
     return decide(
         output.probabilities,
         output.novelty,

@@ -35,7 +35,12 @@ class Skipped:
     _in_a_row: int = 0
 
     def result_of(self, item: object, reading: Future[Result]) -> list[Result]:
-        """Returns the one result, or none where the image could not be read."""
+        """Returns the one result, or none if the image could not be read.
+
+        Args:
+            item: The image, for the reason.
+            reading: Its result, as soon as there is one.
+        """
         try:
             result = reading.result()
         except (StoreUnavailableError, UnusableFileError) as error:

@@ -31,6 +31,7 @@ class LabelImport:
     """The outcome of importing a file or folder of labels.
 
     Attributes:
+        source: What was imported: csv or folder.
         is_taken: True if labels were imported; False if rows were refused and therefore nothing was.
         n_rows: Labels in the file.
         n_new: Labels that are new. There can be more than rows, since an image can belong to several slides.
@@ -40,6 +41,7 @@ class LabelImport:
         n_contested: Cells of the file that are now contested.
         errors: The first refused rows.
         ignored_columns: Columns of the file that labels do not use.
+        run_id: The run.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""Each night the champion is checked: does it agree with people, and are its nights like its validation images?
+"""The nightly check of the champion: its agreement with people, and how its nights differ from its validation images.
 
 champion_check    the check: everything below, and its rows written in one transaction
 check_records     one figure of a check, and all figures of one

@@ -52,6 +52,10 @@ def post_alarm(url: str, alarm: Alarm) -> bool:
 
     A webhook that is unavailable, slow or wrong causes a warning in the log and never an error: the failure itself is
     recorded without it. The warning names only the host, because a webhook's address often is its password.
+
+    Args:
+        url: The webhook.
+        alarm: What failed, and why.
     """
     text = f"bloodcell: {alarm.dag_id}, task {alarm.task_id}, run {alarm.run_id}: {alarm.reason}"
     try:

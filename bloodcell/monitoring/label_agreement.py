@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from bloodcell.registry.bundle import Bundle
-    from bloodcell.settings import Settings
+    from bloodcell.settings import CheckSettings
 
 
 _SQL: Final = load_statements("monitoring/label_agreement.sql")
@@ -69,7 +69,7 @@ def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, 
     return tuple(Tally(*row) for row in connection.execute(_SQL["compare"], values))
 
 
-def agreement_checks(tallies: Iterable[Tally], settings: Settings) -> tuple[Check, ...]:
+def agreement_checks(tallies: Iterable[Tally], settings: CheckSettings) -> tuple[Check, ...]:
     """Returns the figures of agreement; overall and blind-read agreement are judged, the others inform.
 
     An agreement is judged by the upper end of its 95 % interval: an alarm means that the true agreement is below the
@@ -96,7 +96,7 @@ def agreement_checks(tallies: Iterable[Tally], settings: Settings) -> tuple[Chec
     )
 
 
-def _blind(tallies: list[Tally], settings: Settings) -> tuple[Check, ...]:
+def _blind(tallies: list[Tally], settings: CheckSettings) -> tuple[Check, ...]:
     n_called = sum(tally.n_cells for tally in tallies if tally.called != UNCLASSIFIED)
     if n_called < settings.check_min_cells:
         reason = f"Not judged: {n_called:,} cells read blind, {settings.check_min_cells:,} are needed."
@@ -104,7 +104,7 @@ def _blind(tallies: list[Tally], settings: Settings) -> tuple[Check, ...]:
     return (_judged("blind_agreement", "newly labelled cells read blind", tallies, settings, ""),)
 
 
-def _judged(kind: Kind, what: str, tallies: list[Tally], settings: Settings, left_out: str) -> Check:
+def _judged(kind: Kind, what: str, tallies: list[Tally], settings: CheckSettings, left_out: str) -> Check:
     share = _agreeing(tallies)
     threshold = settings.check_min_agreement
     passed = share.upper is not None and share.upper >= threshold

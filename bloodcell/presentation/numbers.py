@@ -27,12 +27,22 @@ class Estimate(Protocol):
 
 
 def number(value: float | None, decimals: int = 1) -> str:
-    """Returns a figure without a unit: 92.0."""
+    """Returns a figure without a unit: 92.0.
+
+    Args:
+        value: The figure; None where there is none.
+        decimals: Digits after the point.
+    """
     return NOTHING if value is None else f"{value:.{decimals}f}"
 
 
 def interval(bounds: tuple[float, float] | None, decimals: int = 1) -> str:
-    """Returns both ends of an interval: 84.8–96.5, or −0.3 to 2.8 where an end is negative; empty without one."""
+    """Returns both ends of an interval: 84.8–96.5, or −0.3 to 2.8 where an end is negative; empty without one.
+
+    Args:
+        bounds: Lower and upper end; None where there is no interval.
+        decimals: Digits after the point.
+    """
     if bounds is None:
         return ""
     lower, upper = (_with_minus(number(bound, decimals)) for bound in bounds)
@@ -40,14 +50,24 @@ def interval(bounds: tuple[float, float] | None, decimals: int = 1) -> str:
 
 
 def number_with_interval(found: Estimate | None, decimals: int = 3) -> str:
-    """Returns a figure that is not a percentage, with its interval: 0.921 (0.850–0.961)."""
+    """Returns a figure that is not a percentage, with its interval: 0.921 (0.850–0.961).
+
+    Args:
+        found: The figure; None where there is none.
+        decimals: Digits after the point.
+    """
     if found is None or found.value is None or found.lower is None or found.upper is None:
         return NOTHING
     return f"{_with_minus(number(found.value, decimals))} ({interval((found.lower, found.upper), decimals)})"
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:
-    """Returns a fraction in 0..1 as a percentage: 92.0 %."""
+    """Returns a fraction in 0..1 as a percentage: 92.0 %.
+
+    Args:
+        fraction: In 0..1; None where there is none.
+        decimals: Digits after the point.
+    """
     return NOTHING if fraction is None else f"{100 * fraction:.{decimals}f} %"
 
 
@@ -64,7 +84,12 @@ def probability(value: float) -> str:
 
 
 def points(difference: float | None, decimals: int = 1) -> str:
-    """Returns a difference of two fractions as signed percentage points: +1.2, −0.3, 0.0."""
+    """Returns a difference of two fractions as signed percentage points: +1.2, −0.3, 0.0.
+
+    Args:
+        difference: In -1..1; None where there is none.
+        decimals: Digits after the point.
+    """
     if difference is None:
         return NOTHING
     text = f"{100 * difference:+.{decimals}f}"
@@ -72,7 +97,12 @@ def points(difference: float | None, decimals: int = 1) -> str:
 
 
 def points_with_interval(found: Estimate | None, decimals: int = 1) -> str:
-    """Returns a difference of two fractions with its interval, in percentage points: +1.2 (−0.3 to +2.8)."""
+    """Returns a difference of two fractions with its interval, in percentage points: +1.2 (−0.3 to +2.8).
+
+    Args:
+        found: The difference, in -1..1; None where there is none.
+        decimals: Digits after the point.
+    """
     if found is None or found.value is None:
         return NOTHING
     lower, upper = points(found.lower, decimals), points(found.upper, decimals)
@@ -90,7 +120,12 @@ def count(n: float) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """Returns a count with its noun, in the plural unless it is one: 1 slide, 2 slides."""
+    """Returns a count with its noun, in the plural unless it is one: 1 slide, 2 slides.
+
+    Args:
+        n: The count.
+        noun: In the singular; its plural ends in s.
+    """
     return f"{count(n)} {noun}" if n == 1 else f"{count(n)} {noun}s"
 
 

@@ -44,7 +44,14 @@ class RegisteredModel:
 
 
 def register(connection: sa.Connection, store: Store, bundle: Bundle, *, by: str) -> None:
-    """Puts a verified bundle into the store and registers it in the database; a second call changes nothing."""
+    """Puts a verified bundle into the store and registers it in the database; a second call changes nothing.
+
+    Args:
+        connection: An open transaction.
+        store: Where the bundle is kept.
+        bundle: The bundle.
+        by: The person who registers it.
+    """
     store.put_bundle(bundle.folder, bundle.model_id)
     manifest = bundle.manifest
     row = {
@@ -67,8 +74,12 @@ def registered_models(connection: sa.Connection) -> list[RegisteredModel]:
 def find_model(connection: sa.Connection, prefix: str) -> RegisteredModel:
     """Returns the one model whose id begins with `prefix`.
 
+    Args:
+        connection: An open transaction.
+        prefix: The id, or its first characters.
+
     Raises:
-        UnknownRecordError: None, or several.
+        UnknownRecordError: No model has such an id, or several have.
     """
     found = _read(connection, prefix=prefix)
     if len(found) != 1 or not prefix:

@@ -1,1 +1,31 @@
-"""Stage 4: what people read: a page for each slide and a summary of each night."""
+"""A slide as a page and a night as a summary.
+
+    slide_report  everything that the page of a slide shows
+    slide_page    the report of a slide as one HTML page
+    thumbnails    the cells' images on that page
+    night_report  the summary of a night, as records and as Markdown
+
+These modules only read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bloodcell.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from bloodcell.report.night_report import NightSummary, night_markdown, night_summary
+    from bloodcell.report.slide_page import write_report
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "NightSummary": "bloodcell.report.night_report",
+            "night_markdown": "bloodcell.report.night_report",
+            "night_summary": "bloodcell.report.night_report",
+            "write_report": "bloodcell.report.slide_page",
+        },
+    )
+
+__all__ = ["NightSummary", "night_markdown", "night_summary", "write_report"]

@@ -118,6 +118,10 @@ class NightSummary:
 def night_summary(database: Database, night: date) -> NightSummary:
     """Returns the summary of a night.
 
+    Args:
+        database: Where the night's rows are.
+        night: The night.
+
     Raises:
         UnknownRecordError: The night has not been ingested.
     """

@@ -10,7 +10,7 @@ from bloodcell.errors import PromotionRefusedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bloodcell.settings import Settings
+    from bloodcell.settings import AirflowSettings
 
 APPROVE: Final = "Approve"
 REJECT: Final = "Reject"
@@ -46,7 +46,7 @@ class Approval:
         )
 
 
-def require_approval(approval: Approval | None, settings: Settings) -> Approval:
+def require_approval(approval: Approval | None, settings: AirflowSettings) -> Approval:
     """Returns the answer if it is an approval, with a reason, by a person who may approve.
 
     Raises:

@@ -36,6 +36,13 @@ def promote_candidate(
 
     A call for a retraining that has promoted already changes nothing.
 
+    Args:
+        settings: Where everything is kept.
+        training_run_id: The retraining.
+        model_id: Its candidate.
+        approval: A person's answer; None if there is none.
+        airflow_run: Id of the Dag run that this belongs to.
+
     Raises:
         PromotionRefusedError: Nobody approved, the person may not approve, the answer has no reason, a gate failed, or
             another model became champion since the retraining began: of two retrainings at once, only one promotes.

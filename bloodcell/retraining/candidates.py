@@ -43,6 +43,13 @@ def train_candidate(
     A repeated call returns the id on record. After a kill it resumes from the last checkpoint: at most one epoch, or a
     few batches of features, are lost.
 
+    Args:
+        settings: Where everything is kept.
+        training_run_id: The retraining.
+        variant: The variant to train.
+        airflow_run: Id of the Dag run that this belongs to.
+        on_progress: Called with a step, how much of it is done, and how much there is.
+
     Raises:
         TrainingDataError: Images that cannot train a model.
         WeightsError: Base weights that are missing or altered.
@@ -92,6 +99,12 @@ def train_on_labels(
     settings: Settings, variant: str, *, seed: int = 0, on_progress: OnProgress | None = None
 ) -> Bundle:
     """Trains a variant on the current labels, outside of any retraining, and returns its bundle.
+
+    Args:
+        settings: Where everything is kept.
+        variant: The variant to train.
+        seed: Random seed.
+        on_progress: Called with a step, how much of it is done, and how much there is.
 
     Raises:
         TrainingDataError: A class without images to train on, or to validate with.

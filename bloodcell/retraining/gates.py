@@ -15,7 +15,7 @@ from bloodcell.registry.promotion_proof import Gate
 
 if TYPE_CHECKING:
     from bloodcell.evaluation.comparison_records import ClassDifference, Comparison
-    from bloodcell.settings import Settings
+    from bloodcell.settings import GateSettings
 
 GATE_TITLES: Final = {
     "enough_holdout_cells": "Enough hold-out cells of each class",
@@ -31,7 +31,7 @@ _ROUNDING: Final = 1e-9
 """Added to thresholds, because floats are not exact: 0.29 * 100 is slightly below 29, and 29 cells must pass."""
 
 
-def judge_gates(comparison: Comparison, settings: Settings) -> tuple[Gate, ...]:
+def judge_gates(comparison: Comparison, settings: GateSettings) -> tuple[Gate, ...]:
     """Returns the six gates, always all of them and in the same order.
 
     Args:
@@ -74,7 +74,7 @@ def _enough_holdout_patients(comparison: Comparison, n_required: int) -> Gate:
     return Gate("enough_holdout_patients", n >= n_required, float(n), float(n_required), reason)
 
 
-def _not_worse_overall(comparison: Comparison, settings: Settings) -> Gate:
+def _not_worse_overall(comparison: Comparison, settings: GateSettings) -> Gate:
     name, threshold = "not_worse_overall", -settings.gate_accuracy_margin
     if comparison.champion_id is None:
         return _good_enough_as_first(name, comparison, settings.gate_first_accuracy)

@@ -18,13 +18,13 @@ from bloodcell.storage.statements import load_statements
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bloodcell.settings import Settings
+    from bloodcell.settings import RetrainingSettings
 
 _SQL: Final = load_statements("retraining/splitting.sql")
 _LOCK: Final = 0x73_70_6C_69_74  # "split"; one assignment at a time in a database
 
 
-def assign_splits(connection: sa.Connection, settings: Settings, run_id: uuid.UUID) -> int:
+def assign_splits(connection: sa.Connection, settings: RetrainingSettings, run_id: uuid.UUID) -> int:
     """Assigns a split to every patient who has a label but no split; returns the number of these patients.
 
     Args:

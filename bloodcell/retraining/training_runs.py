@@ -54,7 +54,26 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A retraining as the database has it; `champion_id` was champion when it began."""
+    """A retraining as the database has it.
+
+    Attributes:
+        training_run_id: Its id.
+        airflow_run: Id of its Dag run.
+        requested_by: The person who requested it.
+        reason: Why it was requested.
+        variants: Variants to train.
+        base: Weights that training starts from.
+        seed: Random seed.
+        epochs: Largest number of epochs in each stage; None: the recipe's.
+        min_new_labels: Newly labelled cells without which it is skipped.
+        champion_id: The champion when it began.
+        dataset_digest: Digest of its data set; None if it was skipped.
+        state: Its state.
+        state_reason: Why it is in that state.
+        approval: A person's answer; None if there is none.
+        requested_at: When it began.
+        ended_at: When it ended; None if it has not.
+    """
 
     training_run_id: uuid.UUID
     airflow_run: str | None
@@ -93,6 +112,12 @@ def begin_training_run(
     """Takes the snapshot of a retraining and returns its record; a repeated call returns the same record.
 
     With too few new labels, or a class without images to train on, its state is `skipped`, with the reason.
+
+    Args:
+        settings: Where everything is kept.
+        request: What the retraining is to do.
+        training_run_id: Id of the retraining, chosen by the caller.
+        airflow_run: Id of the Dag run that this belongs to.
 
     Raises:
         ConfigurationError: An unknown variant, no reason, or no serving model for a warm start.

@@ -66,6 +66,12 @@ def validate_candidates(
 
     If no candidate passes every gate, the retraining's state becomes `refused`, with the reasons.
 
+    Args:
+        settings: Where everything is kept.
+        training_run_id: The retraining.
+        airflow_run: Id of the Dag run that this belongs to.
+        on_progress: Called with the number of cells done, and of all cells.
+
     Raises:
         BundleError: A bundle is missing, incomplete or altered.
         StoreUnavailableError: Images cannot be read, or the page cannot be stored.
@@ -85,6 +91,12 @@ def validate_candidates(
 def validate_model(settings: Settings, model: str, *, by: str, on_progress: OnProgress | None = None) -> Validated:
     """Validates any registered model against the champion, on the hold-out of the newest data set.
 
+    Args:
+        settings: Where everything is kept.
+        model: Id of the model, or its first characters.
+        by: The person who requests it.
+        on_progress: Called with the number of cells done, and of all cells.
+
     Raises:
         UnknownRecordError: No such model.
         ConfigurationError: There is no data set yet, or the model is the champion itself.
@@ -97,6 +109,12 @@ def validate_model(settings: Settings, model: str, *, by: str, on_progress: OnPr
 
 def compare_models(settings: Settings, model: str, other: str, *, on_progress: OnProgress | None = None) -> Judgement:
     """Returns the judgement of a model against another, on the hold-out of the newest data set; nothing is recorded.
+
+    Args:
+        settings: Where everything is kept.
+        model: Id of the model, or its first characters.
+        other: Id of the model to compare with, or its first characters.
+        on_progress: Called with the number of cells done, and of all cells.
 
     Raises:
         UnknownRecordError: No such model.

@@ -11,3 +11,46 @@
 
 The Dags and the command line use these modules; no stage imports this room.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bloodcell.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from bloodcell.service.airflow_api import AirflowApi
+    from bloodcell.service.doctor import Finding, examine
+    from bloodcell.service.due_nights import DueNights, ingest_due_nights
+    from bloodcell.service.telemetry import Figure, pushed_metrics, read_figures
+    from bloodcell.service.up import running_stack
+    from bloodcell.service.watch import watch_drops
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "AirflowApi": "bloodcell.service.airflow_api",
+            "DueNights": "bloodcell.service.due_nights",
+            "Figure": "bloodcell.service.telemetry",
+            "Finding": "bloodcell.service.doctor",
+            "examine": "bloodcell.service.doctor",
+            "ingest_due_nights": "bloodcell.service.due_nights",
+            "pushed_metrics": "bloodcell.service.telemetry",
+            "read_figures": "bloodcell.service.telemetry",
+            "running_stack": "bloodcell.service.up",
+            "watch_drops": "bloodcell.service.watch",
+        },
+    )
+
+__all__ = [
+    "AirflowApi",
+    "DueNights",
+    "Figure",
+    "Finding",
+    "examine",
+    "ingest_due_nights",
+    "pushed_metrics",
+    "read_figures",
+    "running_stack",
+    "watch_drops",
+]

@@ -83,7 +83,13 @@ class AirflowApi:
         return {name: str(part["status"]) for name, part in health.items() if part and part.get("status")}
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
-        """Makes a pool; one that exists keeps the slots that a person gave it."""
+        """Makes a pool; one that exists keeps the slots that a person gave it.
+
+        Args:
+            name: Name of the pool.
+            slots: Number of tasks that may run in it at the same time.
+            description: For people.
+        """
         body = {"name": name, "slots": slots, "description": description}
         try:
             self._json("POST", "/api/v2/pools", json=body)
@@ -136,7 +142,12 @@ class AirflowApi:
         return str(self._json("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> RunState:
-        """Returns the state of a run and of its tasks."""
+        """Returns the state of a run and of its tasks.
+
+        Args:
+            dag_id: The Dag.
+            run_id: The run.
+        """
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
         state = str(self._json("GET", path)["state"])
         tasks = self._json("GET", f"{path}/taskInstances", params={"limit": 1000})["task_instances"]
@@ -191,6 +202,11 @@ class AirflowApi:
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """Returns the value that a task returned.
 
+        Args:
+            dag_id: The Dag.
+            run_id: The run.
+            task_id: The task.
+
         Raises:
             AirflowRefusedError: It returned nothing (status 404).
         """
@@ -198,7 +214,14 @@ class AirflowApi:
         return self._json("GET", path)["value"]
 
     def approval(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Approval | None:
-        """Returns the question that a task of a run asks a person, answered or not; None if it has asked none yet."""
+        """Returns the question that a task of a run asks a person, answered or not; None if it has asked none yet.
+
+        Args:
+            dag_id: The Dag.
+            run_id: The run.
+            task_id: The task that asks.
+            map_index: Which instance of a mapped task; -1 for a task that is not mapped.
+        """
         try:
             found = self._json("GET", _approval_path(dag_id, run_id, task_id, map_index))
         except AirflowRefusedError as error:
@@ -222,6 +245,14 @@ class AirflowApi:
         self, dag_id: str, run_id: str, task_id: str, *, approve: bool, reason: str, map_index: int = -1
     ) -> Approval:
         """Answers a run's question as the user of this session, and returns the question with its answer.
+
+        Args:
+            dag_id: The Dag.
+            run_id: The run.
+            task_id: The task that asks.
+            approve: Whether to approve or to reject.
+            reason: Why, for the record.
+            map_index: Which instance of a mapped task; -1 for a task that is not mapped.
 
         Raises:
             AirflowRefusedError: This user may not answer (status 403), the task asks nothing (404), or the question
@@ -258,7 +289,12 @@ class AirflowApi:
         return answered
 
     def run_page(self, dag_id: str, run_id: str) -> str:
-        """Returns the address of a run's page, where a person can also answer its question."""
+        """Returns the address of a run's page, where a person can also answer its question.
+
+        Args:
+            dag_id: The Dag.
+            run_id: The run.
+        """
         return f"{self._page(dag_id)}/{quote(run_id, safe=':+')}"
 
     def _page(self, dag_id: str) -> str:

@@ -1,5 +1,18 @@
 """Postgres and the content-addressed store: tables, migrations, the embedded server, connections, and runs.
 
+    database         a Database: an engine, and how long its transactions wait for a server that is away
+    connections      connections with least rights, and transactions that are repeated
+    embedded         the Postgres that comes with bloodcell
+    migrations       this release's schema, roles and views
+    schema, tables   the tables, of which ingest_tables, call_tables, label_tables and training_tables define most
+    statements       statements that are read from .sql files
+    query_files      the queries that ship with bloodcell
+    runs             a record of every run of a stage
+    wire             how soon a lost connection is noticed
+    store            images and bundles under their digests
+    decoding         image files become pixels, within bounds
+    atomic_write     files that appear only when they are complete
+
 How a statement is written:
 
 - A statement that works on a set of rows (a join, an aggregate, a subquery) is in a `.sql` file beside the module that
@@ -9,3 +22,26 @@ How a statement is written:
 
 A rule that decides what is reported exists once: as a view or a function in `sql/views`, or as a function in Python.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bloodcell.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from bloodcell.storage.database import Database, open_database
+    from bloodcell.storage.migrations import upgrade
+    from bloodcell.storage.store import Store
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "Database": "bloodcell.storage.database",
+            "Store": "bloodcell.storage.store",
+            "open_database": "bloodcell.storage.database",
+            "upgrade": "bloodcell.storage.migrations",
+        },
+    )
+
+__all__ = ["Database", "Store", "open_database", "upgrade"]

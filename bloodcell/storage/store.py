@@ -1,6 +1,6 @@
 """The content-addressed store: images and model bundles under their digests, on a local path or any fsspec URL.
 
-A file gets its final name only when it is complete, so every file with a final name can be trusted.
+A file appears under its final name only when it is whole, so whatever is there can be trusted by its name.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _MANIFEST = "bundle.json"
 
 
 class Store:
-    """Images and bundles by digest; identical bytes are stored once.
+    """Images and bundles by digest; the same bytes are kept once.
 
     Args:
         url: Path or fsspec URL.
-        cache: Local folder for copies of bundles, used if the store itself is not local.
+        cache: Local folder for copies of bundles, where the store itself is not local.
     """
 
     def __init__(self, url: str, cache: Path) -> None:
@@ -48,62 +48,70 @@ class Store:
         return cls(settings.store, settings.data_dir / "cache" / "models")
 
     def put_image(self, sha256: str, body: bytes) -> None:
-        """Stores `body` under its digest; storing it again changes nothing.
+        """Stores an image under its digest; storing it again does no harm.
 
         On a local path the bytes are durable only after `flush`.
 
+        Args:
+            sha256: Digest of the image.
+            body: Its bytes.
+
         Raises:
-            StoreUnavailableError: Disk full, share unmounted, access refused.
+            StoreUnavailableError: The disk is full, a share is unmounted or access was refused.
         """
         path = self._image(sha256)
         try:
             if self._is_local:
                 self._put_local(path, body)
             elif not self._fs.exists(path):
-                self._fs.pipe_file(path, body)  # an object store shows only complete objects
+                self._fs.pipe_file(path, body)  # an object store shows an object only when it is whole
         except OSError as error:
             raise StoreUnavailableError(
                 f"The store {self._root} cannot keep image {sha256[:12]}… ({len(body):,} bytes): {error}. "
-                "Free space or restore access, then run this again: nothing was lost, or recorded without its image."
+                "Free space or mend access, then run this again: nothing was lost or recorded without its image."
             ) from error
 
     def flush(self) -> None:
-        """Makes everything stored so far durable.
+        """Makes everything that was put so far durable.
 
-        One sync per transaction instead of one fsync per file: 1,200 files took 0.05 s instead of 1.5 s.
+        One sync per transaction replaces one fsync per file: 1,200 files took 0.05 s instead of 1.5 s.
         """
         if self._is_local:
             os.sync()
 
     def read_image(self, sha256: str) -> bytes:
-        """Returns the bytes stored under `sha256`, verified against it.
+        """Returns the image with this digest, after checking it against the digest.
 
         Raises:
-            StoreUnavailableError: They are missing, unreadable or altered.
+            StoreUnavailableError: The image is missing, cannot be read, or was altered.
         """
         path = self._image(sha256)
         try:
             body = Path(path).read_bytes() if self._is_local else bytes(self._fs.cat_file(path))
         except OSError as error:
             raise StoreUnavailableError(
-                f"Image {sha256} cannot be read from the store {self._root}: {error}. {self._how_to_restore(sha256)}"
+                f"Image {sha256} cannot be read from the store {self._root}: {error}. {self._how_to_mend(sha256)}"
             ) from error
         received = hashlib.sha256(body).hexdigest()
         if received != sha256:
             raise StoreUnavailableError(
                 f"Image {sha256} in the store {self._root} was altered: its digest is {received}. "
-                f"{self._how_to_restore(sha256)}"
+                f"{self._how_to_mend(sha256)}"
             )
         return body
 
     def put_bundle(self, folder: Path, model_id: str) -> None:
-        """Stores the files of a verified bundle; of a stored bundle, replaces those that are missing or altered.
+        """Stores the files of a verified bundle; if it is stored already, only altered and missing files.
 
-        On an object store the manifest is written last: without a manifest there is no bundle, and a bundle with one
-        stays as it is.
+        On an object store the manifest is written last: files without a manifest are no bundle, and a bundle with one
+        is left as it is.
+
+        Args:
+            folder: The bundle.
+            model_id: Its digest.
 
         Raises:
-            StoreUnavailableError: Disk full, share unmounted, access refused.
+            StoreUnavailableError: The disk is full, a share is unmounted or access was refused.
         """
         target = self._bundle(model_id)
         try:
@@ -115,14 +123,18 @@ class Store:
         except OSError as error:
             raise StoreUnavailableError(
                 f"Bundle {model_id[:12]} cannot be kept in the store {self._root}: {error}. "
-                "Free space or restore access, then register it again."
+                "Free space or mend access, then register it again."
             ) from error
 
     def put_report(self, model_id: str, page: bytes) -> str:
-        """Stores a page about a model, under the page's digest, and returns where it is.
+        """Stores a page about a model under the page's digest, and returns its path or URL.
+
+        Args:
+            model_id: The model.
+            page: HTML.
 
         Raises:
-            StoreUnavailableError: Disk full, share unmounted, access refused.
+            StoreUnavailableError: The disk is full, a share is unmounted or access was refused.
         """
         target = f"{self._root}/reports/{model_id}/{hashlib.sha256(page).hexdigest()[:16]}.html"
         try:
@@ -135,21 +147,24 @@ class Store:
         except OSError as error:
             raise StoreUnavailableError(
                 f"The report on model {model_id[:12]} cannot be kept in the store {self._root}: {error}. "
-                "Free space or restore access, then run this again."
+                "Free space or mend access, then run this again."
             ) from error
         return str(self._fs.unstrip_protocol(target)) if not self._is_local else target
 
     def check(self) -> None:
-        """Raises StoreUnavailableError if the store itself is unavailable: an unmounted share, a missing bucket."""
+        """Returns if the store can be reached.
+
+        Raises:
+            StoreUnavailableError: It cannot: a share is unmounted, or a bucket is gone.
+        """
         try:
             if self._fs.isdir(f"{self._root}/images") or self._fs.isdir(f"{self._root}/models"):
                 return
-            why = "it has neither images nor models"
+            why = "it holds neither images nor models"
         except OSError as error:
             why = str(error)
         raise StoreUnavailableError(
-            f"The store {self._root} is unavailable: {why}. Mount it or restore access, then run this again: nothing "
-            "is lost."
+            f"The store {self._root} is away: {why}. Mount it or mend access, then run this again: nothing is lost."
         )
 
     def bundle_folder(self, model_id: str, *, fresh: bool = False) -> Path:
@@ -158,8 +173,8 @@ class Store:
         Nothing is verified here: `bloodcell.registry.bundle.open_bundle` does that.
 
         Args:
-            model_id: The bundle.
-            fresh: Fetch it again even if there is a copy, to see what the store itself has.
+            model_id: Which bundle.
+            fresh: Fetch it anew where there is a copy already, to see what the store itself holds.
 
         Raises:
             StoreUnavailableError: The store cannot be read.
@@ -181,16 +196,16 @@ class Store:
                     shutil.rmtree(part.with_suffix(".old"))
                 part.rename(local)
         except OSError as error:
-            if fresh or not local.is_dir():  # another worker may have fetched it meanwhile
+            if fresh or not local.is_dir():  # unless another worker fetched it meanwhile
                 raise StoreUnavailableError(
                     f"Bundle {model_id[:12]} cannot be fetched from the store {self._root}: {error}"
                 ) from error
         return local
 
-    def _how_to_restore(self, sha256: str) -> str:
+    def _how_to_mend(self, sha256: str) -> str:
         return (
-            f"If it is lost, copy its original or a backup to {self._image(sha256)}; the view file_account has the "
-            "night and path of the original under its sha256 (bloodcell db psql)."
+            f"If it is lost, copy its original or a backup to {self._image(sha256)}; the view file_account tells the "
+            "night and path of the original by its sha256 (bloodcell db psql)."
         )
 
     def _image(self, sha256: str) -> str:
@@ -200,7 +215,7 @@ class Store:
         return f"{self._root}/models/{model_id}"
 
     def _put_bundle_local(self, folder: Path, target: Path) -> None:
-        # completed beside its place, so that a kill or a full disk leaves no partial bundle under a model's id
+        # made whole beside its place: a kill or a full disk leaves no half bundle under a model's id
         if _same_files(folder, target):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -217,7 +232,7 @@ class Store:
                     path.unlink()
 
     def _put_local(self, path: str, body: bytes) -> None:
-        # writes without looking for the file first, which would cost another system call per image
+        # whether the file is there already is not looked up first: a system call more for each image
         folder = path.rpartition("/")[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from bloodcell.registry.base_weights_record import BaseWeights
 if TYPE_CHECKING:
     import keras
 
-    from bloodcell.settings import Settings
+    from bloodcell.settings import ModelSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ _STAND_INS: Final = {
 
 
 def load_base_weights(
-    network: keras.Model, base: str, weights: Literal["imagenet"] | Path, settings: Settings
+    network: keras.Model, base: str, weights: Literal["imagenet"] | Path, settings: ModelSettings
 ) -> BaseWeights:
     """Fills `network` with its base weights and returns their identity.
 

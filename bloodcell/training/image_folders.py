@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bloodcell.settings import Settings
+    from bloodcell.settings import ImageSettings
 
 Result = TypeVar("Result")
 
@@ -52,7 +52,7 @@ class ImageFolder:
     digest: str
 
 
-def read_image_folders(settings: Settings, *folders: Path) -> ImageFolder:
+def read_image_folders(settings: ImageSettings, *folders: Path) -> ImageFolder:
     """Returns the labelled images under `folders`, each hashed and decoded once.
 
     Args:

@@ -59,11 +59,11 @@ def test_the_table_shows_the_proposed_setting(capsys: pytest.CaptureFixture[str]
         return capsys.readouterr().out
 
     found = said(Speed("2 cores", 800.0, {8: 4.0, 16: 8.0, 32: 16.0}, 64))
-    assert "vgg16 by 2 cores" in found
+    assert "vgg16 on 2 cores" in found
     assert "16 *" in found
-    assert "800 cells/s, so the models are the limit" in found
+    assert "800 cells/s, so the models are the bottleneck" in found
     assert "not enough memory for batches of 64 cells" in found
     assert "Next: BLOODCELL_BATCH_CELLS=32" in found
     found = said(Speed("gpu:0", 800.0, {8: 4.0, 16: 900.0}, None))
-    assert "decoding is the limit" in found
-    assert "leave it" in found
+    assert "decoding is the bottleneck" in found
+    assert "keep it" in found
