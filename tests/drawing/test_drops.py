@@ -155,7 +155,9 @@ def test_a_training_folder_holds_each_class_and_tells_none_by_size_or_name(tmp_p
     paths = sorted((tmp_path / "images").glob("*/*.jpg"))
     assert n_images == len(paths) == len(n_told) == 24
     assert Counter(path.parent.name for path in paths) == Counter(dict.fromkeys(CELL_CLASSES, 3))
-    assert {Image.open(path).size for path in paths} == {(360, 363)}
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.size == (360, 363)
     assert all(re.fullmatch(r"\d{6}\.jpg", path.name) for path in paths)
     in_order = [path.parent.name for path in sorted(paths, key=lambda path: path.name)]
     assert sum(one != other for one, other in pairwise(in_order)) > 12

@@ -200,5 +200,4 @@ def test_an_unavailable_collector_stops_nothing_and_is_logged(
     with pushed_metrics(settings.model_copy(update={"metrics_url": "http://127.0.0.1:1/v1/metrics"})):
         worked = True
     assert worked
-    assert "127.0.0.1" in caplog.text
     assert "Failed to export metrics" in caplog.text
