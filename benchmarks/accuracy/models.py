@@ -10,7 +10,6 @@ bloodcell/shipped/<variant>, and write its id into bloodcell/registry/shipped.py
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from bloodcell.cells.variants import VARIANTS
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.recipes import default_recipe
 from bloodcell.settings import Settings
+from bloodcell.storage.atomic_write import part_folder
 from bloodcell.training.image_folders import is_held_out, read_image_folders
 
 HOLDOUT_FRACTION = 0.1
@@ -69,10 +69,9 @@ def _drawn(folder: Path) -> Path:
     from bloodcell.drawing.drops import draw_folder
 
     if not folder.exists():
-        part = folder.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        draw_folder(part, cells_per_class=DRAWN_PER_CLASS, seed=DRAWN_SEED)
-        part.rename(folder)
+        with part_folder(folder) as part:
+            draw_folder(part, cells_per_class=DRAWN_PER_CLASS, seed=DRAWN_SEED)
+            part.rename(folder)
     return folder
 
 

@@ -13,6 +13,8 @@ from bloodcell.cells.classes import REPORT_ORDER
 from bloodcell.cells.intervals import Proportion
 from bloodcell.evaluation.call_evaluation import Evaluation
 from bloodcell.evaluation.evaluation_plots import write_plots
+from bloodcell.presentation.markdown import Markdown, markdown_table
+from bloodcell.presentation.numbers import NOTHING, number, percent, percent_with_interval
 from bloodcell.registry.bundle import Bundle
 
 STUDY = {"vgg16_svm": "86", "inception_v3_svm": "90", "vgg16": "96", "inception_v3": "95"}
@@ -26,13 +28,13 @@ def table_of_the_study(figures: dict[str, Evaluation]) -> list[str]:
     rows = [
         [
             name,
-            f"{STUDY[name]} %" if name in STUDY else "-",
-            _with_interval(one.accuracy),
-            f"{one.macro_f1:.3f}",
-            f"{100 * one.calibration_error:.1f} %",
-            _with_interval(one.unclassified),
-            _with_interval(one.covered_accuracy),
-            f"{min(100 * (cell_class.sensitivity.value or 0) for cell_class in one.classes):.1f} %",
+            f"{STUDY[name]} %" if name in STUDY else NOTHING,
+            percent_with_interval(one.accuracy),
+            number(one.macro_f1, 3),
+            percent(one.calibration_error),
+            percent_with_interval(one.unclassified),
+            percent_with_interval(one.covered_accuracy),
+            percent(min(cell_class.sensitivity.value or 0 for cell_class in one.classes)),
         ]
         for name, one in figures.items()
     ]
@@ -46,7 +48,10 @@ def table_of_classes(figures: dict[str, Evaluation]) -> list[str]:
     lines: list[str] = []
     for what in ("sensitivity", "precision", "specificity"):
         rows = [
-            [cell_class, *(_with_interval(getattr(_of_class(one, cell_class), what)) for one in figures.values())]
+            [
+                cell_class,
+                *(percent_with_interval(getattr(_of_class(one, cell_class), what)) for one in figures.values()),
+            ]
             for cell_class in REPORT_ORDER
         ]
         lines += [f"**{what.capitalize()}**", "", *_table([what, *figures], rows), ""]
@@ -74,8 +79,8 @@ def table_of_unknown(found: dict[str, dict[str, Found]], names: dict[str, str]) 
     def cell(one: Found | None) -> str:
         if one is None:
             return "-"
-        share = f"{one.auroc:.3f}, {100 * one.above:.0f} %"
-        return share if one.unclassified is None else f"{share}, {100 * one.unclassified:.0f} %"
+        share = f"{number(one.auroc, 3)}, {percent(one.above, 0)}"
+        return share if one.unclassified is None else f"{share}, {percent(one.unclassified, 0)}"
 
     rows = [[what, *(cell(of_models.get(model_id)) for model_id in names)] for what, of_models in found.items()]
     return _table(["unknown", *names.values()], rows)
@@ -135,16 +140,10 @@ def _of_class(evaluation: Evaluation, cell_class: str) -> object:
 
 
 def _percent(share: Proportion, digits: int = 1) -> str:
-    return "-" if share.value is None else f"{100 * share.value:.{digits}f}"
-
-
-def _with_interval(share: Proportion) -> str:
-    if share.value is None or share.lower is None or share.upper is None:
-        return "-"
-    return f"{100 * share.value:.1f} % ({100 * share.lower:.1f}-{100 * share.upper:.1f})"
+    return number(share.percentage, digits)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    head = list(head)
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *map(list, rows)]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    names = [Markdown(name) for name in head]
+    cells = [[Markdown(cell) for cell in row] for row in rows]
+    return markdown_table(names, cells, right=range(1, len(names))).splitlines()
