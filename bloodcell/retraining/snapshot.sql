@@ -12,9 +12,9 @@ SELECT l.cell_id, l.sha256, l.split_key, l.class, l.label_id,
             WHEN count(*) FILTER (WHERE l.state = 'contested') OVER image > 0
               OR min(coalesce(l.class, '')) OVER image <> max(coalesce(l.class, '')) OVER image
             THEN 'image labelled differently elsewhere'
-            WHEN first.split_key <> l.split_key THEN 'image of another patient first'
+            WHEN first.split_key <> l.split_key THEN 'image first seen from another patient'
             WHEN row_number() OVER (PARTITION BY l.sha256, l.split_key ORDER BY l.cell_id) > 1
-            THEN 'image counted already'
+            THEN 'image already counted'
        END AS reason
 FROM labelled l
 JOIN bloodcell.data_split d USING (split_key)
@@ -26,7 +26,7 @@ CROSS JOIN LATERAL (
 WINDOW image AS (PARTITION BY l.sha256)
 
 -- name: leave_out_other_splits
-UPDATE judged SET reason = 'image on another split before'
+UPDATE judged SET reason = 'image already on another split'
 WHERE reason IS NULL AND EXISTS (
     SELECT 1 FROM bloodcell.dataset_image i
     WHERE i.sha256 = judged.sha256 AND judged.split <> i.split AND 'out_of_scope' NOT IN (judged.split, i.split))
