@@ -25,7 +25,7 @@ def test_summary_has_verdict_figures_changes_and_gates() -> None:
     comparison = comparison_of()
     gates = judge_gates(comparison, Settings())
     summary = summary_markdown(comparison, gates, FACTS)
-    assert summary.startswith("### ✓ inception\\_v3 `candidate-1")
+    assert summary.startswith("### ✓ inception_v3 `candidate-1")
     assert "passed all 6 gates" in summary
     figures, judged = tables(summary)
     assert figures[0] == ["", "candidate", "champion", "difference, points"]
