@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -67,6 +67,7 @@ def normal(text: str) -> str:
     return re.sub(" +", " ", text).strip()
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_any_text_is_shown_as_it_is_and_does_nothing(text: str) -> None:
     markdown = escaped(text)
@@ -81,6 +82,7 @@ def test_any_text_is_shown_as_it_is_and_does_nothing(text: str) -> None:
     assert blocks(f"above\n{markdown}") == ["paragraph_open", "inline", "paragraph_close"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=4), st.tuples(TEXTS, TEXTS, TEXTS))
 def test_a_table_has_its_rows_and_cells_whatever_is_in_them(
     rows: list[tuple[str, str, str]], header: tuple[str, str, str]
@@ -98,6 +100,7 @@ def test_a_table_has_its_rows_and_cells_whatever_is_in_them(
         assert normal(shown(tokens_of_cell)) == normal(visible_line(text))
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_code_and_bold_hold_any_text(text: str) -> None:
     tokens = inline(markdown_table(("x",), [(code(text),)]))
@@ -149,6 +152,7 @@ def test_a_row_with_another_number_of_cells_is_an_error() -> None:
         markdown_table(("a", "b"), [("c",)])
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_visible_text_has_no_invisible_characters(text: str) -> None:
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]", visible(text))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloodcell.presentation import numbers
@@ -66,6 +66,7 @@ def test_no_model_is_shown_as_certain(confidence: float, shown: str) -> None:
     assert numbers.probability(confidence) == shown
 
 
+@settings(deadline=None)
 @given(FRACTIONS)
 def test_a_percentage_is_the_fraction_to_half_of_the_last_digit(fraction: float) -> None:
     shown = float(numbers.percent(fraction).removesuffix(" %"))
