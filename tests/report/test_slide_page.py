@@ -161,7 +161,7 @@ def test_codes_out_of_scope_are_announced_and_shown_first(laboratory: Laboratory
     assert report.differential.out_of_scope_codes == (("BL", 1),)
     assert report.classes[3].cells[0].analyser_code == "BL"
     page = written(laboratory, store, tmp_path)
-    assert re.search(r"which no model here can name:\s+<bdi>BL</bdi> \(1\)", page)
+    assert re.search(r"which no model can name:\s+<bdi>BL</bdi> \(1\)", page)
 
 
 def test_disagreement_with_the_analyser_is_framed(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
