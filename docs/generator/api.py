@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from textwrap import dedent
 
 from docs.generator.markdown import GeneratedPage, fenced, prose, table
 
@@ -17,26 +18,38 @@ release. [Contributing](../../contributing.md#public-api-and-deprecation) states
 
 
 def api_pages(package: Path) -> list[GeneratedPage]:
-    """Returns the page of each room with public names, and before them the page that lists the rooms."""
-    modules = {path.parent.name: path for path in sorted(package.glob("*/__init__.py")) if public_names(path)}
+    """Returns the page of each room with public names, and before them the page of the package itself."""
+    rooms = {path.parent.name: path for path in sorted(package.glob("*/__init__.py")) if public_names(path)}
     rows = [
         (f"[`bloodcell.{room}`]({room}.md)", ", ".join(f"`{name}`" for name in public_names(path)))
-        for room, path in modules.items()
+        for room, path in rooms.items()
     ]
-    index = "\n\n".join([_INTRODUCTION, table(("room", "public names"), rows)])
-    return [GeneratedPage(f"{FOLDER}/index.md", index), *(_room_page(room, path) for room, path in modules.items())]
+    defined = {
+        f"bloodcell.{room}.{name}": path
+        for room, module in rooms.items()
+        for name, path in public_names(module).items()
+    }
+    top = ", ".join(
+        f"[`{name}`][{defined[path]}]" if path in defined else f"[`{name}`](../{path.split('.')[1]}.md)"
+        for name, path in public_names(package / "__init__.py").items()
+    )
+    parts = [_INTRODUCTION, *_docstring(package / "__init__.py")]
+    if top:
+        parts.append(f"`import bloodcell` gives {top}.")
+    index = GeneratedPage(f"{FOLDER}/index.md", "\n\n".join([*parts, table(("room", "public names"), rows)]))
+    return [index, *(_room_page(room, path) for room, path in rooms.items())]
 
 
 def public_names(module: Path) -> dict[str, str]:
     """Returns the names in the `__all__` of a module with the path that each is defined at; it is not imported."""
-    body = ast.parse(module.read_text()).body
+    tree = ast.parse(module.read_text())
     sources = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in body
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    for node in body:
+    for node in tree.body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]:
             return {
                 name: sources.get(name, f"bloodcell.{module.parent.name}.{name}")
@@ -46,8 +59,11 @@ def public_names(module: Path) -> dict[str, str]:
 
 
 def _room_page(room: str, module: Path) -> GeneratedPage:
+    names = [f"::: {path}" for path in public_names(module).values()]
+    return GeneratedPage(f"{FOLDER}/{room}.md", "\n\n".join([f"# bloodcell.{room}", *_docstring(module), *names]))
+
+
+def _docstring(module: Path) -> list[str]:
     paragraphs = (ast.get_docstring(ast.parse(module.read_text())) or "").split("\n\n")
     # columns and arrows have to stay where they are
-    described = [fenced(part, "text") if "->" in part or "   " in part else prose(part) for part in paragraphs]
-    names = [f"::: {path}" for path in public_names(module).values()]
-    return GeneratedPage(f"{FOLDER}/{room}.md", "\n\n".join([f"# bloodcell.{room}", *described, *names]))
+    return [fenced(dedent(part), "text") if "->" in part or "   " in part else prose(part) for part in paragraphs]
