@@ -69,6 +69,7 @@ def test_cells_of_a_class_differ_in_size_stain_and_surroundings() -> None:
     assert means.std(axis=0).min() > 2
 
 
+@pytest.mark.slow
 def test_the_cell_tells_the_eight_classes_apart_but_its_surroundings_do_not() -> None:
     """A linear model learns 30 drawn cells per class and classifies 20 others, at the size that networks see.
 

@@ -294,6 +294,7 @@ def test_a_lost_connection_is_replaced(
     assert len(rows(database)) == 901
 
 
+@pytest.mark.slow
 def test_after_a_kill_at_any_moment_the_next_run_leaves_the_rows_of_an_undisturbed_one(
     night: NightFolder, settings: Settings, database: Database, template: str, postgres: object
 ) -> None:

@@ -8,6 +8,7 @@ from bloodcell.errors import ConfigurationError
 from bloodcell.training.base_networks import build_base, feature_map, pooled, pooled_maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["vgg16", "inception_v3"])
 def test_preprocessing_in_the_model_equals_that_of_keras_applications(base: str) -> None:
     side_px = {"vgg16": 32, "inception_v3": 75}[base]
