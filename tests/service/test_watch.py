@@ -273,15 +273,28 @@ def test_nights_are_announced_while_the_database_is_unavailable(
 
 
 def test_links_that_lead_in_circles_are_not_followed(
-    watched: Settings, watching: Callable[[], Callable[[], None]], airflow: StandIn
+    watched: Settings,
+    watching: Callable[[], Callable[[], None]],
+    airflow: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    listed, real = set[str](), os.scandir
+
+    def scandir(path: str | bytes | Path = ".") -> object:
+        listed.add(os.fsdecode(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
     folder = write_night(watched.drops, "2026-03-13")
-    for name in ("a", "b"):
-        (folder / SLIDE / name).symlink_to(folder)
+    links = [folder / SLIDE / name for name in ("a", "b")]
+    for link in links:
+        link.symlink_to(folder)
     watching()
     until(lambda: airflow.nights == ["2026-03-13"])
     write_night(watched.drops, "2026-03-14")
-    until(lambda: airflow.nights == ["2026-03-13", "2026-03-14"], timeout_s=5)
+    until(lambda: airflow.nights == ["2026-03-13", "2026-03-14"])
+    assert str(folder / SLIDE) in listed
+    assert not {path for path in listed if path.startswith(tuple(map(str, links)))}
 
 
 def test_an_unreadable_night_is_announced_and_does_not_stop_the_watcher(
