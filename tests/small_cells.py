@@ -25,7 +25,7 @@ TUNED_RECIPE = Recipe(
     SIDE_PX,
     ("block2_pool", "block3_pool"),
     embedding_layers=("block1_pool",),
-    tuning=Tuning(cut_layer="block2_pool", transforms=2, head_epochs=4, deep_epochs=3, batch_cells=16),
+    tuning=Tuning(cut_layer="block2_pool", transforms=2, head_epochs=6, deep_epochs=3, batch_cells=16),
 )
 PIXELS_RECIPE = Recipe(
     40,

@@ -46,7 +46,7 @@ def predict(
         skipped: Collects images that cannot be read; None raises at the first.
 
     Raises:
-        StoreUnavailableError: The store is away, or, without `skipped`, cannot give an image.
+        StoreUnavailableError: The store is unavailable, or, without `skipped`, cannot give an image.
         UnusableFileError: Without `skipped`: a file that is no usable image.
     """
     return predict_pixels(

@@ -26,7 +26,7 @@ class Skipped:
     """Images that could not be read, for a caller that continues without them.
 
     Attributes:
-        check_store: Called after more than 20 failures in a row; raises StoreUnavailableError where the store is away.
+        check_store: Called after more than 20 failures in a row; raises StoreUnavailableError where the store is unavailable.
         reasons: One for each image, beginning with what the image is of.
     """
 
@@ -73,7 +73,7 @@ def read_ahead(
             without any item left is not yielded. None raises the first failure.
 
     Raises:
-        StoreUnavailableError: The store is away, or, without `skipped`, cannot give an image.
+        StoreUnavailableError: The store is unavailable, or, without `skipped`, cannot give an image.
         UnusableFileError: Without `skipped`: a file that is no usable image.
     """
     ahead: deque[list[tuple[Item, Future[Result]]]] = deque()

@@ -98,7 +98,7 @@ def import_labels(
     Raises:
         UnusableFileError: It is not a table of labels, or not UTF-8; reason one of `label_outcomes.FILE_REASONS`.
         ConfigurationError: There is no such file, or a folder was given without a person.
-        RetryLaterError: Postgres is away, or the file is still being written.
+        RetryLaterError: Postgres is unavailable, or the file is still being written.
     """
     labels = open_labels(source, settings, labelled_by)
     database = open_database(settings)

@@ -99,7 +99,7 @@ def import_inbox(settings: Settings, *, airflow_run: str | None = None) -> Inbox
 
     Raises:
         ConfigurationError: The inbox exists but cannot be read.
-        RetryLaterError: Postgres is away.
+        RetryLaterError: Postgres is unavailable.
     """
     database = open_database(settings)
     files: list[InboxFile] = []

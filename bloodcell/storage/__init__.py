@@ -1,6 +1,6 @@
 """Postgres and the content-addressed store: tables, migrations, the embedded server, connections, and runs.
 
-    database         a Database: an engine, and how long its transactions wait for a server that is away
+    database         a Database: an engine, and how long its transactions wait for a server that is unavailable
     connections      connections with least rights, and transactions that are repeated
     embedded         the Postgres that comes with bloodcell
     migrations       this release's schema, roles and views

@@ -94,7 +94,7 @@ def test_a_store_that_is_away_ends_the_reading() -> None:
         raise StoreUnavailableError(f"{number} is missing")
 
     def check() -> None:
-        raise StoreUnavailableError("the store is away")
+        raise StoreUnavailableError("the store is unavailable")
 
-    with pytest.raises(StoreUnavailableError, match="the store is away"):
+    with pytest.raises(StoreUnavailableError, match="the store is unavailable"):
         list(read_ahead(in_twos(100), away, 2, Skipped(check)))
