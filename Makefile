@@ -11,7 +11,7 @@ export UV_SYSTEM_CERTS := 1
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-retrain up test test-fast coverage check docs bench models paper clean
+.PHONY: help demo demo-retrain up test test-fast coverage check docs bench models paper release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,13 @@ models: .venv/installed ## Train the shipped models again on IMAGES=FOLDER; take
 paper: .venv/installed ## Measure the shipped models on the part of IMAGES=FOLDER they never saw; writes benchmarks/accuracy/RESULTS.md
 	@test -d "$(IMAGES)" || { echo "Name the folder of images: make paper IMAGES=FOLDER (FOLDER/<class>/*.jpg)"; exit 1; }
 	$(BIN)/python -m benchmarks.accuracy "$(IMAGES)"
+
+release: .venv/installed ## Build wheel and sdist into dist/, from a committed tree whose version the changelog describes
+	@test -z "$$(git status --porcelain)" || { echo "Commit or remove first:"; git status --short; exit 1; }
+	@version=$$($(BIN)/uv version --short); grep -q "^## \[$$version\]" CHANGELOG.md \
+		|| { echo "CHANGELOG.md has no section for version $$version (pyproject.toml)"; exit 1; }
+	rm -rf dist
+	$(BIN)/uv build
 
 clean: ## Remove .venv and caches (never data)
 	rm -rf .venv site .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -74,9 +74,8 @@ def code_version() -> str:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists() or shutil.which("git") is None:
         return version
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True, check=False
-    )
+    describe = ["git", "describe", "--always", "--exclude=*", "--dirty", "--abbrev=12"]  # the commit, whatever its tag
+    described = subprocess.run(describe, cwd=root, capture_output=True, text=True, check=False)
     return f"{version}+{described.stdout.strip()}" if described.returncode == 0 else version
 
 
