@@ -1,4 +1,4 @@
-"""An installed wheel has all that a checkout has for running: Dags, migrations, views, queries and the shipped models."""
+"""An installed wheel brings what a checkout runs with: Dags, migrations, views, queries and the shipped models."""
 
 from __future__ import annotations
 

@@ -76,7 +76,8 @@ def classify_shard(
     Raises:
         BundleError: A model's bundle is incomplete or altered, and nothing was classified; or a model returns values
             that are not finite, and the other models' calls are kept.
-        RetryLaterError: Postgres or the store is unavailable; calls written so far are kept, and a later run adds the rest.
+        RetryLaterError: Postgres or the store is unavailable; calls written so far are kept, and a later run adds the
+            rest.
     """
     database = open_database(settings)
     store = Store.of(settings)

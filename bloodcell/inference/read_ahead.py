@@ -26,7 +26,7 @@ class Skipped:
     """Images that could not be read, for a caller that continues without them.
 
     Attributes:
-        check_store: Called after more than 20 failures in a row; raises StoreUnavailableError where the store is unavailable.
+        check_store: Called after more than 20 failures in a row; raises StoreUnavailableError if the store is gone.
         reasons: One for each image, beginning with what the image is of.
     """
 

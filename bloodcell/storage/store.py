@@ -164,7 +164,8 @@ class Store:
         except OSError as error:
             why = str(error)
         raise StoreUnavailableError(
-            f"The store {self._root} is unavailable: {why}. Mount it or mend access, then run this again: nothing is lost."
+            f"The store {self._root} is unavailable: {why}. "
+            "Mount it or restore access to it, then run this again: nothing is lost."
         )
 
     def bundle_folder(self, model_id: str, *, fresh: bool = False) -> Path:

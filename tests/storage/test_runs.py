@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,3 +105,4 @@ def test_the_code_version_of_a_checkout_names_its_commit() -> None:
     version, described = code_version().split("+", 1)
     assert version == importlib.metadata.version("bloodcell")
     assert commit(described.removesuffix("-dirty")) == commit("HEAD")
+    assert re.fullmatch(r"[0-9a-f]{12,}(-dirty)?", described), "the commit itself, not a tag"
