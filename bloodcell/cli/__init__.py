@@ -6,13 +6,14 @@
     evaluate      evaluate
     labels        labels import, inbox, export, status
     retrain       retrain, approve
-    models        models list, show, compare, validate, promote, rollback, check, verify, speed
-    database      db upgrade, status, url, psql
+    models        models list, show, register, validate, compare, promote, rollback, verify, check, speed
+    database      db upgrade, status, url, queries, psql
     drop          drop make
     output        how these commands show records
 
-Each command imports what it needs when it runs, so that `bloodcell --help` stays quick. Exit status: 0 done, 1 the work
-failed, was refused or found bad data that it had to stop for, 2 wrong usage, 3 there was nothing to do.
+Each command imports what it needs when it runs, so that `bloodcell --help` stays quick. Exit status: 0 the work was
+done; 1 it failed, was refused, or found data that it could not accept; 2 wrong usage or a wrong setting; 3 there was
+nothing to do.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Settings are environment variables BLOODCELL_...; `make docs` describes them. First time: bloodcell demo",
+    epilog="Settings are environment variables (BLOODCELL_...), described in the documentation that `make docs` builds."
+    " To try bloodcell: bloodcell demo",
 )
 
 
@@ -74,7 +76,7 @@ app.add_typer(drop.app, name="drop", rich_help_panel="Data")
 def main() -> None:
     """Runs the command line; an error that bloodcell raises on purpose becomes one message and exit status 1.
 
-    A wrong setting is wrong usage, exit status 2.
+    A wrong setting counts as wrong usage: exit status 2.
     """
     try:
         app()

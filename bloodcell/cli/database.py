@@ -15,14 +15,14 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def db() -> None:
-    """Postgres: the embedded one, or yours with BLOODCELL_DATABASE_URL."""
+    """The Postgres database: the embedded one, or your own (BLOODCELL_DATABASE_URL)."""
 
 
 @app.command()
 def upgrade() -> None:
-    """Migrate the database to this release's schema, make the roles, replace the views. Safe to repeat.
+    """Migrate the database to this release's schema, create the roles and replace the views. Safe to repeat.
 
-    A database without any model gets the ones that come with bloodcell (BLOODCELL_SHIPPED_MODELS).
+    A database without a model gets the models that come with bloodcell (BLOODCELL_SHIPPED_MODELS).
     """
     from bloodcell.registry.shipped import install_shipped
     from bloodcell.settings import Settings
@@ -42,7 +42,7 @@ def upgrade() -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
-    """Show the server, the schema's revision and the number of rows. Exit status 1 if the schema is not current."""
+    """Show the server, the schema revision and the rows in each table. Exit status 1 if the schema is not current."""
     import sqlalchemy as sa
     from rich.console import Console
 
@@ -95,7 +95,7 @@ def url() -> None:
 def queries(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
-    """List the queries that come with bloodcell: what each one answers, what can be set, and where the files are."""
+    """List the queries that come with bloodcell: the question each answers, its variables, and where the files are."""
     from bloodcell.storage.query_files import query_files
 
     files = query_files()

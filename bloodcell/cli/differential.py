@@ -13,7 +13,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="ID",
-        help="Model whose calls are counted, by its id or the beginning of it; default: the reported one.",
+        help="Id of the model whose calls are counted, or its first characters; default: the reported model.",
     ),
 ]
 
@@ -25,7 +25,7 @@ def differential(
 ) -> None:
     """Show a slide's differential: counts, percentages with exact 95 % intervals, flags, NRBC, agreement.
 
-    Percentages are of the six leucocyte classes; unclassified cells are not part of them, and are shown.
+    Percentages are of the six leucocyte classes. Unclassified cells are shown, but are not part of the percentages.
     """
     from bloodcell.cli.output import print_json
     from bloodcell.differential.differential_tables import differential_json, differential_table
@@ -45,12 +45,12 @@ def differential(
 
 def report(
     slide: Slide,
-    html: Annotated[Path, typer.Option("--html", metavar="FILE", help="Page to write.", show_default=False)],
+    html: Annotated[Path, typer.Option("--html", metavar="FILE", help="HTML file to write.", show_default=False)],
     model: Model = None,
 ) -> None:
-    """Write a slide's report as one self-contained HTML page: differential, every cell's picture, provenance.
+    """Write a slide's report as one self-contained HTML page: differential, a picture of every cell, provenance.
 
-    The page needs neither network nor scripts, so it can be archived, mailed and printed.
+    The page needs neither a network nor scripts, so it can be archived, mailed and printed.
     """
     from rich.console import Console
 

@@ -24,14 +24,16 @@ def drop() -> None:
 @app.command(no_args_is_help=True)
 def make(
     out: Annotated[
-        Path, typer.Argument(file_okay=False, help="Folder to write the night into, or with --labelled the images.")
+        Path, typer.Argument(file_okay=False, help="Folder for the night, or for the images with --labelled.")
     ],
     night: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The night.", show_default="today, UTC"),
+        typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Date of the night.", show_default="today, UTC"),
     ] = None,
-    slides: Annotated[int, typer.Option(min=1, max=1000, help="Slides of the night.")] = 3,
-    cells: Annotated[int, typer.Option(min=1, help="Cells per slide; 120 include at least 100 leucocytes.")] = 120,
+    slides: Annotated[int, typer.Option(min=1, max=1000, help="Number of slides.")] = 3,
+    cells: Annotated[
+        int, typer.Option(min=1, help="Number of cells per slide; 120 include at least 100 leucocytes.")
+    ] = 120,
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed; the same seed, night and numbers give the same bytes.")
     ] = 0,
@@ -40,14 +42,14 @@ def make(
         typer.Option(
             min=1,
             metavar="N",
-            help="Instead of a night, write OUT/<class>/*.jpg with N cells of each class, to train and evaluate on.",
+            help="Instead of a night, write N cells of each class to OUT/<class>/*.jpg, for training and evaluation.",
         ),
     ] = None,
 ) -> None:
     """Draw a night of cell images, with a table of the true classes beside it.
 
-    Every pixel is computed: no part comes from a photograph, and no slide belongs to a patient. The slides show in
-    turn: ordinary, eosinophilia, left shift, lymphocytosis, monocytosis, basophilia.
+    Every pixel is computed: no part comes from a photograph, and no slide belongs to a patient. The slides take these
+    findings in turn: ordinary, eosinophilia, left shift, lymphocytosis, monocytosis, basophilia.
     """
     from bloodcell.cells.classes import CELL_CLASSES
     from bloodcell.drawing.drops import draw_folder, make_drop

@@ -26,20 +26,21 @@ def evaluate(
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Registered model, by its id or the beginning of it; may be repeated."),
+        typer.Option(metavar="ID", help="Id of a registered model, or its first characters; may be repeated."),
     ] = None,
     bundle: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FOLDER", help="Bundle, which need not be registered; may be repeated."),
+        typer.Option(metavar="FOLDER", help="Folder of a bundle, registered or not; may be repeated."),
     ] = None,
     unseen: Annotated[
-        bool, typer.Option("--unseen", help="Use only images that no model was trained or validated with.")
+        bool, typer.Option("--unseen", help="Use only images that none of these models was trained or validated on.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
     png: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write plots of confusion and reliability; with several models, one file per model id."
+            metavar="FILE",
+            help="Write plots of the confusion matrix and the reliability; with several models, one file for each.",
         ),
     ] = None,
 ) -> None:

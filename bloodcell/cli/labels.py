@@ -1,4 +1,4 @@
-"""`bloodcell labels`: importing, exporting and counting the labels that people give to cells."""
+"""`bloodcell labels`: importing, exporting and counting the labels that people give cells."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN_ERRORS = 20
 
 @app.callback()
 def labels() -> None:
-    """Labels that people give to cells. A label is never changed; a correction is a new label."""
+    """Labels that people give cells. A label is never changed; a correction is a new label."""
 
 
 @app.command(name="import", no_args_is_help=True)
@@ -40,11 +40,13 @@ def import_file(
     ],
     partial: Annotated[
         bool,
-        typer.Option("--partial", help="Import the correct rows even if others are wrong; otherwise none is imported."),
+        typer.Option("--partial", help="If some rows are wrong, import the correct ones; by default none is imported."),
     ] = False,
     by: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The person who labelled, if the rows do not say; required for a folder."),
+        typer.Option(
+            metavar="NAME", help="The person who labelled, where the rows name nobody; required for a folder."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -87,7 +89,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Also write the images, FOLDER/<class or code>/<slide>/<file>; the folder has to be new or empty.",
+            help="Also write the images, FOLDER/<class or code>/<slide>/<file>; the folder must be new or empty.",
         ),
     ] = None,
     json: Json = False,
@@ -113,7 +115,7 @@ def export(
 
 @app.command()
 def status(json: Json = False) -> None:
-    """Count labelled cells by class and person, contested cells, and cells new since the last training set."""
+    """Count labels by person, cells by class and split, contested cells, and cells new since the last training set."""
     from bloodcell.cli.output import print_json
     from bloodcell.retraining.label_status import label_status
     from bloodcell.settings import Settings
@@ -163,7 +165,7 @@ def _show_inbox(result: InboxResult) -> None:
     if result.files:
         console.print(table)
     console.print(
-        f"{len(result.files):,} read, {result.n_known:,} already known, {result.n_waiting:,} still being written."
+        f"{len(result.files):,} files read, {result.n_known:,} already known, {result.n_waiting:,} still being written."
     )
 
 
@@ -176,7 +178,7 @@ def _show_status(found: LabelStatus) -> None:
     for cells in found.classes:
         table.add_row(cells.state, cells.cell_class or "", cells.sub_label or "", f"{cells.n_cells:,}")
     console.print(table)
-    people = boxed_table("labelled by", "labels", "of these blind", "newest")
+    people = boxed_table("labelled by", "labels", "blind", "newest")
     for person in found.people:
         people.add_row(
             escape(person.labelled_by),

@@ -1,4 +1,4 @@
-"""`bloodcell models`: the registered models, which one is champion, and recorded changes of that."""
+"""`bloodcell models`: listing, comparing, validating, promoting and checking the registered models."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Result = TypeVar("Result")
 
 app = typer.Typer(no_args_is_help=True)
 
-Model = Annotated[str, typer.Argument(metavar="ID", help="Model id, or the beginning of it.", show_default=False)]
-Reason = Annotated[str, typer.Option(help="The reason, which is kept for good.", show_default=False)]
+Model = Annotated[str, typer.Argument(metavar="ID", help="Model id, or its first characters.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="The reason, which is kept permanently.", show_default=False)]
 By = Annotated[str | None, typer.Option(help="The person who decides; default: the login name.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -72,7 +72,7 @@ def register(
 def validate(model: Model, by: By = None, json: Json = False) -> None:
     """Validate a model against the champion on the newest hold-out, and record the result. Exit status 1 if it fails.
 
-    A retraining validates its models itself. A model from elsewhere needs this before it can be promoted.
+    A retraining validates its own models. A model from elsewhere needs this before it can be promoted.
     """
     from bloodcell.cli.output import print_json, print_markdown
     from bloodcell.retraining import validate_model
@@ -97,7 +97,7 @@ def compare(
     other: Annotated[str, typer.Argument(metavar="OTHER", help="The model to compare with.", show_default=False)],
     json: Json = False,
 ) -> None:
-    """Compare a model with another on the newest hold-out: figures, differences, gates. Nothing is recorded."""
+    """Compare two models on the newest hold-out: figures, differences, gates. Nothing is recorded."""
     from bloodcell.cli.output import print_json, print_markdown
     from bloodcell.retraining import compare_models
 
@@ -113,9 +113,9 @@ def compare(
 
 @app.command(no_args_is_help=True)
 def promote(model: Model, reason: Reason, by: By = None) -> None:
-    """Make a model champion: from now on its calls are reported. Who, when and why is kept for good.
+    """Make a model champion: from now on its calls are reported. Who promoted it, when and why is kept permanently.
 
-    A model that failed a gate cannot be promoted by hand either. If there is a hold-out of labelled cells, the model
+    A model that failed a gate cannot be promoted, not even by hand. If there is a hold-out of labelled cells, the model
     has to be validated on it first (bloodcell models validate).
     """
     from bloodcell.registry.promotion import promote as promote_model
@@ -143,7 +143,7 @@ def rollback(reason: Reason, by: By = None) -> None:
 
 @app.command()
 def verify() -> None:
-    """Verify every byte of every registered bundle. Exit status 1 if a bundle is incomplete or altered."""
+    """Verify every byte of every registered bundle. Exit status 1 if one is incomplete, altered or cannot be read."""
     from bloodcell.errors import BundleError, StoreUnavailableError
     from bloodcell.registry.registered_models import open_registered, registered_models
     from bloodcell.storage.store import Store
@@ -163,9 +163,9 @@ def verify() -> None:
 
 @app.command()
 def check(json: Json = False) -> None:
-    """Check the champion's agreement with new labels, and drift, since the last check. Exit status 1 if a check fails.
+    """Check the champion's agreement with new labels, and its drift, since the last check. Exit status 1 if it fails.
 
-    Each label and each night is used by one check only, and this check counts like a nightly one.
+    Each label and each night is used by only one check, and this one counts just as a nightly check does.
     """
     from bloodcell.cli.output import check_table, print_json
     from bloodcell.monitoring import check_champion
@@ -189,9 +189,9 @@ def speed(
     ),
     json: Json = False,
 ) -> None:
-    """Measure how many cells per second models call on this machine, and the best BLOODCELL_BATCH_CELLS.
+    """Measure how many cells per second models call on this machine, and find the best BLOODCELL_BATCH_CELLS.
 
-    Run it on the worker's machine while nothing else runs there. It takes a minute on a GPU and some minutes without.
+    Run it on the worker's machine while nothing else runs there. It takes a minute with a GPU, several minutes without.
     """
     from bloodcell.cli.output import print_json, speed_table
     from bloodcell.evaluation.model_speed import measure_speed
@@ -216,7 +216,7 @@ def speed(
 
 
 def register_bundle(settings: Settings, bundle: Bundle) -> None:
-    """Registers a verified bundle under the login's name."""
+    """Registers a verified bundle in the name of the logged-in user."""
     from bloodcell.registry.registered_models import register as register_model
     from bloodcell.storage.store import Store
 

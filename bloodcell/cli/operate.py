@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Port = Annotated[
     int | None,
     typer.Option(
-        min=1024, max=65535, metavar="PORT", help="Port of Airflow's pages; default: the one of BLOODCELL_AIRFLOW_URL."
+        min=1024, max=65535, metavar="PORT", help="Port of Airflow's pages; default: the port in BLOODCELL_AIRFLOW_URL."
     ),
 ]
 
@@ -26,7 +26,7 @@ def up(
 ) -> None:
     """Start Postgres, Airflow with the Dags, and the watcher; Ctrl-C stops all of them.
 
-    Everything listens on 127.0.0.1 only and is kept below the data folder (BLOODCELL_DATA_DIR).
+    All of them listen on 127.0.0.1 only and keep their files below the data folder (BLOODCELL_DATA_DIR).
     """
     import threading
     from contextlib import suppress
@@ -57,8 +57,8 @@ def watch() -> None:
     """Announce each complete night of the drops folder to Airflow, until Ctrl-C.
 
     A night is complete when it has the marker `.complete`, or when nothing in it has changed for BLOODCELL_SETTLE_S
-    seconds. `bloodcell up` runs this already; use it for an Airflow elsewhere (BLOODCELL_AIRFLOW_URL). If standard
-    output is not a terminal, it prints JSON, one object per line.
+    seconds. `bloodcell up` runs this already; use this command for an Airflow elsewhere (BLOODCELL_AIRFLOW_URL). If
+    standard output is not a terminal, the messages are JSON, one object per line.
     """
     from bloodcell.service.watch import watch_drops
     from bloodcell.settings import Settings
@@ -91,12 +91,12 @@ def demo(
         bool, typer.Option("--retrain", help="Also label the night, retrain on the labels, approve and promote.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="With --retrain: approve without asking, as is done without a terminal.")
+        bool, typer.Option("--yes", help="With --retrain: approve without asking, as happens without a terminal.")
     ] = False,
 ) -> None:
-    """Show everything at work: a drawn night, the shipped models, a real Airflow run, differentials from Postgres.
+    """Show the whole system at work: a drawn night, the shipped models, a real Airflow run, differentials in Postgres.
 
-    The demo does not touch your data: it has its own data folder.
+    The demo has its own data folder and does not touch your data.
     """
     from bloodcell.settings import Settings
 

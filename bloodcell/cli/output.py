@@ -50,7 +50,7 @@ def ingest_table(summary: IngestSummary) -> None:
     console = Console()
     console.print(table)
     if summary.n_quarantined:
-        console.print('Files were set aside: bloodcell db psql -c "TABLE quarantine_report" lists why', highlight=False)
+        console.print('Why files were quarantined: bloodcell db psql -c "TABLE quarantine_report"', highlight=False)
     if summary.n_waiting_folders:
         console.print(f"{summary.n_waiting_folders} folders are still being written: run this again later.")
     else:
@@ -88,7 +88,7 @@ def print_trained(bundle: Bundle, *, registered: bool) -> None:
             else f"Next: bloodcell evaluate --images FOLDER --bundle {bundle.folder}"
         ),
         highlight=False,
-        soft_wrap=True,  # ids and paths are copied from here
+        soft_wrap=True,  # people copy ids and paths from here
     )
 
 
@@ -138,7 +138,7 @@ def speed_table(measured: Speed, variants: Sequence[str], settings: Settings) ->
 
 
 def check_table(found: ChampionCheck) -> None:
-    """Shows every figure of a check of the champion, then the reasons of those that failed or were not judged."""
+    """Shows every figure of a check of the champion, then the reasons why some failed or were not judged."""
     from rich.console import Console
 
     figures = ("cells", "measured", "95 % interval", "threshold")

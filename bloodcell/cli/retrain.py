@@ -1,4 +1,4 @@
-"""`bloodcell retrain` and `approve`: starting a retraining, and approving the model that it made."""
+"""`bloodcell retrain` and `approve`: starting a retraining, and approving the model that it trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _known(variants: list[str] | None) -> list[str] | None:
 
 
 def retrain(
-    reason: Annotated[str, typer.Option(help="The reason, which is kept for good.", show_default=False)],
+    reason: Annotated[str, typer.Option(help="The reason, which is kept permanently.", show_default=False)],
     variant: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,21 +45,21 @@ def retrain(
     ] = None,
     base: Annotated[
         Literal["champion", "imagenet"] | None,
-        typer.Option(help="Weights to start from; default: the one of the Dag.", show_default=False),
+        typer.Option(help="Weights to start from; default: the Dag's.", show_default=False),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default=False)] = None,
     by: Annotated[
         str | None, typer.Option(help="The person who requests it; default: the login name.", show_default=False)
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Show progress until the run waits for an approval or has ended.")
+        bool, typer.Option("--wait", help="Show progress until the run waits for an approval or ends.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Start a retraining in Airflow: labels become candidates, which are validated and wait for a person's approval.
+    """Start a retraining in Airflow: it trains candidates on the labels, validates them and waits for an approval.
 
-    Options that are not given have the defaults of the Dag's form. No model becomes champion by this command: that
-    needs passed gates, and `bloodcell approve` (or the answer on Airflow's page) by one of BLOODCELL_APPROVERS. With
+    Options that are not given take the defaults of the Dag's form. This command promotes no model: a candidate has to
+    pass the gates, and one of BLOODCELL_APPROVERS has to approve it with `bloodcell approve` or on Airflow's page. With
     --wait the exit status is 1 if the run failed, and 3 if it was skipped because there are too few new labels.
     """
     from bloodcell.cli.output import NOTHING_TO_DO
@@ -91,14 +91,14 @@ def approve(
     run_id: Annotated[
         str, typer.Argument(metavar="RUN_ID", help="The waiting run of the Dag retrain.", show_default=False)
     ],
-    reason: Annotated[str, typer.Option(help="The reason, which is kept for good.", show_default=False)],
+    reason: Annotated[str, typer.Option(help="The reason, which is kept permanently.", show_default=False)],
     reject: Annotated[bool, typer.Option("--reject", help="Reject the model: the champion stays.")] = False,
     json: Json = False,
 ) -> None:
-    """Approve the model that a retraining made, as the user BLOODCELL_AIRFLOW_USER; it becomes champion at once.
+    """Approve the model that a retraining trained, as the user BLOODCELL_AIRFLOW_USER; it becomes champion at once.
 
     Read the report of its validation first: `bloodcell retrain --wait` and Airflow's page of the run say where it is.
-    Only the users in BLOODCELL_APPROVERS may answer. An answer is kept for good and cannot be changed.
+    Only the users in BLOODCELL_APPROVERS may answer. An answer is kept permanently and cannot be changed.
     """
     from bloodcell.cli.output import print_json
     from bloodcell.errors import ConfigurationError
@@ -106,7 +106,7 @@ def approve(
     from bloodcell.settings import Settings
 
     if not reason.strip():
-        raise ConfigurationError("An answer needs a reason, because it is kept for good. Next: --reason R")
+        raise ConfigurationError("An answer needs a reason, because it is kept permanently. Next: --reason R")
     with AirflowApi(Settings()) as api:
         answer = api.answer_approval(RETRAIN, run_id, _TASK, approve=not reject, reason=reason)
     if json:
@@ -136,7 +136,7 @@ def _waited(api: AirflowApi, run_id: str) -> RunState:
 
 
 def _was_skipped(state: RunState) -> bool:
-    """Returns whether there were too few labels to train on, so that the run skipped all of its work."""
+    """Returns whether the run skipped all of its work because there were too few new labels."""
     return any(task.task_id == "snapshot" and task.state == "skipped" for task in state.tasks)
 
 

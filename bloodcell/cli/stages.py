@@ -23,7 +23,7 @@ def ingest(
     ],
     json: Json = False,
 ) -> None:
-    """Ingest a night's folder: every file becomes a cell, or is accounted for with a reason. Safe to repeat.
+    """Ingest a night's folder: every file becomes a cell or is listed with the reason why not. Safe to repeat.
 
     Slides that are still being written are left for a later run; the exit status is then 1, so that a script can retry.
     """
@@ -53,15 +53,15 @@ def classify(
         list[str] | None,
         typer.Option(
             metavar="ID",
-            help="Model, by its id or the beginning of it; may be repeated. Default: the champion and its challengers.",
+            help="Model id, or its first characters; may be repeated. Default: the champion and its challengers.",
         ),
     ] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Also call cells again that have a call.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Also call the cells again that already have a call.")] = False,
     json: Json = False,
 ) -> None:
-    """Call every cell without a call by the champion or a challenger, then write the differentials. Safe to repeat.
+    """Call every cell that the champion or a challenger has not called, then write the differentials. Safe to repeat.
 
-    Exit status 3 if there was nothing to call and nothing to add up.
+    Exit status 3 if there was no cell to call and no differential to write.
     """
     from bloodcell.classify import classify_shard, plan_shards
     from bloodcell.cli.output import NOTHING_TO_DO, classify_line, print_json
@@ -73,7 +73,7 @@ def classify(
         raise typer.BadParameter("say what to classify: --night N, --slide S or --pending")
     if redo and not (night or slide):
         raise typer.BadParameter(
-            "--redo needs --night or --slide; without them it would call everything ever received again"
+            "--redo needs --night or --slide; without them, all cells ever received would be called again"
         )
     settings = Settings()
     shards = plan_shards(
@@ -106,7 +106,7 @@ def train(
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="Images with a sub-folder for each class, FOLDER/<class>/*.jpg; may be repeated.",
+            help="Images in one sub-folder per class, FOLDER/<class>/*.jpg; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -117,15 +117,15 @@ def train(
     hold_out: Annotated[
         float,
         typer.Option(
-            min=0.0, max=0.5, help="With --images: share of the images to keep for `bloodcell evaluate --unseen`."
+            min=0.0, max=0.5, help="With --images: share of the images to hold out for `bloodcell evaluate --unseen`."
         ),
     ] = 0.0,
     register: Annotated[bool, typer.Option(help="Register the model in the database (as idle or challenger).")] = True,
     json: Json = False,
 ) -> None:
-    """Train a model on labelled images and write it as a verified bundle. If killed, it resumes when called again.
+    """Train a model on labelled images and write it as a verified bundle. If it is killed, the same command resumes it.
 
-    The new model does not become champion; `bloodcell models promote` does that.
+    The new model does not become champion; `bloodcell models promote` makes it champion.
     """
     from bloodcell.cli.output import print_json, print_trained
     from bloodcell.errors import BloodcellError

@@ -115,13 +115,13 @@ def _warnings(read: SlideDifferential) -> list[Text]:
         )
     if not read.differential.is_sufficient:
         warnings.append(
-            f"Insufficient count: {read.differential.n_leucocytes} leucocytes are too few to report percentages. "
-            "Nothing is flagged."
+            f"Insufficient count: too few leucocytes ({read.differential.n_leucocytes}) were counted to report "
+            "percentages. Nothing is flagged."
         )
     if read.n_waiting:
         warnings.append(f"Incomplete: {read.n_waiting} cells came later and are not counted yet.")
     if not read.is_reported:
-        warnings.append("Challenger: these are not the calls that are reported for this slide.")
+        warnings.append("Challenger: these calls are not the ones that are reported for this slide.")
     return [Text(f"! {warning}", style="bold yellow") for warning in warnings]
 
 

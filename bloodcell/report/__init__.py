@@ -1,11 +1,11 @@
-"""A slide as a page and a night as a summary.
+"""The report of a slide as a page, and of a night as a summary.
 
     slide_report  everything that the page of a slide shows
     slide_page    the report of a slide as one HTML page
     thumbnails    the cells' images on that page
     night_report  the summary of a night, as records and as Markdown
 
-These modules only read.
+These modules only read from the database.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SQL: Final = load_statements("report/night_report.sql")
 _MOST_LISTED: Final = 25
-"""Slides that a list names. People read a run's page at a glance, and the database has the rest."""
+"""The most slides that a list names. A run's page is read at a glance, and the database has the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class NightSlide:
     """A slide of the night as it is reported.
 
     Attributes:
-        barcode: Its name.
+        barcode: The slide's barcode.
         n_cells: Its cells, called or not.
         n_waiting: Cells that no reported differential counts yet.
         n_unclassified: Cells that the reported model left unclassified, for review.
@@ -59,7 +59,7 @@ class ModelNight:
 
     Attributes:
         is_champion: Whether it is champion now.
-        unclassified: Cells it left unclassified, of all it classified.
+        unclassified: Cells that it left unclassified, of all cells that it called.
     """
 
     model_id: str
@@ -70,7 +70,7 @@ class ModelNight:
 
 @dataclass(frozen=True, slots=True)
 class StageNight:
-    """The runs of one stage on the night.
+    """The runs of one stage for the night.
 
     Attributes:
         stage: Name of the stage.
@@ -98,7 +98,7 @@ class NightSummary:
 
     Attributes:
         night: Its date.
-        completed_at: When every slide of it had been read; None while slides are still being written.
+        completed_at: When all of its slides had been read; None while slides are still being written.
         files: Outcome -> number of files in the drop.
         quarantined: Reason -> number of files, the most frequent first.
         slides: Slides with cells of this night, by barcode.
@@ -129,7 +129,7 @@ def night_summary(database: Database, night: date) -> NightSummary:
 
 
 def night_markdown(summary: NightSummary) -> str:
-    """Returns the summary as Markdown; names from outside are escaped."""
+    """Returns the summary as Markdown; names that come from outside bloodcell are escaped."""
     slides = summary.slides
     waiting = [slide for slide in slides if slide.n_waiting]
     insufficient = [slide for slide in slides if slide.is_sufficient is False]

@@ -30,10 +30,10 @@ def write_report(
         store: The store of the images.
         barcode: The slide.
         path: HTML file to write; an existing file is replaced.
-        model_id: Id of the model, or its beginning; None: the reported model.
+        model_id: Id of the model, or its first characters; None: the reported model.
 
     Raises:
-        UnknownRecordError: No such slide or model, or its cells are not called yet.
+        UnknownRecordError: There is no such slide or model, or the slide's cells have not been called yet.
         StoreUnavailableError: The store is unavailable. A single missing image leaves a gap with a note instead.
         ConfigurationError: The file cannot be written.
     """

@@ -52,7 +52,7 @@ class CalledCell:
 
     @property
     def disagrees(self) -> bool:
-        """Whether model and analyser gave it different classes."""
+        """Whether the model and the analyser gave the cell different classes."""
         return self.called_class != UNCLASSIFIED and self.analyser_class not in (None, self.called_class)
 
 
@@ -95,7 +95,7 @@ class SlideReport:
         differential: None where no file of the slide could be used.
         classes: Unclassified first, then the classes in report order; classes without cells are left out.
         quarantined: Its quarantined files.
-        n_duplicates: Its files that repeat the image of another file and count once.
+        n_duplicates: Its files that repeat the image of another file; the cell is counted once.
         runs: Runs that ingested, classified and counted it, in that order.
     """
 
@@ -115,7 +115,8 @@ def read_report(database: Database, barcode: str, model_id: str | None = None) -
     """Returns the report of the slide with this barcode, by the given model or the reported one.
 
     Raises:
-        UnknownRecordError: No such slide or model, or its cells are not called yet; the message names the next step.
+        UnknownRecordError: There is no such slide or model, or the slide's cells have not been called yet; the message
+            names the next step.
     """
 
     def read(connection: sa.Connection) -> SlideReport:

@@ -1,4 +1,4 @@
-"""Makes small pictures of cells that are embedded in a page."""
+"""Makes small pictures of cells, to be embedded in a page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bloodcell.storage.store import Store
 
 _SIDE_PX: Final = 144
-"""Shown at 104 CSS pixels: sharp on a dense screen and on paper, at about 5 kB per cell."""
+"""Shown at 104 CSS pixels, so a picture is sharp on a high-density screen and on paper, at about 5 kB per cell."""
 
 _JPEG_QUALITY: Final = 82
 _READERS: Final = 8

@@ -22,7 +22,7 @@ one JSON document on standard output and nothing else there, while logs and bars
 | exit status | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | the work failed, was refused, or found bad data that it had to stop for |
+| 1 | the work failed, was refused, or found data that it could not accept |
 | 2 | the command was called wrongly |
 | 3 | there was nothing to do |
 """
