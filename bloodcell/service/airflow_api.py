@@ -26,15 +26,15 @@ EARLIEST_ANSWER_S: Final = 10.0
 """Seconds after a question was asked during which its answer is held back.
 
 Airflow 3.3.2 loses an answer that arrives before the scheduler has recorded that the asking task went to sleep: the
-task fails as "state changed externally". Measured on two cores, this was recorded after 0.9 s as a rule, but after
-5.8 s where the task's supervisor slept through its end (`[workers] min_heartbeat_interval`).
+task fails with "state changed externally". On two cores the scheduler usually recorded it after 0.9 s, but after 5.8 s
+when the task's supervisor was asleep as the task ended (`[workers] min_heartbeat_interval`).
 """
 _TIMEOUT_S: Final = 15.0
 _THIS_MACHINE: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class AirflowUnavailableError(RetryLaterError):
-    """Airflow's API server could not be reached, or answered that it is not ready."""
+    """Airflow's API server could not be reached, or responded that it is not ready."""
 
 
 class AirflowRefusedError(BloodcellError):
@@ -88,7 +88,7 @@ class AirflowApi:
         Args:
             name: Name of the pool.
             slots: Number of tasks that may run in it at the same time.
-            description: For people.
+            description: What the pool is for, shown on Airflow's page.
         """
         body = {"name": name, "slots": slots, "description": description}
         try:
@@ -117,7 +117,7 @@ class AirflowApi:
         return {str(dag["dag_id"]): bool(dag["is_paused"]) for dag in found["dags"]}
 
     def unpause(self, dag_id: str) -> None:
-        """Ends the pause of a Dag, so that it runs."""
+        """Unpauses a Dag, so that its runs are scheduled."""
         self._json("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
 
     def trigger(self, dag_id: str, *, conf: Mapping[str, object], run_id: str | None = None) -> str:
@@ -133,7 +133,8 @@ class AirflowApi:
             The run's id.
 
         Raises:
-            AirflowRefusedError: A Param is not valid (status 400), the Dag is not known (404), or the run id is (409).
+            AirflowRefusedError: A Param is not valid (status 400), the Dag is unknown (404), or there already is a run
+                with this id (409).
             AirflowUnavailableError: Airflow is unavailable.
         """
         body: dict[str, object] = {"logical_date": None, "conf": dict(conf)}
@@ -170,7 +171,7 @@ class AirflowApi:
         interval_s: float = 1.0,
         for_a_person: bool = True,
     ) -> RunState:
-        """Waits until a run has ended, also while Airflow is unavailable, and returns its state.
+        """Waits until a run has ended, even while Airflow is unavailable, and returns its state.
 
         Args:
             dag_id: The Dag.
@@ -178,7 +179,7 @@ class AirflowApi:
             timeout_s: Longest wait, in seconds.
             on_progress: Called with the run's state after each request.
             interval_s: Seconds between two requests.
-            for_a_person: Whether to wait on while the run waits for a person's answer.
+            for_a_person: Whether to keep waiting while the run waits for a person's answer.
 
         Raises:
             RetryLaterError: The run did not end within `timeout_s`.
@@ -208,7 +209,7 @@ class AirflowApi:
             task_id: The task.
 
         Raises:
-            AirflowRefusedError: It returned nothing (status 404).
+            AirflowRefusedError: The task returned nothing (status 404).
         """
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         return self._json("GET", path)["value"]
@@ -263,7 +264,7 @@ class AirflowApi:
         if question is None:
             raise AirflowRefusedError(
                 f"Task {task_id} of run {run_id} of {dag_id} asks nothing: there is no such run, or the run has not "
-                f"reached the task yet, or skipped it. Its runs: {self._page(dag_id)}",
+                f"reached the task yet, or has skipped it. The runs of {dag_id}: {self._page(dag_id)}",
                 status=httpx.codes.NOT_FOUND,
             )
         # Airflow would accept an answer to a question that has timed out, and ignore it
@@ -316,7 +317,7 @@ class AirflowApi:
         detail = _detail(response)
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise AirflowUnavailableError(
-                f"Airflow at {self._client.base_url} answered {response.status_code}: {detail}"
+                f"Airflow at {self._client.base_url} responded with status {response.status_code}: {detail}"
             )
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ConfigurationError(
@@ -349,7 +350,7 @@ class AirflowApi:
             )
         if not response.is_success:
             raise AirflowUnavailableError(
-                f"Airflow at {self._client.base_url} answered the login with {response.status_code}: "
+                f"Airflow at {self._client.base_url} responded to the login with status {response.status_code}: "
                 f"{_detail(response)}"
             )
         self._token = str(self._read(response)["access_token"])

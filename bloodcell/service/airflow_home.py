@@ -1,6 +1,6 @@
-"""Airflow's home below the data folder: its configuration, its secrets, its users' passwords.
+"""Airflow's home below the data folder: its configuration, its secrets and its users' passwords.
 
-Everything here is written with mode 0600 in a folder of mode 0700, because it gives access to the whole installation.
+These files are written with mode 0600 in a folder of mode 0700, because they give access to the whole installation.
 The secrets are made once per installation; the configuration is written again at each start.
 """
 
@@ -33,7 +33,7 @@ APPROVER_ROLE: Final = "user"
 """The lowest of Airflow's roles that may answer an approval: a `viewer` is refused (403), even if assigned."""
 
 HEARTBEAT_TIMEOUT_S: Final = 120
-"""Seconds after which a task without a supervisor is started again. Airflow's default of 300 s is long for a night."""
+"""Seconds after which a task without a supervisor is started again. For a night, Airflow's default of 300 s is long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class AirflowHome:
     def environment(self, settings: Settings, database_url: str) -> dict[str, str]:
         """Returns the environment of every process of the installation.
 
-        It has neither settings of another Airflow nor secrets of this one, which are only in the configuration file.
-        Nor does it have a variable of the shell for a setting that `settings` leaves at its default, so a demo does not
-        see a laboratory's folders.
+        It contains neither the settings of another Airflow nor the secrets of this one, which are only in the
+        configuration file. If `settings` leaves a setting at its default, the shell's variable for it is left out too,
+        so a demo does not see a laboratory's folders.
 
         Args:
-            settings: Passed on unchanged, so that every process has the same ones.
+            settings: Passed on unchanged, so that every process has the same settings.
             database_url: URL of bloodcell's database, for the tasks.
         """
         others = ("AIRFLOW_", "_AIRFLOW", PREFIX)
@@ -103,7 +103,7 @@ def read_password(settings: AirflowSettings) -> str:
     """Returns the password of `settings.airflow_user`.
 
     Raises:
-        ConfigurationError: The file is missing, or has no password of the user.
+        ConfigurationError: The file is missing, or has no password for the user.
     """
     path = password_file(settings)
     try:
@@ -118,8 +118,8 @@ def read_password(settings: AirflowSettings) -> str:
     passwords = _passwords(path)
     if settings.airflow_user not in passwords:
         raise ConfigurationError(
-            f"{path} has no password of the Airflow user {settings.airflow_user!r} (BLOODCELL_AIRFLOW_USER), "
-            f"only of: {', '.join(sorted(passwords))}."
+            f"{path} has no password for the Airflow user {settings.airflow_user!r} (BLOODCELL_AIRFLOW_USER), "
+            f"only for: {', '.join(sorted(passwords))}."
         )
     return str(passwords[settings.airflow_user])
 
@@ -127,8 +127,8 @@ def read_password(settings: AirflowSettings) -> str:
 def users_without_password(settings: AirflowSettings) -> tuple[str, ...]:
     """Returns the users of these settings who have no password in the password file.
 
-    For an Airflow elsewhere the file has one plain password and that Airflow manages its users itself: then there are
-    none.
+    For an Airflow elsewhere the file contains one plain password. That Airflow manages its users itself, so the result
+    is empty.
 
     Raises:
         ConfigurationError: The file is JSON, but not in Airflow's format.
@@ -149,8 +149,8 @@ def prepare_airflow_home(settings: AirflowSettings, metadata_url: str) -> Airflo
         metadata_url: SQLAlchemy URL of Airflow's own database.
 
     Raises:
-        ConfigurationError: `bloodcell up` cannot serve `airflow_url`, or Airflow does not accept a user's name or
-            cannot read the password file.
+        ConfigurationError: `bloodcell up` cannot serve `airflow_url`, Airflow does not accept a user's name, or the
+            password file is not in Airflow's format.
     """
     home = airflow_home(settings)
     _refuse_unservable_names(home)
@@ -164,7 +164,7 @@ def prepare_airflow_home(settings: AirflowSettings, metadata_url: str) -> Airflo
     home.folder.chmod(0o700)
     passwords = _passwords(home.password_file) if home.password_file.exists() else {}
     new = [name for name in (home.user, *home.approvers) if name not in passwords]
-    if new:  # otherwise Airflow would make passwords and print them into its log
+    if new:  # otherwise Airflow would make passwords and print them to its log
         made = {name: secrets.token_urlsafe(12) for name in new}
         _write_private(home.password_file, json.dumps({**passwords, **made}))
     home.password_file.chmod(0o600)
@@ -202,18 +202,18 @@ def _configuration(
         },
         "api_auth": {"jwt_secret": secret["jwt_secret"], "jwt_issuer": "bloodcell"},
         "scheduler": {"task_instance_heartbeat_timeout": HEARTBEAT_TIMEOUT_S},
-        # a killed Postgres is back in seconds; a task should survive that and not be killed for missed heartbeats
+        # a killed Postgres is back within seconds, and a task should not be killed for the heartbeats missed meanwhile
         "workers": {"max_failed_heartbeats": 10},
         "dag_processor": {"parsing_processes": 1, "min_file_process_interval": 60, "refresh_interval": 60},
     }
 
 
 def _refuse_unservable_names(home: AirflowHome) -> None:
-    """Refuses names that Airflow's list of users (name:role, separated by commas, not trimmed) cannot contain."""
+    """Refuses names that cannot stand in Airflow's list of users (name:role, separated by commas, not trimmed)."""
     for name in (home.user, *home.approvers):
         if not name.strip() or any(sign in name for sign in ":,") or not name.isprintable():
             raise ConfigurationError(
-                f"{name!r} cannot be the name of an Airflow user: expected printable characters except colon and "
+                f"{name!r} cannot be the name of an Airflow user: expected printable characters other than colon and "
                 "comma. Check BLOODCELL_AIRFLOW_USER and BLOODCELL_APPROVERS."
             )
 
@@ -256,6 +256,6 @@ def _rendered(configuration: Mapping[str, Mapping[str, str | int | bool]]) -> st
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner can ever read; a kill leaves the old file or the new one."""
+    """Writes a file that only its owner can ever read; if killed, it leaves either the old file or the new one."""
     with atomic_file(path, mode=0o600) as file:
         file.write(text.encode())

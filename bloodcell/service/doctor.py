@@ -1,4 +1,4 @@
-"""Checks of everything that bloodcell needs: what is wrong, and what to do about it."""
+"""Checks everything that bloodcell needs, and says what is wrong and what to do about it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
 
     Args:
         settings: What to check.
-        deep: Whether to load TensorFlow too and ask it for GPUs.
+        deep: Whether to load TensorFlow as well and ask it for GPUs.
     """
     return [
         *_checked("python", _python),
@@ -117,7 +117,7 @@ def _python() -> Finding:
 def _data_folder(settings: Settings) -> Finding:
     folder = settings.data_dir
     if not folder.exists():
-        return Finding("data folder", "warn", f"{folder} does not exist yet", "Next: bloodcell up makes it.")
+        return Finding("data folder", "warn", f"{folder} does not exist yet", "Next: bloodcell up, which makes it.")
     with tempfile.TemporaryFile(dir=folder):
         return Finding("data folder", "ok", f"{folder} is writable")
 
@@ -129,7 +129,7 @@ def _disk_space(settings: Settings) -> Finding:
     free = shutil.disk_usage(folder).free
     detail = f"{free / 1e9:,.0f} GB free below {folder}"
     if free < FREE_BYTES_FAIL:
-        return Finding("disk space", "fail", detail, "Free some space: the next night does not fit.")
+        return Finding("disk space", "fail", detail, "Free some space: the next night will not fit.")
     if free < FREE_BYTES_WARN:
         return Finding("disk space", "warn", detail, "Free some space soon.")
     return Finding("disk space", "ok", detail)
@@ -141,14 +141,14 @@ def _drops(settings: Settings) -> Finding:
     drops = settings.drops
     if not drops.is_dir():
         return Finding(
-            "drops folder", "warn", f"{drops} does not exist", "Make it, or set BLOODCELL_DROPS_DIR to where it is."
+            "drops folder", "warn", f"{drops} does not exist", "Make it, or set BLOODCELL_DROPS_DIR to the right path."
         )
     nights = night_folders(drops)
     unreadable = [night for night in nights if not os.access(night, os.R_OK | os.X_OK)]
     if unreadable:
         names = ", ".join(night.name for night in unreadable)
         return Finding(
-            "drops folder", "fail", f"Cannot read these nights of {drops}: {names}", "Allow this user to read them."
+            "drops folder", "fail", f"Cannot read these nights in {drops}: {names}", "Allow this user to read them."
         )
     return Finding("drops folder", "ok", f"{drops} has {len(nights)} nights")
 
@@ -157,7 +157,7 @@ def _labels(settings: Settings) -> Finding:
     inbox = settings.labels
     if not inbox.is_dir():
         return Finding(
-            "labels inbox", "warn", f"{inbox} does not exist", "Make it, or set BLOODCELL_LABELS_DIR to where it is."
+            "labels inbox", "warn", f"{inbox} does not exist", "Make it, or set BLOODCELL_LABELS_DIR to the right path."
         )
     if not os.access(inbox, os.R_OK | os.X_OK):
         return Finding("labels inbox", "fail", f"Cannot read {inbox}", "Allow this user to read it.")
@@ -236,7 +236,7 @@ def _weights(settings: Settings) -> Finding:
         "base weights",
         "warn",
         f"{settings.weights_dir} (BLOODCELL_WEIGHTS_DIR) has no .h5 file; only training needs one",
-        "Put Keras' weights there, or unset the variable to let Keras download them.",
+        "Put Keras's weights there, or unset the variable to let Keras download them.",
     )
 
 
@@ -280,7 +280,7 @@ def _dags(api: AirflowApi) -> Finding:
         return Finding("dags", "fail", f"Airflow does not know these Dags: {names}", "Check its Dags folder.")
     if paused := [dag_id for dag_id in wanted if known[dag_id]]:
         names = ", ".join(paused)
-        return Finding("dags", "warn", f"Paused, so never run: {names}", "Unpause them on Airflow's page.")
+        return Finding("dags", "warn", f"Paused, so they never run: {names}", "Unpause them on Airflow's page.")
     return Finding("dags", "ok", f"{', '.join(wanted)} are ready")
 
 

@@ -1,4 +1,4 @@
-"""The nights that a run of the whole chain works on: those of newly ingested folders, and unfinished ones."""
+"""The nights that a nightly run works on: those of newly ingested folders, and unfinished ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def ingest_due_nights(
     Args:
         settings: Paths, database and store.
         night: Only this night.
-        slides: Without a night: nothing is ingested, and the nights are those of these slides.
+        slides: If no night is given, nothing is ingested, and the nights of these slides are returned.
         airflow_run: Id of the Dag run on whose behalf this is done.
 
     Returns:
@@ -80,7 +80,7 @@ def _ingest(folders: Sequence[Path], settings: Settings, airflow_run: str | None
         except RetryLaterError:
             raise
         except BloodcellError as error:
-            log.error("night %s is left out: %s", folder.name, error)
+            log.error("night %s was left out: %s", folder.name, error)
             failed[folder.name] = str(error)
     return DueNights(tuple(nights), failed)
 

@@ -1,6 +1,6 @@
 -- name: unfinished_nights
--- Nights with a slide whose report counts fewer cells than it has now. A slide that a former champion reported is done: a
--- new champion does not classify old nights again.
+-- Nights with a slide whose report counts fewer cells than the slide has now. A slide that a former champion reported is
+-- done: old nights are not classified again by a new champion.
 SELECT DISTINCT night FROM bloodcell.cell WHERE slide_id IN (
     SELECT c.slide_id FROM bloodcell.cell c GROUP BY c.slide_id
     HAVING count(*) > coalesce(

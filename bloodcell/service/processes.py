@@ -1,8 +1,8 @@
 """Child processes that are kept running, and stopped without leaving any behind.
 
-Each child leads its own session, so a Ctrl-C in the terminal reaches only this process, which then stops the children
-in order. A child and everything it starts carry its marks in their environment. By these marks a process that has lost
-its parent (a task of a killed scheduler) is found, and ended before the child is started again.
+Each child leads a session of its own, so a Ctrl-C in the terminal reaches only this process, which then stops the
+children. A child and everything that it starts carry the child's marks in their environment. The marks identify a
+process that has lost its parent (a task of a killed scheduler), which is ended before the child is started again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One child to keep running: its name for people, its command, its log file."""
+    """One program to keep running: a readable name, its command, its log file."""
 
     name: str
     command: Sequence[str]
@@ -132,7 +132,7 @@ def end_processes(processes: Sequence[psutil.Process], *, patience_s: float) -> 
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """Returns a log opened for appending; a large one is set aside first, replacing the previous one."""
+    """Returns a log opened for appending; a large log is first renamed to *.old.log, replacing the previous one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
         if path.stat().st_size > _LOG_BYTES:

@@ -1,8 +1,9 @@
 """Figures of the running system, pushed to a collector by OpenTelemetry without opening a port.
 
-Most are rows of the view `operating_figure`, which the watcher reads from Postgres, so a task that is killed loses none
-of them; none is about a person. Two are the watcher's own: the unread nights of the drops folder, and when it last
-looked. They are pushed once a minute, or at OpenTelemetry's own OTEL_METRIC_EXPORT_INTERVAL (milliseconds).
+Most are rows of the view `operating_figure`, which the watcher reads from Postgres, so none is lost when a task is
+killed. No figure is about a person. Two come from the watcher itself: the number of unread nights in the drops folder,
+and the time since it last read the folder. The figures are pushed once a minute, or at the interval in OpenTelemetry's
+OTEL_METRIC_EXPORT_INTERVAL (milliseconds).
 """
 
 from __future__ import annotations
@@ -74,10 +75,10 @@ def read_figures(settings: Settings) -> list[Figure]:
     """Returns the present figures; those of the drops folder are left out if it cannot be read.
 
     Args:
-        settings: Of the machine that watches.
+        settings: The settings of the machine on which the watcher runs.
 
     Raises:
-        DatabaseUnavailableError: Postgres is unavailable; it is not waited for.
+        DatabaseUnavailableError: Postgres is unavailable; there is no waiting for it.
     """
     impatient = settings.model_copy(update={"database_patience_s": 0})
     database = open_database(impatient)
@@ -96,9 +97,9 @@ def read_figures(settings: Settings) -> list[Figure]:
 
 @contextmanager
 def pushed_metrics(settings: Settings) -> Iterator[None]:
-    """Pushes the figures to `settings.metrics_url` while the context lasts; does nothing if that is not set.
+    """Pushes the figures to `settings.metrics_url` until the block ends; does nothing if that setting is not set.
 
-    An unavailable collector or database is a line in the log and never an error.
+    If the collector or the database is unavailable, this is logged and no error is raised.
     """
     if settings.metrics_url is None:
         yield

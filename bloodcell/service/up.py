@@ -1,9 +1,9 @@
 """The whole system on one machine: Postgres, Airflow and the watcher, started in order and stopped completely.
 
-Airflow's three components are started here and not by `airflow standalone`, which also starts a triggerer, which no Dag
-here needs (Airflow 3.3 parks tasks that wait for a person without one), and a log server that listens on every network
-interface. Measured on two cores, API server, Dag processor and scheduler take 17, 12 and 9 s of processor time until
-they are ready, and 0.6 GB together.
+Airflow's three components are started here and not by `airflow standalone`, which would also start a triggerer and a
+log server. No Dag here needs the triggerer (Airflow 3.3 parks tasks that wait for a person without one), and the log
+server listens on every network interface. Measured on two cores, the API server, the Dag processor and the scheduler
+take 17, 12 and 9 s of processor time until they are ready, and 0.6 GB of memory together.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _LOOK_S: Final = 0.5
 
 
 class Stack:
-    """The running system, which a thread keeps running until `stop`.
+    """The running system; until `stop`, a thread restarts whatever ends.
 
     Args:
-        settings: Of the installation.
+        settings: The settings of the installation.
         watch: Whether the watcher runs too.
         announce: Called with a line for a person at each step.
     """
@@ -137,7 +137,7 @@ class Stack:
                     for child in self._children:
                         child.look()
                 except (BloodcellError, OSError, psutil.Error) as error:  # out of memory or of processes: try again
-                    self._announce(f"A program that ended cannot be started, trying again: {error}")
+                    self._announce(f"A program ended and cannot be restarted, trying again: {error}")
 
     def _marked(self) -> list[psutil.Process]:
         return marked_processes({STACK_MARK: str(self.settings.data_dir.resolve())})
@@ -148,7 +148,7 @@ class Stack:
             end_processes(left_over, patience_s=3)
 
     def _migrate_airflow(self, metadata_url: str) -> None:
-        """Migrates Airflow's own database; skipped if this release did it before, because the check alone takes 8 s."""
+        """Migrates Airflow's own database, unless this release did so before: the check alone takes 8 s."""
         done = self.settings.data_dir / "airflow" / "migrated"
         if done.exists() and done.read_text() == _airflow_schema(metadata_url):
             return
@@ -184,7 +184,7 @@ def running_stack(settings: Settings, *, watch: bool = True, announce: Announce)
     SIGTERM and SIGHUP end the block as Ctrl-C does (only in the main thread).
 
     Args:
-        settings: Of the installation.
+        settings: The settings of the installation.
         watch: Whether the watcher runs too.
         announce: Called with a line for a person at each step.
 
@@ -216,7 +216,7 @@ def _safe_announce(announce: Announce) -> Announce:
 
 
 def _airflow_schema(metadata_url: str) -> str:
-    """Returns Airflow's release and its database's schema revision, which tell whether either has changed."""
+    """Returns Airflow's release and the schema revision of its database, to show whether either has changed."""
     engine = sa.create_engine(metadata_url, poolclass=sa.NullPool)
     with engine.connect() as connection:
         has_schema = connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is not None
@@ -277,7 +277,7 @@ def _signals_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _signals_ignored() -> Iterator[None]:
-    """Keeps a second Ctrl-C from leaving processes behind; the time that stopping takes is bounded."""
+    """Keeps a second Ctrl-C from leaving processes behind; stopping takes a limited time."""
     with _handlers(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield
 

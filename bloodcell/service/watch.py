@@ -1,8 +1,8 @@
-"""Watching the drops folder: each night that is completely written is announced to Airflow, once for each state of it.
+"""Watches the drops folder and announces each completely written night to Airflow, once for each state of the night.
 
 Events of the file system say only where to look; whether a night is complete is read from the folder. An announcement
 is a Dag run whose id consists of the night and the time of its newest file, so Airflow itself refuses a second one.
-Nights without an event (the watcher was down, a share sent none) are found by the sweep at the start and every ten
+Nights without an event (the watcher was down, or a share sent none) are found by a sweep at the start and every ten
 minutes, and by the Dag's own cron.
 """
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 SWEEP_S: Final = 600.0
 SWEEP_AGAIN_S: Final = 30.0
-"""Seconds between a sweep that failed and the next."""
-_READING: Final = (EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE)  # ingest reads every file, which is no change
+"""Seconds between a failed sweep and the next one."""
+_READING: Final = (EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE)  # ingest reads every file, but changes none
 _DROPS: Final = "the drops folder"
 
 
 class Watcher:
-    """Keeps the nights that may have changed, and announces those that are complete.
+    """Keeps track of the nights that may have changed, and announces those that are complete.
 
     Args:
         settings: The drops folder, Airflow's address, and how to watch.
@@ -64,7 +64,7 @@ class Watcher:
         self._folder_identity: tuple[int, int] | None = None
 
     def watch(self, stop: threading.Event) -> None:
-        """Watches until `stop` is set; a problem is announced once, and the work is retried until it succeeds."""
+        """Watches until `stop` is set; a problem is announced once, and what failed is retried until it succeeds."""
         drops = self._settings.drops
         drops.mkdir(parents=True, exist_ok=True)
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ class Watcher:
             return sorted(self._open)
 
     def _look(self, api: AirflowApi, folder: Path) -> None:
-        """Announces a night if it is complete and has not been announced in this state."""
+        """Announces a night if it is complete and its present state has not been announced yet."""
         try:
             state = completed_state(folder, self._settings.settle_s) if folder in night_folders(folder.parent) else ""
         except FileNotFoundError:
@@ -140,7 +140,7 @@ class Watcher:
             self._announce(f"Night {night} is complete: run {run_id} started")
 
     def _sweep(self, drops: Path) -> None:
-        """Opens the nights that had no event; without a database all nights, because a repetition does no harm."""
+        """Opens the nights that had no event; without a database, all nights: announcing one again does no harm."""
         folders: list[Path] = []
         self._sweep_at = time.monotonic() + SWEEP_AGAIN_S
         try:
@@ -155,7 +155,7 @@ class Watcher:
                 self._open.update(folder.name for folder in folders)
 
     def _observe(self, drops: Path) -> None:
-        """Makes sure that the present drops folder is observed: a share may have been mounted again since."""
+        """Makes sure that the present drops folder is observed, because a share may have been mounted again."""
         status = drops.stat()
         identity = (status.st_dev, status.st_ino)
         if self._observer and self._observer.is_alive() and identity == self._folder_identity:
@@ -203,7 +203,7 @@ class _Notes(FileSystemEventHandler):
 
 
 def _polling_observer(interval_s: float) -> BaseObserver:
-    # watchdog's own PollingObserver follows links: two that led back upwards turned a few files into 130,000 entries
+    # watchdog's own PollingObserver follows links: two links to a parent folder turned a few files into 130,000 entries
     return PollingObserverVFS(os.lstat, os.scandir, polling_interval=interval_s)
 
 
