@@ -35,7 +35,9 @@ def main() -> int:
         [uv, "pip", "install", "--quiet", "--python", python, "--requirement", locked],
         [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel],
     ):
-        subprocess.run(prepare, cwd=ROOT, check=True, env={**os.environ, "UV_LINK_MODE": "copy"})
+        subprocess.run(
+            [str(part) for part in prepare], cwd=ROOT, check=True, env={**os.environ, "UV_LINK_MODE": "copy"}
+        )
     print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.0f} MB, installed into {work / 'venv'}", flush=True)
     environment = {"HOME": str(home), "PATH": f"{work / 'venv/bin'}:{os.defpath}", "LANG": "C.UTF-8"}
     for command in (["--version"], ["db", "queries"], ["demo"]):
