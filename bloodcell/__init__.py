@@ -5,13 +5,13 @@ Data moves one way. A room takes the records of the rooms before it, returns its
     inbox         drops and label files, listed and settled
     ingest        a drop's files become slides, cells and stored images; every file is accounted for
     classify      cells become calls by the champion and its challengers
-    differential  a slide's calls add up, with exact intervals and flags
-    report        a slide as a page, a night as a summary
-    labels        what people say about cells: imported, checked, contested or confirmed
+    differential  a slide's calls become counts and percentages, with exact intervals and flags
+    report        a slide becomes a page, and a night becomes a summary
+    labels        pathologists' labels of cells: imported, checked, contested or confirmed
     retraining    labels become candidates, which are validated, approved and promoted
-    monitoring    the champion against new labels, and its nights against its validation images
+    monitoring    compares the champion with new labels, and its nights with its validation images
 
-What these rooms build on:
+These rooms build on:
 
     cells         the vocabulary: cell classes, analyser codes, calls, intervals
     storage       Postgres and the content-addressed store
@@ -19,10 +19,10 @@ What these rooms build on:
     inference     the one loop that runs models on images
     training      labelled images become a bundle
     evaluation    how well a bundle performs on labelled images
-    presentation  figures, tables, progress bars and pages: each format once
+    presentation  numbers, tables, progress bars and pages: each format is defined once
     drawing       drawn cells, for demonstrations and tests
 
-What people start is in `service` (up, watch, doctor), `demo` and `cli`. Every room uses `settings`, `errors` and
+Users start bloodcell through `service` (up, watch, doctor), `demo` and `cli`. Every room uses `settings`, `errors` and
 `resources`.
 
 The public API is what `__all__` names here and in each room; `import bloodcell` imports none of it before it is used.

@@ -1,4 +1,4 @@
-"""What is wrong with the variables BLOODCELL_* of this process: unknown names and values that are not allowed."""
+"""Finds what is wrong with this process's variables BLOODCELL_*: unknown names and values that are not allowed."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ PREFIX: Final = "BLOODCELL_"
 STACK_MARK: Final = "BLOODCELL_STACK"
 """Variable that marks every process of an installation started by `bloodcell up`; its value is the data folder."""
 PROGRAM_MARK: Final = "BLOODCELL_PROGRAM"
-"""Variable with the name of the program of `bloodcell up` that a process belongs to."""
+"""Variable that names the program of `bloodcell up` to which a process belongs."""
 NOT_SETTINGS: Final = frozenset({STACK_MARK, PROGRAM_MARK, "BLOODCELL_GPUS"})
-"""Variables that are no settings; docker/init.py reads BLOODCELL_GPUS from the file that every container is given."""
+"""Variables that are not settings; BLOODCELL_GPUS is for docker/init.py, but every container gets the same env file."""
 
-# a cluster gives each pod the addresses of its Services, of which the Airflow chart names several bloodcell-...
+# Kubernetes gives each pod variables with the addresses of its Services, several of which the Airflow chart names
+# bloodcell-...
 # Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _SERVICE_LINK: Final = re.compile(r"(.*_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 
 
 def refuse_unknown_variables(fields: Collection[str]) -> None:
-    """Returns if every variable BLOODCELL_* of this process is a setting, or belongs to a known program.
+    """Raises SettingError unless every variable BLOODCELL_* of this process is a setting or has another known use.
 
     Args:
-        fields: Names of the settings, in small letters and without the prefix.
+        fields: Names of the settings, in lower case and without the prefix.
 
     Raises:
-        SettingError: At least one is not; the message names the nearest setting for each.
+        SettingError: At least one variable is unknown; the message suggests the nearest setting for each.
     """
     known = {PREFIX + name.upper() for name in fields}
     unknown = [

@@ -8,7 +8,7 @@
     │   ├── StoreUnavailableError
     │   └── AirflowUnavailableError   (service/airflow_api.py)
     ├── ConfigurationError     correct the configuration, then call again
-    │   ├── SettingError       an environment variable has a wrong value, or is the name of no setting
+    │   ├── SettingError       an environment variable has a wrong value, or does not name a setting
     │   ├── NoChampionError    no model has been promoted yet, so nothing can be reported
     │   ├── SchemaError        the database belongs to another release: upgrade the database, or bloodcell
     │   ├── UnknownRecordError the database has no such slide, night or model
@@ -17,10 +17,10 @@
     ├── TrainingDataError      the images cannot be used to train or evaluate a model
     ├── PromotionRefusedError  the model did not pass, or nobody approved it: the champion stays
     ├── CheckFailedError       the nightly check of the champion failed: a person has to look at it
-    ├── AirflowRefusedError    Airflow answered and refused the request (service/airflow_api.py)
+    ├── AirflowRefusedError    Airflow was reached, but refused the request (service/airflow_api.py)
     └── DemoError              the demo's run failed (demo/tour.py)
 
-A message says what, which, expected, received, and the next step.
+A message says what is wrong and where, what was expected, what was received, and what to do next.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RetryLaterError(BloodcellError):
 
 
 class DatabaseUnavailableError(RetryLaterError):
-    """Postgres could not be reached, or went away and did not come back within the patience set."""
+    """Postgres could not be reached, or became unavailable for longer than BLOODCELL_DATABASE_PATIENCE_S."""
 
 
 class StoreUnavailableError(RetryLaterError):
@@ -62,7 +62,7 @@ class ConfigurationError(BloodcellError):
 
 
 class SettingError(ConfigurationError):
-    """An environment variable BLOODCELL_* has a value that is not allowed, or is the name of no setting."""
+    """An environment variable BLOODCELL_* has a value that is not allowed, or does not name a setting."""
 
 
 class NoChampionError(ConfigurationError):
@@ -73,7 +73,7 @@ class SchemaError(ConfigurationError):
     """The database's schema is not the one that this release works with.
 
     Attributes:
-        found: Revision in the database; None where there is none.
+        found: Revision of the database; None if it has none.
         expected: Revision that this release works with.
     """
 
@@ -84,11 +84,11 @@ class SchemaError(ConfigurationError):
 
 
 class UnknownRecordError(ConfigurationError):
-    """A night, slide or model id that is not in the database."""
+    """A night, slide or model that is not in the database."""
 
 
 class WeightsError(ConfigurationError):
-    """Base weights that are missing, or whose digest is not the expected one."""
+    """Base weights are missing, or their digest is not the expected one."""
 
 
 class BundleError(BloodcellError):
@@ -112,4 +112,4 @@ class PromotionRefusedError(BloodcellError):
 
 
 class CheckFailedError(BloodcellError):
-    """The champion's agreement with people or the drift of its nights crossed a threshold; the rows are written."""
+    """The champion's agreement with labels or the drift of its nights crossed a threshold; the figures are recorded."""

@@ -1,4 +1,4 @@
-"""Where the files of this release are that are not Python modules of the package: Dags, migrations, views and queries.
+"""Finds the files of this release that are not modules of the package: Dags, migrations, views and queries.
 
 In a checkout they are top-level folders; a wheel carries them inside the package (pyproject.toml, force-include).
 """

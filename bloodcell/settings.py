@@ -1,11 +1,11 @@
 """All settings of bloodcell, read once at an entry point and passed in.
 
-Each setting is an environment variable `BLOODCELL_<NAME>`. Where a container gets its secrets as files, the file
-`bloodcell_<name>` in /run/secrets is read if the variable is not set.
+Each setting is an environment variable `BLOODCELL_<NAME>`. If the variable is not set, the file `bloodcell_<name>` in
+/run/secrets is read instead, which is where a container gets its secrets.
 
-`Settings` is flat and composed of one group per topic. Nested models would have to map every variable name back by an
-alias, and every changed copy would need two levels; a base class gives the same separation for less: a function that
-needs one topic takes that group, and every `Settings` is one.
+`Settings` is flat: it inherits one group of settings per topic. Nested models would need an alias for every variable
+name, and every changed copy would have to be built on two levels. Base classes separate the topics at a lower cost: a
+function that needs one topic takes that group, and every `Settings` is an instance of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SECRETS: Final = Path("/run/secrets")
 
 
 def _not_empty(value: object) -> object:
-    if value == "":  # a Path of it would be the current folder
+    if value == "":  # Path("") would be the current folder
         raise ValueError("expected a value, but the variable is empty")
     return value
 
@@ -51,13 +51,13 @@ class StorageSettings(BaseModel):
 
     data_dir: Annotated[Path, BeforeValidator(_not_empty)] = Field(
         default_factory=lambda: platformdirs.user_data_path("bloodcell"),
-        description="Folder of everything bloodcell keeps: embedded Postgres, image store, models, Airflow.",
+        description="Folder for everything that bloodcell keeps: embedded Postgres, image store, models, Airflow.",
     )
     database_url: OptionalSecret = Field(
-        None, description="SQLAlchemy URL of your Postgres (postgresql+psycopg2://...); default: embedded Postgres."
+        None, description="SQLAlchemy URL of your Postgres (postgresql+psycopg2://...); default: the embedded one."
     )
     database_patience_s: float = Field(
-        60, ge=0, description="Seconds a stage waits for a Postgres that went away before it fails and is retried."
+        60, ge=0, description="Seconds that a stage waits for an unavailable Postgres before it fails and is retried."
     )
     store_url: OptionalText = Field(
         None,
@@ -71,7 +71,7 @@ class StorageSettings(BaseModel):
 
     @property
     def plain_database_url(self) -> str | None:
-        """SQLAlchemy URL of your Postgres with its password; None where the embedded one is used."""
+        """SQLAlchemy URL of your Postgres with its password; None if the embedded one is used."""
         return self.database_url.get_secret_value() if self.database_url else None
 
 
@@ -83,8 +83,8 @@ class InboxSettings(StorageSettings):
     )
     drop_pattern: str = Field(
         DROP_PATTERN,
-        description="Regular expression for the path of a file inside a night; "
-        "named groups slide, number and, optionally, code.",
+        description="Regular expression for the path of a file inside a night's folder, "
+        "with the named groups slide, number and, optionally, code.",
     )
     settle_s: float = Field(
         120,
@@ -119,13 +119,13 @@ class ImageSettings(BaseModel):
     """Which image files are accepted, and how they are read."""
 
     max_file_bytes: int = Field(
-        20_000_000, ge=1, description="Largest size of a cell's file in bytes; a larger one is quarantined."
+        20_000_000, ge=1, description="Largest allowed size of an image file in bytes; a larger file is quarantined."
     )
     max_pixels: int = Field(
-        4_000_000, ge=1, description="Largest number of pixels of a cell's image; a larger one is quarantined."
+        4_000_000, ge=1, description="Largest allowed number of pixels in an image; a larger image is quarantined."
     )
     min_side_px: int = Field(
-        32, ge=1, description="Shortest side of a cell's image in pixels; a smaller one is quarantined."
+        32, ge=1, description="Shortest allowed side of an image in pixels; a smaller image is quarantined."
     )
     reader_threads: int = Field(
         # with 16 cores, 16 threads were slower than 8 (benchmarks/speed/GPU.md)
@@ -147,7 +147,7 @@ class ModelSettings(BaseModel):
         description="Folder with ImageNet base weights, for sites without internet; default: Keras downloads them.",
     )
     batch_cells: int = Field(
-        32, ge=1, description="Cells in one forward pass; `bloodcell models speed` measures the best number."
+        32, ge=1, description="Cells in one forward pass; `bloodcell models speed` finds the best number."
     )
     shard_cells: int = Field(4_000, ge=1, description="Approximate number of cells in one classify task.")
 
@@ -170,22 +170,22 @@ class GateSettings(BaseModel):
         description="Largest loss of hold-out accuracy that the 95 % interval of the difference may include.",
     )
     gate_first_accuracy: float = Field(
-        0.8, ge=0, le=1, description="Lower end of the 95 % interval of hold-out accuracy that a first champion needs."
+        0.8, ge=0, le=1, description="Hold-out accuracy below which a first champion's 95 % interval may not reach."
     )
     gate_class_margin: float = Field(
-        0.05, ge=0, lt=1, description="Largest loss of a cell class's hold-out sensitivity that is allowed."
+        0.05, ge=0, lt=1, description="Largest allowed loss of hold-out sensitivity in any cell class."
     )
     gate_max_calibration_error: float = Field(
-        0.05, gt=0, le=1, description="Largest expected calibration error (ECE) on the hold-out."
+        0.05, gt=0, le=1, description="Largest allowed expected calibration error (ECE) on the hold-out."
     )
     gate_unclassified_margin: float = Field(
-        0.05, ge=0, lt=1, description="Largest rise in the share of unclassified hold-out cells that is allowed."
+        0.05, ge=0, lt=1, description="Largest allowed rise in the share of unclassified hold-out cells."
     )
     gate_min_holdout_cells: int = Field(
-        10, ge=1, description="Hold-out cells of each cell class without which a candidate cannot be judged."
+        10, ge=1, description="Fewest hold-out cells in each cell class with which a candidate can be judged."
     )
     gate_min_holdout_patients: int = Field(
-        5, ge=2, description="Hold-out patients without which a candidate cannot be judged."
+        5, ge=2, description="Fewest hold-out patients with which a candidate can be judged."
     )
 
 
@@ -193,25 +193,29 @@ class CheckSettings(BaseModel):
     """When the champion's nightly check raises an alarm, and where the alarm goes."""
 
     check_min_cells: int = Field(
-        50, ge=1, description="Cells without which a nightly check of the champion gives no result."
+        50, ge=1, description="Fewest cells with which a nightly check of the champion gives a result."
     )
     check_min_agreement: float = Field(
         0.9,
         ge=0,
         le=1,
-        description="Agreement with new labels below which the whole 95 % interval may not lie.",
+        description="Agreement with new labels; the check fails if the whole 95 % interval lies below this.",
     )
     check_max_psi: float = Field(
         0.25,
         gt=0,
-        description="Largest population stability index of class mix, confidence and novelty against validation.",
+        description="Largest allowed population stability index of class mix, confidence and novelty, "
+        "compared with the validation images.",
     )
-    # measured with the four shipped models on 400 unseen PBC images: changes that hardly move a call (10 degrees of
-    # hue, a sixth of light, a third of colour, 1 px of blur, JPEG quality 50) gave 0.00 to 0.05; changes that leave
-    # many cells unclassified (20 degrees of hue, half of the colour, 2 px of blur, a tenth off centre) 0.03 to 0.2;
-    # a wrong stain 0.2 to 0.6
+    # measured with the four shipped models on 400 unseen PBC images: changes that alter hardly any call (10 degrees of
+    # hue, a sixth of the light, a third of the colour, 1 px of blur, JPEG quality 50) gave 0.00 to 0.05; changes that
+    # leave many cells unclassified (20 degrees of hue, half of the colour, 2 px of blur, a tenth off centre) gave 0.03
+    # to 0.2; a wrong stain gave 0.2 to 0.6
     check_max_mmd: float = Field(
-        0.05, gt=0, description="Largest maximum mean discrepancy (squared) of embeddings against validation."
+        0.05,
+        gt=0,
+        description="Largest allowed maximum mean discrepancy (squared) of embeddings, "
+        "compared with the validation images.",
     )
     alarm_url: OptionalSecret = Field(
         None, description="Webhook that gets a JSON message when a check of the champion fails; default: none."
@@ -219,17 +223,21 @@ class CheckSettings(BaseModel):
 
 
 class ScheduleSettings(BaseModel):
-    """When the Dags run by themselves."""
+    """When Airflow starts the Dags on schedule."""
 
     nightly_cron: str = Field(
-        "0 2 * * *", description="Cron of the Dag nightly_run, in UTC; empty: started only by hand and by `watch`."
+        "0 2 * * *",
+        description="Cron expression of the Dag nightly_run, in UTC; empty: it is started only by hand and by `watch`.",
     )
     labels_cron: str = Field(
-        "*/30 * * * *", description="Cron of the Dag import_labels, in UTC; empty: started only by hand."
+        "*/30 * * * *",
+        description="Cron expression of the Dag import_labels, in UTC; empty: it is started only by hand.",
     )
-    retrain_cron: str = Field("0 6 * * 6", description="Cron of the Dag retrain, in UTC; empty: started only by hand.")
+    retrain_cron: str = Field(
+        "0 6 * * 6", description="Cron expression of the Dag retrain, in UTC; empty: it is started only by hand."
+    )
     check_cron: str = Field(
-        "0 5 * * *", description="Cron of the Dag check_champion, in UTC; empty: started only by hand."
+        "0 5 * * *", description="Cron expression of the Dag check_champion, in UTC; empty: it is started only by hand."
     )
 
 
@@ -237,7 +245,7 @@ class AirflowSettings(StorageSettings):
     """How bloodcell reaches Airflow, and who may approve a model there."""
 
     airflow_url: str = Field("http://127.0.0.1:8080", description="Address of Airflow's API server.")
-    airflow_user: str = Field("admin", description="Airflow user as whom bloodcell starts runs.")
+    airflow_user: str = Field("admin", description="Airflow user that bloodcell starts runs as.")
     airflow_password_file: OptionalPath = Field(
         None, description="File with that user's password; default: the one that `bloodcell up` generates."
     )
@@ -245,7 +253,7 @@ class AirflowSettings(StorageSettings):
         "", description="Airflow users who may approve a model, separated by commas; default: BLOODCELL_AIRFLOW_USER."
     )
     approval_timeout_h: float = Field(
-        72, gt=0, description="Hours to wait for an approval; without an answer the champion stays."
+        72, gt=0, description="Hours to wait for an approval; without a decision, the champion stays."
     )
 
     @property
@@ -258,13 +266,16 @@ class RetrainingSettings(BaseModel):
     """When a retraining starts, and how the labelled patients are split."""
 
     retrain_min_new_labels: int = Field(
-        200, ge=1, description="Newly labelled cells without which a retraining is skipped."
+        200, ge=1, description="Number of newly labelled cells below which a retraining is skipped."
     )
     holdout_fraction: float = Field(
         0.25, gt=0, lt=1, description="Share of the patients whose cells are used only to judge models."
     )
     validation_fraction: float = Field(
-        0.15, gt=0, lt=1, description="Share of the patients for early stopping, calibration and thresholds."
+        0.15,
+        gt=0,
+        lt=1,
+        description="Share of the patients whose cells are used for early stopping, calibration and thresholds.",
     )
 
 
@@ -316,7 +327,7 @@ class Settings(
     """All settings of one process, frozen.
 
     Raises:
-        SettingError: A variable BLOODCELL_* has a value that is not allowed, or is the name of no setting.
+        SettingError: A variable BLOODCELL_* has a value that is not allowed, or does not name a setting.
     """
 
     model_config = SettingsConfigDict(
@@ -328,14 +339,14 @@ class Settings(
     )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Returns a copy with some settings changed, which are validated as those of the environment are.
+        """Returns a copy with some settings changed, whose new values are validated like those of the environment.
 
         Args:
-            update: Name of a setting -> its new value; None restores the default of an optional one.
-            deep: Without effect, since settings are immutable.
+            update: Name of a setting -> its new value; None restores the default of an optional setting.
+            deep: Has no effect, since settings are immutable.
 
         Raises:
-            SettingError: A value is not allowed, or a name is that of no setting.
+            SettingError: A value is not allowed, or a name is not that of a setting.
         """
         kept = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**kept | dict(update or {}))
@@ -352,7 +363,7 @@ class Settings(
     @model_validator(mode="wrap")
     @classmethod
     def _refuse_by_name(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Turns what is wrong into one error that names the variables, and never shows a secret."""
+        """Turns everything that is wrong into one error that names the variables and never shows a secret."""
         refuse_unknown_variables(cls.model_fields)
         try:
             return handler(values)

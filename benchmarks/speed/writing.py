@@ -22,7 +22,7 @@ from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_call
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
-from bloodcell.storage.embedded import psql_brought_along
+from bloodcell.storage.embedded import embedded_psql
 
 CHUNK = 1_024
 
@@ -89,7 +89,7 @@ def _psql(settings: Settings, command: str) -> None:
         sa.make_url(str(settings.plain_database_url)).set(drivername="postgresql").render_as_string(hide_password=False)
     )
     subprocess.run(
-        [str(psql_brought_along()), "-q", "-v", "ON_ERROR_STOP=1", "-c", command, url], check=True, capture_output=True
+        [str(embedded_psql()), "-q", "-v", "ON_ERROR_STOP=1", "-c", command, url], check=True, capture_output=True
     )
 
 

@@ -1,14 +1,16 @@
 """Bundles of trained models, and the models that the database knows.
 
-bundle               a bundle on disk: its manifest, its files, every byte verified
-recipes              how each variant is trained
-base_weights_record  the weights that a training began with
-training_reference   a model's outputs on its validation images, for drift
-compact              a Keras file in half its bytes
-registered_models    the models that the database knows: the champion, its challengers and the others
-promotion            a model becomes champion, or the one before it does again
-promotion_proof      what a model has to have proved before it can become champion
-shipped              the models that come with bloodcell
+    bundle               a bundle on disk: its manifest, its files, every byte verified
+    recipes              how each variant is trained
+    base_weights_record  the weights that a training started from
+    training_reference   a model's outputs on its validation images, for drift checks
+    compact              a Keras file in less than half its bytes
+    registered_models    the models that the database knows: the champion, its challengers and the others
+    promotion            promotion of a model to champion, and rollback to the previous champion
+    promotion_proof      what a model must prove before it can become champion
+    shipped              the models that come with bloodcell
+
+A model's id is the digest of its bundle's manifest.
 """
 
 from bloodcell.registry.bundle import Bundle, BundleManifest, open_bundle

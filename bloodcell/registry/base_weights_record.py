@@ -1,4 +1,4 @@
-"""Which weights a training started from, as a bundle records it."""
+"""The weights that a training started from, as a bundle records them."""
 
 from __future__ import annotations
 

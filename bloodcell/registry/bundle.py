@@ -2,8 +2,8 @@
 
     <model id>/bundle.json      the manifest; its own sha256 is the model id
                model.keras      pixels in; calibrated probabilities, embedding and novelty out
-               images.csv       digest, class and split of every image it was trained or validated with
-               reference.npz    a sample of its outputs on the validation images, for drift checks
+               images.csv       digest, class and split of every image that the model was trained or validated with
+               reference.npz    a sample of the model's outputs on the validation images, for drift checks
 
 The manifest has the digest of every other file, so the model id covers every byte of the bundle. Bundles of earlier
 releases also hold the fitted scikit-learn pipeline of an SVM variant; it is verified and otherwise ignored.
@@ -44,13 +44,13 @@ _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class DataSplit:
-    """Images a model was trained on.
+    """Images that a model was trained and validated with.
 
     Attributes:
         dataset_digest: Identity of all the images and their labels.
         n_training: Images that weights were fitted on.
         n_validation: Images for early stopping, calibration, thresholds and the metrics.
-        rule: How they were split, for people.
+        rule: How the images were split, in words.
     """
 
     dataset_digest: str
@@ -61,7 +61,7 @@ class DataSplit:
 
 @dataclass(frozen=True, slots=True)
 class ValidationMetrics:
-    """Figures on the validation images. They are slightly too good: these images also set temperature and thresholds.
+    """Figures on the validation images, slightly too good because these images also set temperature and thresholds.
 
     Attributes:
         accuracy: Share of cells whose most probable class is the true one.
@@ -69,8 +69,9 @@ class ValidationMetrics:
         negative_log_likelihood: In nats, after calibration.
         uncalibrated_negative_log_likelihood: In nats, at temperature 1.
         coverage: Share of cells at or above the confidence threshold.
-        covered_accuracy: Share of these that are called correctly, None where there are none.
-        search_macro_sensitivity: For SVM variants, that of the chosen SVM in cross-validation on the training images.
+        covered_accuracy: Share of these cells that are called correctly; None if there are none.
+        search_macro_sensitivity: For SVM variants, the macro sensitivity of the chosen SVM in cross-validation on the
+            training images.
     """
 
     accuracy: float
@@ -92,19 +93,19 @@ class BundleManifest:
         classes: Order of the probabilities.
         input_height_px: Height of the images that the model takes.
         input_width_px: Width of the images that the model takes.
-        preprocessing: What the model does to the pixels, for people.
+        preprocessing: What the model does to the pixels, in words.
         base_weights: Weights that the training started from.
         data: Images that it was trained and validated with.
         seed: Seed of everything random in the training.
         recipe: How it was trained.
-        choice: What the training chose (SVM kernel and C, or the epochs of each stage), for people.
+        choice: What the training chose (SVM kernel and C, or the epochs of each stage), in words.
         code_version: Version of bloodcell that trained it.
         git_commit: Commit of bloodcell that trained it, empty for an installed package.
         libraries: Versions of the libraries that it was trained with.
         metrics: Figures on the validation images.
         temperature: Divisor of the scores before the softmax.
-        confidence_threshold: A cell of lower confidence is left unclassified.
-        novelty_threshold: A cell of higher novelty is left unclassified.
+        confidence_threshold: A cell with a lower confidence is left unclassified.
+        novelty_threshold: A cell with a higher novelty is left unclassified.
         created_at: Time of the training, UTC, ISO 8601.
         files: File name -> sha256, of every file but the manifest.
     """
@@ -150,7 +151,7 @@ class Bundle:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) in pixels of the images the model takes."""
+        """(height, width) in pixels of the images that the model takes."""
         return self.manifest.input_height_px, self.manifest.input_width_px
 
 
@@ -171,7 +172,7 @@ def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, Path])
 
     Args:
         out: Folder of bundles, created if missing.
-        manifest: Its `files` are filled in here.
+        manifest: The manifest, whose `files` are filled in here.
         files: Name in the bundle -> file to copy.
     """
     manifest = replace(manifest, files={name: file_digest(path) for name, path in sorted(files.items())})
@@ -236,16 +237,14 @@ def splits_of(bundle: Bundle) -> dict[str, str]:
 
 
 def unseen_by(bundles: Sequence[Bundle], images: Sequence[LabelledImage]) -> tuple[LabelledImage, ...]:
-    """Returns those of `images` that none of the models was trained or validated with, in their order.
+    """Returns those `images` that none of the models was trained or validated with, in their order.
 
     Raises:
-        BundleError: A bundle without a list of images.
+        BundleError: A bundle has no list of images.
     """
     for bundle in bundles:
         if IMAGES not in bundle.manifest.files:
-            raise refused(
-                bundle.folder, f"expected {IMAGES}: without it the images that the model has seen are not known"
-            )
+            raise refused(bundle.folder, f"expected {IMAGES}: without it, nobody knows which images the model has seen")
     seen = images_of(*bundles)
     return tuple(image for image in images if image.sha256 not in seen)
 

@@ -1,7 +1,7 @@
-"""A saved model in less than half its bytes, without any loss.
+"""Writes a saved model in less than half its bytes, without any loss.
 
-Nearly all of a model is matrices, which are rounded to float16's values before anything is measured with them
-(`rounded`). The file keeps them as compressed float16, and Keras converts them back to float32 when it loads them. All
+A model consists almost entirely of matrices, which `rounded` rounds to float16's values before anything is measured
+with them. The file keeps them as compressed float16, and Keras converts them back to float32 when it loads them. All
 other weights stay as they are.
 """
 
@@ -28,12 +28,12 @@ def halved(values: ArrayLike) -> NDArray[np.float16]:
 
 
 def rounded(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Returns the nearest values of the same dtype that float16 can hold, so that a bundle needs two bytes for each."""
+    """Returns the nearest values that float16 can hold, in the same dtype; a bundle needs two bytes for each."""
     return halved(values).astype(values.dtype)
 
 
 def write_compact(saved: Path, compact: Path) -> None:
-    """Writes the `.keras` file `saved` as `compact`, with float16 for every array that it can hold without loss."""
+    """Writes the `.keras` file `saved` as `compact`, with every array in float16 that float16 can hold without loss."""
     with zipfile.ZipFile(saved) as archive, zipfile.ZipFile(compact, "w", zipfile.ZIP_STORED) as compacted:
         for info in archive.infolist():
             body = archive.read(info)

@@ -1,4 +1,4 @@
-"""Who is champion: promotion and rollback, each on record for good."""
+"""Changes the champion by promotion or rollback, each recorded permanently."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def promote(
         model_id: Which model, or the beginning of its id.
         by: Who decides.
         reason: Why.
-        evidence: What the decision rests on; kept with it.
+        evidence: What the decision rests on; recorded with it.
         replaces: The champion that the model was compared with; if another model is champion by now, the promotion is
             refused.
 
@@ -54,21 +54,22 @@ def promote(
     present = champion(connection)
     if replaces not in (_ANYONE, present):
         raise PromotionRefusedError(
-            f"Model {(present or 'none')[:12]} became champion meanwhile, and {model.model_id[:12]} was compared with "
-            f"{(replaces or 'none')[:12]}; nothing was changed. Next: bloodcell retrain, or bloodcell models validate"
+            f"Model {(present or 'none')[:12]} became champion meanwhile, but {model.model_id[:12]} was compared "
+            f"with {(replaces or 'none')[:12]}; nothing was changed. Next: bloodcell retrain, or bloodcell models "
+            "validate"
         )
     require_proof(connection, model, present)
     _make_champion(connection, store, model.model_id, "promote", by, reason, evidence)
 
 
 def rollback(connection: sa.Connection, store: Store, *, replaces: str | None, by: str, reason: str) -> str:
-    """Makes the previous champion champion again; returns its model id.
+    """Returns the model id of the previous champion, after making it champion again.
 
     Args:
         connection: Where to write.
         store: Where the bundle is.
-        replaces: The champion to go back from, as read beforehand: a call that is repeated because the confirmation of
-            its commit was lost does not go back twice.
+        replaces: The present champion, as read beforehand. With it, a call that is repeated because the confirmation of
+            its commit was lost does not roll back twice.
         by: Who decides.
         reason: Why.
 
@@ -85,7 +86,7 @@ def rollback(connection: sa.Connection, store: Store, *, replaces: str | None, b
     if rows and rows[-1].action == "rollback" and rows[-1].evidence.get("replaces") == replaces:
         return str(rows[-1].model_id)
     if len(reigns) < 2:
-        raise ConfigurationError("There is no earlier champion to go back to. Next: bloodcell models list")
+        raise ConfigurationError("There is no earlier champion to roll back to. Next: bloodcell models list")
     if reigns[-1] != replaces:
         raise ConfigurationError(
             f"Model {reigns[-1][:12]} became champion meanwhile; nothing was changed. Next: bloodcell models list"

@@ -1,4 +1,4 @@
-"""What proves a model: the gates of its validation, and the rule by which a model may become champion.
+"""What a model must prove: the gates of its validation, and the rule that decides whether it may become champion.
 
 The rule is the same for the candidate of a retraining and for a promotion by hand. A trigger of the database
 (`require_passed_gates`) refuses a model that failed a gate even in plain SQL.
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One condition that a candidate was held to.
+    """One condition that a candidate had to meet, with the result.
 
     Attributes:
         gate: Its name, one of `bloodcell.retraining.gates.GATE_TITLES`.
         passed: Whether the condition is met.
-        measured: The figure that was found; None where there was nothing to measure.
-        threshold: The figure that `measured` was compared with; None where it was compared with nothing.
+        measured: The figure that was measured; None if it could not be measured.
+        threshold: The figure that `measured` was compared with; None if there is none.
         reason: One sentence with the figures, for a log, a row and a page.
     """
 
@@ -40,19 +40,19 @@ class Gate:
     reason: str
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the gate as the database keeps it."""
+        """Returns the gate as the database stores it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Gate:
-        """Returns a gate that the database kept; rows of release 0.1 have `limit` instead of `threshold`."""
+        """Returns a gate from the database; rows of release 0.1 have `limit` instead of `threshold`."""
         threshold = stored.get("threshold", stored.get("limit"))
         return cls(stored["gate"], stored["passed"], stored.get("measured"), threshold, stored["reason"])
 
 
 @dataclass(frozen=True, slots=True)
 class StoredValidation:
-    """A model's validation as the database has it; `champion_id` is the champion that it was compared with."""
+    """A model's validation as the database stores it; `champion_id` is the champion that it was compared with."""
 
     validation_id: uuid.UUID
     model_id: str
@@ -64,24 +64,24 @@ class StoredValidation:
 
 
 def all_passed(gates: Sequence[Gate]) -> bool:
-    """Whether there are gates, and every one of them is passed."""
+    """Returns whether there are gates and every one of them passed."""
     return bool(gates) and all(gate.passed for gate in gates)
 
 
 def refusal(gates: Sequence[Gate]) -> str:
-    """Returns the reasons of the gates that failed, one sentence after the other; empty where none failed."""
+    """Returns the reasons of the gates that failed, one sentence after the other; empty if none failed."""
     return " ".join(gate.reason for gate in gates if not gate.passed)
 
 
 def newest_validation(connection: sa.Connection, model_id: str) -> StoredValidation | None:
-    """Returns a model's newest validation, None where it was never validated."""
+    """Returns a model's newest validation; None if it was never validated."""
     table = tables.validation
     newest_first = (table.c.validated_at.desc(), table.c.validation_id)
     return _read(connection, sa.select(table).where(table.c.model_id == model_id).order_by(*newest_first).limit(1))
 
 
 def validation_of(connection: sa.Connection, training_run_id: uuid.UUID, model_id: str) -> StoredValidation | None:
-    """Returns the validation of a retraining's candidate, None where there is none."""
+    """Returns the validation of a retraining's candidate; None if there is none."""
     table = tables.validation
     is_of_run = table.c.training_run_id == training_run_id
     return _read(connection, sa.select(table).where(is_of_run, table.c.model_id == model_id))
@@ -91,7 +91,7 @@ def require_gates(validation: StoredValidation) -> None:
     """Refuses a model that failed a gate.
 
     Raises:
-        PromotionRefusedError: A gate failed; the message has the reasons.
+        PromotionRefusedError: A gate failed; the message gives the reasons.
     """
     reasons = refusal(validation.gates)
     if reasons or not validation.passed:
@@ -120,7 +120,7 @@ def require_proof(connection: sa.Connection, model: RegisteredModel, champion_id
         return
     if validation is not None and validation.champion_id != champion_id:
         raise PromotionRefusedError(
-            f"Model {model.model_id[:12]} was compared with {(validation.champion_id or 'no champion')[:12]}, and "
+            f"Model {model.model_id[:12]} was compared with {(validation.champion_id or 'no champion')[:12]}, but "
             f"{(champion_id or 'none')[:12]} is champion now. Next: bloodcell models validate {model.model_id[:12]}"
         )
     can_validate = connection.scalar(sa.select(sa.exists().where(tables.dataset.c.n_holdout > 0)))

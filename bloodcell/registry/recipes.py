@@ -20,9 +20,10 @@ class Augmentation:
         rotation_deg: Largest rotation in degrees, either way; half of the images are also mirrored.
         zoom: Largest magnification minus 1; a reduction by the same factor is as likely.
         shift: Largest shift along each axis, as a share of the side.
-        stain: Standard deviation of the logarithm of a factor on the optical density of all channels; half of it for
-            each channel on its own. The first is more or less dye, the second another shade of it. White stays white.
-        brightness: Largest relative change of the light.
+        stain: Standard deviation of the logarithm of a factor on the optical density of all channels; a further factor
+            for each channel has half of it. The common factor means more or less dye, the others a different shade of
+            it. White stays white.
+        brightness: Largest relative change of the brightness.
         blur_px: Largest standard deviation of a Gaussian blur, in pixels of the input.
         jpeg_quality: Lowest quality of a JPEG compression.
         degraded_share: Share of images that are blurred, and share of images that are compressed.
@@ -45,18 +46,18 @@ class Tuning:
     Attributes:
         cut_layer: The last layer that stays frozen; with `pixels` none does.
         transforms: How many of the eight flips and quarter turns of each training image are used, 1 = the image as it
-            is. A cell on a smear has no up or down, so that all eight are equally likely.
+            is. A cell on a smear has no up or down, so all eight are equally likely.
         dropout: Share of features dropped before the last layer during training.
         batch_cells: Images per training step.
         head_epochs: Maximum epochs of the first stage.
         head_learning_rate: AdamW's learning rate in the first stage, falling to zero along a cosine.
         deep_epochs: Maximum epochs of the second stage.
-        deep_learning_rate: Learning rate of the second stage, likewise.
+        deep_learning_rate: AdamW's learning rate in the second stage, falling in the same way.
         weight_decay: AdamW's weight decay in both stages.
         patience: Epochs without a better validation loss after which a stage ends.
         augmentation: If set, the second stage starts from pixels, and every epoch uses each image once, with new random
-            changes. If not, it starts from cached maps, which is some ten times cheaper, with only the `transforms`.
-        warm_up: Share of the second stage during which the learning rate grows to its full size.
+            changes. If not, it starts from cached maps with only the `transforms`, which is about ten times cheaper.
+        warm_up: Share of the second stage during which the learning rate rises to its full value.
         label_smoothing: Probability that the second stage's targets distribute evenly over all classes.
         average_momentum: Momentum of the running mean of the second stage's weights, which is what the model keeps; 0
             keeps the weights themselves.
@@ -89,9 +90,9 @@ class SvmSearch:
         gammas: Gammas of the rbf kernel to try, in units of 1 / (number of features x their mean variance).
         costs: Values of C to try, for kernels scaled to a mean of 1 on the diagonal.
         folds: Stratified folds.
-        max_images: Maximum images of the search; the chosen SVM is fitted on all.
-        max_components: Maximum principal components that the features are reduced to; None keeps the features. They
-            make the SVM six times smaller, and not less accurate.
+        max_images: Maximum images of the search; the chosen SVM is fitted on all images.
+        max_components: Maximum principal components that the features are reduced to; None keeps the features. The
+            components make the SVM six times smaller and no less accurate.
     """
 
     kernels: tuple[str, ...] = ("linear", "rbf")
@@ -112,18 +113,19 @@ class Recipe:
         tuning: Staged fine-tuning; exactly one of `tuning` and `svm` is set.
         svm: Search for the SVM on frozen features.
         crop_px: Height and width of the central part that the network sees, None for the whole image. The analyser
-            puts the cell in the middle; farther out are its neighbours.
-        pooled_parts: Shares of a map's height and width, around its middle, that are averaged; each gives its own
-            features.
+            puts the cell in the middle; its neighbours are farther out.
+        pooled_parts: Shares of a map's height and width, around its middle, that are averaged; each share gives
+            features of its own.
         validation_fraction: Share of each class kept for early stopping, calibration and thresholds.
         embedding_layers: Layers below the cut whose maps, averaged over half of their height and width, are the input
-            of a fine-tuned variant's embedding; if empty, and for an SVM, the features are. Tuned layers have learnt to
-            ignore stain and blur, and with them much that is not a cell: on training images, those of InceptionV3 found
-            55 % of wrongly stained and 28 % of hardly stained cells, `mixed2` found 94 % and 95 %; of classes left out
-            of the training, `mixed2` finds 48 % (benchmarks/accuracy/ABLATIONS.md).
+            of a fine-tuned variant's embedding. If empty, and for an SVM, the features are the input. Tuned layers have
+            learnt to ignore stain and blur, and therefore also much that is not a cell. On training images, the tuned
+            layers of InceptionV3 found 55 % of wrongly stained and 28 % of hardly stained cells, and `mixed2` found
+            94 % and 95 %. Of the cells of classes left out of the training, `mixed2` finds 48 %
+            (benchmarks/accuracy/ABLATIONS.md).
         embedding_dims: Maximum dimensions of the embedding.
         novelty_flag_rate: Maximum share of validation cells, all of known classes, above the novelty threshold.
-        target_risk: Share of errors that is aimed at among the calls at or above the confidence threshold.
+        target_risk: Intended share of errors among the calls at or above the confidence threshold.
         min_coverage: Share of validation cells that stay above the confidence threshold whatever the risk, as long as
             they are above `min_confidence`.
         min_confidence: Lowest confidence threshold, however good the model: a cell that more likely belongs to another
@@ -208,8 +210,8 @@ DEFAULT_RECIPES: Final = {
 }
 """Recipe of each variant.
 
-The two variants of a base network see the same pixels and do not change its lowest layers, so that one run computes
-these once: blocks 1 to 3 of VGG-16, and InceptionV3 up to mixed2.
+The two variants of a base network see the same pixels and do not change its lowest layers, so one run computes these
+layers only once: blocks 1 to 3 of VGG-16, and InceptionV3 up to mixed2.
 """
 
 

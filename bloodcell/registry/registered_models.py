@@ -83,7 +83,7 @@ def find_model(connection: sa.Connection, prefix: str) -> RegisteredModel:
     """
     found = _read(connection, prefix=prefix)
     if len(found) != 1 or not prefix:
-        what = "no registered model has" if not found else f"{len(found)} registered models have"
+        what = "No registered model has" if not found else f"{len(found)} registered models have"
         raise UnknownRecordError(f"{what} an id that begins with {prefix!r}. Next: bloodcell models list")
     return found[0]
 
@@ -104,7 +104,7 @@ def serving_models(connection: sa.Connection) -> list[RegisteredModel]:
 
 
 def champion(connection: sa.Connection) -> str | None:
-    """Returns the champion's model id, None where there is no champion."""
+    """Returns the champion's model id; None if there is no champion."""
     model_id: str | None = connection.scalar(sa.text("SELECT model_id FROM bloodcell.champion"))
     return model_id
 

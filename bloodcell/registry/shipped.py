@@ -41,7 +41,7 @@ def shipped_bundles() -> list[Bundle]:
 
 
 def install_shipped(settings: Settings, database: Database) -> list[Bundle]:
-    """Registers the shipped models in a database that has no models yet, and returns them; else returns none.
+    """Registers the shipped models in a database that has no models yet, and returns those it registered.
 
     Args:
         settings: Where the store is, and whether to install shipped models.

@@ -1,7 +1,7 @@
 """A model's outputs on its validation images, with which its later nights are compared.
 
-They are the file `reference.npz` of a bundle. It is small and contains no image, and the same images and model give the
-same bytes.
+A bundle keeps them in the file `reference.npz`. It is small and contains no image, and the same images and model give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TrainingReference:
             can be compared with `class_counts`; False for a folder of images sorted by class.
 
     Raises:
-        ValueError: Shapes, types or values that do not fit.
+        ValueError: An array has another shape or type, or values outside its range.
     """
 
     embedding: NDArray[np.float32]
@@ -102,14 +102,14 @@ def reference_of(
     *,
     follows_mix: bool,
 ) -> TrainingReference:
-    """Returns the reference of n validation images, any n; the same images in the same order give the same reference.
+    """Returns the reference of n validation images; the same images in the same order give the same reference.
 
     Args:
-        embedding: (n, d), the model's embedding of them.
+        embedding: (n, d), the model's embedding of the images.
         probabilities: (n, 8), calibrated, in the order of `CELL_CLASSES`.
         novelty: (n,).
-        labels: (n,), index into `CELL_CLASSES` of the class a person gave.
-        follows_mix: Whether they are mixed as in the laboratory's nights.
+        labels: (n,), index into `CELL_CLASSES` of the class that a person assigned.
+        follows_mix: Whether the classes are mixed as in the laboratory's nights.
     """
     top = probabilities.argmax(axis=1).astype(np.int64)
     rank = np.empty(len(top), np.int64)  # of each image within its class
@@ -135,10 +135,10 @@ def write_reference(path: Path, reference: TrainingReference) -> None:
 
 
 def read_reference(path: Path) -> TrainingReference:
-    """Returns the reference in a file; no code in it is executed, and it cannot take more memory than a reference has.
+    """Returns the reference in a file, without executing code in it or using more memory than a reference needs.
 
     Raises:
-        BundleError: The file is missing, is no reference, or holds values that no model returns.
+        BundleError: The file is missing, is not a reference, or holds values that no model returns.
     """
     try:
         if (n_bytes := path.stat().st_size) > _MAX_BYTES:
@@ -151,7 +151,7 @@ def read_reference(path: Path) -> TrainingReference:
         return TrainingReference(follows_mix=_flag(arrays.pop("follows_mix")), **arrays)
     except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
         raise BundleError(
-            f"Model bundle refused: {path} is no training reference: {error}. Restore the bundle from its "
+            f"Model bundle refused: {path} is not a training reference: {error}. Restore the bundle from its "
             "source, or train again.",
             folder=str(path.parent),
         ) from error

@@ -1,10 +1,10 @@
 """Postgres and the content-addressed store: tables, migrations, the embedded server, connections, and runs.
 
     database         a Database: an engine, and how long its transactions wait for a server that is unavailable
-    connections      connections with least rights, and transactions that are repeated
+    connections      connections with the fewest rights, and transactions that are repeated
     embedded         the Postgres that comes with bloodcell
     migrations       this release's schema, roles and views
-    schema, tables   the tables, of which ingest_tables, call_tables, label_tables and training_tables define most
+    schema, tables   the tables, which ingest_tables, call_tables, label_tables and training_tables define
     statements       statements that are read from .sql files
     query_files      the queries that ship with bloodcell
     runs             a record of every run of a stage
@@ -16,7 +16,7 @@
 How a statement is written:
 
 - A statement that works on a set of rows (a join, an aggregate, a subquery) is in a `.sql` file beside the module that
-  executes it, and `statements.load_statements` reads it. What people query is a view in `sql/views`.
+  executes it, and `statements.load_statements` reads it. Users query the views in `sql/views`.
 - Rows that are read or written by their key are SQLAlchemy expressions on `tables`.
 - One line that reads a view by name, or calls a function of the database, may stay in Python.
 

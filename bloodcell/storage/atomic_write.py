@@ -1,7 +1,7 @@
 """Writes files and folders that get their names only when they are complete.
 
-A kill or a full disk at any point leaves the earlier file, or none. What a killed process had begun stays beside it as
-`.<name>.<mark>.part`, which the inboxes ignore.
+A kill or a full disk at any point leaves the earlier file, or none. The unfinished file of a killed process stays
+beside it as `.<name>.<mark>.part`, which the inboxes ignore.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def atomic_file(path: Path, *, is_durable: bool = False, mode: int = 0o666) -> I
 
     Args:
         path: The file to write.
-        is_durable: Whether it must survive a power cut afterwards; costs two fsyncs.
+        is_durable: Whether the file must survive a power cut afterwards, which costs two fsyncs.
         mode: Permissions, before the umask.
 
     Raises:
-        OSError: The folder does not exist, is read-only or full.
+        OSError: The folder does not exist or is read-only, or the disk is full.
     """
     part = _part_of(str(path))
     descriptor = os.open(part, _NEW, mode)
@@ -52,18 +52,18 @@ def atomic_file(path: Path, *, is_durable: bool = False, mode: int = 0o666) -> I
 def write_atomically(path: str, body: bytes) -> None:
     """Writes a file that replaces `path`; durable only after `os.sync`.
 
-    Uses as few system calls as possible: each passes Python's lock to another thread and back, which with two threads
-    of ingest cost more than the call.
+    Uses as few system calls as possible: each one hands Python's lock to another thread and back, which cost more than
+    the call itself when ingest ran with two threads.
 
     Raises:
-        OSError: The folder does not exist, is read-only or full.
+        OSError: The folder does not exist or is read-only, or the disk is full.
     """
     part = _part_of(path)
     descriptor = os.open(part, _NEW, 0o666)
     try:
         try:
             left = memoryview(body)
-            while left:  # a disk that fills up accepts a part, and refuses only the next write
+            while left:  # a disk that fills up writes only part of the bytes, and fails at the next write
                 left = left[os.write(descriptor, left) :]
         finally:
             os.close(descriptor)
@@ -75,7 +75,7 @@ def write_atomically(path: str, body: bytes) -> None:
 
 @contextmanager
 def part_folder(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` for a folder to create, fill and rename; deletes what is left of it at the end."""
+    """Yields a path beside `path` for a folder that the caller creates, fills and renames; removes what is left."""
     part = Path(_part_of(str(path)))
     try:
         yield part
@@ -84,7 +84,7 @@ def part_folder(path: Path) -> Iterator[Path]:
 
 
 def make_durable(path: Path) -> None:
-    """Makes a file's content, or a folder's names, survive a power cut."""
+    """Makes a file's content, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -58,11 +58,12 @@ promotion = sa.Table(
         JSONB,
         nullable=False,
         server_default=sa.text("'{}'::jsonb"),
-        comment="What the decision rests on: of a retraining its gates, approval and report.",
+        comment="What the decision rests on; for a retraining, its gates, approval and report.",
     ),
     one_of("action", ("promote", "rollback"), "promotion_action"),
     sa.CheckConstraint("length(trim(reason)) > 0", name="promotion_reason"),
-    comment="Which model became champion, by whom, when, why and on what evidence. Append-only; the last row counts.",
+    comment="Which model became champion, when, who decided it, why and on what evidence. Append-only; the last row "
+    "counts.",
 )
 
 cell_call = sa.Table(
@@ -74,7 +75,7 @@ cell_call = sa.Table(
     ),
     sa.Column("night", sa.Date, comment="Night of the cell, by which the table is partitioned."),
     sa.Column("called_class", sa.Text, nullable=False, comment="The cell class called, or unclassified."),
-    sa.Column("top_class", sa.Text, nullable=False, comment="The most probable class, also of an unclassified cell."),
+    sa.Column("top_class", sa.Text, nullable=False, comment="The most probable class, even if unclassified."),
     sa.Column("unclassified_reason", sa.Text, comment="Why the cell is unclassified: low_confidence or novel."),
     sa.Column("confidence", sa.REAL, nullable=False, comment="Calibrated probability of top_class, 0 to 1."),
     sa.Column("novelty", sa.REAL, nullable=False, comment="Distance from the training cells, on the model's scale."),
@@ -135,7 +136,7 @@ slide_report = sa.Table(
         primary_key=True,
         comment="The model whose calls are added up.",
     ),
-    sa.Column("n_cells", sa.Integer, nullable=False, comment="Cells the slide had when its calls were added up."),
+    sa.Column("n_cells", sa.Integer, nullable=False, comment="Cells of the slide when its calls were added up."),
     sa.Column(
         "n_leucocytes",
         sa.Integer,
@@ -150,12 +151,12 @@ slide_report = sa.Table(
         comment="Whether there are enough leucocytes to report percentages.",
     ),
     sa.Column("nrbc_per_100_wbc", sa.Float, comment="Erythroblasts per 100 leucocytes; empty without leucocytes."),
-    sa.Column("nrbc_lower", sa.Float, comment="Lower end of its 95 % interval."),
-    sa.Column("nrbc_upper", sa.Float, comment="Upper end of its 95 % interval."),
+    sa.Column("nrbc_lower", sa.Float, comment="Lower end of the 95 % interval of nrbc_per_100_wbc."),
+    sa.Column("nrbc_upper", sa.Float, comment="Upper end of the 95 % interval of nrbc_per_100_wbc."),
     sa.Column(
         "n_compared", sa.Integer, nullable=False, comment="Cells with a call and with an analyser code in scope."
     ),
-    sa.Column("n_agree", sa.Integer, nullable=False, comment="Of n_compared, those called as the analyser did."),
+    sa.Column("n_agree", sa.Integer, nullable=False, comment="Cells of n_compared where call and code agree."),
     of_run("The run that added up the calls."),
     set_now("written_at", "When the calls were added up."),
     comment="What a slide's calls by one model add up to.",

@@ -1,4 +1,4 @@
-"""Connects to Postgres with the fewest rights, and repeats transactions that a server's restart interrupts."""
+"""Connects to Postgres with the fewest rights, and repeats transactions that a restart of the server interrupts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
-from bloodcell.storage.embedded import embedded_database, psql_brought_along
+from bloodcell.storage.embedded import embedded_database, embedded_psql
 from bloodcell.storage.wire import WIRE
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _LONGEST_PAUSE_S: Final = 5.0
 
 
 def database_url(settings: StorageSettings) -> str:
-    """Returns the URL of the database in use; starts the embedded server where no other is configured."""
+    """Returns the URL of the database in use; starts the embedded server if no other is configured."""
     return settings.plain_database_url or embedded_database(settings).url()
 
 
@@ -41,13 +41,13 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
         keep: Keep one connection open between transactions; see `open_database`.
 
     Raises:
-        ConfigurationError: Not the URL of a Postgres database. The message never contains the password.
+        ConfigurationError: `url` is not that of a Postgres database. The message never contains the password.
     """
     parsed = _parse(url)
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
         **({"poolclass": sa.QueuePool, "pool_size": 1} if keep else {"poolclass": sa.NullPool}),
-        hide_parameters=True,  # an error's text reaches logs and Airflow's pages; parameters can be about a person
+        hide_parameters=True,  # error texts reach logs and Airflow's pages, and parameters can be about a patient
         connect_args={**WIRE, "options": _options(parsed, role), "application_name": "bloodcell"},
     )
 
@@ -65,10 +65,10 @@ def psql_command(settings: StorageSettings) -> tuple[list[str], dict[str, str]]:
         if program is None:
             if "sslmode" in url.query:
                 raise ConfigurationError(
-                    "The database URL requires TLS (sslmode), which the psql of bloodcell does not support. "
-                    "Install PostgreSQL's client (Debian: postgresql-client)."
+                    "The database URL requires TLS (sslmode), which the psql that comes with bloodcell does not "
+                    "support. Install PostgreSQL's client (Debian: postgresql-client)."
                 )
-            program = str(psql_brought_along())
+            program = str(embedded_psql())
     else:
         embedded = embedded_database(settings)
         url, program = _parse(embedded.url()), str(embedded.psql)
@@ -83,7 +83,7 @@ def psql_command(settings: StorageSettings) -> tuple[list[str], dict[str, str]]:
 
 
 def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, patience_s: float) -> Result:
-    """Returns what `work` returns, run in one transaction that is repeated while the server is unavailable.
+    """Returns the result of `work`, which runs in one transaction that is repeated while the server is unavailable.
 
     `work` has to be idempotent: if the server dies during the commit, it is unknown whether the commit took place.
 
@@ -110,7 +110,7 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
                     f"{str(cause).strip()} Next: correct BLOODCELL_DATABASE_URL, or have the login granted "
                     f"{APP_ROLE}; then bloodcell db status."
                 ) from error
-            if not _server_is_away(cause):
+            if not _is_transient(cause):
                 raise
             if time.monotonic() + pause_s > deadline:
                 raise DatabaseUnavailableError(
@@ -122,15 +122,15 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-# errors that waiting does not resolve; the server reports them before there is a session, so psycopg2 has no code
+# errors that waiting does not resolve; the server reports them before there is a session, so they have no error code
 _REFUSED: Final = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry|permission denied to set role"
     r'|FATAL: .*(?:database|role) ".*" does not exist|role ".*" is not permitted to log in|invalid sslmode value'
 )
-# 40P01 deadlock and 40001 serialisation need the same transaction again; 57P0x is a server shutting down, 25006 a
-# standby that is not promoted yet, 53100 a full disk, 53200 out of memory, 53300 too many connections
-# (https://www.postgresql.org/docs/current/errcodes-appendix.html)
-_PASSING: Final = {"25006", "40P01", "40001", "57P01", "57P02", "57P03", "53100", "53200", "53300"}
+# after 40P01 (deadlock) and 40001 (serialisation failure) the same transaction has to run again; 57P0x is a server that
+# shuts down, 25006 a standby that is not promoted yet, 53100 a full disk, 53200 out of memory, 53300 too many
+# connections (https://www.postgresql.org/docs/current/errcodes-appendix.html)
+_TRANSIENT: Final = {"25006", "40P01", "40001", "57P01", "57P02", "57P03", "53100", "53200", "53300"}
 
 
 def _parse(url: str) -> sa.URL:
@@ -149,7 +149,7 @@ def _parse(url: str) -> sa.URL:
         )
     if "@" in (parsed.host or ""):
         raise ConfigurationError(
-            "BLOODCELL_DATABASE_URL has more than one @. Write one that belongs to the user or password as %40."
+            "BLOODCELL_DATABASE_URL has more than one @. Write an @ in the user name or password as %40."
         )
     return parsed
 
@@ -159,10 +159,10 @@ def _options(url: sa.URL, role: str | None) -> str:
     return " ".join([given if isinstance(given, str) else " ".join(given), *([f"-c role={role}"] if role else [])])
 
 
-def _server_is_away(cause: BaseException | None) -> bool:
+def _is_transient(cause: BaseException | None) -> bool:
     code = getattr(cause, "pgcode", None)
     if code is not None:
-        return code in _PASSING
+        return code in _TRANSIENT
     # an error without a code does not come from the server: connection refused, closed, or lost during a COPY
     return (
         isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)) or type(cause) is psycopg2.DatabaseError

@@ -1,4 +1,4 @@
-"""The migrated database as a stage uses it: with the rights of the app, and waiting while the server is unavailable."""
+"""The migrated database as a stage uses it: as role `bloodcell_app`, and waiting while the server is unavailable."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Database:
     patience_s: float
 
     def transact(self, work: Callable[[sa.Connection], Result], *, patience_s: float | None = None) -> Result:
-        """Returns what `work` returns, run in one transaction that is repeated while the server is unavailable.
+        """Returns the result of `work`, which runs in one transaction that is repeated while the server is unavailable.
 
         Args:
             work: Called with an open transaction, possibly several times, so it has to be idempotent.
@@ -62,12 +62,12 @@ def open_database(settings: StorageSettings, *, keep: bool = False) -> Database:
 
     Args:
         settings: The database's address and patience.
-        keep: Keep one connection open between transactions, for a stage with many short ones: a new connection cost
-            more than the rows of a slide. Such a database must not cross a fork and needs `dispose()` at the end. By
-            default nothing is pooled.
+        keep: Keep one connection open between transactions, for a stage with many short ones: opening a connection took
+            longer than writing the rows of a slide. Such a database must not be used across a fork and needs
+            `dispose()` at the end. By default nothing is pooled.
 
     Raises:
-        DatabaseUnavailableError: The server cannot be reached within its patience.
+        DatabaseUnavailableError: The server cannot be reached within the patience set.
         SchemaError: The database has not been migrated, or belongs to an older or newer release.
     """
     patience_s = settings.database_patience_s

@@ -28,7 +28,7 @@ _SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """Bounds of a cell image: most bytes, most pixels, shortest side."""
+    """Bounds of a cell image: largest file, largest number of pixels, shortest side."""
 
     max_file_bytes: int
     max_pixels: int
@@ -72,11 +72,11 @@ def verify(body: bytes, limits: ImageLimits) -> ImageFacts:
     """Returns format and size of an image file after decoding all its data; refuses what `decode` refuses.
 
     A JPEG is decoded to grey at an eighth of its size. The entropy decoder, which is the part that detects broken data,
-    still reads every bit; only unused pixels are not computed, which takes 0.4 of the time.
+    still reads every bit. Only pixels that nobody uses are not computed, so that it takes 0.4 of the time.
     """
     image = _checked(body, limits)
     facts = ImageFacts(image.format or "", image.width, image.height)
-    image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))  # other formats have no draft
+    image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))  # has no effect on other formats
     _load(image)
     return facts
 
@@ -92,7 +92,7 @@ def resized(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uin
 
 
 def _checked(body: bytes, limits: ImageLimits) -> Image.Image:
-    """Returns the image once its header is read and within the bounds."""
+    """Returns the image after reading its header and checking that it is within the bounds."""
     if not body:
         raise UnusableFileError("empty", "expected an image, received 0 bytes")
     if len(body) > limits.max_file_bytes:

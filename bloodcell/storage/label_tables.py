@@ -23,7 +23,7 @@ cell_code = sa.Table(
     sa.Column(
         "sub_label",
         sa.Text,
-        comment="The code itself where a label keeps it: it is finer than its class, or it is out of scope.",
+        comment="The code itself if labels keep it because it is finer than its class or out of scope; else empty.",
     ),
     one_of("class", CELL_CLASSES, "cell_code_class"),
     sa.CheckConstraint("sub_label = code", name="cell_code_sub_label"),
@@ -94,12 +94,12 @@ label_file = sa.Table(
     sa.Column("outcome", sa.Text, nullable=False, comment="imported or quarantined."),
     sa.Column("reason", sa.Text, comment="Why the file was quarantined, with its first wrong rows."),
     sa.Column("n_rows", sa.Integer, nullable=False, comment="Labels in the file."),
-    sa.Column("n_labels", sa.Integer, nullable=False, comment="Labels of it that were new."),
+    sa.Column("n_labels", sa.Integer, nullable=False, comment="Labels in the file that were new."),
     of_run("The run that examined the file.", is_key=True),
     set_now("seen_at", "When the file was examined."),
     one_of("outcome", ("imported", "quarantined"), "label_file_outcome"),
     sa.CheckConstraint("(outcome <> 'imported') <= (reason IS NOT NULL)", name="label_file_reason"),
-    comment="The ledger of the label inbox. A file whose cells are missing is examined again after an ingest: the "
+    comment="The ledger of the label inbox. A file whose cells are missing is examined again after an ingest, and its "
     "newest row counts. Append-only.",
 )
 
@@ -113,7 +113,7 @@ data_split = sa.Table(
         comment="The patient: the patient_key, or slide:<barcode> where there is none.",
     ),
     sa.Column("split", sa.Text, nullable=False, comment="training, validation or holdout."),
-    sa.Column("is_blind", sa.Boolean, nullable=False, comment="Whether a label of the patient had been read blind."),
+    sa.Column("is_blind", sa.Boolean, nullable=False, comment="Whether any label of the patient was read blind."),
     of_run("The run that assigned the split."),
     set_now("assigned_at", "When the split was assigned."),
     one_of("split", SPLITS, "data_split_split"),
@@ -155,7 +155,7 @@ dataset_image = sa.Table(
         comment="The image.",
     ),
     sa.Column("split", sa.Text, nullable=False, comment="training, validation, holdout or out_of_scope."),
-    sa.Column("class", sa.Text, comment="The cell class by the label; empty out of scope."),
+    sa.Column("class", sa.Text, comment="The cell class by the label; empty if out of scope."),
     sa.Column(
         "cell_id",
         sa.BigInteger,

@@ -1,4 +1,4 @@
-"""The schema of this release: bring a database to it, and tell which one a database has."""
+"""Brings a database to the schema of this release, and tells which schema a database has."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DEPENDENTS: Final = "2BP01"  # dependent_objects_still_exist
 def upgrade(url: str) -> tuple[str | None, str]:
     """Brings the database to this release's schema, creates the roles, and replaces the views if they changed.
 
-    Everything is one transaction: after a kill the database is as it was.
+    Everything happens in one transaction, so a kill leaves the database as it was.
 
     Args:
         url: SQLAlchemy URL. Its user needs the right to create roles, unless the four roles of `ROLES` exist and are
@@ -37,7 +37,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
         The revision before (None for an empty database) and after.
 
     Raises:
-        SchemaError: The database is of a newer release, or other views depend on views that change.
+        SchemaError: The database belongs to a newer release, or other views depend on views that change.
         ConfigurationError: The database is not in UTF-8.
         DatabaseUnavailableError: The server cannot be reached.
     """
@@ -70,8 +70,9 @@ def _refuse_other_encoding(connection: sa.Connection) -> None:
     encoding, name = connection.execute(sa.text("SELECT current_setting('server_encoding'), current_database()")).one()
     if encoding != "UTF8":
         raise ConfigurationError(
-            f"The database {name} is in {encoding}, expected UTF8: names contain letters that {encoding} lacks. Next: "
-            f"create it again with CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0"
+            f"The database {name} has the encoding {encoding}, expected UTF8: {encoding} lacks letters that names "
+            f"contain. Next: create it again with CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE "
+            "template0"
         )
 
 
@@ -90,7 +91,7 @@ def check_revision(connection: sa.Connection) -> None:
 
 
 def current_revision(connection: sa.Connection) -> str | None:
-    """Returns the revision of the database, None where bloodcell's schema is missing."""
+    """Returns the revision of the database; None if bloodcell's schema is missing."""
     if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": "bloodcell.alembic_version"}) is None:
         return None
     version: str | None = connection.scalar(sa.text("SELECT version_num FROM bloodcell.alembic_version"))
@@ -111,7 +112,7 @@ def _refuse_newer(found: str | None) -> None:
     if found is not None and found not in known_revisions():
         raise SchemaError(
             f"The database is at schema revision {found}, newer than this release knows "
-            f"(its newest is {head_revision()}). Install the bloodcell release that made it; nothing was changed.",
+            f"(its newest is {head_revision()}). Install the bloodcell release that upgraded it; nothing was changed.",
             found=found,
             expected=head_revision(),
         )
@@ -162,7 +163,7 @@ def _make_roles(connection: sa.Connection) -> None:
 
 
 def _comment_on_tables(connection: sa.Connection) -> None:
-    """Gives every table and column the comment that `tables` declares, where the database has another one."""
+    """Gives tables and columns the comments that `tables` declares, wherever those in the database differ."""
     found = {(table, column): comment for table, column, comment in connection.execute(_SQL["comments"])}
     for table in metadata.sorted_tables:
         if found[table.name, None] != table.comment:
@@ -173,7 +174,7 @@ def _comment_on_tables(connection: sa.Connection) -> None:
 
 
 def _views_are_made_by(connection: sa.Connection, scripts: list[str]) -> bool:
-    # they stay then: no reader has to wait, and a laboratory's own views on them remain
+    # such views stay, so that no reader has to wait and a laboratory's own views on them remain
     made = connection.scalar(sa.text(f"SELECT obj_description('{SCHEMA}'::regnamespace, 'pg_namespace')"))
     return made == _views_mark(scripts) and {f'{SCHEMA}."{name}"' for name in _views_of(scripts)} <= set(
         _views(connection)
@@ -191,8 +192,8 @@ def _drop_views(connection: sa.Connection, found: str | None) -> None:
         if diagnosis is None or diagnosis.sqlstate != _DEPENDENTS:
             raise
         raise SchemaError(
-            "The views change with this release, and other views depend on them. Save the definitions of those "
-            "(pg_dump --schema-only), drop them, upgrade, and create them again; nothing was changed. "
+            "The views change with this release, and other views depend on them. Save the definitions of the other "
+            "views (pg_dump --schema-only), drop them, upgrade, and create them again; nothing was changed. "
             f"{diagnosis.message_detail}",
             found=found,
             expected=head_revision(),
@@ -208,7 +209,7 @@ def _make_views(connection: sa.Connection, scripts: list[str]) -> None:
 
 
 def _views(connection: sa.Connection) -> list[str]:
-    """Our views, quoted, without those that somebody else put into the schema."""
+    """Returns bloodcell's views, quoted, without those that somebody else put into the schema."""
     ours = "SELECT viewname FROM pg_views WHERE schemaname = :schema AND viewowner = 'bloodcell_owner' ORDER BY 1"
     return [f'{SCHEMA}."{name}"' for name in connection.scalars(sa.text(ours), {"schema": SCHEMA})]
 

@@ -1,5 +1,5 @@
 -- name: comments
--- The comment of every table, and of every column; the column is empty for the table itself.
+-- The comments of all tables and columns; a table's own comment has no column name.
 SELECT c.relname, a.attname, col_description(c.oid, a.attnum)
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relnamespace = 'bloodcell'::regnamespace AND c.relkind IN ('r', 'p')

@@ -1,4 +1,4 @@
-"""Records every run of a stage: written before the work begins, completed with its result."""
+"""Records every run of a stage: a row is written before the work begins, and completed with the result."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def recorded_run(
 
 @functools.cache
 def code_version() -> str:
-    """Returns the version of bloodcell, with the git commit (and `dirty`) where it runs from a checkout."""
+    """Returns the version of bloodcell, with the git commit (and `dirty`) if it runs from a checkout."""
     version = importlib.metadata.version("bloodcell")
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists() or shutil.which("git") is None:

@@ -1,6 +1,6 @@
 """The content-addressed store: images and model bundles under their digests, on a local path or any fsspec URL.
 
-A file appears under its final name only when it is whole, so whatever is there can be trusted by its name.
+A file gets its final name only when it is complete, so no name belongs to half a file.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _MANIFEST = "bundle.json"
 
 
 class Store:
-    """Images and bundles by digest; the same bytes are kept once.
+    """Images and bundles by digest; identical bytes are kept once.
 
     Args:
         url: Path or fsspec URL.
-        cache: Local folder for copies of bundles, where the store itself is not local.
+        cache: Local folder for copies of bundles, used if the store itself is not local.
     """
 
     def __init__(self, url: str, cache: Path) -> None:
@@ -64,15 +64,15 @@ class Store:
             if self._is_local:
                 self._put_local(path, body)
             elif not self._fs.exists(path):
-                self._fs.pipe_file(path, body)  # an object store shows an object only when it is whole
+                self._fs.pipe_file(path, body)  # an object store shows an object only when it is complete
         except OSError as error:
             raise StoreUnavailableError(
                 f"The store {self._root} cannot keep image {sha256[:12]}… ({len(body):,} bytes): {error}. "
-                "Free space or mend access, then run this again: nothing was lost or recorded without its image."
+                "Free space or restore access, then run this again: nothing was lost or recorded without its image."
             ) from error
 
     def flush(self) -> None:
-        """Makes everything that was put so far durable.
+        """Makes everything that was stored so far durable.
 
         One sync per transaction replaces one fsync per file: 1,200 files took 0.05 s instead of 1.5 s.
         """
@@ -90,21 +90,21 @@ class Store:
             body = Path(path).read_bytes() if self._is_local else bytes(self._fs.cat_file(path))
         except OSError as error:
             raise StoreUnavailableError(
-                f"Image {sha256} cannot be read from the store {self._root}: {error}. {self._how_to_mend(sha256)}"
+                f"Image {sha256} cannot be read from the store {self._root}: {error}. {self._how_to_restore(sha256)}"
             ) from error
         received = hashlib.sha256(body).hexdigest()
         if received != sha256:
             raise StoreUnavailableError(
                 f"Image {sha256} in the store {self._root} was altered: its digest is {received}. "
-                f"{self._how_to_mend(sha256)}"
+                f"{self._how_to_restore(sha256)}"
             )
         return body
 
     def put_bundle(self, folder: Path, model_id: str) -> None:
-        """Stores the files of a verified bundle; if it is stored already, only altered and missing files.
+        """Stores the files of a verified bundle; on a local path, a stored copy that differs is replaced.
 
-        On an object store the manifest is written last: files without a manifest are no bundle, and a bundle with one
-        is left as it is.
+        On an object store the manifest is written last: files without a manifest are not a bundle, and a bundle with
+        one is left as it is.
 
         Args:
             folder: The bundle.
@@ -123,7 +123,7 @@ class Store:
         except OSError as error:
             raise StoreUnavailableError(
                 f"Bundle {model_id[:12]} cannot be kept in the store {self._root}: {error}. "
-                "Free space or mend access, then register it again."
+                "Free space or restore access, then register it again."
             ) from error
 
     def put_report(self, model_id: str, page: bytes) -> str:
@@ -147,15 +147,15 @@ class Store:
         except OSError as error:
             raise StoreUnavailableError(
                 f"The report on model {model_id[:12]} cannot be kept in the store {self._root}: {error}. "
-                "Free space or mend access, then run this again."
+                "Free space or restore access, then run this again."
             ) from error
         return str(self._fs.unstrip_protocol(target)) if not self._is_local else target
 
     def check(self) -> None:
-        """Returns if the store can be reached.
+        """Raises StoreUnavailableError unless the store can be reached.
 
         Raises:
-            StoreUnavailableError: It cannot: a share is unmounted, or a bucket is gone.
+            StoreUnavailableError: A share is unmounted, or a bucket is gone.
         """
         try:
             if self._fs.isdir(f"{self._root}/images") or self._fs.isdir(f"{self._root}/models"):
@@ -164,8 +164,8 @@ class Store:
         except OSError as error:
             why = str(error)
         raise StoreUnavailableError(
-            f"The store {self._root} is unavailable: {why}. "
-            "Mount it or restore access to it, then run this again: nothing is lost."
+            f"The store {self._root} is unavailable: {why}. Mount it or restore access, then run this again: "
+            "nothing is lost."
         )
 
     def bundle_folder(self, model_id: str, *, fresh: bool = False) -> Path:
@@ -175,7 +175,7 @@ class Store:
 
         Args:
             model_id: Which bundle.
-            fresh: Fetch it anew where there is a copy already, to see what the store itself holds.
+            fresh: Fetch the bundle again even if there is a copy, to see what the store itself holds.
 
         Raises:
             StoreUnavailableError: The store cannot be read.
@@ -203,10 +203,10 @@ class Store:
                 ) from error
         return local
 
-    def _how_to_mend(self, sha256: str) -> str:
+    def _how_to_restore(self, sha256: str) -> str:
         return (
-            f"If it is lost, copy its original or a backup to {self._image(sha256)}; the view file_account tells the "
-            "night and path of the original by its sha256 (bloodcell db psql)."
+            f"If it is lost, copy its original or a backup to {self._image(sha256)}; the view file_account has the "
+            "night and path of the original for each sha256 (bloodcell db psql)."
         )
 
     def _image(self, sha256: str) -> str:
@@ -216,7 +216,7 @@ class Store:
         return f"{self._root}/models/{model_id}"
 
     def _put_bundle_local(self, folder: Path, target: Path) -> None:
-        # made whole beside its place: a kill or a full disk leaves no half bundle under a model's id
+        # completed beside its final place, so that a kill or a full disk leaves no half bundle under a model's id
         if _same_files(folder, target):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +233,7 @@ class Store:
                     path.unlink()
 
     def _put_local(self, path: str, body: bytes) -> None:
-        # whether the file is there already is not looked up first: a system call more for each image
+        # does not look first whether the file exists, which would cost a system call more for each image
         folder = path.rpartition("/")[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ training_run = sa.Table(
     sa.Column("variants", ARRAY(sa.Text), nullable=False, comment="Variants to train."),
     sa.Column("base", sa.Text, nullable=False, comment="Initial weights: champion, imagenet or random."),
     sa.Column("seed", sa.Integer, nullable=False, comment="Seed of everything random."),
-    sa.Column("epochs", sa.Integer, comment="Most epochs of each stage; empty: as the recipe says."),
+    sa.Column("epochs", sa.Integer, comment="Maximum epochs of each stage; empty: the recipe's."),
     sa.Column("min_new_labels", sa.Integer, nullable=False, comment="Newly labelled cells below which it is skipped."),
     _model("champion_id", "The champion when the retraining began.", nullable=True),
     sa.Column(
@@ -62,7 +62,7 @@ training_run = sa.Table(
     sa.Column("ended_at", sa.TIMESTAMP(timezone=True), comment="When it ended."),
     one_of("state", TRAINING_STATES, "training_run_state"),
     one_of("base", ("champion", "imagenet", "random"), "training_run_base"),
-    comment="One retraining: what was requested, by whom, on which snapshot, against which champion, how it ended.",
+    comment="One retraining: what was requested, by whom, on which snapshot, against which champion, and how it ended.",
 )
 
 candidate = sa.Table(
@@ -80,7 +80,7 @@ candidate = sa.Table(
     of_run("The run that trained it."),
     set_now("trained_at", "When it was trained."),
     one_of("variant", VARIANTS, "candidate_variant"),
-    comment="The model that a retraining trained of one variant. Append-only.",
+    comment="The model of one variant that a retraining trained. Append-only.",
 )
 
 evaluation = sa.Table(
@@ -99,8 +99,12 @@ evaluation = sa.Table(
     sa.Column(
         "accuracy", sa.Float, nullable=False, comment="Share of cells whose most probable class is right, 0 to 1."
     ),
-    sa.Column("accuracy_lower", sa.Float, nullable=False, comment="Lower end of its 95 % interval, by patients."),
-    sa.Column("accuracy_upper", sa.Float, nullable=False, comment="Upper end of its 95 % interval, by patients."),
+    sa.Column(
+        "accuracy_lower", sa.Float, nullable=False, comment="Lower end of its 95 % interval, a bootstrap over patients."
+    ),
+    sa.Column(
+        "accuracy_upper", sa.Float, nullable=False, comment="Upper end of its 95 % interval, a bootstrap over patients."
+    ),
     sa.Column("macro_f1", sa.Float, nullable=False, comment="Mean F1 of the classes that occur."),
     sa.Column("calibration_error", sa.Float, nullable=False, comment="Expected calibration error, 0 to 1."),
     sa.Column("unclassified", sa.Float, nullable=False, comment="Share of cells left unclassified, 0 to 1."),
@@ -154,21 +158,21 @@ model_check = sa.Table(
     sa.Column("check_id", sa.BigInteger, sa.Identity(always=True), primary_key=True, comment="Key of the row."),
     _model("model_id", "The champion that was checked."),
     sa.Column("kind", sa.Text, nullable=False, comment="What was measured."),
-    sa.Column("class", sa.Text, comment="Class it was measured of; empty: of all."),
+    sa.Column("class", sa.Text, comment="Class that was measured; empty: all classes."),
     sa.Column("n_cells", sa.Integer, nullable=False, comment="Cells it rests on."),
-    sa.Column("measured", sa.Float, comment="The figure; empty where there was too little to measure."),
+    sa.Column("measured", sa.Float, comment="The figure; empty if there were too few cells."),
     sa.Column("lower", sa.Float, comment="Lower end of its 95 % interval."),
     sa.Column("upper", sa.Float, comment="Upper end of its 95 % interval."),
-    sa.Column("threshold", sa.Float, comment="What it is compared with; empty where it only informs."),
-    sa.Column("passed", sa.Boolean, nullable=False, comment="False where the threshold is crossed."),
+    sa.Column("threshold", sa.Float, comment="What the figure is compared with; empty if with nothing."),
+    sa.Column("passed", sa.Boolean, nullable=False, comment="False if the threshold is crossed."),
     sa.Column("reason", sa.Text, nullable=False, comment="The result in a sentence."),
-    sa.Column("until_label_id", sa.BigInteger, nullable=False, comment="The newest label there was."),
+    sa.Column("until_label_id", sa.BigInteger, nullable=False, comment="The newest label at that time."),
     sa.Column("since_night", sa.Date, comment="First night that a drift figure covers."),
     sa.Column("until_night", sa.Date, comment="Last night that a drift figure covers."),
     of_run("The run that made the check."),
     set_now("checked_at", "When the check was made."),
     one_of("kind", CHECKS, "model_check_kind"),
-    comment="A figure of the nightly check of the champion. Append-only.",
+    comment="One figure of a nightly check of the champion. Append-only.",
 )
 
 checked_cell = sa.Table(
@@ -181,13 +185,13 @@ checked_cell = sa.Table(
         sa.BigInteger,
         sa.ForeignKey(f"{SCHEMA}.label.label_id"),
         nullable=False,
-        comment="The newest of the labels that were compared with.",
+        comment="The newest of the labels that the call was compared with.",
     ),
-    sa.Column("class", sa.Text, comment="The class by the labels; empty out of scope."),
+    sa.Column("class", sa.Text, comment="The class by the labels; empty if out of scope."),
     sa.Column("called_class", sa.Text, nullable=False, comment="What the champion called the cell."),
-    sa.Column("is_blind", sa.Boolean, nullable=False, comment="Whether one of the labels had been read blind."),
+    sa.Column("is_blind", sa.Boolean, nullable=False, comment="Whether one of the labels was read blind."),
     sa.Column("is_training", sa.Boolean, nullable=False, comment="Whether the champion was trained on this image."),
     of_run("The run that made the comparison."),
     one_of("class", CELL_CLASSES, "checked_cell_class"),
-    comment="A labelled cell that a check compared a champion's call with, once for each champion. Append-only.",
+    comment="A labelled cell on which a check compared a champion's call, once for each champion. Append-only.",
 )

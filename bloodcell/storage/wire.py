@@ -11,8 +11,8 @@ WIRE: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""libpq's parameters, in s and the last in ms (https://www.postgresql.org/docs/current/libpq-connect.html).
+"""libpq's parameters; times are in s, the last one in ms (https://www.postgresql.org/docs/current/libpq-connect.html).
 
-A server whose machine or network is gone sends nothing, not even a refusal. With these a waiting stage notices after a
-minute; with the system's defaults after two hours.
+A server whose machine or network is gone sends nothing, not even a refusal. With these parameters, a waiting stage
+notices it after a minute; with the system's defaults, after two hours.
 """

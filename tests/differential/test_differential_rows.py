@@ -204,7 +204,7 @@ def test_unknown_slide_and_model_say_what_to_do(laboratory: Laboratory) -> None:
     write(laboratory, called_slide(laboratory))
     with pytest.raises(UnknownRecordError, match=r"No slide has the barcode 's-1'.*case-sensitive"):
         read_differential(laboratory.database, "s-1")
-    with pytest.raises(UnknownRecordError, match="no registered model has an id that begins with 'ff'"):
+    with pytest.raises(UnknownRecordError, match="No registered model has an id that begins with 'ff'"):
         read_differential(laboratory.database, "S-1", "ff")
     with pytest.raises(UnknownRecordError, match="2 registered models have an id that begins with ''"):
         read_differential(laboratory.database, "S-1", "")

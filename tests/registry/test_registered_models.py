@@ -85,9 +85,9 @@ def test_a_model_is_found_by_the_beginning_of_its_id_if_no_other_begins_so(
         register(connection, store, tuned_bundle, by="anna")
     with database.connect() as connection:
         assert find_model(connection, svm_bundle.model_id[:12]).model_id == svm_bundle.model_id
-        with pytest.raises(UnknownRecordError, match="no registered model has an id that begins with 'feedface'"):
+        with pytest.raises(UnknownRecordError, match="No registered model has an id that begins with 'feedface'"):
             find_model(connection, "feedface")
-        with pytest.raises(UnknownRecordError, match="no registered model has an id that begins with '_'"):
+        with pytest.raises(UnknownRecordError, match="No registered model has an id that begins with '_'"):
             find_model(connection, "_")
         with pytest.raises(UnknownRecordError, match="2 registered models have an id that begins with ''"):
             find_model(connection, "")

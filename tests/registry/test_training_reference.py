@@ -146,7 +146,7 @@ def test_a_file_with_something_else_in_it_is_refused(reference: TrainingReferenc
     with zipfile.ZipFile(path, "w") as archive:
         for name, body in members.items():
             archive.writestr(name, body)
-    with pytest.raises(BundleError, match=r"is no training reference: .* Restore the bundle") as caught:
+    with pytest.raises(BundleError, match=r"is not a training reference: .* Restore the bundle") as caught:
         read_reference(path)
     assert caught.value.folder == str(tmp_path)
 

@@ -74,7 +74,7 @@ def test_a_database_in_another_encoding_is_refused(empty_database_url: str) -> N
     with sa.create_engine(empty_database_url, isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
     url = sa.make_url(empty_database_url).set(database="ascii").render_as_string(hide_password=False)
-    with pytest.raises(ConfigurationError, match="ascii is in SQL_ASCII, expected UTF8"):
+    with pytest.raises(ConfigurationError, match="ascii has the encoding SQL_ASCII, expected UTF8"):
         upgrade(url)
 
 
