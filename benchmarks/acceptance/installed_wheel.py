@@ -1,8 +1,8 @@
-"""Installs the wheel that `make release` built, away from the checkout, and runs `bloodcell demo` with it.
+"""Installs the wheel that `make release` built outside the checkout, and runs `bloodcell demo` with it.
 
     python -m benchmarks.acceptance.installed_wheel WORK
 
-WORK is emptied and gets a virtual environment, an empty home and the demo's data. The packages are those of uv.lock.
+WORK is emptied and gets a virtual environment, an empty home and the demo's data. The packages are the ones in uv.lock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 
 
 def main() -> int:
-    """Installs, runs, and returns the exit status of the first command that fails, or 0."""
+    """Returns the exit status of the first command of the installed wheel that fails, or 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     work: Path = parser.parse_args().work.resolve()
