@@ -1,7 +1,7 @@
-"""The nightly check: does the champion still agree with people, and are the nights still like its training images?
+"""The nightly check: does the champion agree with the new labels, and are the nights like its validation images?
 
-This file only says when, on which queue and pool, and who is alarmed. The library does the work; a retry of the same
-run finds what was written, and writes nothing twice.
+This file only says when the check runs, on which queue and pool, and who gets the alarm. The library does the work; a
+retry of the same run finds the rows that were written, and writes nothing twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ settings = Settings()
 
 
 class AlarmNotifier(BaseNotifier):  # type: ignore[misc]  # Airflow is not followed
-    """Tells the webhook of `BLOODCELL_ALARM_URL` that a task failed, and why; does nothing if none is set."""
+    """Tells the webhook at `BLOODCELL_ALARM_URL` that a task failed, and why; does nothing if no URL is set."""
 
     def notify(self, context: Context) -> None:
         """Posts one message; a webhook that cannot be reached is only a warning in the log."""
@@ -39,7 +39,7 @@ class AlarmNotifier(BaseNotifier):  # type: ignore[misc]  # Airflow is not follo
         post_alarm(settings.alarm_url.get_secret_value(), alarm)
 
 
-# embeds some hundred cells, a minute on a CPU; TensorFlow is imported here and ends with this task's process
+# embedding a few hundred cells takes a minute on a CPU; TensorFlow is imported here and ends with this task's process
 @task(queue="gpu", pool="gpu", execution_timeout=timedelta(hours=2))
 def check() -> dict[str, Any]:
     """Returns the figures in Markdown, and the thresholds that were crossed; all rows are in the database by then."""
@@ -51,7 +51,7 @@ def check() -> dict[str, Any]:
         found = check_champion(settings, airflow_run=context["run_id"])
     except NoChampionError as error:
         raise AirflowSkipException(str(error)) from error
-    log.info("Check\n%s", found.markdown())  # one message, or the log's page numbers each line
+    log.info("Check\n%s", found.markdown())  # one message, because the log's page would number each line
     return {"model": found.model_id, "failed": list(found.failed), "summary": found.markdown()}
 
 
@@ -76,24 +76,24 @@ def alarm(checked: dict[str, Any]) -> str:
     doc_md="""
 ### The nightly check of the champion
 
-**check** compares the champion's calls with the labels that people entered since the last check (overall, by class, and
-read blind), and compares the nights since then with the images the model was validated on: class mix, confidence,
-novelty, and the embedding of up to 512 cells. Every figure is a row of the view `champion_check`. **alarm** fails if a
-threshold was crossed, and says which. The check changes nothing: the champion's calls are reported until a person
-decides otherwise.
+**check** compares the champion's calls with the labels that pathologists have entered since the last check (overall, by
+class, and read blind), and compares the nights since then with the images the model was validated on: class mix,
+confidence, novelty, and the embedding of up to 512 cells. Every figure is a row of the view `champion_check`. **alarm**
+fails if a threshold was crossed, and says which. The check changes nothing: the champion's calls are reported until a
+person decides otherwise.
 
 It starts at `BLOODCELL_CHECK_CRON` (UTC); *Trigger* starts it by hand, and `bloodcell models check` does the same
 without Airflow. With `BLOODCELL_ALARM_URL`, a failed task is posted there as JSON.
 
-**Few labels, few slides?** Fewer than `BLOODCELL_CHECK_MIN_CELLS` cells are not judged; they count at the next check.
+**Few labels, few slides?** Fewer than `BLOODCELL_CHECK_MIN_CELLS` cells are not judged, but count at the next check.
 While no model is champion there is nothing to check, and the run is skipped.
 
 **Doing it again is safe.** A retry of a run writes nothing twice, and each labelled cell counts once for each champion.
 
-**Red?** *check*: the log ends with what is wrong and the next step. *alarm*: read its reasons. For lower agreement,
-look at the cells (`checked_label`), then retrain, or `bloodcell models rollback --reason R`. For drift, look at the
-slides, staining, focus and light first. A red run may stay red after somebody looked into it: the next one checks new
-cells only.
+**Red?** *check*: the end of the log says what is wrong and what to do next. *alarm*: read its reasons. For lower
+agreement, look at the cells (`checked_label`), then retrain, or `bloodcell models rollback --reason R`. For drift, look
+at the slides, staining, focus and light first. A red run may stay red after somebody has looked into it: the next run
+checks new cells only.
 """,
 )
 def check_champion() -> None:

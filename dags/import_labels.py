@@ -1,7 +1,7 @@
 """The label inbox: the files that pathologists put there become labels.
 
-This file only says when, and how a failure is retried. The library does the work, which leaves the same rows if it is
-done twice, killed at any point, or done by two runs at once.
+This file only says when the import runs, and how a failure is retried. The library does the work, which leaves the same
+rows if it is done twice, killed at any point, or done by two runs at once.
 """
 
 from __future__ import annotations
@@ -49,14 +49,15 @@ def inbox() -> dict[str, int]:
 CSV files and folders sorted by class in the inbox (`BLOODCELL_LABELS_DIR`) become labels. A file is imported completely
 or not at all. A folder is named after the person who sorted it: `<inbox>/<person>/<class or code>/<image>`.
 
-It starts by itself at `BLOODCELL_LABELS_CRON` (UTC); *Trigger* starts it by hand. Files changed within the last
+It starts automatically at `BLOODCELL_LABELS_CRON` (UTC); *Trigger* starts it by hand. Files changed within the last
 `BLOODCELL_SETTLE_S` seconds wait for the next run.
 
 **Doing it again is safe.** Each file is recognised by its content and read once; a label that exists is not added
 again. Nothing is moved or deleted; imported files may be removed.
 
-**Red?** A file was set aside; the log ends with its name, the rows and the reason. Correct it and save it: the next run
-reads it again. A file whose cells are not in the database (`cells_missing`) is also read again after the next ingest.
+**Red?** A file was set aside; the end of the log gives its name, the rows and the reason. Correct and save the file:
+the next run reads it again. A file whose cells are not in the database (`cells_missing`) is also read again after the
+next ingest.
 To import only the correct rows: `bloodcell labels import FILE --partial`. The view `label_inbox` lists all files.
 """,
 )

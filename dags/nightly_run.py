@@ -1,7 +1,7 @@
 """The nightly run: drop folders become differentials in Postgres.
 
-This file only says when, in which order, and on which queue and pool. The library does the work, which leaves the same
-rows if it is done twice, killed at any point, or done by two runs at once.
+This file only says when the stages run, in which order, and on which queue and pool. The library does the work, which
+leaves the same rows if it is done twice, killed at any point, or done by two runs at once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def ingest() -> dict[str, Any]:
     request = _request()
     if request.redo and not (request.night or request.slides):
         raise ConfigurationError(
-            "redo needs a night or slides; without them it would classify everything ever received again."
+            "redo needs a night or slides; without them, it would reclassify every cell ever received."
         )
     due = ingest_due_nights(settings, night=request.night, slides=request.slides, airflow_run=request.run_id)
     return {"nights": [night.isoformat() for night in due.nights], "failed": due.failed}
@@ -54,7 +54,7 @@ def ingest() -> dict[str, Any]:
 
 @task
 def plan(ingested: dict[str, Any]) -> list[str]:
-    """Returns the shards to classify: whole slides, some thousand cells each."""
+    """Returns the shards to classify: whole slides, a few thousand cells each."""
     from bloodcell.classify import plan_shards
 
     request = _request()
@@ -80,8 +80,8 @@ def classify(shard: str) -> int:
     return summary.n_cells
 
 
-# runs too if classify was skipped because nothing was new, or failed because of some images: the other slides get their
-# differential (Airflow's rule for one success and no running task would skip this task if classify was skipped)
+# also runs if classify was skipped because nothing was new, or failed because of some images: the other slides get
+# their differential (Airflow's rule for one success and no running task would skip this task if classify was skipped)
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def differentials(ingested: dict[str, Any] | None) -> int:
     """Returns the number of slides whose calls were added up."""
@@ -108,7 +108,7 @@ def report(ingested: dict[str, Any]) -> str:
     database = open_database(settings)
     nights = [night_summary(database, date.fromisoformat(night)) for night in ingested["nights"]]
     summary = "\n\n".join(night_markdown(night) for night in nights) or "No night was due."
-    log.info("Summary\n%s", summary)  # one message, or the log's page numbers and stamps each line
+    log.info("Summary\n%s", summary)  # one message, because the log's page would number and stamp each line
     if ingested["failed"]:
         raise ConfigurationError(
             "The folders of these nights could not be read; the other nights are done. "
@@ -160,14 +160,14 @@ Every night in the drops folder that is not done is read (**ingest**), its cells
 challengers (**classify**, in shards, one at a time), each slide's calls are added up (**differentials**), and the night
 is summarised (**report**: open that task's log, or its XCom).
 
-It starts by itself at `BLOODCELL_NIGHTLY_CRON` (UTC), and whenever `bloodcell watch` finds a complete night. *Trigger*
-starts it by hand for one night, for some slides, or with other models.
+It starts automatically at `BLOODCELL_NIGHTLY_CRON` (UTC), and whenever `bloodcell watch` finds a complete night.
+*Trigger* starts it by hand for one night, for some slides, or with other models.
 
 **Doing it again is safe.** Rows are keyed by file and model: a rerun, a retry after a kill and two runs at once leave
 the same rows. After a failure, trigger another run or clear the failed task.
 
-**Red?** Slides whose cells were all called have their differential anyway. The failed task's log ends with what is
-wrong and the next step. `bloodcell doctor` checks the whole system.
+**Red?** Slides whose cells were all called get their differential anyway. The end of the failed task's log says what is
+wrong and what to do next. `bloodcell doctor` checks the whole system.
 """,
 )
 def nightly_run() -> None:

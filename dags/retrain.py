@@ -1,7 +1,8 @@
 """Retraining: labels become candidates, a person decides, and only a proven model becomes champion.
 
-This file only says when, in which order, on which queue and pool, and who is asked. The library does the work. Marking
-a task successful by hand promotes nothing, because `promote` checks the gates and the person's answer itself.
+This file only says when the stages run, in which order, on which queue and pool, and who is asked. The library does the
+work. Marking a task successful by hand promotes nothing, because `promote` checks the gates and the person's response
+itself.
 """
 
 from __future__ import annotations
@@ -91,22 +92,22 @@ def gate(validated: dict[str, Any]) -> str:
 
 
 class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not followed
-    """An approval with a reason of its own, whose answer is kept even if it is no.
+    """An approval that asks for its own reason, and whose response is kept even if it is a rejection.
 
-    Airflow 3.3.2 fills a Param of the task with the run's value of the same name, so that the approver would find the
-    requester's reason filled in; and it ends a rejected task without a result.
+    Airflow 3.3.2 fills a Param of the task with the run's value of the same name, so the approver would find the
+    requester's reason filled in. It also ends a rejected task without a result.
     """
 
     @property
     def serialized_params(self) -> dict[str, dict[str, Any]]:
-        """The form below the question: it is empty, and neither answer can be given before it is filled in."""
+        """The form below the question: it is empty, and no response can be given until it is filled in."""
         reason = Param(
             None, type="string", title="Your reason", description="Why you approve or reject; kept for good."
         )
         return {"reason": reason.serialize()}
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Keeps the answer for the tasks below, then continues as Airflow does."""
+        """Keeps the response for the tasks downstream, then continues as Airflow does."""
         if "error" not in event:
             answer = {name: event[name] for name in ("chosen_options", "params_input", "responded_by_user")}
             context["ti"].xcom_push(key=ANSWER, value=answer | {"responded_at": event["responded_at"].isoformat()})
@@ -115,7 +116,7 @@ class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not follow
 
 @task
 def promote(model_id: str) -> str:
-    """Returns the new champion; the answer, the gates and every byte of its bundle are checked once more."""
+    """Returns the new champion; the response, the gates and every byte of its bundle are checked once more."""
     from bloodcell.retraining import Approval, promote_candidate
 
     context = get_current_context()
@@ -149,7 +150,7 @@ def close() -> str:
 
 
 def _training_run_id() -> uuid.UUID:
-    """Returns an id that every task and every try of a Dag run share, and no other run has."""
+    """Returns an id that all tasks and tries of a Dag run share, and that no other run has."""
     context = get_current_context()
     return uuid.uuid5(uuid.NAMESPACE_URL, f"airflow:{context['dag_run'].dag_id}/{context['run_id']}")
 
@@ -167,7 +168,7 @@ def _training_run_id() -> uuid.UUID:
             type="string",
             pattern=r"\S",
             title="Reason",
-            description="Why, in your own words; it is kept for those who read it years later. "
+            description="Why, in your own words; it is kept for anyone who reads it years later. "
             "Scheduled runs have 'weekly'.",
         ),
         "requested_by": Param(
@@ -178,7 +179,7 @@ def _training_run_id() -> uuid.UUID:
         ),
         "variants": Param(
             [],
-            type=["null", "array"],  # the form sends null after a choice was removed
+            type=["null", "array"],  # the form sends null after a choice has been removed
             items={"type": "string", "enum": list(VARIANTS)},
             examples=list(VARIANTS),
             title="Variants",
@@ -208,7 +209,7 @@ def _training_run_id() -> uuid.UUID:
             minimum=1,
             maximum=1000,
             title="Epochs",
-            description="Most epochs of each stage of a fine-tuning; an SVM has none. Empty: as the recipe says.",
+            description="Maximum number of epochs of each fine-tuning stage; an SVM has none. Empty: the recipe's.",
         ),
         "seed": Param(
             0,
@@ -230,17 +231,18 @@ def _training_run_id() -> uuid.UUID:
 
 #### When
 
-At `BLOODCELL_RETRAIN_CRON` (UTC), if at least `BLOODCELL_RETRAIN_MIN_NEW_LABELS` cells were labelled since the last
-retraining; by hand with **Trigger**. A skipped run says why in the log of its first task, and in the view `retraining`.
+At `BLOODCELL_RETRAIN_CRON` (UTC), if at least `BLOODCELL_RETRAIN_MIN_NEW_LABELS` cells have been labelled since the
+last retraining, or by hand with **Trigger**. A skipped run says why in the log of its first task, and in the view
+`retraining`.
 
 #### Guarantees
 
-- **Only a person's approval promotes a model.** After a rejection, a failure, no answer within
+- **Only a person's approval promotes a model.** After a rejection, a failure, no response within
   `BLOODCELL_APPROVAL_TIMEOUT_H` hours, or a task marked successful by hand, the champion stays.
-- Of two retrainings at once, only the first that is approved promotes.
+- If two retrainings run at once, only the first to be approved promotes its candidate.
 - **Doing it again is safe.** Clear the failed task: training resumes from its last checkpoint, and ends with the same
   model.
-- The view `retraining` of the database has every run: who requested it, the figures, the gates, who answered.
+- The view `retraining` of the database has every run: who requested it, the figures, the gates, and who decided.
 """,
 )
 def retrain() -> None:

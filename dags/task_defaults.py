@@ -49,11 +49,11 @@ TASK_DEFAULTS: Final[dict[str, Any]] = {
 def refuse_unknown_params(context: Context) -> None:
     """Refuses a run whose configuration has a parameter that its Dag does not have; called by each Dag's first task.
 
-    Airflow checks the values of the parameters it knows, and hands on any other name without a word: with `nigth` for
+    Airflow checks the values of the parameters that it knows, and silently passes on any other: with `nigth` instead of
     `night`, every night that is due would be read.
 
     Raises:
-        ConfigurationError: An unknown parameter; the message names the nearest known one.
+        ConfigurationError: A parameter is unknown; the message names the nearest known one.
     """
     known = sorted(context["dag"].params)
     unknown = sorted(set(context["dag_run"].conf or {}) - set(known))

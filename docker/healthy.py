@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that a service works: exit status 0, or 1 with the reason. Compose and Kubernetes use it as health check.
+"""Checks that a service works: exit status 0, or 1 with the reason. Compose and Kubernetes use it as a health check.
 
     healthy.py api-server | scheduler | dag-processor | triggerer | worker | watcher
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Updates databases, pools, roles and the first users to this release; a repetition changes only what is missing.
+"""Updates databases, pools, roles and the first users to this release; running it again only adds what is missing.
 
     init.py
 
@@ -29,8 +29,9 @@ def main() -> None:
     # one slot per GPU: each gpu-worker runs one task at a time
     airflow("pools", "set", "gpu", os.environ.get("BLOODCELL_GPUS", "1"), "One task per GPU")
 
-    # Airflow's own role Viewer views and Op operates; Pathologist, in addition to Viewer, answers the question of a
-    # retraining. To change anything that belongs to a Dag, FAB requires can_edit of Dags, so both roles could pause one
+    # of Airflow's own roles, Viewer may view and Op may operate; Pathologist, in addition to Viewer, may answer the
+    # question of a retraining. To change anything that belongs to a Dag, FAB requires can_edit on Dags, so Pathologist
+    # and Watcher could also pause one
     airflow("roles", "create", "Pathologist", "Watcher")
     airflow("roles", "add-perms", "Pathologist", "--resource", "DAGs", "--action", "can_edit")
     airflow("roles", "add-perms", "Pathologist", "--resource", "HITL Detail", "--action", "can_edit", "menu_access")
