@@ -1,6 +1,6 @@
 -- The differential of one slide, with exact 95 % intervals.
 --
--- Who asks: whoever signs the report; the LIS interface.
+-- Who asks: the person who signs the report; the LIS interface.
 -- Set: barcode (default: the slide reported last), for example -v barcode=2611210042
 -- Read: percentage is of leucocytes; lower_95 and upper_95 bound its 95 % interval, which follows from the number of
 --   counted cells. erythroblast: NRBC per 100 leucocytes. platelet and unclassified are only counted. flag: relative to

@@ -1,9 +1,9 @@
 -- How the champion calls the cells that the analyser has pre-classified: a table of both, in cells.
 --
--- Who asks: the laboratory's quality manager; whoever validates a model.
+-- Who asks: the laboratory's quality manager; the person who validates a model.
 -- Set: since (first night, default 30 days ago)
--- Read: each row is a class of the analyser; percent_of_row is the share of it that the model called called_class. The
---   analyser is not a reference: where the two differ, either may be right. Cells with a code out of scope (blast,
+-- Read: each row is a class of the analyser; percent_of_row is the share of its cells that the model called called_class.
+--   The analyser is not a reference: where the two differ, either may be right. Cells with a code out of scope (blast,
 --   smudge ...) are left out.
 \if :{?since}
 \else

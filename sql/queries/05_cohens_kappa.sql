@@ -1,4 +1,4 @@
--- Agreement of analyser and champion beyond chance, by night and overall: Cohen's kappa.
+-- Agreement between analyser and champion beyond chance, by night and overall: Cohen's kappa.
 --
 -- Who asks: the quality manager, as a control chart. A fall points to the stain, the analyser or the model.
 -- Set: since (first night, default 30 days ago)

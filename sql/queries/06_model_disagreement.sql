@@ -1,9 +1,9 @@
 -- Where a challenger calls differently from the champion, by pair of classes.
 --
--- Who asks: whoever decides about the next champion.
+-- Who asks: the person who decides about the next champion.
 -- Set: since (first night, default 30 days ago)
--- Read: the champion called n_cells reported_class and the challenger called them challenger_class; n_confident of them
---   with both confidences above 0.9, where one of the two has learnt something wrong.
+-- Read: the champion called n_cells cells reported_class, and the challenger called the same cells challenger_class. For
+--   n_confident of them both confidences are above 0.9: one of the two has learnt something wrong.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset

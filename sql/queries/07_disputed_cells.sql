@@ -1,6 +1,6 @@
 -- Cells of a night that champion and challenger call differently, the most confident on both sides first.
 --
--- Who asks: the pathologist who labels: these cells teach most.
+-- Who asks: the pathologist who labels, because a model learns most from these cells.
 -- Set: night (default: the newest), most (rows at most, default 100)
 -- Read: each confidence is the calibrated probability of the class beside it. Cells that one of the two left unclassified
 --   are not listed.

@@ -1,6 +1,6 @@
 -- Nights that are not finished: still arriving, not classified, or with slides that are not reported.
 --
--- Who asks: the operator in the morning; a monitor (no rows is good).
+-- Who asks: the operator in the morning; a monitoring system (no rows is good).
 -- Set: since (first night, default 30 days ago), hours (that a night may take, default 12)
 -- Read: arriving: the folder still changes, or ingest did not finish. no classify run: no cell has been called yet.
 --   slides waiting: n_waiting slides have cells that their report does not count. late t: first seen longer ago than the

@@ -1,7 +1,7 @@
 -- Slides with nucleated red cells (erythroblasts), and the factor that corrects a leucocyte count for them.
 --
--- Who asks: the haematologist; whoever corrects the analyser's WBC.
--- Set: since (first night, default 30 days ago), nrbc (per 100 leucocytes at least, default 0: all of them)
+-- Who asks: the haematologist; the person who corrects the analyser's WBC.
+-- Set: since (first night, default 30 days ago), nrbc (at least so many per 100 leucocytes, default 0: all of them)
 -- Read: nrbc_per_100_wbc with its 95 % interval. wbc_factor: multiply a WBC that counted nucleated red cells as leucocytes
 --   by it, 100 / (100 + NRBC). definite t: the whole interval is above nrbc.
 \if :{?since}

@@ -1,6 +1,6 @@
 -- Which model was champion when, promoted by whom, why, and trained on which data.
 --
--- Who asks: the auditor; whoever compares results across a date.
+-- Who asks: the auditor; anyone who compares results across a date.
 -- Set: nothing
 -- Read: a slide keeps the report of the champion of its time. champion_until empty: still champion. dataset: digest of
 --   the training images and their labels. approved_by, n_gates (all passed) and report belong to a model from a

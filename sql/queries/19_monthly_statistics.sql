@@ -3,7 +3,7 @@
 -- Who asks: the management; the accreditation file.
 -- Set: since (first night, default twelve months ago)
 -- Read: percent_quarantined of the files that are not ignored by rule; percent_insufficient and percent_unclassified of
---   what was reported; late_nights: nights that were read completely later than noon of the following day.
+--   what was reported; late_nights: nights that were not completely read by noon of the following day.
 \if :{?since}
 \else
 SELECT (date_trunc('month', current_date) - interval '11 months')::date AS since \gset

@@ -1,8 +1,8 @@
 -- What became of the files of a slide, or of one of them, now and before.
 --
--- Who asks: the technician who misses a cell in the report.
+-- Who asks: the technician who cannot find a cell in the report.
 -- Set: barcode (default: the slide reported last), file (part of the name, default: all)
--- Read: every file of the slide's folder. outcome cell: it counts. duplicate: the same cell was there already.
+-- Read: every file of the slide's folder. outcome cell: it counts. duplicate: the slide already had the same image.
 --   quarantined: it cannot be used, see reason and detail. ignored: left out by rule. A row with replaced_at shows an
 --   earlier outcome, before the file was examined again. No rows: the night has not been read yet, or the file was never
 --   there.

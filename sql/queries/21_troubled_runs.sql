@@ -3,7 +3,7 @@
 -- Who asks: the operator.
 -- Set: since (first day, default 30 days ago), hours (that a run may take, default 12)
 -- Read: state failed: error says why and what to do next. state running for longer than the given hours: the process was
---   killed; what it wrote is kept, and the next run resumes there. airflow_run: the Dag run to look at.
+--   killed; what it wrote is kept, and the next run resumes from there. airflow_run: the Dag run to look at.
 \if :{?since}
 \else
 SELECT current_date - 30 AS since \gset

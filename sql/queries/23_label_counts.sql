@@ -1,6 +1,6 @@
 -- How many cells each person has labelled, by class.
 --
--- Who asks: whoever organises the labelling: which classes lack labels, and who could read them.
+-- Who asks: the person who organises the labelling, to see which classes lack labels and who could read them.
 -- Set: since (first day of labelling; default: everything)
 -- Read: one row per person and class; class empty: out of scope (blast, artefact ...), see example_code. n_cells counts
 --   cells, n_labels all their labels with corrections; n_blind were read without seeing a call. Rows without a person

@@ -1,10 +1,10 @@
--- Cells over which people disagree, the oldest disagreement first.
+-- Cells on whose class people disagree, the oldest disagreement first.
 --
 -- Who asks: the pathologist who adjudicates.
 -- Set: most (rows at most, default 200)
 -- Read: labels: the newest label of each person, with blind readings marked. call and confidence are those of the reported
---   model, which is not a reference. A contested cell trains nothing until a label with is_adjudication settles it:
---   INSERT INTO cell_label (cell_id, label, is_adjudication) VALUES (..., 'neutrophil', true), as a reviewer.
+--   model, which is not a reference. A contested cell is not used for training until a label with is_adjudication settles
+--   it: INSERT INTO cell_label (cell_id, label, is_adjudication) VALUES (..., 'neutrophil', true), as a reviewer.
 \if :{?most}
 \else
 \set most 200

@@ -1,10 +1,10 @@
 -- How often two people label the same cell alike, and how far beyond chance: Cohen's kappa.
 --
--- Who asks: the quality manager; whoever wonders how good a model could be at best.
+-- Who asks: the quality manager; anyone who wonders how good a model could be at best.
 -- Set: nothing
 -- Read: one row per pair of people. blind t: both read without seeing a call; f: at least one of them saw it. People agree
---   more with what a machine proposes, so compare the two rows of a pair. agreement and kappa (1 perfect, 0 chance) cover
---   the eight classes and "other". An adjudication does not count as a reading.
+--   more when they see what a machine proposes, so compare the two rows of a pair. agreement and kappa (1 perfect, 0
+--   chance) cover the eight classes and "other". An adjudication does not count as a reading.
 -- Source: Cohen, A coefficient of agreement for nominal scales, Educational and Psychological Measurement 20 (1960)
 --   37-46.
 WITH readings AS (

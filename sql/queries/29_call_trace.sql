@@ -5,8 +5,8 @@
 --   last)
 -- Read: one block. It goes from the file and the run that ingested it through the run that called it to the model, the
 --   images and labels it was trained on (empty: a folder of images, which its bundle lists), and who promoted it by the
---   time the slide was reported: promoted_by, reason and, for a retraining, approver, gates and report. label: what
---   people say of this cell.
+--   time the slide was reported: promoted_by, reason and, for a retraining, approver, gates and report. label: the labels
+--   that people gave this cell.
 \if :{?barcode}
 \else
 SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset

@@ -1,10 +1,10 @@
--- The champion over time: agreement with people and drift, one row per check.
+-- The champion over time: agreement with pathologists' labels and drift, one row per check.
 --
--- Who asks: the quality manager, as a control chart; whoever received an alarm.
+-- Who asks: the quality manager, as a control chart; the person who received an alarm.
 -- Set: since (first day, default 90 days ago)
 -- Read: agreement and blind_agreement in percent, from n_labels cells. class_mix, confidence and novelty: population
---   stability index; below 0.1 is stable, above 0.25 has changed much. embedding: squared maximum mean discrepancy.
---   Empty: too little to measure. failed: the reasons of the thresholds that were crossed.
+--   stability index; below 0.1 is stable, above 0.25 is a large change. embedding: squared maximum mean discrepancy.
+--   Empty: too little data to measure it. failed: the reason for each threshold that was crossed.
 \if :{?since}
 \else
 SELECT current_date - 90 AS since \gset

@@ -1,10 +1,10 @@
 -- Patients by split, with their labelled cells by class.
 --
--- Who asks: whoever wants a hold-out with enough cells of a rare class; the auditor.
+-- Who asks: anyone who needs a hold-out with enough cells of a rare class; the auditor.
 -- Set: nothing
--- Read: one row per split; a patient stays on it permanently. n_blind patients have labels that were read blind. The
---   columns of classes count cells with a confirmed label; n_contested and n_out_of_scope belong to no class. split "not
---   yet": labelled, and assigned by the next snapshot. A class with too few hold-out cells fails a gate.
+-- Read: one row per split; a patient stays in it permanently. n_blind patients have labels that were read blind. The class
+--   columns count cells with a confirmed label; n_contested and n_out_of_scope belong to no class. split "not yet":
+--   labelled, and assigned by the next snapshot. A class with too few hold-out cells fails a gate.
 WITH with_split AS (
     SELECT coalesce(p.split, 'not yet') AS split, coalesce(p.split_key, l.split_key) AS split_key, p.is_blind, l.class,
            l.state, l.cell_id

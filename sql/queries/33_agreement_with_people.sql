@@ -1,10 +1,11 @@
 -- Labels against the champion's calls: a table of both, in cells.
 --
--- Who asks: the pathologist; whoever plans the next labels.
+-- Who asks: the pathologist; the person who plans the next labels.
 -- Set: since (first day of checking, default 90 days ago)
--- Read: each row is a class by people's labels; percent_of_row is the share of it that the champion called called_class.
---   class empty: out of scope, where unclassified is right. n_blind were read without seeing the call: people agree more
---   with what they see. Cells that the model was trained on are left out. Several champions give one table each.
+-- Read: each row is a class by the pathologists' labels; percent_of_row is the share of its cells that the champion called
+--   called_class. class empty: out of scope, for which unclassified is right. n_blind were read without seeing the call:
+--   people agree more with a call that they see. Cells that the model was trained on are left out. Each champion has a
+--   table of its own.
 \if :{?since}
 \else
 SELECT current_date - 90 AS since \gset

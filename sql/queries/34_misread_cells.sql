@@ -1,6 +1,6 @@
--- Cells that the champion called differently from people's labels, the newest first.
+-- Cells that the champion called differently from the pathologists' labels, the newest first.
 --
--- Who asks: whoever received an alarm about agreement; the pathologist.
+-- Who asks: the person who received an alarm about agreement; the pathologist.
 -- Set: since (first day of checking, default 90 days ago), most (rows at most, default 200)
 -- Read: class is the label (empty: out of scope), called_class is what the champion reported. Look at the images with
 --   bloodcell report SLIDE --html FILE. A wrong label is corrected by a new one.

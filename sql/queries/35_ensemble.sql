@@ -1,9 +1,9 @@
 -- Cells of a night that all models together call differently from the champion, the most probable first.
 --
--- Who asks: the reviewer who wants a second opinion; whoever decides about the next champion.
+-- Who asks: the reviewer who wants a second opinion; the person who decides about the next champion.
 -- Set: night (default: the newest), most (rows at most, default 100)
 -- Read: ensemble_class has the highest mean probability over the reported model and the newest of each other variant that
---   called the cell (n_models); n_votes of them call it so themselves. reported_class is the champion's call,
+--   called the cell (n_models); n_votes of them call it ensemble_class themselves. reported_class is the champion's call,
 --   reported_top_class its most probable class, also of an unclassified cell. On held-out images the mean of the four
 --   shipped models was right for 98.9 % and their champion for 98.7 % (benchmarks/accuracy/RESULTS.md): too small a gain
 --   to report it instead.

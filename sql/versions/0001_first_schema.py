@@ -285,7 +285,7 @@ GRANT EXECUTE ON FUNCTION bloodcell.ensure_call_partition(date) TO bloodcell_app
 
 def upgrade() -> None:
     for script in (TABLES, PARTITIONS, TRIGGERS, RIGHTS):
-        # no parameters, so % and : in the text stay what they are
+        # no parameters, so % and : in the text are taken literally
         op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
 
 

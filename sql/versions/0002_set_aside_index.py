@@ -1,4 +1,4 @@
-"""An index of the files set aside: each look for nights that are due asks for them, among millions that were not."""
+"""An index on the files set aside: every search for due nights looks for them, among millions of other files."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Labels, the split by patient, data sets, retraining runs, evaluations, gates, and the nightly look at the champion."""
+"""Labels, the split by patient, data sets, retraining runs, evaluations, gates, and the nightly check of the champion."""
 
 from alembic import op
 
@@ -312,7 +312,7 @@ GRANT UPDATE ON bloodcell.training_run TO bloodcell_app;
 
 def upgrade() -> None:
     for script in (TABLES, CODES, TRIGGERS, RIGHTS):
-        # no parameters, so % and : in the text stay what they are
+        # no parameters, so % and : in the text are taken literally
         op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
 
 

@@ -1,4 +1,4 @@
--- The last promotion names the champion.
+-- The newest promotion names the champion.
 CREATE VIEW bloodcell.champion AS
 SELECT m.model_id, m.variant, p.promoted_at, p.promoted_by, p.reason, p.action, p.promotion_id
 FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id)
@@ -46,7 +46,7 @@ SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evide
 FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id);
 
 COMMENT ON VIEW bloodcell.model_history IS
-    'Every champion there has been: from when to when, promoted by whom, why, and trained on which data.';
+    'Every model that has been champion: from when to when, promoted by whom, why, and trained on which data.';
 COMMENT ON COLUMN bloodcell.model_history.evidence IS 'What the decision rested on, as JSON.';
 COMMENT ON COLUMN bloodcell.model_history.champion_until IS 'When the next champion took over; empty for the present one.';
 COMMENT ON COLUMN bloodcell.model_history.training_run_id IS
@@ -57,7 +57,7 @@ COMMENT ON COLUMN bloodcell.model_history.gates IS 'Gates that the candidate pas
 
 -- A slide is reported with the model that was champion when its calls were added up. Of the models that called all of its
 -- cells, that is the one promoted last by then, so an old slide keeps its report when a challenger that called it is
--- promoted. This is the one place where the rule stands.
+-- promoted. The rule is defined only here.
 CREATE VIEW bloodcell.slide_reported_model AS
 SELECT DISTINCT ON (r.slide_id) r.slide_id, r.model_id, r.n_cells, r.n_unclassified, r.is_sufficient, r.written_at
 FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
@@ -76,5 +76,5 @@ WHERE EXISTS (SELECT 1 FROM bloodcell.promotion p WHERE p.model_id = r.model_id)
   AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_reported_model m WHERE m.slide_id = r.slide_id);
 
 COMMENT ON VIEW bloodcell.report_before_champion IS
-    'Calls that were added up before their model became champion, of slides that are not reported. The next run adds them '
-    'up again, which reports the slide.';
+    'Calls of unreported slides that were added up before their model became champion. The next run adds them up again, '
+    'which reports the slide.';

@@ -11,9 +11,9 @@ COMMENT ON FUNCTION bloodcell.is_out_of_scope(text, text) IS
 --     ) reported ON true
 --
 -- and compares with IS NOT DISTINCT FROM. LIMIT 1 changes no row. It keeps the planner from turning the look-up into a join
--- with all slides ever reported, and IS NOT DISTINCT FROM from looking up the model once for each cell. Measured on 6,000
--- slides, 900,000 cells and 3 models: the cells of one slide take 2 ms and a night of 15,000 cells 0.6 s. A plain join or
--- a comparison with = takes 2.6 s for the night.
+-- with all slides ever reported; IS NOT DISTINCT FROM keeps it from looking up the model once for each cell. Measured on
+-- 6,000 slides, 900,000 cells and 3 models: the cells of one slide take 2 ms and a night of 15,000 cells 0.6 s. A plain
+-- join or a comparison with = takes 2.6 s for the night.
 CREATE VIEW bloodcell.slide_differential AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, d.class, d.n_cells, d.percentage,
        d.lower AS percentage_lower_95, d.upper AS percentage_upper_95, d.flag, r.n_leucocytes, r.n_unclassified,
@@ -60,7 +60,7 @@ COMMENT ON COLUMN bloodcell.slide_summary.nrbc_per_100_wbc IS
 COMMENT ON COLUMN bloodcell.slide_summary.nrbc_lower_95 IS 'Lower end of its exact 95 % interval.';
 COMMENT ON COLUMN bloodcell.slide_summary.nrbc_upper_95 IS 'Upper end of its exact 95 % interval.';
 COMMENT ON COLUMN bloodcell.slide_summary.n_compared IS 'Cells with a call and with an analyser code in scope.';
-COMMENT ON COLUMN bloodcell.slide_summary.n_agree IS 'Of n_compared, those called as the analyser did.';
+COMMENT ON COLUMN bloodcell.slide_summary.n_agree IS 'Of n_compared, those that the model called as the analyser did.';
 
 -- A report counts the cells that the slide had when it was written; a later night can bring more of them.
 CREATE VIEW bloodcell.slide_status AS
@@ -161,11 +161,11 @@ WHERE is_reported AND (called_class = 'unclassified' OR bloodcell.is_out_of_scop
 COMMENT ON VIEW bloodcell.review_queue IS
     'Cells that a person has to look at: the reported model did not call them, or their analyser code is out of scope.';
 COMMENT ON COLUMN bloodcell.review_queue.review_reason IS
-    'novel or low_confidence where the cell is unclassified; out_of_scope where it was called in spite of such a code.';
+    'novel or low_confidence where the cell is unclassified; out_of_scope where it was called despite such a code.';
 COMMENT ON COLUMN bloodcell.review_queue.is_out_of_scope IS
     'Whether the analyser code is outside the eight classes, called or not.';
 
--- Not a join of cell_result with itself: with ten tables the planner reads all calls there are for one slide (7 s).
+-- Not a join of cell_result with itself: with ten tables the planner reads every call in the database for one slide (7 s).
 CREATE VIEW bloodcell.model_disagreement AS
 SELECT s.barcode, c.night, c.file_name, c.cell_id, a.called_class AS reported_class,
        a.confidence AS reported_confidence, champion.variant AS reported_variant, b.called_class AS challenger_class,

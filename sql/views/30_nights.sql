@@ -36,12 +36,12 @@ CROSS JOIN LATERAL (
 WHERE EXISTS (SELECT 1 FROM bloodcell.cell other WHERE other.sha256 = c.sha256 AND other.slide_id <> c.slide_id);
 
 COMMENT ON VIEW bloodcell.shared_image IS
-    'Cells whose image is also on another slide. It counts on each. Two patients with the same image mean a mix-up.';
+    'Cells whose image is also on another slide. It counts on each slide. Two patients with one image mean a mix-up.';
 COMMENT ON COLUMN bloodcell.shared_image.n_slides IS 'Slides that have the image.';
 COMMENT ON COLUMN bloodcell.shared_image.n_patients IS 'Patients of those slides.';
 COMMENT ON COLUMN bloodcell.shared_image.barcodes IS 'Barcodes of those slides.';
 
--- A file belongs to the night that brought it, a slide to the first night that brought cells of it.
+-- A file belongs to the night in which it arrived, a slide to the first night in which cells of it arrived.
 CREATE VIEW bloodcell.night_summary AS
 WITH files AS (
     SELECT night, count(*) AS n_files, count(*) FILTER (WHERE outcome = 'cell') AS n_cells,
@@ -67,7 +67,8 @@ SELECT d.night, d.first_seen_at, d.completed_at, coalesce(f.n_files, 0) AS n_fil
        coalesce(s.n_cells_reported, 0) AS n_cells_reported, coalesce(s.n_unclassified, 0) AS n_unclassified
 FROM bloodcell."drop" d LEFT JOIN files f USING (night) LEFT JOIN slides s USING (night);
 
-COMMENT ON VIEW bloodcell.night_summary IS 'One row per night: its files by outcome, its slides, and how many are reported.';
+COMMENT ON VIEW bloodcell.night_summary IS
+    'One row per night: its files by outcome, its slides, and how many are reported.';
 COMMENT ON COLUMN bloodcell.night_summary.first_seen_at IS 'When the night''s folder was first read.';
 COMMENT ON COLUMN bloodcell.night_summary.completed_at IS
     'When every slide of the folder had been read; empty while slides are still being written.';

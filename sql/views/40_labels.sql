@@ -103,7 +103,8 @@ COMMENT ON FUNCTION bloodcell.analyze_labels() IS
 
 CREATE VIEW bloodcell.label_code AS SELECT code, class, name, sub_label FROM bloodcell.cell_code;
 
-COMMENT ON VIEW bloodcell.label_code IS 'The codes that a cell may be labelled with, besides the names of the eight classes.';
+COMMENT ON VIEW bloodcell.label_code IS
+    'The codes that a cell may be labelled with, besides the names of the eight classes.';
 COMMENT ON COLUMN bloodcell.label_code.code IS 'The analyser''s code.';
 COMMENT ON COLUMN bloodcell.label_code.class IS 'Cell class of the code; empty for a code out of scope.';
 COMMENT ON COLUMN bloodcell.label_code.name IS 'What the code means.';
@@ -127,7 +128,7 @@ COMMENT ON VIEW bloodcell.standing_label IS
 CREATE OR REPLACE FUNCTION bloodcell.split_key(patient_key text, barcode text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN coalesce(patient_key, 'slide:' || barcode);
 COMMENT ON FUNCTION bloodcell.split_key(text, text) IS
-    'Whose split a slide is on: the patient''s, or the slide''s own where no patient is known.';
+    'The key by which a slide is assigned to a split: its patient, or the slide itself where no patient is known.';
 
 -- Two different codes out of scope do not contest the cell: both keep it out of training.
 CREATE VIEW bloodcell.current_label AS
@@ -145,15 +146,17 @@ JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.slide s USING (slide_id)
 GROUP BY c.cell_id, s.slide_id;
 
-COMMENT ON VIEW bloodcell.current_label IS 'One row per labelled cell: what the labels that count make of it.';
-COMMENT ON COLUMN bloodcell.current_label.class IS 'The class that all agree on; empty out of scope or contested.';
-COMMENT ON COLUMN bloodcell.current_label.sub_label IS 'The finer code or code out of scope, where all give the same.';
+COMMENT ON VIEW bloodcell.current_label IS 'One row per labelled cell: the result of the labels that count.';
+COMMENT ON COLUMN bloodcell.current_label.class IS
+    'The class that all labels agree on; empty for a cell that is out of scope or contested.';
+COMMENT ON COLUMN bloodcell.current_label.sub_label IS
+    'The finer code or code out of scope, where all labels give the same.';
 COMMENT ON COLUMN bloodcell.current_label.state IS
-    'confirmed (all agree on the class), out_of_scope (all give a code out of scope) or contested.';
+    'confirmed (all labels agree on the class), out_of_scope (all give a code out of scope) or contested.';
 COMMENT ON COLUMN bloodcell.current_label.is_blind IS 'Whether one of the labels was read without seeing a call.';
 COMMENT ON COLUMN bloodcell.current_label.is_adjudicated IS 'Whether one of the labels settled the cell.';
 COMMENT ON COLUMN bloodcell.current_label.n_people IS 'People whose labels count.';
-COMMENT ON COLUMN bloodcell.current_label.labelled_by IS 'All of them.';
+COMMENT ON COLUMN bloodcell.current_label.labelled_by IS 'All of these people.';
 COMMENT ON COLUMN bloodcell.current_label.labelled_at IS 'Time of the newest label.';
 COMMENT ON COLUMN bloodcell.current_label.label_id IS 'The newest label.';
 
@@ -163,8 +166,8 @@ FROM bloodcell.current_label c JOIN bloodcell.standing_label l USING (cell_id)
 WHERE c.state = 'contested';
 
 COMMENT ON VIEW bloodcell.contested_cell IS
-    'Cells over which people disagree, one row per label that counts. They train nothing until a label with '
-    'is_adjudication settles them.';
+    'Cells on whose class people disagree, one row per label that counts. They are not used for training until a label '
+    'with is_adjudication settles them.';
 
 CREATE VIEW bloodcell.label_inbox AS
 SELECT path, sha256, outcome, reason, n_rows, n_labels, seen_at, run_id FROM bloodcell.label_file;
@@ -177,10 +180,10 @@ COMMENT ON COLUMN bloodcell.label_inbox.sha256 IS 'Digest of the file, or of the
 COMMENT ON COLUMN bloodcell.label_inbox.outcome IS 'imported or quarantined.';
 COMMENT ON COLUMN bloodcell.label_inbox.reason IS 'Why it was quarantined, with the first wrong rows.';
 COMMENT ON COLUMN bloodcell.label_inbox.n_rows IS 'Labels in the file.';
-COMMENT ON COLUMN bloodcell.label_inbox.n_labels IS 'Of them, those that were new.';
+COMMENT ON COLUMN bloodcell.label_inbox.n_labels IS 'Of n_rows, those that were new.';
 COMMENT ON COLUMN bloodcell.label_inbox.seen_at IS 'When the file was examined.';
 
--- A patient is known by the key, or by the slide without one. Slides are counted apart, in one pass over all of them.
+-- A patient is identified by the key, or by the slide where there is none. Slides are counted separately, in one pass.
 CREATE VIEW bloodcell.patient_split AS
 SELECT d.split_key, d.split, d.is_blind, d.assigned_at, d.run_id, coalesce(n.n_slides, 0) AS n_slides
 FROM bloodcell.data_split d
@@ -192,7 +195,8 @@ LEFT JOIN (
 
 COMMENT ON VIEW bloodcell.patient_split IS 'The split that a patient''s cells belong to, permanently.';
 COMMENT ON COLUMN bloodcell.patient_split.split IS 'training, validation or holdout.';
-COMMENT ON COLUMN bloodcell.patient_split.is_blind IS 'Whether a label of the patient had been read without seeing a call.';
+COMMENT ON COLUMN bloodcell.patient_split.is_blind IS
+    'Whether one of the patient''s labels had been read without seeing a call.';
 COMMENT ON COLUMN bloodcell.patient_split.assigned_at IS 'When the split was assigned.';
 COMMENT ON COLUMN bloodcell.patient_split.run_id IS 'Run that assigned it; see run_history.';
 COMMENT ON COLUMN bloodcell.patient_split.n_slides IS 'Slides of the patient.';

@@ -2,7 +2,7 @@ CREATE VIEW bloodcell.training_set AS
 SELECT dataset_digest, created_at, n_training, n_validation, n_holdout, n_out_of_scope, left_out, until_label_id, run_id
 FROM bloodcell.dataset;
 
-COMMENT ON VIEW bloodcell.training_set IS 'Snapshots of labelled images, which are never changed.';
+COMMENT ON VIEW bloodcell.training_set IS 'Snapshots of labelled images. A snapshot is never changed.';
 COMMENT ON COLUMN bloodcell.training_set.dataset_digest IS 'Digest over every image, its class and its split.';
 COMMENT ON COLUMN bloodcell.training_set.created_at IS 'When the snapshot was taken.';
 COMMENT ON COLUMN bloodcell.training_set.n_training IS 'Images to train on.';
@@ -67,7 +67,7 @@ SELECT e.model_id, m.variant, e.dataset_digest, e.n_cells, e.n_patients, e.accur
 FROM bloodcell.evaluation e JOIN bloodcell.model m USING (model_id);
 
 COMMENT ON VIEW bloodcell.model_evaluation IS
-    'How well a model performs on the hold-out of a snapshot. Intervals are by patients.';
+    'How well a model performs on the hold-out of a snapshot. Intervals are over patients.';
 COMMENT ON COLUMN bloodcell.model_evaluation.dataset_digest IS 'Snapshot whose hold-out it was evaluated on.';
 COMMENT ON COLUMN bloodcell.model_evaluation.n_cells IS 'Cells of the hold-out.';
 COMMENT ON COLUMN bloodcell.model_evaluation.n_patients IS 'Patients of the hold-out.';
@@ -110,7 +110,8 @@ COMMENT ON COLUMN bloodcell.class_evaluation.sensitivity_upper_95 IS 'Upper end 
 COMMENT ON COLUMN bloodcell.class_evaluation.precision IS 'Of the cells called so, the share that is right, 0 to 1.';
 COMMENT ON COLUMN bloodcell.class_evaluation.precision_lower_95 IS 'Lower end of its 95 % interval.';
 COMMENT ON COLUMN bloodcell.class_evaluation.precision_upper_95 IS 'Upper end of its 95 % interval.';
-COMMENT ON COLUMN bloodcell.class_evaluation.specificity IS 'Of the cells of other classes, the share not called so, 0 to 1.';
+COMMENT ON COLUMN bloodcell.class_evaluation.specificity IS
+    'Of the cells of other classes, the share not called so, 0 to 1.';
 COMMENT ON COLUMN bloodcell.class_evaluation.f1 IS 'Harmonic mean of sensitivity and precision, 0 to 1.';
 COMMENT ON COLUMN bloodcell.class_evaluation.n_unclassified IS 'Of n_cells, those that would be left unclassified.';
 COMMENT ON COLUMN bloodcell.class_evaluation.evaluated_at IS 'When it was evaluated.';
@@ -123,7 +124,7 @@ SELECT v.validation_id, v.validated_at, v.training_run_id, v.model_id, v.champio
 FROM bloodcell.validation v CROSS JOIN LATERAL jsonb_array_elements(v.gates) g;
 
 COMMENT ON VIEW bloodcell.model_gate IS
-    'One row per gate of each validation. A model whose newest validation failed a gate cannot be promoted, not even in SQL.';
+    'One row per validation and gate. A model whose newest validation failed a gate cannot be promoted, not even in SQL.';
 COMMENT ON COLUMN bloodcell.model_gate.validation_id IS 'The validation.';
 COMMENT ON COLUMN bloodcell.model_gate.validated_at IS 'When the model was validated.';
 COMMENT ON COLUMN bloodcell.model_gate.training_run_id IS 'Retraining it belongs to; empty where it was started by hand.';
@@ -131,8 +132,8 @@ COMMENT ON COLUMN bloodcell.model_gate.champion_id IS 'Champion that the model w
 COMMENT ON COLUMN bloodcell.model_gate.dataset_digest IS 'Snapshot whose hold-out it was validated on.';
 COMMENT ON COLUMN bloodcell.model_gate.gate IS 'Name of the gate.';
 COMMENT ON COLUMN bloodcell.model_gate.passed IS 'Whether the model passed it.';
-COMMENT ON COLUMN bloodcell.model_gate.measured IS 'What was measured; empty where there was nothing to measure.';
-COMMENT ON COLUMN bloodcell.model_gate.threshold IS 'What measured is compared with; empty where nothing is compared.';
+COMMENT ON COLUMN bloodcell.model_gate.measured IS 'What was measured; empty where nothing could be measured.';
+COMMENT ON COLUMN bloodcell.model_gate.threshold IS 'What measured is compared with; empty where there is no such number.';
 COMMENT ON COLUMN bloodcell.model_gate.reason IS 'The result in a sentence.';
 
 CREATE VIEW bloodcell.champion_check AS
@@ -145,20 +146,22 @@ COMMENT ON VIEW bloodcell.champion_check IS
 COMMENT ON COLUMN bloodcell.champion_check.checked_at IS 'When the check was made.';
 COMMENT ON COLUMN bloodcell.champion_check.kind IS
     'Against labels since the last check: agreement (of cells with a call), blind_agreement (of those read blind), '
-    'unclassified (share without a call), out_of_scope (share without a call of cells labelled out of scope). Against the '
-    'validation images: class_mix, confidence, novelty (population stability index), embedding (squared maximum mean '
+    'unclassified (share without a call), out_of_scope (of cells labelled out of scope, the share without a call). Against '
+    'the validation images: class_mix, confidence, novelty (population stability index), embedding (squared maximum mean '
     'discrepancy); 0 is no drift.';
-COMMENT ON COLUMN bloodcell.champion_check.class IS 'Class it was measured of; empty: of all.';
-COMMENT ON COLUMN bloodcell.champion_check.n_cells IS 'Cells it rests on.';
-COMMENT ON COLUMN bloodcell.champion_check.measured IS 'The figure; empty where there was too little, which counts next time.';
+COMMENT ON COLUMN bloodcell.champion_check.class IS 'Class that the figure is about; empty for all classes.';
+COMMENT ON COLUMN bloodcell.champion_check.n_cells IS 'Cells that the figure is based on.';
+COMMENT ON COLUMN bloodcell.champion_check.measured IS
+    'The figure; empty where there was too little data, which counts at the next check.';
 COMMENT ON COLUMN bloodcell.champion_check.lower_95 IS 'Lower end of its 95 % interval.';
 COMMENT ON COLUMN bloodcell.champion_check.upper_95 IS 'Upper end of its 95 % interval.';
-COMMENT ON COLUMN bloodcell.champion_check.threshold IS 'What it is compared with; empty where it only informs.';
+COMMENT ON COLUMN bloodcell.champion_check.threshold IS
+    'What measured is compared with; empty where the figure is only for information.';
 COMMENT ON COLUMN bloodcell.champion_check.passed IS 'false where the whole interval is beyond the threshold.';
 COMMENT ON COLUMN bloodcell.champion_check.reason IS 'The result in a sentence.';
 COMMENT ON COLUMN bloodcell.champion_check.since_night IS 'First night that a drift figure covers.';
 COMMENT ON COLUMN bloodcell.champion_check.until_night IS 'Last night that a drift figure covers.';
-COMMENT ON COLUMN bloodcell.champion_check.until_label_id IS 'Newest label there was.';
+COMMENT ON COLUMN bloodcell.champion_check.until_label_id IS 'Newest label at the time of the check.';
 
 CREATE VIEW bloodcell.checked_label AS
 SELECT x.model_id, m.variant, s.barcode, c.night, c.file_name, x.cell_id, x.class, x.called_class,
@@ -176,6 +179,8 @@ COMMENT ON VIEW bloodcell.checked_label IS
     'Labelled cells that a champion''s call was compared with, once for each champion.';
 COMMENT ON COLUMN bloodcell.checked_label.called_class IS 'What the champion called the cell, or unclassified.';
 COMMENT ON COLUMN bloodcell.checked_label.is_agreed IS
-    'Whether call and label agree; out of scope: whether the cell is unclassified; empty for a cell in scope without a call.';
-COMMENT ON COLUMN bloodcell.checked_label.is_training IS 'Whether the model was trained on the image; such cells do not count.';
+    'Whether call and label agree; for a label out of scope, whether the cell is unclassified; empty for a cell in scope '
+    'without a call.';
+COMMENT ON COLUMN bloodcell.checked_label.is_training IS
+    'Whether the model was trained on the image; such cells do not count.';
 COMMENT ON COLUMN bloodcell.checked_label.checked_at IS 'When the comparison was made.';

@@ -1,11 +1,11 @@
--- Columns that mean the same in every view are described here, once. A comment in the view's own file goes first.
+-- Columns that mean the same in every view are described here, once. A comment in the view's own file takes precedence.
 DO $$ DECLARE
     described record;
 BEGIN
     FOR described IN
         SELECT format('%I.%I', v.relname, a.attname) AS name, common.comment
         FROM (VALUES
-            ('action', 'promote, or rollback to the champion before.'),
+            ('action', 'promote, or rollback to the previous champion.'),
             ('airflow_run', 'Airflow''s Dag run; empty where Airflow did not start it.'),
             ('acquired_at', 'When the slide was imaged, from slide.json.'),
             ('analyser', 'The analyser, from slide.json.'),
@@ -36,7 +36,7 @@ BEGIN
             ('model_id', 'Digest of the model''s bundle.'),
             ('n_leucocytes', 'Cells of the six leucocyte classes, the denominator of the percentages.'),
             ('n_unclassified', 'Cells without a call.'),
-            ('night', 'The night''s folder; of a slide, the first night that brought cells of it.'),
+            ('night', 'The night''s folder; of a slide, the first night in which cells of it arrived.'),
             ('note', 'What the person noted.'),
             ('novelty', 'Distance from the training cells, on the scale of the model.'),
             ('novelty_threshold', 'A cell with a higher novelty stays unclassified.'),
