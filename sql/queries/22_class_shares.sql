@@ -1,7 +1,7 @@
 -- The share of each leucocyte class in a night, over all its slides: the moving average of patients.
 --
 -- Who asks: the quality manager, as a control chart. The patients change every night, but a laboratory's mean hardly does:
--- a step comes from the stain, the analyser, or a new champion.
+--   a step comes from the stain, the analyser, or a new champion.
 -- Set: since (first night, default 30 days ago)
 -- Read: percentages of all leucocytes on the slides that began in the night, and the number of those slides and cells.
 \if :{?since}

@@ -2,10 +2,10 @@
 --
 -- Who asks: the auditor; anyone who wants to know what a model was trained on.
 -- Set: model (id or its beginning; default: the champion)
--- Read: split: training (the model was trained on it), validation (it chose the thresholds), holdout (the model was
---   validated on it, never trained), out_of_scope. n_patients counts split keys (patient_key, or the slide where there is
---   none). n_blind: labels read without seeing a call. No rows: the model was trained on a folder of images, not on labels;
---   its bundle lists them.
+-- Read: split: training (used to train the model), validation (used to choose its thresholds), holdout (used only to
+--   validate it), out_of_scope. n_patients counts split keys (patient_key, or the slide where there is none). n_blind:
+--   labels read without seeing a call. No rows: the model was trained on a folder of images, not on labels; its bundle
+--   lists them.
 \if :{?model}
 \else
 SELECT coalesce((SELECT model_id FROM bloodcell.champion), '') AS model \gset
