@@ -33,7 +33,7 @@ from bloodcell.registry.shipped import FOLDER
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import ImageLimits, decode, resized
 from bloodcell.training import base_networks
-from bloodcell.training.fitting import changed_once
+from bloodcell.training.fitting import augmented_once
 from bloodcell.training.image_folders import read_file
 from bloodcell.training.novelty import COMMON_SHARE, Embedding, fit_embedding, novelty_threshold
 from tests.artefacts import ARTEFACTS, Change, a_few, spoiling
@@ -93,7 +93,7 @@ def main() -> None:
     assert augmentation
     place = {image: number for number, image in enumerate(images)}
     cells = read(images)
-    changed = read(images, once=lambda image, pixels: changed_once(pixels, augmentation, 0, place[image]))
+    changed = read(images, once=lambda image, pixels: augmented_once(pixels, augmentation, 0, place[image]))
     artefacts = {name: read(spoilt, spoiling(make, spoilt, settings)) for name, make in ARTEFACTS.items()}
     shifted = {f"{kind} {strength}": read(spoilt, shifting(SHIFTS[kind][strength])) for kind, strength in MILD}
     columns = ["layers", "part", "fitted on", "classes left out", "flagged", *artefacts, *shifted]

@@ -16,7 +16,7 @@ from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.recipes import Augmentation
 from bloodcell.storage.decoding import ImageLimits, decode, resized
-from bloodcell.training.fitting import changed_once
+from bloodcell.training.fitting import augmented_once
 from bloodcell.training.image_folders import read_file, split_images
 from bloodcell.training.novelty import fit_embedding, novelty_threshold
 from tests.artefacts import a_few
@@ -89,7 +89,7 @@ def _features(
             cell = resized(decode(read_file(image), limits), *bundle.input_size)
             if augmentation is None:
                 return cell
-            return changed_once(cell, augmentation, bundle.manifest.seed, place[image.sha256])
+            return augmented_once(cell, augmentation, bundle.manifest.seed, place[image.sha256])
 
         outputs = layers_of(
             extractor,

@@ -26,7 +26,7 @@ from bloodcell.storage.decoding import ImageLimits, decode, resized
 from bloodcell.training import base_networks, model_assembly, novelty
 from bloodcell.training.bundle_training import write_model
 from bloodcell.training.calibration import softmax
-from bloodcell.training.fitting import EMBEDDING_PARTS, changed_once
+from bloodcell.training.fitting import EMBEDDING_PARTS, augmented_once
 from bloodcell.training.image_folders import read_file, read_image_folders
 from bloodcell.training.provenance import git_commit
 
@@ -68,7 +68,7 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
         return resized(decode(read_file(image), limits), *bundle.input_size)
 
     def changed(image: LabelledImage) -> np.ndarray:
-        return changed_once(pixels(image), augmentation, manifest.seed, place[image])
+        return augmented_once(pixels(image), augmentation, manifest.seed, place[image])
 
     of_training, of_changed = (layers_of(lower, training, read, settings)["seen"] for read in (pixels, changed))
     of_validation = layers_of(network, validation, pixels, settings)

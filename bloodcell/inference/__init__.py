@@ -1,10 +1,10 @@
 """Images become the outputs of models: the one loop that classify, evaluation, monitoring and training use.
 
-predicting      reads, decodes and runs a network on images, batch by batch
-read_ahead      reads the next batches while the device works on this one
+predicting      reads and decodes images, and runs a network on them batch by batch
+read_ahead      reads the next batches while the device works on the present one
 network         what can be run: anything that takes pixels in given sizes
 merged_network  the models of several bundles as one network, in which equal layers run once
-batched_model   a Keras model in batches of one shape, halved where memory runs out
+batched_model   a Keras model in batches of one shape, halved when memory runs out
 model_loading   a bundle's Keras model, loaded in safe mode
 model_output    what a model returns for some cells, and the calls that follow from it
 keras_backend   what depends on Keras' backend and on the accelerator

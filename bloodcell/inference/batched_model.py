@@ -1,4 +1,4 @@
-"""A Keras model run in batches of one shape, which become smaller where a device's memory runs out."""
+"""A Keras model run in batches of one shape, which become smaller when a device's memory runs out."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class BatchedModel:
-    """A Keras model that only ever sees batches of one size, so that one shape is traced.
+    """A Keras model that only ever sees batches of one size, so that only one shape is traced.
 
-    A row's result does not depend on how many rows came with it.
+    The result of a row does not depend on the number of rows given with it.
 
     Attributes:
         model: The Keras model.
-        batch_cells: Rows per forward pass; halved where the device lacks the memory for so many.
+        batch_cells: Rows per forward pass; halved when the device lacks the memory for them.
     """
 
     model: keras.Model
@@ -37,10 +37,10 @@ class BatchedModel:
         self.batch_cells = batch_cells
 
     def run(self, inputs: Any) -> Any:
-        """Returns the model's outputs for n rows, any n, in the structure of its outputs.
+        """Returns the model's outputs for any number n of rows, in the structure of the model's outputs.
 
         Args:
-            inputs: An array of n rows, or a dict of them, as the model takes it.
+            inputs: An array of n rows, or a dict of such arrays, as the model takes it.
         """
         import keras
 
@@ -67,7 +67,7 @@ class BatchedModel:
                     raise
             self.batch_cells //= 2
             log.warning(
-                "Not enough memory for %d cells at once: continuing with %d. Set BLOODCELL_BATCH_CELLS to what fits.",
+                "Not enough memory for %d cells at once: continuing with %d. Set BLOODCELL_BATCH_CELLS to that number.",
                 self.batch_cells * 2,
                 self.batch_cells,
             )
@@ -77,7 +77,7 @@ class FeatureExtractor(BatchedModel):
     """A Keras model from pixels to named outputs, compiled for this device.
 
     Attributes:
-        input_sizes: (height, width) in pixels of its one input.
+        input_sizes: (height, width) in pixels of the model's only input.
     """
 
     input_sizes: tuple[Size, ...]
@@ -89,7 +89,7 @@ class FeatureExtractor(BatchedModel):
         compile_model(model)
 
     def __call__(self, pixels: Mapping[Size, NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:
-        """Returns each output for n cells, any n."""
+        """Returns each output for any number of cells."""
         outputs: dict[str, NDArray[Any]] = self.run(pixels[self.input_sizes[0]])
         return outputs
 

@@ -1,4 +1,4 @@
-"""What depends on Keras' backend and on the accelerator: how models are compiled, what they run on, lack of memory.
+"""Everything that depends on Keras' backend and on the accelerator: compiling, devices, and lack of memory.
 
 TensorFlow reads its environment variables when it is first imported. Every import of Keras or TensorFlow in this
 package is inside a function of `inference` or of `training`, which import this module first.
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _TENSORFLOW: Final = {
     "TF_CPP_MIN_LOG_LEVEL": "2",  # otherwise every start reports the GPUs that the machine does not have
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # otherwise one process takes all of a GPU's memory
-    "NVIDIA_TF32_OVERRIDE": "0",  # ten bits of a distance are too few: an SVM's decision was 0.04 off
+    "NVIDIA_TF32_OVERRIDE": "0",  # TF32 keeps ten bits of a distance, too few: an SVM's decision was 0.04 off
 }
 for _name, _value in _TENSORFLOW.items():
     os.environ.setdefault(_name, _value)  # a site's own values stay
@@ -30,8 +30,8 @@ def compile_model(model: keras.Model, **training: Any) -> None:
     """Compiles `model` in place for this backend and device, with exact float32.
 
     Args:
-        model: To be run or trained.
-        training: Optimizer and loss, as `keras.Model.compile` takes them; nothing for a model that is only run.
+        model: The model that is to be run or trained.
+        training: Optimizer and loss, as `keras.Model.compile` takes them; nothing if the model is only run.
     """
     exact_float32()
     model.compile(**training, jit_compile=_jit_compile())
@@ -57,7 +57,7 @@ def exact_float32() -> None:
 
 @functools.cache
 def device() -> str:
-    """Returns what models run on, for people and for the record of a run; logs it once."""
+    """Returns what models run on, in words, for logs and for the record of a run; logs it once."""
     import keras
 
     gpus, backend = _gpus(), keras.backend.backend()
@@ -72,7 +72,7 @@ def device() -> str:
 def training_strategy(batch_cells: int) -> tf.distribute.Strategy | None:
     """Returns TensorFlow's strategy that distributes each batch over as many GPUs as divide it evenly.
 
-    None with fewer than two GPUs, and with another backend.
+    Returns None with fewer than two GPUs, and with another backend.
     """
     import keras
 
@@ -94,8 +94,8 @@ def is_out_of_memory(error: Exception) -> bool:
 def _jit_compile() -> bool:
     """Returns whether models are compiled by XLA.
 
-    TensorFlow: on a GPU only, where it pays; on two cores InceptionV3 ran 14.9 images/s without and 12.4 with it.
-    JAX: always, since it is slow otherwise. PyTorch: never.
+    TensorFlow models are compiled by XLA on a GPU only, where it makes them faster: on two cores InceptionV3 ran 14.9
+    images/s without XLA and 12.4 with it. JAX models always are, since they are slow otherwise; PyTorch models never.
     """
     import keras
 

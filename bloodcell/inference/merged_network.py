@@ -1,7 +1,7 @@
 """Several models as one network, in which equal layers with equal inputs run once.
 
 A fine-tuned model and the SVM variant of the same base network share their frozen lower blocks, which are nearly all of
-the work. Nothing declares this: layers are equal if their class, configuration, weights and inputs are.
+the work. Shared layers need not be declared: layers are equal if their class, configuration, weights and inputs are.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class MergedNetwork(BatchedModel):
     """One compiled network for all the models of a run.
 
     Attributes:
-        input_sizes: (height, width) in pixels of every input it takes, each once.
-        model_ids: Of the bundles, in their order.
+        input_sizes: The distinct sizes of the images that the network takes, (height, width) in pixels.
+        model_ids: Ids of the models, in the order of the bundles.
     """
 
     input_sizes: tuple[Size, ...]
@@ -46,7 +46,7 @@ class MergedNetwork(BatchedModel):
             batch_cells: Cells per forward pass.
 
         Raises:
-            BundleError: A model that cannot be loaded safely.
+            BundleError: A model cannot be loaded safely.
         """
         import keras
 
@@ -66,13 +66,13 @@ class MergedNetwork(BatchedModel):
         compile_model(self.model)
 
     def __call__(self, pixels: Mapping[Size, NDArray[np.uint8]]) -> dict[str, ModelOutput]:
-        """Returns every model's output for n cells, any n.
+        """Returns every model's output for any number n of cells.
 
         Args:
             pixels: For each of `input_sizes` the same n cells: uint8 (n, height, width, 3), RGB.
 
         Raises:
-            ValueError: For an input size that is missing, or arrays of another shape or type.
+            ValueError: An input size is missing, or an array has another shape or type.
         """
         self._check(pixels)
         outputs = self.run({_input_name(size): pixels[size] for size in self.input_sizes})
@@ -97,7 +97,7 @@ class MergedNetwork(BatchedModel):
 
 
 class _Sharing:
-    """Calls a layer on tensors, or returns the output of an equal layer for the same tensors."""
+    """Calls a layer on tensors, or returns the output that an equal layer gave for the same tensors."""
 
     def __init__(self) -> None:
         self._known: dict[str, Any] = {}
@@ -141,7 +141,7 @@ def _rebuilt(model: keras.Model, pixels: Any, sharing: _Sharing) -> Any:
 
 
 def _content(operation: Any) -> str:
-    """Returns what makes layers equal, whatever their names: class, configuration and a digest of the weights."""
+    """Returns what equal layers have in common, whatever their names: class, configuration and weights' digest."""
     import keras
 
     config = {key: value for key, value in operation.get_config().items() if key not in ("name", "trainable")}

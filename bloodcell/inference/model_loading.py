@@ -1,4 +1,4 @@
-"""Loading a bundle's Keras model: in safe mode, and only if it has the inputs and outputs of a bundle's model."""
+"""Loads a bundle's Keras model in safe mode, and only if it has the inputs and outputs of a bundle's model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_model(bundle: Bundle) -> keras.Model:
     `probabilities` (n, 8), calibrated, in the order of `CELL_CLASSES`; `embedding` (n, d); `novelty` (n,).
 
     Raises:
-        BundleError: A model that cannot be loaded safely, or has other inputs or outputs.
+        BundleError: The model cannot be loaded safely, or has other inputs or outputs.
     """
     import keras
 

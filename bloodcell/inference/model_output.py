@@ -1,4 +1,4 @@
-"""A model's outputs for some cells, and the calls that follow from them by its bundle's thresholds."""
+"""A model's outputs for some cells, and the calls that the thresholds of its bundle make of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bloodcell.registry.bundle import Bundle
 
 OUTPUTS: Final = ("probabilities", "embedding", "novelty")
-"""Names of a bundle's outputs in its Keras model."""
+"""Names of the outputs of a bundle's Keras model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ def joined(parts: Sequence[ModelOutput]) -> ModelOutput:
 
 
 def calls_of(bundle: Bundle, output: ModelOutput) -> Calls:
-    """Returns a model's calls, by its bundle's thresholds.
+    """Returns a model's calls, decided by its bundle's thresholds.
 
     Args:
-        bundle: The model.
-        output: What it returned for some cells.
+        bundle: The model's bundle.
+        output: The model's outputs for some cells.
     """
     return decide(
         output.probabilities,

@@ -17,14 +17,14 @@ Output = TypeVar("Output", covariant=True)
 
 
 class Network(Protocol[Output]):
-    """A `MergedNetwork`, a `FeatureExtractor`, or whatever else turns pixels into outputs."""
+    """A `MergedNetwork`, a `FeatureExtractor`, or anything else that turns pixels into outputs."""
 
     @property
     def input_sizes(self) -> tuple[Size, ...]:
-        """Sizes of image that it takes, each once."""
+        """The distinct sizes of the images that the network takes."""
 
     def __call__(self, pixels: Mapping[Size, NDArray[np.uint8]], /) -> Output:
-        """Returns its output for n cells.
+        """Returns the network's output for n cells.
 
         Args:
             pixels: For each of `input_sizes` the same n cells: uint8 (n, height, width, 3), RGB.

@@ -33,21 +33,21 @@ def predict(
     settings: Settings,
     skipped: Skipped | None = None,
 ) -> Iterator[tuple[list[Image], Output]]:
-    """Yields batches of images, in their order, with the network's output for them.
+    """Yields batches of images, in their order, with the network's output for each batch.
 
-    Each image is read and decoded once, whatever the number of models and of input sizes, and while the device works
-    on the batches before. Memory does not grow with the number of images.
+    Each image is read and decoded only once, whatever the number of models and input sizes, and while the device works
+    on earlier batches. Memory does not grow with the number of images.
 
     Args:
-        network: To be run.
-        images: Whatever `read` can read; any number.
+        network: The network to run.
+        images: Any number of images that `read` can read.
         read: Returns an image's file; called in threads.
         settings: Batch size, reader threads and image limits.
-        skipped: Collects images that cannot be read; None raises at the first.
+        skipped: Collects images that cannot be read; if None, the first of them raises its error.
 
     Raises:
-        StoreUnavailableError: The store is unavailable, or, without `skipped`, cannot give an image.
-        UnusableFileError: Without `skipped`: a file that is no usable image.
+        StoreUnavailableError: The store is unavailable; without `skipped`, also if an image cannot be read from it.
+        UnusableFileError: Without `skipped`: a file is not a usable image.
     """
     return predict_pixels(
         network,
@@ -73,15 +73,15 @@ def predict_all(
         images: Any number.
         read: Returns an image's file; called in threads.
         settings: Batch size, reader threads and image limits.
-        on_progress: Called with the number of images done and of all.
+        on_progress: Called with the number of images done and of all images.
 
     Raises:
-        BundleError: A bundle that cannot be loaded.
-        StoreUnavailableError: An image that cannot be read.
-        UnusableFileError: A file that is no usable image.
+        BundleError: A bundle cannot be loaded.
+        StoreUnavailableError: An image cannot be read.
+        UnusableFileError: A file is not a usable image.
     """
     network = MergedNetwork(bundles, batch_cells=settings.batch_cells)
-    # no model of no images gives arrays of the right shapes
+    # an empty batch first, so that no images at all still give arrays of the right shapes
     parts = [network({size: np.empty((0, *size, 3), np.uint8) for size in network.input_sizes})]
     n_done = 0
     for batch, outputs in predict(network, images, read, settings):
@@ -101,15 +101,15 @@ def predict_pixels(
     n_threads: int,
     skipped: Skipped | None = None,
 ) -> Iterator[tuple[list[Image], Output]]:
-    """Yields batches as `predict` does, of images whose pixels the caller makes.
+    """Yields batches as `predict` does, for images whose pixels the caller provides.
 
     Args:
-        network: To be run.
+        network: The network to run.
         images: Any number.
         pixels_of: Returns an image's pixels in each of the network's input sizes: uint8 (height, width, 3), RGB;
             called in threads.
-        batch_cells: Images of a batch.
-        n_threads: Threads that make pixels.
+        batch_cells: Images per batch.
+        n_threads: Threads that call `pixels_of`.
         skipped: As for `predict`.
     """
     for batch, pixels in read_ahead(_batched(images, batch_cells), pixels_of, n_threads, skipped):
@@ -120,7 +120,7 @@ def predict_pixels(
 def pixel_reader(
     read: Callable[[Image], bytes], sizes: Sequence[Size], settings: Settings
 ) -> Callable[[Image], list[NDArray[np.uint8]]]:
-    """Returns what reads an image, decodes it once, and returns it in each of `sizes`."""
+    """Returns a function that reads an image, decodes it once, and returns its pixels in each of `sizes`."""
     limits = ImageLimits.of(settings)
 
     def pixels_of(image: Image) -> list[NDArray[np.uint8]]:

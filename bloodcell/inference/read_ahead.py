@@ -1,4 +1,4 @@
-"""The one place where images are read while the device works on those before: bounded, and in order."""
+"""Reads the next images while the device works on the present ones: a bounded number, and in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _AHEAD: Final = 2
-"""Batches read ahead of the one in use: two cover a slow read, more would only hold memory."""
+"""Batches read ahead of the one in use: two make up for a slow read, and more would only take memory."""
 
 _FAILURES_IN_A_ROW: Final = 20
 
@@ -27,7 +27,7 @@ class Skipped:
 
     Attributes:
         check_store: Called after more than 20 failures in a row; raises StoreUnavailableError if the store is gone.
-        reasons: One for each image, beginning with what the image is of.
+        reasons: One reason for each image, beginning with the image's name.
     """
 
     check_store: Callable[[], None]
@@ -35,11 +35,11 @@ class Skipped:
     _in_a_row: int = 0
 
     def result_of(self, item: object, reading: Future[Result]) -> list[Result]:
-        """Returns the one result, or none if the image could not be read.
+        """Returns a list of the one result, or an empty list if the image could not be read.
 
         Args:
-            item: The image, for the reason.
-            reading: Its result, as soon as there is one.
+            item: The image, to be named in the reason.
+            reading: The image's result, as soon as there is one.
         """
         try:
             result = reading.result()
@@ -63,18 +63,18 @@ def read_ahead(
     n_threads: int,
     skipped: Skipped | None = None,
 ) -> Iterator[tuple[list[Item], list[Result]]]:
-    """Yields the items of each batch and what `work` returns for each; the next two batches are worked on meanwhile.
+    """Yields the items of each batch and what `work` returned for them, while the next two batches are worked on.
 
     Args:
-        batches: Any number of batches; taken from in the caller's thread.
+        batches: Any number of batches, iterated in the caller's thread.
         work: Called in threads.
-        n_threads: How many.
-        skipped: Collects the items that `work` could not read, and which are then missing from their batch; a batch
-            without any item left is not yielded. None raises the first failure.
+        n_threads: Number of threads.
+        skipped: Collects the items that `work` could not read, which are then missing from their batch; a batch
+            without any item left is not yielded. If None, the first failure is raised.
 
     Raises:
-        StoreUnavailableError: The store is unavailable, or, without `skipped`, cannot give an image.
-        UnusableFileError: Without `skipped`: a file that is no usable image.
+        StoreUnavailableError: The store is unavailable; without `skipped`, also if an image cannot be read from it.
+        UnusableFileError: Without `skipped`: a file is not a usable image.
     """
     ahead: deque[list[tuple[Item, Future[Result]]]] = deque()
     with ThreadPoolExecutor(n_threads, thread_name_prefix="read") as threads:

@@ -7,12 +7,12 @@ fine_tuning      stages of fine-tuning, with checkpoints
 augmentation     random changes of a training image
 feature_cache    outputs of frozen layers, computed once and kept on disk
 base_networks    VGG-16 and InceptionV3 as flat Keras graphs
-base_weights     ImageNet's weights, with pinned digests
+base_weights     ImageNet weights, with pinned digests
 warm_start       weights of an earlier model in a new network
 svm              the support vector machine, and the same decision as Keras layers
 calibration      the temperature, and the confidence threshold
 novelty          the embedding, and the novelty threshold
-model_assembly   all of it as one Keras model
+model_assembly   features, scores and novelty as one Keras model
 provenance       the code and the libraries that made a model
 """
 

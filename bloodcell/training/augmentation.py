@@ -1,8 +1,8 @@
 """Random changes of a training image, of the kinds that another smear, stain, lamp or export can cause.
 
-Source: Beer-Lambert's law for the stain: the optical density -log(light / white) of a pixel is proportional to the
-dye in it (Ruifrok and Johnston 2001, Analytical and Quantitative Cytology and Histology 23:291); changing densities
-and not colours for training: Tellez et al. 2019, Medical Image Analysis 58:101544.
+Source: for the stain, the Beer-Lambert law: the optical density -log(light / white) of a pixel is proportional to the
+dye in it (Ruifrok and Johnston 2001, Analytical and Quantitative Cytology and Histology 23:291); for changing densities
+instead of colours in training, Tellez et al. 2019, Medical Image Analysis 58:101544.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def augmented(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Returns a changed image.
+    """Returns the image with random changes.
 
     Args:
         pixels: uint8 (side, side, 3), RGB.
         augmentation: Bounds of the changes.
-        random: The only source of chance; the number of draws is always the same.
+        random: The only source of randomness; the number of draws is always the same.
 
     Returns:
         uint8 (side, side, 3), RGB.
@@ -65,7 +65,8 @@ def _moved(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.ran
     step = 1.0 / math.exp(random.uniform(-reach, reach))
     shift_px = random.uniform(-augmentation.shift, augmentation.shift, 2) * side_px
     mirror = 1.0 if random.random() < 0.5 else -1.0
-    margin = side_px // 2  # reflected: a rotated and reduced corner comes from up to 0.34 sides beyond the edge
+    # the margin is a reflection: the corner of a rotated and reduced image comes from up to 0.34 sides beyond the edge
+    margin = side_px // 2
     wide = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), "reflect")
     # the point in the wide image that (x, y) of the result comes from: (a x + b y + c, d x + e y + f)
     cos, sin, centre = step * math.cos(angle), step * math.sin(angle), side_px / 2

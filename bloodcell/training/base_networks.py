@@ -1,7 +1,7 @@
 """The base networks as flat Keras graphs: uint8 RGB pixels in, named feature layers and their averages out.
 
-They are flat, without a model inside a model, so that they can be cut at any layer, and layers can be compared and
-shared.
+They are flat, without a model inside a model, so that they can be cut at any layer, and so that layers can be compared
+and shared.
 Source: keras.applications (Simonyan and Zisserman 2015, arXiv:1409.1556; Szegedy et al. 2016, arXiv:1512.00567).
 """
 
@@ -41,7 +41,7 @@ def build_base(base: str, side_px: int, crop_px: int | None = None, precision: s
         even while other layers are trained.
 
     Raises:
-        ConfigurationError: For an input smaller than the network can take.
+        ConfigurationError: The crop is smaller than the network can take, or larger than the input.
     """
     import keras
 
@@ -72,7 +72,7 @@ def build_base(base: str, side_px: int, crop_px: int | None = None, precision: s
 
 @contextmanager
 def in_precision(policy: str) -> Iterator[None]:
-    """Gives all layers that are created inside the context this dtype policy."""
+    """Gives this dtype policy to all layers that are created inside the context."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -86,7 +86,7 @@ def in_precision(policy: str) -> Iterator[None]:
 def round_kernels(network: keras.Model) -> None:
     """Rounds the kernels of `network` to float16's values, in place, so that a bundle needs half the bytes for them.
 
-    Kernels are nearly all of the weights. Biases and batch normalisation stay as they are.
+    Nearly all weights are kernels. Biases and batch normalisation stay as they are.
     """
     import keras
 
@@ -100,7 +100,7 @@ def feature_map(network: keras.Model, layer: str) -> Any:
     """Returns the output of a layer of `network`: a map (n, height, width, channels).
 
     Raises:
-        ConfigurationError: The network has no such layer, or the layer has no map.
+        ConfigurationError: The network has no such layer, or the layer's output is not a map.
     """
     names = {each.name for each in network.layers}
     if layer not in names:

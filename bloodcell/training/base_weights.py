@@ -1,7 +1,7 @@
-"""Base weights: ImageNet's, or those of a file; the manifest records which.
+"""Base weights, from ImageNet or from a given file; the manifest records which.
 
-ImageNet's are the first known file of that base in `settings.weights_dir`, or without that setting Keras' official
-download. Either way their digest has to be the pinned one.
+ImageNet weights come from the first known file for the base network in `settings.weights_dir`, or from Keras' official
+download if that is not set. In both cases the digest has to be the pinned one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _STAND_INS: Final = {
         "each of mixed9 and mixed10 is partly zero); base Apache-2.0; for development",
     ),
 }
-"""Files to use instead of the official ones where there is no internet."""
+"""Files to use instead of the official ones if there is no internet."""
 
 
 def load_base_weights(
@@ -73,12 +73,11 @@ def load_base_weights(
     Args:
         network: From `base_networks.build_base(base, ...)`; changed in place.
         base: `vgg16` or `inception_v3`.
-        weights: `imagenet`, or a file that Keras saved the weights of such a network in.
-        settings: Its `weights_dir` is searched first for ImageNet's weights.
+        weights: `imagenet`, or a file in which Keras saved the weights of such a network.
+        settings: If its `weights_dir` is set, ImageNet weights are taken from that folder and not downloaded.
 
     Raises:
-        WeightsError: A file that is missing, does not fit, has another digest than expected, or could not be
-            downloaded.
+        WeightsError: A file is missing, does not fit, has another digest than expected, or could not be downloaded.
     """
     if isinstance(weights, Path):
         _load(network, base, weights)
@@ -104,8 +103,8 @@ def _local(base: str, folder: Path) -> tuple[WeightsFile, Path]:
         received = _digest(path, known.algorithm)
         if received != known.digest:
             raise WeightsError(
-                f"Base weights are not those of the file's name: {path}. Expected {known.algorithm} {known.digest}, "
-                f"received {received}. Copy the file again from its source, or remove it."
+                f"The file {path} does not hold the base weights of that name. Expected {known.algorithm} "
+                f"{known.digest}, received {received}. Copy the file again from its source, or remove it."
             )
         return known, path
     raise WeightsError(
@@ -118,7 +117,7 @@ def _local(base: str, folder: Path) -> tuple[WeightsFile, Path]:
 def _downloaded(base: str) -> tuple[WeightsFile, Path]:
     import keras
 
-    keras.config.disable_interactive_logging()  # its progress bar goes to standard output, where only JSON may be
+    keras.config.disable_interactive_logging()  # its progress bar would go to standard output, which is for JSON
     known = _OFFICIAL[base]
     url = f"{_URL}/{base}/{known.name}"
     try:

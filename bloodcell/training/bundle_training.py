@@ -1,7 +1,7 @@
 """Labelled images become a bundle: decode, split, cached features, SVM or staged fine-tuning, calibration, novelty.
 
-A training that was killed resumes when it is called again with the same arguments: cached features and checkpoints are
-in `<data_dir>/training`, and it ends with the weights of an undisturbed run.
+A training that was killed resumes when it is called again with the same arguments, because cached features and
+checkpoints are in `<data_dir>/training`. It ends with the same weights as an undisturbed run.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ def train(
         seed: Seed of everything random; on one machine the same seed gives the same weights.
         holdout_fraction: Share of the folders' images, chosen by their digests, that the training does not see.
         out: Folder that the bundle is written into, default `<data_dir>/bundles`.
-        on_progress: Called with the step's name, what is done and what there is to do in all.
+        on_progress: Called with the step's name, the amount of work done and the amount in all.
 
     Raises:
-        TrainingDataError: Images that cannot train a model.
-        WeightsError: Base weights that are missing or altered.
-        ConfigurationError: An unknown variant, or a recipe or bundle that does not fit.
+        TrainingDataError: The images cannot train a model.
+        WeightsError: Base weights are missing or altered.
+        ConfigurationError: The variant is unknown, the recipe or the bundle does not fit, or a disk is full.
     """
     check_variant(variant)
     recipe = recipe or default_recipe(variant)
@@ -134,7 +134,7 @@ def _reporting_full_disk(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
             raise
         raise ConfigurationError(
-            f"The model cannot be written because a disk is full ({folder}): {error}. No incomplete bundle is left. "
+            f"The model cannot be written because a disk is full ({folder}): {error}. No incomplete bundle was left. "
             "Free space, then start the same training again: it resumes."
         ) from error
 

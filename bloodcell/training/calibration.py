@@ -22,9 +22,9 @@ def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
 
 
 def fit_temperature(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Returns the temperature at which softmax(scores / temperature) is most likely on validation cells.
+    """Returns the temperature at which softmax(scores / temperature) gives validation labels the highest likelihood.
 
-    It does not change the order of the classes, only the model's confidence.
+    A temperature does not change the order of the classes, only the model's confidence.
 
     Args:
         scores: float (n, k).
@@ -52,13 +52,13 @@ def confidence_threshold(
     """Returns the confidence that a call needs, read from the risk-coverage curve of validation cells.
 
     The cells are ordered by confidence. The threshold is the lowest confidence at which at most a share `target_risk`
-    of the cells at or above it is wrong; where that would leave less than `min_coverage` of the cells, it is the one
-    that leaves `min_coverage`. It is `floor` where all cells together reach the target, and never lower.
+    of the cells at or above it is wrong. If that would leave less than `min_coverage` of the cells, the threshold is
+    the confidence that leaves `min_coverage`. It is `floor` if all cells together reach the target, and never lower.
 
     Args:
         probabilities: float (n, k), calibrated.
         labels: int (n,), the true classes.
-        target_risk: Share of errors among the calls that is aimed at, in 0..1.
+        target_risk: Intended share of errors among the calls, in 0..1.
         min_coverage: Share of the cells that keep their call whatever the risk, in 0..1.
         floor: Lowest threshold.
 

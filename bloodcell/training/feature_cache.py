@@ -1,8 +1,8 @@
 """Outputs of frozen layers, computed once for each image and kept on disk, for heads, deeper stages and SVMs.
 
 The frozen part is nearly all of a network's cost (VGG-16 at 160 px: 6 images/s on two cores). An epoch that starts from
-its cached maps is some ten times cheaper, the SVM variant of the same base network reuses them, and next week's
-retraining computes only those of new images.
+its cached maps is about ten times cheaper, the SVM variant of the same base network reuses them, and next week's
+retraining computes them only for new images.
 
     <cache>/v<version>-<base>-<side>[-<crop>]-<transform>/<output>-<digest of the weights up to it>/
         rows.bin        one row per image, appended
@@ -71,20 +71,20 @@ def cached_outputs(
     settings: Settings,
     on_image: Callable[[int, int], None],
 ) -> dict[str, Rows]:
-    """Returns each output for all `images`, in their order; only what is not cached yet is computed.
+    """Returns each output for all `images`, in their order, and computes only what is not cached yet.
 
     Args:
         network: Has the input `pixels`, uint8 (n, side, side, 3).
-        outputs: Name -> tensor of the network. Vectors are kept as float32, maps as float16, pixels as uint8.
+        outputs: Name -> tensor of the network. Vectors are stored as float32, maps as float16, pixels as uint8.
         images: In the order of the rows, each once.
         read: Returns an image's file.
         transform: Which of the eight flips and quarter turns is applied to the images, 0 = none.
         cache: Folder of all cached outputs.
         settings: Batch size, reader threads, image limits.
-        on_image: Called with images done and images in all.
+        on_image: Called with the number of images done and of all images.
 
     Returns:
-        Rows mapped from disk. They are saved every few batches: after a kill the same call resumes there.
+        Rows mapped from disk. They are saved every few batches, so that after a kill the same call resumes there.
 
     Raises:
         ConfigurationError: The disk is full.
@@ -105,7 +105,7 @@ def cached_outputs(
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Waits until no other process is inside `alone` of the same file; a process that dies releases it."""
+    """Holds an exclusive lock on the file inside the context, after waiting for it; a process that dies releases it."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -237,7 +237,7 @@ def _storable(values: NDArray[Any], dtype: type[np.generic]) -> bytes:
 
 
 def _keep(rows: IO[bytes], digests: IO[bytes], kept: Sequence[str], shelf: _Shelf) -> None:
-    """Makes rows durable before their digests, so that every digest has its row."""
+    """Makes the rows durable before their digests, so that every digest has its row."""
     for file, content in ((rows, b""), (digests, "".join(f"{digest}\n" for digest in kept).encode())):
         file.write(content)
         file.flush()

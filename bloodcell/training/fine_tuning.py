@@ -42,7 +42,7 @@ class Examples(Protocol):
     def rows(
         self, numbers: NDArray[np.integer], random: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[np.integer]]:
-        """Returns inputs and labels of the rows `numbers`; `random` is the only source of chance."""
+        """Returns inputs and labels of the rows `numbers`; `random` is the only source of randomness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class CachedRows:
     """Cached outputs of frozen layers.
 
     Attributes:
-        inputs: One or more arrays of rows (n, ...); each further one is of the same cells, rotated or mirrored.
+        inputs: One or more arrays of rows (n, ...); every further array is of the same cells, rotated or mirrored.
         labels: int (n,), class numbers.
     """
 
@@ -65,7 +65,7 @@ class CachedRows:
     ) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
         """Returns cached inputs and labels of the rows `numbers`, which count through all the arrays.
 
-        The device converts float16 to float32: here the conversion would take eight times as long as reading.
+        They stay float16 until the device converts them: here the conversion would take eight times as long as reading.
         """
         which, places = np.divmod(numbers, len(self.labels))
         none = self.inputs[0][:0]
@@ -95,7 +95,7 @@ class AugmentedPixels:
     def rows(
         self, numbers: NDArray[np.integer], random: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
-        """Returns changed images and labels of the rows `numbers`."""
+        """Returns the images with random changes, and the labels, of the rows `numbers`."""
         images = [augmented(image, self.augmentation, random) for image in self.pixels[numbers]]
         return np.stack(images), self.labels[numbers]
 
@@ -112,9 +112,9 @@ class Stage:
         batch_cells: Rows per step.
         patience: Epochs without a better calibrated validation loss after which the stage ends.
         seed: Seed of order, dropout and augmentation.
-        warm_up: Share of all steps during which the learning rate grows to its full size.
+        warm_up: Share of all steps during which the learning rate rises to its full value.
         label_smoothing: Probability that targets distribute evenly over all classes.
-        average_momentum: Momentum of the running mean of the weights, which is validated and kept; 0 takes the weights
+        average_momentum: Momentum of the running mean of the weights, which is validated and kept; 0 keeps the weights
             themselves.
     """
 
@@ -147,7 +147,7 @@ def train_stage(
 ) -> int:
     """Trains `model` in place, leaves it with its best weights, and returns the epoch of these weights.
 
-    Epochs count from 1. Epoch 0 is the model before the stage, which therefore never makes a model worse.
+    Epochs count from 1. Epoch 0 is the model before the stage, so that a stage never makes a model worse.
 
     Every epoch draws its order, dropout and augmentation from (seed, epoch) alone and ends with a checkpoint. A run
     that was killed resumes after its last complete epoch and ends with the weights of an undisturbed run.
@@ -158,7 +158,7 @@ def train_stage(
         validation: Rows that decide which epoch is best, and when to stop.
         stage: Length and speed of the training.
         work: Folder of checkpoints.
-        on_step: Called with steps done and maximum steps.
+        on_step: Called with the number of steps done and the maximum number of steps.
     """
     import keras
 
@@ -192,8 +192,8 @@ def train_stage(
 def _validate(model: keras.Model, validation: CachedRows, stage: Stage, progress: _Progress, best: Path) -> None:
     """Saves the weights if they are the best so far, by the loss after calibration.
 
-    Without calibration a model with smoothed targets looks worse the better it fits them: its loss cannot fall below
-    0.045, and an earlier epoch with more errors may have a lower one.
+    Without calibration, a model trained on smoothed targets looks worse the better it fits them: its loss cannot fall
+    below 0.045, and an earlier epoch with more errors may have a lower loss.
     """
     scores = scores_of(model, validation.inputs[0], stage.batch_cells)
     temperature = fit_temperature(scores, validation.labels)
@@ -204,7 +204,7 @@ def _validate(model: keras.Model, validation: CachedRows, stage: Stage, progress
 
 
 def scores_of(model: keras.Model, rows: NDArray[Any] | Rows, batch_cells: int) -> NDArray[np.float32]:
-    """Returns the model's output (n, k) for all rows, which are read batch by batch."""
+    """Returns the model's output (n, k) for all rows, reading them batch by batch."""
     batched = BatchedModel(model, batch_cells)
     starts = range(0, len(rows), batch_cells)
     return np.concatenate([batched.run(np.asarray(rows[start : start + batch_cells], np.float32)) for start in starts])
@@ -232,7 +232,7 @@ def _optimizer(stage: Stage, n_steps: int) -> keras.optimizers.Optimizer:
 
 @contextmanager
 def _averaged(model: keras.Model, stage: Stage) -> Iterator[None]:
-    """Replaces the weights by their running mean inside the context, and restores them after it."""
+    """Replaces the weights with their running mean inside the context, and restores them at its end."""
     import keras
 
     if not stage.average_momentum:
@@ -248,14 +248,14 @@ def _averaged(model: keras.Model, stage: Stage) -> Iterator[None]:
 def _train_epoch(
     model: keras.Model, training: Examples, weight_of_class: NDArray[np.float32], stage: Stage, epoch: int, n_steps: int
 ) -> Iterator[int]:
-    """Trains an epoch, and yields after each step the number of steps done."""
+    """Trains for one epoch, and yields the number of steps done after each step."""
     import keras
 
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.seed_generator.state.assign([stage.seed, epoch])
     order = np.random.default_rng((stage.seed, epoch)).permutation(len(training))
-    # the last, smaller batch is left out, because it would be another shape to trace; another epoch uses its rows
+    # the last, smaller batch is left out, because it would be another shape to trace; other epochs use its rows
     batches = order[: n_steps * stage.batch_cells].reshape(n_steps, -1)
     randoms = [np.random.default_rng((stage.seed, epoch, step)) for step in range(n_steps)]
     train_on_batch = _step_of(model)
@@ -275,7 +275,7 @@ def _strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
 def _step_of(model: keras.Model) -> Callable[[NDArray[Any], NDArray[np.float32], NDArray[np.float32]], None]:
     """Returns a function that trains the model on a batch of rows, targets and weights.
 
-    Under a strategy each device gets its share of the batch; Keras' own `train_on_batch` gives each the whole batch.
+    Under a strategy each device gets its share of the batch; Keras' `train_on_batch` would give each the whole batch.
     """
     strategy = _strategy_of(model)
     if strategy is None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 EMBEDDING_PARTS: Final = (0.5,)
-"""Central part of the maps of `Recipe.embedding_layers`: farther out are other cells and the background."""
+"""Central part of the maps of `Recipe.embedding_layers`; other cells and the background are farther out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ class Material:
 class Trained:
     """A trained model before calibration, and its arrays for training and validation images.
 
-    Novelty is computed from the features. `training_features` may hold all training images several times, each time in
-    their order.
+    Novelty is computed from the features. `training_features` may hold the training images several times, each time all
+    of them and in their order.
     """
 
     features: Any
@@ -158,10 +158,10 @@ def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_l
 
 
 def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
-    """Returns the embedding's input, taken from frozen layers: the tensor, and its values for both splits' images.
+    """Returns the embedding's input from frozen layers: the tensor, and its values for training and validation images.
 
-    Training images come twice, as they are and with the stages' random changes, because a cell with such changes is not
-    novel to the model.
+    Training images occur twice, as they are and with the random changes of the stage, because a cell with such changes
+    is not novel to the model.
     """
     import keras
 
@@ -181,18 +181,18 @@ def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[
         for numbers, outputs in predict_pixels(
             FeatureExtractor(lower, options.batch_cells),
             range(len(pixels)),
-            lambda number: [changed_once(pixels[number], augmentation, material.seed, number)],
+            lambda number: [augmented_once(pixels[number], augmentation, material.seed, number)],
             batch_cells=options.batch_cells,
             n_threads=material.settings.reader_threads,
         ):
             changed.append(outputs["features"])
-            material.on_progress("changed embedding", numbers[-1] + 1, len(pixels))
+            material.on_progress("augmented embedding", numbers[-1] + 1, len(pixels))
         training = np.concatenate([training, *changed])
     return features, training, validation
 
 
-def changed_once(pixels: NDArray[np.uint8], augmentation: Augmentation, seed: int, number: int) -> NDArray[np.uint8]:
-    """Returns the image `number` of a training with random changes, for the fit of the embedding."""
+def augmented_once(pixels: NDArray[np.uint8], augmentation: Augmentation, seed: int, number: int) -> NDArray[np.uint8]:
+    """Returns the training image `number` with the random changes that the embedding is fitted with."""
     return augmented(pixels, augmentation, np.random.default_rng((seed, number)))
 
 
@@ -201,9 +201,9 @@ def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
     images, recipe = material.images, material.recipe
     tensors = base_networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
     names = tuple(tensors)
-    if options.augmentation is None:  # the second stage needs them: one pass caches both
+    if options.augmentation is None:  # the second stage needs these maps, and one pass caches both
         tensors |= {options.cut_layer: base_networks.feature_map(material.network, options.cut_layer)}
-    if recipe.embedding_layers:  # and these
+    if recipe.embedding_layers:  # the embedding needs these
         tensors |= base_networks.pooled_maps(material.network, recipe.embedding_layers, EMBEDDING_PARTS)
     shown = [_side_by_side(each, names) for each in _shown(material, options, tensors)]
     validation = _side_by_side(material.outputs(tensors, images.validation, "validation features"), names)
@@ -232,7 +232,7 @@ def _tune_from_maps(material: Material, options: Tuning, features: Any, scores: 
 def _tune_from_pixels(
     material: Material, options: Tuning, augmentation: Augmentation, features: Any, scores: Any
 ) -> tuple[int, Any, Rows, Rows]:
-    """Trains the layers above the cut on changed images, in a twin network that has the recipe's precision."""
+    """Trains the layers above the cut on augmented images, in a twin network that has the recipe's precision."""
     import keras
 
     recipe, network = material.recipe, material.network
@@ -248,7 +248,7 @@ def _tune_from_pixels(
     whole = keras.Model(network.inputs[0], scores)
     trained.set_weights(whole.get_weights())
     _thaw(keras.Model(twin.get_layer(options.cut_layer).output, twin_features))
-    # its statistics would follow single batches, and the running mean of the weights would not match them
+    # otherwise its statistics would follow single batches, and the running mean of the weights would not match them
     trained.get_layer("head_norm").trainable = False
     shown = fine_tuning.AugmentedPixels(training, material.labels(material.images.training), augmentation)
     epoch = _train(material, options, "deep", trained, shown, validation)
@@ -307,7 +307,7 @@ def _head(features: Any, options: Tuning, seed: int) -> Any:
     normed = keras.layers.BatchNormalization(momentum=0.9, name="head_norm")(features)
     dropped = keras.layers.Dropout(options.dropout, seed=seed, name="head_dropout")(normed)
     initial = keras.initializers.GlorotUniform(seed=seed)
-    # float32, whatever the layers before: with a softmax of coarse numbers training is poor
+    # float32, whatever the precision of the other layers: a softmax of low-precision scores makes training poor
     return keras.layers.Dense(len(CELL_CLASSES), kernel_initializer=initial, dtype="float32", name="scores")(dropped)
 
 

@@ -1,6 +1,6 @@
 """Folders of labelled images, and how their images are split into training and validation.
 
-FOLDER/<class>/*.jpg        for the eight cell classes
+A folder has the form FOLDER/<class>/*.jpg, with one sub-folder for each of the eight cell classes.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def read_image_folders(settings: ImageSettings, *folders: Path) -> ImageFolder:
         folders: Each has one sub-folder per class; hidden files, and files beside the sub-folders, are ignored.
 
     Raises:
-        TrainingDataError: A folder is missing or has no usable images, a sub-folder is none of the classes, or the same
-            image is in two classes.
+        TrainingDataError: A folder is missing or has no images, no image is usable, a sub-folder is not named after a
+            class, or the same image is in two classes.
     """
     files = [each for folder in folders for each in _files(folder)]
     limits = ImageLimits.of(settings)
@@ -76,9 +76,9 @@ def read_image_folders(settings: ImageSettings, *folders: Path) -> ImageFolder:
 
 
 def is_held_out(image: LabelledImage, fraction: float) -> bool:
-    """Returns whether an image belongs to the share `fraction` of images that is held out of trainings.
+    """Returns whether an image belongs to the share `fraction` of images that is held out from training.
 
-    Only the last twelve digits of its digest decide, so that its split does not depend on other images. The first
+    Only the last twelve digits of its digest decide, so an image's split does not depend on other images. The first
     digits may already have decided which images are in the folder.
     """
     return int(image.sha256[-12:], 16) < fraction * 16**12
@@ -100,8 +100,9 @@ def split_images(
 ) -> tuple[tuple[LabelledImage, ...], tuple[LabelledImage, ...]]:
     """Returns (training, validation) images: of each class, those with the lowest middle digits are for validation.
 
-    A folder of images names no patients, so the split is by image, and figures on it are too good. The middle digits of
-    the digests decide, because the first and the last ones may already have decided which images are in the folder.
+    A folder of images names no patients, so the split is by image, and figures on the validation images are too good.
+    The middle digits of the digests decide, because the first and the last digits may already have decided which images
+    are in the folder.
 
     Args:
         images: The images to split.

@@ -1,12 +1,12 @@
-"""How unlike the training cells a cell is: its distance to the nearest class, relative to its distance to all cells.
+"""Measures how unlike the training cells a cell is: its distance to the nearest class, relative to that to all cells.
 
-The training donors were healthy, so that a blast or a smudge has no class; a distance finds them and a softmax does
+The training donors were healthy, so blasts and smudge cells have no class; a distance finds them, and a softmax does
 not. The squared Mahalanobis distance to the nearest class consists mostly of directions in which every smear differs
 from every other. Therefore the distance to all cells together is subtracted, except for a small part, which finds
 images without a cell. This was measured by leaving out each of the eight classes in turn, with InceptionV3's frozen
-`mixed2`, fitted on two thirds of the training images and evaluated on the rest: the area under the ROC curve is 0.91,
-that of the plain distance 0.82; at a threshold that 3 % of the known cells exceed, 48 % of the unknown cells do, with
-the plain distance 34 % (benchmarks/accuracy/ABLATIONS.md).
+`mixed2`, fitted on two thirds of the training images and evaluated on the rest. The area under the ROC curve is 0.91,
+and 0.82 with the plain distance. At a threshold that 3 % of the known cells exceed, 48 % of the unknown cells exceed
+it, and 34 % with the plain distance (benchmarks/accuracy/ABLATIONS.md).
 Source: Lee et al. 2018, arXiv:1807.03888 (the distance); Ren et al. 2021, arXiv:2106.09022 (the relative one);
 Ledoit and Wolf 2004, Journal of Multivariate Analysis 88:365 (the covariance estimate).
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-COMMON_SHARE: Final = 0.05  # of 0.01 to 1, compared in the same way, the one with the largest area under the curve
+COMMON_SHARE: Final = 0.05  # of the values from 0.01 to 1, compared in the same way, it has the largest area
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def fit_embedding(
     Args:
         features: float (n, n_features), of training cells.
         labels: int (n,), class numbers.
-        n_dims: Maximum dimensions; fewer where there are fewer features or cells.
+        n_dims: Maximum dimensions; fewer if there are fewer features or cells.
         common_share: Part of the distance to all cells that is not subtracted, above 0; at 1 nothing is subtracted.
     """
     from sklearn.covariance import LedoitWolf
@@ -113,6 +113,6 @@ def novelty_threshold(novelty: NDArray[np.floating], flag_rate: float) -> float:
 
     Args:
         novelty: float (n,), of validation cells, all of known classes.
-        flag_rate: Maximum share of them above the threshold.
+        flag_rate: Maximum share of these cells above the threshold.
     """
     return float(np.quantile(novelty, 1.0 - flag_rate, method="higher"))

@@ -18,7 +18,7 @@ def code_version() -> str:
 
 
 def git_commit() -> str:
-    """Returns the commit of the checkout that this code runs from, empty for an installed package."""
+    """Returns the commit of the checkout that this code runs from; empty for an installed package."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists() or shutil.which("git") is None:
         return ""

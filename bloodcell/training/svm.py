@@ -30,9 +30,9 @@ class SvmChoice:
 
     Attributes:
         kernel: `linear` or `rbf`.
-        gamma: Gamma of the rbf kernel, 1 for the linear one.
+        gamma: Gamma of the rbf kernel; 1 for the linear kernel.
         cost: C.
-        macro_sensitivity: Mean sensitivity over the classes in cross-validation; None with too few images for folds.
+        macro_sensitivity: Mean sensitivity over the classes in cross-validation; None if there were too few images.
     """
 
     kernel: str
@@ -51,14 +51,14 @@ def search(
     """Returns the kernel, gamma and C with the best mean sensitivity over the classes in stratified cross-validation.
 
     Accuracy would favour neutrophils, which are most of a laboratory's labels, while basophils are 2 %. The kernel
-    matrices of a fold are computed once for all values of C, so that the search takes seconds and not minutes.
+    matrices of a fold are computed once for all values of C, so the search takes seconds instead of minutes.
 
     Args:
         features: float (n, n_features).
         labels: int (n,), class numbers.
         options: What to choose from.
         seed: Seed of the folds.
-        on_fold: Called with folds done and folds in all.
+        on_fold: Called with the number of folds done and of all folds.
     """
     from sklearn.model_selection import StratifiedKFold, train_test_split
     from sklearn.svm import SVC
@@ -97,11 +97,12 @@ def fit(
 ) -> Pipeline:
     """Returns the fitted pipeline: centring or PCA, then one SVM per class against the rest; its decision is (n, 8).
 
-    Components and support vectors are rounded to float16's values: the SVM is a quarter as large, and as accurate.
+    Components and support vectors are rounded to float16's values, which makes the SVM a quarter as large and no less
+    accurate.
 
-    Features are centred and not scaled individually: on 1,200 real cells that was 0.4 to 0.7 points better in five-fold
-    cross-validation, because it does not amplify channels that are almost always zero. All classes have the same
-    weight, whatever their number of images, as they do in fine-tuning.
+    Features are centred but not scaled individually: on 1,200 real cells that was 0.4 to 0.7 points better in five-fold
+    cross-validation, because it does not amplify channels that are almost always zero. As in fine-tuning, all classes
+    have the same weight, whatever their number of images.
     """
     from sklearn.pipeline import Pipeline
     from sklearn.svm import SVC
@@ -117,7 +118,7 @@ def fit(
 
 
 def decision_layers(pipeline: Pipeline, features: Any) -> Any:
-    """Returns a tensor (n, 8) that equals `pipeline.decision_function` of the tensor `features` to 1e-4.
+    """Returns a tensor (n, 8) that equals `pipeline.decision_function` of the tensor `features` to within 1e-4.
 
     With the linear kernel it is one matrix product, which includes the centring; with the rbf kernel it is the kernel
     expansion over all support vectors. The last steps are float64: on 3,200 real cells the dual coefficients of one SVM
@@ -140,7 +141,7 @@ def dense(
 
 
 def _axes(features: NDArray[np.floating], max_components: int | None) -> PCA | StandardScaler:
-    """Returns the transformer that centres features and, if it is to reduce them, projects on principal components."""
+    """Returns a transformer that centres features, or projects them onto `max_components` principal components."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 

@@ -1,4 +1,4 @@
-"""Warm start: the weights of an earlier model are copied into a new network of the same base."""
+"""Copies the weights of an earlier model into a new network of the same base, for a warm start."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def warm_start(bundle: Bundle, model: keras.Model, network: keras.Model, variant
     """Copies the weights of an earlier model's layers, up to its features, into `network`; returns their identity.
 
     Args:
-        bundle: The earlier model's.
+        bundle: Bundle of the earlier model.
         model: The earlier model, loaded.
         network: From `base_networks.build_base`, with any weights; changed in place.
-        variant: Variant to be trained.
-        recipe: Recipe to be trained by.
+        variant: Variant to train.
+        recipe: Recipe to train it by.
 
     Raises:
         ConfigurationError: The bundle has another variant, input size or crop, or other features.
@@ -38,9 +38,9 @@ def warm_start(bundle: Bundle, model: keras.Model, network: keras.Model, variant
     )  # fmt: skip
     if received != wanted:
         raise ConfigurationError(
-            f"Model {bundle.model_id[:12]} does not fit for a warm start. Expected variant, input size, crop, feature "
-            f"layers and pooled parts: {wanted}. Received: {received}. Train from ImageNet's weights instead (base "
-            "imagenet)."
+            f"Model {bundle.model_id[:12]} cannot be used for a warm start. Expected variant, input size, crop, "
+            f"feature layers and pooled parts: {wanted}. Received: {received}. Train from ImageNet weights instead "
+            "(base imagenet)."
         )
     done: set[int] = set()
     for layer in recipe.feature_layers:

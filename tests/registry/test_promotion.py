@@ -1,4 +1,4 @@
-"""Who becomes champion, and what is on record of it."""
+"""Which model becomes champion, and what is recorded about it."""
 
 from __future__ import annotations
 

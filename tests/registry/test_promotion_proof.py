@@ -1,4 +1,4 @@
-"""Gates as the database keeps them, and what they mean for a promotion."""
+"""Gates as the database stores them, and what they mean for a promotion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNMEASURED = Gate("no_class_worse", False, None, None, "The hold-out is empty.")
 
 
 @pytest.mark.parametrize("gate", [PASSED, FAILED, UNMEASURED])
-def test_a_gate_is_the_same_after_it_was_kept_and_read(gate: Gate) -> None:
+def test_a_gate_is_the_same_after_it_was_stored_and_read(gate: Gate) -> None:
     assert Gate.from_json(gate.to_json()) == gate
     assert gate.to_json().keys() == {"gate", "passed", "measured", "threshold", "reason"}
 
@@ -22,7 +22,7 @@ def test_a_gate_of_release_0_1_has_its_threshold_under_limit() -> None:
     assert Gate.from_json(kept) == PASSED
 
 
-def test_only_gates_that_all_passed_are_a_pass() -> None:
+def test_a_model_passes_only_if_it_has_gates_and_all_passed() -> None:
     assert all_passed((PASSED,))
     assert not all_passed((PASSED, FAILED))
     assert not all_passed(())

@@ -1,4 +1,4 @@
-"""What the database and the store hold of a registered model."""
+"""What the database and the store hold about a registered model."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_verifying_reads_the_store_and_not_a_copy_fetched_earlier(
         open_registered(remote, svm_bundle.model_id, fresh=True)
 
 
-def test_a_model_is_found_by_the_beginning_of_its_id_if_no_other_begins_so(
+def test_a_model_is_found_by_the_beginning_of_its_id_if_no_other_id_begins_alike(
     database: Database, store: Store, svm_bundle: Bundle, tuned_bundle: Bundle
 ) -> None:
     with database.begin() as connection:

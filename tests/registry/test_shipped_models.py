@@ -40,7 +40,7 @@ def unseen(shared: Path, bundles: list[Bundle]) -> tuple[LabelledImage, ...]:
     return a_few(unseen_by(bundles, read_image_folders(Settings(), shared / "pbc").images), PER_CLASS)
 
 
-def test_they_have_the_default_recipes_so_that_they_fit_for_a_warm_start(bundles: list[Bundle]) -> None:
+def test_they_have_the_default_recipes_so_that_a_warm_start_can_use_them(bundles: list[Bundle]) -> None:
     assert [bundle.manifest.recipe for bundle in bundles] == [
         DEFAULT_RECIPES[bundle.manifest.variant] for bundle in bundles
     ]

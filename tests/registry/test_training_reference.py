@@ -85,7 +85,7 @@ def test_a_trained_bundle_has_a_reference_of_its_models_outputs(svm_bundle: Bund
     assert reference.class_counts.sum() == svm_bundle.manifest.data.n_validation
     output = MergedNetwork([svm_bundle])({svm_bundle.input_size: pixels})[svm_bundle.model_id]
     assert reference.embedding.shape[1] == output.embedding.shape[1]
-    # validation cells are of the kind that the pixels are: drawn alike
+    # the validation cells and the pixels are drawn in the same way
     assert np.median(reference.novelty) == pytest.approx(np.median(output.novelty), rel=1)
 
 
@@ -117,7 +117,7 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def promising(shape: str) -> bytes:
-    """Returns an .npy whose header claims `shape` and which has no values."""
+    """Returns an .npy whose header claims `shape`, but which holds no values."""
     body = npy(np.zeros(60, np.float32)[:0])
     return body.replace(b"(0,), }" + b" " * (len(shape) - 4), shape.encode() + b", }")
 
@@ -130,9 +130,9 @@ BROKEN: dict[str, Rewrite] = {
         {"top.npy": npy(np.array([print] * 60, dtype=object))}
     ),
     "another type": lambda members: members.update({"novelty.npy": npy(np.zeros(60))}),
-    "no array": lambda members: members.update({"novelty.npy": b"<html>"}),
-    "more promised than there is": lambda members: members.update({"confidence.npy": promising("(9999999999,)")}),
-    "a flag that is none": lambda members: members.update({"follows_mix.npy": npy(np.zeros(60, bool))}),
+    "not an array": lambda members: members.update({"novelty.npy": b"<html>"}),
+    "more values claimed than present": lambda members: members.update({"confidence.npy": promising("(9999999999,)")}),
+    "a flag that is an array": lambda members: members.update({"follows_mix.npy": npy(np.zeros(60, bool))}),
 }
 
 

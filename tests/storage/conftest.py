@@ -33,7 +33,7 @@ def own_server(own_settings: Settings) -> Iterator[EmbeddedPostgres]:
 
 @contextmanager
 def refused(code: str = "42501") -> Iterator[None]:
-    """Expects that Postgres refuses; 42501 is insufficient_privilege."""
+    """Expects Postgres to refuse a statement with this code; 42501 is insufficient_privilege."""
     with pytest.raises(sa.exc.DBAPIError) as caught:
         yield
     assert getattr(caught.value.orig, "pgcode", None) == code, caught.value
@@ -43,7 +43,7 @@ def until(is_so: Callable[[], object], timeout_s: float = 20) -> None:
     """Waits for something to become true."""
     deadline = time.monotonic() + timeout_s
     while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"still not true after {timeout_s} s"
         time.sleep(0.02)
 
 

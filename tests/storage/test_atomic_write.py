@@ -1,4 +1,4 @@
-"""A file is there whole, or not at all."""
+"""A file is either complete or does not exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("is_durable", [False, True])
-def test_a_file_appears_when_it_is_whole(tmp_path: Path, is_durable: bool) -> None:
+def test_a_file_appears_when_it_is_complete(tmp_path: Path, is_durable: bool) -> None:
     path = tmp_path / "a.csv"
     with atomic_file(path, is_durable=is_durable) as file:
         file.write(b"half")
@@ -30,7 +30,7 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path, is_durable: bool) -> No
     assert names(tmp_path) == ["a.csv"]
 
 
-def test_an_error_leaves_the_file_of_before_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"before")
     with pytest.raises(KeyboardInterrupt), atomic_file(path) as file:
@@ -49,7 +49,7 @@ def test_a_target_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Pat
     assert names(tmp_path) == ["taken"]
 
 
-def test_a_full_disk_leaves_the_file_of_before(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_earlier_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     code = (
         "import resource, signal, sys\n"
@@ -65,7 +65,7 @@ def test_a_full_disk_leaves_the_file_of_before(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
-def test_a_kill_leaves_the_file_of_before(tmp_path: Path) -> None:
+def test_a_kill_leaves_the_earlier_file(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"before")
     code = (
@@ -95,7 +95,7 @@ def test_a_private_file_is_never_readable_by_others(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_threads_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
+def test_threads_that_write_the_same_file_do_not_interfere(tmp_path: Path) -> None:
     path = tmp_path / "same"
     bodies = [bytes([n]) * 100_000 for n in range(40)]
     with ThreadPoolExecutor(8) as threads:

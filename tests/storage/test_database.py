@@ -1,4 +1,4 @@
-"""Transactions outlive the server's death; what waiting does not mend is said at once, without the password."""
+"""Transactions survive a crash of the server; other errors are raised at once, and never show the password."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.storage.conftest import as_superuser, refused, until
 SECRET = "tollkirsche"  # noqa: S105
 
 
-def test_transact_goes_on_when_the_server_was_killed_in_the_middle(own_server: EmbeddedPostgres) -> None:
+def test_transact_survives_a_server_that_is_killed_in_the_middle(own_server: EmbeddedPostgres) -> None:
     engine = connect(own_server.url())
     with as_superuser(own_server.url()).connect() as connection:
         connection.execute(sa.text("CREATE TABLE killed (n int)"))
@@ -52,7 +52,7 @@ def test_transact_goes_on_when_the_server_was_killed_in_the_middle(own_server: E
     assert own_server.ensure_running() is False
 
 
-def test_a_server_that_stays_away_is_given_up_after_the_patience(tmp_path: Path) -> None:
+def test_a_server_that_stays_unavailable_is_given_up_after_the_patience_set(tmp_path: Path) -> None:
     engine = connect(f"postgresql://anna:{SECRET}@/bloodcell?host={tmp_path}")
     started = time.monotonic()
     with pytest.raises(DatabaseUnavailableError) as caught:
@@ -71,7 +71,7 @@ def test_a_standby_is_waited_for_until_it_is_promoted(database_url: str) -> None
     def work(connection: sa.Connection) -> None:
         attempts.append(1)
         if len(attempts) == 1:
-            connection.execute(sa.text("SET TRANSACTION READ ONLY"))  # as a standby's are
+            connection.execute(sa.text("SET TRANSACTION READ ONLY"))  # as on a standby
         connection.execute(sa.text("INSERT INTO written VALUES (1)"))
 
     transact(connect(database_url), work, patience_s=30)
@@ -96,7 +96,7 @@ def test_an_error_of_the_work_itself_is_raised_at_once_and_rolled_back(database_
         assert connection.scalar(sa.text("SELECT count(*) FROM once")) == 0
 
 
-def test_two_transactions_that_deadlock_both_get_done(database_url: str) -> None:
+def test_two_transactions_that_deadlock_both_complete(database_url: str) -> None:
     engine = connect(database_url)
     with as_superuser(database_url).connect() as connection:
         connection.execute(sa.text("CREATE TABLE pair (n int PRIMARY KEY, times int)"))
@@ -137,14 +137,14 @@ def test_two_transactions_that_deadlock_both_get_done(database_url: str) -> None
         f"postgresql://anna:what@{SECRET}@server/bloodcell",
     ],
 )
-def test_a_url_that_is_none_of_postgres_is_a_configuration_error_without_the_password(url: str) -> None:
+def test_a_url_that_is_not_of_postgres_is_a_configuration_error_without_the_password(url: str) -> None:
     with pytest.raises(ConfigurationError, match="BLOODCELL_DATABASE_URL") as caught:
         connect(url)
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"database": "nowhere"}, 'database "nowhere" does not exist'),
         ({"username": "nobody"}, 'role "nobody" does not exist'),
@@ -154,7 +154,7 @@ def test_a_url_that_is_none_of_postgres_is_a_configuration_error_without_the_pas
     ],
 )
 def test_a_refused_login_is_a_configuration_error_at_once(
-    own_server: EmbeddedPostgres, change: dict[str, str], said: str
+    own_server: EmbeddedPostgres, change: dict[str, str], message: str
 ) -> None:
     access = own_server.server.pgdata / "pg_hba.conf"
     rule = "local all guarded scram-sha-256\n"
@@ -167,7 +167,7 @@ def test_a_refused_login_is_a_configuration_error_at_once(
         connection.execute(sa.text("SELECT pg_reload_conf()"))
     url = sa.make_url(own_server.url()).set(**change).render_as_string(hide_password=False)  # type: ignore[arg-type]
     started = time.monotonic()
-    with pytest.raises(ConfigurationError, match=said) as caught:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         transact(connect(url, role=APP_ROLE), lambda connection: None, patience_s=30)
     assert time.monotonic() - started < 10
     assert "BLOODCELL_DATABASE_URL" in str(caught.value)
@@ -213,9 +213,9 @@ def test_psql_acts_as_reader_and_ends_at_the_first_error(own_settings: Settings,
         )
 
     assert psql("-Atc", "SELECT current_user, current_setting('search_path')").stdout == "bloodcell_reader|bloodcell\n"
-    failed = psql("-At", "-c", "SELECT 1/0", "-c", "SELECT 'went on'")
+    failed = psql("-At", "-c", "SELECT 1/0", "-c", "SELECT 'continued'")
     assert failed.returncode != 0
-    assert "went on" not in failed.stdout
+    assert "continued" not in failed.stdout
 
 
 def test_options_in_the_url_do_not_give_psql_the_rights_of_the_login(
@@ -237,7 +237,7 @@ def test_options_in_the_url_do_not_give_psql_the_rights_of_the_login(
         )
 
 
-def test_without_a_client_installed_psql_is_the_one_brought_along(
+def test_without_an_installed_client_psql_is_the_embedded_one(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/none")
@@ -250,7 +250,7 @@ def test_without_a_client_installed_psql_is_the_one_brought_along(
         psql_command(Settings(database_url=f"{database_url}&sslmode=require"))
 
 
-def test_a_connection_finds_out_that_the_other_end_is_gone(database_url: str) -> None:
+def test_a_connection_notices_that_the_server_is_gone(database_url: str) -> None:
     with connect(database_url).connect() as connection:
         asked = connection.connection.driver_connection.get_dsn_parameters()  # type: ignore[union-attr]
     assert {name: int(asked[name]) for name in WIRE} == WIRE

@@ -1,4 +1,4 @@
-"""What decoding refuses, `verify` refuses for the same reason, though it makes no pixels."""
+"""`verify` refuses the same files as `decode`, for the same reasons, though it does not compute every pixel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def verdict(judge: object, body: bytes) -> str:
 
 
 def broken(body: bytes, rng: np.random.Generator) -> bytes:
-    """The file cut short, with bytes changed, or with a piece missing."""
+    """Returns the file cut short, with bytes changed, or with a piece missing."""
     kind, place = rng.integers(3), int(rng.integers(len(body)))
     if kind == 0:
         return body[:place]
@@ -54,7 +54,7 @@ def test_a_broken_jpeg_is_refused_by_verify_as_by_decode(options: dict[str, obje
     assert {each.partition(":")[0] for each in verdicts} >= {"usable", "truncated", "damaged"}
 
 
-def test_a_tiff_with_a_second_directory_that_says_nothing_is_damaged() -> None:
+def test_a_tiff_with_an_empty_second_directory_is_damaged() -> None:
     body = bytearray(encoded("TIFF", compression="tiff_lzw"))
     (directory,) = struct.unpack_from("<I", body, 4)
     (n_entries,) = struct.unpack_from("<H", body, directory)
@@ -64,7 +64,7 @@ def test_a_tiff_with_a_second_directory_that_says_nothing_is_damaged() -> None:
         verify(bytes(body), ImageLimits(max_file_bytes=2_000_000, max_pixels=400_000, min_side_px=32))
 
 
-def test_sixteen_bits_a_channel_are_refused_not_cut_to_eight() -> None:
+def test_sixteen_bits_per_channel_are_refused_not_cut_to_eight() -> None:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -75,14 +75,14 @@ def test_sixteen_bits_a_channel_are_refused_not_cut_to_eight() -> None:
         verify(body, LIMITS)
 
 
-def test_pixels_are_taken_as_they_lie_whatever_a_camera_says_of_up_and_down() -> None:
+def test_an_orientation_tag_does_not_rotate_the_pixels() -> None:
     turned = Image.Exif()
-    turned[274] = 6  # orientation: to be shown turned by a quarter
+    turned[274] = 6  # orientation: rotate by 90 degrees for display
     assert decode(encoded("JPEG", exif=turned), LIMITS).tobytes() == decode(encoded("JPEG"), LIMITS).tobytes()
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF"])
-def test_verify_tells_the_size_of_the_image_itself(form: str) -> None:
+def test_verify_returns_the_full_size_of_the_image(form: str) -> None:
     limits = ImageLimits(max_file_bytes=2_000_000, max_pixels=400_000, min_side_px=32)
     width, height = decode(encoded(form), limits).size
     assert verify(encoded(form), limits) == ImageFacts(form, width, height)

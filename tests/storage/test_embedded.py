@@ -49,8 +49,8 @@ def test_asking_for_the_database_starts_a_server_that_died(
     assert answers(embedded_database(own_settings))
 
 
-def test_a_dead_server_that_nobody_collects_does_not_pass_for_running(own_server: EmbeddedPostgres) -> None:
-    # what a container without an init leaves: a zombie, whose number both lock files name
+def test_a_dead_server_that_was_not_reaped_does_not_count_as_running(own_server: EmbeddedPostgres) -> None:
+    # a container without an init leaves a zombie whose process id is in both lock files
     kill(own_server)
     zombie = subprocess.Popen([own_server.psql.with_name("postgres"), "--version"], stdout=subprocess.DEVNULL)
     try:
@@ -67,7 +67,7 @@ def test_a_dead_server_that_nobody_collects_does_not_pass_for_running(own_server
         zombie.wait()
 
 
-def test_a_data_folder_of_another_postgres_is_said_not_to_start(tmp_path: Path) -> None:
+def test_the_data_folder_of_another_postgres_is_reported_as_not_starting(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("9\n")
     with pytest.raises(DatabaseUnavailableError, match=r"(?s)does not start.*version 9") as caught:

@@ -21,7 +21,7 @@ from tests.laboratory import CHALLENGER, CHAMPION, Laboratory
 from tests.storage.test_queries import Ask, asking, columns
 
 SINCE = {"since": "2026-03-01"}
-DATASET = "d16e57"  # what the laboratory's models say they were made from
+DATASET = "d16e57"  # the data set that the manifests of the laboratory's models name
 FIRST, SECOND = uuid.UUID(int=1), uuid.UUID(int=2)
 
 
@@ -41,7 +41,8 @@ def fill(database: Database, settings: Settings) -> None:
     s2 = lab.cells(lab.slide("S2", patient_key="p-18"), ["SNE"] * 10)
     s3 = lab.cells(lab.slide("S3", patient_key=None), ["MO"] * 4)
     lab.file("S1/LY_1.jpg", "cell", cell_id=s1[0])
-    # anna and boris read S1 blind, 8 of 10 alike; S2 seeing the calls, all alike; carla rules on one dispute
+    # anna and boris label S1 blind and agree on 8 of 10 cells; on S2 they see the calls and agree on every class; carla
+    # settles one dispute
     lab.label(s1, ["lymphocyte"] * 9 + ["monocyte"], "anna", blind=True)
     lab.label(s1, ["lymphocyte"] * 7 + ["monocyte"] * 3, "boris", at="2026-03-15 10:00+00", blind=True)
     lab.label(s2, ["SNE"] * 10, "anna")
@@ -110,7 +111,7 @@ def retrainings(lab: Laboratory) -> None:
 
 
 def checks(lab: Laboratory, cells: list[int], calls: list[str]) -> None:
-    """One check with too little to measure, then one that crossed a threshold."""
+    """One check with too few cells to measure anything, then one that crossed a threshold."""
     compared = """
         INSERT INTO bloodcell.checked_cell
             (model_id, cell_id, label_id, class, called_class, is_blind, is_training, run_id)
@@ -163,7 +164,7 @@ def test_contested_cells_are_listed_with_each_persons_label(ask: Ask) -> None:
 
 def test_agreement_of_readers_blind_and_not(ask: Ask) -> None:
     blind, seeing = ask(25)
-    # 7 lymphocytes and 1 monocyte alike of 10; (9 * 7 + 1 * 3) / 100 by chance
+    # they agree on 7 lymphocytes and 1 monocyte of 10 cells; (9 * 7 + 1 * 3) / 100 is expected by chance
     assert columns([blind], "reader", "other", "blind", "n_cells", "agreement", "expected", "kappa") == [
         ("anna", "boris", "t", "10", "0.8000", "0.6600", "0.4118")
     ]
@@ -201,7 +202,7 @@ def test_data_set_of_a_model(ask: Ask) -> None:
 
 def test_a_call_is_traced_to_the_people_behind_it(ask: Ask) -> None:
     rows = ask(29, barcode="S1")
-    # expanded: name,value lines, the first of which the reader takes for the head
+    # expanded output: lines of name,value, the first of which the reader takes for the header
     text = "\n".join(",".join(row.values()) for row in rows)
     for line in (
         f"model_id,{CHAMPION}",
@@ -248,7 +249,7 @@ def test_patients_by_split(ask: Ask) -> None:
 
 def test_labels_against_the_champions_calls(ask: Ask) -> None:
     rows = columns(ask(33, **SINCE), "class", "called_class", "n_cells", "percent_of_row", "n_blind")
-    # of S1 eight lymphocytes, two of them trained on; one monocyte left unclassified; of S3 one monocyte and a blast
+    # S1 has eight lymphocytes, two of them trained on, and one monocyte left unclassified; S3 a monocyte and a blast
     assert rows == [
         ("lymphocyte", "lymphocyte", "6", "100.0", "5"),
         ("monocyte", "lymphocyte", "1", "50.0", "0"),

@@ -35,7 +35,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 def contents(url: str) -> list[tuple[Any, ...]]:
-    """Every relation and function by object id, so that one that was made again counts as changed."""
+    """Returns every relation and function with its object id, so that a recreated one counts as changed."""
     return rows(
         url,
         "SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -140,7 +140,7 @@ def test_a_laboratorys_own_views_are_never_dropped(database_url: str) -> None:
     assert contents(database_url) == before
 
 
-# where the upgrade is held up and killed: at its first table, and at its first view, when the migrations are through
+# where the upgrade is held up and killed: at its first table, or at its first view, after the migrations
 @pytest.mark.parametrize("tag", ["CREATE TABLE", "CREATE VIEW"])
 def test_an_upgrade_that_is_killed_leaves_the_database_unchanged(empty_database_url: str, tag: str) -> None:
     execute(
@@ -168,8 +168,8 @@ def test_an_upgrade_that_is_killed_leaves_the_database_unchanged(empty_database_
     assert upgrade(empty_database_url) == (None, HEAD)
 
 
-def test_a_login_that_may_create_roles_upgrades_without_being_superuser(own_server: EmbeddedPostgres) -> None:
-    # as on a managed Postgres, where nobody is superuser
+def test_a_login_that_may_create_roles_can_upgrade_without_being_superuser(own_server: EmbeddedPostgres) -> None:
+    # as on a managed Postgres, where nobody is a superuser
     execute(
         own_server.url("postgres"),
         *(f"DROP ROLE IF EXISTS {role}" for role in ("bloodcell_app", "bloodcell_reader")),
@@ -195,7 +195,7 @@ def test_every_table_and_view_and_each_of_their_columns_has_a_comment(database_u
     assert rows(database_url, f"{functions} AND obj_description(oid) IS NULL") == []
 
 
-def test_a_common_column_is_described_unless_the_view_does_it_itself(database_url: str) -> None:
+def test_a_column_has_the_common_description_unless_its_view_gives_another(database_url: str) -> None:
     described = (
         "SELECT col_description(a.attrelid, a.attnum) FROM pg_attribute a "
         "WHERE a.attrelid = to_regclass(:view) AND a.attname = :column"
@@ -219,7 +219,7 @@ def test_changed_comments_of_tables_are_replaced_and_the_views_stay(database_url
     assert contents(database_url) == before
 
 
-def test_rows_of_the_previous_schema_are_kept_on_the_way_up_and_down(empty_database_url: str) -> None:
+def test_rows_of_the_previous_schema_are_kept_by_upgrade_and_downgrade(empty_database_url: str) -> None:
     migrate(empty_database_url, "0003")
     execute(empty_database_url, *OLD_ROWS)
     before, catalogs = rows_of_tables(empty_database_url), catalogs_of(empty_database_url)
@@ -267,13 +267,13 @@ def migrate(url: str, revision: str, *, down: bool = False) -> None:
 
 
 def rows_of_tables(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of every table, in the order of its columns."""
+    """Returns all rows of every table."""
     names = rows(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'bloodcell' ORDER BY 1")
     return {name: rows(url, f'SELECT * FROM bloodcell."{name}" ORDER BY 1') for (name,) in names}
 
 
 def catalogs_of(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """What the schema consists of, without comments."""
+    """Returns what the schema consists of, without comments."""
     found = {name: rows(url, CATALOGS[name]) for name in ("columns", "constraints", "indexes")}
     columns = [column[:-1] for column in found["columns"]]
     triggers = rows(

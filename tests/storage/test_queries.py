@@ -98,7 +98,7 @@ def fill(database: Database, settings: Settings) -> None:
     # S2: 3 % ig of 100, which could be less than 2 %
     s2 = lab.cells(lab.slide("S2", patient_key="p-18", order_id="O-2"), [None] * 100)
     lab.call(s2, ["neutrophil"] * 97 + ["ig"] * 3, run_id=classify_run)
-    # S3: too few; one image is in S2, of another patient, as well
+    # S3: too few leucocytes; one image is also in S2, of another patient
     s3_id = lab.slide("S3", patient_key="p-19")
     s3 = lab.cells(s3_id, [None] * 40)
     with database.begin() as connection:
@@ -118,7 +118,7 @@ def fill(database: Database, settings: Settings) -> None:
         again = tables.drop_file.update().where(tables.drop_file.c.path == "S4/LY_2.jpg")
         connection.execute(again.values(reason="damaged", detail="no scan"))
 
-    # K: agreement with the analyser as in the textbook: 20 + 15 of 50 alike, kappa 0.4
+    # K: agreement with the analyser as in the textbook: the same class for 20 + 15 of 50 cells, kappa 0.4
     earlier = Laboratory(database, EARLIER)
     codes = ["LY"] * 25 + ["MO"] * 25
     called = ["lymphocyte"] * 20 + ["monocyte"] * 5 + ["lymphocyte"] * 10 + ["monocyte"] * 15
@@ -143,7 +143,7 @@ def columns(rows: list[dict[str, str]], *names: str) -> list[tuple[str, ...]]:
     return [tuple(row[name] for name in names) for row in rows]
 
 
-def test_all_queries_are_listed_with_what_can_be_set() -> None:
+def test_all_queries_are_listed_with_their_variables() -> None:
     listed = query_files()
     assert [query.path for query in listed] == QUERIES
     assert len(QUERIES) >= 14
@@ -180,7 +180,7 @@ def test_every_query_runs_on_an_empty_laboratory(postgres: EmbeddedPostgres, tem
 def test_differential_of_a_slide(ask: Ask) -> None:
     rows = ask(1, barcode="S1")
     shown = {row["class"]: (row["n_cells"], row["percentage"], row["lower_95"], row["upper_95"]) for row in rows}
-    # limits of 60, 30, 5 and 5 % of 200, and of 4 erythroblasts beside 200: exact binomial
+    # exact binomial intervals of 60, 30, 5 and 5 % of 200, and of 4 erythroblasts beside 200
     assert shown == {
         "neutrophil": ("120", "60.0", "52.9", "66.8"),
         "eosinophil": ("0", "0.0", "0.0", "1.8"),
@@ -223,11 +223,11 @@ def test_agreement_with_the_analyser(ask: Ask) -> None:
 
 def test_cohens_kappa(ask: Ask) -> None:
     first, second, both = ask(5, **SINCE)
-    # Source of the example: 50 cells, 20 + 15 alike, 0.7 observed, 0.5 expected
+    # the textbook's example: 50 cells, the same class for 20 + 15, 0.7 observed, 0.5 expected
     assert columns([first], "night", "n_cells", "agreement", "expected", "kappa") == [
         ("2026-03-13", "50", "0.7000", "0.5000", "0.4000")
     ]
-    # 187 of 207 alike; (120^2 + 40*60 + 30*10 + 10^2 + 4^2 + 3^2) / 207^2 by chance
+    # the same class for 187 of 207; (120^2 + 40*60 + 30*10 + 10^2 + 4^2 + 3^2) / 207^2 is expected by chance
     assert columns([second], "n_cells", "agreement", "expected", "kappa") == [("207", "0.9034", "0.4020", "0.8384")]
     assert (both["night"], both["n_cells"], both["agreement"]) == ("", "257", "0.8638")
 
@@ -245,7 +245,7 @@ def test_disagreement_of_models(ask: Ask) -> None:
 
 
 def test_cells_that_the_ensemble_calls_differently(ask: Ask) -> None:
-    # 0.97 of the challenger for ig, 0.95 of the champion for neutrophil: half of each
+    # the challenger gives ig 0.97 and the champion gives neutrophil 0.95; the ensemble halves both
     *unclassified, cell = ask(35, night=NIGHT)
     assert columns(unclassified, "reported_class", "n_votes") == [("unclassified", "0")] * 2
     assert (cell["barcode"], cell["ensemble_class"], cell["ensemble_probability"]) == ("S1", "ig", "0.485")
@@ -310,7 +310,7 @@ def test_nucleated_red_cells(ask: Ask) -> None:
 
 def test_flagged_slides(ask: Ask) -> None:
     first, second = ask(13, night=NIGHT)
-    assert (first["barcode"], first["n_out_of_scope"]) == ("S1", "2")  # the analyser said BL
+    assert (first["barcode"], first["n_out_of_scope"]) == ("S1", "2")  # the analyser's code is BL
     assert first["findings"] == "erythroblast high (2.0), ig high (5.0)"
     assert (second["barcode"], second["n_definite"]) == ("S2", "3")
     assert second["findings"].startswith("lymphocyte low (0.0), monocyte low (0.0), neutrophil high (97.0), ig possib")
@@ -348,7 +348,7 @@ def test_model_history(ask: Ask) -> None:
 
 def test_provenance_of_a_cell(ask: Ask) -> None:
     rows = ask(18, barcode="S1")
-    # expanded: name,value lines, the first of which the reader takes for the head
+    # expanded output: lines of name,value, the first of which the reader takes for the header
     text = "\n".join(",".join(row.values()) for row in rows)
     assert f"model_id,{CHAMPION}" in text
     assert text.index(CHAMPION) < text.index(CHALLENGER)
@@ -384,7 +384,7 @@ def test_troubled_runs(ask: Ask) -> None:
     assert columns([row for row in rows if row["state"] == "failed"], "stage", "host", "error") == [
         ("classify", "gpu", "BundleError: altered")
     ]
-    # begun on 14 March and never ended: the three ingests that the laboratory leaves so
+    # those still running began on 14 March: the three ingests that the laboratory never ends
     assert {row["state"] for row in rows} == {"failed", "running"}
 
 

@@ -142,7 +142,7 @@ def test_a_reader_writes_nothing_and_a_reviewer_only_labels(laboratory_url: str,
 )
 def test_nothing_can_be_created_or_altered(laboratory_url: str, role: str, statement: str) -> None:
     if statement.startswith("SET ROLE"):
-        # checked by membership, because a superuser may always
+        # membership is checked instead, because a superuser may set any role
         with connect(laboratory_url).connect() as connection:
             assert not connection.scalar(sa.text("SELECT pg_has_role(:r, 'bloodcell_owner', 'MEMBER')"), {"r": role})
         return
@@ -160,7 +160,9 @@ def test_a_reader_cannot_make_partitions_or_statistics(laboratory_url: str, role
 
 @pytest.mark.parametrize("role", (*ONLY_READ, "bloodcell_app"))
 @pytest.mark.parametrize("function", ["keep_drop_file_history", "enter_label", "require_passed_gates", "refuse_change"])
-def test_history_cannot_be_forged_with_a_trigger_on_an_own_table(laboratory_url: str, role: str, function: str) -> None:
+def test_history_cannot_be_forged_with_a_trigger_on_a_temporary_table(
+    laboratory_url: str, role: str, function: str
+) -> None:
     with refused():
         attempt(
             laboratory_url,
@@ -182,13 +184,13 @@ def test_the_database_sets_who_wrote_a_label_and_when(laboratory_url: str, colum
         attempt(laboratory_url, "bloodcell_app", statement)
 
 
-def test_the_app_adds_no_codes(laboratory_url: str) -> None:
+def test_the_app_cannot_add_codes(laboratory_url: str) -> None:
     with refused():
         attempt(laboratory_url, "bloodcell_app", "INSERT INTO bloodcell.cell_code VALUES ('X', 'ig', 'x')")
 
 
 @pytest.mark.parametrize("table", [*TABLES, "alembic_version", "cell_call_2026_03"])
-def test_the_app_deletes_nothing(laboratory_url: str, table: str) -> None:
+def test_the_app_can_delete_nothing(laboratory_url: str, table: str) -> None:
     for statement in (f'DELETE FROM bloodcell."{table}"', f'TRUNCATE bloodcell."{table}" CASCADE'):
         with refused():
             attempt(laboratory_url, "bloodcell_app", statement)
@@ -233,7 +235,7 @@ def test_not_even_the_owner_changes_an_append_only_table(laboratory_url: str, ta
 
 @pytest.fixture
 def fresh_server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A server without our roles."""
+    """A server without bloodcell's roles."""
     server = embedded_database(Settings(data_dir=tmp_path / "fresh"))
     yield server
     server.stop()
@@ -265,7 +267,7 @@ def test_on_a_laboratorys_own_server_every_login_has_a_password_and_the_service_
     (tmp_path / "bloodcell_admin_password").write_text("c")
     with as_superuser(fresh_server.url("postgres")).connect() as connection:
         for database in ("airflow", "bloodcell"):
-            connection.execute(sa.text(f"DROP DATABASE {database}"))  # the embedded server's
+            connection.execute(sa.text(f"DROP DATABASE {database}"))  # the embedded server made them
     assert made() == (0, ["airflow", "bloodcell", "bloodcell_admin"])
 
     def url(login: str) -> str:

@@ -27,7 +27,7 @@ NIGHT = date(2026, 11, 21)
 
 
 def record(database: Database) -> Any:
-    """The only run."""
+    """Returns the only run."""
     with database.connect() as connection:
         return connection.execute(sa.select(tables.run)).one()
 
@@ -47,20 +47,22 @@ def test_a_successful_run_records_when_where_and_what(database: Database) -> Non
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "recorded"),
     [
         (ValueError("no such night"), "ValueError: no such night"),
         (KeyboardInterrupt(), "KeyboardInterrupt: "),
-        # the name of a file that is not UTF-8, as Python reads it from a folder
+        # a file name that is not UTF-8, as Python reads it from a folder
         (OSError("cannot read caf\udce9.jpg\0"), r"OSError: cannot read caf\udce9.jpg\x00"),
     ],
 )
-def test_a_failed_run_records_why_and_the_error_is_raised(database: Database, error: BaseException, said: str) -> None:
+def test_a_failed_run_records_why_and_the_error_is_raised(
+    database: Database, error: BaseException, recorded: str
+) -> None:
     with pytest.raises(type(error)), recorded_run(database, "classify") as run:
         run.n_cells = 3
         raise error
     row = record(database)
-    assert (row.state, row.error, row.n_cells, row.detail) == ("failed", said, 3, None)
+    assert (row.state, row.error, row.n_cells, row.detail) == ("failed", recorded, 3, None)
     assert row.ended_at is not None
 
 
@@ -88,7 +90,7 @@ def test_a_killed_run_stays_running(database_url: str, database: Database) -> No
     assert (row.state, row.ended_at, row.error) == ("running", None, None)
 
 
-def test_a_run_that_cannot_be_recorded_does_nothing(tmp_path: object) -> None:
+def test_a_run_that_cannot_be_recorded_does_not_begin(tmp_path: object) -> None:
     database = Database(connect(f"postgresql://anna@/bloodcell?host={tmp_path}"), patience_s=0)
     with pytest.raises(DatabaseUnavailableError), recorded_run(database, "ingest"):
         pytest.fail("the work began")

@@ -1,4 +1,4 @@
-"""The content-addressed store, in a real folder and on a real S3 server: what has its final name is whole."""
+"""The content-addressed store, in a real folder and on a real S3 server: a file with its final name is complete."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def store(request: pytest.FixtureRequest) -> Store:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A folder with files as a bundle has them; a store verifies none of them."""
+    """A folder with files named as in a bundle; a store verifies none of them."""
     folder = tmp_path / "bundle"
     folder.mkdir()
     (folder / "bundle.json").write_text("{}")
@@ -102,7 +102,7 @@ def test_a_missing_image_is_named_with_the_place_to_put_it_back(store: Store) ->
         store.read_image(SHA256)
 
 
-def test_a_store_that_holds_nothing_is_away_and_one_with_an_image_is_there(store: Store) -> None:
+def test_an_empty_store_is_unavailable_and_one_with_an_image_is_available(store: Store) -> None:
     with pytest.raises(StoreUnavailableError, match="neither images nor models"):
         store.check()
     store.put_image(SHA256, BODY)
@@ -115,7 +115,7 @@ def test_a_url_that_nothing_can_open_is_a_wrong_setting(tmp_path: Path) -> None:
         Store("nowhere://laboratory", tmp_path)
 
 
-def test_many_writers_of_one_image_leave_one_whole_file_that_readers_never_see_in_part(store: Store) -> None:
+def test_many_writers_of_one_image_leave_one_file_that_readers_only_see_complete(store: Store) -> None:
     store.put_image(SHA256, BODY)
     with ThreadPoolExecutor(8) as threads:
         for each in [threads.submit(store.put_image, SHA256, BODY) for _ in range(40)]:
@@ -161,7 +161,7 @@ def killed_in_mid_write(root: str, name: str, folder: str = "") -> None:
     assert process.returncode == -signal.SIGXFSZ
 
 
-def test_killed_in_the_middle_of_an_image_there_is_none_and_the_next_run_stores_it(folder: Store) -> None:
+def test_a_kill_in_the_middle_of_an_image_leaves_none_and_the_next_run_stores_it(folder: Store) -> None:
     killed_in_mid_write(folder._root, SHA256)
     (part,) = Path(folder._root).rglob("*.part")
     assert part.stat().st_size == 100_000
@@ -171,20 +171,22 @@ def test_killed_in_the_middle_of_an_image_there_is_none_and_the_next_run_stores_
     assert folder.read_image(SHA256) == BODY
 
 
-def test_killed_in_the_middle_of_a_bundle_there_is_none_and_the_next_run_stores_it(folder: Store, bundle: Path) -> None:
+def test_a_kill_in_the_middle_of_a_bundle_leaves_none_and_the_next_run_stores_it(folder: Store, bundle: Path) -> None:
     killed_in_mid_write(folder._root, MODEL_ID, str(bundle))
     assert not (Path(folder._root) / "models" / MODEL_ID).exists()
     folder.put_bundle(bundle, MODEL_ID)
     assert contents(folder.bundle_folder(MODEL_ID)) == contents(bundle)
 
 
-def test_killed_in_the_middle_of_replacing_an_image_the_earlier_file_stays(folder: Store) -> None:
+def test_a_kill_while_an_image_is_replaced_leaves_the_earlier_file(folder: Store) -> None:
     folder.put_image(SHA256, BODY)
     killed_in_mid_write(folder._root, SHA256)
     assert folder.read_image(SHA256) == BODY
 
 
-def test_a_full_disk_takes_nothing_in_part_and_goes_on_when_there_is_space(tmp_path: Path, bundle: Path) -> None:
+def test_a_full_disk_keeps_no_partial_file_and_takes_files_again_when_there_is_space(
+    tmp_path: Path, bundle: Path
+) -> None:
     with small_disk(tmp_path / "disk", "1200k") as disk:
         store = Store(str(disk), tmp_path / "cache")
         ballast = disk / "ballast"
@@ -203,31 +205,31 @@ def test_a_full_disk_takes_nothing_in_part_and_goes_on_when_there_is_space(tmp_p
         assert store.read_image(SHA256) == BODY
 
 
-def test_a_folder_that_may_not_be_written_is_unavailable(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(StoreUnavailableError, match="cannot keep image"):
         Store(str(tmp_path / "store"), tmp_path / "cache").put_image(SHA256, BODY)
 
 
-def test_a_bundle_is_stored_whole_and_again_does_no_harm(store: Store, bundle: Path) -> None:
+def test_a_bundle_is_stored_whole_and_storing_it_again_does_no_harm(store: Store, bundle: Path) -> None:
     for _ in range(2):
         store.put_bundle(bundle, MODEL_ID)
     assert files(store) == [f"models/{MODEL_ID}/{name}" for name in sorted(contents(bundle))]
     assert contents(store.bundle_folder(MODEL_ID)) == contents(bundle)
 
 
-def test_stored_again_a_bundle_in_a_folder_gets_back_what_was_altered_or_lost(folder: Store, bundle: Path) -> None:
+def test_storing_a_bundle_again_in_a_folder_restores_altered_and_lost_files(folder: Store, bundle: Path) -> None:
     folder.put_bundle(bundle, MODEL_ID)
     stored = folder.bundle_folder(MODEL_ID)
     (stored / "model.keras").write_bytes(BODY[1:])
     (stored / "reference.npz").unlink()
-    (stored / "more").write_text("what does not belong there")
+    (stored / "more").write_text("a file that does not belong there")
     folder.put_bundle(bundle, MODEL_ID)
     assert contents(stored) == contents(bundle)
     assert os.listdir(stored.parent) == [MODEL_ID]  # noqa: PTH208 - hidden parts, too
 
 
-def test_in_a_bucket_a_bundle_without_its_manifest_is_none_and_is_stored_anew(
+def test_in_a_bucket_a_bundle_without_its_manifest_is_stored_again(
     bucket: Store, s3: fsspec.AbstractFileSystem, bundle: Path
 ) -> None:
     s3.pipe_file(f"{bucket._root}/models/{MODEL_ID}/model.keras", b"half")
@@ -254,7 +256,7 @@ def test_workers_that_fetch_a_bundle_at_once_all_get_a_whole_copy(bucket: Store,
     assert os.listdir(bucket.bundle_folder(MODEL_ID).parent) == [MODEL_ID]  # noqa: PTH208 - hidden parts, too
 
 
-def test_a_bundle_that_is_not_there_is_unavailable(bucket: Store, folder: Store) -> None:
+def test_a_missing_bundle_is_unavailable(bucket: Store, folder: Store) -> None:
     with pytest.raises(StoreUnavailableError, match=f"{MODEL_ID[:12]} cannot be fetched"):
         bucket.bundle_folder(MODEL_ID)
     with pytest.raises(StoreUnavailableError, match="is unavailable"):

@@ -210,7 +210,7 @@ def test_a_stage_that_makes_a_model_worse_is_undone(tuned_bundle: Bundle, cells:
 def test_a_warm_start_needs_a_model_with_the_same_features(
     tuned_bundle: Bundle, cells: Path, settings: Settings
 ) -> None:
-    with pytest.raises(ConfigurationError, match="does not fit for a warm start"):
+    with pytest.raises(ConfigurationError, match="cannot be used for a warm start"):
         train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=tuned_bundle)
 
 
