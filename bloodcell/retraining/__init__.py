@@ -3,16 +3,16 @@
 states                the states of a retraining, and the one function that changes them
 splitting             the split of each patient: training, validation or hold-out, for good
 snapshot              the labels of a moment as a data set that never changes
-label_status          counts of the labels, and what is new for a training
+label_status          counts of the labels, and of the cells that are new for a training
 training_runs         a retraining on record: how it begins and ends
 candidates            variants trained on the data set, and registered
 validation_plan       which models are compared, on which data set
 holdout_cells         the cells they are compared on
 judging               the models run over these cells, and each candidate is judged
 gates                 the six conditions a candidate has to meet
-validating            all of that, put on record
+validating            the whole validation, with its results recorded
 validation_page       the page of a validation; validation_plots, validation_summary, validation_wording
-approval              a person's answer, and the rules by which it counts
+approval              a person's response, and the rules by which it counts
 candidate_promotion   an approved candidate becomes champion
 """
 

@@ -40,7 +40,7 @@ def train_candidate(
 ) -> str:
     """Trains a variant on a retraining's data set and registers the model; returns the model's id.
 
-    A repeated call returns the id on record. After a kill it resumes from the last checkpoint: at most one epoch, or a
+    A repeated call returns the recorded id. After a kill it resumes from the last checkpoint: at most one epoch, or a
     few batches of features, are lost.
 
     Args:
@@ -48,14 +48,14 @@ def train_candidate(
         training_run_id: The retraining.
         variant: The variant to train.
         airflow_run: Id of the Dag run that this belongs to.
-        on_progress: Called with a step, how much of it is done, and how much there is.
+        on_progress: Called with the name of a step, how much of it is done, and the total.
 
     Raises:
-        TrainingDataError: Images that cannot train a model.
-        WeightsError: Base weights that are missing or altered.
+        TrainingDataError: The images cannot train a model.
+        WeightsError: The base weights are missing or altered.
         BundleError: The model for the warm start is incomplete or altered.
         ConfigurationError: The retraining has no data set, or a disk is full.
-        StoreUnavailableError: Images that cannot be read.
+        StoreUnavailableError: Images cannot be read.
     """
     from bloodcell.training.bundle_training import train
 
@@ -104,12 +104,12 @@ def train_on_labels(
         settings: Where everything is kept.
         variant: The variant to train.
         seed: Random seed.
-        on_progress: Called with a step, how much of it is done, and how much there is.
+        on_progress: Called with the name of a step, how much of it is done, and the total.
 
     Raises:
-        TrainingDataError: A class without images to train on, or to validate with.
-        WeightsError: Base weights that are missing or altered.
-        ConfigurationError: An unknown variant, or a full disk.
+        TrainingDataError: A class has no images to train on, or to validate with.
+        WeightsError: The base weights are missing or altered.
+        ConfigurationError: The variant does not exist, or a disk is full.
     """
     from bloodcell.training.bundle_training import train
 
@@ -137,7 +137,7 @@ def _warm_start(database: Database, store: Store, variant: str) -> Bundle:
 
 
 def _recipe(retraining: TrainingRun, variant: str, start: Bundle | None) -> Recipe:
-    """Returns the default recipe, or that of a warm start whose features are different; with the requested epochs."""
+    """Returns the default recipe, or that of a warm start whose features differ, with the requested epochs."""
     recipe = default_recipe(variant)
     if start is not None and _features(start.manifest.recipe) != _features(recipe):
         recipe = start.manifest.recipe
@@ -148,5 +148,5 @@ def _recipe(retraining: TrainingRun, variant: str, start: Bundle | None) -> Reci
 
 
 def _features(recipe: Recipe) -> tuple[object, ...]:
-    """Returns what a warm start requires to be the same."""
+    """Returns the parts of a recipe that have to be the same for a warm start."""
     return recipe.side_px, recipe.crop_px, recipe.feature_layers, recipe.pooled_parts

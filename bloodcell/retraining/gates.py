@@ -1,6 +1,6 @@
 """Judging a candidate by its gates: six named conditions, each measured, compared with a threshold, and explained.
 
-The gates are judged once, when a candidate is validated. What was found is stored and shown, and is checked again when
+The gates are judged once, when a candidate is validated. The result is stored and shown, and is checked again when
 the candidate is promoted (`bloodcell.registry.promotion_proof`). A gate that cannot be judged because there are too few
 cells fails.
 """
@@ -112,7 +112,7 @@ def _no_class_worse(comparison: Comparison, margin: float) -> Gate:
     if comparison.difference is None:
         return Gate(name, False, None, margin, "Whether a class gets worse cannot be judged: the hold-out is empty.")
     empty = [each.cell_class for each in comparison.difference.classes if not each.n_true]
-    # first the class that comes nearest to what it may lose, or is furthest beyond it
+    # the class that is closest to its allowed loss, or furthest beyond it, comes first
     classes = sorted(
         (each for each in comparison.difference.classes if each.n_true),
         key=lambda each: (each.n_net_lost / _allowed(each, margin), each.n_net_lost / each.n_true),
@@ -126,7 +126,7 @@ def _no_class_worse(comparison: Comparison, margin: float) -> Gate:
         if len(beyond) > 1:
             parts.append(f"also beyond what is allowed: {', '.join(beyond[1:])}")
     elif worst.n_net_lost > 0:
-        parts.append(f"No class loses more than is allowed; the nearest to it: {_lost(worst, margin)}")
+        parts.append(f"No class loses more than is allowed; the closest: {_lost(worst, margin)}")
     else:
         parts.append("No class has fewer correct cells than with the champion")
     if empty:
@@ -141,7 +141,7 @@ def _no_class_worse(comparison: Comparison, margin: float) -> Gate:
 
 
 def _allowed(each: ClassDifference, margin: float) -> float:
-    """Returns the cells a class may lose net: its margin, but always one, or a class of ten could not lose any."""
+    """Returns the cells that a class may lose net: its margin, but at least one, or a class of ten could lose none."""
     return max(1.0, margin * each.n_true)
 
 
@@ -182,7 +182,7 @@ def _not_more_unclassified(comparison: Comparison, margin: float) -> Gate:
     rise = difference.unclassified.value
     passed = rise <= margin + _ROUNDING
     reason = (
-        f"Unclassified cells go from {percent(champion.unclassified.value)} to {percent(found)}, "
+        f"The unclassified share goes from {percent(champion.unclassified.value)} to {percent(found)}, "
         f"{points(rise, 2)} points, {'not above' if passed else 'above'} the threshold of {points(margin, 2)} points."
     )
     return Gate(name, passed, rise, margin, reason)

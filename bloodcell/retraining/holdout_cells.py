@@ -27,14 +27,14 @@ _SQL: Final = load_statements("retraining/holdout_cells.sql")
 
 @dataclass(frozen=True, slots=True)
 class HoldoutCells:
-    """The cells of a validation, and what its page says of the data set.
+    """The cells of a validation, and what its page says about the data set.
 
     Attributes:
         images: Images of the hold-out, without those that a compared model was trained on.
         holdout: Class, patient and slide of each of `images`.
         out_of_scope: Images of labelled cells out of scope.
         splits: Size of each split of the data set.
-        left_out: (reason, labelled cells) of what is not in the data set or not in `images`.
+        left_out: (reason, number of labelled cells) for the cells that are not in the data set or not in `images`.
         labels_until: When the newest label of the data set was recorded, None if it has none.
     """
 
@@ -51,8 +51,8 @@ def holdout_cells(connection: sa.Connection, dataset_digest: str, trained_on: Co
 
     Args:
         connection: Where to read.
-        dataset_digest: Which data set.
-        trained_on: Digests of images that any of the compared models was trained on.
+        dataset_digest: The data set.
+        trained_on: Digests of the images that any of the compared models was trained on.
     """
     digest = {"digest": dataset_digest}
     found = stored_images(connection, dataset_digest, "holdout")

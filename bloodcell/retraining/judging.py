@@ -39,8 +39,8 @@ class Judgement:
         model_id: The candidate.
         variant: Its variant.
         comparison: Its figures beside those of the champion and the challengers.
-        gates: What the gates found.
-        facts: Where it comes from.
+        gates: Its gates, judged.
+        facts: Where the candidate comes from.
     """
 
     model_id: str
@@ -117,7 +117,7 @@ def _judge(
 
 
 def _predictions(bundle: Bundle, role: Role, output: ModelOutput, n_cells: int) -> Predictions:
-    """Returns a model's calls of the first `n_cells`, the hold-out, and of the cells out of scope behind them."""
+    """Returns a model's calls of the first `n_cells`, the hold-out, and of the cells out of scope that follow."""
     calls = calls_of(bundle, output)
     return Predictions(
         model_id=bundle.model_id,

@@ -1,4 +1,4 @@
-"""Counts of the labels: cells of each class, people, contested cells, and what is new for a training."""
+"""Counts of the labels: by class and by person, contested cells, and cells that are new for a training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LabelledCells:
     Attributes:
         state: confirmed, out_of_scope, contested.
         cell_class: One of the eight classes; None if out of scope or contested.
-        sub_label: The finer code or the out-of-scope code; None if there is none or people differ.
+        sub_label: The finer code or the out-of-scope code; None if there is none or people disagree.
     """
 
     state: str

@@ -47,7 +47,7 @@ def assign_splits(connection: sa.Connection, settings: RetrainingSettings, run_i
 def splits_of(
     new: Mapping[str, bool], counts: Mapping[str, int], holdout_fraction: float, validation_fraction: float
 ) -> dict[str, str]:
-    """Returns the split of each new patient, so that the shares of all patients are close to those wanted.
+    """Returns the split of each new patient, chosen so that the shares of all patients come close to those wanted.
 
     Args:
         new: Patient -> whether any of their labels was read blind.
@@ -56,7 +56,7 @@ def splits_of(
         validation_fraction: Share of patients wanted in validation.
 
     Returns:
-        Patient -> split. It depends on names and counts only, never on the order in which patients came.
+        Patient -> split. It depends on the keys and counts only, never on the order in which patients arrived.
     """
     # the order of digests is as good as random, and the same on every machine
     waiting = sorted(new, key=lambda key: (not new[key], hashlib.sha256(key.encode()).digest()))

@@ -1,10 +1,10 @@
-"""The states of a retraining: which there are, which step may cause which, and the one function that changes them.
+"""The states of a retraining: what they are, which step may cause which, and the one function that changes them.
 
     running ─┬─ skipped     snapshot   too few new labels, or a class without images
              ├─ refused     validate   no candidate passed every gate
              ├─ promoted    promote    a person approved, and the candidate became champion
-             ├─ rejected    close      a person said no
-             ├─ expired     close      nobody answered in time
+             ├─ rejected    close      a person rejected the candidate
+             ├─ expired     close      nobody responded in time
              └─ failed      close      anything else
 
 A retraining that has ended never changes its state again.
@@ -64,7 +64,7 @@ TRANSITIONS: Final = (
     Transition(TrainingState.RUNNING, TrainingState.EXPIRED, Step.CLOSE),
     Transition(TrainingState.RUNNING, TrainingState.FAILED, Step.CLOSE),
 )
-"""All changes of state that there are."""
+"""Every change of state that is allowed."""
 
 ENDED_WELL: Final = frozenset(
     {TrainingState.SKIPPED, TrainingState.REFUSED, TrainingState.REJECTED, TrainingState.PROMOTED}
@@ -81,15 +81,15 @@ def change_state(
     reason: str,
     approval: Approval | None = None,
 ) -> bool:
-    """Ends a retraining in a state; returns False, and changes nothing, if it has ended before.
+    """Ends a retraining in a state; returns False, and changes nothing, if it has already ended.
 
     Args:
         connection: Where to write.
-        training_run_id: Which retraining.
+        training_run_id: The retraining.
         state: The state it ends in.
         step: The step that ends it.
         reason: Why, for a person; kept for good.
-        approval: The person's answer, if there is one.
+        approval: The person's response, if there is one.
 
     Raises:
         ValueError: `step` may never cause `state`.

@@ -1,4 +1,4 @@
-"""A retraining on record: what was requested by whom, its data set, the champion it is compared with, how it ended."""
+"""The record of a retraining: who requested what, its data set, the champion it is compared with, how it ended."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Request:
 
     Attributes:
         requested_by: Who requests it.
-        reason: Why, for those who read it years later.
+        reason: Why, for anyone who reads it years later.
         variants: Variants to train, of `bloodcell.cells.variants.VARIANTS`; empty: those that serve now.
         base: Base weights: `imagenet`, or `champion` for a warm start from the serving model of each variant.
         seed: Seed of everything random.
-        epochs: Epochs of each stage of a fine-tuning at most; None: as the recipe says.
+        epochs: Maximum number of epochs of each fine-tuning stage; None: as the recipe says.
         min_new_labels: Newly labelled cells that are needed; with fewer, the retraining is skipped.
     """
 
@@ -64,13 +64,13 @@ class TrainingRun:
         variants: Variants to train.
         base: Weights that training starts from.
         seed: Random seed.
-        epochs: Largest number of epochs in each stage; None: the recipe's.
-        min_new_labels: Newly labelled cells without which it is skipped.
+        epochs: Maximum number of epochs of each fine-tuning stage; None: as the recipe says.
+        min_new_labels: Newly labelled cells that are needed; with fewer, it is skipped.
         champion_id: The champion when it began.
         dataset_digest: Digest of its data set; None if it was skipped.
         state: Its state.
         state_reason: Why it is in that state.
-        approval: A person's answer; None if there is none.
+        approval: A person's response; None if there is none.
         requested_at: When it began.
         ended_at: When it ended; None if it has not.
     """
@@ -120,7 +120,8 @@ def begin_training_run(
         airflow_run: Id of the Dag run that this belongs to.
 
     Raises:
-        ConfigurationError: An unknown variant, no reason, or no serving model for a warm start.
+        ConfigurationError: A variant does not exist, the reason or the person is missing, or a variant has no serving
+            model for a warm start.
     """
     _check(request)
     database = open_database(settings)
@@ -155,7 +156,7 @@ def read_training_run(connection: sa.Connection, training_run_id: uuid.UUID) -> 
     ).one_or_none()
     if found is None:
         raise UnknownRecordError(
-            f"There is no retraining {training_run_id}. Next: see the view bloodcell.retraining, which has them all"
+            f"There is no retraining {training_run_id}. Next: see the view bloodcell.retraining, which lists them all"
         )
     columns = dict(found._mapping)
     return TrainingRun(
@@ -171,21 +172,21 @@ def read_training_run(connection: sa.Connection, training_run_id: uuid.UUID) -> 
 def end_training_run(
     settings: Settings, training_run_id: uuid.UUID, *, approval: Approval | None, failed: str | None, expired: bool
 ) -> TrainingState:
-    """Puts on record how a retraining ended, unless it is on record already; returns its state.
+    """Records how a retraining ended, unless that is already recorded; returns its state.
 
     Args:
         settings: Where the database is.
-        training_run_id: Which retraining.
-        approval: The person's answer, None if there is none.
+        training_run_id: The retraining.
+        approval: The person's response, None if there is none.
         failed: What failed, None if nothing did.
-        expired: Whether nobody answered in time.
+        expired: Whether nobody responded in time.
     """
     if approval and approval.chosen == REJECT:
         state = TrainingState.REJECTED
         reason = f"rejected by {approval.by}: {approval.reason or 'no reason given'}"
     elif expired:
         state = TrainingState.EXPIRED
-        reason = f"Nobody answered within {settings.approval_timeout_h:g} h; the champion stays."
+        reason = f"Nobody responded within {settings.approval_timeout_h:g} h; the champion stays."
     else:
         state = TrainingState.FAILED
         reason = failed or "It ended without a promotion."
@@ -212,8 +213,8 @@ def _variants(connection: sa.Connection, request: Request) -> tuple[str, ...]:
     serving = [model.variant for model in serving_models(connection)]
     if missing := sorted(set(request.variants) - set(serving)):
         raise ConfigurationError(
-            f"There is no model of {', '.join(missing)} for a warm start (base champion): serving are "
-            f"{', '.join(serving)}. Next: train these variants with base imagenet."
+            f"There is no model of {', '.join(missing)} for a warm start (base champion). The serving variants "
+            f"are {', '.join(serving)}. Next: train these variants with base imagenet."
         )
     return tuple(dict.fromkeys(request.variants or serving))
 
@@ -221,7 +222,7 @@ def _variants(connection: sa.Connection, request: Request) -> tuple[str, ...]:
 def _take_data_set(
     connection: sa.Connection, settings: Settings, request: Request, training_run_id: uuid.UUID, run_id: uuid.UUID
 ) -> None:
-    """Takes the snapshot and gives it to the retraining; or skips the retraining, with the reason."""
+    """Takes the snapshot and records it for the retraining, or skips the retraining with the reason."""
     n_new: int = connection.scalar(_SQL["new_labels"], {"failed": TrainingState.FAILED}) or 0
     lacking = _too_few_new_labels(n_new, request.min_new_labels)
     if lacking is None:

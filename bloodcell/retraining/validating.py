@@ -1,4 +1,4 @@
-"""Validation: candidates, champion and challengers on the same hold-out; figures, gates and page are put on record."""
+"""Validation: candidates, champion and challengers on the same hold-out; figures, gates and page are recorded."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def validate_candidates(
         settings: Where everything is kept.
         training_run_id: The retraining.
         airflow_run: Id of the Dag run that this belongs to.
-        on_progress: Called with the number of cells done, and of all cells.
+        on_progress: Called with the number of cells done, and the total.
 
     Raises:
         BundleError: A bundle is missing, incomplete or altered.
@@ -95,10 +95,10 @@ def validate_model(settings: Settings, model: str, *, by: str, on_progress: OnPr
         settings: Where everything is kept.
         model: Id of the model, or its first characters.
         by: The person who requests it.
-        on_progress: Called with the number of cells done, and of all cells.
+        on_progress: Called with the number of cells done, and the total.
 
     Raises:
-        UnknownRecordError: No such model.
+        UnknownRecordError: There is no such model.
         ConfigurationError: There is no data set yet, or the model is the champion itself.
         BundleError: A bundle is missing, incomplete or altered.
     """
@@ -114,10 +114,10 @@ def compare_models(settings: Settings, model: str, other: str, *, on_progress: O
         settings: Where everything is kept.
         model: Id of the model, or its first characters.
         other: Id of the model to compare with, or its first characters.
-        on_progress: Called with the number of cells done, and of all cells.
+        on_progress: Called with the number of cells done, and the total.
 
     Raises:
-        UnknownRecordError: No such model.
+        UnknownRecordError: There is no such model.
         ConfigurationError: There is no data set yet, or both are the same model.
         BundleError: A bundle is missing, incomplete or altered.
     """

@@ -1,6 +1,6 @@
 """A validation as one self-contained HTML page, which the approver reads and the store keeps.
 
-The page depends on nothing but its arguments and is stored under its digest: a validation that is repeated after a kill
+The page depends only on its arguments and is stored under its digest: a validation that is repeated after a kill
 gives the same page, byte for byte.
 """
 
@@ -55,15 +55,15 @@ class ValidationFacts:
 
     Attributes:
         training_run_id: The retraining's id.
-        requested_by: Who requested it; shown escaped, like all that a person typed.
+        requested_by: Who requested it; shown escaped, like everything that a person typed.
         reason: Why, in their words.
         base: Base weights: champion or imagenet.
         seed: Seed of the training.
         epochs: Epochs requested; None: as the recipe says.
         dataset_digest: Digest of the data set.
         labels_until: When the newest label of the data set was recorded; None where there is none.
-        splits: The splits, in the order they are shown.
-        left_out: (reason, labelled cells) of what is not in the data set.
+        splits: The splits, in the order in which they are shown.
+        left_out: (reason, number of labelled cells) for the cells that are not in the data set.
         code_version: Version of bloodcell that validated.
         validated_at: When.
     """

@@ -52,10 +52,10 @@ class ValidationPlan:
 
 
 def plan_of_retraining(connection: sa.Connection, training_run_id: uuid.UUID) -> ValidationPlan:
-    """Returns the plan for a retraining's candidates: against the model that was champion when it began.
+    """Returns the plan for a retraining's candidates: a comparison with the champion at the time when it began.
 
     Raises:
-        UnknownRecordError: No such retraining.
+        UnknownRecordError: There is no such retraining.
         ConfigurationError: It has no data set, or no candidates.
     """
     run = read_training_run(connection, training_run_id)
@@ -81,7 +81,7 @@ def plan_of_retraining(connection: sa.Connection, training_run_id: uuid.UUID) ->
 
 
 def plan_of_model(connection: sa.Connection, model: str, *, other: str | None = None, by: str = "") -> ValidationPlan:
-    """Returns the plan for one model on the newest data set: against another, or against the champion.
+    """Returns the plan for one model on the newest data set: a comparison with another model, or with the champion.
 
     Args:
         connection: Where to read.
@@ -90,7 +90,7 @@ def plan_of_model(connection: sa.Connection, model: str, *, other: str | None = 
         by: Who requests it.
 
     Raises:
-        UnknownRecordError: No such model.
+        UnknownRecordError: There is no such model.
         ConfigurationError: There is no data set yet, or the model would be compared with itself.
     """
     found = find_model(connection, model).model_id
@@ -100,7 +100,7 @@ def plan_of_model(connection: sa.Connection, model: str, *, other: str | None = 
     digest = connection.scalar(sa.select(dataset.dataset_digest).order_by(*newest_first).limit(1))
     if digest is None:
         raise ConfigurationError(
-            "There is no data set to validate on yet: a retraining takes one. Next: bloodcell labels import, then "
+            "There is no data set to validate on yet; a retraining creates one. Next: bloodcell labels import, then "
             "bloodcell retrain --reason R"
         )
     if found == against:

@@ -1,7 +1,7 @@
 """The plots of a validation as PNG; the same comparison always gives the same bytes.
 
-The candidate is blue and the champion orange, colours that people with colour blindness can tell apart; each has a
-marker of its own, so that a black-and-white print can be read, too.
+The candidate is blue and the champion orange, colours that people with colour blindness can tell apart; each has its
+own marker, so that a black-and-white print is readable, too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DPI: Final = 160
 
 def confusion_plot(comparison: Comparison) -> bytes:
     """Returns the confusion matrices of the calls, of candidate and champion."""
-    figure, panels = _beside_each_other(comparison, 6.4, 5.6)
+    figure, panels = _side_by_side(comparison, 6.4, 5.6)
     for axes, model in panels:
         draw_confusion(axes, model.evaluation)
         _title(axes, f"{model.role}: {model.variant}")
@@ -44,7 +44,7 @@ def confusion_plot(comparison: Comparison) -> bytes:
 
 def reliability_plot(comparison: Comparison) -> bytes:
     """Returns the reliability diagrams of candidate and champion."""
-    figure, panels = _beside_each_other(comparison, 4.6, 4.8)
+    figure, panels = _side_by_side(comparison, 4.6, 4.8)
     for axes, model in panels:
         draw_reliability(axes, model.evaluation)
         _title(axes, f"{model.role}: calibration error {percent(model.calibration_error, 2)}")
@@ -53,7 +53,7 @@ def reliability_plot(comparison: Comparison) -> bytes:
 
 def novelty_plot(comparison: Comparison) -> bytes:
     """Returns novelty histograms of candidate and champion: hold-out cells upwards, cells out of scope downwards."""
-    figure, panels = _beside_each_other(comparison, 5.75, 3.9)
+    figure, panels = _side_by_side(comparison, 5.75, 3.9)
     for axes, model in panels:
         found = model.out_of_scope
         edges = np.array(found.edges)
@@ -79,7 +79,7 @@ def forest_plot(difference: Difference, *, accuracy_threshold: float | None) -> 
     """Returns candidate minus champion with 95 % intervals: accuracy, macro F1, and each class's sensitivity.
 
     Args:
-        difference: What to draw, in points.
+        difference: What to draw, as fractions; the plot is in points.
         accuracy_threshold: Threshold of the gate on accuracy, in -1..1; None: not drawn.
     """
     classes = {each.cell_class: each for each in difference.classes}
@@ -138,7 +138,7 @@ def _compared(comparison: Comparison) -> list[ModelFigures]:
     return [model for model in comparison.models if model.role in COLOURS]
 
 
-def _beside_each_other(
+def _side_by_side(
     comparison: Comparison, width_in: float, height_in: float
 ) -> tuple[Figure, list[tuple[Axes, ModelFigures]]]:
     """Returns a figure with a panel for each of candidate and champion; the width is that of one panel."""
@@ -190,6 +190,6 @@ def _plain(axes: Axes, *, grid: Literal["both", "x", "y"]) -> None:
 
 def _png(figure: Figure) -> bytes:
     body = io.BytesIO()
-    # without matplotlib's version, or an upgrade would change the bytes
+    # without matplotlib's version, because an upgrade would change the bytes
     figure.savefig(body, format="png", metadata={"Software": None})
     return body.getvalue()

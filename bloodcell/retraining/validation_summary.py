@@ -101,7 +101,7 @@ def _column(model: ModelFigures) -> list[str]:
 
 
 def _changes(comparison: Comparison) -> str:
-    """What would change for the cells of the hold-out."""
+    """Returns what would change for the cells of the hold-out."""
     if comparison.difference is None:
         return ""
     classes = {each.cell_class: each for each in comparison.difference.classes}

@@ -25,7 +25,7 @@ def gate_value(gate: Gate, value: float | None) -> str:
 
 
 def discordant_cells(comparison: Comparison) -> str:
-    """Returns a sentence on the cells that only one of the two classifies correctly; empty without a champion."""
+    """Returns a sentence about the cells that only one of two models classifies correctly; empty without a champion."""
     found = comparison.difference
     if found is None:
         return ""

@@ -1,4 +1,4 @@
-"""How an approved candidate becomes champion, and every way in which it does not."""
+"""How an approved candidate becomes champion, and all the ways in which it is refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def champion(settings: Settings) -> str | None:
     return open_database(settings).transact(registered_models.champion, patience_s=10)
 
 
-def test_an_approved_candidate_becomes_champion_and_who_when_why_and_evidence_are_kept(judged: Judged) -> None:
+def test_an_approved_candidate_becomes_champion_with_who_when_why_and_evidence_recorded(judged: Judged) -> None:
     for _ in range(2):  # the second time changes nothing
         promote_candidate(judged.settings, judged.run.training_run_id, judged.validated.model_id, YES)
     assert champion(judged.settings) == judged.validated.model_id
@@ -72,7 +72,7 @@ def test_the_champion_stays_without_a_reasoned_approval_by_an_approver(
     assert len(rows(judged.settings, "SELECT 1 FROM bloodcell.model_history")) == 1
 
 
-def test_a_task_that_was_marked_by_hand_has_no_answer() -> None:
+def test_a_task_that_was_marked_by_hand_has_no_response() -> None:
     assert Approval.of_answer(None) is None
     assert Approval.of_answer({}) is None
     answer = {
@@ -96,7 +96,7 @@ def test_a_bundle_changed_after_the_approval_is_not_promoted(judged: Judged, tmp
     assert champion(settings) == judged.champion_id
 
 
-def test_of_two_retrainings_at_once_only_the_first_that_is_approved_promotes(judged: Judged) -> None:
+def test_of_two_retrainings_at_once_only_the_first_to_be_approved_promotes_its_candidate(judged: Judged) -> None:
     settings = judged.settings
     truth = make_night(settings, "2026-03-21", patients=["Q1", "Q2"], cells_per_class=1)
     label_cells(settings, truth)
@@ -111,7 +111,7 @@ def test_of_two_retrainings_at_once_only_the_first_that_is_approved_promotes(jud
     assert state == "failed"
 
 
-def test_a_candidate_of_shuffled_labels_is_refused_everywhere(judged: Judged) -> None:
+def test_a_candidate_trained_on_shuffled_labels_is_refused_everywhere(judged: Judged) -> None:
     settings = judged.settings
     splits = {
         (row.barcode, row.file_name)
@@ -175,7 +175,7 @@ def test_a_model_that_was_never_validated_is_not_promoted_if_there_is_a_holdout(
         promotion.promote(connection, store, tuned_bundle.model_id, by="lead", reason="by hand", evidence={})
 
 
-def test_a_rollback_restores_the_previous_champion_and_history_shows_both(judged: Judged) -> None:
+def test_a_rollback_restores_the_previous_champion_and_the_history_shows_both(judged: Judged) -> None:
     settings = judged.settings
     promote_candidate(settings, judged.run.training_run_id, judged.validated.model_id, YES)
     with open_database(settings).begin() as connection:
@@ -199,7 +199,7 @@ def test_a_rollback_restores_the_previous_champion_and_history_shows_both(judged
             "rejected",
             "rejected by dr.chief: too few",
         ),
-        (None, "Failed: approve", True, "expired", "Nobody answered within 72 h"),
+        (None, "Failed: approve", True, "expired", "Nobody responded within 72 h"),
         (None, "Failed: train", False, "failed", "Failed: train"),
     ],
 )
