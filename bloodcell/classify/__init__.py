@@ -1,6 +1,6 @@
-"""Cells become calls: one pass over the images of a shard, whatever the number of models.
+"""Cells become calls: each image is read once, however many models call it.
 
-shards                the remaining work in shards of whole slides
+shards                the remaining work, in shards of whole slides
 uncalled_cells        the cells of a shard that models have not called yet
 shard_classification  runs the models over a shard's cells
 call_rows             calls as rows of the database

@@ -33,9 +33,9 @@ class ModelCalls:
     """One model's calls of some cells, with its outputs.
 
     Attributes:
-        model_id: The bundle's.
-        cells: n cells.
-        calls: Of these cells, in their order.
+        model_id: The id of the model.
+        cells: The n cells.
+        calls: The calls of these cells, in the same order.
         novelty: float32 (n,).
         probabilities: float32 (n, 8), in the order of `CELL_CLASSES`.
     """
@@ -48,7 +48,7 @@ class ModelCalls:
 
 
 def make_partitions(connection: sa.Connection, nights: Iterable[date]) -> None:
-    """Creates the partitions of `cell_call` that calls of these nights need."""
+    """Creates the partitions of `cell_call` that the calls of these nights need."""
     for night in sorted({night.replace(day=1) for night in nights}):
         connection.execute(sa.select(sa.func.bloodcell.ensure_call_partition(night)))
 

@@ -44,7 +44,7 @@ class ClassifySummary:
     """What classifying a shard did.
 
     Attributes:
-        run_id: The run on record, None if there was nothing left to do.
+        run_id: The recorded run; None if there was nothing left to do.
         slides: Barcodes of the shard's slides; empty if there was nothing left to do.
         n_cells: Cells that went through at least one model in this run.
         n_calls: Rows written.
@@ -69,8 +69,8 @@ def classify_shard(
 
     Args:
         shard: From `plan_shards`.
-        settings: Where database and store are, batch size, reader threads.
-        airflow_run: Id of the Dag run that asks for it.
+        settings: Where the database and the store are, the batch size, and the reader threads.
+        airflow_run: Id of the Dag run on whose behalf this is done.
         on_cells: Called with the number of cells in each batch that was classified.
 
     Raises:
@@ -162,7 +162,7 @@ class _Pass:
             )
 
     def _cells(self) -> Iterator[CellImage]:
-        """Yields the cells, from pages of the database; memory does not grow with the night."""
+        """Yields the cells, read from the database in pages, so that memory does not grow with the night."""
         models = [bundle.model_id for bundle in self.bundles]
         after = 0
         while True:
@@ -189,7 +189,7 @@ class _Pass:
         return calls
 
     def _is_broken(self, bundle: Bundle, cells: Sequence[CellImage], output: ModelOutput) -> bool:
-        """Returns whether the model returns values that are not finite; all its further calls are then discarded."""
+        """Returns whether the model returned values that are not finite; its calls are discarded from then on."""
         broken = ~(np.isfinite(output.probabilities).all(axis=1) & np.isfinite(output.novelty))
         if broken.any():
             cell = cells[int(broken.argmax())]

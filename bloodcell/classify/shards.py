@@ -30,7 +30,7 @@ class Shard:
         slide_ids: Whole slides; no slide is in two shards of a plan.
         model_ids: The models, the champion first.
         n_cells: Cells that at least one of the models has not called.
-        night: The night that the plan is for, None for any.
+        night: The night that the plan is for; None for all nights.
         redo: Whether cells that were already called are called again and their rows replaced.
     """
 
@@ -64,7 +64,7 @@ def plan_shards(
         settings: Where the database is, and the size of a shard.
         night: Only slides with cells of this night; None for all nights.
         slides: Only these barcodes; empty for all.
-        model_ids: Ids of the models, or their first digits; empty for champion and challengers.
+        model_ids: Ids of the models, or their first characters; empty for the champion and its challengers.
         redo: Include cells that were already called.
 
     Raises:

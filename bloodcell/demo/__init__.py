@@ -1,9 +1,9 @@
-"""The guided tour on the real system.
+"""The demonstrations, which run on the real system.
 
     tour             a drawn night is classified, and its differentials are shown
-    retraining_tour  the night is labelled, a model is retrained on the labels and promoted
+    retraining_tour  the night is labelled, and a model is retrained on the labels and promoted
 
-Both have a data folder of their own and leave a laboratory's data alone.
+Both use a data folder of their own and leave a laboratory's data alone.
 """
 
 from __future__ import annotations

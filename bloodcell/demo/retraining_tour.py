@@ -41,7 +41,7 @@ VARIANT: Final = "inception_v3_svm"
 PATHOLOGIST: Final = "pathologist"
 
 N_READ_BLIND: Final = 6
-"""Slides labelled without seeing the calls, one of each finding; their patients are the first of the hold-out."""
+"""Slides labelled without seeing the calls, one of each finding; their patients go to the hold-out first."""
 
 SETTINGS: Final[dict[str, Any]] = {
     "approvers": PATHOLOGIST,
@@ -62,7 +62,7 @@ def run_retraining_demo(settings: Settings, decide: Decide) -> None:
 
     Args:
         settings: Its data folder gets a sub-folder `demo`, and its port is used if it is free.
-        decide: Called when a candidate passed every gate; returns whether it becomes champion, and why.
+        decide: Called when a candidate has passed every gate; returns whether it becomes champion, and why.
 
     Raises:
         DemoError: A run failed; the message says where its logs are.
@@ -97,7 +97,7 @@ def _label(drop: DrawnDrop, settings: Settings, err: Console) -> None:
 
     path = write_label_file(drop, settings.data_dir / "labels")
     found = import_labels(path, settings)
-    err.print(f"{found.n_new:,} labels of {PATHOLOGIST}, imported from {path}\n", highlight=False)
+    err.print(f"{found.n_new:,} labels by the {PATHOLOGIST}, imported from {path}\n", highlight=False)
 
 
 def write_label_file(drop: DrawnDrop, folder: Path) -> Path:
@@ -119,8 +119,8 @@ def _agreement(database: Database, drop: DrawnDrop) -> Table:
     """Returns how many of the champion's calls the pathologist confirmed, by cell class."""
     found = database.transact(lambda c: list(c.execute(_SQL["agreement"], {"night": drop.folder.name})), patience_s=60)
     of_class = {row["class"]: row for row in (each._mapping for each in found)}
-    counted = ("cells", "confirmed", "corrected", "were unclassified")
-    title = f"The pathologist's labels of {drop.folder.name}"
+    counted = ("cells", "confirmed", "corrected", "unclassified before")
+    title = f"The pathologist's labels for the night {drop.folder.name}"
     table = boxed_table("Labelled as", *counted, right=counted, title=title)
     for cell_class in REPORT_ORDER:
         if row := of_class.get(cell_class):

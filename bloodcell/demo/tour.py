@@ -51,7 +51,7 @@ class DemoError(BloodcellError):
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """Returns settings with a data folder for the demo alone, so that it never touches a laboratory's data."""
+    """Returns settings with a data folder of the demo's own, so that it never touches a laboratory's data."""
     return settings.model_copy(
         update={
             "data_dir": settings.data_dir / "demo",
@@ -94,8 +94,8 @@ def classified_night(
     Args:
         settings: The demo's settings.
         err: Console that shows progress.
-        n_slides: Number of slides of the night.
-        cells_per_slide: Number of cells of each slide.
+        n_slides: Number of slides.
+        cells_per_slide: Number of cells per slide.
 
     Raises:
         DemoError: The night's run failed; the message says where its logs are.
@@ -146,7 +146,7 @@ def run_through(api: AirflowApi, dag_id: str, conf: Mapping[str, object], settin
 
 
 def _drawn_night(settings: Settings, on_step: ShowStep, n_slides: int, cells_per_slide: int) -> DrawnDrop:
-    """Draws the newest night, up to today, that the demo has not drawn yet, so that each demo does all the work."""
+    """Draws the latest night, up to today, that the demo has not drawn yet, so that each demo does all the work."""
     from bloodcell.drawing.drops import make_drop
 
     night = datetime.now(UTC).date()
@@ -186,14 +186,14 @@ def _show_results(settings: Settings, database: Database, drop: DrawnDrop, out: 
 
 
 def _true_classes_table(database: Database, drop: DrawnDrop) -> Table:
-    """Returns how many of the night's cells each model called as they were drawn."""
+    """Returns how many of the night's cells each model called as the class they were drawn as."""
     statement = sa.text(
         "SELECT variant, is_reported, barcode, file_name, called_class, top_class FROM bloodcell.cell_result "
         "WHERE night = :night ORDER BY is_reported DESC, variant"
     )
     found = database.transact(lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
     drawn = drop.drawn_as()
-    figures = ("likeliest class correct", "called", "of these correct")
+    figures = ("most probable class correct", "called", "calls correct")
     title = f"The night's {len(drawn):,} cells, compared with the classes they were drawn as"
     table = boxed_table("Model", *figures, right=figures, title=title)
     for (variant, is_reported), rows in groupby(found, key=lambda row: (row.variant, row.is_reported)):

@@ -1,9 +1,9 @@
-"""Adds up a slide's calls to its differential, with exact intervals, flags and the analyser's agreement.
+"""Adds up a slide's calls into its differential, with exact intervals, flags and the agreement with the analyser.
 
 adding_up            finds the slides that are due
-counting             counts of called cells become a differential
-differential_rows    counts in Postgres and writes
-reference_ranges     ranges of adults, and the flags that follow from them
+counting             turns counts of called cells into a differential
+differential_rows    counts the calls in Postgres and writes the rows
+reference_ranges     reference ranges of adults, and the flags that follow from them
 stored_differential  reads a differential back
 differential_tables  shows it
 """

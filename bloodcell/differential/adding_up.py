@@ -1,4 +1,4 @@
-"""The stage itself: writes the differentials of the slides that are due, under a recorded run."""
+"""The stage itself: writes the differentials of the slides that are due, in a recorded run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_due_differentials(
     """Returns the barcodes of the slides that now have a differential over all their cells.
 
     Args:
-        settings: The database, and the least count that is sufficient.
+        settings: The database, and the number of leucocytes that makes a count sufficient.
         night: Only slides with cells of this night; None: all nights.
         slides: Only these barcodes; empty: all.
         airflow_run: Id of the Dag run that this belongs to.
@@ -49,6 +49,6 @@ def write_due_differentials(
 
 
 def _due(connection: sa.Connection, night: date | None, slides: Sequence[str]) -> dict[int, str]:
-    """Slide id -> barcode."""
+    """Returns slide id -> barcode of the slides that are due."""
     rows = connection.execute(_SQL["due_slides"], {"night": night, "slides": list(slides)})
     return {slide_id: barcode for slide_id, barcode in rows}

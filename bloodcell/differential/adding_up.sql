@@ -1,7 +1,7 @@
 -- name: due_slides
--- Asked for by night or barcode, every slide is due. Otherwise a slide is due when a model that called it has no report
--- over all its cells, or when its report was written before there was a champion. One cell shows whether a model called
--- the slide: without it the slide is not complete.
+-- If a night or barcodes are given, all of their slides are due. Otherwise a slide is due when a model that called it has
+-- no report over all its cells, or when its report was written before there was a champion. To see whether a model called
+-- a slide, one cell is enough: without its call the model has not called the slide completely.
 SELECT s.slide_id, s.barcode FROM bloodcell.slide s
 WHERE (CAST(:night AS date) IS NULL
        OR EXISTS (SELECT 1 FROM bloodcell.cell c WHERE c.slide_id = s.slide_id AND c.night = :night))

@@ -93,7 +93,7 @@ def count_differentials(counts: Sequence[Mapping[str, int]], *, min_leucocytes: 
         min_leucocytes: Leucocytes below which the count is insufficient.
 
     Raises:
-        ValueError: A class is none of these.
+        ValueError: A class that is none of these.
     """
     for slide in counts:
         if unknown := slide.keys() - {*CELL_CLASSES, UNCLASSIFIED}:

@@ -68,21 +68,21 @@ def write_differentials(
     run_id: uuid.UUID,
     settings: DifferentialSettings,
 ) -> WrittenDifferentials:
-    """Writes a differential for each slide and model that called all the slide's cells.
+    """Writes a differential for each slide, by each model that called all cells of the slide.
 
-    A model that has not called every cell of a slide gives it no differential: there is none over a part of a slide. An
-    earlier one stays, and `read_differential` tells how many cells it lacks. A differential that would not change keeps
-    its run and its time, unless the slide was called again since.
+    If a model has not called every cell of a slide, no differential is written, because none covers only a part of a
+    slide. An earlier one stays, and `read_differential` says how many cells it lacks. A differential that would not
+    change keeps its run and its time, unless the slide has been called again since.
 
     Args:
         database: Where to write.
         slides: Slide ids; unknown ones and slides without cells are skipped.
-        model_id: Only the calls of this model; None: of every model that called the slides.
+        model_id: Only the calls of this model; None: the calls of every model.
         run_id: The run that the rows refer to.
         settings: min_leucocytes is used.
 
     Raises:
-        DatabaseUnavailableError: Postgres stayed unavailable. What was written before stays; call again.
+        DatabaseUnavailableError: Postgres stayed unavailable. What was written so far is kept; call again.
     """
     complete: set[int] = set()
     n_written = 0
@@ -127,7 +127,7 @@ def _write(
 
 
 def _called(connection: sa.Connection, slides: list[int], model_id: str | None) -> list[_CalledSlide]:
-    """Counts by slide, model and class of slides that were called completely, in one statement and so of one moment."""
+    """Counts completely called slides by slide, model and class, in one statement, so all counts are of one moment."""
     cell, call = tables.cell.c, tables.cell_call.c
     is_one_of_them = cell.slide_id == sa.any_(sa.cast(slides, sa.ARRAY(sa.BigInteger)))
     n_cells = (
@@ -174,7 +174,7 @@ def _called(connection: sa.Connection, slides: list[int], model_id: str | None) 
 
 
 def _stored(connection: sa.Connection, slides: list[int]) -> dict[tuple[int, str], _Rows]:
-    """The rows written earlier, in the form in which they would be written now."""
+    """Returns the rows written earlier, in the form in which they would be written now."""
     is_one_of_them = sa.any_(sa.cast(slides, sa.ARRAY(sa.BigInteger)))
     report = tables.slide_report.c
     columns = [column for column in report if column.name not in {"run_id", "written_at"}]
@@ -191,7 +191,7 @@ def _stored(connection: sa.Connection, slides: list[int]) -> dict[tuple[int, str
 
 
 def _outdated(connection: sa.Connection, slides: list[int]) -> set[tuple[int, str]]:
-    """Reports that are written again although they count the same, by slide and model."""
+    """Returns the slide and model of the reports that are written again although their counts are the same."""
     found = connection.execute(_SQL["outdated_reports"], {"slides": slides})
     return {(slide_id, model_id) for slide_id, model_id in found}
 

@@ -2,8 +2,8 @@
 SELECT FROM bloodcell.slide WHERE slide_id = ANY (:slides) ORDER BY slide_id FOR NO KEY UPDATE
 
 -- name: outdated_reports
--- Reports that are written again although they count the same, because the time of writing decides which report counts:
--- the slide was called again since, or the report was written before there was a champion.
+-- Reports that are written again although their counts are the same, because the time of writing decides which report
+-- counts: the slide has been called again since, or the report was written before there was a champion.
 SELECT r.slide_id, r.model_id FROM bloodcell.slide_report r
 WHERE r.slide_id = ANY (:slides) AND (
     EXISTS (SELECT 1 FROM bloodcell.cell c JOIN bloodcell.cell_call k USING (cell_id, night)

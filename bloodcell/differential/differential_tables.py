@@ -52,7 +52,7 @@ def differential_table(read: SlideDifferential, width_columns: int) -> Renderabl
 
 
 def bar(share: Proportion, columns: int) -> str:
-    """Returns a bar of 0 to 100 %: full to the interval's lower end, a whisker to the upper end, a dot at the value."""
+    """Returns a bar of 0 to 100 %: full to the interval's lower end, a whisker to its upper end, a dot at the value."""
     if columns < 3 or share.value is None or share.lower is None or share.upper is None:
         return ""
     lower, value, upper = (round(part * (columns - 1)) for part in (share.lower, share.value, share.upper))
@@ -63,7 +63,7 @@ def bar(share: Proportion, columns: int) -> str:
 
 
 def differential_json(read: SlideDifferential) -> dict[str, object]:
-    """Returns the differential as one JSON document; percentages in percent, with 95 % intervals."""
+    """Returns the differential as one JSON document; shares are in percent, with 95 % intervals."""
     slide, model, differential = read.slide, read.model, read.differential
     return {
         "barcode": slide.barcode,

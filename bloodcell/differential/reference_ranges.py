@@ -1,8 +1,8 @@
 """Reference ranges of adults, and the flags that follow from them.
 
-They are textbook values for automated counts, and a laboratory replaces them with its own: ranges depend on population,
+They are textbook values for automated counts. A laboratory replaces them with its own: ranges depend on population,
 method and age, and CLSI EP28 asks each laboratory to establish or verify them. This table is the only place to change.
-Children need other ranges. bloodcell receives no age, so a child's slide is flagged by the ranges of adults.
+Children need other ranges. bloodcell does not receive the age, so a child's slide is flagged by the ranges of adults.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def flag_of(cell_class: str, value: float | None, interval: tuple[float, float] 
     """Returns where a value lies relative to its reference range; None within it, or without a value or a range.
 
     "high" and "low": the whole 95 % interval is outside the range. "possibly_...": only the value is outside, and
-    counting more cells could bring it back. An erythroblast is never expected, so a single one is "high".
+    counting more cells could bring it back into the range. No erythroblast is expected, so a single one is "high".
 
     Args:
         cell_class: One of `REPORT_ORDER`.

@@ -55,13 +55,13 @@ class SlideDifferential:
         model: The model whose calls were counted.
         is_reported: Whether this model's calls are reported for the slide; False for a challenger.
         differential: Counts, percentages, intervals and flags as they were written.
-        agreement: Calls equal to the analyser's class, of the cells to which both gave one of the eight classes.
-        n_waiting: Cells of the slide that came after this differential and are not counted in it.
+        agreement: Calls equal to the analyser's class, among the cells to which both gave one of the eight classes.
+        n_waiting: Cells of the slide that arrived after this differential was written and are not counted in it.
         out_of_scope_codes: Analyser codes outside the eight classes (blast, variant lymphocyte, smudge ...) with the
             number of cells, the most frequent first. No model can name these cells: it was never shown one.
         run_id: Run that wrote it.
         code_version: Release of bloodcell that wrote it.
-        written_at: When.
+        written_at: When it was written.
     """
 
     slide: Slide
@@ -82,10 +82,10 @@ def read_differential(database: Database, barcode: str, model_id: str | None = N
     Args:
         database: Where it is stored.
         barcode: The slide's barcode.
-        model_id: Model whose calls are counted, by its id or the beginning of it; None: the reported one.
+        model_id: Id of the model whose calls are counted, or its first characters; None: the reported model.
 
     Raises:
-        UnknownRecordError: No such slide or model, or no differential of it yet; the message names the next step.
+        UnknownRecordError: There is no such slide or model, or no differential yet; the message names the next step.
     """
     return database.transact(lambda c: differential_of(c, find_slide(c, barcode), model_id), patience_s=0)
 
@@ -96,10 +96,10 @@ def differential_of(connection: sa.Connection, slide: Slide, model_id: str | Non
     Args:
         connection: Where to read.
         slide: The smear.
-        model_id: A model's id, or the beginning of one; None: the model whose calls are reported.
+        model_id: Id of a model, or its first characters; None: the model whose calls are reported.
 
     Raises:
-        UnknownRecordError: No such model, or no differential of it yet; the message names the next step.
+        UnknownRecordError: There is no such model, or no differential yet; the message names the next step.
     """
     reported = _reported_model(connection, slide)
     model = reported if model_id is None else find_model(connection, model_id).model_id
@@ -193,7 +193,7 @@ def _assembled(
             classes.slide_id == slide.slide_id, classes.model_id == row.model_id
         )
     ).all()
-    # intervals follow from the counts; flag and sufficiency stay as written, whatever a later release decides
+    # intervals follow from the counts; flags and sufficiency stay as written, whatever a later release would decide
     counted = count_differential({r.called_class: r.n_cells for r in rows}, min_leucocytes=0)
     flags = {r.called_class: r.flag for r in rows}
     differential = replace(

@@ -1,10 +1,10 @@
-"""How good a model's calls are on labelled images: figures with their confidence intervals, tables and plots.
+"""Shows how good models' calls are on labelled images: figures with confidence intervals, tables and plots.
 
 One model:
 
     bundle_evaluation       runs bundles over a folder of labelled images
     call_evaluation         labels and calls become figures
-    evaluation_tables       an evaluation on a terminal, and as JSON
+    evaluation_tables       an evaluation on the terminal, and as JSON
     evaluation_plots        an evaluation as a picture
 
 Models compared:

@@ -1,4 +1,4 @@
-"""Bundles run over a folder of labelled images, and evaluated with the rule by which the nightly run calls cells."""
+"""Runs bundles over a folder of labelled images, and evaluates them by the rule with which a nightly run calls cells."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class BundleEvaluation:
     """One bundle's evaluation on a folder of images.
 
     Attributes:
-        model_id: The bundle's.
-        variant: The bundle's.
-        dataset_digest: Identity of the images and labels.
-        n_broken: Files of the folder that could not be decoded and are not counted.
-        n_seen: Cells that the bundle was trained or validated with, which make the figures too good.
+        model_id: The bundle's model id.
+        variant: The bundle's variant.
+        dataset_digest: Digest of the images and labels.
+        n_broken: Files in the folder that could not be decoded and are not counted.
+        n_seen: Cells on which the bundle was trained or validated, and which make the figures too good.
         evaluation: The figures.
     """
 
@@ -57,17 +57,17 @@ def evaluate_bundles(
     *,
     unseen: bool = False,
 ) -> dict[str, BundleEvaluation]:
-    """Returns model id -> its evaluation, all bundles in one pass over the images.
+    """Returns model id -> its evaluation; all bundles are evaluated in one pass over the images.
 
     Args:
         images: FOLDER/<class>/*.jpg, for any of the eight classes.
         bundles: Opened bundles, at least one.
         settings: Image limits, reader threads and batch size.
         on_progress: Called with the number of cells done and of all cells.
-        unseen: Leave out the images that any of the bundles was trained or validated with.
+        unseen: Leave out the images on which any of the bundles was trained or validated.
 
     Raises:
-        TrainingDataError: The folder has no images, none that is unseen, or a sub-folder that is none of the classes.
+        TrainingDataError: The folder has no images or none that is unseen, or a sub-folder is not named after a class.
         BundleError: A bundle that cannot be loaded.
     """
     folder = read_image_folders(settings, images)

@@ -1,11 +1,11 @@
 """Labels and calls become an evaluation: what is right, what is missed, and how certain the figures are.
 
-Two views, both reported. Most probable class: each cell is given its most probable class, as papers count. Called: as
-the product reports, where a cell beyond a threshold is unclassified and a person looks at it.
+There are two views, and both are reported. Most probable class: each cell is given its most probable class, as papers
+count. Called: as bloodcell reports, where a cell beyond a threshold is left unclassified and a person looks at it.
 
-Intervals are exact 95 % ones (Clopper-Pearson, `bloodcell.cells.intervals`): they are never too narrow, even for the
-few cells of a rare class. They treat cells as independent. Cells of one patient are not, so intervals over few patients
-are too narrow.
+Intervals are exact 95 % intervals (Clopper-Pearson, `bloodcell.cells.intervals`): for independent cells they are never
+too narrow, even for the few cells of a rare class. Cells of one patient are not independent, so intervals over few
+patients are too narrow.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ Source: Guo et al., On calibration of modern neural networks, ICML 2017, section
 
 @dataclass(frozen=True, slots=True)
 class ClassEvaluation:
-    """Figures of one class, each cell given its most probable class; their value is None where the total is 0.
+    """Figures of one class, each cell given its most probable class; a proportion has no value where its total is 0.
 
     Attributes:
         cell_class: One of `CELL_CLASSES`.
         n_true: Cells of the class.
-        precision: Of the cells called so, those that are.
-        sensitivity: Of the cells of the class, those called so.
-        specificity: Of the cells of other classes, those not called so.
-        f1: Harmonic mean of precision and sensitivity; 0 where no cell was called so.
+        precision: Of the cells called as this class, those that belong to it.
+        sensitivity: Of the cells of the class, those called as this class.
+        specificity: Of the cells of other classes, those not called as this class.
+        f1: Harmonic mean of precision and sensitivity; 0 where no cell was called as this class.
         called_sensitivity: As sensitivity, but an unclassified cell counts as missed.
         n_unclassified: Cells of the class that were left unclassified.
     """
@@ -88,10 +88,10 @@ class Evaluation:
         unclassified: Cells without a call.
         classes: Figures of each class, in the order of `CELL_CLASSES`.
         confusion: Rows are true classes, columns most probable classes, in the order of `CELL_CLASSES`.
-        called_confusion: As `confusion`, of the calls, with a ninth column for unclassified cells.
+        called_confusion: As `confusion`, but of the calls, with a ninth column for unclassified cells.
         calibration_error: Mean gap between confidence and accuracy over the bins, weighted by their cells (ECE).
         bins: The bins that have cells.
-        negative_log_likelihood: Mean, in nats.
+        negative_log_likelihood: Mean over the cells, in nats.
     """
 
     n_cells: int
@@ -120,7 +120,7 @@ def evaluate_calls(
         unclassified: bool (n,), cells without a call (`bloodcell.cells.calls.Calls.unclassified`).
 
     Raises:
-        ValueError: Shapes that do not fit, or a truth that is no index of a class.
+        ValueError: Shapes that do not match, or a truth that is not the index of a class.
         TrainingDataError: No cells.
     """
     _check(truth, probabilities, unclassified)

@@ -23,8 +23,8 @@ class Holdout:
 
     Attributes:
         truth: int64 (n,), index of the true class in `CELL_CLASSES`.
-        patients: int64 (n,), any numbers, a different one for each patient.
-        slides: int64 (n,), any numbers, a different one for each slide.
+        patients: int64 (n,), any number for each patient, different from all others.
+        slides: int64 (n,), any number for each slide, different from all others.
     """
 
     truth: NDArray[np.int64]
@@ -37,15 +37,15 @@ class Predictions:
     """One model's predictions for the n cells of the hold-out, and for m labelled cells that are out of scope.
 
     Attributes:
-        model_id: The bundle's.
-        variant: The bundle's.
+        model_id: The bundle's model id.
+        variant: The bundle's variant.
         role: The model's role in this comparison.
         probabilities: float (n, 8), in the order of `CELL_CLASSES`.
         unclassified: bool (n,), cells without a call (`bloodcell.cells.calls.Calls.unclassified`).
-        novelty: float (n,), larger is stranger.
+        novelty: float (n,), larger for cells that are less like the training cells.
         out_of_scope_unclassified: bool (m,), cells out of scope without a call; m may be 0.
         out_of_scope_novelty: float (m,).
-        novelty_threshold: The bundle's, for display.
+        novelty_threshold: The bundle's threshold, for display.
     """
 
     model_id: str
@@ -66,11 +66,11 @@ class ClassFigures:
     Attributes:
         cell_class: One of `CELL_CLASSES`.
         n_true: Cells of the class.
-        n_called: Cells whose most probable class it is.
-        precision: Of the cells called so, those that are.
-        sensitivity: Of the cells of the class, those called so.
-        specificity: Of the cells of other classes, those not called so.
-        f1: Harmonic mean of precision and sensitivity; 0 where no cell was called so.
+        n_called: Cells of which it is the most probable class.
+        precision: Of the cells called as this class, those that belong to it.
+        sensitivity: Of the cells of the class, those called as this class.
+        specificity: Of the cells of other classes, those not called as this class.
+        f1: Harmonic mean of precision and sensitivity; 0 where no cell was called as this class.
     """
 
     cell_class: str
@@ -87,8 +87,8 @@ class ModelFigures:
     """How good one model is on the hold-out, with intervals over patients.
 
     Attributes:
-        model_id: The bundle's.
-        variant: The bundle's.
+        model_id: The bundle's model id.
+        variant: The bundle's variant.
         role: The model's role in this comparison.
         accuracy: Cells whose most probable class is the true one.
         macro_f1: Mean F1 over the classes that occur.
@@ -121,11 +121,11 @@ class ClassDifference:
 
     Attributes:
         cell_class: One of `CELL_CLASSES`.
-        n_true: Hold-out cells of it.
+        n_true: Hold-out cells of the class.
         n_lost: Of these, cells that only the champion calls correctly.
         n_won: Of these, cells that only the candidate calls correctly.
         sensitivity: Difference in sensitivity; None without cells.
-        precision: Difference in precision; None where either calls no cell so.
+        precision: Difference in precision; None where either model calls no cell as this class.
     """
 
     cell_class: str
@@ -143,12 +143,12 @@ class ClassDifference:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Candidate minus champion, paired: on the same cells, with intervals from the same draws of patients.
+    """Candidate minus champion, paired: both are judged on the same cells, and intervals use the same patient draws.
 
     Attributes:
         accuracy: In -1..1.
         macro_f1: In -1..1.
-        unclassified: Of the shares left unclassified, in -1..1.
+        unclassified: Difference of the shares left unclassified, in -1..1.
         n_only_candidate: Cells that only the candidate calls correctly.
         n_only_champion: Cells that only the champion calls correctly.
         mcnemar_p: Exact two-sided p of these two numbers; treats cells as independent.
@@ -178,7 +178,7 @@ class Comparison:
         n_by_class: Hold-out cells of each class, in the order of `CELL_CLASSES`.
         n_replicates: Draws of the bootstrap.
         seed: Seed of the bootstrap.
-        models: Candidate, champion and challengers; empty where the hold-out is.
+        models: Candidate, champion and challengers; empty where the hold-out is empty.
         difference: Candidate minus champion; None without a champion or a hold-out.
     """
 

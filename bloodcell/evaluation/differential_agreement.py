@@ -1,7 +1,7 @@
-"""Differentials by calls against differentials by labels of the same cells, slide by slide.
+"""Compares differentials by calls with differentials by labels of the same cells, slide by slide.
 
-Accuracy says how many cells are right, but a laboratory reports percentages of a slide. Errors that cancel out do not
-change them; errors in one direction do, and show as a bias.
+Accuracy says how many cells are right, but a laboratory reports the percentages of a slide. Errors that cancel out do
+not change the percentages; errors in one direction do, and show as a bias.
 
 Source: Bland and Altman, Statistical methods for assessing agreement between two methods of clinical measurement,
 Lancet 327 (1986) 307-310 (bias, limits of agreement).
@@ -77,11 +77,11 @@ def slide_agreement(
 ) -> Agreement:
     """Returns how far the differentials of the calls are from those of the labels.
 
-    Percentages are of the six leucocyte classes, as the product reports them: erythroblasts, platelets and unclassified
-    cells are not part of the denominator. Both differentials count the same labelled cells.
+    Percentages are of the six leucocyte classes, as in a report: erythroblasts, platelets and unclassified cells are
+    not part of the denominator. Both differentials are of the same labelled cells.
 
     Args:
-        slides: integer (n,), any numbers, a different one for each slide.
+        slides: integer (n,), any number for each slide, different from all others.
         truth: integer (n,), index of the true class in `CELL_CLASSES`.
         top: integer (n,), index of the most probable class.
         unclassified: bool (n,), cells without a call.

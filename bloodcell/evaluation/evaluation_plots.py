@@ -30,7 +30,7 @@ def write_plots(evaluation: Evaluation, path: Path, *, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # a Figure without pyplot: it keeps no state between calls and looks for no display
+    # a Figure without pyplot keeps no state between calls and does not look for a display
     figure = Figure(figsize=(14, 7), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     matrix, reliability = figure.subplots(1, 2, width_ratios=[1.65, 1])

@@ -48,7 +48,7 @@ def evaluation_tables(evaluated: BundleEvaluation) -> RenderableType:
 
 
 def evaluation_json(evaluated: BundleEvaluation) -> dict[str, object]:
-    """Returns the evaluation as one JSON document; fractions in percent, F1 in 0..1, 95 % intervals."""
+    """Returns the evaluation as one JSON document; shares are in percent with 95 % intervals, F1 in 0..1."""
     evaluation = evaluated.evaluation
     return {
         "model_id": evaluated.model_id,
@@ -94,11 +94,11 @@ def _warnings(evaluated: BundleEvaluation) -> list[Text]:
     warnings = []
     if evaluated.n_seen:
         warnings.append(
-            f"The model was trained or validated with {evaluated.n_seen:,} of these images, so the figures are too "
-            "good. Leave them out with --unseen."
+            f"The model was trained or validated on {evaluated.n_seen:,} of these images, so the figures are too good. "
+            "Leave these images out with --unseen."
         )
     if evaluated.n_broken:
-        warnings.append(f"{evaluated.n_broken} files of the folder cannot be decoded and are not counted.")
+        warnings.append(f"{evaluated.n_broken} files in the folder cannot be decoded and are not counted.")
     return [Text(f"! {warning}", style="bold yellow") for warning in warnings]
 
 
@@ -133,5 +133,5 @@ def _confusion_table(evaluation: Evaluation) -> Table:
 
 
 def _dense(share: Proportion) -> str:
-    """Returns percentage and interval without the sign, 100 without its decimal, so that the table fits 80 columns."""
+    """Returns percentage and interval without percent signs, and 100 without a decimal, to fit 80 columns."""
     return percent_with_interval(share).replace(" %", "").replace("100.0", "100")

@@ -62,7 +62,7 @@ def compare(
         n_replicates: Draws of the bootstrap.
 
     Raises:
-        ValueError: Shapes, classes or roles that do not fit.
+        ValueError: Shapes, classes or roles that do not match.
         TrainingDataError: A model whose probabilities are not finite.
     """
     ordered = _checked(holdout, predictions)
@@ -107,11 +107,11 @@ class _Counted:
     """One model's outcomes, counted.
 
     Attributes:
-        predictions: The model's.
+        predictions: The model's predictions.
         right: bool (n,), whether the most probable class is the true one.
         top: int64 (n,), most probable classes.
-        figures: Of all cells, then of each draw of patients.
-        by_patient: Of each patient's cells.
+        figures: Figures of all cells, then of each draw of patients.
+        by_patient: Figures of each patient's cells.
     """
 
     predictions: Predictions
@@ -270,7 +270,7 @@ def _minus(candidate: _Counted, champion: _Counted, share_of: Callable[[Figures]
 
 
 def _certain(found: Interval | None) -> Interval:
-    """Returns the interval of a share of all cells, of which there is at least one."""
+    """Returns the interval of a share of all cells, which exists because there is at least one cell."""
     if found is None:
         raise ValueError("Expected at least one cell. Received: none")
     return found

@@ -1,4 +1,4 @@
-"""How many cells per second models classify on this machine, by batch size, and whether decoding keeps up."""
+"""Measures how many cells per second models classify on this machine, by batch size, and whether decoding keeps up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Speed:
         device: What the models ran on.
         decoded_per_s: Cells per second that all reader threads together decode and resize to every input size.
         called_per_s: Batch size -> cells per second through all the models, from pixels in memory to probabilities.
-        no_memory_for: The batch size that the device lacked memory for, None where all fitted.
+        no_memory_for: The batch size for which the device lacked memory; None if all batches fitted.
     """
 
     device: str
@@ -58,17 +58,17 @@ def measure_speed(
     seconds: float = 5.0,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Speed:
-    """Returns how fast the models of `bundles` run as classify runs them: merged into one network, on drawn cells.
+    """Returns how fast the models run when merged into one network, as `classify` runs them, on drawn cells.
 
     Args:
         bundles: At least one.
         settings: Reader threads and image limits.
         batch_sizes: Batch sizes to try, ascending.
-        seconds: Minimum time for each size, which also gets at least three batches after a first one that is not timed.
-        on_progress: Called with the step's name, what is done and what there is to do in all.
+        seconds: Minimum time for each size. Each gets at least three batches, after a first one that is not timed.
+        on_progress: Called with the step's name, the amount done, and the total.
 
     Raises:
-        BundleError: A model that cannot be loaded safely.
+        BundleError: A model cannot be loaded safely.
     """
     network, rng = MergedNetwork(bundles), np.random.default_rng(0)
     files = [_file(cell_class, seed) for seed in range(4) for cell_class in CELL_CLASSES]

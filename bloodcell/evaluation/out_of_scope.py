@@ -1,7 +1,7 @@
-"""Cells that belong to none of the eight classes (blasts, smudges, artefacts): does the model leave them unclassified?
+"""Judges whether a model leaves cells outside the eight classes (blasts, smudges, artefacts) unclassified.
 
 No call of such a cell can be right. It should be left unclassified, so that a person looks at it, and its novelty
-should be clearly higher than that of the cells the model knows.
+should be clearly higher than that of cells from the eight classes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ N_BINS: Final = 40
 
 _HOLDOUT_QUANTILE: Final = 0.995
 _OUT_OF_SCOPE_QUANTILE: Final = 0.9
-"""Histograms end at these quantiles, and cells beyond are in the last bin: one cell of extreme novelty must not flatten
-all others. Cells out of scope are few, so that a single extreme one may be a tenth of them."""
+"""Histograms end at these quantiles, and cells beyond them are in the last bin: one cell of extreme novelty must not
+flatten the histogram of all others. Cells out of scope are few, so a single extreme one may be a tenth of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class OutOfScope:
         unclassified: Of these cells, those left unclassified, with an exact 95 % interval.
         auroc: Probability that such a cell has a higher novelty than a hold-out cell, ties counted half; None without
             cells.
-        novelty_threshold: The bundle's, None where it was not given.
+        novelty_threshold: The bundle's threshold; None where it was not given.
         edges: Edges of the bins of the two histograms, one more than there are bins.
-        holdout: Hold-out cells in each bin; novelty that is not finite is in the last.
+        holdout: Hold-out cells in each bin; cells whose novelty is not finite are in the last.
         out_of_scope: Cells out of scope in each bin.
     """
 
@@ -60,7 +60,7 @@ def judge_out_of_scope(
         novelty: float (n,), of the hold-out cells, n at least 1.
         out_of_scope_novelty: float (m,), m may be 0.
         out_of_scope_unclassified: bool (m,), cells without a call.
-        novelty_threshold: The bundle's, for display.
+        novelty_threshold: The bundle's threshold, for display.
     """
     known, unknown = (np.nan_to_num(part.astype(np.float64), nan=np.inf) for part in (novelty, out_of_scope_novelty))
     edges = _edges(known, unknown, novelty_threshold)
@@ -95,7 +95,7 @@ def _edges(known: NDArray[np.float64], unknown: NDArray[np.float64], threshold: 
     lowest, highest = min(ends), max(ends)
     if threshold is not None and np.isfinite(threshold):
         lowest, highest = min(lowest, threshold), max(highest, threshold)
-    # a minimum width for the case that all novelty is the same, relative so that it is not lost to rounding
+    # a minimum width in case all novelties are equal; it is relative, so that rounding does not lose it
     return np.linspace(lowest, max(highest, lowest + 1e-6 * max(abs(lowest), 1.0)), N_BINS + 1)
 
 

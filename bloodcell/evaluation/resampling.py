@@ -1,12 +1,13 @@
-"""The bootstrap over patients: intervals of figures that allow for other patients than those in the hold-out.
+"""The bootstrap over patients: intervals that allow for patients other than those in the hold-out.
 
 Cells of one patient resemble each other and are not independent draws, so exact binomial intervals over all cells are
 too narrow. Here whole patients are drawn with replacement, and each draw's figures are computed from the sum of the
 drawn patients' confusion matrices, with one matrix product for all draws: cost and memory depend on the number of
-patients, not of cells. All models are counted under the same draws, so a difference of two models is paired.
+patients, not on the number of cells. All models are counted with the same draws, so a difference of two models is
+paired.
 
 Percentile intervals over few patients are still somewhat narrow (with five patients no draw can be more extreme than
-the most extreme of the five); that is why a gate requires a minimum number of patients.
+the most extreme of the five). That is why a gate requires a minimum number of patients.
 
 Source: Field and Welsh, Bootstrapping clustered data, Journal of the Royal Statistical Society B 69 (2007) 369-390
 (the cluster bootstrap); Efron and Tibshirani, An introduction to the bootstrap, Chapman & Hall 1993, chapter 13
@@ -64,7 +65,7 @@ def counts_by_patient(
         n_columns: Columns of the result.
     """
     counts = np.bincount(row * n_columns + columns, minlength=n_patients * n_columns)
-    # whole numbers stay exact in float64, and BLAS, which computes the product below, has no integers
+    # whole numbers stay exact in float64, and BLAS, which computes the product in `drawn_sums`, has no integers
     return counts.reshape(n_patients, n_columns).astype(np.float64)
 
 
@@ -97,7 +98,7 @@ def interval(values: NDArray[np.float64], *, n_patients: int, lowest: float = 0.
     Args:
         values: float64 (1 + n_replicates,), the figure itself, then that of each draw; draws in which it does not
             exist (nan) are left out.
-        n_patients: Patients that have cells which the figure is about.
+        n_patients: Patients with cells that the figure counts.
         lowest: Smallest possible value: 0 for a share, -1 for a difference of shares.
     """
     draws = values[1:][~np.isnan(values[1:])]
@@ -112,7 +113,7 @@ def share_interval(share: Share, by_patient: Share) -> Interval | None:
     """Returns a share with its percentile interval, None where its total is 0.
 
     Where none or all of the cells count, the same is true in every draw and the percentiles have no width. Three of
-    three does not prove perfection, so the interval then reaches as far as the exact binomial one of
+    three do not prove perfection, so the interval then reaches as far as the exact binomial interval of
     `bloodcell.cells.intervals`.
 
     Args:
@@ -141,6 +142,6 @@ def difference_interval(a: Share, b: Share, a_by_patient: Share, b_by_patient: S
     if not a.total[0] or not b.total[0]:
         return None
     n_patients = min(a_by_patient.n_existing, b_by_patient.n_existing)
-    # over one denominator: whole numbers are exact, so that 396 and 400 of 400 differ by exactly 0.01
+    # over one denominator, because whole numbers are exact: 396 and 400 of 400 differ by exactly 0.01
     difference = Share(a.n * b.total - b.n * a.total, a.total * b.total)
     return interval(difference.value, n_patients=n_patients, lowest=-1.0)

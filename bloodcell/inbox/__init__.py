@@ -7,7 +7,7 @@
     night_folders    the nights below the drops folder, and the state of each
     pending_nights   which of them are due
 
-`ingest` reads drops by these functions, `labels` its inbox, and `service` watches for complete nights.
+`ingest` reads drops with these functions, `labels` reads its inbox, and `service` watches for complete nights.
 """
 
 from __future__ import annotations

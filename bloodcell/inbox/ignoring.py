@@ -27,5 +27,5 @@ def ignore_reason(path: str) -> str | None:
 
 
 def is_unfinished(name: str) -> bool:
-    """Returns whether a name is that of a file still being copied, or of a spreadsheet's mark of an open file."""
+    """Returns whether this is the name of a file still being copied, or of a spreadsheet's lock on an open file."""
     return name.startswith(_OPEN_IN_A_SPREADSHEET) or name.lower().endswith(_UNFINISHED)

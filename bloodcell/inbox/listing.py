@@ -1,4 +1,4 @@
-"""The entries of a folder, one sub-folder at a time with everything below it; nothing is opened or followed."""
+"""Lists a folder, one sub-folder at a time with everything below it; no file is opened and no link followed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bloodcell.inbox.settling import changed_ns
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """One entry that is no folder.
+    """One entry that is not a folder.
 
     Attributes:
         path: Relative to the folder that was listed, with forward slashes; bytes that are not UTF-8 are escaped.
         location: The entry itself.
         size_bytes: As listed.
-        changed_ns: See `changed_ns`.
-        problem: Why it cannot be read as a file, found by listing alone: link, not_a_regular_file, unreadable or
+        changed_ns: As `bloodcell.inbox.settling.changed_ns` returns it.
+        problem: Why it cannot be read as a file, as far as listing shows: link, not_a_regular_file, unreadable or
             name_not_utf8. None for a regular file.
     """
 

@@ -1,4 +1,4 @@
-"""The nights' folders below the drops folder, and what state the content of one is in."""
+"""The nights' folders in the drops folder, and the state of a night's content."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def night_folders(drops: Path) -> list[Path]:
 
 
 def completed_state(night: Path, settle_s: float) -> str | None:
-    """Returns a name of a night's present content; None while it is still being written, or empty.
+    """Returns a name for a night's present content; None while the night is still being written, or is empty.
 
-    Two calls return the same name exactly if no file was added or changed between them.
+    Two calls return the same name if and only if no file was added or changed between them.
 
     Args:
         night: The night's folder.

@@ -1,4 +1,4 @@
-"""Which night folders are due, by the ledger of what was ingested."""
+"""Which night folders are due, according to the ledger of what was ingested."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def pending_nights(settings: InboxSettings, database: Database) -> list[Path]:
     """Returns the nights' folders that were never completely ingested or have changed since, oldest first.
 
-    Folders are compared by the time of their newest entry. A file that was set aside is compared by its own time and
-    size too, so that one completed in place is read again. A folder that cannot be read is due: ingesting it says why.
+    Folders are compared by the time of their newest entry. A file that was set aside is also compared by its own time
+    and size, so that it is read again if it was completed in place. A folder that cannot be read is due: ingesting it
+    says why.
 
     Args:
         settings: The drops folder.

@@ -1,4 +1,4 @@
-"""When a folder that another program writes into is completely written."""
+"""Decides when a folder into which another program writes is completely written."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ COMPLETE_MARKER: Final = ".complete"
 
 
 def changed_ns(status: os.stat_result) -> int:
-    """Returns when an entry came or was last changed, in nanoseconds since 1970 by the file server's clock.
+    """Returns when an entry arrived or was last changed, in nanoseconds since 1970 by the file server's clock.
 
-    Copying with preserved times (rsync -t, cp -p) keeps the old mtime; ctime says when the entry came. An mtime in the
-    future, from an analyser whose clock is wrong, is not used: its slide would never count as completely written.
+    Copying with preserved times (rsync -t, cp -p) keeps the old mtime; ctime says when the entry arrived. An mtime in
+    the future, from an analyser whose clock is wrong, is not used: the slide would never count as completely written.
     """
     if status.st_mtime_ns > time.time_ns():
         return status.st_ctime_ns
@@ -25,7 +25,7 @@ def changed_ns(status: os.stat_result) -> int:
 def is_settled(newest_change_ns: int, marker_ns: int | None, settle_s: float) -> bool:
     """Returns whether a file or folder is completely written.
 
-    It is if it was marked complete after its last change, or if nothing changed for `settle_s` seconds.
+    That is so if it was marked complete after its last change, or if nothing changed for `settle_s` seconds.
 
     Args:
         newest_change_ns: Its last change, in nanoseconds since 1970.

@@ -31,7 +31,7 @@ def read_unchanged(file: ListedFile, max_bytes: int) -> bytes:
 
     Args:
         file: As listed.
-        max_bytes: Of a larger file only one byte more than this is returned.
+        max_bytes: If the file is larger, only one byte more than this is returned.
 
     Raises:
         UnusableFileError: reason unreadable.
@@ -44,7 +44,7 @@ def read_unchanged(file: ListedFile, max_bytes: int) -> bytes:
     except OSError as error:
         raise UnusableFileError("unreadable", str(error)) from error
     wanted = min(file.size_bytes, max_bytes + 1)
-    # plain system calls, for the reason that `Store.put_image` has
+    # plain system calls, for the same reason as in `Store.put_image`
     try:
         body = os.read(descriptor, wanted)
         status = os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""One file of a drop is read, hashed, verified within bounds and stored, or the reason why not is returned."""
+"""One file of a drop is read, hashed, verified within bounds and stored; otherwise the reason is returned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NamedCell:
-    """What the path of a cell's file says."""
+    """What the path of a cell's file tells about the cell."""
 
     barcode: str
     file_name: str
@@ -58,7 +58,7 @@ class Examiner:
         self._store = store
 
     def named_cell(self, file: ListedFile) -> NamedCell | None:
-        """Returns what the path says; None if it does not match the pattern."""
+        """Returns what the path tells about the cell; None if the path does not match the pattern."""
         match = self._pattern.fullmatch(file.path)
         if match is None:
             return None
@@ -75,7 +75,7 @@ class Examiner:
         return (cell.number if cell else 0), file.path
 
     def examine(self, file: ListedFile) -> Examined:
-        """Returns the file with its image, which is then in the store, or with the reason why it has none.
+        """Returns the file with its image, which has then been stored, or with the reason why it has none.
 
         Raises:
             StillWrittenError: The file changed while it was read.

@@ -1,4 +1,4 @@
-"""The outcomes of a file of a drop, with what the operator does about each."""
+"""The possible outcomes of a file in a drop, and what the operator does about each."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-# files written in one transaction, after one sync of the store, several small slides together: enough that the wait for
-# the disk is short compared with examining, few enough that little work is repeated after a kill
+# files written in one transaction, after one sync of the store; small slides are written together. The number is large
+# enough that waiting for the disk is short compared with examining, and small enough that a kill loses little work
 _BATCH_FILES = 256
 # files that a thread takes at a time; with one at a time, handing over cost as much as reading
 _TASK_FILES = 16
@@ -52,9 +52,9 @@ class IngestSummary:
     Attributes:
         night: The night.
         run_id: The run.
-        n_files: All files, which are the sum of the next four.
-        n_cells: Files that are cells.
-        n_duplicates: Files whose image or cell was there already.
+        n_files: All files, the sum of the next four.
+        n_cells: Files that became cells.
+        n_duplicates: Files whose image or cell was already known.
         n_quarantined: Files that were set aside.
         n_ignored: Files that a rule ignores.
         n_slides: Slides of the night.
@@ -83,7 +83,7 @@ def ingest_night(
 
     Args:
         folder: `<drops>/<YYYY-MM-DD>`.
-        settings: Where everything is kept, and the bounds that an image has to satisfy.
+        settings: Where everything is kept, and the bounds within which an image has to be.
         airflow_run: Id of the Dag run that this belongs to.
         on_files: Called with the number of files just accounted for.
 

@@ -1,9 +1,9 @@
 """One slide's files become rows: slide, images, cells, and a ledger row for every file.
 
-Writing them again, or twice at once, leaves the same rows.
+Writing the rows again, or in two runs at once, leaves the same rows.
 
 All rows of a table are written by one statement, as one JSON parameter that Postgres turns into rows of the table's own
-types. With one statement per row, 2,000 files took three times as long to write as to read, hash and decode.
+types. With one statement per row, writing 2,000 files took three times as long as reading, hashing and decoding them.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files
 
 
 def note_gone(connection: sa.Connection, run_id: uuid.UUID, night: date, still_set_aside: Collection[str]) -> None:
-    """Marks files as gone that were set aside earlier and that this run did not find.
+    """Marks as gone the files that were set aside earlier and that this run did not find.
 
     Files that contradict a cell (`name_taken`, `changed_after_ingest`) stay: a person has to find out why.
     """

@@ -13,7 +13,7 @@ from bloodcell.errors import UnusableFileError
 
 MAX_RECORD_BYTES = 64 * 1024
 
-# no control characters: they come from a broken export, and Postgres accepts no NUL
+# no control characters: they come from a broken export, and Postgres does not accept NUL
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 

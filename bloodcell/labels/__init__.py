@@ -1,9 +1,9 @@
-"""The labels that people give to cells: read from files and sorted folders, checked, matched to cells, appended.
+"""The labels that people give cells: read from files and sorted folders, checked, matched to cells, appended.
 
     csv_rows, class_folders -> label_rows -> matching -> importing
 
-`label_inbox` imports what arrives in a folder; `exporting` only reads. `codes` says what a class name or an analyser
-code means as a label, and `label_outcomes` why a file or a row is refused.
+`label_inbox` imports what arrives in a folder, and `exporting` writes the labels to a file. `codes` says what a class
+name or an analyser code means as a label, and `label_outcomes` says why a file or a row is refused.
 
 Labels are append-only: a correction is a new label by the same person. A cell that people label differently is
 contested until somebody adjudicates. An import can be repeated, killed at any point, or run twice at the same time, and

@@ -1,7 +1,7 @@
 """Reads a folder sorted by class: FOLDER/<class or code>/<file>, or FOLDER/<class or code>/<barcode>/<file>.
 
-A cell is found by the digest of its image, whatever the file is called. The time of a label is the time at which the
-file was put in its place.
+A cell is found by the digest of its image, whatever the file is called. The time of a label is the time at which its
+file was put there.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def labelled_files(folder: Path) -> Iterator[tuple[str, ListedFile]]:
 
 def _meaning(name: str) -> Meaning:
     if not name:
-        raise BadRowError("is not in a class folder")
+        raise BadRowError("it is not in a class folder")
     meaning = meaning_of(name.strip())
     if meaning is None:
         raise BadRowError(

@@ -21,7 +21,7 @@ COLUMNS: Final = ("slide", "file", "cell_id", "label", "labelled_by", "labelled_
 """Columns of a label file; docs/how-to/labels.md explains them."""
 
 COLUMN_NAMES: Final = {name: name for name in COLUMNS} | {
-    # the names that the views use: a worklist is the result of a query with one more column
+    # the names that the views use, because a worklist is the result of a query with one more column
     "barcode": "slide",
     "file_name": "file",
     "is_blind": "blind",
@@ -60,7 +60,7 @@ class CsvLabels:
 
         Raises:
             UnusableFileError: The file is not a table of labels; reason one of `label_outcomes.FILE_REASONS`.
-            StillWrittenError: It changed while it was read.
+            StillWrittenError: The file changed while it was read.
         """
         self.n_rows, digest = 0, hashlib.sha256()
         with closing(_opened(self._path)) as file:

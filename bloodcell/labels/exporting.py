@@ -40,7 +40,7 @@ def export_labels(
     store: Store | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> LabelExport:
-    """Writes the standing labels, one row per person and cell, and on request the images of uncontested cells.
+    """Writes the standing labels, one row per person and cell, and if requested the images of uncontested cells.
 
     The file begins with a byte order mark, because some spreadsheets do not recognise UTF-8 without one. Text that a
     spreadsheet would read as a formula begins with an apostrophe. `import_labels` undoes both.
@@ -82,7 +82,7 @@ def _write_csv(connection: sa.Connection, out: Path) -> int:
 
 
 class _Bytes:
-    """A file for COPY, which passes str to a file opened for text and bytes to anything else."""
+    """A file for COPY that receives bytes: psycopg2 passes str to a file opened for text, bytes to anything else."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

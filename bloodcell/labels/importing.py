@@ -32,7 +32,7 @@ class LabelImport:
 
     Attributes:
         source: What was imported: csv or folder.
-        is_taken: True if labels were imported; False if rows were refused and therefore nothing was.
+        is_taken: Whether the labels were imported; False if rows were refused, so that nothing was imported.
         n_rows: Labels in the file.
         n_new: Labels that are new. There can be more than rows, since an image can belong to several slides.
         n_known: Rows that repeat a label already in the database.
@@ -86,7 +86,7 @@ def import_labels(
 
     Args:
         source: The file or folder.
-        settings: Database, store and limits on file sizes.
+        settings: The database, and the largest size of an image file.
         partial: Import the valid rows even if others are refused.
         labelled_by: Who labelled, for rows that do not name anyone; required for a folder.
         on_progress: Called with the name of a step, the amount done, and the total (0 if unknown).
@@ -96,7 +96,7 @@ def import_labels(
         Counts, and the rows that were refused.
 
     Raises:
-        UnusableFileError: It is not a table of labels, or not UTF-8; reason one of `label_outcomes.FILE_REASONS`.
+        UnusableFileError: The file is not a table of labels, or not UTF-8; reason one of `label_outcomes.FILE_REASONS`.
         ConfigurationError: There is no such file, or a folder was given without a person.
         RetryLaterError: Postgres is unavailable, or the file is still being written.
     """
@@ -181,10 +181,11 @@ def take(
 
 
 class CopyReader:
-    """Lines as a file for COPY, which holds no more of them than COPY reads at once.
+    """Presents lines as a file for COPY, and holds no more of them than COPY reads at once.
 
     Attributes:
-        problem: The error that ended the lines early; raised from `read`, psycopg2 would turn it into a server error.
+        problem: The error that ended the lines early. It is not raised from `read`, because psycopg2 would turn it into
+            a server error.
     """
 
     def __init__(self, lines: Iterator[bytes]) -> None:

@@ -1,7 +1,7 @@
 """Imports what arrives in the label inbox, or quarantines it with a reason; nothing is moved or deleted.
 
 The ledger `label_file` identifies each file by its content. A file is read again only if it changes, or if it named
-cells that were missing and something has been ingested since. A folder sorted by class has the name of the person who
+cells that were missing and something has been ingested since. A folder sorted by class is named after the person who
 sorted it.
 """
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bloodcell.storage.database import Database
 
 MAX_FILE_BYTES: Final = 512 * 2**20
-"""Largest CSV file of the inbox, some five million rows: it is read on every check of the inbox."""
+"""Largest CSV file that the inbox accepts, some five million rows: every check of the inbox reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class InboxFile:
 
     Attributes:
         path: Its name within the inbox.
-        outcome: imported, quarantined.
+        outcome: imported or quarantined.
         reason: Why it was quarantined, None if it was imported.
         n_rows: Labels in it.
         n_labels: New labels among them.
@@ -65,7 +65,7 @@ class InboxResult:
     """The outcome of one check of the inbox.
 
     Attributes:
-        files: Files and folders read now; for a Dag run, also by its earlier tries.
+        files: Files and folders that were read now or, in a Dag run, by its earlier tries.
         n_known: Files and folders read before and unchanged since.
         n_waiting: Files and folders still being written.
     """
@@ -166,7 +166,7 @@ def _file_entry(file: ListedFile) -> _Entry | None:
 def _folder_entry(folder: Path, name: str, settings: Settings) -> _Entry | None:
     digest = FolderDigest()
     try:
-        if not folder.is_dir():  # because `name` has escaped bytes
+        if not folder.is_dir():  # `name` contains escaped bytes, so there is no folder of this name
             raise unusable("name_not_utf8", f"expected a folder named for a person, received {name}")
         if meaning_of(name) is not None:
             raise unusable(
@@ -220,9 +220,9 @@ def _taken(connection: sa.Connection, run: Run, entry: _Entry) -> InboxFile:
 
 
 def _known(connection: sa.Connection, entry: _Entry) -> tuple[InboxFile, str | None] | None:
-    """Returns the earlier outcome and its Dag run, None if there is none or if it may differ by now."""
+    """Returns the earlier outcome and its Dag run; None if there is none, or if it might be different now."""
     table, run, ingest = tables.label_file, tables.run, tables.run.alias("ingest")
-    # counted from the start of the import: it may or may not have seen an ingest that ended meanwhile
+    # since the start of the import, which may or may not have seen an ingest that ended in the meantime
     ingested_since = sa.exists().where(ingest.c.stage == "ingest", ingest.c.ended_at >= run.c.started_at)
     row = connection.execute(
         sa.select(*(table.c[name] for name in InboxFile.__dataclass_fields__), run.c.airflow_run, ingested_since)

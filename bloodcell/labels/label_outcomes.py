@@ -27,7 +27,7 @@ FILE_REASONS: Final = {
 IN_THE_FUTURE: Final = "is in the future; a time without a zone is read as UTC: write 2026-11-21T14:30:00+01:00"
 
 MAX_ERRORS: Final = 1_000
-"""Number of refused rows that are reported one by one; the rest are only counted, so that memory stays flat."""
+"""Number of refused rows that are reported one by one; the rest are only counted, so that memory stays bounded."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

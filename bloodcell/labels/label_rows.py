@@ -90,7 +90,7 @@ def checked_row(row: int, fields: Mapping[str, str], labelled_by: str | None) ->
     barcode, file_name = text.get("slide") or None, text.get("file") or None
     cell_id = _cell_id(text.get("cell_id", ""))
     if cell_id is None and (barcode is None or file_name is None):
-        raise BadRowError("names no cell: expected a cell_id, or slide and file")
+        raise BadRowError("the row names no cell: expected a cell_id, or slide and file")
     return LabelRow(
         row,
         _bounded("slide", barcode, _MAX_FILE_NAME),
@@ -107,10 +107,10 @@ def checked_row(row: int, fields: Mapping[str, str], labelled_by: str | None) ->
 
 
 def checked_person(name: str) -> str:
-    """Returns the name of the person, with accents and spaces normalised, which systems encode differently.
+    """Returns the name of the person, with accents and spaces normalised, because systems encode them differently.
 
     Raises:
-        BadRowError: Empty, longer than 200 characters, or with control characters.
+        BadRowError: The name is empty, is longer than 200 characters, or contains control characters.
     """
     name = unicodedata.normalize("NFC", name).replace("\N{NO-BREAK SPACE}", " ").strip(SPACE)
     if not name:
@@ -179,14 +179,14 @@ def _flag(name: str, text: str) -> bool:
     raise BadRowError(f"{name}: expected 0, 1, true, false, yes or no, received {shown(text)}")
 
 
-@functools.lru_cache(4_096)  # a file repeats few times, or none
+@functools.lru_cache(4_096)  # in a file either few times repeat, or none do
 def _instant(text: str) -> str:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         at = None
     if at is None:
-        raise BadRowError(f"labelled_at: expected ISO 8601, as 2026-11-21T14:30:00+01:00, received {shown(text)}")
+        raise BadRowError(f"labelled_at: expected ISO 8601, such as 2026-11-21T14:30:00+01:00, received {shown(text)}")
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     if at < EARLIEST:
         raise BadRowError(f"labelled_at: expected a time after {EARLIEST:%Y-%m-%d}, received {shown(text)}")

@@ -1,8 +1,8 @@
-"""Matches rows to cells, names wrong rows and appends labels, each in one statement for all rows.
+"""Matches rows to cells, finds the wrong rows and appends the labels, each in one statement for all rows.
 
 new_label   the rows as they were sent
-placed      the same rows with the cell that they name, or the problem
-judged      the same rows, with those marked that contradict each other
+placed      the same rows, each with the cell that it names or with the problem
+judged      the same rows, with contradictory ones marked
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Matched:
 def append_labels(connection: sa.Connection, run_id: uuid.UUID, source: str, errors: RowErrors) -> Matched:
     """Appends the rows of `new_label`; invalid rows go to `errors` and are not appended.
 
-    Returns the same when it is repeated under the same run, whether or not the first commit took place.
+    If repeated under the same run, it returns the same, whether or not the first commit took place.
     """
     by_image = source == "folder"
     by, of_run = ("image" if by_image else "name"), {"run_id": run_id}
@@ -92,19 +92,19 @@ _TEXTS: Final[dict[str, Callable[[sa.Row[tuple[object, ...]]], str]]] = {
     "slide": lambda row: f"slide {shown(row.barcode)} is unknown: check leading zeros, or ingest its night first",
     "file": lambda row: f"slide {shown(row.barcode)} has no cell {shown(row.file_name)}: see the view file_account",
     "image": lambda row: (
-        f"{_place(row)} ({row.label}): no cell has this image: it belongs to no slide, it was changed, or its night "
-        "is not ingested yet"
+        f"{_place(row)} ({row.label}): there is no cell with this image: it belongs to no slide, it was changed, or "
+        "its night has not been ingested yet"
     ),
     "other_slide": lambda row: f"{_place(row)} ({row.label}): the image belongs to slide {row.detail}: move it there",
     "quarantined": lambda row: (
         f"{_place(row)} was quarantined, so there is no cell to label: {row.detail}. Fix the file and ingest "
         "its night again, or remove the label"
     ),
-    "ignored": lambda row: f"{_place(row)} is not a cell, it was ignored: {row.detail}",
+    "ignored": lambda row: f"{_place(row)} is not a cell but an ignored file: {row.detail}",
     "future": lambda row: f"labelled_at {row.labelled_at} {IN_THE_FUTURE}",
-    "row": lambda row: f"contradicts another row of the same person and cell: {row.detail}. Keep the correct one",
+    "row": lambda row: f"contradicts another row for the same person and cell: {row.detail}. Keep the correct one",
     "label": lambda row: (
         f"contradicts a label that {shown(row.labelled_by)} gave the cell at the same time: the label is "
-        f"{row.detail}, the row says {row.label}. A correction needs a labelled_at of its own"
+        f"{row.detail}, the row says {row.label}. A correction needs a later labelled_at"
     ),
 }

@@ -24,7 +24,7 @@ LEFT JOIN bloodcell.cell given ON given.cell_id = n.cell_id
 LEFT JOIN bloodcell.slide of_given ON of_given.slide_id = given.slide_id
 
 -- name: place_by_image
--- Several cells may have the image: those with that name if there are any, otherwise all of them.
+-- Several cells may have the image. The label goes to those with the given name if there are any, otherwise to all.
 CREATE TEMP TABLE placed ON COMMIT DROP AS
 SELECT n.row_number, n.barcode, n.file_name, NULL::bigint AS given_id, n.sha256, n.class, n.sub_label, n.labelled_by,
        n.labelled_at, n.is_blind, n.is_adjudication, n.note, found.cell_id,
@@ -39,7 +39,7 @@ LEFT JOIN (
 ) found ON found.row_number = n.row_number AND found.place = 1
 
 -- name: look_up_files_by_name
--- What the file ledger knows about rows that name no cell: a duplicate's label goes to the cell that it repeats.
+-- What the file ledger knows about rows that name no cell. The label of a duplicate goes to the cell that it repeats.
 UPDATE placed p
 SET cell_id = d.cell_id, problem = nullif(d.outcome, 'duplicate'), detail = concat_ws(': ', d.reason, d.detail)
 FROM (
@@ -63,8 +63,8 @@ FROM (
 WHERE d.row_number = p.row_number
 
 -- name: judge
--- If rows contradict each other, nobody knows the right one, so none is imported. In a folder the time is the file's, and
--- does not tell which of two places the person meant.
+-- If rows contradict each other, nobody knows which is right, so none is imported. In a folder the time is that of the
+-- file, and does not tell which of two places the person meant.
 CREATE TEMP TABLE judged ON COMMIT DROP AS
 SELECT p.row_number, p.barcode, p.file_name, p.given_id, p.cell_id, p.class, p.sub_label,
        coalesce(p.sub_label, p.class) AS label, p.labelled_by, p.labelled_at, p.is_blind, p.is_adjudication, p.note,
@@ -87,7 +87,7 @@ ORDER BY j.cell_id, j.labelled_by, j.labelled_at
 ON CONFLICT ON CONSTRAINT label_once DO NOTHING
 
 -- name: append_changes
--- Without labels that repeat the newest one of the person: a copied folder has new times, but no new labels.
+-- Leaves out labels that repeat the person's newest one: a copied folder has new times, but no new labels.
 INSERT INTO bloodcell.label (cell_id, class, sub_label, labelled_by, labelled_at, is_blind, is_adjudication, note,
                              source, run_id)
 SELECT j.cell_id, j.class, j.sub_label, j.labelled_by, j.labelled_at, j.is_blind, j.is_adjudication, j.note,
@@ -103,7 +103,7 @@ ORDER BY j.cell_id, j.labelled_by, j.labelled_at
 ON CONFLICT ON CONSTRAINT label_once DO NOTHING
 
 -- name: mark_contradictions
--- After the append, so that it also sees what another import has written meanwhile.
+-- Runs after the append, so that it also sees what another import has written in the meantime.
 UPDATE judged j SET problem = 'label', detail = coalesce(l.sub_label, l.class)
     || CASE WHEN l.is_blind THEN ', blind' ELSE '' END || CASE WHEN l.is_adjudication THEN ', adjudication' ELSE '' END
     || coalesce(', note ' || quote_literal(left(l.note, 60)), '')
@@ -131,7 +131,7 @@ SELECT DISTINCT ON (row_number) row_number, problem, detail, barcode, file_name,
 FROM judged WHERE problem IS NOT NULL ORDER BY row_number LIMIT :most
 
 -- name: count_contested
--- By the rule of the view current_label, asked only of the cells of these rows.
+-- By the rule of the view current_label, applied only to the cells of these rows.
 SELECT count(*) FROM (
     SELECT s.cell_id FROM bloodcell.standing_label s
     WHERE s.cell_id IN (SELECT j.cell_id FROM judged j WHERE j.problem IS NULL)

@@ -160,10 +160,10 @@ def test_invalid_files_are_reported_by_their_path(
     told = "\n".join(sorted(error.text for error in done.errors))
     for said in (
         "S9/1.jpg (lymphocyte): the image belongs to slide S1",
-        "nobody.jpg (lymphocyte): no cell has this image",
+        "nobody.jpg (lymphocyte): there is no cell with this image",
         "aside.jpg was quarantined, so there is no cell to label: name_taken: find out",
         "unsure/2.jpg: expected a folder named by a class",
-        "loose.jpg: is not in a class folder",
+        "loose.jpg: it is not in a class folder",
         "MO/huge.jpg: expected at most 1,000 bytes, received 2,000",
         "MO/link.jpg: link: Links are not followed",
         "MO/pipe.jpg: not_a_regular_file",

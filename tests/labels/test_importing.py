@@ -101,7 +101,7 @@ def test_a_person_may_be_named_for_the_whole_file_and_a_row_overrides_it(labelle
         (f"S1,0.jpg,LY,,{AT}", "labelled_by is empty"),
         (f"S1,0.jpg,LY,{'a' * 201},{AT}", "labelled_by: expected at most 200 characters on one line, received 201"),
         (f'S1,0.jpg,LY,"an\nna",{AT}', "on one line"),
-        ("S1,0.jpg,LY,anna,", "labelled_at: expected ISO 8601, as 2026-11-21T14:30:00.01:00, received ''"),
+        ("S1,0.jpg,LY,anna,", "labelled_at: expected ISO 8601, such as 2026-11-21T14:30:00.01:00, received ''"),
         ("S1,0.jpg,LY,anna,yesterday", "received 'yesterday'"),
         ("S1,0.jpg,LY,anna,15.03.2026 09:30", "received '15.03.2026 09:30'"),
         ("S1,0.jpg,LY,anna,46096", "labelled_at: expected"),
@@ -193,7 +193,7 @@ def test_a_quarantined_file_is_reported_with_its_reason(
         "Fix the file and ingest its night again, or remove the label",
         "3: S2/other.jpg was quarantined, so there is no cell to label: slide_identity: whose is it?. "
         "Fix the file and ingest its night again, or remove the label",
-        "4: S1/hidden.jpg is not a cell, it was ignored: gone",
+        "4: S1/hidden.jpg is not a cell but an ignored file: gone",
     ]
 
 
@@ -233,7 +233,7 @@ def test_repeated_rows_count_once_and_contradicting_rows_are_refused(labelled: L
     )
     assert (done.n_new, done.n_repeated, done.n_refused, done.n_contested) == (4, 1, 2, 1)
     assert texts(done) == [
-        f"{row}: contradicts another row of the same person and cell: row 4 and row 6. Keep the correct one"
+        f"{row}: contradicts another row for the same person and cell: row 4 and row 6. Keep the correct one"
         for row in (4, 6)
     ]
 
