@@ -1,4 +1,4 @@
-"""Runs bundles over a folder of labelled images, and evaluates them by the rule with which a nightly run calls cells."""
+"""Runs bundles over a folder of labelled images, and evaluates them by the rule by which a nightly run calls cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of a fleet: what may happen to its machines and services while a night is classified."""
+"""The faults of a fleet: what can happen to its machines and services while a night is classified."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PLACED = {
     "one": ("cpu-worker",),
     "two": ("cpu-worker#2",),
 }  # fmt: skip
-"""The second ones are started by a fault. No watcher: it would start the nights by itself."""
+"""Host -> its services. Faults start those marked #2. There is no watcher, because it would start the nights by itself."""
 
 WORKERS = {"one": "cpu-worker", "two": "cpu-worker#2"}
-"""Of the queue gpu: host -> service."""
+"""The workers of the queue gpu: host -> service."""
 
 DAGS, STORE = "/opt/bloodcell/bloodcell/_dags", "/var/lib/bloodcell/store"
 S3 = {
@@ -42,20 +42,20 @@ S3_CREDENTIALS = "[default]\naws_access_key_id = nobody\naws_secret_access_key =
 
 @dataclass(frozen=True)
 class Place:
-    """The running fleet, and what one works at it with."""
+    """The running fleet, with what a fault needs to act on it."""
 
     fleet: Fleet
     laboratory: LiveNight
     api: AirflowApi
 
     def busy(self) -> str:
-        """Waits until a worker of the queue gpu is at work in the middle of the night, and returns which."""
+        """Waits until a worker of the queue gpu is busy in the middle of the night, and returns that worker."""
         waited(lambda: self.laboratory.n_calls() > 0, 300, "calls")
-        waited(lambda: bool(self._at_work()), 120, "a classify task at work")
-        return self._at_work()[0]
+        waited(lambda: bool(self._busy_workers()), 120, "a running classify task")
+        return self._busy_workers()[0]
 
-    def _at_work(self) -> list[str]:
-        # a killed task's run stays `running` for good
+    def _busy_workers(self) -> list[str]:
+        # the run of a killed task stays `running` forever
         began = "started_at > now() - interval '90 seconds'"
         runs = self.laboratory.all(
             f"SELECT host FROM bloodcell.run WHERE state = 'running' AND night = :night AND {began}"
@@ -72,9 +72,9 @@ class Fault:
     """What is done to a night.
 
     Attributes:
-        during: In the middle of it.
-        before: Before it begins.
-        after: When it has ended, well or not; what failed is then run again.
+        during: What is done in the middle of the night.
+        before: What is done before the night begins.
+        after: What is done when the night has ended, successfully or not; what failed is then run again.
     """
 
     during: Callable[[Place], None] = nothing
@@ -82,10 +82,10 @@ class Fault:
     after: Callable[[Place], None] = nothing
 
 
-def ended_and_started(service: str | None, number: signal.Signals, away_s: float = 5) -> Callable[[Place], None]:
-    """Returns the fault of a service that a signal ends in the middle of the night, and that is back after `away_s`.
+def restart(service: str | None, number: signal.Signals, away_s: float = 5) -> Callable[[Place], None]:
+    """Returns a fault in which a signal ends a service in the middle of the night; it is back after `away_s` seconds.
 
-    None: of the worker that is at work then.
+    If the service is None, it is the worker that is busy at that moment.
     """
 
     def make(place: Place) -> None:
@@ -101,11 +101,11 @@ def ended_and_started(service: str | None, number: signal.Signals, away_s: float
     return make
 
 
-def memory_of_a_worker_ends(place: Place) -> None:
+def worker_runs_out_of_memory(place: Place) -> None:
     place.fleet.kill_largest(place.busy())
 
 
-def power_of_a_worker_fails(place: Place) -> None:
+def worker_loses_power(place: Place) -> None:
     worker = place.busy()
     host = place.fleet.host_of(worker).name
     place.fleet.reboot(host)
@@ -113,8 +113,8 @@ def power_of_a_worker_fails(place: Place) -> None:
     place.fleet.start(worker)
 
 
-def redis_loses_all(place: Place) -> None:
-    """Its disk is gone with a task that waits for the only worker, and with the mark of the one at work."""
+def redis_loses_its_data(place: Place) -> None:
+    """Loses a task that waits for the only worker, and the record of the task that this worker runs."""
     place.busy()
     place.fleet.kill("redis")
     place.fleet.empty("server-redis")
@@ -130,11 +130,11 @@ def postgres_is_killed(place: Place) -> None:
     place.fleet.start_postgres()
 
 
-def wire_of_a_worker_is_cut(place: Place) -> None:
+def worker_loses_the_network(place: Place) -> None:
     host = place.fleet.host_of(place.busy())
-    host.cut()
+    host.disconnect()
     time.sleep(45)
-    host.mend()
+    host.reconnect()
 
 
 def store_is_unmounted(place: Place) -> None:
@@ -186,7 +186,7 @@ def postgres_fails_over(place: Place) -> None:
 
 
 def clocks_differ(place: Place) -> None:
-    """Ten minutes to either side of the server's."""
+    """Sets one worker's clock ten minutes ahead of the server's, and the other's ten minutes behind."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     for worker, skew in (("cpu-worker", "+10m"), ("cpu-worker#2", "-10m")):
         place.fleet.kill(worker)
@@ -194,7 +194,7 @@ def clocks_differ(place: Place) -> None:
 
 
 def a_worker_is_older(place: Place) -> None:
-    """One of the last release before the newest migration."""
+    """Replaces a worker by one of the last commit before the newest migration."""
     (newest,) = (ROOT / "sql" / "versions").glob(f"{head_revision()}*.py")
     git = ["git", "-C", str(ROOT)]
     came = subprocess.check_output([*git, "log", "--diff-filter=A", "--format=%H", "--", str(newest)], text=True)
@@ -211,7 +211,7 @@ def a_worker_is_older(place: Place) -> None:
 
 
 def a_worker_has_other_models(place: Place) -> None:
-    """Its store has a champion with one byte changed, as where a copy of the store went wrong."""
+    """Gives a worker a store whose models have one byte changed, as after a faulty copy of the store."""
     store = place.fleet.volume("store")
     other = place.fleet.folder / "other-store"
     if not other.exists():
@@ -228,8 +228,8 @@ def a_worker_has_other_models(place: Place) -> None:
     place.fleet.start("cpu-worker#2")
 
 
-def workers_are_set_right(place: Place) -> None:
-    """The workers' clocks, release and store are the server's again."""
+def reset_workers(place: Place) -> None:
+    """Gives the workers the server's clock, release and store again."""
     for worker in ("cpu-worker", "cpu-worker#2"):
         place.fleet.kill(worker)
     host = place.fleet.network.hosts["two"]
@@ -241,7 +241,7 @@ def workers_are_set_right(place: Place) -> None:
 
 
 def start_s3(fleet: Fleet, *, fresh: bool = False, delay_s: float = 0) -> None:
-    """Starts the way to the S3 server, and where it is to be made the server itself, with an empty bucket."""
+    """Starts forwarding to the S3 server; if `fresh`, also starts the server itself, with an empty bucket."""
     if fresh:
         fleet.start_command("s3-server", "server", ["moto_server", "-H", "127.0.0.1", "-p", "9001"], S3)
     fleet.start_command("s3", "server", [sys.executable, "-m", "tests.fleet.forward", "9000", "9001", str(delay_s)], {})
@@ -258,29 +258,29 @@ def start_s3(fleet: Fleet, *, fresh: bool = False, delay_s: float = 0) -> None:
 
 FAULTS = {
     "nothing": Fault(),
-    "a worker is killed in a shard": Fault(ended_and_started(None, signal.SIGKILL)),
-    "a worker's memory ends: the kernel kills the task": Fault(memory_of_a_worker_ends),
-    "the power of a worker's machine fails": Fault(power_of_a_worker_fails),
-    "a worker's wire is cut for 45 s": Fault(wire_of_a_worker_is_cut),
-    "Redis is restarted": Fault(ended_and_started("redis", signal.SIGTERM)),
-    "Redis is away for a minute": Fault(ended_and_started("redis", signal.SIGTERM, away_s=60)),
-    "Redis is killed": Fault(ended_and_started("redis", signal.SIGKILL)),
-    "Redis loses all that it holds": Fault(redis_loses_all, before=lambda place: place.fleet.kill("cpu-worker#2")),
-    "Postgres is killed, back after 10 s": Fault(postgres_is_killed),
+    "a worker is killed in a shard": Fault(restart(None, signal.SIGKILL)),
+    "a worker runs out of memory: the kernel kills the task": Fault(worker_runs_out_of_memory),
+    "a worker's machine loses power": Fault(worker_loses_power),
+    "a worker is off the network for 45 s": Fault(worker_loses_the_network),
+    "Redis is restarted": Fault(restart("redis", signal.SIGTERM)),
+    "Redis is down for a minute": Fault(restart("redis", signal.SIGTERM, away_s=60)),
+    "Redis is killed": Fault(restart("redis", signal.SIGKILL)),
+    "Redis loses its data": Fault(redis_loses_its_data, before=lambda place: place.fleet.kill("cpu-worker#2")),
+    "Postgres is killed and back after 10 s": Fault(postgres_is_killed),
     "the store's share is unmounted for 20 s": Fault(store_is_unmounted),
-    "the scheduler is killed": Fault(ended_and_started("scheduler", signal.SIGKILL)),
-    "the API server is killed": Fault(ended_and_started("api-server", signal.SIGKILL)),
+    "the scheduler is killed": Fault(restart("scheduler", signal.SIGKILL)),
+    "the API server is killed": Fault(restart("api-server", signal.SIGKILL)),
     "two schedulers, each killed in turn": Fault(two_schedulers),
-    "workers' clocks are 10 min ahead and behind": Fault(before=clocks_differ, after=workers_are_set_right),
-    "a worker is of an older release": Fault(before=a_worker_is_older, after=workers_are_set_right),
-    "a worker has other models": Fault(before=a_worker_has_other_models, after=workers_are_set_right),
+    "one worker's clock is 10 min ahead, the other's 10 min behind": Fault(before=clocks_differ, after=reset_workers),
+    "a worker runs an older release": Fault(before=a_worker_is_older, after=reset_workers),
+    "a worker has other models": Fault(before=a_worker_has_other_models, after=reset_workers),
     "Postgres fails over to its standby": Fault(postgres_fails_over, before=lambda place: place.fleet.start_standby()),
 }
-"""The last leaves no Postgres to fail over to."""
+"""The fail-over comes last, because it leaves no Postgres to fail over to."""
 
 S3_FAULTS = {
     "nothing": Fault(),
     "S3 refuses connections for 20 s": Fault(s3_refuses),
-    "S3 does not answer for 45 s": Fault(s3_hangs),
-    "S3 answers 1 s later, for a minute": Fault(s3_is_slow),
+    "S3 does not respond for 45 s": Fault(s3_hangs),
+    "S3 responds 1 s late for a minute": Fault(s3_is_slow),
 }

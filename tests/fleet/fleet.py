@@ -1,7 +1,7 @@
-"""The services of docker/compose.yaml, started by hand on hosts made of namespaces: no Docker, the same commands.
+"""Starts the services of docker/compose.yaml with their own commands on hosts made of namespaces, without Docker.
 
-What Docker would do is done as it would: each service gets its environment, its secrets and no others, its volumes,
-and an unprivileged user. Only Postgres' own image has no command in the file: its data folder is made here.
+As under Docker, each service gets its environment, only its own secrets, its volumes, and an unprivileged user. Only
+Postgres has no command in the compose file, because its image brings one: its data folder is made here.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from tests.fleet.hosts import Host, Network
 
 DOCKER = ROOT / "docker"
 USER = 10001
-"""Of both images, docker/Dockerfile."""
+"""User id in both images of docker/Dockerfile."""
 
 _BIN = Path(sys.executable).parent
 _SECRETS = "/run/secrets"
 _PGDATA = "/var/lib/postgresql/data"
 _AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
 LOGIN = f"export PGHOST=localhost PGPASSWORD=$(cat {_SECRETS}/postgres_password)"
-# a mount namespace of its own for each service: it sees its secrets and no others
+# each service has a mount namespace of its own, in which it sees only its own secrets
 _WITH_SECRETS = f'mkdir -p {_SECRETS} && mount --bind "$1" {_SECRETS} && shift && exec "$@"'
 
 
@@ -46,12 +46,12 @@ class Fleet:
 
     Args:
         folder: Empty folder for everything.
-        placed: Host -> its services; "cpu-worker#2" is a second one of that name.
-        values: What the compose file's variables are, among them BLOODCELL_DROPS and BLOODCELL_LABELS.
-        shares: Volumes that all hosts share, as over NFS; any other is a folder of each host.
-        more: Further environment variables of every service of bloodcell's images.
-        secrets: What secrets are that the script does not think of.
-        mark: Of its network; two fleets of different marks run at once.
+        placed: Host -> its services; "cpu-worker#2" is a second "cpu-worker".
+        values: Values of the compose file's variables, among them BLOODCELL_DROPS and BLOODCELL_LABELS.
+        shares: Volumes that all hosts share, as over NFS; of any other volume each host has a folder of its own.
+        more: Further environment variables of every service that runs one of bloodcell's images.
+        secrets: Values of the secrets that the script does not make.
+        mark: Mark of its network; fleets with different marks can run at the same time.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Fleet:
         self._make_secrets()
         self.network.__enter__()
         for host in self._placed:
-            self._furnish(host)
+            self._set_up(host)
         threading.Thread(target=self._restart, daemon=True).start()
         return self
 
@@ -98,7 +98,7 @@ class Fleet:
         self.network.__exit__()
 
     def start_all(self, *, but: Sequence[str] = ()) -> None:
-        """Starts all that is placed, in the order of what depends on what, and waits until it is healthy."""
+        """Starts all placed services in the order of their dependencies, and waits until they are healthy."""
         self.start_postgres()
         self.start("redis")
         self.wait_for("redis")
@@ -112,7 +112,7 @@ class Fleet:
         self.wait_for(*others)
 
     def start(self, service: str, **changes: str) -> None:
-        """Starts a service as compose would, with changes to its environment; it is started again when it ends."""
+        """Starts a service as compose would, with changes to its environment; whenever it ends, it is started again."""
         self._kept[service] = changes
         command = ["env", *(f"{name}={value}" for name, value in changes.items()), *self._command(service)]
         with (self.logs / f"{service}.log").open("ab") as log:
@@ -121,13 +121,13 @@ class Fleet:
             )
 
     def start_command(self, name: str, host: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Starts what is no service of the compose file, and is known by `name` from then on."""
+        """Starts a command that is not a service of the compose file; from then on it is known by `name`."""
         path = {"PATH": f"{_BIN}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
         with (self.logs / f"{name}.log").open("ab") as log:
             self._running[name] = self.network.hosts[host].start(command, {**path, **environment}, log)
 
     def start_postgres(self) -> None:
-        """Starts what the image of Postgres starts: on an empty volume it is made, and our script run once."""
+        """Starts Postgres as its image does: if the volume is empty, initialises it and runs our script once."""
         if self.host_of("postgres").run(["test", "-e", f"{_PGDATA}/PG_VERSION"], {}).returncode:
             password = f"--pwfile={_SECRETS}/postgres_password"
             self.run("postgres", *_AS_USER, "initdb", "-D", _PGDATA, "-U", "postgres", "-A", "scram-sha-256", password)
@@ -138,19 +138,19 @@ class Fleet:
             self.run("postgres", "sh", "-c", f"{LOGIN}\n{(DOCKER / 'postgres-init.sh').read_text()}")
 
     def start_standby(self) -> None:
-        """Starts a second Postgres, a copy of the first that every commit waits for from then on."""
+        """Starts a second Postgres as a copy of the first; from then on, every commit waits for the copy."""
         copy = [*_AS_USER, "pg_basebackup", "-h", "postgres", "-U", "postgres", "-D", _PGDATA, "-R", "-c", "fast"]
         self.run("postgres#2", "sh", "-c", f"{LOGIN}; {shlex.join(copy)}; chmod 0700 {_PGDATA}")
         self._start_postgres("postgres#2")
         self._psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")
         self._psql("postgres", "SELECT pg_reload_conf()")
         states = "SELECT sync_state FROM pg_stat_replication"
-        waited(lambda: self._psql("postgres", states) == "sync\n", 60, "a standby in step")
+        waited(lambda: self._psql("postgres", states) == "sync\n", 60, "a synchronous standby")
 
     def fail_over(self) -> None:
-        """Postgres answers no more, as where its machine is gone; its standby gets its address, then its work."""
+        """Suspends Postgres, as if its machine were gone; the standby takes over its address, then its role."""
         entered, *server = _processes(self._running.pop("postgres"))
-        entered.kill()  # it stands still with what it started, but outside of the host, and would be left
+        entered.kill()  # it runs outside the host, so it would be left behind when the host is switched off
         for process in server:
             process.suspend()
         self.network.move("postgres", self.host_of("postgres#2").name)
@@ -169,10 +169,10 @@ class Fleet:
         return self.run(service, "sh", "-c", f"{LOGIN}; psql -U postgres -qtA -c {shlex.quote(statement)}")
 
     def run(self, service: str, *command: str) -> str:
-        """Runs a command as if in a service's container, and returns what it prints; without any the service's own.
+        """Runs a command as if in a service's container, by default the service's own, and returns what it prints.
 
         Raises:
-            AssertionError: It fails.
+            AssertionError: The command fails.
         """
         done = self.host_of(service).run(
             self.entered(service, list(command) or self._command(service)), self.environment(service)
@@ -190,7 +190,7 @@ class Fleet:
         return done.returncode == 0
 
     def wait_for(self, *services: str, timeout_s: float = 180) -> None:
-        """Waits until services are healthy."""
+        """Waits until the services are healthy."""
         for service in services:
             waited(lambda service=service: self.is_healthy(service), timeout_s, f"{service} healthy")  # type: ignore[misc]
 
@@ -201,11 +201,11 @@ class Fleet:
         process.wait(60)
 
     def freeze(self, name: str, number: signal.Signals) -> None:
-        """Lets what runs by a name stand still (SIGSTOP), or go on (SIGCONT)."""
+        """Suspends (SIGSTOP) or resumes (SIGCONT) a service or command."""
         os.killpg(self._running[name].pid, number)
 
     def kill(self, service: str) -> None:
-        """Kills every process of a service at once, if it runs."""
+        """Kills every process of a service at once, if the service runs."""
         process = self._running.pop(service, None)
         if process is None:
             return
@@ -216,33 +216,33 @@ class Fleet:
         process.wait()
 
     def kill_largest(self, service: str) -> None:
-        """Kills the process of a service that holds the most memory, as the kernel does where memory ends."""
+        """Kills the process of a service that uses the most memory, as the kernel does when memory runs out."""
         max(_processes(self._running[service]), key=lambda process: process.memory_info().rss).kill()
 
     def pin(self, service: str, core: int) -> None:
-        """Lets a service's processes, and those that they start, run on one core only."""
+        """Restricts a service's processes, and those that they start, to one core."""
         for process in _processes(self._running[service]):
             process.cpu_affinity([core])
 
     def host_of(self, service: str) -> Host:
-        """Returns the host that a service is placed on."""
+        """Returns the host on which a service is placed."""
         return self.network.hosts[next(host for host, services in self._placed.items() if service in services)]
 
     def reboot(self, host: str) -> None:
-        """Switches a host off as if its power failed, and on again, with its shares and none of its services."""
+        """Switches a host off as if the power failed, and on again with its shares but without its services."""
         services = [self._running.pop(service) for service in self._placed[host] if service in self._running]
         self.network.hosts[host].power_off()
         for process in services:
             process.wait()
         self.network.hosts[host].boot()
-        self._furnish(host)
+        self._set_up(host)
 
     def services(self) -> set[str]:
         """Returns all services of the compose file."""
         return set(self._compose["services"])
 
     def settings(self) -> Settings:
-        """Returns the settings of who works at the fleet from outside of it."""
+        """Returns the settings with which this machine, which is outside the fleet, reaches it."""
         password = self.secret("bloodcell_admin_password").read_text()
         return Settings(
             database_url=f"postgresql+psycopg2://bloodcell_admin:{password}@{self.network.address('postgres')}/bloodcell",
@@ -252,7 +252,7 @@ class Fleet:
         )
 
     def empty(self, volume: str) -> None:
-        """Takes everything out of a volume."""
+        """Deletes everything in a volume."""
         for path in self.volume(volume).iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -265,14 +265,14 @@ class Fleet:
         return self.folder / "volumes" / name
 
     def _restart(self) -> None:
-        """Starts services again that ended by themselves, as `restart: unless-stopped` does."""
+        """Restarts the services that ended by themselves, as `restart: unless-stopped` does."""
         while not self._ended.wait(2):
             for service, process in list(self._running.items()):
                 if process.poll() is not None and service in self._kept and self._running.get(service) is process:
                     self.start(service, **self._kept[service])
 
-    def _furnish(self, host: str) -> None:
-        """Gives a host what an image or a person would: the user, folders, secrets, volumes."""
+    def _set_up(self, host: str) -> None:
+        """Gives a host what an image or an operator would: the user, folders, secrets and volumes."""
         machine = self.network.hosts[host]
         machine.expose({ROOT, Path(sys.prefix), Path(sys.base_prefix)})
         user, group = f"bloodcell:x:{USER}:{USER}::/var/lib/bloodcell:/bin/sh", f"bloodcell:x:{USER}:"
@@ -294,7 +294,7 @@ class Fleet:
                 machine.share(folder, target)
 
     def _make_secrets(self) -> None:
-        """Makes the secrets by the script that people use, and hands each service those it asks for."""
+        """Makes the secrets with the script for operators, and gives each service the secrets that it asks for."""
         made = self.folder / "docker"
         made.mkdir()
         script = made / "make-secrets.sh"
@@ -318,7 +318,7 @@ class Fleet:
         return [word.replace("$$", "$") for word in self._service(service)["command"]]
 
     def entered(self, service: str, command: Sequence[str]) -> list[str]:
-        """Returns what runs a command with a service's secrets and as its user; on its host, not in it."""
+        """Returns the command line that runs a command on the service's host, with its secrets and as its user."""
         secrets = ["unshare", "--mount", "sh", "-c", _WITH_SECRETS, "sh", f"/run/compose/{service}"]
         user = () if service.startswith("postgres") else _AS_USER
         return [*secrets, *user, *command]
@@ -352,10 +352,10 @@ class Fleet:
         return re.sub(r"\$\{(?P<name>\w+):[-?](?P<default>[^}]*)\}", value, text)
 
 
-def waited(is_so: Callable[[], bool], timeout_s: float, what: str) -> float:
-    """Waits until something is so, and returns after how many seconds."""
+def waited(condition: Callable[[], bool], timeout_s: float, what: str) -> float:
+    """Waits until a condition is true, and returns how many seconds that took."""
     started = time.monotonic()
-    while not is_so():
+    while not condition():
         assert time.monotonic() - started < timeout_s, f"{what}: not within {timeout_s:g} s"
         time.sleep(0.5)
     return time.monotonic() - started
@@ -372,7 +372,7 @@ def _env_file(path: Path) -> dict[str, str]:
 
 
 def programs_of(package: str, folder: str) -> Path:
-    """Returns where a package that carries a server's programs has them."""
+    """Returns the folder in which a package brings a server's programs."""
     found = importlib.util.find_spec(package)
     assert found and found.origin
     return Path(found.origin).parent / folder

@@ -1,8 +1,8 @@
-"""Forwards a port to another of the same host: ended, the service behind it refuses connections and forgets nothing.
+"""Forwards a port to another port of the same host. When it is killed, connections are refused and no data is lost.
 
 python -m tests.fleet.forward FROM_PORT TO_PORT [DELAY_S]
 
-DELAY_S: what is sent back comes so much later, 64 KiB at a time, as over a slow and busy line.
+DELAY_S: each 64 KiB that is sent back are delayed by so many seconds, as on a slow and busy line.
 """
 
 from __future__ import annotations

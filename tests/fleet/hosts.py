@@ -1,7 +1,7 @@
-"""Hosts of one machine, made of namespaces: each has files, processes, name and network of its own, and a wire.
+"""Makes hosts of namespaces on one machine: each has its own files, processes, name and network, and a wire.
 
-A host's files are the machine's, overlaid: what it writes is its own and gone with it. Its processes end with it, all
-at once, as when the power fails.
+A host sees the machine's files through an overlay: what it writes is seen by no other host, and is gone when the host
+is switched off. Its processes then end all at once, as when the power fails.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zlib import crc32
 
 import psutil
 
-# the root of a host: an overlay of the machine's root, with processes, devices and temporary files of its own
+# the root of a host: an overlay of the machine's root, with the host's own processes
 _BOOT = """
 set -e
 hostname "$1"
@@ -38,7 +38,7 @@ class Host:
     """A running host.
 
     Args:
-        network: What it is wired to.
+        network: The network to which it is wired.
         name: Its name.
     """
 
@@ -48,7 +48,7 @@ class Host:
         self._process: subprocess.Popen[bytes] | None = None
 
     def boot(self) -> None:
-        """Switches the host on, with no files but the machine's."""
+        """Switches the host on; it has only the machine's files."""
         root = self._network.folder / self.name
         root.mkdir(parents=True, exist_ok=True)
         boot = ["sh", "-c", _BOOT, "boot", self.name, str(root), self._network.etc_hosts]
@@ -63,7 +63,7 @@ class Host:
             time.sleep(0.05)
 
     def power_off(self) -> None:
-        """Ends all its processes at once; what it wrote outside of shared folders is gone."""
+        """Ends all processes of the host at once; what it wrote outside shared folders is gone."""
         if self._process is None:
             return
         with suppress(psutil.NoSuchProcess):
@@ -74,9 +74,9 @@ class Host:
         self._process = None
 
     def share(self, folder: Path, at: str, options: str = "bind") -> None:
-        """Mounts a folder of the machine on the host: several hosts with the same one have a file share."""
+        """Mounts a folder of the machine on the host; hosts that mount the same folder have a file share."""
         self.check(["mkdir", "-p", at])
-        # from outside of its root: the folder is not to be seen through the overlay
+        # mounted from outside the host's root, so that the folder is not seen through the overlay
         target = f"{self._network.folder / self.name}/root{at}"
         subprocess.run(
             ["nsenter", "--target", str(self._init()), "--mount", "mount", "-o", options, str(folder), target],
@@ -84,10 +84,10 @@ class Host:
         )
 
     def expose(self, folders: Iterable[Path]) -> None:
-        """Makes folders of the machine readable to every user of the host, wherever they are on the machine.
+        """Makes folders of the machine readable for every user of the host, wherever they are on the machine.
 
-        Python and the checkout may be in root's home folder, which other users cannot enter. On the host an empty
-        folder then covers the home folder, with only `folders` in it; the machine stays as it is.
+        Python and the checkout may be in root's home folder, which other users cannot enter. On the host, the home
+        folder is then covered by an empty folder with only `folders` in it; on the machine nothing changes.
         """
         closed = {folder: _first_closed(folder) for folder in folders}
         for private in {each for each in closed.values() if each is not None}:
@@ -97,39 +97,39 @@ class Host:
                 self.share(folder, str(folder), "bind,ro")
 
     def unshare(self, at: str) -> None:
-        """Takes a share away, whoever uses it."""
+        """Unmounts a share, even if it is in use."""
         self.check(["umount", "--lazy", at])
 
     def command(self, command: Sequence[str]) -> list[str]:
-        """Returns what runs `command` on the host."""
+        """Returns the command line that runs `command` on the host."""
         enter = ["nsenter", "--target", str(self._init()), "--mount", "--uts", "--ipc", "--net", "--pid"]
         return [*enter, f"--root=/proc/{self._init()}/root", "--wdns=/", *command]
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Starts `command`, leading a session of its own."""
+        """Starts `command` in a session of its own."""
         return subprocess.Popen(
             self.command(command), env=dict(environment), stdin=subprocess.DEVNULL, stdout=log,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-        """Runs `command` to its end."""
+        """Runs `command` until it ends."""
         if self._process is None or not psutil.Process(self._process.pid).children():
             return subprocess.CompletedProcess(command, 255)
         return subprocess.run(
             self.command(command), env={**os.environ, **environment}, capture_output=True, text=True, check=False
         )
 
-    def cut(self) -> None:
-        """Cuts its wire."""
+    def disconnect(self) -> None:
+        """Disconnects the host from the network."""
         self._network.wire(self.name, "down")
 
-    def mend(self) -> None:
-        """Mends its wire."""
+    def reconnect(self) -> None:
+        """Connects the host to the network again."""
         self._network.wire(self.name, "up")
 
     def check(self, command: Sequence[str]) -> None:
-        """Runs `command`; raises OSError where it fails."""
+        """Runs `command`; raises OSError if it fails."""
         done = self.run(command, {})
         if done.returncode:
             raise OSError(f"{self.name}: {' '.join(command)}: {done.stderr}")
@@ -142,11 +142,12 @@ class Host:
 class Network:
     """Hosts on one switch, each with the names of all others in its /etc/hosts.
 
-    This machine has a wire to the switch, too, as the one that somebody works at.
+    This machine is wired to the switch as well, like an operator's computer.
 
     Args:
-        mark: Begins the name of every namespace, and gives the addresses: networks of different marks do not meet.
-        names: Host -> the services on it, by whose names the others reach it.
+        mark: The beginning of every namespace's name. The addresses follow from it, so networks with different marks
+            do not meet.
+        names: Host -> its services; other hosts reach it by their names.
         folder: Empty folder for the hosts' roots.
         movable: Services with an address of their own, which another host can take over.
     """
@@ -163,7 +164,7 @@ class Network:
         known = {host: [host, *(name for name in services if name not in movable)] for host, services in names.items()}
         known |= {name: [name] for name in self._moved_to}
         self.etc_hosts = "127.0.0.1 localhost\n" + "".join(
-            # "#2" marks a second one of a service, which nobody asks for by name, and would begin a comment
+            # "#2" marks the second instance of a service: nobody reaches it by name, and "#" would begin a comment
             f"{self._addresses[place]} {' '.join(name for name in of if '#' not in name)}\n"
             for place, of in known.items()
         )
@@ -198,15 +199,15 @@ class Network:
         self._remove()
 
     def address(self, name: str) -> str:
-        """Returns the address of a host, or of a service that has its own."""
+        """Returns the address of a host, or of a service that has an address of its own."""
         return self._addresses[name]
 
     def move(self, service: str, host: str) -> None:
-        """Gives a service's address to another host, as what watches over a cluster does."""
+        """Gives a service's address to another host, as a cluster manager does."""
         self._address("delete", service, self._moved_to[service])
         self._address("add", service, host)
         self._moved_to[service] = host
-        for namespace in map(self.namespace, self.hosts):  # who knows the old wire asks again
+        for namespace in map(self.namespace, self.hosts):  # so that every host looks up the new wire
             _ip("-n", namespace, "neighbour", "flush", "dev", "wire")
         _ip("neighbour", "flush", "dev", self._mark)
 
@@ -228,13 +229,13 @@ class Network:
 
 
 def can_make_hosts() -> bool:
-    """Returns whether this user may make namespaces here."""
+    """Returns whether this user may make namespaces on this machine."""
     tried = ["unshare", "--mount", "--net", "true"]
     return shutil.which("ip") is not None and subprocess.run(tried, capture_output=True, check=False).returncode == 0
 
 
 def _first_closed(folder: Path) -> Path | None:
-    """Returns the outermost folder around `folder` that other users cannot enter."""
+    """Returns the outermost parent of `folder` that other users cannot enter; None if there is none."""
     return next((each for each in reversed(folder.parents) if not each.stat().st_mode & stat.S_IXOTH), None)
 
 

@@ -1,4 +1,4 @@
-"""Every service of the compose file, really started on hosts made of namespaces; a night over them, roles, a backup."""
+"""Every service of the compose file runs on hosts made of namespaces: a night across them, roles, a backup."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ PLACED = {
     "gpubox": ("cpu-worker",),
 }
 NOT_HERE = {
-    "gpu-worker": "the same with a GPU",
-    "gpu-worker-1": "the same with another",
-    "prometheus": "no package of ours",
-    "grafana": "no package of ours",
+    "gpu-worker": "the cpu-worker with a GPU",
+    "gpu-worker-1": "the cpu-worker with a second GPU",
+    "prometheus": "not installed here",
+    "grafana": "not installed here",
 }
 
 
 @pytest.fixture(scope="module")
 def drops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drops = tmp_path_factory.mktemp("drops")
-    drops.chmod(0o755)  # pytest's are for its own user
+    drops.chmod(0o755)  # only this user may enter the folders that pytest makes
     return drops
 
 
@@ -65,14 +65,14 @@ def settings(fleet: Fleet) -> Settings:
     return fleet.settings()
 
 
-def test_every_service_runs_and_its_own_check_says_so(fleet: Fleet) -> None:
+def test_every_service_passes_its_own_health_check(fleet: Fleet) -> None:
     services = {name for names in PLACED.values() for name in names}
     assert services | NOT_HERE.keys() == fleet.services()
     for service in services - {"init"}:
         assert fleet.is_healthy(service), service
 
 
-def test_a_check_fails_where_its_service_does_not_run(fleet: Fleet) -> None:
+def test_the_health_check_of_a_service_that_does_not_run_fails(fleet: Fleet) -> None:
     fleet.kill("watcher")
     fleet.run("watcher", "rm", "/var/lib/bloodcell/watcher.alive")
     assert not fleet.is_healthy("watcher")
@@ -80,7 +80,7 @@ def test_a_check_fails_where_its_service_does_not_run(fleet: Fleet) -> None:
     fleet.wait_for("watcher")
 
 
-def test_init_done_again_changes_nothing(fleet: Fleet, settings: Settings) -> None:
+def test_running_init_again_changes_nothing(fleet: Fleet, settings: Settings) -> None:
     def users() -> list[dict[str, object]]:
         with httpx.Client(base_url=settings.airflow_url, trust_env=False) as client:
             headers = {"Authorization": f"Bearer {_token(client, 'admin', fleet)}"}
@@ -99,7 +99,9 @@ def test_init_done_again_changes_nothing(fleet: Fleet, settings: Settings) -> No
     assert users() == before
 
 
-def test_a_night_is_announced_ingested_here_and_classified_there(fleet: Fleet, settings: Settings, drops: Path) -> None:
+def test_an_announced_night_is_ingested_on_one_host_and_classified_on_another(
+    fleet: Fleet, settings: Settings, drops: Path
+) -> None:
     make_drop(drops, night=NIGHT, n_slides=2, cells_per_slide=12, seed=3)
     laboratory = LiveNight(settings, NIGHT)
     reported = "SELECT count(*) FROM bloodcell.slide_status WHERE night = :night AND status = 'reported'"
@@ -110,7 +112,7 @@ def test_a_night_is_announced_ingested_here_and_classified_there(fleet: Fleet, s
     assert hosts == {("ingest", "box"), ("classify", "gpubox"), ("differential", "box")}
 
 
-def test_logs_of_tasks_are_json_that_names_run_and_slides_and_no_patient(fleet: Fleet, settings: Settings) -> None:
+def test_logs_of_tasks_are_json_and_name_the_slides_but_no_patient(fleet: Fleet, settings: Settings) -> None:
     slides = LiveNight(settings, NIGHT).all("SELECT barcode, patient_key FROM bloodcell.slide WHERE night = :night")
     files = list(fleet.volume("logs").glob(f"dag_id={NIGHTLY_RUN}/run_id=*/task_id=*/**/*.log"))
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
@@ -124,15 +126,15 @@ def test_logs_of_tasks_are_json_that_names_run_and_slides_and_no_patient(fleet: 
     assert not [line for line in lines for _, patient in slides if str(patient) in json.dumps(line)]
 
 
-def test_a_worker_has_no_way_to_airflows_database_and_no_key_of_airflows(fleet: Fleet) -> None:
+def test_a_worker_has_neither_the_url_of_airflows_database_nor_airflows_keys(fleet: Fleet) -> None:
     for worker in ("worker", "cpu-worker"):
         secrets = fleet.run(worker, "ls", "/run/secrets").split()
         assert sorted(secrets) == ["bloodcell_database_url", "redis_url", "s3_credentials"]
         assert fleet.run(worker, "id", "--user").strip() == str(USER)
 
 
-def test_who_may_do_what(fleet: Fleet, settings: Settings) -> None:
-    """As docker/README.md has it: a pathologist looks, the watcher starts runs, neither changes what is set."""
+def test_each_role_has_only_its_documented_rights(fleet: Fleet, settings: Settings) -> None:
+    """As docker/README.md says: a pathologist sees runs, the watcher starts runs, and neither changes settings."""
     create = ["airflow", "users", "create", "--firstname", "A", "--lastname", "Doe", "--password", "secret-of-a"]
     fleet.run("api-server", *create, "--username", "dr.a", "--email", "dr.a@example.org", "--role", "Viewer")
     fleet.run("api-server", "airflow", "users", "add-role", "--username", "dr.a", "--role", "Pathologist")
@@ -144,11 +146,11 @@ def test_who_may_do_what(fleet: Fleet, settings: Settings) -> None:
         known = client.get(runs, headers=person).json()["dag_runs"][0]["dag_run_id"]
         assert client.post(runs, headers=person, json=run).status_code == 403
         again = client.post(runs, headers=watcher, json={**run, "dag_run_id": known})
-        assert again.status_code == 409, "allowed; this one was started before"
+        assert again.status_code == 409, "allowed, but this run was started before"
         question = f"/api/v2/dags/{RETRAIN}/dagRuns/none/taskInstances/approve/-1/hitlDetails"
         answer = {"chosen_options": ["Approve"], "params_input": {}}
         assert client.patch(question, headers=watcher, json=answer).status_code == 403
-        assert client.patch(question, headers=person, json=answer).status_code == 404, "allowed; nothing was asked"
+        assert client.patch(question, headers=person, json=answer).status_code == 404, "allowed, but nothing was asked"
         for headers in (person, watcher):
             assert client.patch("/api/v2/pools/gpu", headers=headers, json={"slots": 9}).status_code == 403
             assert client.get("/api/v2/connections", headers=headers).status_code == 403
@@ -156,7 +158,7 @@ def test_who_may_do_what(fleet: Fleet, settings: Settings) -> None:
 
 
 def test_backup_and_restore_by_the_documented_commands(fleet: Fleet, settings: Settings, tmp_path: Path) -> None:
-    """The README's own lines, `docker compose exec` standing for entering the service; last, for it stops the fleet."""
+    """Runs the README's own lines, entering the service in place of `docker compose exec`; last, as it stops the fleet."""
     lines = [line.strip() for line in (DOCKER / "README.md").read_text().splitlines()]
     asked = [line.split("#")[0].split() for line in lines if line.startswith("docker compose exec -T postgres ")]
     assert [words[5] for words in asked] == ["pg_dumpall", "pg_dump", "pg_dump", "psql", "pg_restore", "pg_restore"]
@@ -167,14 +169,14 @@ def test_backup_and_restore_by_the_documented_commands(fleet: Fleet, settings: S
     for service in ("watcher", "worker", "cpu-worker", "scheduler", "dag-processor", "triggerer", "api-server"):
         fleet.kill(service)
     for words in asked[:3]:
-        _run_there(fleet, words, tmp_path)
+        _run_in_postgres(fleet, words, tmp_path)
     fleet.kill("postgres")
     fleet.empty("server-postgres")
     fleet.start_postgres()
     with pytest.raises(sa.exc.DBAPIError):
         laboratory.rows()
     for words in asked[3:]:
-        _run_there(fleet, words, tmp_path)
+        _run_in_postgres(fleet, words, tmp_path)
     assert laboratory.rows() == before
     fleet.run("init")
     with connect(str(settings.plain_database_url)).connect() as connection:
@@ -188,7 +190,7 @@ def _token(client: httpx.Client, user: str, fleet: Fleet, password: str | None =
     return str(answer.json()["access_token"])
 
 
-def _run_there(fleet: Fleet, words: list[str], folder: Path) -> None:
+def _run_in_postgres(fleet: Fleet, words: list[str], folder: Path) -> None:
     """Runs `docker compose exec -T postgres COMMAND [<>] FILE` in the service."""
     *command, way, file = words[5:]
     logged_in = ["sh", "-c", f"{LOGIN}; {' '.join(command)}"]
@@ -202,5 +204,5 @@ def _run_there(fleet: Fleet, words: list[str], folder: Path) -> None:
             stderr=subprocess.PIPE,
             check=False,
         )
-    # roles that are there already are said by psql, and kept
+    # psql reports roles that already exist as errors, and keeps them
     assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -1,4 +1,4 @@
-"""Hosts made of namespaces, one at a time."""
+"""A single host made of namespaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_a_folder_in_a_private_home_is_readable_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_exposed_folders_in_a_private_home_are_readable_and_the_others_are_not(tmp_path: Path) -> None:
     home = tmp_path / "home"
     for name in ("python/bin", "checkout", "private"):
         (home / name).mkdir(parents=True)
