@@ -158,7 +158,7 @@ def test_each_role_has_only_its_documented_rights(fleet: Fleet, settings: Settin
 
 
 def test_backup_and_restore_by_the_documented_commands(fleet: Fleet, settings: Settings, tmp_path: Path) -> None:
-    """Runs the README's own lines, entering the service in place of `docker compose exec`; last, as it stops the fleet."""
+    """Runs the README's own lines without `docker compose exec`. It is the last test, because it stops the fleet."""
     lines = [line.strip() for line in (DOCKER / "README.md").read_text().splitlines()]
     asked = [line.split("#")[0].split() for line in lines if line.startswith("docker compose exec -T postgres ")]
     assert [words[5] for words in asked] == ["pg_dumpall", "pg_dump", "pg_dump", "psql", "pg_restore", "pg_restore"]
