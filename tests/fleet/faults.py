@@ -26,7 +26,7 @@ PLACED = {
     "one": ("cpu-worker",),
     "two": ("cpu-worker#2",),
 }  # fmt: skip
-"""Host -> its services. Faults start those marked #2. No watcher is placed, because it would start the nights itself."""
+"""Host -> its services. Faults start those marked #2. There is no watcher, because it would start the nights."""
 
 WORKERS = {"one": "cpu-worker", "two": "cpu-worker#2"}
 """The workers of the queue gpu: host -> service."""
