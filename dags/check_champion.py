@@ -60,7 +60,7 @@ def alarm(checked: dict[str, Any]) -> str:
     """Returns the figures in Markdown; fails with every reason if a threshold was crossed."""
     if checked["failed"]:
         raise CheckFailedError(
-            f"Champion {checked['model'][:12]} needs a person; its calls are reported as before. "
+            f"Champion {checked['model'][:12]} needs attention; its calls are reported as before. "
             + " ".join(checked["failed"])
         )
     return str(checked["summary"])

@@ -1,13 +1,13 @@
-"""The nightly check of the champion: its agreement with people, and how its nights differ from its validation images.
+"""The nightly check of the champion: its agreement with labels, and how its nights differ from its validation images.
 
 champion_check    the check: everything below, and its rows written in one transaction
-check_records     one figure of a check, and all figures of one
+check_records     one figure of a check, and all figures of a check
 label_agreement   the champion's calls against the labels entered since the last check
 called_nights     what the champion called since the last check, added up by the database
 drift_checks      the distances of these nights from the validation images, judged
 drift             distances of class mix, confidence and novelty
 embedding_drift   distance of the embeddings
-rerun             the champion run over a sample of cells again, for their embeddings
+rerun             runs the champion over a sample of cells again, for their embeddings
 alarm             a message to a webhook
 """
 

@@ -35,10 +35,10 @@ class Alarm:
 
 
 def reason_of(error: BaseException | str | None) -> str:
-    """Returns what an alarm says of an error: the text of bloodcell's own errors, only the type of others.
+    """Returns what an alarm says about an error: the text of bloodcell's own errors, only the type of others.
 
-    The text of other errors can have a statement with its values, or an address with its password. The task's log has
-    all of it.
+    The text of other errors can contain an SQL statement with its values, or an address with its password. The task's
+    log has the whole text.
     """
     if isinstance(error, BloodcellError):
         text = str(error)
@@ -51,7 +51,7 @@ def post_alarm(url: str, alarm: Alarm) -> bool:
     """Posts an alarm as JSON (`text`, `dag_id`, `run_id`, `task_id`, `reason`); returns whether it was delivered.
 
     A webhook that is unavailable, slow or wrong causes a warning in the log and never an error: the failure itself is
-    recorded without it. The warning names only the host, because a webhook's address often is its password.
+    recorded without it. The warning names only the host, because a webhook's address is often its password.
 
     Args:
         url: The webhook.
@@ -61,11 +61,11 @@ def post_alarm(url: str, alarm: Alarm) -> bool:
     try:
         # streamed, so that only the head of the response is read
         with httpx.stream("POST", url, json={"text": text, **asdict(alarm)}, timeout=_TIMEOUT_S) as response:
-            delivered, answer = response.is_success, f"it answered {response.status_code}"
+            delivered, problem = response.is_success, f"it returned status {response.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        delivered, answer = False, type(error).__name__
+        delivered, problem = False, type(error).__name__
     if not delivered:
-        log.warning("The alarm was not delivered to %s (BLOODCELL_ALARM_URL): %s.", _host(url), answer)
+        log.warning("The alarm was not delivered to %s (BLOODCELL_ALARM_URL): %s.", _host(url), problem)
     return delivered
 
 

@@ -1,4 +1,4 @@
-"""A model's calls of the nights since its last check, added up by the database, and a sample of their cells."""
+"""A model's calls in the nights since its last check, added up by the database, and a sample of their cells."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 _SQL: Final = load_statements("monitoring/called_nights.sql")
 
 SLIDE_GROUPS: Final = 64
-"""Groups that slides are put into: intervals come from drawing groups again, and their number bounds the memory."""
+"""Groups that slides are put into: intervals come from resampling the groups, and their number bounds the memory."""
 
 _FIRST_NIGHTS: Final = 31
-"""Nights that the first check of a model goes back at most."""
+"""The most nights that the first check of a model goes back."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampledCell:
-    """A cell to run the model over again, and the slide group it is in."""
+    """A cell to run the model on again, and the slide group that it is in."""
 
     image: CellImage
     slide_group: int
@@ -54,7 +54,7 @@ class CalledNights:
 
 
 def read_nights(connection: sa.Connection, model_id: str) -> CalledNights:
-    """Returns the class mix of the nights with calls of a model, after the last night that a check judged."""
+    """Returns the class mix of the nights with calls by a model, after the last night that a check judged."""
     values = {"model": model_id, "first": _FIRST_NIGHTS}
     nights = tuple(connection.scalars(_SQL["nights"], values))
     found = _read(connection, "class_mix", model_id, nights)
@@ -78,7 +78,7 @@ def tally_value(
         nights: The nights to count.
         value: confidence or novelty.
         classes: Only cells with these most probable classes.
-        edges: Inner edges of the bins, ascending; a value on an edge belongs above it.
+        edges: Inner edges of the bins, ascending; a value on an edge belongs to the bin above.
     """
     if value not in ("confidence", "novelty"):
         raise ValueError(f"Expected confidence or novelty. Received: {value!r}")

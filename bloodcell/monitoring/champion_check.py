@@ -1,4 +1,4 @@
-"""The check of the champion: drift is measured, new labels are compared, all rows are written in one transaction."""
+"""The check of the champion: it measures drift, compares new labels, and writes all rows in one transaction."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_champion(
     A repeated call for the same Airflow run returns the figures that were written, and writes nothing more.
 
     Args:
-        settings: Where database and store are, and the thresholds.
+        settings: Where the database and the store are, and the thresholds.
         airflow_run: Id of the Dag run that checks.
         on_progress: Called with the step's name, the number done, and the total.
 

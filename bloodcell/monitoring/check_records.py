@@ -27,11 +27,11 @@ class Check:
             too few cells or slides to measure.
         lower: Lower end of the 95 % interval, None where there is none.
         upper: Upper end.
-        threshold: What it is compared with, None where it only informs.
-        passed: False if the threshold is crossed; what was not measured passes.
+        threshold: What it is compared with, None where the figure is only for information.
+        passed: False if the threshold is crossed; a figure that was not measured passes.
         reason: For a person: the figure, its threshold, and what was left out.
-        since_night: First night it is about, for the kinds of drift.
-        until_night: Last night.
+        since_night: First night that the figure covers; only for drift.
+        until_night: Last night that it covers.
     """
 
     kind: Kind
@@ -53,7 +53,7 @@ class Check:
 
 
 def not_judged(kind: Kind, n_cells: int, reason: str, *, threshold: float | None = None) -> Check:
-    """Returns a figure that could not be measured, for which nobody needs to be alarmed."""
+    """Returns a figure that could not be measured, which raises no alarm."""
     return Check(kind, None, n_cells, None, None, None, threshold, True, reason)
 
 
@@ -85,7 +85,7 @@ class ChampionCheck:
         elif any(check.measured is not None for check in self.checks):
             result = "no threshold crossed"
         else:
-            result = "nothing to judge yet"
+            result = "too little data to judge yet"
         table = markdown_table(
             ("check", "class", "cells", "measured", "95 % interval", "threshold", "", "reason"),
             [

@@ -1,7 +1,7 @@
 """How far a model's nights have drifted from the images it was validated on: distances with 95 % intervals.
 
 Every distance is 0 on average where nothing has drifted: the part that chance adds is subtracted. Intervals come from
-drawing slide groups again, because cells of one slide resemble each other; few slides give wide intervals.
+resampling slide groups, because cells of one slide resemble each other; few slides give wide intervals.
 
 The class mix of a laboratory is never that of the training images. Confidence, novelty and embedding are therefore
 compared within classes, and the classes are weighted as they occur in the nights: a night with more basophils is drift
@@ -32,7 +32,7 @@ MIN_CLASS_CELLS: Final = 8
 """Cells of a class that the reference and the nights each need for the class to be compared."""
 
 N_REPLICATES: Final = 500
-"""Draws of the slide groups."""
+"""Draws of the slide groups, from which an interval is taken."""
 
 SEED: Final = 20_120_313
 _PERCENTILES: Final = (2.5, 97.5)
@@ -40,7 +40,7 @@ _PERCENTILES: Final = (2.5, 97.5)
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A distance with its 95 % interval; all may be below 0, if the nights are nearer than by chance alone."""
+    """A distance with its 95 % interval; all three may be below 0 if the nights are nearer than by chance."""
 
     measured: float
     lower: float
@@ -94,7 +94,7 @@ def value_drift(
     Args:
         values: (n,), of the reference's cells.
         weights: (n,), of the same cells, from `class_weights`; some are above 0.
-        edges: (k - 1,), from `decile_edges`; a value on an edge belongs above it.
+        edges: (k - 1,), from `decile_edges`; a value on an edge belongs to the bin above.
         counts: int (n_slide_groups, k), cells of each slide group in each bin, of classes with a weight above 0.
     """
     bins = np.searchsorted(edges, values.astype(np.float64), side="right")
@@ -118,7 +118,7 @@ def _psi(shares: NDArray[np.floating], n_expected: float, counts: NDArray[np.flo
     """
     n_bins = len(shares)
     n_cells = counts.sum(axis=1, keepdims=True)
-    # half a cell more in each bin, so that an empty bin is not infinitely far
+    # half a cell is added to each bin, so that an empty bin is not infinitely far away
     actual = (counts + 0.5) / (n_cells + 0.5 * n_bins)
     expected = (shares * n_expected + 0.5) / (n_expected + 0.5 * n_bins)
     index = ((actual - expected) * np.log(actual / expected)).sum(axis=1)
@@ -126,6 +126,6 @@ def _psi(shares: NDArray[np.floating], n_expected: float, counts: NDArray[np.flo
 
 
 def drift_interval(measured: float, replicates: NDArray[np.float64]) -> Drift:
-    """Returns a distance with the percentiles of its replicates as interval, widened to include the distance itself."""
+    """Returns a distance with the percentiles of its replicates as interval, widened to include the distance."""
     lower, upper = np.percentile(replicates, _PERCENTILES).tolist()
     return Drift(measured, min(lower, measured), max(upper, measured))

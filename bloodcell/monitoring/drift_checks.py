@@ -38,7 +38,7 @@ _NEXT: Final[dict[Kind, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Watch:
-    """What the drift checks of one check of the champion share."""
+    """What the four drift checks share within one check of the champion."""
 
     database: Database
     store: Store
@@ -52,7 +52,7 @@ class _Watch:
 def drift_checks(
     database: Database, store: Store, bundle: Bundle, settings: Settings, on_progress: OnProgress
 ) -> tuple[Check, ...]:
-    """Returns how far the nights since the last judged ones have drifted from the model's validation images.
+    """Returns how far the nights since the last judged night have drifted from the model's validation images.
 
     A distance crosses its threshold if the lower end of its 95 % interval does.
 

@@ -60,7 +60,7 @@ def embedding_drift(
 def _kernel_scale(reference: NDArray[np.float32]) -> float:
     """Returns 1 / (2 width²), where the width is the median distance between two of the reference's cells.
 
-    From the reference alone: a width that grew with the drift would hide it.
+    The width comes from the reference alone: a width that grew with the drift would hide it.
     """
     squares = _squared_distances(reference, reference)[np.triu_indices(len(reference), 1)]
     return float(1 / max(np.median(squares), 1e-12)) / 2 if len(squares) else 1.0

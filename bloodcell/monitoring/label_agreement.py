@@ -1,7 +1,7 @@
-"""The champion's calls compared with people's labels of the same cells; each cell counts once for each champion.
+"""The champion's calls compared with the labels of the same cells; each cell counts once for each champion.
 
-The table `checked_cell` keeps which cells were compared. The number of the last label is not enough: labels do not
-become visible in the order of their numbers, so those of a slow import would be lost for good.
+The table `checked_cell` records which cells were compared. The id of the last label is not enough: labels do not
+become visible in the order of their ids, so those of a slow import would be lost for good.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Tally:
     """Newly labelled cells of one kind.
 
     Attributes:
-        cell_class: What people labelled them; None if out of scope.
+        cell_class: The class by their labels; None if out of scope.
         called: What the champion classified them as, a class or "unclassified".
         is_blind: Whether a person labelled them without seeing a call.
         is_training: Whether the champion was trained or validated on these very images.
@@ -62,7 +62,7 @@ def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, 
         min_cells: Called cells in scope that a judgement needs.
     """
     dataset = bundle.manifest.data.dataset_digest
-    # the database knows the images of a model trained on its own labels; those of any other model only its bundle has
+    # the database knows the images of a model trained on its labels; those of any other model are listed in its bundle
     is_known = connection.scalar(sa.select(sa.exists().where(tables.dataset.c.dataset_digest == dataset)))
     images = [] if is_known else sorted(images_of(bundle))
     values = {"model": bundle.model_id, "run_id": run_id, "dataset": dataset, "images": images, "min_cells": min_cells}
@@ -70,7 +70,7 @@ def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, 
 
 
 def agreement_checks(tallies: Iterable[Tally], settings: CheckSettings) -> tuple[Check, ...]:
-    """Returns the figures of agreement; overall and blind-read agreement are judged, the others inform.
+    """Returns the figures of agreement; overall and blind-read agreement are judged, the rest is information.
 
     An agreement is judged by the upper end of its 95 % interval: an alarm means that the true agreement is below the
     threshold, not that a few cells were wrong by chance. People tend to confirm what a machine proposes, so cells that
@@ -115,7 +115,9 @@ def _judged(kind: Kind, what: str, tallies: list[Tally], settings: CheckSettings
         "(BLOODCELL_CHECK_MIN_AGREEMENT). Next: look at the cells (query 34), then bloodcell retrain, or bloodcell "
         "models rollback --reason R."
     )
-    reason = f"The champion agrees with people on {_in_words(share)} of the {what} that it called. {verdict}{left_out}"
+    reason = (
+        f"The champion agrees with the labels on {_in_words(share)} of the {what} that it called. {verdict}{left_out}"
+    )
     return _check(kind, share, reason, threshold=threshold, passed=passed)
 
 
@@ -124,7 +126,9 @@ def _by_class(tallies: list[Tally]) -> list[Check]:
     for cell_class in REPORT_ORDER:
         share = _agreeing([tally for tally in tallies if tally.cell_class == cell_class])
         if share.total:
-            reason = f"It agrees with people on {_in_words(share)} of the cells labelled {cell_class} that it called."
+            reason = (
+                f"It agrees with the labels on {_in_words(share)} of the cells labelled {cell_class} that it called."
+            )
             rows.append(_check("agreement", share, reason, cell_class=cell_class))
     return rows
 

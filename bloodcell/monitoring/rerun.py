@@ -1,4 +1,4 @@
-"""The champion run over a sample of cells again, for their embeddings, which no row keeps."""
+"""Runs the champion over a sample of cells again, for their embeddings, which no row keeps."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def embed(
         cells: The sample, at least one cell.
         store: Where their images are.
         settings: Image limits, reader threads and batch size.
-        on_cells: Called with the cells done, and the total.
+        on_cells: Called with the number of cells done, and the total.
 
     Raises:
-        StoreUnavailableError: The store is unavailable, or has none of the images.
+        StoreUnavailableError: The store is unavailable, or none of the images can be read.
         BundleError: The model cannot be loaded safely, or its embeddings are not finite.
     """
     network = MergedNetwork((bundle,), batch_cells=settings.batch_cells)

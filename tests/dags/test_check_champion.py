@@ -1,4 +1,4 @@
-"""The Dag file as Airflow reads it, and one whole run with a champion that people disagree with."""
+"""The Dag file as Airflow reads it, and one whole run with a champion that the labels contradict."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_alarm_follows_the_check_and_both_report_to_the_webhook(parsed: dict
     }
 
 
-def test_the_check_takes_the_gpu(parsed: dict[str, Any]) -> None:
+def test_the_check_uses_the_gpu(parsed: dict[str, Any]) -> None:
     tasks = parsed["tasks"]
     assert (tasks["check"]["pool"], tasks["check"]["queue"]) == ("gpu", "gpu")
     assert tasks["alarm"]["pool"] == "default_pool"
@@ -161,5 +161,5 @@ def test_a_run_writes_its_rows_then_fails_with_the_reason_and_reports_to_the_web
     assert rows(database, "SELECT airflow_run FROM bloodcell.run WHERE stage = 'check'") == [(ended["run_id"],)]
     (message,) = webhook.messages
     assert (message["dag_id"], message["task_id"], message["run_id"]) == ("check_champion", "alarm", ended["run_id"])
-    assert message["reason"].startswith(f"Champion {champion[:12]} needs a person; its calls are reported as before.")
+    assert message["reason"].startswith(f"Champion {champion[:12]} needs attention; its calls are reported as before.")
     assert "Even the upper end of the interval is below the threshold of 90.0 %" in message["text"]

@@ -91,7 +91,7 @@ def test_only_classify_uses_the_gpu_and_it_is_mapped_over_shards(parsed: dict[st
     assert {task["pool"] for name, task in tasks.items() if name != "classify"} == {"default_pool"}
 
 
-def test_a_night_gets_a_gpu_before_everything_else_that_waits_for_one(parsed: dict[str, Any]) -> None:
+def test_a_night_gets_a_gpu_before_any_other_task_that_waits_for_one(parsed: dict[str, Any]) -> None:
     weights = parsed["weights_on_gpu"]
     classify = weights.pop("classify")
     assert sorted(weights) == ["check", "train", "validate"]

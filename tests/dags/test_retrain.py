@@ -1,4 +1,4 @@
-"""The Dag file as Airflow reads it. That it runs is shown in tests/service/test_retrain.py, by a real scheduler."""
+"""The Dag file as Airflow reads it; tests/service/test_retrain.py runs it with a real scheduler."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_stages_follow_each_other_and_a_rejection_does_not_skip_the_end(pars
     assert parsed["tasks"]["close"]["rule"] == "all_done"
 
 
-def test_training_and_validation_take_the_gpu(parsed: dict[str, Any]) -> None:
+def test_training_and_validation_use_the_gpu(parsed: dict[str, Any]) -> None:
     on_gpu = {name for name, task in parsed["tasks"].items() if (task["pool"], task["queue"]) == ("gpu", "gpu")}
     assert on_gpu == {"train", "validate"}
     assert parsed["tasks"]["train"]["mapped"]
@@ -115,5 +115,5 @@ def test_the_form_has_sensible_defaults_and_refuses_invalid_values(parsed: dict[
     assert set(parsed["refused"]) == {"variants", "min_new_labels", "base", "epochs", "seed", "reason"}
 
 
-def test_weekly_by_default_and_only_by_hand_without_a_cron(parsed: dict[str, Any]) -> None:
+def test_the_dag_runs_weekly_by_default_and_only_by_hand_without_a_cron(parsed: dict[str, Any]) -> None:
     assert (parsed["schedule"], parsed["unscheduled"], parsed["catchup"]) == ("0 6 * * 6", "NullTimetable", False)

@@ -68,7 +68,7 @@ def test_workers_have_neither_access_to_airflows_database_nor_its_keys() -> None
             assert ".invalid/" in service["environment"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
 
 
-def test_volumes_are_folders_of_the_images_that_their_user_can_write() -> None:
+def test_volumes_are_folders_of_the_images_that_their_user_can_write_to() -> None:
     made = re.search(r"install --directory --owner bloodcell .*?\n(?!\s)", (DOCKER / "Dockerfile").read_text(), re.S)
     assert made
     folders = {

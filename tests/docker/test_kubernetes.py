@@ -65,7 +65,7 @@ def _pods() -> dict[str, dict[str, Any]]:
 
 
 def _inside(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Each key with its value, at any depth."""
+    """Yields each key with its value, at any depth."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield key, value
@@ -261,7 +261,7 @@ def test_no_secret_is_in_any_file() -> None:
     for file in FOLDER.iterdir():
         text = file.read_text()
         assert all(password.startswith("$") for password in re.findall(r"://\w*:([^@\s]+)@", text)), file
-        for word in re.findall(r"[\w-]{32,}", text):  # values of make-secrets.sh have small and capital letters
+        for word in re.findall(r"[\w-]{32,}", text):  # values from make-secrets.sh have lower-case and capital letters
             assert word.isupper() or word.islower(), file
 
 
@@ -282,7 +282,7 @@ def test_workers_cannot_reach_airflows_database() -> None:
         assert all(value != "bloodcell-metadata" for _, value in _inside(task))
 
 
-def test_images_are_ours_with_placeholders_for_registry_and_release() -> None:
+def test_images_are_bloodcells_with_placeholders_for_registry_and_release() -> None:
     compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
     ours = set(re.findall(r"bloodcell-(?:airflow|worker)[\w-]*", str([s["image"] for s in compose.values()])))
     images = {container["image"] for pod in _pods().values() for container in pod["containers"]}

@@ -1,4 +1,4 @@
-"""The users who may answer a question are compared by name; Flask AppBuilder itself compares numbers."""
+"""The users who may respond to a question are compared by name; Flask AppBuilder itself compares numeric ids."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-def test_only_assigned_users_may_answer(checks: dict[str, Any]) -> None:
+def test_only_assigned_users_may_respond(checks: dict[str, Any]) -> None:
     assert checks["one of two"]
     assert not checks["another"]
     assert not checks["the number of another"]

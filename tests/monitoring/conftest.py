@@ -11,7 +11,7 @@ from bloodcell.settings import Settings
 
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str) -> Settings:
-    """A small night is enough here."""
+    """Returns settings with low minimum numbers of cells."""
     return Settings(
         data_dir=tmp_path / "data", database_url=database_url, settle_s=0, batch_cells=16, reader_threads=2,
         check_min_cells=40,

@@ -38,11 +38,11 @@ def test_the_message_has_a_text_for_people_and_fields_for_machines(webhook: Webh
 def test_a_refusal_is_a_warning_without_the_address(webhook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
     webhook.status = 403
     assert not post_alarm(webhook.url, ALARM)
-    assert "not delivered to 127.0.0.1 (BLOODCELL_ALARM_URL): it answered 403" in caplog.text
+    assert "not delivered to 127.0.0.1 (BLOODCELL_ALARM_URL): it returned status 403" in caplog.text
     assert "secret-token" not in caplog.text
 
 
-def test_a_webhook_that_never_answers_times_out(
+def test_a_webhook_that_never_responds_times_out(
     webhook: Webhook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(alarms, "_TIMEOUT_S", 0.2)
@@ -59,7 +59,7 @@ def test_an_address_that_is_unreachable_or_invalid_is_a_warning(url: str, caplog
     assert "The alarm was not delivered" in caplog.text
 
 
-def test_only_the_type_of_an_error_that_is_not_bloodcells_is_told() -> None:
+def test_an_alarm_gives_only_the_type_of_an_error_that_is_not_bloodcells_own() -> None:
     assert reason_of(CheckFailedError("agreement 80 %")) == "agreement 80 %"
     assert reason_of(RuntimeError("password=hunter2")) == "RuntimeError: see the log of the task."
     assert reason_of(None) == "The task was stopped from outside: see the log of the task."

@@ -1,4 +1,4 @@
-"""The champion is checked on what is new since the last check: each label and night once, all rows or none."""
+"""The champion is checked on the labels and nights since its last check: each counts once, all rows or none."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_night_like_the_validation_images_crosses_no_threshold(settings: Setti
         found = only(check, kind)
         assert found.measured is not None
         assert (found.n_cells, found.since_night, found.until_night) == (80, NIGHT, NIGHT)
-    assert only(check, "agreement").measured is None  # nobody labelled anything yet
+    assert only(check, "agreement").measured is None  # nobody has labelled anything yet
 
 
 def test_a_night_out_of_focus_is_detected_without_any_label(settings: Settings, champion: str) -> None:
@@ -68,7 +68,7 @@ def test_a_night_out_of_focus_is_detected_without_any_label(settings: Settings, 
     assert embedding.reason in check.failed
 
 
-def test_another_class_mix_moves_the_class_mix_and_not_the_embedding(settings: Settings, champion: str) -> None:
+def test_another_class_mix_changes_the_class_mix_and_not_the_embedding(settings: Settings, champion: str) -> None:
     classified_night(settings, classes=("lymphocyte", "lymphocyte", "lymphocyte", "monocyte"))
     check = check_champion(settings)
     assert {each.kind for each in check.checks if not each.passed} == {"class_mix"}
@@ -152,7 +152,7 @@ def test_too_low_an_agreement_is_an_alarm_with_a_reason_and_the_next_step(
         "Even the upper end of the interval is below the threshold of 90.0 % (BLOODCELL_CHECK_MIN_AGREEMENT)" in reason
     )
     assert "bloodcell models rollback" in reason
-    # figures of single classes inform, they never fail
+    # figures of single classes are for information and never fail
     assert all(each.passed for each in check.checks if each.cell_class)
 
 
@@ -176,7 +176,7 @@ def test_a_label_that_becomes_visible_late_is_not_lost(
     classified_night(settings)
     called = called_cells(database, champion)
     slow, quick = called[:20], called[20:65]
-    with database.connect() as importing:  # takes its numbers first and is committed last
+    with database.connect() as importing:  # takes its ids first and is committed last
         row = {"labelled_by": "anna", "labelled_at": "2026-03-15", "is_blind": False, "source": "csv"}
         importing.execute(tables.label.insert(), [{"cell_id": c, "class": g, **row} for c, g in slow])
         lab.label([cell for cell, _ in quick], [cell_class for _, cell_class in quick])
@@ -265,7 +265,7 @@ def test_cells_out_of_scope_are_counted_separately(
     check = check_champion(settings)
     assert only(check, "agreement").n_cells == len(called) - 5
     found = only(check, "out_of_scope")
-    assert (found.n_cells, found.measured) == (5, 0)  # all five were called something
+    assert (found.n_cells, found.measured) == (5, 0)  # all five got a call
     assert check.failed == ()
 
 
@@ -361,7 +361,7 @@ def test_a_class_mix_is_compared_only_with_that_of_a_laboratory(
     assert "images sorted by class" in found.reason
 
 
-def test_few_slides_wait_for_the_next_night(settings: Settings, champion: str) -> None:
+def test_too_few_slides_are_left_for_the_next_check(settings: Settings, champion: str) -> None:
     classified_night(settings, slides=5)
     waiting = only(check_champion(settings), "embedding")
     assert (waiting.n_cells, waiting.measured, waiting.until_night) == (50, None, None)
@@ -371,11 +371,11 @@ def test_few_slides_wait_for_the_next_night(settings: Settings, champion: str) -
     assert (both.n_cells, both.since_night, both.until_night) == (100, NIGHT, NEXT_NIGHT)
 
 
-def test_nothing_called_and_nothing_labelled_fails_nothing(settings: Settings, champion: str) -> None:
+def test_a_check_without_calls_or_labels_passes(settings: Settings, champion: str) -> None:
     check = check_champion(settings)
     assert check.failed == ()
     assert {each.measured for each in check.checks} == {None}
-    assert "nothing to judge yet" in check.markdown()
+    assert "too little data to judge yet" in check.markdown()
 
 
 def test_without_a_champion_there_is_nothing_to_check(settings: Settings, database: Database) -> None:
@@ -384,7 +384,7 @@ def test_without_a_champion_there_is_nothing_to_check(settings: Settings, databa
     assert rows(database, "SELECT state FROM bloodcell.run WHERE stage = 'check'") == [("failed",)]
 
 
-def test_a_champion_whose_bundle_is_missing_or_altered_is_a_clear_error(settings: Settings, champion: str) -> None:
+def test_a_missing_or_altered_bundle_of_the_champion_is_a_clear_error(settings: Settings, champion: str) -> None:
     folder = Store.of(settings).bundle_folder(champion)
     reference = folder / "reference.npz"
     body = reference.read_bytes()

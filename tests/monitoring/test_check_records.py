@@ -32,7 +32,7 @@ def test_the_table_has_one_row_per_figure_and_escapes_its_cells() -> None:
         "| class mix | all | 10 |  |  |  | ok | Not judged |",
     ]
     assert "no threshold crossed" in check(PASSED).markdown()
-    assert "nothing to judge yet" in check(UNJUDGED).markdown()
+    assert "too little data to judge yet" in check(UNJUDGED).markdown()
 
 
 def test_the_database_takes_every_kind() -> None:

@@ -59,7 +59,7 @@ def test_a_crossed_threshold_is_exit_status_1_with_the_reason(
 
 
 @pytest.mark.usefixtures("environment", "database")
-def test_without_a_champion_it_says_what_to_do() -> None:
+def test_without_a_champion_the_command_says_what_to_do() -> None:
     result = CliRunner().invoke(app, ["models", "check"])
     assert isinstance(result.exception, ConfigurationError)
     assert "bloodcell models promote" in str(result.exception)

@@ -36,7 +36,7 @@ def test_other_patients_are_not_drift_but_another_clinic_is(slides: int) -> None
 def test_few_cells_alone_are_not_drift() -> None:
     rng = np.random.default_rng(1)
     measured = [mix_drift(np.full(8, 200), rng.multinomial(8, np.full(8, 1 / 8), size=6)).measured for _ in range(200)]
-    assert np.mean(measured) == pytest.approx(0, abs=0.05)  # the plain index has 0.15 here
+    assert np.mean(measured) == pytest.approx(0, abs=0.05)  # the uncorrected index is 0.15 here
 
 
 def test_the_reference_is_weighted_to_the_classes_of_the_nights() -> None:
@@ -55,7 +55,7 @@ def test_deciles_each_have_a_tenth_of_the_weight_and_no_edge_twice() -> None:
     assert decile_edges(np.ones(100, np.float32), weights).tolist() == [1]
 
 
-def test_falling_confidence_is_detected_although_the_class_mix_changes() -> None:
+def test_falling_confidence_is_detected_even_if_the_class_mix_changes() -> None:
     rng = np.random.default_rng(2)
     top = np.repeat([4, 6], 200)
     # lymphocytes are called with less confidence than neutrophils

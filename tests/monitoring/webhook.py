@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Webhook:
-    """Its address, the messages it received, the status it responds with; with `silent` it never responds."""
+    """Its address, the messages it has received, and the status it returns; with `silent` it never responds."""
 
     url: str = ""
     messages: list[dict[str, str]] = field(default_factory=list)
@@ -23,7 +23,7 @@ class Webhook:
 
 @contextmanager
 def listening() -> Iterator[Webhook]:
-    """Runs a webhook on a free port of the loopback."""
+    """Runs a webhook on a free port of the loopback address."""
     webhook = Webhook()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""One retraining on small coloured cells, trained and validated once; each test gets a copy of its database."""
+"""One retraining on small coloured cells, trained and validated once; each test gets a copy of the database."""
 
 from __future__ import annotations
 

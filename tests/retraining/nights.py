@@ -1,4 +1,4 @@
-"""Small coloured cells of several patients, ingested and labelled: what a retraining needs."""
+"""Small coloured cells of several patients, ingested and labelled, as a retraining needs them."""
 
 from __future__ import annotations
 

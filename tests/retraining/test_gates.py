@@ -1,4 +1,4 @@
-"""Gates: when a candidate passes, when it is refused, and the reasons that a person reads."""
+"""Gates: when a candidate passes, when it is refused, and the reasons that the approver reads."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_accuracy_is_judged_by_the_lower_end_of_the_interval_and_not_by_the_valu
 @pytest.mark.parametrize(
     ("n_each", "n_lost", "passes"), [(10, 1, True), (10, 2, False), (60, 3, True), (60, 4, False), (200, 10, True)]
 )
-def test_a_class_may_lose_cells_up_to_its_margin_and_always_one(n_each: int, n_lost: int, passes: bool) -> None:
+def test_a_class_may_lose_cells_up_to_its_margin_but_always_one(n_each: int, n_lost: int, passes: bool) -> None:
     truth = truth_of(n_each)
     comparison = compared(wrong(truth, 6, n_lost), truth, truth)
     found = gate(comparison, "no_class_worse")
@@ -161,7 +161,7 @@ def test_a_candidate_must_be_calibrated(confidence: float, passes: bool) -> None
 
 
 @pytest.mark.parametrize(("n_left", "passes"), [(4, True), (5, False)])
-def test_the_share_of_unclassified_cells_may_rise_by_its_margin_only(n_left: int, passes: bool) -> None:
+def test_the_share_of_unclassified_cells_may_rise_only_by_its_margin(n_left: int, passes: bool) -> None:
     truth = truth_of(10)
     found = gate(compared(truth, truth, truth, unclassified=[i < n_left for i in range(80)]), "not_more_unclassified")
     assert found.measured == n_left / 80
@@ -183,7 +183,7 @@ def test_a_loss_or_rise_of_exactly_the_margin_passes_despite_rounding() -> None:
     assert gate(comparison, "not_more_unclassified").passed
 
 
-def test_without_a_champion_the_gates_that_compare_pass_and_say_that_there_is_none() -> None:
+def test_without_a_champion_the_gates_that_compare_models_pass_and_say_so() -> None:
     truth = truth_of(100)
     gates = judge_gates(compared(wrong(truth, 0, 5), None, truth), SETTINGS)
     for name in ("not_worse_overall", "no_class_worse", "not_more_unclassified"):
@@ -192,7 +192,7 @@ def test_without_a_champion_the_gates_that_compare_pass_and_say_that_there_is_no
         assert "no champion" in found.reason
 
 
-def test_a_first_model_needs_an_accuracy_of_its_own() -> None:
+def test_a_first_model_needs_a_minimum_accuracy() -> None:
     truth = truth_of(100)
     comparison = compared(wrong(truth, 0, 30), None, truth)
     found = gate(comparison, "not_worse_overall", Settings(gate_first_accuracy=0.97))
@@ -210,7 +210,7 @@ def test_an_empty_holdout_is_refused_with_reasons(champion: list[int] | None) ->
     assert all(each.measured is None or math.isfinite(each.measured) for each in gates)
 
 
-def test_a_class_without_holdout_cells_is_named_by_both_gates_about_classes() -> None:
+def test_a_class_without_holdout_cells_is_named_by_both_gates_that_judge_classes() -> None:
     truth = [each for each in truth_of(10) if each != 1]
     gates = judge_gates(compared(truth, truth, truth), SETTINGS)
     failed = {each.gate: each.reason for each in gates if not each.passed}

@@ -1,4 +1,4 @@
-"""What a data set has, and what is left out for which reason."""
+"""What a data set contains, and what is left out of it for which reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def images(settings: Settings, digest: str) -> list[sa.Row[*tuple[Any, ...]]]:
 def first_slide_again(
     settings: Settings, truth: dict[tuple[str, str], str], *, patient: str
 ) -> dict[tuple[str, str], str]:
-    """Ingests the first slide's images a second time, as slide X1 of a patient; returns what its cells are."""
+    """Ingests the first slide's images a second time, as slide X1 of a patient; returns the classes of its cells."""
     night = settings.drops / "2026-03-15"
     shutil.copytree(settings.drops / "2026-03-14" / "20260314-0", night / "X1")
     (night / "X1" / "slide.json").write_text(json.dumps({"barcode": "X1", "patient_key": patient}))
@@ -63,7 +63,7 @@ def test_every_labelled_image_is_in_the_data_set_once_in_its_patients_split(sett
     assert len(splits) == len(PATIENTS)
 
 
-def test_the_same_labels_give_the_same_data_set_and_more_labels_another(settings: Settings) -> None:
+def test_the_same_labels_give_the_same_data_set_and_more_labels_give_another(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     half = dict(list(truth.items())[: len(truth) // 2])
     label_cells(settings, half)
@@ -91,7 +91,7 @@ def test_contested_cells_are_left_out_until_adjudicated_and_smudges_are_out_of_s
     assert snapshot(settings).left_out == {}
 
 
-def test_an_image_of_two_patients_counts_for_the_first_only(settings: Settings) -> None:
+def test_an_image_of_two_patients_counts_only_for_the_first(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth)
     again = first_slide_again(settings, truth, patient="P99")
@@ -131,7 +131,7 @@ def test_a_patient_key_that_arrives_late_moves_no_image_to_another_split(setting
     assert all(before[row.sha256] == row.split for row in images(settings, second.dataset_digest))
 
 
-def test_training_images_include_none_of_the_holdout(settings: Settings) -> None:
+def test_training_images_include_no_holdout_image(settings: Settings) -> None:
     label_cells(settings, make_night(settings, patients=PATIENTS, cells_per_class=1))
     taken = snapshot(settings)
     store = Store.of(settings)

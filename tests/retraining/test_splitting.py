@@ -1,4 +1,4 @@
-"""Which split a patient is assigned: by shares, blind-read patients first, and for good."""
+"""How patients are assigned to splits: by shares, blind-read patients first, and for good."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bloodcell.storage.database import open_database
 from tests.retraining.nights import label_cells, make_night
 
 
-def test_the_shares_are_as_near_as_possible_to_the_wanted() -> None:
+def test_the_shares_are_as_close_as_possible_to_those_wanted() -> None:
     splits = splits_of({f"P{n}": False for n in range(200)}, {}, 0.25, 0.15)
     assert Counter(splits.values()) == {"holdout": 50, "validation": 30, "training": 120}
 
@@ -34,7 +34,7 @@ def test_new_patients_restore_the_shares_that_earlier_ones_missed() -> None:
 
 
 @given(st.sets(st.text(max_size=8), max_size=60), st.randoms())
-def test_the_order_in_which_patients_come_has_no_influence(keys: set[str], random: Random) -> None:
+def test_the_order_in_which_patients_arrive_does_not_matter(keys: set[str], random: Random) -> None:
     listed = sorted(keys)
     shuffled = listed.copy()
     random.shuffle(shuffled)
@@ -43,7 +43,7 @@ def test_the_order_in_which_patients_come_has_no_influence(keys: set[str], rando
     assert set(splits_of(one, {}, 0.3, 0.2)) == keys
 
 
-def test_a_split_is_assigned_once_and_a_slide_without_a_patient_key_has_its_own(settings: Settings) -> None:
+def test_a_split_is_assigned_once_and_a_slide_without_a_patient_key_gets_its_own(settings: Settings) -> None:
     truth = make_night(settings, patients=["P1", "P2", "P3", "P4"], cells_per_class=1)
     database = open_database(settings)
     with database.begin() as connection:

@@ -1,4 +1,4 @@
-"""Which states of a retraining follow which, and that no ended one is changed."""
+"""Which state of a retraining may follow which, and that a retraining that has ended is never changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_retraining_leaves_running_once_and_every_other_state_is_final() -> No
     assert TrainingState.RUNNING not in ENDED_WELL
 
 
-def test_a_step_cannot_cause_a_state_that_is_not_its_own(judged: Judged) -> None:
+def test_a_step_cannot_cause_the_state_of_another_step(judged: Judged) -> None:
     run_id = judged.run.training_run_id
     with (
         open_database(judged.settings).begin() as connection,

@@ -105,7 +105,7 @@ def test_an_invalid_request_is_refused_before_anything_is_written(judged: Judged
         train_candidate(judged.settings, uuid.uuid4(), "vgg16_svm")
 
 
-def test_a_request_without_variants_trains_those_that_serve(judged: Judged) -> None:
+def test_a_request_without_variants_trains_the_serving_variants(judged: Judged) -> None:
     begun = begin_training_run(
         judged.settings.model_copy(), replace(REQUEST, variants=(), min_new_labels=1), uuid.uuid4()
     )

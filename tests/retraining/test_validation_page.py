@@ -121,7 +121,7 @@ def test_page_is_self_contained_and_runs_no_script(page: str) -> None:
     assert not re.findall(r"https?://", page)
 
 
-def test_every_plot_is_a_picture_that_is_not_empty_and_has_a_text_alternative(page: str) -> None:
+def test_every_plot_is_a_non_empty_picture_with_a_text_alternative(page: str) -> None:
     pictures = Page(page).of("img")
     assert len(pictures) == 5
     for each in pictures:
@@ -165,7 +165,7 @@ def test_the_page_of_a_refused_candidate_begins_with_every_reason() -> None:
     assert page.count('<tr class="failed">') == len(failed)
 
 
-def test_text_that_people_typed_is_shown_and_not_executed(comparison: Comparison, gates: tuple[Gate, ...]) -> None:
+def test_text_that_a_person_typed_is_shown_and_not_executed(comparison: Comparison, gates: tuple[Gate, ...]) -> None:
     facts = dataclasses.replace(FACTS, requested_by=HOSTILE, reason=HOSTILE, left_out=((HOSTILE, 1),))
     page = validation_page(comparison, gates, facts)
     assert SCRIPT not in page
@@ -174,7 +174,7 @@ def test_text_that_people_typed_is_shown_and_not_executed(comparison: Comparison
     assert "\\u202e" in page
 
 
-def test_without_a_champion_the_candidate_stands_alone() -> None:
+def test_without_a_champion_the_candidate_is_shown_alone() -> None:
     holdout = drawn_holdout(600, 12)
     comparison = compare(holdout, [drawn_predictions(holdout)], n_replicates=50)
     page = validation_page(comparison, judge_gates(comparison, Settings()), FACTS)

@@ -16,7 +16,7 @@ from tests.trial import drawn_holdout, drawn_predictions, holdout_of, prediction
 
 
 def tables(summary: str) -> list[list[list[str]]]:
-    """Returns its tables, as rows of cells."""
+    """Returns the tables of a summary, as rows of cells."""
     blocks = re.findall(r"(?:^\|.*\|\n)+", summary, flags=re.MULTILINE)
     return [[[cell.strip() for cell in row[1:-1].split("|")] for row in block.splitlines()] for block in blocks]
 
@@ -49,7 +49,7 @@ def test_the_summary_of_a_refused_candidate_begins_with_its_reasons() -> None:
     assert lines[2 : 2 + len(failed)] == [f"- {gate.reason}" for gate in failed]
 
 
-def test_what_people_typed_has_no_meaning_in_markdown() -> None:
+def test_text_that_a_person_typed_has_no_meaning_in_markdown() -> None:
     typed = f"{HOSTILE} | [x](http://a) ![y](b) **c** `d` & <img src=e> {'long ' * 100}"
     comparison = comparison_of()
     facts = dataclasses.replace(FACTS, requested_by="*eve*\r\n\r\n# Gate passed", reason=typed)
@@ -57,7 +57,7 @@ def test_what_people_typed_has_no_meaning_in_markdown() -> None:
     line = next(line for line in summary.splitlines() if line.startswith("Validated on"))
     assert "Data set `abababababab`" in line
     of_people = line.split("Requested by ")[1].split(". Data set")[0]
-    # every character with a meaning has a backslash before it, but in entities and in the code that addresses become
+    # every character with a meaning has a backslash before it, except in entities and in the code that addresses become
     literal = re.sub(r"(?<!\\)`[^`\\]*`|&[lg]t;", "", of_people.replace("\\\\", ""))
     assert not re.search(r"(?<!\\)[<>*_`\[\]()|#!&]", literal)
     assert "\u202e" not in summary
