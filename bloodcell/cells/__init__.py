@@ -5,8 +5,8 @@ variants        the four model variants
 calls           probabilities and novelty become calls
 intervals       proportions with exact confidence intervals
 metrics         counted cells become accuracy, sensitivity, precision, F1 and likelihood
-cell_image      a cell on record, and where its image is
-labelled_image  an image with its label, and sets of them
+cell_image      a cell in the database, and where its image is
+labelled_image  an image with its label, and sets of such images
 """
 
 from bloodcell.cells.cell_image import CellImage

@@ -1,6 +1,6 @@
 """Probabilities and novelty become calls: the one rule by which a cell is classified or left unclassified.
 
-The nightly run and the evaluation both use it, so that evaluated figures are those of what is reported.
+The nightly run and the evaluation both use it, so that an evaluation measures what is reported.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Calls:
     """Calls of n cells by one model, in the order of the cells.
 
     Attributes:
-        top: int64 (n,), index into `CELL_CLASSES` of the most probable class, also for unclassified cells.
+        top: int64 (n,), index into `CELL_CLASSES` of the most probable class, even if the cell is unclassified.
         confidence: float64 (n,), probability of that class, in 0..1.
         called: The class that each cell is called, or "unclassified".
-        reasons: Why a cell is unclassified, None where it is classified.
+        reasons: Why each cell is unclassified; None for a classified cell.
     """
 
     top: NDArray[np.int64]
@@ -57,12 +57,12 @@ def decide(
 
     Args:
         probabilities: float (n, 8), in the order of `CELL_CLASSES`.
-        novelty: float (n,), larger for cells less like the training cells.
+        novelty: float (n,), larger for cells that are less like the training cells.
         confidence_threshold: Smallest confidence of a call.
         novelty_threshold: Largest novelty of a call.
 
     Raises:
-        ValueError: When the shapes do not fit.
+        ValueError: The shapes do not fit.
     """
     n_cells = len(novelty)
     if probabilities.shape != (n_cells, len(CELL_CLASSES)) or novelty.shape != (n_cells,):

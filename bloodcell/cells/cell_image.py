@@ -8,10 +8,10 @@ from datetime import date
 
 @dataclass(frozen=True, slots=True)
 class CellImage:
-    """A cell on record.
+    """A cell in the database.
 
     Attributes:
-        cell_id: The database's.
+        cell_id: Key of the cell in the database.
         night: Night of its drop.
         sha256: Digest of its image in the store.
     """

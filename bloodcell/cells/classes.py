@@ -21,10 +21,10 @@ CELL_CLASSES: Final = (
 """The cell classes in the order of every probability vector, alphabetical. `ig` is immature granulocyte."""
 
 LEUCOCYTE_CLASSES: Final = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte", "ig")
-"""Denominator of the differential, in the order laboratories report it."""
+"""Classes that make up the denominator of the differential, in the order in which laboratories report them."""
 
 REPORT_ORDER: Final = (*LEUCOCYTE_CLASSES, "erythroblast", "platelet")
-"""Order in which people see the classes."""
+"""Order in which the classes are shown."""
 
 UNCLASSIFIED: Final = "unclassified"
 """What a cell without a call is reported as: its confidence is too low, or it is unlike the training cells."""
@@ -61,7 +61,7 @@ CLASS_OF_CODE: Final = {
 
 
 def class_of_code(code: str | None) -> str | None:
-    """Returns the cell class that an analyser code belongs to, None for a code that is out of scope or unknown."""
+    """Returns the cell class that an analyser code belongs to; None for a code that is out of scope or unknown."""
     return CLASS_OF_CODE.get(code.upper()) if code else None
 
 

@@ -5,7 +5,7 @@ Biometrika 26 (1934) 404-413. For a differential these are the intervals of Rüm
 expected variability in differential leukocyte counting, in: Koepke (ed.), Differential Leukocyte Counting, College of
 American Pathologists, 1978.
 
-The intervals account for the chance in which cells of the blood are counted. They do not account for wrong calls.
+The intervals allow for the chance that decides which cells of the blood are counted. They do not allow for wrong calls.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Proportion:
     Attributes:
         n: Cells counted.
         total: Cells that they are a part of.
-        value: n / total in 0..1, None if the total is 0.
-        lower: Lower end of the interval in 0..1, None if the total is 0.
-        upper: Upper end of the interval in 0..1, None if the total is 0.
+        value: n / total in 0..1; None if the total is 0.
+        lower: Lower end of the interval in 0..1; None if the total is 0.
+        upper: Upper end of the interval in 0..1; None if the total is 0.
     """
 
     n: int
@@ -66,7 +66,7 @@ def exact_interval(
     if np.any(counts < 0) or np.any(counts > totals):
         raise ValueError("Expected 0 <= counts <= totals.")
     tail = (1 - CONFIDENCE) / 2
-    # the inverse is undefined for no and for all cells, where the interval ends at 0 or 1
+    # the inverse is undefined if no cells or all cells are counted, where the interval ends at 0 or 1
     with np.errstate(invalid="ignore"):
         lower = np.where(counts == 0, 0.0, betaincinv(np.maximum(counts, 1), totals - counts + 1, tail))
         upper = np.where(counts == totals, 1.0, betaincinv(counts + 1, np.maximum(totals - counts, 1), 1 - tail))
@@ -75,7 +75,7 @@ def exact_interval(
 
 
 def proportions(counts: Sequence[int], totals: Sequence[int]) -> tuple[Proportion, ...]:
-    """Returns each count's proportion of its total; they are computed at once, because a night has thousands."""
+    """Returns each count's proportion of its total, all computed at once, because a night has thousands of them."""
     lower, upper = exact_interval(np.asarray(counts, np.int64), np.asarray(totals, np.int64))
     return tuple(
         Proportion(n, total, n / total, low, high) if total else Proportion(n, total, None, None, None)

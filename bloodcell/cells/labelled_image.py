@@ -1,4 +1,4 @@
-"""A labelled image, and sets of them."""
+"""A labelled image, and sets of labelled images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TrainingSet:
         training: Images that weights are fitted on.
         validation: Images for early stopping, calibration and thresholds.
         digest: Identity of all the images and their labels (`digest_of`).
-        rule: How they were split, for people.
+        rule: How the images were split, in words.
         follows_mix: Whether the classes are as frequent as in a laboratory's nights.
         read: Returns an image's file.
     """

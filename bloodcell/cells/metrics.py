@@ -1,7 +1,7 @@
 """Counted cells become figures: accuracy, sensitivity, precision, specificity, F1, likelihood; each rule exists once.
 
-An outcome of a cell is (true class, most probable class, unclassified or not): 8 x 8 x 2, flat as 128 columns. Outcomes
-of any cells are added up by adding columns, so that figures of thousands of counts are computed at once.
+The outcome of a cell is (true class, most probable class, unclassified or not): 8 x 8 x 2, flat as 128 columns. A row
+counts the cells with each outcome; rows can be added, and the figures of thousands of rows are computed at once.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ N_OUTCOMES: Final = 2 * _N_CLASSES**2
 
 _LEAST_PROBABILITY: Final = float(np.finfo(np.float32).tiny)
 """Floor of a probability in the likelihood: the smallest float32. A float32 probability may round to 0, and one such
-cell would make the mean infinite; a higher floor would count cells as equally wrong which the model tells apart."""
+cell would make the mean infinite; a higher floor would make cells equally wrong that the model tells apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Counts, and the totals that they are parts of.
+    """Counts, and the totals that they are a part of.
 
     Attributes:
         n: float64, any shape, whole numbers.
@@ -61,10 +61,12 @@ class Figures:
         accuracy: (k,), cells whose most probable class is the true one.
         unclassified: (k,), cells without a call.
         covered_accuracy: (k,), of the cells with a call, those called correctly.
-        precision: (k, 8), in the order of `CELL_CLASSES`: of the cells called so, those that are.
-        sensitivity: (k, 8): of the cells of the class, those called so.
-        specificity: (k, 8): of the cells of other classes, those not called so.
-        f1: float64 (k, 8), harmonic mean of precision and sensitivity; 0 where a class neither occurs nor is called.
+        precision: (k, 8), in the order of `CELL_CLASSES`: of the cells with this most probable class, those of the
+            class.
+        sensitivity: (k, 8): of the cells of the class, those with this most probable class.
+        specificity: (k, 8): of the cells of other classes, those with another most probable class.
+        f1: float64 (k, 8), harmonic mean of precision and sensitivity; 0 for a class that is neither the true class nor
+            the most probable class of any cell.
         macro_f1: float64 (k,), mean over the classes that occur in that count.
     """
 
@@ -95,7 +97,8 @@ def confusion_of(counts: NDArray[np.number]) -> tuple[NDArray[np.number], NDArra
     """Returns two confusion matrices of one count of outcomes (128,); rows are true classes.
 
     Returns:
-        (8, 8), columns are most probable classes; and (8, 9), of the calls, with a ninth column for unclassified cells.
+        (8, 8), whose columns are the most probable classes; and (8, 9), whose columns are the calls, with a ninth
+        column for unclassified cells.
     """
     called, unclassified = np.moveaxis(counts.reshape(_N_CLASSES, _N_CLASSES, 2), 2, 0)
     return called + unclassified, np.column_stack([called, unclassified.sum(axis=1)])
@@ -134,7 +137,7 @@ def macro_sensitivity(n_right: NDArray[np.number], n_true: NDArray[np.number]) -
     """Returns the mean sensitivity over the classes that occur.
 
     Args:
-        n_right: (n_classes,), cells of each class that were called so.
+        n_right: (n_classes,), cells of each class whose most probable class is right.
         n_true: (n_classes,), cells of each class; at least one cell in all.
     """
     occurs = n_true > 0

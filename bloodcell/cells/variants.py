@@ -1,4 +1,4 @@
-"""The model variants, for the trainings and for the constraints of the database."""
+"""The model variants that can be trained and that the database accepts."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ MISTAKEN_CODES: Final = {
     "erythroblast": ("LY", "SMU"),
     "platelet": ("ART", "GT"),
 }
-"""Codes that it gives a cell it gets wrong; some are out of scope."""
+"""Codes that the drawn analyser gives a cell it gets wrong; some are out of scope."""
 
 CODE_ACCURACY: Final = 0.85
 """Share of cells whose code is right.
@@ -56,7 +56,7 @@ Source: analysers before a person corrects them reach 82 % (Kratz 2005) to 89 % 
 """
 
 MAX_RIDER_SHARE: Final = 1 / 6
-"""Largest share of a slide that is erythroblasts and platelets: of 120 cells at least 100 are leucocytes."""
+"""Largest share of erythroblasts and platelets on a slide, so that at least 100 of 120 cells are leucocytes."""
 
 JPEG_QUALITY: Final = 75
 """Quality without chroma subsampling. Source: read from the files of Acevedo et al. 2020, Data in Brief 30:105474."""
@@ -67,8 +67,8 @@ class Smear:
     """What a drawn slide shows.
 
     Attributes:
-        finding: As a haematologist would name it.
-        shares: Per cent of the leucocytes, in the order of `LEUCOCYTE_CLASSES`.
+        finding: The finding, as a haematologist would name it.
+        shares: Percentages of the leucocytes, in the order of `LEUCOCYTE_CLASSES`.
         n_erythroblasts: Mean number of erythroblasts per 100 cells of the slide.
         n_platelets: Mean number of platelet crops per 100 cells of the slide.
     """
@@ -88,10 +88,10 @@ SMEARS: Final = (
     Smear("monocytosis",     (50, 2, 1, 22, 23, 2), 0.5, 4),
     Smear("basophilia",      (52, 6, 14, 13, 6, 9), 4, 6),
 )  # fmt: skip
-"""Slides use these in turn.
+"""The slides of a night use these in turn.
 
-Made up for demonstration, not taken from any patient: each finding is marked enough to show in a differential of 100
-cells.
+They are made up for demonstration and not taken from any patient. Each finding is marked enough to show in a
+differential of 100 cells.
 """
 
 
@@ -102,7 +102,7 @@ class DrawnSlide:
     Attributes:
         barcode: Its name.
         patient_key: Pseudonym of its invented patient; each slide has its own.
-        finding: What it shows.
+        finding: What the slide shows.
         n_cells: Number of cells of each of the eight classes.
     """
 
@@ -128,7 +128,7 @@ class DrawnDrop:
 
     @property
     def n_cells(self) -> int:
-        """Number of images of all slides."""
+        """Number of images on all slides."""
         return sum(sum(slide.n_cells.values()) for slide in self.slides)
 
     def drawn_as(self) -> dict[tuple[str, str], str]:
@@ -152,7 +152,7 @@ def make_drop(
     The same arguments give the same bytes in every file. The marker `.complete` is written last.
 
     Args:
-        out: Folder of the nights; made if missing.
+        out: Folder of the nights; created if missing.
         night: The night, which names the folder and dates the slides.
         n_slides: Number of slides; each shows the next of `SMEARS`.
         cells_per_slide: Images per slide; at least five in six are leucocytes.
@@ -187,10 +187,10 @@ def make_drop(
 def draw_folder(out: Path, *, cells_per_class: int, seed: int, on_cell: Callable[[], None] | None = None) -> int:
     """Returns the number of images written to OUT/<class>/<number>.jpg, `cells_per_class` of each class.
 
-    No image equals one of a drop, whatever the seeds. Numbers are shuffled over all classes, so no name tells one.
+    No image equals one of a drop, whatever the seeds. Numbers are shuffled over all classes, so names reveal no class.
 
     Args:
-        out: The training folder; made if missing.
+        out: The training folder; created if missing.
         cells_per_class: Images of each class.
         seed: Source of everything drawn, 0 or more.
         on_cell: Called after every image.
@@ -215,7 +215,7 @@ _DROP, _FOLDER, _PLAN, _NAMES = 1, 2, 3, 4
 
 
 def _claim(folder: Path) -> None:
-    """Makes `folder`, or accepts it where it is empty."""
+    """Creates `folder`, or accepts it if it is empty."""
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ConfigurationError(
@@ -249,7 +249,7 @@ _STEADINESS: Final = 3.0
 
 
 def _names(classes: list[str], night: date, number: int, seed: int) -> Iterator[str]:
-    """One file name per cell, <CODE>_<number>.jpg, with the drawn analyser's own, fallible code."""
+    """One file name per cell, <CODE>_<number>.jpg, with the code of the drawn analyser, which may be wrong."""
     rng = np.random.default_rng([_NAMES, seed, night.toordinal(), number])
     running = int(rng.integers(1_000_000, 9_000_000))
     for cell_class in classes:

@@ -2,7 +2,7 @@
 
 Radii are in pixels of a 360 x 363 px crop, whose red cells are 52 to 72 px wide. How often a form occurs (bands, lobes,
 stages of maturation) is chosen so that a training folder shows all of them; it is not taken from patients.
-Source: sizes measured, forms looked at, on 60 images per class of Acevedo et al. 2020, Data in Brief 30:105474.
+Source: sizes and forms were taken from 60 images per class of Acevedo et al. 2020, Data in Brief 30:105474.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Outlines, lobes, textures and granules: the geometry of drawn cells.
 
-A shape is its inside distance: float32 (n, n), in pixels, positive inside, zero on the border, negative outside.
+A shape is an inside distance: float32 (n, n), in pixels, positive inside, zero on the border, negative outside.
 Shapes join with `merged` and become soft masks with `cover`; `bloodcell.drawing.sheet` decides what is laid where.
 """
 

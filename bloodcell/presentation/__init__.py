@@ -1,4 +1,4 @@
-"""How figures, tables, progress and pages look: each format exists once, and every room uses it.
+"""Defines how figures, tables, progress bars and pages look; each format exists once, and every room uses it.
 
 numbers         percentages, intervals, differences, counts and times as text
 visible_text    text from outside, with its invisible characters spelt out

@@ -1,6 +1,6 @@
 """Records as JSON documents, for `--json` and for programs.
 
-A fraction of counted cells is given in percent, as the database's views and the pages give it, and its name says so.
+A fraction of counted cells is given in percent, as in the database's views and on the pages, and its name says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def json_text(document: Any) -> str:
 
 
 def proportion_json(share: Proportion) -> dict[str, object]:
-    """Returns a proportion: cells, what they are a part of, and both in percent with the 95 % interval."""
+    """Returns a proportion as its count and total, and in percent with its 95 % interval."""
     lower, upper = share.percentage_interval or (None, None)
     return {"n": share.n, "of": share.total, "percentage": share.percentage, "lower_95": lower, "upper_95": upper}
 

@@ -1,6 +1,6 @@
-"""Markdown for Airflow's pages and the terminal: text from outside is shown as it is and never acts.
+"""Markdown for Airflow's pages and the terminal: text from outside is shown as it is and never becomes markup.
 
-`Markdown` marks what is Markdown already. Everything else that goes into a table is escaped, so that a forgotten call
+Text of type `Markdown` is Markdown already. Everything else that goes into a table is escaped, so that a forgotten call
 shows a backslash and not a link.
 """
 
@@ -22,20 +22,20 @@ class Markdown(str):
 
 
 _LINK: Final = re.compile(r"(?:(?:[a-z][a-z0-9+.-]*://|www\.)[^\s`|\\<>&]*|[-.\w+]+@[-.\w]+)+", re.IGNORECASE)
-"""A web or e-mail address, which GitHub's dialect and so Airflow's pages make a link without any brackets.
+"""A web or e-mail address, which GitHub's dialect, and so Airflow's pages, turn into a link without any brackets.
 
-It is shown as code, since a backslash does not prevent that: links are searched for after escapes are resolved.
+It is shown as code, since a backslash does not prevent the link: links are searched for after escapes are resolved.
 Source: mdast-util-gfm-autolink-literal 2.0, lib/index.js.
 """
 
 _MEANINGFUL: Final = re.compile(r"([\\`*{}\[\]()#+!|~&]|(?<![^\W_])_|_(?![^\W_]))")
-"""An underscore within a word means nothing, so that names such as inception_v3 can be read in a log.
+"""Characters that are markup; an underscore within a word is not, so that inception_v3 stays readable in a log.
 
 Source: CommonMark 0.31.2, sections 2.4 and 6.2, and GitHub Flavored Markdown 0.29 for | and ~.
 """
 
 _STARTS_BLOCK: Final = re.compile(r"^(?:(\d{1,9})(?=\.(?: |$))|(?=-(?:[- ]|$))|(?==+ *$))")
-"""Where a line that would become a list, a heading or a rule gets a backslash.
+"""The place for a backslash in a line that would otherwise become a list, a heading or a rule.
 
 Source: CommonMark 0.31.2, sections 4.1, 4.3 and 5.2.
 """
@@ -45,8 +45,8 @@ def escaped(value: object, *, longest: int | None = None) -> Markdown:
     """Returns text as one line of Markdown in which nothing is markup, HTML or a link.
 
     Args:
-        value: The text; anything else as `str` gives it.
-        longest: Characters to show; the rest is cut off and marked with an ellipsis. None: all of them.
+        value: The text, or a value that `str` turns into text.
+        longest: Characters to show; the rest is cut off and marked with an ellipsis. None shows all of them.
     """
     text = str(value)
     if longest is not None and len(text) > longest:
@@ -61,7 +61,7 @@ def escaped(value: object, *, longest: int | None = None) -> Markdown:
 
 
 def code(value: object) -> Markdown:
-    """Returns an id or a name in the font of code; escaped text where code cannot hold it in a table."""
+    """Returns an id or a name in the font of code, or as escaped text if code in a table cannot hold it."""
     text = visible_line(value)
     return escaped(text) if not text or set(text) & set("`|\\<>&") else Markdown(f"`{text}`")
 
@@ -90,5 +90,5 @@ def _line(cells: Sequence[str], n_columns: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    # angle brackets become entities: a program that takes Markdown for HTML finds no tag either
+    # angle brackets become entities, so that a program that takes Markdown for HTML finds no tag either
     return _MEANINGFUL.sub(r"\\\1", text).replace("<", "&lt;").replace(">", "&gt;")

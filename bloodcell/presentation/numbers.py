@@ -1,7 +1,7 @@
 """Figures as text, the same on terminals, on pages and in Markdown.
 
 Fractions are in 0..1 and are shown in percent, with a space before the sign: 92.0 %. An interval has an en dash:
-84.8–96.5. What does not exist is shown as a dash.
+84.8–96.5. A missing figure is shown as a dash.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 NOTHING: Final = "–"
-"""Shown where there is no figure: nothing was counted, or nothing was measured."""
+"""Shown in place of a figure if nothing was counted or measured."""
 
 
 class Estimate(Protocol):
-    """A figure with its confidence interval; all three are None where there is nothing to divide by."""
+    """A figure with its confidence interval; all three values are None if the denominator is 0."""
 
     @property
     def value(self) -> float | None: ...
@@ -30,17 +30,17 @@ def number(value: float | None, decimals: int = 1) -> str:
     """Returns a figure without a unit: 92.0.
 
     Args:
-        value: The figure; None where there is none.
+        value: The figure; None if there is none.
         decimals: Digits after the point.
     """
     return NOTHING if value is None else f"{value:.{decimals}f}"
 
 
 def interval(bounds: tuple[float, float] | None, decimals: int = 1) -> str:
-    """Returns both ends of an interval: 84.8–96.5, or −0.3 to 2.8 where an end is negative; empty without one.
+    """Returns both ends of an interval: 84.8–96.5, or −0.3 to 2.8 if an end is negative; empty without an interval.
 
     Args:
-        bounds: Lower and upper end; None where there is no interval.
+        bounds: Lower and upper end; None if there is no interval.
         decimals: Digits after the point.
     """
     if bounds is None:
@@ -53,7 +53,7 @@ def number_with_interval(found: Estimate | None, decimals: int = 3) -> str:
     """Returns a figure that is not a percentage, with its interval: 0.921 (0.850–0.961).
 
     Args:
-        found: The figure; None where there is none.
+        found: The figure; None if there is none.
         decimals: Digits after the point.
     """
     if found is None or found.value is None or found.lower is None or found.upper is None:
@@ -65,7 +65,7 @@ def percent(fraction: float | None, decimals: int = 1) -> str:
     """Returns a fraction in 0..1 as a percentage: 92.0 %.
 
     Args:
-        fraction: In 0..1; None where there is none.
+        fraction: In 0..1; None if there is none.
         decimals: Digits after the point.
     """
     return NOTHING if fraction is None else f"{100 * fraction:.{decimals}f} %"
@@ -87,7 +87,7 @@ def points(difference: float | None, decimals: int = 1) -> str:
     """Returns a difference of two fractions as signed percentage points: +1.2, −0.3, 0.0.
 
     Args:
-        difference: In -1..1; None where there is none.
+        difference: In -1..1; None if there is none.
         decimals: Digits after the point.
     """
     if difference is None:
@@ -100,7 +100,7 @@ def points_with_interval(found: Estimate | None, decimals: int = 1) -> str:
     """Returns a difference of two fractions with its interval, in percentage points: +1.2 (−0.3 to +2.8).
 
     Args:
-        found: The difference, in -1..1; None where there is none.
+        found: The difference, in -1..1; None if there is none.
         decimals: Digits after the point.
     """
     if found is None or found.value is None:
@@ -110,7 +110,7 @@ def points_with_interval(found: Estimate | None, decimals: int = 1) -> str:
 
 
 def p_value(p: float) -> str:
-    """Returns the p of a test: p = 0.0312, p = 0.42, or p < 0.0001."""
+    """Returns the p-value of a test as text: p = 0.0312, p = 0.42, or p < 0.0001."""
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}" if p < 0.1 else f"p = {p:.2f}"
 
 
@@ -124,13 +124,13 @@ def counted(n: int, noun: str) -> str:
 
     Args:
         n: The count.
-        noun: In the singular; its plural ends in s.
+        noun: The noun in the singular; its plural must end in s.
     """
     return f"{count(n)} {noun}" if n == 1 else f"{count(n)} {noun}s"
 
 
 def moment(value: datetime | None) -> str:
-    """Returns a date and time to the minute, with its time zone where it has one; empty for None."""
+    """Returns a date and time to the minute, with its time zone if it has one; empty for None."""
     return "" if value is None else f"{value:%Y-%m-%d %H:%M %Z}".strip()
 
 

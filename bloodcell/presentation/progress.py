@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ShowStep(Protocol):
-    """Shows how much of a step is done, and of how much: 0 where that is not known."""
+    """Shows how much of a step's total is done; a total of 0 means that it is not known."""
 
     def __call__(self, step: str, done: int, total: int) -> None: ...
 
@@ -26,10 +26,10 @@ class Advance(Protocol):
 
 @contextmanager
 def step_bars(console: Console | None = None) -> Iterator[ShowStep]:
-    """A bar for each step of a long piece of work; the bars stay when it has ended.
+    """Yields a function that shows a bar for each step of a long task; the bars stay when the task has ended.
 
     Args:
-        console: Where they are shown; None: standard error.
+        console: Where the bars are shown; None for standard error.
     """
     bars: dict[str, TaskID] = {}
     with _progress(console, transient=False) as progress:
@@ -44,10 +44,10 @@ def step_bars(console: Console | None = None) -> Iterator[ShowStep]:
 
 @contextmanager
 def changing_bar(step: str) -> Iterator[ShowStep]:
-    """One bar whose text changes with what is being done; it goes when the work has ended.
+    """Yields a function that shows one bar, whose text names the present step; the bar disappears at the end.
 
     Args:
-        step: Its first text.
+        step: The first step.
     """
     with _progress(None, transient=True) as progress:
         bar = progress.add_task(step, total=None)
@@ -56,11 +56,11 @@ def changing_bar(step: str) -> Iterator[ShowStep]:
 
 @contextmanager
 def counting_bar(what: str, total: int | None = None) -> Iterator[Advance]:
-    """One bar that counts things; it goes when the work has ended.
+    """Yields a function that advances one bar that counts things; the bar disappears at the end.
 
     Args:
-        what: Things that are counted.
-        total: How many there are; None: not known.
+        what: Name of the things that are counted.
+        total: How many there are; None if that is not known.
     """
     with _progress(None, transient=True) as progress:
         bar = progress.add_task(what, total=total)
@@ -71,7 +71,7 @@ def _progress(console: Console | None, *, transient: bool) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    # a step's name can hold what rich would take for markup, a file's name for instance
+    # a step's name can contain text that rich would take for markup, such as a file's name
     text = TextColumn("{task.description}", markup=False)
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console or Console(stderr=True), transient=transient)

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def plain_table(*columns: str, right: Collection[str] = (), wrapped: Collection[str] = (), title: str = "") -> Table:
-    """Returns an empty table without lines, for figures to be read down a column.
+    """Returns an empty table without lines, for figures that are read down a column.
 
     Args:
         columns: Headings.
         right: Headings of the columns that are aligned to the right.
         wrapped: Headings of the columns whose text may take several lines.
-        title: Above the table.
+        title: Title above the table.
     """
     from rich.table import Column, Table
 
@@ -31,7 +31,7 @@ def boxed_table(*columns: str, right: Collection[str] = (), title: str = "") -> 
     Args:
         columns: Headings.
         right: Headings of the columns that are aligned to the right.
-        title: Above the table.
+        title: Title above the table.
     """
     from rich.table import Column, Table
 

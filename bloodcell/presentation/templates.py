@@ -1,7 +1,7 @@
 """HTML pages from Jinja templates: everything is escaped, and a name that is not defined is an error.
 
-A template lies beside the module that renders it and extends `page_base.html.j2`, which holds the head and the style
-that all pages share. Its filters show figures as `bloodcell.presentation.numbers` does.
+A template is beside the module that renders it and extends `page_base.html.j2`, which holds the head and the style that
+all pages share. Filters show figures as `bloodcell.presentation.numbers` does.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def render_page(template: Path, **values: object) -> str:
-    """Returns the page that a template makes of `values`.
+    """Returns the page that a template makes from `values`.
 
     Args:
         template: The template's file.
-        values: Names that the template uses; one that is missing is an error.
+        values: The values that the template uses, by name; a missing one is an error.
     """
     return _environment(template.parent).get_template(template.name).render(values)
 

@@ -1,4 +1,4 @@
-"""Text from outside, shown so that it cannot pass for another text."""
+"""Text from outside, shown so that it cannot be mistaken for other text."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import unicodedata
 from typing import Final
 
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories of controls, of format characters such as a change of direction, and of line separators."""
+"""Unicode categories of control characters, format characters such as a change of direction, and line separators."""
 
 
 def visible(value: object) -> str:
-    r"""Returns text in which each control and direction character is spelt out, as in \u202e."""
+    r"""Returns text in which each invisible character is spelt out, as in \u202e."""
     return "".join(
         char if unicodedata.category(char) not in _INVISIBLE else f"\\u{ord(char):04x}" for char in str(value)
     )

@@ -1,4 +1,4 @@
-"""Drawn cells: their format, that they repeat, and that the eight classes can be told apart by their looks alone."""
+"""Drawn cells have the right format, are reproducible, and the eight classes differ in their looks alone."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_cell_tells_the_eight_classes_apart_but_its_surroundings_do_not() ->
     """A linear model learns 30 drawn cells per class and classifies 20 others, at the size that networks see.
 
     It gets colour quantiles and edge strengths of rings around the middle. Given the picture's border instead, where
-    only red cells lie, it has to stay near the chance of 12.5 %: the surroundings must not give the group away.
+    there are only red cells, it has to stay near the 12.5 % of chance: the surroundings must not give the class away.
     """
     learned = [(cell_class, picture) for cell_class in CELL_CLASSES for picture in small_cells(cell_class, 30, seed=20)]
     asked = [(cell_class, picture) for cell_class in CELL_CLASSES for picture in small_cells(cell_class, 20, seed=21)]

@@ -84,7 +84,7 @@ def test_a_slide_carries_its_own_record_and_no_identity(tmp_path: Path) -> None:
 
 
 def test_the_complete_marker_comes_after_everything_else(tmp_path: Path) -> None:
-    """A night stopped at its last image has no marker; in a finished one nothing is younger than the marker."""
+    """A night stopped at its last image has no marker; in a finished night nothing is newer than the marker."""
     n_drawn = 0
 
     def stop_at_the_last() -> None:
@@ -149,7 +149,7 @@ def test_right_codes_belong_to_their_class_and_mistaken_ones_do_not() -> None:
         assert cell_class not in {class_of_code(code) for code in MISTAKEN_CODES[cell_class]}
 
 
-def test_a_training_folder_holds_each_class_and_tells_none_by_size_or_name(tmp_path: Path) -> None:
+def test_a_training_folder_holds_each_class_and_reveals_none_by_size_or_name(tmp_path: Path) -> None:
     n_told = []
     n_images = draw_folder(tmp_path / "images", cells_per_class=3, seed=1, on_cell=lambda: n_told.append(1))
     paths = sorted((tmp_path / "images").glob("*/*.jpg"))

@@ -12,8 +12,8 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-# each cell of a batch asks for 1 GiB that nothing is written to; the kernel's limit makes the allocator refuse 32 of
-# them
+# each cell of a batch requests 1 GiB that is never written to; the process's limit makes the allocator refuse 32 of
+# these
 IN_LITTLE_MEMORY = """
 import logging, resource, sys
 import keras

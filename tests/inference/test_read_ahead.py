@@ -54,7 +54,7 @@ def test_two_batches_are_read_ahead_and_no_more() -> None:
     results.close()  # type: ignore[attr-defined]
 
 
-def test_a_failure_is_raised_where_nothing_is_skipped() -> None:
+def test_a_failure_is_raised_if_nothing_is_skipped() -> None:
     results = read_ahead(in_twos(12), halved, 2)
     assert next(results) == ([0, 1], [0.0, 0.5])
     assert next(results) == ([2, 3], [1.0, 1.5])
@@ -89,7 +89,7 @@ def test_the_store_is_checked_after_more_than_twenty_failures_in_a_row(n_lost: i
     assert [item for items, _ in found for item in items] == list(range(n_lost, 30))
 
 
-def test_a_store_that_is_away_ends_the_reading() -> None:
+def test_an_unavailable_store_ends_the_reading() -> None:
     def away(number: int) -> int:
         raise StoreUnavailableError(f"{number} is missing")
 

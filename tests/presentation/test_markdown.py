@@ -1,7 +1,7 @@
-"""Markdown: whatever text goes in, it is shown and does nothing.
+"""Any text that goes into Markdown is shown as it is and never becomes markup.
 
-What Markdown makes of it is read by markdown-it; GitHub's links without brackets are looked for as the renderer of
-Airflow's pages looks for them, in text whose escapes are resolved already.
+The Markdown is parsed by markdown-it. GitHub's links without brackets are searched for as the renderer of Airflow's
+pages does it, in text whose escapes are resolved already.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def normal(text: str) -> str:
 
 @settings(deadline=None)
 @given(TEXTS)
-def test_any_text_is_shown_as_it_is_and_does_nothing(text: str) -> None:
+def test_any_text_is_shown_as_it_is_and_never_becomes_markup(text: str) -> None:
     markdown = escaped(text)
     assert "<" not in markdown
     assert "\n" not in markdown

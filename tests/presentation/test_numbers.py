@@ -33,17 +33,17 @@ def test_percentages_have_a_space_and_intervals_an_en_dash() -> None:
     assert numbers.number_with_interval(Found(0.921, 0.85, 0.9614)) == "0.921 (0.850–0.961)"
 
 
-def test_negative_ends_are_told_from_the_dash_between_them() -> None:
+def test_a_minus_sign_cannot_be_confused_with_the_dash_of_an_interval() -> None:
     assert numbers.interval((-0.0012, 0.13), 3) == "−0.001 to 0.130"
     assert numbers.interval((-0.0001, 0.13), 3) == "0.000–0.130"
     assert numbers.points_with_interval(Found(0.012, -0.003, 0.028)) == "+1.2 (−0.3 to +2.8)"
 
 
-def test_differences_have_a_sign_unless_they_are_nothing() -> None:
+def test_differences_have_a_sign_unless_they_are_zero() -> None:
     assert [numbers.points(each) for each in (0.012, -0.003, 0.0, -0.0001)] == ["+1.2", "−0.3", "0.0", "0.0"]
 
 
-def test_what_does_not_exist_is_a_dash() -> None:
+def test_a_missing_figure_is_a_dash() -> None:
     assert {
         numbers.number(None),
         numbers.percent(None),

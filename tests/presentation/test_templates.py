@@ -23,7 +23,7 @@ def test_text_from_outside_is_escaped_and_visible(tmp_path: Path) -> None:
     assert shown == "<p>&lt;script&gt;\\u202e</p>"
 
 
-def test_figures_look_as_everywhere(tmp_path: Path) -> None:
+def test_figures_look_as_they_do_everywhere(tmp_path: Path) -> None:
     template = (
         "{{ n|count }}, {{ share|percent_with_interval }}, {{ share.percentage_interval|interval }}, {{ at|moment }}"
     )

@@ -51,7 +51,7 @@ def test_each_step_has_a_bar_that_stays() -> None:
     assert "2/2" in last
 
 
-def test_bars_of_one_piece_of_work_count_to_the_end(capfd: pytest.CaptureFixture[str]) -> None:
+def test_bars_write_nothing_to_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     with counting_bar("Cells", 3) as advance:
         advance()
         advance(2)

@@ -1,4 +1,4 @@
-"""The model room needs no database."""
+"""Training needs no database."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from tests.small_cells import model_settings
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings on a fresh data folder; nothing here needs a database."""
+    """Settings with a fresh data folder and no database."""
     return model_settings(tmp_path / "data")

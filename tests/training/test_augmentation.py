@@ -1,4 +1,4 @@
-"""A changed image is still the same cell, and what is drawn comes from the given generator alone."""
+"""An augmented image still shows the same cell, and its changes come from the given generator alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_image_and_another_seed_another(disc: np.nd
 
 
 def test_the_number_of_draws_does_not_depend_on_their_values(disc: np.ndarray) -> None:
-    """An image that is not blurred must not shift the draws of those after it."""
+    """An image that is not blurred must not shift the draws of later images."""
     never, always = np.random.default_rng(3), np.random.default_rng(3)
     augmented(disc, Augmentation(degraded_share=0.0), never)
     augmented(disc, Augmentation(degraded_share=1.0), always)
@@ -58,7 +58,7 @@ def test_no_corner_is_empty_after_the_largest_rotation_reduction_and_shift() -> 
         assert augmented(white, allowed, np.random.default_rng(seed)).min() == 255
 
 
-def test_more_dye_darkens_the_cell_and_leaves_the_empty_field(disc: np.ndarray) -> None:
+def test_more_dye_darkens_the_cell_and_not_the_empty_field(disc: np.ndarray) -> None:
     more = stained(disc, np.array([1.5, 1.5, 1.0]), light=1.0)
     assert (more[0, 0] == 255).all()
     cell, darker = disc[32, 25] / 255, more[32, 25] / 255

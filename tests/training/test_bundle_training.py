@@ -70,7 +70,7 @@ def test_the_manifest_accounts_for_the_training(
 def test_validation_metrics_are_those_of_the_stored_model(
     tuned_bundle: Bundle, cells: Path, settings: Settings
 ) -> None:
-    """Training reads cached maps; what is stored reads pixels: both have to see the same."""
+    """Training reads cached maps, and the stored model reads pixels; both have to see the same cells."""
     _, validation = split_images(read_image_folders(settings, cells).images, TUNED_RECIPE.validation_fraction)
     limits = ImageLimits.of(settings)
     pixels = np.stack([resized(decode(image.path.read_bytes(), limits), 32, 32) for image in validation])
@@ -192,7 +192,7 @@ def test_a_warm_start_begins_with_the_weights_of_an_earlier_model(
     earlier, later = load_model(tuned_bundle), load_model(bundle)
     assert np.array_equal(_kernel(earlier, "block1_conv1"), _kernel(later, "block1_conv1"))
     step = np.abs(_kernel(later, "block3_conv2") - _kernel(earlier, "block3_conv2")).max()
-    assert 0 < step < 0.01  # two epochs away from it, and nowhere near other random weights
+    assert 0 < step < 0.01  # two epochs away from the earlier weights, and far from new random ones
     assert bundle.manifest.base_weights.kind == "champion"
     assert bundle.manifest.base_weights.sha256 == tuned_bundle.model_id
     assert bundle.manifest.metrics.accuracy > 0.5

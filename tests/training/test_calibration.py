@@ -9,7 +9,7 @@ from bloodcell.training.calibration import confidence_threshold, fit_temperature
 
 @pytest.fixture
 def overconfident() -> tuple[np.ndarray, np.ndarray]:
-    """Scores five times as large as their cells deserve."""
+    """Returns scores that are five times as large as they should be, and labels."""
     rng = np.random.default_rng(0)
     honest = rng.normal(0, 1.5, (4000, 8))
     labels = np.array([rng.choice(8, p=row) for row in softmax(honest)])

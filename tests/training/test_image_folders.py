@@ -84,7 +84,7 @@ def test_the_split_is_stratified_disjoint_and_repeatable(cells: Path, settings: 
 
 
 def test_the_first_and_last_digits_do_not_decide_which_images_are_for_validation() -> None:
-    """As in a folder of which a part was taken away by how the digests begin, and another held out by how they end."""
+    """As in a folder from which images were removed by the first digits of their digests, and held out by the last."""
     rng = np.random.default_rng(0)
 
     def image(begin: str, end: str) -> LabelledImage:

@@ -29,7 +29,7 @@ def test_novelty_is_the_distance_to_the_nearest_class_minus_most_of_that_to_all_
     whole = np.linalg.inv(within + np.cov(means.T, bias=True))
     of_all = np.einsum("ni,ij,nj->n", features - middle, whole, features - middle)
     raised = embedding.novelty(features).astype(np.float64) ** 2 - (of_classes - 0.95 * of_all)
-    np.testing.assert_allclose(raised, raised.mean(), atol=0.5)  # of 0 to 20; the rest is the shrinking
+    np.testing.assert_allclose(raised, raised.mean(), atol=0.5)  # values range from 0 to 20; the rest is shrinkage
     assert embedding.offsets.min() == 0
 
 

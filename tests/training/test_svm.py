@@ -12,7 +12,7 @@ Blobs = tuple[np.ndarray, np.ndarray]
 
 @pytest.fixture(scope="module")
 def blobs() -> Blobs:
-    """Features of eight classes, one feature constant and their scales far apart, as those of averaged maps are."""
+    """Returns features of eight classes; one is constant, and their scales differ widely, as with averaged maps."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(8), 30)
     features = rng.normal(0, 2, (8, 50))[labels] + rng.normal(0, 1.5, (240, 50))
@@ -47,7 +47,7 @@ def test_decision_equals_that_of_scikit_learn_when_classes_overlap_and_dual_coef
     labels = np.where(rng.random(len(labels)) < 0.02, rng.integers(0, 8, len(labels)), labels)
     pipeline = fit(features, labels, SvmChoice("rbf", 0.25, 100.0))
     machines = pipeline.named_steps["svm"].estimators_
-    assert max(np.abs(machine.dual_coef_).sum() for machine in machines) > 2_800  # as of 3,200 real cells
+    assert max(np.abs(machine.dual_coef_).sum() for machine in machines) > 2_800  # as with 3,200 real cells
     rows = keras.Input((features.shape[1],))
     model = keras.Model(rows, decision_layers(pipeline, rows))
     np.testing.assert_allclose(model.predict_on_batch(features), pipeline.decision_function(features), atol=1e-4)
