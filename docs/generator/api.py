@@ -1,4 +1,4 @@
-"""The pages of the Python API: one for each room that names what is public, which mkdocstrings describes."""
+"""The pages of the Python API: one for each room with public names, which mkdocstrings describes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FOLDER = "reference/api"
 _INTRODUCTION = """\
 # Python API
 
-The public API is what `bloodcell.__all__` and the `__all__` of each room name; everything else may change with any
-release. [Contributing](../../contributing.md#public-api-and-deprecation) states the deprecation policy.
+The public API consists of the names in `bloodcell.__all__` and in the `__all__` of each room; everything else may
+change with any release. [Contributing](../../contributing.md#public-api-and-deprecation) states the deprecation policy.
 """
 
 
@@ -41,7 +41,7 @@ def api_pages(package: Path) -> list[GeneratedPage]:
 
 
 def public_names(module: Path) -> dict[str, str]:
-    """Returns the names in the `__all__` of a module with the path that each is defined at; it is not imported."""
+    """Returns the names in a module's `__all__`, each with the path where it is defined; the module is not imported."""
     tree = ast.parse(module.read_text())
     sources = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"

@@ -16,14 +16,14 @@ PATH = "reference/cli.md"
 _INTRODUCTION = """\
 # Command line
 
-Every command has `--help`. Commands that take long show a progress bar, and commands that report take `--json`:
-one JSON document on standard output and nothing else there, while logs and bars go to standard error.
+Every command has `--help`. Commands that take long show a progress bar. Commands that report results take `--json`:
+they then write one JSON document and nothing else to standard output, while logs and bars go to standard error.
 
 | exit status | meaning |
 | --- | --- |
 | 0 | done |
 | 1 | the work failed, was refused, or found data that it could not accept |
-| 2 | the command was called wrongly |
+| 2 | the command line was wrong |
 | 3 | there was nothing to do |
 """
 

@@ -16,8 +16,8 @@ _INTRODUCTION = """\
 # Errors
 
 Every error that bloodcell raises on purpose is a `BloodcellError`. Its class says what to do next, and its message says
-what, which, what was expected, what was received, and the next step. The command line prints the message and ends with
-exit status 1.
+what is wrong with which thing, what was expected and received, and the next step. The command line prints the message
+and ends with exit status 1.
 """
 
 

@@ -1,7 +1,7 @@
 """Pages of the site, and the Markdown they are made of.
 
-The text is our own and may use backticks. `bloodcell.presentation.markdown` is for text from outside, of which nothing
-may act as Markdown.
+The text is our own and may use backticks. `bloodcell.presentation.markdown` is for text from outside, none of
+which may act as Markdown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GeneratedPage:
-    """A page that no file holds.
+    """A page of the site that is in no file.
 
     Attributes:
         path: Path within the docs folder, with slashes.
@@ -31,14 +31,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def code(text: str) -> str:
-    """Returns text as inline code, backticks in it included."""
+    """Returns text as inline code, even if it contains backticks."""
     fence = "``" if "`" in text else "`"
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
 def prose(text: str) -> str:
-    """Returns text for people as Markdown.
+    """Returns ordinary text as Markdown.
 
     What Markdown would read as HTML or emphasis is escaped. Code between backticks stays as it is; the names of
     settings and options become code.
@@ -48,7 +48,7 @@ def prose(text: str) -> str:
 
 
 def name_cell(names: str, *details: str) -> str:
-    """Returns the first cell of a row: what the row is of, and below it what values it takes."""
+    """Returns the first cell of a row: the names, and below them the values that they take."""
     return "<br>".join(filter(None, [names, ", ".join(filter(None, details))]))
 
 

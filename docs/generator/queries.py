@@ -13,7 +13,7 @@ _INTRODUCTION = """\
 # Queries
 
 Each file of `sql/queries` answers one question of a laboratory. All of them read views only, so a login with the role
-`bloodcell_reader` can run every one. Each has defaults that work; `-v` sets a value:
+`bloodcell_reader` can run them. Every parameter has a default that works; `-v` sets another value:
 
 ```sh
 bloodcell db psql -f sql/queries/01_slide_differential.sql -v barcode=2611210042
@@ -26,7 +26,7 @@ bloodcell db psql -f sql/queries/03_cells_to_review.sql -v night=2026-11-21 --cs
 
 @dataclass(frozen=True, slots=True)
 class QueryFile:
-    """A query as its head describes it.
+    """A query, as the comment at its head describes it.
 
     Attributes:
         name: File name.
@@ -48,7 +48,7 @@ def queries_page(folder: Path) -> GeneratedPage:
 
 
 def read_query(path: Path) -> QueryFile:
-    """Returns a query with its head taken apart.
+    """Returns a query with its head split into question and notes.
 
     Raises:
         ValueError: The file does not begin with a comment.

@@ -20,7 +20,7 @@ _INTRODUCTION = """\
 # Settings
 
 Settings are environment variables, read once when a program starts. In containers a secret may also be a file: where
-the variable is not set, bloodcell reads the file of the same name in small letters from `/run/secrets`. A variable
+the variable is not set, bloodcell reads the file of the same name in lower case from `/run/secrets`. A variable
 `BLOODCELL_...` that is none of these is refused, and the error names the nearest one.
 """
 _TYPES: Final[dict[Any, str]] = {

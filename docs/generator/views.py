@@ -79,7 +79,7 @@ def views_page(folder: Path) -> GeneratedPage:
 
 
 def read_views() -> dict[str, View]:
-    """Returns the views by name, from an embedded Postgres that lives only as long as this call."""
+    """Returns the views by name, from an embedded Postgres that runs only during this call."""
     from bloodcell.settings import Settings
     from bloodcell.storage.embedded import embedded_database
     from bloodcell.storage.migrations import upgrade
