@@ -255,7 +255,7 @@ def retrain() -> None:
         task_id="approve",
         subject="Make model {{ ti.xcom_pull(task_ids='gate')[:12] }} champion?",
         body="{{ ti.xcom_pull(task_ids='validate')['summary'] }}\n\n"
-        "Who may answer: {{ task.assigned_users | map(attribute='name') | join(', ') }}.",
+        "Who may respond: {{ task.assigned_users | map(attribute='name') | join(', ') }}.",
         assigned_users=[{"id": name, "name": name} for name in settings.approver_names],
         response_timeout=timedelta(hours=settings.approval_timeout_h),
         retries=0,

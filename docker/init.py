@@ -29,8 +29,8 @@ def main() -> None:
     # one slot per GPU: each gpu-worker runs one task at a time
     airflow("pools", "set", "gpu", os.environ.get("BLOODCELL_GPUS", "1"), "One task per GPU")
 
-    # of Airflow's own roles, Viewer may view and Op may operate; Pathologist, in addition to Viewer, may answer the
-    # question of a retraining. To change anything that belongs to a Dag, FAB requires can_edit on Dags, so Pathologist
+    # of Airflow's own roles, Viewer may view and Op may operate; Pathologist, in addition to Viewer, may approve or
+    # reject a retrained model. To change anything that belongs to a Dag, FAB requires can_edit on Dags, so Pathologist
     # and Watcher could also pause one
     airflow("roles", "create", "Pathologist", "Watcher")
     airflow("roles", "add-perms", "Pathologist", "--resource", "DAGs", "--action", "can_edit")

@@ -1,5 +1,6 @@
 -- name: compare
--- One statement, one snapshot: what is counted is also what is recorded as counted. Too few cells stay for the next check.
+-- One statement sees one state of the rows: the cells that it counts are those that it records as counted. If there are too
+-- few cells, they stay for the next check.
 WITH fresh AS MATERIALIZED (
     SELECT l.cell_id, l.label_id, l.class, k.called_class, l.is_blind,
            (c.sha256 IN (SELECT unnest(CAST(:images AS text[])))

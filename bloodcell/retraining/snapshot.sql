@@ -4,7 +4,7 @@ CREATE TEMP TABLE labelled ON COMMIT DROP AS
 SELECT cell_id, sha256, split_key, class, state, label_id FROM bloodcell.current_label
 
 -- name: judge
--- What each labelled cell is, and which patient's image it was first.
+-- The class of each labelled cell, and the patient whose image it was first.
 CREATE TEMP TABLE judged ON COMMIT DROP AS
 SELECT l.cell_id, l.sha256, l.split_key, l.class, l.label_id,
        CASE WHEN l.class IS NULL THEN 'out_of_scope' ELSE d.split END AS split,
