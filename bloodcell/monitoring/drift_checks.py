@@ -12,7 +12,7 @@ from bloodcell.monitoring.check_records import Check, Kind, not_judged
 from bloodcell.monitoring.drift import MIN_SLIDE_GROUPS, Drift, class_weights, decile_edges, mix_drift, value_drift
 from bloodcell.monitoring.embedding_drift import embedding_drift
 from bloodcell.monitoring.rerun import embed
-from bloodcell.presentation.numbers import interval, number
+from bloodcell.presentation.numbers import counted, interval, number
 from bloodcell.registry.training_reference import MAX_CELLS, REFERENCE, read_reference
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ def _embedding(watch: _Watch) -> list[Check]:
     )
     if drift is None:
         return [_unjudged(watch, "embedding", "no class has enough cells in both the sample and the reference")]
-    unread = f" {len(found.failures)} sampled cells could not be read: {found.failures[0]}" if found.failures else ""
+    n_unread = counted(len(found.failures), "sampled cell")
+    unread = f" {n_unread} could not be read: {found.failures[0]}" if found.failures else ""
     overall = _judged(watch, "embedding", drift, len(found.top), watch.settings.check_max_mmd, unread)
     return [overall, *(_of_class(watch, cell_class, found, measured) for cell_class, measured in by_class.items())]
 

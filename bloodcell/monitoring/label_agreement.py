@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER, UNCLASSIFIED
 from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.monitoring.check_records import Check, Kind, not_judged
-from bloodcell.presentation.numbers import percent, percent_with_interval
+from bloodcell.presentation.numbers import counted, percent, percent_with_interval
 from bloodcell.registry.bundle import images_of
 from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
@@ -80,7 +80,7 @@ def agreement_checks(tallies: Iterable[Tally], settings: CheckSettings) -> tuple
     n_left_out = sum(tally.n_cells for tally in tallies) - sum(tally.n_cells for tally in known)
     in_scope = [tally for tally in known if tally.cell_class is not None]
     n_called = sum(tally.n_cells for tally in in_scope if tally.called != UNCLASSIFIED)
-    left_out = f" Left out: {n_left_out:,} cells from the champion's training data." if n_left_out else ""
+    left_out = f" Left out: {counted(n_left_out, 'cell')} from the champion's training data." if n_left_out else ""
     if n_called < settings.check_min_cells:
         reason = (
             f"Not judged: {n_called:,} newly labelled cells with a call, {settings.check_min_cells:,} are needed "

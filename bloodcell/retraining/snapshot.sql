@@ -26,7 +26,7 @@ CROSS JOIN LATERAL (
 WINDOW image AS (PARTITION BY l.sha256)
 
 -- name: leave_out_other_splits
-UPDATE judged SET reason = 'image already on another split'
+UPDATE judged SET reason = 'image already in another split'
 WHERE reason IS NULL AND EXISTS (
     SELECT 1 FROM bloodcell.dataset_image i
     WHERE i.sha256 = judged.sha256 AND judged.split <> i.split AND 'out_of_scope' NOT IN (judged.split, i.split))

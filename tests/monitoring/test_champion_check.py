@@ -236,7 +236,7 @@ def test_the_training_images_of_a_model_trained_on_a_folder_come_from_its_bundle
     settings = settings.model_copy(update={"check_max_mmd": 9.0})
     found = only(check_champion(settings), "agreement")
     assert found.n_cells == len(called) - 1
-    assert "Left out: 1 cells" in found.reason
+    assert "Left out: 1 cell from" in found.reason
 
 
 def test_blind_reading_is_judged_on_its_own(

@@ -126,7 +126,7 @@ def test_a_patient_key_that_arrives_late_moves_no_image_to_another_split(setting
             sa.text("UPDATE bloodcell.slide SET patient_key = :k WHERE barcode = '20260314-7'"), {"k": other}
         )
     second = snapshot(settings)
-    assert second.left_out == {"image already on another split": 8}
+    assert second.left_out == {"image already in another split": 8}
     before = {row.sha256: row.split for row in images(settings, first.dataset_digest)}
     assert all(before[row.sha256] == row.split for row in images(settings, second.dataset_digest))
 
