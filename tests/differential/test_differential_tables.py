@@ -74,7 +74,7 @@ def test_table_warns_of_everything_that_limits_its_use(read: SlideDifferential) 
         agreement=proportion(0, 0),
     )
     text = shown(few)
-    assert "! Insufficient count: 3 leucocytes" in text
+    assert "! Insufficient count: too few leucocytes (3)" in text
     assert "! Incomplete: 4 cells came later" in text
     assert "! Challenger" in text
     assert "! Look at these first: " in text and "BL (3), SMU (1)" in text

@@ -82,7 +82,7 @@ def test_a_missing_file_is_an_error_for_the_operator(bloodcell: Command, tmp_pat
 @pytest.mark.usefixtures("cells")
 def test_the_inbox_can_be_imported_by_hand(bloodcell: Command, settings: Settings) -> None:
     empty = bloodcell("inbox")
-    assert (empty.exit_code, "0 read" in empty.stdout) == (3, True)
+    assert (empty.exit_code, "0 files read" in empty.stdout) == (3, True)
     settings.labels.mkdir(parents=True)
     (settings.labels / "good.csv").write_text(f"{HEADER}\nS1,0.jpg,SNE,anna,{AT}\n")
     assert bloodcell("inbox").exit_code == 0
@@ -90,7 +90,7 @@ def test_the_inbox_can_be_imported_by_hand(bloodcell: Command, settings: Setting
     shown = bloodcell("inbox")
     assert shown.exit_code == 1
     assert "[bad].csv" in shown.stdout
-    assert "1 read, 1 already known" in shown.stdout
+    assert "1 files read, 1 already known" in shown.stdout
     known = bloodcell("inbox", "--json")
     assert known.exit_code == 3
     assert json.loads(known.stdout) == {"files": [], "n_known": 2, "n_waiting": 0}

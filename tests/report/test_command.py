@@ -41,7 +41,7 @@ def test_differential_is_shown_as_a_table_and_as_one_json_document() -> None:
     table = CliRunner().invoke(app, ["differential", "S-1"])
     assert table.exit_code == 0
     assert "Lymphocytes" in table.stdout
-    assert "Insufficient count: 1 leucocyte" in table.stdout
+    assert "Insufficient count: too few leucocytes (1)" in table.stdout
     document = json.loads(CliRunner().invoke(app, ["differential", "S-1", "--model", CHAMPION[:8], "--json"]).stdout)
     assert document["model"]["model_id"] == CHAMPION
     assert document["leucocytes"][3]["n"] == 1
