@@ -25,10 +25,10 @@ def main() -> None:
     """Checks the service that the command line names."""
     part = sys.argv[1] if len(sys.argv) == 2 else ""
     checks = {
-        "api-server": lambda: _answers("http://localhost:8080/api/v2/monitor/health")["metadatabase"],
+        "api-server": lambda: _read_json("http://localhost:8080/api/v2/monitor/health")["metadatabase"],
         "scheduler": _scheduler,
-        "dag-processor": lambda: _answers(_of_api_server())["dag_processor"],
-        "triggerer": lambda: _answers(_of_api_server())["triggerer"],
+        "dag-processor": lambda: _read_json(_api_server_health_url())["dag_processor"],
+        "triggerer": lambda: _read_json(_api_server_health_url())["triggerer"],
         "worker": _worker,
         "watcher": _watcher,
     }
@@ -42,11 +42,11 @@ def main() -> None:
         sys.exit(f"{part}: {found}")
 
 
-def _of_api_server() -> str:
+def _api_server_health_url() -> str:
     return os.environ["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].replace("/execution/", "/api/v2/monitor/health")
 
 
-def _answers(url: str) -> dict[str, dict[str, str]]:
+def _read_json(url: str) -> dict[str, dict[str, str]]:
     with urllib.request.urlopen(url, timeout=_WAIT_S) as response:  # noqa: S310 - http, of this fleet
         return json.load(response)
 

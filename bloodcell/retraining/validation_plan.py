@@ -104,7 +104,7 @@ def plan_of_model(connection: sa.Connection, model: str, *, other: str | None = 
             "bloodcell retrain --reason R"
         )
     if found == against:
-        what = "would be compared with itself" if other else "is the champion: there is nothing to compare it with"
+        what = "would be compared with itself" if other else "is the champion, so there is no model to compare it with"
         raise ConfigurationError(f"Model {found[:12]} {what}. Next: bloodcell models list")
     return ValidationPlan(
         dataset_digest=digest,
