@@ -90,7 +90,7 @@ ARTEFACTS: Final[dict[str, Artefact]] = {
 
 
 def spoiling(make: Artefact, images: tuple[LabelledImage, ...], settings: Settings) -> Change:
-    """Returns a function that makes an artefact of each of `images`, with another of them where it takes two."""
+    """Returns a function that turns each of `images` into an artefact, using another of them if it takes two."""
     limits = ImageLimits.of(settings)
     others = np.random.default_rng(0).permutation(len(images))
     place = {image.sha256: number for number, image in enumerate(images)}

@@ -28,7 +28,7 @@ from tests.small_cells import draw
 
 
 def with_reference(bundle: Bundle, out: Path, reference: TrainingReference | None) -> Bundle:
-    """Returns a twin of a bundle with another reference, or none: as a release before them wrote it."""
+    """Returns a twin of a bundle with another reference, or with none, as releases before references wrote it."""
     work = out / "work"
     shutil.copytree(bundle.folder, work)
     (work / "bundle.json").unlink()
@@ -56,9 +56,9 @@ def classified_night(
     classes: tuple[str, ...] = CELL_CLASSES,
     n_striped: int = 0,
 ) -> None:
-    """A night of ten drawn cells a slide, of the given groups in turn, is ingested and classified.
+    """Ingests and classifies a night with ten drawn cells on each slide, of the given classes in turn.
 
-    The first `n_striped` images of the first slide are no cells: no model knows them.
+    The first `n_striped` images of the first slide show no cells but stripes, which no model knows.
     """
     folder = NightFolder(settings.drops, night)
     for slide in range(slides):
@@ -90,7 +90,7 @@ def rows(database: Database, statement: str, **values: object) -> list[tuple[obj
 
 
 def called_cells(database: Database, model_id: str) -> list[tuple[int, str]]:
-    """Cells that a model called a group, with it, in order."""
+    """Returns the cells that a model called one of the classes, each with the class, in order."""
     found = rows(
         database,
         "SELECT cell_id, called_class FROM bloodcell.cell_call WHERE model_id = :m AND called_class <> 'unclassified' "

@@ -29,11 +29,11 @@ MARKED_FOLDERS = {"dags": "airflow", "fleet": "fleet"}
 LONGEST_FIRST = ("tests/service", "tests/fleet", "tests/retraining", "tests/monitoring", "tests/training")
 """Folders that take a worker minutes: a worker that began one of them last would keep all others waiting."""
 ONE_WORKER = {"tests/service/test_up.py": "up", "tests/service/test_retrain.py": "up", "tests/retraining": "retraining"}
-"""Files and folders -> group of those that share a running Airflow, or a judged retraining."""
+"""File or folder -> name of those that share a running Airflow, or a validated retraining."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks tests by their folder and needs; one of several workers begins with the folders that take longest."""
+    """Marks tests by their folder and needs; if there are several workers, the folders that take longest come first."""
     for item in items:
         needed = set(getattr(item, "fixturenames", ()))
         if mark := MARKED_FOLDERS.get(item.path.parent.name):
@@ -122,7 +122,7 @@ def database(database_url: str) -> Database:
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of `size` (as `mount` writes it) on `folder`, to be filled up."""
+    """Yields `folder` with a file system of `size` (as `mount` writes it) on it, for tests to fill up."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:

@@ -1,4 +1,4 @@
-"""A laboratory for tests: writes drops, slides, cells, models and calls as the stages would, with little to say."""
+"""A laboratory for tests, which writes drops, slides, cells, models and calls with as few arguments as possible."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_champion(settings: Settings, bundle: Bundle, *, by: str = "tests", reas
 
 
 def at_once(n: int, work: Callable[[], object]) -> list[Exception]:
-    """Does the same in `n` threads at once; returns what went wrong."""
+    """Runs `work` in `n` threads at once; returns the errors that it raised."""
     errors: list[Exception] = []
 
     def caught() -> None:
@@ -108,7 +108,7 @@ class Laboratory:
     def cells(
         self, slide_id: int, codes: Sequence[str | None], images: Sequence[str] = (), names: Sequence[str] = ()
     ) -> list[int]:
-        """Adds a cell for each analyser code; digests of images and file names are invented where left out."""
+        """Adds a cell for each analyser code; digests of images and file names are made up if left out."""
         numbers = [next(self._numbers) for _ in codes]
         file_names = list(names) or [f"{code or 'X'}_{n:08d}.jpg" for code, n in zip(codes, numbers, strict=True)]
         digests = list(images) or [hashlib.sha256(str((slide_id, n)).encode()).hexdigest() for n in numbers]
@@ -144,7 +144,7 @@ class Laboratory:
             )
 
     def model(self, model_id: str = CHAMPION, variant: str = "inception_v3_svm", *, promote: bool = True) -> str:
-        """Registers a model, and makes it champion."""
+        """Registers a model and, by default, makes it champion."""
         created = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
         with self.database.begin() as connection:
             connection.execute(
@@ -177,7 +177,7 @@ class Laboratory:
         novelties: Sequence[float] = (),
         tops: Mapping[int, str] | None = None,
     ) -> None:
-        """Adds what a model says of each cell; the second choice of a call is the group after it."""
+        """Adds a model's calls of cells; the second most probable class is the one after the most probable."""
         confidences = list(confidences) or [0.9] * len(cells)
         novelties = list(novelties) or [1.0] * len(cells)
         rows = []
@@ -217,7 +217,7 @@ class Laboratory:
         adjudication: bool = False,
         note: str | None = None,
     ) -> list[int]:
-        """Adds what a person says of each cell: a group, or an analyser code; returns the labels' numbers."""
+        """Adds a person's labels of cells, each a cell class or an analyser code; returns the ids of the labels."""
         table = tables.label
         rows = [
             {
@@ -237,7 +237,7 @@ class Laboratory:
             return list(connection.scalars(table.insert().returning(table.c.label_id), rows))
 
     def dataset(self, digest: str, images: Sequence[tuple[int, str]]) -> str:
-        """Adds a data set of labelled cells (cell, split); a patient is on the split of the first cell given of it."""
+        """Adds a data set of labelled cells (cell, split); a patient's split is that of its first cell in `images`."""
         splits = [split for _, split in images]
         values = {"digest": digest, "run_id": self.run_id}
         image = """

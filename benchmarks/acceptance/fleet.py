@@ -1,11 +1,11 @@
-"""A night over several machines, undisturbed and with each fault: its rows beside what one machine makes of it.
+"""A night on several machines, undisturbed and with each fault: its rows compared with those of one machine.
 
     python -m benchmarks.acceptance.fleet WORK [--shared ../shared] [--slides 20] [--cells 100] [--s3] [--only WHAT ...]
 
-The machines are namespaces of this one (tests/fleet): a server, a worker of the queue `default`, two of the queue
-`gpu`. After the faults: two workers beside one, each with a core of its own, and a retraining that a pathologist
-approves. Needs root, and for the clocks libfaketime (Debian: faketime). Puts its rows into FLEET.md, or FLEET_S3.md;
-exit status 1 where a night's rows are others than one machine's, or a person's answer does not count.
+The machines are namespaces of this one (tests/fleet): a server, a worker of the queue `default`, and two of the queue
+`gpu`. After the faults, two workers with one core each are compared with one such worker, and a pathologist approves a
+retraining. Needs root and, for the clocks, libfaketime (Debian: faketime). Writes the results into FLEET.md, or
+FLEET_S3.md; exit status 1 if a night's rows differ from those of one machine, or if a person's answer does not count.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ from tests.live_night import LiveNight, Rows, differences
 
 NIGHT, SMALL_NIGHT = date(2026, 1, 5), date(2026, 1, 6)
 SMALL = (4, 40)
-"""Slides and cells a slide of the night that faults are tried on."""
+"""Slides, and cells per slide, of the night on which faults are tried."""
 SHARD_CELLS = 60
-SCALING, APPROVAL = "two workers beside one", "a pathologist approves a retraining"
+SCALING, APPROVAL = "two workers compared with one", "a pathologist approves a retraining"
 DRAWN_NIGHT = date(2026, 1, 7)
-"""Real cells would not do: the champion has seen them in its training, so they judge nobody."""
+"""The night to retrain on, of drawn cells: the champion was trained on the real ones, so they can validate nothing."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Outcome:
 
     Attributes:
         run: The Dag run that was disturbed.
-        again: The one that a person would start where it failed.
-        seconds: From the trigger to the end, the second run's in it.
-        idle_s: Of the disturbed run, the time in which no stage was at work: Airflow's, and starting Python.
-        classify_s: From the first classify task's beginning to the last one's end.
+        again: The run that a person would start if the first one failed; None if it succeeded.
+        seconds: From the trigger to the end, including the second run.
+        idle_s: Time of the disturbed run in which no stage was at work, but Airflow or a starting process.
+        classify_s: From the beginning of the first classify task to the end of the last one.
     """
 
     run: RunState
@@ -78,7 +78,7 @@ class Outcome:
 
     @property
     def tries(self) -> int:
-        """The most tries that a task needed."""
+        """The largest number of tries that a task needed."""
         return max((task.try_number for task in self.run.tasks), default=0)
 
     def __str__(self) -> str:
@@ -129,7 +129,7 @@ def main() -> int:
     return 1 if n_bad else 0
 
 
-HEAD = ("what is done", "the run", "tries", "s", "of these idle", "rows", "on")
+HEAD = ("what is done", "the run", "tries", "s", "idle, s", "rows", "on")
 
 
 def show(rows: list[tuple[str, ...]]) -> None:
@@ -141,7 +141,7 @@ def show(rows: list[tuple[str, ...]]) -> None:
 
 
 def keep(rows: list[tuple[str, ...]], path: Path, names: list[str]) -> None:
-    """Puts rows into the table for people who read it later, in the place of earlier ones of the same name."""
+    """Writes rows into the table of a file, where they replace earlier rows of the same name."""
     known = {}
     if path.exists():
         lines = [line.strip("| ").split(" | ") for line in path.read_text().splitlines() if line.startswith("| ")]
@@ -150,11 +150,12 @@ def keep(rows: list[tuple[str, ...]], path: Path, names: list[str]) -> None:
     found = [f"| {' | '.join((name, *known[name]))} |" for name in names if name in known]
     option = " --s3" if path.stem.endswith("S3") else ""
     path.write_text(
-        f"""# A night over a fleet of machines
+        f"""# A night on a fleet of machines
 
-Written by `python -m benchmarks.acceptance.fleet WORK{option}`, which says what the fleet is.
-Rows: calls, differentials, reports and files of the night, beside those of one machine without Airflow.
-Idle: no stage was at work, because Airflow schedules or a process starts. Seconds: all machines on two cores.
+Written by `python -m benchmarks.acceptance.fleet WORK{option}`, whose docstring describes the fleet.
+Rows: calls, differentials, reports and files of the night, compared with those of one machine without Airflow.
+Idle: time in which no stage was at work, because Airflow was scheduling or a process was starting.
+All machines share two cores.
 
 | {" | ".join(HEAD)} |
 | --- | --- | ---: | ---: | ---: | --- | --- |
@@ -165,12 +166,12 @@ Idle: no stage was at work, because Airflow schedules or a process starts. Secon
 
 
 def tried(fleet: Fleet, night: date, fault: Fault, expected: Rows) -> tuple[tuple[str, ...], bool]:
-    """Runs a night with a fault; returns the row of the table, and whether its rows are those expected."""
+    """Runs a night with a fault; returns the row of the table, and whether the night's rows are as expected."""
     laboratory = LiveNight(fleet.settings(), night)
     with AirflowApi(laboratory.settings) as api:
         outcome = disturbed(Place(fleet, laboratory, api), fault)
     wrong = differences(expected, laboratory.rows())
-    verdict = f"{len(wrong)} others: {wrong[0]}" if wrong else f"equal, {len(expected['cell_call']):,} calls"
+    verdict = f"{len(wrong)} differ: {wrong[0]}" if wrong else f"equal, {len(expected['cell_call']):,} calls"
     return (str(outcome), str(outcome.tries), f"{outcome.seconds:.0f}", f"{outcome.idle_s:.0f}", verdict), not wrong
 
 
@@ -195,13 +196,13 @@ def scaled(fleet: Fleet, expected: Rows) -> tuple[tuple[str, ...], bool]:
     one, two = took
     wrong = differences(expected, laboratory.rows())
     speed = f"classify {one.classify_s:.0f} s and {two.classify_s:.0f} s: {one.classify_s / two.classify_s:.2f} times"
-    verdict = f"{len(wrong)} others: {wrong[0]}" if wrong else f"equal; {speed}"
+    verdict = f"{len(wrong)} differ: {wrong[0]}" if wrong else f"equal; {speed}"
     seconds, idle = f"{one.seconds:.0f}, {two.seconds:.0f}", f"{one.idle_s:.0f}, {two.idle_s:.0f}"
     return (f"{one}, {two}", f"{one.tries}, {two.tries}", seconds, idle, verdict), not wrong
 
 
 def approved(fleet: Fleet, drops: Path, work: Path) -> tuple[tuple[str, ...], bool]:
-    """Retrains on labels of a drawn night; one who was not asked may not approve, and one who was does."""
+    """Retrains on labels of a drawn night; a pathologist who was not asked is refused, one who was asked approves."""
     settings = fleet.settings().model_copy(update={"store_url": str(fleet.volume("store"))})
     drop = make_drop(drops, night=DRAWN_NIGHT, n_slides=N_SLIDES, cells_per_slide=CELLS_PER_SLIDE)
     ingest_night(drop.folder, settings)
@@ -233,7 +234,7 @@ def approved(fleet: Fleet, drops: Path, work: Path) -> tuple[tuple[str, ...], bo
 
 
 def as_person(fleet: Fleet, name: str, work: Path) -> Settings:
-    """Makes a pathologist's login as docker/README.md has it, and returns the settings of who has it."""
+    """Creates a pathologist's login as in docker/README.md, and returns the settings with which that person acts."""
     password = work / f"{name}.password"
     password.write_text(f"secret of {name}")
     who = ["--username", name, "--firstname", "A", "--lastname", "Doe", "--email", f"{name}@example.org"]
@@ -252,7 +253,7 @@ def make_night(shared: Path, drops: Path, night: date, slides: int, cells: int) 
 
 
 def on_one_machine(data: Path, drops: Path) -> dict[date, Rows]:
-    """Returns the rows of both nights as one machine makes them, by the library alone."""
+    """Returns the rows of both nights as one machine makes them with the library alone."""
     settings = Settings(data_dir=data, drops_dir=drops, settle_s=0)
     postgres = embedded_database(settings)
     try:
@@ -271,7 +272,7 @@ def on_one_machine(data: Path, drops: Path) -> dict[date, Rows]:
 
 
 def fleet_of(folder: Path, drops: Path, mark: str, changes: Mapping[str, str]) -> Fleet:
-    """Returns the fleet, whose services are to be started."""
+    """Returns the fleet, with its services not yet started."""
     labels = folder / "labels"
     labels.mkdir(parents=True)
     os.chown(labels, USER, USER)
@@ -287,7 +288,7 @@ def fleet_of(folder: Path, drops: Path, mark: str, changes: Mapping[str, str]) -
 
 
 def disturbed(place: Place, fault: Fault) -> Outcome:
-    """Runs the night from its beginning with a fault, and again by hand where the run fails."""
+    """Runs the night from its beginning with a fault, and again by hand if the run fails."""
     place.laboratory.forget_calls()
     fault.before(place)
     conf = {"night": place.laboratory.night.isoformat()}
@@ -314,14 +315,14 @@ AT_WORK = """
 
 
 def at_work(laboratory: LiveNight, run_id: str) -> tuple[float, float]:
-    """Returns in how many seconds a stage of the run was at work, and how many classify took from first to last."""
+    """Returns the seconds in which a stage of the run was at work, and those from classify's first to its last task."""
     statement = sa.text(AT_WORK)
     found = laboratory.database.transact(lambda c: c.execute(statement, {"run": run_id}).one())
     return float(found[0]), float(found[1])
 
 
 def ended(api: AirflowApi, run_id: str) -> RunState:
-    """Waits for a run's end, whatever becomes of the API server meanwhile."""
+    """Returns a run's state at its end, even if the API server fails in the meantime."""
     deadline = time.monotonic() + 1800
     while True:
         try:

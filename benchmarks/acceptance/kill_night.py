@@ -23,7 +23,7 @@ from tests.live_night import LiveNight, classify_task, differences, postmaster_p
 
 
 def main() -> int:
-    """Kills, compares, and says of each kill whether the rows were right; exit status 1 if one was not."""
+    """Kills, compares, and prints for each kill whether the rows were right; exit status 1 if they once were not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("night", type=date.fromisoformat)
     parser.add_argument("--task-kills", type=int, default=10)
@@ -33,7 +33,7 @@ def main() -> int:
     laboratory = LiveNight(settings, arguments.night)
     n_bad = 0
     with AirflowApi(settings) as api:
-        print("undisturbed:", run_night(api, arguments.night).state)  # ingests the night where that was not done
+        print("undisturbed:", run_night(api, arguments.night).state)  # ingests the night if that was not done
         laboratory.forget_calls()
         began = time.monotonic()
         run_id = api.trigger(NIGHTLY_RUN, conf={"night": arguments.night.isoformat()})
@@ -45,7 +45,7 @@ def main() -> int:
         api.wait(NIGHTLY_RUN, run_id, timeout_s=900)
         expected = laboratory.rows()
         print(f"{len(expected['cell_call'])} calls, classify took {classify_s:.1f} s")
-        # not up to the very end: the next run may be a little faster, and there would be nothing to kill
+        # no kill at the very end: the next run may be a little faster, and there would be nothing left to kill
         kills = [("task", 0.9 * (n + 0.5) / arguments.task_kills) for n in range(arguments.task_kills)]
         kills += [("postgres", 0.9 * (n + 0.5) / arguments.postgres_kills) for n in range(arguments.postgres_kills)]
         for what, share in kills:
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def run_night_and_kill_postgres(laboratory: LiveNight, api: AirflowApi, after_s: float) -> RunState:
-    """Runs the night, kills the embedded Postgres `after_s` seconds after classify began, waits for the run's end."""
+    """Runs the night, kills the embedded Postgres `after_s` seconds after classify began, and awaits the run's end."""
     run_id = api.trigger(NIGHTLY_RUN, conf={"night": laboratory.night.isoformat()})
     classify_task(api, run_id)
     time.sleep(after_s)
@@ -75,7 +75,7 @@ def run_night_and_kill_postgres(laboratory: LiveNight, api: AirflowApi, after_s:
 
 
 def classify_runs(api: AirflowApi, run_id: str) -> bool:
-    """Returns whether a classify task of the run is at work."""
+    """Returns whether a classify task of the run is running."""
     return any(
         task.task_id == "classify" and task.state == "running" for task in api.run_state(NIGHTLY_RUN, run_id).tasks
     )

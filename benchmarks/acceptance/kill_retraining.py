@@ -1,9 +1,9 @@
-"""Kills a retraining in each of its stages; it must end as an undisturbed one, and with the same figures.
+"""Kills a retraining in each of its stages; it must end like an undisturbed one, with the same figures.
 
     python -m benchmarks.acceptance.kill_retraining WORK [--shared ../shared] [--kill promote:0.2 ...]
 
-Works on what `benchmarks.acceptance.six_weeks WORK` left behind: the same labels, the same seed, the same champion
-before each run (rolled back to after each). The figures may differ by 0.2 points at most.
+Works on what `benchmarks.acceptance.six_weeks WORK` left behind. Every run has the same labels, the same seed and the
+same champion, which is rolled back to after each run. The figures may differ by 0.2 points at most.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FIGURES = """
     JOIN bloodcell.evaluation e ON e.model_id = c.model_id AND e.dataset_digest = t.dataset_digest
     WHERE t.airflow_run = :run_id
 """
-# everything of a retraining that must be there once, and how often it is
+# the outcome of a retraining, and how often it wrote what it must write exactly once
 STATE = """
     SELECT t.state, t.dataset_digest, t.approval ->> 'by' AS answered_by,
            (SELECT count(*) FROM bloodcell.candidate c WHERE c.training_run_id = t.training_run_id) AS n_candidates,
@@ -46,7 +46,7 @@ STATE = """
 
 
 def kill(api: AirflowApi, run_id: str, task_id: str, after_s: float) -> bool:
-    """Kills a task `after_s` seconds after it began; returns whether it still ran."""
+    """Kills a task `after_s` seconds after it began; returns whether it was still running."""
     deadline = time.monotonic() + 1800
     while time.monotonic() < deadline:
         for task in api.run_state(RETRAIN, run_id).tasks:
@@ -78,7 +78,7 @@ def run(staged: lab.Staged, api: AirflowApi, task_id: str | None, after_s: float
 
 
 def back(staged: lab.Staged) -> None:
-    """Rolls back to the champion before."""
+    """Rolls back to the previous champion."""
     database, store = open_database(staged.settings), Store.of(staged.settings)
     now = database.transact(champion, patience_s=60)
     database.transact(lambda c: rollback(c, store, replaces=now, by="tests", reason="kill test"), patience_s=60)
@@ -91,7 +91,10 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8093)
     parser.add_argument("--keep-features", action="store_true", help="do not compute the features again each time")
     parser.add_argument(
-        "--kill", action="append", metavar="TASK:SECONDS", help="kill this task so long after it began; may be repeated"
+        "--kill",
+        action="append",
+        metavar="TASK:SECONDS",
+        help="kill this task after it ran for SECONDS; may be repeated",
     )
     asked = parser.parse_args()
     kills = [(task, float(after_s)) for task, after_s in (each.split(":") for each in asked.kill or [])] or KILLS

@@ -1,11 +1,11 @@
-"""All the ways in which nobody becomes champion, on real images; then a rollback, and the night after it.
+"""Every way in which a model does not become champion, on real images; then a rollback, and the night after it.
 
     python -m benchmarks.acceptance.refusals WORK [--shared ../shared]
 
 Works on what `benchmarks.acceptance.six_weeks WORK` left behind, through the real scheduler and Airflow's real API: an
-answer of someone not assigned, a rejection, the approval marked successful by hand, nobody's answer in time, and a
-candidate trained on shuffled labels, which is then promoted by hand. Prints a line for each, and ends with status 1
-if one differs.
+answer by someone who is not assigned, a rejection, an approval marked successful by hand, no answer in time, and a
+candidate trained on shuffled labels, which somebody then tries to promote by hand. Prints a line for each, and ends
+with status 1 if one differs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RETRAINING = "SELECT * FROM bloodcell.retraining WHERE airflow_run = :run_id"
 LEARNT_FROM = """
     SELECT i.barcode, i.file_name, i.class FROM bloodcell.training_image i
     JOIN bloodcell.training_set s USING (dataset_digest)
-    WHERE i.side <> 'holdout' AND i.class IS NOT NULL
+    WHERE i.split <> 'holdout' AND i.class IS NOT NULL
       AND s.created_at = (SELECT max(created_at) FROM bloodcell.training_set)
 """
 CALLS = """
@@ -42,7 +42,7 @@ CALLS = """
 
 
 class Checks:
-    """What held and what did not."""
+    """Prints each expectation with whether it held, and counts those that did not."""
 
     def __init__(self) -> None:
         self.n_bad = 0
@@ -64,7 +64,7 @@ def cli(staged: lab.Staged, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def label(staged: lab.Staged, name: str, said: list[tuple[str, str, str]]) -> None:
-    """Has `dr.a` label cells: her newest label is the one that stands."""
+    """Has `dr.a` label cells; her newest label of a cell is the one that counts."""
     path = staged.work / f"{name}.csv"
     at = datetime.now(UTC).isoformat()
     with path.open("w", newline="") as file:
@@ -89,9 +89,9 @@ def refused_answers(staged: lab.Staged, api: AirflowApi, check: Checks) -> None:
     try:
         api.answer_approval(RETRAIN, run_id, "approve", approve=True, reason="I am the administrator")
     except AirflowRefusedError as refusal:
-        check("an answer of someone not assigned is refused", refusal.status == 403, refusal)
+        check("an answer by someone who is not assigned is refused", refusal.status == 403, refusal)
     else:
-        check("an answer of someone not assigned is refused", False, "it was taken")
+        check("an answer by someone who is not assigned is refused", False, "it was accepted")
     lab.answer(staged, run_id, approve=False, reason="too few basophils")
     api.wait(RETRAIN, run_id, timeout_s=600)
     (row,) = lab.rows(staged, RETRAINING, run_id=run_id)
@@ -114,7 +114,7 @@ def shuffled_labels(staged: lab.Staged, api: AirflowApi, check: Checks) -> None:
     run_id = lab.start_retraining(api, variants=["inception_v3_svm"], min_new_labels=0, reason="labels shuffled")
     api.wait(RETRAIN, run_id, timeout_s=3600, for_a_person=False)
     (row,) = lab.rows(staged, RETRAINING, run_id=run_id)
-    check("a candidate of shuffled labels is refused", row.state == "refused", row.state_reason)
+    check("a candidate trained on shuffled labels is refused", row.state == "refused", row.state_reason)
     report = Path(row.report).read_text()
     check("its report says so", "refused" in report.lower() and "Accuracy goes from" in report, row.report)
     by_hand = cli(staged, "models", "promote", row.model_id, "--reason", "by hand")
@@ -131,8 +131,8 @@ def shuffled_labels(staged: lab.Staged, api: AirflowApi, check: Checks) -> None:
         except sa.exc.DBAPIError as error:
             check("promoting it in SQL, as the cluster's superuser, fails", True, str(error.orig).splitlines()[0])
         else:
-            check("promoting it in SQL, as the cluster's superuser, fails", False, "it went in")
-    check("the champion after it", champion(staged) == before, before[:12])
+            check("promoting it in SQL, as the cluster's superuser, fails", False, "it was accepted")
+    check("the champion is still the same", champion(staged) == before, before[:12])
     label(staged, "put_right", truth)
 
 
@@ -147,12 +147,12 @@ def rolled_back(staged: lab.Staged, api: AirflowApi, check: Checks, week: int) -
     night = lab.run_night(api, staged.night(week))
     (after,) = lab.rows(staged, CALLS, night=staged.night(week))
     is_old = night.state == "success" and (after.n_models, after.model_id) == (1, old)
-    check("the night after it carries the old champion's id", is_old, f"{after.n} calls by {old[:12]}")
+    check("the night after it is called by the old champion", is_old, f"{after.n} calls by {old[:12]}")
     (still,) = lab.rows(staged, CALLS, night=old_night)
-    check("an older night's calls keep theirs", tuple(still) == tuple(before), f"{still.n} calls of {old_night}")
+    check("an older night keeps its calls", tuple(still) == tuple(before), f"{still.n} calls of {old_night}")
     history = lab.rows(staged, "SELECT * FROM bloodcell.model_history ORDER BY promotion_id")
     actions = [f"{row.action} {row.model_id[:12]} by {row.promoted_by}" for row in history]
-    check("the history has all of it", history[-1].action == "rollback" and history[-1].model_id == old, actions)
+    check("the history records all of it", history[-1].action == "rollback" and history[-1].model_id == old, actions)
 
 
 def nobody_answers(staged: lab.Staged, api: AirflowApi, check: Checks) -> None:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.acceptance.six_weeks WORK [--shared ../shared] [--weeks 6] [--slides 40] [--cells 120]
 
-Starts an installation of its own under WORK, with a champion trained on 25 images a class. Each week a night goes
+Starts a separate installation under WORK, with a champion trained on 25 images per class. Each week a night goes
 through `nightly_run`, its labels (2 % wrong, 1 % contested) are imported, `retrain` runs, and the pathologist answers
 through Airflow's API. Prints the weeks as a table, then the accuracy of every champion on 800 images never used.
 """

@@ -1,4 +1,4 @@
-"""A staged laboratory of real images: nights with known truth, readers who err, and a running system."""
+"""A staged laboratory with real images: nights with known truth, readers who make mistakes, and a running system."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Staged:
     """Where the staged laboratory is.
 
     Attributes:
-        settings: Of its installation.
+        settings: Settings of its installation.
         shared: Folder with pbc/, weights/ and tools/.
-        work: Folder of its own.
+        work: Folder that holds everything of the laboratory.
     """
 
     settings: Settings
@@ -48,17 +48,17 @@ class Staged:
 
     @property
     def held_out(self) -> Path:
-        """100 images a class that no drop and no training has."""
+        """100 images per class that are in no drop and in no training."""
         return self.work / "images" / "held_out"
 
     @property
     def first(self) -> Path:
-        """25 images a class that the first champion is made from."""
+        """25 images per class that the first champion is trained on."""
         return self.work / "images" / "first"
 
     @property
     def pool(self) -> Path:
-        """All other images: the drops are made of these."""
+        """All other images, from which the drops are made."""
         return self.work / "images" / "pool"
 
     def night(self, week: int) -> date:
@@ -66,7 +66,7 @@ class Staged:
 
 
 def stage(work: Path, shared: Path, port: int, **changes: Any) -> Staged:
-    """Lays the images out and returns the laboratory; what is there already is kept."""
+    """Returns the laboratory, after laying out its images unless that was done before."""
     settings = Settings(
         data_dir=work / "data",
         weights_dir=shared / "weights",
@@ -96,10 +96,10 @@ def stage(work: Path, shared: Path, port: int, **changes: Any) -> Staged:
 
 
 def first_champion(staged: Staged) -> Bundle:
-    """Trains a model on 25 images a class and makes it champion."""
+    """Trains a model on 25 images per class and makes it champion."""
     settings = staged.settings
     bundle = train("inception_v3_svm", staged.first, settings)
-    make_champion(settings, bundle, by="lead", reason="the first, of 25 images a class")
+    make_champion(settings, bundle, by="lead", reason="the first, trained on 25 images per class")
     return bundle
 
 
@@ -127,7 +127,7 @@ def make_night(staged: Staged, week: int, slides: int, cells: int) -> list[tuple
 def write_labels(
     path: Path, truth: list[tuple[str, str, str]], seed: int, *, errors: float = 0.02, contested: float = 0.01
 ) -> None:
-    """Writes what two readers say of a night: every fourth slide read blind, some wrong, some contested."""
+    """Writes two readers' labels of a night: every fourth slide is read blind, some labels are wrong or contested."""
     rng = random.Random(seed)
     at = datetime.now(UTC).isoformat()
     with path.open("w", newline="") as file:
@@ -151,7 +151,7 @@ def label_night(staged: Staged, week: int, truth: list[tuple[str, str, str]]) ->
 
 @contextmanager
 def system(staged: Staged) -> Iterator[AirflowApi]:
-    """The running system."""
+    """Yields the API of the running system."""
     with (
         running_stack(staged.settings, watch=False, announce=lambda line: print(f"  {line}", flush=True)),
         AirflowApi(staged.settings) as api,
@@ -177,7 +177,7 @@ def answer(staged: Staged, run_id: str, *, approve: bool, reason: str, user: str
 
 
 def retrain(staged: Staged, api: AirflowApi, *, approve: bool, reason: str, **conf: object) -> tuple[str, RunState]:
-    """Runs a retraining to its end, answering where it asks."""
+    """Runs a retraining to its end, and answers if it asks for approval."""
     run_id = start_retraining(api, **conf)
     state = api.wait(RETRAIN, run_id, timeout_s=7200, for_a_person=False)
     if not state.ended:
@@ -187,6 +187,6 @@ def retrain(staged: Staged, api: AirflowApi, *, approve: bool, reason: str, **co
 
 
 def rows(staged: Staged, statement: str, **values: object) -> list[sa.Row[*tuple[Any, ...]]]:
-    """Reads rows with the rights of the app."""
+    """Returns rows that are read with the rights of the app."""
     database = open_database(staged.settings)
     return database.transact(lambda c: list(c.execute(sa.text(statement), values)), patience_s=60)

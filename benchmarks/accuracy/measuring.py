@@ -38,7 +38,7 @@ class Laboratory:
         few: A few images of each class, for tables of many changes.
         settings: Image limits, batch size.
         kept: Folder of outputs.
-        tell: Called with a step, what is done and what there is to do.
+        tell: Called with the step's name, the amount of work done and the amount in all.
     """
 
     bundles: Sequence[Bundle]

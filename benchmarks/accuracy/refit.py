@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy.refit BUNDLE IMAGES [IMAGES ...] --out FOLDER
 
-IMAGES are the folders that it was trained on: the embedding is fitted on the same images as its layers.
+IMAGES are the folders that the model was trained on: the embedding is fitted on the same images as the model's layers.
 """
 
 from __future__ import annotations
@@ -46,12 +46,14 @@ def main() -> None:
 def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     """Returns a bundle like `bundle`, with embedding, novelty threshold and reference of the current recipe.
 
-    The order of images is that of the bundle's list, not that of the training, so that an image gets other random
-    changes than in a training; nothing else differs.
+    Images are in the order of the bundle's list, not of the training, so that an image gets other random changes than
+    in a training; nothing else differs.
     """
     settings, manifest = Settings(), bundle.manifest
     recipe = default_recipe(manifest.variant)
-    assert replace(recipe, embedding_layers=()) == replace(manifest.recipe, embedding_layers=()), "of another recipe"
+    assert replace(recipe, embedding_layers=()) == replace(manifest.recipe, embedding_layers=()), (
+        "trained by another recipe"
+    )
     training, validation = (_images(bundle, split, folders, settings) for split in ("training", "validation"))
     model = load_model(bundle)
     seen = base_networks.rooted(

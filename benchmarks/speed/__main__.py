@@ -1,4 +1,4 @@
-"""Measures everything, prints the table and writes RESULTS.md; exit status 1 where a target is missed."""
+"""Measures everything, prints the table and writes RESULTS.md; exit status 1 if a target is missed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored files become rows: against the bare forward pass, and against the plain way of running four models."""
+"""Times classify, from stored files to rows: against the bare forward pass, and against the plain way."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def end_to_end(place: Place, variant: str) -> Line:
         f"classify, {variant} at {height} px: files to rows",
         f"bare forward pass over arrays, batches of {batch_cells}",
         ratio(of_bare, of_classify),
-        f"ms a cell: {shown(of_classify, 1e3, 1)}; bare: {shown(of_bare, 1e3, 1)}; {len(arrays)} cells",
+        f"ms per cell: {shown(of_classify, 1e3, 1)}; bare: {shown(of_bare, 1e3, 1)}; {len(arrays)} cells",
         at_least=0.9,
     )
 
@@ -90,13 +90,13 @@ def four_variants(place: Place) -> Line:
         "classify, all four variants together: files to rows",
         "the plain way: for each image_dataset_from_directory and model.predict, the SVM's decision on its features",
         ratio(of_plain, of_classify),
-        f"ms a cell: {shown(of_classify, 1e3, 1)}; plain: {shown(of_plain, 1e3, 1)}; {n_cells(place)} cells",
+        f"ms per cell: {shown(of_classify, 1e3, 1)}; plain: {shown(of_plain, 1e3, 1)}; {n_cells(place)} cells",
         at_least=1.3,
     )
 
 
 def seconds_per_cell(settings: Settings, bundles: Sequence[Bundle]) -> float:
-    """Returns the time of `classify_shard` a cell, from the end of the first batch until the last row is committed."""
+    """Returns the time per cell of `classify_shard`, from the end of the first batch to the commit of the last row."""
     (shard,) = plan_shards(
         settings.model_copy(update={"shard_cells": 10**6}), model_ids=[bundle.model_id for bundle in bundles]
     )

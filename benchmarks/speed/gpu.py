@@ -1,11 +1,11 @@
-"""The shipped models on an accelerator: forward pass, files to rows, and whether its calls are those of a processor.
+"""The shipped models on an accelerator: forward pass, files to rows, and whether its calls equal those of a CPU.
 
     python -m benchmarks.speed.gpu [--cells 16384] [--results FILE] [--outputs FILE] [--quick]
 
-On the machine with the GPU, by TensorFlow or with KERAS_BACKEND=jax (no training); ten minutes. Writes GPU.md beside
-this.
-`--outputs FILE` compares what the models say of real cells with what they said on another machine: where FILE is not
-there yet, it is written and nothing is measured.
+Runs on the machine with the GPU, with TensorFlow or with KERAS_BACKEND=jax (which does not train), and takes ten
+minutes. Writes GPU.md beside this file.
+`--outputs FILE` compares the models' outputs for real cells with those of another machine. If FILE does not exist yet,
+it is written and nothing is measured.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ BATCHES, QUICK_BATCHES = (32, 128, 256), (2, 4)
 
 
 def main() -> int:
-    """Measures, prints and writes; returns the exit status: 1 where a part failed."""
+    """Measures, prints and writes; returns the exit status, which is 1 if a part failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.gpu", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cells", type=int, default=16_384, help="of the night that is classified")
+    parser.add_argument("--cells", type=int, default=16_384, help="cells of the night that is classified")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--outputs", type=Path, help="what the models say of cells, to compare with")
+    parser.add_argument("--outputs", type=Path, help="outputs of the models on another machine, to compare with")
     parser.add_argument(
         "--only", action="append", metavar="PART", help="Calls, Forward, Decoding, Files, Memory, Training"
     )
@@ -94,11 +94,11 @@ def main() -> int:
 def _parts(chosen: argparse.Namespace) -> Iterator[tuple[str, Callable[[], str]]]:
     quick, seconds = chosen.quick, 0.2 if chosen.quick else 2.0
     if chosen.outputs:
-        yield "Calls of a processor, again", lambda: the_same_calls(chosen.outputs)
+        yield "Calls compared with those of a CPU", lambda: the_same_calls(chosen.outputs)
     yield "Forward pass", lambda: forward_passes(QUICK_BATCHES if quick else BATCHES, seconds)
     yield "Decoding", lambda: decoding(seconds)
     yield "Files to rows", lambda: files_to_rows(64 if quick else chosen.cells, quick=quick)
-    yield "Memory that does not suffice", lambda: apart(little_memory, 64 if quick else 8192)
+    yield "Memory that is too small", lambda: apart(little_memory, 64 if quick else 8192)
     yield "Training", lambda: fine_tuning(128 if quick else 1024, quick=quick)
 
 
@@ -149,7 +149,7 @@ def _classified_per_s(place: Place, name: str, reader_threads: int, batch_cells:
 
 
 def little_memory(batch_cells: int) -> str:
-    """Runs a batch that a share of the device's memory does not suffice for."""
+    """Runs a batch that is too large for a share of the device's memory."""
     os.environ |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.05"}
     import keras
 
@@ -170,14 +170,14 @@ def little_memory(batch_cells: int) -> str:
         for bundle in bundles
     )
     return (
-        f"A batch of {batch_cells:,} cells through all four models in a twentieth of the memory: went on with "
+        f"A batch of {batch_cells:,} cells through all four models in a twentieth of the memory: continued with "
         f"{network.batch_cells:,}; {len(received[bundles[0].model_id].probabilities):,} cells called, the largest "
         f"difference of a probability from batches of 32 is {apart_by:.1e}."
     )
 
 
 def fine_tuning(n_images: int, *, quick: bool) -> str:
-    """Measures the fine-tuned variants' deep stage, pixels augmented by the processor."""
+    """Measures the fine-tuned variants' deep stage, with pixels that the CPU augments."""
     rows: list[tuple[str, ...]] = [("variant", "precision", "images/s, the epochs after the first")]
     for variant in ("vgg16", "inception_v3"):
         for precision in PRECISIONS_OF_TRAINING:

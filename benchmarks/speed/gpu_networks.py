@@ -1,4 +1,4 @@
-"""The shipped models' networks in several precisions: the calls of another machine again, and the forward pass."""
+"""The shipped models' networks in several precisions: their calls beside another machine's, and the forward pass."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MATRIX = 8192
 
 
 def write_outputs(file: Path, n_cells: int) -> None:
-    """Writes what the shipped models say of cells, and the cells themselves."""
+    """Writes the shipped models' outputs for cells, and the cells themselves."""
     bodies = [path.read_bytes() for path in cell_images(no_place(), n_cells)]
     said = _outputs_of(bodies, batch_cells=32)
     ends = np.cumsum([len(body) for body in bodies])
@@ -78,7 +78,7 @@ def _compared(file: Path, precision: str) -> dict[str, tuple[str, ...]]:
 
 
 def read_outputs(file: Path) -> tuple[list[bytes], dict[str, np.ndarray]]:
-    """Returns the cells' files, and what the models said of them."""
+    """Returns the cells' files, and the models' outputs for them."""
     with np.load(file, allow_pickle=False) as stored:
         said = {name: stored[name] for name in stored.files}
     parts = np.split(said.pop("files"), said.pop("ends")[:-1])
@@ -109,7 +109,7 @@ def forward_passes(batches: Sequence[int], seconds: float) -> str:
     """Measures every variant by batch and precision, pixels in memory to probabilities in memory."""
     names = (*variants(), ALL)
     found = _compiled_together([(name, "float32", tuple(batches)) for name in names], seconds)
-    for precision in ("bfloat16", "tf32"):  # more at once do not find the memory to be tuned in
+    for precision in ("bfloat16", "tf32"):  # more at once would not leave enough memory for autotuning
         found |= _compiled_together([(name, precision, (batches[1],)) for name in names], seconds)
     rates = {precision: speeds.matrix for (name, precision), speeds in found.items() if name == ALL}
     rows: list[tuple[str, ...]] = [
@@ -128,7 +128,7 @@ def forward_passes(batches: Sequence[int], seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """Cells a second by the size of a batch, operations a cell, operations a second of a product of matrices."""
+    """Cells per second by the size of a batch, operations per cell, operations per second of a product of matrices."""
 
     per_s: dict[int, float]
     flop: float
@@ -138,7 +138,7 @@ class Speeds:
 def _compiled_together(
     wanted: Sequence[tuple[str, str, Sequence[int]]], seconds: float
 ) -> dict[tuple[str, str], Speeds]:
-    """Each in a process of its own: they compile beside one another, and are measured one after the other."""
+    """Returns the speeds of networks that compile at the same time in separate processes and are measured in turn."""
     with NamedTemporaryFile() as lock, ThreadPoolExecutor(len(wanted)) as threads:
         futures = {
             (name, precision): threads.submit(apart, _speeds, name, precision, batches, seconds, Path(lock.name))
@@ -160,13 +160,13 @@ def _speeds(name: str, precision: str, batches: Sequence[int], seconds: float, l
             network.batch_cells = n
             network(given[n])
         fcntl.flock(file, fcntl.LOCK_UN)
-        time.sleep(2)  # the others take theirs before one asks to be alone
+        time.sleep(2)  # lets the others take their shared locks before one asks for the exclusive lock
         fcntl.flock(file, fcntl.LOCK_EX)
         for n in batches:
             network.batch_cells, n_done = n, 0
             network(given[n])
             if network.batch_cells < n:
-                continue  # no memory for so many
+                continue  # not enough memory for so many
             started = time.perf_counter()
             while n_done < 3 or time.perf_counter() - started < seconds:
                 network(given[n])
@@ -224,7 +224,7 @@ def loaded(bundles: Sequence[Bundle], precision: str, batch_cells: int) -> Any:
     set_precision(precision)  # as bloodcell has set it, if it is float32
     if precision == "bfloat16":
         for layer in network.model.layers:
-            if len(layer._inbound_nodes[-1].outputs[0].shape) == 4:  # what comes after the maps stays as it is
+            if len(layer._inbound_nodes[-1].outputs[0].shape) == 4:  # layers after the maps keep float32
                 layer.dtype_policy = "mixed_bfloat16"
     return network
 

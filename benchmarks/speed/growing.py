@@ -24,13 +24,13 @@ def template(n_cells: int) -> str:
 
 
 def ingest(place: Place) -> list[Line]:
-    """Ingests both nights, which `classify` goes on with."""
+    """Ingests both nights, which `classify` then uses."""
     few, many = (apart(_ingested, place, n_cells) for n_cells in sizes(place))
     small, large = sizes(place)
     raw = f"{large:,}: {_figures(many)}; {small:,}: {_figures(few)}"
     return [
         Line(f"ingest, peak memory at {large:,} files", f"at {small:,}", many[0] / few[0], raw),
-        Line(f"ingest, time a file at {large:,} files", f"at {small:,}", many[1] / few[1], raw),
+        Line(f"ingest, time per file at {large:,} files", f"at {small:,}", many[1] / few[1], raw),
     ]
 
 
@@ -53,17 +53,17 @@ def classify(place: Place) -> list[Line]:
             at_most=1.1,
         ),
         Line(
-            f"classify, time a cell at {large:,} cells (tiny model)",
+            f"classify, time per cell at {large:,} cells (tiny model)",
             f"at {small:,}",
             ratio(of_large, of_small),
-            f"ms a cell: {shown(of_large, 1e3)}; at {small:,}: {shown(of_small, 1e3)}",
+            f"ms per cell: {shown(of_large, 1e3)}; at {small:,}: {shown(of_small, 1e3)}",
             at_most=1.1,
         ),
     ]
 
 
 def _figures(figures: tuple[float, float]) -> str:
-    return f"{figures[0]:,.0f} MiB, {figures[1] * 1e3:.2f} ms a file"
+    return f"{figures[0]:,.0f} MiB, {figures[1] * 1e3:.2f} ms per file"
 
 
 def _ingested(place: Place, n_cells: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""A night becomes rows: against a loop that only reads, hashes and verifies the same files on two cores."""
+"""Times ingest, from a night to rows, against a loop on two cores that only reads, hashes and verifies the files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ingest(place: Place) -> Line:
         f"only read, hash and verify with Pillow, two {name}",
         ratio(faster, of_ingest),
         f"s: {shown(of_ingest)}; two threads: {shown(of_threads)}; two processes: {shown(of_processes)}; "
-        f"to make a file took {file_us:.0f} us before",
+        f"creating a file took {file_us:.0f} us before",
         at_least=0.7,
     )
 

@@ -27,7 +27,7 @@ CELLS_PER_SLIDE = 125
 
 
 def sizes(place: Place) -> tuple[int, int, int]:
-    """Rows of the timed import, and of the small and the large one whose memory is compared."""
+    """Returns the rows of the timed import, and of the small and the large import whose memory is compared."""
     return (2_000, 500, 5_000) if place.quick else (100_000, 10_000, 1_000_000)
 
 
@@ -45,7 +45,7 @@ def labelling(place: Place) -> list[Line]:
     of_copy, of_rows, of_batches = alternately(
         1 if place.quick else 3, lambda: side(_imported), lambda: side(_inserted), lambda: side(_inserted_at_once)
     )
-    raw = f"s: {shown(of_copy)}; row by row: {shown(of_rows)}; many rows a statement: {shown(of_batches)}"
+    raw = f"s: {shown(of_copy)}; row by row: {shown(of_rows)}; many rows per statement: {shown(of_batches)}"
     what = f"import {n_rows:,} labels from a CSV file, checked, with COPY"
     few, many = (apart(_peak, place, n, n_rows) for n in (small, large))
     return [
@@ -55,7 +55,7 @@ def labelling(place: Place) -> list[Line]:
             ratio(of_rows, of_copy),
             raw,
         ),
-        Line(what, "csv module, INSERT of many rows a statement, unchecked", ratio(of_batches, of_copy), "as above"),
+        Line(what, "csv module, INSERT of many rows per statement, unchecked", ratio(of_batches, of_copy), "as above"),
         Line(
             f"import labels, peak memory at {large:,} rows",
             f"at {small:,}",
@@ -90,7 +90,7 @@ def make_cells(place: Place, n_cells: int) -> None:
 
 
 def write_file(place: Place, n_rows: int, n_cells: int) -> Path:
-    """Returns a file of labels by as many people as it takes to label every cell so often."""
+    """Returns a file of `n_rows` labels; if there are fewer cells, further people label the same cells."""
     file = place.folder / f"labels-{n_rows}.csv"
     with file.open("w") as out:
         out.write("slide,file,label,labelled_by,labelled_at,blind,note\n")

@@ -1,4 +1,4 @@
-"""A line of the table: a figure, what it has to be, and where it comes from."""
+"""A line of the table: a figure, its target, and the raw figures that it comes from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bloodcell.storage.runs import code_version
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One measurement; `value` is a ratio where it has no unit."""
+    """One measurement; `value` is a ratio if it has no unit."""
 
     what: str
     against: str
@@ -95,7 +95,7 @@ HOW = (
 
 
 def machine() -> list[str]:
-    """Returns what has to be known of the machine to read the figures."""
+    """Returns what a reader of the figures has to know about the machine."""
     libraries = ("tensorflow", "keras", "scikit-learn", "pillow", "sqlalchemy")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries)
     return [

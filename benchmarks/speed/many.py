@@ -1,9 +1,10 @@
-"""Ten million calls in Postgres: how long the queries take that people wait for, and how fast rows come in.
+"""Ten million calls in Postgres: how long queries take, and how fast rows are written.
 
     python -m benchmarks.speed.many [WORK] [--calls 10000000] [--results FILE]
 
-The rows are made up by SQL (three hundred nights, a hundred cells a slide, the four shipped models), the differentials
-by the library. A quarter of an hour and 10 GB; WORK is kept, and a rerun measures only. Writes MANY.md beside this.
+SQL makes up the rows (three hundred nights, a hundred cells per slide, the four shipped models), and the library adds
+up the differentials. Takes a quarter of an hour and 10 GB. WORK is kept, so that a rerun only measures. Writes MANY.md
+beside this file.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def _measured(settings: Settings, postgres: EmbeddedPostgres) -> str:
         "# Ten million calls",
         "",
         "Written by `python -m benchmarks.speed.many`. "
-        "Times are medians of five on an open connection, in the order asked.",
+        "Times are medians of five on an open connection, in the order measured.",
         "",
         *(f"- {fact}" for fact in machine()),
         f"- {', '.join(f'{name} {n:,}' for name, n in counted.items())} rows; {size} in all",
@@ -164,7 +165,7 @@ def _measured(settings: Settings, postgres: EmbeddedPostgres) -> str:
         "a month's statistics (query 19)": (_query("19_", month), "under 1,000 ms"),
         "twelve months' statistics (query 19)": (_query("19_", {"since": f"'{last - timedelta(days=365)}'"}), ""),
         "unclassified rate of a month (query 15)": (_query("15_", month), ""),
-        "figures of operation (view `operating_figure`)": ("SELECT * FROM bloodcell.operating_figure", ""),
+        "operating figures (view `operating_figure`)": ("SELECT * FROM bloodcell.operating_figure", ""),
     }
     plans = []
     with engine.connect() as connection:
@@ -191,7 +192,7 @@ def _query(prefix: str, values: dict[str, str]) -> str:
 
 
 def _every_query(settings: Settings, postgres: EmbeddedPostgres) -> str:
-    """Says which of all queries, as psql runs them with their defaults, are slow."""
+    """Returns a sentence that names the queries that are slow when psql runs them with their defaults."""
     command, environment = psql_command(settings)
     slow = []
     for path in sorted((sql_folder() / "queries").glob("*.sql")):
@@ -205,7 +206,7 @@ def _every_query(settings: Settings, postgres: EmbeddedPostgres) -> str:
         print(f"{took:7.2f} s  {path.name}", flush=True)
         if took > 1:
             slow.append(f"{path.name} {took:.1f} s")
-    return f"\nAll queries with their defaults, in psql: {', '.join(slow) or 'none'} above one second."
+    return f"\nQueries that take more than one second in psql, with their defaults: {', '.join(slow) or 'none'}."
 
 
 if __name__ == "__main__":

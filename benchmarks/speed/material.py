@@ -34,10 +34,10 @@ _REAL = Path(__file__).resolve().parents[3] / "shared" / "pbc"
 
 
 def cell_images(place: Place, n_cells: int) -> list[Path]:
-    """Returns files of cells of all groups: real ones, or drawn ones where there are none."""
+    """Returns files of cells of all classes: real cells, or drawn ones if there are no real ones."""
     folder = _REAL if _REAL.is_dir() else _drawn(place.cache / "drawn")
-    by_group = [sorted((folder / cell_class).glob("*.jpg")) for cell_class in CELL_CLASSES]
-    mixed = [file for files in zip(*by_group, strict=False) for file in files]
+    by_class = [sorted((folder / cell_class).glob("*.jpg")) for cell_class in CELL_CLASSES]
+    mixed = [file for files in zip(*by_class, strict=False) for file in files]
     if len(mixed) < n_cells:
         raise ValueError(f"Expected {n_cells} images of cells in {folder}. Received: {len(mixed)}.")
     return mixed[:n_cells]
@@ -72,12 +72,12 @@ def write_bodies(drops: Path, bodies: Iterable[tuple[str, bytes]]) -> Path:
 
 
 def distinct(jpeg: bytes, number: int) -> bytes:
-    """Returns the same picture in a file of its own: a comment of eight bytes comes after the start of image."""
+    """Returns the same picture as a different file, with a comment of eight bytes after the start-of-image marker."""
     return jpeg[:2] + b"\xff\xfe\x00\x0a" + number.to_bytes(8, "big") + jpeg[2:]
 
 
 def bundle_folder(place: Place, variant: str, recipe: Recipe | None = None) -> Path:
-    """Returns a bundle of the variant, trained where the cache has none of the present code."""
+    """Returns the folder of a bundle of the variant, which is trained if the cache has none of the present code."""
     from bloodcell.training.bundle_training import train
 
     recipe = recipe or _quickly_trained(default_recipe(variant))

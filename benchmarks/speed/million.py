@@ -1,8 +1,9 @@
-"""A night of a million cells beside one of ten thousand, through every stage, with a tiny model.
+"""A night of a million cells compared with one of ten thousand, through every stage, with a tiny model.
 
     python -m benchmarks.speed.million [--cells 1000000] [--results FILE]
 
-An hour or so, and 12 GB while it runs. Writes MILLION.md beside this; exit status 1 where memory or time a cell grows.
+Takes about an hour, and 12 GB while it runs. Writes MILLION.md beside this file; exit status 1 if memory or time per
+cell grows.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main() -> int:
             few, many = (apart(_measured, place, n_cells, work) for n_cells in sizes)
             for what, a, b, form in (
                 ("peak memory", few[0], many[0], "{:,.0f} MiB"),
-                ("ms a cell", few[1], many[1], "{:.3f}"),
+                ("ms per cell", few[1], many[1], "{:.3f}"),
             ):
                 raw = f"{form.format(b)}; at {SMALL:,}: {form.format(a)}"
                 lines.append(
@@ -70,7 +71,7 @@ def _written(place: Place, n_cells: int) -> None:
 
 
 def _measured(place: Place, n_cells: int, work: Callable[[Place, Settings], None]) -> tuple[float, float]:
-    """Returns the process' peak memory in MiB and the milliseconds a cell of a stage."""
+    """Returns the process's peak memory in MiB, and the milliseconds per cell of a stage."""
     settings = _settings(place, n_cells)
     started = time.perf_counter()
     work(place, settings)

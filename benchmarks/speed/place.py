@@ -1,4 +1,4 @@
-"""Where measurements run: one embedded Postgres, a fresh database a measurement, a process of its own for each."""
+"""Where measurements run: one embedded Postgres, and for each measurement a fresh database and a separate process."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ class Place:
     """What a measuring process has to know.
 
     Attributes:
-        folder: Emptied at the end only: ext4 makes files slowly for seconds after many were deleted.
-        cache: Kept between runs.
+        folder: Folder of this run. It is emptied only at the end, because ext4 creates files slowly for a while after
+            many were deleted.
+        cache: Folder that is kept between runs.
         server: URL of the server's own database.
-        quick: Small and of no meaning.
+        quick: Whether sizes are small, so that the figures mean nothing.
     """
 
     folder: Path
@@ -45,7 +46,7 @@ class Place:
     quick: bool
 
     def fresh(self, template: str = MIGRATED) -> Settings:
-        """Returns settings on a fresh copy of a database, with the copied one's store, or an empty one."""
+        """Returns settings with a fresh copy of a database, and with the original's store or an empty one."""
         name = f"bench_{uuid.uuid4().hex[:12]}"
         administer(self.server, f"CREATE DATABASE {name} TEMPLATE {template}")
         administer(self.server, "CHECKPOINT")
@@ -53,10 +54,10 @@ class Place:
         return self._settings(name, store=name if template == MIGRATED else template)
 
     def file_us(self) -> float:
-        """Waits, six minutes at most, until the file system makes files quickly; returns the microseconds a file takes.
+        """Returns the microseconds that a new file takes, after waiting up to six minutes until files are made quickly.
 
-        After many files were deleted (by tests, say) ext4 passes over their places for minutes: a file then takes 500
-        microseconds instead of 40, and what is measured is that.
+        After many files were deleted, for instance by tests, ext4 passes over their places for minutes. A file then
+        takes 500 microseconds instead of 40, and a benchmark would measure that.
         """
         deadline = time.monotonic() + (0 if self.quick else 360)
         while True:
@@ -72,7 +73,7 @@ class Place:
             time.sleep(10)
 
     def template(self, name: str) -> Settings:
-        """Returns settings on the database that `fresh(name)` copies, made where missing."""
+        """Returns settings with the database that `fresh(name)` copies, which is created if missing."""
         if name not in administer(self.server, "SELECT datname FROM pg_database"):
             administer(self.server, f"CREATE DATABASE {name} TEMPLATE {MIGRATED}")
         return self._settings(name, store=name)
@@ -85,7 +86,7 @@ class Place:
 
 @contextmanager
 def measuring_place(*, quick: bool) -> Iterator[Place]:
-    """Yields a place with a running server and a migrated database; takes both away at the end."""
+    """Yields a place with a running server and a migrated database; removes both at the end."""
     cache = platformdirs.user_cache_path("bloodcell") / "bench"
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="run-", dir=cache) as folder:
@@ -100,7 +101,7 @@ def measuring_place(*, quick: bool) -> Iterator[Place]:
 
 
 def apart(work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-    """Returns what `work` returns in a process of its own, so that no measurement inherits another's memory."""
+    """Returns what `work` returns in a separate process, so that no measurement inherits another's memory."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(work, *args, **kwargs).result()
 
@@ -108,7 +109,7 @@ def apart(work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Ar
 def peak_mib() -> float:
     """Returns the most memory that this process ever held."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would tell the parent's peak where that is higher
+    if status.exists():  # getrusage would return the parent's peak if that is higher
         (peak,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS

@@ -57,7 +57,7 @@ def _forward(place: Place, bundle: Bundle) -> Line:
         "the same base straight from keras.applications on pixels already cut and scaled"
         + (", then the decision with scikit-learn's kernel" if recipe.svm else ""),
         ratio(of_plain, of_bundle),
-        f"ms a cell: {shown(of_bundle, 1e3 / BATCH_CELLS, 1)}; plain: {shown(of_plain, 1e3 / BATCH_CELLS, 1)}",
+        f"ms per cell: {shown(of_bundle, 1e3 / BATCH_CELLS, 1)}; plain: {shown(of_plain, 1e3 / BATCH_CELLS, 1)}",
         at_least=0.95,
     )
 

@@ -1,4 +1,4 @@
-"""How long it takes until `bloodcell --help` has spoken, and until Airflow has read a Dag file."""
+"""Measures how long `bloodcell --help` takes, and how long Airflow takes to read a Dag file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether training keeps the device busy: epochs from rows mapped from disk, against arrays that lie in memory."""
+"""Measures whether training keeps the device busy: epochs from rows mapped from disk, against arrays in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ N_EPOCHS = 4  # the first traces the step and is left out
 
 
 def epochs(place: Place) -> list[Line]:
-    """The deep stage of InceptionV3 at 224 px, from its cut at mixed7; and what the kept features save."""
+    """Measures the deep stage of InceptionV3 at 224 px, from its cut at mixed7, and what cached features save."""
     import keras
 
     from bloodcell.cells.classes import CELL_CLASSES
@@ -68,7 +68,7 @@ def epochs(place: Place) -> list[Line]:
         preloaded += images_per_s(in_memory, place.folder / f"preloaded{number}")
     return [
         Line(
-            "fine-tuning from kept features, images/s",
+            "fine-tuning from cached features, images/s",
             "the same from arrays in memory",
             ratio(mapped, preloaded),
             f"images/s: {shown(mapped, digits=0)}; in memory: {shown(preloaded, digits=0)}; {n_images} images",

@@ -50,20 +50,18 @@ def calls(place: Place) -> list[Line]:
         lambda: side(_inserted_at_once),
         lambda: _copied_by_psql(place, n_cells, rows),
     )
-    raw = f"s: {shown(of_copy)}; row by row: {shown(of_rows)}; many rows a statement: {shown(of_batches)}"
+    raw = f"s: {shown(of_copy)}; row by row: {shown(of_rows)}; many rows per statement: {shown(of_batches)}"
     raw_psql = f"rows/s: {n_cells / min(of_copy):,.0f}; psql: {n_cells / min(of_psql):,.0f}"
     what = f"write {n_cells:,} calls with COPY"
     return [
         Line(what, "executemany of INSERT ... ON CONFLICT DO NOTHING", ratio(of_rows, of_copy), raw),
-        Line(what, "INSERT of many rows a statement", ratio(of_batches, of_copy), "as above"),
-        Line(
-            what, r"psql's \copy of the finished lines, which may not be there yet", ratio(of_psql, of_copy), raw_psql
-        ),
+        Line(what, "INSERT of many rows per statement", ratio(of_batches, of_copy), "as above"),
+        Line(what, r"psql's \copy of prepared lines, none of which may exist yet", ratio(of_psql, of_copy), raw_psql),
     ]
 
 
 def _exported(place: Place, n_cells: int) -> Path:
-    """Writes all rows as psql does and returns the file."""
+    """Returns a file with all rows, as psql exports them."""
     settings = place.fresh(template(n_cells))
     with open_database(settings).begin() as connection:
         chunks = _chunks(connection)
