@@ -35,7 +35,7 @@ NIGHT, SECOND_NIGHT = date(2026, 2, 2), date(2026, 2, 3)
 LAN = "10.78.0.1"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 IMAGES = ("bloodcell-airflow", "bloodcell-worker")
-VERSION, NEXT = "0.1.0", "0.2.0"
+VERSION, NEXT = "0.2.0", "0.3.0"  # as docker/README.md names this release and the one it upgrades to
 SERVER = ("postgres", "redis", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "watcher")
 ALONE = (*SERVER, "cpu-worker")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -80,6 +81,14 @@ def test_volumes_are_folders_of_the_images_that_their_user_can_write_to() -> Non
     assert folders == {"/var/lib/airflow/logs", "/var/lib/bloodcell/store", "/var/lib/bloodcell/training"}
     folders |= {"/var/lib/bloodcell/weights"}  # a volume unless a folder is named
     assert folders <= set(made[0].split()), "a new volume gets the owner that the folder has in the image"
+
+
+@pytest.mark.parametrize("page", ["README.md", "kubernetes/README.md"])
+def test_the_pages_build_and_start_this_release(page: str) -> None:
+    named = re.findall(
+        r"(?:bloodcell-[a-z-]+:|RELEASE=|^    BLOODCELL_VERSION=)([\d.]+\d)", (DOCKER / page).read_text(), re.M
+    )
+    assert set(named) == {importlib.metadata.version("bloodcell")}
 
 
 def test_every_variable_of_the_fleet_is_a_setting() -> None:
