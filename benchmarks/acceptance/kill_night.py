@@ -23,7 +23,7 @@ from tests.live_night import LiveNight, classify_task, differences, postmaster_p
 
 
 def main() -> int:
-    """Kills, compares, and prints for each kill whether the rows were right; exit status 1 if they once were not."""
+    """Kills, compares, and prints for each kill whether the rows were right; exit status 1 if any were not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("night", type=date.fromisoformat)
     parser.add_argument("--task-kills", type=int, default=10)

@@ -94,8 +94,8 @@ def is_out_of_memory(error: Exception) -> bool:
 def _jit_compile() -> bool:
     """Returns whether models are compiled by XLA.
 
-    TensorFlow models are compiled by XLA on a GPU only, where it makes them faster: on two cores InceptionV3 ran 14.9
-    images/s without XLA and 12.4 with it. JAX models always are, since they are slow otherwise; PyTorch models never.
+    TensorFlow uses XLA on a GPU only, where it makes models faster; on two cores InceptionV3 ran 14.9 images/s without
+    it and 12.4 with it. JAX always uses XLA, since it is slow otherwise. PyTorch never does.
     """
     import keras
 

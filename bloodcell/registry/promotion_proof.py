@@ -102,7 +102,7 @@ def require_proof(connection: sa.Connection, model: RegisteredModel, champion_id
     """Refuses a model that has not proved itself.
 
     A model must have passed the gates of its newest validation, in a comparison with the present champion, unless it
-    was champion before. A model that was never validated is accepted only where there is no champion yet, or no
+    was champion before. A model that was never validated is accepted only if there is no champion yet, or no
     hold-out to validate it on.
 
     Args:

@@ -49,7 +49,7 @@ class TrainingReference:
         novelty: float32 (n,), 0 or more.
         class_counts: int64 (8,), all validation images by the class that a person assigned, in the order of
             `CELL_CLASSES`.
-        follows_mix: True where the images are a laboratory's own labelled nights, so that the class mix of later nights
+        follows_mix: True if the images are a laboratory's own labelled nights, so that the class mix of later nights
             can be compared with `class_counts`; False for a folder of images sorted by class.
 
     Raises:

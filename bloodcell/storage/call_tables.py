@@ -49,7 +49,7 @@ promotion = sa.Table(
         nullable=False,
         comment="The model that became champion.",
     ),
-    sa.Column("action", sa.Text, nullable=False, comment="promote, or rollback to the champion before."),
+    sa.Column("action", sa.Text, nullable=False, comment="promote, or rollback to the previous champion."),
     sa.Column("promoted_by", sa.Text, nullable=False, comment="Who decided."),
     set_now("promoted_at", "When the model became champion."),
     sa.Column("reason", sa.Text, nullable=False, comment="Why, in the words of the person who decided."),

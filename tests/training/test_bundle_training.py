@@ -186,7 +186,11 @@ def test_a_warm_start_begins_with_the_weights_of_an_earlier_model(
     assert TUNED_RECIPE.tuning is not None
     short = replace(TUNED_RECIPE, tuning=replace(TUNED_RECIPE.tuning, head_epochs=1, deep_epochs=2))
     new_cells = make_cells(tmp_path / "new", 12, seed=5)
-    for before, after in (("ig", "was ig"), ("platelet", "ig"), ("was ig", "platelet")):  # so there is much to learn
+    for before, after in (
+        ("ig", "was ig"),
+        ("platelet", "ig"),
+        ("was ig", "platelet"),
+    ):  # so that there is much to learn
         (new_cells / before).rename(new_cells / after)
     bundle = train("vgg16", new_cells, settings, recipe=short, base=tuned_bundle)
     earlier, later = load_model(tuned_bundle), load_model(bundle)
@@ -242,7 +246,7 @@ def test_an_unknown_variant_is_refused(cells: Path, settings: Settings) -> None:
     [SVM_RECIPE, Recipe(32, ("block1_pool",), svm=SvmSearch(kernels=("rbf",), costs=(10.0,), folds=2))],
     ids=["linear", "radial"],
 )
-def test_the_stored_model_decides_as_scikit_learns_svm_on_the_same_images(
+def test_the_stored_model_decides_like_scikit_learns_svm_on_the_same_images(
     recipe: Recipe, cells: Path, settings: Settings, pixels: np.ndarray
 ) -> None:
     bundle = train("vgg16_svm", cells, settings, recipe=recipe, base=random_weights())
