@@ -1,4 +1,4 @@
-"""A night of small cells in the database, and two registered models that are twins."""
+"""A night of small cells in the database, and two registered models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.small_cells import draw
 
 @pytest.fixture
 def serving(settings: Settings, database: Database, tuned_bundle: Bundle, svm_bundle: Bundle) -> tuple[str, str]:
-    """Model ids of champion (vgg16) and challenger (vgg16_svm)."""
+    """Model ids of the champion (vgg16) and the challenger (vgg16_svm)."""
     store = Store.of(settings)
     with database.begin() as connection:
         register(connection, store, tuned_bundle, by="test")

@@ -31,7 +31,7 @@ Serving = tuple[str, str]
 
 
 def calls(database: Database) -> list[tuple[object, ...]]:
-    """Every call by what it is of, without run and time."""
+    """Returns every call with its slide, file and model, without run and time."""
     with database.connect() as connection:
         rows = connection.execute(
             sa.text(
@@ -105,7 +105,7 @@ def test_a_model_named_twice_is_one_model(settings: Settings, serving: Serving) 
     assert shard.model_ids == (serving[0],)
 
 
-def test_redo_replaces_rows_and_duplicates_none(settings: Settings, serving: Serving, database: Database) -> None:
+def test_redo_replaces_rows_without_duplicating_any(settings: Settings, serving: Serving, database: Database) -> None:
     fill_night(settings, slides=1)
     classify_all(settings)
     before = calls(database)
@@ -162,7 +162,7 @@ def test_an_altered_bundle_classifies_nothing(settings: Settings, serving: Servi
     assert calls(database) == []
 
 
-def test_an_altered_image_is_left_out_the_others_are_classified_and_the_run_fails(
+def test_an_altered_image_is_left_out_while_the_others_are_classified_and_the_run_fails(
     settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings)
@@ -177,7 +177,7 @@ def test_an_altered_image_is_left_out_the_others_are_classified_and_the_run_fail
     assert classify_all(settings) == 2
 
 
-def test_the_command_too_reports_the_slides_whose_images_are_complete(
+def test_the_command_also_reports_the_slides_whose_images_are_complete(
     settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings)
@@ -286,7 +286,7 @@ def test_the_run_is_recorded_with_its_models(settings: Settings, serving: Servin
     assert run.detail["models"] == list(serving)
 
 
-def test_a_store_whose_folder_is_gone_is_reported(settings: Settings, serving: Serving, tmp_path: Path) -> None:
+def test_a_missing_store_folder_is_reported(settings: Settings, serving: Serving, tmp_path: Path) -> None:
     fill_night(settings)
     [shard] = plan_shards(settings)
     classify_shard(plan_shards(settings, slides=["S0"])[0], settings)  # the network is loaded, and stays
@@ -313,7 +313,7 @@ def test_an_image_lost_in_one_pass_does_not_prevent_the_next_pass(
     assert len(calls(database)) == 120 - 2
 
 
-def test_many_images_lost_of_one_slide_do_not_block_the_others(
+def test_many_lost_images_of_one_slide_do_not_block_the_other_slides(
     settings: Settings, serving: Serving, database: Database
 ) -> None:
     fill_night(settings, slides=2, cells_each=40)

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: a real process, its output and its exit status."""
+"""The command line as people use it: a real process, its output and its exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The labels and the gates of the retraining demo; `make demo-retrain` shows that it works from end to end."""
+"""The labels and the settings of the retraining demo; `make demo-retrain` shows that it works from end to end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_labels_are_the_drawn_classes_and_one_slide_of_each_finding_is_read_
     assert len({slide.finding for slide in drop.slides[:N_READ_BLIND]}) == len(SMEARS)
 
 
-def test_its_settings_are_valid_and_the_blind_slides_fill_the_hold_out() -> None:
+def test_the_demos_settings_are_valid_and_the_blind_slides_fill_the_hold_out() -> None:
     settings = Settings(**SETTINGS)
     assert settings.approver_names == (PATHOLOGIST,)
     assert round(settings.holdout_fraction * N_SLIDES) == N_READ_BLIND

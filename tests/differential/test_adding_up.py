@@ -1,4 +1,4 @@
-"""Which slides are added up, and under which run."""
+"""The slides that are due are added up, in a recorded run."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_night_and_barcodes_select_slides(laboratory: Laboratory, settings: Sett
     assert write_due_differentials(settings, night=date(2020, 1, 1)) == []
 
 
-def test_run_is_recorded_with_what_it_wrote(laboratory: Laboratory, settings: Settings) -> None:
+def test_the_run_is_recorded_with_what_it_wrote(laboratory: Laboratory, settings: Settings) -> None:
     slide(laboratory, "A")
     write_due_differentials(settings, night=laboratory.night, airflow_run="manual__1")
     rows = laboratory.rows("SELECT state, airflow_run, night, detail FROM bloodcell.run WHERE stage = 'differential'")
@@ -74,6 +74,6 @@ def test_run_is_recorded_with_what_it_wrote(laboratory: Laboratory, settings: Se
     assert run_ids == [(True,)]
 
 
-def test_nothing_due_records_no_run(laboratory: Laboratory, settings: Settings) -> None:
+def test_no_run_is_recorded_if_nothing_is_due(laboratory: Laboratory, settings: Settings) -> None:
     assert write_due_differentials(settings) == []
     assert n_runs(laboratory) == 0

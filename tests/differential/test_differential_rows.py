@@ -74,7 +74,7 @@ def test_a_written_differential_reads_back_completely(laboratory: Laboratory) ->
 def test_agreement_counts_only_cells_that_both_gave_a_class(laboratory: Laboratory) -> None:
     write(laboratory, called_slide(laboratory))
     agreement = read_differential(laboratory.database, "S-1").agreement
-    # 80 SNE called neutrophil; of 40 LY 10 are called neutrophil, 30 lymphocyte; codes BL have no group.
+    # 80 SNE are called neutrophil; of 40 LY, 10 are called neutrophil and 30 lymphocyte; the code BL has no class.
     assert (agreement.n, agreement.total) == (110, 120)
 
 
@@ -98,7 +98,7 @@ def test_writing_twice_leaves_the_same_rows_and_their_run(laboratory: Laboratory
     assert first == second
 
 
-def test_changed_rules_write_again(laboratory: Laboratory) -> None:
+def test_changed_rules_rewrite_the_differential(laboratory: Laboratory) -> None:
     slide = called_slide(laboratory)
     write(laboratory, slide)
     written = write_differentials(
@@ -129,7 +129,7 @@ def test_redone_calls_replace_every_row_of_the_earlier_count(laboratory: Laborat
     assert (differential.unclassified.n, differential.n_platelets, differential.nrbc.flag) == (0, 0, None)
 
 
-def test_slide_with_a_cell_not_called_yet_gets_no_differential(laboratory: Laboratory) -> None:
+def test_a_slide_with_a_cell_not_called_yet_gets_no_differential(laboratory: Laboratory) -> None:
     slide = laboratory.slide("S-2")
     cells = laboratory.cells(slide, ["SNE"] * 120)
     laboratory.call(cells[:-1], ["neutrophil"] * 119)
@@ -232,7 +232,7 @@ def promote(laboratory: Laboratory, model_id: str) -> None:
 
 
 def reported_then_challenger_promoted(laboratory: Laboratory) -> int:
-    """A slide that champion and challenger called differently, added up before the challenger was promoted."""
+    """A slide that the champion and a challenger called differently, added up before the challenger was promoted."""
     slide = laboratory.slide("S-1")
     cells = laboratory.cells(slide, ["SNE"] * 120)
     laboratory.call(cells, ["neutrophil"] * 120)
@@ -248,7 +248,7 @@ def test_a_challenger_that_is_promoted_does_not_rewrite_the_slides_it_called_bef
     assert read_differential(laboratory.database, "S-1").model.model_id == CHAMPION
 
 
-def test_other_rules_for_the_same_calls_do_not_change_the_reported_model(laboratory: Laboratory) -> None:
+def test_changed_rules_for_the_same_calls_do_not_change_the_reported_model(laboratory: Laboratory) -> None:
     slide = reported_then_challenger_promoted(laboratory)
     stricter = Settings(min_leucocytes=200)
     run_id = laboratory.run("differential")
@@ -305,7 +305,7 @@ def test_two_runs_count_a_slide_one_after_the_other(laboratory: Laboratory) -> N
     assert read_differential(laboratory.database, "S-1").differential.n_cells == 150
 
 
-def test_postgres_that_is_away_is_an_error_to_retry() -> None:
+def test_an_unavailable_postgres_is_an_error_to_retry() -> None:
     engine = sa.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none", poolclass=sa.NullPool)
     with pytest.raises(DatabaseUnavailableError):
         read_differential(Database(engine, patience_s=0), "S-1")

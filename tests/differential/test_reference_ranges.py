@@ -25,7 +25,7 @@ def test_more_cells_of_the_same_share_make_a_possible_flag_definite() -> None:
     assert flags == ["possibly_high", "high"]
 
 
-def test_single_erythroblast_is_high() -> None:
+def test_a_single_erythroblast_is_high() -> None:
     assert count_differential({"neutrophil": 200, "erythroblast": 1}, min_leucocytes=100).nrbc.flag == "high"
 
 

@@ -1,4 +1,4 @@
-"""Bundles are evaluated on a folder of images, by the library and by the command."""
+"""Bundles are evaluated on a folder of images, with the library and with the command."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def bundles(svm_bundle: Bundle, tuned_bundle: Bundle) -> tuple[Bundle, Bundle]:
 
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five unseen cells of each class: 40 in all, more than two batches and no multiple of one."""
+    """Five unseen cells of each class: 40 in all, more than two batches and not a multiple of the batch size."""
     folder = make_cells(tmp_path_factory.mktemp("held_out") / "cells", 5, seed=7)
     (folder / "ig" / "broken.png").write_bytes(b"not an image")
     return folder
@@ -90,7 +90,7 @@ def test_figures_are_those_of_the_loaded_model_and_its_thresholds(
     assert evaluation.accuracy.n > 20, "each class is a disc of its own colour and size"
 
 
-def test_images_a_model_was_trained_on_are_recognised(
+def test_images_on_which_a_model_was_trained_are_recognised(
     cells: Path, bundles: tuple[Bundle, Bundle], quick_settings: Settings
 ) -> None:
     (one,) = evaluate_bundles(cells, bundles[:1], quick_settings).values()
@@ -99,7 +99,7 @@ def test_images_a_model_was_trained_on_are_recognised(
         evaluate_bundles(cells, bundles[:1], quick_settings, unseen=True)
 
 
-def test_the_images_held_out_by_digest_are_those_the_model_has_not_seen(cells: Path, quick_settings: Settings) -> None:
+def test_images_held_out_by_digest_are_those_that_the_model_has_not_seen(cells: Path, quick_settings: Settings) -> None:
     bundle = train("vgg16_svm", cells, quick_settings, recipe=SVM_RECIPE, base=random_weights(), holdout_fraction=0.25)
     (one,) = evaluate_bundles(cells, [bundle], quick_settings, unseen=True).values()
     held = [path for path in cells.glob("*/*.png") if sha256(path.read_bytes()).hexdigest()[-12] < "4"]
@@ -110,7 +110,7 @@ def test_the_images_held_out_by_digest_are_those_the_model_has_not_seen(cells: P
     assert "held out: 0.25 by the end of the sha256" in seen.rule
 
 
-def test_folder_without_images_is_refused(
+def test_a_folder_without_images_is_refused(
     tmp_path: Path, bundles: tuple[Bundle, Bundle], quick_settings: Settings
 ) -> None:
     with pytest.raises(TrainingDataError, match="No images"):

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, against scikit-learn's."""
+"""The figures of an evaluation, compared with scikit-learn's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N = len(CELL_CLASSES)
 
 
 def _drawn(seed: int, n: int, n_classes: int = N) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Truth, probabilities that are right more often than not, and some cells unclassified."""
+    """Returns true classes, probabilities that are right more often than not, and which cells are unclassified."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, n_classes, n)
     scores = random.normal(size=(n, N))
@@ -106,7 +106,7 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
     assert (only.confidence, only.accuracy.value) == (pytest.approx(0.8), 0.6)
 
 
-def test_perfect_and_certain_model_has_no_calibration_error() -> None:
+def test_a_perfect_and_certain_model_has_no_calibration_error() -> None:
     truth = np.arange(N)
     evaluation = evaluate_calls(truth, np.eye(N, dtype=np.float32), np.zeros(N, bool))
     assert evaluation.calibration_error == 0
@@ -115,7 +115,7 @@ def test_perfect_and_certain_model_has_no_calibration_error() -> None:
     assert evaluation.accuracy.lower == pytest.approx(0.6306, abs=1e-4)
 
 
-def test_certain_and_wrong_call_keeps_the_likelihood_finite() -> None:
+def test_a_certain_but_wrong_prediction_keeps_the_likelihood_finite() -> None:
     evaluation = evaluate_calls(np.array([1]), np.eye(N)[[0]], np.array([False]))
     assert 50 < evaluation.negative_log_likelihood < 100
 
@@ -127,7 +127,7 @@ def test_a_class_that_never_occurs_has_no_sensitivity_and_does_not_lower_the_mea
     assert (evaluation.macro_f1, evaluation.balanced_accuracy) == (1, 1)
 
 
-def test_model_that_calls_nothing_has_no_covered_accuracy() -> None:
+def test_a_model_that_calls_nothing_has_no_covered_accuracy() -> None:
     evaluation = evaluate_calls(np.array([0]), np.eye(N)[[0]], np.array([True]))
     assert evaluation.covered_accuracy.value is None
     assert evaluation.coverage.value == 0

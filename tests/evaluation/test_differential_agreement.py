@@ -1,4 +1,4 @@
-"""Slide-level agreement, against percentages computed by hand and by the product's own differential."""
+"""Slide-level agreement, compared with percentages computed by hand and by bloodcell's own differential."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def cells(*classes: tuple[str, int]) -> list[int]:
 
 
 def agreement(slides: list[tuple[list[int], list[int]]], unclassified: list[bool] | None = None) -> Agreement:
-    """Of slides given as (labels, calls)."""
+    """Returns the agreement of slides given as (labels, calls)."""
     numbers = np.array([10 * index for index, (labels, _) in enumerate(slides) for _ in labels])
     truth = np.array([cell for labels, _ in slides for cell in labels])
     top = np.array([cell for _, calls in slides for cell in calls])

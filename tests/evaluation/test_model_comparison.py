@@ -1,4 +1,4 @@
-"""Models compared on a hold-out, against scikit-learn, scipy and a bootstrap that draws patients one by one."""
+"""Models compared on a hold-out, checked with scikit-learn, scipy and a bootstrap that draws patients one by one."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_one_patient_gives_figures_with_the_widest_intervals() -> None:
     assert difference.classes[3].sensitivity == Interval(1.0, -1.0, 1.0)
 
 
-def test_a_class_that_only_one_patient_has_gets_no_interval_from_the_others() -> None:
+def test_a_class_that_only_one_patient_has_gets_the_widest_interval() -> None:
     holdout = holdout_of([0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 2, 3, 4, 5])
     candidate = compare(holdout, [predictions_of([0, 0, 2, 1, 1, 1, 2])], n_replicates=200).candidate
     assert candidate is not None
@@ -220,7 +220,7 @@ def test_an_empty_holdout_gives_a_comparison_without_figures(with_champion: bool
     assert (comparison.n_cells, comparison.n_patients, comparison.n_by_class) == (0, 0, (0,) * N)
 
 
-def test_predictions_that_do_not_fit_are_refused() -> None:
+def test_predictions_that_do_not_match_are_refused() -> None:
     holdout = holdout_of([0, 1])
     with pytest.raises(ValueError, match="one candidate"):
         compare(holdout, [predictions_of([0, 1], "champion")])

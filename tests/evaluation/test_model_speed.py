@@ -1,4 +1,4 @@
-"""How fast models are: measured on what classify runs, and which batch is proposed."""
+"""The speed of models is measured as `classify` runs them, and the best batch size is proposed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_smallest_batch_that_is_nearly_as_fast_is_proposed() -> None:
     assert proposed({8: 1.0}) == 8
 
 
-def test_a_person_asks_for_the_models_that_serve(
+def test_the_command_measures_the_serving_models(
     svm_bundle: Bundle, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_champion(settings, svm_bundle)

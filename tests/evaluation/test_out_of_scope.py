@@ -1,4 +1,4 @@
-"""Cells that are out of scope, against scikit-learn and scipy."""
+"""Cells that are out of scope; the figures are compared with scikit-learn's and scipy's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bloodcell.evaluation.out_of_scope import judge_out_of_scope
     st.lists(st.integers(0, 9), min_size=1, max_size=60),
     st.lists(st.integers(0, 9), min_size=1, max_size=60),
 )
-def test_auroc_is_scikit_learns_with_ties_too(known: list[int], unknown: list[int]) -> None:
+def test_auroc_equals_scikit_learns_even_with_ties(known: list[int], unknown: list[int]) -> None:
     found = judge_out_of_scope(np.array(known, np.float32), np.array(unknown, np.float32), np.zeros(len(unknown), bool))
     expected = roc_auc_score([0] * len(known) + [1] * len(unknown), known + unknown)
     assert found.auroc == pytest.approx(expected)

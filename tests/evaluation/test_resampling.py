@@ -1,4 +1,4 @@
-"""Intervals by drawing patients all at once, against drawing them one by one."""
+"""Intervals from drawing all patients at once, compared with drawing them one by one."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_draws_in_which_the_figure_does_not_exist_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("n", [0, 12])
-def test_none_or_all_has_an_exact_interval_because_draws_have_no_width(n: int) -> None:
+def test_a_share_of_none_or_all_has_an_exact_interval_because_draws_have_no_width(n: int) -> None:
     found = share_interval(shares([n] * 9, [12] * 9), shares([n / 3] * 3, [4] * 3))
     exact = proportion(n, 12)
     assert exact.lower is not None
@@ -123,7 +123,7 @@ def test_none_or_all_has_an_exact_interval_because_draws_have_no_width(n: int) -
     assert found.upper - found.lower > 0.2
 
 
-def test_memory_depends_on_neither_cells_nor_draws_at_once() -> None:
+def test_memory_grows_with_neither_the_cells_nor_the_draws() -> None:
     counts = np.ones((50_000, 4))
     tracemalloc.start()
     drawn_sums(counts, n_replicates=200, seed=0)

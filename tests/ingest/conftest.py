@@ -25,7 +25,7 @@ def ingested(settings: Settings, night: NightFolder) -> Callable[[], IngestSumma
 
 @pytest.fixture
 def ledger(database: Database) -> Callable[[], dict[str, tuple[str, str | None]]]:
-    """Path -> (outcome, reason)."""
+    """A function that returns path -> (outcome, reason)."""
 
     def read() -> dict[str, tuple[str, str | None]]:
         with database.connect() as connection:

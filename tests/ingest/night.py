@@ -1,4 +1,4 @@
-"""A night's folder for tests, written file by file."""
+"""Writes a night's folder for tests, file by file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ingesting twice, at once, later, after changes and after kills leaves the same rows and loses nothing."""
+"""Ingesting again, in two runs at once, later, after changes or after kills leaves the same rows and loses nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Ledger = Callable[[], dict[str, tuple[str, str | None]]]
 
 
 def rows(database: Database) -> list[tuple[object, ...]]:
-    """All rows without surrogate keys, times and runs."""
+    """Returns all rows, without surrogate keys, times and runs."""
     with database.connect() as connection:
         found = connection.execute(
             sa.text(
@@ -93,7 +93,7 @@ def test_a_slide_still_being_written_is_left_for_later(
     assert pending_nights(patient, database) == []
 
 
-def test_a_night_without_marker_is_read_once_it_is_unchanged_for_the_settle_time(
+def test_a_night_without_a_marker_is_read_once_it_has_been_unchanged_for_the_settle_time(
     night: NightFolder, settings: Settings
 ) -> None:
     night.cell("S1", 1)
@@ -101,7 +101,7 @@ def test_a_night_without_marker_is_read_once_it_is_unchanged_for_the_settle_time
     assert ingest_night(night.path, settings).n_cells == 1
 
 
-def test_a_late_slide_makes_a_finished_night_pending_again(
+def test_a_late_slide_makes_a_completed_night_pending_again(
     night: NightFolder, settings: Settings, ingested: Ingested, database: Database
 ) -> None:
     night.cell("S1", 1)
@@ -173,7 +173,7 @@ def test_a_file_dated_in_the_future_does_not_keep_its_slide_waiting(
     assert pending_nights(settings, database) == []
 
 
-def test_another_spelling_of_a_date_is_not_a_second_folder_of_its_night(
+def test_other_spellings_of_a_date_and_links_are_not_nights(
     night: NightFolder, settings: Settings, database: Database
 ) -> None:
     (settings.drops / night.path.name.replace("-", "")).mkdir()
@@ -266,7 +266,7 @@ def test_a_full_disk_stops_the_run_and_the_next_run_completes_the_night(
     assert ingest_night(night.path, settings).n_cells == 30
 
 
-def test_an_image_that_a_full_disk_cut_off_is_not_in_the_store(tmp_path: Path) -> None:
+def test_an_image_cut_off_by_a_full_disk_is_not_in_the_store(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "64k") as disk:
         store = Store(str(disk), tmp_path / "cache")
         with pytest.raises(StoreUnavailableError, match="No space left"):

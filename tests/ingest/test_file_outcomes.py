@@ -67,7 +67,7 @@ def test_a_number_that_is_not_decimal_does_not_match_the_pattern(
     assert ledger()["S1/LY_abc.png"] == ("quarantined", "name_fits_no_pattern")
 
 
-def test_of_two_equal_images_the_one_with_the_higher_number_is_the_duplicate(
+def test_of_two_identical_images_the_one_with_the_higher_number_is_the_duplicate(
     night: NightFolder, ingested: Ingested, ledger: Ledger
 ) -> None:
     night.cell("S1", 20, code="SNE", seed=1)

@@ -35,7 +35,7 @@ def cells(laboratory: Laboratory) -> list[int]:
 
 @pytest.fixture
 def labelled(settings: Settings, tmp_path: Path) -> Labelled:
-    """Imports a file of the lines given, below the usual header unless `header` says another."""
+    """A function that imports a file with the given lines, below the usual header or the one in `header`."""
 
     def run(
         *lines: str, header: str = HEADER, body: bytes | None = None, partial: bool = False, by: str | None = None

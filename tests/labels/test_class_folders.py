@@ -1,4 +1,4 @@
-"""A folder sorted by class: each image is found by its content, not by its name."""
+"""In a folder sorted by class, each image is found by its content, not by its name."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_copied_folder_adds_nothing_and_a_moved_image_is_a_correction(
     put("SNE/0.jpg", 0)
     put("SNE/1.jpg", 1)
     assert import_labels(folder, settings, labelled_by="anna").n_new == 2
-    time.sleep(0.01)  # the copy's files are later ones
+    time.sleep(0.01)  # the files of the copy are newer
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     again = import_labels(copy, settings, labelled_by="anna")
@@ -100,7 +100,7 @@ def test_a_copied_folder_adds_nothing_and_a_moved_image_is_a_correction(
         ("0.jpg", "SNE"),
         ("1.jpg", "BNE"),
     ]
-    # the first folder once more does not take the correction back to what it was: anna said so later
+    # importing the first folder again does not undo the correction, because anna's correction is newer
     assert import_labels(folder, settings, labelled_by="anna").n_new in (0, 1)
     assert rows("SELECT sub_label FROM bloodcell.current_label WHERE file_name = '1.jpg'") == [("BNE",)]
 
@@ -173,7 +173,7 @@ def test_invalid_files_are_reported_by_their_path(
 
 
 @pytest.mark.usefixtures("slide")
-def test_one_image_in_two_classes_contradicts_itself_and_twice_in_one_counts_once(
+def test_an_image_in_two_classes_is_a_contradiction_and_twice_in_one_class_counts_once(
     settings: Settings, folder: Path, put: Put
 ) -> None:
     put("SNE/a.jpg", 0)
@@ -194,9 +194,7 @@ def test_a_folder_needs_a_person_and_at_least_one_file(settings: Settings, folde
 
 
 @pytest.mark.usefixtures("slide")
-def test_an_image_with_the_time_of_a_wrong_clock_is_labelled_now(
-    settings: Settings, folder: Path, put: Put, rows: Rows
-) -> None:
+def test_an_image_dated_in_the_future_is_labelled_now(settings: Settings, folder: Path, put: Put, rows: Rows) -> None:
     future = time.time() + 1e6
     os.utime(put("SNE/0.jpg", 0), (future, future))
     assert import_labels(folder, settings, labelled_by="anna").n_new == 1

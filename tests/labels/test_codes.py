@@ -1,4 +1,4 @@
-"""The meaning of a written label; the view in the database has the same rule and codes."""
+"""The meaning of a written label; the view in the database has the same rule and the same codes."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_refused_rows_are_shown_with_their_numbers_and_exit_status_1(bloodcell: 
 
 
 @pytest.mark.usefixtures("cells")
-def test_import_status_and_export_follow_each_other(bloodcell: Command, tmp_path: Path) -> None:
+def test_import_status_and_export_work_one_after_another(bloodcell: Command, tmp_path: Path) -> None:
     assert "There are no labels" in bloodcell("status").stdout
     file = tmp_path / "labels.csv"
     file.write_text(

@@ -213,7 +213,7 @@ def test_the_label_of_a_duplicate_goes_to_the_cell_it_repeats(
 def test_importing_again_adds_nothing(labelled: Labelled, rows: Rows) -> None:
     lines = [f"S1,{n}.jpg,SNE,anna,{AT}" for n in range(10)]
     assert labelled(*lines).n_new == 10
-    # the same instant, written otherwise
+    # the same instant, written differently
     again = labelled(*(line.replace(AT, "2026-03-15T08:30:00Z") for line in lines))
     assert (again.is_taken, again.n_new, again.n_known) == (True, 0, 10)
     assert rows("SELECT count(*) FROM bloodcell.label") == [(10,)]
@@ -282,7 +282,7 @@ def test_a_row_that_contradicts_an_existing_label_is_refused(
         (b"x" * 2_000_000, "not_csv", "lines of less than"),
     ],
 )
-def test_a_file_that_is_not_a_table_of_labels_is_refused_with_the_row(
+def test_a_file_that_is_not_a_table_of_labels_is_refused_with_the_row_number(
     labelled: Labelled, rows: Rows, body: bytes, reason: str, said: str
 ) -> None:
     with pytest.raises(UnusableFileError, match=f"(?s){said}") as caught:
@@ -301,7 +301,7 @@ def test_a_bad_byte_far_into_the_file_rolls_back_the_rows_before_it(labelled: La
 
 
 @pytest.mark.usefixtures("cells")
-def test_of_many_wrong_rows_the_first_are_reported_and_all_are_counted(labelled: Labelled) -> None:
+def test_all_wrong_rows_are_counted_and_the_first_are_reported(labelled: Labelled) -> None:
     lines = [f"S1,0.jpg,{'??' if n % 2 else 'LY'},anna,{'x' if n % 2 else AT}" for n in range(10)]
     done = labelled(*lines, *(f"S9,{n}.jpg,LY,anna,{AT}" for n in range(3_000)), partial=True)
     assert (done.n_new, done.n_refused, len(done.errors)) == (1, 3_005, MAX_ERRORS)
@@ -379,27 +379,27 @@ def test_after_a_lost_connection_the_file_is_read_again(
 
 
 @pytest.mark.usefixtures("cells")
-def test_repeated_under_the_same_run_the_outcome_is_the_same(
+def test_repeating_an_import_under_the_same_run_has_the_same_outcome(
     settings: Settings, database: Database, laboratory: Laboratory, tmp_path: Path
 ) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(f"{HEADER}\n" + "".join(f"S1,{n}.jpg,LY,anna,{AT}\n" for n in (0, 1, 1)))
     run, labels = Run(laboratory.run("labels")), open_labels(file, settings, None)
     outcomes = []
-    for _ in range(2):  # as after a commit of which nobody knows whether it took place
+    for _ in range(2):  # as after a commit that may or may not have taken place
         with database.begin() as connection:
             outcomes.append(take(connection, run, labels, file))
     assert outcomes[0] == outcomes[1]
     assert (outcomes[0].n_new, outcomes[0].n_repeated) == (2, 1)
 
 
-def test_an_import_after_a_killed_one_is_as_quick(
+def test_an_import_after_a_killed_one_is_just_as_quick(
     laboratory: Laboratory, database_url: str, settings: Settings, tmp_path: Path
 ) -> None:
     laboratory.cells(laboratory.slide("S1"), ["LY"] * 10, names=[f"{n}.jpg" for n in range(10)])
     administrator = as_superuser(database_url)
     with administrator.connect() as connection:
-        # what a killed import leaves, and what the server then makes of it: a table of many pages without a row
+        # what a killed import leaves behind once the server has cleaned up: a table of many pages without a row
         connection.execute(
             sa.text(
                 "DO $$ BEGIN INSERT INTO bloodcell.label (cell_id, class, labelled_by, labelled_at, is_blind, source) "

@@ -1,4 +1,4 @@
-"""The inbox: each file is read once and stays in place; a bad one does not hold up others."""
+"""In the inbox, each file is read once and stays in place; a bad file does not hold up the others."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_folders_without_a_person_are_quarantined(settings: Settings, write: Wri
 
 
 @pytest.mark.usefixtures("cells")
-def test_a_later_try_of_a_dag_run_reports_what_the_first_quarantined(settings: Settings, write: Write) -> None:
+def test_a_later_try_of_a_dag_run_reports_what_the_first_try_quarantined(settings: Settings, write: Write) -> None:
     bad = write("bad.csv", f"S9,0.jpg,LY,anna,{AT}")
     first = import_inbox(settings, airflow_run="scheduled__1")
     assert import_inbox(settings, airflow_run="scheduled__1") == first

@@ -1,4 +1,4 @@
-"""Any row is a label or is refused; what is sent to Postgres arrives unchanged."""
+"""Every row is a label or is refused; what is sent to Postgres arrives unchanged."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         tracemalloc.stop()
         return used
 
-    peak(1_000)  # what is made once and kept
+    peak(1_000)  # what is made only once and kept
     assert peak(40_000) < 1.2 * peak(4_000)
 
 

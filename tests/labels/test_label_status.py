@@ -45,7 +45,9 @@ def test_labels_are_counted_by_class_person_and_split(
     found = label_status(database)
     assert (found.n_labels, found.n_cells, found.n_contested) == (7, 6, 1)
     assert (found.newest_at, found.dataset_digest) == (INSTANT, "b" * 64)
-    assert found.n_new_cells == 1  # labels are numbered by cell: of those after the BL, LY and MO contest each other
+    assert (
+        found.n_new_cells == 1
+    )  # labels are numbered by cell; among those after the BL, the LY and the MO contest each other
     assert found.classes == (
         LabelledCells("confirmed", "ig", None, 1),
         LabelledCells("confirmed", "ig", "PMY", 1),

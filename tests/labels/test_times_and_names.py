@@ -28,7 +28,7 @@ def test_an_instant_is_the_same_in_any_zone_and_utc_without_one(labelled: Labell
 
 
 @pytest.mark.usefixtures("cells")
-def test_the_repeated_hour_is_two_hours_when_the_zone_is_written(labelled: Labelled, rows: Rows) -> None:
+def test_the_repeated_hour_of_autumn_is_two_hours_if_the_zone_is_given(labelled: Labelled, rows: Rows) -> None:
     done = labelled("S1,0.jpg,LY,anna,2025-10-26T02:30:00+01:00", "S1,0.jpg,MO,anna,2025-10-26T02:30:00+02:00")
     assert (done.n_new, done.n_contested) == (2, 0)
     assert rows("SELECT class FROM bloodcell.current_label") == [("lymphocyte",)]

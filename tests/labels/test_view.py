@@ -1,4 +1,4 @@
-"""A reviewer adds labels through the view `cell_label` under the login, and can do nothing else."""
+"""A reviewer adds labels under the login's name through the view `cell_label`, and can do nothing else."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_labels_in_another_name_or_in_the_future_are_refused(anna: sa.Engine, ce
     assert rows("SELECT count(*) FROM bloodcell.label") == [(1,)]
 
 
-def test_a_long_transaction_does_not_label_in_its_own_future(anna: sa.Engine, cells: list[int]) -> None:
+def test_a_label_in_a_long_transaction_has_the_time_at_which_it_was_entered(anna: sa.Engine, cells: list[int]) -> None:
     with anna.begin() as connection:
         began = connection.scalar(sa.text("SELECT now()"))
         connection.execute(sa.text("SELECT pg_sleep(0.05)"))
@@ -112,7 +112,7 @@ def test_a_duplicates_label_goes_to_its_cell_and_a_quarantined_file_is_refused(
 
 def test_a_reviewers_session_settings_cannot_bypass_the_rules(anna: sa.Engine, cells: list[int], rows: Rows) -> None:
     with anna.begin() as connection:
-        # objects of the reviewer's own, in front of those that the function means
+        # the reviewer's own objects, which would be found before those that the function means
         connection.execute(sa.text("CREATE TEMP TABLE label (LIKE bloodcell.cell_label)"))
         connection.execute(sa.text("CREATE TEMP TABLE cell_code (code text, class text, name text)"))
         connection.execute(sa.text("INSERT INTO cell_code VALUES ('FAKE', 'ig', 'fake')"))
@@ -165,7 +165,7 @@ def test_a_reviewer_can_do_nothing_else(anna: sa.Engine, cells: list[int], state
 CURRENT = "SELECT state, class, sub_label, n_people, is_adjudicated, is_blind, labelled_by FROM bloodcell.current_label"
 
 
-def test_of_one_person_the_newest_label_stands(anna: sa.Engine, cells: list[int], rows: Rows) -> None:
+def test_the_newest_label_of_a_person_stands(anna: sa.Engine, cells: list[int], rows: Rows) -> None:
     enter(anna, cell_id=cells[0], label="LY", is_blind=True)
     enter(anna, cell_id=cells[0], label="BNE")
     assert rows(CURRENT) == [("confirmed", "neutrophil", "BNE", 1, False, False, "anna")]
@@ -209,7 +209,7 @@ def test_an_adjudication_settles_an_earlier_label_that_arrives_later(
     assert rows(CURRENT) == [("confirmed", "lymphocyte", None, 1, True, False, "anna")]
 
 
-def test_one_slides_labels_are_found_without_reading_all_others(
+def test_the_labels_of_one_slide_are_found_without_reading_all_others(
     laboratory: Laboratory, database_url: str, rows: Rows
 ) -> None:
     for slide in range(30):

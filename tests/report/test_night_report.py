@@ -1,4 +1,4 @@
-"""The summary of a night."""
+"""The summary of a night, as records and as Markdown."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_long_lists_are_cut_and_count_the_rest(laboratory: Laboratory) -> None:
     assert "- and 5 more" in text
 
 
-def test_slide_that_continues_in_a_later_night_is_in_both(laboratory: Laboratory) -> None:
+def test_a_slide_that_continues_in_a_later_night_is_in_both_nights(laboratory: Laboratory) -> None:
     slide = laboratory.slide("A-1")
     laboratory.cells(slide, ["LY"])
     later = Laboratory(laboratory.database, date(2026, 3, 15))

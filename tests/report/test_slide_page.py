@@ -141,7 +141,7 @@ def test_unclassified_cells_come_first_and_low_confidence_before_high(laboratory
     assert neutrophils == sorted(neutrophils)
 
 
-def test_novel_cells_come_before_low_confidence_ones_the_highest_novelty_first(
+def test_novel_cells_come_before_low_confidence_ones_with_the_highest_novelty_first(
     laboratory: Laboratory, store: Store
 ) -> None:
     slide = laboratory.slide("S-2")
@@ -166,7 +166,7 @@ def test_codes_out_of_scope_are_announced_and_shown_first(laboratory: Laboratory
 
 def test_disagreement_with_the_analyser_is_framed(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
     slide_of_120(laboratory, store)
-    # Of the cells with a group on both sides, three LY are called basophil; the BL is framed too.
+    # three LY are called basophil; the BL is framed as well
     assert written(laboratory, store, tmp_path).count('class="differs"') == 4
 
 
@@ -184,11 +184,11 @@ def test_hostile_names_are_shown_literally_and_do_nothing(
     assert not page.of("script")
     assert [image["alt"] for image in page.of("img")] == [f"Cell {name}: neutrophil, first choice neutrophil 90 %"]
     assert not any("onerror" in attributes for _, attributes in page.tags)
-    # What a template would have made of the last name; a commit's digits do not spell it by chance.
+    # what a template would have made of the last name; a commit's digits are unlikely to contain it
     assert "82933311" not in text
 
 
-def test_characters_that_reorder_or_hide_text_are_spelt_out(
+def test_characters_that_reorder_or_hide_text_are_shown_as_escapes(
     laboratory: Laboratory, store: Store, tmp_path: Path
 ) -> None:
     slide = laboratory.slide("S-3")

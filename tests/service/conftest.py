@@ -1,4 +1,4 @@
-"""One running system for all tests that need a real Airflow: `bloodcell up`, started as a person would."""
+"""One running system for all tests that need a real Airflow: `bloodcell up`, started as a person would start it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ UP: dict[str, Any] = {
     "gate_max_calibration_error": 1.0,
     "gate_unclassified_margin": 0.9,
 }
-"""Settings of the running system, beside its data folder and its port."""
+"""Settings of the running system, in addition to its data folder and its port."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Up:
     printed: Path
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that it started, except Postgres, zombies included."""
+        """Returns every process that it started, including zombies but not Postgres."""
         marked = marked_processes({STACK_MARK: str(self.settings.data_dir.resolve())})
         return [process for process in marked if process.pid != self.process.pid]
 
@@ -68,7 +68,7 @@ class Up:
 
 
 def write_night(drops: Path, night: str, *, slides: int = 2, cells_per_class: int = 2) -> Path:
-    """Writes a complete night of small coloured cells, as the test model was trained on."""
+    """Writes a complete night of small coloured cells, like those that the test model was trained on."""
     folder = drops / night
     for slide in range(slides):
         barcode = f"{night.replace('-', '')}-{slide}"
@@ -97,7 +97,7 @@ def up_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[Up]:
-    """A running system with a champion; it is stopped when the session ends, and no process may be left."""
+    """A running system with a champion; it is stopped when the session ends."""
     folder = tmp_path_factory.mktemp("up")
     settings = Settings(data_dir=folder / "data", airflow_url=f"http://127.0.0.1:{free_port()}", **UP)
     port = settings.airflow_url.rpartition(":")[2]
@@ -124,7 +124,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[
             assert process.poll() is None, printed.read_text()
             assert time.monotonic() < deadline, printed.read_text()
             time.sleep(0.2)
-        # opening the embedded server would make this process one of its users and keep it running
+        # opening the embedded server here would make this process one of its users and so keep the server running
         running.settings = settings.model_copy(update={"database_url": _url(settings.data_dir / "postgres")})
         make_champion(running.settings, up_bundle, reason="the only one")
         yield running

@@ -19,7 +19,7 @@ Answer = tuple[int, object]
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers each request with the next of its answers, and repeats the last one."""
+    """Responds to each request with the next of its answers, and then keeps repeating the last one."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -107,7 +107,7 @@ def test_each_kind_of_response_has_its_own_error(
         api.trigger("nightly_run", conf={})
 
 
-def test_the_detail_of_airflows_refusal_is_passed_on(airflow: Scripted, api: AirflowApi) -> None:
+def test_a_refusal_by_airflow_contains_airflows_reason(airflow: Scripted, api: AirflowApi) -> None:
     airflow.answers = [(400, {"detail": "night: 'yesterday' is not a 'date'"})]
 
     with pytest.raises(AirflowRefusedError, match="'yesterday' is not a 'date'") as refused:
@@ -195,7 +195,7 @@ def test_an_answer_is_sent_with_its_reason_and_returned_with_person_and_time(
     assert not answer.is_waiting
 
 
-def test_a_new_question_is_not_answered_before_airflow_keeps_the_answer(
+def test_a_new_question_is_answered_only_once_airflow_keeps_answers(
     airflow: Scripted, api: AirflowApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bloodcell.service.airflow_api.EARLIEST_ANSWER_S", 1.0)
@@ -238,7 +238,7 @@ def test_the_error_of_an_answer_without_effect_says_why(
     assert refused.value.status == status
 
 
-def test_waiting_ends_at_a_question_if_its_answer_is_not_waited_for(airflow: Scripted, api: AirflowApi) -> None:
+def test_waiting_ends_at_a_question_unless_it_waits_for_the_answer(airflow: Scripted, api: AirflowApi) -> None:
     task = {"task_id": "approve", "map_index": -1, "state": "awaiting_input", "try_number": 1, "pid": None}
     airflow.answers = [(200, {"state": "running"}), (200, {"task_instances": [{**task, "start_date": None}]})]
 
@@ -247,7 +247,7 @@ def test_waiting_ends_at_a_question_if_its_answer_is_not_waited_for(airflow: Scr
     assert (run.state, run.waits_for_a_person) == ("running", True)
 
 
-def test_the_address_of_a_runs_page_can_be_opened(api: AirflowApi) -> None:
+def test_the_address_of_a_runs_page_contains_the_runs_id_unquoted(api: AirflowApi) -> None:
     page = api.run_page("retrain", "manual__2026-03-14T02:00:00+00:00")
 
     assert page.endswith("/dags/retrain/runs/manual__2026-03-14T02:00:00+00:00")

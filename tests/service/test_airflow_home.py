@@ -1,4 +1,4 @@
-"""Airflow's home keeps everything that gives access to the installation, readable by its owner only."""
+"""Airflow's home holds everything that gives access to the installation, and only its owner can read it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def on_fresh_folder(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", airflow_url="http://127.0.0.1:8090")
 
 
-def test_all_files_are_for_the_owner_only(on_fresh_folder: Settings) -> None:
+def test_only_the_owner_can_read_the_files(on_fresh_folder: Settings) -> None:
     home = prepare_airflow_home(on_fresh_folder, METADATA_URL)
 
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.folder.iterdir()}

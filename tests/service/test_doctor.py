@@ -86,7 +86,7 @@ def test_a_champion_without_its_bundle_fails(examined: Settings, database: Datab
     assert findings(examined)["champion"].status == "fail"
 
 
-def test_an_airflow_that_does_not_answer_fails(examined: Settings) -> None:
+def test_an_airflow_that_does_not_respond_fails(examined: Settings) -> None:
     found = findings(examined)
 
     assert found["airflow"].status == "fail"
@@ -141,7 +141,7 @@ def test_a_weights_folder_without_weights_is_a_warning(examined: Settings, tmp_p
     assert findings(examined.model_copy(update={"weights_dir": tmp_path}))["base weights"].status == "warn"
 
 
-def test_the_command_prints_json_and_ends_with_1(examined: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_json_with_exit_status_1(examined: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLOODCELL_DATA_DIR", str(examined.data_dir))
     monkeypatch.setenv("BLOODCELL_DATABASE_URL", str(examined.plain_database_url))
     monkeypatch.setenv("BLOODCELL_AIRFLOW_URL", NOWHERE)

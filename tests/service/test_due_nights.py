@@ -1,4 +1,4 @@
-"""A run finds its nights: folders that are new, and nights that an earlier run left unfinished."""
+"""A run finds the nights to work on: new folders, and nights that an earlier run left unfinished."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_night(settings: Settings, night: date, barcode: str) -> Path:
 
 
 def classified(database: Database, barcode: str) -> Laboratory:
-    """A slide of one cell that the champion has called and that is not added up yet."""
+    """A slide with one cell, which the champion has called, and without a differential yet."""
     laboratory = Laboratory(database)
     laboratory.model()
     laboratory.call(laboratory.cells(laboratory.slide(barcode), ["LY"]), ["lymphocyte"])
@@ -143,7 +143,7 @@ def test_an_unavailable_database_is_a_reason_to_retry(settings: Settings) -> Non
 
 
 def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes a folder unreadable, even for root, who ignores permissions."""
+    """Makes a folder unreadable, even for root, for whom permissions do not count."""
     real = os.scandir
 
     def refused(path: str | Path = ".") -> object:

@@ -36,13 +36,13 @@ def until(is_true: Callable[[], object], timeout_s: float = 20) -> None:
 
 
 def ours(environment: dict[str, str]) -> list[psutil.Process]:
-    """Processes with this test's mark."""
+    """Returns the processes with this test's mark."""
     return marked_processes({MARK: environment[MARK]})
 
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
-    """An environment marked for this test alone; processes that a failing test leaves behind are ended."""
+    """An environment with a mark of this test's own; processes that a failing test leaves behind are ended."""
     marked = {**os.environ, MARK: uuid.uuid4().hex}
     yield marked
     end_processes(ours(marked), patience_s=0)

@@ -1,7 +1,7 @@
 """From labels to a new champion through the real scheduler, with the answers given through the real API.
 
-The tests are in the order of a laboratory's story and share one running system. In the end the champion is the first
-one again, so that other tests find what they left.
+The tests share one running system and are in the order in which a laboratory would work. At the end the first model is
+champion again, so that other tests find the system as they left it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def night(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve slides of twelve patients, ingested from outside the drops folder so that the watcher ignores them."""
     folder = write_night(tmp_path_factory.mktemp("elsewhere"), "2026-04-01", slides=12, cells_per_class=3)
     ingest_night(folder, up.settings)
-    write_labels(up.settings.labels / "first_ten.csv", folder, 0, 10)  # it settles until it is imported
+    write_labels(up.settings.labels / "first_ten.csv", folder, 0, 10)  # settled by the time it is imported
     return folder
 
 
@@ -68,7 +68,7 @@ def retraining(settings: Settings, run_id: str) -> dict[str, Any]:
 
 
 def write_labels(path: Path, night: Path, first: int, last: int) -> int:
-    """Writes a pathologist's labels of some slides; returns how many."""
+    """Writes a pathologist's labels for some slides, and returns how many there are."""
     slides = sorted(night.glob("*-*"), key=lambda slide: int(slide.name.rpartition("-")[2]))[first:last]
     images = [image for slide in slides for image in sorted(slide.iterdir())]
     now = datetime.now(UTC).isoformat()
@@ -82,7 +82,7 @@ def write_labels(path: Path, night: Path, first: int, last: int) -> int:
 
 
 def started(api: AirflowApi, **conf: object) -> str:
-    """Triggers a retraining that takes seconds: a warm start from the small model of these tests."""
+    """Triggers a retraining that takes only seconds, because it starts warm from the small model of these tests."""
     small = {"variants": ["vgg16_svm"], "base": "champion", "min_new_labels": 1, "reason": "more labels"}
     return api.trigger(RETRAIN, conf=small | conf)
 
@@ -103,7 +103,7 @@ def command(up: Up, *arguments: str, user: str = "admin") -> subprocess.Complete
 
 
 def documented() -> tuple[str, str, str]:
-    """The documentation's Python for Airflow's REST API: log in, trigger, answer."""
+    """Returns the documentation's Python for Airflow's REST API: log in, trigger, answer."""
     section = (ROOT / "docs" / "how-to" / "retrain.md").read_text().partition("## By REST\n")[2]
     log_in, trigger, answer = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     return log_in, trigger, answer
@@ -151,7 +151,7 @@ def test_a_retraining_with_too_few_labels_is_skipped_with_the_reason(up: Up, adm
     assert "5,000 are needed" in row["state_reason"]
 
 
-def test_what_the_readme_says_of_rest_starts_a_retraining(up: Up, night: Path) -> None:
+def test_the_documented_rest_calls_start_a_retraining(up: Up, night: Path) -> None:
     log_in, trigger, _ = documented()
 
     told = python(up, "-c", log_in + trigger, user="admin")

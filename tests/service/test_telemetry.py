@@ -1,4 +1,4 @@
-"""The figures that are pushed to a collector, from a night in a real database and by the real protocol."""
+"""Figures are read from a night in a real database and pushed to a collector by the real protocol."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def test_every_figure_is_described(settings: Settings, database: Database) -> No
     assert {each.name for each in read_figures(settings)} <= set(NAMES)
 
 
-def test_an_unread_night_is_counted_and_the_watchers_last_look_is_known(settings: Settings, database: Database) -> None:
+def test_an_unread_night_and_the_time_since_the_watcher_last_looked_are_figures(
+    settings: Settings, database: Database
+) -> None:
     night = NightFolder(settings.drops)
     night.cell("S1", 1)
     night.complete()
@@ -125,7 +127,7 @@ def ran(database: Database, stage: str, state: str, *, ago: str) -> None:
         connection.execute(sa.text(f"INSERT INTO bloodcell.run ({columns}) VALUES ({values})"))
 
 
-def test_a_success_of_long_ago_is_still_known(settings: Settings, database: Database) -> None:
+def test_a_success_long_ago_is_still_known(settings: Settings, database: Database) -> None:
     ran(database, "ingest", "succeeded", ago="9 days")
     ran(database, "ingest", "failed", ago="0 days")
     found = {(each.name, each.part): each.value for each in read_figures(settings)}

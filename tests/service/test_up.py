@@ -1,6 +1,6 @@
-"""The whole system as a person starts it: a real scheduler, real tasks, a real Postgres that gets killed.
+"""The whole system as a person starts it: a real scheduler, real tasks, and a real Postgres that is killed.
 
-The tests share one running system and are in the order of a night's story; each works on a night of its own.
+The tests share one running system and follow the course of a night; each works on a night of its own.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def until(is_true: Callable[[], object], timeout_s: float = 120) -> None:
 
 
 def watched_run(settings: Settings, api: AirflowApi, night: date) -> RunState:
-    """Waits for the end of the run that the watcher starts for a night."""
+    """Waits for the end of the run that the watcher started for a night."""
     from bloodcell.inbox.night_folders import completed_state
 
     state = completed_state(settings.drops / night.isoformat(), settings.settle_s)
@@ -159,7 +159,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_running_system(up: Up) -> None:
     assert {"champion", "pool", "dags", "watcher"} <= found.keys()
 
 
-def test_a_night_repeated_after_a_killed_scheduler_has_no_shards_and_leaves_the_same_rows(
+def test_repeating_a_night_after_a_killed_scheduler_has_no_shards_and_leaves_the_same_rows(
     up: Up, api: AirflowApi
 ) -> None:
     laboratory = LiveNight(up.settings, NIGHT)
@@ -287,7 +287,7 @@ def test_a_second_up_on_the_same_data_is_refused(up: Up) -> None:
     assert "already running" in refused.stderr
 
 
-def test_the_error_of_a_used_port_names_it_and_says_what_to_do(up: Up, tmp_path: object) -> None:
+def test_the_error_for_a_used_port_names_the_port_and_says_what_to_do(up: Up, tmp_path: object) -> None:
     refused = again(up, "BLOODCELL_DATA_DIR", f"{tmp_path}/other")
 
     port = up.settings.airflow_url.rpartition(":")[2]
@@ -296,7 +296,7 @@ def test_the_error_of_a_used_port_names_it_and_says_what_to_do(up: Up, tmp_path:
     assert "--port" in refused.stderr
 
 
-def test_ctrl_c_stops_every_process_even_one_that_hangs(up: Up) -> None:
+def test_ctrl_c_stops_every_process_even_a_hanging_one(up: Up) -> None:
     postgres = psutil.Process(postmaster_pid(up.settings))
     with frozen(next(p for p in up.processes() if p.cmdline()[-1:] == ["dag-processor"])):
         assert up.stop(signal.SIGINT) == 0

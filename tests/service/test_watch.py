@@ -1,6 +1,6 @@
-"""Complete nights are announced once for each state, whatever happens to Airflow, the folder or the watcher.
+"""Each state of a complete night is announced once, whatever happens to Airflow, the folder or the watcher.
 
-The drops are real folders under real observers. Airflow is a small HTTP server here, because it has to become
+The drops are real folders, watched by real observers. Airflow is a small HTTP server here, because it has to become
 unavailable and come back on demand; tests/service/test_up.py uses the real one.
 """
 
@@ -26,7 +26,7 @@ SLIDE = "S1"
 
 
 class StandIn(ThreadingHTTPServer):
-    """Accepts announcements as Airflow's API does, and refuses a run id with 409 the second time."""
+    """Accepts announcements as Airflow's API does: a run id that is sent again is refused with 409."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
@@ -87,7 +87,7 @@ def lines() -> list[str]:
 
 @pytest.fixture(params=["native", "polling"])
 def watched(request: pytest.FixtureRequest, settings: Settings, airflow: StandIn, tmp_path: Path) -> Settings:
-    """Settings of a watcher; each test runs with native events and with polling."""
+    """Settings of a watcher; each test runs once with native events and once with polling."""
     password = tmp_path / "password"
     password.write_text("secret\n")
     return settings.model_copy(
@@ -103,7 +103,7 @@ def watched(request: pytest.FixtureRequest, settings: Settings, airflow: StandIn
 
 @pytest.fixture
 def watching(watched: Settings, lines: list[str]) -> Iterator[Callable[[], Callable[[], None]]]:
-    """Starts a watcher, and returns a function that ends it."""
+    """A function that starts a watcher, and returns a function that ends it."""
     ends: list[Callable[[], None]] = []
 
     def start() -> Callable[[], None]:
@@ -126,7 +126,7 @@ def watching(watched: Settings, lines: list[str]) -> Iterator[Callable[[], Calla
 
 
 def looked_at(settings: Settings) -> float:
-    """When the watcher was last able to look, as its health check sees it."""
+    """Returns when the watcher was last able to look, as its health check sees it."""
     return (settings.data_dir / ALIVE).stat().st_mtime
 
 
@@ -187,7 +187,7 @@ def test_the_same_state_is_announced_once_even_by_two_watchers(
     assert airflow.nights == ["2026-03-14"]
 
 
-def test_reading_a_night_does_not_announce_it_again_but_a_file_added_does(
+def test_a_night_is_announced_again_after_a_file_is_added_but_not_after_it_is_read(
     watched: Settings, watching: Callable[[], object], airflow: StandIn
 ) -> None:
     night = write_night(watched.drops, "2026-03-14")
@@ -204,7 +204,7 @@ def test_reading_a_night_does_not_announce_it_again_but_a_file_added_does(
     until(lambda: airflow.nights == ["2026-03-14", "2026-03-15", "2026-03-14"])
 
 
-def test_an_unavailable_airflow_is_waited_for_and_announced_once(
+def test_the_watcher_waits_for_an_unavailable_airflow_and_reports_it_once(
     watched: Settings, watching: Callable[[], object], airflow: StandIn, lines: list[str]
 ) -> None:
     airflow.is_away = True
@@ -230,7 +230,7 @@ def test_a_night_that_is_removed_does_not_stop_the_watcher(
     until(lambda: airflow.nights == ["2026-03-14"])
 
 
-def test_a_replacement_of_the_drops_folder_is_watched(
+def test_a_replaced_drops_folder_is_watched(
     watched: Settings, watching: Callable[[], object], airflow: StandIn, lines: list[str]
 ) -> None:
     watched.drops.mkdir(parents=True)
@@ -272,7 +272,7 @@ def test_nights_are_announced_while_the_database_is_unavailable(
     assert not any("working again" in line for line in lines), "the database is still unavailable"
 
 
-def test_links_that_lead_in_circles_are_not_followed(
+def test_circular_links_are_not_followed(
     watched: Settings,
     watching: Callable[[], Callable[[], None]],
     airflow: StandIn,
@@ -325,7 +325,7 @@ def test_a_night_without_a_marker_is_complete_if_unchanged_for_the_settle_time(t
     assert completed_state(night, settle_s=0) is not None
 
 
-def test_the_marker_itself_does_not_change_the_state_but_any_file_does(tmp_path: Path) -> None:
+def test_any_file_except_the_marker_changes_the_state(tmp_path: Path) -> None:
     night = write_night(tmp_path, "2026-03-14", complete=False)
     settled = completed_state(night, settle_s=0)
     (night / ".complete").touch()
