@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
-def _known(variants: list[str] | None) -> list[str] | None:
+def _refuse_unknown(variants: list[str] | None) -> list[str] | None:
     if unknown := sorted(set(variants or ()) - set(VARIANTS)):
         raise typer.BadParameter(f"expected one of {', '.join(VARIANTS)}; received {', '.join(unknown)}")
     return variants
@@ -28,7 +28,7 @@ def retrain(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            callback=_known,
+            callback=_refuse_unknown,
             metavar="VARIANT",
             help="Variant to train; may be repeated. Default: the champion's and its challengers'.",
         ),
@@ -78,7 +78,7 @@ def retrain(
     with AirflowApi(Settings()) as api:
         run_id = api.trigger(RETRAIN, conf={name: value for name, value in request.items() if value is not None})
         typer.echo(f"Retraining {run_id} was started: {api.run_page(RETRAIN, run_id)}", err=True)
-        state = _waited(api, run_id) if wait else api.run_state(RETRAIN, run_id)
+        state = _wait_for_run(api, run_id) if wait else api.run_state(RETRAIN, run_id)
         question = api.approval(RETRAIN, run_id, _TASK) if state.waits_for_a_person else None
         if json:
             _print_run(api, state, question)
@@ -120,7 +120,7 @@ def approve(
 _TASK = "approve"
 
 
-def _waited(api: AirflowApi, run_id: str) -> RunState:
+def _wait_for_run(api: AirflowApi, run_id: str) -> RunState:
     import math
 
     from bloodcell.service.airflow_api import RETRAIN

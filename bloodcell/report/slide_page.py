@@ -71,7 +71,7 @@ def render(report: SlideReport, pictures: dict[str, str]) -> str:
 
 
 def _sources() -> list[tuple[str, list[str]]]:
-    """Each source once, with the classes whose range it gives."""
+    """Returns each source once, with the classes whose ranges it gives."""
     classes: dict[str, list[str]] = {}
     for cell_class, expected in ADULT_RANGES.items():
         classes.setdefault(expected.source, []).append(CLASS_NAMES[cell_class].lower())
