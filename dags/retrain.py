@@ -1,7 +1,7 @@
 """Retraining: labels become candidates, a person decides, and only a proven model becomes champion.
 
 This file only says when the stages run, in which order, on which queue and pool, and who is asked. The library does the
-work. Marking a task successful by hand promotes nothing, because `promote` checks the gates and the person's response
+work. Marking a task successful by hand promotes nothing, because `promote` checks the gates and the person's answer
 itself.
 """
 
@@ -92,7 +92,7 @@ def gate(validated: dict[str, Any]) -> str:
 
 
 class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not followed
-    """An approval that asks for its own reason, and whose response is kept even if it is a rejection.
+    """An approval that asks for its own reason, and whose answer is kept even if it is a rejection.
 
     Airflow 3.3.2 fills a Param of the task with the run's value of the same name, so the approver would find the
     requester's reason filled in. It also ends a rejected task without a result.
@@ -100,14 +100,14 @@ class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not follow
 
     @property
     def serialized_params(self) -> dict[str, dict[str, Any]]:
-        """The form below the question: it is empty, and no response can be given until it is filled in."""
+        """The form below the question: it is empty, and no answer can be given until it is filled in."""
         reason = Param(
             None, type="string", title="Your reason", description="Why you approve or reject; kept for good."
         )
         return {"reason": reason.serialize()}
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Keeps the response for the tasks downstream, then continues as Airflow does."""
+        """Keeps the answer for the tasks downstream, then continues as Airflow does."""
         if "error" not in event:
             answer = {name: event[name] for name in ("chosen_options", "params_input", "responded_by_user")}
             context["ti"].xcom_push(key=ANSWER, value=answer | {"responded_at": event["responded_at"].isoformat()})
@@ -116,7 +116,7 @@ class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not follow
 
 @task
 def promote(model_id: str) -> str:
-    """Returns the new champion; the response, the gates and every byte of its bundle are checked once more."""
+    """Returns the new champion; the answer, the gates and every byte of its bundle are checked once more."""
     from bloodcell.retraining import Approval, promote_candidate
 
     context = get_current_context()
@@ -237,7 +237,7 @@ last retraining, or by hand with **Trigger**. A skipped run says why in the log 
 
 #### Guarantees
 
-- **Only a person's approval promotes a model.** After a rejection, a failure, no response within
+- **Only a person's approval promotes a model.** After a rejection, a failure, no answer within
   `BLOODCELL_APPROVAL_TIMEOUT_H` hours, or a task marked successful by hand, the champion stays.
 - If two retrainings run at once, only the first to be approved promotes its candidate.
 - **Doing it again is safe.** Clear the failed task: training resumes from its last checkpoint, and ends with the same
@@ -255,7 +255,7 @@ def retrain() -> None:
         task_id="approve",
         subject="Make model {{ ti.xcom_pull(task_ids='gate')[:12] }} champion?",
         body="{{ ti.xcom_pull(task_ids='validate')['summary'] }}\n\n"
-        "Who may respond: {{ task.assigned_users | map(attribute='name') | join(', ') }}.",
+        "Who may answer: {{ task.assigned_users | map(attribute='name') | join(', ') }}.",
         assigned_users=[{"id": name, "name": name} for name in settings.approver_names],
         response_timeout=timedelta(hours=settings.approval_timeout_h),
         retries=0,

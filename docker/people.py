@@ -1,4 +1,4 @@
-"""Airflow's users in Flask AppBuilder, found by name where a task names the users who may respond to it."""
+"""Airflow's users in Flask AppBuilder, found by name where a task names the users who may answer it."""
 
 from __future__ import annotations
 

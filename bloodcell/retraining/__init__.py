@@ -12,7 +12,7 @@ judging               the models run over these cells, and each candidate is jud
 gates                 the six conditions a candidate has to meet
 validating            the whole validation, with its results recorded
 validation_page       the page of a validation; validation_plots, validation_summary, validation_wording
-approval              a person's response, and the rules by which it counts
+approval              a person's answer, and the rules by which it counts
 candidate_promotion   an approved candidate becomes champion
 """
 

@@ -1,4 +1,4 @@
-"""A person's response to whether a candidate becomes champion, and the rules by which it counts."""
+"""A person's answer to whether a candidate becomes champion, and the rules by which it counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REJECT: Final = "Reject"
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A person's response.
+    """A person's answer.
 
     Attributes:
         chosen: `Approve` or `Reject`.
@@ -34,7 +34,7 @@ class Approval:
 
     @classmethod
     def of_answer(cls, answer: Mapping[str, Any] | None) -> Approval | None:
-        """Returns a person's response to Airflow's ApprovalOperator; None if the task was marked by hand instead."""
+        """Returns a person's answer to Airflow's ApprovalOperator; None if the task was marked by hand instead."""
         if not answer or not answer.get("chosen_options"):
             return None
         user = answer.get("responded_by_user") or {}
@@ -47,18 +47,18 @@ class Approval:
 
 
 def require_approval(approval: Approval | None, settings: AirflowSettings) -> Approval:
-    """Returns the response if it is an approval, with a reason, by a person who may approve.
+    """Returns the answer if it is an approval, with a reason, by a person who may approve.
 
     Raises:
         PromotionRefusedError: It is not; the message says why.
     """
     if approval is None:
         raise PromotionRefusedError(
-            "No person has approved: nobody responded, or the task was marked successful by hand. Next: trigger the "
-            "retraining again, and respond in Airflow (Required Actions) or with bloodcell approve."
+            "No person has approved: nobody answered, or the task was marked successful by hand. Next: trigger the "
+            "retraining again, and answer in Airflow (Required Actions) or with bloodcell approve."
         )
     if approval.chosen != APPROVE:
-        raise PromotionRefusedError(f"The response is {approval.chosen!r}, expected {APPROVE!r}; the champion stays.")
+        raise PromotionRefusedError(f"The answer is {approval.chosen!r}, expected {APPROVE!r}; the champion stays.")
     if approval.by not in settings.approver_names:
         raise PromotionRefusedError(
             f"{approval.by or 'nobody'!r} may not approve a model. Expected one of BLOODCELL_APPROVERS: "

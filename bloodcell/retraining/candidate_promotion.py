@@ -1,4 +1,4 @@
-"""An approved candidate becomes champion, after its gates and the person's response have been checked again."""
+"""An approved candidate becomes champion, after its gates and the person's answer have been checked again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def promote_candidate(
     *,
     airflow_run: str | None = None,
 ) -> None:
-    """Makes a retraining's candidate champion, and records the response and the evidence.
+    """Makes a retraining's candidate champion, and records the answer and the evidence.
 
     A call for a retraining that has already promoted its candidate changes nothing.
 
@@ -40,11 +40,11 @@ def promote_candidate(
         settings: Where everything is kept.
         training_run_id: The retraining.
         model_id: Its candidate.
-        approval: A person's response; None if there is none.
+        approval: A person's answer; None if there is none.
         airflow_run: Id of the Dag run that this belongs to.
 
     Raises:
-        PromotionRefusedError: Nobody approved, the person may not approve, the response has no reason, a gate failed,
+        PromotionRefusedError: Nobody approved, the person may not approve, the answer has no reason, a gate failed,
             or another model has become champion since the retraining began: of two retrainings at once, only one
             promotes.
         BundleError: The candidate's bundle was altered after the approval.
@@ -58,7 +58,7 @@ def promote_candidate(
             retraining = read_training_run(connection, training_run_id)
             if retraining.state is TrainingState.PROMOTED:
                 return
-            response = require_approval(approval, settings)
+            answer = require_approval(approval, settings)
             validation = validation_of(connection, training_run_id, model_id)
             if validation is None:
                 raise PromotionRefusedError(
@@ -70,21 +70,21 @@ def promote_candidate(
                 "dataset_digest": validation.dataset_digest,
                 "validation_id": str(validation.validation_id),
                 "gates": [gate.to_json() for gate in validation.gates],
-                "approval": asdict(response),
+                "approval": asdict(answer),
                 "report": validation.report,
             }
             promote(
                 connection,
                 store,
                 model_id,
-                by=response.by,
-                reason=response.reason,
+                by=answer.by,
+                reason=answer.reason,
                 evidence=evidence,
                 replaces=retraining.champion_id,
             )
-            reason = f"model {model_id[:12]} is champion: {response.reason}"
+            reason = f"model {model_id[:12]} is champion: {answer.reason}"
             change_state(
-                connection, training_run_id, TrainingState.PROMOTED, step=Step.PROMOTE, reason=reason, approval=response
+                connection, training_run_id, TrainingState.PROMOTED, step=Step.PROMOTE, reason=reason, approval=answer
             )
 
         database.transact(work)

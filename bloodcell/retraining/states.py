@@ -4,7 +4,7 @@
              ├─ refused     validate   no candidate passed every gate
              ├─ promoted    promote    a person approved, and the candidate became champion
              ├─ rejected    close      a person rejected the candidate
-             ├─ expired     close      nobody responded in time
+             ├─ expired     close      nobody answered in time
              └─ failed      close      anything else
 
 A retraining that has ended never changes its state again.
@@ -89,7 +89,7 @@ def change_state(
         state: The state it ends in.
         step: The step that ends it.
         reason: Why, for a person; kept for good.
-        approval: The person's response, if there is one.
+        approval: The person's answer, if there is one.
 
     Raises:
         ValueError: `step` may never cause `state`.

@@ -70,7 +70,7 @@ class TrainingRun:
         dataset_digest: Digest of its data set; None if it was skipped.
         state: Its state.
         state_reason: Why it is in that state.
-        approval: A person's response; None if there is none.
+        approval: A person's answer; None if there is none.
         requested_at: When it began.
         ended_at: When it ended; None if it has not.
     """
@@ -177,16 +177,16 @@ def end_training_run(
     Args:
         settings: Where the database is.
         training_run_id: The retraining.
-        approval: The person's response, None if there is none.
+        approval: The person's answer, None if there is none.
         failed: What failed, None if nothing did.
-        expired: Whether nobody responded in time.
+        expired: Whether nobody answered in time.
     """
     if approval and approval.chosen == REJECT:
         state = TrainingState.REJECTED
         reason = f"rejected by {approval.by}: {approval.reason or 'no reason given'}"
     elif expired:
         state = TrainingState.EXPIRED
-        reason = f"Nobody responded within {settings.approval_timeout_h:g} h; the champion stays."
+        reason = f"Nobody answered within {settings.approval_timeout_h:g} h; the champion stays."
     else:
         state = TrainingState.FAILED
         reason = failed or "It ended without a promotion."

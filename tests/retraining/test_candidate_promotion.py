@@ -72,7 +72,7 @@ def test_the_champion_stays_without_a_reasoned_approval_by_an_approver(
     assert len(rows(judged.settings, "SELECT 1 FROM bloodcell.model_history")) == 1
 
 
-def test_a_task_that_was_marked_by_hand_has_no_response() -> None:
+def test_a_task_that_was_marked_by_hand_has_no_answer() -> None:
     assert Approval.of_answer(None) is None
     assert Approval.of_answer({}) is None
     answer = {
@@ -199,7 +199,7 @@ def test_a_rollback_restores_the_previous_champion_and_the_history_shows_both(ju
             "rejected",
             "rejected by dr.chief: too few",
         ),
-        (None, "Failed: approve", True, "expired", "Nobody responded within 72 h"),
+        (None, "Failed: approve", True, "expired", "Nobody answered within 72 h"),
         (None, "Failed: train", False, "failed", "Failed: train"),
     ],
 )
