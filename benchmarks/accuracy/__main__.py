@@ -71,7 +71,7 @@ def main() -> None:
         + ", ".join(f"{name} `{model_id[:12]}`" for model_id, name in names.items())
         + ".",
         "",
-        f"{len(unseen):,} images of eight classes that no model was trained or validated with, held out by the end of "
+        f"{len(unseen):,} images of eight classes that no model was trained or validated on, held out by the end of "
         "their sha256. Images: Acevedo et al. 2020, doi 10.17632/snkd93bnjr.1, CC BY 4.0; they name no patients, so "
         "the split is by image and every figure is too good: expect less on another laboratory's slides. Intervals: "
         "exact 95 %.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bloodcell.presentation.numbers import counted
 from bloodcell.presentation.progress import counting_bar
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def _print_drop(drawn: DrawnDrop, night: date) -> None:
     """Prints what was written, and the next step."""
     from bloodcell.cells.classes import REPORT_ORDER
 
-    typer.echo(f"Night {night}: {drawn.n_cells} drawn cells on {len(drawn.slides)} slides in {drawn.folder}")
+    size = f"{counted(drawn.n_cells, 'drawn cell')} on {counted(len(drawn.slides), 'slide')}"
+    typer.echo(f"Night {night}: {size} in {drawn.folder}")
     for slide in drawn.slides:
         counts = ", ".join(
             f"{slide.n_cells[cell_class]} {cell_class}" for cell_class in REPORT_ORDER if slide.n_cells[cell_class]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bloodcell.presentation.numbers import moment
+from bloodcell.presentation.numbers import counted, moment
 from bloodcell.presentation.progress import step_bars
 from bloodcell.presentation.tables import boxed_table
 
@@ -109,8 +109,8 @@ def export(
     if json:
         print_json(written)
     else:
-        beside = f", {written.n_images:,} images in {images}" if images else ""
-        typer.echo(f"{written.n_labels:,} labels written to {out}{beside}.")
+        beside = f", {counted(written.n_images, 'image')} in {images}" if images else ""
+        typer.echo(f"{counted(written.n_labels, 'label')} written to {out}{beside}.")
 
 
 @app.command()
@@ -165,7 +165,8 @@ def _show_inbox(result: InboxResult) -> None:
     if result.files:
         console.print(table)
     console.print(
-        f"{len(result.files):,} files read, {result.n_known:,} already known, {result.n_waiting:,} still being written."
+        f"{counted(len(result.files), 'file')} read, {result.n_known:,} already known, "
+        f"{result.n_waiting:,} still being written."
     )
 
 
@@ -192,6 +193,6 @@ def _show_status(found: LabelStatus) -> None:
         splits.add_row(split.split or "not yet", f"{split.n_patients:,}", f"{split.n_cells:,}")
     console.print(splits)
     console.print(
-        f"{found.n_labels:,} labels of {found.n_cells:,} cells; {found.n_contested:,} contested; "
+        f"{counted(found.n_labels, 'label')} of {counted(found.n_cells, 'cell')}; {found.n_contested:,} contested; "
         f"{found.n_new_cells:,} confirmed since the last training set."
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.presentation.json_documents import json_text
-from bloodcell.presentation.numbers import interval, moment, percent
+from bloodcell.presentation.numbers import counted, interval, moment, percent
 from bloodcell.presentation.tables import boxed_table, plain_table
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def ingest_table(summary: IngestSummary) -> None:
     if summary.n_quarantined:
         console.print('Why files were quarantined: bloodcell db psql -c "TABLE quarantine_report"', highlight=False)
     if summary.n_waiting_folders:
-        console.print(f"{summary.n_waiting_folders} folders are still being written: run this again later.")
+        console.print(f"{counted(summary.n_waiting_folders, 'folder')} still being written: run this again later.")
     else:
         console.print(f"Next: bloodcell classify --night {summary.night}", highlight=False)
 
@@ -66,7 +66,8 @@ def classify_line(summaries: Sequence[ClassifySummary], reported: Sequence[str])
     rate = f" ({n_cells / seconds:.1f} cells/s)" if seconds else ""
     n_calls = sum(summary.n_calls for summary in summaries)
     Console().print(
-        f"{n_cells:,} cells called{rate}, {n_calls:,} calls written, {len(reported):,} slides reported.\n"
+        f"{counted(n_cells, 'cell')} called{rate}, {counted(n_calls, 'call')} written, "
+        f"{counted(len(reported), 'slide')} reported.\n"
         f"Next: bloodcell differential {reported[0] if reported else 'SLIDE'}",
         highlight=False,
     )

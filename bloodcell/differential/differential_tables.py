@@ -11,7 +11,7 @@ from rich.text import Text
 from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.differential.reference_ranges import ADULT_RANGES, FLAG_NAMES, Flag
 from bloodcell.presentation.json_documents import proportion_json
-from bloodcell.presentation.numbers import NOTHING, interval, moment, number, percent_with_interval
+from bloodcell.presentation.numbers import NOTHING, counted, interval, moment, number, percent_with_interval
 from bloodcell.presentation.tables import plain_table
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _warnings(read: SlideDifferential) -> list[Text]:
             "percentages. Nothing is flagged."
         )
     if read.n_waiting:
-        warnings.append(f"Incomplete: {read.n_waiting} cells came later and are not counted yet.")
+        warnings.append(f"Incomplete: {counted(read.n_waiting, 'cell')} came later, not counted yet.")
     if not read.is_reported:
         warnings.append("Challenger: these calls are not the ones that are reported for this slide.")
     return [Text(f"! {warning}", style="bold yellow") for warning in warnings]

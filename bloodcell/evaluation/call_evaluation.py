@@ -46,10 +46,10 @@ class ClassEvaluation:
     Attributes:
         cell_class: One of `CELL_CLASSES`.
         n_true: Cells of the class.
-        precision: Of the cells called as this class, those that belong to it.
-        sensitivity: Of the cells of the class, those called as this class.
-        specificity: Of the cells of other classes, those not called as this class.
-        f1: Harmonic mean of precision and sensitivity; 0 where no cell was called as this class.
+        precision: Of the cells given this class, those that belong to it.
+        sensitivity: Of the cells of the class, those given it.
+        specificity: Of the cells of other classes, those not given it.
+        f1: Harmonic mean of precision and sensitivity; 0 where no cell was given it.
         called_sensitivity: As sensitivity, but an unclassified cell counts as missed.
         n_unclassified: Cells of the class that were left unclassified.
     """

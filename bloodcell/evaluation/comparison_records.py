@@ -67,10 +67,10 @@ class ClassFigures:
         cell_class: One of `CELL_CLASSES`.
         n_true: Cells of the class.
         n_called: Cells of which it is the most probable class.
-        precision: Of the cells called as this class, those that belong to it.
-        sensitivity: Of the cells of the class, those called as this class.
-        specificity: Of the cells of other classes, those not called as this class.
-        f1: Harmonic mean of precision and sensitivity; 0 where no cell was called as this class.
+        precision: Of the cells given this class, those that belong to it.
+        sensitivity: Of the cells of the class, those given it.
+        specificity: Of the cells of other classes, those not given it.
+        f1: Harmonic mean of precision and sensitivity; 0 where no cell was given it.
     """
 
     cell_class: str

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER
 from bloodcell.presentation.json_documents import proportion_json
-from bloodcell.presentation.numbers import number, percent, percent_with_interval
+from bloodcell.presentation.numbers import counted, number, percent, percent_with_interval
 from bloodcell.presentation.tables import plain_table
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _warnings(evaluated: BundleEvaluation) -> list[Text]:
             "Leave these images out with --unseen."
         )
     if evaluated.n_broken:
-        warnings.append(f"{evaluated.n_broken} files in the folder cannot be decoded and are not counted.")
+        warnings.append(f"Left out: {counted(evaluated.n_broken, 'file')} in the folder cannot be decoded.")
     return [Text(f"! {warning}", style="bold yellow") for warning in warnings]
 
 

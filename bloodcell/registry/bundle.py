@@ -2,7 +2,7 @@
 
     <model id>/bundle.json      the manifest; its own sha256 is the model id
                model.keras      pixels in; calibrated probabilities, embedding and novelty out
-               images.csv       digest, class and split of every image that the model was trained or validated with
+               images.csv       digest, class and split of every image that the model was trained or validated on
                reference.npz    a sample of the model's outputs on the validation images, for drift checks
 
 The manifest has the digest of every other file, so the model id covers every byte of the bundle. Bundles of earlier
@@ -44,7 +44,7 @@ _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class DataSplit:
-    """Images that a model was trained and validated with.
+    """Images that a model was trained and validated on.
 
     Attributes:
         dataset_digest: Identity of all the images and their labels.
@@ -95,7 +95,7 @@ class BundleManifest:
         input_width_px: Width of the images that the model takes.
         preprocessing: What the model does to the pixels, in words.
         base_weights: Weights that the training started from.
-        data: Images that it was trained and validated with.
+        data: Images that it was trained and validated on.
         seed: Seed of everything random in the training.
         recipe: How it was trained.
         choice: What the training chose (SVM kernel and C, or the epochs of each stage), in words.
@@ -216,14 +216,14 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def write_image_list(path: Path, images: TrainingSet) -> None:
-    """Writes the images that a model was trained and validated with: sha256, class and split, sorted by digest."""
+    """Writes the images that a model was trained and validated on: sha256, class and split, sorted by digest."""
     splits = (("training", images.training), ("validation", images.validation))
     rows = sorted((image.sha256, image.cell_class, split) for split, members in splits for image in members)
     path.write_text("sha256,class,split\n" + "".join(f"{','.join(row)}\n" for row in rows))
 
 
 def images_of(*bundles: Bundle) -> frozenset[str]:
-    """Returns the digests of the images that any of the models was trained or validated with.
+    """Returns the digests of the images that any of the models was trained or validated on.
 
     A bundle without a list of images adds none.
     """
@@ -237,7 +237,7 @@ def splits_of(bundle: Bundle) -> dict[str, str]:
 
 
 def unseen_by(bundles: Sequence[Bundle], images: Sequence[LabelledImage]) -> tuple[LabelledImage, ...]:
-    """Returns those `images` that none of the models was trained or validated with, in their order.
+    """Returns those `images` that none of the models was trained or validated on, in their order.
 
     Raises:
         BundleError: A bundle has no list of images.

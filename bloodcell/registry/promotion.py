@@ -35,7 +35,7 @@ def promote(
     Args:
         connection: Where to write.
         store: Where the bundle is.
-        model_id: Which model, or the beginning of its id.
+        model_id: Id of the model, or its first characters.
         by: Who decides.
         reason: Why.
         evidence: What the decision rests on; recorded with it.

@@ -139,10 +139,10 @@ def night_markdown(summary: NightSummary) -> str:
         "" if summary.completed_at else "\n**Not complete: some slides are still being written.**\n",
         f"{counted(sum(summary.files.values()), 'file')}: " + (_listed(summary.files) or "none"),
         "",
-        f"{counted(len(slides), 'slide')}, {sum(slide.n_cells for slide in slides):,} cells: "
+        f"{counted(len(slides), 'slide')}, {counted(sum(slide.n_cells for slide in slides), 'cell')}: "
         f"{sum(slide.is_sufficient is not None and not slide.n_waiting for slide in slides):,} reported, "
         f"{len(waiting):,} waiting, {len(insufficient):,} with an insufficient count, {len(flagged):,} flagged; "
-        f"**{sum(slide.n_unclassified for slide in slides):,} unclassified cells to review**",
+        f"**{counted(sum(slide.n_unclassified for slide in slides), 'unclassified cell')} to review**",
         *_section(
             "Analyser codes out of scope: look at these first",
             [f"{escaped(s.barcode)}: {escaped(_listed(s.out_of_scope_codes))}" for s in slides if s.out_of_scope_codes],

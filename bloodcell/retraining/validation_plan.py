@@ -85,8 +85,8 @@ def plan_of_model(connection: sa.Connection, model: str, *, other: str | None = 
 
     Args:
         connection: Where to read.
-        model: The model to judge, or the beginning of its id.
-        other: The model to compare it with, or the beginning of its id. None: the champion, beside the challengers.
+        model: The model to judge, or its first characters.
+        other: The model to compare it with, or its first characters. None: the champion, beside the challengers.
         by: Who requests it.
 
     Raises:

@@ -1,7 +1,7 @@
 -- The gates of a model: whether each passed, what was measured against which threshold, and why.
 --
 -- Who asks: the person who has to approve a model, or wonders why one was refused.
--- Set: model (id or its beginning; default: the model validated last)
+-- Set: model (id or its first characters; default: the model validated last)
 -- Read: one row per gate, the newest validation first. A model whose newest validation failed a gate cannot become
 --   champion. report: the page with all figures and plots. threshold empty: the gate compares with no number.
 \if :{?model}

@@ -1,7 +1,7 @@
 -- The data set of a model: how many images of how many patients, labelled by whom, by split and class.
 --
 -- Who asks: the auditor; anyone who wants to know what a model was trained on.
--- Set: model (id or its beginning; default: the champion)
+-- Set: model (id or its first characters; default: the champion)
 -- Read: split: training (used to train the model), validation (used to choose its thresholds), holdout (used only to
 --   validate it), out_of_scope. n_patients counts split keys (patient_key, or the slide where there is none). n_blind:
 --   labels read without seeing a call. No rows: the model was trained on a folder of images, not on labels; its bundle

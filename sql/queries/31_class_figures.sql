@@ -1,9 +1,9 @@
 -- How well a model performs on each class of its newest hold-out, with 95 % intervals.
 --
 -- Who asks: the pathologist who has to approve a model, or to rely on it.
--- Set: model (id or its beginning; default: the champion)
+-- Set: model (id or its first characters; default: the champion)
 -- Read: in percent; each cell counts with its most probable class. sensitivity: of the cells of the class, those found;
---   precision: of the cells called so, those that are right; n_unclassified of n_cells would be left to a person.
+--   precision: of the cells given this class, those that are right; n_unclassified of n_cells would be left to a person.
 --   Intervals are exact binomial, as if cells were independent: with few patients they are too narrow. No rows: never
 --   validated.
 \if :{?model}

@@ -125,7 +125,7 @@ def test_tables_and_json_contain_the_figures(evaluated: dict[str, BundleEvaluati
     text = captured.get()
     assert "vgg16_svm" in text
     assert "40 cells" in text
-    assert "! 1 files in the folder cannot be decoded" in text
+    assert "! Left out: 1 file in the folder cannot be decoded" in text
     assert f"accuracy {one.evaluation.accuracy.percentage:.1f} % (" in text.replace("100 %", "100.0 %")
     assert "erythroblast" in text
     assert "…" not in text

@@ -90,7 +90,7 @@ def test_the_inbox_can_be_imported_by_hand(bloodcell: Command, settings: Setting
     shown = bloodcell("inbox")
     assert shown.exit_code == 1
     assert "[bad].csv" in shown.stdout
-    assert "1 files read, 1 already known" in shown.stdout
+    assert "1 file read, 1 already known" in shown.stdout
     known = bloodcell("inbox", "--json")
     assert known.exit_code == 3
     assert json.loads(known.stdout) == {"files": [], "n_known": 2, "n_waiting": 0}

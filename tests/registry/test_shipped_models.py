@@ -36,7 +36,7 @@ def bundles() -> list[Bundle]:
 
 @pytest.fixture(scope="module")
 def unseen(shared: Path, bundles: list[Bundle]) -> tuple[LabelledImage, ...]:
-    """A few real images of every class that no shipped model was trained or validated with."""
+    """A few real images of every class that no shipped model was trained or validated on."""
     return a_few(unseen_by(bundles, read_image_folders(Settings(), shared / "pbc").images), PER_CLASS)
 
 
