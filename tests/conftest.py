@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ from bloodcell.storage.migrations import upgrade
 pytest_plugins = ["tests.small_cells", "tests.classified_nights"]
 
 ROOT = Path(__file__).resolve().parents[1]
+OWN_FOLDER = pytest.StashKey[Path]()
+"""The temporary folder that was made for this run only."""
 
 AIRFLOW_FIXTURES = {"up"}
 TRAINED_FIXTURES = {"pixels_bundle", "svm_bundle", "tuned_bundle", "up_bundle"}
@@ -30,6 +34,30 @@ LONGEST_FIRST = ("tests/service", "tests/fleet", "tests/retraining", "tests/moni
 """Folders that take a worker minutes: a worker that began one of them last would keep all others waiting."""
 ONE_WORKER = {"tests/service/test_up.py": "up", "tests/service/test_retrain.py": "up", "tests/retraining": "retraining"}
 """File or folder -> name of those that share a running Airflow, or a validated retraining."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives this run a temporary folder of its own.
+
+    The folder that pytest would use is shared by all runs of a user, and each run that begins forbids other users to
+    enter it. The embedded Postgres, which root starts as another user, would lose its data folder.
+    """
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        config.option.basetemp = tempfile.mkdtemp(prefix="bloodcell-tests-")
+        config.stash[OWN_FOLDER] = Path(config.option.basetemp)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Names the folder, which is kept if a test fails."""
+    return f"temporary folder: {config.option.basetemp}"
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Removes the run's own temporary folder unless a test failed."""
+    folder = session.config.stash.get(OWN_FOLDER, None)
+    if folder and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
