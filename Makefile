@@ -11,7 +11,7 @@ export UV_SYSTEM_CERTS := 1
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-retrain up test test-fast coverage check docs bench models paper release clean
+.PHONY: help demo demo-retrain up test test-fast coverage check format docs bench models paper release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ check: .venv/installed ## Formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+format: .venv/installed ## Format the code and fix what lint can fix
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
 
 docs: .venv/installed ## Build the documentation into site/; a broken link or a missing description is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -33,7 +33,8 @@ PAGES = sorted(
 def test_every_setting_is_on_the_page_with_its_meaning() -> None:
     rows = dict(re.findall(r"^\| `BLOODCELL_([A-Z_]+)`<br>.* \| (.*) \|$", settings_page().text, re.M))
     assert set(rows) == {name.upper() for name in Settings.model_fields}
-    assert [name for name, meaning in rows.items() if not meaning.strip()] == []
+    without = [name for name, meaning in rows.items() if not meaning.strip()]
+    assert not without, "these settings have no description in bloodcell/settings.py"
 
 
 def test_every_command_and_option_is_on_the_page() -> None:
@@ -51,7 +52,7 @@ def test_every_query_is_on_the_page_with_its_notes() -> None:
     for path in QUERIES.glob("*.sql"):
         query = read_query(path)
         assert f"`sql/queries/{path.name}`" in page
-        assert query.question.endswith(".")
+        assert query.question.endswith("."), f"{path.name}: the first line has to be a sentence with a full stop"
         assert len(query.notes) >= 3, path.name
         assert query.sql.startswith(("\\if", "SELECT", "WITH")), path.name
 

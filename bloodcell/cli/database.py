@@ -125,9 +125,12 @@ def psql(context: typer.Context) -> None:
     import subprocess
 
     from bloodcell.settings import Settings
-    from bloodcell.storage.connections import psql_command
+    from bloodcell.storage.connections import connect, database_url, psql_command, transact
+    from bloodcell.storage.migrations import check_views
 
-    command, environment = psql_command(Settings())
+    settings = Settings()
+    command, environment = psql_command(settings)
+    transact(connect(database_url(settings)), check_views, patience_s=0)
     signal.signal(signal.SIGINT, lambda *_: None)  # psql handles it: it cancels the query and continues
     done = subprocess.run([*command, *context.args], env={**os.environ, **environment}, check=False)
     sys.exit(done.returncode)

@@ -82,12 +82,14 @@ def check_revision(connection: sa.Connection) -> None:
     if found == expected:
         return
     _refuse_newer(found)
-    state = "has no bloodcell schema" if found is None else f"is at schema revision {found}"
-    raise SchemaError(
-        f"The database {state}, this release works with {expected}. Next: bloodcell db upgrade",
-        found=found,
-        expected=expected,
-    )
+    raise _not_upgraded(found)
+
+
+def check_views(connection: sa.Connection) -> None:
+    """Raises SchemaError if the database has no bloodcell schema; a login that may only read can ask as well."""
+    missing = "SELECT to_regnamespace('bloodcell') IS NULL OR to_regrole('bloodcell_reader') IS NULL"
+    if connection.scalar(sa.text(missing)):
+        raise _not_upgraded(None)
 
 
 def current_revision(connection: sa.Connection) -> str | None:
@@ -106,6 +108,16 @@ def head_revision() -> str:
 def known_revisions() -> list[str]:
     """Returns all revisions of this release, oldest first: the numbers that begin the files in sql/versions."""
     return sorted(path.stem.split("_", 1)[0] for path in (sql_folder() / "versions").glob("[0-9]*_*.py"))
+
+
+def _not_upgraded(found: str | None) -> SchemaError:
+    expected = head_revision()
+    state = "has no bloodcell schema" if found is None else f"is at schema revision {found}"
+    return SchemaError(
+        f"The database {state}, this release works with {expected}. Next: bloodcell db upgrade",
+        found=found,
+        expected=expected,
+    )
 
 
 def _refuse_newer(found: str | None) -> None:

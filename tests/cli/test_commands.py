@@ -53,6 +53,14 @@ def test_every_command_has_help(bloodcell: Command) -> None:
         assert "Usage" in shown.stdout
 
 
+def test_psql_on_a_database_without_a_schema_says_what_to_do(bloodcell: Command, empty_database_url: str) -> None:
+    refused = bloodcell("db", "psql", "-c", "TABLE night_summary", BLOODCELL_DATABASE_URL=empty_database_url)
+    assert refused.returncode == 1
+    assert "has no bloodcell schema" in refused.stderr
+    assert "Next: bloodcell db upgrade" in refused.stderr
+    assert bloodcell("db", "psql", "-c", "TABLE night_summary").returncode == 0
+
+
 def test_wrong_usage_is_exit_status_2(bloodcell: Command) -> None:
     assert bloodcell("nonsense").returncode == 2
     refused = bloodcell("classify")

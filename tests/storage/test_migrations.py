@@ -190,7 +190,7 @@ def test_every_table_and_view_and_each_of_their_columns_has_a_comment(database_u
         f"WHERE {_OURS} AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition "
         "AND (obj_description(c.oid) IS NULL OR col_description(c.oid, a.attnum) IS NULL) ORDER BY 1, 2"
     )
-    assert rows(database_url, without) == []
+    assert rows(database_url, without) == [], "without a COMMENT (in sql/views or storage/*_tables.py)"
     functions = "SELECT proname FROM pg_proc WHERE pronamespace = 'bloodcell'::regnamespace"
     assert rows(database_url, f"{functions} AND obj_description(oid) IS NULL") == []
 

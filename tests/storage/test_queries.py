@@ -158,12 +158,13 @@ def test_all_queries_are_listed_with_their_variables() -> None:
 def test_a_query_states_its_question_who_asks_and_how_to_read_it(path: Path) -> None:
     head = re.match(r"(?:--.*\n)+", path.read_text())
     assert head is not None
-    assert re.match(r"-- \w.+\.\n--\n-- Who asks: ", head[0])
+    expected = "expected one sentence in the first line, with a full stop, then '--', then '-- Who asks: ...'"
+    assert re.match(r"-- \w.+\.\n--\n-- Who asks: ", head[0]), expected
     assert "\n-- Set: " in head[0]
     assert "\n-- Read: " in head[0]
     relations = set(re.findall(r"\bbloodcell\.(\w+)", path.read_text()))
     assert relations
-    assert not relations & {table.name for table in tables.metadata.sorted_tables}
+    assert not relations & {table.name for table in tables.metadata.sorted_tables}, "a query reads views only"
 
 
 @pytest.mark.parametrize("number", range(1, len(QUERIES) + 1))
