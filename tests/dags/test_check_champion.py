@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from tests.classified_nights import called_cells, classified_night, rows
-from tests.dags.reading import IMPORTED, airflow_environment, read_by_airflow
+from tests.dags.reading import IMPORTED, read_by_airflow
 from tests.laboratory import Laboratory
 from tests.monitoring.conftest import settings
 from tests.monitoring.webhook import listening
@@ -122,14 +120,6 @@ def test_one_run_at_a_time_with_an_optional_cron(parsed: dict[str, Any]) -> None
 
 def run_it(settings: Settings, home: Path, **environment: str) -> dict[str, Any]:
     """Runs the Dag once, in this Airflow home, on the laboratory's database."""
-    migrated = subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
-        env=airflow_environment(home),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert migrated.returncode == 0, migrated.stderr
     return read_by_airflow(
         "check_champion",
         home,
@@ -140,21 +130,21 @@ def run_it(settings: Settings, home: Path, **environment: str) -> dict[str, Any]
     )
 
 
-def test_without_a_champion_the_run_is_skipped_and_no_alarm_is_sent(settings: Settings, tmp_path: Path) -> None:
+def test_without_a_champion_the_run_is_skipped_and_no_alarm_is_sent(settings: Settings, airflow_home: Path) -> None:
     with listening() as webhook:
-        ended = run_it(settings, tmp_path / "airflow", BLOODCELL_ALARM_URL=webhook.url)
+        ended = run_it(settings, airflow_home, BLOODCELL_ALARM_URL=webhook.url)
     assert ended["states"] == {"check": "skipped", "alarm": "skipped"}
     assert webhook.messages == []
 
 
 def test_a_run_writes_its_rows_then_fails_with_the_reason_and_reports_to_the_webhook(
-    settings: Settings, database: Database, champion: str, tmp_path: Path
+    settings: Settings, database: Database, champion: str, airflow_home: Path
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
     Laboratory(database).label([cell for cell, _ in called], ["basophil"] * len(called))
     with listening() as webhook:
-        ended = run_it(settings, tmp_path / "airflow", BLOODCELL_ALARM_URL=webhook.url, BLOODCELL_CHECK_MIN_CELLS="40")
+        ended = run_it(settings, airflow_home, BLOODCELL_ALARM_URL=webhook.url, BLOODCELL_CHECK_MIN_CELLS="40")
     assert ended["states"] == {"check": "success", "alarm": "failed"}
     written = rows(database, "SELECT kind, passed FROM bloodcell.champion_check WHERE class IS NULL AND NOT passed")
     assert written == [("agreement", False)]

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from tests.dags.reading import DAGS, airflow_environment
@@ -26,26 +24,13 @@ for dag_id, dag in sorted(bag.dags.items()):
 FIRST = {"check_champion": "check", "import_labels": "inbox", "nightly_run": "ingest", "retrain": "snapshot"}
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An Airflow home with its tables."""
-    folder = tmp_path_factory.mktemp("airflow")
-    subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
-        env=airflow_environment(folder),
-        capture_output=True,
-        check=True,
-    )
-    return folder
-
-
 def test_every_dag_refuses_an_unknown_parameter_and_names_the_nearest(
-    home: Path, settings: Settings, database: Database
+    airflow_home: Path, settings: Settings, database: Database
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(DAGS)],
         env={
-            **airflow_environment(home),
+            **airflow_environment(airflow_home),
             "BLOODCELL_DATA_DIR": str(settings.data_dir),
             "BLOODCELL_DATABASE_URL": str(settings.database_url),
         },
