@@ -15,7 +15,7 @@ from rich.markdown import Markdown
 from rich.panel import Panel
 
 from bloodcell.cells.classes import CLASS_NAMES, REPORT_ORDER
-from bloodcell.demo.tour import classified_night, demo_settings, run_through
+from bloodcell.demo.tour import classified_night, demo_settings, print_next_steps, run_through
 from bloodcell.presentation.numbers import percent
 from bloodcell.presentation.tables import boxed_table
 from bloodcell.service.airflow_api import RETRAIN, AirflowApi
@@ -88,7 +88,7 @@ def run_retraining_demo(settings: Settings, decide: Decide) -> None:
                 pathologist.answer_approval(RETRAIN, run.run_id, "approve", approve=approve, reason=reason)
             api.wait(RETRAIN, run.run_id, timeout_s=_PROMOTED_S)
         _show_outcome(database, run.run_id, out)
-    out.print(_next_steps(settings), highlight=False)
+    print_next_steps(out, _next_steps(settings))
 
 
 def _label(drop: DrawnDrop, settings: Settings, err: Console) -> None:
@@ -151,14 +151,12 @@ def _show_outcome(database: Database, run_id: str, out: Console) -> None:
         out.print(f"[dim]With plots: {row.report}[/]\n", highlight=False, soft_wrap=True)
 
 
-def _next_steps(settings: Settings) -> Panel:
-    return Panel(
+def _next_steps(settings: Settings) -> str:
+    return (
         f"export PATH={Path(sys.executable).parent}:$PATH\n"
         f"export BLOODCELL_DATA_DIR={settings.data_dir}\n"
         f'bloodcell db psql -c "TABLE bloodcell.retraining"      every retraining\n'
         f'bloodcell db psql -c "TABLE bloodcell.model_history"   every champion\n'
         f'bloodcell models rollback --reason "only a demo"       back to the previous champion\n'
-        f"bloodcell labels status",
-        title="What to try next",
-        expand=False,
+        f"bloodcell labels status"
     )

@@ -82,7 +82,7 @@ def run_demo(settings: Settings) -> None:
     out, err = Console(), Console(stderr=True)
     with classified_night(settings, err, N_SLIDES, CELLS_PER_SLIDE) as (database, _, drop):
         _show_results(settings, database, drop, out)
-    out.print(_next_steps(settings, drop), highlight=False)
+    print_next_steps(out, _next_steps(settings, drop))
 
 
 @contextmanager
@@ -222,6 +222,12 @@ def _what_failed(settings: Settings, dag_id: str, run: RunState) -> str:
     return f"Run {run.run_id} ended in state {run.state}; failed tasks: {', '.join(failed) or 'none'}. Logs: {logs}"
 
 
+def print_next_steps(console: Console, steps: str) -> None:
+    """Prints commands to try next, each on one line without a border, so that it can be copied."""
+    console.print("[bold]What to try next[/]")
+    console.print(steps, highlight=False, markup=False, soft_wrap=True)
+
+
 def _models(database: Database) -> Panel:
     from bloodcell.registry.registered_models import serving_models
 
@@ -235,26 +241,23 @@ def _models(database: Database) -> Panel:
     return Panel("\n".join(lines), title="Models", border_style="yellow", expand=False)
 
 
-def _next_steps(settings: Settings, drop: DrawnDrop) -> Panel:
+def _next_steps(settings: Settings, drop: DrawnDrop) -> str:
     slide = drop.slides[0].barcode
-    here = f"BLOODCELL_DATA_DIR={settings.data_dir}"
-    return Panel(
+    return (
         f"Look around in the demo:\n"
         f"  export PATH={Path(sys.executable).parent}:$PATH\n"
-        f"  export {here}\n"
+        f"  export BLOODCELL_DATA_DIR={settings.data_dir}\n"
         f"  bloodcell up                  Airflow's pages; it prints the address\n"
         f"  bloodcell differential {slide}\n"
         f'  bloodcell db psql -c "TABLE bloodcell.night_summary"\n'
-        f"Labels, and a model retrained on them:\n"
-        f"  make demo-retrain             or, on your own data folder: bloodcell demo --retrain\n"
-        f"Real nights, on your own data folder:\n"
+        f"Back to your own data folder, for real nights:\n"
         f"  unset BLOODCELL_DATA_DIR\n"
         f"  bloodcell up                  then let the analyser write nights:\n"
         f"                                <drops>/<YYYY-MM-DD>/<slide>/*.jpg\n"
+        f"Labels, and a model retrained on them, in another demonstration:\n"
+        f"  bloodcell demo --retrain\n"
         f"How well the models perform on your images (FOLDER/<class>/*.jpg):\n"
-        f"  bloodcell evaluate --images FOLDER",
-        title="What to try next",
-        expand=False,
+        f"  bloodcell evaluate --images FOLDER"
     )
 
 
