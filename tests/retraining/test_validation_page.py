@@ -134,6 +134,7 @@ def test_every_plot_is_a_non_empty_picture_with_a_text_alternative(page: str) ->
         assert not image.info.keys() & {"Software", "Creation Time", "date"}
 
 
+@pytest.mark.slow
 def test_the_same_validation_gives_the_same_bytes_in_another_process(
     page: str, comparison: Comparison, gates: tuple[Gate, ...]
 ) -> None:
