@@ -28,7 +28,7 @@ up: .venv/installed ## Start Postgres, Airflow and the watcher; Ctrl-C stops all
 test: .venv/installed ## Run all tests, on a real Postgres and a real Airflow
 	$(PYTEST)
 
-test-fast: .venv/installed ## Run the tests that start no Airflow and train no model: three minutes on two cores
+test-fast: .venv/installed ## Run the tests that start no Airflow and train no model: four minutes on two cores
 	$(PYTEST) -m "not (airflow or fleet or slow or training)"
 
 coverage: .venv/installed ## Run all tests and report which lines no test runs
