@@ -104,9 +104,10 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A real embedded Postgres for the whole session, in memory if there is enough of it."""
-    folder = tmp_path_factory.mktemp("postgres")
     if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > 4 * 2**30:
         folder = Path(tempfile.mkdtemp(prefix="bloodcell-tests-", dir=IN_MEMORY))
+    else:
+        folder = tmp_path_factory.mktemp("postgres")
     server = embedded_database(Settings(data_dir=folder))
     # no test cuts the power: a database is copied in 0.05 s instead of 2 s
     for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off", "max_wal_size = '256MB'"):
