@@ -2,7 +2,8 @@
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 export UV_LINK_MODE := copy
-# where PYTHONDONTWRITEBYTECODE is set, as in many containers and CIs, every start would compile every module again
+# where this is set, as in many containers and CIs, every start would compile every module again
+unexport PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 # a laboratory's network may have a certificate authority of its own; the system knows it
 export UV_SYSTEM_CERTS := 1
@@ -28,7 +29,7 @@ up: .venv/installed ## Start Postgres, Airflow and the watcher; Ctrl-C stops all
 test: .venv/installed ## Run all tests, on a real Postgres and a real Airflow
 	$(PYTEST)
 
-test-fast: .venv/installed ## Run the tests that start no Airflow and train no model: four minutes on two cores
+test-fast: .venv/installed ## Run the tests that start no Airflow and train no model: three minutes on two cores
 	$(PYTEST) -m "not (airflow or fleet or slow or training)"
 
 coverage: .venv/installed ## Run all tests and report which lines no test runs

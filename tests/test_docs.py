@@ -23,6 +23,7 @@ from docs.generator.settings import settings_page
 
 ROOT = Path(__file__).resolve().parents[1]
 QUERIES = ROOT / "sql" / "queries"
+COMMANDS: Any = typer.main.get_command(app)
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "docker/**/*.md", "sql/**/*.md", "bloodcell/shipped/*.md")
@@ -39,7 +40,7 @@ def test_every_setting_is_on_the_page_with_its_meaning() -> None:
 
 def test_every_command_and_option_is_on_the_page() -> None:
     page = commands_page().text
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in COMMANDS.commands.items():
         assert f"\n### bloodcell {name}\n" in page
         for sub_name, sub_command in getattr(command, "commands", {"": command}).items():
             section = page.split(f" bloodcell {name} {sub_name}".rstrip() + "\n", 1)[1].split("\n###")[0]
@@ -98,7 +99,7 @@ def test_documents_link_to_files_that_exist() -> None:
 def test_commands_on_a_page_exist_with_their_options(page: Path) -> None:
     called = r"^\s*(?:[A-Z_]+=\S+ |.*\bexec (?:-\S+ )*\S+ )?bloodcell (\S.*)"
     for line in re.findall(called, _code(page.read_text()), re.M):
-        command: Any = typer.main.get_command(app)
+        command: Any = COMMANDS
         words = re.split(r" #| \|", line)[0].split()
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from bloodcell.environment import NOT_SETTINGS
 from bloodcell.errors import ConfigurationError, SettingError
 from bloodcell.settings import GROUPS, Settings
+from tests.conftest import Command
 
 SECRET = "hunter2"  # noqa: S105 - looked for in everything that is shown
 DATABASE_URL = f"postgresql+psycopg2://bloodcell:{SECRET}@postgres.example.org/bloodcell"
@@ -162,10 +163,10 @@ def test_help_works_with_any_environment(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["doctor"], ["models", "list"], ["watch"], ["up"], ["db", "url"]])
-def test_every_command_that_reads_settings_refuses_an_unknown_one(arguments: list[str], tmp_path: Path) -> None:
-    environment = os.environ | {"BLOODCELL_DATA_DIR": str(tmp_path / "data"), "BLOODCELL_DROP_DIR": "/srv"}
-    command = [sys.executable, "-m", "bloodcell", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+def test_every_command_that_reads_settings_refuses_an_unknown_one(
+    arguments: list[str], main_here: Command, tmp_path: Path
+) -> None:
+    done = main_here(*arguments, BLOODCELL_DATA_DIR=str(tmp_path / "data"), BLOODCELL_DROP_DIR="/srv")
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Did you mean BLOODCELL_DROPS_DIR?" in done.stderr and "Traceback" not in done.stderr

@@ -361,6 +361,7 @@ print(json.dumps(made))
 """
 
 
+@pytest.mark.airflow
 def test_the_pods_that_kubernetes_executor_makes_keep_image_gpu_and_user_of_the_templates(tmp_path: Path) -> None:
     pytest.importorskip("kubernetes", reason="needs bloodcell[kubernetes]")
     executor = VALUES["kubernetes-executor"]["config"]["kubernetes_executor"]

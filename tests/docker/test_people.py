@@ -12,6 +12,8 @@ import pytest
 from tests.dags.reading import airflow_environment
 from tests.docker.test_files import DOCKER
 
+pytestmark = pytest.mark.airflow
+
 CHECKS = """
 import json
 from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager

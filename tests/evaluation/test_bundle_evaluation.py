@@ -99,6 +99,7 @@ def test_images_on_which_a_model_was_trained_are_recognised(
         evaluate_bundles(cells, bundles[:1], quick_settings, unseen=True)
 
 
+@pytest.mark.slow
 def test_images_held_out_by_digest_are_those_that_the_model_has_not_seen(cells: Path, quick_settings: Settings) -> None:
     bundle = train("vgg16_svm", cells, quick_settings, recipe=SVM_RECIPE, base=random_weights(), holdout_fraction=0.25)
     (one,) = evaluate_bundles(cells, [bundle], quick_settings, unseen=True).values()

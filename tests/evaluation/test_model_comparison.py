@@ -74,6 +74,7 @@ def test_values_are_scikit_learns_for_every_model(holdout: Holdout, comparison: 
         assert model.out_of_scope.unclassified.n == predictions.out_of_scope_unclassified.sum()
 
 
+@pytest.mark.slow
 def test_intervals_are_those_of_patients_drawn_one_by_one_the_same_for_both_models(
     holdout: Holdout, comparison: Comparison
 ) -> None:

@@ -94,10 +94,3 @@ def test_the_inbox_can_be_imported_by_hand(bloodcell: Command, settings: Setting
     known = bloodcell("inbox", "--json")
     assert known.exit_code == 3
     assert json.loads(known.stdout) == {"files": [], "n_known": 2, "n_waiting": 0}
-
-
-def test_every_command_has_help(bloodcell: Command) -> None:
-    for command in ("import", "export", "status", "inbox"):
-        shown = bloodcell(command, "--help")
-        assert shown.exit_code == 0
-        assert "Usage" in shown.stdout

@@ -393,6 +393,7 @@ def test_repeating_an_import_under_the_same_run_has_the_same_outcome(
     assert (outcomes[0].n_new, outcomes[0].n_repeated) == (2, 1)
 
 
+@pytest.mark.slow
 def test_an_import_after_a_killed_one_is_just_as_quick(
     laboratory: Laboratory, database_url: str, settings: Settings, tmp_path: Path
 ) -> None:

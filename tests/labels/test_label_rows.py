@@ -87,6 +87,7 @@ def test_guarded_text_is_restored(text: str) -> None:
     assert unguarded(f"'{text}" if text.lstrip("'")[:1] in set("=+-@\t\r") and text else text) == text
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     import tracemalloc
 

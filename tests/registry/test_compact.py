@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import MODEL, Bundle
@@ -12,6 +13,7 @@ from bloodcell.registry.compact import write_compact
 from bloodcell.training.base_networks import build_base, round_kernels
 
 
+@pytest.mark.slow
 def test_rounded_kernels_lose_nothing_and_more_than_half_the_bytes_are_saved(tmp_path: Path) -> None:
     import keras
 

@@ -10,6 +10,7 @@ from bloodcell.registry.recipes import DEFAULT_RECIPES, Recipe, base_of, default
 from bloodcell.training.base_networks import build_base, feature_map
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_has_a_recipe_that_fits_its_network(variant: str) -> None:
     recipe = DEFAULT_RECIPES[variant]

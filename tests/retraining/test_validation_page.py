@@ -151,6 +151,7 @@ def test_the_same_validation_gives_the_same_bytes_in_another_process(
     assert done.stdout.strip() == hashlib.sha256(page.encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_page_of_a_refused_candidate_begins_with_every_reason() -> None:
     comparison = comparison_of(strength=2.0, n_out_of_scope=0)
     gates = judge_gates(comparison, Settings())
@@ -166,6 +167,7 @@ def test_the_page_of_a_refused_candidate_begins_with_every_reason() -> None:
     assert page.count('<tr class="failed">') == len(failed)
 
 
+@pytest.mark.slow
 def test_text_that_a_person_typed_is_shown_and_not_executed(comparison: Comparison, gates: tuple[Gate, ...]) -> None:
     facts = dataclasses.replace(FACTS, requested_by=HOSTILE, reason=HOSTILE, left_out=((HOSTILE, 1),))
     page = validation_page(comparison, gates, facts)
@@ -195,6 +197,7 @@ def test_an_empty_holdout_has_a_page_that_says_so() -> None:
     assert not Page(page).of("img")
 
 
+@pytest.mark.slow
 def test_a_holdout_of_one_cell_and_of_empty_classes_has_a_page() -> None:
     comparison = compare(holdout_of([3]), [predictions_of([3]), predictions_of([2], "champion")], n_replicates=20)
     page = validation_page(comparison, judge_gates(comparison, Settings()), FACTS)

@@ -72,7 +72,7 @@ class _Answer(BaseHTTPRequestHandler):
 def airflow() -> Iterator[StandIn]:
     """An Airflow that can be made unavailable."""
     with StandIn() as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield server
         server.shutdown()
