@@ -242,6 +242,7 @@ def test_a_model_with_probabilities_of_nan_is_named() -> None:
         compare(holdout_of([0, 1, 1]), [broken])
 
 
+@pytest.mark.slow
 def test_two_hundred_thousand_cells_take_seconds_and_no_more_memory_than_their_predictions() -> None:
     holdout = drawn_holdout(200_000, 1_000)
     models = [drawn_predictions(holdout), drawn_predictions(holdout, "champion", strength=2.8, seed=2)]

@@ -274,6 +274,7 @@ def test_an_image_cut_off_by_a_full_disk_is_not_in_the_store(tmp_path: Path) -> 
         assert not [path for path in disk.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_replaced(
     night: NightFolder, settings: Settings, database: Database, database_url: str
 ) -> None:

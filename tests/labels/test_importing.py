@@ -433,6 +433,7 @@ import_labels(Path(sys.argv[1]), Settings(), on_progress=die)
 
 @pytest.mark.usefixtures("cells")
 @pytest.mark.parametrize("where", ["Match:0", "Match:1"])  # after all rows were sent, and before the commit
+@pytest.mark.slow
 def test_a_killed_import_leaves_nothing_and_can_be_repeated(
     settings: Settings, tmp_path: Path, rows: Rows, where: str
 ) -> None:

@@ -177,6 +177,7 @@ def test_text_that_a_person_typed_is_shown_and_not_executed(comparison: Comparis
     assert "\\u202e" in page
 
 
+@pytest.mark.slow
 def test_without_a_champion_the_candidate_is_shown_alone() -> None:
     holdout = drawn_holdout(600, 12)
     comparison = compare(holdout, [drawn_predictions(holdout)], n_replicates=50)

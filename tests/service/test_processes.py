@@ -55,6 +55,7 @@ def started(tmp_path: Path, environment: dict[str, str], code: str, lines: list[
     return child
 
 
+@pytest.mark.slow
 def test_no_stubborn_child_or_grandchild_is_left_after_stop(tmp_path: Path, environment: dict[str, str]) -> None:
     child = started(tmp_path, environment, STUBBORN_FAMILY)
     until(lambda: (tmp_path / "logs" / "worker.log").read_text().count("up") == 2)
@@ -65,6 +66,7 @@ def test_no_stubborn_child_or_grandchild_is_left_after_stop(tmp_path: Path, envi
     assert not ours(environment)
 
 
+@pytest.mark.slow
 def test_a_grandchild_whose_parent_died_is_found_by_its_mark(tmp_path: Path, environment: dict[str, str]) -> None:
     child = started(tmp_path, environment, STUBBORN_FAMILY)
     until(lambda: (tmp_path / "logs" / "worker.log").read_text().count("up") == 2)
@@ -99,6 +101,7 @@ def test_a_dead_child_is_started_again_after_a_growing_pause(
     assert str(tmp_path / "logs" / "worker.log") in lines[0]
 
 
+@pytest.mark.slow
 def test_processes_left_by_a_dead_child_are_ended_before_it_is_started_again(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

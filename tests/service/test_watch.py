@@ -253,6 +253,7 @@ def test_a_replaced_drops_folder_is_watched(
     until(lambda: looked_at(watched) > last)
 
 
+@pytest.mark.slow
 def test_nights_are_announced_while_the_database_is_unavailable(
     watched: Settings, airflow: StandIn, lines: list[str]
 ) -> None:

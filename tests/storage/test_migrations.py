@@ -142,6 +142,7 @@ def test_a_laboratorys_own_views_are_never_dropped(database_url: str) -> None:
 
 # where the upgrade is held up and killed: at its first table, or at its first view, after the migrations
 @pytest.mark.parametrize("tag", ["CREATE TABLE", "CREATE VIEW"])
+@pytest.mark.slow
 def test_an_upgrade_that_is_killed_leaves_the_database_unchanged(empty_database_url: str, tag: str) -> None:
     execute(
         empty_database_url,
