@@ -9,12 +9,33 @@ cell_image      a cell in the database, and where its image is
 labelled_image  an image with its label, and sets of such images
 """
 
-from bloodcell.cells.cell_image import CellImage
-from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, UNCLASSIFIED, class_of_code
-from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
-from bloodcell.cells.variants import VARIANTS, Variant
+from __future__ import annotations
 
-# calls and intervals need NumPy and SciPy, which the command line and the Dags must not import at their start
+from typing import TYPE_CHECKING
+
+from bloodcell.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from bloodcell.cells.cell_image import CellImage
+    from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, UNCLASSIFIED, class_of_code
+    from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
+    from bloodcell.cells.variants import VARIANTS, Variant
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "CELL_CLASSES": "bloodcell.cells.classes",
+            "CellImage": "bloodcell.cells.cell_image",
+            "LEUCOCYTE_CLASSES": "bloodcell.cells.classes",
+            "LabelledImage": "bloodcell.cells.labelled_image",
+            "TrainingSet": "bloodcell.cells.labelled_image",
+            "UNCLASSIFIED": "bloodcell.cells.classes",
+            "VARIANTS": "bloodcell.cells.variants",
+            "Variant": "bloodcell.cells.variants",
+            "class_of_code": "bloodcell.cells.classes",
+        },
+    )
+
 __all__ = [
     "CELL_CLASSES",
     "LEUCOCYTE_CLASSES",
