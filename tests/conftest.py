@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import subprocess
 import sys
@@ -183,14 +184,16 @@ def database(database_url: str) -> Database:
 def main_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """A function that does what `bloodcell ARGUMENTS` does, without the second or two that a process needs to start.
 
-    Variables of its environment are given by name.
+    Its environment has no variables of bloodcell but those that are given by name.
     """
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["bloodcell", *arguments])
-        with pytest.raises(SystemExit) as ended:
+        with monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+            for name in [name for name in os.environ if name.startswith("BLOODCELL_")]:
+                patched.delenv(name)
+            for name, value in variables.items():
+                patched.setenv(name, value)
+            patched.setattr(sys, "argv", ["bloodcell", *arguments])
             main()
         status = ended.value.code
         assert isinstance(status, int)
