@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +13,7 @@ import pytest
 from bloodcell.errors import ConfigurationError, RetryLaterError
 from bloodcell.service.airflow_api import AirflowApi, AirflowRefusedError, AirflowUnavailableError
 from bloodcell.settings import Settings
+from tests.serving import serving
 
 Answer = tuple[int, object]
 
@@ -59,12 +59,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def airflow() -> Iterator[Scripted]:
-    with Scripted() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    server = Scripted()
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

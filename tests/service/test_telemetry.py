@@ -20,6 +20,7 @@ from tests.monitoring.conftest import settings
 
 __all__ = ["settings"]  # a fixture
 from tests.classified_nights import classified_night, rows
+from tests.serving import serving
 
 
 class Collector(ThreadingHTTPServer):
@@ -59,13 +60,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    with Collector() as server:
-        monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "200")
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "200")
+    server = Collector()
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_the_figures_of_a_waiting_night_change_when_it_is_reported(

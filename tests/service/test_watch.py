@@ -21,6 +21,7 @@ from bloodcell.inbox.night_folders import completed_state
 from bloodcell.service.telemetry import ALIVE
 from bloodcell.service.watch import Watcher
 from bloodcell.settings import Settings
+from tests.serving import serving
 
 SLIDE = "S1"
 
@@ -71,12 +72,9 @@ class _Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def airflow() -> Iterator[StandIn]:
     """An Airflow that can be made unavailable."""
-    with StandIn() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    server = StandIn()
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
