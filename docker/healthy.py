@@ -48,7 +48,8 @@ def _api_server_health_url() -> str:
 
 def _read_json(url: str) -> dict[str, dict[str, str]]:
     with urllib.request.urlopen(url, timeout=_WAIT_S) as response:  # noqa: S310 - http, of this fleet
-        return json.load(response)
+        health: dict[str, dict[str, str]] = json.load(response)
+    return health
 
 
 def _scheduler() -> dict[str, str]:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.settings import Settings
-from bloodcell.storage.decoding import ImageLimits, decode
+from bloodcell.storage.decoding import ImageBounds, decode
 from bloodcell.training.image_folders import read_file
 
 Artefact = Callable[[Image.Image, Image.Image, np.random.Generator], Image.Image]
@@ -91,27 +91,27 @@ ARTEFACTS: Final[dict[str, Artefact]] = {
 
 def spoiling(make: Artefact, images: tuple[LabelledImage, ...], settings: Settings) -> Change:
     """Returns a function that turns each of `images` into an artefact, using another of them if it takes two."""
-    limits = ImageLimits.of(settings)
+    bounds = ImageBounds.of(settings)
     others = np.random.default_rng(0).permutation(len(images))
     place = {image.sha256: number for number, image in enumerate(images)}
 
     def change(image: LabelledImage, cell: Image.Image) -> Image.Image:
         number = place[image.sha256]
-        return make(cell, decode(read_file(images[others[number]]), limits), np.random.default_rng(number))
+        return make(cell, decode(read_file(images[others[number]]), bounds), np.random.default_rng(number))
 
     return change
 
 
 def reader(change: Change | None, settings: Settings) -> Callable[[LabelledImage], bytes]:
     """Returns a function that reads an image and returns the changed file."""
-    limits = ImageLimits.of(settings)
+    bounds = ImageBounds.of(settings)
 
     def read(image: LabelledImage) -> bytes:
         body = read_file(image)
         if change is None:
             return body
         png = io.BytesIO()
-        change(image, decode(body, limits)).save(png, "PNG", compress_level=1)
+        change(image, decode(body, bounds)).save(png, "PNG", compress_level=1)
         return png.getvalue()
 
     return read

@@ -31,7 +31,7 @@ from bloodcell.registry.bundle import Bundle, open_bundle
 from bloodcell.registry.recipes import default_recipe
 from bloodcell.registry.shipped import FOLDER
 from bloodcell.settings import Settings
-from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.decoding import ImageBounds, decode, resized
 from bloodcell.training import base_networks
 from bloodcell.training.fitting import augmented_once
 from bloodcell.training.image_folders import read_file
@@ -124,10 +124,10 @@ class _Features:
         change: Change = lambda _, cell: cell,
         once: Callable[[LabelledImage, np.ndarray], np.ndarray] = lambda _, pixels: pixels,
     ) -> list[np.ndarray]:
-        limits = ImageLimits.of(self._settings)
+        bounds = ImageBounds.of(self._settings)
 
         def pixels(image: LabelledImage) -> np.ndarray:
-            return once(image, resized(change(image, decode(read_file(image), limits)), *self._size))
+            return once(image, resized(change(image, decode(read_file(image), bounds)), *self._size))
 
         outputs = layers_of(self._network, images, pixels, self._settings)
         return [np.sqrt(np.concatenate([outputs[name] for name in names], axis=1).clip(0)) for names in self._names]

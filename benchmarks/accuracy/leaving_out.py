@@ -15,7 +15,7 @@ from bloodcell.cells.labelled_image import LabelledImage, digest_of
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.recipes import Augmentation
-from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.decoding import ImageBounds, decode, resized
 from bloodcell.training.fitting import augmented_once
 from bloodcell.training.image_folders import read_file, split_images
 from bloodcell.training.novelty import fit_embedding, novelty_threshold
@@ -82,11 +82,11 @@ def _features(
     what = "changed features" if augmentation else "features"
     kept = laboratory.kept / bundle.model_id[:16] / f"{what} of {digest_of(images)[:12]}.npy"
     if not kept.exists():
-        limits, step = ImageLimits.of(laboratory.settings), f"{what} of {bundle.manifest.variant}"
+        bounds, step = ImageBounds.of(laboratory.settings), f"{what} of {bundle.manifest.variant}"
         place = {image.sha256: number for number, image in enumerate(images)}
 
         def pixels(image: LabelledImage) -> np.ndarray:
-            cell = resized(decode(read_file(image), limits), *bundle.input_size)
+            cell = resized(decode(read_file(image), bounds), *bundle.input_size)
             if augmentation is None:
                 return cell
             return augmented_once(cell, augmentation, bundle.manifest.seed, place[image.sha256])

@@ -36,7 +36,7 @@ class Laboratory:
         bundles: The models.
         images: All images that none of them has seen.
         few: A few images of each class, for tables of many changes.
-        settings: Image limits, batch size.
+        settings: Image bounds, batch size.
         kept: Folder of outputs.
         tell: Called with the step's name, the amount of work done and the amount in all.
     """

@@ -22,7 +22,7 @@ from bloodcell.registry.bundle import Bundle, open_bundle, splits_of, write_bund
 from bloodcell.registry.recipes import default_recipe
 from bloodcell.registry.training_reference import reference_of
 from bloodcell.settings import Settings
-from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.decoding import ImageBounds, decode, resized
 from bloodcell.training import base_networks, model_assembly, novelty
 from bloodcell.training.bundle_training import write_model
 from bloodcell.training.calibration import softmax
@@ -64,10 +64,10 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     augmentation = recipe.tuning.augmentation if recipe.tuning else None
     assert augmentation is not None
     lower = keras.Model(model.inputs, {"seen": seen})
-    limits, place = ImageLimits.of(settings), {image: number for number, image in enumerate(training)}
+    bounds, place = ImageBounds.of(settings), {image: number for number, image in enumerate(training)}
 
     def pixels(image: LabelledImage) -> np.ndarray:
-        return resized(decode(read_file(image), limits), *bundle.input_size)
+        return resized(decode(read_file(image), bounds), *bundle.input_size)
 
     def changed(image: LabelledImage) -> np.ndarray:
         return augmented_once(pixels(image), augmentation, manifest.seed, place[image])

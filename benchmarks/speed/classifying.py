@@ -20,7 +20,7 @@ from bloodcell.registry.bundle import Bundle, open_bundle
 from bloodcell.registry.registered_models import register
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
-from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.decoding import ImageBounds, decode, resized
 from bloodcell.storage.store import Store
 
 TEMPLATE = "classifying"
@@ -51,9 +51,9 @@ def open_bundle_of(place: Place, variant: str) -> Bundle:
 def end_to_end(place: Place, variant: str) -> Line:
     bundle = open_bundle_of(place, variant)
     batch_cells = Settings().batch_cells
-    limits, (height, width) = ImageLimits.of(Settings()), bundle.input_size
+    bounds, (height, width) = ImageBounds.of(Settings()), bundle.input_size
     files = cell_images(place, n_cells(place))
-    arrays = np.stack([resized(decode(file.read_bytes(), limits), height, width) for file in files])
+    arrays = np.stack([resized(decode(file.read_bytes(), bounds), height, width) for file in files])
 
     def bare() -> float:
         model = load_model(bundle)

@@ -23,7 +23,7 @@ from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
-from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.decoding import ImageBounds, decode, resized
 
 PRECISIONS: dict[str, dict[str, str]] = {
     "float32": {},  # as bloodcell sets it
@@ -66,8 +66,10 @@ def _compared(file: Path, precision: str) -> dict[str, tuple[str, ...]]:
     for bundle in shipped():
         manifest, name = bundle.manifest, bundle.manifest.variant
         a, b = ((said[f"{name}.p"], said[f"{name}.novelty"]) for said in (expected, received))
-        limits = (manifest.confidence_threshold, manifest.novelty_threshold)
-        one, other = (decide(*of, confidence_threshold=limits[0], novelty_threshold=limits[1]).called for of in (a, b))
+        thresholds = (manifest.confidence_threshold, manifest.novelty_threshold)
+        one, other = (
+            decide(*of, confidence_threshold=thresholds[0], novelty_threshold=thresholds[1]).called for of in (a, b)
+        )
         differ = np.asarray(one) != np.asarray(other)
         found[name] = (
             f"{np.count_nonzero(differ)} of {len(differ):,}",
@@ -100,8 +102,8 @@ def _outputs_of(bodies: Sequence[bytes], *, batch_cells: int, precision: str = "
 
 
 def _pixels(bodies: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
-    limits = ImageLimits.of(Settings())
-    images = [decode(body, limits) for body in bodies]
+    bounds = ImageBounds.of(Settings())
+    images = [decode(body, bounds) for body in bodies]
     return {size: np.stack([resized(image, *size) for image in images]) for size in sizes}
 
 

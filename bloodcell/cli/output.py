@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.presentation.json_documents import json_text
-from bloodcell.presentation.numbers import counted, interval, moment, percent
+from bloodcell.presentation.numbers import counted, interval, moment, number, percent
 from bloodcell.presentation.tables import boxed_table, plain_table
 
 if TYPE_CHECKING:
@@ -150,9 +150,9 @@ def check_table(found: ChampionCheck) -> None:
             check.kind.replace("_", " "),
             check.cell_class or "all",
             f"{check.n_cells:,}",
-            "" if check.measured is None else f"{check.measured:.3f}",
+            "" if check.measured is None else number(check.measured, 3),
             interval(check.interval, 3),
-            "" if check.threshold is None else f"{check.threshold:g}",
+            "" if check.threshold is None else number(check.threshold, 3),
             ("" if check.measured is None else "[green]ok[/green]") if check.passed else "[bold red]FAILED[/bold red]",
         )
     console = Console()

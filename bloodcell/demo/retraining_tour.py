@@ -117,7 +117,7 @@ def write_label_file(drop: DrawnDrop, folder: Path) -> Path:
 
 def _agreement(database: Database, drop: DrawnDrop) -> Table:
     """Returns how many of the champion's calls the pathologist confirmed, by cell class."""
-    found = database.transact(lambda c: list(c.execute(_SQL["agreement"], {"night": drop.folder.name})), patience_s=60)
+    found = database.transact(lambda c: list(c.execute(_SQL["agreement"], {"night": drop.folder.name})))
     of_class = {row["class"]: row for row in (each._mapping for each in found)}
     counted = ("cells", "confirmed", "corrected", "unclassified before")
     title = f"The pathologist's labels for the night {drop.folder.name}"
@@ -136,7 +136,7 @@ def _show_outcome(database: Database, run_id: str, out: Console) -> None:
         champion = sa.text("SELECT * FROM bloodcell.champion")
         return connection.execute(retraining, {"run_id": run_id}).one(), connection.execute(champion).one()
 
-    row, champion = database.transact(read, patience_s=60)
+    row, champion = database.transact(read)
     lines = [f"{row.state}: {row.state_reason}", ""]
     if row.model_id:
         lines += [

@@ -191,7 +191,7 @@ def _true_classes_table(database: Database, drop: DrawnDrop) -> Table:
         "SELECT variant, is_reported, barcode, file_name, called_class, top_class FROM bloodcell.cell_result "
         "WHERE night = :night ORDER BY is_reported DESC, variant"
     )
-    found = database.transact(lambda c: list(c.execute(statement, {"night": drop.folder.name})), patience_s=60)
+    found = database.transact(lambda c: list(c.execute(statement, {"night": drop.folder.name})))
     drawn = drop.drawn_as()
     figures = ("most probable class correct", "called", "calls correct")
     title = f"The night's {len(drawn):,} cells, compared with the classes they were drawn as"
@@ -231,7 +231,7 @@ def print_next_steps(console: Console, steps: str) -> None:
 def _models(database: Database) -> Panel:
     from bloodcell.registry.registered_models import serving_models
 
-    serving = database.transact(serving_models, patience_s=60)
+    serving = database.transact(serving_models)
     lines = [f"{model.variant:<18} {model.model_id[:12]}  {model.role}" for model in serving]
     if {model.model_id for model in serving} <= set(MODEL_IDS.values()):
         lines += [

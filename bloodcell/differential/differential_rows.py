@@ -127,49 +127,19 @@ def _write(
 
 
 def _called(connection: sa.Connection, slides: list[int], model_id: str | None) -> list[_CalledSlide]:
-    """Counts completely called slides by slide, model and class, in one statement, so all counts are of one moment."""
-    cell, call = tables.cell.c, tables.cell_call.c
-    is_one_of_them = cell.slide_id == sa.any_(sa.cast(slides, sa.ARRAY(sa.BigInteger)))
-    n_cells = (
-        sa.select(cell.slide_id, sa.func.count().label("n_cells"))
-        .where(is_one_of_them)
-        .group_by(cell.slide_id)
-        .subquery("n_cells")
-    )
-    compared = sa.and_(cell.analyser_class.is_not(None), call.called_class != UNCLASSIFIED)
-    by_class = (
-        sa.select(
-            cell.slide_id,
-            call.model_id,
-            call.called_class,
-            sa.func.count().label("n"),
-            sa.func.count().filter(compared).label("n_compared"),
-            sa.func.count().filter(compared, cell.analyser_class == call.called_class).label("n_agree"),
-            sa.func.sum(sa.func.count()).over(partition_by=(cell.slide_id, call.model_id)).label("n_called"),
-        )
-        .join(tables.cell_call, sa.and_(cell.cell_id == call.cell_id, cell.night == call.night))
-        .where(is_one_of_them, *([call.model_id == model_id] if model_id else []))
-        .group_by(cell.slide_id, call.model_id, call.called_class)
-        .subquery("by_class")
-    )
-    rows = connection.execute(
-        sa.select(by_class)
-        .join(n_cells, n_cells.c.slide_id == by_class.c.slide_id)
-        .where(by_class.c.n_called == n_cells.c.n_cells)
-        .order_by(by_class.c.slide_id, by_class.c.model_id)
-    )
-    grouped: dict[tuple[int, str], list[sa.Row[tuple[object, ...]]]] = {}
+    rows = connection.execute(_SQL["called_slides"], {"slides": slides, "model_id": model_id})
+    by_slide: dict[tuple[int, str], list[sa.Row[tuple[object, ...]]]] = {}
     for row in rows:
-        grouped.setdefault((row.slide_id, row.model_id), []).append(row)
+        by_slide.setdefault((row.slide_id, row.model_id), []).append(row)
     return [
         _CalledSlide(
             slide_id=slide_id,
             model_id=model,
-            counts={row.called_class: row.n for row in cell_class},
-            n_compared=sum(row.n_compared for row in cell_class),
-            n_agree=sum(row.n_agree for row in cell_class),
+            counts={row.called_class: row.n for row in classes},
+            n_compared=sum(row.n_compared for row in classes),
+            n_agree=sum(row.n_agree for row in classes),
         )
-        for (slide_id, model), cell_class in grouped.items()
+        for (slide_id, model), classes in by_slide.items()
     ]
 
 

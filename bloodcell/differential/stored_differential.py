@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
@@ -12,12 +12,15 @@ from bloodcell.differential.counting import Differential, count_differential
 from bloodcell.errors import UnknownRecordError
 from bloodcell.registry.registered_models import find_model
 from bloodcell.storage import tables
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     import uuid
     from datetime import date, datetime
 
     from bloodcell.storage.database import Database
+
+_SQL: Final = load_statements("differential/stored_differential.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,51 +130,26 @@ def find_slide(connection: sa.Connection, barcode: str) -> Slide:
     return Slide(*row)
 
 
+def count_cells(connection: sa.Connection, slide: Slide) -> int:
+    """Returns how many cells the slide has now."""
+    return int(connection.execute(_SQL["n_cells"], {"slide_id": slide.slide_id}).scalar_one())
+
+
 def _reported_model(connection: sa.Connection, slide: Slide) -> str | None:
-    return connection.execute(
-        sa.text("SELECT model_id FROM bloodcell.slide_reported_model WHERE slide_id = :slide_id"),
-        {"slide_id": slide.slide_id},
-    ).scalar_one_or_none()
+    return connection.execute(_SQL["reported_model"], {"slide_id": slide.slide_id}).scalar_one_or_none()
 
 
 def _report(connection: sa.Connection, slide: Slide, model_id: str) -> sa.Row[tuple[object, ...]] | None:
-    report, model, run = tables.slide_report.c, tables.model.c, tables.run.c
-    return connection.execute(
-        sa.select(
-            tables.slide_report,
-            *(model[name] for name in ("variant", "created_at", "confidence_threshold", "novelty_threshold")),
-            model.manifest["data"]["dataset_digest"].astext.label("dataset_digest"),
-            model.manifest["code_version"].astext.label("model_code_version"),
-            run.code_version,
-            sa.select(sa.func.count())
-            .where(tables.cell.c.slide_id == slide.slide_id)
-            .scalar_subquery()
-            .label("n_cells_now"),
-        )
-        .join(tables.model, model.model_id == report.model_id)
-        .join(tables.run, run.run_id == report.run_id)
-        .where(report.slide_id == slide.slide_id, report.model_id == model_id)
-    ).one_or_none()
+    return connection.execute(_SQL["report"], {"slide_id": slide.slide_id, "model_id": model_id}).one_or_none()
 
 
 def _out_of_scope_codes(connection: sa.Connection, slide: Slide) -> tuple[tuple[str, int], ...]:
-    cell, n = tables.cell.c, sa.func.count()
-    rows = connection.execute(
-        sa.select(cell.analyser_code, n)
-        .where(
-            cell.slide_id == slide.slide_id,
-            sa.func.bloodcell.is_out_of_scope(cell.analyser_code, cell.analyser_class),
-        )
-        .group_by(cell.analyser_code)
-        .order_by(n.desc(), cell.analyser_code)
-    )
+    rows = connection.execute(_SQL["out_of_scope_codes"], {"slide_id": slide.slide_id})
     return tuple((code, count) for code, count in rows)
 
 
 def _why_missing(connection: sa.Connection, slide: Slide, model_id: str | None) -> str:
-    n_cells = connection.scalar(
-        sa.select(sa.func.count()).select_from(tables.cell).where(tables.cell.c.slide_id == slide.slide_id)
-    )
+    n_cells = count_cells(connection, slide)
     if n_cells == 0:
         return (
             f"Slide {slide.barcode} of night {slide.night} has no usable cell, so it has no differential. "

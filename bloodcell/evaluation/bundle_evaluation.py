@@ -62,7 +62,7 @@ def evaluate_bundles(
     Args:
         images: FOLDER/<class>/*.jpg, for any of the eight classes.
         bundles: Opened bundles, at least one.
-        settings: Image limits, reader threads and batch size.
+        settings: Image bounds, reader threads and batch size.
         on_progress: Called with the number of cells done and of all cells.
         unseen: Leave out the images on which any of the bundles was trained or validated.
 

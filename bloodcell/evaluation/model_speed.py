@@ -62,7 +62,7 @@ def measure_speed(
 
     Args:
         bundles: At least one.
-        settings: Reader threads and image limits.
+        settings: Reader threads and image bounds.
         batch_sizes: Batch sizes to try, ascending.
         seconds: Minimum time for each size. Each gets at least three batches, after a first one that is not timed.
         on_progress: Called with the step's name, the amount done, and the total.
@@ -100,7 +100,7 @@ def decoded_per_s(
     Args:
         files: Cell images as files, read repeatedly.
         sizes: (height, width) in pixels.
-        settings: Reader threads and image limits.
+        settings: Reader threads and image bounds.
         seconds: Minimum time; all files are read at least once.
     """
     pixels_of = pixel_reader(bytes, sizes, settings)

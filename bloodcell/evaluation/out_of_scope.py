@@ -62,33 +62,37 @@ def judge_out_of_scope(
         out_of_scope_unclassified: bool (m,), cells without a call.
         novelty_threshold: The bundle's threshold, for display.
     """
-    known, unknown = (np.nan_to_num(part.astype(np.float64), nan=np.inf) for part in (novelty, out_of_scope_novelty))
-    edges = _edges(known, unknown, novelty_threshold)
+    in_scope, out_of_scope = (
+        np.nan_to_num(part.astype(np.float64), nan=np.inf) for part in (novelty, out_of_scope_novelty)
+    )
+    edges = _edges(in_scope, out_of_scope, novelty_threshold)
     return OutOfScope(
         unclassified=proportion(int(out_of_scope_unclassified.sum()), len(out_of_scope_unclassified)),
-        auroc=_auroc(known, unknown),
+        auroc=_auroc(in_scope, out_of_scope),
         novelty_threshold=novelty_threshold,
         edges=tuple(edges.tolist()),
-        holdout=_histogram(known, edges),
-        out_of_scope=_histogram(unknown, edges),
+        holdout=_histogram(in_scope, edges),
+        out_of_scope=_histogram(out_of_scope, edges),
     )
 
 
-def _auroc(known: NDArray[np.float64], unknown: NDArray[np.float64]) -> float | None:
+def _auroc(in_scope: NDArray[np.float64], out_of_scope: NDArray[np.float64]) -> float | None:
     """Returns the area under the ROC curve, from ranks.
 
     Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143 (1982) 29-36.
     """
-    if not len(known) or not len(unknown):
+    if not len(in_scope) or not len(out_of_scope):
         return None
-    ordered = np.sort(known)
-    below, not_above = (np.searchsorted(ordered, unknown, side) for side in ("left", "right"))
-    return float((below + not_above).mean() / (2 * len(known)))
+    ordered = np.sort(in_scope)
+    below, not_above = (np.searchsorted(ordered, out_of_scope, side) for side in ("left", "right"))
+    return float((below + not_above).mean() / (2 * len(in_scope)))
 
 
-def _edges(known: NDArray[np.float64], unknown: NDArray[np.float64], threshold: float | None) -> NDArray[np.float64]:
+def _edges(
+    in_scope: NDArray[np.float64], out_of_scope: NDArray[np.float64], threshold: float | None
+) -> NDArray[np.float64]:
     ends = [0.0]
-    for novelty, quantile in ((known, _HOLDOUT_QUANTILE), (unknown, _OUT_OF_SCOPE_QUANTILE)):
+    for novelty, quantile in ((in_scope, _HOLDOUT_QUANTILE), (out_of_scope, _OUT_OF_SCOPE_QUANTILE)):
         finite = novelty[np.isfinite(novelty)]
         if len(finite):
             ends += [float(finite.min()), float(np.quantile(finite, quantile, method="lower"))]

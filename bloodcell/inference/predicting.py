@@ -10,7 +10,7 @@ import numpy as np
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_output import ModelOutput, joined
 from bloodcell.inference.read_ahead import read_ahead
-from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.decoding import ImageBounds, decode, resized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,7 +42,7 @@ def predict(
         network: The network to run.
         images: Any number of images that `read` can read.
         read: Returns an image's file; called in threads.
-        settings: Batch size, reader threads and image limits.
+        settings: Batch size, reader threads and image bounds.
         skipped: Collects images that cannot be read; if None, the first of them raises its error.
 
     Raises:
@@ -72,7 +72,7 @@ def predict_all(
         bundles: Opened bundles, at least one.
         images: Any number.
         read: Returns an image's file; called in threads.
-        settings: Batch size, reader threads and image limits.
+        settings: Batch size, reader threads and image bounds.
         on_progress: Called with the number of images done and of all images.
 
     Raises:
@@ -121,10 +121,10 @@ def pixel_reader(
     read: Callable[[Image], bytes], sizes: Sequence[Size], settings: Settings
 ) -> Callable[[Image], list[NDArray[np.uint8]]]:
     """Returns a function that reads an image, decodes it once, and returns its pixels in each of `sizes`."""
-    limits = ImageLimits.of(settings)
+    bounds = ImageBounds.of(settings)
 
     def pixels_of(image: Image) -> list[NDArray[np.uint8]]:
-        cell = decode(read(image), limits)
+        cell = decode(read(image), bounds)
         return [resized(cell, *size) for size in sizes]
 
     return pixels_of

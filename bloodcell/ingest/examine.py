@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bloodcell.errors import UnusableFileError
 from bloodcell.inbox.unchanged_files import read_unchanged
 from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
-from bloodcell.storage.decoding import ImageLimits, verify
+from bloodcell.storage.decoding import ImageBounds, verify
 
 if TYPE_CHECKING:
     from bloodcell.inbox.listing import ListedFile
@@ -52,9 +52,9 @@ class Examined:
 class Examiner:
     """Examines cell files; safe to call from several threads."""
 
-    def __init__(self, pattern: str, limits: ImageLimits, store: Store) -> None:
+    def __init__(self, pattern: str, bounds: ImageBounds, store: Store) -> None:
         self._pattern = re.compile(pattern)
-        self._limits = limits
+        self._bounds = bounds
         self._store = store
 
     def named_cell(self, file: ListedFile) -> NamedCell | None:
@@ -89,17 +89,17 @@ class Examiner:
                 raise UnusableFileError(
                     "name_fits_no_pattern", f"expected {self._pattern.pattern}, received {file.path}"
                 )
-            if file.size_bytes > self._limits.max_file_bytes:
+            if file.size_bytes > self._bounds.max_file_bytes:
                 raise UnusableFileError(
                     "too_many_bytes",
-                    f"expected at most {self._limits.max_file_bytes:,} bytes, received {file.size_bytes:,}",
+                    f"expected at most {self._bounds.max_file_bytes:,} bytes, received {file.size_bytes:,}",
                 )
-            return Examined(file, cell, image=self._stored(read_unchanged(file, self._limits.max_file_bytes)))
+            return Examined(file, cell, image=self._stored(read_unchanged(file, self._bounds.max_file_bytes)))
         except UnusableFileError as error:
             return Examined(file, cell, reason=error.reason, detail=error.detail)
 
     def _stored(self, body: bytes) -> StoredImage:
-        image = verify(body, self._limits)
+        image = verify(body, self._bounds)
         sha256 = hashlib.sha256(body).hexdigest()
         self._store.put_image(sha256, body)
         return StoredImage(sha256, len(body), image.width_px, image.height_px, image.format)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -26,8 +26,9 @@ from bloodcell.ingest.ledger import FileRow, SlideFiles, ignored, known_files, n
 from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
-from bloodcell.storage.decoding import ImageLimits
+from bloodcell.storage.decoding import ImageBounds
 from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.statements import load_statements
 from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bloodcell.storage.database import Database
 
 _Result = TypeVar("_Result")
+_SQL: Final = load_statements("ingest/ingesting.sql")
 
 # files written in one transaction, after one sync of the store; small slides are written together. The number is large
 # enough that waiting for the disk is short compared with examining, and small enough that a kill loses little work
@@ -143,7 +145,7 @@ class _Ingest:
         self._folder, self._night, self._settings = folder, night, settings
         self._database, self._run_id, self._on_files = database, run_id, on_files
         self._store = Store.of(settings)
-        self._examiner = Examiner(settings.drop_pattern, ImageLimits.of(settings), self._store)
+        self._examiner = Examiner(settings.drop_pattern, ImageBounds.of(settings), self._store)
         self._waiting: set[str] = set()
         self._set_aside: set[str] = set()
 
@@ -256,10 +258,8 @@ class _Ingest:
         connection.execute(sa.update(drop).where(drop.c.night == self._night).values(**done))
 
     def _summary(self, connection: sa.Connection) -> IngestSummary:
-        file, slide = tables.drop_file, tables.slide
-        counted = sa.select(file.c.outcome, sa.func.count()).where(file.c.night == self._night).group_by(file.c.outcome)
-        n = {outcome: count for outcome, count in connection.execute(counted)}
-        slides = connection.scalar(sa.select(sa.func.count()).select_from(slide).where(slide.c.night == self._night))
+        night = {"night": self._night}
+        n = {outcome: count for outcome, count in connection.execute(_SQL["files"], night)}
         return IngestSummary(
             night=self._night,
             run_id=self._run_id,
@@ -268,7 +268,7 @@ class _Ingest:
             n_duplicates=n.get("duplicate", 0),
             n_quarantined=n.get("quarantined", 0),
             n_ignored=n.get("ignored", 0),
-            n_slides=slides or 0,
+            n_slides=connection.execute(_SQL["n_slides"], night).scalar_one(),
             n_waiting_folders=len(self._waiting),
         )
 

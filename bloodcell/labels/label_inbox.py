@@ -32,10 +32,13 @@ from bloodcell.labels.label_rows import BadRowError, checked_person
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import Run, recorded_run
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
+
+_SQL: Final = load_statements("labels/label_inbox.sql")
 
 MAX_FILE_BYTES: Final = 512 * 2**20
 """Largest CSV file that the inbox accepts, some five million rows: every check of the inbox reads it."""
@@ -221,16 +224,7 @@ def _taken(connection: sa.Connection, run: Run, entry: _Entry) -> InboxFile:
 
 def _known(connection: sa.Connection, entry: _Entry) -> tuple[InboxFile, str | None] | None:
     """Returns the earlier outcome and its Dag run; None if there is none, or if it might be different now."""
-    table, run, ingest = tables.label_file, tables.run, tables.run.alias("ingest")
-    # since the start of the import, which may or may not have seen an ingest that ended in the meantime
-    ingested_since = sa.exists().where(ingest.c.stage == "ingest", ingest.c.ended_at >= run.c.started_at)
-    row = connection.execute(
-        sa.select(*(table.c[name] for name in InboxFile.__dataclass_fields__), run.c.airflow_run, ingested_since)
-        .join(run, run.c.run_id == table.c.run_id)
-        .where(table.c.path == entry.path, table.c.sha256 == entry.sha256)
-        .order_by(table.c.seen_at.desc())
-        .limit(1)
-    ).one_or_none()
+    row = connection.execute(_SQL["earlier_outcome"], {"path": entry.path, "sha256": entry.sha256}).one_or_none()
     if row is None:
         return None
     *fields, airflow_run, is_ingested_since = row

@@ -68,12 +68,12 @@ WHERE d.row_number = p.row_number
 CREATE TEMP TABLE judged ON COMMIT DROP AS
 SELECT p.row_number, p.barcode, p.file_name, p.given_id, p.cell_id, p.class, p.sub_label,
        coalesce(p.sub_label, p.class) AS label, p.labelled_by, p.labelled_at, p.is_blind, p.is_adjudication, p.note,
-       CASE WHEN p.problem IS NOT NULL THEN p.problem WHEN min(said) OVER same <> max(said) OVER same THEN 'row' END
+       CASE WHEN p.problem IS NOT NULL THEN p.problem WHEN min(content) OVER same <> max(content) OVER same THEN 'row' END
            AS problem,
        CASE WHEN p.problem IS NOT NULL THEN p.detail
             ELSE 'row ' || min(row_number) OVER same || ' and row ' || max(row_number) OVER same END AS detail,
        row_number() OVER (same ORDER BY row_number) = 1 AS is_first
-FROM (SELECT *, ROW(class, sub_label, is_blind, is_adjudication, note)::text AS said FROM placed) p
+FROM (SELECT *, ROW(class, sub_label, is_blind, is_adjudication, note)::text AS content FROM placed) p
 WINDOW same AS (PARTITION BY problem IS NULL, cell_id, labelled_by, CASE WHEN NOT :by_image THEN labelled_at END)
 
 -- name: append

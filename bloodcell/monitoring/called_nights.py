@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _SQL: Final = load_statements("monitoring/called_nights.sql")
 
-SLIDE_GROUPS: Final = 64
-"""Groups that slides are put into: intervals come from resampling the groups, and their number bounds the memory."""
+SLIDE_BUCKETS: Final = 64
+"""Buckets that slides are put into: intervals come from resampling them, and their number bounds the memory."""
 
 _FIRST_NIGHTS: Final = 31
 """The most nights that the first check of a model goes back."""
@@ -29,10 +29,10 @@ _FIRST_NIGHTS: Final = 31
 
 @dataclass(frozen=True, slots=True)
 class SampledCell:
-    """A cell to run the model on again, and the slide group that it is in."""
+    """A cell to run the model on again, and the slide bucket that it is in."""
 
     image: CellImage
-    slide_group: int
+    slide_bucket: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class CalledNights:
 
     Attributes:
         nights: In order; empty if nothing new was called.
-        mix: int64 (n_slide_groups, 8), cells of each slide group by most probable class, in the order of
-            `CELL_CLASSES`; without groups that have no cells.
+        mix: int64 (n_slide_buckets, 8), cells of each slide bucket by most probable class, in the order of
+            `CELL_CLASSES`; without buckets that have no cells.
     """
 
     nights: tuple[date, ...]
@@ -58,7 +58,7 @@ def read_nights(connection: sa.Connection, model_id: str) -> CalledNights:
     values = {"model": model_id, "first": _FIRST_NIGHTS}
     nights = tuple(connection.scalars(_SQL["nights"], values))
     found = _read(connection, "class_mix", model_id, nights)
-    rows = [(slide_group, CELL_CLASSES.index(top), n_cells) for slide_group, top, n_cells in found]
+    rows = [(slide_bucket, CELL_CLASSES.index(top), n_cells) for slide_bucket, top, n_cells in found]
     return CalledNights(nights, _table(rows, len(CELL_CLASSES)))
 
 
@@ -70,7 +70,7 @@ def tally_value(
     classes: Sequence[str],
     edges: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Returns int64 (n_slide_groups, len(edges) + 1), cells of each slide group by bin of `value`.
+    """Returns int64 (n_slide_buckets, len(edges) + 1), cells of each slide bucket by bin of `value`.
 
     Args:
         connection: Where to read.
@@ -90,19 +90,21 @@ def tally_value(
 def sample_cells(connection: sa.Connection, model_id: str, nights: Sequence[date], n_cells: int) -> list[SampledCell]:
     """Returns at most `n_cells` cells, spread over the nights; always the same cells for the same nights."""
     rows = _read(connection, "sample", model_id, nights, n=n_cells)
-    return [SampledCell(CellImage(cell_id, night, sha256), slide_group) for cell_id, night, sha256, slide_group in rows]
+    return [
+        SampledCell(CellImage(cell_id, night, sha256), slide_bucket) for cell_id, night, sha256, slide_bucket in rows
+    ]
 
 
 def _read(
     connection: sa.Connection, statement: str, model_id: str, nights: Sequence[date], **values: Any
 ) -> list[tuple[Any, ...]]:
-    given = {"model": model_id, "nights": list(nights), "slide_groups": SLIDE_GROUPS, **values}
+    given = {"model": model_id, "nights": list(nights), "slide_buckets": SLIDE_BUCKETS, **values}
     return [tuple(row) for row in connection.execute(_SQL[statement], given)]
 
 
 def _table(rows: Sequence[tuple[Any, ...]], n_columns: int) -> NDArray[np.int64]:
-    slide_groups = sorted({row[0] for row in rows})
-    table = np.zeros((len(slide_groups), n_columns), np.int64)
-    for slide_group, column, n_cells in rows:
-        table[slide_groups.index(slide_group), column] = n_cells
+    slide_buckets = sorted({row[0] for row in rows})
+    table = np.zeros((len(slide_buckets), n_columns), np.int64)
+    for slide_bucket, column, n_cells in rows:
+        table[slide_buckets.index(slide_bucket), column] = n_cells
     return table

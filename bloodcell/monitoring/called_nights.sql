@@ -6,13 +6,13 @@ WHERE night > coalesce((SELECT max(until_night) FROM bloodcell.model_check WHERE
 ORDER BY night
 
 -- name: class_mix
-SELECT c.slide_id % :slide_groups, k.top_class, count(*)
+SELECT c.slide_id % :slide_buckets, k.top_class, count(*)
 FROM bloodcell.cell_call k JOIN bloodcell.cell c USING (cell_id, night)
 WHERE k.model_id = :model AND k.night = ANY (:nights)
 GROUP BY 1, 2
 
 -- name: tally
-SELECT c.slide_id % :slide_groups,
+SELECT c.slide_id % :slide_buckets,
        width_bucket(CASE :value WHEN 'confidence' THEN k.confidence ELSE k.novelty END::float8, CAST(:edges AS float8[])),
        count(*)
 FROM bloodcell.cell_call k JOIN bloodcell.cell c USING (cell_id, night)
@@ -22,7 +22,7 @@ GROUP BY 1, 2
 -- name: sample
 -- Takes the cell with the lowest digest of each night in turn, then the next. A digest is as good as a random number, and
 -- the same on every machine.
-SELECT cell_id, night, sha256, slide_id % :slide_groups FROM (
+SELECT cell_id, night, sha256, slide_id % :slide_buckets FROM (
     SELECT c.cell_id, c.night, c.sha256, c.slide_id,
            row_number() OVER (PARTITION BY c.night ORDER BY c.sha256, c.cell_id) AS position
     FROM bloodcell.cell_call k JOIN bloodcell.cell c USING (cell_id, night)

@@ -1,7 +1,7 @@
 """How far a model's nights have drifted from the images it was validated on: distances with 95 % intervals.
 
 Every distance is 0 on average where nothing has drifted: the part that chance adds is subtracted. Intervals come from
-resampling slide groups, because cells of one slide resemble each other; few slides give wide intervals.
+resampling slide buckets, because cells of one slide resemble each other; few slides give wide intervals.
 
 The class mix of a laboratory is never that of the training images. Confidence, novelty and embedding are therefore
 compared within classes, and the classes are weighted as they occur in the nights: a night with more basophils is drift
@@ -21,8 +21,8 @@ from bloodcell.evaluation.resampling import drawn_sums
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_SLIDE_GROUPS: Final = 8
-"""Slide groups that an interval needs: no draw can be more extreme than the most extreme of them.
+MIN_SLIDE_BUCKETS: Final = 8
+"""Slide buckets that an interval needs: no draw can be more extreme than the most extreme of them.
 
 Measured on 500 simulated nights of patients who differ as real patients do: false alarms about the class mix in 2 % of
 the nights of five slides, 0.2 % of those of six, none of those of eight.
@@ -32,7 +32,7 @@ MIN_CLASS_CELLS: Final = 8
 """Cells of a class that the reference and the nights each need for the class to be compared."""
 
 N_REPLICATES: Final = 500
-"""Draws of the slide groups, from which an interval is taken."""
+"""Draws of the slide buckets, from which an interval is taken."""
 
 SEED: Final = 20_120_313
 _PERCENTILES: Final = (2.5, 97.5)
@@ -52,7 +52,7 @@ def mix_drift(expected: NDArray[np.integer], counts: NDArray[np.integer]) -> Dri
 
     Args:
         expected: int (k,), cells of each class in the reference.
-        counts: int (n_slide_groups, k), cells of each class in each slide group.
+        counts: int (n_slide_buckets, k), cells of each class in each slide bucket.
     """
     return _psi_drift(expected / expected.sum(), float(expected.sum()), counts)
 
@@ -95,7 +95,7 @@ def value_drift(
         values: (n,), of the reference's cells.
         weights: (n,), of the same cells, from `class_weights`; some are above 0.
         edges: (k - 1,), from `decile_edges`; a value on an edge belongs to the bin above.
-        counts: int (n_slide_groups, k), cells of each slide group in each bin, of classes with a weight above 0.
+        counts: int (n_slide_buckets, k), cells of each slide bucket in each bin, of classes with a weight above 0.
     """
     bins = np.searchsorted(edges, values.astype(np.float64), side="right")
     shares = np.bincount(bins, weights, minlength=len(edges) + 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.monitoring.called_nights import CalledNights, read_nights, sample_cells, tally_value
 from bloodcell.monitoring.check_records import Check, Kind, not_judged
-from bloodcell.monitoring.drift import MIN_SLIDE_GROUPS, Drift, class_weights, decile_edges, mix_drift, value_drift
+from bloodcell.monitoring.drift import MIN_SLIDE_BUCKETS, Drift, class_weights, decile_edges, mix_drift, value_drift
 from bloodcell.monitoring.embedding_drift import embedding_drift
 from bloodcell.monitoring.rerun import embed
 from bloodcell.presentation.numbers import counted, interval, number
@@ -66,11 +66,11 @@ def drift_checks(
         )
     reference = read_reference(bundle.folder / REFERENCE)
     nights = database.transact(partial(read_nights, model_id=bundle.model_id))
-    if nights.n_cells < settings.check_min_cells or len(nights.mix) < MIN_SLIDE_GROUPS:
+    if nights.n_cells < settings.check_min_cells or len(nights.mix) < MIN_SLIDE_BUCKETS:
         return _all_waiting(
             nights.n_cells,
             f"{nights.n_cells:,} cells of {len(nights.mix)} slides were called since the last check, and "
-            f"{settings.check_min_cells:,} (BLOODCELL_CHECK_MIN_CELLS) of {MIN_SLIDE_GROUPS} slides are needed; they "
+            f"{settings.check_min_cells:,} (BLOODCELL_CHECK_MIN_CELLS) of {MIN_SLIDE_BUCKETS} slides are needed; they "
             "count at the next check",
         )
     watch = _Watch(database, store, bundle, settings, on_progress, reference, nights)
@@ -118,7 +118,7 @@ def _embedding(watch: _Watch) -> list[Check]:
         watch.bundle, cells, watch.store, watch.settings, lambda done, total: watch.on_progress("embed", done, total)
     )
     drift, by_class = embedding_drift(
-        watch.reference.embedding, watch.reference.top, found.embedding, found.top, found.slide_groups
+        watch.reference.embedding, watch.reference.top, found.embedding, found.top, found.slide_buckets
     )
     if drift is None:
         return [_unjudged(watch, "embedding", "no class has enough cells in both the sample and the reference")]

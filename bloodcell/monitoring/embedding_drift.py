@@ -24,7 +24,7 @@ def embedding_drift(
     reference_top: NDArray[np.int64],
     embedding: NDArray[np.float32],
     top: NDArray[np.int64],
-    slide_groups: NDArray[np.int64],
+    slide_buckets: NDArray[np.int64],
 ) -> tuple[Drift | None, dict[str, float]]:
     """Returns the squared discrepancy over all compared classes with its interval, and that of each class.
 
@@ -36,10 +36,10 @@ def embedding_drift(
         reference_top: int64 (n,), class of each, index into `CELL_CLASSES`.
         embedding: float32 (m, d), of the nights' cells.
         top: int64 (m,), class of each.
-        slide_groups: int64 (m,), slide group of each.
+        slide_buckets: int64 (m,), slide bucket of each.
     """
     scale = _kernel_scale(reference)
-    draws = _draws(slide_groups)
+    draws = _draws(slide_buckets)
     total, n_total = np.zeros(len(draws)), np.zeros(len(draws))
     by_class: dict[str, float] = {}
     for index, name in enumerate(CELL_CLASSES):
@@ -66,13 +66,13 @@ def _kernel_scale(reference: NDArray[np.float32]) -> float:
     return float(1 / max(np.median(squares), 1e-12)) / 2 if len(squares) else 1.0
 
 
-def _draws(slide_groups: NDArray[np.int64]) -> NDArray[np.float64]:
+def _draws(slide_buckets: NDArray[np.int64]) -> NDArray[np.float64]:
     """Returns float64 (1 + N_REPLICATES, m): how often each cell counts; once in the first row, then as drawn."""
     random = np.random.default_rng(SEED)
-    _, group_of_cell = np.unique(slide_groups, return_inverse=True)
-    n_groups = int(group_of_cell.max()) + 1
-    drawn = random.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=N_REPLICATES)
-    return np.vstack([np.ones(len(slide_groups)), drawn[:, group_of_cell]]).astype(np.float64)
+    _, bucket_of_cell = np.unique(slide_buckets, return_inverse=True)
+    n_buckets = int(bucket_of_cell.max()) + 1
+    drawn = random.multinomial(n_buckets, np.full(n_buckets, 1 / n_buckets), size=N_REPLICATES)
+    return np.vstack([np.ones(len(slide_buckets)), drawn[:, bucket_of_cell]]).astype(np.float64)
 
 
 def _mmd_squared(

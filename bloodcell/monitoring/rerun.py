@@ -30,13 +30,13 @@ class Embedded:
     Attributes:
         embedding: float32 (n, d).
         top: int64 (n,), index into `CELL_CLASSES` of the most probable class.
-        slide_groups: int64 (n,), slide group of each.
+        slide_buckets: int64 (n,), slide bucket of each.
         failures: Why other cells of the sample could not be read.
     """
 
     embedding: NDArray[np.float32]
     top: NDArray[np.int64]
-    slide_groups: NDArray[np.int64]
+    slide_buckets: NDArray[np.int64]
     failures: tuple[str, ...]
 
 
@@ -53,7 +53,7 @@ def embed(
         bundle: The champion's bundle.
         cells: The sample, at least one cell.
         store: Where their images are.
-        settings: Image limits, reader threads and batch size.
+        settings: Image bounds, reader threads and batch size.
         on_cells: Called with the number of cells done, and the total.
 
     Raises:
@@ -62,15 +62,15 @@ def embed(
     """
     network = MergedNetwork((bundle,), batch_cells=settings.batch_cells)
     skipped = Skipped(store.check)
-    images, group_of = [cell.image for cell in cells], {cell.image.cell_id: cell.slide_group for cell in cells}
-    embeddings, tops, slide_groups = [], [], []
+    images, bucket_of = [cell.image for cell in cells], {cell.image.cell_id: cell.slide_bucket for cell in cells}
+    embeddings, tops, slide_buckets = [], [], []
     for batch, outputs in predict(network, images, lambda cell: store.read_image(cell.sha256), settings, skipped):
         output = outputs[bundle.model_id]
         embeddings.append(output.embedding)
         tops.append(output.probabilities.argmax(axis=1))
-        slide_groups += [group_of[cell.cell_id] for cell in batch]
-        on_cells(len(slide_groups), len(cells))
-    if not slide_groups:
+        slide_buckets += [bucket_of[cell.cell_id] for cell in batch]
+        on_cells(len(slide_buckets), len(cells))
+    if not slide_buckets:
         raise StoreUnavailableError(
             f"None of the {len(cells)} sampled cells could be read, so the champion was not checked. First: "
             f"{skipped.reasons[0]}"
@@ -82,4 +82,4 @@ def embed(
             "Next: bloodcell models rollback --reason R",
             folder=str(bundle.folder),
         )
-    return Embedded(embedding, np.concatenate(tops), np.array(slide_groups), tuple(skipped.reasons))
+    return Embedded(embedding, np.concatenate(tops), np.array(slide_buckets), tuple(skipped.reasons))

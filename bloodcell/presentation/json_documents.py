@@ -1,6 +1,7 @@
 """Records as JSON documents, for `--json` and for programs.
 
 A fraction of counted cells is given in percent, as in the database's views and on the pages, and its name says so.
+A comparison, its gates and a check of the champion are printed as they are stored, with fractions in 0..1.
 """
 
 from __future__ import annotations

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER, UNCLASSIFIED
-from bloodcell.differential.stored_differential import Slide, SlideDifferential, differential_of, find_slide
+from bloodcell.differential.stored_differential import (
+    Slide,
+    SlideDifferential,
+    count_cells,
+    differential_of,
+    find_slide,
+)
 from bloodcell.storage import tables
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     import uuid
@@ -17,6 +24,8 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from bloodcell.storage.database import Database
+
+_SQL: Final = load_statements("report/slide_report.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +131,16 @@ def read_report(database: Database, barcode: str, model_id: str | None = None) -
     def read(connection: sa.Connection) -> SlideReport:
         # one snapshot: a run in progress must not put cells in the gallery that the differential does not count
         connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        slide, n_cells = _slide_and_cells(connection, barcode)
-        differential = differential_of(connection, slide, model_id) if n_cells else None
+        slide = find_slide(connection, barcode)
+        has_cells = count_cells(connection, slide) > 0
+        differential = differential_of(connection, slide, model_id) if has_cells else None
         cells = _called_cells(connection, differential) if differential else []
         return SlideReport(
             slide=slide,
             differential=differential,
             classes=_by_class(cells),
             quarantined=_quarantined(connection, barcode),
-            n_duplicates=_n_duplicates(connection, barcode),
+            n_duplicates=connection.execute(_SQL["n_duplicates"], {"barcode": barcode}).scalar_one(),
             runs=_runs(connection, slide, differential),
         )
 
@@ -143,33 +153,9 @@ def least_certain_first(cell: CalledCell) -> tuple[bool, bool, float, float]:
     return (not cell.is_out_of_scope, not is_novel, -cell.novelty if is_novel else cell.confidence, -cell.novelty)
 
 
-def _slide_and_cells(connection: sa.Connection, barcode: str) -> tuple[Slide, int]:
-    slide = find_slide(connection, barcode)
-    n_cells = connection.scalar(
-        sa.select(sa.func.count()).select_from(tables.cell).where(tables.cell.c.slide_id == slide.slide_id)
-    )
-    return slide, n_cells or 0
-
-
 def _called_cells(connection: sa.Connection, differential: SlideDifferential) -> list[CalledCell]:
-    cell, call = tables.cell.c, tables.cell_call.c
-    rows = connection.execute(
-        sa.select(
-            cell.file_name,
-            cell.sha256,
-            cell.analyser_code,
-            cell.analyser_class,
-            call.called_class,
-            call.unclassified_reason,
-            call.confidence,
-            call.novelty,
-            *(call[f"p_{cell_class}"] for cell_class in CELL_CLASSES),
-        )
-        .join(tables.cell_call, sa.and_(call.cell_id == cell.cell_id, call.night == cell.night))
-        .where(cell.slide_id == differential.slide.slide_id, call.model_id == differential.model.model_id)
-        .order_by(cell.cell_id)
-    )
-    return [_called_cell(row) for row in rows]
+    of_slide = {"slide_id": differential.slide.slide_id, "model_id": differential.model.model_id}
+    return [_called_cell(row) for row in connection.execute(_SQL["called_cells"], of_slide)]
 
 
 def _called_cell(row: sa.Row[Any]) -> CalledCell:
@@ -201,34 +187,7 @@ def _quarantined(connection: sa.Connection, barcode: str) -> tuple[QuarantinedFi
     return tuple(QuarantinedFile(*row) for row in rows)
 
 
-def _n_duplicates(connection: sa.Connection, barcode: str) -> int:
-    file = tables.drop_file.c
-    return (
-        connection.scalar(
-            sa.select(sa.func.count())
-            .select_from(tables.drop_file)
-            .where(file.barcode == barcode, file.outcome == "duplicate")
-        )
-        or 0
-    )
-
-
 def _runs(connection: sa.Connection, slide: Slide, differential: SlideDifferential | None) -> tuple[StageRun, ...]:
-    cell, call, run = tables.cell.c, tables.cell_call.c, tables.run.c
-    involved: list[sa.Select[tuple[uuid.UUID]]] = [
-        sa.select(tables.slide.c.run_id).where(tables.slide.c.slide_id == slide.slide_id),
-        sa.select(cell.run_id).where(cell.slide_id == slide.slide_id),
-    ]
-    if differential:
-        involved.append(
-            sa.select(call.run_id)
-            .join(tables.cell, sa.and_(call.cell_id == cell.cell_id, call.night == cell.night))
-            .where(cell.slide_id == slide.slide_id, call.model_id == differential.model.model_id)
-        )
-        involved.append(sa.select(sa.literal(differential.run_id)))
-    rows = connection.execute(
-        sa.select(*(run[name] for name in StageRun.__dataclass_fields__))
-        .where(run.run_id.in_(sa.union(*involved)))
-        .order_by(run.started_at, run.stage)
-    )
+    model_id, run_id = (differential.model.model_id, differential.run_id) if differential else (None, None)
+    rows = connection.execute(_SQL["runs"], {"slide_id": slide.slide_id, "model_id": model_id, "run_id": run_id})
     return tuple(StageRun(*row) for row in rows)

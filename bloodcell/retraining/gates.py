@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.presentation.numbers import percent, points
+from bloodcell.presentation.numbers import counted, percent, points
 from bloodcell.registry.promotion_proof import Gate
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _enough_holdout_cells(comparison: Comparison, n_required: int) -> Gate:
 
 def _enough_holdout_patients(comparison: Comparison, n_required: int) -> Gate:
     n = comparison.n_patients
-    reason = f"The hold-out has {n:,} patient{'' if n == 1 else 's'}; {n_required:,} are needed."
+    reason = f"The hold-out has {counted(n, 'patient')}; {n_required:,} are needed."
     return Gate("enough_holdout_patients", n >= n_required, float(n), float(n_required), reason)
 
 

@@ -114,7 +114,7 @@ def forest_plot(difference: Difference, *, accuracy_threshold: float | None) -> 
 
 
 def agreement_plot(comparison: Comparison) -> bytes:
-    """Returns Bland-Altman plots of the six leucocyte classes: one point per slide; bias and limits as lines."""
+    """Returns Bland-Altman plots: one point per slide and leucocyte class, bias and limits of agreement as lines."""
     models = _compared(comparison)
     figure = _figure(11.5, 6.6)
     for index, axes in enumerate(figure.subplots(2, 3).ravel()):
@@ -162,9 +162,9 @@ def _draw_agreement(axes: Axes, agreement: ClassAgreement, role: str) -> None:
     )
     if agreement.bias is not None:
         axes.axhline(agreement.bias, color=colour, linewidth=1.5)
-    for limit in (agreement.lower, agreement.upper):
-        if limit is not None:
-            axes.axhline(limit, color=colour, linewidth=1, linestyle=(0, (5, 3)))
+    for end in (agreement.lower, agreement.upper):
+        if end is not None:
+            axes.axhline(end, color=colour, linewidth=1, linestyle=(0, (5, 3)))
 
 
 def _figure(width_in: float, height_in: float) -> Figure:

@@ -27,15 +27,15 @@ _SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
 
 
 @dataclass(frozen=True, slots=True)
-class ImageLimits:
-    """Bounds of a cell image: largest file, largest number of pixels, shortest side."""
+class ImageBounds:
+    """The largest file, the largest number of pixels and the shortest side that a cell image may have."""
 
     max_file_bytes: int
     max_pixels: int
     min_side_px: int
 
     @classmethod
-    def of(cls, settings: ImageSettings) -> ImageLimits:
+    def of(cls, settings: ImageSettings) -> ImageBounds:
         return cls(settings.max_file_bytes, settings.max_pixels, settings.min_side_px)
 
 
@@ -48,12 +48,12 @@ class ImageFacts:
     height_px: int
 
 
-def decode(body: bytes, limits: ImageLimits) -> Image.Image:
+def decode(body: bytes, bounds: ImageBounds) -> Image.Image:
     """Returns the only frame of an image file, fully decoded.
 
     Args:
         body: The whole file.
-        limits: Bounds that are checked before any pixel is decoded.
+        bounds: Bounds that are checked before any pixel is decoded.
 
     Returns:
         Image of mode RGB, 8 bits per channel. Grey, palette, CMYK, alpha and 16-bit images are refused, not converted:
@@ -63,18 +63,18 @@ def decode(body: bytes, limits: ImageLimits) -> Image.Image:
         UnusableFileError: With reason empty, too_many_bytes, not_an_image, too_many_pixels, too_small,
             several_frames, unsupported_colour, truncated or damaged.
     """
-    image = _checked(body, limits)
+    image = _checked(body, bounds)
     _load(image)
     return image
 
 
-def verify(body: bytes, limits: ImageLimits) -> ImageFacts:
+def verify(body: bytes, bounds: ImageBounds) -> ImageFacts:
     """Returns format and size of an image file after decoding all its data; refuses what `decode` refuses.
 
     A JPEG is decoded to grey at an eighth of its size. The entropy decoder, which is the part that detects broken data,
     still reads every bit. Pixels that nobody uses are not computed, which reduces the time to 0.4 of a full decoding.
     """
-    image = _checked(body, limits)
+    image = _checked(body, bounds)
     facts = ImageFacts(image.format or "", image.width, image.height)
     image.draft("L", (max(image.width // 8, 1), max(image.height // 8, 1)))  # has no effect on other formats
     _load(image)
@@ -91,16 +91,16 @@ def resized(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uin
     return np.asarray(image.resize((width_px, height_px), Image.Resampling.BILINEAR))
 
 
-def _checked(body: bytes, limits: ImageLimits) -> Image.Image:
+def _checked(body: bytes, bounds: ImageBounds) -> Image.Image:
     """Returns the image after reading its header and checking that it is within the bounds."""
     if not body:
         raise UnusableFileError("empty", "expected an image, received 0 bytes")
-    if len(body) > limits.max_file_bytes:
+    if len(body) > bounds.max_file_bytes:
         raise UnusableFileError(
-            "too_many_bytes", f"expected at most {limits.max_file_bytes:,} bytes, received {len(body):,}"
+            "too_many_bytes", f"expected at most {bounds.max_file_bytes:,} bytes, received {len(body):,}"
         )
     image = _opened(body)
-    _check(image, limits)
+    _check(image, bounds)
     return image
 
 
@@ -130,15 +130,15 @@ def _opened(body: bytes) -> Image.Image:
         raise UnusableFileError("damaged", f"image header cannot be read: {error}") from error
 
 
-def _check(image: Image.Image, limits: ImageLimits) -> None:
+def _check(image: Image.Image, bounds: ImageBounds) -> None:
     width, height = image.size
-    if width * height > limits.max_pixels:
+    if width * height > bounds.max_pixels:
         raise UnusableFileError(
-            "too_many_pixels", f"expected at most {limits.max_pixels:,} pixels, received {width}x{height}"
+            "too_many_pixels", f"expected at most {bounds.max_pixels:,} pixels, received {width}x{height}"
         )
-    if min(width, height) < limits.min_side_px:
+    if min(width, height) < bounds.min_side_px:
         raise UnusableFileError(
-            "too_small", f"expected sides of at least {limits.min_side_px} px, received {width}x{height}"
+            "too_small", f"expected sides of at least {bounds.min_side_px} px, received {width}x{height}"
         )
     if (n_frames := _n_frames(image)) != 1:
         raise UnusableFileError("several_frames", f"expected one frame, received {n_frames}")

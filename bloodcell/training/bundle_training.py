@@ -86,7 +86,7 @@ def train(
         variant: One of `bloodcell.cells.variants.VARIANTS`.
         images: A set of images; or a folder FOLDER/<class>/*.jpg with images of all eight classes, or several such
             folders, which are split by image.
-        settings: Data folder, weights folder, image limits, batch size.
+        settings: Data folder, weights folder, image bounds, batch size.
         recipe: How to train, default `recipes.default_recipe(variant)`.
         base: Weights to start from: `imagenet`, a file of weights of the variant's base network, or a bundle of the
             same variant for a warm start.

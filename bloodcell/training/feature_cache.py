@@ -80,7 +80,7 @@ def cached_outputs(
         read: Returns an image's file.
         transform: Which of the eight flips and quarter turns is applied to the images, 0 = none.
         cache: Folder of all cached outputs.
-        settings: Batch size, reader threads, image limits.
+        settings: Batch size, reader threads, image bounds.
         on_image: Called with the number of images done and of all images.
 
     Returns:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage, digest_of
 from bloodcell.errors import TrainingDataError, UnusableFileError
-from bloodcell.storage.decoding import ImageLimits, decode
+from bloodcell.storage.decoding import ImageBounds, decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def read_image_folders(settings: ImageSettings, *folders: Path) -> ImageFolder:
     """Returns the labelled images under `folders`, each hashed and decoded once.
 
     Args:
-        settings: Image limits and reader threads.
+        settings: Image bounds and reader threads.
         folders: Each has one sub-folder per class; hidden files, and files beside the sub-folders, are ignored.
 
     Raises:
@@ -64,9 +64,9 @@ def read_image_folders(settings: ImageSettings, *folders: Path) -> ImageFolder:
             class, or the same image is in two classes.
     """
     files = [each for folder in folders for each in _files(folder)]
-    limits = ImageLimits.of(settings)
+    bounds = ImageBounds.of(settings)
     with ThreadPoolExecutor(settings.reader_threads) as readers:
-        outcomes = list(readers.map(lambda each: _read(each[0], each[1], limits), files))
+        outcomes = list(readers.map(lambda each: _read(each[0], each[1], bounds), files))
     broken = tuple(each for each in outcomes if isinstance(each, BrokenImage))
     found = [each for each in outcomes if isinstance(each, LabelledImage)]
     images = _distinct(found)
@@ -159,10 +159,10 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
     return files
 
 
-def _read(path: Path, cell_class: str, limits: ImageLimits) -> LabelledImage | BrokenImage:
+def _read(path: Path, cell_class: str, bounds: ImageBounds) -> LabelledImage | BrokenImage:
     try:
         body = path.read_bytes()
-        decode(body, limits)
+        decode(body, bounds)
     except OSError as error:
         return BrokenImage(path, f"unreadable: {error.strerror}")
     except UnusableFileError as error:

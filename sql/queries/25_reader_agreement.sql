@@ -12,17 +12,17 @@ WITH readings AS (
     FROM bloodcell.cell_label WHERE NOT is_adjudication
     ORDER BY cell_id, labelled_by, labelled_at DESC, label_id DESC
 ), pairs AS (
-    SELECT a.labelled_by AS reader, b.labelled_by AS other, a.is_blind AND b.is_blind AS blind, a.class AS said,
-           b.class AS other_said, count(*) AS n
+    SELECT a.labelled_by AS reader, b.labelled_by AS other, a.is_blind AND b.is_blind AS blind, a.class,
+           b.class AS other_class, count(*) AS n
     FROM readings a JOIN readings b ON b.cell_id = a.cell_id AND a.labelled_by < b.labelled_by
     GROUP BY 1, 2, 3, 4, 5
 ), totals AS (
-    SELECT reader, other, blind, sum(n) AS n, coalesce(sum(n) FILTER (WHERE said = other_said), 0) AS n_agree
+    SELECT reader, other, blind, sum(n) AS n, coalesce(sum(n) FILTER (WHERE class = other_class), 0) AS n_agree
     FROM pairs GROUP BY reader, other, blind
 ), ours AS (
-    SELECT reader, other, blind, said AS class, sum(n) AS n FROM pairs GROUP BY 1, 2, 3, 4
+    SELECT reader, other, blind, class, sum(n) AS n FROM pairs GROUP BY 1, 2, 3, 4
 ), theirs AS (
-    SELECT reader, other, blind, other_said AS class, sum(n) AS n FROM pairs GROUP BY 1, 2, 3, 4
+    SELECT reader, other, blind, other_class AS class, sum(n) AS n FROM pairs GROUP BY 1, 2, 3, 4
 ), chance AS (
     SELECT o.reader, o.other, o.blind, sum(o.n * t.n) AS n_pairs
     FROM ours o JOIN theirs t USING (reader, other, blind, class) GROUP BY o.reader, o.other, o.blind

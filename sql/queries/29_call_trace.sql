@@ -22,7 +22,7 @@ SELECT p.barcode, p.night, p.file_name, p.folder, p.path, p.sha256, p.ingested_a
        p.model_id, p.variant, p.model_code_version, p.model_created_at, p.dataset_digest, s.created_at AS dataset_taken_at,
        labels.n_training_images, labels.n_patients, labels.labelled_by, h.promotion_id, h.action, h.promoted_at,
        h.promoted_by, h.reason, h.training_run_id, h.approved_by, h.approved_at, h.gates, h.report,
-       said.class AS label, said.sub_label, said.state AS label_state, said.labelled_by AS label_by
+       l.class AS label, l.sub_label, l.state AS label_state, l.labelled_by AS label_by
 FROM bloodcell.cell_provenance p
 LEFT JOIN bloodcell.slide_summary r ON r.barcode = p.barcode AND r.model_id = p.model_id
 LEFT JOIN LATERAL (
@@ -36,6 +36,6 @@ LEFT JOIN LATERAL (
     FROM bloodcell.training_image i
     WHERE i.dataset_digest = p.dataset_digest AND i.split IN ('training', 'validation')
 ) labels ON s.dataset_digest IS NOT NULL
-LEFT JOIN bloodcell.current_label said ON said.cell_id = p.cell_id
+LEFT JOIN bloodcell.current_label l ON l.cell_id = p.cell_id
 WHERE p.barcode = :'barcode' AND p.file_name = :'file' AND p.is_reported
 \gx

@@ -46,7 +46,7 @@ COMMENT ON COLUMN bloodcell.retraining.state IS
 COMMENT ON COLUMN bloodcell.retraining.state_reason IS 'Why it ended in this state.';
 COMMENT ON COLUMN bloodcell.retraining.requested_by IS 'Who requested it.';
 COMMENT ON COLUMN bloodcell.retraining.reason IS 'Why it was requested.';
-COMMENT ON COLUMN bloodcell.retraining.base IS 'Initial weights: champion, imagenet or random.';
+COMMENT ON COLUMN bloodcell.retraining.base IS 'Initial weights: champion or imagenet; in rows of release 0.1 also random.';
 COMMENT ON COLUMN bloodcell.retraining.seed IS 'Seed of everything random.';
 COMMENT ON COLUMN bloodcell.retraining.epochs IS 'Most epochs of each stage; empty: as the recipe says.';
 COMMENT ON COLUMN bloodcell.retraining.dataset_digest IS 'Snapshot it trained on; empty where it was skipped.';

@@ -21,7 +21,7 @@ from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.promotion import rollback
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
-from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.decoding import ImageBounds, decode, resized
 from bloodcell.storage.store import Store
 from tests.classify.conftest import fill_night
 from tests.ingest.night import NIGHT
@@ -62,12 +62,12 @@ def test_calls_are_the_models_output_for_the_stored_image(
     fill_night(settings, slides=1, cells_each=5)
     classify_all(settings)
     network = MergedNetwork([svm_bundle], batch_cells=4)
-    store, limits = Store.of(settings), ImageLimits.of(settings)
+    store, bounds = Store.of(settings), ImageBounds.of(settings)
     with database.connect() as connection:
         rows = connection.execute(
             sa.text("SELECT * FROM bloodcell.cell_result WHERE model_id = :m ORDER BY cell_id"), {"m": serving[1]}
         ).all()
-    pixels = np.stack([resized(decode(store.read_image(row.sha256), limits), *svm_bundle.input_size) for row in rows])
+    pixels = np.stack([resized(decode(store.read_image(row.sha256), bounds), *svm_bundle.input_size) for row in rows])
     output = network({svm_bundle.input_size: pixels})[svm_bundle.model_id]
     for row, probabilities, novelty in zip(rows, output.probabilities, output.novelty, strict=True):
         assert row.p_basophil == pytest.approx(probabilities[0], abs=2e-5)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.drawing.cells import draw_cell
-from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.decoding import ImageBounds, decode, resized
 
 SIDE_PX = 96
 """Side of the images that the demo's networks see."""
@@ -48,8 +48,8 @@ def test_another_size_scales_the_whole_field() -> None:
 def test_a_saved_cell_passes_the_products_own_decoder(cell_class: str) -> None:
     body = io.BytesIO()
     Image.fromarray(draw_cell(cell_class, np.random.default_rng(3))).save(body, "JPEG")
-    limits = ImageLimits(max_file_bytes=200_000, max_pixels=200_000, min_side_px=32)
-    assert decode(body.getvalue(), limits).size == (360, 363)
+    bounds = ImageBounds(max_file_bytes=200_000, max_pixels=200_000, min_side_px=32)
+    assert decode(body.getvalue(), bounds).size == (360, 363)
 
 
 @pytest.mark.parametrize("cell_class", CELL_CLASSES)

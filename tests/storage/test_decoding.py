@@ -12,9 +12,9 @@ from PIL import Image
 
 from bloodcell.drawing.cells import draw_cell
 from bloodcell.errors import UnusableFileError
-from bloodcell.storage.decoding import ImageFacts, ImageLimits, decode, verify
+from bloodcell.storage.decoding import ImageBounds, ImageFacts, decode, verify
 
-LIMITS = ImageLimits(max_file_bytes=200_000, max_pixels=400_000, min_side_px=32)
+BOUNDS = ImageBounds(max_file_bytes=200_000, max_pixels=400_000, min_side_px=32)
 
 
 def encoded(form: str, **options: object) -> bytes:
@@ -25,7 +25,7 @@ def encoded(form: str, **options: object) -> bytes:
 
 def verdict(judge: object, body: bytes) -> str:
     try:
-        judge(body, LIMITS)  # type: ignore[operator]
+        judge(body, BOUNDS)  # type: ignore[operator]
     except UnusableFileError as error:
         return str(error)
     return "usable"
@@ -61,7 +61,7 @@ def test_a_tiff_with_an_empty_second_directory_is_damaged() -> None:
     struct.pack_into("<I", body, directory + 2 + 12 * n_entries, len(body))
     body += struct.pack("<HI", 0, 0)
     with pytest.raises(UnusableFileError, match="damaged"):
-        verify(bytes(body), ImageLimits(max_file_bytes=2_000_000, max_pixels=400_000, min_side_px=32))
+        verify(bytes(body), ImageBounds(max_file_bytes=2_000_000, max_pixels=400_000, min_side_px=32))
 
 
 def test_sixteen_bits_per_channel_are_refused_not_cut_to_eight() -> None:
@@ -72,17 +72,17 @@ def test_sixteen_bits_per_channel_are_refused_not_cut_to_eight() -> None:
     pixels = chunk(b"IDAT", zlib.compress(40 * (b"\0" + 40 * b"\x12\x34\x56\x78\x9a\xbc")))
     body = b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
     with pytest.raises(UnusableFileError, match="16 bits"):
-        verify(body, LIMITS)
+        verify(body, BOUNDS)
 
 
 def test_an_orientation_tag_does_not_rotate_the_pixels() -> None:
     turned = Image.Exif()
     turned[274] = 6  # orientation: rotate by 90 degrees for display
-    assert decode(encoded("JPEG", exif=turned), LIMITS).tobytes() == decode(encoded("JPEG"), LIMITS).tobytes()
+    assert decode(encoded("JPEG", exif=turned), BOUNDS).tobytes() == decode(encoded("JPEG"), BOUNDS).tobytes()
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF"])
 def test_verify_returns_the_full_size_of_the_image(form: str) -> None:
-    limits = ImageLimits(max_file_bytes=2_000_000, max_pixels=400_000, min_side_px=32)
-    width, height = decode(encoded(form), limits).size
-    assert verify(encoded(form), limits) == ImageFacts(form, width, height)
+    bounds = ImageBounds(max_file_bytes=2_000_000, max_pixels=400_000, min_side_px=32)
+    width, height = decode(encoded(form), bounds).size
+    assert verify(encoded(form), bounds) == ImageFacts(form, width, height)

@@ -18,7 +18,7 @@ from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.recipes import Recipe, SvmSearch, base_of, default_recipe
 from bloodcell.settings import Settings
-from bloodcell.storage.decoding import ImageLimits, decode, resized
+from bloodcell.storage.decoding import ImageBounds, decode, resized
 from bloodcell.training.base_networks import build_base
 from bloodcell.training.base_weights import load_base_weights
 from bloodcell.training.bundle_training import train
@@ -72,8 +72,8 @@ def test_validation_metrics_are_those_of_the_stored_model(
 ) -> None:
     """Training reads cached maps, and the stored model reads pixels; both have to see the same cells."""
     _, validation = split_images(read_image_folders(settings, cells).images, TUNED_RECIPE.validation_fraction)
-    limits = ImageLimits.of(settings)
-    pixels = np.stack([resized(decode(image.path.read_bytes(), limits), 32, 32) for image in validation])
+    bounds = ImageBounds.of(settings)
+    pixels = np.stack([resized(decode(image.path.read_bytes(), bounds), 32, 32) for image in validation])
     labels = np.array([CELL_CLASSES.index(image.cell_class) for image in validation])
     probabilities = load_model(tuned_bundle).predict_on_batch(pixels)["probabilities"]
     loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
@@ -254,8 +254,8 @@ def test_the_stored_model_decides_like_scikit_learns_svm_on_the_same_images(
     outputs = [model.get_layer(name).output for name in ("rooted_features", "decision")]
     network = keras.Model(model.inputs, outputs)
     training, _ = split_images(read_image_folders(settings, cells).images, recipe.validation_fraction)
-    limits = ImageLimits.of(settings)
-    seen = np.stack([resized(decode(image.path.read_bytes(), limits), 32, 32) for image in training])
+    bounds = ImageBounds.of(settings)
+    seen = np.stack([resized(decode(image.path.read_bytes(), bounds), 32, 32) for image in training])
     labels = np.array([CELL_CLASSES.index(image.cell_class) for image in training])
     features, _ = network.predict(seen, batch_size=settings.batch_cells, verbose=0)
     assert recipe.svm is not None
