@@ -100,11 +100,13 @@ def test_memory_does_not_grow_with_the_batches(svm_bundle: Bundle) -> None:
     network = MergedNetwork([svm_bundle], batch_cells=1)
     cell = np.zeros((1, *SIZE, 3), np.uint8)
 
-    def resident_after(n_batches: int) -> int:
+    def growth(n_batches: int) -> int:
+        before = psutil.Process().memory_info().rss
         for _ in range(n_batches):
             network({SIZE: cell})
         gc.collect()
-        return int(psutil.Process().memory_info().rss)
+        return int(psutil.Process().memory_info().rss - before)
 
-    settled = resident_after(200)
-    assert resident_after(1_000) - settled < 8 * 2**20
+    growth(200)
+    # the median of three rounds: a leak grows in each, what the rest of the process takes or frees only now and then
+    assert sorted(growth(400) for _ in range(3))[1] < 3 * 2**20
