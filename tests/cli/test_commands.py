@@ -60,6 +60,10 @@ def test_help_lists_the_commands(bloodcell: Command) -> None:
     commands = ["demo", "up", "watch", "doctor", "ingest", "classify", "differential", "report", "train", "evaluate"]
     for command in (*commands, "models", "db", "drop"):
         assert command in top.stdout
+    models = CliRunner().invoke(app, ["models", "--help"])
+    assert models.exit_code == 0
+    for command in ("promote", "rollback"):
+        assert command in models.stdout
 
 
 def test_every_command_has_help() -> None:
