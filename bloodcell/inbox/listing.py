@@ -8,8 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bloodcell.inbox.settling import changed_ns
+
+MAX_DEPTH: Final = 32
+"""Levels of folders below the one that is listed; an analyser needs one. Deeper ones are listed as one entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +25,8 @@ class ListedFile:
         location: The entry itself.
         size_bytes: As listed.
         changed_ns: As `bloodcell.inbox.settling.changed_ns` returns it.
-        problem: Why it cannot be read as a file, as far as listing shows: link, not_a_regular_file, unreadable or
-            name_not_utf8. None for a regular file.
+        problem: Why it cannot be read as a file, as far as listing shows: link, not_a_regular_file, unreadable,
+            too_deep or name_not_utf8. None for a regular file.
     """
 
     path: str
@@ -42,7 +46,7 @@ class ListedFolder:
 
     Attributes:
         name: Its name, "" for the loose files; bytes that are not UTF-8 are escaped.
-        files: All files in it, at any depth.
+        files: All files in it, down to `MAX_DEPTH`.
         newest_change_ns: Latest change of the folder itself or of a file in it.
     """
 
@@ -76,18 +80,32 @@ def list_folder(folder: Path) -> Iterator[ListedFolder]:
 
 
 def _below(folder: Path, path: str) -> Iterator[ListedFile]:
+    """Yields the files below a folder, ordered by name; without recursion, because folders can be nested very deep."""
+    levels = [_entries(str(folder), path)]
+    while levels:
+        found = next(levels[-1], None)
+        if found is None:
+            levels.pop()
+        elif isinstance(found, ListedFile):
+            yield found
+        elif len(levels) < MAX_DEPTH:
+            levels.append(_entries(*found))
+        else:
+            location, inner = found
+            yield ListedFile(inner, location, 0, 0, "too_deep")
+
+
+def _entries(location: str, path: str) -> Iterator[ListedFile | tuple[str, str]]:
+    """Yields the files of a folder, and location and path of its sub-folders, in the order of their names."""
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(location) as entries:
             ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError:
-        yield ListedFile(path, str(folder), 0, 0, "unreadable")
+        yield ListedFile(path, location, 0, 0, "unreadable")
         return
     for entry in ordered:
         inner = f"{path}/{_text(entry.name)}"
-        if entry.is_dir(follow_symlinks=False):
-            yield from _below(Path(entry.path), inner)
-        else:
-            yield _listed(entry, inner)
+        yield (entry.path, inner) if entry.is_dir(follow_symlinks=False) else _listed(entry, inner)
 
 
 def _listed(entry: os.DirEntry[str], path: str) -> ListedFile:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage, digest_of
 from bloodcell.errors import TrainingDataError, UnusableFileError
-from bloodcell.storage.decoding import ImageBounds, decode
+from bloodcell.storage.decoding import ImageBounds, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +162,7 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
 def _read(path: Path, cell_class: str, bounds: ImageBounds) -> LabelledImage | BrokenImage:
     try:
         body = path.read_bytes()
-        decode(body, bounds)
+        verify(body, bounds)
     except OSError as error:
         return BrokenImage(path, f"unreadable: {error.strerror}")
     except UnusableFileError as error:
