@@ -1,7 +1,12 @@
-"""Loads a bundle's Keras model in safe mode, and only if it has the inputs and outputs of a bundle's model."""
+"""Loads a bundle's Keras model in safe mode, and only if it has the inputs and outputs of a bundle's model.
+
+It is loaded from the bytes whose digest was checked, and not from the file, which another program could replace between
+the check and the loading.
+"""
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 from bloodcell.inference.model_output import OUTPUTS
@@ -19,12 +24,14 @@ def load_model(bundle: Bundle) -> keras.Model:
     `probabilities` (n, 8), calibrated, in the order of `CELL_CLASSES`; `embedding` (n, d); `novelty` (n,).
 
     Raises:
-        BundleError: The model cannot be loaded safely, or has other inputs or outputs.
+        BundleError: The model is altered, cannot be loaded safely, or has other inputs or outputs.
     """
-    import keras
+    # keras.saving.load_model takes a path only; it calls this function, which also takes a file object
+    from keras.src.saving import saving_lib
 
+    body = io.BytesIO(bundle.read(MODEL))
     try:
-        model = keras.saving.load_model(bundle.folder / MODEL, compile=False, safe_mode=True)
+        model = saving_lib.load_model(body, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise refused(bundle.folder, f"{MODEL} cannot be loaded safely: {error}") from error
     expected = (*bundle.input_size, 3)

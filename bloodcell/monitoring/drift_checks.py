@@ -64,7 +64,7 @@ def drift_checks(
         return _all_waiting(
             0, f"the bundle has no {REFERENCE}, because it is older than these checks; a retrained model has one"
         )
-    reference = read_reference(bundle.folder / REFERENCE)
+    reference = read_reference(bundle.read(REFERENCE), bundle.folder)
     nights = database.transact(partial(read_nights, model_id=bundle.model_id))
     if nights.n_cells < settings.check_min_cells or len(nights.mix) < MIN_SLIDE_BUCKETS:
         return _all_waiting(

@@ -18,9 +18,9 @@ import shutil
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.variants import VARIANTS
@@ -41,6 +41,15 @@ IMAGES: Final = "images.csv"
 
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 
+# ranges outside of which a manifest is damaged or made to mislead; the reader refuses it
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Confidence = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]  # above 1, every cell is left unclassified
+_Nats = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0, le=2**31)]
+_SidePx = Annotated[int, Field(ge=16, le=2_048)]
+_Temperature = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
+_Novelty = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
 
 @dataclass(frozen=True, slots=True)
 class DataSplit:
@@ -54,8 +63,8 @@ class DataSplit:
     """
 
     dataset_digest: str
-    n_training: int
-    n_validation: int
+    n_training: _Count
+    n_validation: _Count
     rule: str
 
 
@@ -74,13 +83,13 @@ class ValidationMetrics:
             training images.
     """
 
-    accuracy: float
-    macro_sensitivity: float
-    negative_log_likelihood: float
-    uncalibrated_negative_log_likelihood: float
-    coverage: float
-    covered_accuracy: float | None
-    search_macro_sensitivity: float | None = None
+    accuracy: _Share
+    macro_sensitivity: _Share
+    negative_log_likelihood: _Nats
+    uncalibrated_negative_log_likelihood: _Nats
+    coverage: _Share
+    covered_accuracy: _Share | None
+    search_macro_sensitivity: _Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +122,8 @@ class BundleManifest:
     format_version: int
     variant: str
     classes: tuple[str, ...]
-    input_height_px: int
-    input_width_px: int
+    input_height_px: _SidePx
+    input_width_px: _SidePx
     preprocessing: str
     base_weights: BaseWeights
     data: DataSplit
@@ -125,9 +134,9 @@ class BundleManifest:
     git_commit: str
     libraries: dict[str, str]
     metrics: ValidationMetrics
-    temperature: float
-    confidence_threshold: float
-    novelty_threshold: float
+    temperature: _Temperature
+    confidence_threshold: _Confidence
+    novelty_threshold: _Novelty
     created_at: str
     files: dict[str, str]
 
@@ -148,6 +157,25 @@ class Bundle:
 
     def __hash__(self) -> int:
         return hash(self.model_id)
+
+    def read(self, name: str) -> bytes:
+        """Returns the bytes of a file, after checking these very bytes: the file may have been replaced since.
+
+        Args:
+            name: A file of the manifest.
+
+        Raises:
+            BundleError: The file is missing, or altered.
+        """
+        try:
+            body = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise refused(self.folder, f"{name} cannot be read: {error.strerror}") from error
+        if (received := hashlib.sha256(body).hexdigest()) != self.manifest.files[name]:
+            raise refused(
+                self.folder, f"{name} is altered: expected sha256 {self.manifest.files[name]}, received {received}"
+            )
+        return body
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -232,7 +260,7 @@ def images_of(*bundles: Bundle) -> frozenset[str]:
 
 def splits_of(bundle: Bundle) -> dict[str, str]:
     """Returns the digest of each image in a bundle's list -> `training` or `validation`, sorted by digest."""
-    rows = (line.split(",") for line in (bundle.folder / IMAGES).read_text().splitlines()[1:])
+    rows = (line.split(",") for line in bundle.read(IMAGES).decode().splitlines()[1:])
     return {sha256: split for sha256, _, split in rows}
 
 

@@ -134,16 +134,20 @@ def write_reference(path: Path, reference: TrainingReference) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def read_reference(path: Path) -> TrainingReference:
+def read_reference(body: bytes, folder: Path) -> TrainingReference:
     """Returns the reference in a file, without executing code in it or using more memory than a reference needs.
 
+    Args:
+        body: The file, as `Bundle.read` returns it.
+        folder: The bundle, which an error names.
+
     Raises:
-        BundleError: The file is missing, is not a reference, or holds values that no model returns.
+        BundleError: The file is not a reference, or holds values that no model returns.
     """
     try:
-        if (n_bytes := path.stat().st_size) > _MAX_BYTES:
-            raise ValueError(f"expected at most {_MAX_BYTES:,} bytes, received {n_bytes:,}")
-        with zipfile.ZipFile(path) as archive:
+        if len(body) > _MAX_BYTES:
+            raise ValueError(f"expected at most {_MAX_BYTES:,} bytes, received {len(body):,}")
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
             members = {info.filename: info for info in archive.infolist()}
             if sorted(members) != sorted(f"{name}.npy" for name in _TYPES) or len(archive.infolist()) != len(members):
                 raise ValueError(f"expected the arrays {sorted(_TYPES)}, received {sorted(members)}")
@@ -151,9 +155,9 @@ def read_reference(path: Path) -> TrainingReference:
         return TrainingReference(follows_mix=_flag(arrays.pop("follows_mix")), **arrays)
     except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
         raise BundleError(
-            f"Model bundle refused: {path} is not a training reference: {error}. Restore the bundle from its "
-            "source, or train again.",
-            folder=str(path.parent),
+            f"Model bundle refused: {folder / REFERENCE} is not a training reference: {error}. Restore the bundle from "
+            "its source, or train again.",
+            folder=str(folder),
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from bloodcell.errors import BundleError
 from bloodcell.inference.model_loading import load_model
-from bloodcell.registry.bundle import Bundle, write_bundle
+from bloodcell.registry.bundle import Bundle, images_of, open_bundle, write_bundle
 
 
 def test_a_model_with_code_in_it_is_not_loaded(svm_bundle: Bundle, tmp_path: Path) -> None:
@@ -34,3 +35,17 @@ def test_a_model_of_another_input_size_is_refused(svm_bundle: Bundle, tmp_path: 
     forged = write_bundle(tmp_path, replace(svm_bundle.manifest, input_height_px=64), files)
     with pytest.raises(BundleError, match=r"expected input \(64, 32, 3\)"):
         load_model(forged)
+
+
+def test_a_file_that_is_swapped_after_the_bundle_was_verified_is_not_loaded(
+    svm_bundle: Bundle, tuned_bundle: Bundle, tmp_path: Path
+) -> None:
+    folder = tmp_path / svm_bundle.model_id
+    shutil.copytree(svm_bundle.folder, folder)
+    verified = open_bundle(folder)
+    shutil.copyfile(tuned_bundle.folder / "model.keras", folder / "model.keras")
+    with pytest.raises(BundleError, match=r"model\.keras is altered: expected sha256"):
+        load_model(verified)
+    (folder / "images.csv").unlink()
+    with pytest.raises(BundleError, match=r"images\.csv cannot be read: No such file"):
+        images_of(verified)

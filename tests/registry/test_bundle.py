@@ -99,6 +99,30 @@ def test_a_manifest_of_another_format_is_refused(copied: Path, change: Any, mess
         open_bundle(_rewrite(copied, change))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("novelty_threshold", float("nan")),
+        ("novelty_threshold", -1.0),
+        ("novelty_threshold", 1e308),
+        ("confidence_threshold", float("nan")),
+        ("confidence_threshold", 1e9),
+        ("temperature", 0.0),
+        ("temperature", float("inf")),
+        ("input_height_px", 10**9),
+        ("input_width_px", 0),
+        ("metrics", {"accuracy": 7.0}),
+        ("data", {"n_training": -3}),
+    ],
+)
+def test_a_manifest_with_an_absurd_value_is_refused(copied: Path, tmp_path: Path, field: str, value: Any) -> None:
+    manifest = json.loads((copied / "bundle.json").read_text())
+    manifest[field] = manifest[field] | value if isinstance(value, dict) else value
+    (copied / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=rf"wrong fields: (?s:.*){field}"):
+        open_bundle(copied.rename(tmp_path / "renamed"))
+
+
 def test_a_manifest_that_is_not_json_is_refused(copied: Path) -> None:
     (copied / "bundle.json").write_text("{")
     with pytest.raises(BundleError, match="not JSON"):

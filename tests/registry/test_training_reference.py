@@ -49,7 +49,7 @@ def same(one: TrainingReference, other: TrainingReference) -> bool:
 
 def test_what_is_written_is_read(reference: TrainingReference, tmp_path: Path) -> None:
     write_reference(tmp_path / REFERENCE, reference)
-    read = read_reference(tmp_path / REFERENCE)
+    read = read_reference((tmp_path / REFERENCE).read_bytes(), tmp_path)
     assert same(read, reference)
     assert read.follows_mix is True
     assert [read.embedding.dtype, read.top.dtype, read.class_counts.dtype] == [np.float32, np.int64, np.int64]
@@ -79,7 +79,7 @@ def test_many_images_are_sampled_with_balanced_classes_and_all_are_counted() -> 
 
 
 def test_a_trained_bundle_has_a_reference_of_its_models_outputs(svm_bundle: Bundle, pixels: np.ndarray) -> None:
-    reference = read_reference(svm_bundle.folder / REFERENCE)
+    reference = read_reference(svm_bundle.read(REFERENCE), svm_bundle.folder)
     assert svm_bundle.manifest.files[REFERENCE]
     assert reference.follows_mix is False
     assert reference.class_counts.sum() == svm_bundle.manifest.data.n_validation
@@ -147,14 +147,12 @@ def test_a_file_with_something_else_in_it_is_refused(reference: TrainingReferenc
         for name, body in members.items():
             archive.writestr(name, body)
     with pytest.raises(BundleError, match=r"is not a training reference: .* Restore the bundle") as caught:
-        read_reference(path)
+        read_reference(path.read_bytes(), path.parent)
     assert caught.value.folder == str(tmp_path)
 
 
-def test_a_compressed_or_large_or_missing_file_is_refused(reference: TrainingReference, tmp_path: Path) -> None:
+def test_a_compressed_or_large_file_is_refused(reference: TrainingReference, tmp_path: Path) -> None:
     path = tmp_path / REFERENCE
-    with pytest.raises(BundleError, match="No such file"):
-        read_reference(path)
     write_reference(path, reference)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -162,8 +160,8 @@ def test_a_compressed_or_large_or_missing_file_is_refused(reference: TrainingRef
         for name, body in members.items():
             archive.writestr(name, body)
     with pytest.raises(BundleError, match="compressed or too large"):
-        read_reference(path)
+        read_reference(path.read_bytes(), path.parent)
     with path.open("wb") as file:
         file.truncate(17_000_000)
     with pytest.raises(BundleError, match="expected at most"):
-        read_reference(path)
+        read_reference(path.read_bytes(), path.parent)
