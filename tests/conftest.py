@@ -215,6 +215,27 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@contextmanager
+def thin_disk(folder: Path, size: str, promised: str) -> Iterator[Path]:
+    """Yields a folder on an ext4 file system that promises more room than there is, as thin provisioning does.
+
+    Writing succeeds until the pages go to the disk; what does not fit is then lost.
+    """
+    with small_disk(folder, size) as real:
+        image, disk = real / "image", real / "disk"
+        disk.mkdir()
+        with image.open("wb") as file:
+            file.truncate(int(promised.removesuffix("m")) << 20)
+        made = subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", image], capture_output=True, check=False)
+        mount = ["mount", "-o", "loop", str(image), str(disk)]
+        if made.returncode or subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("needs mkfs.ext4 and a loop device")
+        try:
+            yield disk
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
+
 def _administer(postgres: EmbeddedPostgres, statement: str) -> None:
     engine = sa.create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:

@@ -84,11 +84,12 @@ def status(
 
 @app.command()
 def url() -> None:
-    """Print the database's URL with its password, for SQLAlchemy and other programs."""
+    """Print the database's URL with its password, for psql, SQLAlchemy and other programs."""
     from bloodcell.settings import Settings
     from bloodcell.storage.connections import database_url
 
-    typer.echo(database_url(Settings()))
+    scheme, separator, rest = database_url(Settings()).partition("://")
+    typer.echo(f"{scheme.partition('+')[0]}{separator}{rest}")  # psql does not know the name of a Python driver
 
 
 @app.command()
@@ -125,12 +126,13 @@ def psql(context: typer.Context) -> None:
     import subprocess
 
     from bloodcell.settings import Settings
-    from bloodcell.storage.connections import connect, database_url, psql_command, transact
+    from bloodcell.storage.connections import check_psql_role, connect, database_url, psql_command, transact
     from bloodcell.storage.migrations import check_views
 
     settings = Settings()
     command, environment = psql_command(settings)
     transact(connect(database_url(settings)), check_views, patience_s=0)
+    check_psql_role(settings)
     signal.signal(signal.SIGINT, lambda *_: None)  # psql handles it: it cancels the query and continues
     done = subprocess.run([*command, *context.args], env={**os.environ, **environment}, check=False)
     sys.exit(done.returncode)

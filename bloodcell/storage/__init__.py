@@ -10,6 +10,7 @@
     runs             a record of every run of a stage
     wire             how soon a lost connection is noticed
     store            images and bundles under their digests
+    durability       what was written survives a power cut, or an error says so
     decoding         image files become pixels, within bounds
     atomic_write     files that appear only when they are complete
 

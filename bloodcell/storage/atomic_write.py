@@ -50,7 +50,7 @@ def atomic_file(path: Path, *, is_durable: bool = False, mode: int = 0o666) -> I
 
 
 def write_atomically(path: str, body: bytes) -> None:
-    """Writes a file that replaces `path`; durable only after `os.sync`.
+    """Writes a file that replaces `path`; durable only after `DurableFolder.flush`.
 
     Uses as few system calls as possible: each one hands Python's lock to another thread and back, which cost more than
     the call itself when ingest ran with two threads.

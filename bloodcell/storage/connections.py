@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg2
+import psycopg2.errors
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -33,23 +34,55 @@ def database_url(settings: StorageSettings) -> str:
 
 
 def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engine:
-    """Returns an engine on `url` whose connections act as `role` (default: the login itself).
+    """Returns an engine on `url` whose transactions act as `role` (default: the login itself).
+
+    The role is set in each transaction, which also works through PgBouncer in transaction mode: a session there is
+    shared with other clients. Text is exchanged in UTF-8, whatever PGCLIENTENCODING or the login's settings say.
 
     Args:
         url: SQLAlchemy URL.
-        role: The role whose rights the connections have.
+        role: The role whose rights the transactions have; statements in autocommit would have the login's.
         keep: Keep one connection open between transactions; see `open_database`.
 
     Raises:
         ConfigurationError: `url` is not that of a Postgres database. The message never contains the password.
     """
     parsed = _parse(url)
-    return sa.create_engine(
+    options = _options(parsed, None)
+    engine = sa.create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
         **({"poolclass": sa.QueuePool, "pool_size": 1} if keep else {"poolclass": sa.NullPool}),
         hide_parameters=True,  # error texts reach logs and Airflow's pages, and parameters can be about a patient
-        connect_args={**WIRE, "options": _options(parsed, role), "application_name": "bloodcell"},
+        connect_args={
+            **WIRE,
+            **({"options": options} if options else {}),
+            "client_encoding": "UTF8",
+            "application_name": "bloodcell",
+        },
     )
+    if role is not None:
+        set_role = f'SET LOCAL ROLE "{role}"'
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(set_role))
+    return engine
+
+
+def check_psql_role(settings: StorageSettings) -> None:
+    """Raises ConfigurationError unless `psql_command` gives the rights of role `bloodcell_reader`.
+
+    A connection pooler such as PgBouncer may ignore the options with which a connection starts; psql would then have
+    all rights of the login.
+    """
+    parsed = _parse(database_url(settings))
+    arguments = {**WIRE, "options": _options(parsed, READER_ROLE), "client_encoding": "UTF8"}
+    engine = sa.create_engine(
+        parsed.set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool, connect_args=arguments
+    )
+    acts_as = transact(engine, lambda connection: connection.scalar(sa.text("SELECT current_user")), patience_s=0)
+    if acts_as != READER_ROLE:
+        raise ConfigurationError(
+            f"psql would act as {acts_as}, expected {READER_ROLE}: something between here and Postgres, such as "
+            "PgBouncer, ignores the options of a connection. Next: set BLOODCELL_DATABASE_URL to Postgres itself"
+        )
 
 
 def psql_command(settings: StorageSettings) -> tuple[list[str], dict[str, str]]:
@@ -104,7 +137,7 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
                 return work(connection)
         except (DBAPIError, psycopg2.Error) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
-            if _REFUSED.search(str(cause)) and isinstance(cause, psycopg2.OperationalError):
+            if _REFUSED.search(str(cause)) and isinstance(cause, _REFUSALS):
                 raise ConfigurationError(
                     f"Postgres at {engine.url.render_as_string(hide_password=True)} refuses the login: "
                     f"{str(cause).strip()} Next: correct BLOODCELL_DATABASE_URL, or have the login granted "
@@ -126,7 +159,9 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
 _REFUSED: Final = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry|permission denied to set role"
     r'|FATAL: .*(?:database|role) ".*" does not exist|role ".*" is not permitted to log in|invalid sslmode value'
+    r"|unsupported startup parameter"
 )
+_REFUSALS: Final = (psycopg2.OperationalError, psycopg2.errors.InsufficientPrivilege)
 # after 40P01 (deadlock) and 40001 (serialisation failure) the same transaction has to run again; 57P0x is a server that
 # shuts down, 25006 a standby that is not promoted yet, 53100 a full disk, 53200 out of memory, 53300 too many
 # connections (https://www.postgresql.org/docs/current/errcodes-appendix.html)

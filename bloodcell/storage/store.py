@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,8 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from bloodcell.errors import ConfigurationError, StoreUnavailableError
-from bloodcell.storage.atomic_write import part_folder, write_atomically
+from bloodcell.storage.atomic_write import make_durable, part_folder, write_atomically
+from bloodcell.storage.durability import DurableFolder
 
 if TYPE_CHECKING:
     from bloodcell.settings import StorageSettings
@@ -42,6 +42,7 @@ class Store:
         self._is_local = isinstance(self._fs, LocalFileSystem)
         self._cache = cache
         self._folders: set[str] = set()
+        self._durable = DurableFolder(self._root) if self._is_local else None
 
     @classmethod
     def of(cls, settings: StorageSettings) -> Store:
@@ -66,6 +67,8 @@ class Store:
             elif not self._fs.exists(path):
                 self._fs.pipe_file(path, body)  # an object store shows an object only when it is complete
         except OSError as error:
+            if self._durable:
+                self._durable.close()
             raise StoreUnavailableError(
                 f"The store {self._root} cannot keep image {sha256[:12]}… ({len(body):,} bytes): {error}. "
                 "Free space or restore access, then run this again: nothing was lost or recorded without its image."
@@ -74,10 +77,17 @@ class Store:
     def flush(self) -> None:
         """Makes everything that was stored so far durable.
 
-        One sync per transaction replaces one fsync per file: 1,200 files took 0.05 s instead of 1.5 s.
+        Raises:
+            StoreUnavailableError: The disk lost something that was stored; store it again.
         """
-        if self._is_local:
-            os.sync()
+        try:
+            if self._durable:
+                self._durable.flush()
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"The store {self._root} lost what was just written: {error.strerror}. The disk is full or failing, "
+                "even if it shows free space. Repair it, then run this again: nothing was recorded without its image."
+            ) from error
 
     def read_image(self, sha256: str) -> bytes:
         """Returns the image with this digest, after checking it against the digest.
@@ -121,6 +131,8 @@ class Store:
                 for path in sorted(folder.iterdir(), key=lambda path: (path.name == _MANIFEST, path.name)):
                     self._fs.put_file(str(path), f"{target}/{path.name}")
         except OSError as error:
+            if self._durable:
+                self._durable.close()
             raise StoreUnavailableError(
                 f"Bundle {model_id[:12]} cannot be kept in the store {self._root}: {error}. "
                 "Free space or restore access, then register it again."
@@ -139,7 +151,6 @@ class Store:
         target = f"{self._root}/reports/{model_id}/{hashlib.sha256(page).hexdigest()[:16]}.html"
         try:
             if self._is_local:
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
                 self._put_local(target, page)
                 self.flush()
             else:
@@ -221,10 +232,14 @@ class Store:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         with part_folder(target) as part:
+            if self._durable:
+                for path in folder.iterdir():
+                    self._durable.will_write(str(part / path.name))
             shutil.copytree(folder, part)
             self.flush()
             if not target.exists():
                 part.rename(target)
+                make_durable(target.parent)
                 return
             for path in part.iterdir():
                 path.replace(target / path.name)
@@ -234,6 +249,8 @@ class Store:
 
     def _put_local(self, path: str, body: bytes) -> None:
         # does not look first whether the file exists, which would cost a system call more for each image
+        if self._durable:
+            self._durable.will_write(path)
         folder = path.rpartition("/")[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 import typer
 from typer.testing import CliRunner
 
 from bloodcell.cli import app
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
+from bloodcell.storage.embedded import embedded_psql
 from tests.conftest import Command
 from tests.ingest.night import NightFolder
 from tests.laboratory import Laboratory
@@ -115,10 +117,19 @@ def test_data_folder_that_cannot_be_made_is_one_message(bloodcell_here: Command,
     assert "BLOODCELL_DATA_DIR" in refused.stderr
 
 
-def test_yes_without_a_retraining_is_wrong_usage(bloodcell_here: Command) -> None:
-    refused = bloodcell_here("demo", "--yes")
-    assert refused.returncode == 2
-    assert "--retrain" in refused.stderr
+def test_psql_understands_the_url(bloodcell_here: Command) -> None:
+    url = bloodcell_here("db", "url").stdout.strip()
+    asked = subprocess.run(
+        [embedded_psql(), url, "-XAtc", "SELECT current_user"], capture_output=True, text=True, check=True
+    )
+    assert asked.stdout == f"{sa.make_url(url).username}\n"
+
+
+def test_the_demo_approves_a_model_only_if_a_person_says_so(bloodcell_here: Command) -> None:
+    for arguments, needed in ((("--yes",), "--retrain"), (("--retrain",), "--yes")):
+        refused = bloodcell_here("demo", *arguments)
+        assert refused.returncode == 2
+        assert needed in refused.stderr
 
 
 def test_train_checks_the_database_before_it_trains(bloodcell_here: Command, empty_database_url: str) -> None:

@@ -260,6 +260,24 @@ def test_a_connection_notices_that_the_server_is_gone(database_url: str) -> None
         assert pkgutil.resolve_name(of_airflow[1]) is WIRE
 
 
+@pytest.mark.parametrize("source", ["environment", "login"])
+def test_names_are_stored_as_they_are_whatever_encoding_the_client_is_told(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    if source == "environment":
+        monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    else:
+        with as_superuser(database_url).connect() as connection:
+            connection.execute(sa.text("ALTER ROLE postgres SET client_encoding = 'LATIN1'"))
+    try:
+        with connect(database_url, role=APP_ROLE).begin() as connection:
+            assert connection.scalar(sa.text("SELECT 'Šimůnková'")) == "Šimůnková"
+            assert connection.scalar(sa.text("SELECT octet_length(:name)"), {"name": "Šimůnková"}) == 12
+    finally:
+        with as_superuser(database_url).connect() as connection:
+            connection.execute(sa.text("ALTER ROLE postgres RESET client_encoding"))
+
+
 def test_psql_is_given_the_password_in_its_environment_only() -> None:
     command, environment = psql_command(Settings(database_url=f"postgresql://anna:{SECRET}@server:5433/lab"))
     assert SECRET not in " ".join(command)

@@ -16,8 +16,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from bloodcell.errors import ConfigurationError, StoreUnavailableError
+from bloodcell.storage import atomic_write, durability
 from bloodcell.storage.store import Store
-from tests.conftest import small_disk
+from tests.conftest import small_disk, thin_disk
 from tests.laboratory import at_once
 
 BODY = bytes(range(256)) * 4096
@@ -202,6 +203,7 @@ def test_a_full_disk_keeps_no_partial_file_and_takes_files_again_when_there_is_s
         assert files(store) == ["ballast"]
         ballast.unlink()
         store.put_image(SHA256, BODY)
+        store.flush()
         assert store.read_image(SHA256) == BODY
 
 
@@ -269,3 +271,30 @@ def test_a_report_is_kept_under_the_digest_of_its_page(store: Store) -> None:
     with fsspec.open(first, "rb") as page:
         assert page.read() == b"<p>one"
     assert len(files(store)) == 2
+
+
+def test_what_the_disk_lost_after_it_was_written_is_an_error(tmp_path: Path) -> None:
+    with thin_disk(tmp_path / "thin", "24m", "64m") as disk:
+        store = Store(str(disk / "store"), tmp_path / "cache")
+        bodies = [os.urandom(600_000) for _ in range(60)]
+        for body in bodies:
+            store.put_image(hashlib.sha256(body).hexdigest(), body)
+        with pytest.raises(StoreUnavailableError, match=r"lost what was just written: (Input|No space)"):
+            store.flush()
+
+
+def test_without_syncfs_each_file_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+
+    def make_durable(path: Path) -> None:
+        synced.append(path)
+        atomic_write.make_durable(path)
+
+    monkeypatch.setattr(durability, "_has_syncfs", lambda: False)
+    monkeypatch.setattr(durability, "make_durable", make_durable)
+    store = Store(str(tmp_path / "store"), tmp_path / "cache")
+    store.put_image(SHA256, BODY)
+    store.flush()
+    store.flush()
+    image = Path(store._image(SHA256))
+    assert synced == [image, image.parent]
