@@ -51,6 +51,10 @@ def ingest_table(summary: IngestSummary) -> None:
     console.print(table)
     if summary.n_quarantined:
         console.print('Why files were quarantined: bloodcell db psql -c "TABLE quarantine_report"', highlight=False)
+    for slide, error in sorted(summary.failed.items()):
+        console.print(
+            f"Not ingested: {slide or 'loose files'} ({error}); the log above has the traceback.", markup=False
+        )
     if summary.n_waiting_folders:
         console.print(f"{counted(summary.n_waiting_folders, 'folder')} still being written: run this again later.")
     else:

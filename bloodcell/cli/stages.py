@@ -26,6 +26,7 @@ def ingest(
     """Ingest a night's folder: every file becomes a cell or is listed with the reason why not. Safe to repeat.
 
     Slides that are still being written are left for a later run; the exit status is then 1, so that a script can retry.
+    It is 1, too, if slides could not be ingested; the others are.
     """
     from bloodcell.cli.output import ingest_table, print_json
     from bloodcell.ingest import ingest_night
@@ -38,7 +39,7 @@ def ingest(
         print_json(summary)
     else:
         ingest_table(summary)
-    raise typer.Exit(1 if summary.n_waiting_folders else 0)
+    raise typer.Exit(1 if summary.n_waiting_folders or summary.failed else 0)
 
 
 def classify(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bloodcell.errors import UnusableFileError
-from bloodcell.inbox.unchanged_files import read_unchanged
+from bloodcell.errors import RetryLaterError, UnusableFileError
+from bloodcell.inbox.unchanged_files import StillWrittenError, read_unchanged
 from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
 from bloodcell.storage.decoding import ImageBounds, verify
 
 if TYPE_CHECKING:
     from bloodcell.inbox.listing import ListedFile
     from bloodcell.storage.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,11 @@ class Examiner:
             return Examined(file, cell, image=self._stored(read_unchanged(file, self._bounds.max_file_bytes)))
         except UnusableFileError as error:
             return Examined(file, cell, reason=error.reason, detail=error.detail)
+        except (RetryLaterError, StillWrittenError):
+            raise
+        except Exception as error:  # one file must not cost the others of its night
+            log.exception("%s could not be examined", file.path)
+            return Examined(file, cell, reason="unexpected_error", detail=type(error).__name__)
 
     def _stored(self, body: bytes) -> StoredImage:
         image = verify(body, self._bounds)

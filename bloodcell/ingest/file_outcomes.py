@@ -13,10 +13,13 @@ QUARANTINE_REASONS: Final = {
     "too_many_pixels": "Larger than BLOODCELL_MAX_PIXELS. Check what it is; raise the setting if it is a cell.",
     "too_small": "Smaller than BLOODCELL_MIN_SIDE_PX. Check the analyser's crop size.",
     "several_frames": "More than one image in the file. Export each image as its own file.",
+    "too_many_scans": "A progressive JPEG that would take very long to decode. Export it as an ordinary JPEG.",
     "unsupported_colour": "Not 8-bit RGB. Export colour images; a conversion would have to guess.",
+    "unsupported_coding": "Intact, but of 12 bits or compressed in a way that is not read. Change the export.",
     "link": "Links are not followed out of a drop. Copy the file itself.",
     "not_a_regular_file": "A pipe, socket or device. Remove it.",
     "unreadable": "The file or folder cannot be read. Correct its permissions, or repair the disk.",
+    "too_deep": "A folder nested deeper than any analyser does. Move the files up, or remove the folder.",
     "name_fits_no_pattern": "The path does not match BLOODCELL_DROP_PATTERN. Rename the file or correct the pattern.",
     "name_not_utf8": "The file name is not valid UTF-8. Rename it.",
     "slide_record": "slide.json is not a valid slide record. Correct it; the slide's cells are kept without it.",
@@ -24,6 +27,8 @@ QUARANTINE_REASONS: Final = {
     "Find out whose slide it is, correct the folder or the record, and ingest the night again.",
     "name_taken": "The slide already has another image under this name. Find out which is right.",
     "changed_after_ingest": "The file was ingested with other bytes; the cell keeps the first ones. Find out why.",
+    "unexpected_error": "bloodcell failed on this file or on its slide, and went on with the others. The run's log has "
+    "the traceback. Report it; the night can be ingested again at any time.",
 }
 """Why a file is set aside, and the next step."""
 

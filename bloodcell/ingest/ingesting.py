@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -14,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.errors import ConfigurationError, UnusableFileError
+from bloodcell.errors import ConfigurationError, RetryLaterError, UnusableFileError
 from bloodcell.inbox.ignoring import ignore_reason
 from bloodcell.inbox.listing import ListedFile, ListedFolder, list_folder
 from bloodcell.inbox.night_folders import night_of
@@ -22,7 +23,16 @@ from bloodcell.inbox.settling import folders_changed_ns, is_settled, marker_chan
 from bloodcell.inbox.unchanged_files import StillWrittenError, read_unchanged
 from bloodcell.ingest.examine import Examined, Examiner
 from bloodcell.ingest.file_outcomes import SLIDE_RECORD
-from bloodcell.ingest.ledger import FileRow, SlideFiles, ignored, known_files, note_gone, quarantined, write_slide
+from bloodcell.ingest.ledger import (
+    FileRow,
+    SlideFiles,
+    ignored,
+    known_files,
+    note_gone,
+    quarantined,
+    set_slide_aside,
+    write_slide,
+)
 from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
@@ -34,6 +44,8 @@ from bloodcell.storage.store import Store
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 _SQL: Final = load_statements("ingest/ingesting.sql")
@@ -61,6 +73,7 @@ class IngestSummary:
         n_ignored: Files that a rule ignores.
         n_slides: Slides of the night.
         n_waiting_folders: Folders that are still being written; a later run reads them.
+        failed: Slide, or "" for loose files -> the error that bloodcell did not expect. The others are ingested.
     """
 
     night: date
@@ -72,6 +85,7 @@ class IngestSummary:
     n_ignored: int
     n_slides: int
     n_waiting_folders: int
+    failed: Mapping[str, str]
 
 
 def ingest_night(
@@ -84,7 +98,7 @@ def ingest_night(
     """Ingests one night's folder and returns what it contains; known files are not read again.
 
     Args:
-        folder: `<drops>/<YYYY-MM-DD>`.
+        folder: The night's folder, named as `BLOODCELL_NIGHT_PATTERN` says.
         settings: Where everything is kept, and the bounds within which an image has to be.
         airflow_run: Id of the Dag run that this belongs to.
         on_files: Called with the number of files just accounted for.
@@ -93,16 +107,18 @@ def ingest_night(
         Counts over all files of the night, whichever run accounted for them.
 
     Raises:
-        ConfigurationError: There is no such folder, or its name is not a date.
+        ConfigurationError: There is no such folder, or its name is not a night's.
         RetryLaterError: Postgres or the store is unavailable; run it again later, nothing is lost or counted twice.
     """
-    night = night_of(folder)
+    night = night_of(folder, settings.night_pattern)
     database = open_database(settings, keep=True)
     try:
         with recorded_run(database, "ingest", night=night, airflow_run=airflow_run) as run:
             summary = _Ingest(folder, night, settings, database, run.run_id, on_files or (lambda _: None)).run()
             run.n_cells = summary.n_cells
             run.detail |= {"files": summary.n_files, "waiting_folders": summary.n_waiting_folders}
+            if summary.failed:
+                run.detail["failed"] = dict(summary.failed)
         return summary
     finally:
         database.dispose()
@@ -148,6 +164,8 @@ class _Ingest:
         self._examiner = Examiner(settings.drop_pattern, ImageBounds.of(settings), self._store)
         self._waiting: set[str] = set()
         self._set_aside: set[str] = set()
+        self._failed: dict[str, str] = {}
+        self._has_unaccounted = False
 
     def run(self) -> IngestSummary:
         try:
@@ -164,7 +182,7 @@ class _Ingest:
                     self._write(under_way.popleft())
             while under_way:
                 self._write(under_way.popleft())
-        if not self._waiting:
+        if not self._waiting and not self._has_unaccounted:
             self._transact(lambda connection: self._close_drop(connection, changed_ns))
         return self._transact(self._summary)
 
@@ -185,12 +203,16 @@ class _Ingest:
                 continue
             try:
                 record = self._record(folder)
+                files = sorted(folder.files, key=self._examiner.order)
+                for start in range(0, max(len(files), 1), _BATCH_FILES):
+                    yield self._chunk(folder, files[start : start + _BATCH_FILES], record)
             except StillWrittenError:
                 self._waiting.add(folder.name)
-                continue
-            files = sorted(folder.files, key=self._examiner.order)
-            for start in range(0, max(len(files), 1), _BATCH_FILES):
-                yield self._chunk(folder, files[start : start + _BATCH_FILES], record)
+            except RetryLaterError:
+                raise
+            except Exception as error:  # one slide must not cost the others of its night
+                self._note_failure(folder.name, error)
+                self._has_unaccounted = True
 
     def _chunk(self, folder: ListedFolder, files: Sequence[ListedFile], record: _Record) -> _Chunk:
         barcode = _barcode(folder)
@@ -241,11 +263,41 @@ class _Ingest:
         if any(file.image for slide in slides for file in slide.examined):
             self._store.flush()
 
+        try:
+            self._set_aside.update(self._written(slides))
+        except RetryLaterError:
+            raise
+        except Exception:
+            for slide in slides:  # one by one, to find the slide that cannot be written
+                self._write_alone(slide)
+        self._on_files(sum(chunk.n_files for chunk, _ in batch))
+
+    def _written(self, slides: Sequence[SlideFiles]) -> list[str]:
         def write(connection: sa.Connection) -> list[str]:
             return [path for slide in slides for path in write_slide(connection, self._run_id, self._night, slide)]
 
-        self._set_aside.update(self._transact(write))
-        self._on_files(sum(chunk.n_files for chunk, _ in batch))
+        return self._transact(write)
+
+    def _write_alone(self, slide: SlideFiles) -> None:
+        """Writes a slide's rows; a slide that cannot be written is set aside, and if that fails too, is only named."""
+        try:
+            self._set_aside.update(self._written([slide]))
+        except RetryLaterError:
+            raise
+        except Exception as error:
+            self._note_failure(slide.barcode or "", error)
+            aside = (self._run_id, self._night, slide, "unexpected_error", type(error).__name__)
+            try:
+                self._set_aside.update(self._transact(lambda connection: set_slide_aside(connection, *aside)))
+            except RetryLaterError:
+                raise
+            except Exception:
+                self._has_unaccounted = True
+                log.exception("slide %s of night %s is not in the ledger", slide.barcode, self._night)
+
+    def _note_failure(self, slide: str, error: Exception) -> None:
+        self._failed[slide] = type(error).__name__  # a database's message may contain values of slide.json
+        log.error("slide %s of night %s could not be ingested", slide, self._night, exc_info=error)
 
     def _open_drop(self, connection: sa.Connection) -> None:
         row = {"night": self._night, "folder": self._folder.name, "run_id": self._run_id}
@@ -270,6 +322,7 @@ class _Ingest:
             n_ignored=n.get("ignored", 0),
             n_slides=connection.execute(_SQL["n_slides"], night).scalar_one(),
             n_waiting_folders=len(self._waiting),
+            failed=dict(self._failed),
         )
 
     def _transact(self, work: Callable[[sa.Connection], _Result]) -> _Result:

@@ -22,6 +22,10 @@ from bloodcell.cells.classes import class_of_code
 from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
 from bloodcell.storage import tables
 
+_MAX_DAYS_APART: Final = 14
+"""Days within which further cells of a slide may come without a record: rescanned smears come within a few days."""
+_CONFIRMING: Final = ("order_id", "acquired_at")
+
 if TYPE_CHECKING:
     from bloodcell.inbox.listing import ListedFile
     from bloodcell.ingest.examine import Examined, StoredImage
@@ -113,6 +117,15 @@ def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files
     return [row.path for row in rows if row.outcome == "quarantined"]
 
 
+def set_slide_aside(
+    connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles, reason: str, detail: str
+) -> list[str]:
+    """Sets all files of a slide aside that are not accounted for by a rule; returns their paths."""
+    rows = [quarantined(examined.file, files.barcode, reason, detail) for examined in files.examined]
+    _write_ledger(connection, run_id, night, [*files.others, *rows])
+    return [row.path for row in rows]
+
+
 def note_gone(connection: sa.Connection, run_id: uuid.UUID, night: date, still_set_aside: Collection[str]) -> None:
     """Marks as gone the files that were set aside earlier and that this run did not find.
 
@@ -137,18 +150,34 @@ def _write_slide_row(
         values = {"barcode": files.barcode, "night": night, "record_state": files.record_state, "run_id": run_id}
         slide_id = connection.scalar(insert(table).values(**values, **recorded).returning(table.c.slide_id))
         return int(slide_id), files.contradiction
-    contradiction = files.contradiction
-    if known.patient_key is not None and recorded.get("patient_key") not in (None, known.patient_key):
-        contradiction = (
-            f"barcode {files.barcode!r} is known as a slide of patient {known.patient_key!r}, "
-            f"but its slide.json now says {recorded['patient_key']!r}"
-        )
+    contradiction = files.contradiction or _contradiction(known, recorded, night)
     new = {name: value for name, value in recorded.items() if value is not None and getattr(known, name) is None}
     if files.record is not None and known.record_state != "read":
         new["record_state"] = "read"
     if new and contradiction is None:
         connection.execute(sa.update(table).where(table.c.slide_id == known.slide_id).values(**new))
     return int(known.slide_id), contradiction
+
+
+def _contradiction(known: sa.Row[Any], recorded: Mapping[str, object], night: date) -> str | None:
+    """Returns why new files under a known barcode are another slide's; None if nothing speaks against the same slide.
+
+    A barcode that is used again must never be added up with the first slide: two people's cells would be one result.
+    """
+    differing = [name for name, value in recorded.items() if None not in (value, getattr(known, name))]
+    differing = [name for name in differing if recorded[name] != getattr(known, name)]
+    if differing:  # without the values: readers see this text, and a pseudonym is not for them
+        return (
+            f"barcode {known.barcode!r} is known from night {known.night}, and its slide.json now says another "
+            f"{', '.join(differing)}"
+        )
+    confirmed = any(recorded.get(name) is not None and recorded[name] == getattr(known, name) for name in _CONFIRMING)
+    if not confirmed and abs((night - known.night).days) > _MAX_DAYS_APART:
+        return (
+            f"barcode {known.barcode!r} is known from night {known.night}, more than {_MAX_DAYS_APART} days away, and "
+            f"no {' or '.join(_CONFIRMING)} says that it is the same slide"
+        )
+    return None
 
 
 def _write_cells(

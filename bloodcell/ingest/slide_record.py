@@ -3,23 +3,80 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from bloodcell.errors import UnusableFileError
 
-MAX_RECORD_BYTES = 64 * 1024
+MAX_RECORD_BYTES: Final = 64 * 1024
+_FIRST_YEAR: Final = 2000
+"""No slide was imaged digitally before; an analyser whose clock was never set says 1970 or 1980."""
+_CLOCK_AHEAD: Final = timedelta(days=1)
+"""How far an analyser's clock may be ahead."""
+
+_NAME: Final = re.compile(r"[^\W\d_]+\.?(?:[ ,^]+[^\W\d_]+\.?)+|[A-ZÀ-Þ][a-zß-ÿ]{2,}")
+"""Two or more words of letters, with a blank, a comma or HL7's caret between them, or one capitalised word."""
 
 # no control characters: they come from a broken export, and Postgres does not accept NUL
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
+def _in_utc(time: datetime) -> datetime:
+    """Returns the time in UTC, in which any other offset is stored: Postgres knows fewer offsets than Python."""
+    latest = datetime.now(UTC) + _CLOCK_AHEAD
+    try:
+        in_utc = time.astimezone(UTC)
+    except OverflowError:
+        in_utc = None
+    if in_utc is None or in_utc.year < _FIRST_YEAR or in_utc > latest:
+        raise ValueError(f"expected a time between {_FIRST_YEAR} and {latest:%Y-%m-%d}, received {time.isoformat()}")
+    return in_utc
+
+
+def _pseudonym(key: str) -> str:
+    """Returns a patient key in the one form in which it is compared: different spellings would be different patients.
+
+    What looks like a name or a date of birth is refused, because it identifies a person. The message is without it.
+    """
+    key = unicodedata.normalize("NFC", key).strip()
+    if not key:
+        raise ValueError("expected a pseudonym, received blanks")
+    if _NAME.fullmatch(key) or _is_date(key):
+        raise ValueError(
+            "expected a pseudonym, received what looks like a name or a date of birth; it was not stored. Have the "
+            "export write a key that identifies nobody"
+        )
+    return key
+
+
+def _is_date(text: str) -> bool:
+    parts = re.fullmatch(r"(\d{4})([-./ ]?)(\d{1,2})\2(\d{1,2})", text)
+    days_first = re.fullmatch(r"(\d{1,2})([-./ ]?)(\d{1,2})\2(\d{4})", text)
+    found = []
+    if parts:
+        found.append((parts[1], parts[3], parts[4]))
+    if days_first:
+        found += [(days_first[4], days_first[3], days_first[1]), (days_first[4], days_first[1], days_first[3])]
+    for year, month, day in found:
+        try:
+            if 1900 <= date(int(year), int(month), int(day)).year <= datetime.now(UTC).year:
+                return True
+        except ValueError:
+            continue
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class SlideRecord:
-    """What is known about a slide; every field but the barcode may be missing, and `patient_key` is a pseudonym."""
+    """What is known about a slide; every field but the barcode may be missing, and `patient_key` is a pseudonym.
+
+    `acquired_at` is in UTC.
+    """
 
     barcode: str
     order_id: str | None = None
@@ -35,8 +92,8 @@ class _RecordFile(BaseModel):
     barcode: _Text | None = None
     order_id: _Text | None = None
     analyser: _Text | None = None
-    patient_key: _Text | None = None
-    acquired_at: AwareDatetime | None = None
+    patient_key: Annotated[_Text, AfterValidator(_pseudonym)] | None = None
+    acquired_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
 
 
 def parse_slide_record(body: bytes, barcode: str) -> SlideRecord:
@@ -48,15 +105,29 @@ def parse_slide_record(body: bytes, barcode: str) -> SlideRecord:
     if len(body) > MAX_RECORD_BYTES:
         raise UnusableFileError("slide_record", f"expected at most {MAX_RECORD_BYTES:,} bytes, received more")
     try:
-        record = _RecordFile.model_validate(json.loads(body))
+        record = _RecordFile.model_validate(json.loads(body, object_pairs_hook=_fields))
     except (ValueError, RecursionError, ValidationError) as error:
         problem = _first_problem(error)
         raise UnusableFileError("slide_record", f"expected a JSON object with the slide's fields; {problem}") from error
+    if not record.model_fields_set:
+        known = ", ".join(_RecordFile.model_fields)
+        raise UnusableFileError("slide_record", f"expected some of the fields {known}, received none of them")
     if record.barcode is not None and record.barcode != barcode:
         raise UnusableFileError(
             "slide_identity", f"the folder is named {barcode!r}, its slide.json says barcode {record.barcode!r}"
         )
     return SlideRecord(barcode, record.order_id, record.analyser, record.patient_key, record.acquired_at)
+
+
+def _fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Returns the fields of an object; refuses what a reader could understand in two ways."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a field is named twice")
+    known = set(_RecordFile.model_fields)
+    if wrong := sorted(name for name in fields if name not in known and name.strip().lower() in known):
+        raise ValueError(f"expected the fields in lower case, received {', '.join(map(repr, wrong))}")
+    return fields
 
 
 def _first_problem(error: Exception) -> str:

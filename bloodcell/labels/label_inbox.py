@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.errors import ConfigurationError, UnusableFileError
+from bloodcell.errors import ConfigurationError, RetryLaterError, UnusableFileError
 from bloodcell.inbox.ignoring import ignore_reason, is_unfinished
 from bloodcell.inbox.listing import ListedFile, list_folder
 from bloodcell.inbox.settling import is_settled
@@ -37,6 +38,8 @@ from bloodcell.storage.statements import load_statements
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 _SQL: Final = load_statements("labels/label_inbox.sql")
 
@@ -204,11 +207,16 @@ def _imported(database: Database, entry: _Entry, airflow_run: str | None) -> Inb
             return database.transact(functools.partial(_taken, run=run, entry=entry))
     except StillWrittenError:
         return None
+    except RetryLaterError:
+        raise
     except UnusableFileError as error:
         n_rows = error.outcome.n_rows if isinstance(error, RefusedRowsError) else 0
         file = InboxFile(entry.path, "quarantined", str(error), n_rows, 0)
-        database.transact(lambda connection: _note(connection, run, entry, file))
-        return file
+    except Exception as error:  # one file must not hold up the others
+        log.exception("%s could not be imported", entry.path)
+        file = InboxFile(entry.path, "quarantined", str(unusable("unexpected_error", type(error).__name__)), 0, 0)
+    database.transact(lambda connection: _note(connection, run, entry, file))
+    return file
 
 
 def _taken(connection: sa.Connection, run: Run, entry: _Entry) -> InboxFile:

@@ -21,6 +21,7 @@ FILE_REASONS: Final = {
     "not_a_regular_file": "A pipe, socket or device. Remove it.",
     "unreadable": "The file or folder cannot be read. Fix its permissions or the disk.",
     "name_not_utf8": "The name is not valid UTF-8. Rename it.",
+    "unexpected_error": "bloodcell failed on this file, and went on with the others. Report it with the log.",
 }
 """Why a label file is quarantined, and the next step."""
 

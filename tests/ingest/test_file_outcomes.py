@@ -189,7 +189,9 @@ def test_an_empty_slide_folder_is_a_slide_without_cells(night: NightFolder, inge
 
 
 def test_a_folder_whose_name_is_not_a_date_is_refused(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="expected YYYY-MM-DD, received 'tonight'"):
+    with pytest.raises(
+        ConfigurationError, match=r"expected a date named as BLOODCELL_NIGHT_PATTERN says, .* received 'tonight'"
+    ):
         ingest_night(tmp_path / "tonight", settings)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         ingest_night(tmp_path / "2026-01-01", settings)
