@@ -31,6 +31,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bloodcell.environment import PREFIX, refuse_unknown_variables, settings_error
 
+NIGHT_PATTERN: Final = r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
 DROP_PATTERN: Final = r"(?P<slide>[^/]+)/(?P<code>[A-Za-z]+)_(?P<number>\d+)[^/]*\.(?i:jpe?g|png|bmp|tiff?)"
 _SECRETS: Final = Path("/run/secrets")
 
@@ -39,6 +40,18 @@ def _not_empty(value: object) -> object:
     if value == "":  # Path("") would be the current folder
         raise ValueError("expected a value, but the variable is empty")
     return value
+
+
+def _with_groups(pattern: str, *names: str) -> str:
+    """Returns the regular expression if it has these named groups."""
+    try:
+        groups = set(re.compile(pattern).groupindex)
+    except re.error as error:
+        raise ValueError(f"expected a regular expression: {error}") from error
+    if not groups.issuperset(names):
+        expected = f"{', '.join(names[:-1])} and {names[-1]}"
+        raise ValueError(f"expected the named groups {expected}, found {sorted(groups) or 'none'}")
+    return pattern
 
 
 OptionalPath = Annotated[Path | None, BeforeValidator(_not_empty)]
@@ -81,6 +94,10 @@ class InboxSettings(StorageSettings):
     drops_dir: OptionalPath = Field(
         None, description="Folder that the analysers write nights into; default: <data_dir>/drops."
     )
+    night_pattern: str = Field(
+        NIGHT_PATTERN,
+        description="Regular expression for the name of a night's folder, with the named groups year, month and day.",
+    )
     drop_pattern: str = Field(
         DROP_PATTERN,
         description="Regular expression for the path of a file inside a night's folder, "
@@ -95,14 +112,13 @@ class InboxSettings(StorageSettings):
 
     @field_validator("drop_pattern")
     @classmethod
-    def _pattern_names_its_groups(cls, pattern: str) -> str:
-        try:
-            groups = set(re.compile(pattern).groupindex)
-        except re.error as error:
-            raise ValueError(f"expected a regular expression: {error}") from error
-        if not {"slide", "number"} <= groups:
-            raise ValueError(f"expected the named groups slide and number, found {sorted(groups) or 'none'}")
-        return pattern
+    def _drop_pattern_names_its_groups(cls, pattern: str) -> str:
+        return _with_groups(pattern, "slide", "number")
+
+    @field_validator("night_pattern")
+    @classmethod
+    def _night_pattern_names_its_groups(cls, pattern: str) -> str:
+        return _with_groups(pattern, "year", "month", "day")
 
     @property
     def drops(self) -> Path:

@@ -37,9 +37,9 @@ class RunRequest:
         return bool(self.slides) and self.night is None
 
 
-@task
+@task(execution_timeout=timedelta(hours=12))
 def ingest() -> dict[str, Any]:
-    """Returns the nights to work on, and the nights whose folders could not be read, with the reason."""
+    """Returns the nights to work on, those that could not be read completely, and what in the drops is no night."""
     from bloodcell.service.due_nights import ingest_due_nights
 
     refuse_unknown_params(get_current_context())
@@ -49,7 +49,8 @@ def ingest() -> dict[str, Any]:
             "redo needs a night or slides; without them, it would reclassify every cell ever received."
         )
     due = ingest_due_nights(settings, night=request.night, slides=request.slides, airflow_run=request.run_id)
-    return {"nights": [night.isoformat() for night in due.nights], "failed": due.failed}
+    nights = [night.isoformat() for night in due.nights]
+    return {"nights": nights, "failed": due.failed, "problems": dict(due.problems)}
 
 
 @task
@@ -102,16 +103,17 @@ def differentials(ingested: dict[str, Any] | None) -> int:
 @task(trigger_rule=TriggerRule.NONE_FAILED)
 def report(ingested: dict[str, Any]) -> str:
     """Returns the summary of the run's nights in Markdown; fails if a night's folder could not be read."""
-    from bloodcell.report.night_report import night_markdown, night_summary
+    from bloodcell.report.night_report import drops_markdown, night_markdown, night_summary
     from bloodcell.storage.database import open_database
 
     database = open_database(settings)
     nights = [night_summary(database, date.fromisoformat(night)) for night in ingested["nights"]]
-    summary = "\n\n".join(night_markdown(night) for night in nights) or "No night was due."
+    parts = [drops_markdown(ingested["problems"]), *(night_markdown(night) for night in nights)]
+    summary = "\n\n".join(filter(None, parts)) or "No night was due."
     log.info("Summary\n%s", summary)  # one message, because the log's page would number and stamp each line
     if ingested["failed"]:
         raise ConfigurationError(
-            "The folders of these nights could not be read; the other nights are done. "
+            "These nights could not be read completely; everything else is done. "
             + " ".join(f"{night}: {why}" for night, why in ingested["failed"].items())
         )
     return summary
@@ -134,14 +136,14 @@ def report(ingested: dict[str, Any]) -> str:
         ),
         "slides": Param(
             [],
-            type="array",
+            type=["null", "array"],  # the form marks a parameter that may not be null as required
             items={"type": "string", "minLength": 1},
             title="Slides",
             description="Barcodes, one per line: only these slides are classified. Empty: all.",
         ),
         "models": Param(
             [],
-            type="array",
+            type=["null", "array"],  # the form marks a parameter that may not be null as required
             items={"type": "string", "pattern": "^[0-9a-f]{6,64}$"},
             title="Models",
             description="Model ids, one per line (bloodcell models list). Empty: the champion and its challengers.",

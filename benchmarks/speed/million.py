@@ -87,12 +87,12 @@ def _classify(place: Place, settings: Settings) -> None:
     with connect(str(settings.plain_database_url)).begin() as connection:
         register(connection, store, bundle, by="bench")
         promote(connection, store, bundle.model_id, by="bench", reason="to be measured", evidence={})
-    for shard in plan_shards(settings, night=night_of(settings.drops / NIGHT)):
+    for shard in plan_shards(settings, night=night_of(settings.drops / NIGHT, settings.night_pattern)):
         classify_shard(shard, settings)
 
 
 def _add_up(_place: Place, settings: Settings) -> None:
-    write_due_differentials(settings, night=night_of(settings.drops / NIGHT))
+    write_due_differentials(settings, night=night_of(settings.drops / NIGHT, settings.night_pattern))
 
 
 STAGES: dict[str, Callable[[Place, Settings], None]] = {

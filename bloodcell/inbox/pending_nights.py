@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from bloodcell.inbox.night_folders import night_folders, night_of
+from bloodcell.inbox.night_folders import read_drops
 from bloodcell.inbox.settling import changed_ns, folders_changed_ns
 from bloodcell.storage import tables
 
@@ -29,7 +29,7 @@ def pending_nights(settings: InboxSettings, database: Database) -> list[Path]:
         database: The ledger of what was ingested.
     """
     file = tables.drop_file
-    folders = {night_of(path): path for path in night_folders(settings.drops)}
+    folders = read_drops(settings).nights
     aside = sa.select(file.c.night, file.c.path, file.c.size_bytes, file.c.changed_ns)
     with database.connect() as connection:
         rows = connection.execute(sa.select(tables.drop.c.night, tables.drop.c.folders_changed_ns))

@@ -1,7 +1,7 @@
 -- name: nights
 SELECT night FROM bloodcell."drop" d
 WHERE night > coalesce((SELECT max(until_night) FROM bloodcell.model_check WHERE model_id = :model),
-                       (SELECT max(night) FROM bloodcell."drop") - :first)
+                       (SELECT max(night) FROM bloodcell."drop" WHERE night <= current_date + 1) - :first)
   AND EXISTS (SELECT 1 FROM bloodcell.cell_call k WHERE k.night = d.night AND k.model_id = :model)
 ORDER BY night
 

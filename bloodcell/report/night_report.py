@@ -101,6 +101,7 @@ class NightSummary:
         completed_at: When all of its slides had been read; None while slides are still being written.
         files: Outcome -> number of files in the drop.
         quarantined: Reason -> number of files, the most frequent first.
+        without_cells: Slides of which this night brought files and no usable cell, with the reasons.
         slides: Slides with cells of this night, by barcode.
         models: Models that called cells of it, the champion first.
         stages: Stages that ran on it.
@@ -110,6 +111,7 @@ class NightSummary:
     completed_at: datetime | None
     files: Mapping[str, int]
     quarantined: Mapping[str, int]
+    without_cells: Mapping[str, str]
     slides: tuple[NightSlide, ...]
     models: tuple[ModelNight, ...]
     stages: tuple[StageNight, ...]
@@ -128,6 +130,16 @@ def night_summary(database: Database, night: date) -> NightSummary:
     return database.transact(lambda connection: _summary(connection, night), patience_s=0)
 
 
+def drops_markdown(problems: Mapping[str, str]) -> str:
+    """Returns what in the drops folder is no night, as Markdown; empty if there is nothing.
+
+    Args:
+        problems: Name of the entry -> what is wrong, as `bloodcell.inbox.read_drops` returns them.
+    """
+    items = [f"{code(name)}: {escaped(problem)}" for name, problem in problems.items()]
+    return "\n".join(_section("In the drops folder, but not read as a night", items)).strip()
+
+
 def night_markdown(summary: NightSummary) -> str:
     """Returns the summary as Markdown; names that come from outside bloodcell are escaped."""
     slides = summary.slides
@@ -138,6 +150,10 @@ def night_markdown(summary: NightSummary) -> str:
         f"## Night {summary.night}",
         "" if summary.completed_at else "\n**Not complete: some slides are still being written.**\n",
         f"{counted(sum(summary.files.values()), 'file')}: " + (_listed(summary.files) or "none"),
+        *_section(
+            "Slides without a usable cell: nothing is reported for them",
+            [f"{escaped(barcode)}: {escaped(why)}" for barcode, why in summary.without_cells.items()],
+        ),
         "",
         f"{counted(len(slides), 'slide')}, {counted(sum(slide.n_cells for slide in slides), 'cell')}: "
         f"{sum(slide.is_sufficient is not None and not slide.n_waiting for slide in slides):,} reported, "
@@ -171,6 +187,7 @@ def _summary(connection: sa.Connection, night: date) -> NightSummary:
         completed_at=drop.completed_at,
         files=MappingProxyType({row.outcome: row.n for row in rows("files")}),
         quarantined=MappingProxyType({row.reason: row.n for row in rows("quarantined")}),
+        without_cells=MappingProxyType({row.barcode: row.why for row in rows("without_cells")}),
         slides=tuple(_night_slide(row) for row in rows("slides")),
         models=tuple(
             ModelNight(row.model_id, row.variant, row.is_champion, proportion(row.n_unclassified, row.n))

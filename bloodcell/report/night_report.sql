@@ -6,6 +6,27 @@ GROUP BY outcome ORDER BY n DESC, outcome
 SELECT reason, count(*) AS n FROM bloodcell.drop_file WHERE night = :night AND outcome = 'quarantined'
 GROUP BY reason ORDER BY n DESC, reason
 
+-- name: without_cells
+-- Slides of which this night brought something, but neither a cell nor a cell that an earlier night brought.
+SELECT barcode,
+       coalesce(string_agg(format('%s %s', n, reason), ', ' ORDER BY n DESC, reason) FILTER (WHERE reason IS NOT NULL),
+                'no image') AS why
+FROM (
+    SELECT f.barcode, CASE f.outcome WHEN 'quarantined' THEN f.reason END AS reason, count(*) AS n
+    FROM bloodcell.drop_file f
+    WHERE f.night = :night AND f.barcode IS NOT NULL AND f.outcome IN ('quarantined', 'ignored')
+    GROUP BY 1, 2
+    UNION ALL
+    SELECT s.barcode, NULL, 0 FROM bloodcell.slide s
+    WHERE s.night = :night AND NOT EXISTS (SELECT 1 FROM bloodcell.drop_file f WHERE f.barcode = s.barcode)
+      AND NOT EXISTS (SELECT 1 FROM bloodcell.cell c WHERE c.slide_id = s.slide_id)
+) found
+WHERE NOT EXISTS (
+    SELECT 1 FROM bloodcell.drop_file f
+    WHERE f.night = :night AND f.barcode = found.barcode AND f.outcome IN ('cell', 'duplicate')
+)
+GROUP BY barcode ORDER BY barcode
+
 -- name: slides
 -- A slide's cells may come in several nights. The slide is reported as a whole in each of them.
 SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,

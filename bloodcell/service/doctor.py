@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from bloodcell.environment import PROGRAM_MARK, STACK_MARK
 from bloodcell.errors import BloodcellError, ConfigurationError, SchemaError
+from bloodcell.presentation.numbers import counted
 from bloodcell.presentation.tables import plain_table
 from bloodcell.resources import dag_ids
 from bloodcell.service.airflow_api import AirflowApi, AirflowUnavailableError
@@ -136,21 +137,32 @@ def _disk_space(settings: Settings) -> Finding:
 
 
 def _drops(settings: Settings) -> Finding:
-    from bloodcell.inbox.night_folders import night_folders
+    from bloodcell.inbox.night_folders import read_drops
 
     drops = settings.drops
-    if not drops.is_dir():
+    if not drops.exists():
         return Finding(
-            "drops folder", "warn", f"{drops} does not exist", "Make it, or set BLOODCELL_DROPS_DIR to the right path."
+            "drops folder",
+            "fail",
+            f"{drops} does not exist",
+            "Mount the share, make the folder, or set BLOODCELL_DROPS_DIR to the right path.",
         )
-    nights = night_folders(drops)
-    unreadable = [night for night in nights if not os.access(night, os.R_OK | os.X_OK)]
+    found = read_drops(settings)
+    unreadable = [night for night in found.nights.values() if not os.access(night, os.R_OK | os.X_OK)]
     if unreadable:
         names = ", ".join(night.name for night in unreadable)
         return Finding(
             "drops folder", "fail", f"Cannot read these nights in {drops}: {names}", "Allow this user to read them."
         )
-    return Finding("drops folder", "ok", f"{drops} has {len(nights)} nights")
+    if found.problems:
+        named = "; ".join(f"{name}: {problem}" for name, problem in found.problems.items())
+        return Finding(
+            "drops folder",
+            "warn",
+            f"{drops} has {counted(len(found.nights), 'night')}, and entries that need a look: {named}",
+            "Rename or remove them, or set BLOODCELL_NIGHT_PATTERN.",
+        )
+    return Finding("drops folder", "ok", f"{drops} has {counted(len(found.nights), 'night')}")
 
 
 def _labels(settings: Settings) -> Finding:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from bloodcell.errors import BloodcellError, RetryLaterError
-from bloodcell.inbox.night_folders import night_of
-from bloodcell.ingest import ingest_night, pending_nights
+from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
+from bloodcell.inbox.night_folders import DropsFolder, read_drops
+from bloodcell.ingest import IngestSummary, ingest_night, pending_nights
 from bloodcell.storage.database import open_database
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bloodcell.settings import Settings
@@ -33,11 +33,14 @@ class DueNights:
 
     Attributes:
         nights: Nights to classify, add up and report, oldest first.
-        failed: Folders that could not be read: name -> reason.
+        failed: Nights that could not be read, or of which slides could not be ingested: name -> reason. If the drops
+            folder itself cannot be read, its reason is under "drops".
+        problems: Entries of the drops folder that are no night, or a night in the future: name -> what is wrong.
     """
 
     nights: tuple[date, ...]
     failed: dict[str, str]
+    problems: Mapping[str, str]
 
 
 def ingest_due_nights(
@@ -53,36 +56,56 @@ def ingest_due_nights(
 
     Returns:
         With neither night nor slides, the nights whose folders are new or have changed, and those that an earlier run
-        did not finish. A folder that cannot be read does not hold up the others.
+        did not finish. Whatever happens to one night does not hold up the others.
 
     Raises:
         RetryLaterError: Postgres or the store is unavailable; nothing is lost, call again.
         ConfigurationError: The requested night cannot be read.
     """
-    if night:
-        log.info("%s", ingest_night(settings.drops / night.isoformat(), settings, airflow_run=airflow_run))
-        return DueNights((night,), {})
     database = open_database(settings)
-    if slides:
-        return DueNights(tuple(_nights(database, _SQL["nights_of_slides"], slides=list(slides))), {})
-    ingested = _ingest(pending_nights(settings, database), settings, airflow_run)
+    if slides and not night:
+        return DueNights(tuple(_nights(database, _SQL["nights_of_slides"], slides=list(slides))), {}, {})
+    if night:
+        drops = read_drops(settings)
+        folder = drops.nights.get(night, settings.drops / night.isoformat())  # a missing one says so
+        summary = ingest_night(folder, settings, airflow_run=airflow_run)
+        return DueNights((night,), _failures(summary), drops.problems)
+    try:
+        drops = read_drops(settings)
+        nights, failed = _ingest(pending_nights(settings, database), settings, airflow_run)
+    except ConfigurationError as error:  # what is in the database already is classified all the same
+        drops, nights, failed = DropsFolder({}, {}), [], {"drops": str(error)}
     unreported = _nights(database, _SQL["unfinished_nights"])
-    return DueNights(tuple(sorted({*ingested.nights, *unreported})), ingested.failed)
+    return DueNights(tuple(sorted({*nights, *unreported})), failed, drops.problems)
 
 
-def _ingest(folders: Sequence[Path], settings: Settings, airflow_run: str | None) -> DueNights:
+def _ingest(folders: Sequence[Path], settings: Settings, airflow_run: str | None) -> tuple[list[date], dict[str, str]]:
+    """Returns the nights that were ingested, and the failures."""
     nights: list[date] = []
     failed: dict[str, str] = {}
     for folder in folders:
         try:
-            log.info("%s", ingest_night(folder, settings, airflow_run=airflow_run))
-            nights.append(night_of(folder))
+            summary = ingest_night(folder, settings, airflow_run=airflow_run)
+            failed |= _failures(summary)
+            nights.append(summary.night)
         except RetryLaterError:
             raise
         except BloodcellError as error:
             log.error("night %s was left out: %s", folder.name, error)
             failed[folder.name] = str(error)
-    return DueNights(tuple(nights), failed)
+        except Exception as error:
+            log.exception("night %s was left out", folder.name)
+            failed[folder.name] = f"an unexpected {type(error).__name__}; the log has the traceback"
+    return nights, failed
+
+
+def _failures(summary: IngestSummary) -> dict[str, str]:
+    """Returns the night with the slides that could not be ingested; empty if there are none."""
+    log.info("%s", summary)
+    if not summary.failed:
+        return {}
+    slides = ", ".join(f"{slide or 'loose files'} ({error})" for slide, error in sorted(summary.failed.items()))
+    return {summary.night.isoformat(): f"slides that could not be ingested: {slides}; the log has the tracebacks"}
 
 
 def _nights(database: Database, statement: sa.TextClause, **values: object) -> list[date]:

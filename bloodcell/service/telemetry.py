@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from bloodcell.errors import BloodcellError
+from bloodcell.errors import BloodcellError, ConfigurationError
 from bloodcell.inbox.pending_nights import pending_nights
 from bloodcell.storage.database import open_database
 
@@ -87,8 +87,8 @@ def read_figures(settings: Settings) -> list[Figure]:
     figures = [Figure(row.name, row.part, row.value) for row in rows]
     try:
         figures.append(Figure("nights.unread", "", len(pending_nights(impatient, database))))
-    except OSError as error:
-        log.warning("The drops folder cannot be read: %s", error)
+    except (OSError, ConfigurationError) as error:
+        log.warning("%s", error)
     alive = settings.data_dir / ALIVE
     if alive.exists():
         figures.append(Figure("watcher.age", "", max(0.0, time.time() - alive.stat().st_mtime)))

@@ -29,7 +29,7 @@ from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
 from bloodcell.registry.shipped import install_shipped
 from bloodcell.resources import dag_ids
 from bloodcell.service.airflow_api import AirflowApi, AirflowUnavailableError
-from bloodcell.service.airflow_home import HOST, prepare_airflow_home
+from bloodcell.service.airflow_home import HOST, airflow_home, prepare_airflow_home
 from bloodcell.service.processes import Announce, Child, Program, end_processes, marked_processes, open_log
 from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database, make_data_folder
@@ -75,6 +75,7 @@ class Stack:
             RetryLaterError: Airflow did not become ready in time.
         """
         self._end_left_over()
+        _refuse_taken_port(airflow_home(self.settings).port)
         self._announce("Postgres: starting")
         self._postgres = embedded_database(self.settings)
         database_url = self.settings.plain_database_url or self._postgres.url()
@@ -85,10 +86,13 @@ class Stack:
             )
         metadata_url = self._postgres.url(AIRFLOW_DATABASE)
         home = prepare_airflow_home(self.settings, metadata_url)
-        _refuse_taken_port(home.port)
         self._environment = home.environment(self.settings, database_url)
-        for inbox in (self.settings.drops, self.settings.labels):
-            inbox.mkdir(parents=True, exist_ok=True)
+        for inbox, configured in (
+            (self.settings.drops, self.settings.drops_dir),
+            (self.settings.labels, self.settings.labels_dir),
+        ):
+            if configured is None:  # a configured folder that is missing is a share that is not mounted
+                inbox.mkdir(parents=True, exist_ok=True)
         self._migrate_airflow(metadata_url)
         self._keeper = threading.Thread(target=self._keep_running, name="keeper", daemon=True)
         self._keeper.start()

@@ -11,7 +11,7 @@
 SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset
 \endif
 
-SELECT d.class, d.n_cells,
+SELECT d.barcode, d.class, d.n_cells,
        round(CASE d.class WHEN 'erythroblast' THEN s.nrbc_per_100_wbc ELSE d.percentage END::numeric, 1) AS percentage,
        round(CASE d.class WHEN 'erythroblast' THEN s.nrbc_lower_95 ELSE d.percentage_lower_95 END::numeric, 1)
            AS lower_95,

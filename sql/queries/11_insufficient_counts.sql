@@ -6,7 +6,8 @@
 --   n_unclassified points to the smear or the stain, not to the patient.
 \if :{?night}
 \else
-SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset
+SELECT coalesce(max(night) FILTER (WHERE night <= current_date + 1), current_date) AS night
+FROM bloodcell.night_summary \gset
 \endif
 
 SELECT st.barcode, st.patient_key, st.order_id, st.analyser, st.status, st.n_cells, su.n_leucocytes, su.n_unclassified,

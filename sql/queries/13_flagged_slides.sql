@@ -8,7 +8,8 @@
 --   the ranges of adults.
 \if :{?night}
 \else
-SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset
+SELECT coalesce(max(night) FILTER (WHERE night <= current_date + 1), current_date) AS night
+FROM bloodcell.night_summary \gset
 \endif
 
 SELECT t.barcode, t.patient_key, t.order_id, t.n_out_of_scope, count(*) FILTER (WHERE d.flag IN ('low', 'high')) AS n_definite,

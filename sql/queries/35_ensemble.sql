@@ -9,7 +9,8 @@
 --   to report it instead.
 \if :{?night}
 \else
-SELECT coalesce(max(night), current_date) AS night FROM bloodcell.night_summary \gset
+SELECT coalesce(max(night) FILTER (WHERE night <= current_date + 1), current_date) AS night
+FROM bloodcell.night_summary \gset
 \endif
 \if :{?most}
 \else

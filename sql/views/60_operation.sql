@@ -2,7 +2,8 @@
 -- however many nights there are.
 CREATE VIEW bloodcell.operating_figure AS
 WITH newest AS MATERIALIZED (
-    SELECT max(night) AS night FROM bloodcell."drop"
+    -- a night in the future, from an analyser whose clock is wrong, is not the newest
+    SELECT max(night) AS night FROM bloodcell."drop" WHERE night <= current_date + 1
 ), night AS (
     SELECT s.* FROM bloodcell.night_summary s WHERE s.night = (SELECT night FROM newest)
 ), waiting AS (

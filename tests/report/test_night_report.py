@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from bloodcell.differential.differential_rows import write_differentials
 from bloodcell.errors import UnknownRecordError
-from bloodcell.report.night_report import night_markdown, night_summary
+from bloodcell.report.night_report import drops_markdown, night_markdown, night_summary
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from tests.laboratory import CHALLENGER, Laboratory
@@ -53,6 +53,7 @@ def test_night_is_summarised(laboratory: Laboratory) -> None:
     assert summary.completed_at is not None
     assert dict(summary.files) == {"cell": 5, "quarantined": 3, "ignored": 1}
     assert list(summary.quarantined.items()) == [("truncated", 2), ("empty", 1)]
+    assert dict(summary.without_cells) == {"D-4": "2 truncated, 1 empty"}
     assert [(s.barcode, s.n_cells, s.n_waiting, s.is_sufficient) for s in summary.slides] == [
         ("A-1", 120, 0, True),
         ("B-2", 10, 0, False),
@@ -74,6 +75,7 @@ def test_markdown_lists_what_to_look_at(laboratory: Laboratory) -> None:
     a_night(laboratory)
     text = night_markdown(night_summary(laboratory.database, laboratory.night))
     assert text.startswith("## Night 2026-03-14\n")
+    assert text.index("- D-4: 2 truncated, 1 empty") < text.index("4 slides, 139 cells")
     assert "9 files: 5 cell, 3 quarantined, 1 ignored" in text
     assert "4 slides, 139 cells: 2 reported, 1 waiting, 1 with an insufficient count, 1 flagged" in text
     assert "**2 unclassified cells to review**" in text
@@ -84,6 +86,18 @@ def test_markdown_lists_what_to_look_at(laboratory: Laboratory) -> None:
     assert "| classify | 1 | 0 | 139 | 27.8 s | 5.0 |" in text
     assert "\n\n\n" not in text
     assert "Not complete" not in text
+
+
+def test_an_empty_slide_folder_is_a_slide_without_a_usable_cell(laboratory: Laboratory) -> None:
+    laboratory.slide("E-5")
+    laboratory.file("F-6/slide.json", "ignored", reason="slide_record")
+    summary = night_summary(laboratory.database, laboratory.night)
+    assert dict(summary.without_cells) == {"E-5": "no image", "F-6": "no image"}
+
+
+def test_what_is_no_night_is_named() -> None:
+    assert drops_markdown({}) == ""
+    assert "- `20261107`: a \\*second\\* folder" in drops_markdown({"20261107": "a *second* folder"})
 
 
 def test_codes_out_of_scope_are_listed(laboratory: Laboratory) -> None:

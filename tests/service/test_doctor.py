@@ -95,12 +95,12 @@ def test_an_airflow_that_does_not_respond_fails(examined: Settings) -> None:
     assert "pool" not in found
 
 
-def test_a_missing_drops_folder_is_a_warning(examined: Settings) -> None:
+def test_a_missing_drops_folder_is_a_failure(examined: Settings) -> None:
     examined.drops.rmdir()
 
     found = findings(examined)["drops folder"]
 
-    assert found.status == "warn"
+    assert found.status == "fail"
     assert "BLOODCELL_DROPS_DIR" in found.next_step
 
 

@@ -40,11 +40,33 @@ def test_new_folders_are_ingested_and_due(settings: Settings) -> None:
     write_night(settings, FRIDAY, "S1")
     write_night(settings, SATURDAY, "S2")
 
-    assert ingest_due_nights(settings) == DueNights((FRIDAY, SATURDAY), {})
+    assert ingest_due_nights(settings) == DueNights((FRIDAY, SATURDAY), {}, {})
 
 
 def test_nothing_is_due_without_a_night(settings: Settings) -> None:
-    assert ingest_due_nights(settings) == DueNights((), {})
+    settings.drops.mkdir(parents=True)
+    assert ingest_due_nights(settings) == DueNights((), {}, {})
+
+
+def test_a_missing_drops_folder_fails_but_does_not_delay_unreported_nights(
+    settings: Settings, database: Database
+) -> None:
+    classified(database, "S9")
+
+    due = ingest_due_nights(settings)
+
+    assert due.nights == (NIGHT,)
+    assert "No such file or directory. Mount the share" in due.failed["drops"]
+    assert not settings.drops.exists()
+
+
+def test_what_is_no_night_is_named_in_every_run(settings: Settings) -> None:
+    write_night(settings, FRIDAY, "S1")
+    (settings.drops / "20260314").mkdir()
+
+    for due in (ingest_due_nights(settings), ingest_due_nights(settings, night=FRIDAY)):
+        assert due.failed == {}
+        assert list(due.problems) == ["20260314"]
 
 
 def test_an_ingested_night_stays_due_until_its_slides_are_reported(settings: Settings, database: Database) -> None:

@@ -171,6 +171,52 @@ def test_nights_older_than_the_watcher_are_announced(
     until(lambda: sorted(airflow.nights) == ["2026-03-13", "2026-03-14"])
 
 
+def test_what_is_no_night_is_named_once_and_does_not_disturb(
+    watched: Settings, watching: Callable[[], object], airflow: StandIn, lines: list[str]
+) -> None:
+    for name in ("20261107", "26-11-2026", "2026-11-08 ", "2026-02-30", "2099-01-01", ".hidden"):
+        (watched.drops / name).mkdir(parents=True)
+    (watched.drops / "LY_1.jpg").write_bytes(b"a cell")
+    (watched.drops / "2026-03-15").symlink_to(watched.drops)
+    watching()
+    write_night(watched.drops, "2026-03-14")
+    until(lambda: airflow.nights == ["2026-03-14"])
+
+    def named(name: str) -> list[str]:
+        return [line for line in lines if line.startswith(f"In the drops folder: {name}: ")]
+
+    for name in ("20261107", "26-11-2026", "2026-11-08 ", "2026-02-30"):
+        until(lambda name=name: len(named(name)) == 1)  # type: ignore[misc]
+        assert "expected a date named as BLOODCELL_NIGHT_PATTERN says" in named(name)[0]
+    assert "not a folder" in named("LY_1.jpg")[0]
+    assert "not a folder" in named("2026-03-15")[0]
+    assert "in the future" in named("2099-01-01")[0]
+    assert not named(".hidden")
+
+
+def test_a_missing_drops_folder_is_a_problem_and_is_not_made(
+    watched: Settings, watching: Callable[[], object], lines: list[str]
+) -> None:
+    watching()
+    until(lambda: any("Problem with the drops folder" in line and "Mount the share" in line for line in lines))
+    assert not watched.drops.exists()
+
+
+def test_another_layout_of_names_is_a_setting(watched: Settings, airflow: StandIn, lines: list[str]) -> None:
+    pattern = r"(?P<day>[0-9]{2})\.(?P<month>[0-9]{2})\.(?P<year>[0-9]{4})"
+    german = watched.model_copy(update={"night_pattern": pattern})
+    write_night(watched.drops, "14.03.2026")
+    stop, watcher = threading.Event(), Watcher(german, announce=lines.append)
+    thread = threading.Thread(target=watcher.watch, args=(stop,))
+    thread.start()
+    try:
+        until(lambda: airflow.nights == ["2026-03-14"])
+    finally:
+        stop.set()
+        watcher.wake()
+        thread.join()
+
+
 def test_the_same_state_is_announced_once_even_by_two_watchers(
     watched: Settings, watching: Callable[[], Callable[[], None]], airflow: StandIn
 ) -> None:
@@ -247,7 +293,7 @@ def test_a_replaced_drops_folder_is_watched(
     write_night(watched.drops, "2026-03-14")
 
     until(lambda: airflow.nights == ["2026-03-13", "2026-03-14"])
-    assert any("was replaced" in line for line in lines)
+    until(lambda: "The drops folder: working again" in lines)
     until(lambda: looked_at(watched) > last)
 
 

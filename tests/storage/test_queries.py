@@ -195,6 +195,8 @@ def test_differential_of_a_slide(ask: Ask) -> None:
     }
     assert {row["model"] for row in rows} == {CHAMPION[:12]}
     assert [row["flag"] for row in rows if row["class"] == "ig"] == ["high"]
+    assert {row["barcode"] for row in rows} == {"S1"}
+    assert len({row["barcode"] for row in ask(1)}) == 1
 
 
 def test_slides_with_immature_granulocytes(ask: Ask) -> None:
@@ -213,6 +215,7 @@ def test_cells_to_review_are_the_champions(ask: Ask) -> None:
         ("S1", "low_confidence", "0.400", "BL"),
     ]
     assert len(ask(3, night=NIGHT, most=1)) == 1
+    assert ask(3) == rows
 
 
 def test_agreement_with_the_analyser(ask: Ask) -> None:
