@@ -1,8 +1,8 @@
 """Retraining: labels become candidates, a person decides, and only a proven model becomes champion.
 
 This file only says when the stages run, in which order, on which queue and pool, and who is asked. The library does the
-work. Marking a task successful by hand promotes nothing, because `promote` checks the gates and the person's answer
-itself.
+work. Marking a task successful by hand, or writing an XCom, promotes nothing: `promote` reads from the database which
+candidate a person was asked about, what they answered, and whether it passed the gates.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 settings = Settings()
 
-ANSWER = "answer"
-
 
 @task
 def snapshot() -> list[str]:
@@ -39,12 +37,13 @@ def snapshot() -> list[str]:
     params, dag_run = context["params"], context["dag_run"]
     request = Request(
         requested_by=params["requested_by"] or dag_run.triggering_user_name or "schedule",
-        reason=params["reason"],
+        reason=params["reason"] or ("weekly" if dag_run.run_type == "scheduled" else ""),
         variants=tuple(params["variants"] or ()),
         base=params["base"],
         seed=params["seed"],
         epochs=params["epochs"],
         min_new_labels=params["min_new_labels"],
+        triggered_by=dag_run.triggering_user_name,
     )
     begun = begin_training_run(settings, request, _training_run_id(), airflow_run=context["run_id"])
     if begun.state is TrainingState.SKIPPED:
@@ -92,10 +91,13 @@ def gate(validated: dict[str, Any]) -> str:
 
 
 class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not followed
-    """An approval that asks for its own reason, and whose answer is kept even if it is a rejection.
+    """An approval that is recorded in the database: what is asked, who answered, and why.
+
+    The answer that Airflow hands to this task names the login that Airflow authenticated. It is recorded here, because
+    users who may not approve can write the XComs through which it would otherwise reach the next task.
 
     Airflow 3.3.2 fills a Param of the task with the run's value of the same name, so the approver would find the
-    requester's reason filled in. It also ends a rejected task without a result.
+    requester's reason filled in: the form has a Param of its own.
     """
 
     @property
@@ -106,43 +108,46 @@ class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not follow
         )
         return {"reason": reason.serialize()}
 
+    def execute(self, context: Context) -> Any:
+        """Asks about the candidate that the database says is best, then waits as Airflow does."""
+        from bloodcell.retraining import ask_for_approval
+
+        asked = ask_for_approval(settings, _training_run_id(), context["ti"].id)
+        self.subject, self.body = asked.subject, asked.body
+        return super().execute(context)
+
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Keeps the answer for the tasks downstream, then continues as Airflow does."""
+        """Records the answer, then continues as Airflow does."""
+        from bloodcell.retraining import record_answer
+
         if "error" not in event:
-            answer = {name: event[name] for name in ("chosen_options", "params_input", "responded_by_user")}
-            context["ti"].xcom_push(key=ANSWER, value=answer | {"responded_at": event["responded_at"].isoformat()})
+            record_answer(settings, context["ti"].id, event)
         return super().execute_complete(context, event)
 
 
 @task
-def promote(model_id: str) -> str:
+def promote() -> str:
     """Returns the new champion; the answer, the gates and every byte of its bundle are checked once more."""
-    from bloodcell.retraining import Approval, promote_candidate
+    from bloodcell.retraining import promote_candidate
 
-    context = get_current_context()
-    approval = Approval.of_answer(context["ti"].xcom_pull(task_ids="approve", key=ANSWER))
-    promote_candidate(settings, _training_run_id(), model_id, approval, airflow_run=context["run_id"])
-    return model_id
+    return promote_candidate(settings, _training_run_id(), airflow_run=get_current_context()["run_id"])
 
 
 # the only leaf: its state is the run's state, so it fails if the retraining did
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def close() -> str:
     """Returns how the retraining ended: promoted, rejected, refused or skipped; fails if it failed or expired."""
-    from bloodcell.retraining import ENDED_WELL, Approval, end_training_run
+    from bloodcell.retraining import ENDED_WELL, end_training_run
 
     context = get_current_context()
     ti, run_id = context["ti"], context["run_id"]
     states = ti.get_task_states(dag_id=context["dag"].dag_id, run_ids=[run_id]).get(run_id, {})
     failed = sorted(name for name, state in states.items() if state in ("failed", "upstream_failed"))
-    approval = Approval.of_answer(ti.xcom_pull(task_ids="approve", key=ANSWER))
-    expired = states.get("approve") == "failed" and approval is None
     state = end_training_run(
         settings,
         _training_run_id(),
-        approval=approval,
         failed=f"Failed: {', '.join(failed)}; the champion stays. See their logs." if failed else None,
-        expired=expired,
+        unanswered=states.get("approve") == "failed",
     )
     if state not in ENDED_WELL:
         raise AirflowFailException(f"The retraining is {state}; failed tasks: {', '.join(failed) or 'none'}.")
@@ -164,12 +169,12 @@ def _training_run_id() -> uuid.UUID:
     default_args=TASK_DEFAULTS,
     params={
         "reason": Param(
-            "weekly",
-            type="string",
+            None,
+            type=["null", "string"],
             pattern=r"\S",
             title="Reason",
-            description="Why, in your own words; it is kept for anyone who reads it years later. "
-            "Scheduled runs have 'weekly'.",
+            description="Why, in your own words; it is kept for anyone who reads it years later. A run that a person "
+            "triggers needs one; scheduled runs have 'weekly'.",
         ),
         "requested_by": Param(
             None,
@@ -253,15 +258,13 @@ def retrain() -> None:
     chosen = gate(validated)
     approve = Question(
         task_id="approve",
-        subject="Make model {{ ti.xcom_pull(task_ids='gate')[:12] }} champion?",
-        body="{{ ti.xcom_pull(task_ids='validate')['summary'] }}\n\n"
-        "Who may answer: {{ task.assigned_users | map(attribute='name') | join(', ') }}.",
+        subject="Make the candidate champion?",  # execute() says which
         assigned_users=[{"id": name, "name": name} for name in settings.approver_names],
         response_timeout=timedelta(hours=settings.approval_timeout_h),
         retries=0,
         retry_policy=None,
     )
-    promoted = promote(chosen)
+    promoted = promote()
     chosen >> approve >> promoted
     # not below approve itself: a rejection skips the tasks directly below it
     [variants, models, validated, chosen, promoted] >> close()

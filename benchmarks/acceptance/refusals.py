@@ -25,7 +25,7 @@ from benchmarks.acceptance import staged as lab
 from bloodcell.labels import import_labels
 from bloodcell.service.airflow_api import RETRAIN, AirflowApi, AirflowRefusedError
 from bloodcell.storage.connections import connect, database_url
-from tests.airflow_page import mark_task
+from tests.airflow_page import AirflowPage
 
 CHAMPION = "SELECT model_id FROM bloodcell.champion"
 RETRAINING = "SELECT * FROM bloodcell.retraining WHERE airflow_run = :run_id"
@@ -98,7 +98,8 @@ def refused_answers(staged: lab.Staged, api: AirflowApi, check: Checks) -> None:
     check("a rejection", row.state == "rejected" and champion(staged) == before, row.state_reason)
 
     run_id = asked(api)
-    mark_task(staged.settings, RETRAIN, run_id, "approve", "success")
+    with AirflowPage.of(staged.settings) as page:
+        page.mark_task(RETRAIN, run_id, "approve", "success")
     state = api.wait(RETRAIN, run_id, timeout_s=600)
     (row,) = lab.rows(staged, RETRAINING, run_id=run_id)
     is_kept = (state.state, row.state) == ("failed", "failed") and champion(staged) == before

@@ -91,7 +91,7 @@ def demo(
         bool, typer.Option("--retrain", help="Also label the night, retrain on the labels, approve and promote.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="With --retrain: approve without asking, as happens without a terminal.")
+        bool, typer.Option("--yes", help="With --retrain: approve without asking, for example without a terminal.")
     ] = False,
 ) -> None:
     """Show the whole system at work: a drawn night, the shipped models, a real Airflow run, differentials in Postgres.
@@ -102,6 +102,8 @@ def demo(
 
     if yes and not retrain:
         raise typer.BadParameter("--yes approves the retrained model and so needs --retrain")
+    if retrain and not yes and not sys.stdin.isatty():
+        raise typer.BadParameter("--retrain asks you to approve the model, which needs a terminal; or add --yes")
     settings = _on_port(Settings(), port)
     if retrain:
         from bloodcell.demo.retraining_tour import run_retraining_demo
@@ -117,9 +119,7 @@ _APPROVED = (True, "demo: all gates passed")
 
 
 def _decision(question: Approval) -> tuple[bool, str]:
-    """Returns the answer of the person at the terminal; without a terminal the model is approved."""
-    if not sys.stdin.isatty():
-        return _APPROVED
+    """Returns the answer of the person at the terminal."""
     approve = typer.confirm(question.subject)
     return approve, typer.prompt("Why", default=_APPROVED[1] if approve else "demo: not convinced")
 

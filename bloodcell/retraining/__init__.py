@@ -12,11 +12,11 @@ judging               the models run over these cells, and each candidate is jud
 gates                 the six conditions a candidate has to meet
 validating            the whole validation, with its results recorded
 validation_page       the page of a validation; validation_plots, validation_summary, validation_wording
-approval              a person's answer, and the rules by which it counts
+approval              the question to a person, the answer, and the rules by which it counts
 candidate_promotion   an approved candidate becomes champion
 """
 
-from bloodcell.retraining.approval import Approval
+from bloodcell.retraining.approval import ask_for_approval, record_answer
 from bloodcell.retraining.candidate_promotion import promote_candidate
 from bloodcell.retraining.candidates import train_candidate, train_on_labels
 from bloodcell.retraining.states import ENDED_WELL, TrainingState
@@ -25,15 +25,16 @@ from bloodcell.retraining.validating import Validated, compare_models, validate_
 
 __all__ = [
     "ENDED_WELL",
-    "Approval",
     "Request",
     "TrainingRun",
     "TrainingState",
     "Validated",
+    "ask_for_approval",
     "begin_training_run",
     "compare_models",
     "end_training_run",
     "promote_candidate",
+    "record_answer",
     "train_candidate",
     "train_on_labels",
     "validate_candidates",

@@ -1,17 +1,31 @@
-"""A person's answer to whether a candidate becomes champion, and the rules by which it counts."""
+"""The question whether a candidate becomes champion, a person's answer, and the rules by which the answer counts.
+
+The task that asks writes both to the database. It receives the answer from Airflow, with the login that Airflow
+authenticated. Nothing else is believed: an XCom, a parameter, a note and the state of a task can be written by users
+who may not approve.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
 from bloodcell.errors import PromotionRefusedError
+from bloodcell.retraining.states import Step, TrainingState, change_state
+from bloodcell.storage import tables
+from bloodcell.storage.database import open_database
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Mapping
 
-    from bloodcell.settings import AirflowSettings
+    from bloodcell.settings import AirflowSettings, Settings
 
+_SQL: Final = load_statements("retraining/approval.sql")
 APPROVE: Final = "Approve"
 REJECT: Final = "Reject"
 
@@ -32,18 +46,85 @@ class Approval:
     at: str
     reason: str
 
-    @classmethod
-    def of_answer(cls, answer: Mapping[str, Any] | None) -> Approval | None:
-        """Returns a person's answer to Airflow's ApprovalOperator; None if the task was marked by hand instead."""
-        if not answer or not answer.get("chosen_options"):
-            return None
-        user = answer.get("responded_by_user") or {}
-        return cls(
-            chosen=str(answer["chosen_options"][0]),
-            by=str(user.get("name") or user.get("id") or ""),
-            at=str(answer.get("responded_at") or ""),
-            reason=str((answer.get("params_input") or {}).get("reason") or ""),
-        )
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a person is asked.
+
+    Attributes:
+        model_id: The candidate.
+        subject: The question in one line.
+        body: What to base the answer on, in Markdown.
+    """
+
+    model_id: str
+    subject: str
+    body: str
+
+
+def ask_for_approval(settings: Settings, training_run_id: uuid.UUID, question_id: uuid.UUID) -> Question:
+    """Records that a person is asked about a retraining's best candidate, and returns what to ask.
+
+    Which candidate is the best, and what is shown of it, is read from the database. A retraining that failed, or that
+    nobody answered in time, is running again. A repeated call returns the same question.
+
+    Args:
+        settings: Where the database is, and who may answer.
+        training_run_id: The retraining.
+        question_id: Airflow's id of the task instance that asks.
+
+    Raises:
+        PromotionRefusedError: No candidate passed every gate, or the retraining was decided already.
+    """
+
+    def ask(connection: sa.Connection) -> Question:
+        best = connection.execute(_SQL["best_candidate"], {"training_run_id": training_run_id}).one_or_none()
+        if best is None:
+            raise PromotionRefusedError(
+                f"Retraining {training_run_id} has no candidate that passed every gate, so nobody is asked. Next: see "
+                "the view bloodcell.model_gate"
+            )
+        change_state(connection, training_run_id, TrainingState.RUNNING, step=Step.APPROVE)
+        _require_running(connection, training_run_id)
+        row = {"question_id": question_id, "training_run_id": training_run_id, "model_id": best.model_id}
+        connection.execute(insert(tables.approval_question).values(row).on_conflict_do_nothing())
+        may_answer = f"Who may answer: {', '.join(settings.approver_names)}."
+        summary = best.summary or f"The whole page: `{best.report}`"
+        return Question(best.model_id, f"Make model {best.model_id[:12]} champion?", f"{summary}\n\n{may_answer}")
+
+    return open_database(settings).transact(ask)
+
+
+def record_answer(settings: Settings, question_id: uuid.UUID, answer: Mapping[str, Any]) -> None:
+    """Records a person's answer to a question; a repeated call changes nothing.
+
+    Args:
+        settings: Where the database is.
+        question_id: The question.
+        answer: As Airflow gives it to the task that asked: `chosen_options`, `params_input` with the `reason`,
+            `responded_at`, and `responded_by_user`, the person whom Airflow authenticated.
+    """
+    user = answer.get("responded_by_user") or {}
+    row = {
+        "question_id": question_id,
+        "decision": answer["chosen_options"][0],
+        # Flask AppBuilder's id is a number, and its name is the login; in the SimpleAuthManager both are the login
+        "answered_by": str(user.get("name") or user.get("id") or ""),
+        "answered_at": answer["responded_at"],
+        "reason": str((answer.get("params_input") or {}).get("reason") or ""),
+    }
+    statement = insert(tables.approval_answer).values(row).on_conflict_do_nothing()
+    open_database(settings).transact(lambda connection: connection.execute(statement))
+
+
+def newest_answer(connection: sa.Connection, training_run_id: uuid.UUID) -> tuple[str | None, Approval | None]:
+    """Returns the candidate of a retraining's newest question, and the answer; None where there is none."""
+    found = connection.execute(_SQL["newest_answer"], {"training_run_id": training_run_id}).one_or_none()
+    if found is None:
+        return None, None
+    if found.decision is None:
+        return found.model_id, None
+    return found.model_id, Approval(found.decision, found.answered_by, found.answered_at.isoformat(), found.reason)
 
 
 def require_approval(approval: Approval | None, settings: AirflowSettings) -> Approval:
@@ -69,3 +150,11 @@ def require_approval(approval: Approval | None, settings: AirflowSettings) -> Ap
             "The approval has no reason; the reason is kept for good. Next: trigger the retraining again, and give one."
         )
     return approval
+
+
+def _require_running(connection: sa.Connection, training_run_id: uuid.UUID) -> None:
+    state, reason = connection.execute(_SQL["state"], {"training_run_id": training_run_id}).one()
+    if state != TrainingState.RUNNING:
+        raise PromotionRefusedError(
+            f"Retraining {training_run_id} has ended: {state} ({reason}). Next: trigger another one"
+        )

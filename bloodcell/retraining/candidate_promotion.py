@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bloodcell.errors import PromotionRefusedError
 from bloodcell.registry.promotion import lock_promotions, promote
 from bloodcell.registry.promotion_proof import require_gates, validation_of
-from bloodcell.retraining.approval import require_approval
+from bloodcell.retraining.approval import newest_answer, require_approval
 from bloodcell.retraining.states import Step, TrainingState, change_state
 from bloodcell.retraining.training_runs import read_training_run
 from bloodcell.storage.database import open_database
@@ -20,49 +20,42 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from bloodcell.retraining.approval import Approval
     from bloodcell.settings import Settings
 
 
-def promote_candidate(
-    settings: Settings,
-    training_run_id: uuid.UUID,
-    model_id: str,
-    approval: Approval | None,
-    *,
-    airflow_run: str | None = None,
-) -> None:
-    """Makes a retraining's candidate champion, and records the answer and the evidence.
+def promote_candidate(settings: Settings, training_run_id: uuid.UUID, *, airflow_run: str | None = None) -> str:
+    """Returns the candidate that a person approved, after making it champion and recording answer and evidence.
 
-    A call for a retraining that has already promoted its candidate changes nothing.
+    The candidate and the answer are those of the retraining's newest question. A call for a retraining that has already
+    promoted its candidate changes nothing.
 
     Args:
         settings: Where everything is kept.
         training_run_id: The retraining.
-        model_id: Its candidate.
-        approval: A person's answer; None if there is none.
         airflow_run: Id of the Dag run that this belongs to.
 
     Raises:
-        PromotionRefusedError: Nobody approved, the person may not approve, the answer has no reason, a gate failed,
-            or another model has become champion since the retraining began: of two retrainings at once, only one
-            promotes.
+        PromotionRefusedError: Nobody approved, the person may not approve, the answer has no reason, a gate failed, the
+            retraining was decided otherwise, or another model has become champion since the retraining began: of two
+            retrainings at once, only one promotes.
         BundleError: The candidate's bundle was altered after the approval.
     """
     database, store = open_database(settings), Store.of(settings)
     with recorded_run(database, "promote", airflow_run=airflow_run) as run:
-        run.detail = {"training_run_id": str(training_run_id), "model_id": model_id}
+        run.detail = {"training_run_id": str(training_run_id)}
 
-        def work(connection: sa.Connection) -> None:
+        def work(connection: sa.Connection) -> str:
             lock_promotions(connection)
             retraining = read_training_run(connection, training_run_id)
-            if retraining.state is TrainingState.PROMOTED:
-                return
+            model_id, approval = newest_answer(connection, training_run_id)
+            run.detail["model_id"] = model_id
+            if retraining.state is TrainingState.PROMOTED and model_id is not None:
+                return model_id
             answer = require_approval(approval, settings)
-            validation = validation_of(connection, training_run_id, model_id)
-            if validation is None:
+            validation = validation_of(connection, training_run_id, model_id) if model_id else None
+            if model_id is None or validation is None:
                 raise PromotionRefusedError(
-                    f"Model {model_id[:12]} was not validated in retraining {training_run_id}; nothing was changed."
+                    f"Retraining {training_run_id} has no validated candidate; nothing was changed."
                 )
             require_gates(validation)
             evidence = {
@@ -83,8 +76,13 @@ def promote_candidate(
                 replaces=retraining.champion_id,
             )
             reason = f"model {model_id[:12]} is champion: {answer.reason}"
-            change_state(
+            if not change_state(
                 connection, training_run_id, TrainingState.PROMOTED, step=Step.PROMOTE, reason=reason, approval=answer
-            )
+            ):
+                raise PromotionRefusedError(
+                    f"Retraining {training_run_id} has ended: {retraining.state} ({retraining.state_reason}); nothing "
+                    "was changed. Next: trigger another one"
+                )
+            return model_id
 
-        database.transact(work)
+        return database.transact(work)

@@ -7,7 +7,8 @@
              ├─ expired     close      nobody answered in time
              └─ failed      close      anything else
 
-A retraining that has ended never changes its state again.
+A decision is final: skipped, refused, promoted and rejected never change again. A failed or expired retraining
+continues where its tasks are cleared: it is running again once a person is asked.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Step(StrEnum):
 
     SNAPSHOT = "snapshot"
     VALIDATE = "validate"
+    APPROVE = "approve"
     PROMOTE = "promote"
     CLOSE = "close"
 
@@ -63,6 +65,10 @@ TRANSITIONS: Final = (
     Transition(TrainingState.RUNNING, TrainingState.REJECTED, Step.CLOSE),
     Transition(TrainingState.RUNNING, TrainingState.EXPIRED, Step.CLOSE),
     Transition(TrainingState.RUNNING, TrainingState.FAILED, Step.CLOSE),
+    Transition(TrainingState.FAILED, TrainingState.REFUSED, Step.VALIDATE),
+    Transition(TrainingState.FAILED, TrainingState.RUNNING, Step.APPROVE),
+    Transition(TrainingState.EXPIRED, TrainingState.RUNNING, Step.APPROVE),
+    Transition(TrainingState.FAILED, TrainingState.PROMOTED, Step.PROMOTE),
 )
 """Every change of state that is allowed."""
 
@@ -78,17 +84,17 @@ def change_state(
     state: TrainingState,
     *,
     step: Step,
-    reason: str,
+    reason: str | None = None,
     approval: Approval | None = None,
 ) -> bool:
-    """Ends a retraining in a state; returns False, and changes nothing, if it has already ended.
+    """Brings a retraining to a state; returns False, and changes nothing, if its present state does not allow that.
 
     Args:
         connection: Where to write.
         training_run_id: The retraining.
-        state: The state it ends in.
-        step: The step that ends it.
-        reason: Why, for a person; kept for good.
+        state: Its new state.
+        step: The step that causes it.
+        reason: Why, for a person; kept for good. None if it is running again.
         approval: The person's answer, if there is one.
 
     Raises:
@@ -96,9 +102,10 @@ def change_state(
     """
     starts = [each.start for each in TRANSITIONS if (each.end, each.step) == (state, step)]
     if not starts:
-        expected = ", ".join(each.end for each in TRANSITIONS if each.step == step)
+        expected = ", ".join(dict.fromkeys(each.end for each in TRANSITIONS if each.step == step))
         raise ValueError(f"Expected a state that {step} may cause: {expected}. Received: {state}")
-    changes: dict[str, Any] = {"state": state, "state_reason": reason, "ended_at": sa.func.now()}
+    ended_at = None if state is TrainingState.RUNNING else sa.func.now()
+    changes: dict[str, Any] = {"state": state, "state_reason": reason, "ended_at": ended_at}
     if approval is not None:
         changes["approval"] = asdict(approval)
     table = tables.training_run

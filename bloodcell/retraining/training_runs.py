@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from bloodcell.errors import ConfigurationError, UnknownRecordError
 from bloodcell.registry.recipes import check_variant
 from bloodcell.registry.registered_models import champion, serving_models
-from bloodcell.retraining.approval import REJECT, Approval
+from bloodcell.retraining.approval import REJECT, Approval, newest_answer
 from bloodcell.retraining.snapshot import take_snapshot
 from bloodcell.retraining.states import Step, TrainingState, change_state
 from bloodcell.storage import tables
@@ -34,13 +34,14 @@ class Request:
     """What a retraining is requested to do.
 
     Attributes:
-        requested_by: Who requests it.
+        requested_by: Who requests it, in their own words.
         reason: Why, for anyone who reads it years later.
         variants: Variants to train, of `bloodcell.cells.variants.VARIANTS`; empty: those that serve now.
         base: Base weights: `imagenet`, or `champion` for a warm start from the serving model of each variant.
         seed: Seed of everything random.
         epochs: Maximum number of epochs of each fine-tuning stage; None: as the recipe says.
         min_new_labels: Newly labelled cells that are needed; with fewer, the retraining is skipped.
+        triggered_by: Login that Airflow authenticated when the run was triggered; None for a scheduled run.
     """
 
     requested_by: str
@@ -50,6 +51,7 @@ class Request:
     seed: int = 0
     epochs: int | None = None
     min_new_labels: int = 1
+    triggered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class TrainingRun:
         approval: A person's answer; None if there is none.
         requested_at: When it began.
         ended_at: When it ended; None if it has not.
+        triggered_by: Login that triggered it in Airflow; None for a scheduled run.
     """
 
     training_run_id: uuid.UUID
@@ -91,6 +94,7 @@ class TrainingRun:
     approval: Approval | None
     requested_at: datetime
     ended_at: datetime | None
+    triggered_by: str | None
 
     @property
     def dataset(self) -> str:
@@ -170,28 +174,28 @@ def read_training_run(connection: sa.Connection, training_run_id: uuid.UUID) -> 
 
 
 def end_training_run(
-    settings: Settings, training_run_id: uuid.UUID, *, approval: Approval | None, failed: str | None, expired: bool
+    settings: Settings, training_run_id: uuid.UUID, *, failed: str | None, unanswered: bool
 ) -> TrainingState:
     """Records how a retraining ended, unless that is already recorded; returns its state.
 
     Args:
         settings: Where the database is.
         training_run_id: The retraining.
-        approval: The person's answer, None if there is none.
         failed: What failed, None if nothing did.
-        expired: Whether nobody answered in time.
+        unanswered: Whether the task that asks a person failed.
     """
-    if approval and approval.chosen == REJECT:
-        state = TrainingState.REJECTED
-        reason = f"rejected by {approval.by}: {approval.reason or 'no reason given'}"
-    elif expired:
-        state = TrainingState.EXPIRED
-        reason = f"Nobody answered within {settings.approval_timeout_h:g} h; the champion stays."
-    else:
-        state = TrainingState.FAILED
-        reason = failed or "It ended without a promotion."
 
     def end(connection: sa.Connection) -> TrainingState:
+        model_id, approval = newest_answer(connection, training_run_id)
+        if approval and approval.chosen == REJECT:
+            state = TrainingState.REJECTED
+            reason = f"rejected by {approval.by}: {approval.reason or 'no reason given'}"
+        elif unanswered and model_id is not None and approval is None:
+            state = TrainingState.EXPIRED
+            reason = f"Nobody answered within {settings.approval_timeout_h:g} h; the champion stays."
+        else:
+            state = TrainingState.FAILED
+            reason = failed or "It ended without a promotion."
         change_state(connection, training_run_id, state, step=Step.CLOSE, reason=reason, approval=approval)
         return read_training_run(connection, training_run_id).state
 

@@ -184,6 +184,7 @@ def _record(
         "passed": validated.passed,
         "gates": [gate.to_json() for gate in judgement.gates],
         "report": validated.report,
+        "summary": validated.summary,
         "run_id": run_id,
     }
     connection.execute(insert(tables.validation).values(row).on_conflict_do_nothing(constraint="validation_once"))

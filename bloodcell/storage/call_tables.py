@@ -50,7 +50,12 @@ promotion = sa.Table(
         comment="The model that became champion.",
     ),
     sa.Column("action", sa.Text, nullable=False, comment="promote, or rollback to the previous champion."),
-    sa.Column("promoted_by", sa.Text, nullable=False, comment="Who decided."),
+    sa.Column(
+        "promoted_by",
+        sa.Text,
+        nullable=False,
+        comment="Who decided, as the command says; for a retraining, the login that Airflow authenticated.",
+    ),
     set_now("promoted_at", "When the model became champion."),
     sa.Column("reason", sa.Text, nullable=False, comment="Why, in the words of the person who decided."),
     sa.Column(
@@ -59,6 +64,12 @@ promotion = sa.Table(
         nullable=False,
         server_default=sa.text("'{}'::jsonb"),
         comment="What the decision rests on; for a retraining, its gates, approval and report.",
+    ),
+    sa.Column(
+        "recorded_by",
+        sa.Text,
+        server_default=sa.text("session_user"),
+        comment="Login that wrote the row; empty before schema 0005.",
     ),
     one_of("action", ("promote", "rollback"), "promotion_action"),
     sa.CheckConstraint("length(trim(reason)) > 0", name="promotion_reason"),

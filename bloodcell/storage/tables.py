@@ -12,6 +12,8 @@ from bloodcell.storage.ingest_tables import cell, drop, drop_file, drop_file_his
 from bloodcell.storage.label_tables import cell_code, data_split, dataset, dataset_image, label, label_file
 from bloodcell.storage.schema import SCHEMA, metadata
 from bloodcell.storage.training_tables import (
+    approval_answer,
+    approval_question,
     candidate,
     checked_cell,
     evaluation,
@@ -22,6 +24,8 @@ from bloodcell.storage.training_tables import (
 
 __all__ = [
     "SCHEMA",
+    "approval_answer",
+    "approval_question",
     "candidate",
     "cell",
     "cell_call",

@@ -35,7 +35,7 @@ training_run = sa.Table(
     metadata,
     sa.Column("training_run_id", UUID(), primary_key=True, comment="Key of the retraining."),
     sa.Column("airflow_run", sa.Text, comment="Airflow's Dag run; empty where Airflow did not start it."),
-    sa.Column("requested_by", sa.Text, nullable=False, comment="Who requested it."),
+    sa.Column("requested_by", sa.Text, nullable=False, comment="Who requested it, as they wrote it."),
     sa.Column("reason", sa.Text, nullable=False, comment="Why it was requested."),
     sa.Column("variants", ARRAY(sa.Text), nullable=False, comment="Variants to train."),
     sa.Column("base", sa.Text, nullable=False, comment="Initial weights: champion, imagenet or random."),
@@ -60,6 +60,11 @@ training_run = sa.Table(
     sa.Column("approval", JSONB, comment="The person's decision: chosen, by, at, reason."),
     set_now("requested_at", "When it was requested."),
     sa.Column("ended_at", sa.TIMESTAMP(timezone=True), comment="When it ended."),
+    sa.Column(
+        "triggered_by",
+        sa.Text,
+        comment="Login that Airflow authenticated when the run was triggered; empty for a scheduled run.",
+    ),
     one_of("state", TRAINING_STATES, "training_run_state"),
     one_of("base", ("champion", "imagenet", "random"), "training_run_base"),
     comment="One retraining: what was requested, by whom, on which snapshot, against which champion, and how it ended.",
@@ -148,8 +153,46 @@ validation = sa.Table(
     sa.Column("report", sa.Text, nullable=False, comment="Where the validation page is in the store."),
     of_run("The run that validated the model."),
     set_now("validated_at", "When it was validated."),
+    sa.Column("summary", sa.Text, comment="What a person who is asked to approve the model reads, in Markdown."),
     sa.UniqueConstraint("training_run_id", "model_id", name="validation_once"),
     comment="A model validated against the champion on a hold-out. The newest row of a model counts. Append-only.",
+)
+
+approval_question = sa.Table(
+    "approval_question",
+    metadata,
+    sa.Column("question_id", UUID(), primary_key=True, comment="Airflow's id of the task instance that asks."),
+    sa.Column(
+        "training_run_id",
+        UUID(),
+        sa.ForeignKey(f"{SCHEMA}.training_run.training_run_id"),
+        nullable=False,
+        comment="The retraining.",
+    ),
+    _model("model_id", "The candidate that it is about."),
+    set_now("asked_at", "When it was asked."),
+    sa.Index("approval_question_training_run", "training_run_id", "asked_at"),
+    comment="People were asked whether a candidate becomes champion. The newest question of a retraining counts. "
+    "Append-only.",
+)
+
+approval_answer = sa.Table(
+    "approval_answer",
+    metadata,
+    sa.Column(
+        "question_id",
+        UUID(),
+        sa.ForeignKey(f"{SCHEMA}.approval_question.question_id"),
+        primary_key=True,
+        comment="The question.",
+    ),
+    sa.Column("decision", sa.Text, nullable=False, comment="Approve or Reject."),
+    sa.Column("answered_by", sa.Text, nullable=False, comment="Login of the person, as Airflow authenticated it."),
+    sa.Column("answered_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When they answered."),
+    sa.Column("reason", sa.Text, nullable=False, comment="Why, in their words."),
+    set_now("recorded_at", "When the row was written."),
+    one_of("decision", ("Approve", "Reject"), "approval_answer_decision"),
+    comment="A person's answer, as Airflow gave it to the task that asked. Append-only.",
 )
 
 model_check = sa.Table(

@@ -42,11 +42,13 @@ SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evide
        m.manifest ->> 'code_version' AS code_version,
        lead(p.promoted_at) OVER (ORDER BY p.promotion_id) AS champion_until,
        p.evidence ->> 'training_run_id' AS training_run_id, p.evidence #>> '{approval,by}' AS approved_by,
-       p.evidence #>> '{approval,at}' AS approved_at, p.evidence -> 'gates' AS gates, p.evidence ->> 'report' AS report
+       p.evidence #>> '{approval,at}' AS approved_at, p.evidence -> 'gates' AS gates, p.evidence ->> 'report' AS report,
+       p.recorded_by
 FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id);
 
 COMMENT ON VIEW bloodcell.model_history IS
     'Every model that has been champion: from when to when, promoted by whom, why, and trained on which data.';
+COMMENT ON COLUMN bloodcell.model_history.recorded_by IS 'Login that wrote the row; empty before schema 0005.';
 COMMENT ON COLUMN bloodcell.model_history.evidence IS 'What the decision rested on, as JSON.';
 COMMENT ON COLUMN bloodcell.model_history.champion_until IS 'When the next champion took over; empty for the present one.';
 COMMENT ON COLUMN bloodcell.model_history.training_run_id IS

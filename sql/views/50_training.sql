@@ -29,7 +29,7 @@ SELECT t.training_run_id, t.requested_at, t.ended_at, t.state, t.state_reason, t
        t.epochs, t.champion_id, t.dataset_digest, c.variant, c.model_id, v.passed AS gates_passed,
        round(e.accuracy::numeric, 4) AS holdout_accuracy, round(o.accuracy::numeric, 4) AS champion_holdout_accuracy,
        v.report, t.approval ->> 'by' AS decided_by, t.approval ->> 'at' AS decided_at,
-       t.approval ->> 'chosen' AS decision, t.approval ->> 'reason' AS decision_reason, t.airflow_run
+       t.approval ->> 'chosen' AS decision, t.approval ->> 'reason' AS decision_reason, t.airflow_run, t.triggered_by
 FROM bloodcell.training_run t
 LEFT JOIN bloodcell.candidate c USING (training_run_id)
 LEFT JOIN bloodcell.validation v ON v.training_run_id = t.training_run_id AND v.model_id = c.model_id
@@ -44,7 +44,9 @@ COMMENT ON COLUMN bloodcell.retraining.ended_at IS 'When it ended; empty while i
 COMMENT ON COLUMN bloodcell.retraining.state IS
     'running, skipped, refused (by the gates), rejected (by a person), expired, promoted or failed.';
 COMMENT ON COLUMN bloodcell.retraining.state_reason IS 'Why it ended in this state.';
-COMMENT ON COLUMN bloodcell.retraining.requested_by IS 'Who requested it.';
+COMMENT ON COLUMN bloodcell.retraining.requested_by IS 'Who requested it, as they wrote it.';
+COMMENT ON COLUMN bloodcell.retraining.triggered_by IS
+    'Login that Airflow authenticated when the run was triggered; empty for a scheduled run.';
 COMMENT ON COLUMN bloodcell.retraining.reason IS 'Why it was requested.';
 COMMENT ON COLUMN bloodcell.retraining.base IS 'Initial weights: champion or imagenet; in rows of release 0.1 also random.';
 COMMENT ON COLUMN bloodcell.retraining.seed IS 'Seed of everything random.';
@@ -59,6 +61,25 @@ COMMENT ON COLUMN bloodcell.retraining.decided_by IS 'Person who approved or rej
 COMMENT ON COLUMN bloodcell.retraining.decided_at IS 'When that person decided.';
 COMMENT ON COLUMN bloodcell.retraining.decision IS 'Approve or Reject; empty where nobody decided.';
 COMMENT ON COLUMN bloodcell.retraining.decision_reason IS 'Why, in the person''s words.';
+
+CREATE VIEW bloodcell.model_approval AS
+SELECT q.asked_at, q.training_run_id, q.model_id, m.variant, a.decision, a.answered_by, a.answered_at, a.reason,
+       a.recorded_at, q.question_id
+FROM bloodcell.approval_question q
+JOIN bloodcell.model m USING (model_id)
+LEFT JOIN bloodcell.approval_answer a USING (question_id);
+
+COMMENT ON VIEW bloodcell.model_approval IS
+    'One row per question whether a candidate becomes champion, with the answer. Of a retraining, the newest question counts.';
+COMMENT ON COLUMN bloodcell.model_approval.asked_at IS 'When it was asked.';
+COMMENT ON COLUMN bloodcell.model_approval.training_run_id IS 'The retraining; see retraining.';
+COMMENT ON COLUMN bloodcell.model_approval.model_id IS 'The candidate.';
+COMMENT ON COLUMN bloodcell.model_approval.decision IS 'Approve or Reject; empty where nobody answered.';
+COMMENT ON COLUMN bloodcell.model_approval.answered_by IS 'Login of the person, as Airflow authenticated it.';
+COMMENT ON COLUMN bloodcell.model_approval.answered_at IS 'When they answered.';
+COMMENT ON COLUMN bloodcell.model_approval.reason IS 'Why, in their words.';
+COMMENT ON COLUMN bloodcell.model_approval.recorded_at IS 'When the answer was recorded here.';
+COMMENT ON COLUMN bloodcell.model_approval.question_id IS 'Airflow''s id of the task instance that asked.';
 
 CREATE VIEW bloodcell.model_evaluation AS
 SELECT e.model_id, m.variant, e.dataset_digest, e.n_cells, e.n_patients, e.accuracy, e.accuracy_lower AS accuracy_lower_95,

@@ -76,7 +76,7 @@ def test_the_stages_follow_each_other_and_a_rejection_does_not_skip_the_end(pars
         "validate": ["train"],
         "gate": ["validate"],
         "approve": ["gate"],
-        "promote": ["approve", "gate"],
+        "promote": ["approve"],
         "close": ["gate", "promote", "snapshot", "train", "validate"],
     }
     assert parsed["tasks"]["close"]["rule"] == "all_done"
@@ -103,7 +103,7 @@ def test_only_approvers_are_asked_no_reason_is_suggested_and_silence_is_no_appro
 
 def test_the_form_has_sensible_defaults_and_refuses_invalid_values(parsed: dict[str, Any]) -> None:
     assert parsed["params"] == {
-        "reason": "weekly",
+        "reason": None,
         "requested_by": None,
         "variants": [],
         "min_new_labels": 200,

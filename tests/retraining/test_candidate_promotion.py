@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,14 +16,16 @@ from bloodcell.errors import BundleError, PromotionRefusedError
 from bloodcell.registry import promotion, registered_models
 from bloodcell.registry.bundle import Bundle
 from bloodcell.retraining import (
-    Approval,
+    ask_for_approval,
     begin_training_run,
     end_training_run,
     promote_candidate,
+    record_answer,
     train_candidate,
     validate_candidates,
 )
 from bloodcell.settings import Settings
+from bloodcell.storage import tables
 from bloodcell.storage.connections import connect
 from bloodcell.storage.database import open_database
 from bloodcell.storage.store import Store
@@ -28,7 +33,28 @@ from tests.retraining.conftest import REQUEST, Judged
 from tests.retraining.nights import label_cells, make_night
 from tests.retraining.test_validating import rows
 
-YES = Approval("Approve", "dr.chief", "2026-03-20T10:00:00+00:00", "better on the hold-out")
+AT = datetime(2026, 3, 20, 10, 0, tzinfo=UTC)
+YES = {
+    "chosen_options": ["Approve"],
+    "params_input": {"reason": "better on the hold-out"},
+    "responded_at": AT,
+    "responded_by_user": {"id": "3", "name": "dr.chief"},  # as Flask AppBuilder has them
+    "timedout": False,
+}
+"""What Airflow hands to the task that asked."""
+
+
+def by(name: str) -> dict[str, Any]:
+    return YES | {"responded_by_user": {"id": "3", "name": name}}
+
+
+def answered(settings: Settings, training_run_id: uuid.UUID, answer: Mapping[str, Any] | None = YES) -> uuid.UUID:
+    """Asks as the task does, and answers unless `answer` is None; returns the id of the question."""
+    question_id = uuid.uuid4()
+    ask_for_approval(settings, training_run_id, question_id)
+    if answer is not None:
+        record_answer(settings, question_id, answer)
+    return question_id
 
 
 def champion(settings: Settings) -> str | None:
@@ -36,8 +62,10 @@ def champion(settings: Settings) -> str | None:
 
 
 def test_an_approved_candidate_becomes_champion_with_who_when_why_and_evidence_recorded(judged: Judged) -> None:
+    answered(judged.settings, judged.run.training_run_id)
     for _ in range(2):  # the second time changes nothing
-        promote_candidate(judged.settings, judged.run.training_run_id, judged.validated.model_id, YES)
+        promoted = promote_candidate(judged.settings, judged.run.training_run_id)
+        assert promoted == judged.validated.model_id
     assert champion(judged.settings) == judged.validated.model_id
     history = rows(judged.settings, "SELECT * FROM bloodcell.model_history ORDER BY promotion_id")
     assert len(history) == 2
@@ -54,34 +82,72 @@ def test_an_approved_candidate_becomes_champion_with_who_when_why_and_evidence_r
 
 
 @pytest.mark.parametrize(
-    ("approval", "why"),
+    ("answer", "why"),
     [
         (None, "No person has approved"),
-        (replace(YES, chosen="Reject"), "'Reject'"),
-        (replace(YES, by="dr.nobody"), "'dr.nobody' may not approve"),
-        (replace(YES, by=""), "may not approve"),
-        (replace(YES, reason=" "), "has no reason"),
+        (YES | {"chosen_options": ["Reject"]}, "'Reject'"),
+        (by("dr.nobody"), "'dr.nobody' may not approve"),
+        (YES | {"responded_by_user": None}, "'nobody' may not approve"),
+        (YES | {"params_input": {"reason": " "}}, "has no reason"),
     ],
 )
 def test_the_champion_stays_without_a_reasoned_approval_by_an_approver(
-    judged: Judged, approval: Approval | None, why: str
+    judged: Judged, answer: Mapping[str, Any] | None, why: str
 ) -> None:
+    answered(judged.settings, judged.run.training_run_id, answer)
     with pytest.raises(PromotionRefusedError, match=why):
-        promote_candidate(judged.settings, judged.run.training_run_id, judged.validated.model_id, approval)
+        promote_candidate(judged.settings, judged.run.training_run_id)
     assert champion(judged.settings) == judged.champion_id
     assert len(rows(judged.settings, "SELECT 1 FROM bloodcell.model_history")) == 1
+    (run,) = rows(judged.settings, "SELECT state, error FROM bloodcell.run WHERE stage = 'promote'")
+    assert run.state == "failed"
+    assert why in run.error
 
 
-def test_a_task_that_was_marked_by_hand_has_no_answer() -> None:
-    assert Approval.of_answer(None) is None
-    assert Approval.of_answer({}) is None
-    answer = {
-        "chosen_options": ["Approve"],
-        "params_input": {"reason": "better"},
-        "responded_at": "2026-03-20T10:00:00+00:00",
-        "responded_by_user": {"id": "dr.chief", "name": "dr.chief"},
-    }
-    assert Approval.of_answer(answer) == replace(YES, reason="better")
+def test_nobody_was_asked_so_nobody_approved(judged: Judged) -> None:
+    with pytest.raises(PromotionRefusedError, match="No person has approved"):
+        promote_candidate(judged.settings, judged.run.training_run_id)
+
+
+def test_the_newest_question_counts_and_each_is_answered_once(judged: Judged) -> None:
+    settings, run_id = judged.settings, judged.run.training_run_id
+    first = answered(settings, run_id)
+    record_answer(settings, first, YES | {"chosen_options": ["Reject"]})
+    assert ask_for_approval(settings, run_id, first) == ask_for_approval(settings, run_id, uuid.uuid4())
+    with pytest.raises(PromotionRefusedError, match="No person has approved"):
+        promote_candidate(settings, run_id)
+    decisions = rows(settings, "SELECT decision FROM bloodcell.approval_answer")
+    assert [row.decision for row in decisions] == ["Approve"]
+
+
+def test_the_question_is_about_the_best_candidate_and_shows_its_validation(judged: Judged) -> None:
+    asked = ask_for_approval(judged.settings, judged.run.training_run_id, uuid.uuid4())
+    assert asked.model_id == judged.validated.model_id
+    assert asked.subject == f"Make model {asked.model_id[:12]} champion?"
+    assert asked.body.startswith(judged.validated.summary)
+    assert asked.body.endswith("Who may answer: dr.chief.")
+
+
+def test_a_failed_or_unanswered_retraining_continues_but_a_decision_is_final(judged: Judged) -> None:
+    settings, run_id = judged.settings, judged.run.training_run_id
+    ask_for_approval(settings, run_id, uuid.uuid4())
+    assert end_training_run(settings, run_id, failed="Failed: approve", unanswered=True) == "expired"
+    with pytest.raises(PromotionRefusedError, match="No person has approved"):
+        promote_candidate(settings, run_id)
+    answered(settings, run_id, YES | {"chosen_options": ["Reject"]})
+    assert end_training_run(settings, run_id, failed=None, unanswered=False) == "rejected"
+    with pytest.raises(PromotionRefusedError, match=r"has ended: rejected \(rejected by dr.chief: better"):
+        ask_for_approval(settings, run_id, uuid.uuid4())
+    assert champion(settings) == judged.champion_id
+
+
+def test_an_approval_outlives_a_failure_after_it(judged: Judged) -> None:
+    answered(judged.settings, judged.run.training_run_id)
+    end_training_run(judged.settings, judged.run.training_run_id, failed="Failed: promote", unanswered=False)
+    promote_candidate(judged.settings, judged.run.training_run_id)
+    assert champion(judged.settings) == judged.validated.model_id
+    (run,) = rows(judged.settings, "SELECT state FROM bloodcell.retraining")
+    assert run.state == "promoted"
 
 
 def test_a_bundle_changed_after_the_approval_is_not_promoted(judged: Judged, tmp_path: Path) -> None:
@@ -91,8 +157,9 @@ def test_a_bundle_changed_after_the_approval_is_not_promoted(judged: Judged, tmp
         target.put_bundle(source.bundle_folder(model_id), model_id)
     model = target.bundle_folder(judged.validated.model_id) / "model.keras"
     model.write_bytes(model.read_bytes() + b"\1")
+    answered(settings, judged.run.training_run_id)
     with pytest.raises(BundleError, match=r"model\.keras is altered"):
-        promote_candidate(settings, judged.run.training_run_id, judged.validated.model_id, YES)
+        promote_candidate(settings, judged.run.training_run_id)
     assert champion(settings) == judged.champion_id
 
 
@@ -101,13 +168,15 @@ def test_of_two_retrainings_at_once_only_the_first_to_be_approved_promotes_its_c
     truth = make_night(settings, "2026-03-21", patients=["Q1", "Q2"], cells_per_class=1)
     label_cells(settings, truth)
     second = begin_training_run(settings, replace(REQUEST, seed=9), uuid.uuid4())
-    other = train_candidate(settings, second.training_run_id, "vgg16_svm")
+    train_candidate(settings, second.training_run_id, "vgg16_svm")
     validate_candidates(settings, second.training_run_id)
-    promote_candidate(settings, judged.run.training_run_id, judged.validated.model_id, YES)
+    answered(settings, judged.run.training_run_id)
+    answered(settings, second.training_run_id)
+    promote_candidate(settings, judged.run.training_run_id)
     with pytest.raises(PromotionRefusedError, match="became champion meanwhile"):
-        promote_candidate(settings, second.training_run_id, other, YES)
+        promote_candidate(settings, second.training_run_id)
     assert champion(settings) == judged.validated.model_id
-    state = end_training_run(settings, second.training_run_id, approval=YES, failed="Failed: promote", expired=False)
+    state = end_training_run(settings, second.training_run_id, failed="Failed: promote", unanswered=False)
     assert state == "failed"
 
 
@@ -140,8 +209,15 @@ def test_a_candidate_trained_on_shuffled_labels_is_refused_everywhere(judged: Ju
     with open(refused.report) as file:  # noqa: PTH123
         assert "refused" in file.read().lower()
 
+    with pytest.raises(PromotionRefusedError, match="no candidate that passed every gate"):
+        ask_for_approval(settings, run.training_run_id, uuid.uuid4())
+    with open_database(settings).begin() as connection:  # as if it had been asked before the gates failed
+        question_id = uuid.uuid4()
+        question = {"question_id": question_id, "training_run_id": run.training_run_id, "model_id": model_id}
+        connection.execute(sa.insert(tables.approval_question).values(question))
+    record_answer(settings, question_id, YES)
     with pytest.raises(PromotionRefusedError, match="refused by its gates"):
-        promote_candidate(settings, run.training_run_id, model_id, YES)
+        promote_candidate(settings, run.training_run_id)
     with (
         open_database(settings).begin() as connection,
         pytest.raises(PromotionRefusedError, match="refused by its gates"),
@@ -177,7 +253,8 @@ def test_a_model_that_was_never_validated_is_not_promoted_if_there_is_a_holdout(
 
 def test_a_rollback_restores_the_previous_champion_and_the_history_shows_both(judged: Judged) -> None:
     settings = judged.settings
-    promote_candidate(settings, judged.run.training_run_id, judged.validated.model_id, YES)
+    answered(settings, judged.run.training_run_id)
+    promote_candidate(settings, judged.run.training_run_id)
     with open_database(settings).begin() as connection:
         back = promotion.rollback(
             connection, Store.of(settings), replaces=judged.validated.model_id, by="lead", reason="looked wrong"
@@ -190,10 +267,10 @@ def test_a_rollback_restores_the_previous_champion_and_the_history_shows_both(ju
 
 
 @pytest.mark.parametrize(
-    ("approval", "failed", "expired", "state", "reason"),
+    ("answer", "failed", "unanswered", "state", "reason"),
     [
         (
-            replace(YES, chosen="Reject", reason="too few basophils"),
+            YES | {"chosen_options": ["Reject"], "params_input": {"reason": "too few basophils"}},
             None,
             False,
             "rejected",
@@ -203,11 +280,12 @@ def test_a_rollback_restores_the_previous_champion_and_the_history_shows_both(ju
         (None, "Failed: train", False, "failed", "Failed: train"),
     ],
 )
-def test_how_a_retraining_ended_is_recorded_once_and_never_changed(
-    judged: Judged, approval: Approval | None, failed: str | None, expired: bool, state: str, reason: str
+def test_how_a_retraining_ended_is_recorded_once(
+    judged: Judged, answer: Mapping[str, Any] | None, failed: str | None, unanswered: bool, state: str, reason: str
 ) -> None:
     run_id = judged.run.training_run_id
-    assert end_training_run(judged.settings, run_id, approval=approval, failed=failed, expired=expired) == state
-    assert end_training_run(judged.settings, run_id, approval=None, failed="x", expired=False) == state
+    answered(judged.settings, run_id, answer)
+    assert end_training_run(judged.settings, run_id, failed=failed, unanswered=unanswered) == state
+    assert end_training_run(judged.settings, run_id, failed="x", unanswered=False) == state
     (row,) = rows(judged.settings, "SELECT state_reason FROM bloodcell.training_run")
     assert reason in row.state_reason

@@ -16,9 +16,12 @@ def test_the_database_allows_exactly_these_states() -> None:
     assert tuple(TrainingState) == TRAINING_STATES
 
 
-def test_a_retraining_leaves_running_once_and_every_other_state_is_final() -> None:
-    assert {each.start for each in TRANSITIONS} == {TrainingState.RUNNING}
-    assert sorted(each.end for each in TRANSITIONS) == sorted(set(TrainingState) - {TrainingState.RUNNING})
+def test_a_decision_is_final_and_only_a_failed_or_expired_retraining_continues() -> None:
+    continues = {TrainingState.FAILED, TrainingState.EXPIRED}
+    assert {each.start for each in TRANSITIONS} == {TrainingState.RUNNING} | continues
+    assert {each.step for each in TRANSITIONS if each.end is TrainingState.RUNNING} == {Step.APPROVE}
+    from_running = [each.end for each in TRANSITIONS if each.start is TrainingState.RUNNING]
+    assert sorted(from_running) == sorted(set(TrainingState) - {TrainingState.RUNNING})
     assert set(TrainingState) >= ENDED_WELL
     assert TrainingState.RUNNING not in ENDED_WELL
 

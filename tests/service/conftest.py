@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,24 +88,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def up_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A model trained on the small coloured cells."""
-    folder = tmp_path_factory.mktemp("up_bundle")
+def train_small_model(folder: Path) -> Bundle:
+    """Returns a model that was trained on the small coloured cells within seconds."""
     cells = make_cells(folder / "cells", 12)
     return train("vgg16_svm", cells, Settings(data_dir=folder / "data"), recipe=SVM_RECIPE, base=random_weights())
 
 
-@pytest.fixture(scope="session")
-def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[Up]:
-    """A running system with a champion; it is stopped when the session ends."""
-    folder = tmp_path_factory.mktemp("up")
-    settings = Settings(data_dir=folder / "data", airflow_url=f"http://127.0.0.1:{free_port()}", **UP)
+@contextmanager
+def running_up(folder: Path, bundle: Bundle, **more: Any) -> Iterator[Up]:
+    """Yields a running system with a champion, and stops it at the end.
+
+    Args:
+        folder: An empty folder.
+        bundle: The champion.
+        more: Settings in addition to `UP`, or instead.
+    """
+    values = UP | more
+    settings = Settings(data_dir=folder / "data", airflow_url=f"http://127.0.0.1:{free_port()}", **values)
     port = settings.airflow_url.rpartition(":")[2]
     environment = {
         **os.environ,
         "BLOODCELL_DATA_DIR": str(settings.data_dir),
-        **{f"BLOODCELL_{name.upper()}": str(value) for name, value in UP.items()},
+        **{f"BLOODCELL_{name.upper()}": str(value) for name, value in values.items()},
         "AIRFLOW__CORE__DAGS_FOLDER": "/nowhere",
     }
     printed = folder / "printed"
@@ -126,11 +131,24 @@ def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[
             time.sleep(0.2)
         # opening the embedded server here would make this process one of its users and so keep the server running
         running.settings = settings.model_copy(update={"database_url": _url(settings.data_dir / "postgres")})
-        make_champion(running.settings, up_bundle, reason="the only one")
+        make_champion(running.settings, bundle, reason="the only one")
         yield running
     finally:
         running.stop()
         end_processes(running.processes(), patience_s=0)
+
+
+@pytest.fixture(scope="session")
+def up_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A model trained on the small coloured cells."""
+    return train_small_model(tmp_path_factory.mktemp("up_bundle"))
+
+
+@pytest.fixture(scope="session")
+def up(tmp_path_factory: pytest.TempPathFactory, up_bundle: Bundle) -> Iterator[Up]:
+    """A running system with a champion; it is stopped when the session ends."""
+    with running_up(tmp_path_factory.mktemp("up"), up_bundle) as running:
+        yield running
 
 
 def _url(pgdata: Path) -> str:

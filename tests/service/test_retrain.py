@@ -12,11 +12,14 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -25,12 +28,14 @@ from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import Bundle
 from bloodcell.service.airflow_api import IMPORT_LABELS, RETRAIN, AirflowApi, AirflowRefusedError
 from bloodcell.service.airflow_home import password_file
+from bloodcell.service.airflow_plugin import MAX_FAILURES, OPEN_PAGES, WINDOW_S
 from bloodcell.service.airflow_records import RunState
 from bloodcell.settings import Settings
 from bloodcell.storage.database import open_database
-from tests.airflow_page import mark_task
+from tests.airflow_page import AirflowPage, forge_approval
+from tests.api_servers import PASSWORD, fab_server
 from tests.conftest import ROOT
-from tests.service.conftest import Up, write_night
+from tests.service.conftest import Up, free_port, write_night
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -42,6 +47,20 @@ RUN_S = 300
 def admin(up: Up) -> Iterator[AirflowApi]:
     with AirflowApi(up.settings) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def fab(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Flask AppBuilder with a user of the role Op, who may change everything but approve nothing."""
+    log = tmp_path_factory.mktemp("fab") / "api-server.log"
+    with fab_server(up.settings, free_port(), log, {"operator": "Op"}) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def operator(fab: str) -> Iterator[AirflowPage]:
+    with AirflowPage(fab, "operator", PASSWORD) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -174,17 +193,24 @@ def test_a_file_in_the_inbox_becomes_labels(up: Up, admin: AirflowApi, night: Pa
     ]
 
 
-def test_marking_the_approval_successful_by_hand_leaves_the_champion(up: Up, admin: AirflowApi) -> None:
+def test_a_forged_approval_of_an_open_question_leaves_the_champion_and_is_recorded(up: Up, admin: AirflowApi) -> None:
     before = champion(up.settings)
-    run_id = started(admin)
+    run_id = started(admin, requested_by="pathologist")
     asked(admin, run_id)
 
-    mark_task(up.settings, RETRAIN, run_id, APPROVE, "success")
+    with AirflowPage.of(up.settings) as page:
+        forge_approval(page, RETRAIN, run_id, "pathologist")
+        page.mark_task(RETRAIN, run_id, APPROVE, "success")
 
     run = admin.wait(RETRAIN, run_id, timeout_s=RUN_S)
     assert (run.state, states(run)["promote"]) == ("failed", "failed")
     assert champion(up.settings) == before
-    assert retraining(up.settings, run_id)["state"] == "failed"
+    row = retraining(up.settings, run_id)
+    assert (row["state"], row["decided_by"]) == ("failed", None)
+    assert (row["requested_by"], row["triggered_by"]) == ("pathologist", "admin")
+    (refused,) = rows(up.settings, f"SELECT * FROM bloodcell.run WHERE airflow_run = '{run_id}' AND stage = 'promote'")
+    assert refused["state"] == "failed"
+    assert "No person has approved" in refused["error"]
     with pytest.raises(AirflowRefusedError, match="no longer waits") as late:
         admin.answer_approval(RETRAIN, run_id, APPROVE, approve=True, reason="late")
     assert late.value.status == 409
@@ -224,6 +250,7 @@ def test_only_an_assigned_persons_approval_makes_a_champion_and_everything_is_re
     no, yes = retraining(up.settings, rejected), retraining(up.settings, approved)
     assert (no["state"], no["decided_by"], no["decision_reason"]) == ("rejected", "pathologist", "too few eosinophils")
     assert (yes["state"], yes["requested_by"], yes["champion_id"]) == ("promoted", "Dr. M", up_bundle.model_id)
+    assert yes["triggered_by"] == "admin"
     newest = rows(up.settings, "SELECT * FROM bloodcell.model_history ORDER BY promotion_id DESC LIMIT 1")[0]
     assert (newest["model_id"], newest["promoted_by"]) == (yes["model_id"], "pathologist")
     assert newest["reason"] == "better on 1,500 hold-out cells"
@@ -231,6 +258,50 @@ def test_only_an_assigned_persons_approval_makes_a_champion_and_everything_is_re
     assert evidence["training_run_id"] == str(yes["training_run_id"])
     assert evidence["approval"]["at"].startswith(newest["promoted_at"].strftime("%Y-%m-%d"))
     assert all(gate["passed"] for gate in evidence["gates"])
+
+
+def test_an_operator_of_flask_appbuilder_cannot_turn_a_rejection_into_an_approval(
+    up: Up, admin: AirflowApi, operator: AirflowPage, night: Path
+) -> None:
+    before = champion(up.settings)
+    (rejected,) = rows(up.settings, "SELECT * FROM bloodcell.retraining WHERE state = 'rejected'")
+    run_id = rejected["airflow_run"]
+
+    forge_approval(operator, RETRAIN, run_id, "pathologist")
+    operator.clear_task(RETRAIN, run_id, APPROVE)
+    asked_again = admin.wait(RETRAIN, run_id, timeout_s=RUN_S)
+    forge_approval(operator, RETRAIN, run_id, "pathologist")
+    operator.mark_task(RETRAIN, run_id, APPROVE, "success")
+    operator.clear_task(RETRAIN, run_id, "promote")
+    promoted = admin.wait(RETRAIN, run_id, timeout_s=RUN_S)
+
+    assert (states(asked_again)[APPROVE], states(promoted)["promote"]) == ("failed", "failed")
+    assert champion(up.settings) == before
+    assert retraining(up.settings, run_id) == rejected
+    (refused,) = rows(up.settings, f"SELECT * FROM bloodcell.run WHERE airflow_run = '{run_id}' AND stage = 'promote'")
+    assert "The answer is 'Reject'" in refused["error"]
+    (question,) = rows(up.settings, f"SELECT * FROM bloodcell.model_approval WHERE model_id = '{rejected['model_id']}'")
+    assert (question["decision"], question["answered_by"]) == ("Reject", "pathologist")
+
+
+def test_the_documentation_of_the_api_is_not_open(up: Up, fab: str) -> None:
+    with httpx.Client(trust_env=False) as client:
+        for server in (up.settings.airflow_url, fab):
+            assert client.get(f"{server}/api/v2/version").is_success
+            answers = {page: client.get(f"{server}{page}").status_code for page in sorted(OPEN_PAGES)}
+            assert set(answers.values()) == {404}, answers
+
+
+def test_only_a_few_wrong_passwords_are_answered(up: Up, fab: str, operator: AirflowPage) -> None:
+    with httpx.Client(base_url=fab, trust_env=False) as client:
+        wrong = {"username": "operator", "password": "guessed"}
+        with ThreadPoolExecutor(16) as threads:
+            answers = list(threads.map(lambda _: client.post("/auth/token", json=wrong).status_code, range(100)))
+        assert Counter(answers) == {401: MAX_FAILURES, 429: 100 - MAX_FAILURES}
+        refused = client.post("/auth/token", json=wrong | {"password": PASSWORD})
+        assert (refused.status_code, 0 < int(refused.headers["retry-after"]) <= WINDOW_S) == (429, True)
+    (newest, *_) = rows(up.settings, "SELECT airflow_run FROM bloodcell.training_run")
+    operator.write_note(RETRAIN, newest["airflow_run"], "who is logged in already is not affected")
 
 
 def test_a_rollback_restores_the_old_champion_and_the_history_has_both(up: Up, up_bundle: Bundle) -> None:

@@ -35,6 +35,8 @@ APPEND_ONLY = {
     "model_check": "reason",
     "checked_cell": "called_class",
     "cell_code": "name",
+    "approval_question": "model_id",
+    "approval_answer": "decision",
 }
 TABLES = [table.name for table in tables.metadata.sorted_tables]
 CHANGED_BY_APP = {"run", "drop", "slide", "drop_file", "cell_call", "slide_report", "differential", "training_run"}
