@@ -60,6 +60,7 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
             "application_name": "bloodcell",
         },
     )
+    sa.event.listen(engine, "handle_error", _leave_out_values)
     if role is not None:
         set_role = f'SET LOCAL ROLE "{role}"'
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(set_role))
@@ -187,6 +188,15 @@ def _parse(url: str) -> sa.URL:
             "BLOODCELL_DATABASE_URL has more than one @. Write an @ in the user name or password as %40."
         )
     return parsed
+
+
+def _leave_out_values(failure: sa.engine.ExceptionContext) -> None:
+    # Postgres' DETAIL quotes rows and keys, which can be about a patient; a program still finds it in diag
+    error = failure.original_exception
+    if isinstance(error, psycopg2.Error) and error.args:
+        error.args = (str(error.args[0]).split("\nDETAIL:")[0], *error.args[1:])
+        if failure.sqlalchemy_exception is not None:
+            failure.sqlalchemy_exception.args = (f"({type(error).__name__}) {error.args[0]}",)
 
 
 def _options(url: sa.URL, role: str | None) -> str:

@@ -29,6 +29,13 @@ _SOCKET: Final = ".s.PGSQL.5432"
 _LONGEST_SOCKET: Final = 107 if sys.platform == "linux" else 103
 """Bytes of a socket's path: sockaddr_un has 108 on Linux and 104 on macOS, with the final NUL (man 7 unix)."""
 
+# a statement that fails, and the row that Postgres quotes with it, can be about a patient
+_QUIET_LOG: Final = ("log_error_verbosity=terse", "log_min_error_statement=panic")
+_SET_BEFORE: Final = (
+    "SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase "
+    "WHERE datname = :name AND setrole = 0"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPostgres:
@@ -219,6 +226,10 @@ def _create_databases(embedded: EmbeddedPostgres) -> None:
                 except (sa.exc.ProgrammingError, sa.exc.IntegrityError):
                     if name not in set(connection.scalars(sa.text("SELECT datname FROM pg_database"))):
                         raise
+        set_before = connection.scalars(sa.text(_SET_BEFORE), {"name": DATABASE}).all()
+        for setting in (each for each in _QUIET_LOG if each not in set_before):
+            name, value = setting.split("=")
+            connection.execute(sa.text(f'ALTER DATABASE "{DATABASE}" SET {name} = {value}'))
 
 
 def _start_failure(pgdata: Path) -> str:

@@ -35,7 +35,12 @@ def three_slides(night: NightFolder) -> NightFolder:
 
 
 def test_a_slide_that_postgres_refuses_is_set_aside_and_named(
-    three_slides: NightFolder, settings: Settings, ledger: Ledger, database: Database, database_url: str
+    three_slides: NightFolder,
+    settings: Settings,
+    ledger: Ledger,
+    database: Database,
+    database_url: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with as_superuser(database_url).connect() as connection:
         connection.execute(sa.text("ALTER TABLE bloodcell.slide ADD CONSTRAINT no_s2 CHECK (barcode <> 'S2')"))
@@ -46,6 +51,8 @@ def test_a_slide_that_postgres_refuses_is_set_aside_and_named(
     assert due.failed == {
         night.isoformat(): "slides that could not be ingested: S2 (IntegrityError); the log has the tracebacks"
     }
+    assert "violates check constraint" in caplog.text
+    assert "patient-2" not in caplog.text
     assert OTHERS.items() <= ledger().items()
     assert ledger()["S2/SNE_00000002.png"] == ("quarantined", "unexpected_error")
     with database.connect() as connection:

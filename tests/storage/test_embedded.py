@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import traceback
 from pathlib import Path
 
 import psutil
@@ -47,6 +48,20 @@ def test_asking_for_the_database_starts_a_server_that_died(
 ) -> None:
     kill(own_server)
     assert answers(embedded_database(own_settings))
+
+
+def test_neither_an_error_nor_the_log_of_the_server_quotes_a_row(own_server: EmbeddedPostgres) -> None:
+    made = "CREATE TEMPORARY TABLE slide (patient_key text UNIQUE CHECK (patient_key <> 'P-7731'))"
+    row = sa.text("INSERT INTO slide VALUES (:key)")
+    for refused in ("P-7731", "P-8842"):  # by the check, and as a key that is there twice
+        with pytest.raises(sa.exc.IntegrityError) as error, connect(own_server.url()).begin() as connection:
+            connection.execute(sa.text(made))
+            connection.execute(row, {"key": refused})
+            connection.execute(row, {"key": refused})
+        shown = "".join(traceback.format_exception(error.value))
+        assert "violates" in shown
+        assert refused not in shown + (own_server.server.pgdata / "log").read_text()
+    assert "violates" in (own_server.server.pgdata / "log").read_text()
 
 
 def test_a_dead_server_that_was_not_reaped_does_not_count_as_running(own_server: EmbeddedPostgres) -> None:
