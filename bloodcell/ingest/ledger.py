@@ -101,8 +101,6 @@ def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files
     if files.barcode is None:
         rows += [_set_aside(examined, None) for examined in files.examined]
     else:
-        # two runs on one night wait for each other here, slide by slide
-        connection.execute(_LOCK_SLIDE, {"barcode": files.barcode})
         slide_id, contradiction = _write_slide_row(connection, run_id, night, files)
         if slide_id is None or contradiction is not None:
             rows += [
@@ -148,8 +146,12 @@ def _write_slide_row(
         return None, files.contradiction
     if known is None:
         values = {"barcode": files.barcode, "night": night, "record_state": files.record_state, "run_id": run_id}
-        slide_id = connection.scalar(insert(table).values(**values, **recorded).returning(table.c.slide_id))
-        return int(slide_id), files.contradiction
+        new_slide = insert(table).values(**values, **recorded).on_conflict_do_nothing().returning(table.c.slide_id)
+        slide_id = connection.scalar(new_slide)
+        if slide_id is not None:
+            return int(slide_id), files.contradiction
+        # another run has written the slide in the meantime
+        known = connection.execute(_KNOWN_SLIDE, {"barcode": files.barcode}).one()
     contradiction = files.contradiction or _contradiction(known, recorded, night)
     new = {name: value for name, value in recorded.items() if value is not None and getattr(known, name) is None}
     if files.record is not None and known.record_state != "read":
@@ -299,8 +301,10 @@ def _put_files() -> Insert:
     )
 
 
-_LOCK_SLIDE: Final = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(sa.bindparam("barcode"), 0)))
-_KNOWN_SLIDE: Final = sa.select(tables.slide).where(tables.slide.c.barcode == sa.bindparam("barcode"))
+# two runs on one night wait for each other here, slide by slide; rows may refer to the slide meanwhile (key_share)
+_KNOWN_SLIDE: Final = (
+    sa.select(tables.slide).where(tables.slide.c.barcode == sa.bindparam("barcode")).with_for_update(key_share=True)
+)
 _KNOWN_FILES: Final = sa.select(*(tables.drop_file.c[name] for name in FileRow.__dataclass_fields__)).where(
     tables.drop_file.c.night == sa.bindparam("night"), _among(tables.drop_file.c.path, "paths")
 )

@@ -13,6 +13,7 @@ from bloodcell.monitoring.label_agreement import agreement_checks, compare_new_l
 from bloodcell.registry.registered_models import open_registered, serving_models
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
+from bloodcell.storage.locks import wait_for
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.statements import load_statements
 from bloodcell.storage.store import Store
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
 
 _SQL: Final = load_statements("monitoring/champion_check.sql")
-_CHECK_LOCK: Final = 0x636865636B  # "check"; so that two checks at once do not count the same label
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def check_champion(
 
 
 def _write(connection: sa.Connection, work: _Work) -> ChampionCheck:
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CHECK_LOCK)))
+    wait_for(connection, "check")  # two checks at once would count the same label
     earlier = _earlier(connection, work.airflow_run, work.run_id)
     if earlier is not None:
         return earlier

@@ -10,13 +10,13 @@ from bloodcell.errors import ConfigurationError, PromotionRefusedError
 from bloodcell.registry.promotion_proof import require_proof
 from bloodcell.registry.registered_models import champion, find_model, open_registered
 from bloodcell.storage import tables
+from bloodcell.storage.locks import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bloodcell.storage.store import Store
 
-_PROMOTION_LOCK: Final = 0x70726F6D6F7465  # "promote"; one promotion at a time
 _ANYONE: Final = "anyone"
 
 
@@ -97,7 +97,7 @@ def rollback(connection: sa.Connection, store: Store, *, replaces: str | None, b
 
 def lock_promotions(connection: sa.Connection) -> None:
     """Waits until no other transaction is changing the champion; others then wait until this one ends."""
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PROMOTION_LOCK)))
+    wait_for(connection, "promotion")
 
 
 def _make_champion(

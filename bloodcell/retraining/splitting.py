@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from bloodcell.storage import tables
+from bloodcell.storage.locks import wait_for
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from bloodcell.settings import RetrainingSettings
 
 _SQL: Final = load_statements("retraining/splitting.sql")
-_LOCK: Final = 0x73_70_6C_69_74  # "split"; one assignment at a time in a database
 
 
 def assign_splits(connection: sa.Connection, settings: RetrainingSettings, run_id: uuid.UUID) -> int:
@@ -32,7 +32,7 @@ def assign_splits(connection: sa.Connection, settings: RetrainingSettings, run_i
         settings: `holdout_fraction` and `validation_fraction`, shares of all patients with a split.
         run_id: The run that assigns.
     """
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    wait_for(connection, "split")
     counts: dict[str, int] = dict(connection.execute(_SQL["counts"]).all())
     new = {row.split_key: bool(row.is_blind) for row in connection.execute(_SQL["unassigned"])}
     splits = splits_of(new, counts, settings.holdout_fraction, settings.validation_fraction)

@@ -7,6 +7,7 @@
     schema, tables   the tables, which ingest_tables, call_tables, label_tables and training_tables define
     statements       statements that are read from .sql files
     query_files      the queries that ship with bloodcell
+    locks            work that only one transaction may do at a time
     runs             a record of every run of a stage
     wire             how soon a lost connection is noticed
     store            images and bundles under their digests

@@ -13,6 +13,7 @@ from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_now
 RUN_STATES: Final = ("running", "succeeded", "failed")
 FILE_OUTCOMES: Final = ("cell", "duplicate", "quarantined", "ignored")
 SLIDE_RECORD_STATES: Final = ("read", "absent", "unreadable")
+LOCKED_WORK: Final = ("check", "partition", "promotion", "split")
 
 run = sa.Table(
     "run",
@@ -187,4 +188,12 @@ drop_file_history = sa.Table(
     ),
     sa.Index("drop_file_history_path", "night", "path"),
     comment="Earlier outcomes of files that were examined again. Written by a trigger, append-only.",
+)
+
+lock = sa.Table(
+    "lock",
+    metadata,
+    sa.Column("work", sa.Text, primary_key=True, comment="check, partition, promotion or split."),
+    one_of("work", LOCKED_WORK, "lock_work"),
+    comment="Work that only one transaction may do at a time; that transaction locks the row.",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from sqlalchemy.schema import SetColumnComment, SetTableComment
 
-from bloodcell.errors import ConfigurationError, SchemaError
+from bloodcell.errors import ConfigurationError, DatabaseUnavailableError, SchemaError
 from bloodcell.resources import sql_folder
 from bloodcell.storage.connections import connect, transact
 from bloodcell.storage.statements import load_statements
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 ROLES: Final = ("bloodcell_owner", "bloodcell_app", "bloodcell_reviewer", "bloodcell_reader")
 _SQL: Final = load_statements("storage/migrations.sql")
-_MIGRATION_LOCK: Final = 0x62_6C_6F_6F_64  # "blood"; one migration at a time in a database
+_LONGEST_WAIT_S: Final = 10  # while the upgrade waits for a lock on a table, everyone else waits for the upgrade
 _DEPENDENTS: Final = "2BP01"  # dependent_objects_still_exist
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
 def upgrade(url: str) -> tuple[str | None, str]:
@@ -39,18 +40,17 @@ def upgrade(url: str) -> tuple[str | None, str]:
     Raises:
         SchemaError: The database belongs to a newer release, or other views depend on views that change.
         ConfigurationError: The database is not in UTF-8.
-        DatabaseUnavailableError: The server cannot be reached.
+        DatabaseUnavailableError: The server cannot be reached, or another session keeps a table locked.
     """
     from alembic import command
 
     def migrate(connection: sa.Connection) -> tuple[str | None, str]:
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         _refuse_other_encoding(connection)
         _make_roles(connection)
+        _wait_for_other_upgrades(connection)
         before = current_revision(connection)
         _refuse_newer(before)
-        connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION bloodcell_owner"))
-        connection.execute(sa.text("SET LOCAL ROLE bloodcell_owner"))
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_S}s'"))
         scripts = [path.read_text() for path in sorted((sql_folder() / "views").glob("*.sql"))]
         views_are_current = before == head_revision() and _views_are_made_by(connection, scripts)
         if not views_are_current:
@@ -63,7 +63,38 @@ def upgrade(url: str) -> tuple[str | None, str]:
             _make_views(connection, scripts)
         return before, head_revision()
 
-    return transact(connect(url), migrate, patience_s=10)
+    engine = connect(url)
+    try:
+        return transact(engine, migrate, patience_s=10)
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        holders = transact(engine, lambda c: c.execute(_SQL["lock_holders"]).all(), patience_s=0)
+        named = "; ".join(f"process {pid} of {login} since {since:%H:%M} UTC" for pid, login, since in holders)
+        raise DatabaseUnavailableError(
+            f"Other sessions keep bloodcell's tables or views locked for longer than {_LONGEST_WAIT_S} s: "
+            f"{named or 'they have ended by now'}. Nothing was changed. Next: end them, as their login or as a "
+            "superuser (SELECT pg_terminate_backend(PROCESS)), then bloodcell db upgrade"
+        ) from error
+
+
+def _wait_for_other_upgrades(connection: sa.Connection) -> None:
+    """Waits until no other upgrade of this database is running, and becomes the owner of the schema.
+
+    The first upgrade of a database creates the schema, which makes a second one wait; every later upgrade locks the
+    table of the revision. Readers can do neither.
+    """
+    connection.execute(
+        sa.text(
+            f"""DO $$ BEGIN
+                CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION bloodcell_owner;
+            EXCEPTION WHEN unique_violation OR duplicate_schema THEN NULL;
+            END $$"""
+        )
+    )
+    connection.execute(sa.text("SET LOCAL ROLE bloodcell_owner"))
+    if current_revision(connection) is not None:
+        connection.execute(sa.text(f"LOCK TABLE {SCHEMA}.alembic_version IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _refuse_other_encoding(connection: sa.Connection) -> None:
@@ -155,23 +186,37 @@ def _make_roles(connection: sa.Connection) -> None:
                         WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN
                         GRANT {role} TO CURRENT_USER;
                     END IF;
+                EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
                 END $$"""  # noqa: S608 - the names are ROLES
             )
         )
-    # the service's login can also act as the reader, which is what `bloodcell db psql` does
-    connection.execute(
-        sa.text(
-            """DO $$ BEGIN
-                IF NOT pg_has_role('bloodcell_app', 'bloodcell_reader', 'MEMBER')
-                        AND (pg_has_role(current_user, 'bloodcell_reader', 'MEMBER WITH ADMIN OPTION')
-                            -- before Postgres 16, CREATEROLE allows granting any role
-                            OR current_setting('server_version_num')::int < 160000
-                            AND (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user)) THEN
-                    GRANT bloodcell_reader TO bloodcell_app;
-                END IF;
-            END $$"""
+    for condition, granted in _GRANTS:
+        connection.execute(
+            sa.text(
+                f"""DO $$ BEGIN
+                    IF {condition} THEN GRANT {granted} TO bloodcell_app; END IF;
+                EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+                END $$"""
+            )
         )
-    )
+
+
+# condition, role that is then granted to bloodcell_app
+_GRANTS: Final = (
+    (  # the service's login can also act as the reader, which is what `bloodcell db psql` does
+        """NOT pg_has_role('bloodcell_app', 'bloodcell_reader', 'MEMBER')
+            AND (pg_has_role(current_user, 'bloodcell_reader', 'MEMBER WITH ADMIN OPTION')
+                 -- before Postgres 16, CREATEROLE allows granting any role
+                 OR current_setting('server_version_num')::int < 160000
+                 AND (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user))""",
+        "bloodcell_reader",
+    ),
+    (  # since Postgres 16, reserved_connections are kept for logins with this right
+        """pg_has_role(current_user, to_regrole('pg_use_reserved_connections'), 'MEMBER WITH ADMIN OPTION')
+            AND NOT pg_has_role('bloodcell_app', to_regrole('pg_use_reserved_connections'), 'MEMBER')""",
+        "pg_use_reserved_connections",
+    ),
+)
 
 
 def _comment_on_tables(connection: sa.Connection) -> None:

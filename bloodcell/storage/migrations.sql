@@ -6,3 +6,10 @@ WHERE c.relnamespace = 'bloodcell'::regnamespace AND c.relkind IN ('r', 'p')
 UNION ALL
 SELECT relname, NULL, obj_description(oid, 'pg_class')
 FROM pg_class WHERE relnamespace = 'bloodcell'::regnamespace AND relkind IN ('r', 'p')
+-- name: lock_holders
+-- Other sessions whose transactions hold a lock in bloodcell's schema: process, login, and when it began, in UTC.
+SELECT DISTINCT a.pid, a.usename, coalesce(a.xact_start, a.backend_start) AT TIME ZONE 'UTC'
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_stat_activity a USING (pid)
+WHERE l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND c.relnamespace = 'bloodcell'::regnamespace AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+ORDER BY 3, 1

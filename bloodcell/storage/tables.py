@@ -8,7 +8,7 @@ copies the comments to the database. The declarations are in `ingest_tables`, `c
 from __future__ import annotations
 
 from bloodcell.storage.call_tables import cell_call, differential, model, promotion, slide_report
-from bloodcell.storage.ingest_tables import cell, drop, drop_file, drop_file_history, image, run, slide
+from bloodcell.storage.ingest_tables import cell, drop, drop_file, drop_file_history, image, lock, run, slide
 from bloodcell.storage.label_tables import cell_code, data_split, dataset, dataset_image, label, label_file
 from bloodcell.storage.schema import SCHEMA, metadata
 from bloodcell.storage.training_tables import (
@@ -42,6 +42,7 @@ __all__ = [
     "image",
     "label",
     "label_file",
+    "lock",
     "metadata",
     "model",
     "model_check",

@@ -39,7 +39,17 @@ APPEND_ONLY = {
     "approval_answer": "decision",
 }
 TABLES = [table.name for table in tables.metadata.sorted_tables]
-CHANGED_BY_APP = {"run", "drop", "slide", "drop_file", "cell_call", "slide_report", "differential", "training_run"}
+CHANGED_BY_APP = {
+    "lock",
+    "run",
+    "drop",
+    "slide",
+    "drop_file",
+    "cell_call",
+    "slide_report",
+    "differential",
+    "training_run",
+}
 MAY_WRITE = {"bloodcell_reader": [], "bloodcell_reviewer": [("bloodcell.cell_label", "INSERT")]}
 
 
