@@ -24,6 +24,18 @@ Result = TypeVar("Result")
 
 APP_ROLE: Final = "bloodcell_app"
 READER_ROLE: Final = "bloodcell_reader"
+_READER_LIMITS: Final = {
+    "lock_timeout": "10s",
+    "statement_timeout": "10min",
+    "idle_in_transaction_session_timeout": "5min",
+}
+"""Settings of psql; sql/views/70_logins.sql gives the same ones to the logins of readers."""
+_ROLE_LIMITS: Final = {
+    "lock_timeout": "10min",
+    "statement_timeout": "1h",
+    "idle_in_transaction_session_timeout": "30min",
+}
+"""Settings of bloodcell's own transactions: a stopped process does not keep the others waiting for longer."""
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
 
@@ -62,8 +74,9 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
     )
     sa.event.listen(engine, "handle_error", _leave_out_values)
     if role is not None:
-        set_role = f'SET LOCAL ROLE "{role}"'
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(set_role))
+        limits = (f"SET LOCAL {name} = '{value}'" for name, value in _ROLE_LIMITS.items())
+        at_begin = "; ".join([f'SET LOCAL ROLE "{role}"', *limits])
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(at_begin))
     return engine
 
 
@@ -106,7 +119,9 @@ def psql_command(settings: StorageSettings) -> tuple[list[str], dict[str, str]]:
     else:
         embedded = embedded_database(settings)
         url, program = _parse(embedded.url()), str(embedded.psql)
-    options = {"PGOPTIONS": f"{_options(url, READER_ROLE)} -c search_path=bloodcell"}
+    limits = " ".join(f"-c {name}={value}" for name, value in _READER_LIMITS.items())
+    # of two settings the last one counts: the URL may set other limits, but no other role
+    options = {"PGOPTIONS": f"{limits} {_options(url, READER_ROLE)} -c search_path=bloodcell"}
     given = url.password or url.query.get("password")
     password = {"PGPASSWORD": str(given)} if given else {}
     # options in the URL would override PGOPTIONS and so restore the login's own rights; the password is left out, since
@@ -127,7 +142,7 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
         patience_s: Seconds to wait for an unavailable server; 0 tries once.
 
     Raises:
-        DatabaseUnavailableError: The server stayed unavailable for longer.
+        DatabaseUnavailableError: The server stayed unavailable for longer, or a statement or a lock took too long.
         ConfigurationError: The server refuses the login.
     """
     deadline = time.monotonic() + patience_s
@@ -143,6 +158,11 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
                     f"Postgres at {engine.url.render_as_string(hide_password=True)} refuses the login: "
                     f"{str(cause).strip()} Next: correct BLOODCELL_DATABASE_URL, or have the login granted "
                     f"{APP_ROLE}; then bloodcell db status."
+                ) from error
+            if getattr(cause, "pgcode", None) in _TIMED_OUT:
+                raise DatabaseUnavailableError(
+                    f"Postgres undid a transaction: {str(cause).strip()} Next: run this again. If that does not help, "
+                    "see in pg_stat_activity which session keeps it waiting."
                 ) from error
             if not _is_transient(cause):
                 raise
@@ -163,6 +183,8 @@ _REFUSED: Final = re.compile(
     r"|unsupported startup parameter"
 )
 _REFUSALS: Final = (psycopg2.OperationalError, psycopg2.errors.InsufficientPrivilege)
+# a lock was not available in time, a statement was cancelled, a transaction was idle or open for too long
+_TIMED_OUT: Final = {"55P03", "57014", "25P03", "25P04"}
 # after 40P01 (deadlock) and 40001 (serialisation failure) the same transaction has to run again; 57P0x is a server that
 # shuts down, 25006 a standby that is not promoted yet, 53100 a full disk, 53200 out of memory, 53300 too many
 # connections (https://www.postgresql.org/docs/current/errcodes-appendix.html)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
@@ -16,11 +17,13 @@ from bloodcell.storage.statements import load_statements
 from bloodcell.storage.tables import SCHEMA, metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from alembic.config import Config
 
 ROLES: Final = ("bloodcell_owner", "bloodcell_app", "bloodcell_reviewer", "bloodcell_reader")
 _SQL: Final = load_statements("storage/migrations.sql")
-_LONGEST_WAIT_S: Final = 10  # while the upgrade waits for a lock on a table, everyone else waits for the upgrade
+_LONGEST_WAIT_S: Final = 10
 _DEPENDENTS: Final = "2BP01"  # dependent_objects_still_exist
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 
@@ -50,29 +53,38 @@ def upgrade(url: str) -> tuple[str | None, str]:
         _wait_for_other_upgrades(connection)
         before = current_revision(connection)
         _refuse_newer(before)
-        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_S}s'"))
-        scripts = [path.read_text() for path in sorted((sql_folder() / "views").glob("*.sql"))]
-        views_are_current = before == head_revision() and _views_are_made_by(connection, scripts)
-        if not views_are_current:
-            _drop_views(connection, before)
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        _comment_on_tables(connection)
-        if not views_are_current:
-            _make_views(connection, scripts)
+        with _short_waits(connection, engine):
+            scripts = [path.read_text() for path in sorted((sql_folder() / "views").glob("*.sql"))]
+            views_are_current = before == head_revision() and _views_are_made_by(connection, scripts)
+            if not views_are_current:
+                _drop_views(connection, before)
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            _comment_on_tables(connection)
+            if not views_are_current:
+                _make_views(connection, scripts)
+        connection.execute(sa.text("SET LOCAL ROLE NONE"))
+        connection.execute(sa.text(f"SELECT {SCHEMA}.limit_logins()"))
         return before, head_revision()
 
     engine = connect(url)
+    return transact(engine, migrate, patience_s=10)
+
+
+@contextmanager
+def _short_waits(connection: sa.Connection, engine: sa.Engine) -> Iterator[None]:
+    """Limits how long the upgrade waits for a table, because everyone else then waits for the upgrade."""
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_S}s'"))
     try:
-        return transact(engine, migrate, patience_s=10)
+        yield
     except sa.exc.DBAPIError as error:
         if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
             raise
         holders = transact(engine, lambda c: c.execute(_SQL["lock_holders"]).all(), patience_s=0)
-        named = "; ".join(f"process {pid} of {login} since {since:%H:%M} UTC" for pid, login, since in holders)
+        named = ", ".join(f"process {pid} of {login} since {since:%H:%M} UTC" for pid, login, since in holders)
         raise DatabaseUnavailableError(
-            f"Other sessions keep bloodcell's tables or views locked for longer than {_LONGEST_WAIT_S} s: "
+            f"Other sessions use bloodcell's tables or views, and the upgrade waited {_LONGEST_WAIT_S} s for them: "
             f"{named or 'they have ended by now'}. Nothing was changed. Next: end them, as their login or as a "
             "superuser (SELECT pg_terminate_backend(PROCESS)), then bloodcell db upgrade"
         ) from error
