@@ -10,6 +10,7 @@ Data moves one way. A room takes the records of the rooms before it, returns its
     labels        pathologists' labels of cells: imported, checked, contested or confirmed
     retraining    labels become candidates, which are validated, approved and promoted
     monitoring    compares the champion with new labels, and its nights with its validation images
+    removal       erases all that is known of a patient or a slide
 
 These rooms build on:
 

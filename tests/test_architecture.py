@@ -20,7 +20,7 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 ROOMS = (
     "lazy_names", "errors", "cells", "environment", "settings", "resources", "presentation", "storage", "registry",
     "inference", "training", "drawing", "inbox", "ingest", "classify", "differential", "report", "labels", "evaluation",
-    "retraining", "monitoring", "service", "demo", "cli",
+    "retraining", "monitoring", "removal", "service", "demo", "cli",
 )  # fmt: skip
 
 # modules that start other processes, or set what TensorFlow reads only from the environment
@@ -137,6 +137,10 @@ TABLES = {
         *("approval_question", "approval_answer"),
     },
     "monitoring": {"model_check", "checked_cell"},
+    "removal": {
+        *("erasure", "erasure_removal", "erasure_dataset"),
+        *("erased_slide", "erasure_pending", "erasure_secret"),
+    },
 }
 IN_SQL = re.compile(r'\bbloodcell\."?(\w+)"?')
 STATEMENT = re.compile(r"\b(FROM|JOIN|INTO|UPDATE|COPY|TABLE|VIEW)\b")

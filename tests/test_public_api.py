@@ -150,6 +150,7 @@ PUBLIC: dict[str, list[str]] = {
         "serving_models",
         "shipped_bundles",
     ],
+    "bloodcell.removal": ["Erasure", "erase", "finish_interrupted", "preview_erasure"],
     "bloodcell.report": ["NightSummary", "night_markdown", "night_summary", "write_report"],
     "bloodcell.retraining": [
         "ENDED_WELL",

@@ -24,7 +24,7 @@ from typing import Annotated
 
 import typer
 
-from bloodcell.cli import database, differential, drop, evaluate, labels, models, operate, retrain, stages
+from bloodcell.cli import database, differential, drop, erasure, evaluate, labels, models, operate, retrain, stages
 from bloodcell.errors import BloodcellError, SettingError
 
 __all__ = ["app", "main"]
@@ -62,8 +62,11 @@ _GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "A night, step by step": (stages.ingest, stages.classify, differential.differential, differential.report),
     "Labels and retraining": (retrain.retrain, retrain.approve),
     "Models": (stages.train, evaluate.evaluate),
+    "Data": (erasure.erase,),
 }
-_NEED_ARGUMENTS = (differential.differential, differential.report, retrain.retrain, retrain.approve)
+_NEED_ARGUMENTS = (
+    differential.differential, differential.report, retrain.retrain, retrain.approve, erasure.erase,
+)  # fmt: skip
 for panel, commands in _GROUPS.items():
     for command in commands:
         app.command(rich_help_panel=panel, no_args_is_help=command in _NEED_ARGUMENTS)(command)

@@ -55,6 +55,8 @@ def ingest_table(summary: IngestSummary) -> None:
         console.print(
             f"Not ingested: {slide or 'loose files'} ({error}); the log above has the traceback.", markup=False
         )
+    if summary.n_erased_files:
+        console.print(f"{counted(summary.n_erased_files, 'file')} of erased slides not read: remove them.")
     if summary.n_waiting_folders:
         console.print(f"{counted(summary.n_waiting_folders, 'folder')} still being written: run this again later.")
     else:

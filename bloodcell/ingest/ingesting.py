@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.errors import ConfigurationError, RetryLaterError, UnusableFileError
+from bloodcell.errors import ConfigurationError, RetryLaterError, StoreUnavailableError, UnusableFileError
 from bloodcell.inbox.ignoring import ignore_reason
 from bloodcell.inbox.listing import ListedFile, ListedFolder, list_folder
 from bloodcell.inbox.night_folders import night_of
@@ -27,6 +27,7 @@ from bloodcell.ingest.ledger import (
     FileRow,
     SlideFiles,
     ignored,
+    is_erased,
     known_files,
     note_gone,
     quarantined,
@@ -73,6 +74,7 @@ class IngestSummary:
         n_ignored: Files that a rule ignores.
         n_slides: Slides of the night.
         n_waiting_folders: Folders that are still being written; a later run reads them.
+        n_erased_files: Files of erased slides, neither read nor in the ledger; the site removes them.
         failed: Slide, or "" for loose files -> the error that bloodcell did not expect. The others are ingested.
     """
 
@@ -85,6 +87,7 @@ class IngestSummary:
     n_ignored: int
     n_slides: int
     n_waiting_folders: int
+    n_erased_files: int
     failed: Mapping[str, str]
 
 
@@ -117,6 +120,13 @@ def ingest_night(
             summary = _Ingest(folder, night, settings, database, run.run_id, on_files or (lambda _: None)).run()
             run.n_cells = summary.n_cells
             run.detail |= {"files": summary.n_files, "waiting_folders": summary.n_waiting_folders}
+            if summary.n_erased_files:
+                run.detail["erased_files"] = summary.n_erased_files
+                log.warning(
+                    "night %s: %d files of erased slides are still in the drops folder, and were not read; remove them",
+                    night,
+                    summary.n_erased_files,
+                )
             if summary.failed:
                 run.detail["failed"] = dict(summary.failed)
         return summary
@@ -165,6 +175,7 @@ class _Ingest:
         self._waiting: set[str] = set()
         self._set_aside: set[str] = set()
         self._failed: dict[str, str] = {}
+        self._n_erased_files = 0
         self._has_unaccounted = False
 
     def run(self) -> IngestSummary:
@@ -203,6 +214,9 @@ class _Ingest:
                 continue
             try:
                 record = self._record(folder)
+                if self._is_erased(folder, record):
+                    self._n_erased_files += len(folder.files)
+                    continue
                 files = sorted(folder.files, key=self._examiner.order)
                 for start in range(0, max(len(files), 1), _BATCH_FILES):
                     yield self._chunk(folder, files[start : start + _BATCH_FILES], record)
@@ -228,6 +242,10 @@ class _Ingest:
             elif not _is_accounted_for(known.get(file.path), file):
                 unread.append(file)
         return _Chunk(folder, record, unread, others, len(files))
+
+    def _is_erased(self, folder: ListedFolder, record: _Record) -> bool:
+        barcode = _barcode(folder)
+        return barcode is not None and self._transact(lambda connection: is_erased(connection, barcode, record.record))
 
     def _record(self, folder: ListedFolder) -> _Record:
         file = next((file for file in folder.files if file.path == f"{folder.name}/{SLIDE_RECORD}"), None)
@@ -274,9 +292,22 @@ class _Ingest:
 
     def _written(self, slides: Sequence[SlideFiles]) -> list[str]:
         def write(connection: sa.Connection) -> list[str]:
-            return [path for slide in slides for path in write_slide(connection, self._run_id, self._night, slide)]
+            set_aside = [path for slide in slides for path in write_slide(connection, self._run_id, self._night, slide)]
+            self._refuse_lost_images(connection, slides)
+            return set_aside
 
         return self._transact(write)
+
+    def _refuse_lost_images(self, connection: sa.Connection, slides: Sequence[SlideFiles]) -> None:
+        """Refuses to refer to an image that an erasure removed after it was stored and before this transaction."""
+        if not connection.scalar(_SQL["may_have_lost_images"], {"run_id": self._run_id}):
+            return
+        images = {file.image.sha256 for slide in slides for file in slide.examined if file.image}
+        if lost := [sha256 for sha256 in images if not self._store.has_image(sha256)]:
+            raise StoreUnavailableError(
+                f"An erasure removed {len(lost):,} images that were also delivered for another slide. Run this again: "
+                "it stores them, and nothing is counted twice."
+            )
 
     def _write_alone(self, slide: SlideFiles) -> None:
         """Writes a slide's rows; a slide that cannot be written is set aside, and if that fails too, is only named."""
@@ -322,6 +353,7 @@ class _Ingest:
             n_ignored=n.get("ignored", 0),
             n_slides=connection.execute(_SQL["n_slides"], night).scalar_one(),
             n_waiting_folders=len(self._waiting),
+            n_erased_files=self._n_erased_files,
             failed=dict(self._failed),
         )
 

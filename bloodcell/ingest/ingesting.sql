@@ -3,3 +3,6 @@ SELECT outcome, count(*) FROM bloodcell.drop_file WHERE night = :night GROUP BY 
 
 -- name: n_slides
 SELECT count(*) FROM bloodcell.slide WHERE night = :night
+
+-- name: may_have_lost_images
+SELECT bloodcell.may_have_lost_images(started_at) FROM bloodcell.run WHERE run_id = :run_id

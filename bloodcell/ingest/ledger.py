@@ -101,6 +101,9 @@ def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files
     if files.barcode is None:
         rows += [_set_aside(examined, None) for examined in files.examined]
     else:
+        if is_erased(connection, files.barcode, files.record):  # while its files were being examined
+            connection.execute(_LEAVE_TO_ERASURE, {"images": [e.image.sha256 for e in files.examined if e.image]})
+            return []
         slide_id, contradiction = _write_slide_row(connection, run_id, night, files)
         if slide_id is None or contradiction is not None:
             rows += [
@@ -113,6 +116,12 @@ def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files
             rows += _write_cells(connection, run_id, night, slide_id, files)
     _write_ledger(connection, run_id, night, rows)
     return [row.path for row in rows if row.outcome == "quarantined"]
+
+
+def is_erased(connection: sa.Connection, barcode: str, record: SlideRecord | None) -> bool:
+    """Returns whether a slide was erased; waits for an erasure that is under way."""
+    known = {name: getattr(record, name, None) for name in ("order_id", "patient_key", "acquired_at")}
+    return bool(connection.scalar(_IS_ERASED, {"barcode": barcode, **known}))
 
 
 def set_slide_aside(
@@ -301,6 +310,17 @@ def _put_files() -> Insert:
     )
 
 
+_IS_ERASED: Final = sa.select(
+    sa.func.bloodcell.is_erased(
+        sa.bindparam("barcode"),
+        sa.bindparam("order_id", type_=sa.Text),
+        sa.bindparam("patient_key", type_=sa.Text),
+        sa.bindparam("acquired_at", type_=sa.TIMESTAMP(timezone=True)),
+    )
+)
+_LEAVE_TO_ERASURE: Final = sa.select(
+    sa.func.bloodcell.leave_to_erasure(sa.bindparam("images", type_=ARRAY(sa.Text)).cast(ARRAY(sa.Text)))
+)
 # two runs on one night wait for each other here, slide by slide; rows may refer to the slide meanwhile (key_share)
 _KNOWN_SLIDE: Final = (
     sa.select(tables.slide).where(tables.slide.c.barcode == sa.bindparam("barcode")).with_for_update(key_share=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+OWNER_ROLE: Final = "bloodcell_owner"
 APP_ROLE: Final = "bloodcell_app"
 READER_ROLE: Final = "bloodcell_reader"
 _READER_LIMITS: Final = {

@@ -110,6 +110,35 @@ class Store:
             )
         return body
 
+    def has_image(self, sha256: str) -> bool:
+        """Returns whether the store has a file for this image; its bytes are not read.
+
+        Raises:
+            StoreUnavailableError: The store cannot be reached.
+        """
+        try:
+            return bool(self._fs.exists(self._image(sha256)))
+        except OSError as error:
+            raise StoreUnavailableError(f"The store {self._root} cannot be read: {error}") from error
+
+    def remove_image(self, sha256: str) -> bool:
+        """Removes the image with this digest, and returns whether it was there.
+
+        Raises:
+            StoreUnavailableError: The image cannot be removed.
+        """
+        path = self._image(sha256)
+        try:
+            self._fs.rm_file(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"Image {sha256[:12]}… cannot be removed from the store {self._root}: {error}. Restore access, then "
+                "run this again."
+            ) from error
+        return True
+
     def put_bundle(self, folder: Path, model_id: str) -> None:
         """Stores the files of a verified bundle; on a local path, a stored copy that differs is replaced.
 

@@ -1,13 +1,21 @@
 """The tables of schema `bloodcell`, one object each, with a comment on every table and column.
 
 `sql/versions` creates them, the library reads and writes through this module, and a test compares the two. Each upgrade
-copies the comments to the database. The declarations are in `ingest_tables`, `call_tables`, `label_tables` and
-`training_tables`.
+copies the comments to the database. The declarations are in `ingest_tables`, `call_tables`, `label_tables`,
+`training_tables` and `erasure_tables`.
 """
 
 from __future__ import annotations
 
 from bloodcell.storage.call_tables import cell_call, differential, model, promotion, slide_report
+from bloodcell.storage.erasure_tables import (
+    erased_slide,
+    erasure,
+    erasure_dataset,
+    erasure_pending,
+    erasure_removal,
+    erasure_secret,
+)
 from bloodcell.storage.ingest_tables import cell, drop, drop_file, drop_file_history, image, lock, run, slide
 from bloodcell.storage.label_tables import cell_code, data_split, dataset, dataset_image, label, label_file
 from bloodcell.storage.schema import SCHEMA, metadata
@@ -38,6 +46,12 @@ __all__ = [
     "drop",
     "drop_file",
     "drop_file_history",
+    "erased_slide",
+    "erasure",
+    "erasure_dataset",
+    "erasure_pending",
+    "erasure_removal",
+    "erasure_secret",
     "evaluation",
     "image",
     "label",

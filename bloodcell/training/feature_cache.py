@@ -26,7 +26,7 @@ from bloodcell.inference.predicting import pixel_reader, predict_pixels
 from bloodcell.registry.compact import halved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import keras
@@ -101,6 +101,26 @@ def cached_outputs(
             _extend(network, {name: outputs[name] for name in open_shelves}, open_shelves, images, read, transform,
                     settings, on_image)  # fmt: skip
     return {name: shelf.rows(images) for name, shelf in shelves.items()}
+
+
+def forget_features(cache: Path, images: Collection[str]) -> int:
+    """Removes every folder of rows that has a row of one of these images, and returns how many there were.
+
+    The next training computes the rows of the other images again. A training that is running keeps its own.
+
+    Args:
+        cache: Folder of all cached outputs.
+        images: Digests of the images.
+    """
+    n = 0
+    for listing in sorted(cache.glob("v*/*/images.txt")) if images else ():
+        folder = listing.parent
+        with alone(folder.parent.with_name(f"{folder.parent.name}.lock")):
+            if listing.exists() and not set(listing.read_text().split()).isdisjoint(images):
+                listing.unlink()  # rows without a list are truncated when the next row is written
+                (folder / "rows.bin").unlink(missing_ok=True)
+                n += 1
+    return n
 
 
 @contextmanager

@@ -1,0 +1,144 @@
+-- name: lock
+-- Whoever writes waits until the erasure is committed, and then sees that the slides are erased. Readers do not wait.
+LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file, bloodcell.cell_call,
+    bloodcell.slide_report, bloodcell.differential, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image,
+    bloodcell.data_split IN SHARE ROW EXCLUSIVE MODE
+
+-- name: find_slides
+-- The names that belong to what is erased. A barcode that only the ledger knows has no slide.
+CREATE TEMP TABLE erased ON COMMIT DROP AS
+SELECT slide_id, barcode, order_id, patient_key, acquired_at FROM bloodcell.slide
+WHERE CASE :kind WHEN 'slide' THEN normalize(barcode, NFC) = :name
+                 ELSE normalize(btrim(patient_key), NFC) = :name END
+UNION ALL
+SELECT DISTINCT NULL::bigint, f.barcode, NULL, NULL, NULL::timestamptz FROM bloodcell.drop_file f
+WHERE :kind = 'slide' AND normalize(f.barcode, NFC) = :name
+  AND NOT EXISTS (SELECT FROM bloodcell.slide s WHERE s.barcode = f.barcode)
+
+-- name: find_cells
+CREATE TEMP TABLE erased_cell ON COMMIT DROP AS
+SELECT c.cell_id, c.night, c.sha256 FROM bloodcell.cell c JOIN erased USING (slide_id)
+
+-- name: names
+-- Barcodes, and the patient keys and orders that no other slide has.
+SELECT barcode FROM erased
+UNION SELECT patient_key FROM erased e WHERE patient_key IS NOT NULL AND NOT EXISTS (
+    SELECT FROM bloodcell.slide s WHERE s.patient_key = e.patient_key AND s.slide_id NOT IN (
+        SELECT slide_id FROM erased WHERE slide_id IS NOT NULL))
+UNION SELECT order_id FROM erased e WHERE order_id IS NOT NULL AND NOT EXISTS (
+    SELECT FROM bloodcell.slide s WHERE s.order_id = e.order_id AND s.slide_id NOT IN (
+        SELECT slide_id FROM erased WHERE slide_id IS NOT NULL))
+
+-- name: record
+INSERT INTO bloodcell.erasure (kind, reason, requested_by) VALUES (:kind, :reason, :requested_by) RETURNING erasure_id
+
+-- name: record_datasets
+INSERT INTO bloodcell.erasure_dataset (erasure_id, dataset_digest, split, n_images)
+SELECT :erasure_id, dataset_digest, split, count(*) FROM bloodcell.dataset_image JOIN erased_cell USING (cell_id)
+GROUP BY dataset_digest, split
+
+-- name: count_models
+SELECT count(*) FROM bloodcell.model WHERE manifest -> 'data' ->> 'dataset_digest' IN (
+    SELECT dataset_digest FROM bloodcell.erasure_dataset WHERE erasure_id = :erasure_id
+        AND split IN ('training', 'validation'))
+
+-- name: remember_slides
+INSERT INTO bloodcell.erased_slide (erasure_id, barcode, order_id, patient_key, acquired_at)
+SELECT :erasure_id, bloodcell.erased_digest('barcode', barcode), bloodcell.erased_digest('order_id', order_id),
+       bloodcell.erased_digest('patient_key', patient_key),
+       bloodcell.erased_digest('acquired_at', extract(epoch FROM acquired_at)::text)
+FROM erased
+
+-- name: leave_names
+INSERT INTO bloodcell.erasure_pending (erasure_id, kind, value)
+SELECT :erasure_id, 'name', unnest(CAST(:names AS text[]))
+
+-- name: remove_dataset_image
+DELETE FROM bloodcell.dataset_image USING erased_cell c WHERE dataset_image.cell_id = c.cell_id
+
+-- name: remove_checked_cell
+DELETE FROM bloodcell.checked_cell USING erased_cell c WHERE checked_cell.cell_id = c.cell_id
+
+-- name: remove_label
+DELETE FROM bloodcell.label USING erased_cell c WHERE label.cell_id = c.cell_id
+
+-- name: remove_cell_call
+DELETE FROM bloodcell.cell_call USING erased_cell c WHERE cell_call.night = c.night AND cell_call.cell_id = c.cell_id
+
+-- name: remove_differential
+DELETE FROM bloodcell.differential USING erased e WHERE differential.slide_id = e.slide_id
+
+-- name: remove_slide_report
+DELETE FROM bloodcell.slide_report USING erased e WHERE slide_report.slide_id = e.slide_id
+
+-- name: remove_drop_file_history
+-- Before the ledger, whose paths tell which history belongs to it.
+DELETE FROM bloodcell.drop_file_history h
+WHERE h.path ~ :pattern OR (h.night, h.path) IN (
+    SELECT night, path FROM bloodcell.drop_file WHERE barcode IN (SELECT barcode FROM erased)
+        OR cell_id IN (SELECT cell_id FROM erased_cell))
+
+-- name: remove_drop_file
+DELETE FROM bloodcell.drop_file
+WHERE barcode IN (SELECT barcode FROM erased) OR cell_id IN (SELECT cell_id FROM erased_cell)
+   OR cell_id IS NULL AND path ~ :pattern
+
+-- name: remove_cell
+DELETE FROM bloodcell.cell USING erased_cell c WHERE cell.cell_id = c.cell_id
+
+-- name: remove_slide
+DELETE FROM bloodcell.slide USING erased e WHERE slide.slide_id = e.slide_id
+
+-- name: remove_data_split
+-- The split of a patient who has no slide left, and that of the slide itself where there is no patient key.
+DELETE FROM bloodcell.data_split d
+WHERE d.split_key IN (SELECT bloodcell.split_key(patient_key, barcode) FROM erased)
+  AND NOT EXISTS (SELECT FROM bloodcell.slide s WHERE bloodcell.split_key(s.patient_key, s.barcode) = d.split_key)
+  AND NOT EXISTS (SELECT FROM bloodcell.dataset_image i WHERE i.split_key = d.split_key)
+
+-- name: leave_images
+-- Images that no other slide has. The store keeps them until `erasure_pending` has been worked off.
+INSERT INTO bloodcell.erasure_pending (erasure_id, kind, value)
+SELECT DISTINCT :erasure_id, 'image', sha256 FROM erased_cell e
+WHERE NOT EXISTS (SELECT FROM bloodcell.cell c WHERE c.sha256 = e.sha256)
+  AND NOT EXISTS (SELECT FROM bloodcell.dataset_image i WHERE i.sha256 = e.sha256)
+
+-- name: remove_image
+DELETE FROM bloodcell.image USING bloodcell.erasure_pending p
+WHERE p.erasure_id = :erasure_id AND p.kind = 'image' AND image.sha256 = p.value
+
+-- name: count
+INSERT INTO bloodcell.erasure_removal (erasure_id, part, n) VALUES (:erasure_id, :part, :n)
+
+-- name: blank_runs
+UPDATE bloodcell.run
+SET error = regexp_replace(error, :pattern, :blank, 'g'),
+    detail = CAST(regexp_replace(CAST(detail AS text), :pattern, :blank, 'g') AS jsonb)
+WHERE error ~ :pattern OR CAST(detail AS text) ~ :pattern
+
+-- name: blank_ledger
+-- The files of another slide, whose slide.json named an erased one.
+UPDATE bloodcell.drop_file SET detail = regexp_replace(detail, :pattern, :blank, 'g') WHERE detail ~ :pattern
+
+-- name: blank_ledger_history
+UPDATE bloodcell.drop_file_history SET detail = regexp_replace(detail, :pattern, :blank, 'g') WHERE detail ~ :pattern
+
+-- name: blank_labels
+UPDATE bloodcell.label SET note = regexp_replace(note, :pattern, :blank, 'g') WHERE note ~ :pattern
+
+-- name: blank_label_files
+UPDATE bloodcell.label_file
+SET path = regexp_replace(path, :pattern, :blank, 'g'), reason = regexp_replace(reason, :pattern, :blank, 'g')
+WHERE path ~ :pattern OR reason ~ :pattern
+
+-- name: blank_promotions
+UPDATE bloodcell.promotion SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
+
+-- name: blank_retrainings
+UPDATE bloodcell.training_run
+SET reason = regexp_replace(reason, :pattern, :blank, 'g'),
+    state_reason = regexp_replace(state_reason, :pattern, :blank, 'g')
+WHERE reason ~ :pattern OR state_reason ~ :pattern
+
+-- name: blank_answers
+UPDATE bloodcell.approval_answer SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
