@@ -9,6 +9,7 @@
     models        models list, show, register, validate, compare, promote, rollback, verify, check, speed
     database      db upgrade, status, url, queries, psql
     drop          drop make
+    erasure       clean, erase
     output        how these commands show records
 
 Each command imports what it needs when it runs, so that `bloodcell --help` stays quick. Exit status: 0 the work was
@@ -62,7 +63,7 @@ _GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "A night, step by step": (stages.ingest, stages.classify, differential.differential, differential.report),
     "Labels and retraining": (retrain.retrain, retrain.approve),
     "Models": (stages.train, evaluate.evaluate),
-    "Data": (erasure.erase,),
+    "Data": (erasure.clean, erasure.erase),
 }
 _NEED_ARGUMENTS = (
     differential.differential, differential.report, retrain.retrain, retrain.approve, erasure.erase,

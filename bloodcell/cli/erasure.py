@@ -1,4 +1,4 @@
-"""`bloodcell erase`: removes all that is known of a patient or a slide."""
+"""`bloodcell erase` and `bloodcell clean`: what is removed on purpose, and what is removed because of its age."""
 
 from __future__ import annotations
 
@@ -64,6 +64,42 @@ def erase(
         print_json(done)
     else:
         _show(done)
+
+
+def clean(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """Remove images, task logs, Airflow's rows, kept features and unused snapshots that are older than their settings.
+
+    By default nothing is removed: set BLOODCELL_KEEP_IMAGES_DAYS, BLOODCELL_KEEP_LOGS_DAYS,
+    BLOODCELL_KEEP_AIRFLOW_DAYS, BLOODCELL_KEEP_FEATURES_DAYS or BLOODCELL_KEEP_SNAPSHOTS_DAYS. The Dag clean does the
+    same every week. Exit status 3 if none is set.
+    """
+    from bloodcell.cli.output import print_json
+    from bloodcell.service.cleaning import clean as clean_now
+    from bloodcell.service.disk_use import size_text
+    from bloodcell.settings import Settings
+
+    done = clean_now(Settings(), dry_run=dry_run)
+    is_set = any(each.keep_days is not None for each in done.removed)
+    if json:
+        print_json(done)
+    elif not is_set:
+        typer.echo("No BLOODCELL_KEEP_*_DAYS is set, so everything is kept.")
+    else:
+        from rich.console import Console
+
+        from bloodcell.presentation.tables import boxed_table
+
+        title = "What would be removed" if dry_run else "What was removed"
+        table = boxed_table("what", "kept for", "number", "size", right=("kept for", "number", "size"), title=title)
+        for each in done.removed:
+            if each.keep_days is not None:
+                days = counted(each.keep_days, "day")
+                table.add_row(each.part, days, f"{each.n:,}", size_text(each.n_bytes) if each.n_bytes else "")
+        Console().print(table)
+    raise typer.Exit(0 if is_set else NOTHING_TO_DO)
 
 
 def _show(erasure: Erasure) -> None:

@@ -35,6 +35,7 @@ from bloodcell.ingest.ledger import (
     write_slide,
 )
 from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
+from bloodcell.presentation.numbers import counted
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.decoding import ImageBounds
@@ -299,14 +300,14 @@ class _Ingest:
         return self._transact(write)
 
     def _refuse_lost_images(self, connection: sa.Connection, slides: Sequence[SlideFiles]) -> None:
-        """Refuses to refer to an image that an erasure removed after it was stored and before this transaction."""
-        if not connection.scalar(_SQL["may_have_lost_images"], {"run_id": self._run_id}):
-            return
-        images = {file.image.sha256 for slide in slides for file in slide.examined if file.image}
-        if lost := [sha256 for sha256 in images if not self._store.has_image(sha256)]:
+        """Refuses to refer to an image that an erasure, or its age, removed after it was stored here."""
+        images = sorted({file.image.sha256 for slide in slides for file in slide.examined if file.image})
+        once_removed = connection.scalars(_SQL["keep_again"], {"images": images}).all()
+        doubtful = images if connection.scalar(_SQL["may_have_lost_images"], {"run_id": self._run_id}) else once_removed
+        if lost := [sha256 for sha256 in doubtful if not self._store.has_image(sha256)]:
             raise StoreUnavailableError(
-                f"An erasure removed {len(lost):,} images that were also delivered for another slide. Run this again: "
-                "it stores them, and nothing is counted twice."
+                f"{counted(len(lost), 'image')} that this night brings again was just removed from the store. Run this "
+                "again: it stores what is missing, and nothing is counted twice."
             )
 
     def _write_alone(self, slide: SlideFiles) -> None:

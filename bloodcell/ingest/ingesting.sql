@@ -6,3 +6,7 @@ SELECT count(*) FROM bloodcell.slide WHERE night = :night
 
 -- name: may_have_lost_images
 SELECT bloodcell.may_have_lost_images(started_at) FROM bloodcell.run WHERE run_id = :run_id
+
+-- name: keep_again
+-- Images that had been removed because of their age and that this night has brought, and stored, again.
+UPDATE bloodcell.image SET removed_at = NULL WHERE sha256 = ANY (:images) AND removed_at IS NOT NULL RETURNING sha256

@@ -38,7 +38,7 @@ def write_report(
         ConfigurationError: The file cannot be written.
     """
     report = read_report(database, barcode, model_id)
-    page = render(report, thumbnails(store, sorted({cell.sha256 for cell in report.cells})))
+    page = render(report, thumbnails(store, sorted({cell.sha256 for cell in report.cells if cell.has_image})))
     try:
         write_atomically(str(path), page.encode())
     except OSError as error:

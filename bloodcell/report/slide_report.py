@@ -41,6 +41,7 @@ class CalledCell:
         unclassified_reason: "novel" or "low_confidence", None where a class was called.
         confidence: Probability of the first choice.
         novelty: Distance from the training cells, on the model's scale.
+        has_image: False once the image has been removed because of its age.
         choices: The two most probable classes with their probabilities.
     """
 
@@ -52,6 +53,7 @@ class CalledCell:
     unclassified_reason: str | None
     confidence: float
     novelty: float
+    has_image: bool
     choices: tuple[tuple[str, float], tuple[str, float]]
 
     @property

@@ -12,6 +12,8 @@ SELECT l.cell_id, l.sha256, l.split_key, l.class, l.label_id,
             WHEN count(*) FILTER (WHERE l.state = 'contested') OVER image > 0
               OR min(coalesce(l.class, '')) OVER image <> max(coalesce(l.class, '')) OVER image
             THEN 'image labelled differently elsewhere'
+            WHEN EXISTS (SELECT FROM bloodcell.image i WHERE i.sha256 = l.sha256 AND i.removed_at IS NOT NULL)
+            THEN 'image no longer kept'
             WHEN first.split_key <> l.split_key THEN 'image first seen from another patient'
             WHEN row_number() OVER (PARTITION BY l.sha256, l.split_key ORDER BY l.cell_id) > 1
             THEN 'image already counted'

@@ -216,6 +216,28 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("database", "ok", f"{where} responds")
     yield Finding("schema", "ok", f"revision {head_revision()}")
     yield from _checked("champion", lambda: _champion(settings, database))
+    yield from _checked("disk use", lambda: _disk_use(settings, database))
+    yield from _checked("erasures", lambda: _erasures(database))
+
+
+def _disk_use(settings: Settings, database: Database) -> Finding:
+    from bloodcell.service.disk_use import database_sizes, folder_sizes
+
+    parts = [*database.transact(database_sizes), *folder_sizes(settings)]
+    return Finding("disk use", "ok", ", ".join(str(part) for part in parts))
+
+
+def _erasures(database: Database) -> Finding:
+    from bloodcell.service.disk_use import n_pending_erasures
+
+    if n := database.transact(n_pending_erasures):
+        return Finding(
+            "erasures",
+            "warn",
+            f"{counted(n, 'erasure')} removed the rows, but not yet everything outside the database",
+            "Run the same bloodcell erase again: it finishes the work.",
+        )
+    return Finding("erasures", "ok", "None is unfinished")
 
 
 def _champion(settings: Settings, database: Database) -> Finding:

@@ -94,6 +94,12 @@ image = sa.Table(
     sa.Column("height_px", sa.Integer, nullable=False, comment="Height in pixels."),
     sa.Column("format", sa.Text, nullable=False, comment="Format of the file, such as JPEG."),
     set_now("stored_at", "When the image was stored."),
+    sa.Column(
+        "removed_at",
+        sa.TIMESTAMP(timezone=True),
+        comment="When its bytes were removed because of their age; empty while they are kept.",
+    ),
+    sa.Index("image_removed", "sha256", postgresql_where=sa.text("removed_at IS NOT NULL")),
     comment="One stored image; its bytes are in the store under its digest.",
 )
 

@@ -117,10 +117,34 @@ def forget_features(cache: Path, images: Collection[str]) -> int:
         folder = listing.parent
         with alone(folder.parent.with_name(f"{folder.parent.name}.lock")):
             if listing.exists() and not set(listing.read_text().split()).isdisjoint(images):
-                listing.unlink()  # rows without a list are truncated when the next row is written
-                (folder / "rows.bin").unlink(missing_ok=True)
+                _remove(folder)
                 n += 1
     return n
+
+
+def remove_features(cache: Path, before: float, *, dry_run: bool = False) -> tuple[int, int]:
+    """Removes every folder of rows that was neither read nor extended since then; returns how many, and their bytes.
+
+    Args:
+        cache: Folder of all cached outputs.
+        before: In seconds since 1970.
+        dry_run: Only count.
+    """
+    n, n_bytes = 0, 0
+    for listing in sorted(cache.glob("v*/*/images.txt")):
+        folder = listing.parent
+        with alone(folder.parent.with_name(f"{folder.parent.name}.lock")):
+            files = [path.stat() for path in (listing, folder / "rows.bin") if path.exists()]
+            if max((max(file.st_mtime, file.st_atime) for file in files), default=before) < before:
+                n, n_bytes = n + 1, n_bytes + sum(file.st_size for file in files)
+                if not dry_run:
+                    _remove(folder)
+    return n, n_bytes
+
+
+def _remove(folder: Path) -> None:
+    (folder / "images.txt").unlink(missing_ok=True)  # first: rows without a list are truncated when one is added
+    (folder / "rows.bin").unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A patient's slides can be erased: by the owner only, never without a record, and not undone by the next night.
+"""Data can be removed: a patient's slides by the owner only and never without a record, old images and snapshots by age.
 
 An append-only table accepts a deletion only in a transaction that has itself written a row of `erasure`, which stays.
 Slides that were erased are recognised by keyed digests, so that an ingest of the same files does not bring them back.
@@ -64,6 +64,9 @@ CREATE TABLE bloodcell.erasure_secret (
     PRIMARY KEY (secret)
 );
 INSERT INTO bloodcell.erasure_secret VALUES (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+
+ALTER TABLE bloodcell.image ADD COLUMN removed_at TIMESTAMP WITH TIME ZONE;
+CREATE INDEX image_removed ON bloodcell.image (sha256) WHERE removed_at IS NOT NULL;
 """
 
 FUNCTIONS = """
@@ -117,11 +120,42 @@ BEGIN
        AND EXISTS (SELECT FROM bloodcell.erasure WHERE erased_at = transaction_timestamp()) THEN
         RETURN NULL;
     END IF;
+    -- the app may call forget_snapshot, which checks that nothing uses the snapshot; it may not delete by itself
+    IF TG_OP = 'DELETE' AND TG_TABLE_NAME = 'dataset_image' AND current_setting('bloodcell.forgetting', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
     RAISE EXCEPTION '% on bloodcell.% is refused: the table is append-only', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'insufficient_privilege', HINT = 'Add a new row that supersedes the earlier one.';
 END $$;
 COMMENT ON FUNCTION bloodcell.refuse_change() IS
     'Refuses every change of an append-only table, except in a transaction that has recorded an erasure.';
+
+CREATE FUNCTION bloodcell.is_unused_snapshot(a_digest text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT NOT EXISTS (SELECT FROM bloodcell.model WHERE manifest -> 'data' ->> 'dataset_digest' = a_digest)
+       AND NOT EXISTS (SELECT FROM bloodcell.evaluation WHERE dataset_digest = a_digest)
+       AND NOT EXISTS (SELECT FROM bloodcell.validation WHERE dataset_digest = a_digest)
+       AND NOT EXISTS (SELECT FROM bloodcell.training_run WHERE dataset_digest = a_digest AND state = 'running')
+       AND a_digest <> (SELECT dataset_digest FROM bloodcell.dataset ORDER BY created_at DESC, dataset_digest LIMIT 1)
+$$;
+COMMENT ON FUNCTION bloodcell.is_unused_snapshot(text) IS
+    'Whether no model was trained or judged on a snapshot, no retraining uses it, and it is not the newest.';
+
+CREATE FUNCTION bloodcell.forget_snapshot(a_digest text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    n bigint := 0;
+BEGIN
+    IF bloodcell.is_unused_snapshot(a_digest) THEN
+        PERFORM set_config('bloodcell.forgetting', 'on', true);
+        DELETE FROM bloodcell.dataset_image WHERE dataset_digest = a_digest;
+        GET DIAGNOSTICS n = ROW_COUNT;
+        PERFORM set_config('bloodcell.forgetting', 'off', true);
+    END IF;
+    RETURN n;
+END $$;
+COMMENT ON FUNCTION bloodcell.forget_snapshot(text) IS
+    'Deletes the list of images of a snapshot that nothing uses, and returns how many there were; its counts stay.';
 """
 
 RIGHTS = """
@@ -132,9 +166,12 @@ DO $$ DECLARE name text; BEGIN
     END LOOP;
 END $$;
 REVOKE ALL ON FUNCTION bloodcell.erased_digest(text, text), bloodcell.is_erased(text, text, text, timestamptz),
-    bloodcell.leave_to_erasure(text[]), bloodcell.may_have_lost_images(timestamptz) FROM PUBLIC;
+    bloodcell.leave_to_erasure(text[]), bloodcell.may_have_lost_images(timestamptz),
+    bloodcell.is_unused_snapshot(text), bloodcell.forget_snapshot(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION bloodcell.is_erased(text, text, text, timestamptz), bloodcell.leave_to_erasure(text[]),
-    bloodcell.may_have_lost_images(timestamptz) TO bloodcell_app;
+    bloodcell.may_have_lost_images(timestamptz), bloodcell.is_unused_snapshot(text), bloodcell.forget_snapshot(text)
+    TO bloodcell_app;
+GRANT UPDATE (removed_at) ON bloodcell.image TO bloodcell_app;
 -- who was erased is for nobody to guess: of these tables, the app reads only what says how many
 GRANT SELECT ON bloodcell.erasure, bloodcell.erasure_removal, bloodcell.erasure_dataset TO bloodcell_app;
 """
@@ -144,6 +181,9 @@ DROP FUNCTION bloodcell.is_erased(text, text, text, timestamptz);
 DROP FUNCTION bloodcell.leave_to_erasure(text[]);
 DROP FUNCTION bloodcell.may_have_lost_images(timestamptz);
 DROP FUNCTION bloodcell.erased_digest(text, text);
+DROP FUNCTION bloodcell.forget_snapshot(text);
+DROP FUNCTION bloodcell.is_unused_snapshot(text);
+ALTER TABLE bloodcell.image DROP COLUMN removed_at;
 CREATE OR REPLACE FUNCTION bloodcell.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% on bloodcell.% is refused: the table is append-only', TG_OP, TG_TABLE_NAME

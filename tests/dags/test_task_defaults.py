@@ -21,7 +21,13 @@ for dag_id, dag in sorted(bag.dags.items()):
         print("ended:", dag_id, task.task_id, task.state)
 """
 
-FIRST = {"check_champion": "check", "import_labels": "inbox", "nightly_run": "ingest", "retrain": "snapshot"}
+FIRST = {
+    "check_champion": "check",
+    "clean": "remove_old",
+    "import_labels": "inbox",
+    "nightly_run": "ingest",
+    "retrain": "snapshot",
+}
 
 
 def test_every_dag_refuses_an_unknown_parameter_and_names_the_nearest(

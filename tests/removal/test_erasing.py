@@ -196,7 +196,7 @@ def test_an_erasure_waits_for_an_ingest_that_is_writing_and_the_ingest_does_not_
         return write(self, slides)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ingesting_module._Ingest, "_written", erased_first)
-    with pytest.raises(StoreUnavailableError, match="An erasure removed 1 images"):
+    with pytest.raises(StoreUnavailableError, match="1 image that this night brings again was just removed"):
         ingest_night(late.path, ward.settings)
     assert ingest_night(late.path, ward.settings).n_cells == 1
     assert ward.stored() == {digest(seed) for seed in (SHARED_SEED, 300, 100, 500)}
