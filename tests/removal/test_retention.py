@@ -63,12 +63,10 @@ def test_old_images_go_unless_a_cell_has_a_label_or_waits_for_its_call(ward: War
     unlabel(ward, BARCODES[0])
     unlabel(ward, BARCODES[1])
     with connect(str(ward.settings.plain_database_url)).begin() as connection:
-        connection.execute(
-            sa.text(
-                "DELETE FROM bloodcell.cell_call WHERE cell_id IN (SELECT cell_id FROM bloodcell.cell WHERE sha256 = :s)"
-            ),
-            {"s": digest(202)},
+        waiting = (
+            "DELETE FROM bloodcell.cell_call k USING bloodcell.cell c WHERE k.cell_id = c.cell_id AND c.sha256 = :s"
         )
+        connection.execute(sa.text(waiting), {"s": digest(202)})
     assert removed(ward, images=500)["images"].n == 0
     assert removed(ward, images=30, dry_run=True)["images"].n == 5
     assert len(ward.stored()) == 8
