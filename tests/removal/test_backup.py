@@ -39,10 +39,8 @@ def shell(lines: str, backup: Path, programs: Path, **variables: str) -> subproc
     if store := variables.pop("STORE", None):
         script = script.replace("/srv/bloodcell/store", store)
     path = f"{Path(sys.executable).parent}:{programs}:{os.environ['PATH']}"
-    return subprocess.run(
-        ["sh", "-eu", "-c", script], env={"HOME": str(backup), "PATH": path, **variables}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    environment = {"HOME": str(backup), "PATH": path, **variables}
+    return subprocess.run(["sh", "-euc", script], env=environment, capture_output=True, text=True, check=False)
 
 
 def rows(url: str) -> dict[str, list[str]]:
