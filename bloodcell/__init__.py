@@ -10,7 +10,7 @@ Data moves one way. A room takes the records of the rooms before it, returns its
     labels        pathologists' labels of cells: imported, checked, contested or confirmed
     retraining    labels become candidates, which are validated, approved and promoted
     monitoring    compares the champion with new labels, and its nights with its validation images
-    removal       erases all that is known of a patient or a slide
+    removal       erases all that is known of a patient or a slide, and removes what is old
 
 These rooms build on:
 

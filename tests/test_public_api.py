@@ -150,7 +150,15 @@ PUBLIC: dict[str, list[str]] = {
         "serving_models",
         "shipped_bundles",
     ],
-    "bloodcell.removal": ["Erasure", "erase", "finish_interrupted", "preview_erasure"],
+    "bloodcell.removal": [
+        "Erasure",
+        "Removal",
+        "erase",
+        "erased_images",
+        "finish_interrupted",
+        "preview_erasure",
+        "remove_old",
+    ],
     "bloodcell.report": ["NightSummary", "night_markdown", "night_summary", "write_report"],
     "bloodcell.retraining": [
         "ENDED_WELL",

@@ -49,11 +49,21 @@ def list_models(json: Json = False) -> None:
 
 @app.command(no_args_is_help=True)
 def show(model: Model) -> None:
-    """Print everything known about a model as JSON: data, recipe, versions, metrics, thresholds, digests."""
+    """Print everything known about a model as JSON: data, recipe, versions, metrics, thresholds, digests.
+
+    `erased_images` counts the images of its snapshot that have been erased since. What it learnt from them remains.
+    """
+    from dataclasses import asdict
+
     from bloodcell.cli.output import print_json
     from bloodcell.registry.registered_models import find_model
+    from bloodcell.removal import erased_images
 
-    print_json(_transact(_settings(), lambda connection: find_model(connection, model)))
+    def read(connection: sa.Connection) -> dict[str, object]:
+        found = find_model(connection, model)
+        return {**asdict(found), "erased_images": erased_images(connection, found.model_id)}
+
+    print_json(_transact(_settings(), read))
 
 
 @app.command(no_args_is_help=True)

@@ -155,6 +155,11 @@ def finish_interrupted(settings: Settings) -> int:
     return len(finish_erasures(settings, partial(as_owner, settings)))
 
 
+def erased_images(connection: sa.Connection, model_id: str) -> dict[str, int]:
+    """Returns split -> images of a model's snapshot that have been erased since; what it learnt from them remains."""
+    return {split: int(n) for split, n in connection.execute(_SQL["erased_images"], {"model_id": model_id})}
+
+
 def as_owner(settings: Settings, work: Callable[[sa.Connection], Result]) -> Result:
     """Returns the result of `work`, which runs in one transaction as the owner of the schema.
 

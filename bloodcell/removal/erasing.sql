@@ -142,3 +142,6 @@ WHERE reason ~ :pattern OR state_reason ~ :pattern
 
 -- name: blank_answers
 UPDATE bloodcell.approval_answer SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
+
+-- name: erased_images
+SELECT split, n_images FROM bloodcell.model_erasure WHERE model_id = :model_id ORDER BY split

@@ -36,6 +36,7 @@ UP: dict[str, Any] = {
     "settle_s": 5.0,
     "min_leucocytes": 5,
     "approvers": "pathologist",
+    "keep_airflow_days": 3650,
     "shipped_models": False,  # the model under test is trained on small coloured cells
     # figures from a hold-out of a few dozen cells are noise; tests/retraining shows that gates refuse
     "gate_min_holdout_cells": 1,

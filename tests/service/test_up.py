@@ -14,20 +14,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 
 import psutil
 import pytest
+import sqlalchemy as sa
 
 from bloodcell.differential.stored_differential import read_differential
 from bloodcell.environment import STACK_MARK
 from bloodcell.registry.bundle import Bundle
+from bloodcell.removal import erase
 from bloodcell.resources import dag_ids
 from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi, AirflowRefusedError
 from bloodcell.service.airflow_home import read_password
 from bloodcell.service.airflow_records import RunState
+from bloodcell.service.cleaning import clean
 from bloodcell.service.doctor import examine
 from bloodcell.settings import Settings
+from bloodcell.storage.connections import connect
 from bloodcell.storage.database import open_database
+from bloodcell.storage.embedded import AIRFLOW_DATABASE, embedded_database
 from bloodcell.storage.store import Store
 from tests.live_night import (
     LiveNight,
@@ -280,6 +286,51 @@ def test_after_a_killed_postgres_the_night_is_finished(up: Up, api: AirflowApi) 
     assert differences(expected, laboratory.rows()) == []
 
 
+def test_airflow_keeps_no_name_of_an_erased_slide(up: Up, api: AirflowApi) -> None:
+    """Its tables (forms, XComs, notes) and logs named the slide, and lose the name; the other slide's name stays."""
+    barcode, other = "20260314-1", "20260314-0"
+    run_id = api.trigger(NIGHTLY_RUN, conf={"slides": [barcode, other], "redo": True})
+    assert api.wait(NIGHTLY_RUN, run_id, timeout_s=300).state == "success"
+    api._json(
+        "PATCH", f"/api/v2/dags/{NIGHTLY_RUN}/dagRuns/{run_id}",
+        json={"note": f"repeated for {barcode}"}, params={"update_mask": "note"},
+    )  # fmt: skip
+    database = embedded_database(up.settings)
+    named = named_in(database.url(AIRFLOW_DATABASE), barcode)
+    assert {"dag_run", "dag_run_note", "xcom", "log"} <= named
+    assert named_logs(up.settings, barcode)
+
+    done = erase(up.settings, "slide", barcode, reason="test")
+
+    assert done.removed["texts in Airflow's tables"] >= 4
+    assert named_in(database.url(AIRFLOW_DATABASE), barcode) == set()
+    assert named_logs(up.settings, barcode) == []
+    assert named_in(database.url(AIRFLOW_DATABASE), other) >= {"dag_run", "xcom"}
+    assert named_logs(up.settings, other)
+    assert run_night(api, NIGHT).state == "success"  # the drop still has the slide
+    assert named_in(database.url(), barcode) == set()
+
+
+def test_airflows_old_rows_are_removed_by_the_dag_and_by_hand(up: Up, api: AirflowApi) -> None:
+    run_id = api.trigger("clean", conf={})  # within a task, Airflow hides its database
+    assert api.wait("clean", run_id, timeout_s=300).state == "success"
+    assert api.result("clean", run_id, "remove_old") == {"airflow": 0}
+    url = embedded_database(up.settings).url(AIRFLOW_DATABASE)
+    with connect(url).begin() as connection:
+        old = "SET start_date = start_date - interval '30 days' WHERE dag_id = 'nightly_run'"
+        n_old = connection.exec_driver_sql(f"UPDATE dag_run {old}").rowcount
+        connection.exec_driver_sql(f"UPDATE task_instance {old}")
+    settings = up.settings.model_copy(update={"keep_airflow_days": 7})
+
+    assert {each.part: each.n for each in clean(settings, dry_run=True).removed}["airflow"] == n_old
+    done = {each.part: each for each in clean(settings).removed}
+
+    assert done["airflow"].n >= n_old - 1  # the newest run of a Dag stays
+    with connect(url).connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM dag_run WHERE dag_id = 'nightly_run'").scalar() <= 1
+    assert run_night(api, NIGHT).state == "success"
+
+
 def test_a_second_up_on_the_same_data_is_refused(up: Up) -> None:
     refused = again(up, "BLOODCELL_DATA_DIR", str(up.settings.data_dir))
 
@@ -303,6 +354,30 @@ def test_ctrl_c_stops_every_process_even_a_hanging_one(up: Up) -> None:
 
     assert up.processes() == []
     assert not postgres.is_running() or postgres.status() == psutil.STATUS_ZOMBIE
+
+
+def named_in(url: str, name: str) -> set[str]:
+    """Returns the tables of a database in which a name occurs."""
+    with connect(url).connect() as connection:
+        inspector = sa.inspect(connection)
+        schemas = [schema for schema in inspector.get_schema_names() if schema in ("public", "bloodcell")]
+        tables = [(schema, table) for schema in schemas for table in inspector.get_table_names(schema)]
+        found = sa.text("strpos(r::text, :name) > 0")
+        return {
+            table
+            for schema, table in tables
+            if connection.scalar(
+                sa.select(sa.func.count()).select_from(sa.text(f'"{schema}"."{table}" r')).where(found), {"name": name}
+            )
+        }
+
+
+def named_logs(settings: Settings, name: str) -> list[Path]:
+    """Returns the logs in which a name occurs."""
+    paths = [path for folder in ("logs", "airflow/logs") for path in (settings.data_dir / folder).rglob("*.log")]
+    return [
+        path for path in [*paths, settings.data_dir / "postgres" / "log"] if name in path.read_text(errors="replace")
+    ]
 
 
 def set_slots(api: AirflowApi, n: int) -> None:
