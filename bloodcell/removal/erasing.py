@@ -142,7 +142,7 @@ def erase(settings: Settings, kind: Kind, name: str, *, reason: str) -> Erasure:
         raise ConfigurationError("An erasure needs a reason, which is kept permanently. Received an empty one.")
     rows = as_owner(settings, lambda connection: _erase_rows(connection, kind, _composed(name), reason.strip()))
     outside = finish_erasures(settings, partial(as_owner, settings))
-    return _erasure(settings, kind, rows, outside[rows.erasure_id], is_done=True)
+    return _erasure(settings, kind, rows, outside.get(rows.erasure_id, {}), is_done=True)
 
 
 def finish_interrupted(settings: Settings) -> int:

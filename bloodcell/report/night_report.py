@@ -102,6 +102,7 @@ class NightSummary:
         files: Outcome -> number of files in the drop.
         quarantined: Reason -> number of files, the most frequent first.
         without_cells: Slides of which this night brought files and no usable cell, with the reasons.
+        n_erased_files: Files of erased slides, which are still in the drop and were not read.
         slides: Slides with cells of this night, by barcode.
         models: Models that called cells of it, the champion first.
         stages: Stages that ran on it.
@@ -112,6 +113,7 @@ class NightSummary:
     files: Mapping[str, int]
     quarantined: Mapping[str, int]
     without_cells: Mapping[str, str]
+    n_erased_files: int
     slides: tuple[NightSlide, ...]
     models: tuple[ModelNight, ...]
     stages: tuple[StageNight, ...]
@@ -154,6 +156,10 @@ def night_markdown(summary: NightSummary) -> str:
             "Slides without a usable cell: nothing is reported for them",
             [f"{escaped(barcode)}: {escaped(why)}" for barcode, why in summary.without_cells.items()],
         ),
+        *_section(
+            "Not read, because their slides were erased: remove them from the drop",
+            [counted(summary.n_erased_files, "file")] if summary.n_erased_files else [],
+        ),
         "",
         f"{counted(len(slides), 'slide')}, {counted(sum(slide.n_cells for slide in slides), 'cell')}: "
         f"{sum(slide.is_sufficient is not None and not slide.n_waiting for slide in slides):,} reported, "
@@ -188,6 +194,7 @@ def _summary(connection: sa.Connection, night: date) -> NightSummary:
         files=MappingProxyType({row.outcome: row.n for row in rows("files")}),
         quarantined=MappingProxyType({row.reason: row.n for row in rows("quarantined")}),
         without_cells=MappingProxyType({row.barcode: row.why for row in rows("without_cells")}),
+        n_erased_files=sum(row.n for row in rows("erased_files")),
         slides=tuple(_night_slide(row) for row in rows("slides")),
         models=tuple(
             ModelNight(row.model_id, row.variant, row.is_champion, proportion(row.n_unclassified, row.n))

@@ -27,6 +27,11 @@ WHERE NOT EXISTS (
 )
 GROUP BY barcode ORDER BY barcode
 
+-- name: erased_files
+-- As the night's newest ingest counted them.
+SELECT coalesce((detail ->> 'erased_files')::integer, 0) AS n FROM bloodcell.run
+WHERE night = :night AND stage = 'ingest' AND state = 'succeeded' ORDER BY started_at DESC LIMIT 1
+
 -- name: slides
 -- A slide's cells may come in several nights. The slide is reported as a whole in each of them.
 SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,

@@ -85,15 +85,16 @@ BEGIN
     -- waits for an erasure under way, whose rows the next statement then sees
     LOCK TABLE bloodcell.slide IN ROW EXCLUSIVE MODE;
     RETURN EXISTS (
-        SELECT FROM bloodcell.erased_slide
+        SELECT FROM bloodcell.erased_slide JOIN bloodcell.erasure USING (erasure_id)
         WHERE barcode = bloodcell.erased_digest('barcode', a_barcode)
+          AND (an_acquired_at > erased_at) IS NOT TRUE
           AND (order_id = bloodcell.erased_digest('order_id', an_order_id)) IS NOT FALSE
           AND (patient_key = bloodcell.erased_digest('patient_key', a_patient_key)) IS NOT FALSE
           AND (acquired_at = bloodcell.erased_digest('acquired_at', extract(epoch FROM an_acquired_at)::text)) IS NOT FALSE
     );
 END $$;
 COMMENT ON FUNCTION bloodcell.is_erased(text, text, text, timestamptz) IS
-    'Whether a slide was erased. The same barcode with another order, patient or time of imaging is another slide.';
+    'Whether a slide was erased. The same barcode with another order, patient or time of imaging is another slide''s.';
 
 CREATE FUNCTION bloodcell.leave_to_erasure(images text[]) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

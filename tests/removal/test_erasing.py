@@ -17,10 +17,11 @@ from bloodcell.errors import ConfigurationError, StoreUnavailableError, UnknownR
 from bloodcell.ingest import ingest_night
 from bloodcell.ingest import ingesting as ingesting_module
 from bloodcell.removal import erase, erasing, finish_interrupted, leftovers, preview_erasure
+from bloodcell.report.night_report import night_markdown, night_summary
 from bloodcell.storage import tables
 from bloodcell.storage.connections import connect
 from bloodcell.storage.store import Store
-from tests.ingest.night import NightFolder
+from tests.ingest.night import NIGHT, NightFolder
 from tests.removal.conftest import BARCODES, ORDER, OTHER, PATIENT, SHARED_SEED, Ward, digest
 from tests.storage.conftest import refused
 
@@ -127,6 +128,7 @@ def test_the_next_ingest_does_not_bring_the_slides_back(ward: Ward) -> None:
         assert summary.n_erased_files == n
         assert ward.traces([*NAMES, *OWN_IMAGES]) == []
     assert late.exists()  # the drop is the site's
+    assert "11 files" in night_markdown(night_summary(ward.database, NIGHT))
     details = ward.rows("SELECT detail ->> 'erased_files' FROM bloodcell.run WHERE detail ? 'erased_files' ORDER BY 1")
     assert details == [("1",), ("11",)]
 

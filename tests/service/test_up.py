@@ -327,7 +327,7 @@ def test_airflows_old_rows_are_removed_by_the_dag_and_by_hand(up: Up, api: Airfl
 
     assert done["airflow"].n >= n_old - 1  # the newest run of a Dag stays
     with connect(url).connect() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM dag_run WHERE dag_id = 'nightly_run'").scalar() <= 1
+        assert connection.exec_driver_sql("SELECT count(*) FROM dag_run WHERE dag_id = 'nightly_run'").scalar_one() <= 1
     assert run_night(api, NIGHT).state == "success"
 
 
