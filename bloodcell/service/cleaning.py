@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 _SQL: Final = load_statements("service/cleaning.sql")
 
-# what runs leave behind; not the tables of Dags, users and connections, which do not grow
+# what runs leave behind; not the tables of Dags, which do not grow
 _TABLES: Final = (
-    "dag_run",  # with its tasks, XComs, notes and questions, which refer to it
+    "dag_run",  # with its tasks, notes and questions, which refer to it
     "task_instance",
     "task_instance_history",
     "task_reschedule",
+    "task_state_store",
     "xcom",
     "log",
     "job",
     "import_error",
-    "callback_request",
-    "celery_taskmeta",
-    "celery_tasksetmeta",
+    "callback",
     "trigger",
     "asset_event",
+    "revoked_token",
 )
 _TIMEOUT_S: Final = 1800.0
 
@@ -98,7 +98,7 @@ def _clean_airflow(settings: Settings, *, dry_run: bool) -> Removal:
     n = transact(engine, count, patience_s=settings.database_patience_s)
     if not dry_run:
         command = [sys.executable, "-m", "airflow", "db", "clean", "--clean-before-timestamp", before.isoformat(),
-                   "--tables", ",".join(_TABLES), "--skip-archive", "--yes"]  # fmt: skip
+                   "--tables", ",".join(_TABLES), "--skip-archive", "--yes", "--error-on-cleanup-failure"]  # fmt: skip
         environment = airflow_home(settings).environment(settings, database_url(settings))
         done = subprocess.run(
             command,
