@@ -30,6 +30,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bloodcell.environment import PREFIX, refuse_unknown_variables, settings_error
+from bloodcell.retention_settings import RetentionSettings
 
 NIGHT_PATTERN: Final = r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
 DROP_PATTERN: Final = r"(?P<slide>[^/]+)/(?P<code>[A-Za-z]+)_(?P<number>\d+)[^/]*\.(?i:jpe?g|png|bmp|tiff?)"
@@ -257,37 +258,6 @@ class ScheduleSettings(BaseModel):
     )
     clean_cron: str = Field(
         "0 4 * * 0", description="Cron expression of the Dag clean, in UTC; empty: it is started only by hand."
-    )
-
-
-class RetentionSettings(BaseModel):
-    """What `bloodcell clean` removes, and at what age. By default it removes nothing."""
-
-    keep_images_days: int | None = Field(
-        None,
-        ge=30,
-        description="Days for which the bytes of an image are kept, unless its cell has a label or waits for a call; "
-        "default: for ever.",
-    )
-    keep_logs_days: int | None = Field(
-        None, ge=1, description="Days for which the logs of Airflow's tasks are kept; default: for ever."
-    )
-    keep_airflow_days: int | None = Field(
-        None,
-        ge=7,
-        description="Days for which Airflow's own tables keep runs, tasks, XComs and events (airflow db clean); "
-        "default: for ever.",
-    )
-    keep_features_days: int | None = Field(
-        None,
-        ge=1,
-        description="Days for which features and checkpoints are kept that no training has used; default: for ever.",
-    )
-    keep_snapshots_days: int | None = Field(
-        None,
-        ge=1,
-        description="Days for which the image list of a snapshot is kept on which no model was trained or judged; "
-        "default: for ever.",
     )
 
 

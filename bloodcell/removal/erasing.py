@@ -156,7 +156,12 @@ def finish_interrupted(settings: Settings) -> int:
 
 
 def erased_images(connection: sa.Connection, model_id: str) -> dict[str, int]:
-    """Returns split -> images of a model's snapshot that have been erased since; what it learnt from them remains."""
+    """Returns split -> images of a model's snapshot that have been erased since; what it learnt from them remains.
+
+    Args:
+        connection: Where to read.
+        model_id: The model, by its whole id.
+    """
     return {split: int(n) for split, n in connection.execute(_SQL["erased_images"], {"model_id": model_id})}
 
 

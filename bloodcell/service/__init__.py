@@ -7,7 +7,8 @@
     airflow_plugin   what bloodcell adds to Airflow's API server
     watch            starts a run for each night that is completely written
     due_nights       the nights that a run has to work on
-    doctor           checks everything that bloodcell needs
+    doctor           checks everything that bloodcell needs; disk_use is how much of the disk each part uses
+    cleaning         removes what is older than the settings say, in Airflow's own tables, too
     telemetry        figures of the running system, pushed by OpenTelemetry
 
 The Dags and the command line use these modules; no stage imports this room.

@@ -50,7 +50,7 @@ class Cleaning:
     """What was removed, or would be.
 
     Attributes:
-        run_id: The run that records it; None if nothing was removed because it was only to count.
+        run_id: The run that records it; None if it was only to count, or no age is set.
         removed: One entry for each kind.
     """
 
@@ -75,6 +75,10 @@ def clean(settings: Settings, *, dry_run: bool = False, airflow_run: str | None 
     if dry_run:
         removed = [*remove_old(settings, database, dry_run=True), _clean_airflow(settings, dry_run=True)]
         return Cleaning(None, tuple(removed))
+    ages = (settings.keep_images_days, settings.keep_logs_days, settings.keep_airflow_days,
+            settings.keep_features_days, settings.keep_snapshots_days)  # fmt: skip
+    if all(age is None for age in ages):
+        return Cleaning(None, ())
     with recorded_run(database, "clean", airflow_run=airflow_run) as run:
         removed = [*remove_old(settings, database), _clean_airflow(settings, dry_run=False)]
         run.detail |= {

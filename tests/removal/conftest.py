@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from bloodcell.cells.classes import CELL_CLASSES, UNCLASSIFIED
 from bloodcell.ingest import ingest_night
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
@@ -102,9 +103,10 @@ def ward(settings: Settings, database: Database) -> Ward:
         connection.execute(slides, {"model": CHAMPION, "run": laboratory.run_id})
         connection.execute(
             sa.text(
-                "INSERT INTO bloodcell.differential (slide_id, model_id, class, n_cells) "
-                "SELECT slide_id, model_id, 'neutrophil', 4 FROM bloodcell.slide_report"
-            )
+                "INSERT INTO bloodcell.differential (slide_id, model_id, class, n_cells) SELECT slide_id, model_id, c, 4 "
+                "FROM bloodcell.slide_report, unnest(CAST(:classes AS text[])) c"
+            ),
+            {"classes": [*CELL_CLASSES, UNCLASSIFIED]},
         )
         checked = [
             {

@@ -52,9 +52,9 @@ def test_cleaning_without_an_age_does_nothing_and_says_so(ward: Ward, bloodcell:
     assert (kept.returncode, "everything is kept" in kept.stdout) == (3, True)
     shown = bloodcell("clean", "--dry-run", BLOODCELL_KEEP_IMAGES_DAYS="30", BLOODCELL_KEEP_LOGS_DAYS="90")
     assert (shown.returncode, "What would be removed" in shown.stdout) == (0, True)
-    assert ward.rows("SELECT count(*) FROM bloodcell.run WHERE stage = 'clean' AND detail IS NOT NULL") == [(0,)]
+    assert ward.rows("SELECT count(*) FROM bloodcell.run WHERE stage = 'clean'") == [(0,)]
     done = bloodcell("clean", "--json", BLOODCELL_KEEP_LOGS_DAYS="90")
     assert done.returncode == 0
     assert {each["part"]: each["n"] for each in json.loads(done.stdout)["removed"]}["logs"] == 0
-    details = ward.rows("SELECT detail::text FROM bloodcell.run_history WHERE stage = 'clean' AND detail IS NOT NULL")
+    details = ward.rows("SELECT detail::text FROM bloodcell.run_history WHERE stage = 'clean'")
     assert details == [('{"logs": {"n": 0, "bytes": 0}}',)]
