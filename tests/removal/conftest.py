@@ -103,8 +103,8 @@ def ward(settings: Settings, database: Database) -> Ward:
         connection.execute(slides, {"model": CHAMPION, "run": laboratory.run_id})
         connection.execute(
             sa.text(
-                "INSERT INTO bloodcell.differential (slide_id, model_id, class, n_cells) SELECT slide_id, model_id, c, 4 "
-                "FROM bloodcell.slide_report, unnest(CAST(:classes AS text[])) c"
+                "INSERT INTO bloodcell.differential (slide_id, model_id, class, n_cells) "
+                "SELECT slide_id, model_id, c, 4 FROM bloodcell.slide_report, unnest(CAST(:classes AS text[])) c"
             ),
             {"classes": [*CELL_CLASSES, UNCLASSIFIED]},
         )

@@ -37,6 +37,11 @@ APPEND_ONLY = {
     "cell_code": "name",
     "approval_question": "model_id",
     "approval_answer": "decision",
+    "erasure": "reason",
+    "erasure_removal": "part",
+    "erasure_dataset": "split",
+    "erased_slide": "barcode",
+    "erasure_secret": "secret",
 }
 TABLES = [table.name for table in tables.metadata.sorted_tables]
 CHANGED_BY_APP = {

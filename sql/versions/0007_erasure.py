@@ -6,8 +6,8 @@ Slides that were erased are recognised by keyed digests, so that an ingest of th
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 TABLES = """
 CREATE TABLE bloodcell.erasure (
