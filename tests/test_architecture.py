@@ -19,7 +19,8 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 # every room and single module; each imports only itself and those that stand before it, so there are no cycles
 ROOMS = (
     "lazy_names", "errors", "cells", "environment", "retention_settings", "settings", "resources", "presentation",
-    "storage", "registry", "inference", "training", "drawing", "inbox", "ingest", "classify", "differential", "report", "labels", "evaluation",
+    "storage", "registry", "inference", "training", "drawing", "inbox", "ingest", "classify", "differential", "report",
+    "labels", "evaluation",
     "retraining", "monitoring", "removal", "service", "demo", "cli",
 )  # fmt: skip
 
