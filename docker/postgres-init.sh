@@ -20,4 +20,7 @@ CREATE ROLE bloodcell_app NOLOGIN;
 GRANT bloodcell_app TO bloodcell_admin WITH ADMIN OPTION;
 CREATE ROLE bloodcell LOGIN PASSWORD :'service' IN ROLE bloodcell_app;
 REVOKE CONNECT ON DATABASE airflow FROM PUBLIC;
+-- since Postgres 16; reserved_connections says how many
+SELECT 'GRANT pg_use_reserved_connections TO airflow, bloodcell_admin, bloodcell_app'
+WHERE to_regrole('pg_use_reserved_connections') IS NOT NULL \gexec
 SQL

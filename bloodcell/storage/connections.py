@@ -36,7 +36,8 @@ _ROLE_LIMITS: Final = {
     "statement_timeout": "1h",
     "idle_in_transaction_session_timeout": "30min",
 }
-"""Settings of bloodcell's own transactions: a stopped process does not keep the others waiting for longer."""
+"""Settings of bloodcell's own transactions: a stopped process does not keep the others waiting for longer. Options in
+the URL may set others."""
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
 
@@ -74,10 +75,11 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
         },
     )
     sa.event.listen(engine, "handle_error", _leave_out_values)
+    at_begin = "SET LOCAL role TO DEFAULT"  # another client of the pooler may have left its own role
     if role is not None:
-        limits = (f"SET LOCAL {name} = '{value}'" for name, value in _ROLE_LIMITS.items())
+        limits = (f"SET LOCAL {name} = '{value}'" for name, value in _ROLE_LIMITS.items() if name not in options)
         at_begin = "; ".join([f'SET LOCAL ROLE "{role}"', *limits])
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(at_begin))
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(at_begin))
     return engine
 
 
@@ -96,7 +98,8 @@ def check_psql_role(settings: StorageSettings) -> None:
     if acts_as != READER_ROLE:
         raise ConfigurationError(
             f"psql would act as {acts_as}, expected {READER_ROLE}: something between here and Postgres, such as "
-            "PgBouncer, ignores the options of a connection. Next: set BLOODCELL_DATABASE_URL to Postgres itself"
+            "PgBouncer, ignores the options of a connection. Next: set BLOODCELL_DATABASE_URL to Postgres "
+            "itself for this command"
         )
 
 
@@ -155,10 +158,14 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
         except (DBAPIError, psycopg2.Error) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if _REFUSED.search(str(cause)) and isinstance(cause, _REFUSALS):
+                next_step = f"correct it, or have the login granted {APP_ROLE}"
+                if "unsupported startup parameter: options" in str(
+                    cause
+                ):  # from PgBouncer; psql cannot do without them
+                    next_step = "leave options out of it; bloodcell db psql needs the address of Postgres itself"
                 raise ConfigurationError(
-                    f"Postgres at {engine.url.render_as_string(hide_password=True)} refuses the login: "
-                    f"{str(cause).strip()} Next: correct BLOODCELL_DATABASE_URL, or have the login granted "
-                    f"{APP_ROLE}; then bloodcell db status."
+                    f"Postgres at {engine.url.render_as_string(hide_password=True)} (BLOODCELL_DATABASE_URL) refuses "
+                    f"the login: {str(cause).strip()} Next: {next_step}; then bloodcell db status."
                 ) from error
             if getattr(cause, "pgcode", None) in _TIMED_OUT:
                 raise DatabaseUnavailableError(
