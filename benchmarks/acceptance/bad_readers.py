@@ -128,7 +128,7 @@ def write_night(server: EmbeddedPostgres, work: Path, name: str) -> tuple[float,
     fresh(server, name)
     url = sa.make_url(server.url(name)).set(username="service").render_as_string(hide_password=False)
     settings = Settings(
-        data_dir=work / name, database_url=url, drops_dir=work / "drops", store_url=str(work / "store"), settle_s=0
+        data_dir=work, database_url=url, drops_dir=work / "drops", store_url=str(work / "store"), settle_s=0
     )
     started = time.monotonic()
     ingest_night(work / "drops" / NIGHT.isoformat(), settings)
@@ -233,7 +233,7 @@ class Reader:
                         cursor.execute(statement)
                     with suppress(psycopg2.Error):
                         cursor.execute("ROLLBACK")
-            time.sleep(0.2)
+                    time.sleep(0.05)
 
     def copy(self) -> None:
         """Reads an endless COPY, slowly."""
