@@ -191,14 +191,14 @@ def _check_login(connection: sa.Connection) -> None:
 
 def _erase_rows(connection: sa.Connection, kind: Kind, name: str, reason: str) -> _Rows:
     values: dict[str, object] = {"kind": kind, "name": name, "reason": reason, "requested_by": getpass.getuser()}
+    values["forms"] = [name, unicodedata.normalize("NFD", name)]
 
     def run(statement: str) -> sa.CursorResult[Any]:
         clause = _SQL[statement]
         return connection.execute(clause, {key: values[key] for key in clause.compile().params})
 
-    run("lock")
-    run("find_slides")
-    run("find_cells")
+    for statement in ("lock", "find_slides", "count_slides", "find_cells", "count_cells"):
+        run(statement)
     names = tuple(run("names").scalars())
     if not names:
         raise UnknownRecordError(f"There is no {kind} {name!r} in the database. Nothing was erased.")

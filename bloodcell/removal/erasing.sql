@@ -12,12 +12,19 @@ WHERE CASE :kind WHEN 'slide' THEN normalize(barcode, NFC) = :name
                  ELSE normalize(btrim(patient_key), NFC) = :name END
 UNION ALL
 SELECT DISTINCT NULL::bigint, f.barcode, NULL, NULL, NULL::timestamptz FROM bloodcell.drop_file f
-WHERE :kind = 'slide' AND normalize(f.barcode, NFC) = :name
+WHERE :kind = 'slide' AND f.barcode = ANY (:forms)
   AND NOT EXISTS (SELECT FROM bloodcell.slide s WHERE s.barcode = f.barcode)
+
+-- name: count_slides
+-- Without it, the planner expects a thousand slides, and reads whole tables.
+ANALYZE erased
 
 -- name: find_cells
 CREATE TEMP TABLE erased_cell ON COMMIT DROP AS
 SELECT c.cell_id, c.night, c.sha256 FROM bloodcell.cell c JOIN erased USING (slide_id)
+
+-- name: count_cells
+ANALYZE erased_cell
 
 -- name: names
 -- Barcodes, and the patient keys and orders that no other slide has.
@@ -76,12 +83,16 @@ DELETE FROM bloodcell.slide_report USING erased e WHERE slide_report.slide_id = 
 DELETE FROM bloodcell.drop_file_history h
 WHERE h.path ~ :pattern OR (h.night, h.path) IN (
     SELECT night, path FROM bloodcell.drop_file WHERE barcode IN (SELECT barcode FROM erased)
-        OR cell_id IN (SELECT cell_id FROM erased_cell))
+    UNION SELECT night, path FROM bloodcell.drop_file WHERE cell_id IN (SELECT cell_id FROM erased_cell))
 
 -- name: remove_drop_file
-DELETE FROM bloodcell.drop_file
-WHERE barcode IN (SELECT barcode FROM erased) OR cell_id IN (SELECT cell_id FROM erased_cell)
-   OR cell_id IS NULL AND path ~ :pattern
+-- Each of the four reads an index: a laboratory's ledger has millions of files.
+DELETE FROM bloodcell.drop_file WHERE (night, path) IN (
+    SELECT night, path FROM bloodcell.drop_file WHERE barcode IN (SELECT barcode FROM erased)
+    UNION SELECT night, path FROM bloodcell.drop_file WHERE cell_id IN (SELECT cell_id FROM erased_cell)
+    UNION SELECT night, path FROM bloodcell.drop_file WHERE barcode IS NULL AND path ~ :pattern
+    UNION SELECT night, path FROM bloodcell.drop_file
+          WHERE outcome = 'quarantined' AND cell_id IS NULL AND path ~ :pattern)
 
 -- name: remove_cell
 DELETE FROM bloodcell.cell USING erased_cell c WHERE cell.cell_id = c.cell_id
@@ -118,7 +129,8 @@ WHERE error ~ :pattern OR CAST(detail AS text) ~ :pattern
 
 -- name: blank_ledger
 -- The files of another slide, whose slide.json named an erased one.
-UPDATE bloodcell.drop_file SET detail = regexp_replace(detail, :pattern, :blank, 'g') WHERE detail ~ :pattern
+UPDATE bloodcell.drop_file SET detail = regexp_replace(detail, :pattern, :blank, 'g')
+WHERE outcome = 'quarantined' AND detail ~ :pattern
 
 -- name: blank_ledger_history
 UPDATE bloodcell.drop_file_history SET detail = regexp_replace(detail, :pattern, :blank, 'g') WHERE detail ~ :pattern

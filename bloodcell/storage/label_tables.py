@@ -161,6 +161,7 @@ dataset_image = sa.Table(
         sa.BigInteger,
         sa.ForeignKey(f"{SCHEMA}.cell.cell_id"),
         nullable=False,
+        index=True,
         comment="The cell that the image counts for.",
     ),
     sa.Column(
@@ -175,6 +176,7 @@ dataset_image = sa.Table(
         sa.BigInteger,
         sa.ForeignKey(f"{SCHEMA}.label.label_id"),
         nullable=False,
+        index=True,
         comment="The label that gives the class.",
     ),
     one_of("split", IMAGE_SPLITS, "dataset_image_split"),

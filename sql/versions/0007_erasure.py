@@ -65,6 +65,12 @@ CREATE TABLE bloodcell.erasure_secret (
 );
 INSERT INTO bloodcell.erasure_secret VALUES (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
 
+-- deleting a cell or a label looks for what refers to it
+CREATE INDEX ix_bloodcell_dataset_image_cell_id ON bloodcell.dataset_image (cell_id);
+CREATE INDEX ix_bloodcell_dataset_image_label_id ON bloodcell.dataset_image (label_id);
+CREATE INDEX ix_bloodcell_checked_cell_cell_id ON bloodcell.checked_cell (cell_id);
+CREATE INDEX ix_bloodcell_checked_cell_label_id ON bloodcell.checked_cell (label_id);
+
 ALTER TABLE bloodcell.image ADD COLUMN removed_at TIMESTAMP WITH TIME ZONE;
 CREATE INDEX image_removed ON bloodcell.image (sha256) WHERE removed_at IS NOT NULL;
 """
@@ -186,6 +192,8 @@ DROP FUNCTION bloodcell.erased_digest(text, text);
 DROP FUNCTION bloodcell.forget_snapshot(text);
 DROP FUNCTION bloodcell.is_unused_snapshot(text);
 ALTER TABLE bloodcell.image DROP COLUMN removed_at;
+DROP INDEX bloodcell.ix_bloodcell_dataset_image_cell_id, bloodcell.ix_bloodcell_dataset_image_label_id,
+    bloodcell.ix_bloodcell_checked_cell_cell_id, bloodcell.ix_bloodcell_checked_cell_label_id;
 CREATE OR REPLACE FUNCTION bloodcell.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% on bloodcell.% is refused: the table is append-only', TG_OP, TG_TABLE_NAME
