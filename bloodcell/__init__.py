@@ -11,6 +11,7 @@ Data moves one way. A room takes the records of the rooms before it, returns its
     retraining    labels become candidates, which are validated, approved and promoted
     monitoring    compares the champion with new labels, and its nights with its validation images
     removal       erases all that is known of a patient or a slide, and removes what is old
+    verification  compares every stored object with its digest, and heals what is damaged
 
 These rooms build on:
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.storage import Store, open_database
     from bloodcell.training import train
+    from bloodcell.verification import verify_store
 else:
     __getattr__ = lazy_names(
         __name__,
@@ -68,6 +70,7 @@ else:
             "plan_shards": "bloodcell.classify",
             "read_differential": "bloodcell.differential",
             "train": "bloodcell.training",
+            "verify_store": "bloodcell.verification",
             "write_due_differentials": "bloodcell.differential",
             "write_report": "bloodcell.report",
         },
@@ -90,6 +93,7 @@ __all__ = [
     "plan_shards",
     "read_differential",
     "train",
+    "verify_store",
     "write_due_differentials",
     "write_report",
 ]

@@ -16,7 +16,7 @@
     ├── BundleError            the model bundle is incomplete or altered: restore it; nothing is classified with it
     ├── TrainingDataError      the images cannot be used to train or evaluate a model
     ├── PromotionRefusedError  the model did not pass, or nobody approved it: the champion stays
-    ├── CheckFailedError       the nightly check of the champion failed: a person has to look at it
+    ├── CheckFailedError       a check of the champion or of the store failed: a person has to look at it
     ├── AirflowRefusedError    Airflow was reached, but refused the request (service/airflow_api.py)
     └── DemoError              the demo's run failed (demo/tour.py)
 
@@ -112,4 +112,4 @@ class PromotionRefusedError(BloodcellError):
 
 
 class CheckFailedError(BloodcellError):
-    """The champion's agreement with labels or the drift of its nights crossed a threshold; the figures are recorded."""
+    """The champion crossed a threshold, or the store has damaged objects; what was found is recorded."""

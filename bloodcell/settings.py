@@ -259,6 +259,9 @@ class ScheduleSettings(BaseModel):
     clean_cron: str = Field(
         "0 4 * * 0", description="Cron expression of the Dag clean, in UTC; empty: it is started only by hand."
     )
+    verify_cron: str = Field(
+        "0 12 * * 0", description="Cron expression of the Dag verify_store, in UTC; empty: it is started only by hand."
+    )
 
 
 class AirflowSettings(StorageSettings):

@@ -8,35 +8,18 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.sdk import BaseNotifier, dag, get_current_context, task
+from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
+from alarm_notifier import AlarmNotifier
 from task_defaults import TASK_DEFAULTS, refuse_unknown_params
 
 from bloodcell.errors import CheckFailedError, NoChampionError
 from bloodcell.settings import Settings
 
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
 log = logging.getLogger(__name__)
 settings = Settings()
-
-
-class AlarmNotifier(BaseNotifier):  # type: ignore[misc]  # Airflow is not followed
-    """Tells the webhook at `BLOODCELL_ALARM_URL` that a task failed, and why; does nothing if no URL is set."""
-
-    def notify(self, context: Context) -> None:
-        """Posts one message; a webhook that cannot be reached is only a warning in the log."""
-        from bloodcell.monitoring import Alarm, post_alarm, reason_of
-
-        if settings.alarm_url is None:
-            return
-        instance = context["task_instance"]
-        reason = reason_of(context.get("exception"))
-        alarm = Alarm(instance.dag_id, instance.run_id, instance.task_id, reason)
-        post_alarm(settings.alarm_url.get_secret_value(), alarm)
 
 
 # embedding a few hundred cells takes a minute on a CPU; TensorFlow is imported here and ends with this task's process

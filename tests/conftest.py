@@ -25,7 +25,7 @@ from bloodcell.storage.database import Database
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 from bloodcell.storage.migrations import upgrade
 
-pytest_plugins = ["tests.small_cells", "tests.classified_nights"]
+pytest_plugins = ["tests.small_cells", "tests.classified_nights", "tests.s3_bucket"]
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 """Runs `bloodcell` with arguments, and with variables of the environment by name."""
@@ -186,6 +186,8 @@ def main_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
     Its environment has no variables of bloodcell but those that are given by name.
     """
+    umask = os.umask(0o022)
+    os.umask(umask)
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         with monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
@@ -195,6 +197,7 @@ def main_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
                 patched.setenv(name, value)
             patched.setattr(sys, "argv", ["bloodcell", *arguments])
             main()
+        os.umask(umask)
         status = ended.value.code
         assert isinstance(status, int)
         return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())

@@ -21,7 +21,7 @@ ROOMS = (
     "lazy_names", "errors", "cells", "environment", "retention_settings", "settings", "resources", "presentation",
     "storage", "registry", "inference", "training", "drawing", "inbox", "ingest", "classify", "differential", "report",
     "labels", "evaluation",
-    "retraining", "monitoring", "removal", "service", "demo", "cli",
+    "retraining", "monitoring", "removal", "verification", "service", "demo", "cli",
 )  # fmt: skip
 
 # modules that start other processes, or set what TensorFlow reads only from the environment

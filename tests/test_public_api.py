@@ -40,6 +40,7 @@ PUBLIC: dict[str, list[str]] = {
         "plan_shards",
         "read_differential",
         "train",
+        "verify_store",
         "write_due_differentials",
         "write_report",
     ],

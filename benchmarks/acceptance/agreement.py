@@ -57,6 +57,7 @@ def main() -> None:
         nightly_cron="",
         retrain_cron="",
         check_cron="",
+        verify_cron="",
         labels_cron="",
     )
     staged = lab.Staged(settings, shared, work)

@@ -74,6 +74,7 @@ def stage(work: Path, shared: Path, port: int, **changes: Any) -> Staged:
         nightly_cron="",
         retrain_cron="",
         check_cron="",
+        verify_cron="",
         labels_cron="",
         approvers=PATHOLOGIST,
         settle_s=0,

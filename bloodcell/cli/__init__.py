@@ -8,6 +8,7 @@
     retrain       retrain, approve
     models        models list, show, register, validate, compare, promote, rollback, verify, check, speed
     database      db upgrade, status, url, queries, psql
+    store         store verify
     drop          drop make
     erasure       clean, erase
     output        how these commands show records
@@ -25,8 +26,21 @@ from typing import Annotated
 
 import typer
 
-from bloodcell.cli import database, differential, drop, erasure, evaluate, labels, models, operate, retrain, stages
+from bloodcell.cli import (
+    database,
+    differential,
+    drop,
+    erasure,
+    evaluate,
+    labels,
+    models,
+    operate,
+    retrain,
+    stages,
+    store,
+)
 from bloodcell.errors import BloodcellError, SettingError
+from bloodcell.storage.private_files import keep_private
 
 __all__ = ["app", "main"]
 
@@ -74,14 +88,16 @@ for panel, commands in _GROUPS.items():
 app.add_typer(labels.app, name="labels", rich_help_panel="Labels and retraining")
 app.add_typer(models.app, name="models", rich_help_panel="Models")
 app.add_typer(database.app, name="db", rich_help_panel="Data")
+app.add_typer(store.app, name="store", rich_help_panel="Data")
 app.add_typer(drop.app, name="drop", rich_help_panel="Data")
 
 
 def main() -> None:
     """Runs the command line; an error that bloodcell raises on purpose becomes one message and exit status 1.
 
-    A wrong setting counts as wrong usage: exit status 2.
+    A wrong setting counts as wrong usage: exit status 2. All files are written for this user only.
     """
+    keep_private()
     try:
         app()
     except BloodcellError as error:

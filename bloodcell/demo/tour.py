@@ -28,7 +28,7 @@ from bloodcell.service.airflow_records import RunState
 from bloodcell.service.up import running_stack
 from bloodcell.settings import DROP_PATTERN, Settings
 from bloodcell.storage.database import open_database
-from bloodcell.storage.embedded import make_data_folder
+from bloodcell.storage.private_files import make_data_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -101,7 +101,7 @@ def classified_night(
         DemoError: The night's run failed; the message says where its logs are.
         BloodcellError: The system could not be started.
     """
-    make_data_folder(settings)
+    make_data_folder(settings.data_dir)
     err.print(f"The demo keeps everything below [bold]{settings.data_dir}[/]; delete that folder to undo it.")
     with step_bars(err) as on_step:
         drop = _drawn_night(settings, on_step, n_slides, cells_per_slide)

@@ -191,7 +191,12 @@ def _configuration(
             "fernet_key": secret["fernet_key"],
         },
         "database": {"sql_alchemy_conn": metadata_url, "sql_alchemy_pool_size": 3},
-        "logging": {"base_log_folder": str(home.folder / "logs"), "colored_console_log": False},
+        "logging": {
+            "base_log_folder": str(home.folder / "logs"),
+            "colored_console_log": False,
+            "file_task_handler_new_folder_permissions": "0o700",  # they are set whatever the umask is
+            "file_task_handler_new_file_permissions": "0o600",
+        },
         "api": {
             "host": HOST,
             "port": home.port,

@@ -32,6 +32,8 @@ Status = Literal["ok", "warn", "fail"]
 
 FREE_BYTES_FAIL: Final = 1_000_000_000
 FREE_BYTES_WARN: Final = 10_000_000_000
+VERIFIED_DAYS_WARN: Final = 15
+"""Two weekly runs of the Dag verify_store have been missed."""
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -216,6 +218,7 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("database", "ok", f"{where} responds")
     yield Finding("schema", "ok", f"revision {head_revision()}")
     yield from _checked("champion", lambda: _champion(settings, database))
+    yield from _checked("store verified", lambda: _store_verified(database))
     yield from _checked("disk use", lambda: _disk_use(settings, database))
     yield from _checked("erasures", lambda: _erasures(database))
 
@@ -259,6 +262,28 @@ def _champion(settings: Settings, database: Database) -> Finding:
         open_registered(Store.of(settings), model.model_id)
     names = "".join(f", challenger {model.variant} {model.model_id[:12]}" for model in challengers)
     return Finding("champion", "ok", f"{champion.variant} {champion.model_id[:12]}{names}; every byte verified")
+
+
+def _store_verified(database: Database) -> Finding:
+    from bloodcell.verification import last_verification
+
+    last = database.transact(last_verification)
+    step = "Next: bloodcell store verify --repair"
+    when = f"on {last.ended_at:%Y-%m-%d}" if last.ended_at else "not yet"
+    if last.n_left:
+        detail = f"{last.n_left:,} of {counted(last.n_objects, 'object')} were damaged and not healed {when}"
+        return Finding("store verified", "warn", detail, f"{step}, with --from BACKUP if that does not heal them")
+    if last.age_days is not None and last.age_days > VERIFIED_DAYS_WARN:
+        return Finding(
+            "store verified", "warn", f"Last verified: {when}; the Dag verify_store does it every week", step
+        )
+    if last.n_damaged:
+        detail = f"{counted(last.n_damaged, 'damaged object')} of {last.n_objects:,} were healed {when}"
+        return Finding("store verified", "warn", detail, "If that happens again, the disk is failing: replace it.")
+    detail = (
+        f"{counted(last.n_objects, 'object')} verified {when}" if last.ended_at else "Not yet; it is done every week"
+    )
+    return Finding("store verified", "ok", detail)
 
 
 def _weights(settings: Settings) -> Finding:

@@ -32,8 +32,9 @@ from bloodcell.service.airflow_api import AirflowApi, AirflowUnavailableError
 from bloodcell.service.airflow_home import HOST, airflow_home, prepare_airflow_home
 from bloodcell.service.processes import Announce, Child, Program, end_processes, marked_processes, open_log
 from bloodcell.storage.database import open_database
-from bloodcell.storage.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database, make_data_folder
+from bloodcell.storage.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database
 from bloodcell.storage.migrations import upgrade
+from bloodcell.storage.private_files import make_data_folder
 
 if TYPE_CHECKING:
     from bloodcell.settings import Settings
@@ -196,7 +197,7 @@ def running_stack(settings: Settings, *, watch: bool = True, announce: Announce)
         ConfigurationError: bloodcell already runs on this data folder, or its port is in use.
         RetryLaterError: Postgres or Airflow did not become ready in time.
     """
-    make_data_folder(settings)
+    make_data_folder(settings.data_dir)
     announce = _safe_announce(announce)
     with _only_one(settings.data_dir / "up.lock"), _signals_interrupt():
         stack = Stack(settings, watch=watch, announce=announce)

@@ -11,6 +11,8 @@
     runs             a record of every run of a stage
     wire             how soon a lost connection is noticed
     store            images and bundles under their digests
+    stored_objects   the objects of a store as they are, for verification
+    private_files    permissions: for this user only, or as the folder of a shared store says
     durability       what was written survives a power cut, or an error says so
     decoding         image files become pixels, within bounds
     atomic_write     files that appear only when they are complete

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from bloodcell.storage.atomic_write import make_durable
+from bloodcell.storage.private_files import Rights
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _REPORTS_ERRORS_SINCE: Final = (5, 8)
@@ -49,7 +50,7 @@ class DurableFolder:
         elif self._descriptor is None:
             with self._lock:
                 if self._descriptor is None:
-                    Path(self._folder).mkdir(parents=True, exist_ok=True)
+                    Rights().make_folder(Path(self._folder))
                     self._descriptor = os.open(self._folder, os.O_RDONLY)
 
     def flush(self) -> None:

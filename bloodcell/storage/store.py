@@ -17,6 +17,8 @@ from fsspec.implementations.local import LocalFileSystem
 from bloodcell.errors import ConfigurationError, StoreUnavailableError
 from bloodcell.storage.atomic_write import make_durable, part_folder, write_atomically
 from bloodcell.storage.durability import DurableFolder
+from bloodcell.storage.private_files import Rights
+from bloodcell.storage.stored_objects import StoredObjects
 
 if TYPE_CHECKING:
     from bloodcell.settings import StorageSettings
@@ -43,6 +45,7 @@ class Store:
         self._cache = cache
         self._folders: set[str] = set()
         self._durable = DurableFolder(self._root) if self._is_local else None
+        self._rights = Rights.like(Path(self._root)) if self._is_local else Rights()
 
     @classmethod
     def of(cls, settings: StorageSettings) -> Store:
@@ -191,6 +194,11 @@ class Store:
             ) from error
         return str(self._fs.unstrip_protocol(target)) if not self._is_local else target
 
+    @property
+    def objects(self) -> StoredObjects:
+        """The objects as they are, for verification."""
+        return StoredObjects(self._fs, self._root, self._rights, is_local=self._is_local)
+
     def check(self) -> None:
         """Raises StoreUnavailableError unless the store can be reached.
 
@@ -245,8 +253,8 @@ class Store:
 
     def _how_to_restore(self, sha256: str) -> str:
         return (
-            f"If it is lost, copy its original or a backup to {self._image(sha256)}; the view file_account has the "
-            "night and path of the original for each sha256 (bloodcell db psql)."
+            "Next: bloodcell store verify --repair, which takes its original from the drops folder, or from a "
+            f"backup that --from names, and puts it at {self._image(sha256)}."
         )
 
     def _image(self, sha256: str) -> str:
@@ -259,12 +267,15 @@ class Store:
         # completed beside its final place, so that a kill or a full disk leaves no half bundle under a model's id
         if _same_files(folder, target):
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._rights.make_folder(target.parent)
         with part_folder(target) as part:
             if self._durable:
                 for path in folder.iterdir():
                     self._durable.will_write(str(part / path.name))
-            shutil.copytree(folder, part)
+            self._rights.make_folder(part)
+            for path in folder.iterdir():
+                shutil.copyfile(path, part / path.name)
+                (part / path.name).chmod(self._rights.file)
             self.flush()
             if not target.exists():
                 part.rename(target)
@@ -282,9 +293,9 @@ class Store:
             self._durable.will_write(path)
         folder = path.rpartition("/")[0]
         if folder not in self._folders:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            self._rights.make_folder(Path(folder))
             self._folders.add(folder)
-        write_atomically(path, body)
+        write_atomically(path, body, self._rights.file)
 
 
 def _same_files(folder: Path, other: Path) -> bool:

@@ -58,3 +58,33 @@ COMMENT ON COLUMN bloodcell.operating_figure.name IS
     'newest one ended with an error); champion.failed_checks.';
 COMMENT ON COLUMN bloodcell.operating_figure.part IS 'The stage or the kind of check, or an empty text.';
 COMMENT ON COLUMN bloodcell.operating_figure.value IS 'The figure.';
+
+CREATE VIEW bloodcell.store_verification AS
+SELECT run_id, started_at, ended_at, state, (detail->>'repair')::boolean AS is_repair,
+       (detail->>'n_objects')::bigint AS n_objects, (detail->>'n_bytes')::bigint AS n_bytes,
+       (detail->>'n_damaged')::bigint AS n_damaged, (detail->>'n_healed')::bigint AS n_healed,
+       (detail->>'n_damaged')::bigint - (detail->>'n_healed')::bigint AS n_left,
+       (detail->>'n_orphans')::bigint AS n_orphans, (detail->>'n_stale_parts')::bigint AS n_stale_parts,
+       detail->'damaged' AS damaged, host, error
+FROM bloodcell.run WHERE stage = 'verify_store';
+
+COMMENT ON VIEW bloodcell.store_verification IS
+    'Every verification of the store: whether it still holds the images, bundles and reports that rows refer to.';
+COMMENT ON COLUMN bloodcell.store_verification.started_at IS 'When it began.';
+COMMENT ON COLUMN bloodcell.store_verification.ended_at IS 'When it ended; empty while it is running.';
+COMMENT ON COLUMN bloodcell.store_verification.state IS 'running, succeeded (whatever it found) or failed.';
+COMMENT ON COLUMN bloodcell.store_verification.is_repair IS 'Whether damaged objects were to be healed.';
+COMMENT ON COLUMN bloodcell.store_verification.n_objects IS 'Objects that were read.';
+COMMENT ON COLUMN bloodcell.store_verification.n_bytes IS 'Their bytes.';
+COMMENT ON COLUMN bloodcell.store_verification.n_damaged IS
+    'Objects that were missing, truncated, altered or unreadable.';
+COMMENT ON COLUMN bloodcell.store_verification.n_healed IS 'Of n_damaged, those that were replaced by a good copy.';
+COMMENT ON COLUMN bloodcell.store_verification.n_left IS 'Of n_damaged, those that are still damaged.';
+COMMENT ON COLUMN bloodcell.store_verification.n_orphans IS
+    'Objects older than a day that no row refers to; they stay.';
+COMMENT ON COLUMN bloodcell.store_verification.n_stale_parts IS
+    'Unfinished files of killed writers, older than a day; a repair removes them.';
+COMMENT ON COLUMN bloodcell.store_verification.damaged IS
+    'The first hundred damaged objects as JSON: place in the store, problem, is_healed.';
+COMMENT ON COLUMN bloodcell.store_verification.host IS 'Machine that verified.';
+COMMENT ON COLUMN bloodcell.store_verification.error IS 'Why a failed verification failed.';

@@ -31,7 +31,7 @@ CODES = dict(zip(CELL_CLASSES, ("BA", "EO", "ERB", "MY", "LY", "MO", "SNE", "PLT
 READY_S = 300.0
 UP: dict[str, Any] = {
     # nothing starts by itself except what the watcher announces
-    **dict.fromkeys(("nightly_cron", "labels_cron", "retrain_cron", "check_cron", "clean_cron"), ""),
+    **dict.fromkeys(("nightly_cron", "labels_cron", "retrain_cron", "check_cron", "clean_cron", "verify_cron"), ""),
     "watch_interval_s": 0.5,
     "settle_s": 5.0,
     "min_leucocytes": 5,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from bloodcell.cli import app
@@ -163,3 +165,36 @@ def test_the_command_prints_a_table_with_next_steps(examined: Settings, monkeypa
 
     assert result.exit_code == 1
     assert "→ Next: bloodcell up" in result.stdout
+
+
+def test_the_last_verification_of_the_store_is_shown_and_warns_if_it_is_old_or_found_damage(
+    examined: Settings, database: Database
+) -> None:
+    def shown() -> tuple[str, str]:
+        found = findings(examined)["store verified"]
+        return found.status, found.detail
+
+    def recorded(age_days: int, n_damaged: int, n_healed: int) -> None:
+        counts = f'{{"n_objects": 40, "n_damaged": {n_damaged}, "n_healed": {n_healed}}}'
+        with database.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO bloodcell.run (run_id, stage, state, ended_at, code_version, host, detail) VALUES "
+                    "(gen_random_uuid(), 'verify_store', 'succeeded', now() - :age, '1', 'h', :counts)"
+                ),
+                {"age": timedelta(days=age_days), "counts": counts},
+            )
+
+    assert shown() == ("ok", "Not yet; it is done every week")
+    Laboratory(database)
+    with database.begin() as connection:
+        connection.execute(sa.text("UPDATE bloodcell.drop SET first_seen_at = now() - interval '20 days'"))
+    assert shown() == ("warn", "Last verified: not yet; the Dag verify_store does it every week")
+    recorded(16, 0, 0)
+    assert shown()[0] == "warn"
+    recorded(3, 2, 1)
+    assert shown()[1].startswith("1 of 40 objects were damaged and not healed on 20")
+    recorded(2, 2, 2)
+    assert shown()[1].startswith("2 damaged objects of 40 were healed on 20")
+    recorded(1, 0, 0)
+    assert shown()[0] == "ok"

@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from bloodcell.errors import ConfigurationError, StoreUnavailableError
 from bloodcell.storage import atomic_write, durability
@@ -24,25 +23,6 @@ from tests.laboratory import at_once
 BODY = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(BODY).hexdigest()
 MODEL_ID = "c0ffee" + 58 * "0"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[fsspec.AbstractFileSystem]:
-    """A file system on an S3 server of this process, with nothing but an empty bucket `laboratory`."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        environment.setenv("AWS_ACCESS_KEY_ID", "nobody")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-        environment.setenv("NO_PROXY", "*")
-        fs = fsspec.filesystem("s3")
-        fs.mkdir("laboratory")
-        yield fs
-        fs.clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture
