@@ -192,6 +192,13 @@ PUBLIC: dict[str, list[str]] = {
     ],
     "bloodcell.storage": ["Database", "Store", "open_database", "upgrade"],
     "bloodcell.training": ["read_image_folders", "train"],
+    "bloodcell.verification": [
+        "Damage",
+        "StoreVerification",
+        "VerificationRecord",
+        "last_verification",
+        "verify_store",
+    ],
 }
 """Package -> its public names. A name may be removed only after a release in which it was deprecated."""
 
