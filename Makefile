@@ -1,5 +1,4 @@
 # make demo, make test: both make .venv first, from uv.lock. `make help` lists the rest.
-UV_VERSION := 0.13.9
 BIN := .venv/bin
 export UV_LINK_MODE := copy
 # where this is set, as in many containers and CIs, every start would compile every module again
@@ -63,7 +62,8 @@ release: .venv/installed ## Build wheel and sdist into dist/, from a committed t
 	@version=$$($(BIN)/uv version --short); grep -q "^## \[$$version\]" CHANGELOG.md \
 		|| { echo "CHANGELOG.md has no section for version $$version (pyproject.toml)"; exit 1; }
 	rm -rf dist
-	$(BIN)/uv build
+	$(BIN)/uv export --quiet --frozen --only-group build --no-emit-project --output-file .venv/build.txt
+	$(BIN)/uv build --build-constraints .venv/build.txt --require-hashes
 
 clean: ## Remove .venv and caches (never data)
 	rm -rf .venv site .coverage .pytest_cache .mypy_cache .ruff_cache
@@ -74,7 +74,7 @@ clean: ## Remove .venv and caches (never data)
 		|| { echo "python3 has to be 3.11 or 3.12, is: $$(python3 --version)"; exit 1; }
 	@test -x $(BIN)/python || python3 -m venv .venv \
 		|| { rm -rf .venv; echo "python3 cannot make .venv; on Debian install python3-venv"; exit 1; }
-	@test -x $(BIN)/uv || { echo "Installing uv $(UV_VERSION)"; $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
+	@test -x $(BIN)/uv || { echo "Installing uv"; $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r docker/uv.txt; }
 	@echo "Installing the packages of uv.lock into .venv (2.5 GB, a minute or two)"
 	@$(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python
 	@touch $@
