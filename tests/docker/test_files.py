@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "env_file" in service}
 """Services that run bloodcell's own images."""
+OVERLAYS: dict[str, Any] = {file.name: yaml.safe_load(file.read_text()) for file in DOCKER.glob("compose.*.yaml")}
+KEYS = {
+    *("cap_drop", "command", "depends_on", "deploy", "env_file", "environment", "healthcheck", "image", "init"),
+    *("logging", "networks", "pids_limit", "ports", "profiles", "read_only", "restart", "secrets", "security_opt"),
+    *("shm_size", "stop_grace_period", "tmpfs", "user", "volumes"),
+}
+"""What a service may say; `privileged`, `cap_add`, `devices`, `pid`, `ipc`, `network_mode` ... are not among it."""
 
 
 def test_compose_file_is_valid_by_the_specification() -> None:
@@ -33,14 +41,71 @@ def test_compose_file_is_valid_by_the_specification() -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_each_service_is_limited_confined_and_has_a_health_check(name: str) -> None:
     service = SERVICES[name]
+    assert service.keys() <= KEYS
+    assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert 0 < service["pids_limit"] <= 4096
     assert service["deploy"]["resources"]["limits"].keys() >= {"memory"}
+    assert name in OURS or service["user"].split(":")[0] not in ("0", "root"), "our own images name their user"
     if name != "init":
         assert service["restart"] == "unless-stopped"
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
     for port in service.get("ports", []):
         assert port.startswith("127.0.0.1:"), "a service has to be behind the laboratory's TLS"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_a_service_writes_in_memory_is_limited_and_cannot_be_executed(name: str) -> None:
+    folders = dict(entry.split(":") for entry in SERVICES[name]["tmpfs"])
+    assert "/tmp" in folders  # noqa: S108 - of the container
+    for folder, options in folders.items():
+        assert {"noexec", "nosuid", "nodev"} <= set(options.split(",")), folder
+        assert re.search(r"(?:^|,)size=\d+[mg]", options), folder
+    if name in OURS:
+        assert folders.keys() >= {"/var/lib/airflow", "/var/lib/bloodcell"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_can_change_no_file_of_the_server_and_reach_no_engine(name: str) -> None:
+    for volume in SERVICES[name].get("volumes", []):
+        source = volume.rpartition(":/")[0] if not volume.endswith(":ro") else ""
+        assert source in COMPOSE["volumes"] or source in ("", "${BLOODCELL_WEIGHTS:-weights}"), volume
+        assert "docker.sock" not in volume
+
+
+def test_no_service_can_reach_anything_outside_unless_the_site_says_so() -> None:
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    masquerading = COMPOSE["networks"]["front"]["driver_opts"]["com.docker.network.bridge.enable_ip_masquerade"]
+    assert masquerading == "false"
+    for name, service in SERVICES.items():
+        assert service["networks"] == (["inside", "front"] if "ports" in service else ["inside"]), name
+    assert OVERLAYS["compose.outside.yaml"]["services"].keys() == OURS.keys()
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_files_for_more_machines_change_only_networks_and_where_data_are(name: str) -> None:
+    for service in OVERLAYS[name].get("services", {}).values():
+        assert service.keys() <= {"networks", "ports", "extra_hosts"}
+
+
+def test_only_the_proxy_of_the_server_says_who_its_client_is() -> None:
+    """With "*", Airflow would believe what the client itself wrote first into X-Forwarded-For."""
+    (front,) = COMPOSE["networks"]["front"]["ipam"]["config"]
+    assert SERVICES["api-server"]["environment"]["FORWARDED_ALLOW_IPS"] == front["gateway"]
+
+
+def test_everything_that_the_image_installs_is_checked_against_digests() -> None:
+    lines = re.sub(r"\\\n\s*", "", (DOCKER / "Dockerfile").read_text()).replace("&&", "\n").splitlines()
+    fetching = [line for line in lines if re.search(r"\b(?:pip install|uv build|apt-get|curl|wget|npm)\b", line)]
+    assert len(fetching) == 5
+    for line in fetching:
+        assert "--require-hashes" in line or ("--no-deps" in line and line.endswith("dist/*.whl")), line
+        assert "uv pip" not in line or "--no-config" in line, "[tool.uv] may have constraints, which have no digests"
+        assert "uv build" not in line or "--build-constraints" in line
+    assert re.search(r"^uv==[\d.]+ \\\n    --hash=sha256:", (DOCKER / "uv.txt").read_text(), re.M)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["dependency-groups"]["build"] == project["build-system"]["requires"]
 
 
 def test_the_script_makes_every_secret_and_each_is_used_by_a_service(tmp_path: Path) -> None:

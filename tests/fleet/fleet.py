@@ -343,7 +343,7 @@ class Fleet:
                 environment |= _env_file(DOCKER / file)
                 environment |= self._more
         own: dict[str, str] = described.get("environment", {})
-        return environment | own
+        return environment | {name: self._interpolated(value) for name, value in own.items()}
 
     def _interpolated(self, text: str) -> str:
         def value(match: re.Match[str]) -> str:
