@@ -268,6 +268,11 @@ class AirflowSettings(StorageSettings):
     """How bloodcell reaches Airflow, and who may approve a model there."""
 
     airflow_url: str = Field("http://127.0.0.1:8080", description="Address of Airflow's API server.")
+    airflow_public_url: OptionalText = Field(
+        None,
+        description="Address of the reverse proxy on this machine that shows the Airflow of `bloodcell up` to others "
+        "(https://...); the proxy's X-Forwarded-For is then believed. Default: there is no proxy.",
+    )
     airflow_user: str = Field("admin", description="Airflow user that bloodcell starts runs as.")
     airflow_password_file: OptionalPath = Field(
         None, description="File with that user's password; default: the one that `bloodcell up` generates."

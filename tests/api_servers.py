@@ -72,8 +72,9 @@ def api_server(settings: Settings, port: int, log: Path, more: Mapping[str, str]
     environment = _environment(settings) | {"AIRFLOW__API__BASE_URL": url, "AIRFLOW__API__PORT": str(port), **more}
     with log.open("w") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "airflow", "api-server"], env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+            [sys.executable, "-m", "airflow", "api-server", "--proxy-headers"], env=environment, stdout=output,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
     try:
         deadline = time.monotonic() + READY_S
         while not _answers(url):

@@ -43,6 +43,7 @@ class AirflowHome:
     Attributes:
         folder: AIRFLOW_HOME.
         url: Address of the API server and the web pages.
+        public_url: Address of the reverse proxy in front of it; None if there is none.
         user: The administrator, as whom bloodcell itself triggers runs.
         approvers: Other users, who may view, trigger, and answer the approvals that are assigned to them.
         password_file: JSON file with the passwords of all of them.
@@ -50,6 +51,7 @@ class AirflowHome:
 
     folder: Path
     url: str
+    public_url: str | None
     user: str
     approvers: tuple[str, ...]
     password_file: Path
@@ -80,6 +82,7 @@ class AirflowHome:
             "BLOODCELL_DATABASE_URL": database_url,
             "AIRFLOW_HOME": str(self.folder),
             STACK_MARK: str(settings.data_dir.resolve()),
+            "FORWARDED_ALLOW_IPS": HOST,  # whose X-Forwarded-For the API server believes, if it is started to read one
             "SPT_NOENV": "1",  # or setproctitle overwrites the mark in /proc/<pid>/environ
             "PYTHONUNBUFFERED": "1",
         }
@@ -89,8 +92,9 @@ def airflow_home(settings: AirflowSettings) -> AirflowHome:
     """Returns this installation's Airflow home; writes nothing."""
     folder = settings.data_dir / "airflow"
     approvers = tuple(dict.fromkeys(name for name in settings.approver_names if name != settings.airflow_user))
+    public_url = settings.airflow_public_url and settings.airflow_public_url.rstrip("/")
     return AirflowHome(
-        folder, settings.airflow_url.rstrip("/"), settings.airflow_user, approvers, password_file(settings)
+        folder, settings.airflow_url.rstrip("/"), public_url, settings.airflow_user, approvers, password_file(settings)
     )
 
 
@@ -149,8 +153,8 @@ def prepare_airflow_home(settings: AirflowSettings, metadata_url: str) -> Airflo
         metadata_url: SQLAlchemy URL of Airflow's own database.
 
     Raises:
-        ConfigurationError: `bloodcell up` cannot serve `airflow_url`, Airflow does not accept a user's name, or the
-            password file is not in Airflow's format.
+        ConfigurationError: `bloodcell up` cannot serve `airflow_url`, the proxy's address is not one that it can be
+            behind, Airflow does not accept a user's name, or the password file is not in Airflow's format.
     """
     home = airflow_home(settings)
     _refuse_unservable_names(home)
@@ -159,6 +163,12 @@ def prepare_airflow_home(settings: AirflowSettings, metadata_url: str) -> Airflo
         raise ConfigurationError(
             f"`bloodcell up` serves Airflow on this machine only: expected BLOODCELL_AIRFLOW_URL like "
             f"http://{HOST}:8080, received {home.url}."
+        )
+    public = urlsplit(home.public_url or f"https://{HOST}")
+    if public.scheme != "https" or not public.hostname or public.path or public.query:
+        raise ConfigurationError(
+            f"The reverse proxy has to show Airflow by TLS and at its root: expected BLOODCELL_AIRFLOW_PUBLIC_URL like "
+            f"https://bloodcell.example.org, received {home.public_url}."
         )
     home.folder.mkdir(parents=True, exist_ok=True)
     home.folder.chmod(0o700)
@@ -200,7 +210,7 @@ def _configuration(
         "api": {
             "host": HOST,
             "port": home.port,
-            "base_url": home.url,
+            "base_url": home.public_url or home.url,
             "workers": 1,
             "secret_key": secret["secret_key"],
             "enable_swagger_ui": False,  # it is open to anyone who reaches the port

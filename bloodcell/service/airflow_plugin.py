@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.plugins_manager import AirflowPlugin
@@ -49,8 +50,8 @@ class ClosedPages:
 class LoginLimit:
     """Answers 429 to an address that has failed to log in too often, until its failures are older than `WINDOW_S`.
 
-    An attempt counts from its beginning, so that many at once are not answered either; a successful one is forgotten.
-    The counts are those of one process.
+    The IPv6 addresses of a /64 network count as one address. An attempt counts from its beginning, so that many at once
+    are not answered either; a successful one is forgotten. The counts are those of one process.
     """
 
     def __init__(self, app: Application) -> None:
@@ -62,7 +63,7 @@ class LoginLimit:
             await self._app(scope, receive, send)
             return
         now = time.monotonic()
-        address = (scope.get("client") or ("",))[0]
+        address = _network_of((scope.get("client") or ("",))[0])
         if len(self._attempts) > _MAX_ADDRESSES:
             self._attempts.clear()
         recent = self._attempts[address]
@@ -89,6 +90,17 @@ class BloodcellPlugin(AirflowPlugin):  # type: ignore[misc]  # Airflow is not fo
         {"middleware": LoginLimit, "args": [], "kwargs": {}, "name": "limit on failed log-ins"},
         {"middleware": ClosedPages, "args": [], "kwargs": {}, "name": "no open documentation"},
     ]
+
+
+def _network_of(address: str) -> str:
+    """Returns an IPv4 address, or the /64 network of an IPv6 address, because a single machine has all of that."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(known, IPv4Address):
+        return address
+    return str(known.ipv4_mapped or IPv6Network((int(known), 64), strict=False))
 
 
 def _path(scope: Message) -> str:

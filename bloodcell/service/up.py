@@ -98,7 +98,7 @@ class Stack:
         self._keeper = threading.Thread(target=self._keep_running, name="keeper", daemon=True)
         self._keeper.start()
         self._announce("Airflow: starting")
-        self._add("api-server", "airflow", "api-server")
+        self._add("api-server", "airflow", "api-server", *(["--proxy-headers"] if home.public_url else []))
         self._add("dag-processor", "airflow", "dag-processor")
         with AirflowApi(self.settings) as api:
             # a task in a pool that does not exist is never scheduled, so the pool is made before the scheduler starts

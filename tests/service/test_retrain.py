@@ -35,6 +35,7 @@ from bloodcell.storage.database import open_database
 from tests.airflow_page import AirflowPage, forge_approval
 from tests.api_servers import PASSWORD, fab_server
 from tests.conftest import ROOT
+from tests.reverse_proxy import NAME, Proxy, nginx, reverse_proxy
 from tests.service.conftest import Up, free_port, write_night
 
 pytestmark = pytest.mark.timeout(900)
@@ -61,6 +62,15 @@ def fab(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def operator(fab: str) -> Iterator[AirflowPage]:
     with AirflowPage(fab, "operator", PASSWORD) as page:
         yield page
+
+
+@pytest.fixture(scope="module")
+def proxy(fab: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """The documented nginx in front of that server."""
+    if nginx() is None:
+        pytest.skip("nginx is not installed (Debian: nginx-light)")
+    with reverse_proxy(tmp_path_factory.mktemp("proxy"), fab, free_port(), free_port()) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +312,53 @@ def test_only_a_few_wrong_passwords_are_answered(up: Up, fab: str, operator: Air
         assert (refused.status_code, 0 < int(refused.headers["retry-after"]) <= WINDOW_S) == (429, True)
     (newest, *_) = rows(up.settings, "SELECT airflow_run FROM bloodcell.training_run")
     operator.write_note(RETRAIN, newest["airflow_run"], "who is logged in already is not affected")
+
+
+def log_in(client: httpx.Client, password: str) -> httpx.Response:
+    return client.post("/auth/token", json={"username": "operator", "password": password})
+
+
+def test_behind_the_proxy_a_strangers_failures_lock_out_only_the_stranger(proxy: Proxy) -> None:
+    with (
+        proxy.client("127.0.0.2") as stranger,
+        proxy.client("127.0.0.3") as colleague,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        answers = list(threads.map(lambda _: log_in(stranger, "guessed").status_code, range(MAX_FAILURES + 1)))
+        assert Counter(answers) == {401: MAX_FAILURES, 429: 1}
+        assert log_in(stranger, PASSWORD).status_code == 429
+        assert log_in(colleague, PASSWORD).status_code == 201
+
+
+@pytest.mark.parametrize("claimed", ["{n}.0.0.9", "127.0.0.1", "{n}.0.0.9, 127.0.0.1", "2001:db8:{n}::1"])
+def test_a_client_cannot_claim_to_have_another_address(proxy: Proxy, fab: str, claimed: str) -> None:
+    own = f"127.0.{len(claimed)}.4"
+
+    def fail(n: int) -> int:
+        with proxy.client(own, claimed.format(n=n)) as client:
+            return log_in(client, "guessed").status_code
+
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(fail, range(1, MAX_FAILURES + 2)))
+    assert Counter(answers) == {401: MAX_FAILURES, 429: 1}
+    # nor does it help to go past the proxy
+    transport = httpx.HTTPTransport(local_address=own)
+    with httpx.Client(base_url=fab, transport=transport, headers={"X-Forwarded-For": "127.0.0.9"}) as client:
+        assert log_in(client, "guessed").status_code == 429
+
+
+def test_the_proxy_limits_log_ins_and_closes_pages_before_they_reach_airflow(proxy: Proxy) -> None:
+    with proxy.client("127.0.0.5") as client, ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: log_in(client, PASSWORD), range(30)))
+        assert {answer.status_code for answer in answers} == {201, 429}
+        assert sum("nginx" in answer.text for answer in answers) > 10
+        for page in (*OPEN_PAGES, "/execution/task-instances/none/state", "/execution//docs", "/auth/%64ocs"):
+            assert client.get(page).status_code == 404, page
+        login = client.get("/auth/login/")
+        assert login.is_success
+        assert login.headers["strict-transport-security"] == "max-age=31536000"
+    plain = httpx.get(f"http://127.0.0.1:{proxy.plain_port}/dags", trust_env=False)
+    assert (plain.status_code, plain.headers["location"]) == (308, f"https://{NAME}/dags")
 
 
 def test_a_rollback_restores_the_old_champion_and_the_history_has_both(up: Up, up_bundle: Bundle) -> None:
