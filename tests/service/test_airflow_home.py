@@ -193,3 +193,23 @@ def test_a_user_without_a_password_is_named(on_fresh_folder: Settings) -> None:
 
     with pytest.raises(ConfigurationError, match="'nobody'"):
         read_password(on_fresh_folder.model_copy(update={"airflow_user": "nobody"}))
+
+
+def test_behind_a_proxy_airflow_has_its_address_and_believes_only_this_machine(
+    on_fresh_folder: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    behind = on_fresh_folder.model_copy(update={"airflow_public_url": "https://bloodcell.example.org/"})
+
+    home = prepare_airflow_home(behind, METADATA_URL)
+
+    configuration = (home.folder / "airflow.cfg").read_text()
+    assert "\nbase_url = https://bloodcell.example.org\n" in configuration
+    assert "\nexecution_api_server_url = http://127.0.0.1:8090/execution/\n" in configuration
+    assert home.environment(behind, "postgresql://x")["FORWARDED_ALLOW_IPS"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("address", ["http://bloodcell.example.org", "bloodcell.example.org", "https://site/bloodcell"])
+def test_a_proxy_without_tls_or_below_a_path_is_refused(on_fresh_folder: Settings, address: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"expected BLOODCELL_AIRFLOW_PUBLIC_URL like https://.* received "):
+        prepare_airflow_home(on_fresh_folder.model_copy(update={"airflow_public_url": address}), METADATA_URL)
