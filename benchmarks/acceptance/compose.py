@@ -30,12 +30,14 @@ from pathlib import Path
 
 from bloodcell.drawing.drops import make_drop
 from tests.conftest import ROOT
-from tests.fleet.fleet import programs_of, waited
+from tests.fleet.fleet import USER, programs_of, waited
 
 NIGHT, SECOND_NIGHT = date(2026, 2, 2), date(2026, 2, 3)
 LAN = "10.78.0.1"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 IMAGES = ("bloodcell-airflow", "bloodcell-worker")
+OWNED = f"uid={USER},gid={USER}"
+"""How the compose file says whose a tmpfs is."""
 VERSION, NEXT = "0.2.0", "0.3.0"  # as docker/README.md names this release and the one it upgrades to
 SERVER = ("postgres", "redis", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "watcher")
 ALONE = (*SERVER, "cpu-worker")
@@ -99,9 +101,10 @@ def main() -> int:
     work: Path = chosen.work.resolve()
     shutil.rmtree(work, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(work / "clone")], check=True)
-    # podman knows no network without translation of addresses; what it changes is only that a service could get out
+    # podman always translates addresses, and does not know the owner of a tmpfs by number, but that of the service
     file = work / "clone" / "docker" / "compose.yaml"
-    file.write_text(re.sub(r"\n    driver_opts: .*masquerade.*", "", file.read_text()))
+    text = re.sub(r"\n    driver_opts: .*masquerade.*", "", file.read_text())
+    file.write_text(text.replace(OWNED, "U"))
     with _engine(work, chosen.compose) as site:
         _make_images(work)
         on_one_server(site)

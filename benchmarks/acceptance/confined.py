@@ -28,7 +28,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.acceptance.compose import CONTAINERS, LAN, REPORTED, VERSION, _address, _make_images
+from benchmarks.acceptance.compose import CONTAINERS, LAN, OWNED, REPORTED, VERSION, _address, _make_images
 from bloodcell.drawing.drops import make_drop
 from tests.conftest import ROOT
 from tests.fleet.fleet import waited
@@ -38,6 +38,8 @@ SERVICES = (
     *("postgres", "redis", "init", "api-server", "scheduler", "dag-processor", "triggerer", "watcher"),
     *("worker", "cpu-worker"),
 )
+NEEDED = ("postgres", "redis", "init", "api-server")
+"""Services that have to be healthy, or done, before the next one is started."""
 PORT = 47101
 """Where a listener outside waits for a service that gets out."""
 
@@ -75,6 +77,7 @@ def main() -> int:
     with _address(LAN), _listener(), _Engine(work, chosen.compose) as engine:
         for service in SERVICES:
             engine.start(service)
+        engine.wait_for_all()
         make_drop(work / "drops", night=NIGHT, n_slides=2, cells_per_slide=12, seed=3)
         seconds = waited(lambda: engine.sql(REPORTED.format(night=NIGHT)) == "2", 900, "both slides reported")
         print(f"{NIGHT} is reported after {seconds:.0f} s", flush=True)
@@ -123,20 +126,27 @@ class _Engine:
             subprocess.run(["podman", "volume", "rm", f"confined-{name}"], capture_output=True, check=False)
 
     def start(self, service: str) -> None:
-        """Starts a service with everything that the compose file says of it, and waits until it is healthy."""
+        """Starts a service with everything that the compose file says of it, after those that it depends on."""
         described = self._compose["services"][service]
         command = [self._interpolated(word).replace("$$", "$") for word in described.get("command", ())]
         _podman("create", *self._options(service, described), self._interpolated(described["image"]), *command)
         _podman("start", service)
+        if service in NEEDED:
+            self._wait_for(service)
+
+    def wait_for_all(self) -> None:
+        """Waits until every service is healthy."""
+        for service in SERVICES:
+            if service not in NEEDED:
+                self._wait_for(service)
+
+    def _wait_for(self, service: str) -> None:
         if service == "init":
-            status = _podman("wait", "init").strip()
-            assert status == "0", subprocess.run(
-                ["podman", "logs", "init"], capture_output=True, text=True, check=False
-            )
-            seconds = 0.0
-        else:
-            seconds = waited(lambda: self._is_healthy(service, described["healthcheck"]["test"]), 900, service)
-        print(f"{service}: {'done' if service == 'init' else f'healthy after {seconds:.0f} s'}", flush=True)
+            assert _podman("wait", "init").strip() == "0", subprocess.run(["podman", "logs", "init"], check=False)
+            return
+        test = self._compose["services"][service]["healthcheck"]["test"]
+        seconds = waited(lambda: self._is_healthy(service, test), 900, service)
+        print(f"{service}: healthy after {seconds:.0f} s", flush=True)
 
     def sql(self, statement: str) -> str:
         """Returns the result of a statement that the superuser executes."""
@@ -171,7 +181,8 @@ class _Engine:
         yield from (f"--network={','.join(f'confined-{name}' for name in described['networks'])}",)
         yield from ("--init",) if described.get("init") else ()
         yield from ("--read-only", "--read-only-tmpfs=false") if described.get("read_only") else ()
-        yield from (f"--tmpfs={entry}" for entry in described.get("tmpfs", ()))
+        # podman 4.3 does not know the owner of a tmpfs by number, but that of the service
+        yield from (f"--tmpfs={entry.replace(OWNED, 'U')}" for entry in described.get("tmpfs", ()))
         yield from (f"--cap-drop={name}" for name in described.get("cap_drop", ()))
         yield from (f"--cap-add={name}" for name in described.get("cap_add", ()))
         yield from (f"--security-opt={option.removesuffix(':true')}" for option in described.get("security_opt", ()))
