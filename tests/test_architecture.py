@@ -126,7 +126,7 @@ def test_command_line_starts_without_anything_heavy() -> None:
 # the room that each table belongs to; retraining writes `dataset` and `validation`, but promotion reads them, because
 # they record what a model was trained on and how it was validated
 TABLES = {
-    "storage": {"run"},
+    "storage": {"run", "lock"},
     "inbox": {"drop", "drop_file"},
     "ingest": {"slide", "image", "cell", "drop_file_history"},
     "registry": {"model", "promotion", "dataset", "validation"},
