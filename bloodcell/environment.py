@@ -52,7 +52,9 @@ def refuse_unknown_variables(fields: Collection[str]) -> None:
 
 def settings_error(error: ValidationError, fields: Mapping[str, FieldInfo]) -> SettingError:
     """Returns one error that names each wrong setting, what was expected and, except for secrets, what was received."""
-    return SettingError("\n".join(_refused(each, fields) for each in error.errors()))
+    # a default that depends on other settings is not computed while one of them is wrong, and that is no second fault
+    found = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
+    return SettingError("\n".join(_refused(each, fields) for each in found))
 
 
 def _is_service_link(name: str, value: str) -> bool:

@@ -6,7 +6,8 @@
     ├── RetryLaterError        the input is fine: the same call succeeds later
     │   ├── DatabaseUnavailableError
     │   ├── StoreUnavailableError
-    │   └── AirflowUnavailableError   (service/airflow_api.py)
+    │   └── AirflowUnavailableError   (service/airflow_session.py)
+    │       └── AirflowBusyError
     ├── ConfigurationError     correct the configuration, then call again
     │   ├── SettingError       an environment variable has a wrong value, or does not name a setting
     │   ├── NoChampionError    no model has been promoted yet, so nothing can be reported
@@ -17,7 +18,7 @@
     ├── TrainingDataError      the images cannot be used to train or evaluate a model
     ├── PromotionRefusedError  the model did not pass, or nobody approved it: the champion stays
     ├── CheckFailedError       a check of the champion or of the store failed: a person has to look at it
-    ├── AirflowRefusedError    Airflow was reached, but refused the request (service/airflow_api.py)
+    ├── AirflowRefusedError    Airflow was reached, but refused the request (service/airflow_session.py)
     └── DemoError              the demo's run failed (demo/tour.py)
 
 A message says what is wrong and where, what was expected, what was received, and what to do next.

@@ -31,6 +31,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bloodcell.environment import PREFIX, refuse_unknown_variables, settings_error
 from bloodcell.retention_settings import RetentionSettings
+from bloodcell.served_address import airflow_address
 
 NIGHT_PATTERN: Final = r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
 DROP_PATTERN: Final = r"(?P<slide>[^/]+)/(?P<code>[A-Za-z]+)_(?P<number>\d+)[^/]*\.(?i:jpe?g|png|bmp|tiff?)"
@@ -256,9 +257,7 @@ class ScheduleSettings(BaseModel):
     check_cron: str = Field(
         "0 5 * * *", description="Cron expression of the Dag check_champion, in UTC; empty: it is started only by hand."
     )
-    clean_cron: str = Field(
-        "0 4 * * 0", description="Cron expression of the Dag clean, in UTC; empty: it is started only by hand."
-    )
+    clean_cron: str = Field("0 4 * * 0", description="Cron expression of the Dag clean, in UTC; empty: only by hand.")
     verify_cron: str = Field(
         "0 12 * * 0", description="Cron expression of the Dag verify_store, in UTC; empty: it is started only by hand."
     )
@@ -267,7 +266,7 @@ class ScheduleSettings(BaseModel):
 class AirflowSettings(StorageSettings):
     """How bloodcell reaches Airflow, and who may approve a model there."""
 
-    airflow_url: str = Field("http://127.0.0.1:8080", description="Address of Airflow's API server.")
+    airflow_url: str = Field(default_factory=airflow_address, description="Address of Airflow; default: that of `up`.")
     airflow_public_url: OptionalText = Field(
         None,
         description="Address of the reverse proxy on this machine that shows the Airflow of `bloodcell up` to others "

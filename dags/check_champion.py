@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from typing import Any
 
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from alarm_notifier import AlarmNotifier
+from run_note import add_run_note
 from task_defaults import TASK_DEFAULTS, refuse_unknown_params
 
 from bloodcell.errors import CheckFailedError, NoChampionError
@@ -24,8 +24,8 @@ settings = Settings()
 
 # embedding a few hundred cells takes a minute on a CPU; TensorFlow is imported here and ends with this task's process
 @task(queue="gpu", pool="gpu", execution_timeout=timedelta(hours=2))
-def check() -> dict[str, Any]:
-    """Returns the figures in Markdown, and the thresholds that were crossed; all rows are in the database by then."""
+def check() -> str:
+    """Returns the figures in Markdown; all rows are in the database by then."""
     from bloodcell.monitoring import check_champion
 
     context = get_current_context()
@@ -33,20 +33,34 @@ def check() -> dict[str, Any]:
     try:
         found = check_champion(settings, airflow_run=context["run_id"])
     except NoChampionError as error:
+        add_run_note(settings, context, f"skipped: {error}")
         raise AirflowSkipException(str(error)) from error
     log.info("Check\n%s", found.markdown())  # one message, because the log's page would number each line
-    return {"model": found.model_id, "failed": list(found.failed), "summary": found.markdown()}
+    return found.markdown()
 
 
 @task
-def alarm(checked: dict[str, Any]) -> str:
-    """Returns the figures in Markdown; fails with every reason if a threshold was crossed."""
-    if checked["failed"]:
+def alarm() -> str:
+    """Returns the result in words; fails with every reason if a threshold was crossed.
+
+    It reads the check from the database, because users who may not change the database can write XComs.
+    """
+    from bloodcell.monitoring import read_check
+
+    context = get_current_context()
+    found = read_check(settings, context["run_id"])
+    if found is None:
         raise CheckFailedError(
-            f"Champion {checked['model'][:12]} needs attention; its calls are reported as before. "
-            + " ".join(checked["failed"])
+            "This run has checked nothing: its task check was marked successful by hand. Next: bloodcell models check"
         )
-    return str(checked["summary"])
+    outcome = f"Champion {found.variant} {found.model_id[:12]}: {found.result}."
+    add_run_note(settings, context, " ".join([outcome, *found.failed]))
+    if found.failed:
+        raise CheckFailedError(
+            f"Champion {found.model_id[:12]} needs attention; its calls are reported as before. "
+            + " ".join(found.failed)
+        )
+    return found.result
 
 
 @dag(
@@ -69,7 +83,7 @@ It starts at `BLOODCELL_CHECK_CRON` (UTC); *Trigger* starts it by hand, and `blo
 without Airflow. With `BLOODCELL_ALARM_URL`, a failed task is posted there as JSON.
 
 **Few labels, few slides?** Fewer than `BLOODCELL_CHECK_MIN_CELLS` cells are not judged, but count at the next check.
-While no model is champion there is nothing to check, and the run is skipped.
+While no model is champion there is nothing to check, and the run is skipped. The run's note has the result.
 
 **Doing it again is safe.** A retry of a run writes nothing twice, and each labelled cell counts once for each champion.
 
@@ -81,7 +95,7 @@ checks new cells only.
 )
 def check_champion() -> None:
     """Check the champion, then raise the alarm if a threshold was crossed."""
-    alarm(check())
+    check() >> alarm()
 
 
 check_champion()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from airflow.sdk import dag, get_current_context, task
+from run_note import add_run_note
 from task_defaults import TASK_DEFAULTS, refuse_unknown_params
 
 from bloodcell.errors import ConfigurationError
@@ -27,7 +28,8 @@ def inbox() -> dict[str, int]:
     refuse_unknown_params(context)
     result = import_inbox(settings, airflow_run=context["run_id"])
     imported = {file.path: file.n_labels for file in result.files if file.outcome == "imported"}
-    log.info("Imported: %s; known: %d; still being written: %d", imported, result.n_known, result.n_waiting)
+    log.info("Imported: %s", imported)
+    add_run_note(settings, context, result.summary)
     if result.quarantined:
         raise ConfigurationError(
             "These files were set aside and stay where they are; all others were imported. A corrected file is read "
@@ -48,6 +50,8 @@ def inbox() -> dict[str, int]:
 
 CSV files and folders sorted by class in the inbox (`BLOODCELL_LABELS_DIR`) become labels. A file is imported completely
 or not at all. A folder is named after the person who sorted it: `<inbox>/<person>/<class or code>/<image>`.
+
+The run's note says what was imported, or that nothing was new.
 
 It starts automatically at `BLOODCELL_LABELS_CRON` (UTC); *Trigger* starts it by hand. Files changed within the last
 `BLOODCELL_SETTLE_S` seconds wait for the next run.

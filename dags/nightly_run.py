@@ -9,13 +9,17 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
+from run_note import add_run_note
 from task_defaults import TASK_DEFAULTS, refuse_unknown_params
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.settings import Settings
+
+if TYPE_CHECKING:
+    from bloodcell.report import NightSummary
 
 log = logging.getLogger(__name__)
 settings = Settings()
@@ -102,19 +106,29 @@ def differentials(ingested: dict[str, Any] | None) -> int:
 
 @task(trigger_rule=TriggerRule.NONE_FAILED)
 def report(ingested: dict[str, Any]) -> str:
-    """Returns the summary of the run's nights in Markdown; fails if a night's folder could not be read."""
+    """Returns the summary of the run's nights in Markdown, and writes their pages; fails if a night could not be read.
+
+    What the database knows of this run is reported even if the value that the task ingest returned was changed.
+    """
     from bloodcell.report.night_report import drops_markdown, night_markdown, night_summary
+    from bloodcell.service.due_nights import ingested_by
     from bloodcell.storage.database import open_database
 
-    database = open_database(settings)
-    nights = [night_summary(database, date.fromisoformat(night)) for night in ingested["nights"]]
-    parts = [drops_markdown(ingested["problems"]), *(night_markdown(night) for night in nights)]
+    context = get_current_context()
+    database, known, problems = open_database(settings), ingested_by(settings, context["run_id"]), ingested["problems"]
+    due = sorted({*map(date.fromisoformat, ingested["nights"]), *known.nights})
+    nights = [night_summary(database, night) for night in due]
+    pages = [_page(night, problems) for night in nights]
+    parts = [drops_markdown(problems), *(night_markdown(night) for night in nights)]
     summary = "\n\n".join(filter(None, parts)) or "No night was due."
     log.info("Summary\n%s", summary)  # one message, because the log's page would number and stamp each line
-    if ingested["failed"]:
+    failed = {**known.failed, **ingested["failed"]}
+    outcome = [f"{night.headline} {page}" for night, page in zip(nights, pages, strict=True)] or ["No night was due."]
+    add_run_note(settings, context, "\n".join([*outcome, *(f"{night}: {why}" for night, why in failed.items())]))
+    if failed:
         raise ConfigurationError(
             "These nights could not be read completely; everything else is done. "
-            + " ".join(f"{night}: {why}" for night, why in ingested["failed"].items())
+            + " ".join(f"{night}: {why}" for night, why in failed.items())
         )
     return summary
 
@@ -160,7 +174,7 @@ def report(ingested: dict[str, Any]) -> str:
 
 Every night in the drops folder that is not done is read (**ingest**), its cells are classified by the champion and the
 challengers (**classify**, in shards, one at a time), each slide's calls are added up (**differentials**), and the night
-is summarised (**report**: open that task's log, or its XCom).
+is summarised (**report**: open that task's log, its XCom, or the page that the run's note names).
 
 It starts automatically at `BLOODCELL_NIGHTLY_CRON` (UTC), and whenever `bloodcell watch` finds a complete night.
 *Trigger* starts it by hand for one night, for some slides, or with other models.
@@ -191,6 +205,17 @@ def _request() -> RunRequest:
         models=tuple(params["models"] or ()),
         redo=bool(params["redo"]),
     )
+
+
+def _page(night: NightSummary, problems: dict[str, str]) -> str:
+    """Returns where the night's page is, or why it could not be written: the results do not depend on it."""
+    from bloodcell.report.night_page import write_night_page
+
+    try:
+        return str(write_night_page(settings, night, problems))
+    except ConfigurationError as error:
+        log.warning("%s", error)
+        return str(error)
 
 
 def _nights(request: RunRequest, ingested: dict[str, Any]) -> list[date | None]:

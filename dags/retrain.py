@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from run_note import add_run_note
 from task_defaults import TASK_DEFAULTS, refuse_unknown_params
 
 from bloodcell.cells.variants import VARIANTS
@@ -83,11 +84,14 @@ def validate(models: list[str]) -> dict[str, Any]:
 
 
 @task
-def gate(validated: dict[str, Any]) -> str:
-    """Returns the candidate to ask a person about; skipped, with the reasons, if the gates refused every candidate."""
-    if validated["model_id"] is None:
-        raise AirflowSkipException("Refused by the gates: " + " ".join(validated["refusals"].values()))
-    return str(validated["model_id"])
+def gate() -> str:
+    """Returns the retraining's state, from the database; skipped, with the reasons, if every candidate was refused."""
+    from bloodcell.retraining import TrainingState, training_run_of
+
+    retraining = training_run_of(settings, get_current_context()["run_id"])
+    if retraining and retraining.state is TrainingState.REFUSED:
+        raise AirflowSkipException(f"Refused by the gates: {retraining.state_reason}")
+    return retraining.state.value if retraining else "unknown"
 
 
 class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not followed
@@ -137,7 +141,7 @@ def promote() -> str:
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def close() -> str:
     """Returns how the retraining ended: promoted, rejected, refused or skipped; fails if it failed or expired."""
-    from bloodcell.retraining import ENDED_WELL, end_training_run
+    from bloodcell.retraining import ENDED_WELL, end_training_run, training_run_of
 
     context = get_current_context()
     ti, run_id = context["ti"], context["run_id"]
@@ -149,6 +153,8 @@ def close() -> str:
         failed=f"Failed: {', '.join(failed)}; the champion stays. See their logs." if failed else None,
         unanswered=states.get("approve") == "failed",
     )
+    ended = training_run_of(settings, run_id)
+    add_run_note(settings, context, f"{state.value}: {ended.state_reason if ended else ''}")
     if state not in ENDED_WELL:
         raise AirflowFailException(f"The retraining is {state}; failed tasks: {', '.join(failed) or 'none'}.")
     return state.value
@@ -237,8 +243,8 @@ def _training_run_id() -> uuid.UUID:
 #### When
 
 At `BLOODCELL_RETRAIN_CRON` (UTC), if at least `BLOODCELL_RETRAIN_MIN_NEW_LABELS` cells have been labelled since the
-last retraining, or by hand with **Trigger**. A skipped run says why in the log of its first task, and in the view
-`retraining`.
+last retraining, or by hand with **Trigger**. A run that was skipped or refused is green, because nothing has to be
+repaired; its note says how it ended and why, and so does the view `retraining`.
 
 #### Guarantees
 
@@ -255,7 +261,7 @@ def retrain() -> None:
     variants = snapshot()
     models = train.expand(variant=variants)
     validated = validate(models)
-    chosen = gate(validated)
+    chosen = gate()
     approve = Question(
         task_id="approve",
         subject="Make the candidate champion?",  # execute() says which
@@ -265,7 +271,7 @@ def retrain() -> None:
         retry_policy=None,
     )
     promoted = promote()
-    chosen >> approve >> promoted
+    validated >> chosen >> approve >> promoted
     # not below approve itself: a rejection skips the tasks directly below it
     [variants, models, validated, chosen, promoted] >> close()
 

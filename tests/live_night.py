@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
-from bloodcell.service.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowUnavailableError
+from bloodcell.service.airflow_api import NIGHTLY_RUN, AirflowApi
 from bloodcell.service.airflow_records import RunState, TaskState
+from bloodcell.service.airflow_session import AirflowUnavailableError
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
 from bloodcell.storage.database import Database

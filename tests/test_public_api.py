@@ -106,7 +106,15 @@ PUBLIC: dict[str, list[str]] = {
         "import_inbox",
         "import_labels",
     ],
-    "bloodcell.monitoring": ["Alarm", "ChampionCheck", "Check", "check_champion", "post_alarm", "reason_of"],
+    "bloodcell.monitoring": [
+        "Alarm",
+        "ChampionCheck",
+        "Check",
+        "check_champion",
+        "post_alarm",
+        "read_check",
+        "reason_of",
+    ],
     "bloodcell.presentation": [
         "Estimate",
         "Markdown",
@@ -160,7 +168,7 @@ PUBLIC: dict[str, list[str]] = {
         "preview_erasure",
         "remove_old",
     ],
-    "bloodcell.report": ["NightSummary", "night_markdown", "night_summary", "write_report"],
+    "bloodcell.report": ["NightSummary", "night_markdown", "night_summary", "write_night_page", "write_report"],
     "bloodcell.retraining": [
         "ENDED_WELL",
         "Request",
@@ -175,6 +183,7 @@ PUBLIC: dict[str, list[str]] = {
         "record_answer",
         "train_candidate",
         "train_on_labels",
+        "training_run_of",
         "validate_candidates",
         "validate_model",
     ],

@@ -32,14 +32,9 @@ from bloodcell.drawing.drops import make_drop
 from bloodcell.ingest import ingest_night
 from bloodcell.labels import import_labels
 from bloodcell.registry.shipped import install_shipped
-from bloodcell.service.airflow_api import (
-    NIGHTLY_RUN,
-    RETRAIN,
-    AirflowApi,
-    AirflowRefusedError,
-    AirflowUnavailableError,
-)
+from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.service.airflow_records import RunState
+from bloodcell.service.airflow_session import AirflowRefusedError, AirflowUnavailableError
 from bloodcell.settings import Settings
 from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import embedded_database

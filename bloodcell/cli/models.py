@@ -110,6 +110,7 @@ def compare(
     """Compare two models on the newest hold-out: figures, differences, gates. Nothing is recorded."""
     from bloodcell.cli.output import print_json, print_markdown
     from bloodcell.retraining import compare_models
+    from bloodcell.retraining.validation_summary import comparison_markdown
 
     with step_bars() as show_step:
         judgement = compare_models(
@@ -118,7 +119,7 @@ def compare(
     if json:
         print_json({"comparison": judgement.comparison, "gates": judgement.gates})
     else:
-        print_markdown(judgement.summary)
+        print_markdown(comparison_markdown(judgement.comparison, judgement.gates))
 
 
 @app.command(no_args_is_help=True)
@@ -175,9 +176,10 @@ def verify() -> None:
 def check(json: Json = False) -> None:
     """Check the champion's agreement with new labels, and its drift, since the last check. Exit status 1 if it fails.
 
-    Each label and each night is used by only one check, and this one counts just as a nightly check does.
+    The exit status is 3 if there is too little new data to judge. Each label and each night is used by only one check,
+    and this one counts just as a nightly check does.
     """
-    from bloodcell.cli.output import check_table, print_json
+    from bloodcell.cli.output import NOTHING_TO_DO, check_table, print_json
     from bloodcell.monitoring import check_champion
 
     with step_bars() as show_step:
@@ -186,7 +188,7 @@ def check(json: Json = False) -> None:
         print_json(found)
     else:
         check_table(found)
-    raise typer.Exit(1 if found.failed else 0)
+    raise typer.Exit(1 if found.failed else 0 if found.is_judged else NOTHING_TO_DO)
 
 
 @app.command()

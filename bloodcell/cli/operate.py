@@ -31,6 +31,7 @@ def up(
     import threading
     from contextlib import suppress
 
+    from bloodcell.report.night_page import summaries_folder
     from bloodcell.service.airflow_home import airflow_home, read_password
     from bloodcell.service.up import running_stack
     from bloodcell.settings import Settings
@@ -41,15 +42,15 @@ def up(
             f"\nbloodcell is up.\n"
             f"  Airflow    {settings.airflow_url}   user {settings.airflow_user}, "
             f"password {read_password(settings)}\n"
+            f"             passwords are in {airflow_home(settings).password_file}\n"
             f"{_approvers_line(airflow_home(settings))}"
-            f"  Drops      {settings.drops}\n"
+            f"  Nights     {settings.drops}/<YYYY-MM-DD>/<slide>/*.jpg\n"
+            f"  Summaries  {summaries_folder(settings)}/<YYYY-MM-DD>.html, once a night is classified\n"
             f"  Labels     {settings.labels}\n"
             f"  Database   bloodcell db psql\n"
-            f"  Logs       {settings.data_dir / 'logs'}\n"
+            f"  Logs       {settings.data_dir / 'logs'}; of tasks: {airflow_home(settings).folder / 'logs'}\n"
             f"Ctrl-C stops everything.\n"
         )
-        if port:
-            typer.echo(f"In other terminals: export BLOODCELL_AIRFLOW_URL={settings.airflow_url}\n")
         threading.Event().wait()
 
 
@@ -96,7 +97,8 @@ def demo(
 ) -> None:
     """Show the whole system at work: a drawn night, the shipped models, a real Airflow run, differentials in Postgres.
 
-    The demo has its own data folder and does not touch your data.
+    The demo has its own data folder and does not touch your data. With --retrain the exit status is 1 if the gates
+    refused every model, and 3 if the retraining was skipped.
     """
     from bloodcell.settings import Settings
 
@@ -106,13 +108,14 @@ def demo(
         raise typer.BadParameter("--retrain asks you to approve the model, which needs a terminal; or add --yes")
     settings = _on_port(Settings(), port)
     if retrain:
+        from bloodcell.cli.output import retraining_status
         from bloodcell.demo.retraining_tour import run_retraining_demo
 
-        run_retraining_demo(settings, (lambda question: _APPROVED) if yes else _decision)
-    else:
-        from bloodcell.demo.tour import run_demo
+        state = run_retraining_demo(settings, (lambda question: _APPROVED) if yes else _decision)
+        raise typer.Exit(retraining_status(state))
+    from bloodcell.demo.tour import run_demo
 
-        run_demo(settings)
+    run_demo(settings)
 
 
 _APPROVED = (True, "demo: all gates passed")

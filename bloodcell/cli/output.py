@@ -23,6 +23,18 @@ NOTHING_TO_DO: Final = 3
 """Exit status of a command that did nothing because there was nothing to do."""
 
 
+_RETRAINING_STATUS: Final = {"skipped": NOTHING_TO_DO, "refused": 1, "failed": 1, "expired": 1}
+
+
+def retraining_status(state: str) -> int:
+    """Returns the exit status of a command whose retraining is in this state: 0 if a person decided, or still has to.
+
+    Args:
+        state: One of `bloodcell.retraining.TrainingState`.
+    """
+    return _RETRAINING_STATUS.get(state, 0)
+
+
 def print_json(document: Any) -> None:
     """Prints records, or lists and dicts of them, as one JSON document; dates and ids become strings."""
     print(json_text(document))

@@ -11,6 +11,7 @@ from bloodcell.cells.variants import VARIANTS
 from bloodcell.presentation.progress import changing_bar
 
 if TYPE_CHECKING:
+    from bloodcell.retraining import TrainingRun
     from bloodcell.service.airflow_api import AirflowApi
     from bloodcell.service.airflow_records import Approval, RunState
 
@@ -60,10 +61,12 @@ def retrain(
 
     Options that are not given take the defaults of the Dag's form. This command promotes no model: a candidate has to
     pass the gates, and one of BLOODCELL_APPROVERS has to approve it with `bloodcell approve` or on Airflow's page. With
-    --wait the exit status is 1 if the run failed, and 3 if it was skipped because there are too few new labels.
+    --wait the exit status is 1 if the run failed or the gates refused every candidate, and 3 if the run was skipped
+    because there are too few new labels; how it ended is read from the database.
     """
-    from bloodcell.cli.output import NOTHING_TO_DO
-    from bloodcell.service.airflow_api import RETRAIN, AirflowApi
+    from bloodcell.cli.output import retraining_status
+    from bloodcell.retraining import training_run_of
+    from bloodcell.service.airflow_api import PATIENCE_S, RETRAIN, AirflowApi
     from bloodcell.settings import Settings
 
     request = {
@@ -75,16 +78,18 @@ def retrain(
         "base": base,
         "seed": seed,
     }
-    with AirflowApi(Settings()) as api:
+    settings = Settings()
+    with AirflowApi(settings, patience_s=PATIENCE_S) as api:
         run_id = api.trigger(RETRAIN, conf={name: value for name, value in request.items() if value is not None})
         typer.echo(f"Retraining {run_id} was started: {api.run_page(RETRAIN, run_id)}", err=True)
         state = _wait_for_run(api, run_id) if wait else api.run_state(RETRAIN, run_id)
         question = api.approval(RETRAIN, run_id, _TASK) if state.waits_for_a_person else None
+        ended = training_run_of(settings, run_id) if state.ended else None
         if json:
-            _print_run(api, state, question)
+            _print_run(api, state, question, ended)
         else:
-            _show_run(api, state, question)
-    raise typer.Exit(1 if state.state == "failed" else NOTHING_TO_DO if _was_skipped(state) else 0)
+            _show_run(api, state, question, ended)
+    raise typer.Exit(1 if state.state == "failed" else retraining_status(ended.state) if ended else 0)
 
 
 def approve(
@@ -102,12 +107,12 @@ def approve(
     """
     from bloodcell.cli.output import print_json
     from bloodcell.errors import ConfigurationError
-    from bloodcell.service.airflow_api import RETRAIN, AirflowApi
+    from bloodcell.service.airflow_api import PATIENCE_S, RETRAIN, AirflowApi
     from bloodcell.settings import Settings
 
     if not reason.strip():
         raise ConfigurationError("An answer needs a reason, because it is kept permanently. Next: --reason R")
-    with AirflowApi(Settings()) as api:
+    with AirflowApi(Settings(), patience_s=PATIENCE_S) as api:
         answer = api.answer_approval(RETRAIN, run_id, _TASK, approve=not reject, reason=reason)
     if json:
         print_json({"run_id": run_id, "answer": answer.chosen, "by": answer.by, "at": answer.at, "reason": reason})
@@ -135,12 +140,7 @@ def _wait_for_run(api: AirflowApi, run_id: str) -> RunState:
         )
 
 
-def _was_skipped(state: RunState) -> bool:
-    """Returns whether the run skipped all of its work because there were too few new labels."""
-    return any(task.task_id == "snapshot" and task.state == "skipped" for task in state.tasks)
-
-
-def _print_run(api: AirflowApi, state: RunState, question: Approval | None) -> None:
+def _print_run(api: AirflowApi, state: RunState, question: Approval | None, ended: TrainingRun | None) -> None:
     from bloodcell.cli.output import print_json
     from bloodcell.service.airflow_api import RETRAIN
 
@@ -149,6 +149,8 @@ def _print_run(api: AirflowApi, state: RunState, question: Approval | None) -> N
             "run_id": state.run_id,
             "page": api.run_page(RETRAIN, state.run_id),
             "state": state.state,
+            "outcome": ended.state if ended else None,
+            "reason": ended.state_reason if ended else None,
             "tasks": [{"task": t.task_id, "map_index": t.map_index, "state": t.state} for t in state.tasks],
             "waits_for": list(question.assigned) if question else [],
             "question": question.subject if question else None,
@@ -156,7 +158,7 @@ def _print_run(api: AirflowApi, state: RunState, question: Approval | None) -> N
     )
 
 
-def _show_run(api: AirflowApi, state: RunState, question: Approval | None) -> None:
+def _show_run(api: AirflowApi, state: RunState, question: Approval | None, ended: TrainingRun | None) -> None:
     from bloodcell.service.airflow_api import RETRAIN
 
     page = api.run_page(RETRAIN, state.run_id)
@@ -169,7 +171,8 @@ def _show_run(api: AirflowApi, state: RunState, question: Approval | None) -> No
         )
     elif state.ended:
         failed = ", ".join(dict.fromkeys(task.task_id for task in state.tasks if task.state == "failed"))
-        typer.echo(f"Retraining {state.run_id} ended: {f'failed in {failed}' if failed else state.state}. {page}")
+        outcome = f"failed in {failed}" if failed else f"{ended.state}: {ended.state_reason}" if ended else state.state
+        typer.echo(f"Retraining {state.run_id} ended. {outcome}\n{page}")
         typer.echo('Next: bloodcell db psql -c "TABLE bloodcell.retraining"')
     else:
         typer.echo(state.run_id)

@@ -18,7 +18,7 @@ from bloodcell.cells.classes import CLASS_NAMES, REPORT_ORDER
 from bloodcell.demo.tour import classified_night, demo_settings, print_next_steps, run_through
 from bloodcell.presentation.numbers import percent
 from bloodcell.presentation.tables import boxed_table
-from bloodcell.service.airflow_api import RETRAIN, AirflowApi
+from bloodcell.service.airflow_api import PATIENCE_S, RETRAIN, AirflowApi
 from bloodcell.storage.atomic_write import write_atomically
 from bloodcell.storage.statements import load_statements
 
@@ -57,8 +57,11 @@ SETTINGS: Final[dict[str, Any]] = {
 _PROMOTED_S: Final = 300.0
 
 
-def run_retraining_demo(settings: Settings, decide: Decide) -> None:
+def run_retraining_demo(settings: Settings, decide: Decide) -> str:
     """Classifies and labels a drawn night, retrains on the labels, asks for approval, and shows the new champion.
+
+    Returns:
+        How the retraining ended, one of `bloodcell.retraining.TrainingState`.
 
     Args:
         settings: Its data folder gets a sub-folder `demo`, and its port is used if it is free.
@@ -84,11 +87,13 @@ def run_retraining_demo(settings: Settings, decide: Decide) -> None:
         if question := api.approval(RETRAIN, run.run_id, "approve"):
             out.print(Markdown(question.body))
             approve, reason = decide(question)
-            with AirflowApi(settings.model_copy(update={"airflow_user": PATHOLOGIST})) as pathologist:
+            as_pathologist = settings.model_copy(update={"airflow_user": PATHOLOGIST})
+            with AirflowApi(as_pathologist, patience_s=PATIENCE_S) as pathologist:
                 pathologist.answer_approval(RETRAIN, run.run_id, "approve", approve=approve, reason=reason)
             api.wait(RETRAIN, run.run_id, timeout_s=_PROMOTED_S)
-        _show_outcome(database, run.run_id, out)
+        state = _show_outcome(database, run.run_id, out)
     print_next_steps(out, _next_steps(settings))
+    return state
 
 
 def _label(drop: DrawnDrop, settings: Settings, err: Console) -> None:
@@ -130,7 +135,9 @@ def _agreement(database: Database, drop: DrawnDrop) -> Table:
     return table
 
 
-def _show_outcome(database: Database, run_id: str, out: Console) -> None:
+def _show_outcome(database: Database, run_id: str, out: Console) -> str:
+    """Shows how the retraining ended, and returns its state."""
+
     def read(connection: sa.Connection) -> tuple[sa.Row[Any], sa.Row[Any]]:
         retraining = sa.text("SELECT * FROM bloodcell.retraining WHERE airflow_run = :run_id")
         champion = sa.text("SELECT * FROM bloodcell.champion")
@@ -149,6 +156,7 @@ def _show_outcome(database: Database, run_id: str, out: Console) -> None:
     out.print(Panel("\n".join(lines), title="The retraining", expand=False), highlight=False)
     if row.report:
         out.print(f"[dim]With plots: {row.report}[/]\n", highlight=False, soft_wrap=True)
+    return str(row.state)
 
 
 def _next_steps(settings: Settings) -> str:

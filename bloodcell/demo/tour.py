@@ -22,7 +22,7 @@ from bloodcell.presentation.numbers import percent
 from bloodcell.presentation.progress import step_bars
 from bloodcell.presentation.tables import boxed_table
 from bloodcell.registry.shipped import MODEL_IDS
-from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
+from bloodcell.service.airflow_api import NIGHTLY_RUN, PATIENCE_S, RETRAIN, AirflowApi
 from bloodcell.service.airflow_home import HOST
 from bloodcell.service.airflow_records import RunState
 from bloodcell.service.up import running_stack
@@ -108,7 +108,7 @@ def classified_night(
     with running_stack(settings, watch=False, announce=lambda line: err.print(f"  {line}", highlight=False)):
         database = open_database(settings)
         err.print(_models(database))
-        with AirflowApi(settings) as api:
+        with AirflowApi(settings, patience_s=PATIENCE_S) as api:
             run_through(api, NIGHTLY_RUN, {"night": drop.folder.name}, settings, err)
             yield database, api, drop
 

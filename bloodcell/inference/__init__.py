@@ -8,6 +8,7 @@ batched_model   a Keras model in batches of one shape, halved when memory runs o
 model_loading   a bundle's Keras model, loaded in safe mode
 model_output    what a model returns for some cells, and the calls that follow from it
 keras_backend   what depends on Keras' backend and on the accelerator
+quiet_start     keeps TensorFlow from reporting a missing CUDA on a machine without a GPU
 """
 
 from bloodcell.inference.merged_network import MergedNetwork

@@ -11,6 +11,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+from bloodcell.inference.quiet_start import has_nvidia_gpu, without_messages_about_cuda
+
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
@@ -24,6 +26,21 @@ _TENSORFLOW: Final = {
 }
 for _name, _value in _TENSORFLOW.items():
     os.environ.setdefault(_name, _value)  # a site's own values stay
+_ALL_MESSAGES: Final = ("0", "1")
+
+
+@functools.cache
+def load_backend() -> None:
+    """Imports Keras and its backend, and looks for GPUs.
+
+    On a machine without a GPU, TensorFlow's messages about a missing CUDA are left out, unless TF_CPP_MIN_LOG_LEVEL
+    asks for all messages.
+    """
+    if has_nvidia_gpu() or os.environ["TF_CPP_MIN_LOG_LEVEL"] in _ALL_MESSAGES:
+        _list_devices()
+        return
+    with without_messages_about_cuda():
+        _list_devices()
 
 
 def compile_model(model: keras.Model, **training: Any) -> None:
@@ -42,6 +59,7 @@ def exact_float32() -> None:
 
     XLA's kernels do not read NVIDIA_TF32_OVERRIDE, which governs NVIDIA's libraries.
     """
+    load_backend()
     import keras
 
     backend = keras.backend.backend()
@@ -58,6 +76,7 @@ def exact_float32() -> None:
 @functools.cache
 def device() -> str:
     """Returns what models run on, in words, for logs and for the record of a run; logs it once."""
+    load_backend()
     import keras
 
     gpus, backend = _gpus(), keras.backend.backend()
@@ -108,7 +127,12 @@ def _training_devices() -> list[str]:
 
 
 def _gpus() -> list[str]:
+    load_backend()
+    # JAX raises if it is asked for "gpu" and there is none
+    return [name for name in _list_devices() if name.startswith("gpu")]
+
+
+def _list_devices() -> list[str]:
     import keras
 
-    # JAX raises if it is asked for "gpu" and there is none
-    return [str(name) for name in keras.distribution.list_devices() if str(name).startswith("gpu")]
+    return [str(name) for name in keras.distribution.list_devices()]

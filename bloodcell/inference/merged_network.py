@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bloodcell.inference.batched_model import BatchedModel
-from bloodcell.inference.keras_backend import compile_model
+from bloodcell.inference.keras_backend import compile_model, load_backend
 from bloodcell.inference.model_loading import load_model
 from bloodcell.inference.model_output import ModelOutput
 
@@ -48,6 +48,7 @@ class MergedNetwork(BatchedModel):
         Raises:
             BundleError: A model cannot be loaded safely.
         """
+        load_backend()
         import keras
 
         if not bundles:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from bloodcell.inference.keras_backend import load_backend
 from bloodcell.inference.model_output import OUTPUTS
 from bloodcell.registry.bundle import MODEL, refused
 
@@ -26,6 +27,7 @@ def load_model(bundle: Bundle) -> keras.Model:
     Raises:
         BundleError: The model is altered, cannot be loaded safely, or has other inputs or outputs.
     """
+    load_backend()
     # keras.saving.load_model takes a path only; it calls this function, which also takes a file object
     from keras.src.saving import saving_lib
 

@@ -30,6 +30,7 @@ from bloodcell.labels.csv_rows import CsvLabels
 from bloodcell.labels.importing import Labels, RefusedRowsError, take
 from bloodcell.labels.label_outcomes import unusable
 from bloodcell.labels.label_rows import BadRowError, checked_person
+from bloodcell.presentation.numbers import counted
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import Run, recorded_run
@@ -83,6 +84,15 @@ class InboxResult:
     @property
     def quarantined(self) -> tuple[InboxFile, ...]:
         return tuple(file for file in self.files if file.outcome == "quarantined")
+
+    @property
+    def summary(self) -> str:
+        """What was found, in one sentence."""
+        n_imported = len(self.files) - len(self.quarantined)
+        n_labels = sum(file.n_labels for file in self.files)
+        found = f"{counted(n_labels, 'new label')} from {counted(n_imported, 'file')}" if self.files else "Nothing new"
+        rest = f"{self.n_known:,} already known, {self.n_waiting:,} still being written"
+        return f"{found}; {len(self.quarantined):,} set aside, {rest}."
 
 
 @dataclass(frozen=True, slots=True)

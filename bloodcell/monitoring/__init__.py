@@ -14,7 +14,7 @@ alarm             a message to a webhook
 from __future__ import annotations
 
 from bloodcell.monitoring.alarm import Alarm, post_alarm, reason_of
-from bloodcell.monitoring.champion_check import check_champion
+from bloodcell.monitoring.champion_check import check_champion, read_check
 from bloodcell.monitoring.check_records import ChampionCheck, Check
 
-__all__ = ["Alarm", "ChampionCheck", "Check", "check_champion", "post_alarm", "reason_of"]
+__all__ = ["Alarm", "ChampionCheck", "Check", "check_champion", "post_alarm", "read_check", "reason_of"]

@@ -75,6 +75,16 @@ def check_champion(
     return found
 
 
+def read_check(settings: Settings, airflow_run: str) -> ChampionCheck | None:
+    """Returns the check that a Dag run has written; None if it has written none.
+
+    Args:
+        settings: Where the database is.
+        airflow_run: Id of the Dag run.
+    """
+    return open_database(settings).transact(lambda connection: _earlier(connection, airflow_run, None))
+
+
 def _write(connection: sa.Connection, work: _Work) -> ChampionCheck:
     wait_for(connection, "check")  # two checks at once would count the same label
     earlier = _earlier(connection, work.airflow_run, work.run_id)

@@ -78,14 +78,20 @@ class ChampionCheck:
         """Why a person has to look at the champion, one sentence each; empty if no threshold was crossed."""
         return tuple(check.reason for check in self.checks if not check.passed)
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether any figure was measured; False if there was too little new data."""
+        return any(check.measured is not None for check in self.checks)
+
+    @property
+    def result(self) -> str:
+        """The result in a few words."""
+        if self.failed:
+            return f"{counted(len(self.failed), 'threshold')} crossed"
+        return "no threshold crossed" if self.is_judged else "too little data to judge yet"
+
     def markdown(self) -> str:
         """Returns the figures as a Markdown table, under a heading with the result."""
-        if self.failed:
-            result = f"{counted(len(self.failed), 'threshold')} crossed"
-        elif any(check.measured is not None for check in self.checks):
-            result = "no threshold crossed"
-        else:
-            result = "too little data to judge yet"
         table = markdown_table(
             ("check", "class", "cells", "measured", "95 % interval", "threshold", "", "reason"),
             [
@@ -103,4 +109,4 @@ class ChampionCheck:
             ],
             right=range(2, 6),
         )
-        return f"### Champion {escaped(self.variant)} {code(self.model_id[:12])}: {result}\n\n{table}"
+        return f"### Champion {escaped(self.variant)} {code(self.model_id[:12])}: {self.result}\n\n{table}"

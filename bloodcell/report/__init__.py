@@ -4,6 +4,7 @@
     slide_page    the report of a slide as one HTML page
     thumbnails    the cells' images on that page
     night_report  the summary of a night, as records and as Markdown
+    night_page    the summary of a night as one HTML page
 
 These modules only read from the database.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from bloodcell.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from bloodcell.report.night_page import write_night_page
     from bloodcell.report.night_report import NightSummary, night_markdown, night_summary
     from bloodcell.report.slide_page import write_report
 else:
@@ -24,8 +26,9 @@ else:
             "NightSummary": "bloodcell.report.night_report",
             "night_markdown": "bloodcell.report.night_report",
             "night_summary": "bloodcell.report.night_report",
+            "write_night_page": "bloodcell.report.night_page",
             "write_report": "bloodcell.report.slide_page",
         },
     )
 
-__all__ = ["NightSummary", "night_markdown", "night_summary", "write_report"]
+__all__ = ["NightSummary", "night_markdown", "night_summary", "write_night_page", "write_report"]

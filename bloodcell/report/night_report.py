@@ -118,6 +118,18 @@ class NightSummary:
     models: tuple[ModelNight, ...]
     stages: tuple[StageNight, ...]
 
+    @property
+    def headline(self) -> str:
+        """What a person has to know first, in one line."""
+        n_flagged = sum(bool(slide.flags) for slide in self.slides)
+        n_waiting = sum(bool(slide.n_waiting) for slide in self.slides)
+        n_review = sum(slide.n_unclassified for slide in self.slides)
+        without = f"{counted(len(self.without_cells), 'slide')} without a usable cell; " if self.without_cells else ""
+        return (
+            f"Night {self.night}: {without}{counted(len(self.slides), 'slide')}, {n_waiting:,} waiting, "
+            f"{n_flagged:,} flagged, {counted(n_review, 'cell')} to review."
+        )
+
 
 def night_summary(database: Database, night: date) -> NightSummary:
     """Returns the summary of a night.

@@ -20,7 +20,13 @@ from bloodcell.retraining.approval import ask_for_approval, record_answer
 from bloodcell.retraining.candidate_promotion import promote_candidate
 from bloodcell.retraining.candidates import train_candidate, train_on_labels
 from bloodcell.retraining.states import ENDED_WELL, TrainingState
-from bloodcell.retraining.training_runs import Request, TrainingRun, begin_training_run, end_training_run
+from bloodcell.retraining.training_runs import (
+    Request,
+    TrainingRun,
+    begin_training_run,
+    end_training_run,
+    training_run_of,
+)
 from bloodcell.retraining.validating import Validated, compare_models, validate_candidates, validate_model
 
 __all__ = [
@@ -37,6 +43,7 @@ __all__ = [
     "record_answer",
     "train_candidate",
     "train_on_labels",
+    "training_run_of",
     "validate_candidates",
     "validate_model",
 ]

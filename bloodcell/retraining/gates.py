@@ -70,8 +70,10 @@ def _enough_holdout_cells(comparison: Comparison, n_required: int) -> Gate:
 
 def _enough_holdout_patients(comparison: Comparison, n_required: int) -> Gate:
     n = comparison.n_patients
-    reason = f"The hold-out has {counted(n, 'patient')}; {n_required:,} are needed."
-    return Gate("enough_holdout_patients", n >= n_required, float(n), float(n_required), reason)
+    passed = n >= n_required
+    start = "The hold-out has enough patients" if passed else "Too few hold-out patients"
+    reason = f"{start}: it has {counted(n, 'patient')}; {n_required:,} are needed."
+    return Gate("enough_holdout_patients", passed, float(n), float(n_required), reason)
 
 
 def _not_worse_overall(comparison: Comparison, settings: GateSettings) -> Gate:
@@ -84,7 +86,8 @@ def _not_worse_overall(comparison: Comparison, settings: GateSettings) -> Gate:
     lower = difference.accuracy.lower
     passed = lower >= threshold - _ROUNDING
     reason = (
-        f"Accuracy goes from {percent(champion.accuracy.value)} to {percent(candidate.accuracy.value)}, "
+        f"{'Accuracy does not fall too far' if passed else 'Accuracy may fall too far'}: it goes from "
+        f"{percent(champion.accuracy.value)} to {percent(candidate.accuracy.value)}, "
         f"{points(difference.accuracy.value, 2)} points; the lower end of the 95 % interval of the difference, "
         f"{points(lower, 2)}, is {'not below' if passed else 'below'} the threshold of {points(threshold, 2)}."
     )
@@ -98,8 +101,9 @@ def _good_enough_as_first(name: str, comparison: Comparison, threshold: float) -
     accuracy = comparison.candidate.accuracy
     passed = accuracy.lower >= threshold - _ROUNDING
     reason = (
-        f"There is no champion to compare with. The candidate's accuracy is {percent(accuracy.value)}; the lower end "
-        f"of its 95 % interval, {percent(accuracy.lower)}, is {'not below' if passed else 'below'} the "
+        f"There is no champion to compare with, and the candidate is {'' if passed else 'not '}good enough as the "
+        f"first model: its accuracy is {percent(accuracy.value)}; the lower end of its 95 % interval, "
+        f"{percent(accuracy.lower)}, is {'not below' if passed else 'below'} the "
         f"{percent(threshold)} that a first model needs."
     )
     return Gate(name, passed, accuracy.lower, threshold, reason)
@@ -122,15 +126,17 @@ def _no_class_worse(comparison: Comparison, margin: float) -> Gate:
     beyond = [each.cell_class for each in classes if each.n_net_lost > _allowed(each, margin) + _ROUNDING]
     parts = []
     if beyond:
-        parts.append(_lost(worst, margin).capitalize())
+        parts.append(f"Too many cells lost: {_lost(worst, margin)}")
         if len(beyond) > 1:
             parts.append(f"also beyond what is allowed: {', '.join(beyond[1:])}")
-    elif worst.n_net_lost > 0:
-        parts.append(f"No class loses more than is allowed; the closest: {_lost(worst, margin)}")
-    else:
-        parts.append("No class has fewer correct cells than with the champion")
     if empty:
-        parts.append(f"not judged, because there are no hold-out cells: {', '.join(empty)}")
+        unjudged = f"there are no hold-out cells of {', '.join(empty)}"
+        parts.append(unjudged if beyond else f"Whether every class is as good cannot be judged: {unjudged}")
+    if not beyond and not empty:
+        if worst.n_net_lost > 0:
+            parts.append(f"No class loses more than is allowed; the closest: {_lost(worst, margin)}")
+        else:
+            parts.append("No class has fewer correct cells than with the champion")
     return Gate(
         name,
         not beyond and not empty,
@@ -161,7 +167,8 @@ def _calibrated(comparison: Comparison, threshold: float) -> Gate:
     error = candidate.calibration_error
     passed = error <= threshold + _ROUNDING
     reason = (
-        f"Confidence and accuracy differ by {percent(error, 2)} on average (ECE), "
+        f"Confidence is {'' if passed else 'not '}calibrated: it differs from accuracy by {percent(error, 2)} on "
+        "average (ECE), "
         f"{'not above' if passed else 'above'} the threshold of {percent(threshold, 2)}."
     )
     return Gate("calibrated", passed, error, threshold, reason)
@@ -182,7 +189,8 @@ def _not_more_unclassified(comparison: Comparison, margin: float) -> Gate:
     rise = difference.unclassified.value
     passed = rise <= margin + _ROUNDING
     reason = (
-        f"The unclassified share goes from {percent(champion.unclassified.value)} to {percent(found)}, "
+        f"{'Not many' if passed else 'Too many'} more cells stay unclassified: the share goes from "
+        f"{percent(champion.unclassified.value)} to {percent(found)}, "
         f"{points(rise, 2)} points, {'not above' if passed else 'above'} the threshold of {points(margin, 2)} points."
     )
     return Gate(name, passed, rise, margin, reason)

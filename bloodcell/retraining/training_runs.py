@@ -173,6 +173,21 @@ def read_training_run(connection: sa.Connection, training_run_id: uuid.UUID) -> 
     )
 
 
+def training_run_of(settings: Settings, airflow_run: str) -> TrainingRun | None:
+    """Returns the retraining of a run of the Dag `retrain`; None if the run has not begun one.
+
+    Args:
+        settings: Where the database is.
+        airflow_run: Id of the Dag run.
+    """
+
+    def read(connection: sa.Connection) -> TrainingRun | None:
+        training_run_id = connection.scalar(_SQL["of_airflow_run"], {"airflow_run": airflow_run})
+        return None if training_run_id is None else read_training_run(connection, training_run_id)
+
+    return open_database(settings).transact(read)
+
+
 def end_training_run(
     settings: Settings, training_run_id: uuid.UUID, *, failed: str | None, unanswered: bool
 ) -> TrainingState:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LONGEST_TEXT: Final = 300
 """Characters shown of what a person typed; the page has all of it."""
 
+_ROLES: Final = ("the candidate", "the champion")
+
 _FIGURES: Final = (
     "Accuracy",
     "Macro F1",
@@ -41,16 +43,44 @@ def summary_markdown(comparison: Comparison, gates: Sequence[Gate], facts: Valid
     """
     parts = [_verdict(comparison, gates), _origin(comparison, facts)]
     if comparison.candidate:
-        parts += [_figures(comparison), _changes(comparison)]
+        parts += [_figures(comparison, ("candidate", "champion")), _changes(comparison, _ROLES)]
     parts += [_gates(gates)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def comparison_markdown(comparison: Comparison, gates: Sequence[Gate]) -> str:
+    """Returns two models side by side, in Markdown with tables; neither of them is a candidate, and none is refused.
+
+    Args:
+        comparison: The first model in the place of the candidate, the other in the place of the champion.
+        gates: The gates of this comparison.
+    """
+    first, other = comparison.candidate, comparison.champion
+    if first is None or other is None:
+        return "The hold-out is empty, so there is nothing to compare. Next: bloodcell labels status\n"
+    names = (_named(first), _named(other))
+    failed = [gate for gate in gates if not gate.passed]
+    verdict = f"If {names[1]} were champion, {names[0]} would {'not pass' if failed else 'pass'} the gates."
+    parts = [
+        f"### {names[0]} compared with {names[1]}",
+        f"On {comparison.n_cells:,} hold-out cells of {comparison.n_patients:,} patients; nothing is recorded.",
+        _figures(comparison, (first.variant, other.variant)),
+        _changes(comparison, names),
+        "\n".join([verdict, "", *(f"- {gate.reason}" for gate in failed)]),
+        _gates(gates),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _named(model: ModelFigures) -> Markdown:
+    return Markdown(f"{escaped(model.variant)} `{model.model_id[:12]}`")
 
 
 def _verdict(comparison: Comparison, gates: Sequence[Gate]) -> str:
     failed = [gate for gate in gates if not gate.passed]
     name = f"`{comparison.candidate_id[:12]}`"
     if comparison.candidate:
-        name = f"{escaped(comparison.candidate.variant)} {name}"
+        name = _named(comparison.candidate)
     if all_passed(gates):
         return f"### ✓ {name} passed all {len(gates)} gates"
     reasons = "\n".join(f"- {gate.reason}" for gate in failed)
@@ -59,20 +89,16 @@ def _verdict(comparison: Comparison, gates: Sequence[Gate]) -> str:
 
 def _origin(comparison: Comparison, facts: ValidationFacts) -> str:
     champion = comparison.champion
-    against = (
-        f"against the champion {escaped(champion.variant)} `{champion.model_id[:12]}`"
-        if champion
-        else "without a champion to compare with"
-    )
+    against = f"against the champion {_named(champion)}" if champion else "without a champion to compare with"
     return (
         f"Validated on {comparison.n_cells:,} hold-out cells of {comparison.n_patients:,} patients, {against}. "
         f"Requested by {_typed(facts.requested_by)}: {_typed(facts.reason)}. Data set `{facts.dataset_digest[:12]}`."
     )
 
 
-def _figures(comparison: Comparison) -> str:
+def _figures(comparison: Comparison, heads: tuple[str, str]) -> str:
     models = [model for model in (comparison.candidate, comparison.champion) if model]
-    header = ["", *(model.role for model in models)]
+    header = ["", *heads[: len(models)]]
     columns = [_column(model) for model in models]
     if found := comparison.difference:
         header.append("difference, points")
@@ -100,7 +126,7 @@ def _column(model: ModelFigures) -> list[str]:
     ]
 
 
-def _changes(comparison: Comparison) -> str:
+def _changes(comparison: Comparison, names: tuple[str, str]) -> str:
     """Returns what would change for the cells of the hold-out."""
     if comparison.difference is None:
         return ""
@@ -111,7 +137,7 @@ def _changes(comparison: Comparison) -> str:
         for cell_class, each in ((cell_class, classes[cell_class]) for cell_class in REPORT_ORDER)
         if each.n_won or each.n_lost
     ]
-    return "\n".join(["**What changes.** " + discordant_cells(comparison), "", *lines])
+    return "\n".join(["**What changes.** " + discordant_cells(comparison, names), "", *lines])
 
 
 def _gain(n: int) -> str:

@@ -24,14 +24,19 @@ def gate_value(gate: Gate, value: float | None) -> str:
     return percent(value, 2)
 
 
-def discordant_cells(comparison: Comparison) -> str:
-    """Returns a sentence about the cells that only one of two models classifies correctly; empty without a champion."""
+def discordant_cells(comparison: Comparison, names: tuple[str, str] = ("the candidate", "the champion")) -> str:
+    """Returns a sentence about the cells that only one of two models classifies correctly; empty without a champion.
+
+    Args:
+        comparison: The two models, compared.
+        names: What to call them.
+    """
     found = comparison.difference
     if found is None:
         return ""
     if not found.n_only_candidate and not found.n_only_champion:
-        return "Candidate and champion classify the same cells correctly."
+        return f"{names[0][:1].upper()}{names[0][1:]} and {names[1]} classify the same cells correctly."
     return (
-        f"{count(found.n_only_candidate)} cells are classified correctly by the candidate only, "
-        f"{count(found.n_only_champion)} by the champion only (exact McNemar test, {p_value(found.mcnemar_p)})."
+        f"{count(found.n_only_candidate)} cells are classified correctly by {names[0]} only, "
+        f"{count(found.n_only_champion)} by {names[1]} only (exact McNemar test, {p_value(found.mcnemar_p)})."
     )

@@ -4,6 +4,7 @@
     processes        child processes that are kept running
     airflow_home     Airflow's configuration, secrets and passwords below the data folder
     airflow_api      a client of Airflow's REST API; airflow_records are what it returns
+    airflow_session  sends its requests, and raises its errors
     airflow_plugin   what bloodcell adds to Airflow's API server
     watch            starts a run for each night that is completely written
     due_nights       the nights that a run has to work on

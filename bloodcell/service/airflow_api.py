@@ -5,19 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 
-from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
-from bloodcell.service.airflow_home import read_password
+from bloodcell.errors import RetryLaterError
 from bloodcell.service.airflow_records import Approval, RunState, TaskState
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from bloodcell.settings import AirflowSettings
+from bloodcell.service.airflow_session import AirflowRefusedError, AirflowSession, AirflowUnavailableError
 
 NIGHTLY_RUN: Final = "nightly_run"
 IMPORT_LABELS: Final = "import_labels"
@@ -29,53 +24,17 @@ Airflow 3.3.2 loses an answer that arrives before the scheduler has recorded tha
 task fails with "state changed externally". On two cores the scheduler usually recorded it after 0.9 s, but after 5.8 s
 when the task's supervisor was asleep as the task ended (`[workers] min_heartbeat_interval`).
 """
-_TIMEOUT_S: Final = 15.0
-_THIS_MACHINE: Final = ("127.0.0.1", "localhost", "::1")
+PATIENCE_S: Final = 180.0
+"""Seconds for which a command that a person started keeps asking a busy API server.
+
+With four processes competing for each core, the API server answered some requests only after 40 s.
+"""
+_LONGEST_NOTE: Final = 1_000
+"""The longest note that Airflow 3.3.2 accepts, in characters."""
 
 
-class AirflowUnavailableError(RetryLaterError):
-    """Airflow's API server could not be reached, or responded that it is not ready."""
-
-
-class AirflowRefusedError(BloodcellError):
-    """Airflow understood the request and refused it.
-
-    Attributes:
-        status: HTTP status of the response.
-    """
-
-    def __init__(self, message: str, *, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class AirflowApi:
-    """A session with Airflow's API server; logs in when first needed, and again when the token is no longer accepted.
-
-    Args:
-        settings: Airflow's address, the user and the password file.
-
-    Raises:
-        ConfigurationError: BLOODCELL_AIRFLOW_URL is not an address.
-    """
-
-    def __init__(self, settings: AirflowSettings) -> None:
-        self._settings = settings
-        try:
-            url = httpx.URL(settings.airflow_url.rstrip("/"))
-        except httpx.InvalidURL as error:
-            raise ConfigurationError(f"BLOODCELL_AIRFLOW_URL is not an address: {error}") from error
-        # a proxy configured for the internet is not used for an Airflow on this machine
-        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=url.host not in _THIS_MACHINE)
-        self._token: str | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._client.close()
+class AirflowApi(AirflowSession):
+    """The requests, as methods; see `AirflowSession` for the arguments."""
 
     def health(self) -> dict[str, str]:
         """Returns component -> status ("healthy", "unhealthy"); components that never ran are left out."""
@@ -137,10 +96,15 @@ class AirflowApi:
                 with this id (409).
             AirflowUnavailableError: Airflow is unavailable.
         """
-        body: dict[str, object] = {"logical_date": None, "conf": dict(conf)}
-        if run_id is not None:
-            body["dag_run_id"] = run_id
-        return str(self._json("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+        # named here, so that a request that has to be repeated does not start a second run
+        own_name = f"manual__{datetime.now(UTC).isoformat()}"
+        body = {"logical_date": None, "conf": dict(conf), "dag_run_id": run_id or own_name}
+        try:
+            return str(self._json("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+        except AirflowRefusedError as error:
+            if run_id is None and error.status == httpx.codes.CONFLICT:
+                return own_name
+            raise
 
     def run_state(self, dag_id: str, run_id: str) -> RunState:
         """Returns the state of a run and of its tasks.
@@ -199,6 +163,23 @@ class AirflowApi:
             time.sleep(interval_s)
         last = f"it is {state.state}, tasks: {dict(state.task_counts)}" if state else "Airflow did not respond"
         raise RetryLaterError(f"Run {run_id} of {dag_id} did not end within {timeout_s:g} s: {last}.")
+
+    def add_note(self, dag_id: str, run_id: str, text: str) -> None:
+        """Adds a text to a run's note, below what a person wrote there; a text that is there already is not repeated.
+
+        Args:
+            dag_id: The Dag.
+            run_id: The run.
+            text: What to add; it is cut off where Airflow's longest note ends.
+        """
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+        present = self._json("GET", path)["note"] or ""
+        if text[:_LONGEST_NOTE] in present:
+            return
+        note = f"{present}\n\n{text}" if present else text
+        if len(note) > _LONGEST_NOTE:
+            note = f"{note[: _LONGEST_NOTE - 1]}…"
+        self._json("PATCH", path, params={"update_mask": "note"}, json={"note": note})
 
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """Returns the value that a task returned.
@@ -285,7 +266,7 @@ class AirflowApi:
         if response.status_code != httpx.codes.CONFLICT:
             self._checked(response, "PATCH", "the answer")
         answered = self.approval(dag_id, run_id, task_id, map_index) or question
-        if response.status_code == httpx.codes.CONFLICT:
+        if response.status_code == httpx.codes.CONFLICT and not self._is_own(answered, body):
             raise AirflowRefusedError(answered.refusal(run_id), status=response.status_code)
         return answered
 
@@ -298,81 +279,15 @@ class AirflowApi:
         """
         return f"{self._page(dag_id)}/{quote(run_id, safe=':+')}"
 
+    def _is_own(self, answered: Approval, body: Mapping[str, Any]) -> bool:
+        """Returns whether the answer is the one that this session sent, in a request that had to be repeated."""
+        expected = (self._settings.airflow_user, *body["chosen_options"], body["params_input"]["reason"])
+        return (answered.by, answered.chosen, answered.reason) == expected
+
     def _page(self, dag_id: str) -> str:
         return f"{self._settings.airflow_url.rstrip('/')}/dags/{dag_id}/runs"
-
-    def _json(self, method: str, path: str, **request: Any) -> Any:
-        return self._checked(self._response(method, path, **request), method, path)
-
-    def _response(self, method: str, path: str, **request: Any) -> httpx.Response:
-        response = self._send(method, path, **request)
-        if response.status_code == httpx.codes.UNAUTHORIZED and self._token is not None:
-            self._token = None  # the secret has changed, or the token has expired
-            response = self._send(method, path, **request)
-        return response
-
-    def _checked(self, response: httpx.Response, method: str, path: str) -> Any:
-        if response.is_success:
-            return self._read(response) if response.content else None
-        detail = _detail(response)
-        if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise AirflowUnavailableError(
-                f"Airflow at {self._client.base_url} responded with status {response.status_code}: {detail}"
-            )
-        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise ConfigurationError(
-                f"Airflow at {self._client.base_url} refuses the user {self._settings.airflow_user!r}: {detail}. "
-                "Check BLOODCELL_AIRFLOW_USER and BLOODCELL_AIRFLOW_PASSWORD_FILE."
-            )
-        raise AirflowRefusedError(
-            f"Airflow refused {method} {path} ({response.status_code}): {detail}", status=response.status_code
-        )
-
-    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
-        try:
-            if self._token is None and not path.endswith("/monitor/health"):
-                self._log_in()
-            headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-            return self._client.request(method, path, headers=headers, **request)
-        except httpx.TransportError as error:
-            raise AirflowUnavailableError(
-                f"Airflow at {self._client.base_url} cannot be reached ({error}). Check that `bloodcell up` is "
-                "running, and that BLOODCELL_AIRFLOW_URL is its address."
-            ) from error
-
-    def _log_in(self) -> None:
-        body = {"username": self._settings.airflow_user, "password": read_password(self._settings)}
-        response = self._client.post("/auth/token", json=body)
-        if response.status_code == httpx.codes.UNAUTHORIZED:
-            raise ConfigurationError(
-                f"Airflow at {self._client.base_url} does not accept the password of "
-                f"{self._settings.airflow_user!r}. Check BLOODCELL_AIRFLOW_PASSWORD_FILE."
-            )
-        if not response.is_success:
-            raise AirflowUnavailableError(
-                f"Airflow at {self._client.base_url} responded to the login with status {response.status_code}: "
-                f"{_detail(response)}"
-            )
-        self._token = str(self._read(response)["access_token"])
-
-    def _read(self, response: httpx.Response) -> Any:
-        try:
-            return response.json()
-        except ValueError as error:
-            raise AirflowUnavailableError(
-                f"The server at {self._client.base_url} is not Airflow: expected JSON, received "
-                f"{response.text[:60]!r}. Check BLOODCELL_AIRFLOW_URL."
-            ) from error
 
 
 def _approval_path(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
     run = quote(run_id, safe="")
     return f"/api/v2/dags/{dag_id}/dagRuns/{run}/taskInstances/{task_id}/{map_index}/hitlDetails"
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        detail = response.json()["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = response.text
-    return str(detail)[:500]

@@ -17,8 +17,10 @@ from bloodcell.errors import BloodcellError, ConfigurationError, SchemaError
 from bloodcell.presentation.numbers import counted
 from bloodcell.presentation.tables import plain_table
 from bloodcell.resources import dag_ids
-from bloodcell.service.airflow_api import AirflowApi, AirflowUnavailableError
+from bloodcell.served_address import served_address
+from bloodcell.service.airflow_api import AirflowApi
 from bloodcell.service.airflow_home import users_without_password
+from bloodcell.service.airflow_session import AirflowUnavailableError
 from bloodcell.service.processes import marked_processes
 from bloodcell.service.up import GPU_POOL, WATCHER
 
@@ -34,6 +36,7 @@ FREE_BYTES_FAIL: Final = 1_000_000_000
 FREE_BYTES_WARN: Final = 10_000_000_000
 VERIFIED_DAYS_WARN: Final = 15
 """Two weekly runs of the Dag verify_store have been missed."""
+_PATIENCE_S: Final = 30.0
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -301,15 +304,12 @@ def _weights(settings: Settings) -> Finding:
 
 def _airflow_findings(settings: Settings) -> Iterator[Finding]:
     """Yields the findings for Airflow and, if it can be used, for its pool and its Dags."""
-    with AirflowApi(settings) as api:
+    with AirflowApi(settings, patience_s=_PATIENCE_S) as api:
         try:
             health = api.health()
             slots = api.pool_slots(GPU_POOL)
-        except AirflowUnavailableError as error:
-            yield Finding("airflow", "fail", str(error), "Next: bloodcell up")
-            return
         except BloodcellError as error:
-            yield Finding("airflow", "fail", str(error))
+            yield Finding("airflow", "fail", str(error), _next_for_airflow(settings, error))
             return
         unhealthy = [name for name in ("metadatabase", "scheduler", "dag_processor") if health.get(name) != "healthy"]
         if unhealthy:
@@ -327,6 +327,16 @@ def _airflow_findings(settings: Settings) -> Iterator[Finding]:
                 f"Next: bloodcell up, which makes it; elsewhere: airflow pools set {GPU_POOL} 1 GPU",
             )
         yield from _checked("dags", lambda: _dags(api))
+
+
+def _next_for_airflow(settings: Settings, error: BloodcellError) -> str:
+    """Returns what to do about an Airflow that cannot be used; starting it is no help while it runs elsewhere."""
+    address = served_address(settings.data_dir)
+    if address and address != settings.airflow_url.rstrip("/"):
+        return f"`bloodcell up` runs at {address}: unset BLOODCELL_AIRFLOW_URL, or set it to that address."
+    if address:
+        return f"`bloodcell up` is running, or still starting: its logs are in {settings.data_dir / 'logs'}."
+    return "Next: bloodcell up" if isinstance(error, AirflowUnavailableError) else ""
 
 
 def _dags(api: AirflowApi) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -79,6 +79,26 @@ def ingest_due_nights(
     return DueNights(tuple(sorted({*nights, *unreported})), failed, drops.problems)
 
 
+def ingested_by(settings: Settings, airflow_run: str) -> DueNights:
+    """Returns the nights that a Dag run has ingested, and its failures, as the database has them.
+
+    Args:
+        settings: Where the database is.
+        airflow_run: Id of the Dag run.
+    """
+
+    def read(connection: sa.Connection) -> list[sa.Row[Any]]:
+        return list(connection.execute(_SQL["newest_ingests"], {"airflow_run": airflow_run}))
+
+    rows = open_database(settings).transact(read)
+    nights = tuple(row.night for row in rows if row.state == "succeeded")
+    # only the kind of error: a text of the database may contain values of slide.json
+    failed = {row.night.isoformat(): str(row.error).partition(":")[0] for row in rows if row.state == "failed"}
+    for row in rows:
+        failed |= _failed_slides(row.night, row.failed_slides or {})
+    return DueNights(nights, failed, {})
+
+
 def _ingest(folders: Sequence[Path], settings: Settings, airflow_run: str | None) -> tuple[list[date], dict[str, str]]:
     """Returns the nights that were ingested, and the failures."""
     nights: list[date] = []
@@ -102,10 +122,14 @@ def _ingest(folders: Sequence[Path], settings: Settings, airflow_run: str | None
 def _failures(summary: IngestSummary) -> dict[str, str]:
     """Returns the night with the slides that could not be ingested; empty if there are none."""
     log.info("%s", summary)
-    if not summary.failed:
+    return _failed_slides(summary.night, summary.failed)
+
+
+def _failed_slides(night: date, failed: Mapping[str, str]) -> dict[str, str]:
+    if not failed:
         return {}
-    slides = ", ".join(f"{slide or 'loose files'} ({error})" for slide, error in sorted(summary.failed.items()))
-    return {summary.night.isoformat(): f"slides that could not be ingested: {slides}; the log has the tracebacks"}
+    slides = ", ".join(f"{slide or 'loose files'} ({error})" for slide, error in sorted(failed.items()))
+    return {night.isoformat(): f"slides that could not be ingested: {slides}; the log has the tracebacks"}
 
 
 def _nights(database: Database, statement: sa.TextClause, **values: object) -> list[date]:

@@ -10,3 +10,8 @@ SELECT DISTINCT night FROM bloodcell.cell WHERE slide_id IN (
 -- name: nights_of_slides
 SELECT DISTINCT c.night FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
 WHERE s.barcode = ANY (:slides) ORDER BY c.night
+
+-- name: newest_ingests
+-- A retry ingests a night again; only what it found last counts.
+SELECT DISTINCT ON (night) night, state, error, detail -> 'failed' AS failed_slides FROM bloodcell.run
+WHERE airflow_run = :airflow_run AND stage = 'ingest' AND night IS NOT NULL ORDER BY night, started_at DESC

@@ -9,6 +9,7 @@ take 17, 12 and 9 s of processor time until they are ready, and 0.6 GB of memory
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import socket
 import subprocess
@@ -18,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psutil
@@ -28,8 +28,10 @@ from bloodcell.environment import STACK_MARK
 from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
 from bloodcell.registry.shipped import install_shipped
 from bloodcell.resources import dag_ids
-from bloodcell.service.airflow_api import AirflowApi, AirflowUnavailableError
+from bloodcell.served_address import served_address, up_lock
+from bloodcell.service.airflow_api import PATIENCE_S, AirflowApi
 from bloodcell.service.airflow_home import HOST, airflow_home, prepare_airflow_home
+from bloodcell.service.airflow_session import AirflowUnavailableError
 from bloodcell.service.processes import Announce, Child, Program, end_processes, marked_processes, open_log
 from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database
@@ -100,11 +102,11 @@ class Stack:
         self._announce("Airflow: starting")
         self._add("api-server", "airflow", "api-server", *(["--proxy-headers"] if home.public_url else []))
         self._add("dag-processor", "airflow", "dag-processor")
-        with AirflowApi(self.settings) as api:
+        with AirflowApi(self.settings) as api, AirflowApi(self.settings, patience_s=PATIENCE_S) as patient:
             # a task in a pool that does not exist is never scheduled, so the pool is made before the scheduler starts
             self._wait_for(lambda: _responds(api), "Airflow's API server", "api-server")
             self._announce("Airflow: API server responds")
-            api.make_pool(GPU_POOL, 1, "One task at a time on the accelerator (or on all cores).")
+            patient.make_pool(GPU_POOL, 1, "One task at a time on the accelerator (or on all cores).")
             self._add("scheduler", "airflow", "scheduler", "--skip-serve-logs")
             self._wait_for(lambda: _is_ready(api), "Airflow's scheduler and Dags", "scheduler")
         if self._watch:
@@ -199,7 +201,7 @@ def running_stack(settings: Settings, *, watch: bool = True, announce: Announce)
     """
     make_data_folder(settings.data_dir)
     announce = _safe_announce(announce)
-    with _only_one(settings.data_dir / "up.lock"), _signals_interrupt():
+    with _only_one(settings), _signals_interrupt():
         stack = Stack(settings, watch=watch, announce=announce)
         try:
             stack.start()
@@ -262,15 +264,24 @@ def _refuse_taken_port(port: int) -> None:
 
 
 @contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Holds the lock of the data folder; its file tells other commands where Airflow is."""
+    lock = up_lock(settings.data_dir)
+    with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            where = f", at {address}" if (address := served_address(settings.data_dir)) else ""
             raise ConfigurationError(
-                f"bloodcell is already running on {lock.parent}. Use it (`bloodcell doctor` says where), or stop it."
+                f"bloodcell is already running on {settings.data_dir}{where}. Use it, or stop it first."
             ) from error
-        yield
+        file.truncate(0)
+        file.write(f"{os.getpid()} {airflow_home(settings).url}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 @contextmanager

@@ -39,7 +39,8 @@ from bloodcell.errors import BloodcellError
 from bloodcell.inbox.night_folders import DropsFolder, completed_state, night_of, read_drops
 from bloodcell.inbox.pending_nights import pending_nights
 from bloodcell.inbox.settling import COMPLETE_MARKER, folders_changed_ns
-from bloodcell.service.airflow_api import NIGHTLY_RUN, AirflowApi, AirflowRefusedError
+from bloodcell.service.airflow_api import NIGHTLY_RUN, AirflowApi
+from bloodcell.service.airflow_session import AirflowRefusedError
 from bloodcell.service.telemetry import ALIVE, pushed_metrics
 from bloodcell.storage.database import open_database
 

@@ -24,6 +24,7 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import TrainingSet, digest_of
 from bloodcell.cells.metrics import macro_sensitivity, negative_log_likelihood
 from bloodcell.errors import ConfigurationError
+from bloodcell.inference.keras_backend import load_backend
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import (
     FORMAT_VERSION,
@@ -108,6 +109,7 @@ def train(
         folders = [images] if isinstance(images, Path) else images
         images = _set_of_folders(folders, recipe, settings, holdout_fraction)
         on_progress("read images", 1, 1)
+    load_backend()
     network = base_networks.build_base(base_of(variant), recipe.side_px, recipe.crop_px)
     start: keras.Model | None = None
     if isinstance(base, Bundle):

@@ -15,6 +15,8 @@ import typer
 from typer.testing import CliRunner
 
 from bloodcell.cli import app
+from bloodcell.cli.output import NOTHING_TO_DO, retraining_status
+from bloodcell.retraining import TrainingState
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from bloodcell.storage.embedded import embedded_psql
@@ -189,3 +191,10 @@ def test_the_next_step_for_an_empty_database_is_its_upgrade(bloodcell_here: Comm
     status = bloodcell_here("db", "status", "--json", BLOODCELL_DATABASE_URL=empty_database_url)
     assert status.returncode == 0
     assert json.loads(status.stdout)["rows"]["cell"] == 0
+
+
+def test_the_exit_status_says_how_a_retraining_ended() -> None:
+    states = {state: retraining_status(state) for state in TrainingState}
+    assert {state for state, status in states.items() if status == NOTHING_TO_DO} == {TrainingState.SKIPPED}
+    assert {state for state, status in states.items() if status == 1} == {"refused", "failed", "expired"}
+    assert {state for state, status in states.items() if status == 0} == {"running", "promoted", "rejected"}

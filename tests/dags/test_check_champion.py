@@ -54,6 +54,7 @@ print(json.dumps({
         for task in dag.tasks
     },
     "decided": decided,
+    "alarm_takes": [list(dag.get_task("alarm").op_args), dict(dag.get_task("alarm").op_kwargs)],
 }))
 """
 
@@ -92,6 +93,10 @@ def test_the_alarm_follows_the_check_and_both_report_to_the_webhook(parsed: dict
         "check": ["AlarmNotifier"],
         "alarm": ["AlarmNotifier"],
     }
+
+
+def test_the_alarm_takes_no_value_that_a_user_of_airflow_can_write(parsed: dict[str, Any]) -> None:
+    assert parsed["alarm_takes"] == [[], {}]
 
 
 def test_the_check_uses_the_gpu(parsed: dict[str, Any]) -> None:

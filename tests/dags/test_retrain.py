@@ -34,6 +34,7 @@ print(json.dumps({
     "errors": found.import_errors,
     "params": {name: dag.params[name] for name in dag.params},
     "refused": refused,
+    "gate_takes": [list(dag.get_task("gate").op_args), dict(dag.get_task("gate").op_kwargs)],
     "choice_removed": dag.params.get_param("variants").resolve(None),
     "schedule": dag.timetable.expression,
     "unscheduled": type(bag(BLOODCELL_RETRAIN_CRON="").dags["retrain"].timetable).__name__,
@@ -80,6 +81,10 @@ def test_the_stages_follow_each_other_and_a_rejection_does_not_skip_the_end(pars
         "close": ["gate", "promote", "snapshot", "train", "validate"],
     }
     assert parsed["tasks"]["close"]["rule"] == "all_done"
+
+
+def test_the_gate_takes_no_value_that_a_user_of_airflow_can_write(parsed: dict[str, Any]) -> None:
+    assert parsed["gate_takes"] == [[], {}]
 
 
 def test_training_and_validation_use_the_gpu(parsed: dict[str, Any]) -> None:

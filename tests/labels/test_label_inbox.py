@@ -88,6 +88,7 @@ def test_a_file_is_read_again_only_when_its_content_changed(settings: Settings, 
     assert outcomes(import_inbox(settings)) == {"labels.csv": "quarantined"}
     os.utime(file)
     assert import_inbox(settings) == InboxResult((), 1, 0)
+    assert import_inbox(settings).summary == "Nothing new; 0 set aside, 1 already known, 0 still being written."
     write("labels.csv", f"S1,0.jpg,LY,anna,{AT}")
     assert outcomes(import_inbox(settings)) == {"labels.csv": "imported"}
     assert import_inbox(settings) == InboxResult((), 1, 0)

@@ -37,7 +37,7 @@ def test_a_check_prints_one_json_document_or_a_table(settings: Settings, databas
     assert by_kind["embedding"]["since_night"] == "2026-11-21"
 
     again = CliRunner().invoke(app, ["models", "check"])
-    assert again.exit_code == 0, again.output
+    assert again.exit_code == 3, again.output
     assert "agreement" in again.stdout
     assert "Not judged: 0 newly labelled cells with a call, 40 are needed" in again.stdout
 

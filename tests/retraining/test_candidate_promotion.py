@@ -198,7 +198,7 @@ def test_a_candidate_trained_on_shuffled_labels_is_refused_everywhere(judged: Ju
     model_id = train_candidate(settings, run.training_run_id, "vgg16_svm")
     (refused,) = validate_candidates(settings, run.training_run_id)
     assert not refused.passed
-    assert "Accuracy goes from" in refused.refusal
+    assert "Accuracy may fall too far" in refused.refusal
     (state,) = rows(
         settings,
         "SELECT state, state_reason FROM bloodcell.training_run WHERE training_run_id = :i",

@@ -9,7 +9,7 @@ import pytest
 
 from bloodcell.evaluation import compare
 from bloodcell.retraining.gates import GATE_TITLES, judge_gates
-from bloodcell.retraining.validation_summary import summary_markdown
+from bloodcell.retraining.validation_summary import comparison_markdown, summary_markdown
 from bloodcell.settings import Settings
 from tests.retraining.test_validation_page import FACTS, HOSTILE, comparison_of
 from tests.trial import drawn_holdout, drawn_predictions, holdout_of, predictions_of
@@ -72,7 +72,7 @@ def test_too_small_a_holdout_has_a_summary(n_cells: int) -> None:
     summary = summary_markdown(comparison, judge_gates(comparison, Settings()), FACTS)
     assert "is refused" in summary
     assert "nan" not in summary
-    assert ("Candidate and champion classify the same cells correctly." in summary) is bool(n_cells)
+    assert ("The candidate and the champion classify the same cells correctly." in summary) is bool(n_cells)
 
 
 def test_without_a_champion_there_is_one_column_and_nothing_changes() -> None:
@@ -82,3 +82,18 @@ def test_without_a_champion_there_is_one_column_and_nothing_changes() -> None:
     assert tables(summary)[0][0] == ["", "candidate"]
     assert "without a champion to compare with" in summary
     assert "What changes" not in summary
+
+
+@pytest.mark.parametrize(("strength", "verdict"), [(3.3, "would pass the gates"), (2.0, "would not pass the gates")])
+def test_two_models_side_by_side_are_named_and_neither_is_refused(strength: float, verdict: str) -> None:
+    comparison = comparison_of(strength=strength)
+    gates = judge_gates(comparison, Settings())
+    text = comparison_markdown(comparison, gates)
+    assert verdict in text
+    assert "refused" not in text
+    assert "candidate " not in text.replace("`candidate", "")
+    failed = [gate.reason for gate in gates if not gate.passed]
+    assert [line.removeprefix("- ") for line in text.splitlines() if line.removeprefix("- ") in failed] == failed
+    assert "hold-out is empty" in comparison_markdown(
+        compare(holdout_of([]), [predictions_of([]), predictions_of([], "champion")]), gates
+    )

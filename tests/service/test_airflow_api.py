@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from bloodcell.errors import ConfigurationError, RetryLaterError
-from bloodcell.service.airflow_api import AirflowApi, AirflowRefusedError, AirflowUnavailableError
+from bloodcell.service.airflow_api import AirflowApi
+from bloodcell.service.airflow_session import AirflowRefusedError, AirflowUnavailableError
 from bloodcell.settings import Settings
 from tests.serving import serving
 
@@ -27,15 +30,20 @@ class Scripted(ThreadingHTTPServer):
         self.log_in: Answer = (201, {"access_token": "one"})
         self.tokens: list[str | None] = []
         self.bodies: list[dict[str, object]] = []
+        self.requests: list[str] = []
+        self.delays: list[float] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: Scripted
 
     def do_GET(self) -> None:
+        self.server.requests.append(f"{self.command} {self.path}")
         self.server.tokens.append(self.headers["Authorization"])
         answers = self.server.answers
-        self._send(*(answers.pop(0) if len(answers) > 1 else answers[0]))
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        time.sleep(self.server.delays.pop(0) if self.server.delays else 0)
+        self._send(*answer)
 
     def do_POST(self) -> None:
         self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -50,8 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
+        with suppress(ConnectionError):  # the client did not wait
+            self.end_headers()
+            self.wfile.write(payload)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -70,6 +79,15 @@ def api(airflow: Scripted, tmp_path: Path) -> Iterator[AirflowApi]:
     password.write_text("secret")
     settings = Settings(airflow_url=f"http://127.0.0.1:{airflow.server_port}", airflow_password_file=password)
     with AirflowApi(settings) as session:
+        yield session
+
+
+@pytest.fixture
+def patient(airflow: Scripted, api: AirflowApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowApi]:
+    """A session that keeps asking a busy server."""
+    monkeypatch.setattr("bloodcell.service.airflow_session._TIMEOUT_S", 0.3)
+    monkeypatch.setattr("bloodcell.service.airflow_session._PAUSE_S", 0.01)
+    with AirflowApi(api._settings, patience_s=30) as session:
         yield session
 
 
@@ -272,3 +290,64 @@ def test_the_error_of_a_run_that_does_not_end_says_its_state(airflow: Scripted, 
 
     with pytest.raises(RetryLaterError, match="Airflow did not respond"):
         api.wait("nightly_run", "r", timeout_s=0.05, interval_s=0.01)
+
+
+def test_a_busy_server_is_asked_again_and_no_second_run_is_started(airflow: Scripted, patient: AirflowApi) -> None:
+    airflow.delays = [1.0]  # the first request times out, although it starts the run
+    airflow.answers = [(200, {}), (503, {"detail": "busy"}), (409, {"detail": "exists"})]
+
+    run_id = patient.trigger("nightly_run", conf={})
+
+    assert airflow.requests == ["POST /api/v2/dags/nightly_run/dagRuns"] * 3
+    assert {body["dag_run_id"] for body in airflow.bodies if "dag_run_id" in body} == {run_id}
+
+
+def test_an_answer_that_had_to_be_sent_twice_counts_once(
+    airflow: Scripted, patient: AirflowApi, tmp_path: Path
+) -> None:
+    own = {"id": "admin", "name": "admin"}
+    answered = question(**{**ANSWERED, "responded_by_user": own})
+    airflow.delays = [0, 1.0]
+    airflow.answers = [(200, question()), (200, {}), (409, {"detail": "answered"}), (200, answered)]
+
+    assert patient.answer_approval("retrain", "r", "approve", approve=True, reason="page read").by == "admin"
+
+    airflow.delays = [0, 1.0]
+    airflow.answers = [(200, question()), (200, {}), (409, {"detail": "answered"}), (200, answered)]
+    with pytest.raises(AirflowRefusedError, match="answered already: Approve, by admin"):
+        patient.answer_approval("retrain", "r", "approve", approve=True, reason="another reason")
+
+
+def test_patience_ends_and_a_closed_port_needs_none(
+    airflow: Scripted, api: AirflowApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bloodcell.service.airflow_session._PAUSE_S", 0.05)
+    airflow.answers = [(500, {"detail": "busy"})]
+    with AirflowApi(api._settings, patience_s=0.2) as session, pytest.raises(AirflowUnavailableError, match="busy"):
+        session.unpause("retrain")
+    assert 2 <= len(airflow.requests) <= 6
+    closed = api._settings.model_copy(update={"airflow_url": "http://127.0.0.1:9"})
+    began = time.monotonic()
+    with AirflowApi(closed, patience_s=30) as session, pytest.raises(AirflowUnavailableError, match="bloodcell up"):
+        session.unpause("retrain")
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("present", "text", "written"),
+    [
+        (None, "skipped: too few", "skipped: too few"),
+        ("ask dr.a", "skipped: too few", "ask dr.a\n\nskipped: too few"),
+        ("skipped: too few", "skipped: too few", None),
+        ("x" * 990, "skipped: too few", "x" * 990 + "\n\nskipped…"),
+        (None, "y" * 1200, "y" * 999 + "…"),
+    ],
+)
+def test_a_note_is_added_below_what_a_person_wrote(
+    airflow: Scripted, api: AirflowApi, present: str | None, text: str, written: str | None
+) -> None:
+    airflow.answers = [(200, {"note": present}), (200, {})]
+
+    api.add_note("retrain", "r", text)
+
+    assert [body["note"] for body in airflow.bodies if "note" in body] == ([] if written is None else [written])

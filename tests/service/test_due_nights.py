@@ -11,7 +11,7 @@ from PIL import Image
 
 from bloodcell.differential import write_due_differentials
 from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
-from bloodcell.service.due_nights import DueNights, ingest_due_nights
+from bloodcell.service.due_nights import DueNights, ingest_due_nights, ingested_by
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from tests.laboratory import CHALLENGER, CHAMPION, NIGHT, Laboratory
@@ -174,3 +174,15 @@ def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refused)
+
+
+def test_what_a_run_ingested_and_what_failed_is_known_to_the_database(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_night(settings, FRIDAY, "S1")
+    refuse(write_night(settings, SATURDAY, "S2"), monkeypatch)
+    due = ingest_due_nights(settings, airflow_run="r1")
+    assert list(due.failed) == [SATURDAY.isoformat()]
+
+    assert ingested_by(settings, "r1") == DueNights((FRIDAY,), {SATURDAY.isoformat(): "ConfigurationError"}, {})
+    assert ingested_by(settings, "r2") == DueNights((), {}, {})

@@ -26,10 +26,11 @@ import sqlalchemy as sa
 from bloodcell.cells.classes import class_of_code
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import Bundle
-from bloodcell.service.airflow_api import IMPORT_LABELS, RETRAIN, AirflowApi, AirflowRefusedError
+from bloodcell.service.airflow_api import IMPORT_LABELS, RETRAIN, AirflowApi
 from bloodcell.service.airflow_home import password_file
 from bloodcell.service.airflow_plugin import MAX_FAILURES, OPEN_PAGES, WINDOW_S
 from bloodcell.service.airflow_records import RunState
+from bloodcell.service.airflow_session import AirflowRefusedError
 from bloodcell.settings import Settings
 from bloodcell.storage.database import open_database
 from tests.airflow_page import AirflowPage, forge_approval
@@ -173,7 +174,8 @@ def test_a_retraining_with_too_few_labels_is_skipped_with_the_reason(up: Up, adm
     document = json.loads(done.stdout)
     assert done.returncode == 3, done.stderr
     assert document["page"] in done.stderr
-    assert (document["state"], document["waits_for"]) == ("success", [])
+    assert (document["state"], document["outcome"], document["waits_for"]) == ("success", "skipped", [])
+    assert document["reason"].endswith("5,000 are needed (min_new_labels).")
     assert {task["state"] for task in document["tasks"] if task["task"] != "close"} == {"skipped"}
     row = retraining(up.settings, document["run_id"])
     assert (row["state"], row["requested_by"], row["reason"]) == ("skipped", "Dr. M", "weekly")
@@ -186,9 +188,10 @@ def test_the_documented_rest_calls_start_a_retraining(up: Up, night: Path) -> No
     told = python(up, "-c", log_in + trigger, user="admin")
 
     assert told.returncode == 0, told.stderr
-    run_id, state = told.stdout.split()
+    run_id, state, note = told.stdout.split(maxsplit=2)
     row = retraining(up.settings, run_id)
     assert (state, row["state"], row["requested_by"]) == ("success", "skipped", "dr.m")
+    assert note.strip() == f"skipped: {row['state_reason']}"
     assert row["reason"] == "after the stain was changed"
     assert "500 are needed" in row["state_reason"]
 

@@ -22,12 +22,14 @@ import sqlalchemy as sa
 
 from bloodcell.differential.stored_differential import read_differential
 from bloodcell.environment import STACK_MARK
+from bloodcell.inference.quiet_start import has_nvidia_gpu
 from bloodcell.registry.bundle import Bundle
 from bloodcell.removal import erase
 from bloodcell.resources import dag_ids
-from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi, AirflowRefusedError
+from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.service.airflow_home import read_password
 from bloodcell.service.airflow_records import RunState
+from bloodcell.service.airflow_session import AirflowRefusedError
 from bloodcell.service.cleaning import clean
 from bloodcell.service.doctor import examine
 from bloodcell.settings import Settings
@@ -155,6 +157,12 @@ def test_a_dropped_night_becomes_differentials_without_any_action_by_a_person(up
     assert read.agreement.value is not None
     assert read.agreement.value > 0.5
     assert f"## Night {NIGHT}" in api.result(NIGHTLY_RUN, run.run_id, "report")
+    page = up.settings.data_dir / "summaries" / f"{NIGHT}.html"
+    assert "20260314-0" in page.read_text()
+    assert note(api, run.run_id).startswith(f"Night {NIGHT}: 2 slides, 0 waiting, ")
+    assert note(api, run.run_id).endswith(str(page))
+    (log,) = (up.settings.data_dir / "airflow" / "logs").rglob(f"run_id={run.run_id}/task_id=classify/**/*.log")
+    assert has_nvidia_gpu() or "cuda" not in log.read_text().lower()
 
 
 def test_the_doctor_finds_nothing_wrong_with_a_running_system(up: Up) -> None:
@@ -209,6 +217,7 @@ def test_an_empty_night_succeeds_with_a_summary(up: Up, api: AirflowApi) -> None
 
     assert run.state == "success"
     assert f"## Night {EMPTY_NIGHT}" in api.result(NIGHTLY_RUN, run.run_id, "report")
+    assert note(api, run.run_id).startswith(f"Night {EMPTY_NIGHT}: 0 slides, 0 waiting, ")
 
 
 @pytest.mark.parametrize(
@@ -378,6 +387,11 @@ def named_logs(settings: Settings, name: str) -> list[Path]:
     return [
         path for path in [*paths, settings.data_dir / "postgres" / "log"] if name in path.read_text(errors="replace")
     ]
+
+
+def note(api: AirflowApi, run_id: str) -> str:
+    """Returns the note of a nightly run."""
+    return str(api._json("GET", f"/api/v2/dags/{NIGHTLY_RUN}/dagRuns/{run_id}")["note"])
 
 
 def set_slots(api: AirflowApi, n: int) -> None:

@@ -1,0 +1,78 @@
+"""Writes a night's summary as one self-contained HTML page, which a person opens in a browser."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bloodcell.cells.classes import CLASS_NAMES
+from bloodcell.differential.reference_ranges import FLAG_NAMES
+from bloodcell.errors import ConfigurationError
+from bloodcell.presentation.templates import render_page
+from bloodcell.storage.atomic_write import write_atomically
+from bloodcell.storage.runs import code_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bloodcell.report.night_report import NightSlide, NightSummary
+    from bloodcell.settings import StorageSettings
+
+
+def summaries_folder(settings: StorageSettings) -> Path:
+    """Returns the folder of the nights' pages."""
+    return settings.data_dir / "summaries"
+
+
+def write_night_page(settings: StorageSettings, summary: NightSummary, problems: Mapping[str, str]) -> Path:
+    """Writes a night's page, completely or not at all, and returns its path; an earlier page of the night is replaced.
+
+    Args:
+        settings: Where the page is kept.
+        summary: The night.
+        problems: What in the drops folder is no night, as `bloodcell.inbox.read_drops` returns it.
+
+    Raises:
+        ConfigurationError: The page cannot be written.
+    """
+    path = summaries_folder(settings) / f"{summary.night}.html"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(str(path), render(summary, problems).encode())
+    except OSError as error:
+        raise ConfigurationError(
+            f"The summary of the night {summary.night} cannot be written to {path} ({error.strerror}); its results are "
+            "in the database. Free some space or correct the permissions, then trigger the night again."
+        ) from error
+    return path
+
+
+def render(summary: NightSummary, problems: Mapping[str, str]) -> str:
+    """Returns the page.
+
+    Args:
+        summary: The night.
+        problems: What in the drops folder is no night: name -> what is wrong.
+    """
+    return render_page(
+        Path(__file__).with_name("night_page.html.j2"),
+        summary=summary,
+        problems=problems,
+        slides=sorted(summary.slides, key=_urgency),
+        names=CLASS_NAMES,
+        flag_names=FLAG_NAMES,
+        code_version=code_version(),
+        now=datetime.now(UTC),
+    )
+
+
+def _urgency(slide: NightSlide) -> tuple[bool, bool, bool, bool, str]:
+    """Returns the sort key that puts slides first which a person should look at first."""
+    return (
+        not slide.out_of_scope_codes,
+        not slide.n_waiting,
+        slide.is_sufficient is not False,
+        not slide.flags,
+        slide.barcode,
+    )
