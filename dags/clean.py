@@ -6,16 +6,15 @@ any point.
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
+from run_note import add_run_note
 from task_defaults import TASK_DEFAULTS, refuse_unknown_params
 
 from bloodcell.settings import Settings
 
-log = logging.getLogger(__name__)
 settings = Settings()
 
 
@@ -28,8 +27,10 @@ def remove_old() -> dict[str, int]:
     refuse_unknown_params(context)
     removed = [each for each in clean(settings, airflow_run=context["run_id"]).removed if each.keep_days is not None]
     if not removed:
-        raise AirflowSkipException("No BLOODCELL_KEEP_*_DAYS is set, so everything is kept.")
-    log.info("Removed: %s", ", ".join(f"{each.part} {each.n:,}" for each in removed))
+        kept = "No BLOODCELL_KEEP_*_DAYS is set, so everything is kept."
+        add_run_note(settings, context, f"skipped: {kept}")
+        raise AirflowSkipException(kept)
+    add_run_note(settings, context, f"Removed: {', '.join(f'{each.part} {each.n:,}' for each in removed)}.")
     return {each.part: each.n for each in removed}
 
 

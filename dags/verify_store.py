@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import dag, get_current_context, task
 from alarm_notifier import AlarmNotifier
+from run_note import add_run_note
 from task_defaults import TASK_DEFAULTS, refuse_unknown_params
 
 from bloodcell.errors import CheckFailedError
@@ -29,6 +30,8 @@ def verify() -> dict[str, Any]:
     found = verify_store(settings, repair=True, airflow_run=context["run_id"])
     for damage in found.damaged:
         log.warning("%s is %s; %s", damage.place, damage.problem, damage.healed_from or damage.not_healed)
+    outcome = f"{found.n_objects:,} objects verified: {found.n_healed:,} healed, {found.n_left:,} still damaged."
+    add_run_note(settings, context, outcome)
     if found.n_left:
         raise CheckFailedError(
             f"{found.n_left:,} of {found.n_objects:,} objects of the store {found.store} are damaged, and no good copy "
