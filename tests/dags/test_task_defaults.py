@@ -27,6 +27,7 @@ FIRST = {
     "import_labels": "inbox",
     "nightly_run": "ingest",
     "retrain": "snapshot",
+    "verify_store": "verify",
 }
 
 

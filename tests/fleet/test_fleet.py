@@ -51,7 +51,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, drops: Path) -> Iterator[Fle
     labels = tmp_path_factory.mktemp("labels")
     os.chown(labels, USER, USER)
     more = {"BLOODCELL_SETTLE_S": "0", "BLOODCELL_WATCH_INTERVAL_S": "1"}
-    more |= {f"BLOODCELL_{what}_CRON": "" for what in ("NIGHTLY", "RETRAIN", "CHECK", "LABELS", "CLEAN")}
+    more |= {f"BLOODCELL_{what}_CRON": "" for what in ("NIGHTLY", "RETRAIN", "CHECK", "LABELS", "CLEAN", "VERIFY")}
     folder = tmp_path_factory.mktemp("fleet")
     folder.chmod(0o755)
     values = {"BLOODCELL_DROPS": str(drops), "BLOODCELL_LABELS": str(labels)}
