@@ -240,7 +240,7 @@ class Reader:
         cursor = self._connect()
         self._take_connections()
         with suppress(psycopg2.Error):
-            cursor.copy_expert("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000000000)) TO STDOUT", _Slow())
+            cursor.copy_expert("COPY (SELECT generate_series(1, 1000000000), repeat('x', 1000)) TO STDOUT", _Slow())
 
     def burn(self) -> None:
         """Keeps a core busy with an endless join."""
