@@ -21,14 +21,20 @@
     ├── AirflowRefusedError    Airflow was reached, but refused the request (service/airflow_session.py)
     └── DemoError              the demo's run failed (demo/tour.py)
 
-A message says what is wrong and where, what was expected, what was received, and what to do next.
+A message says what is wrong and where, what was expected, what was received, and what to do next. Invisible characters
+of names from outside are spelt out in it.
 """
 
 from __future__ import annotations
 
+from bloodcell.visible_text import visible_lines
+
 
 class BloodcellError(Exception):
     """Any error that bloodcell raises on purpose."""
+
+    def __str__(self) -> str:
+        return visible_lines(super().__str__())
 
 
 class UnusableFileError(BloodcellError):
@@ -43,7 +49,7 @@ class UnusableFileError(BloodcellError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.detail = detail
+        self.detail = visible_lines(detail)
 
 
 class RetryLaterError(BloodcellError):

@@ -18,10 +18,10 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 
 # every room and single module; each imports only itself and those that stand before it, so there are no cycles
 ROOMS = (
-    "lazy_names", "errors", "cells", "environment", "retention_settings", "served_address", "settings", "resources",
-    "presentation", "storage", "registry", "inference", "training", "drawing", "inbox", "ingest", "classify",
-    "differential", "report", "labels", "evaluation", "retraining", "monitoring", "removal", "verification", "service",
-    "demo", "cli",
+    "lazy_names", "visible_text", "errors", "cells", "environment", "retention_settings", "served_address", "settings",
+    "resources", "presentation", "storage", "registry", "inference", "training", "drawing", "inbox", "ingest",
+    "classify", "differential", "report", "labels", "evaluation", "retraining", "monitoring", "removal", "verification",
+    "service", "demo", "cli",
 )  # fmt: skip
 
 # modules that start other processes, or set what TensorFlow reads only from the environment

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bloodcell.inbox.settling import changed_ns
+from bloodcell.visible_text import has_invisible, visible
 
 MAX_DEPTH: Final = 32
 """Levels of folders below the one that is listed; an analyser needs one. Deeper ones are listed as one entry."""
@@ -21,12 +22,13 @@ class ListedFile:
     """One entry that is not a folder.
 
     Attributes:
-        path: Relative to the folder that was listed, with forward slashes; bytes that are not UTF-8 are escaped.
+        path: Relative to the folder that was listed, with forward slashes; bytes that are not UTF-8, and invisible
+            characters, are spelt out.
         location: The entry itself.
         size_bytes: As listed.
         changed_ns: As `bloodcell.inbox.settling.changed_ns` returns it.
         problem: Why it cannot be read as a file, as far as listing shows: link, not_a_regular_file, unreadable,
-            too_deep or name_not_utf8. None for a regular file.
+            too_deep, name_not_utf8 or name_not_visible. None for a regular file.
     """
 
     path: str
@@ -45,7 +47,7 @@ class ListedFolder:
     """One folder directly below the one that was listed, or the loose files beside them.
 
     Attributes:
-        name: Its name, "" for the loose files; bytes that are not UTF-8 are escaped.
+        name: Its name, "" for the loose files; bytes that are not UTF-8, and invisible characters, are spelt out.
         files: All files in it, down to `MAX_DEPTH`.
         newest_change_ns: Latest change of the folder itself or of a file in it.
     """
@@ -122,6 +124,8 @@ def _listed(entry: os.DirEntry[str], path: str) -> ListedFile:
         problem = "not_a_regular_file"
     elif not _is_utf8(entry.name):
         problem = "name_not_utf8"
+    elif has_invisible("/".join(entry.path.split("/")[-path.count("/") - 1 :])):
+        problem = "name_not_visible"
     return ListedFile(path, entry.path, status.st_size, changed_ns(status), problem)
 
 
@@ -134,4 +138,4 @@ def _is_utf8(name: str) -> bool:
 
 
 def _text(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return visible(os.fsencode(name).decode("utf-8", "backslashreplace"))

@@ -14,6 +14,7 @@ from bloodcell.errors import ConfigurationError
 from bloodcell.inbox.ignoring import ignore_reason
 from bloodcell.inbox.listing import list_folder
 from bloodcell.inbox.settling import COMPLETE_MARKER, folders_changed_ns, is_settled, marker_changed_ns
+from bloodcell.visible_text import visible
 
 if TYPE_CHECKING:
     from bloodcell.settings import InboxSettings
@@ -125,4 +126,4 @@ def _misnamed(name: str, pattern: str) -> str:
 
 
 def _shown(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return visible(os.fsencode(name).decode("utf-8", "backslashreplace"))

@@ -3,7 +3,9 @@
     ingesting      the stage: folder by folder, files are examined in parallel and written in batches
     examine        one file becomes a stored image, or the reason why it cannot
     slide_record   slide.json
-    ledger         a slide's rows, and one row for every file
+    ledger         a slide's rows
+    cell_rows      its cells, each once
+    ledger_rows    one row for every file
     file_outcomes  the outcomes of a file, and what the operator does about each
 
 A night can be ingested again at any time: known files are not read again, and the rows stay the same.

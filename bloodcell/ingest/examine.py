@@ -1,4 +1,4 @@
-"""One file of a drop is read, hashed, verified within bounds and stored; otherwise the reason is returned."""
+"""One file of a drop is read, verified, and stored without metadata; otherwise the reason is returned."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bloodcell.errors import RetryLaterError, UnusableFileError
+from bloodcell.cells.names import composed
+from bloodcell.errors import RetryLaterError, StoreUnavailableError, UnusableFileError
 from bloodcell.inbox.unchanged_files import StillWrittenError, read_unchanged
 from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
-from bloodcell.storage.decoding import ImageBounds, verify
+from bloodcell.storage.bare_image import without_metadata
+from bloodcell.storage.decoding import ImageBounds, decode, verify
 
 if TYPE_CHECKING:
     from bloodcell.inbox.listing import ListedFile
@@ -32,9 +34,19 @@ class NamedCell:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image that is in the store."""
+    """An image that is in the store.
+
+    Attributes:
+        sha256: Digest of the file without metadata, which is its name in the store.
+        received_sha256: Digest of the file as it was received.
+        size_bytes: Size of the file without metadata.
+        width_px: Width.
+        height_px: Height.
+        format: Such as JPEG.
+    """
 
     sha256: str
+    received_sha256: str
     size_bytes: int
     width_px: int
     height_px: int
@@ -62,11 +74,12 @@ class Examiner:
 
     def named_cell(self, file: ListedFile) -> NamedCell | None:
         """Returns what the path tells about the cell; None if the path does not match the pattern."""
-        match = self._pattern.fullmatch(file.path)
+        path = composed(file.path)
+        match = self._pattern.fullmatch(path)
         if match is None:
             return None
         barcode = match["slide"]
-        file_name = file.path.removeprefix(f"{barcode}/")
+        file_name = path.removeprefix(f"{barcode}/")
         if not (match["number"] or "").isdecimal():
             return None
         code = match["code"] if "code" in self._pattern.groupindex else None
@@ -106,8 +119,18 @@ class Examiner:
             log.exception("%s could not be examined", file.path)
             return Examined(file, cell, reason="unexpected_error", detail=type(error).__name__)
 
+    def same_pixels(self, *digests: str) -> bool:
+        """Returns whether two images of the store have equal pixels; False if one of them cannot be read."""
+        try:
+            one, other = (decode(self._store.read_image(digest), self._bounds) for digest in digests)
+        except (UnusableFileError, StoreUnavailableError):
+            return False
+        return one.size == other.size and one.tobytes() == other.tobytes()
+
     def _stored(self, body: bytes) -> StoredImage:
         image = verify(body, self._bounds)
-        sha256 = hashlib.sha256(body).hexdigest()
-        self._store.put_image(sha256, body)
-        return StoredImage(sha256, len(body), image.width_px, image.height_px, image.format)
+        bare = without_metadata(body, image.format, self._bounds)
+        received_sha256 = hashlib.sha256(body).hexdigest()
+        sha256 = received_sha256 if bare is body else hashlib.sha256(bare).hexdigest()
+        self._store.put_image(sha256, bare)
+        return StoredImage(sha256, received_sha256, len(bare), image.width_px, image.height_px, image.format)

@@ -22,10 +22,13 @@ QUARANTINE_REASONS: Final = {
     "too_deep": "A folder nested deeper than any analyser does. Move the files up, or remove the folder.",
     "name_fits_no_pattern": "The path does not match BLOODCELL_DROP_PATTERN. Rename the file or correct the pattern.",
     "name_not_utf8": "The file name is not valid UTF-8. Rename it.",
+    "name_not_visible": "The name of the file or of its folder has characters that nobody sees, such as a change of "
+    "direction. Rename it.",
     "slide_record": "slide.json is not a valid slide record. Correct it; the slide's cells are kept without it.",
     "slide_identity": "The slide's folder, its slide.json and what is known of the barcode contradict each other. "
     "Find out whose slide it is, correct the folder or the record, and ingest the night again.",
-    "name_taken": "The slide already has another image under this name. Find out which is right.",
+    "name_taken": "The slide already has another image under this name, or under one that differs only in ending, case "
+    "or leading zeros. Find out which is right.",
     "changed_after_ingest": "The file was ingested with other bytes; the cell keeps the first ones. Find out why.",
     "unexpected_error": "bloodcell failed on this file or on its slide, and went on with the others. The run's log has "
     "the traceback. Report it; the night can be ingested again at any time.",
@@ -33,7 +36,8 @@ QUARANTINE_REASONS: Final = {
 """Why a file is set aside, and the next step."""
 
 DUPLICATE_REASONS: Final = {
-    "same_image": "A cell of this slide already has the same bytes.",
+    "same_image": "A cell of this slide already has the same image, apart from metadata.",
+    "same_cell": "A cell of this slide already has the same pixels under this name, in another format or spelling.",
     "delivered_again": "The same cell came with an earlier night.",
 }
 

@@ -15,6 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from bloodcell.cells.names import composed
 from bloodcell.errors import ConfigurationError, RetryLaterError, StoreUnavailableError, UnusableFileError
 from bloodcell.inbox.ignoring import ignore_reason
 from bloodcell.inbox.listing import ListedFile, ListedFolder, list_folder
@@ -23,17 +24,8 @@ from bloodcell.inbox.settling import folders_changed_ns, is_settled, marker_chan
 from bloodcell.inbox.unchanged_files import StillWrittenError, read_unchanged
 from bloodcell.ingest.examine import Examined, Examiner
 from bloodcell.ingest.file_outcomes import SLIDE_RECORD
-from bloodcell.ingest.ledger import (
-    FileRow,
-    SlideFiles,
-    ignored,
-    is_erased,
-    known_files,
-    note_gone,
-    quarantined,
-    set_slide_aside,
-    write_slide,
-)
+from bloodcell.ingest.ledger import SlideFiles, is_erased, note_gone, set_slide_aside, write_slide
+from bloodcell.ingest.ledger_rows import FileRow, ignored, known_files, quarantined
 from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
 from bloodcell.presentation.numbers import counted
 from bloodcell.storage import tables
@@ -255,10 +247,10 @@ class _Ingest:
         try:
             if file.problem is not None:
                 raise UnusableFileError("slide_record", f"expected a regular file, received: {file.problem}")
-            record = parse_slide_record(read_unchanged(file, MAX_RECORD_BYTES), folder.name)
+            record = parse_slide_record(read_unchanged(file, MAX_RECORD_BYTES), composed(folder.name))
             return _Record(record, "read")
         except UnusableFileError as error:
-            row = quarantined(file, folder.name, error.reason, error.detail)
+            row = quarantined(file, composed(folder.name), error.reason, error.detail)
             contradiction = error.detail if error.reason == "slide_identity" else None
             return _Record(None, "unreadable", row, contradiction)
 
@@ -293,7 +285,8 @@ class _Ingest:
 
     def _written(self, slides: Sequence[SlideFiles]) -> list[str]:
         def write(connection: sa.Connection) -> list[str]:
-            set_aside = [path for slide in slides for path in write_slide(connection, self._run_id, self._night, slide)]
+            of_night, same_pixels = (connection, self._run_id, self._night), self._examiner.same_pixels
+            set_aside = [path for slide in slides for path in write_slide(*of_night, slide, same_pixels)]
             self._refuse_lost_images(connection, slides)
             return set_aside
 
@@ -374,7 +367,7 @@ def _is_accounted_for(known: FileRow | None, file: ListedFile) -> bool:
 
 def _barcode(folder: ListedFolder) -> str | None:
     """Returns the slide that a folder is named after; None for the loose files and for an ignored folder."""
-    return None if not folder.name or ignore_reason(folder.name) else folder.name
+    return None if not folder.name or ignore_reason(folder.name) else composed(folder.name)
 
 
 def _by_slide(chunk: _Chunk, examined: Sequence[Examined]) -> list[SlideFiles]:

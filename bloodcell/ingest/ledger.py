@@ -1,25 +1,21 @@
 """One slide's files become rows: slide, images, cells, and a ledger row for every file.
 
 Writing the rows again, or in two runs at once, leaves the same rows.
-
-All rows of a table are written by one statement, as one JSON parameter that Postgres turns into rows of the table's own
-types. With one statement per row, writing 2,000 files took three times as long as reading, hashing and decoding them.
 """
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSON, Insert, insert
+from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
-from bloodcell.cells.classes import class_of_code
-from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
+from bloodcell.ingest.cell_rows import write_cells
+from bloodcell.ingest.ledger_rows import FileRow, among, as_json, fields_of, insert_of, quarantined
 from bloodcell.storage import tables
 
 _MAX_DAYS_APART: Final = 14
@@ -27,24 +23,9 @@ _MAX_DAYS_APART: Final = 14
 _CONFIRMING: Final = ("order_id", "acquired_at")
 
 if TYPE_CHECKING:
-    from bloodcell.inbox.listing import ListedFile
-    from bloodcell.ingest.examine import Examined, StoredImage
+    from bloodcell.ingest.cell_rows import SamePixels
+    from bloodcell.ingest.examine import Examined
     from bloodcell.ingest.slide_record import SlideRecord
-
-
-@dataclass(frozen=True, slots=True)
-class FileRow:
-    """What the ledger says about one file."""
-
-    path: str
-    barcode: str | None
-    outcome: str
-    reason: str | None
-    detail: str | None
-    cell_id: int | None
-    sha256: str | None
-    size_bytes: int
-    changed_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +49,9 @@ class SlideFiles:
     others: Sequence[FileRow]
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    cell_id: int
-    night: date
-    sha256: str
-
-
-def quarantined(file: ListedFile, barcode: str | None, reason: str, detail: str) -> FileRow:
-    """Returns the ledger row of a file that is set aside."""
-    return FileRow(file.path, barcode, "quarantined", reason, detail, None, None, file.size_bytes, file.changed_ns)
-
-
-def ignored(file: ListedFile, barcode: str | None, reason: str) -> FileRow:
-    """Returns the ledger row of a file that is ignored by a rule."""
-    return FileRow(file.path, barcode, "ignored", reason, None, None, None, file.size_bytes, file.changed_ns)
-
-
-def known_files(connection: sa.Connection, night: date, paths: Sequence[str]) -> dict[str, FileRow]:
-    """Returns what the ledger already says about these files, by path."""
-    rows = connection.execute(_KNOWN_FILES, {"night": night, "paths": list(paths)})
-    return {row.path: FileRow(*row) for row in rows}
-
-
-def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles) -> list[str]:
+def write_slide(
+    connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles, same_pixels: SamePixels
+) -> list[str]:
     """Writes a slide's rows and returns the paths of the files that were set aside; the images are already stored.
 
     A transaction may write several slides. If two runs write the same slides in different orders, Postgres aborts one
@@ -113,7 +73,9 @@ def write_slide(connection: sa.Connection, run_id: uuid.UUID, night: date, files
                 for e in files.examined
             ]
         else:
-            rows += _write_cells(connection, run_id, night, slide_id, files)
+            usable = [(e.file, e.cell, e.image) for e in files.examined if e.cell is not None and e.image is not None]
+            rows += write_cells(connection, run_id, night, slide_id, usable, same_pixels)
+            rows += [_set_aside(e, files.barcode) for e in files.examined if e.cell is None or e.image is None]
     _write_ledger(connection, run_id, night, rows)
     return [row.path for row in rows if row.outcome == "quarantined"]
 
@@ -191,116 +153,21 @@ def _contradiction(known: sa.Row[Any], recorded: Mapping[str, object], night: da
     return None
 
 
-def _write_cells(
-    connection: sa.Connection, run_id: uuid.UUID, night: date, slide_id: int, files: SlideFiles
-) -> list[FileRow]:
-    usable = [(e.cell, e.image) for e in files.examined if e.cell is not None and e.image is not None]
-    _write_images(connection, (image for _, image in usable))
-    names, images = [cell.file_name for cell, _ in usable], [image.sha256 for _, image in usable]
-    by_name, by_image = _cells(connection, slide_id, names, images)
-    new = []
-    taken_names, taken_images = set(by_name), set(by_image)
-    for cell, image in usable:
-        if cell.file_name not in taken_names and image.sha256 not in taken_images:
-            taken_names.add(cell.file_name)
-            taken_images.add(image.sha256)
-            new.append(
-                {
-                    "slide_id": slide_id,
-                    "file_name": cell.file_name,
-                    "night": night,
-                    "sha256": image.sha256,
-                    "analyser_code": cell.analyser_code,
-                    "analyser_class": class_of_code(cell.analyser_code),
-                    "run_id": run_id,
-                }
-            )
-    if new:
-        connection.execute(_PUT_CELLS, _as_json(new))
-        by_name, by_image = _cells(connection, slide_id, names, images)
-    known = known_files(connection, night, [e.file.path for e in files.examined])
-    return [_outcome(e, files.barcode, night, by_name, by_image, known.get(e.file.path)) for e in files.examined]
-
-
-def _outcome(
-    examined: Examined,
-    barcode: str | None,
-    night: date,
-    by_name: Mapping[str, _Cell],
-    by_image: Mapping[str, _Cell],
-    known: FileRow | None,
-) -> FileRow:
-    if examined.image is None or examined.cell is None:
-        return _set_aside(examined, barcode)
-    file, sha256 = examined.file, examined.image.sha256
-    namesake = by_name.get(examined.cell.file_name)
-    if namesake is None:
-        outcome, reason, cell_id = "duplicate", "same_image", by_image[sha256].cell_id
-    elif namesake.sha256 != sha256:
-        changed = known is not None and known.cell_id == namesake.cell_id
-        reason = "changed_after_ingest" if changed else "name_taken"
-        outcome, cell_id = "quarantined", namesake.cell_id
-    elif namesake.night != night:
-        outcome, reason, cell_id = "duplicate", "delivered_again", namesake.cell_id
-    else:
-        outcome, reason, cell_id = "cell", None, namesake.cell_id
-    detail = QUARANTINE_REASONS.get(reason) if reason else None
-    return FileRow(file.path, barcode, outcome, reason, detail, cell_id, sha256, file.size_bytes, file.changed_ns)
-
-
 def _set_aside(examined: Examined, barcode: str | None) -> FileRow:
     return quarantined(examined.file, barcode, examined.reason or "name_fits_no_pattern", examined.detail or "")
-
-
-def _write_images(connection: sa.Connection, images: Iterable[StoredImage]) -> None:
-    # in the order of the key, so that two slides with the same images cannot deadlock
-    rows = [_fields(image) for image in sorted(images, key=lambda image: image.sha256)]
-    if rows:
-        connection.execute(_PUT_IMAGES, _as_json(rows))
-
-
-def _cells(
-    connection: sa.Connection, slide_id: int, file_names: Sequence[str], sha256s: Sequence[str]
-) -> tuple[dict[str, _Cell], dict[str, _Cell]]:
-    values = {"slide_id": slide_id, "file_names": list(file_names), "sha256s": list(sha256s)}
-    cells = [(name, _Cell(*cell)) for name, *cell in connection.execute(_KNOWN_CELLS, values)]
-    return dict(cells), {cell.sha256: cell for _, cell in cells}
 
 
 def _write_ledger(connection: sa.Connection, run_id: uuid.UUID, night: date, rows: Sequence[FileRow]) -> None:
     ordered = sorted(rows, key=lambda row: row.path)
     if ordered:
         connection.execute(
-            _PUT_FILES, _as_json([{"night": night, "run_id": run_id, **_fields(row)} for row in ordered])
+            _PUT_FILES, as_json([{"night": night, "run_id": run_id, **fields_of(row)} for row in ordered])
         )
-
-
-def _as_json(rows: Sequence[Mapping[str, object]]) -> dict[str, str]:
-    return {"rows": json.dumps(rows, default=str)}
-
-
-def _fields(record: FileRow | StoredImage) -> dict[str, object]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
-
-
-# Statements are built once: building and compiling them for every slide slowed down the examining threads.
-
-
-def _insert(table: sa.Table, *names: str) -> Insert:
-    """Returns a statement that inserts the objects of the JSON array `rows`, with the table's own types."""
-    rows = sa.bindparam("rows", type_=sa.Text).cast(JSON)
-    sent = sa.func.json_populate_recordset(sa.text(f"NULL::{table.fullname}"), rows).table_valued(*names)
-    return insert(table).from_select(names, sa.select(sent))
-
-
-def _among(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
-    # one array, whatever the number of values: IN (...) would be a different statement for each number
-    return column == sa.any_(sa.bindparam(name, type_=ARRAY(sa.Text)))
 
 
 def _put_files() -> Insert:
     table = tables.drop_file
-    statement = _insert(table, "night", "run_id", *FileRow.__dataclass_fields__)
+    statement = insert_of(table, "night", "run_id", *FileRow.__dataclass_fields__)
     judged = ("outcome", "reason", "detail", "cell_id", "sha256", "size_bytes", "changed_ns")
     return statement.on_conflict_do_update(
         index_elements=[table.c.night, table.c.path],
@@ -325,21 +192,6 @@ _LEAVE_TO_ERASURE: Final = sa.select(
 _KNOWN_SLIDE: Final = (
     sa.select(tables.slide).where(tables.slide.c.barcode == sa.bindparam("barcode")).with_for_update(key_share=True)
 )
-_KNOWN_FILES: Final = sa.select(*(tables.drop_file.c[name] for name in FileRow.__dataclass_fields__)).where(
-    tables.drop_file.c.night == sa.bindparam("night"), _among(tables.drop_file.c.path, "paths")
-)
-_KNOWN_CELLS: Final = sa.select(
-    tables.cell.c.file_name, tables.cell.c.cell_id, tables.cell.c.night, tables.cell.c.sha256
-).where(
-    tables.cell.c.slide_id == sa.bindparam("slide_id"),
-    sa.or_(_among(tables.cell.c.file_name, "file_names"), _among(tables.cell.c.sha256, "sha256s")),
-)
-_PUT_IMAGES: Final = _insert(
-    tables.image, "sha256", "size_bytes", "width_px", "height_px", "format"
-).on_conflict_do_nothing()
-_PUT_CELLS: Final = _insert(
-    tables.cell, "slide_id", "file_name", "night", "sha256", "analyser_code", "analyser_class", "run_id"
-)
 _PUT_FILES: Final = _put_files()
 # rows that another run wrote in the meantime are left to that run
 _PUT_GONE: Final = (
@@ -349,7 +201,7 @@ _PUT_GONE: Final = (
         tables.drop_file.c.night == sa.bindparam("of_night"),
         tables.drop_file.c.outcome == "quarantined",
         tables.drop_file.c.cell_id.is_(None),
-        sa.not_(_among(tables.drop_file.c.path, "paths")),
+        sa.not_(among(tables.drop_file.c.path, "paths")),
         tables.drop_file.c.updated_at
         < sa.select(tables.run.c.started_at).where(tables.run.c.run_id == sa.bindparam("by_run")).scalar_subquery(),
     )

@@ -11,7 +11,9 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from bloodcell.cells.names import composed
 from bloodcell.errors import UnusableFileError
+from bloodcell.visible_text import has_invisible
 
 MAX_RECORD_BYTES: Final = 64 * 1024
 _FIRST_YEAR: Final = 2000
@@ -22,8 +24,15 @@ _CLOCK_AHEAD: Final = timedelta(days=1)
 _NAME: Final = re.compile(r"[^\W\d_]+\.?(?:[ ,^]+[^\W\d_]+\.?)+|[A-ZÀ-Þ][a-zß-ÿ]{2,}")
 """Two or more words of letters, with a blank, a comma or HL7's caret between them, or one capitalised word."""
 
-# no control characters: they come from a broken export, and Postgres does not accept NUL
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+def _visible(text: str) -> str:
+    """Returns the text; control characters come from a broken export, and others make two values look alike."""
+    if has_invisible(text):
+        raise ValueError("expected text of visible characters, received others; they were not stored")
+    return text
+
+
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_visible)]
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -112,11 +121,12 @@ def parse_slide_record(body: bytes, barcode: str) -> SlideRecord:
     if not record.model_fields_set:
         known = ", ".join(_RecordFile.model_fields)
         raise UnusableFileError("slide_record", f"expected some of the fields {known}, received none of them")
-    if record.barcode is not None and record.barcode != barcode:
+    if record.barcode is not None and composed(record.barcode) != barcode:
         raise UnusableFileError(
             "slide_identity", f"the folder is named {barcode!r}, its slide.json says barcode {record.barcode!r}"
         )
-    return SlideRecord(barcode, record.order_id, record.analyser, record.patient_key, record.acquired_at)
+    order_id, analyser = (None if text is None else composed(text) for text in (record.order_id, record.analyser))
+    return SlideRecord(barcode, order_id, analyser, record.patient_key, record.acquired_at)
 
 
 def _fields(pairs: list[tuple[str, object]]) -> dict[str, object]:

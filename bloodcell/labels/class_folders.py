@@ -1,7 +1,7 @@
 """Reads a folder sorted by class: FOLDER/<class or code>/<file>, or FOLDER/<class or code>/<barcode>/<file>.
 
-A cell is found by the digest of its image, whatever the file is called. The time of a label is the time at which its
-file was put there.
+A cell is found by the digest of its image, whatever the file is called and whatever metadata it got. The time of a
+label is the time at which its file was put there.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from bloodcell.cells.names import composed
 from bloodcell.errors import UnusableFileError
 from bloodcell.inbox.ignoring import ignore_reason
 from bloodcell.inbox.listing import ListedFile, list_folder
@@ -23,6 +24,9 @@ from bloodcell.labels.csv_rows import Progress
 from bloodcell.labels.label_outcomes import RowErrors, shown, unusable
 from bloodcell.labels.label_rows import BadRowError, LabelRow
 
+if TYPE_CHECKING:
+    from bloodcell.settings import ImageSettings
+
 _PROGRESS_EVERY: Final = 100
 
 
@@ -32,7 +36,7 @@ class FolderLabels:
     Args:
         folder: The folder.
         labelled_by: Who sorted it.
-        max_file_bytes: Larger files are refused.
+        settings: Bounds of an image; larger files are refused.
 
     Attributes:
         n_rows: Files read so far.
@@ -43,8 +47,8 @@ class FolderLabels:
     source: Final = "folder"
     ignored_columns: Final[tuple[str, ...]] = ()
 
-    def __init__(self, folder: Path, labelled_by: str, max_file_bytes: int) -> None:
-        self._folder, self._labelled_by, self._max_file_bytes = folder, labelled_by, max_file_bytes
+    def __init__(self, folder: Path, labelled_by: str, settings: ImageSettings) -> None:
+        self._folder, self._labelled_by, self._settings = folder, labelled_by, settings
         self.n_rows = 0
         self.sha256 = ""
 
@@ -72,14 +76,26 @@ class FolderLabels:
     def _row(self, row: int, name: str, file: ListedFile) -> LabelRow:
         if file.problem is not None:
             raise UnusableFileError(file.problem, QUARANTINE_REASONS[file.problem])
-        if file.size_bytes > self._max_file_bytes:
-            raise BadRowError(f"expected at most {self._max_file_bytes:,} bytes, received {file.size_bytes:,}")
+        if file.size_bytes > self._settings.max_file_bytes:
+            raise BadRowError(f"expected at most {self._settings.max_file_bytes:,} bytes, received {file.size_bytes:,}")
         meaning = _meaning(name)
         _, *folders, file_name = file.path.split("/")
-        sha256 = hashlib.sha256(read_unchanged(file, self._max_file_bytes)).hexdigest()
+        body = read_unchanged(file, self._settings.max_file_bytes)
+        digests = hashlib.sha256(body).hexdigest(), hashlib.sha256(self._bare(body)).hexdigest()
         at = datetime.fromtimestamp(min(file.changed_ns, time.time_ns()) // 1_000 / 1e6, UTC).isoformat()
         barcode, inner = (folders[0], [*folders[1:], file_name]) if folders else (None, [file_name])
-        return LabelRow(row, barcode, "/".join(inner), None, sha256, meaning, self._labelled_by, at, False, False, None)
+        place = (None if barcode is None else composed(barcode)), composed("/".join(inner))
+        return LabelRow(row, *place, None, *digests, meaning, self._labelled_by, at, False, False, None)
+
+    def _bare(self, body: bytes) -> bytes:
+        from bloodcell.storage.bare_image import without_metadata
+        from bloodcell.storage.decoding import ImageBounds, verify
+
+        bounds = ImageBounds.of(self._settings)
+        try:
+            return without_metadata(body, verify(body, bounds).format, bounds)
+        except UnusableFileError:  # no cell can have this image
+            return body
 
 
 class FolderDigest:

@@ -129,7 +129,7 @@ def open_labels(source: Path, settings: Settings, labelled_by: str | None) -> La
         return CsvLabels(source, by)
     if by is None:
         raise ConfigurationError(f"Name the person who sorted the folder {source}: --by NAME.")
-    return FolderLabels(source, by, settings.max_file_bytes)
+    return FolderLabels(source, by, settings)
 
 
 def take(

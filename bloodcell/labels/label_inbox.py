@@ -11,6 +11,7 @@ import functools
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,8 +183,9 @@ def _file_entry(file: ListedFile) -> _Entry | None:
 def _folder_entry(folder: Path, name: str, settings: Settings) -> _Entry | None:
     digest = FolderDigest()
     try:
-        if not folder.is_dir():  # `name` contains escaped bytes, so there is no folder of this name
-            raise unusable("name_not_utf8", f"expected a folder named for a person, received {name}")
+        if not folder.is_dir():  # part of `name` is spelt out, so there is no folder of this name
+            reason = "name_not_visible" if re.search(r"\\[uU][0-9a-f]{4}", name) else "name_not_utf8"
+            raise unusable(reason, f"expected a folder named for a person, received {name}")
         if meaning_of(name) is not None:
             raise unusable(
                 "not_a_label_file",
@@ -191,7 +193,7 @@ def _folder_entry(folder: Path, name: str, settings: Settings) -> _Entry | None:
             )
         for _, file in labelled_files(folder):
             digest.add(file)
-        labels = FolderLabels(folder, checked_person(name), settings.max_file_bytes)
+        labels = FolderLabels(folder, checked_person(name), settings)
     except BadRowError as error:
         refused = unusable("not_a_label_file", f"expected a folder named for the person who sorted it: {error}")
         return _Entry(name, folder, digest.hexdigest(), refused=refused)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bloodcell.errors import UnusableFileError
+from bloodcell.visible_text import visible
 
 FILE_REASONS: Final = {
     "not_a_label_file": "Neither a CSV file nor a folder sorted by class. Save it as CSV UTF-8, or remove it.",
@@ -21,6 +22,7 @@ FILE_REASONS: Final = {
     "not_a_regular_file": "A pipe, socket or device. Remove it.",
     "unreadable": "The file or folder cannot be read. Fix its permissions or the disk.",
     "name_not_utf8": "The name is not valid UTF-8. Rename it.",
+    "name_not_visible": "The name has characters that nobody sees, such as a change of direction. Rename it.",
     "unexpected_error": "bloodcell failed on this file, and went on with the others. Report it with the log.",
 }
 """Why a label file is quarantined, and the next step."""
@@ -68,4 +70,4 @@ def unusable(reason: str, detail: str) -> UnusableFileError:
 
 def shown(text: str) -> str:
     """Returns received text, quoted and shortened for a message."""
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+    return visible(repr(text if len(text) <= 60 else f"{text[:57]}..."))

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from bloodcell.cells.names import composed
 from bloodcell.labels.codes import Meaning, meaning_of
 from bloodcell.labels.label_outcomes import IN_THE_FUTURE, shown
+from bloodcell.visible_text import has_invisible, visible_lines
 
 SPACE: Final = " \t\n\r\f"
 """Characters stripped from both ends of a field; the view `cell_label` strips the same."""
@@ -27,7 +29,6 @@ _LARGEST_ID: Final = 2**63 - 1
 # a German spreadsheet writes a logical value as WAHR or FALSCH
 _YES: Final = frozenset({"1", "true", "yes", "wahr"})
 _NO: Final = frozenset({"", "0", "false", "no", "falsch"})
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # the apostrophe that `exporting` adds so that a spreadsheet does not read text as a formula
 _GUARDED: Final = re.compile(r"'+[=+\-@\t\r]")
 
@@ -46,6 +47,7 @@ class LabelRow:
         file_name: The file within the slide, if given.
         cell_id: The cell, if given.
         sha256: Digest of the image, if the label comes with one.
+        stored_sha256: Digest of that image without metadata.
         labelled_at: ISO 8601 with a timezone.
     """
 
@@ -54,6 +56,7 @@ class LabelRow:
     file_name: str | None
     cell_id: int | None
     sha256: str | None
+    stored_sha256: str | None
     meaning: Meaning
     labelled_by: str
     labelled_at: str
@@ -63,7 +66,7 @@ class LabelRow:
 
 
 COLUMNS: Final = (
-    *("row_number", "barcode", "file_name", "cell_id", "sha256", "class", "sub_label"),
+    *("row_number", "barcode", "file_name", "cell_id", "sha256", "stored_sha256", "class", "sub_label"),
     *("labelled_by", "labelled_at", "is_blind", "is_adjudication", "note"),
 )
 """Columns of the table that `as_copy_text` writes lines for."""
@@ -87,7 +90,7 @@ def checked_row(row: int, fields: Mapping[str, str], labelled_by: str | None) ->
             "label: expected a class (neutrophil, ig ...) or an analyser code of the view label_code (SNE, BL "
             f"...), received {shown(text['label'])}"
         )
-    barcode, file_name = text.get("slide") or None, text.get("file") or None
+    barcode, file_name = (composed(text.get(name, "")) or None for name in ("slide", "file"))
     cell_id = _cell_id(text.get("cell_id", ""))
     if cell_id is None and (barcode is None or file_name is None):
         raise BadRowError("the row names no cell: expected a cell_id, or slide and file")
@@ -96,6 +99,7 @@ def checked_row(row: int, fields: Mapping[str, str], labelled_by: str | None) ->
         _bounded("slide", barcode, _MAX_FILE_NAME),
         _bounded("file", file_name, _MAX_FILE_NAME),
         cell_id,
+        None,
         None,
         meaning,
         checked_person(text.get("labelled_by") or labelled_by or ""),
@@ -110,14 +114,15 @@ def checked_person(name: str) -> str:
     """Returns the name of the person, with accents and spaces normalised, because systems encode them differently.
 
     Raises:
-        BadRowError: The name is empty, is longer than 200 characters, or contains control characters.
+        BadRowError: The name is empty, is longer than 200 characters, or contains characters that nobody sees.
     """
     name = unicodedata.normalize("NFC", name).replace("\N{NO-BREAK SPACE}", " ").strip(SPACE)
     if not name:
         raise BadRowError("labelled_by is empty: expected who labelled the cell")
-    if len(name) > _MAX_NAME or _CONTROL.search(name):
+    if len(name) > _MAX_NAME or has_invisible(name):
         raise BadRowError(
-            f"labelled_by: expected at most {_MAX_NAME} characters on one line, received {len(name):,}: {shown(name)}"
+            f"labelled_by: expected at most {_MAX_NAME} visible characters on one line, received {len(name):,}: "
+            f"{shown(name)}"
         )
     return name
 
@@ -137,6 +142,7 @@ def as_copy_text(rows: Iterable[LabelRow]) -> Iterator[bytes]:
             _escaped(row.file_name),
             r"\N" if row.cell_id is None else str(row.cell_id),
             row.sha256 or r"\N",
+            row.stored_sha256 or r"\N",
             meaning.cell_class or r"\N",
             meaning.sub_label or r"\N",
             _escaped(row.labelled_by),
@@ -158,8 +164,8 @@ def _escaped(text: str | None) -> str:
 def _bounded(name: str, text: str | None, longest: int) -> str | None:
     if text is not None and len(text) > longest:
         raise BadRowError(f"{name}: expected at most {longest:,} characters, received {len(text):,}: {shown(text)}")
-    if text is not None and "\0" in text:
-        raise BadRowError(f"{name}: expected text, received a NUL character in {shown(text)}")
+    if text is not None and visible_lines(unix := text.replace("\r\n", "\n").replace("\r", "\n")) != unix:
+        raise BadRowError(f"{name}: expected visible characters, received others in {shown(text)}")
     return text
 
 

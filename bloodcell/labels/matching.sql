@@ -1,6 +1,6 @@
 -- name: new_labels
-CREATE TEMP TABLE new_label (row_number BIGINT, barcode TEXT, file_name TEXT, cell_id BIGINT, sha256 TEXT, class TEXT,
-    sub_label TEXT, labelled_by TEXT, labelled_at TIMESTAMP WITH TIME ZONE, is_blind BOOLEAN, is_adjudication BOOLEAN,
+CREATE TEMP TABLE new_label (row_number BIGINT, barcode TEXT, file_name TEXT, cell_id BIGINT, sha256 TEXT,
+    stored_sha256 TEXT, class TEXT, sub_label TEXT, labelled_by TEXT, labelled_at TIMESTAMP WITH TIME ZONE, is_blind BOOLEAN, is_adjudication BOOLEAN,
     note TEXT) ON COMMIT DROP
 
 -- name: place_by_name
@@ -24,7 +24,8 @@ LEFT JOIN bloodcell.cell given ON given.cell_id = n.cell_id
 LEFT JOIN bloodcell.slide of_given ON of_given.slide_id = given.slide_id
 
 -- name: place_by_image
--- Several cells may have the image. The label goes to those with the given name if there are any, otherwise to all.
+-- The file may be as it was received, as it was exported, or may have got metadata of its own. Several cells may have the
+-- image. The label goes to those with the given name if there are any, otherwise to all.
 CREATE TEMP TABLE placed ON COMMIT DROP AS
 SELECT n.row_number, n.barcode, n.file_name, NULL::bigint AS given_id, n.sha256, n.class, n.sub_label, n.labelled_by,
        n.labelled_at, n.is_blind, n.is_adjudication, n.note, found.cell_id,
@@ -35,7 +36,9 @@ LEFT JOIN (
     SELECT m.row_number, cell.cell_id, slide.barcode, m.barcode IS NULL OR slide.barcode = m.barcode AS is_there,
            rank() OVER (PARTITION BY m.row_number ORDER BY (slide.barcode = m.barcode) IS TRUE DESC,
                         cell.file_name = m.file_name DESC) AS place
-    FROM new_label m JOIN bloodcell.cell ON cell.sha256 = m.sha256 JOIN bloodcell.slide USING (slide_id)
+    FROM new_label m
+    JOIN bloodcell.cell ON cell.sha256 = ANY (ARRAY[m.sha256, m.stored_sha256])
+    JOIN bloodcell.slide USING (slide_id)
 ) found ON found.row_number = n.row_number AND found.place = 1
 
 -- name: look_up_files_by_name
@@ -45,7 +48,7 @@ SET cell_id = d.cell_id, problem = nullif(d.outcome, 'duplicate'), detail = conc
 FROM (
     SELECT DISTINCT ON (b.row_number) b.row_number, f.outcome, f.cell_id, f.reason, f.detail
     FROM placed b JOIN bloodcell.drop_file f
-        ON f.barcode = b.barcode AND f.path IN (b.file_name, b.barcode || '/' || b.file_name)
+        ON f.barcode = b.barcode AND bloodcell.one_form(f.path) IN (b.file_name, b.barcode || '/' || b.file_name)
     WHERE b.problem IN ('file', 'slide', 'image') AND f.outcome <> 'cell'
     ORDER BY b.row_number, f.outcome = 'duplicate' DESC, f.updated_at DESC
 ) d

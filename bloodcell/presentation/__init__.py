@@ -1,7 +1,6 @@
 """Defines how figures, tables, progress bars and pages look; each format exists once, and every room uses it.
 
 numbers         percentages, intervals, differences, counts and times as text
-visible_text    text from outside, with its invisible characters spelt out
 markdown        escaped text, code and tables in Markdown
 json_documents  records as JSON
 tables          tables on a terminal
@@ -31,7 +30,7 @@ from bloodcell.presentation.numbers import (
 from bloodcell.presentation.progress import changing_bar, counting_bar, step_bars
 from bloodcell.presentation.tables import boxed_table, plain_table
 from bloodcell.presentation.templates import render_page
-from bloodcell.presentation.visible_text import visible, visible_line
+from bloodcell.visible_text import visible, visible_line
 
 __all__ = [
     "Estimate",

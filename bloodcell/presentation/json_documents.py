@@ -10,13 +10,16 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from bloodcell.visible_text import visible_json
+
 if TYPE_CHECKING:
     from bloodcell.cells.intervals import Proportion
 
 
 def json_text(document: Any) -> str:
     """Returns records, lists and dicts of them as one JSON document; dates and ids become strings."""
-    return json.dumps(document, default=_plain, indent=2, ensure_ascii=False)
+    text = json.dumps(document, default=_plain, indent=2, ensure_ascii=False)
+    return visible_json(text)
 
 
 def proportion_json(share: Proportion) -> dict[str, object]:

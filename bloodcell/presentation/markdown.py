@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from bloodcell.presentation.visible_text import visible_line
+from bloodcell.visible_text import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -1,7 +1,8 @@
 """HTML pages from Jinja templates: everything is escaped, and a name that is not defined is an error.
 
 A template is beside the module that renders it and extends `page_base.html.j2`, which holds the head and the style that
-all pages share. Filters show figures as `bloodcell.presentation.numbers` does.
+all pages share. Invisible characters are spelt out in everything that a template shows. Filters show figures as
+`bloodcell.presentation.numbers` does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bloodcell.presentation import numbers
-from bloodcell.presentation.visible_text import visible
+from bloodcell.visible_text import visible, visible_lines
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -27,6 +28,10 @@ def render_page(template: Path, **values: object) -> str:
     return _environment(template.parent).get_template(template.name).render(values)
 
 
+def _shown(value: object) -> object:
+    return visible_lines(value) if type(value) is str else value  # not Markup, which is part of the page
+
+
 @cache
 def _environment(folder: Path) -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -35,6 +40,7 @@ def _environment(folder: Path) -> Environment:
         loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -46,6 +46,7 @@ def _thumbnail(store: Store, digest: str) -> str | StoreUnavailableError:
     with Image.open(io.BytesIO(body)) as image:
         image.draft("RGB", (2 * _SIDE_PX, 2 * _SIDE_PX))
         small = image.convert("RGB")
+    small.info.clear()  # or Pillow writes the comment of an image of an earlier release into the picture
     small.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS)
     jpeg = io.BytesIO()
     small.save(jpeg, "JPEG", quality=_JPEG_QUALITY, optimize=True)

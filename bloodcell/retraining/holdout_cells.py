@@ -56,8 +56,10 @@ def holdout_cells(connection: sa.Connection, dataset_digest: str, trained_on: Co
     """
     digest = {"digest": dataset_digest}
     found = stored_images(connection, dataset_digest, "holdout")
-    images = tuple(image for image in found if image.sha256 not in trained_on)
     origin = {row.sha256: row for row in connection.execute(_SQL["origin"], digest)}
+    # a model may have been trained on a folder of the files as they were received
+    seen = {image for image, row in origin.items() if image in trained_on or row.received_sha256 in trained_on}
+    images = tuple(image for image in found if image.sha256 not in seen)
     patients = {key: number for number, key in enumerate(sorted({row.split_key for row in origin.values()}))}
     dataset = connection.execute(_SQL["dataset"], digest).one()
     left_out = dict(dataset.left_out)

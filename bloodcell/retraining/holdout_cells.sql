@@ -1,5 +1,5 @@
 -- name: origin
-SELECT i.sha256, i.split_key, c.slide_id FROM bloodcell.dataset_image i JOIN bloodcell.cell c USING (cell_id)
+SELECT i.sha256, i.split_key, c.slide_id, c.received_sha256 FROM bloodcell.dataset_image i JOIN bloodcell.cell c USING (cell_id)
 WHERE i.dataset_digest = :digest AND i.split = 'holdout'
 
 -- name: dataset

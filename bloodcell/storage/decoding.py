@@ -69,7 +69,8 @@ def decode(body: bytes, bounds: ImageBounds) -> Image.Image:
 
     Returns:
         Image of mode RGB, 8 bits per channel. Grey, palette, CMYK, alpha and 16-bit images are refused, not converted:
-        a stained cell is a colour image, and a conversion would guess. Orientation tags are ignored: cells have no top.
+        a stained cell is a colour image, and a conversion would guess. The orientation in a JPEG's EXIF is ignored, as
+        cells have no top; that of a TIFF is applied by Pillow.
 
     Raises:
         UnusableFileError: With reason empty, too_many_bytes, not_an_image, too_many_pixels, too_small, too_many_scans,

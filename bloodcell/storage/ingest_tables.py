@@ -88,8 +88,8 @@ slide = sa.Table(
 image = sa.Table(
     "image",
     metadata,
-    sa.Column("sha256", sa.String(64), primary_key=True, comment="Digest of the file, which is its name in the store."),
-    sa.Column("size_bytes", sa.Integer, nullable=False, comment="Size of the file in bytes."),
+    sa.Column("sha256", sa.String(64), primary_key=True, comment="Digest of what is stored, its name in the store."),
+    sa.Column("size_bytes", sa.Integer, nullable=False, comment="Size of what is stored in bytes."),
     sa.Column("width_px", sa.Integer, nullable=False, comment="Width in pixels."),
     sa.Column("height_px", sa.Integer, nullable=False, comment="Height in pixels."),
     sa.Column("format", sa.Text, nullable=False, comment="Format of the file, such as JPEG."),
@@ -100,7 +100,7 @@ image = sa.Table(
         comment="When its bytes were removed because of their age; empty while they are kept.",
     ),
     sa.Index("image_removed", "sha256", postgresql_where=sa.text("removed_at IS NOT NULL")),
-    comment="One stored image; its bytes are in the store under its digest.",
+    comment="One stored image, without metadata since release 0.3; its bytes are in the store under its digest.",
 )
 
 cell = sa.Table(
@@ -134,6 +134,11 @@ cell = sa.Table(
     sa.Column("analyser_code", sa.Text, comment="The analyser's pre-classification; never given to a model."),
     sa.Column("analyser_class", sa.Text, comment="Cell class of analyser_code; empty for a code out of scope."),
     of_run("The run that ingested the cell."),
+    sa.Column(
+        "received_sha256",
+        sa.String(64),
+        comment="Digest of the file as it was received; empty if it had no metadata and is stored as it was.",
+    ),
     sa.UniqueConstraint("slide_id", "file_name", name="cell_once_per_file"),
     sa.UniqueConstraint("slide_id", "sha256", name="cell_once_per_image"),
     sa.UniqueConstraint("cell_id", "night", name="cell_and_night"),

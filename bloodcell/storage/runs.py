@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.storage import tables
 from bloodcell.storage.database import Database
+from bloodcell.visible_text import visible_lines
 
 
 @dataclass(slots=True)
@@ -59,7 +60,8 @@ def recorded_run(
     try:
         yield run
     except BaseException as error:
-        end = _end(run, "failed", _storable(f"{type(error).__name__}: {error}"))
+        # Postgres accepts neither NUL nor the surrogates that stand for bytes of a file name that is not UTF-8
+        end = _end(run, "failed", visible_lines(f"{type(error).__name__}: {error}"))
         with suppress(Exception):  # the error itself matters more than its record
             database.transact(lambda connection: connection.execute(end), patience_s=0)
         raise
@@ -77,11 +79,6 @@ def code_version() -> str:
     describe = ["git", "describe", "--always", "--exclude=*", "--dirty", "--abbrev=12"]  # the commit, whatever its tag
     described = subprocess.run(describe, cwd=root, capture_output=True, text=True, check=False)
     return f"{version}+{described.stdout.strip()}" if described.returncode == 0 else version
-
-
-def _storable(text: str) -> str:
-    # Postgres accepts neither NUL nor the surrogates that represent bytes of a file name that is not UTF-8
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _end(run: Run, state: str, error: str | None) -> sa.Update:

@@ -3,6 +3,7 @@ SELECT night, path, barcode, outcome, reason, detail, cell_id, sha256, size_byte
 FROM bloodcell.drop_file;
 
 COMMENT ON VIEW bloodcell.file_account IS 'Every file of every night, exactly once, and what became of it.';
+COMMENT ON COLUMN bloodcell.file_account.sha256 IS 'Digest of the file as it was received.';
 COMMENT ON COLUMN bloodcell.file_account.cell_id IS 'Cell that the file became, or that a duplicate repeats.';
 
 CREATE VIEW bloodcell.file_history AS
@@ -20,6 +21,7 @@ SELECT night, barcode, path, reason, detail, size_bytes, sha256, first_seen_at, 
 FROM bloodcell.drop_file WHERE outcome = 'quarantined';
 
 COMMENT ON VIEW bloodcell.quarantine_report IS 'Files that could not be used, and why. The files stay where they were.';
+COMMENT ON COLUMN bloodcell.quarantine_report.sha256 IS 'Digest of the file as it was received.';
 COMMENT ON COLUMN bloodcell.quarantine_report.reason IS 'Why the file cannot be used.';
 
 -- One row per cell, not per image, so that a question about one night or slide reads only its cells.

@@ -19,6 +19,12 @@ COMMENT ON COLUMN bloodcell.cell_label.recorded_at IS 'When the label reached th
 COMMENT ON COLUMN bloodcell.cell_label.recorded_by IS 'Login that wrote it.';
 COMMENT ON COLUMN bloodcell.cell_label.run_id IS 'Run that imported it; empty where it was entered through this view.';
 
+CREATE OR REPLACE FUNCTION bloodcell.one_form(name text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN current_setting('server_encoding') = 'UTF8' THEN normalize(name) ELSE name END;
+COMMENT ON FUNCTION bloodcell.one_form(text) IS
+    'A name in the Unicode form (NFC) in which names of slides and files are stored: systems encode accents differently.';
+
 -- The label of a duplicate file goes to the cell that the file repeats, as in bloodcell.labels.
 CREATE OR REPLACE FUNCTION bloodcell.enter_label() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -27,6 +33,8 @@ DECLARE
     found_cell bigint;
     set_aside text;
 BEGIN
+    NEW.barcode := bloodcell.one_form(NEW.barcode);
+    NEW.file_name := bloodcell.one_form(NEW.file_name);
     IF NEW.labelled_by IS NOT NULL AND NEW.labelled_by <> session_user THEN
         RAISE EXCEPTION 'labelled_by is %, the login is %', NEW.labelled_by, session_user
             USING ERRCODE = 'insufficient_privilege', HINT = 'Leave labelled_by out: it is always the login.';
@@ -41,7 +49,8 @@ BEGIN
         IF found_cell IS NULL THEN
             SELECT d.cell_id, CASE WHEN d.outcome = 'quarantined' THEN d.reason END INTO found_cell, set_aside
             FROM bloodcell.drop_file d
-            WHERE d.barcode = NEW.barcode AND d.path IN (NEW.file_name, NEW.barcode || '/' || NEW.file_name)
+            WHERE d.barcode = NEW.barcode
+              AND bloodcell.one_form(d.path) IN (NEW.file_name, NEW.barcode || '/' || NEW.file_name)
               AND d.outcome IN ('duplicate', 'quarantined')
             ORDER BY d.outcome, d.updated_at DESC LIMIT 1;
         END IF;
@@ -74,6 +83,11 @@ BEGIN
     NEW.is_blind := coalesce(NEW.is_blind, false);
     NEW.is_adjudication := coalesce(NEW.is_adjudication, false);
     NEW.note := nullif(btrim(NEW.note, E' \t\n\r\f'), '');
+    IF NEW.note ~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]'
+    THEN
+        RAISE EXCEPTION 'The note has characters that nobody sees' USING ERRCODE = 'check_violation',
+            HINT = 'Such as a change of the direction of writing. Type the note again.';
+    END IF;
     -- the clock's time, not the transaction's: in a long transaction a label would lie in the future
     INSERT INTO bloodcell.label AS l (cell_id, class, sub_label, labelled_by, labelled_at, is_blind, is_adjudication, note,
                                       source, recorded_at)

@@ -52,7 +52,7 @@ BEGIN
             ('registered_by', 'Who registered it.'),
             ('report', 'Where the validation page is in the store.'),
             ('run_id', 'Run that wrote it; see run_history.'),
-            ('sha256', 'Digest of the file.'),
+            ('sha256', 'Digest of the image in the store, which has no metadata.'),
             ('size_bytes', 'Size of the file in bytes.'),
             ('slide_id', 'Internal key of the slide.'),
             ('split_key', 'The patient: the patient_key, or slide:<barcode> where there is none.'),

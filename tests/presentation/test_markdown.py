@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from bloodcell.presentation.markdown import Markdown, bold, code, escaped, markdown_table
-from bloodcell.presentation.visible_text import visible, visible_line
+from bloodcell.visible_text import visible, visible_line
 
 PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 

@@ -285,6 +285,30 @@ def catalogs_of(url: str) -> dict[str, list[tuple[Any, ...]]]:
     return {**found, "columns": columns, "triggers": triggers}
 
 
+def test_names_get_one_form_unless_both_forms_are_there(empty_database_url: str) -> None:
+    migrate(empty_database_url, "0007")
+    execute(
+        empty_database_url,
+        *OLD_ROWS[:2],
+        "INSERT INTO bloodcell.slide (barcode, night, record_state, run_id) "
+        f"SELECT barcode, '2026-03-14', 'absent', '{_RUN}' "
+        "FROM unnest(ARRAY[E'e\\u0301', E'u\\u0308', 'ü', 'x']) barcode",
+        OLD_ROWS[3],
+        "INSERT INTO bloodcell.cell (slide_id, file_name, night, sha256, run_id) "
+        f"VALUES (1, E'BL_1o\\u0308.jpg', '2026-03-14', 'a', '{_RUN}')",
+        "INSERT INTO bloodcell.drop_file (night, path, barcode, outcome, reason, size_bytes, changed_ns, run_id) "
+        f"SELECT '2026-03-14', barcode, barcode, 'ignored', 'hidden_file', 1, 1, '{_RUN}' FROM bloodcell.slide",
+    )
+    upgrade(empty_database_url)
+    assert rows(empty_database_url, "SELECT barcode FROM bloodcell.slide ORDER BY slide_id") == [
+        ("é",), ("u\u0308",), ("ü",), ("x",),
+    ]  # fmt: skip
+    assert rows(empty_database_url, "SELECT file_name FROM bloodcell.cell") == [("BL_1ö.jpg",)]
+    assert rows(
+        empty_database_url, "SELECT count(*) FROM bloodcell.drop_file JOIN bloodcell.slide USING (barcode)"
+    ) == [(4,)]
+
+
 EMPTY_BEFORE = {"drop_file", "drop_file_history", "differential"}
 _RUN = "00000000-0000-0000-0000-000000000001"
 OLD_ROWS = (

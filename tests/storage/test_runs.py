@@ -52,7 +52,7 @@ def test_a_successful_run_records_when_where_and_what(database: Database) -> Non
         (ValueError("no such night"), "ValueError: no such night"),
         (KeyboardInterrupt(), "KeyboardInterrupt: "),
         # a file name that is not UTF-8, as Python reads it from a folder
-        (OSError("cannot read caf\udce9.jpg\0"), r"OSError: cannot read caf\udce9.jpg\x00"),
+        (OSError("cannot read caf\udce9.jpg\0"), r"OSError: cannot read caf\udce9.jpg\u0000"),
     ],
 )
 def test_a_failed_run_records_why_and_the_error_is_raised(
