@@ -1,6 +1,7 @@
 """The vocabulary that every room shares.
 
 classes         the eight cell classes, and the analyser codes that belong to them
+names           the one form in which names of slides and files are compared
 variants        the four model variants
 calls           probabilities and novelty become calls
 intervals       proportions with exact confidence intervals

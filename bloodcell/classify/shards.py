@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
+from bloodcell.cells.names import composed
 from bloodcell.errors import UnknownRecordError
 from bloodcell.registry.registered_models import find_model, serving_models
 from bloodcell.storage.database import open_database
@@ -71,7 +72,7 @@ def plan_shards(
         UnknownRecordError: A barcode or model id that is not in the database.
         ConfigurationError: No model is given, and there is no champion.
     """
-    database = open_database(settings)
+    database, slides = open_database(settings), tuple(map(composed, slides))
 
     def plan(connection: sa.Connection) -> list[Shard]:
         _refuse_unknown(connection, slides)

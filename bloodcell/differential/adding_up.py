@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
+from bloodcell.cells.names import composed
 from bloodcell.differential.differential_rows import write_differentials
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
@@ -50,5 +51,5 @@ def write_due_differentials(
 
 def _due(connection: sa.Connection, night: date | None, slides: Sequence[str]) -> dict[int, str]:
     """Returns slide id -> barcode of the slides that are due."""
-    rows = connection.execute(_SQL["due_slides"], {"night": night, "slides": list(slides)})
+    rows = connection.execute(_SQL["due_slides"], {"night": night, "slides": list(map(composed, slides))})
     return {slide_id: barcode for slide_id, barcode in rows}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from bloodcell.cells.intervals import Proportion, proportion
+from bloodcell.cells.names import composed
 from bloodcell.differential.counting import Differential, count_differential
 from bloodcell.errors import UnknownRecordError
 from bloodcell.registry.registered_models import find_model
@@ -120,7 +121,7 @@ def find_slide(connection: sa.Connection, barcode: str) -> Slide:
     """
     columns = tables.slide.c
     row = connection.execute(
-        sa.select(*(columns[name] for name in Slide.__dataclass_fields__)).where(columns.barcode == barcode)
+        sa.select(*(columns[name] for name in Slide.__dataclass_fields__)).where(columns.barcode == composed(barcode))
     ).one_or_none()
     if row is None:
         raise UnknownRecordError(

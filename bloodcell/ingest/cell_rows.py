@@ -88,8 +88,9 @@ def write_cells(
         if namesake is None:
             outcome, reason, cell_id = _repeats(cell, image, known, same_pixels)
         elif image.sha256 != namesake.sha256 and image.received_sha256 != namesake.received_sha256:
-            changed = file.path in before and before[file.path].cell_id == namesake.cell_id
-            reason = "changed_after_ingest" if changed else "name_taken"
+            row = before.get(file.path)
+            was_the_cell = row is not None and (row.outcome == "cell" or row.reason == "changed_after_ingest")
+            reason = "changed_after_ingest" if was_the_cell else "name_taken"
             outcome, cell_id = "quarantined", namesake.cell_id
         elif namesake.night != night:
             outcome, reason, cell_id = "duplicate", "delivered_again", namesake.cell_id

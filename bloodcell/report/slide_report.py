@@ -141,8 +141,8 @@ def read_report(database: Database, barcode: str, model_id: str | None = None) -
             slide=slide,
             differential=differential,
             classes=_by_class(cells),
-            quarantined=_quarantined(connection, barcode),
-            n_duplicates=connection.execute(_SQL["n_duplicates"], {"barcode": barcode}).scalar_one(),
+            quarantined=_quarantined(connection, slide.barcode),
+            n_duplicates=connection.execute(_SQL["n_duplicates"], {"barcode": slide.barcode}).scalar_one(),
             runs=_runs(connection, slide, differential),
         )
 

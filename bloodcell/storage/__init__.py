@@ -15,6 +15,7 @@
     private_files    permissions: for this user only, or as the folder of a shared store says
     durability       what was written survives a power cut, or an error says so
     decoding         image files become pixels, within bounds
+    bare_image       image files without their metadata
     atomic_write     files that appear only when they are complete
 
 How a statement is written:

@@ -12,10 +12,12 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from bloodcell.errors import ConfigurationError, RetryLaterError
+from bloodcell.errors import ConfigurationError, RetryLaterError, UnusableFileError
 from bloodcell.inbox.unchanged_files import open_unfollowed
 from bloodcell.registry.bundle import MANIFEST
 from bloodcell.registry.shipped import FOLDER, MODEL_IDS
+from bloodcell.storage.bare_image import without_metadata
+from bloodcell.storage.decoding import ImageBounds, verify
 from bloodcell.storage.statements import load_statements
 from bloodcell.storage.store import Store
 
@@ -54,7 +56,7 @@ def sources(settings: Settings, database: Database, others: Sequence[str]) -> li
     Raises:
         ConfigurationError: One of `others` is neither a folder nor a store.
     """
-    found: list[Source] = [_Drops(settings.drops, settings.max_file_bytes, database), _Shipped(), _Database(database)]
+    found: list[Source] = [_Drops(settings.drops, settings, database), _Shipped(), _Database(database)]
     return found + [_other(each, settings, database) for each in others]
 
 
@@ -67,24 +69,23 @@ def good_copy(wanted: Expected, among: Sequence[Source]) -> tuple[bytes, str] | 
     return None
 
 
-def as_stored(received: bytes) -> bytes:
-    """Returns the bytes that ingest stores for a file that it received."""
-    return received
-
-
 class _Drops:
-    def __init__(self, folder: Path, max_bytes: int, database: Database) -> None:
+    def __init__(self, folder: Path, settings: Settings, database: Database) -> None:
         self.name = str(folder)
-        self._folder, self._max_bytes, self._database = folder, max_bytes, database
+        self._folder, self._database, self._bounds = folder, database, ImageBounds.of(settings)
 
     def copies(self, wanted: Expected) -> Iterator[bytes]:
         if not wanted.is_image:
             return
         key = {"sha256": wanted.name}
         for night, path in self._database.transact(lambda c: c.execute(_SQL["originals"], key).all()):
-            body = _read(self._folder / Path(night).name / path, self._max_bytes)
+            body = _read(self._folder / Path(night).name / path, self._bounds.max_file_bytes)
             if body is not None:
-                yield as_stored(body)
+                yield body  # as earlier releases stored it
+                try:
+                    yield without_metadata(body, verify(body, self._bounds).format, self._bounds)
+                except UnusableFileError:  # changed since it was ingested
+                    continue
 
 
 class _OtherStore:
@@ -132,7 +133,7 @@ def _other(name: str, settings: Settings, database: Database) -> Source:
         store.check()
     except RetryLaterError as error:
         if Path(name).is_dir():
-            return _Drops(Path(name), settings.max_file_bytes, database)
+            return _Drops(Path(name), settings, database)
         raise ConfigurationError(f"--from {name}: expected a folder of nights or another store. {error}") from error
     return _OtherStore(name, store)
 

@@ -212,3 +212,19 @@ def test_the_pattern_is_a_setting(night: NightFolder, settings: Settings, ledger
 def test_reasons_say_what_to_do() -> None:
     for reasons in (QUARANTINE_REASONS, DUPLICATE_REASONS, IGNORE_REASONS):
         assert all(text.endswith(".") and len(text) > 20 for text in reasons.values())
+
+
+def test_names_with_invisible_characters_are_set_aside_and_shown_spelt_out(
+    night: NightFolder, ingested: Ingested, ledger: Ledger
+) -> None:
+    night.write("S1/SNE_1\u202egnp.png", picture(1))
+    night.write("S\u200b1/SNE_2.png", picture(2))
+    night.write("S1/SNE_3\x1b[2J.png", picture(3))
+    night.write("S2/slide.json", b'{"barcode": "S2", "order_id": "O\\u200b1"}')
+    ingested()
+    assert ledger() == {
+        r"S1/SNE_1\u202egnp.png": ("quarantined", "name_not_visible"),
+        r"S\u200b1/SNE_2.png": ("quarantined", "name_not_visible"),
+        r"S1/SNE_3\u001b[2J.png": ("quarantined", "name_not_visible"),
+        "S2/slide.json": ("quarantined", "slide_record"),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import time
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bloodcell.errors import ConfigurationError, UnusableFileError
 from bloodcell.labels import LabelImport, import_labels
@@ -198,3 +200,23 @@ def test_an_image_dated_in_the_future_is_labelled_now(settings: Settings, folder
     future = time.time() + 1e6
     os.utime(put("SNE/0.jpg", 0), (future, future))
     assert import_labels(folder, settings, labelled_by="anna").n_new == 1
+
+
+def test_an_image_is_found_as_received_as_exported_and_with_metadata_of_its_own(
+    laboratory: Laboratory, settings: Settings, folder: Path, rows: Rows
+) -> None:
+    body = io.BytesIO()
+    Image.effect_noise((48, 48), 90).convert("RGB").save(body, "JPEG")
+    stored = body.getvalue()
+    received, marked = (stored[:2] + b"\xff\xfe\0\x05" + text + stored[2:] for text in (b"abc", b"xyz"))
+    laboratory.cells(laboratory.slide("S9"), ["LY"], [hashlib.sha256(stored).hexdigest()], ["1.jpg"])
+    for person, form in (("anna", received), ("ben", stored), ("cleo", marked + b"seen")):
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "LY").mkdir(parents=True)
+        (folder / "LY" / "x.jpg").write_bytes(form)
+        assert import_labels(folder, settings, labelled_by=person).n_new == 1
+    assert rows("SELECT labelled_by, barcode, file_name FROM bloodcell.cell_label ORDER BY 1") == [
+        ("anna", "S9", "1.jpg"),
+        ("ben", "S9", "1.jpg"),
+        ("cleo", "S9", "1.jpg"),
+    ]

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from bloodcell.differential.stored_differential import find_slide
+from bloodcell.storage.database import Database
 from tests.labels.conftest import AT, HEADER, INSTANT, Labelled, Rows, texts
 from tests.laboratory import Laboratory
 
@@ -60,3 +62,23 @@ def test_names_that_look_like_sql_are_data(laboratory: Laboratory, labelled: Lab
     assert rows("SELECT barcode, file_name, labelled_by, note FROM bloodcell.cell_label") == [
         (hostile, "\\N", f"{hostile}\\", "\\.")
     ]
+
+
+def test_composed_and_decomposed_names_find_each_other(
+    laboratory: Laboratory, labelled: Labelled, database: Database
+) -> None:
+    laboratory.cells(laboratory.slide("Sé"), ["LY"], names=["LY_ö.jpg"])
+    done = labelled(f"Se\u0301,LY_o\u0308.jpg,LY,anna,{AT}", header="slide,file,label,labelled_by,labelled_at")
+    assert (done.n_new, done.n_refused) == (1, 0)
+    with database.connect() as connection:
+        assert find_slide(connection, "Se\u0301") == find_slide(connection, "Sé")
+
+
+@pytest.mark.parametrize("name", ["an\u200bna", "anna\u202e", "anna\u3164", "anna\ufeff"])
+def test_a_person_or_a_note_with_invisible_characters_is_refused(
+    cells: list[int], labelled: Labelled, name: str
+) -> None:
+    header = "cell_id,label,labelled_by,labelled_at,note"
+    done = labelled(f"{cells[0]},LY,{name},{AT},", f"{cells[0]},LY,anna,{AT},{name}", header=header)
+    assert (done.n_new, done.n_refused) == (0, 2)
+    assert all("visible characters" in text and name not in text for text in texts(done))
