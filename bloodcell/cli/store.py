@@ -64,7 +64,7 @@ def _show(found: StoreVerification) -> None:
     """Shows each damaged object with its slides and cells, then the counts and the next step."""
     from rich.console import Console
 
-    from bloodcell.presentation.visible_text import visible
+    from bloodcell.visible_text import visible
 
     console = Console(highlight=False, soft_wrap=True)
 
