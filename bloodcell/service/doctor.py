@@ -125,7 +125,13 @@ def _data_folder(settings: Settings) -> Finding:
     if not folder.exists():
         return Finding("data folder", "warn", f"{folder} does not exist yet", "Next: bloodcell up, which makes it.")
     with tempfile.TemporaryFile(dir=folder):
-        return Finding("data folder", "ok", f"{folder} is writable")
+        pass
+    # as root, the embedded Postgres runs as another user, who has to enter the folder
+    if folder.stat().st_mode & 0o007 and os.geteuid() != 0:
+        return Finding(
+            "data folder", "warn", f"Every user of this machine can enter {folder}", f"Next: chmod -R go-rwx {folder}"
+        )
+    return Finding("data folder", "ok", f"{folder} is writable")
 
 
 def _disk_space(settings: Settings) -> Finding:
