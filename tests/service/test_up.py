@@ -165,16 +165,6 @@ def test_a_dropped_night_becomes_differentials_without_any_action_by_a_person(up
     assert has_nvidia_gpu() or "cuda" not in log.read_text().lower()
 
 
-def test_nothing_that_it_writes_is_open_to_another_user(up: Up) -> None:
-    data = up.settings.data_dir
-    # the test wrote into the inboxes; Postgres belongs to another user if root started it, and closes its folder
-    left_out = (up.settings.drops, up.settings.labels, data / "postgres")
-    assert (data / "postgres").stat().st_mode & 0o077 == 0
-    written = [path for path in data.rglob("*") if not any(path.is_relative_to(folder) for folder in left_out)]
-    assert {path.relative_to(data).parts[0] for path in written} >= {"airflow", "logs", "store", "up.lock"}
-    assert [path for path in written if not path.is_symlink() and path.lstat().st_mode & 0o077] == []
-
-
 def test_the_doctor_finds_nothing_wrong_with_a_running_system(up: Up) -> None:
     found = {finding.check: (finding.status, finding.detail) for finding in examine(up.settings)}
 
