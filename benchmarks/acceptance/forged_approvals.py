@@ -122,7 +122,7 @@ def _forgers(stack: ExitStack, up: Up, work: Path) -> dict[str, AirflowPage]:
 def _waiting_for_a_person(api: AirflowApi, seeds: Iterator[int]) -> str:
     """Returns a retraining whose question is open; a candidate that the gates refuse is nobody's question."""
     while True:
-        run_id = started(api, seed=next(seeds))
+        run_id = started(api, seed=next(seeds), min_new_labels=0)  # a rejected retraining has used the labels
         state = api.wait(RETRAIN, run_id, timeout_s=600, for_a_person=False)
         if state.waits_for_a_person:
             return run_id
