@@ -33,10 +33,6 @@ _LONGEST_SOCKET: Final = 107 if sys.platform == "linux" else 103
 
 # a statement that fails, and the row that Postgres quotes with it, can be about a patient
 _QUIET_LOG: Final = ("log_error_verbosity=terse", "log_min_error_statement=panic")
-_SET_BEFORE: Final = (
-    "SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase "
-    "WHERE datname = :name AND setrole = 0"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +214,8 @@ def _forget_the_dead(server: PostgresServer) -> None:
 def _create_databases(embedded: EmbeddedPostgres) -> None:
     import sqlalchemy as sa
 
+    from bloodcell.storage.statements import load_statements
+
     engine = sa.create_engine(embedded.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         there = set(connection.scalars(sa.text("SELECT datname FROM pg_database")))
@@ -228,7 +226,7 @@ def _create_databases(embedded: EmbeddedPostgres) -> None:
                 except (sa.exc.ProgrammingError, sa.exc.IntegrityError):
                     if name not in set(connection.scalars(sa.text("SELECT datname FROM pg_database"))):
                         raise
-        set_before = connection.scalars(sa.text(_SET_BEFORE), {"name": DATABASE}).all()
+        set_before = connection.scalars(load_statements("storage/embedded.sql")["settings"], {"name": DATABASE}).all()
         for setting in (each for each in _QUIET_LOG if each not in set_before):
             name, value = setting.split("=")
             connection.execute(sa.text(f'ALTER DATABASE "{DATABASE}" SET {name} = {value}'))
