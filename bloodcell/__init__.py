@@ -12,6 +12,7 @@ Data moves one way. A room takes the records of the rooms before it, returns its
     monitoring    compares the champion with new labels, and its nights with its validation images
     removal       erases all that is known of a patient or a slide, and removes what is old
     verification  compares every stored object with its digest, and heals what is damaged
+    withdrawal    a slide that was delivered under a wrong barcode is withdrawn or renamed
 
 These rooms build on:
 

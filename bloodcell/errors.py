@@ -18,6 +18,7 @@
     ├── TrainingDataError      the images cannot be used to train or evaluate a model
     ├── PromotionRefusedError  the model did not pass, or nobody approved it: the champion stays
     ├── CheckFailedError       a check of the champion or of the store failed: a person has to look at it
+    ├── AlreadyDoneError       nothing: what was asked for is so already, and nothing was changed
     ├── AirflowRefusedError    Airflow was reached, but refused the request (service/airflow_session.py)
     └── DemoError              the demo's run failed (demo/tour.py)
 
@@ -92,6 +93,10 @@ class SchemaError(ConfigurationError):
 
 class UnknownRecordError(ConfigurationError):
     """A night, slide or model that is not in the database."""
+
+
+class AlreadyDoneError(BloodcellError):
+    """What a person asked for has been done already, so nothing was changed."""
 
 
 class WeightsError(ConfigurationError):

@@ -20,8 +20,8 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 ROOMS = (
     "lazy_names", "visible_text", "errors", "cells", "environment", "retention_settings", "served_address", "settings",
     "resources", "presentation", "storage", "registry", "inference", "training", "drawing", "inbox", "ingest",
-    "classify", "differential", "report", "labels", "evaluation", "retraining", "monitoring", "removal", "verification",
-    "service", "demo", "cli",
+    "classify", "differential", "report", "labels", "evaluation", "retraining", "monitoring", "withdrawal", "removal",
+    "verification", "service", "demo", "cli",
 )  # fmt: skip
 
 # modules that start other processes, or set what TensorFlow reads only from the environment
@@ -128,7 +128,7 @@ def test_command_line_starts_without_anything_heavy() -> None:
 TABLES = {
     "storage": {"run", "lock"},
     "inbox": {"drop", "drop_file"},
-    "ingest": {"slide", "image", "cell", "drop_file_history"},
+    "ingest": {"slide", "slide_withdrawal", "image", "cell", "drop_file_history"},
     "registry": {"model", "promotion", "dataset", "validation"},
     "classify": {"cell_call"},
     "differential": {"slide_report", "differential"},

@@ -208,6 +208,7 @@ PUBLIC: dict[str, list[str]] = {
         "last_verification",
         "verify_store",
     ],
+    "bloodcell.withdrawal": ["SlideChange", "Withdrawal", "WithdrawalRequest", "plan_withdrawal", "withdraw_slide"],
 }
 """Package -> its public names. A name may be removed only after a release in which it was deprecated."""
 

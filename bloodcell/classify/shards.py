@@ -92,7 +92,8 @@ def _slides_with_work(
 
 
 def _refuse_unknown(connection: sa.Connection, slides: Sequence[str]) -> None:
-    known = set(connection.scalars(sa.select(slide.c.barcode).where(slide.c.barcode.in_(slides))))
+    stands = slide.c.withdrawn_at.is_(None)
+    known = set(connection.scalars(sa.select(slide.c.barcode).where(slide.c.barcode.in_(slides), stands)))
     if missing := sorted(set(slides) - known):
         raise UnknownRecordError(
             f"There is no slide {', '.join(missing)} in the database. Next: bloodcell ingest the night that has it."

@@ -2,7 +2,7 @@
 -- Slides with cells that at least one of the models has not called, and the number of these cells; with redo, all cells
 -- whose images are kept.
 SELECT c.slide_id, count(*)
-FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+FROM bloodcell.cell c JOIN bloodcell.standing_slide s USING (slide_id)
 WHERE (CAST(:night AS date) IS NULL
        OR EXISTS (SELECT 1 FROM bloodcell.cell n WHERE n.slide_id = c.slide_id AND n.night = :night))
   AND (cardinality(CAST(:slides AS text[])) = 0 OR s.barcode = ANY (:slides))

@@ -3,6 +3,7 @@
     operate       demo, up, watch, doctor
     stages        ingest, classify, train
     differential  differential, report
+    withdraw      withdraw
     evaluate      evaluate
     labels        labels import, inbox, export, status
     retrain       retrain, approve
@@ -38,6 +39,7 @@ from bloodcell.cli import (
     retrain,
     stages,
     store,
+    withdraw,
 )
 from bloodcell.errors import BloodcellError, SettingError
 from bloodcell.storage.private_files import keep_private
@@ -75,12 +77,13 @@ def bloodcell(
 _GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "The whole system": (operate.demo, operate.up, operate.watch, operate.doctor),
     "A night, step by step": (stages.ingest, stages.classify, differential.differential, differential.report),
+    "Corrections": (withdraw.withdraw,),
     "Labels and retraining": (retrain.retrain, retrain.approve),
     "Models": (stages.train, evaluate.evaluate),
     "Data": (erasure.clean, erasure.erase),
 }
 _NEED_ARGUMENTS = (
-    differential.differential, differential.report, retrain.retrain, retrain.approve, erasure.erase,
+    differential.differential, differential.report, withdraw.withdraw, retrain.retrain, retrain.approve, erasure.erase,
 )  # fmt: skip
 for panel, commands in _GROUPS.items():
     for command in commands:

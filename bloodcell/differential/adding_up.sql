@@ -2,7 +2,7 @@
 -- If a night or barcodes are given, all of their slides are due. Otherwise a slide is due when a model that called it has
 -- no report over all its cells, or when its report was written before there was a champion. To see whether a model called
 -- a slide, one cell is enough: without its call the model has not called the slide completely.
-SELECT s.slide_id, s.barcode FROM bloodcell.slide s
+SELECT s.slide_id, s.barcode FROM bloodcell.standing_slide s
 WHERE (CAST(:night AS date) IS NULL
        OR EXISTS (SELECT 1 FROM bloodcell.cell c WHERE c.slide_id = s.slide_id AND c.night = :night))
   AND (cardinality(CAST(:slides AS text[])) = 0 OR s.barcode = ANY (:slides))

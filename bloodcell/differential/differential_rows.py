@@ -76,7 +76,7 @@ def write_differentials(
 
     Args:
         database: Where to write.
-        slides: Slide ids; unknown ones and slides without cells are skipped.
+        slides: Slide ids; unknown ones, withdrawn ones and slides without cells are skipped.
         model_id: Only the calls of this model; None: the calls of every model.
         run_id: The run that the rows refer to.
         settings: min_leucocytes is used.
@@ -106,7 +106,7 @@ def _write(
     connection: sa.Connection, slides: list[int], model_id: str | None, run_id: uuid.UUID, min_leucocytes: int
 ) -> WrittenDifferentials:
     # two runs count a slide one after the other, so an older count never replaces a newer one
-    connection.execute(_SQL["lock_slides"], {"slides": slides})
+    slides = list(connection.scalars(_SQL["lock_slides"], {"slides": slides}))
     called = _called(connection, slides, model_id)
     differentials = count_differentials([c.counts for c in called], min_leucocytes=min_leucocytes)
     rows = {

@@ -1,5 +1,7 @@
 -- name: lock_slides
-SELECT FROM bloodcell.slide WHERE slide_id = ANY (:slides) ORDER BY slide_id FOR NO KEY UPDATE
+-- The reports of a withdrawn slide stay as they were. A view cannot be locked, so this is the rule of standing_slide.
+SELECT slide_id FROM bloodcell.slide WHERE slide_id = ANY (:slides) AND withdrawn_at IS NULL
+ORDER BY slide_id FOR NO KEY UPDATE
 
 -- name: outdated_reports
 -- Reports that are written again although their counts are the same, because the time of writing decides which report

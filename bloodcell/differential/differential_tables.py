@@ -10,6 +10,7 @@ from rich.text import Text
 
 from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.differential.reference_ranges import ADULT_RANGES, FLAG_NAMES, Flag
+from bloodcell.differential.stored_differential import withdrawn_text
 from bloodcell.presentation.json_documents import proportion_json
 from bloodcell.presentation.numbers import NOTHING, counted, interval, moment, number, percent_with_interval
 from bloodcell.presentation.tables import plain_table
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from bloodcell.cells.intervals import Proportion
     from bloodcell.differential.counting import LeucocyteShare
-    from bloodcell.differential.stored_differential import SlideDifferential
+    from bloodcell.differential.stored_differential import SlideDifferential, SlideWithdrawal
 
 NOT_A_DIAGNOSIS: Final = "Not a diagnosis: machine calls, for review by a qualified person."
 
@@ -37,6 +38,7 @@ def differential_table(read: SlideDifferential, width_columns: int) -> Renderabl
         ("order", slide.order_id),
         ("analyser", slide.analyser),
         ("patient", slide.patient_key),
+        ("delivered as", slide.delivered_as),
     )
     title = f"[bold]Slide {escape(slide.barcode)}[/]" + "".join(
         f"  [dim]{name}[/] {escape(str(value))}" for name, value in facts if value is not None
@@ -72,6 +74,8 @@ def differential_json(read: SlideDifferential) -> dict[str, object]:
         "analyser": slide.analyser,
         "patient_key": slide.patient_key,
         "acquired_at": slide.acquired_at.isoformat() if slide.acquired_at else None,
+        "delivered_as": slide.delivered_as,
+        "withdrawn": _withdrawal_json(slide.withdrawal) if slide.withdrawal else None,
         "n_cells": differential.n_cells,
         "n_leucocytes": differential.n_leucocytes,
         "is_sufficient": differential.is_sufficient,
@@ -96,6 +100,15 @@ def differential_json(read: SlideDifferential) -> dict[str, object]:
     }
 
 
+def _withdrawal_json(withdrawal: SlideWithdrawal) -> dict[str, object]:
+    return {
+        "at": withdrawal.withdrawn_at.isoformat(),
+        "reason": withdrawal.reason,
+        "requested_by": withdrawal.requested_by,
+        "renamed_to": withdrawal.renamed_to,
+    }
+
+
 def _share_json(line: LeucocyteShare) -> dict[str, object]:
     expected = ADULT_RANGES[line.cell_class]
     return {
@@ -107,7 +120,11 @@ def _share_json(line: LeucocyteShare) -> dict[str, object]:
 
 
 def _warnings(read: SlideDifferential) -> list[Text]:
-    warnings = []
+    warnings = [f"WITHDRAWN, do not use: {withdrawn_text(read.slide)}"] if read.slide.withdrawal else []
+    warnings += [
+        f'Earlier results under this barcode were withdrawn on {moment(earlier.withdrawn_at)}: "{earlier.reason}".'
+        for earlier in read.slide.earlier
+    ]
     if read.out_of_scope_codes:
         codes = ", ".join(f"{code} ({n})" for code, n in read.out_of_scope_codes)
         warnings.append(
@@ -120,7 +137,7 @@ def _warnings(read: SlideDifferential) -> list[Text]:
         )
     if read.n_waiting:
         warnings.append(f"Incomplete: {counted(read.n_waiting, 'cell')} came later, not counted yet.")
-    if not read.is_reported:
+    if not read.is_reported and not read.slide.withdrawal:
         warnings.append("Challenger: these calls are not the ones that are reported for this slide.")
     return [Text(f"! {warning}", style="bold yellow") for warning in warnings]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -11,6 +11,7 @@ from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.cells.names import composed
 from bloodcell.differential.counting import Differential, count_differential
 from bloodcell.errors import UnknownRecordError
+from bloodcell.presentation.numbers import moment
 from bloodcell.registry.registered_models import find_model
 from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
@@ -25,8 +26,24 @@ _SQL: Final = load_statements("differential/stored_differential.sql")
 
 
 @dataclass(frozen=True, slots=True)
+class SlideWithdrawal:
+    """Why a slide was withdrawn, for whom, and the barcode that its cells have now, if they have one."""
+
+    withdrawn_at: datetime
+    reason: str
+    requested_by: str
+    renamed_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Slide:
-    """One smear, as the analyser described it."""
+    """One smear, as the analyser described it.
+
+    Attributes:
+        delivered_as: Barcode under which the cells were delivered, if the slide was renamed.
+        withdrawal: None while the slide stands.
+        earlier: Withdrawals of other slides that had this barcode, the newest first.
+    """
 
     slide_id: int
     barcode: str
@@ -35,6 +52,9 @@ class Slide:
     analyser: str | None
     patient_key: str | None
     acquired_at: datetime | None
+    delivered_as: str | None = None
+    withdrawal: SlideWithdrawal | None = None
+    earlier: tuple[SlideWithdrawal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +77,8 @@ class SlideDifferential:
     Attributes:
         slide: The smear.
         model: The model whose calls were counted.
-        is_reported: Whether this model's calls are reported for the slide; False for a challenger.
+        is_reported: Whether this model's calls are reported for the slide; False for a challenger. Of a withdrawn
+            slide nothing is reported, and the model is the one whose calls were reported until then.
         differential: Counts, percentages, intervals and flags as they were written.
         agreement: Calls equal to the analyser's class, among the cells to which both gave one of the eight classes.
         n_waiting: Cells of the slide that arrived after this differential was written and are not counted in it.
@@ -110,25 +131,44 @@ def differential_of(connection: sa.Connection, slide: Slide, model_id: str | Non
     row = _report(connection, slide, model) if model else None
     if model is None or row is None:
         raise UnknownRecordError(_why_missing(connection, slide, model))
-    return _assembled(connection, slide, row, is_reported=model == reported)
+    return _assembled(connection, slide, row, is_reported=model == reported and slide.withdrawal is None)
 
 
 def find_slide(connection: sa.Connection, barcode: str) -> Slide:
-    """Returns the slide with this barcode.
+    """Returns the slide with this barcode; if it was withdrawn and no other has it, the withdrawn one.
 
     Raises:
         UnknownRecordError: There is none.
     """
-    columns = tables.slide.c
-    row = connection.execute(
-        sa.select(*(columns[name] for name in Slide.__dataclass_fields__)).where(columns.barcode == composed(barcode))
-    ).one_or_none()
-    if row is None:
+    rows = connection.execute(_SQL["slides"], {"barcode": composed(barcode)}).all()
+    if not rows:
         raise UnknownRecordError(
             f"No slide has the barcode {barcode!r}. Barcodes are case-sensitive. Next: bloodcell ingest NIGHT_FOLDER, "
             "if its night has not been ingested."
         )
-    return Slide(*row)
+    first, *others = rows
+    facts = [name for name in Slide.__dataclass_fields__ if name not in ("withdrawal", "earlier")]
+    return Slide(
+        **{name: first._mapping[name] for name in facts},
+        withdrawal=_withdrawal(first) if first.withdrawn_at else None,
+        earlier=tuple(_withdrawal(row) for row in others),
+    )
+
+
+def _withdrawal(row: sa.Row[Any]) -> SlideWithdrawal:
+    return SlideWithdrawal(row.withdrawn_at, row.reason, row.requested_by, row.renamed_to)
+
+
+def withdrawn_text(slide: Slide) -> str:
+    """Returns that the slide was withdrawn, when, for whom, why, and where its cells are; empty while it stands."""
+    withdrawal = slide.withdrawal
+    if withdrawal is None:
+        return ""
+    cells = f" Its cells are slide {withdrawal.renamed_to} now." if withdrawal.renamed_to else ""
+    return (
+        f"Slide {slide.barcode} of night {slide.night} was withdrawn on {moment(withdrawal.withdrawn_at)} for "
+        f'{withdrawal.requested_by}: "{withdrawal.reason}".{cells}'
+    )
 
 
 def count_cells(connection: sa.Connection, slide: Slide) -> int:
@@ -151,6 +191,9 @@ def _out_of_scope_codes(connection: sa.Connection, slide: Slide) -> tuple[tuple[
 
 def _why_missing(connection: sa.Connection, slide: Slide, model_id: str | None) -> str:
     n_cells = count_cells(connection, slide)
+    if slide.withdrawal is not None:
+        by = f"by model {model_id[:12]} " if model_id else ""
+        return f"{withdrawn_text(slide)} No differential {by}had been reported for it."
     if n_cells == 0:
         return (
             f"Slide {slide.barcode} of night {slide.night} has no usable cell, so it has no differential. "
@@ -195,7 +238,7 @@ def _assembled(
         is_reported=is_reported,
         differential=differential,
         agreement=proportion(row.n_agree, row.n_compared),
-        n_waiting=row.n_cells_now - row.n_cells,
+        n_waiting=0 if slide.withdrawal else row.n_cells_now - row.n_cells,
         out_of_scope_codes=_out_of_scope_codes(connection, slide),
         run_id=row.run_id,
         code_version=row.code_version,

@@ -27,6 +27,8 @@ QUARANTINE_REASONS: Final = {
     "slide_record": "slide.json is not a valid slide record. Correct it; the slide's cells are kept without it.",
     "slide_identity": "The slide's folder, its slide.json and what is known of the barcode contradict each other. "
     "Find out whose slide it is, correct the folder or the record, and ingest the night again.",
+    "slide_withdrawn": "A slide delivered under this barcode was withdrawn, and nothing says that this is another one. "
+    "Deliver it under the right barcode, or with a slide.json that has its own acquired_at.",
     "name_taken": "The slide already has another image under this name, or under one that differs only in ending, case "
     "or leading zeros. Find out which is right.",
     "changed_after_ingest": "The file was ingested with other bytes; the cell keeps the first ones. Find out why.",

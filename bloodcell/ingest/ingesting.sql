@@ -2,7 +2,7 @@
 SELECT outcome, count(*) FROM bloodcell.drop_file WHERE night = :night GROUP BY outcome
 
 -- name: n_slides
-SELECT count(*) FROM bloodcell.slide WHERE night = :night
+SELECT count(*) FROM bloodcell.standing_slide WHERE night = :night
 
 -- name: may_have_lost_images
 SELECT bloodcell.may_have_lost_images(started_at) FROM bloodcell.run WHERE run_id = :run_id

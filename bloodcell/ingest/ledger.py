@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
 from bloodcell.ingest.cell_rows import write_cells
 from bloodcell.ingest.ledger_rows import FileRow, among, as_json, fields_of, insert_of, quarantined
+from bloodcell.ingest.withdrawn_deliveries import withdrawn_delivery
 from bloodcell.storage import tables
 
 _MAX_DAYS_APART: Final = 14
@@ -64,7 +65,15 @@ def write_slide(
         if is_erased(connection, files.barcode, files.record):  # while its files were being examined
             connection.execute(_LEAVE_TO_ERASURE, {"images": [e.image.sha256 for e in files.examined if e.image]})
             return []
-        slide_id, contradiction = _write_slide_row(connection, run_id, night, files)
+        # two runs on one night wait for each other here, slide by slide
+        known = connection.execute(_KNOWN_SLIDE, {"barcode": files.barcode}).one_or_none()
+        sha256s = [e.image.received_sha256 for e in files.examined if e.image]
+        withdrawn = withdrawn_delivery(connection, files.barcode, night, files.record, sha256s)
+        if withdrawn is not None:
+            rows += _withdrawn_again(connection, night, files, withdrawn)
+            _write_ledger(connection, run_id, night, rows)
+            return [row.path for row in rows if row.outcome == "quarantined"]
+        slide_id, contradiction = _write_slide_row(connection, run_id, night, files, known)
         if slide_id is None or contradiction is not None:
             rows += [
                 quarantined(e.file, files.barcode, "slide_identity", contradiction or "")
@@ -103,11 +112,25 @@ def note_gone(connection: sa.Connection, run_id: uuid.UUID, night: date, still_s
     connection.execute(_PUT_GONE, {"of_night": night, "by_run": run_id, "paths": list(still_set_aside)})
 
 
+def _withdrawn_again(connection: sa.Connection, night: date, files: SlideFiles, detail: str) -> list[FileRow]:
+    """Returns the rows of files that belong to a withdrawn slide; a file that is a cell already stays that cell."""
+    known = known_files(connection, night, [examined.file.path for examined in files.examined])
+    rows = []
+    for examined in files.examined:
+        file, before = examined.file, known.get(examined.file.path)
+        if examined.image is None:
+            rows.append(_set_aside(examined, files.barcode))
+        elif before and before.outcome in ("cell", "duplicate") and before.sha256 == examined.image.received_sha256:
+            rows.append(replace(before, size_bytes=file.size_bytes, changed_ns=file.changed_ns))
+        else:
+            rows.append(quarantined(file, files.barcode, "slide_withdrawn", detail))
+    return rows
+
+
 def _write_slide_row(
-    connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles
+    connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles, known: sa.Row[Any] | None
 ) -> tuple[int | None, str | None]:
     table = tables.slide
-    known = connection.execute(_KNOWN_SLIDE, {"barcode": files.barcode}).one_or_none()
     recorded = (
         {name: getattr(files.record, name) for name in ("order_id", "analyser", "patient_key", "acquired_at")}
         if files.record
@@ -188,9 +211,11 @@ _IS_ERASED: Final = sa.select(
 _LEAVE_TO_ERASURE: Final = sa.select(
     sa.func.bloodcell.leave_to_erasure(sa.bindparam("images", type_=ARRAY(sa.Text)).cast(ARRAY(sa.Text)))
 )
-# two runs on one night wait for each other here, slide by slide; rows may refer to the slide meanwhile (key_share)
+# rows may refer to the slide while it is locked (key_share)
 _KNOWN_SLIDE: Final = (
-    sa.select(tables.slide).where(tables.slide.c.barcode == sa.bindparam("barcode")).with_for_update(key_share=True)
+    sa.select(tables.slide)
+    .where(tables.slide.c.barcode == sa.bindparam("barcode"), tables.slide.c.withdrawn_at.is_(None))
+    .with_for_update(key_share=True)
 )
 _PUT_FILES: Final = _put_files()
 # rows that another run wrote in the meantime are left to that run

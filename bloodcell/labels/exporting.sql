@@ -16,5 +16,6 @@ SELECT l.cell_id,
        to_char(l.labelled_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\:MI\:SS.US"Z"') AS labelled_at,
        l.is_blind::int AS blind, l.is_adjudication::int AS adjudication,
        CASE WHEN l.note ~ '^''*[-=+@\t\r]' THEN '''' || l.note ELSE l.note END AS note
-FROM bloodcell.standing_label l JOIN bloodcell.cell c USING (cell_id) JOIN bloodcell.slide s USING (slide_id)
+FROM bloodcell.standing_label l JOIN bloodcell.cell c USING (cell_id)
+JOIN bloodcell.standing_slide s USING (slide_id)
 ORDER BY s.barcode, c.file_name, l.labelled_by

@@ -90,6 +90,10 @@ _TEXTS: Final[dict[str, Callable[[sa.Row[tuple[object, ...]]], str]]] = {
         "is the id from another database?"
     ),
     "slide": lambda row: f"slide {shown(row.barcode)} is unknown: check leading zeros, or ingest its night first",
+    "withdrawn": lambda row: (
+        f"slide {shown(row.barcode or row.detail)} was withdrawn: the view withdrawn_slide says why, and under which "
+        "barcode its cells are now"
+    ),
     "file": lambda row: f"slide {shown(row.barcode)} has no cell {shown(row.file_name)}: see the view file_account",
     "image": lambda row: (
         f"{_place(row)} ({row.label}): there is no cell with this image: it belongs to no slide, it was changed, or "

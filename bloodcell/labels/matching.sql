@@ -14,11 +14,14 @@ SELECT n.row_number, n.barcode, n.file_name, n.cell_id AS given_id, NULL::text A
             WHEN n.cell_id IS NOT NULL
                  AND (btrim(n.barcode, E' \t\n\r\f') <> btrim(of_given.barcode, E' \t\n\r\f')
                       OR btrim(n.file_name, E' \t\n\r\f') <> btrim(given.file_name, E' \t\n\r\f')) THEN 'other_cell'
+            WHEN of_given.withdrawn_at IS NOT NULL
+                 OR (n.cell_id IS NULL AND slide.slide_id IS NULL
+                     AND EXISTS (SELECT 1 FROM bloodcell.slide w WHERE w.barcode = n.barcode)) THEN 'withdrawn'
             WHEN n.cell_id IS NULL AND slide.slide_id IS NULL THEN 'slide'
             WHEN n.cell_id IS NULL AND named.cell_id IS NULL THEN 'file' END AS problem,
        of_given.barcode || '/' || given.file_name AS detail
 FROM new_label n
-LEFT JOIN bloodcell.slide ON n.cell_id IS NULL AND slide.barcode = n.barcode
+LEFT JOIN bloodcell.standing_slide slide ON n.cell_id IS NULL AND slide.barcode = n.barcode
 LEFT JOIN bloodcell.cell named ON named.slide_id = slide.slide_id AND named.file_name = n.file_name
 LEFT JOIN bloodcell.cell given ON given.cell_id = n.cell_id
 LEFT JOIN bloodcell.slide of_given ON of_given.slide_id = given.slide_id
@@ -38,7 +41,7 @@ LEFT JOIN (
                         cell.file_name = m.file_name DESC) AS place
     FROM new_label m
     JOIN bloodcell.cell ON cell.sha256 = ANY (ARRAY[m.sha256, m.stored_sha256])
-    JOIN bloodcell.slide USING (slide_id)
+    JOIN bloodcell.standing_slide slide USING (slide_id)
 ) found ON found.row_number = n.row_number AND found.place = 1
 
 -- name: look_up_files_by_name
@@ -50,6 +53,8 @@ FROM (
     FROM placed b JOIN bloodcell.drop_file f
         ON f.barcode = b.barcode AND bloodcell.one_form(f.path) IN (b.file_name, b.barcode || '/' || b.file_name)
     WHERE b.problem IN ('file', 'slide', 'image') AND f.outcome <> 'cell'
+      AND (f.cell_id IS NULL OR EXISTS (SELECT 1 FROM bloodcell.cell c JOIN bloodcell.standing_slide s USING (slide_id)
+                                        WHERE c.cell_id = f.cell_id AND s.barcode = b.barcode))
     ORDER BY b.row_number, f.outcome = 'duplicate' DESC, f.updated_at DESC
 ) d
 WHERE d.row_number = p.row_number
@@ -61,6 +66,8 @@ FROM (
     SELECT DISTINCT ON (b.row_number) b.row_number, f.outcome, f.cell_id, f.reason, f.detail
     FROM placed b JOIN bloodcell.drop_file f ON f.sha256 = b.sha256
     WHERE b.problem IN ('file', 'slide', 'image') AND f.outcome <> 'cell'
+      AND (f.cell_id IS NULL OR EXISTS (SELECT 1 FROM bloodcell.cell c JOIN bloodcell.standing_slide USING (slide_id)
+                                        WHERE c.cell_id = f.cell_id))
     ORDER BY b.row_number, f.outcome = 'duplicate' DESC, f.updated_at DESC
 ) d
 WHERE d.row_number = p.row_number

@@ -44,6 +44,7 @@ _REMOVALS: Final = {
     "remove_drop_file_history": "earlier outcomes of files",
     "remove_drop_file": "files in the ledger",
     "remove_cell": "cells",
+    "remove_slide_withdrawal": "withdrawals",
     "remove_slide": "slides",
     "remove_data_split": "patients with a split",
 }
@@ -52,6 +53,8 @@ _TEXTS: Final = (
     "blank_runs",
     "blank_ledger",
     "blank_ledger_history",
+    "blank_withdrawals",
+    "blank_delivered_as",
     "blank_labels",
     "blank_label_files",
     "blank_promotions",

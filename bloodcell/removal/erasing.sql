@@ -1,17 +1,27 @@
 -- name: lock
 -- Whoever writes waits until the erasure is committed, and then sees that the slides are erased. Readers do not wait.
 LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file, bloodcell.cell_call,
-    bloodcell.slide_report, bloodcell.differential, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image,
+    bloodcell.slide_report, bloodcell.differential, bloodcell.slide_withdrawal, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image,
     bloodcell.data_split IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
--- The names that belong to what is erased. A barcode that only the ledger knows has no slide.
+-- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide whose cells were moved
+-- to a sought one, because its barcode was wrong, still has the results of these cells and goes with it.
 CREATE TEMP TABLE erased ON COMMIT DROP AS
-SELECT slide_id, barcode, order_id, patient_key, acquired_at FROM bloodcell.slide
-WHERE CASE :kind WHEN 'slide' THEN normalize(barcode, NFC) = :name
-                 ELSE normalize(btrim(patient_key), NFC) = :name END
+WITH RECURSIVE sought AS (
+    SELECT slide_id FROM bloodcell.slide
+    WHERE CASE :kind WHEN 'slide' THEN normalize(barcode, NFC) = :name
+                     ELSE normalize(btrim(patient_key), NFC) = :name END
+), moved AS (
+    SELECT slide_id FROM sought
+    UNION
+    SELECT w.slide_id FROM moved m JOIN bloodcell.slide_withdrawal w ON w.renamed_to = m.slide_id
+)
+SELECT s.slide_id, s.barcode, s.order_id, s.patient_key, s.acquired_at, s.night,
+       s.slide_id IN (SELECT slide_id FROM sought) AS is_sought
+FROM bloodcell.slide s JOIN moved USING (slide_id)
 UNION ALL
-SELECT DISTINCT NULL::bigint, f.barcode, NULL, NULL, NULL::timestamptz FROM bloodcell.drop_file f
+SELECT DISTINCT NULL::bigint, f.barcode, NULL, NULL, NULL::timestamptz, NULL::date, true FROM bloodcell.drop_file f
 WHERE :kind = 'slide' AND f.barcode = ANY (:forms)
   AND NOT EXISTS (SELECT FROM bloodcell.slide s WHERE s.barcode = f.barcode)
 
@@ -28,7 +38,9 @@ ANALYZE erased_cell
 
 -- name: names
 -- Barcodes, and the patient keys and orders that no other slide has.
-SELECT barcode FROM erased
+SELECT barcode FROM erased e WHERE is_sought OR NOT EXISTS (
+    SELECT FROM bloodcell.slide s WHERE s.barcode = e.barcode AND s.slide_id NOT IN (
+        SELECT slide_id FROM erased WHERE slide_id IS NOT NULL))
 UNION SELECT patient_key FROM erased e WHERE patient_key IS NOT NULL AND NOT EXISTS (
     SELECT FROM bloodcell.slide s WHERE s.patient_key = e.patient_key AND s.slide_id NOT IN (
         SELECT slide_id FROM erased WHERE slide_id IS NOT NULL))
@@ -82,13 +94,15 @@ DELETE FROM bloodcell.slide_report USING erased e WHERE slide_report.slide_id = 
 -- Before the ledger, whose paths tell which history belongs to it.
 DELETE FROM bloodcell.drop_file_history h
 WHERE h.path ~ :pattern OR (h.night, h.path) IN (
-    SELECT night, path FROM bloodcell.drop_file WHERE barcode IN (SELECT barcode FROM erased)
+    SELECT night, path FROM bloodcell.drop_file WHERE barcode IN (SELECT barcode FROM erased WHERE is_sought)
+    UNION SELECT night, path FROM bloodcell.drop_file WHERE (barcode, night) IN (SELECT barcode, night FROM erased)
     UNION SELECT night, path FROM bloodcell.drop_file WHERE cell_id IN (SELECT cell_id FROM erased_cell))
 
 -- name: remove_drop_file
--- Each of the four reads an index: a laboratory's ledger has millions of files.
+-- Each of the five reads an index: a laboratory's ledger has millions of files.
 DELETE FROM bloodcell.drop_file WHERE (night, path) IN (
-    SELECT night, path FROM bloodcell.drop_file WHERE barcode IN (SELECT barcode FROM erased)
+    SELECT night, path FROM bloodcell.drop_file WHERE barcode IN (SELECT barcode FROM erased WHERE is_sought)
+    UNION SELECT night, path FROM bloodcell.drop_file WHERE (barcode, night) IN (SELECT barcode, night FROM erased)
     UNION SELECT night, path FROM bloodcell.drop_file WHERE cell_id IN (SELECT cell_id FROM erased_cell)
     UNION SELECT night, path FROM bloodcell.drop_file WHERE barcode IS NULL AND path ~ :pattern
     UNION SELECT night, path FROM bloodcell.drop_file
@@ -96,6 +110,10 @@ DELETE FROM bloodcell.drop_file WHERE (night, path) IN (
 
 -- name: remove_cell
 DELETE FROM bloodcell.cell USING erased_cell c WHERE cell.cell_id = c.cell_id
+
+-- name: remove_slide_withdrawal
+DELETE FROM bloodcell.slide_withdrawal
+WHERE slide_id IN (SELECT slide_id FROM erased) OR renamed_to IN (SELECT slide_id FROM erased)
 
 -- name: remove_slide
 DELETE FROM bloodcell.slide USING erased e WHERE slide.slide_id = e.slide_id
@@ -134,6 +152,13 @@ WHERE outcome = 'quarantined' AND detail ~ :pattern
 
 -- name: blank_ledger_history
 UPDATE bloodcell.drop_file_history SET detail = regexp_replace(detail, :pattern, :blank, 'g') WHERE detail ~ :pattern
+
+-- name: blank_withdrawals
+UPDATE bloodcell.slide_withdrawal SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
+
+-- name: blank_delivered_as
+-- The slide to which the cells of an erased barcode were moved.
+UPDATE bloodcell.slide SET delivered_as = NULL WHERE delivered_as IN (SELECT barcode FROM erased WHERE is_sought)
 
 -- name: blank_labels
 UPDATE bloodcell.label SET note = regexp_replace(note, :pattern, :blank, 'g') WHERE note ~ :pattern

@@ -54,6 +54,15 @@ class NightSlide:
 
 
 @dataclass(frozen=True, slots=True)
+class WithdrawnSlide:
+    """A slide of the night that was withdrawn, why, and the barcode that its cells have now, if they have one."""
+
+    barcode: str
+    reason: str
+    renamed_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelNight:
     """What one model did that night.
 
@@ -103,7 +112,8 @@ class NightSummary:
         quarantined: Reason -> number of files, the most frequent first.
         without_cells: Slides of which this night brought files and no usable cell, with the reasons.
         n_erased_files: Files of erased slides, which are still in the drop and were not read.
-        slides: Slides with cells of this night, by barcode.
+        withdrawn: Slides of this night that were withdrawn.
+        slides: Other slides with cells of this night, by barcode.
         models: Models that called cells of it, the champion first.
         stages: Stages that ran on it.
     """
@@ -114,6 +124,7 @@ class NightSummary:
     quarantined: Mapping[str, int]
     without_cells: Mapping[str, str]
     n_erased_files: int
+    withdrawn: tuple[WithdrawnSlide, ...]
     slides: tuple[NightSlide, ...]
     models: tuple[ModelNight, ...]
     stages: tuple[StageNight, ...]
@@ -172,6 +183,7 @@ def night_markdown(summary: NightSummary) -> str:
             "Not read, because their slides were erased: remove them from the drop",
             [counted(summary.n_erased_files, "file")] if summary.n_erased_files else [],
         ),
+        *_section("Withdrawn: nothing is reported for them", [_withdrawn(slide) for slide in summary.withdrawn]),
         "",
         f"{counted(len(slides), 'slide')}, {counted(sum(slide.n_cells for slide in slides), 'cell')}: "
         f"{sum(slide.is_sufficient is not None and not slide.n_waiting for slide in slides):,} reported, "
@@ -207,6 +219,7 @@ def _summary(connection: sa.Connection, night: date) -> NightSummary:
         quarantined=MappingProxyType({row.reason: row.n for row in rows("quarantined")}),
         without_cells=MappingProxyType({row.barcode: row.why for row in rows("without_cells")}),
         n_erased_files=sum(row.n for row in rows("erased_files")),
+        withdrawn=tuple(WithdrawnSlide(**row._mapping) for row in rows("withdrawn")),
         slides=tuple(_night_slide(row) for row in rows("slides")),
         models=tuple(
             ModelNight(row.model_id, row.variant, row.is_champion, proportion(row.n_unclassified, row.n))
@@ -219,6 +232,11 @@ def _summary(connection: sa.Connection, night: date) -> NightSummary:
 def _night_slide(row: sa.Row[Any]) -> NightSlide:
     frozen = {name: MappingProxyType(row._mapping[name]) for name in ("flags", "out_of_scope_codes")}
     return NightSlide(**{**row._mapping, **frozen})
+
+
+def _withdrawn(slide: WithdrawnSlide) -> str:
+    renamed = f", its cells are slide {escaped(slide.renamed_to)} now" if slide.renamed_to else ""
+    return f"{escaped(slide.barcode)}: {escaped(slide.reason)}{renamed}"
 
 
 def _models(models: tuple[ModelNight, ...]) -> list[str]:

@@ -17,7 +17,7 @@ FROM (
     WHERE f.night = :night AND f.barcode IS NOT NULL AND f.outcome IN ('quarantined', 'ignored')
     GROUP BY 1, 2
     UNION ALL
-    SELECT s.barcode, NULL, 0 FROM bloodcell.slide s
+    SELECT s.barcode, NULL, 0 FROM bloodcell.standing_slide s
     WHERE s.night = :night AND NOT EXISTS (SELECT 1 FROM bloodcell.drop_file f WHERE f.barcode = s.barcode)
       AND NOT EXISTS (SELECT 1 FROM bloodcell.cell c WHERE c.slide_id = s.slide_id)
 ) found
@@ -32,6 +32,9 @@ GROUP BY barcode ORDER BY barcode
 SELECT coalesce((detail ->> 'erased_files')::integer, 0) AS n FROM bloodcell.run
 WHERE night = :night AND stage = 'ingest' AND state = 'succeeded' ORDER BY started_at DESC LIMIT 1
 
+-- name: withdrawn
+SELECT barcode, reason, renamed_to FROM bloodcell.withdrawn_slide WHERE night = :night ORDER BY barcode, withdrawn_at
+
 -- name: slides
 -- A slide's cells may come in several nights. The slide is reported as a whole in each of them.
 SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,
@@ -42,7 +45,7 @@ SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,
                      SELECT analyser_code, count(*) AS n FROM bloodcell.cell
                      WHERE slide_id = s.slide_id AND bloodcell.is_out_of_scope(analyser_code, analyser_class)
                      GROUP BY analyser_code) f), '{}') AS out_of_scope_codes
-FROM bloodcell.slide s
+FROM bloodcell.standing_slide s
 CROSS JOIN LATERAL (SELECT count(*) AS n_cells FROM bloodcell.cell WHERE slide_id = s.slide_id) c
 LEFT JOIN LATERAL (
     SELECT o.model_id, o.n_cells, o.n_unclassified, o.is_sufficient FROM bloodcell.slide_reported_model o

@@ -134,15 +134,18 @@ def read_report(database: Database, barcode: str, model_id: str | None = None) -
         # one snapshot: a run in progress must not put cells in the gallery that the differential does not count
         connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         slide = find_slide(connection, barcode)
-        has_cells = count_cells(connection, slide) > 0
+        # of a slide without cells nothing can be read, unless they were reported before they got another barcode
+        has_cells = count_cells(connection, slide) > 0 or slide.withdrawal is not None
         differential = differential_of(connection, slide, model_id) if has_cells else None
         cells = _called_cells(connection, differential) if differential else []
         return SlideReport(
             slide=slide,
             differential=differential,
             classes=_by_class(cells),
-            quarantined=_quarantined(connection, slide.barcode),
-            n_duplicates=connection.execute(_SQL["n_duplicates"], {"barcode": slide.barcode}).scalar_one(),
+            quarantined=_quarantined(connection, slide.delivered_as or slide.barcode),
+            n_duplicates=connection.execute(
+                _SQL["n_duplicates"], {"barcode": slide.delivered_as or slide.barcode}
+            ).scalar_one(),
             runs=_runs(connection, slide, differential),
         )
 

@@ -57,13 +57,16 @@ def holdout_cells(connection: sa.Connection, dataset_digest: str, trained_on: Co
     digest = {"digest": dataset_digest}
     found = stored_images(connection, dataset_digest, "holdout")
     origin = {row.sha256: row for row in connection.execute(_SQL["origin"], digest)}
+    of_patients = [image for image in found if image.sha256 in origin]
     # a model may have been trained on a folder of the files as they were received
     seen = {image for image, row in origin.items() if image in trained_on or row.received_sha256 in trained_on}
-    images = tuple(image for image in found if image.sha256 not in seen)
+    images = tuple(image for image in of_patients if image.sha256 not in seen)
     patients = {key: number for number, key in enumerate(sorted({row.split_key for row in origin.values()}))}
     dataset = connection.execute(_SQL["dataset"], digest).one()
     left_out = dict(dataset.left_out)
-    if n_trained_on := len(found) - len(images):
+    if n_withdrawn := len(found) - len(of_patients):
+        left_out["hold-out image of a slide that was withdrawn or renamed since"] = n_withdrawn
+    if n_trained_on := len(of_patients) - len(images):
         left_out["hold-out image that a compared model was trained on"] = n_trained_on
     return HoldoutCells(
         images=images,

@@ -22,7 +22,7 @@ FROM labelled l
 JOIN bloodcell.data_split d USING (split_key)
 CROSS JOIN LATERAL (
     SELECT bloodcell.split_key(s.patient_key, s.barcode) AS split_key
-    FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+    FROM bloodcell.cell c JOIN bloodcell.standing_slide s USING (slide_id)
     WHERE c.sha256 = l.sha256 ORDER BY c.cell_id LIMIT 1
 ) first
 WINDOW image AS (PARTITION BY l.sha256)

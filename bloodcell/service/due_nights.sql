@@ -2,13 +2,13 @@
 -- Nights with a slide whose report counts fewer cells than the slide has now. A slide that a former champion reported is
 -- done: old nights are not classified again by a new champion.
 SELECT DISTINCT night FROM bloodcell.cell WHERE slide_id IN (
-    SELECT c.slide_id FROM bloodcell.cell c GROUP BY c.slide_id
+    SELECT c.slide_id FROM bloodcell.cell c JOIN bloodcell.standing_slide USING (slide_id) GROUP BY c.slide_id
     HAVING count(*) > coalesce(
         (SELECT r.n_cells FROM bloodcell.slide_reported_model r WHERE r.slide_id = c.slide_id LIMIT 1), 0)
 ) ORDER BY night
 
 -- name: nights_of_slides
-SELECT DISTINCT c.night FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+SELECT DISTINCT c.night FROM bloodcell.cell c JOIN bloodcell.standing_slide s USING (slide_id)
 WHERE s.barcode = ANY (:slides) ORDER BY c.night
 
 -- name: newest_ingests

@@ -14,6 +14,7 @@ RUN_STATES: Final = ("running", "succeeded", "failed")
 FILE_OUTCOMES: Final = ("cell", "duplicate", "quarantined", "ignored")
 SLIDE_RECORD_STATES: Final = ("read", "absent", "unreadable")
 LOCKED_WORK: Final = ("check", "partition", "promotion", "split")
+WITHDRAWAL_ACTIONS: Final = ("withdraw", "rename", "restore")
 
 run = sa.Table(
     "run",
@@ -64,7 +65,7 @@ slide = sa.Table(
     "slide",
     metadata,
     sa.Column("slide_id", sa.BigInteger, sa.Identity(always=True), primary_key=True, comment="Key of the slide."),
-    sa.Column("barcode", sa.Text, nullable=False, unique=True, comment="Name of the slide, as the analyser writes it."),
+    sa.Column("barcode", sa.Text, nullable=False, index=True, comment="Name of the slide, as the analyser writes it."),
     sa.Column(
         "night",
         sa.Date,
@@ -81,8 +82,62 @@ slide = sa.Table(
         "record_state", sa.Text, nullable=False, comment="What became of slide.json: read, absent or unreadable."
     ),
     of_run("The run that first read the slide."),
+    sa.Column(
+        "delivered_as",
+        sa.Text,
+        comment="Barcode under which the cells were delivered, if the slide was renamed; else empty.",
+    ),
+    sa.Column(
+        "withdrawn_at",
+        sa.TIMESTAMP(timezone=True),
+        comment="When the slide was withdrawn; empty while it stands. Set by the trigger of slide_withdrawal.",
+    ),
     one_of("record_state", SLIDE_RECORD_STATES, "slide_record_state"),
-    comment="One smear of one order, named by its barcode.",
+    sa.Index("slide_standing_barcode", "barcode", unique=True, postgresql_where=sa.text("withdrawn_at IS NULL")),
+    comment="One smear of one order, named by its barcode. A withdrawn slide keeps its row.",
+)
+
+slide_withdrawal = sa.Table(
+    "slide_withdrawal",
+    metadata,
+    sa.Column("withdrawal_id", sa.BigInteger, sa.Identity(always=True), primary_key=True, comment="Key of the row."),
+    sa.Column(
+        "slide_id",
+        sa.BigInteger,
+        sa.ForeignKey(f"{SCHEMA}.slide.slide_id"),
+        nullable=False,
+        index=True,
+        comment="The slide.",
+    ),
+    sa.Column(
+        "action",
+        sa.Text,
+        nullable=False,
+        comment="withdraw; rename (its cells become those of renamed_to); restore (the withdrawal was an error).",
+    ),
+    sa.Column(
+        "renamed_to",
+        sa.BigInteger,
+        sa.ForeignKey(f"{SCHEMA}.slide.slide_id"),
+        index=True,
+        comment="The slide with the right barcode, to which the cells were moved.",
+    ),
+    sa.Column("reason", sa.Text, nullable=False, comment="Why, in the words of the person who asked for it."),
+    sa.Column("requested_by", sa.Text, nullable=False, comment="The person who asked for it, as the command says."),
+    sa.Column(
+        "recorded_by",
+        sa.Text,
+        nullable=False,
+        server_default=sa.text("session_user"),
+        comment="The login that wrote the row.",
+    ),
+    set_now("recorded_at", "When it was done."),
+    of_run(),
+    one_of("action", WITHDRAWAL_ACTIONS, "slide_withdrawal_action"),
+    sa.CheckConstraint("(action = 'rename') = (renamed_to IS NOT NULL)", name="slide_withdrawal_renamed_to"),
+    sa.CheckConstraint("length(trim(reason)) > 0", name="slide_withdrawal_reason"),
+    sa.CheckConstraint("length(trim(requested_by)) > 0", name="slide_withdrawal_requested_by"),
+    comment="A slide was withdrawn, renamed or restored. A trigger carries out what a row says. Append-only.",
 )
 
 image = sa.Table(

@@ -16,7 +16,17 @@ from bloodcell.storage.erasure_tables import (
     erasure_removal,
     erasure_secret,
 )
-from bloodcell.storage.ingest_tables import cell, drop, drop_file, drop_file_history, image, lock, run, slide
+from bloodcell.storage.ingest_tables import (
+    cell,
+    drop,
+    drop_file,
+    drop_file_history,
+    image,
+    lock,
+    run,
+    slide,
+    slide_withdrawal,
+)
 from bloodcell.storage.label_tables import cell_code, data_split, dataset, dataset_image, label, label_file
 from bloodcell.storage.schema import SCHEMA, metadata
 from bloodcell.storage.training_tables import (
@@ -64,6 +74,7 @@ __all__ = [
     "run",
     "slide",
     "slide_report",
+    "slide_withdrawal",
     "training_run",
     "validation",
 ]

@@ -14,5 +14,5 @@ SELECT st.barcode, st.patient_key, st.order_id, st.analyser, st.status, st.n_cel
        st.n_quarantined
 FROM bloodcell.slide_status st
 LEFT JOIN bloodcell.slide_summary su ON su.barcode = st.barcode AND su.is_reported
-WHERE st.night = :'night'::date AND (st.status = 'no usable cell' OR NOT su.is_sufficient)
+WHERE st.night = :'night'::date AND st.status <> 'withdrawn' AND (st.status = 'no usable cell' OR NOT su.is_sufficient)
 ORDER BY su.n_leucocytes NULLS FIRST, st.barcode;

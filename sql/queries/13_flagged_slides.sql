@@ -20,6 +20,6 @@ FROM bloodcell.slide_status t
 LEFT JOIN bloodcell.slide_differential d
        ON d.barcode = t.barcode AND d.night = :'night'::date AND d.is_reported AND d.flag IS NOT NULL
 LEFT JOIN bloodcell.slide_summary s ON s.barcode = t.barcode AND s.night = :'night'::date AND s.is_reported
-WHERE t.night = :'night'::date AND (d.flag IS NOT NULL OR t.n_out_of_scope > 0)
+WHERE t.night = :'night'::date AND t.status <> 'withdrawn' AND (d.flag IS NOT NULL OR t.n_out_of_scope > 0)
 GROUP BY t.barcode, t.patient_key, t.order_id, t.n_out_of_scope
 ORDER BY t.n_out_of_scope > 0 DESC, n_definite DESC, t.barcode;

@@ -6,7 +6,8 @@
 --   may come from the model and not from the patient. sufficient f: too few cells for percentages.
 \if :{?patient}
 \else
-SELECT coalesce((SELECT patient_key FROM bloodcell.slide_summary WHERE patient_key IS NOT NULL
+SELECT coalesce((SELECT patient_key FROM bloodcell.slide_summary
+                 WHERE patient_key IS NOT NULL AND withdrawn_at IS NULL
                  ORDER BY written_at DESC LIMIT 1), '') AS patient \gset
 \endif
 

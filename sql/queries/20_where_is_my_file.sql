@@ -8,7 +8,8 @@
 --   there.
 \if :{?barcode}
 \else
-SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset
+SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary WHERE withdrawn_at IS NULL
+                 ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset
 \endif
 \if :{?file}
 \else

@@ -9,7 +9,8 @@
 --   that people gave this cell.
 \if :{?barcode}
 \else
-SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset
+SELECT coalesce((SELECT barcode FROM bloodcell.slide_summary WHERE withdrawn_at IS NULL
+                 ORDER BY written_at DESC LIMIT 1), '') AS barcode \gset
 \endif
 \if :{?file}
 \else
@@ -24,7 +25,7 @@ SELECT p.barcode, p.night, p.file_name, p.folder, p.path, p.sha256, p.ingested_a
        h.promoted_by, h.reason, h.training_run_id, h.approved_by, h.approved_at, h.gates, h.report,
        l.class AS label, l.sub_label, l.state AS label_state, l.labelled_by AS label_by
 FROM bloodcell.cell_provenance p
-LEFT JOIN bloodcell.slide_summary r ON r.barcode = p.barcode AND r.model_id = p.model_id
+LEFT JOIN bloodcell.slide_summary r ON r.barcode = p.barcode AND r.model_id = p.model_id AND r.withdrawn_at IS NULL
 LEFT JOIN LATERAL (
     SELECT * FROM bloodcell.model_history h WHERE h.model_id = p.model_id AND h.promoted_at <= r.written_at
     ORDER BY h.promotion_id DESC LIMIT 1

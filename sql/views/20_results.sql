@@ -18,7 +18,7 @@ CREATE VIEW bloodcell.slide_differential AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, d.class, d.n_cells, d.percentage,
        d.lower AS percentage_lower_95, d.upper AS percentage_upper_95, d.flag, r.n_leucocytes, r.n_unclassified,
        r.is_sufficient, m.model_id, m.variant, r.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported,
-       r.run_id, r.written_at
+       r.run_id, r.written_at, s.withdrawn_at
 FROM bloodcell.differential d
 JOIN bloodcell.slide_report r USING (slide_id, model_id)
 JOIN bloodcell.slide s USING (slide_id)
@@ -44,7 +44,7 @@ CREATE VIEW bloodcell.slide_summary AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, r.n_cells, r.n_leucocytes,
        r.n_unclassified, r.is_sufficient, r.nrbc_per_100_wbc, r.nrbc_lower AS nrbc_lower_95,
        r.nrbc_upper AS nrbc_upper_95, r.n_compared, r.n_agree, m.model_id, m.variant,
-       r.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported, r.run_id, r.written_at
+       r.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported, r.run_id, r.written_at, s.withdrawn_at
 FROM bloodcell.slide_report r
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.model m USING (model_id)
@@ -66,8 +66,9 @@ COMMENT ON COLUMN bloodcell.slide_summary.n_agree IS 'Of n_compared, those that 
 CREATE VIEW bloodcell.slide_status AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, s.record_state, c.n_cells,
        r.n_cells AS n_cells_reported, c.n_out_of_scope, files.n_quarantined, r.model_id AS reported_model_id,
-       r.written_at AS reported_at,
-       CASE WHEN c.n_cells = 0 THEN 'no usable cell'
+       r.written_at AS reported_at, s.delivered_as, s.withdrawn_at, w.reason AS withdrawn_reason, w.renamed_to,
+       CASE WHEN s.withdrawn_at IS NOT NULL THEN 'withdrawn'
+            WHEN c.n_cells = 0 THEN 'no usable cell'
             WHEN r.n_cells IS NULL THEN 'waiting'
             WHEN r.n_cells < c.n_cells THEN 'cells came later'
             ELSE 'reported' END AS status
@@ -79,30 +80,36 @@ CROSS JOIN LATERAL (
 ) c
 CROSS JOIN LATERAL (
     SELECT count(*) AS n_quarantined FROM bloodcell.drop_file f
-    WHERE f.barcode = s.barcode AND f.outcome = 'quarantined'
+    WHERE f.barcode = coalesce(s.delivered_as, s.barcode) AND f.outcome = 'quarantined'
 ) files
 LEFT JOIN LATERAL (
-    SELECT o.model_id, o.n_cells, o.written_at FROM bloodcell.slide_reported_model o
+    SELECT o.model_id, o.n_cells, o.written_at FROM bloodcell.slide_last_reported_model o
     WHERE o.slide_id = s.slide_id LIMIT 1
-) r ON true;
+) r ON true
+LEFT JOIN bloodcell.withdrawn_slide w ON w.slide_id = s.slide_id;
 
-COMMENT ON VIEW bloodcell.slide_status IS 'One row per slide: whether it is reported, and what is missing where it is not.';
+COMMENT ON VIEW bloodcell.slide_status IS
+    'One row per slide: whether it is reported, and what is missing where it is not. A withdrawn slide keeps its row.';
 COMMENT ON COLUMN bloodcell.slide_status.record_state IS 'What became of slide.json: read, absent or unreadable.';
 COMMENT ON COLUMN bloodcell.slide_status.n_cells IS 'Cells that the slide has now.';
 COMMENT ON COLUMN bloodcell.slide_status.n_cells_reported IS 'Cells that its report counts; empty without a report.';
 COMMENT ON COLUMN bloodcell.slide_status.n_out_of_scope IS 'Cells whose analyser code is outside the eight classes.';
 COMMENT ON COLUMN bloodcell.slide_status.n_quarantined IS 'Files of the slide that could not be used.';
-COMMENT ON COLUMN bloodcell.slide_status.reported_model_id IS 'Model whose calls are reported.';
+COMMENT ON COLUMN bloodcell.slide_status.reported_model_id IS
+    'Model whose calls are reported, or were reported until the slide was withdrawn.';
 COMMENT ON COLUMN bloodcell.slide_status.reported_at IS 'When the calls were added up.';
 COMMENT ON COLUMN bloodcell.slide_status.status IS
-    'reported; waiting (not classified or not added up); cells came later (its report counts fewer); no usable cell.';
+    'reported; waiting (not classified or not added up); cells came later (its report counts fewer); no usable cell; '
+    'withdrawn (nothing is reported).';
+COMMENT ON COLUMN bloodcell.slide_status.withdrawn_reason IS 'Why it was withdrawn.';
+COMMENT ON COLUMN bloodcell.slide_status.renamed_to IS 'Barcode of the slide to which its cells were moved; else empty.';
 
 -- The night is that of the call, by which its table is partitioned: a filter on night skips the calls of other months.
 CREATE VIEW bloodcell.cell_result AS
 SELECT s.barcode, k.night, c.file_name, c.cell_id, c.sha256, c.analyser_code, c.analyser_class, k.called_class,
        k.top_class, k.confidence, k.novelty, k.unclassified_reason, k.p_basophil, k.p_eosinophil, k.p_erythroblast,
        k.p_ig, k.p_lymphocyte, k.p_monocyte, k.p_neutrophil, k.p_platelet, m.model_id, m.variant,
-       k.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported, k.run_id, k.called_at
+       k.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported, k.run_id, k.called_at, s.withdrawn_at
 FROM bloodcell.cell_call k
 JOIN bloodcell.cell c USING (cell_id, night)
 JOIN bloodcell.slide s USING (slide_id)
@@ -209,7 +216,7 @@ SELECT s.barcode, s.patient_key, s.order_id, s.analyser, c.night, c.file_name, c
        m.manifest #>> '{data,dataset_digest}' AS dataset_digest, m.manifest ->> 'code_version' AS model_code_version,
        m.created_at AS model_created_at, k.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported,
        classify.run_id AS classify_run_id, k.called_at, classify.code_version AS classify_code_version,
-       classify.host AS classify_host, classify.airflow_run AS classify_airflow_run
+       classify.host AS classify_host, classify.airflow_run AS classify_airflow_run, s.delivered_as, s.withdrawn_at
 FROM bloodcell.cell c
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell."drop" d ON d.night = c.night

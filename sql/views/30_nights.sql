@@ -29,13 +29,14 @@ CREATE VIEW bloodcell.shared_image AS
 SELECT s.barcode, s.patient_key, c.night, c.file_name, c.sha256, all_of_it.n_slides, all_of_it.n_patients,
        all_of_it.barcodes
 FROM bloodcell.cell c
-JOIN bloodcell.slide s USING (slide_id)
+JOIN bloodcell.standing_slide s USING (slide_id)
 CROSS JOIN LATERAL (
     SELECT count(*) AS n_slides, count(DISTINCT o.patient_key) AS n_patients,
            array_agg(o.barcode ORDER BY o.barcode) AS barcodes
-    FROM bloodcell.cell same JOIN bloodcell.slide o USING (slide_id) WHERE same.sha256 = c.sha256
+    FROM bloodcell.cell same JOIN bloodcell.standing_slide o USING (slide_id) WHERE same.sha256 = c.sha256
 ) all_of_it
-WHERE EXISTS (SELECT 1 FROM bloodcell.cell other WHERE other.sha256 = c.sha256 AND other.slide_id <> c.slide_id);
+WHERE EXISTS (SELECT 1 FROM bloodcell.cell other JOIN bloodcell.standing_slide USING (slide_id)
+              WHERE other.sha256 = c.sha256 AND other.slide_id <> c.slide_id);
 
 COMMENT ON VIEW bloodcell.shared_image IS
     'Cells whose image is also on another slide. It counts on each slide. Two patients with one image mean a mix-up.';
@@ -52,7 +53,8 @@ WITH files AS (
            count(*) FILTER (WHERE outcome = 'ignored') AS n_ignored
     FROM bloodcell.drop_file GROUP BY night
 ), slides AS (
-    SELECT s.night, count(*) AS n_slides, count(r.n_cells) AS n_reported,
+    SELECT s.night, count(*) FILTER (WHERE s.withdrawn_at IS NULL) AS n_slides,
+           count(s.withdrawn_at) AS n_withdrawn, count(r.n_cells) AS n_reported,
            count(*) FILTER (WHERE NOT r.is_sufficient) AS n_insufficient,
            coalesce(sum(r.n_unclassified), 0) AS n_unclassified, coalesce(sum(r.n_cells), 0) AS n_cells_reported
     FROM bloodcell.slide s
@@ -66,7 +68,8 @@ SELECT d.night, d.first_seen_at, d.completed_at, coalesce(f.n_files, 0) AS n_fil
        coalesce(f.n_duplicates, 0) AS n_duplicates, coalesce(f.n_quarantined, 0) AS n_quarantined,
        coalesce(f.n_ignored, 0) AS n_ignored, coalesce(s.n_slides, 0) AS n_slides,
        coalesce(s.n_reported, 0) AS n_slides_reported, coalesce(s.n_insufficient, 0) AS n_slides_insufficient,
-       coalesce(s.n_cells_reported, 0) AS n_cells_reported, coalesce(s.n_unclassified, 0) AS n_unclassified
+       coalesce(s.n_cells_reported, 0) AS n_cells_reported, coalesce(s.n_unclassified, 0) AS n_unclassified,
+       coalesce(s.n_withdrawn, 0) AS n_slides_withdrawn
 FROM bloodcell."drop" d LEFT JOIN files f USING (night) LEFT JOIN slides s USING (night);
 
 COMMENT ON VIEW bloodcell.night_summary IS
@@ -79,7 +82,8 @@ COMMENT ON COLUMN bloodcell.night_summary.n_cells IS 'Files that became a cell.'
 COMMENT ON COLUMN bloodcell.night_summary.n_duplicates IS 'Files that repeat a cell of the same slide.';
 COMMENT ON COLUMN bloodcell.night_summary.n_quarantined IS 'Files that could not be used.';
 COMMENT ON COLUMN bloodcell.night_summary.n_ignored IS 'Files that are left out by rule, such as hidden files.';
-COMMENT ON COLUMN bloodcell.night_summary.n_slides IS 'Slides that began in the night.';
+COMMENT ON COLUMN bloodcell.night_summary.n_slides IS 'Slides that began in the night, without withdrawn ones.';
+COMMENT ON COLUMN bloodcell.night_summary.n_slides_withdrawn IS 'Slides that began in the night and were withdrawn.';
 COMMENT ON COLUMN bloodcell.night_summary.n_slides_reported IS 'Of n_slides, those that are reported.';
 COMMENT ON COLUMN bloodcell.night_summary.n_slides_insufficient IS
     'Of n_slides_reported, those with too few leucocytes for percentages.';

@@ -2,7 +2,7 @@
 CREATE VIEW bloodcell.cell_label AS
 SELECT l.label_id, s.barcode, c.night, c.file_name, c.cell_id, c.sha256, s.patient_key,
        coalesce(l.sub_label, l.class) AS label, l.class, l.sub_label, l.labelled_by, l.labelled_at, l.is_blind,
-       l.is_adjudication, l.note, l.source, l.recorded_at, l.recorded_by, l.run_id
+       l.is_adjudication, l.note, l.source, l.recorded_at, l.recorded_by, l.run_id, s.withdrawn_at
 FROM bloodcell.label l
 JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.slide s USING (slide_id);
@@ -40,11 +40,11 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege', HINT = 'Leave labelled_by out: it is always the login.';
     END IF;
     IF NEW.cell_id IS NOT NULL THEN
-        SELECT c.cell_id INTO found_cell FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+        SELECT c.cell_id INTO found_cell FROM bloodcell.cell c JOIN bloodcell.standing_slide s USING (slide_id)
         WHERE c.cell_id = NEW.cell_id AND s.barcode = coalesce(NEW.barcode, s.barcode)
           AND c.file_name = coalesce(NEW.file_name, c.file_name);
     ELSE
-        SELECT c.cell_id INTO found_cell FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+        SELECT c.cell_id INTO found_cell FROM bloodcell.cell c JOIN bloodcell.standing_slide s USING (slide_id)
         WHERE s.barcode = NEW.barcode AND c.file_name = NEW.file_name;
         IF found_cell IS NULL THEN
             SELECT d.cell_id, CASE WHEN d.outcome = 'quarantined' THEN d.reason END INTO found_cell, set_aside
@@ -52,12 +52,23 @@ BEGIN
             WHERE d.barcode = NEW.barcode
               AND bloodcell.one_form(d.path) IN (NEW.file_name, NEW.barcode || '/' || NEW.file_name)
               AND d.outcome IN ('duplicate', 'quarantined')
+              AND (d.outcome = 'quarantined'
+                   OR EXISTS (SELECT 1 FROM bloodcell.cell c JOIN bloodcell.standing_slide s USING (slide_id)
+                              WHERE c.cell_id = d.cell_id AND s.barcode = d.barcode))
             ORDER BY d.outcome, d.updated_at DESC LIMIT 1;
         END IF;
     END IF;
     IF set_aside IS NOT NULL THEN
         RAISE EXCEPTION 'The file was quarantined, so there is no cell to label: barcode %, file_name %: %', NEW.barcode,
             NEW.file_name, set_aside USING ERRCODE = 'foreign_key_violation', HINT = 'See the view quarantine_report.';
+    END IF;
+    IF found_cell IS NULL AND EXISTS (
+        SELECT 1 FROM bloodcell.slide s LEFT JOIN bloodcell.cell c ON c.slide_id = s.slide_id AND c.cell_id = NEW.cell_id
+        WHERE s.withdrawn_at IS NOT NULL AND (s.barcode = NEW.barcode OR c.cell_id IS NOT NULL)
+    ) THEN
+        RAISE EXCEPTION 'The slide was withdrawn: cell_id %, barcode %, file_name %', NEW.cell_id, NEW.barcode,
+            NEW.file_name USING ERRCODE = 'foreign_key_violation',
+            HINT = 'The view withdrawn_slide says why, and under which barcode its cells are now.';
     END IF;
     IF found_cell IS NULL THEN
         RAISE EXCEPTION 'No such cell: cell_id %, barcode %, file_name %', NEW.cell_id, NEW.barcode, NEW.file_name
@@ -157,10 +168,10 @@ SELECT s.barcode, c.night, c.file_name, c.cell_id, c.sha256, s.patient_key,
        max(l.label_id) AS label_id
 FROM bloodcell.standing_label l
 JOIN bloodcell.cell c USING (cell_id)
-JOIN bloodcell.slide s USING (slide_id)
-GROUP BY c.cell_id, s.slide_id;
+JOIN bloodcell.standing_slide s USING (slide_id)
+GROUP BY c.cell_id, s.slide_id, s.barcode, s.patient_key;
 
-COMMENT ON VIEW bloodcell.current_label IS 'One row per labelled cell: the result of the labels that count.';
+COMMENT ON VIEW bloodcell.current_label IS 'One row per labelled cell of a slide that stands: the result of the labels that count.';
 COMMENT ON COLUMN bloodcell.current_label.class IS
     'The class that all labels agree on; empty for a cell that is out of scope or contested.';
 COMMENT ON COLUMN bloodcell.current_label.sub_label IS
@@ -203,7 +214,7 @@ SELECT d.split_key, d.split, d.is_blind, d.assigned_at, d.run_id, coalesce(n.n_s
 FROM bloodcell.data_split d
 LEFT JOIN (
     SELECT key AS split_key, count(*) AS n_slides
-    FROM bloodcell.slide s CROSS JOIN LATERAL (VALUES (s.patient_key), (bloodcell.split_key(NULL, s.barcode))) keys (key)
+    FROM bloodcell.standing_slide s CROSS JOIN LATERAL (VALUES (s.patient_key), (bloodcell.split_key(NULL, s.barcode))) keys (key)
     GROUP BY key
 ) n USING (split_key);
 

@@ -22,6 +22,7 @@ BEGIN
             ('confidence_threshold', 'A cell with a lower confidence stays unclassified.'),
             ('created_at', 'When the model was trained.'),
             ('dataset_digest', 'Digest of the training images and their labels.'),
+            ('delivered_as', 'Barcode under which the cells were delivered, if the slide was renamed; else empty.'),
             ('detail', 'What was expected and what was received.'),
             ('file_name', 'Name of the cell''s file within the slide''s folder.'),
             ('first_seen_at', 'When the file was first seen.'),
@@ -62,6 +63,7 @@ BEGIN
             ('unclassified_reason', 'Why the cell is unclassified: low_confidence or novel.'),
             ('updated_at', 'When the row was last updated.'),
             ('variant', 'Kind of model.'),
+            ('withdrawn_at', 'When the slide was withdrawn: these rows do not count any more; empty while it stands.'),
             ('written_at', 'When the calls were added up.')
         ) common (name, comment)
         JOIN pg_attribute a ON a.attname = common.name AND NOT a.attisdropped

@@ -42,13 +42,13 @@ APPEND_ONLY = {
     "erasure_dataset": "split",
     "erased_slide": "barcode",
     "erasure_secret": "secret",
+    "slide_withdrawal": "reason",
 }
 TABLES = [table.name for table in tables.metadata.sorted_tables]
 CHANGED_BY_APP = {
     "lock",
     "run",
     "drop",
-    "slide",
     "drop_file",
     "cell_call",
     "slide_report",
@@ -176,7 +176,10 @@ def test_a_reader_cannot_make_partitions_or_statistics(laboratory_url: str, role
 
 
 @pytest.mark.parametrize("role", (*ONLY_READ, "bloodcell_app"))
-@pytest.mark.parametrize("function", ["keep_drop_file_history", "enter_label", "require_passed_gates", "refuse_change"])
+@pytest.mark.parametrize(
+    "function",
+    ["keep_drop_file_history", "enter_label", "require_passed_gates", "refuse_change", "carry_out_withdrawal"],
+)
 def test_history_cannot_be_forged_with_a_trigger_on_a_temporary_table(
     laboratory_url: str, role: str, function: str
 ) -> None:
