@@ -59,8 +59,8 @@ WITH files AS (
            coalesce(sum(r.n_unclassified), 0) AS n_unclassified, coalesce(sum(r.n_cells), 0) AS n_cells_reported
     FROM bloodcell.slide s
     LEFT JOIN LATERAL (
-        SELECT o.n_cells, o.is_sufficient, o.n_unclassified FROM bloodcell.slide_reported_model o
-        WHERE o.slide_id = s.slide_id LIMIT 1
+        SELECT o.n_cells, o.is_sufficient, o.n_unclassified FROM bloodcell.slide_last_reported_model o
+        WHERE o.slide_id = s.slide_id AND s.withdrawn_at IS NULL LIMIT 1
     ) r ON true
     GROUP BY s.night
 )
