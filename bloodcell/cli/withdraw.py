@@ -108,7 +108,7 @@ def _show(planned: Withdrawal) -> None:
 
     from bloodcell.presentation.numbers import count, moment
     from bloodcell.presentation.tables import plain_table
-    from bloodcell.presentation.visible_text import visible
+    from bloodcell.visible_text import visible
 
     table = plain_table("slide", "night", "cells", "labels", "reported", "will", right=("cells", "labels"))
     for change in planned.changes:
@@ -125,7 +125,7 @@ def _show(planned: Withdrawal) -> None:
 
 def _show_uses(barcode: str, n_snapshots: int, trained_models: tuple[str, ...]) -> None:
     from bloodcell.presentation.numbers import counted
-    from bloodcell.presentation.visible_text import visible
+    from bloodcell.visible_text import visible
 
     if n_snapshots:
         typer.echo(f"Cells of {visible(barcode)} are in {counted(n_snapshots, 'data set')}, which never change.")
@@ -134,7 +134,7 @@ def _show_uses(barcode: str, n_snapshots: int, trained_models: tuple[str, ...]) 
 
 
 def _show_done(done: Withdrawal) -> None:
-    from bloodcell.presentation.visible_text import visible
+    from bloodcell.visible_text import visible
 
     for change in done.changes:
         what = f"withdrawn; its cells are slide {change.renamed_to} now" if change.renamed_to else _DONE[change.action]

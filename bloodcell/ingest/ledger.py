@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
 from bloodcell.ingest.cell_rows import write_cells
-from bloodcell.ingest.ledger_rows import FileRow, among, as_json, fields_of, insert_of, quarantined
+from bloodcell.ingest.ledger_rows import FileRow, among, as_json, fields_of, insert_of, known_files, quarantined
 from bloodcell.ingest.withdrawn_deliveries import withdrawn_delivery
 from bloodcell.storage import tables
 
