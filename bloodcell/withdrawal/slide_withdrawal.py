@@ -76,6 +76,10 @@ class Withdrawal:
 def plan_withdrawal(database: Database, request: WithdrawalRequest) -> Withdrawal:
     """Returns what the request would do; changes nothing.
 
+    Args:
+        database: The database.
+        request: What a person asks for.
+
     Raises:
         AlreadyDoneError: It has been done already.
         UnknownRecordError: No slide has or had this barcode.
@@ -90,6 +94,10 @@ def withdraw_slide(settings: Settings, request: WithdrawalRequest) -> Withdrawal
 
     What was reported stays readable, marked as withdrawn. A kill leaves either nothing or the whole change; if the
     cells were not added up again before it, the next nightly run does that.
+
+    Args:
+        settings: The database, and the number of leucocytes that makes a count sufficient.
+        request: What a person asks for.
 
     Raises:
         AlreadyDoneError: It has been done already.
