@@ -4,7 +4,7 @@
 WITH fresh AS MATERIALIZED (
     SELECT l.cell_id, l.label_id, l.class, k.called_class, l.is_blind,
            (c.sha256 IN (SELECT unnest(CAST(:images AS text[])))
-            OR c.received_sha256 IN (SELECT unnest(CAST(:images AS text[])))
+            OR coalesce(c.received_sha256, c.sha256) IN (SELECT unnest(CAST(:images AS text[])))
             OR EXISTS (SELECT 1 FROM bloodcell.dataset_image i WHERE i.dataset_digest = :dataset
                        AND i.sha256 = c.sha256 AND i.split IN ('training', 'validation'))) AS is_training
     FROM bloodcell.current_label l
