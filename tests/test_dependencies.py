@@ -14,6 +14,8 @@ from tests.conftest import ROOT
 
 NOT_DECLARED = {
     "bloodcell": "itself",
+    "alarm_notifier": "a module beside the Dags",
+    "run_note": "a module beside the Dags",
     "task_defaults": "a module beside the Dags",
     "jax": "another backend of Keras, chosen and installed by a site",
 }

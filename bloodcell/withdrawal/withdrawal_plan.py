@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bloodcell.ingest.slide_record import SlideRecord
 
-_SQL: Final = load_statements("withdrawal/slide_withdrawal.sql")
+_SQL: Final = load_statements("withdrawal/withdrawal_plan.sql")
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ from types import SimpleNamespace
 context = {
     "run_id": "manual__1",
     "dag": SimpleNamespace(dag_id="import_labels", params={}),
-    "dag_run": SimpleNamespace(conf=None),
+    "dag_run": SimpleNamespace(dag_id="import_labels", conf=None),
 }
 inbox.__globals__["get_current_context"] = lambda: context
 from bloodcell.errors import ConfigurationError

@@ -358,6 +358,7 @@ def test_the_error_for_a_used_port_names_the_port_and_says_what_to_do(up: Up, tm
 
 def test_ctrl_c_stops_every_process_even_a_hanging_one(up: Up) -> None:
     postgres = psutil.Process(postmaster_pid(up.settings))
+    embedded_database(up.settings).stop()  # which these tests have used, too
     with frozen(next(p for p in up.processes() if p.cmdline()[-1:] == ["dag-processor"])):
         assert up.stop(signal.SIGINT) == 0
 
