@@ -1,5 +1,5 @@
 -- name: lock
--- Whoever writes waits until the erasure is committed, and then sees that the slides are erased. Readers do not wait.
+-- Other writers wait until the erasure is committed, and then see that the slides are erased. Readers do not wait.
 LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file, bloodcell.cell_call,
     bloodcell.slide_report, bloodcell.differential, bloodcell.slide_withdrawal, bloodcell.label, bloodcell.checked_cell,
     bloodcell.dataset_image, bloodcell.data_split IN SHARE ROW EXCLUSIVE MODE

@@ -1,7 +1,7 @@
 """Makes everything written below a folder survive a power cut, and reports what the disk refused on the way.
 
 `os.sync` returns nothing, so a thin-provisioned or failing disk loses files unnoticed. `syncfs` reports such errors
-since Linux 5.8, to whoever had the file system open before they happened.
+since Linux 5.8, to each process that had the file system open before they happened.
 """
 
 from __future__ import annotations
