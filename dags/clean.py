@@ -7,6 +7,7 @@ any point.
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
@@ -21,16 +22,21 @@ settings = Settings()
 @task(execution_timeout=timedelta(hours=6))
 def remove_old() -> dict[str, int]:
     """Returns how much of each kind was removed; skipped if no age is set."""
+    from airflow.sdk.configuration import conf
+
     from bloodcell.service.cleaning import clean
 
     context = get_current_context()
     refuse_unknown_params(context)
-    removed = [each for each in clean(settings, airflow_run=context["run_id"]).removed if each.keep_days is not None]
+    logs = Path(conf.get("logging", "base_log_folder"))
+    done = clean(settings, airflow_run=context["run_id"], logs=logs)
+    removed = [each for each in done.removed if each.keep_days is not None]
     if not removed:
         kept = "No BLOODCELL_KEEP_*_DAYS is set, so everything is kept."
         add_run_note(settings, context, f"skipped: {kept}")
         raise AirflowSkipException(kept)
-    add_run_note(settings, context, f"Removed: {', '.join(f'{each.part} {each.n:,}' for each in removed)}.")
+    parts = ", ".join(f"{each.part} {each.elsewhere or format(each.n, ',')}" for each in removed)
+    add_run_note(settings, context, f"Removed: {parts}.")
     return {each.part: each.n for each in removed}
 
 

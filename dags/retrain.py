@@ -147,6 +147,10 @@ def close() -> str:
     ti, run_id = context["ti"], context["run_id"]
     states = ti.get_task_states(dag_id=context["dag"].dag_id, run_ids=[run_id]).get(run_id, {})
     failed = sorted(name for name, state in states.items() if state in ("failed", "upstream_failed"))
+    if training_run_of(settings, run_id) is None:
+        outcome = "failed: it was not begun; the log of the task snapshot says why."
+        add_run_note(settings, context, outcome)
+        raise AirflowFailException(f"The retraining {outcome}")
     state = end_training_run(
         settings,
         _training_run_id(),

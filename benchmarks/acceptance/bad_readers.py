@@ -39,7 +39,7 @@ from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
-from bloodcell.storage.migrations import upgrade
+from bloodcell.storage.migrations import limit_logins, upgrade
 from tests.laboratory import make_champion
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def make_template(server: EmbeddedPostgres, work: Path) -> None:
     upgrade(server.url("migrated"))
     for statement in ("CREATE ROLE service LOGIN IN ROLE bloodcell_app", *logins):
         administer(server.url("postgres"), statement)
-    upgrade(server.url("migrated"))  # limits the logins
+    limit_logins(server.url("migrated"))
     (champion,) = (b.folder for b in shipped_bundles() if b.manifest.variant == VARIANT)
     make_champion(Settings(data_dir=work, database_url=server.url("migrated")), open_bundle(champion))
 

@@ -81,6 +81,7 @@ def main() -> int:
         make_drop(work / "drops", night=NIGHT, n_slides=2, cells_per_slide=12, seed=3)
         seconds = waited(lambda: engine.sql(REPORTED.format(night=NIGHT)) == "2", 3600, "both slides reported")
         print(f"{NIGHT} is reported after {seconds:.0f} s", flush=True)
+        barcodes = engine.sql("SELECT barcode FROM bloodcell.slide ORDER BY 1").split()
         found = {service: engine.escapes(service) for service in SERVICES if service != "init"}
         for service, escapes in found.items():
             print(
@@ -88,7 +89,10 @@ def main() -> int:
             )
             print("".join(f"    {line}\n" for line in engine.written(service)), end="")
         print(f"the limit of processes: {engine.exhausted('watcher')}")
-    return 1 if any(found.values()) else 0
+        print(engine.run("owner", "bloodcell", "erase", "--slide", barcodes[0], "--reason", "a test", "--yes"), end="")
+        left = engine.sql(f"SELECT barcode FROM bloodcell.slide ORDER BY 1").split()
+        print(f"slides before and after the erasure: {barcodes}, {left}")
+    return 1 if any(found.values()) or left != barcodes[1:] else 0
 
 
 class _Engine:
@@ -133,6 +137,13 @@ class _Engine:
         _podman("start", service)
         if service in NEEDED:
             self._wait_for(service)
+
+    def run(self, service: str, *command: str) -> str:
+        """Runs a command in a container of a service that does not run by itself, and returns what it printed."""
+        described = self._compose["services"][service]
+        return _podman(
+            "run", "--rm", *self._options(service, described), self._interpolated(described["image"]), *command
+        )
 
     def wait_for_all(self) -> None:
         """Waits until every service is healthy."""

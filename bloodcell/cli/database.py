@@ -24,20 +24,16 @@ def upgrade() -> None:
 
     A database without a model gets the models that come with bloodcell (BLOODCELL_SHIPPED_MODELS).
     """
-    import sqlalchemy as sa
-
     from bloodcell.registry.shipped import install_shipped
     from bloodcell.settings import Settings
-    from bloodcell.storage.connections import connect, database_url
+    from bloodcell.storage.connections import database_url
     from bloodcell.storage.database import open_database
-    from bloodcell.storage.migrations import upgrade
+    from bloodcell.storage.migrations import limit_logins, upgrade
 
     settings = Settings()
     before, after = upgrade(database_url(settings))
     typer.echo(f"The schema is at {after}" + (", as before." if before == after else f" (was {before or 'empty'})."))
-    with connect(database_url(settings)).begin() as connection:
-        unlimited = connection.scalars(sa.text("SELECT bloodcell.limit_logins()")).all()
-    if unlimited:
+    if unlimited := limit_logins(database_url(settings)):
         typer.echo(f"These logins of readers have no limits, and this login has no right to set them: "
                    f"{', '.join(unlimited)}. Next, as a superuser: SELECT bloodcell.limit_logins()")  # fmt: skip
     if installed := install_shipped(settings, open_database(settings)):

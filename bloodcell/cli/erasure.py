@@ -98,7 +98,11 @@ def clean(
             if each.keep_days is not None:
                 days = counted(each.keep_days, "day")
                 table.add_row(each.part, days, f"{each.n:,}", size_text(each.n_bytes) if each.n_bytes else "")
-        Console().print(table)
+        console = Console()
+        console.print(table)
+        for each in done.removed:
+            if each.elsewhere:
+                console.print(f"{each.part}: not here; {each.elsewhere}", highlight=False, markup=False)
     raise typer.Exit(0 if is_set else NOTHING_TO_DO)
 
 

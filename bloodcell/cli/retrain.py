@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bloodcell.retraining import TrainingRun
     from bloodcell.service.airflow_api import AirflowApi
     from bloodcell.service.airflow_records import Approval, RunState
+    from bloodcell.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -65,7 +66,6 @@ def retrain(
     because there are too few new labels; how it ended is read from the database.
     """
     from bloodcell.cli.output import retraining_status
-    from bloodcell.retraining import training_run_of
     from bloodcell.service.airflow_api import PATIENCE_S, RETRAIN, AirflowApi
     from bloodcell.settings import Settings
 
@@ -84,7 +84,7 @@ def retrain(
         typer.echo(f"Retraining {run_id} was started: {api.run_page(RETRAIN, run_id)}", err=True)
         state = _wait_for_run(api, run_id) if wait else api.run_state(RETRAIN, run_id)
         question = api.approval(RETRAIN, run_id, _TASK) if state.waits_for_a_person else None
-        ended = training_run_of(settings, run_id) if state.ended else None
+        ended = _ended(settings, run_id) if state.ended else None
         if json:
             _print_run(api, state, question, ended)
         else:
@@ -138,6 +138,18 @@ def _wait_for_run(api: AirflowApi, run_id: str) -> RunState:
             on_progress=lambda run: show(", ".join(run.tasks_at_work) or run.state, run.n_tasks_ended, len(run.tasks)),
             for_a_person=False,
         )
+
+
+def _ended(settings: Settings, run_id: str) -> TrainingRun | None:
+    """Returns how a retraining ended; None, with a warning, if the database cannot be asked from here."""
+    from bloodcell.errors import BloodcellError
+    from bloodcell.retraining import training_run_of
+
+    try:
+        return training_run_of(settings, run_id)
+    except BloodcellError as error:
+        typer.echo(f"How it ended is not known here: {error}", err=True)
+        return None
 
 
 def _print_run(api: AirflowApi, state: RunState, question: Approval | None, ended: TrainingRun | None) -> None:

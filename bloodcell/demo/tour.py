@@ -26,7 +26,7 @@ from bloodcell.service.airflow_api import NIGHTLY_RUN, PATIENCE_S, RETRAIN, Airf
 from bloodcell.service.airflow_home import HOST
 from bloodcell.service.airflow_records import RunState
 from bloodcell.service.up import running_stack
-from bloodcell.settings import DROP_PATTERN, Settings
+from bloodcell.settings import DROP_PATTERN, NIGHT_PATTERN, Settings
 from bloodcell.storage.database import open_database
 from bloodcell.storage.private_files import make_data_folder
 
@@ -56,11 +56,16 @@ def demo_settings(settings: Settings) -> Settings:
         update={
             "data_dir": settings.data_dir / "demo",
             "drops_dir": None,
+            "labels_dir": None,
+            "alarm_url": None,
+            "metrics_url": None,
+            "airflow_public_url": None,
             "store_url": None,
             "database_url": None,
             "weights_dir": None,
             "airflow_password_file": None,
             "airflow_url": f"http://{HOST}:{_free_port(urlsplit(settings.airflow_url).port or 8080)}",
+            "night_pattern": NIGHT_PATTERN,
             "drop_pattern": DROP_PATTERN,
             "nightly_cron": "",
             "shipped_models": True,

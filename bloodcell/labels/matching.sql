@@ -1,7 +1,7 @@
 -- name: new_labels
 CREATE TEMP TABLE new_label (row_number BIGINT, barcode TEXT, file_name TEXT, cell_id BIGINT, sha256 TEXT,
-    stored_sha256 TEXT, class TEXT, sub_label TEXT, labelled_by TEXT, labelled_at TIMESTAMP WITH TIME ZONE, is_blind BOOLEAN, is_adjudication BOOLEAN,
-    note TEXT) ON COMMIT DROP
+    stored_sha256 TEXT, class TEXT, sub_label TEXT, labelled_by TEXT, labelled_at TIMESTAMP WITH TIME ZONE,
+    is_blind BOOLEAN, is_adjudication BOOLEAN, note TEXT) ON COMMIT DROP
 
 -- name: place_by_name
 -- A cell_id is trusted only if slide and file agree with it, since it may be from another database.

@@ -22,6 +22,7 @@ from bloodcell.removal.names_in_texts import BLANK, is_named, postgres_pattern, 
 from bloodcell.storage.connections import OWNER_ROLE, connect, database_url, transact
 from bloodcell.storage.migrations import check_revision
 from bloodcell.storage.statements import load_statements
+from bloodcell.storage.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,6 +49,7 @@ _REMOVALS: Final = {
     "remove_slide": "slides",
     "remove_data_split": "patients with a split",
 }
+_IMAGES: Final = "images that no other slide has"
 # what people or bloodcell wrote about something else, and may name a slide
 _TEXTS: Final = (
     "blank_runs",
@@ -143,7 +145,14 @@ def erase(settings: Settings, kind: Kind, name: str, *, reason: str) -> Erasure:
     """
     if not reason.strip():
         raise ConfigurationError("An erasure needs a reason, which is kept permanently. Received an empty one.")
-    rows = as_owner(settings, lambda connection: _erase_rows(connection, kind, _composed(name), reason.strip()))
+
+    def work(connection: sa.Connection) -> _Rows:
+        rows = _erase_rows(connection, kind, _composed(name), reason.strip())
+        if rows.removed.get(_IMAGES):
+            Store.of(settings).check()  # or nothing is erased: where no store is mounted, its images would stay
+        return rows
+
+    rows = as_owner(settings, work)
     outside = finish_erasures(settings, partial(as_owner, settings))
     return _erasure(settings, kind, rows, outside.get(rows.erasure_id, {}), is_done=True)
 
@@ -218,7 +227,7 @@ def _erase_rows(connection: sa.Connection, kind: Kind, name: str, reason: str) -
     run("leave_names")
     removed = {part: run(statement).rowcount for statement, part in _REMOVALS.items()}
     run("leave_images")
-    removed["images that no other slide has"] = run("remove_image").rowcount
+    removed[_IMAGES] = run("remove_image").rowcount
     removed["texts in the database"] = sum(run(statement).rowcount for statement in _TEXTS)
     for values["part"], values["n"] in removed.items():
         if values["n"]:

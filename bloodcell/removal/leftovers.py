@@ -96,6 +96,8 @@ def _pending(transact: Transact) -> dict[int, tuple[list[str], list[str]]]:
 
 def _remove_images(settings: Settings, transact: Transact, erasure_id: int, images: Sequence[str]) -> int:
     store = Store.of(settings)
+    if images:
+        store.check()  # in a store that is not mounted, every image would look as if it were gone
     removed: list[str] = []
 
     def remove(connection: sa.Connection, batch: Sequence[str]) -> None:

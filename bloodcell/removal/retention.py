@@ -39,29 +39,35 @@ class Removal:
         keep_days: Days that it is kept; None: for ever.
         n: Images, log files, sets of kept features, or snapshots.
         n_bytes: Their bytes, 0 where they are rows.
+        elsewhere: Why none can be removed here, and what to do; empty if they can.
     """
 
     part: str
     keep_days: int | None
     n: int = 0
     n_bytes: int = 0
+    elsewhere: str = ""
 
 
-def remove_old(settings: Settings, database: Database, *, dry_run: bool = False) -> list[Removal]:
+def remove_old(
+    settings: Settings, database: Database, *, dry_run: bool = False, logs: Path | None = None
+) -> list[Removal]:
     """Removes what is older than the settings say, and returns how much it was; doing it again does no harm.
 
     Args:
         settings: The ages, the store and the data folder.
         database: With the rights of the app.
         dry_run: Only count.
+        logs: Folder of the logs of Airflow's tasks; None: that of `bloodcell up`.
 
     Raises:
         StoreUnavailableError: An image cannot be removed.
         DatabaseUnavailableError: Postgres is unavailable.
     """
+    logs = logs or settings.data_dir / "airflow" / "logs"
     kinds: tuple[tuple[str, int | None, Callable[[datetime], tuple[int, int]]], ...] = (
         ("images", settings.keep_images_days, lambda before: _images(settings, database, before, dry_run)),
-        ("logs", settings.keep_logs_days, lambda before: _logs(settings, before, dry_run)),
+        ("logs", settings.keep_logs_days, lambda before: _logs(logs, before, dry_run)),
         ("features", settings.keep_features_days, lambda before: _features(settings, before, dry_run)),
         ("snapshots", settings.keep_snapshots_days, lambda before: _snapshots(database, before, dry_run)),
     )
@@ -104,8 +110,7 @@ def _remove_images(connection: sa.Connection, store: Store, before: datetime, im
     return still_old
 
 
-def _logs(settings: Settings, before: datetime, dry_run: bool) -> tuple[int, int]:
-    folder = settings.data_dir / "airflow" / "logs"
+def _logs(folder: Path, before: datetime, dry_run: bool) -> tuple[int, int]:
     n, n_bytes = 0, 0
     for path, changed in _changes(folder):
         if changed.st_mtime < before.timestamp():

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.differential.reference_ranges import FLAG_NAMES
 from bloodcell.errors import ConfigurationError
+from bloodcell.inbox.night_folders import read_drops
 from bloodcell.presentation.templates import render_page
+from bloodcell.report.night_report import night_summary
 from bloodcell.storage.atomic_write import write_atomically
 from bloodcell.storage.runs import code_version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from bloodcell.report.night_report import NightSlide, NightSummary
-    from bloodcell.settings import StorageSettings
+    from bloodcell.settings import InboxSettings, StorageSettings
+    from bloodcell.storage.database import Database
 
 
 def summaries_folder(settings: StorageSettings) -> Path:
@@ -46,6 +49,24 @@ def write_night_page(settings: StorageSettings, summary: NightSummary, problems:
             "in the database. Free some space or correct the permissions, then trigger the night again."
         ) from error
     return path
+
+
+def rewrite_night_pages(settings: InboxSettings, database: Database, nights: Iterable[date]) -> None:
+    """Writes the pages of these nights again, after a result was withdrawn; a night without a page gets none.
+
+    Raises:
+        ConfigurationError: A page cannot be written.
+    """
+    for night in sorted(set(nights)):
+        if (summaries_folder(settings) / f"{night}.html").exists():
+            write_night_page(settings, night_summary(database, night), _problems(settings))
+
+
+def _problems(settings: InboxSettings) -> Mapping[str, str]:
+    try:
+        return read_drops(settings).problems
+    except ConfigurationError:  # the share is not mounted, which the next run reports
+        return {}
 
 
 def render(summary: NightSummary, problems: Mapping[str, str]) -> str:

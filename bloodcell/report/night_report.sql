@@ -7,7 +7,8 @@ SELECT reason, count(*) AS n FROM bloodcell.drop_file WHERE night = :night AND o
 GROUP BY reason ORDER BY n DESC, reason
 
 -- name: without_cells
--- Slides of which this night brought something, but neither a cell nor a cell that an earlier night brought.
+-- Slides of which this night brought something, but no cell. A slide that has cells of another night is reported as before,
+-- unless what this night brought may be another slide's.
 SELECT barcode,
        coalesce(string_agg(format('%s %s', n, reason), ', ' ORDER BY n DESC, reason) FILTER (WHERE reason IS NOT NULL),
                 'no image') AS why
@@ -24,6 +25,11 @@ FROM (
 WHERE NOT EXISTS (
     SELECT 1 FROM bloodcell.drop_file f
     WHERE f.night = :night AND f.barcode = found.barcode AND f.outcome IN ('cell', 'duplicate')
+) AND (
+    NOT EXISTS (SELECT 1 FROM bloodcell.standing_slide s JOIN bloodcell.cell c USING (slide_id)
+                WHERE s.barcode = found.barcode)
+    OR EXISTS (SELECT 1 FROM bloodcell.drop_file f
+               WHERE f.night = :night AND f.barcode = found.barcode AND f.reason IN ('slide_identity', 'slide_withdrawn'))
 )
 GROUP BY barcode ORDER BY barcode
 

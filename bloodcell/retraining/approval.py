@@ -78,7 +78,8 @@ def ask_for_approval(settings: Settings, training_run_id: uuid.UUID, question_id
     """
 
     def ask(connection: sa.Connection) -> Question:
-        best = connection.execute(_SQL["best_candidate"], {"training_run_id": training_run_id}).one_or_none()
+        asked = {"training_run_id": training_run_id, "question_id": question_id}
+        best = connection.execute(_SQL["best_candidate"], asked).one_or_none()
         if best is None:
             raise PromotionRefusedError(
                 f"Retraining {training_run_id} has no candidate that passed every gate, so nobody is asked. Next: see "
@@ -86,8 +87,8 @@ def ask_for_approval(settings: Settings, training_run_id: uuid.UUID, question_id
             )
         change_state(connection, training_run_id, TrainingState.RUNNING, step=Step.APPROVE)
         _require_running(connection, training_run_id)
-        row = {"question_id": question_id, "training_run_id": training_run_id, "model_id": best.model_id}
-        connection.execute(insert(tables.approval_question).values(row).on_conflict_do_nothing())
+        row = insert(tables.approval_question).values({**asked, "model_id": best.model_id})
+        connection.execute(row.on_conflict_do_nothing())
         may_answer = f"Who may answer: {', '.join(settings.approver_names)}."
         summary = best.summary or f"The whole page: `{best.report}`"
         return Question(best.model_id, f"Make model {best.model_id[:12]} champion?", f"{summary}\n\n{may_answer}")
@@ -96,7 +97,7 @@ def ask_for_approval(settings: Settings, training_run_id: uuid.UUID, question_id
 
 
 def record_answer(settings: Settings, question_id: uuid.UUID, answer: Mapping[str, Any]) -> None:
-    """Records a person's answer to a question; a repeated call changes nothing.
+    """Records a person's answer to a question; a rejection ends the retraining. A repeated call changes nothing.
 
     Args:
         settings: Where the database is.
@@ -113,8 +114,18 @@ def record_answer(settings: Settings, question_id: uuid.UUID, answer: Mapping[st
         "answered_at": answer["responded_at"],
         "reason": str((answer.get("params_input") or {}).get("reason") or ""),
     }
-    statement = insert(tables.approval_answer).values(row).on_conflict_do_nothing()
-    open_database(settings).transact(lambda connection: connection.execute(statement))
+
+    def record(connection: sa.Connection) -> None:
+        connection.execute(insert(tables.approval_answer).values(row).on_conflict_do_nothing())
+        training_run_id = connection.scalar(_SQL["retraining_of_question"], {"question_id": question_id})
+        _, approval = newest_answer(connection, training_run_id)
+        if approval and approval.chosen == REJECT:
+            reason = f"rejected by {approval.by}: {approval.reason or 'no reason given'}"
+            change_state(
+                connection, training_run_id, TrainingState.REJECTED, step=Step.APPROVE, reason=reason, approval=approval
+            )
+
+    open_database(settings).transact(record)
 
 
 def newest_answer(connection: sa.Connection, training_run_id: uuid.UUID) -> tuple[str | None, Approval | None]:
@@ -125,6 +136,18 @@ def newest_answer(connection: sa.Connection, training_run_id: uuid.UUID) -> tupl
     if found.decision is None:
         return found.model_id, None
     return found.model_id, Approval(found.decision, found.answered_by, found.answered_at.isoformat(), found.reason)
+
+
+def is_unanswered(connection: sa.Connection, training_run_id: uuid.UUID, timeout_h: float) -> bool:
+    """Returns whether nobody answered a retraining's newest question in time.
+
+    Args:
+        connection: Where to read.
+        training_run_id: The retraining.
+        timeout_h: Hours within which an answer counts.
+    """
+    values = {"training_run_id": training_run_id, "timeout_s": timeout_h * 3600}
+    return bool(connection.scalar(_SQL["is_unanswered"], values))
 
 
 def require_approval(approval: Approval | None, settings: AirflowSettings) -> Approval:

@@ -101,6 +101,7 @@ def _judge(
     facts = ValidationFacts(
         training_run_id=str(plan.training_run_id or "by hand"),
         requested_by=plan.requested_by,
+        triggered_by=plan.triggered_by,
         reason=plan.reason,
         base=plan.base,
         seed=plan.seed,

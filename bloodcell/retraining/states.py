@@ -3,7 +3,7 @@
     running ─┬─ skipped     snapshot   too few new labels, or a class without images
              ├─ refused     validate   no candidate passed every gate
              ├─ promoted    promote    a person approved, and the candidate became champion
-             ├─ rejected    close      a person rejected the candidate
+             ├─ rejected    approve    a person rejected the candidate
              ├─ expired     close      nobody answered in time
              └─ failed      close      anything else
 
@@ -62,7 +62,7 @@ TRANSITIONS: Final = (
     Transition(TrainingState.RUNNING, TrainingState.SKIPPED, Step.SNAPSHOT),
     Transition(TrainingState.RUNNING, TrainingState.REFUSED, Step.VALIDATE),
     Transition(TrainingState.RUNNING, TrainingState.PROMOTED, Step.PROMOTE),
-    Transition(TrainingState.RUNNING, TrainingState.REJECTED, Step.CLOSE),
+    Transition(TrainingState.RUNNING, TrainingState.REJECTED, Step.APPROVE),
     Transition(TrainingState.RUNNING, TrainingState.EXPIRED, Step.CLOSE),
     Transition(TrainingState.RUNNING, TrainingState.FAILED, Step.CLOSE),
     Transition(TrainingState.FAILED, TrainingState.REFUSED, Step.VALIDATE),

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from bloodcell.errors import ConfigurationError, UnknownRecordError
 from bloodcell.registry.recipes import check_variant
 from bloodcell.registry.registered_models import champion, serving_models
-from bloodcell.retraining.approval import REJECT, Approval, newest_answer
+from bloodcell.retraining.approval import Approval, is_unanswered
 from bloodcell.retraining.snapshot import take_snapshot
 from bloodcell.retraining.states import Step, TrainingState, change_state
 from bloodcell.storage import tables
@@ -201,17 +201,13 @@ def end_training_run(
     """
 
     def end(connection: sa.Connection) -> TrainingState:
-        model_id, approval = newest_answer(connection, training_run_id)
-        if approval and approval.chosen == REJECT:
-            state = TrainingState.REJECTED
-            reason = f"rejected by {approval.by}: {approval.reason or 'no reason given'}"
-        elif unanswered and model_id is not None and approval is None:
+        if unanswered and is_unanswered(connection, training_run_id, settings.approval_timeout_h):
             state = TrainingState.EXPIRED
             reason = f"Nobody answered within {settings.approval_timeout_h:g} h; the champion stays."
         else:
             state = TrainingState.FAILED
             reason = failed or "It ended without a promotion."
-        change_state(connection, training_run_id, state, step=Step.CLOSE, reason=reason, approval=approval)
+        change_state(connection, training_run_id, state, step=Step.CLOSE, reason=reason)
         return read_training_run(connection, training_run_id).state
 
     return open_database(settings).transact(end)

@@ -56,6 +56,7 @@ class ValidationFacts:
     Attributes:
         training_run_id: The retraining's id.
         requested_by: Who requested it; shown escaped, like everything that a person typed.
+        triggered_by: Login that triggered it in Airflow; None for a scheduled run and a validation by hand.
         reason: Why, in their words.
         base: Base weights: champion or imagenet.
         seed: Seed of the training.
@@ -70,6 +71,7 @@ class ValidationFacts:
 
     training_run_id: str
     requested_by: str
+    triggered_by: str | None
     reason: str
     base: str
     seed: int

@@ -26,7 +26,8 @@ class ValidationPlan:
         champion_id: The model that the candidates are compared with, None if there is none.
         challengers: Model ids that are evaluated beside them.
         training_run_id: The retraining, None for a validation by hand.
-        requested_by: Who requested it.
+        requested_by: Who requested it, in their own words.
+        triggered_by: Login that triggered it in Airflow; None for a scheduled run and a validation by hand.
         reason: Why.
         base: Base weights of the candidates, empty for a validation by hand.
         seed: Seed of the candidates' training.
@@ -39,6 +40,7 @@ class ValidationPlan:
     challengers: tuple[str, ...]
     training_run_id: uuid.UUID | None
     requested_by: str
+    triggered_by: str | None
     reason: str
     base: str
     seed: int
@@ -70,6 +72,7 @@ def plan_of_retraining(connection: sa.Connection, training_run_id: uuid.UUID) ->
         challengers=_challengers(connection),
         training_run_id=training_run_id,
         requested_by=run.requested_by,
+        triggered_by=run.triggered_by,
         reason=run.reason,
         base=run.base,
         seed=run.seed,
@@ -113,6 +116,7 @@ def plan_of_model(connection: sa.Connection, model: str, *, other: str | None = 
         challengers=() if other else _challengers(connection),
         training_run_id=None,
         requested_by=by,
+        triggered_by=None,
         reason="validated by hand",
         base="",
         seed=0,

@@ -90,9 +90,11 @@ def _verdict(comparison: Comparison, gates: Sequence[Gate]) -> str:
 def _origin(comparison: Comparison, facts: ValidationFacts) -> str:
     champion = comparison.champion
     against = f"against the champion {_named(champion)}" if champion else "without a champion to compare with"
+    login = f", login {_typed(facts.triggered_by)}" if facts.triggered_by else ""
     return (
         f"Validated on {comparison.n_cells:,} hold-out cells of {comparison.n_patients:,} patients, {against}. "
-        f"Requested by {_typed(facts.requested_by)}: {_typed(facts.reason)}. Data set `{facts.dataset_digest[:12]}`."
+        f"Requested by {_typed(facts.requested_by)}{login}: {_typed(facts.reason)}. "
+        f"Data set `{facts.dataset_digest[:12]}`."
     )
 
 

@@ -1,3 +1,3 @@
 -- name: old_airflow_runs
--- Runs in Airflow's own tables; the newest of each Dag always stays.
+-- Runs in Airflow's own tables; the newest of each Dag that was not started by hand always stays.
 SELECT count(*) FROM dag_run WHERE start_date < :before

@@ -65,8 +65,9 @@ def database_sizes(connection: sa.Connection) -> list[PartSize]:
     if n_images <= _COUNTED_ONE_BY_ONE:
         n_images, n_bytes = connection.execute(_SQL["images"]).one()
         return [*parts, PartSize("images", int(n_bytes), note=counted(n_images, "image"))]
-    mean = connection.scalar(_SQL["sampled_images"]) or 0.0
-    return [*parts, PartSize("images", round(mean * n_images), note=f"about {counted(n_images, 'image')}")]
+    mean, share_kept = connection.execute(_SQL["sampled_images"]).one()
+    n_kept = round(share_kept * n_images)
+    return [*parts, PartSize("images", round(mean * n_kept), note=f"about {counted(n_kept, 'image')}")]
 
 
 def folder_sizes(settings: Settings) -> list[PartSize]:

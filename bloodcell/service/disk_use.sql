@@ -8,11 +8,14 @@ WHERE datname IN (current_database(), :airflow) AND has_database_privilege(oid, 
 SELECT reltuples::bigint FROM pg_class WHERE oid = 'bloodcell.image'::regclass
 
 -- name: images
-SELECT count(*) AS n, coalesce(sum(size_bytes), 0) AS n_bytes FROM bloodcell.image
+SELECT count(*) AS n, coalesce(sum(size_bytes), 0) AS n_bytes FROM bloodcell.image WHERE removed_at IS NULL
 
 -- name: sampled_images
--- A thousandth of the table's pages: the sum over ten million images takes seconds.
-SELECT coalesce(avg(size_bytes), 0)::float FROM bloodcell.image TABLESAMPLE SYSTEM (0.1)
+-- The mean of a hundredth of the table's pages, and the share of these images that are kept: the sum over ten million
+-- images takes seconds.
+SELECT coalesce(avg(size_bytes) FILTER (WHERE removed_at IS NULL), 0)::float,
+       coalesce(avg((removed_at IS NULL)::int), 1)::float
+FROM bloodcell.image TABLESAMPLE SYSTEM (1)
 
 -- name: n_pending_erasures
 SELECT count(*) FROM bloodcell.erasure_history WHERE n_pending > 0

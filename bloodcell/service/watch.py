@@ -175,8 +175,8 @@ class Watcher:
             self._announce(f"Night {night} is complete: run {run_id} started")
 
     def _sweep(self, found: DropsFolder) -> None:
-        """Opens the nights that had no event; without a database, all nights: announcing one again does no harm."""
-        folders = list(found.nights.values())
+        """Opens the nights that had no event; without a database, only the newest ones."""
+        folders = list(found.nights.values())[-N_NEWEST:]
         self._sweep_at = time.monotonic() + SWEEP_AGAIN_S
         try:
             impatient = self._settings.model_copy(update={"database_patience_s": 0})

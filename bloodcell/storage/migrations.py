@@ -64,12 +64,22 @@ def upgrade(url: str) -> tuple[str | None, str]:
             _comment_on_tables(connection)
             if not views_are_current:
                 _make_views(connection, scripts)
-        connection.execute(sa.text("SET LOCAL ROLE NONE"))
-        connection.execute(sa.text(f"SELECT {SCHEMA}.limit_logins()"))
         return before, head_revision()
 
     engine = connect(url)
     return transact(engine, migrate, patience_s=10)
+
+
+def limit_logins(url: str) -> list[str]:
+    """Limits the logins of readers and reviewers that have no limits yet; returns those that this login may not change.
+
+    Args:
+        url: The database, with the login that migrates it.
+
+    Raises:
+        DatabaseUnavailableError: The server cannot be reached.
+    """
+    return transact(connect(url), lambda c: list(c.scalars(sa.text(f"SELECT {SCHEMA}.limit_logins()"))), patience_s=10)
 
 
 @contextmanager

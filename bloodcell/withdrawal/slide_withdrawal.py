@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.differential.adding_up import write_due_differentials
 from bloodcell.errors import ConfigurationError
+from bloodcell.report.night_page import rewrite_night_pages
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
@@ -102,7 +103,8 @@ def withdraw_slide(settings: Settings, request: WithdrawalRequest) -> Withdrawal
     Raises:
         AlreadyDoneError: It has been done already.
         UnknownRecordError: No slide has or had this barcode.
-        ConfigurationError: It would add up two slides or leave unclear which one is meant, or a value is not valid.
+        ConfigurationError: It would add up two slides or leave unclear which one is meant, or a value is not valid; or
+            it was done, but the night's page cannot be written.
     """
     request = _checked(request)
     database = open_database(settings)
@@ -113,6 +115,9 @@ def withdraw_slide(settings: Settings, request: WithdrawalRequest) -> Withdrawal
         run.detail |= {"actions": [change.action for change in done.changes]}
     standing = [c.renamed_to or c.barcode for c in done.changes if c.action != "withdraw"]
     reported = write_due_differentials(settings, slides=standing) if standing else []
+    barcodes = [barcode for c in done.changes for barcode in (c.barcode, c.renamed_to) if barcode]
+    nights = database.transact(lambda connection: connection.scalars(_SQL["nights"], {"barcodes": barcodes}).all())
+    rewrite_night_pages(settings, database, nights)
     return replace(done, reported=tuple(reported))
 
 

@@ -23,3 +23,8 @@ JOIN bloodcell.dataset_image i ON i.sha256 = c.sha256 AND i.cell_id = c.cell_id
 JOIN bloodcell.registered_model m USING (dataset_digest)
 WHERE c.slide_id = :slide_id AND i.split IN ('training', 'validation')
 ORDER BY m.variant, m.model_id
+
+-- name: nights
+-- Nights whose pages name one of these slides.
+SELECT night FROM bloodcell.slide WHERE barcode = ANY (:barcodes)
+UNION SELECT c.night FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id) WHERE s.barcode = ANY (:barcodes)

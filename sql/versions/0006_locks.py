@@ -1,7 +1,8 @@
 """A reader's open transaction, or a lock that any login may take, no longer stops the work.
 
-A partition is attached. For that, Postgres neither waits for readers nor makes them wait; CREATE TABLE ... PARTITION OF
+A partition is attached: for that, Postgres neither waits for readers nor makes them wait. CREATE TABLE ... PARTITION OF
 did both.
+
 Work that only one transaction may do at a time locks a row of its own, which only bloodcell's roles may lock; advisory
 locks can be held by every login.
 """

@@ -213,7 +213,8 @@ COMMENT ON COLUMN bloodcell.analyser_agreement.n_cells IS 'Cells of the pair.';
 
 CREATE VIEW bloodcell.cell_provenance AS
 SELECT s.barcode, s.patient_key, s.order_id, s.analyser, c.night, c.file_name, c.cell_id, d.folder, f.path,
-       c.sha256, coalesce(c.received_sha256, c.sha256) AS received_sha256, i.size_bytes, i.width_px, i.height_px, i.format, c.analyser_code, c.analyser_class,
+       c.sha256, coalesce(c.received_sha256, c.sha256) AS received_sha256, i.size_bytes, i.width_px, i.height_px, i.format,
+       c.analyser_code, c.analyser_class,
        ingest.run_id AS ingest_run_id, ingest.started_at AS ingested_at, ingest.code_version AS ingest_code_version,
        ingest.host AS ingest_host, k.called_class, k.top_class, k.confidence, k.novelty, k.unclassified_reason,
        m.model_id, m.variant, m.confidence_threshold, m.novelty_threshold,

@@ -171,7 +171,8 @@ JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.standing_slide s USING (slide_id)
 GROUP BY c.cell_id, s.slide_id, s.barcode, s.patient_key;
 
-COMMENT ON VIEW bloodcell.current_label IS 'One row per labelled cell of a slide that stands: the result of the labels that count.';
+COMMENT ON VIEW bloodcell.current_label IS
+    'One row per labelled cell of a slide that stands: the result of the labels that count.';
 COMMENT ON COLUMN bloodcell.current_label.class IS
     'The class that all labels agree on; empty for a cell that is out of scope or contested.';
 COMMENT ON COLUMN bloodcell.current_label.sub_label IS

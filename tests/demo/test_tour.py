@@ -15,6 +15,11 @@ def test_the_demo_never_touches_a_laboratorys_data(tmp_path: Path) -> None:
     laboratory = Settings(
         data_dir=tmp_path,
         drops_dir=tmp_path / "real drops",
+        labels_dir=tmp_path / "real labels",
+        alarm_url="https://alarm.example.org/hook",
+        metrics_url="https://metrics.example.org",
+        airflow_public_url="https://bloodcell.example.org",
+        night_pattern=r"(?P<day>\d{2})\.(?P<month>\d{2})\.(?P<year>\d{4})",
         database_url="postgresql+psycopg2://bloodcell@db/real",
         store_url="s3://real",
         airflow_password_file=tmp_path / "real password",
@@ -29,7 +34,10 @@ def test_the_demo_never_touches_a_laboratorys_data(tmp_path: Path) -> None:
     assert settings.database_url is None
     assert settings.airflow_password_file is None
     assert settings.nightly_cron == ""
-    assert settings.drop_pattern == Settings(data_dir=tmp_path).drop_pattern
+    assert settings.labels == tmp_path / "demo" / "labels"
+    own = Settings(data_dir=tmp_path)
+    for name in ("drop_pattern", "night_pattern", "airflow_public_url", "alarm_url", "metrics_url"):
+        assert getattr(settings, name) == getattr(own, name)
 
 
 def test_the_wanted_port_is_used_if_it_is_free_and_another_one_otherwise(tmp_path: Path) -> None:

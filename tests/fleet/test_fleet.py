@@ -36,6 +36,7 @@ NOT_HERE = {
     "gpu-worker-1": "the cpu-worker with a second GPU",
     "prometheus": "not installed here",
     "grafana": "not installed here",
+    "owner": "runs only when it is called",
 }
 
 

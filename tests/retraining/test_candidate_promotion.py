@@ -57,6 +57,11 @@ def answered(settings: Settings, training_run_id: uuid.UUID, answer: Mapping[str
     return question_id
 
 
+def impatient(settings: Settings) -> Settings:
+    """Settings with which the time for an answer is over at once."""
+    return settings.model_copy(update={"approval_timeout_h": 0.01})
+
+
 def champion(settings: Settings) -> str | None:
     return open_database(settings).transact(registered_models.champion, patience_s=10)
 
@@ -131,13 +136,14 @@ def test_the_question_is_about_the_best_candidate_and_shows_its_validation(judge
 def test_a_failed_or_unanswered_retraining_continues_but_a_decision_is_final(judged: Judged) -> None:
     settings, run_id = judged.settings, judged.run.training_run_id
     ask_for_approval(settings, run_id, uuid.uuid4())
-    assert end_training_run(settings, run_id, failed="Failed: approve", unanswered=True) == "expired"
+    assert end_training_run(impatient(settings), run_id, failed="Failed: approve", unanswered=True) == "expired"
     with pytest.raises(PromotionRefusedError, match="No person has approved"):
         promote_candidate(settings, run_id)
     answered(settings, run_id, YES | {"chosen_options": ["Reject"]})
-    assert end_training_run(settings, run_id, failed=None, unanswered=False) == "rejected"
+    # at once, and not only when the last task of the run has recorded it, which somebody may mark as done by hand
     with pytest.raises(PromotionRefusedError, match=r"has ended: rejected \(rejected by dr.chief: better"):
         ask_for_approval(settings, run_id, uuid.uuid4())
+    assert end_training_run(settings, run_id, failed=None, unanswered=False) == "rejected"
     assert champion(settings) == judged.champion_id
 
 
@@ -276,7 +282,8 @@ def test_a_rollback_restores_the_previous_champion_and_the_history_shows_both(ju
             "rejected",
             "rejected by dr.chief: too few",
         ),
-        (None, "Failed: approve", True, "expired", "Nobody answered within 72 h"),
+        (None, "Failed: approve", True, "expired", "Nobody answered within 0.01 h"),
+        (YES, "Failed: approve", True, "failed", "Failed: approve"),
         (None, "Failed: train", False, "failed", "Failed: train"),
     ],
 )
@@ -284,8 +291,16 @@ def test_how_a_retraining_ended_is_recorded_once(
     judged: Judged, answer: Mapping[str, Any] | None, failed: str | None, unanswered: bool, state: str, reason: str
 ) -> None:
     run_id = judged.run.training_run_id
-    answered(judged.settings, run_id, answer)
-    assert end_training_run(judged.settings, run_id, failed=failed, unanswered=unanswered) == state
-    assert end_training_run(judged.settings, run_id, failed="x", unanswered=False) == state
+    settings = impatient(judged.settings)
+    answered(settings, run_id, answer)
+    assert end_training_run(settings, run_id, failed=failed, unanswered=unanswered) == state
+    assert end_training_run(settings, run_id, failed="x", unanswered=False) == state
     (row,) = rows(judged.settings, "SELECT state_reason FROM bloodcell.training_run")
     assert reason in row.state_reason
+
+
+def test_a_question_that_failed_before_its_time_was_over_did_not_expire(judged: Judged) -> None:
+    """For instance because the worker was killed."""
+    answered(judged.settings, judged.run.training_run_id, None)
+    state = end_training_run(judged.settings, judged.run.training_run_id, failed="Failed: approve", unanswered=True)
+    assert state == "failed"

@@ -29,6 +29,7 @@ HOSTILE = f"{SCRIPT} '); DROP TABLE label;-- \u202emoc \n# Approve"
 FACTS = ValidationFacts(
     training_run_id="8b7d1f6e-0000-4000-8000-123456789abc",
     requested_by="dr.a",
+    triggered_by="kim",
     reason="Autumn labels",
     base="champion",
     seed=7,

@@ -37,7 +37,7 @@ def test_summary_has_verdict_figures_changes_and_gates() -> None:
     assert "McNemar" in summary
     for each in comparison.difference.classes:
         assert f"({each.n_won:,} won, {each.n_lost:,} lost)" in summary
-    assert "Requested by dr.a: Autumn labels." in summary
+    assert "Requested by dr.a, login kim: Autumn labels." in summary
 
 
 def test_the_summary_of_a_refused_candidate_begins_with_its_reasons() -> None:

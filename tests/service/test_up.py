@@ -340,6 +340,16 @@ def test_airflows_old_rows_are_removed_by_the_dag_and_by_hand(up: Up, api: Airfl
     assert run_night(api, NIGHT).state == "success"
 
 
+def test_nothing_that_it_writes_is_open_to_another_user(up: Up) -> None:
+    data = up.settings.data_dir
+    # the test wrote into the inboxes; Postgres belongs to another user if root started it, and closes its folder
+    left_out = (up.settings.drops, up.settings.labels, data / "postgres")
+    assert (data / "postgres").stat().st_mode & 0o077 == 0
+    written = [path for path in data.rglob("*") if not any(path.is_relative_to(folder) for folder in left_out)]
+    assert {path.relative_to(data).parts[0] for path in written} >= {"airflow", "logs", "store", "up.lock"}
+    assert [path for path in written if not path.is_symlink() and path.lstat().st_mode & 0o077] == []
+
+
 def test_a_second_up_on_the_same_data_is_refused(up: Up) -> None:
     refused = again(up, "BLOODCELL_DATA_DIR", str(up.settings.data_dir))
 

@@ -15,7 +15,7 @@ from bloodcell.storage import migrations
 from bloodcell.storage.connections import _READER_LIMITS, connect
 from bloodcell.storage.database import Database
 from bloodcell.storage.locks import wait_for
-from bloodcell.storage.migrations import upgrade
+from bloodcell.storage.migrations import limit_logins, upgrade
 from tests.conftest import ROOT
 from tests.laboratory import Laboratory
 from tests.storage.conftest import as_superuser, refused
@@ -166,13 +166,13 @@ def test_logins_of_readers_get_limits_once_and_those_of_the_service_none(
         connection.execute(sa.text(made.format("service", "", "bloodcell_app")))
         connection.execute(sa.text(made.format("program", "CONNECTION LIMIT 20", "bloodcell_reader")))
         try:
-            upgrade(database_url)
+            assert limit_logins(database_url) == []
             limits = sa.text(
                 "SELECT rolname, rolconnlimit, rolconfig, pg_has_role(oid, 'pg_use_reserved_connections', 'USAGE') "
                 "FROM pg_roles WHERE rolname LIKE 'some\\_%'"
             )
             rows = {name: tuple(row) for name, *row in connection.execute(limits)}
-            assert connection.scalars(sa.text("SELECT bloodcell.limit_logins()")).all() == []
+            assert limit_logins(database_url) == []
         finally:
             connection.execute(sa.text("DROP ROLE some_service, some_program"))
     assert rows["some_service"] == (-1, None, True)
@@ -190,6 +190,4 @@ def test_logins_of_readers_get_limits_once_and_those_of_the_service_none(
 
 
 def test_who_may_not_limit_a_login_learns_its_name(database_url: str, logins: tuple[str, str]) -> None:
-    with connect(logins[0]).connect() as reader:
-        found = reader.scalars(sa.text("SELECT bloodcell.limit_logins()")).all()
-    assert found == ["some_reader", "some_reviewer"]
+    assert limit_logins(logins[0]) == ["some_reader", "some_reviewer"]

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from bloodcell.errors import AlreadyDoneError, ConfigurationError, UnknownRecordError
 from bloodcell.ingest.slide_record import SlideRecord
+from bloodcell.report.night_page import summaries_folder, write_night_page
+from bloodcell.report.night_report import night_summary
 from bloodcell.service.due_nights import ingest_due_nights
 from bloodcell.storage.connections import connect
 from bloodcell.withdrawal import WithdrawalRequest, plan_withdrawal
 from bloodcell.withdrawal.slide_withdrawal import _carry_out
-from tests.ingest.night import NightFolder
+from tests.ingest.night import NIGHT, NightFolder
 from tests.laboratory import at_once
 from tests.storage.conftest import refused
 from tests.withdrawal.conftest import Clinic
@@ -69,6 +73,25 @@ def test_renamed_cells_count_for_the_right_barcode_without_the_wrong_patient(cli
     assert clinic.rows("SELECT DISTINCT s.patient_key FROM bloodcell.cell_provenance s WHERE barcode = 'R'") == [
         (None,)
     ]
+
+
+def test_the_pages_of_its_nights_say_so_and_no_other_page_is_made(clinic: Clinic) -> None:
+    later = NightFolder(clinic.settings.drops, NIGHT + timedelta(days=1))
+    clinic.deliver("A", range(10, 12), "SNE", later)
+    clinic.ingest(later)
+    clinic.classify()
+    pages = [
+        write_night_page(clinic.settings, night_summary(clinic.database, night), {})
+        for night in (NIGHT, NIGHT + timedelta(days=1))
+    ]
+    clinic.withdraw("A", "R", reason="wrong rack")
+    for page in pages:
+        assert "<bdi>R</bdi></th>" in page.read_text()
+        assert "<bdi>A</bdi></th>" not in page.read_text()
+    assert "<b><bdi>A</bdi></b>: wrong rack Its cells are slide <bdi>R</bdi> now." in pages[0].read_text()
+    clinic.withdraw("B")
+    assert len(list(summaries_folder(clinic.settings).iterdir())) == 2
+    assert "Withdrawn: nothing is reported for them" in pages[0].read_text()
 
 
 def test_the_right_record_gives_order_and_patient(clinic: Clinic) -> None:
