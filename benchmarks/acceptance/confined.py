@@ -90,7 +90,7 @@ def main() -> int:
             print("".join(f"    {line}\n" for line in engine.written(service)), end="")
         print(f"the limit of processes: {engine.exhausted('watcher')}")
         print(engine.run("owner", "bloodcell", "erase", "--slide", barcodes[0], "--reason", "a test", "--yes"), end="")
-        left = engine.sql(f"SELECT barcode FROM bloodcell.slide ORDER BY 1").split()
+        left = engine.sql("SELECT barcode FROM bloodcell.slide ORDER BY 1").split()
         print(f"slides before and after the erasure: {barcodes}, {left}")
     return 1 if any(found.values()) or left != barcodes[1:] else 0
 

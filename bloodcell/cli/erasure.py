@@ -124,7 +124,11 @@ def _show(erasure: Erasure) -> None:
         verb = "keeps" if erasure.n_models == 1 else "keep"
         console.print(f"{counted(erasure.n_models, 'model')} trained with these images {verb} what it learnt.")
     for name in erasure.unsearched:
-        console.print(f"{name!r} is too short to be looked for in logs: look through them yourself.", highlight=False)
+        console.print(
+            f"{name!r} is too short to be looked for in logs: look through them yourself.",
+            highlight=False,
+            markup=False,
+        )
     if erasure.left_to_site:
         console.print("Not removed, because they are the site's. Remove them yourself:")
         for path in erasure.left_to_site:

@@ -71,7 +71,7 @@ def write_slide(
         withdrawn = withdrawn_delivery(connection, files.barcode, night, files.record, sha256s)
         if withdrawn is not None:
             rows += _withdrawn_again(connection, night, files, withdrawn)
-            _write_ledger(connection, run_id, night, rows)
+            _write_ledger(connection, run_id, night, _with_images(rows, files))
             return [row.path for row in rows if row.outcome == "quarantined"]
         slide_id, contradiction = _write_slide_row(connection, run_id, night, files, known)
         if slide_id is None or contradiction is not None:
@@ -85,7 +85,7 @@ def write_slide(
             usable = [(e.file, e.cell, e.image) for e in files.examined if e.cell is not None and e.image is not None]
             rows += write_cells(connection, run_id, night, slide_id, usable, same_pixels)
             rows += [_set_aside(e, files.barcode) for e in files.examined if e.cell is None or e.image is None]
-    _write_ledger(connection, run_id, night, rows)
+    _write_ledger(connection, run_id, night, _with_images(rows, files))
     return [row.path for row in rows if row.outcome == "quarantined"]
 
 
@@ -100,7 +100,7 @@ def set_slide_aside(
 ) -> list[str]:
     """Sets all files of a slide aside that are not accounted for by a rule; returns their paths."""
     rows = [quarantined(examined.file, files.barcode, reason, detail) for examined in files.examined]
-    _write_ledger(connection, run_id, night, [*files.others, *rows])
+    _write_ledger(connection, run_id, night, [*files.others, *_with_images(rows, files)])
     return [row.path for row in rows]
 
 
@@ -180,6 +180,12 @@ def _set_aside(examined: Examined, barcode: str | None) -> FileRow:
     return quarantined(examined.file, barcode, examined.reason or "name_fits_no_pattern", examined.detail or "")
 
 
+def _with_images(rows: Sequence[FileRow], files: SlideFiles) -> list[FileRow]:
+    """Adds the images that the store has of files which are not cells: an erasure has to find them."""
+    stored = {examined.file.path: examined.image.sha256 for examined in files.examined if examined.image}
+    return [row if row.outcome == "cell" else replace(row, stored_sha256=stored.get(row.path)) for row in rows]
+
+
 def _write_ledger(connection: sa.Connection, run_id: uuid.UUID, night: date, rows: Sequence[FileRow]) -> None:
     ordered = sorted(rows, key=lambda row: row.path)
     if ordered:
@@ -191,7 +197,7 @@ def _write_ledger(connection: sa.Connection, run_id: uuid.UUID, night: date, row
 def _put_files() -> Insert:
     table = tables.drop_file
     statement = insert_of(table, "night", "run_id", *FileRow.__dataclass_fields__)
-    judged = ("outcome", "reason", "detail", "cell_id", "sha256", "size_bytes", "changed_ns")
+    judged = ("outcome", "reason", "detail", "cell_id", "sha256", "size_bytes", "changed_ns", "stored_sha256")
     return statement.on_conflict_do_update(
         index_elements=[table.c.night, table.c.path],
         set_={name: statement.excluded[name] for name in ("barcode", *judged, "run_id")}

@@ -35,6 +35,7 @@ class FileRow:
     sha256: str | None
     size_bytes: int
     changed_ns: int
+    stored_sha256: str | None = None
 
 
 def quarantined(file: ListedFile, barcode: str | None, reason: str, detail: str) -> FileRow:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from bloodcell.removal.names_in_texts import BLANK, postgres_pattern
+from bloodcell.removal.names_in_texts import BLANK, blank_json, postgres_pattern
 from bloodcell.storage.connections import connect, transact
 from bloodcell.storage.embedded import AIRFLOW_DATABASE, embedded_database
 
@@ -47,11 +47,11 @@ def blank_airflow_texts(settings: Settings, names: Sequence[str]) -> int:
     if not (settings.data_dir / "postgres").exists():
         return 0
     engine = connect(embedded_database(settings).url(AIRFLOW_DATABASE))
+    return transact(engine, lambda connection: _blank(connection, names), patience_s=settings.database_patience_s)
+
+
+def _blank(connection: sa.Connection, names: Sequence[str]) -> int:
     pattern = postgres_pattern(names)
-    return transact(engine, lambda connection: _blank(connection, pattern), patience_s=settings.database_patience_s)
-
-
-def _blank(connection: sa.Connection, pattern: str) -> int:
     inspector = sa.inspect(connection)
     there = set(inspector.get_table_names())
     n = 0
@@ -60,9 +60,13 @@ def _blank(connection: sa.Connection, pattern: str) -> int:
             continue  # another release of Airflow, or its database has not been prepared yet
         types = {column["name"]: column["type"] for column in inspector.get_columns(name)}
         for column in types.keys() & set(columns):
-            table = sa.table(name, sa.column(column))
-            text = sa.cast(table.c[column], sa.Text)
-            blanked = sa.cast(sa.func.regexp_replace(text, pattern, BLANK, "g"), types[column])
-            change = sa.update(table).values({column: blanked}).where(text.regexp_match(pattern))
-            n += connection.execute(change).rowcount
+            table = sa.table(name, sa.column(column, types[column]))
+            text = table.c[column]
+            if isinstance(types[column], sa.JSON):
+                n += blank_json(connection, table, text, names)
+                continue
+            blanked = sa.func.regexp_replace(text, pattern, BLANK, "g")
+            n += connection.execute(
+                sa.update(table).values({column: blanked}).where(text.regexp_match(pattern))
+            ).rowcount
     return n

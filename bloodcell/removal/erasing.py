@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError, UnknownRecordError
 from bloodcell.removal.leftovers import files_of_the_site, finish_erasures
-from bloodcell.removal.names_in_texts import BLANK, is_named, postgres_pattern, searchable
+from bloodcell.removal.names_in_texts import BLANK, blank_json, is_named, postgres_pattern, searchable
+from bloodcell.storage import tables
 from bloodcell.storage.connections import OWNER_ROLE, connect, database_url, transact
 from bloodcell.storage.migrations import check_revision
 from bloodcell.storage.statements import load_statements
@@ -62,6 +63,11 @@ _TEXTS: Final = (
     "blank_promotions",
     "blank_retrainings",
     "blank_answers",
+)
+_JSON: Final = (
+    (tables.run, tables.run.c.detail),
+    (tables.promotion, tables.promotion.c.evidence),
+    (tables.training_run, tables.training_run.c.approval),
 )
 
 
@@ -220,6 +226,8 @@ def _erase_rows(connection: sa.Connection, kind: Kind, name: str, reason: str) -
             "erased. Next: give a reason that names nobody."
         )
     values |= {"names": list(names), "pattern": postgres_pattern(names), "blank": BLANK}
+    run("find_files")
+    run("find_images")
     values["erasure_id"] = erasure_id = int(run("record").scalar_one())
     run("record_datasets")
     n_models = int(run("count_models").scalar_one())
@@ -228,7 +236,9 @@ def _erase_rows(connection: sa.Connection, kind: Kind, name: str, reason: str) -
     removed = {part: run(statement).rowcount for statement, part in _REMOVALS.items()}
     run("leave_images")
     removed[_IMAGES] = run("remove_image").rowcount
-    removed["texts in the database"] = sum(run(statement).rowcount for statement in _TEXTS)
+    n_texts = sum(run(statement).rowcount for statement in _TEXTS)
+    n_texts += sum(blank_json(connection, table, column, names) for table, column in _JSON)
+    removed["texts in the database"] = n_texts
     for values["part"], values["n"] in removed.items():
         if values["n"]:
             run("count")

@@ -5,8 +5,9 @@ LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file
     bloodcell.dataset_image, bloodcell.data_split IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
--- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide whose cells were moved
--- to a sought one, because its barcode was wrong, still has the results of these cells and goes with it.
+-- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide that was renamed to a
+-- sought one still holds results of the same cells, so it is erased, too. owns_barcode: no other slide has the barcode, so
+-- that everything under it can go.
 CREATE TEMP TABLE erased ON COMMIT DROP AS
 WITH RECURSIVE sought AS (
     SELECT slide_id FROM bloodcell.slide
@@ -18,7 +19,9 @@ WITH RECURSIVE sought AS (
     SELECT w.slide_id FROM moved m JOIN bloodcell.slide_withdrawal w ON w.renamed_to = m.slide_id
 )
 SELECT s.slide_id, s.barcode, s.order_id, s.patient_key, s.acquired_at, s.night,
-       s.slide_id IN (SELECT slide_id FROM sought) AS is_sought
+       s.slide_id IN (SELECT slide_id FROM sought) AND NOT EXISTS (
+           SELECT FROM bloodcell.slide o WHERE o.barcode = s.barcode AND o.slide_id NOT IN (SELECT slide_id FROM moved)
+       ) AS owns_barcode
 FROM bloodcell.slide s JOIN moved USING (slide_id)
 UNION ALL
 SELECT DISTINCT NULL::bigint, f.barcode, NULL, NULL, NULL::timestamptz, NULL::date, true FROM bloodcell.drop_file f
@@ -38,7 +41,7 @@ ANALYZE erased_cell
 
 -- name: names
 -- Barcodes, and the patient keys and orders that no other slide has.
-SELECT barcode FROM erased e WHERE is_sought OR NOT EXISTS (
+SELECT barcode FROM erased e WHERE owns_barcode OR NOT EXISTS (
     SELECT FROM bloodcell.slide s WHERE s.barcode = e.barcode AND s.slide_id NOT IN (
         SELECT slide_id FROM erased WHERE slide_id IS NOT NULL))
 UNION SELECT patient_key FROM erased e WHERE patient_key IS NOT NULL AND NOT EXISTS (
@@ -47,6 +50,26 @@ UNION SELECT patient_key FROM erased e WHERE patient_key IS NOT NULL AND NOT EXI
 UNION SELECT order_id FROM erased e WHERE order_id IS NOT NULL AND NOT EXISTS (
     SELECT FROM bloodcell.slide s WHERE s.order_id = e.order_id AND s.slide_id NOT IN (
         SELECT slide_id FROM erased WHERE slide_id IS NOT NULL))
+
+-- name: find_files
+-- The first three read an index: a laboratory's ledger has millions of files.
+CREATE TEMP TABLE erased_file ON COMMIT DROP AS
+SELECT night, path, stored_sha256 FROM bloodcell.drop_file
+WHERE barcode IN (SELECT barcode FROM erased WHERE owns_barcode)
+UNION SELECT night, path, stored_sha256 FROM bloodcell.drop_file WHERE (barcode, night) IN (SELECT barcode, night FROM erased)
+UNION SELECT night, path, stored_sha256 FROM bloodcell.drop_file WHERE cell_id IN (SELECT cell_id FROM erased_cell)
+UNION SELECT night, path, stored_sha256 FROM bloodcell.drop_file WHERE barcode IS NULL AND path ~ :pattern
+UNION SELECT night, path, stored_sha256 FROM bloodcell.drop_file
+      WHERE outcome = 'quarantined' AND cell_id IS NULL AND path ~ :pattern
+
+-- name: find_images
+-- Images of cells, and those that the store has of files that became no cell.
+CREATE TEMP TABLE erased_image ON COMMIT DROP AS
+SELECT sha256 FROM erased_cell
+UNION SELECT stored_sha256 FROM erased_file WHERE stored_sha256 IS NOT NULL
+UNION SELECT h.stored_sha256 FROM bloodcell.drop_file_history h
+      WHERE h.stored_sha256 IS NOT NULL
+        AND (h.path ~ :pattern OR (h.night, h.path) IN (SELECT night, path FROM erased_file))
 
 -- name: record
 INSERT INTO bloodcell.erasure (kind, reason, requested_by) VALUES (:kind, :reason, :requested_by) RETURNING erasure_id
@@ -91,22 +114,11 @@ DELETE FROM bloodcell.differential USING erased e WHERE differential.slide_id = 
 DELETE FROM bloodcell.slide_report USING erased e WHERE slide_report.slide_id = e.slide_id
 
 -- name: remove_drop_file_history
--- Before the ledger, whose paths tell which history belongs to it.
 DELETE FROM bloodcell.drop_file_history h
-WHERE h.path ~ :pattern OR (h.night, h.path) IN (
-    SELECT night, path FROM bloodcell.drop_file WHERE barcode IN (SELECT barcode FROM erased WHERE is_sought)
-    UNION SELECT night, path FROM bloodcell.drop_file WHERE (barcode, night) IN (SELECT barcode, night FROM erased)
-    UNION SELECT night, path FROM bloodcell.drop_file WHERE cell_id IN (SELECT cell_id FROM erased_cell))
+WHERE h.path ~ :pattern OR (h.night, h.path) IN (SELECT night, path FROM erased_file)
 
 -- name: remove_drop_file
--- Each of the five reads an index: a laboratory's ledger has millions of files.
-DELETE FROM bloodcell.drop_file WHERE (night, path) IN (
-    SELECT night, path FROM bloodcell.drop_file WHERE barcode IN (SELECT barcode FROM erased WHERE is_sought)
-    UNION SELECT night, path FROM bloodcell.drop_file WHERE (barcode, night) IN (SELECT barcode, night FROM erased)
-    UNION SELECT night, path FROM bloodcell.drop_file WHERE cell_id IN (SELECT cell_id FROM erased_cell)
-    UNION SELECT night, path FROM bloodcell.drop_file WHERE barcode IS NULL AND path ~ :pattern
-    UNION SELECT night, path FROM bloodcell.drop_file
-          WHERE outcome = 'quarantined' AND cell_id IS NULL AND path ~ :pattern)
+DELETE FROM bloodcell.drop_file USING erased_file e WHERE drop_file.night = e.night AND drop_file.path = e.path
 
 -- name: remove_cell
 DELETE FROM bloodcell.cell USING erased_cell c WHERE cell.cell_id = c.cell_id
@@ -128,8 +140,9 @@ WHERE d.split_key IN (SELECT bloodcell.split_key(patient_key, barcode) FROM eras
 -- name: leave_images
 -- Images that no other slide has. The store keeps them until `erasure_pending` has been worked off.
 INSERT INTO bloodcell.erasure_pending (erasure_id, kind, value)
-SELECT DISTINCT :erasure_id, 'image', sha256 FROM erased_cell e
+SELECT :erasure_id, 'image', sha256 FROM erased_image e
 WHERE NOT EXISTS (SELECT FROM bloodcell.cell c WHERE c.sha256 = e.sha256)
+  AND NOT EXISTS (SELECT FROM bloodcell.drop_file f WHERE f.stored_sha256 = e.sha256)
   AND NOT EXISTS (SELECT FROM bloodcell.dataset_image i WHERE i.sha256 = e.sha256)
 
 -- name: remove_image
@@ -140,10 +153,7 @@ WHERE p.erasure_id = :erasure_id AND p.kind = 'image' AND image.sha256 = p.value
 INSERT INTO bloodcell.erasure_removal (erasure_id, part, n) VALUES (:erasure_id, :part, :n)
 
 -- name: blank_runs
-UPDATE bloodcell.run
-SET error = regexp_replace(error, :pattern, :blank, 'g'),
-    detail = CAST(regexp_replace(CAST(detail AS text), :pattern, :blank, 'g') AS jsonb)
-WHERE error ~ :pattern OR CAST(detail AS text) ~ :pattern
+UPDATE bloodcell.run SET error = regexp_replace(error, :pattern, :blank, 'g') WHERE error ~ :pattern
 
 -- name: blank_ledger
 -- The files of another slide, whose slide.json named an erased one.
@@ -154,11 +164,14 @@ WHERE outcome = 'quarantined' AND detail ~ :pattern
 UPDATE bloodcell.drop_file_history SET detail = regexp_replace(detail, :pattern, :blank, 'g') WHERE detail ~ :pattern
 
 -- name: blank_withdrawals
-UPDATE bloodcell.slide_withdrawal SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
+UPDATE bloodcell.slide_withdrawal
+SET reason = regexp_replace(reason, :pattern, :blank, 'g'),
+    requested_by = regexp_replace(requested_by, :pattern, :blank, 'g')
+WHERE reason ~ :pattern OR requested_by ~ :pattern
 
 -- name: blank_delivered_as
 -- The slide to which the cells of an erased barcode were moved.
-UPDATE bloodcell.slide SET delivered_as = NULL WHERE delivered_as IN (SELECT barcode FROM erased WHERE is_sought)
+UPDATE bloodcell.slide SET delivered_as = NULL WHERE delivered_as IN (SELECT barcode FROM erased WHERE owns_barcode)
 
 -- name: blank_labels
 UPDATE bloodcell.label SET note = regexp_replace(note, :pattern, :blank, 'g') WHERE note ~ :pattern
@@ -174,8 +187,9 @@ UPDATE bloodcell.promotion SET reason = regexp_replace(reason, :pattern, :blank,
 -- name: blank_retrainings
 UPDATE bloodcell.training_run
 SET reason = regexp_replace(reason, :pattern, :blank, 'g'),
+    requested_by = regexp_replace(requested_by, :pattern, :blank, 'g'),
     state_reason = regexp_replace(state_reason, :pattern, :blank, 'g')
-WHERE reason ~ :pattern OR state_reason ~ :pattern
+WHERE reason ~ :pattern OR requested_by ~ :pattern OR state_reason ~ :pattern
 
 -- name: blank_answers
 UPDATE bloodcell.approval_answer SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern

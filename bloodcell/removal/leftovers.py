@@ -7,6 +7,7 @@ and every step can be repeated.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
@@ -64,10 +65,11 @@ def finish_erasures(settings: Settings, transact: Transact) -> dict[int, Counter
 
 def files_of_the_site(settings: Settings, names: Sequence[str]) -> tuple[Path, ...]:
     """Returns the folders of drops and the files in the label inbox that still name the slides."""
+    spelt = {form for name in names for form in (name, unicodedata.normalize("NFD", name))}
     found = [
         night / name
         for night in _entries(settings.drops)
-        for name in names
+        for name in spelt
         if "/" not in name and len(os.fsencode(name)) < 256 and (night / name).is_dir()
     ]
     for path in _files(settings.labels):
@@ -96,14 +98,12 @@ def _pending(transact: Transact) -> dict[int, tuple[list[str], list[str]]]:
 
 def _remove_images(settings: Settings, transact: Transact, erasure_id: int, images: Sequence[str]) -> int:
     store = Store.of(settings)
-    if images:
-        store.check()  # in a store that is not mounted, every image would look as if it were gone
     removed: list[str] = []
 
     def remove(connection: sa.Connection, batch: Sequence[str]) -> None:
         connection.execute(_SQL["lock_images"])
         unused = connection.scalars(_SQL["unused_images"], {"erasure_id": erasure_id, "images": list(batch)}).all()
-        n = [sha256 for sha256 in unused if store.remove_image(sha256)]
+        n = store.remove_images(unused)
         if n:
             connection.execute(_SQL["count"], {"erasure_id": erasure_id, "part": "stored images", "n": len(n)})
         removed.extend(n)

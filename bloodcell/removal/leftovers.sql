@@ -9,6 +9,7 @@ LOCK TABLE bloodcell.image IN SHARE ROW EXCLUSIVE MODE
 SELECT p.value FROM bloodcell.erasure_pending p
 WHERE p.kind = 'image' AND p.value = ANY (:images) AND NOT EXISTS (
     SELECT FROM bloodcell.image i WHERE i.sha256 = p.value)
+  AND NOT EXISTS (SELECT FROM bloodcell.drop_file f WHERE f.stored_sha256 = p.value)
 
 -- name: done
 DELETE FROM bloodcell.erasure_pending WHERE erasure_id = :erasure_id AND kind = :kind AND value = ANY (:values)

@@ -7,8 +7,10 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
+
+import sqlalchemy as sa
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,10 +64,54 @@ def blank_names(path: Path, names: Sequence[str]) -> int:
     return n
 
 
+def blank_json(
+    connection: sa.Connection, table: sa.TableClause, column: sa.ColumnElement[Any], names: Sequence[str]
+) -> int:
+    """Replaces the names in the texts of a JSON column, and returns the number of rows changed.
+
+    Numbers stay as they are: a count that equals an order number says nothing about the order.
+
+    Args:
+        connection: Where to write.
+        table: The table.
+        column: Its column, of a JSON type.
+        names: The names.
+    """
+    pattern = _text_pattern(names)
+    if pattern is None:
+        return 0
+    named = sa.cast(column, sa.Text).regexp_match(postgres_pattern(names))
+    rows = sa.select(sa.literal_column("ctid"), column).select_from(table).where(named).with_for_update()
+    n = 0
+    for row_id, value in connection.execute(rows).all():
+        blanked = _blanked(value, pattern)
+        if blanked != value:
+            that_row = sa.text("ctid = CAST(:row_id AS tid)").bindparams(row_id=row_id)
+            connection.execute(sa.update(table).values({column: blanked}).where(that_row))
+            n += 1
+    return n
+
+
+def _blanked(value: Any, pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return pattern.sub(BLANK, value)
+    if isinstance(value, list):
+        return [_blanked(each, pattern) for each in value]
+    if isinstance(value, dict):
+        return {_blanked(key, pattern): _blanked(each, pattern) for key, each in value.items()}
+    return value
+
+
 def is_named(text: str, names: Sequence[str]) -> bool:
     """Returns whether a text contains one of the names."""
     pattern = _file_pattern(names)
     return pattern is not None and pattern.search(text.encode("utf-8", "surrogateescape")) is not None
+
+
+def _text_pattern(names: Sequence[str]) -> re.Pattern[str] | None:
+    if not searchable(names):
+        return None
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, _spellings(names)))})(?![^\W_])")
 
 
 def _file_pattern(names: Sequence[str]) -> re.Pattern[bytes] | None:

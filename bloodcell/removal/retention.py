@@ -104,8 +104,8 @@ def _remove_images(connection: sa.Connection, store: Store, before: datetime, im
     # an ingest may have brought one of them again before the lock
     given = {"before": before, "after": "", "images": images, "at_most": len(images)}
     still_old = {row.sha256 for row in connection.execute(_SQL["old_images"], given)}
-    for sha256 in sorted(still_old):
-        store.remove_image(sha256)
+    if still_old:
+        store.remove_images(sorted(still_old))
     connection.execute(_SQL["mark_removed"], {"images": sorted(still_old)})
     return still_old
 

@@ -227,11 +227,17 @@ drop_file = sa.Table(
     of_run("The run that last examined the file."),
     set_now("first_seen_at", "When the file was first seen."),
     set_now("updated_at", "When the row was last updated."),
+    sa.Column(
+        "stored_sha256",
+        sa.String(64),
+        comment="Digest of the image that the store has of a file which is not a cell; else empty.",
+    ),
     one_of("outcome", FILE_OUTCOMES, "drop_file_outcome"),
     sa.CheckConstraint("(outcome IN ('cell', 'duplicate')) <= (cell_id IS NOT NULL)", name="drop_file_cell"),
     sa.CheckConstraint("(outcome <> 'cell') <= (reason IS NOT NULL)", name="drop_file_reason"),
     sa.Index("drop_file_barcode", "barcode"),
     sa.Index("drop_file_set_aside", "night", postgresql_where=sa.text("outcome = 'quarantined'")),
+    sa.Index("drop_file_stored", "stored_sha256", postgresql_where=sa.text("stored_sha256 IS NOT NULL")),
     comment="The file ledger: every file of a night's folder, accounted for exactly once.",
 )
 
@@ -252,6 +258,7 @@ drop_file_history = sa.Table(
         server_default=sa.func.now(),
         comment="When a new outcome replaced this one.",
     ),
+    sa.Column("stored_sha256", sa.String(64), comment="The earlier digest of the stored image."),
     sa.Index("drop_file_history_path", "night", "path"),
     comment="Earlier outcomes of files that were examined again. Written by a trigger, append-only.",
 )

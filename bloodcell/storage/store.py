@@ -8,6 +8,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from bloodcell.storage.private_files import Rights
 from bloodcell.storage.stored_objects import StoredObjects
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bloodcell.settings import StorageSettings
 
 _MANIFEST = "bundle.json"
@@ -124,23 +127,28 @@ class Store:
         except OSError as error:
             raise StoreUnavailableError(f"The store {self._root} cannot be read: {error}") from error
 
-    def remove_image(self, sha256: str) -> bool:
-        """Removes the image with this digest, and returns whether it was there.
+    def remove_images(self, sha256s: Iterable[str]) -> list[str]:
+        """Removes the images with these digests for good, and returns those that were there.
 
         Raises:
-            StoreUnavailableError: The image cannot be removed.
+            StoreUnavailableError: The store is not there, or an image cannot be removed.
         """
-        path = self._image(sha256)
+        self.check()  # in a share that is not mounted, every image would look as if it were gone
+        removed, sha256 = [], ""
         try:
-            self._fs.rm_file(path)
-        except FileNotFoundError:
-            return False
+            for sha256 in sha256s:
+                with suppress(FileNotFoundError):
+                    self._fs.rm_file(self._image(sha256))
+                    removed.append(sha256)
+            if self._is_local:
+                for folder in {Path(self._image(each)).parent for each in removed}:
+                    make_durable(folder)
         except OSError as error:
             raise StoreUnavailableError(
                 f"Image {sha256[:12]}… cannot be removed from the store {self._root}: {error}. Restore access, then "
                 "run this again."
             ) from error
-        return True
+        return removed
 
     def put_bundle(self, folder: Path, model_id: str) -> None:
         """Stores the files of a verified bundle; on a local path, a stored copy that differs is replaced.

@@ -67,6 +67,11 @@ def expected_images(connection: sa.Connection, prefix: str) -> list[Expected]:
     return [Expected(f"images/{prefix}/{sha256}", sha256, n_bytes) for sha256, n_bytes in rows]
 
 
+def set_aside_images(connection: sa.Connection, prefix: str) -> set[str]:
+    """Returns the images in one of the folders that belong to files which became no cell; none of them is an orphan."""
+    return set(connection.scalars(_SQL["set_aside"], {"prefix": prefix}))
+
+
 def expected_bundles(connection: sa.Connection) -> dict[str, list[Expected]]:
     """Returns the files of each registered model by its id: the manifest, and those that the manifest names."""
     return {

@@ -6,6 +6,10 @@ SELECT left(sha256, 2), count(*) FROM bloodcell.image WHERE removed_at IS NULL G
 SELECT sha256, size_bytes FROM bloodcell.image
 WHERE sha256 >= :prefix AND sha256 < :prefix || 'g' AND removed_at IS NULL ORDER BY sha256;
 
+-- name: set_aside
+-- Images that the store has of files that became no cell; they are kept, and not verified.
+SELECT DISTINCT stored_sha256 FROM bloodcell.drop_file WHERE stored_sha256 >= :prefix AND stored_sha256 < :prefix || 'g';
+
 -- name: models
 SELECT model_id, variant, manifest FROM bloodcell.model ORDER BY model_id;
 

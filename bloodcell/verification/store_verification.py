@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -28,6 +28,7 @@ from bloodcell.verification.expected_objects import (
     expected_bundles,
     expected_images,
     expected_reports,
+    set_aside_images,
     still_wanted,
 )
 from bloodcell.verification.good_copies import Source, good_copy, sources
@@ -188,7 +189,8 @@ class _Verification:
                     self._verify(f"{kind}/{model_id}", files, threads)
                 self._look_at_others(kind, group)
             for prefix in sorted(n_images.keys() | (IMAGE_PREFIXES & {*self._objects.names("images")})):
-                self._verify(f"images/{prefix}", self._images(prefix), threads)
+                set_aside = self._database.transact(lambda c, prefix=prefix: set_aside_images(c, prefix))  # type: ignore[misc]
+                self._verify(f"images/{prefix}", self._images(prefix), threads, set_aside)
             self._look_at_others("images", IMAGE_PREFIXES)
         self._look_at_data_folder()
         return self._result()
@@ -196,9 +198,11 @@ class _Verification:
     def _images(self, prefix: str) -> list[Expected]:
         return self._database.transact(lambda connection: expected_images(connection, prefix))
 
-    def _verify(self, folder: str, expected: Sequence[Expected], threads: ThreadPoolExecutor) -> None:
+    def _verify(
+        self, folder: str, expected: Sequence[Expected], threads: ThreadPoolExecutor, others: Set[str] = frozenset()
+    ) -> None:
         """Verifies the objects of a folder, which were expected before it is listed: what comes now is no orphan."""
-        self._look_at_others(folder, {each.name for each in expected})
+        self._look_at_others(folder, {each.name for each in expected} | others)
         for start in range(0, len(expected), _BATCH):
             batch = expected[start : start + _BATCH]
             examined = list(threads.map(self._examined, batch))

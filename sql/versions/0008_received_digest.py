@@ -12,6 +12,23 @@ down_revision = "0007"
 UPGRADE = """
 ALTER TABLE bloodcell.cell ADD COLUMN received_sha256 VARCHAR(64);
 
+-- the store also has images of files that became no cell, and an erasure has to find them
+ALTER TABLE bloodcell.drop_file ADD COLUMN stored_sha256 VARCHAR(64);
+ALTER TABLE bloodcell.drop_file_history ADD COLUMN stored_sha256 VARCHAR(64);
+CREATE INDEX drop_file_stored ON bloodcell.drop_file (stored_sha256) WHERE stored_sha256 IS NOT NULL;
+CREATE OR REPLACE FUNCTION bloodcell.keep_drop_file_history() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO bloodcell.drop_file_history (night, path, outcome, reason, detail, sha256, run_id, stored_sha256)
+    VALUES (OLD.night, OLD.path, OLD.outcome, OLD.reason, OLD.detail, OLD.sha256, OLD.run_id, OLD.stored_sha256);
+    RETURN NULL;
+END $$;
+DROP TRIGGER keep_history ON bloodcell.drop_file;
+CREATE TRIGGER keep_history AFTER UPDATE ON bloodcell.drop_file FOR EACH ROW
+    WHEN ((OLD.outcome, OLD.reason, OLD.sha256, OLD.stored_sha256)
+          IS DISTINCT FROM (NEW.outcome, NEW.reason, NEW.sha256, NEW.stored_sha256))
+    EXECUTE FUNCTION bloodcell.keep_drop_file_history();
+
 DO $$ BEGIN
     IF current_setting('server_encoding') <> 'UTF8' THEN RETURN; END IF;
     UPDATE bloodcell.slide s SET barcode = normalize(barcode)
@@ -29,6 +46,19 @@ END $$;
 
 DOWNGRADE = """
 ALTER TABLE bloodcell.cell DROP COLUMN received_sha256;
+DROP TRIGGER keep_history ON bloodcell.drop_file;
+CREATE TRIGGER keep_history AFTER UPDATE ON bloodcell.drop_file FOR EACH ROW
+    WHEN ((OLD.outcome, OLD.reason, OLD.sha256) IS DISTINCT FROM (NEW.outcome, NEW.reason, NEW.sha256))
+    EXECUTE FUNCTION bloodcell.keep_drop_file_history();
+CREATE OR REPLACE FUNCTION bloodcell.keep_drop_file_history() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO bloodcell.drop_file_history (night, path, outcome, reason, detail, sha256, run_id)
+    VALUES (OLD.night, OLD.path, OLD.outcome, OLD.reason, OLD.detail, OLD.sha256, OLD.run_id);
+    RETURN NULL;
+END $$;
+ALTER TABLE bloodcell.drop_file_history DROP COLUMN stored_sha256;
+ALTER TABLE bloodcell.drop_file DROP COLUMN stored_sha256;
 """
 
 

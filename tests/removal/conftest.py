@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -65,6 +66,19 @@ TABLES = tables.metadata.sorted_tables
 
 def digest(seed: int) -> str:
     return hashlib.sha256(picture(seed)).hexdigest()
+
+
+@contextmanager
+def unmounted(settings: Settings) -> Iterator[None]:
+    """An empty folder in the place of the store, as where a share is not mounted."""
+    store = Path(settings.store)
+    away = store.rename(store.with_name("away"))
+    store.mkdir()
+    try:
+        yield
+    finally:
+        store.rmdir()
+        away.rename(store)
 
 
 @pytest.fixture

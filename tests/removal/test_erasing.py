@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import threading
 import unicodedata
@@ -12,17 +13,21 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from PIL import Image
 
 from bloodcell.errors import ConfigurationError, StoreUnavailableError, UnknownRecordError
 from bloodcell.ingest import ingest_night
 from bloodcell.ingest import ingesting as ingesting_module
 from bloodcell.removal import erase, erasing, finish_interrupted, leftovers, preview_erasure
+from bloodcell.removal.airflow_texts import _blank
 from bloodcell.report.night_report import night_markdown, night_summary
 from bloodcell.storage import tables
 from bloodcell.storage.connections import connect
 from bloodcell.storage.store import Store
-from tests.ingest.night import NIGHT, NightFolder
-from tests.removal.conftest import BARCODES, ORDER, OTHER, PATIENT, SHARED_SEED, Ward, digest
+from bloodcell.verification import verify_store
+from bloodcell.withdrawal import WithdrawalRequest, withdraw_slide
+from tests.ingest.night import NIGHT, NightFolder, picture
+from tests.removal.conftest import BARCODES, ORDER, OTHER, PATIENT, SHARED_SEED, Ward, digest, unmounted
 from tests.storage.conftest import refused
 
 NAMES = (PATIENT, unicodedata.normalize("NFD", PATIENT), ORDER, *BARCODES)
@@ -40,7 +45,7 @@ def test_nothing_of_an_erased_patient_remains(ward: Ward) -> None:
     assert done.removed == {
         "slides": 2, "cells": 7, "calls": 7, "reports": 2, "rows of differentials": 18, "labels": 7,
         "checked cells": 7, "images in snapshots": 2, "patients with a split": 1, "files in the ledger": 11,
-        "earlier outcomes of files": 1, "images that no other slide has": 6, "texts in the database": 4,
+        "earlier outcomes of files": 1, "images that no other slide has": 6, "texts in the database": 5,
         "stored images": 6, "sets of kept features": 1, "pages": 1, "names in logs and pages": 4,
     }  # fmt: skip
     assert done.unsearched == ()
@@ -157,10 +162,10 @@ def test_an_erasure_that_is_killed_at_any_step_is_finished_by_the_next_one(
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    steps = ("remove_image", "forget_features", "blank_names", "blank_airflow_texts", "_note_done")
+    steps = ("remove_images", "forget_features", "blank_names", "blank_airflow_texts", "_note_done")
     for number, step in enumerate(steps):
         with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-            broken.setattr(Store if step == "remove_image" else leftovers, step, killed)
+            broken.setattr(Store if step == "remove_images" else leftovers, step, killed)
             finish_interrupted(ward.settings) if number else erase(ward.settings, "patient", PATIENT, reason=WHY)
         assert ward.rows("SELECT n_pending > 0 FROM bloodcell.erasure_history") == [(True,)]
     assert finish_interrupted(ward.settings) == 1
@@ -293,3 +298,98 @@ def test_files_in_the_label_inbox_that_name_the_slide_are_left_to_the_site(ward:
     csv.write_text(f"barcode,file_name,class\n{BARCODES[0]},SNE_1.png,neutrophil\n")
     (ward.settings.labels / "bert.csv").write_text("barcode,file_name,class\n")
     assert csv in erase(ward.settings, "patient", PATIENT, reason=WHY).left_to_site
+
+
+def test_a_number_that_equals_a_name_stays_and_does_not_stop_the_erasure(ward: Ward) -> None:
+    """The count of a run, in the database and in an XCom: without quotes, what is blanked would be no JSON."""
+    detail = '{"files": 1204, "failed": {"1204": "order 1204"}, "notes": ["1204", 1204.0]}'
+    with connect(str(ward.settings.plain_database_url)).begin() as connection:
+        renumbered = sa.text("UPDATE bloodcell.slide SET order_id = '1204' WHERE patient_key = :key")
+        connection.execute(renumbered, {"key": PATIENT})
+        counted = sa.text("UPDATE bloodcell.run SET detail = CAST(:detail AS jsonb) WHERE state = 'failed'")
+        connection.execute(counted, {"detail": detail})
+    erase(ward.settings, "patient", PATIENT, reason=WHY)
+    assert ward.rows("SELECT detail FROM bloodcell.run WHERE state = 'failed'") == [
+        ({"files": 1204, "failed": {"[erased]": "order [erased]"}, "notes": ["[erased]", 1204.0]},)
+    ]
+    with connect(str(ward.settings.plain_database_url)).begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE public.xcom (value jsonb, extra text)")
+        connection.exec_driver_sql('INSERT INTO xcom VALUES (\'{"n_cells": 1204, "order": "1204"}\', \'x\')')
+        assert _blank(connection, ["1204"]) == 1
+        assert connection.exec_driver_sql("SELECT value FROM xcom").one() == ({"n_cells": 1204, "order": "[erased]"},)
+
+
+def test_images_of_files_that_became_no_cell_go_too(ward: Ward) -> None:
+    first = BARCODES[0]
+    ward.night.write(f"{first}/SNE_0.png", picture(901))  # name_taken
+    bitmap = io.BytesIO()
+    Image.open(io.BytesIO(picture(100))).save(bitmap, "BMP")
+    ward.night.write(f"{first}/SNE_00000000.bmp", bitmap.getvalue())  # same_cell
+    ward.night.cell(first, 1, seed=902)  # changed_after_ingest
+    ward.night.record("S26-000005", barcode="S26-000006", patient_key=PATIENT)
+    ward.night.cell("S26-000005", 1, seed=903)  # slide_identity
+    ward.night.cell("S26-000005", 2, seed=300)  # an image that the other patient has
+    ingest_night(ward.night.path, ward.settings)
+    ward.night.cell("S26-000005", 1, seed=904)  # another image, as long as the first is set aside
+    ward.night.write(f"{OTHER}/SNE_8.png", picture(202))  # set aside, and an image of the erased patient
+    ingest_night(ward.night.path, ward.settings)
+    assert {digest(seed) for seed in (901, 902, 903, 904)} < ward.stored()
+    assert verify_store(ward.settings).n_orphans == 0
+    erase(ward.settings, "patient", PATIENT, reason=WHY)
+    erase(ward.settings, "slide", "S26-000005", reason=WHY)
+    assert ward.stored() == {digest(seed) for seed in (SHARED_SEED, 300, 202)}
+    assert ward.traces([digest(seed) for seed in (901, 902, 903, 904)]) == []
+
+
+def test_nothing_is_erased_while_the_store_is_not_mounted(ward: Ward) -> None:
+    before = ward.everything()
+    with unmounted(ward.settings), pytest.raises(StoreUnavailableError, match="holds neither images nor models"):
+        erase(ward.settings, "patient", PATIENT, reason=WHY)
+    assert ward.everything() == before
+
+
+def test_what_people_wrote_about_a_retraining_and_a_withdrawal_is_blanked(ward: Ward) -> None:
+    first, second = BARCODES
+    withdraw_slide(ward.settings, WithdrawalRequest(OTHER, "wrong rack", f"anna, as for {first}"))
+    values = {"by": f"anna, see {second}", "approval": f'{{"by": "a", "reason": "see {first}"}}'}
+    values["evidence"] = f'{{"approval": {{"reason": "looked at {first}"}}}}'
+    with connect(str(ward.settings.plain_database_url)).begin() as connection:
+        connection.exec_driver_sql("SET session_replication_role = replica")  # promotion is append-only
+        connection.execute(sa.text("UPDATE bloodcell.promotion SET evidence = CAST(:evidence AS jsonb)"), values)
+        retraining = sa.text(
+            "INSERT INTO bloodcell.training_run (training_run_id, requested_by, reason, variants, base, seed, state, "
+            "approval, min_new_labels) VALUES (gen_random_uuid(), :by, 'r', '{vgg16}', 'imagenet', 1, 'rejected', "
+            "CAST(:approval AS jsonb), 1)"
+        )
+        connection.execute(retraining, values)
+    erase(ward.settings, "patient", PATIENT, reason=WHY)
+    assert ward.traces(BARCODES) == []
+    assert ward.rows("SELECT approval ->> 'reason', requested_by FROM bloodcell.training_run") == [
+        ("see [erased]", "anna, see [erased]")
+    ]
+
+
+def test_another_patient_who_has_the_barcode_now_keeps_everything(ward: Ward) -> None:
+    withdraw_slide(ward.settings, WithdrawalRequest(BARCODES[0], "wrong rack", "anna"))
+    later = NightFolder(ward.settings.drops, date(2026, 11, 24))
+    later.record(BARCODES[0], patient_key="P-77", order_id="ORDER-77", acquired_at="2026-11-24T08:00:00Z")
+    later.cell(BARCODES[0], 1, seed=801)
+    later.complete()
+    assert ingest_night(later.path, ward.settings).n_cells == 1
+    page = ward.settings.data_dir / "reports" / f"{BARCODES[0]}.html"
+    page.write_text("the report of P-77")
+    erase(ward.settings, "patient", PATIENT, reason=WHY)
+    assert ward.rows("SELECT barcode, patient_key FROM bloodcell.slide ORDER BY 1") == [
+        (BARCODES[0], "P-77"), (OTHER, "P-2")
+    ]  # fmt: skip
+    assert ward.rows("SELECT night::text, path FROM bloodcell.drop_file WHERE barcode <> 'S26-000009' ORDER BY 2") == [
+        ("2026-11-24", f"{BARCODES[0]}/SNE_00000001.png"), ("2026-11-24", f"{BARCODES[0]}/slide.json")
+    ]  # fmt: skip
+    assert page.exists()
+
+
+def test_a_folder_that_the_site_wrote_in_the_other_unicode_form_is_named(ward: Ward) -> None:
+    decomposed = unicodedata.normalize("NFD", "SÄ-12345")
+    ward.night.cell(decomposed, 1, seed=970)
+    ingest_night(ward.night.path, ward.settings)
+    assert erase(ward.settings, "slide", "SÄ-12345", reason=WHY).left_to_site == (ward.night.path / decomposed,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from bloodcell.classify import plan_shards
+from bloodcell.errors import StoreUnavailableError
 from bloodcell.ingest import ingest_night
 from bloodcell.removal.retention import Removal, remove_old
 from bloodcell.report.slide_page import write_report
@@ -18,7 +20,7 @@ from bloodcell.storage.connections import connect
 from bloodcell.storage.store import Store
 from tests.ingest.night import NightFolder
 from tests.laboratory import CHALLENGER
-from tests.removal.conftest import BARCODES, SHARED_SEED, Ward, digest
+from tests.removal.conftest import BARCODES, SHARED_SEED, Ward, digest, unmounted
 
 OLD = time.time() - 400 * 86_400
 
@@ -104,17 +106,27 @@ def test_a_kill_between_bytes_and_mark_is_made_good_by_the_next_time(
 ) -> None:
     age(ward)
     unlabel(ward, BARCODES[1])
-    remove = Store.remove_image
+    remove = Store.remove_images
 
-    def killed(self: Store, sha256: str) -> bool:
-        remove(self, sha256)
+    def killed(self: Store, sha256s: Sequence[str]) -> list[str]:
+        remove(self, sha256s)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr(Store, "remove_image", killed)
+        broken.setattr(Store, "remove_images", killed)
         removed(ward, images=30)
     assert ward.rows("SELECT count(*) FROM bloodcell.image WHERE removed_at IS NOT NULL") == [(0,)]
     assert removed(ward, images=30)["images"].n == 3
+
+
+def test_nothing_is_marked_as_removed_while_the_store_is_not_mounted(ward: Ward) -> None:
+    age(ward)
+    unlabel(ward, BARCODES[1])
+    before = ward.stored()
+    with unmounted(ward.settings), pytest.raises(StoreUnavailableError, match="holds neither images nor models"):
+        removed(ward, images=30)
+    assert ward.rows("SELECT count(*) FROM bloodcell.image WHERE removed_at IS NOT NULL") == [(0,)]
+    assert ward.stored() == before
 
 
 def test_old_logs_and_features_go_and_young_ones_stay(ward: Ward) -> None:
