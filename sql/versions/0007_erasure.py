@@ -122,8 +122,7 @@ COMMENT ON FUNCTION bloodcell.may_have_lost_images(timestamptz) IS
 CREATE OR REPLACE FUNCTION bloodcell.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     -- an erasure deletes a patient's rows and blanks names in texts; its own record is never changed
-    IF (TG_OP = 'DELETE' AND TG_TABLE_NAME IN ('label', 'checked_cell', 'data_split', 'dataset_image', 'drop_file_history',
-                                             'slide_withdrawal')
+    IF (TG_OP = 'DELETE' AND TG_TABLE_NAME IN ('label', 'checked_cell', 'data_split', 'dataset_image', 'drop_file_history')
         OR TG_OP = 'UPDATE' AND TG_TABLE_NAME IN ('label', 'label_file', 'promotion', 'approval_answer', 'drop_file_history'))
        AND EXISTS (SELECT FROM bloodcell.erasure WHERE erased_at = transaction_timestamp()) THEN
         RETURN NULL;
