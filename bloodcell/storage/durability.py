@@ -24,7 +24,7 @@ _REPORTS_ERRORS_SINCE: Final = (5, 8)
 class DurableFolder:
     """A folder whose new files are made durable all at once; safe to use from several threads.
 
-    Its descriptor stays open from the first file on: syncfs reports an error once to each descriptor that was open then.
+    Its descriptor stays open from the first file on: syncfs reports an error once to each descriptor that is open then.
     One sync per transaction replaces one fsync per file: 1,200 files took 0.05 s instead of 1.5 s.
 
     Args:

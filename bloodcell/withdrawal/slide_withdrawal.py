@@ -214,5 +214,14 @@ def _change(connection: sa.Connection, slide: KnownSlide, action: str, right: Ri
     trained = tuple(
         f"{variant} {model_id}" for variant, model_id in connection.execute(_SQL["trained_models"], of_slide)
     )
-    gets = (right.barcode, right.order_id, right.patient_key) if right else (None, None, None)
-    return SlideChange(slide.barcode, slide.night, action, *gets, slide.n_cells, trained_models=trained, **uses)
+    return SlideChange(
+        slide.barcode,
+        slide.night,
+        action,
+        renamed_to=right.barcode if right else None,
+        renamed_order_id=right.order_id if right else None,
+        renamed_patient_key=right.patient_key if right else None,
+        n_cells=slide.n_cells,
+        trained_models=trained,
+        **uses,
+    )

@@ -281,16 +281,17 @@ def test_a_file_that_is_written_while_others_are_made_durable_is_made_durable_by
             synced.append(image.exists())
             return 0
 
+    kept = Store(str(tmp_path / "store"), tmp_path / "cache")
+
     def write(path: str, body: bytes, mode: int) -> None:
-        store.flush()  # in another thread, between the announcement of this file and its writing
+        kept.flush()  # in another thread, between the announcement of this file and its writing
         atomic_write.write_atomically(path, body, mode)
 
-    store = Store(str(tmp_path / "store"), tmp_path / "cache")
     monkeypatch.setattr(durability, "_LIBC", Disk())
     monkeypatch.setattr("bloodcell.storage.store.write_atomically", write)
-    with closing(store):
-        store.put_image(SHA256, BODY)
-        store.flush()
+    with closing(kept):
+        kept.put_image(SHA256, BODY)
+        kept.flush()
     assert synced == [False, True]
 
 
