@@ -209,4 +209,4 @@ COMMENT ON COLUMN bloodcell.checked_label.is_training IS
     'Whether the model was trained on the image; such cells do not count.';
 COMMENT ON COLUMN bloodcell.checked_label.checked_at IS 'When the comparison was made.';
 COMMENT ON COLUMN bloodcell.checked_label.withdrawn_at IS
-    'When the slide was withdrawn, after which the label does not count; empty while the slide stands.';
+    'When the slide was withdrawn, which changes no comparison that was made; empty while the slide stands.';
