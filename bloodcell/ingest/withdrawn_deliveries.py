@@ -67,12 +67,15 @@ def _has_their_images(
     digests = {digest for image in theirs for digest in (image.received_sha256, image.sha256)}
     if any(e.image and not digests.isdisjoint((e.image.sha256, e.image.received_sha256)) for e in examined):
         return True
-    by_name = {bare_name(image.file_name): image.sha256 for image in theirs}
-    for e in examined:
-        namesake = by_name.get(bare_name(e.cell.file_name)) if e.cell and e.image else None
-        if e.image and namesake and same_pixels(namesake, e.image.sha256):
-            return True
-    return False
+    namesakes: dict[str, set[str]] = {}
+    for image in theirs:
+        namesakes.setdefault(bare_name(image.file_name), set()).add(image.sha256)
+    return any(
+        same_pixels(sha256, e.image.sha256)
+        for e in examined
+        if e.cell and e.image
+        for sha256 in namesakes.get(bare_name(e.cell.file_name), ())
+    )
 
 
 def _is_another(
