@@ -119,6 +119,9 @@ def _show(planned: Withdrawal) -> None:
     console = Console()
     console.print(table, markup=False)
     for change in planned.changes:
+        if change.renamed_to:
+            order, patient = change.renamed_order_id or "none", change.renamed_patient_key or "none"
+            typer.echo(visible(f"Slide {change.renamed_to} will have order: {order}, patient: {patient}."))
         if change.action != "restore":
             _show_uses(change.barcode, change.n_snapshots, change.trained_models)
 

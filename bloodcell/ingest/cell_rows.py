@@ -105,6 +105,12 @@ def write_cells(
     return rows
 
 
+def repeated_cells(connection: sa.Connection, slide_id: int, usable: Sequence[Usable]) -> list[Usable]:
+    """Returns those of the usable files whose images are cells of the slide already."""
+    images = _known_cells(connection, slide_id, usable).by_image.keys() if usable else ()
+    return [file for file in usable if not set(_digests(file[2])).isdisjoint(images)]
+
+
 def _new_cells(known: _KnownCells, usable: Sequence[Usable]) -> list[dict[str, object]]:
     names, images, bare_names = set(known.by_name), set(known.by_image), set(known.by_bare_name)
     new: list[dict[str, object]] = []

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -103,14 +104,17 @@ def ingest_night(
         Counts over all files of the night, whichever run accounted for them.
 
     Raises:
-        ConfigurationError: There is no such folder, or its name is not a night's.
+        ConfigurationError: There is no such folder, its name is not a night's, or Postgres refuses the login.
         RetryLaterError: Postgres or the store is unavailable; run it again later, nothing is lost or counted twice.
     """
     night = night_of(folder, settings.night_pattern)
     database = open_database(settings, keep=True)
     try:
-        with recorded_run(database, "ingest", night=night, airflow_run=airflow_run) as run:
-            summary = _Ingest(folder, night, settings, database, run.run_id, on_files or (lambda _: None)).run()
+        with (
+            recorded_run(database, "ingest", night=night, airflow_run=airflow_run) as run,
+            closing(Store.of(settings)) as store,
+        ):
+            summary = _Ingest(folder, night, settings, database, store, run.run_id, on_files or (lambda _: None)).run()
             run.n_cells = summary.n_cells
             run.detail |= {"files": summary.n_files, "waiting_folders": summary.n_waiting_folders}
             if summary.n_erased_files:
@@ -158,12 +162,12 @@ class _Ingest:
         night: date,
         settings: Settings,
         database: Database,
+        store: Store,
         run_id: UUID,
         on_files: Callable[[int], None],
     ) -> None:
         self._folder, self._night, self._settings = folder, night, settings
-        self._database, self._run_id, self._on_files = database, run_id, on_files
-        self._store = Store.of(settings)
+        self._database, self._store, self._run_id, self._on_files = database, store, run_id, on_files
         self._examiner = Examiner(settings.drop_pattern, ImageBounds.of(settings), self._store)
         self._waiting: set[str] = set()
         self._set_aside: set[str] = set()
@@ -215,7 +219,7 @@ class _Ingest:
                     yield self._chunk(folder, files[start : start + _BATCH_FILES], record)
             except StillWrittenError:
                 self._waiting.add(folder.name)
-            except RetryLaterError:
+            except (RetryLaterError, ConfigurationError):
                 raise
             except Exception as error:  # one slide must not cost the others of its night
                 self._note_failure(folder.name, error)
@@ -276,7 +280,7 @@ class _Ingest:
 
         try:
             self._set_aside.update(self._written(slides))
-        except RetryLaterError:
+        except (RetryLaterError, ConfigurationError):
             raise
         except Exception:
             for slide in slides:  # one by one, to find the slide that cannot be written
@@ -307,14 +311,14 @@ class _Ingest:
         """Writes a slide's rows; a slide that cannot be written is set aside, and if that fails too, is only named."""
         try:
             self._set_aside.update(self._written([slide]))
-        except RetryLaterError:
+        except (RetryLaterError, ConfigurationError):
             raise
         except Exception as error:
             self._note_failure(slide.barcode or "", error)
             aside = (self._run_id, self._night, slide, "unexpected_error", type(error).__name__)
             try:
                 self._set_aside.update(self._transact(lambda connection: set_slide_aside(connection, *aside)))
-            except RetryLaterError:
+            except (RetryLaterError, ConfigurationError):
                 raise
             except Exception:
                 self._has_unaccounted = True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
-from bloodcell.ingest.cell_rows import write_cells
+from bloodcell.ingest.cell_rows import repeated_cells, write_cells
 from bloodcell.ingest.ledger_rows import FileRow, among, as_json, fields_of, insert_of, known_files, quarantined
 from bloodcell.ingest.withdrawn_deliveries import withdrawn_delivery
 from bloodcell.storage import tables
@@ -50,6 +50,14 @@ class SlideFiles:
     others: Sequence[FileRow]
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """Why files may be another slide's; if `is_of_new_cells`, files that repeat cells of the slide are beyond doubt."""
+
+    text: str
+    is_of_new_cells: bool = False
+
+
 def write_slide(
     connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles, same_pixels: SamePixels
 ) -> list[str]:
@@ -67,24 +75,28 @@ def write_slide(
             return []
         # two runs on one night wait for each other here, slide by slide
         known = connection.execute(_KNOWN_SLIDE, {"barcode": files.barcode}).one_or_none()
-        sha256s = [e.image.received_sha256 for e in files.examined if e.image]
-        withdrawn = withdrawn_delivery(connection, files.barcode, night, files.record, sha256s)
+        withdrawn = withdrawn_delivery(connection, files.barcode, night, files.record, files.examined, same_pixels)
         if withdrawn is not None:
             rows += _withdrawn_again(connection, night, files, withdrawn)
             _write_ledger(connection, run_id, night, _with_images(rows, files))
             return [row.path for row in rows if row.outcome == "quarantined"]
-        slide_id, contradiction = _write_slide_row(connection, run_id, night, files, known)
-        if slide_id is None or contradiction is not None:
+        slide_id, doubt = _write_slide_row(connection, run_id, night, files, known)
+        usable = [(e.file, e.cell, e.image) for e in files.examined if e.cell is not None and e.image is not None]
+        if doubt is not None:
+            repeating = repeated_cells(connection, slide_id, usable) if slide_id and doubt.is_of_new_cells else []
+            paths = {file.path for file, _, _ in repeating}
             rows += [
-                quarantined(e.file, files.barcode, "slide_identity", contradiction or "")
+                quarantined(e.file, files.barcode, "slide_identity", doubt.text)
                 if e.image
                 else _set_aside(e, files.barcode)
                 for e in files.examined
+                if e.file.path not in paths
             ]
+            usable = repeating
         else:
-            usable = [(e.file, e.cell, e.image) for e in files.examined if e.cell is not None and e.image is not None]
-            rows += write_cells(connection, run_id, night, slide_id, usable, same_pixels)
             rows += [_set_aside(e, files.barcode) for e in files.examined if e.cell is None or e.image is None]
+        if slide_id is not None and usable:
+            rows += write_cells(connection, run_id, night, slide_id, usable, same_pixels)
     _write_ledger(connection, run_id, night, _with_images(rows, files))
     return [row.path for row in rows if row.outcome == "quarantined"]
 
@@ -129,47 +141,56 @@ def _withdrawn_again(connection: sa.Connection, night: date, files: SlideFiles, 
 
 def _write_slide_row(
     connection: sa.Connection, run_id: uuid.UUID, night: date, files: SlideFiles, known: sa.Row[Any] | None
-) -> tuple[int | None, str | None]:
+) -> tuple[int | None, _Doubt | None]:
+    doubt = _Doubt(files.contradiction) if files.contradiction is not None else None
     table = tables.slide
     recorded = (
         {name: getattr(files.record, name) for name in ("order_id", "analyser", "patient_key", "acquired_at")}
         if files.record
         else {}
     )
-    if known is None and files.contradiction is not None:
-        return None, files.contradiction
+    if known is None and doubt is not None:
+        return None, doubt
     if known is None:
         values = {"barcode": files.barcode, "night": night, "record_state": files.record_state, "run_id": run_id}
         new_slide = insert(table).values(**values, **recorded).on_conflict_do_nothing().returning(table.c.slide_id)
         slide_id = connection.scalar(new_slide)
         if slide_id is not None:
-            return int(slide_id), files.contradiction
+            return int(slide_id), doubt
         # another run has written the slide in the meantime
         known = connection.execute(_KNOWN_SLIDE, {"barcode": files.barcode}).one()
-    contradiction = files.contradiction or _contradiction(known, recorded, night)
+    doubt = doubt or _doubt(known, recorded, night)
     new = {name: value for name, value in recorded.items() if value is not None and getattr(known, name) is None}
     if files.record is not None and known.record_state != "read":
         new["record_state"] = "read"
-    if new and contradiction is None:
+    if new and doubt is None:
         connection.execute(sa.update(table).where(table.c.slide_id == known.slide_id).values(**new))
-    return int(known.slide_id), contradiction
+    return int(known.slide_id), doubt
 
 
-def _contradiction(known: sa.Row[Any], recorded: Mapping[str, object], night: date) -> str | None:
+def _doubt(known: sa.Row[Any], recorded: Mapping[str, object], night: date) -> _Doubt | None:
     """Returns why new files under a known barcode are another slide's; None if nothing speaks against the same slide.
 
-    A barcode that is used again must never be added up with the first slide: two people's cells would be one result.
+    A barcode that is used again must never be added up with the first slide: two people's cells would be one result. A
+    slide whose cells were delivered under another barcode has cells already, and the slide that has always had this
+    barcode is still to come. Only the time of acquisition belongs to the cells: order and patient are the barcode's.
     """
     differing = [name for name, value in recorded.items() if None not in (value, getattr(known, name))]
     differing = [name for name in differing if recorded[name] != getattr(known, name)]
     if differing:  # without the values: readers see this text, and a pseudonym is not for them
-        return (
+        return _Doubt(
             f"barcode {known.barcode!r} is known from night {known.night}, and its slide.json now says another "
             f"{', '.join(differing)}"
         )
+    if known.delivered_as is not None and None in (known.acquired_at, recorded.get("acquired_at")):
+        return _Doubt(
+            f"slide {known.barcode!r} has the cells that were delivered as {known.delivered_as!r}, and no acquired_at "
+            "in both slide.json says that these are more of them",
+            is_of_new_cells=True,
+        )
     confirmed = any(recorded.get(name) is not None and recorded[name] == getattr(known, name) for name in _CONFIRMING)
     if not confirmed and abs((night - known.night).days) > _MAX_DAYS_APART:
-        return (
+        return _Doubt(
             f"barcode {known.barcode!r} is known from night {known.night}, more than {_MAX_DAYS_APART} days away, and "
             f"no {' or '.join(_CONFIRMING)} says that it is the same slide"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bloodcell.cells.names import bare_name
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -12,13 +13,20 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from bloodcell.ingest.cell_rows import SamePixels
+    from bloodcell.ingest.examine import Examined
     from bloodcell.ingest.slide_record import SlideRecord
 
 _SQL: Final = load_statements("ingest/withdrawn_deliveries.sql")
 
 
 def withdrawn_delivery(
-    connection: sa.Connection, barcode: str, night: date, record: SlideRecord | None, sha256s: Sequence[str]
+    connection: sa.Connection,
+    barcode: str,
+    night: date,
+    record: SlideRecord | None,
+    examined: Sequence[Examined],
+    same_pixels: SamePixels,
 ) -> str | None:
     """Returns why files are taken for those of a slide that was withdrawn; None if they are another slide's.
 
@@ -30,7 +38,8 @@ def withdrawn_delivery(
         barcode: The barcode under which the files were delivered.
         night: The night that brought them.
         record: Their slide.json, if there is a valid one.
-        sha256s: Digests of the images as they were received.
+        examined: The files.
+        same_pixels: Compares images of the store.
     """
     withdrawn = connection.execute(_SQL["withdrawn"], {"barcode": barcode}).all()
     if not withdrawn:
@@ -42,9 +51,31 @@ def withdrawn_delivery(
             f"a slide delivered as {barcode!r} in night {doubtful[0].night} was withdrawn, and no slide.json with "
             "another acquired_at says that this is another slide"
         )
-    if connection.scalar(_SQL["has_their_images"], {"barcode": barcode, "sha256s": list(sha256s)}):
+    if _has_their_images(connection, barcode, examined, same_pixels):
         return f"a slide delivered as {barcode!r} in night {withdrawn[0].night} was withdrawn, and these are its images"
     return None
+
+
+def _has_their_images(
+    connection: sa.Connection, barcode: str, examined: Sequence[Examined], same_pixels: SamePixels
+) -> bool:
+    """Returns whether one of the files has an image of the withdrawn slide.
+
+    An export of the same cell at another time differs in its metadata, and perhaps in its compression.
+    """
+    theirs = connection.execute(_SQL["their_images"], {"barcode": barcode}).all()
+    digests = {digest for image in theirs for digest in (image.received_sha256, image.sha256)}
+    if any(e.image and not digests.isdisjoint((e.image.sha256, e.image.received_sha256)) for e in examined):
+        return True
+    namesakes: dict[str, set[str]] = {}
+    for image in theirs:
+        namesakes.setdefault(bare_name(image.file_name), set()).add(image.sha256)
+    return any(
+        same_pixels(sha256, e.image.sha256)
+        for e in examined
+        if e.cell and e.image
+        for sha256 in namesakes.get(bare_name(e.cell.file_name), ())
+    )
 
 
 def _is_another(

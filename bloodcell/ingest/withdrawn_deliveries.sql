@@ -15,9 +15,9 @@ WHERE s.slide_id IN (SELECT slide_id FROM moved) AND NOT EXISTS (
     WHERE m.slide_id = s.slide_id AND t.barcode = :barcode)
 ORDER BY s.withdrawn_at DESC
 
--- name: has_their_images
--- Whether one of the images was delivered under this barcode and is now on a withdrawn slide or on one with another barcode.
-SELECT EXISTS (
-    SELECT 1 FROM bloodcell.drop_file f JOIN bloodcell.cell c USING (cell_id) JOIN bloodcell.slide s USING (slide_id)
-    WHERE f.barcode = :barcode AND f.sha256 = ANY (:sha256s) AND f.outcome IN ('cell', 'duplicate')
-      AND (s.barcode <> :barcode OR s.withdrawn_at IS NOT NULL))
+-- name: their_images
+-- Images that were delivered under this barcode and are now on a withdrawn slide or on one with another barcode: of each file
+-- its digest as it was received, the digest of what is stored, and the name of the cell.
+SELECT DISTINCT f.sha256 AS received_sha256, c.sha256, c.file_name
+FROM bloodcell.drop_file f JOIN bloodcell.cell c USING (cell_id) JOIN bloodcell.slide s USING (slide_id)
+WHERE f.barcode = :barcode AND f.outcome IN ('cell', 'duplicate') AND (s.barcode <> :barcode OR s.withdrawn_at IS NOT NULL)

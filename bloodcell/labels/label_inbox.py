@@ -115,7 +115,7 @@ def import_inbox(settings: Settings, *, airflow_run: str | None = None) -> Inbox
         airflow_run: Id of the Dag run on whose behalf this is done.
 
     Raises:
-        ConfigurationError: The inbox exists but cannot be read.
+        ConfigurationError: The inbox exists but cannot be read, or Postgres refuses the login.
         RetryLaterError: Postgres is unavailable.
     """
     database = open_database(settings)
@@ -219,7 +219,7 @@ def _imported(database: Database, entry: _Entry, airflow_run: str | None) -> Inb
             return database.transact(functools.partial(_taken, run=run, entry=entry))
     except StillWrittenError:
         return None
-    except RetryLaterError:
+    except (RetryLaterError, ConfigurationError):
         raise
     except UnusableFileError as error:
         n_rows = error.outcome.n_rows if isinstance(error, RefusedRowsError) else 0

@@ -98,6 +98,8 @@ def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UU
                 run_id=run_id,
             )
         )
+    # the list of an unused snapshot may have been removed because of its age, and its labels come back
+    if counts and not connection.scalar(sa.select(sa.exists().where(tables.dataset_image.c.dataset_digest == digest))):
         connection.execute(_SQL["store_images"], {"digest": digest})
     return snapshot
 

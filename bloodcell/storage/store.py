@@ -73,8 +73,6 @@ class Store:
             elif not self._fs.exists(path):
                 self._fs.pipe_file(path, body)  # an object store shows an object only when it is complete
         except OSError as error:
-            if self._durable:
-                self._durable.close()
             raise StoreUnavailableError(
                 f"The store {self._root} cannot keep image {sha256[:12]}… ({len(body):,} bytes): {error}. "
                 "Free space or restore access, then run this again: nothing was lost or recorded without its image."
@@ -94,6 +92,11 @@ class Store:
                 f"The store {self._root} lost what was just written: {error.strerror}. The disk is full or failing, "
                 "even if it shows free space. Repair it, then run this again: nothing was recorded without its image."
             ) from error
+
+    def close(self) -> None:
+        """Lets go of the store's file system; what was stored since the last `flush` may not survive a power cut."""
+        if self._durable:
+            self._durable.close()
 
     def read_image(self, sha256: str) -> bytes:
         """Returns the image with this digest, after checking it against the digest.
@@ -171,8 +174,6 @@ class Store:
                 for path in sorted(folder.iterdir(), key=lambda path: (path.name == _MANIFEST, path.name)):
                     self._fs.put_file(str(path), f"{target}/{path.name}")
         except OSError as error:
-            if self._durable:
-                self._durable.close()
             raise StoreUnavailableError(
                 f"Bundle {model_id[:12]} cannot be kept in the store {self._root}: {error}. "
                 "Free space or restore access, then register it again."

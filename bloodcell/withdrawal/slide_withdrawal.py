@@ -39,6 +39,8 @@ class SlideChange:
         night: Its night.
         action: withdraw, rename or restore.
         renamed_to: The barcode that its cells get, or None.
+        renamed_order_id: The order that they get, or None.
+        renamed_patient_key: The patient that they get, or None.
         n_cells: Its cells.
         n_labels: Labels of them.
         reported_variant: Variant of the model whose calls were reported, or None.
@@ -52,6 +54,8 @@ class SlideChange:
     night: date
     action: str
     renamed_to: str | None
+    renamed_order_id: str | None
+    renamed_patient_key: str | None
     n_cells: int
     n_labels: int
     reported_variant: str | None
@@ -210,5 +214,14 @@ def _change(connection: sa.Connection, slide: KnownSlide, action: str, right: Ri
     trained = tuple(
         f"{variant} {model_id}" for variant, model_id in connection.execute(_SQL["trained_models"], of_slide)
     )
-    renamed_to = right.barcode if right else None
-    return SlideChange(slide.barcode, slide.night, action, renamed_to, slide.n_cells, trained_models=trained, **uses)
+    return SlideChange(
+        slide.barcode,
+        slide.night,
+        action,
+        renamed_to=right.barcode if right else None,
+        renamed_order_id=right.order_id if right else None,
+        renamed_patient_key=right.patient_key if right else None,
+        n_cells=slide.n_cells,
+        trained_models=trained,
+        **uses,
+    )

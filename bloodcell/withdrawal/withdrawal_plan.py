@@ -174,8 +174,8 @@ def _right_slide(source: KnownSlide, barcode: str, others: list[KnownSlide], rec
             "never added up. If the two were swapped, add --swap. If both are one specimen, withdraw "
             f"{source.barcode} without --renamed-to and deliver its folder again as {barcode}."
         )
-    former = next((slide for slide in reversed(others) if slide.delivered_as is None), None)
-    return _merged(source, barcode, standing, record, former)
+    # without a record, order and patient stay empty: those of a withdrawn slide may be why it was withdrawn
+    return _merged(source, barcode, standing, record, None)
 
 
 def _merged(

@@ -184,6 +184,12 @@ GRANT SELECT ON bloodcell.erasure, bloodcell.erasure_removal, bloodcell.erasure_
 """
 
 DOWNGRADE = """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM bloodcell.erasure) THEN
+        RAISE EXCEPTION 'Slides were erased, and the former schema cannot hold that: an ingest would bring them back'
+            USING HINT = 'Stay with this release. A backup made before the erasure has the slides, too.';
+    END IF;
+END $$;
 DROP FUNCTION bloodcell.is_erased(text, text, text, timestamptz);
 DROP FUNCTION bloodcell.leave_to_erasure(text[]);
 DROP FUNCTION bloodcell.may_have_lost_images(timestamptz);

@@ -100,6 +100,12 @@ GRANT INSERT (barcode, night, order_id, analyser, patient_key, acquired_at, reco
 """
 
 DOWNGRADE = """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM bloodcell.slide_withdrawal) THEN
+        RAISE EXCEPTION 'Slides were withdrawn or renamed, and the former schema cannot hold that: they would be reported again'
+            USING HINT = 'Stay with this release, or restore the backup that was made before the upgrade.';
+    END IF;
+END $$;
 -- refused while a barcode has been used for two slides: the former schema cannot hold them
 ALTER TABLE bloodcell.slide ADD CONSTRAINT slide_barcode_key UNIQUE (barcode);
 DROP INDEX bloodcell.ix_bloodcell_slide_barcode;

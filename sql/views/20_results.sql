@@ -97,7 +97,9 @@ COMMENT ON COLUMN bloodcell.slide_status.record_state IS 'What became of slide.j
 COMMENT ON COLUMN bloodcell.slide_status.n_cells IS 'Cells that the slide has now.';
 COMMENT ON COLUMN bloodcell.slide_status.n_cells_reported IS 'Cells that its report counts; empty without a report.';
 COMMENT ON COLUMN bloodcell.slide_status.n_out_of_scope IS 'Cells whose analyser code is outside the eight classes.';
-COMMENT ON COLUMN bloodcell.slide_status.n_quarantined IS 'Files of the slide that could not be used.';
+COMMENT ON COLUMN bloodcell.slide_status.n_quarantined IS
+    'Files that were delivered under the barcode and could not be used, of every slide that had it: a withdrawn slide and '
+    'the one that has its barcode now both count all of them.';
 COMMENT ON COLUMN bloodcell.slide_status.reported_model_id IS
     'Model whose calls are reported, or were reported until the slide was withdrawn.';
 COMMENT ON COLUMN bloodcell.slide_status.reported_at IS 'When the calls were added up.';

@@ -20,10 +20,18 @@ COMMENT ON COLUMN bloodcell.cell_label.recorded_by IS 'Login that wrote it.';
 COMMENT ON COLUMN bloodcell.cell_label.run_id IS 'Run that imported it; empty where it was entered through this view.';
 
 CREATE OR REPLACE FUNCTION bloodcell.one_form(name text) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN CASE WHEN current_setting('server_encoding') = 'UTF8' THEN normalize(name) ELSE name END;
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN normalize(name);
 COMMENT ON FUNCTION bloodcell.one_form(text) IS
     'A name in the Unicode form (NFC) in which names of slides and files are stored: systems encode accents differently.';
+
+-- The characters of bloodcell.visible_text; white space that a note may have on several lines is none of them.
+CREATE OR REPLACE FUNCTION bloodcell.has_invisible(a_text text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN a_text ~ ('[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f'
+    '\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3'
+    '\U0001d173-\U0001d17a\U000e0000-\U000e0fff]');
+COMMENT ON FUNCTION bloodcell.has_invisible(text) IS
+    'Whether text has a character that nobody sees, such as a change of the direction of writing.';
 
 -- The label of a duplicate file goes to the cell that the file repeats, as in bloodcell.labels.
 CREATE OR REPLACE FUNCTION bloodcell.enter_label() RETURNS trigger
@@ -94,8 +102,7 @@ BEGIN
     NEW.is_blind := coalesce(NEW.is_blind, false);
     NEW.is_adjudication := coalesce(NEW.is_adjudication, false);
     NEW.note := nullif(btrim(NEW.note, E' \t\n\r\f'), '');
-    IF NEW.note ~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]'
-    THEN
+    IF bloodcell.has_invisible(NEW.note) THEN
         RAISE EXCEPTION 'The note has characters that nobody sees' USING ERRCODE = 'check_violation',
             HINT = 'Such as a change of the direction of writing. Type the note again.';
     END IF;

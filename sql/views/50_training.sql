@@ -14,7 +14,7 @@ COMMENT ON COLUMN bloodcell.training_set.until_label_id IS 'Newest label that wa
 
 CREATE VIEW bloodcell.training_image AS
 SELECT i.dataset_digest, i.sha256, i.split, i.class, i.split_key, i.cell_id, s.barcode, c.file_name, c.night, i.label_id,
-       l.labelled_by, l.labelled_at, l.is_blind
+       l.labelled_by, l.labelled_at, l.is_blind, s.withdrawn_at
 FROM bloodcell.dataset_image i
 JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.slide s USING (slide_id)
@@ -23,6 +23,8 @@ JOIN bloodcell.label l USING (label_id);
 COMMENT ON VIEW bloodcell.training_image IS 'The images of a snapshot: split, class, and the label that gives the class.';
 COMMENT ON COLUMN bloodcell.training_image.dataset_digest IS 'The snapshot; see training_set.';
 COMMENT ON COLUMN bloodcell.training_image.split IS 'training, validation, holdout or out_of_scope.';
+COMMENT ON COLUMN bloodcell.training_image.withdrawn_at IS
+    'When the slide was withdrawn: later snapshots leave the image out; empty while the slide stands.';
 
 CREATE VIEW bloodcell.retraining AS
 SELECT t.training_run_id, t.requested_at, t.ended_at, t.state, t.state_reason, t.requested_by, t.reason, t.base, t.seed,
@@ -188,7 +190,8 @@ CREATE VIEW bloodcell.checked_label AS
 SELECT x.model_id, m.variant, s.barcode, c.night, c.file_name, x.cell_id, x.class, x.called_class,
        CASE WHEN x.class IS NULL THEN x.called_class = 'unclassified'
             WHEN x.called_class <> 'unclassified' THEN x.class = x.called_class END AS is_agreed,
-       x.is_blind, x.is_training, x.label_id, l.labelled_by, l.labelled_at, r.started_at AS checked_at, x.run_id
+       x.is_blind, x.is_training, x.label_id, l.labelled_by, l.labelled_at, r.started_at AS checked_at, x.run_id,
+       s.withdrawn_at
 FROM bloodcell.checked_cell x
 JOIN bloodcell.model m USING (model_id)
 JOIN bloodcell.cell c USING (cell_id)
@@ -205,3 +208,5 @@ COMMENT ON COLUMN bloodcell.checked_label.is_agreed IS
 COMMENT ON COLUMN bloodcell.checked_label.is_training IS
     'Whether the model was trained on the image; such cells do not count.';
 COMMENT ON COLUMN bloodcell.checked_label.checked_at IS 'When the comparison was made.';
+COMMENT ON COLUMN bloodcell.checked_label.withdrawn_at IS
+    'When the slide was withdrawn, which changes no comparison that was made; empty while the slide stands.';

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -269,7 +269,7 @@ def test_a_full_disk_stops_the_run_and_the_next_run_completes_the_night(
 def test_an_image_cut_off_by_a_full_disk_is_not_in_the_store(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "64k") as disk:
         store = Store(str(disk), tmp_path / "cache")
-        with pytest.raises(StoreUnavailableError, match="No space left"):
+        with closing(store), pytest.raises(StoreUnavailableError, match="No space left"):
             store.put_image("ab" * 32, bytes(100_000))
         assert not [path for path in disk.rglob("*") if path.is_file()]
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
+from bloodcell.errors import ConfigurationError
 from bloodcell.inbox.listing import MAX_DEPTH
 from bloodcell.inbox.night_folders import completed_state
-from bloodcell.ingest import IngestSummary
+from bloodcell.ingest import IngestSummary, ingest_night, ingesting
 from bloodcell.service.due_nights import ingest_due_nights
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
@@ -81,6 +83,34 @@ def test_files_that_are_not_even_in_the_ledger_leave_the_night_open(
     assert not [path for path in ledger() if path.startswith("S2/")]
     with database.connect() as connection:
         assert connection.scalar(sa.text("SELECT completed_at IS NULL FROM bloodcell.drop"))
+
+
+def test_a_login_that_is_revoked_during_the_night_stops_it_and_is_no_slides_failure(
+    three_slides: NightFolder, settings: Settings, database: Database, database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def revoke(_: int) -> None:
+        administrator.execute(sa.text("ALTER ROLE night_service NOLOGIN"))
+        administrator.execute(
+            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'night_service'")
+        )
+
+    monkeypatch.setattr(ingesting, "_BATCH_FILES", 1)
+    url = sa.make_url(database_url).set(username="night_service").render_as_string(hide_password=False)
+    with as_superuser(database_url).connect() as administrator:
+        administrator.execute(sa.text("CREATE ROLE night_service LOGIN IN ROLE bloodcell_app"))
+        try:
+            with pytest.raises(ConfigurationError, match="refuses the login"):
+                ingest_night(
+                    three_slides.path, settings.model_copy(update={"database_url": SecretStr(url)}), on_files=revoke
+                )
+        finally:
+            administrator.execute(sa.text("DROP OWNED BY night_service"))
+            administrator.execute(sa.text("DROP ROLE night_service"))
+    with database.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.drop_file WHERE outcome = 'quarantined'")) == 0
+        assert connection.scalar(sa.text("SELECT completed_at IS NULL FROM bloodcell.drop"))
+    assert ingest_night(three_slides.path, settings).n_cells == 3
 
 
 def test_a_night_that_fails_in_a_way_nobody_foresaw_does_not_hold_up_the_next(

@@ -9,6 +9,7 @@ from bloodcell.cells.classes import CELL_CLASSES, CLASS_OF_CODE, CODES_OUT_OF_SC
 from bloodcell.labels.codes import MEANINGS, Meaning, meaning_of
 from bloodcell.storage import tables
 from bloodcell.storage.database import Database
+from bloodcell.visible_text import has_invisible
 from tests.labels.conftest import Rows
 
 
@@ -47,6 +48,15 @@ def test_codes_in_the_database_are_those_of_the_library(database: Database) -> N
         code: cell_class for code, cell_class in CLASS_OF_CODE.items() if code not in names_of_groups
     } | dict.fromkeys(CODES_OUT_OF_SCOPE)
     assert {code: stored[code][1] for code in (*CODES_OUT_OF_SCOPE, *FINER_CODES)} == CODES_OUT_OF_SCOPE | FINER_CODES
+
+
+def test_the_view_refuses_the_same_invisible_characters_in_a_note_as_the_library(database: Database) -> None:
+    ranges = [range(1, 0xD800), range(0xE000, 0x1_0000), range(0x1_BC00, 0x1_D200), range(0xD_FFFE, 0xE_1002)]
+    found = sa.text("SELECT n FROM unnest(CAST(:codes AS int[])) n WHERE bloodcell.has_invisible(chr(n))")
+    codes = [code for part in ranges for code in part]
+    with database.connect() as connection:
+        refused = set(connection.scalars(found, {"codes": codes}))
+    assert refused == {code for code in codes if has_invisible(chr(code)) and chr(code) not in "\t\n\r"}
 
 
 def test_the_view_accepts_the_same_labels_as_the_library(database_url: str, cells: list[int], rows: Rows) -> None:

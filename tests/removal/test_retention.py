@@ -18,6 +18,7 @@ from bloodcell.removal.retention import Removal, remove_old
 from bloodcell.report.slide_page import write_report
 from bloodcell.storage.connections import connect
 from bloodcell.storage.store import Store
+from bloodcell.withdrawal import WithdrawalRequest, withdraw_slide
 from tests.ingest.night import NightFolder
 from tests.laboratory import CHALLENGER
 from tests.removal.conftest import BARCODES, SHARED_SEED, Ward, digest, unmounted
@@ -86,6 +87,16 @@ def test_old_images_go_unless_a_cell_has_a_label_or_waits_for_its_call(ward: War
     page = tmp_path / "page.html"
     write_report(ward.database, Store.of(ward.settings), BARCODES[1], page)
     assert "<html" in page.read_text()
+
+
+def test_an_image_of_a_withdrawn_slide_waits_for_no_call(ward: Ward) -> None:
+    age(ward)
+    unlabel(ward, BARCODES[0])
+    with connect(str(ward.settings.plain_database_url)).begin() as connection:
+        connection.exec_driver_sql("DELETE FROM bloodcell.cell_call")
+    assert removed(ward, images=30)["images"].n == 0
+    withdraw_slide(ward.settings, WithdrawalRequest(BARCODES[0], "wrong rack", "anna"))
+    assert removed(ward, images=30)["images"].n == 3  # the other slide keeps the image that both have
 
 
 def test_an_image_that_is_delivered_again_is_kept_again(ward: Ward) -> None:

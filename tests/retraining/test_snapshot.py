@@ -75,6 +75,22 @@ def test_the_same_labels_give_the_same_data_set_and_more_labels_give_another(set
     assert len(images(settings, first.dataset_digest)) == len(half)
 
 
+def test_a_data_set_whose_list_was_removed_has_its_images_again_when_its_labels_come_back(settings: Settings) -> None:
+    truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
+    label_cells(settings, truth)
+    first = snapshot(settings)
+    one = dict(list(truth.items())[:1])
+    label_cells(settings, one, labelled_as=lambda cell_class: None)
+    assert snapshot(settings).dataset_digest != first.dataset_digest
+    with open_database(settings).begin() as connection:
+        forget = sa.text("SELECT bloodcell.forget_snapshot(:digest)")
+        assert connection.scalar(forget, {"digest": first.dataset_digest}) == len(truth)
+    label_cells(settings, one, by="chief", is_adjudication=True)
+    again = snapshot(settings)
+    assert again.dataset_digest == first.dataset_digest
+    assert len(images(settings, again.dataset_digest)) == sum(again.counts.values()) == len(truth)
+
+
 def test_contested_cells_are_left_out_until_adjudicated_and_smudges_are_out_of_scope(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth)

@@ -285,6 +285,73 @@ def catalogs_of(url: str) -> dict[str, list[tuple[Any, ...]]]:
     return {**found, "columns": columns, "triggers": triggers}
 
 
+@pytest.mark.parametrize(
+    ("revision", "row", "says"),
+    [
+        ("0008", "INSERT INTO bloodcell.slide_withdrawal (slide_id, action, reason, requested_by, run_id) "
+                 "SELECT slide_id, 'withdraw', 'wrong rack', 'anna', run_id FROM bloodcell.slide", "were withdrawn"),
+        ("0006", "INSERT INTO bloodcell.erasure (kind, reason, requested_by) VALUES ('slide', 'consent', 'anna')",
+         "were erased"),
+    ],
+)  # fmt: skip
+def test_a_downgrade_that_would_bring_slides_back_is_refused(
+    database_url: str, revision: str, row: str, says: str
+) -> None:
+    execute(database_url, OLD_ROWS[0], OLD_ROWS[1], OLD_ROWS[2], row)
+    with pytest.raises(sa.exc.DBAPIError, match=says):
+        migrate(database_url, revision, down=True)
+    assert rows(database_url, "SELECT version_num FROM bloodcell.alembic_version") == [(HEAD,)]
+
+
+def test_spellings_of_a_patient_key_become_one_patient_in_one_split(empty_database_url: str) -> None:
+    migrate(empty_database_url, "0007")
+    slides = {
+        "a": "P-1 ", "b": "P-1",  # in training by one spelling, in the hold-out by the other
+        "c": "\u00a0Pe\u0301", "d": "P-4", "e\u0301": None, "f": " ", "g": "P-6\t",
+    }  # fmt: skip
+    splits = {
+        "P-1 ": "training", "P-1": "holdout", slides["c"]: "validation", "P-4": "holdout", "slide:e\u0301": "holdout",
+        "slide:c": "training", " ": "training", "P-6\t": "holdout",
+    }  # fmt: skip
+    execute(empty_database_url, *OLD_ROWS[:2], OLD_ROWS[3])
+    with as_superuser(empty_database_url).connect() as connection:
+        for barcode, key in slides.items():
+            connection.execute(
+                sa.text("INSERT INTO bloodcell.slide (barcode, night, order_id, patient_key, record_state, run_id) "
+                        "VALUES (:barcode, '2026-03-14', E'o\\u0308', :key, 'read', :run)"),
+                {"barcode": barcode, "key": key, "run": _RUN},
+            )  # fmt: skip
+        for key, split in splits.items():
+            connection.execute(
+                sa.text("INSERT INTO bloodcell.data_split (split_key, split, is_blind, run_id) "
+                        "VALUES (:key, :split, false, :run)"),
+                {"key": key, "split": split, "run": _RUN},
+            )  # fmt: skip
+        for statement in (
+            "INSERT INTO bloodcell.cell (slide_id, file_name, night, sha256, run_id) "
+            f"VALUES (1, 'BL_1.jpg', '2026-03-14', 'a', '{_RUN}')",
+            "INSERT INTO bloodcell.label (cell_id, class, labelled_by, labelled_at, is_blind, source) "
+            "VALUES (1, 'ig', 'anna', now(), true, 'view')",
+            "INSERT INTO bloodcell.dataset (dataset_digest, n_training, n_validation, n_holdout, n_out_of_scope, "
+            f"until_label_id, left_out, run_id) VALUES ('d', 1, 0, 0, 0, 1, '{{}}', '{_RUN}')",
+            "INSERT INTO bloodcell.dataset_image (dataset_digest, sha256, split, class, cell_id, split_key, label_id) "
+            "VALUES ('d', 'a', 'training', 'ig', 1, 'P-1 ', 1)",
+        ):
+            connection.execute(sa.text(statement))
+    upgrade(empty_database_url)
+    assert rows(empty_database_url, "SELECT barcode, patient_key FROM bloodcell.slide ORDER BY slide_id") == [
+        ("a", "P-1"), ("b", "P-1"), ("c", "P\u00e9"), ("d", "P-4"), ("\u00e9", None), ("f", " "), ("g", "P-6"),
+    ]  # fmt: skip
+    assert rows(empty_database_url, "SELECT DISTINCT order_id FROM bloodcell.slide") == [("\u00f6",)]
+    assert dict(rows(empty_database_url, "SELECT split_key, split FROM bloodcell.data_split")) == {
+        "P-1": "training", "P\u00e9": "validation", "P-4": "holdout", "slide:\u00e9": "holdout", "slide:c": "training",
+        " ": "training", "P-6": "holdout",
+    }  # fmt: skip
+    assert rows(empty_database_url, "SELECT split_key, split FROM bloodcell.dataset_image") == [("P-1", "training")]
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+        execute(empty_database_url, "UPDATE bloodcell.data_split SET split = 'holdout'")
+
+
 def test_names_get_one_form_unless_both_forms_are_there(empty_database_url: str) -> None:
     migrate(empty_database_url, "0007")
     execute(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import fsspec
@@ -184,6 +185,7 @@ def test_a_full_disk_keeps_no_partial_file_and_takes_files_again_when_there_is_s
         ballast.unlink()
         store.put_image(SHA256, BODY)
         store.flush()
+        store.close()
         assert store.read_image(SHA256) == BODY
 
 
@@ -256,11 +258,41 @@ def test_a_report_is_kept_under_the_digest_of_its_page(store: Store) -> None:
 def test_what_the_disk_lost_after_it_was_written_is_an_error(tmp_path: Path) -> None:
     with thin_disk(tmp_path / "thin", "24m", "64m") as disk:
         store = Store(str(disk / "store"), tmp_path / "cache")
-        bodies = [os.urandom(600_000) for _ in range(60)]
-        for body in bodies:
-            store.put_image(hashlib.sha256(body).hexdigest(), body)
-        with pytest.raises(StoreUnavailableError, match=r"lost what was just written: (Input|No space)"):
+        with closing(store):
+            store.put_image(SHA256, BODY)
             store.flush()
+            for body in [os.urandom(600_000) for _ in range(60)]:
+                store.put_image(hashlib.sha256(body).hexdigest(), body)
+            with pytest.raises(StoreUnavailableError, match=r"lost what was just written: (Input|No space)"):
+                store.flush()
+            store.flush()  # each error once
+
+
+def test_a_file_that_is_written_while_others_are_made_durable_is_made_durable_by_the_next_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    image = tmp_path / "store" / "images" / SHA256[:2] / SHA256
+
+    class Disk:
+        """Notes at each sync whether the file is there."""
+
+        def syncfs(self, _descriptor: int) -> int:
+            synced.append(image.exists())
+            return 0
+
+    kept = Store(str(tmp_path / "store"), tmp_path / "cache")
+
+    def write(path: str, body: bytes, mode: int) -> None:
+        kept.flush()  # in another thread, between the announcement of this file and its writing
+        atomic_write.write_atomically(path, body, mode)
+
+    monkeypatch.setattr(durability, "_LIBC", Disk())
+    monkeypatch.setattr("bloodcell.storage.store.write_atomically", write)
+    with closing(kept):
+        kept.put_image(SHA256, BODY)
+        kept.flush()
+    assert synced == [False, True]
 
 
 def test_without_syncfs_each_file_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from bloodcell.cli.withdraw import _show
 from bloodcell.errors import AlreadyDoneError, ConfigurationError, UnknownRecordError
 from bloodcell.ingest.slide_record import SlideRecord
 from bloodcell.report.night_page import summaries_folder, write_night_page
@@ -102,6 +103,19 @@ def test_the_right_record_gives_order_and_patient(clinic: Clinic) -> None:
     assert clinic.reported()["B"] == ["p-other", "O-B", 4, "lymphocyte"]
     with pytest.raises(AlreadyDoneError, match="already has this order and this patient"):
         clinic.withdraw("B", "B", record=record)
+
+
+def test_without_a_record_order_and_patient_stay_empty_and_the_command_says_so(
+    clinic: Clinic, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clinic.withdraw("B", reason="its patient is wrong")
+    _show(plan_withdrawal(clinic.database, WithdrawalRequest("A", "wrong rack", "anna", "B")))
+    assert "Slide B will have order: none, patient: none." in capsys.readouterr().out
+    record = SlideRecord("B", order_id="O-2", patient_key="p-2")
+    _show(plan_withdrawal(clinic.database, WithdrawalRequest("A", "wrong rack", "anna", "B", record)))
+    assert "Slide B will have order: O-2, patient: p-2." in capsys.readouterr().out
+    clinic.withdraw("A", "B")
+    assert clinic.reported() == {"B": [None, None, 4, "neutrophil"]}
 
 
 def test_two_slides_that_were_swapped_get_each_others_barcode(clinic: Clinic) -> None:

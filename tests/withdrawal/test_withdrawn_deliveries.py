@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+from typing import Any
 
-from tests.ingest.night import NightFolder
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from tests.ingest.night import NightFolder, picture
 from tests.laboratory import at_once
 from tests.withdrawal.conftest import TIMES, Clinic
 
@@ -83,6 +89,48 @@ def test_a_withdrawn_barcode_comes_again_only_with_a_record_and_images_of_its_ow
         (clinic.laboratory.night, "withdrawn"),
         (clinic.laboratory.night.replace(day=22), "reported"),
     ]
+
+
+def other_text() -> dict[str, Any]:
+    text = PngInfo()
+    text.add_text("exported", "2026-11-22")
+    return {"pnginfo": text}
+
+
+@pytest.mark.parametrize("differing", [other_text(), {"compress_level": 1}], ids=["text", "compression"])
+def test_a_withdrawn_slide_that_is_exported_again_does_not_come_back(clinic: Clinic, differing: dict[str, Any]) -> None:
+    clinic.withdraw("A")
+    later = NightFolder(clinic.settings.drops, clinic.laboratory.night.replace(day=22))
+    for number in range(4):
+        export = io.BytesIO()
+        Image.open(io.BytesIO(picture(number))).save(export, "PNG", **differing)
+        assert export.getvalue() != picture(number)
+        later.write(f"A/SNE_{number:08d}.png", export.getvalue())
+    later.record("A", order_id="O-A", patient_key="p-A", acquired_at="2026-11-22T10:00:00Z")
+    later.complete()
+    clinic.ingest(later)
+    clinic.classify()
+    assert "A" not in clinic.reported()
+    assert ("A", "quarantined", "slide_withdrawn", 4) in clinic.ledger()
+
+
+@pytest.mark.parametrize("record", [{}, {"order_id": "O-R", "patient_key": "p-R"}], ids=["no record", "no time"])
+def test_the_slide_that_has_always_had_the_barcode_is_not_added_to_a_renamed_one(
+    clinic: Clinic, record: dict[str, str]
+) -> None:
+    clinic.withdraw("A", "R")
+    later = NightFolder(clinic.settings.drops, clinic.laboratory.night.replace(day=22))
+    clinic.deliver("R", range(50, 54), "LY", later)
+    clinic.deliver("R", [0, 1], "SNE", later)  # of the renamed slide, delivered again
+    if record:
+        later.record("R", **record)
+    for _ in range(2):
+        clinic.ingest(later)
+        clinic.classify()
+        of_r = [(outcome, reason, n) for barcode, outcome, reason, n in clinic.ledger() if barcode == "R"]
+        assert of_r[:1] == [("duplicate", "delivered_again", 2)]
+        assert of_r[-1:] == [("quarantined", "slide_identity", 4)]
+        assert clinic.reported()["R"] == [None, None, 4, "neutrophil"]
 
 
 def test_the_folders_of_two_swapped_slides_again_change_nothing(clinic: Clinic) -> None:
