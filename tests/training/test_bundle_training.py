@@ -290,7 +290,7 @@ def test_each_shortened_recipe_trains_a_model_on_real_cells_from_real_base_weigh
     recipe = default_recipe(variant)
     for cell_class in CELL_CLASSES:
         (tmp_path / "cells" / cell_class).mkdir(parents=True)
-        for path in sorted((shared / "pbc" / cell_class).glob("*.jpg"))[: 6 if recipe.tuning else 12]:
+        for path in sorted((shared / "pbc" / cell_class).glob("*.jpg"))[: 8 if recipe.tuning else 12]:
             (tmp_path / "cells" / cell_class / path.name).symlink_to(path)
     if recipe.tuning:
         # most processors only imitate bfloat16; a few small cells are trained with it
