@@ -43,6 +43,7 @@ NEEDED = ("postgres", "redis", "init", "api-server")
 PORT = 47101
 """Where a listener outside waits for a service that gets out."""
 
+OUTSIDE = "reaches an address outside"
 ESCAPES = {
     "writes to the image": "touch /written || touch /etc/written || touch /opt/written || touch /var/tmp/written",
     "changes a Dag": "f=$(ls /opt/bloodcell/bloodcell/_dags/*.py | head -n 1) && echo >> $f",
@@ -53,7 +54,7 @@ ESCAPES = {
     "is root": 'test "$(id -u)" = 0',
     "has no limit of processes": "test $(cat /sys/fs/cgroup/pids/pids.max) = max",
     "has no limit of memory": "test $(cat /sys/fs/cgroup/memory/memory.limit_in_bytes) -gt 1000000000000",
-    "reaches an address outside": f"timeout 5 bash -c 'exec 3<>/dev/tcp/{LAN}/{PORT}'",
+    OUTSIDE: f"timeout 5 bash -c 'exec 3<>/dev/tcp/{LAN}/{PORT}'",
     "reaches the engine": "ls /var/run/docker.sock /run/podman/podman.sock",
 }
 """What a service should not be able to do -> commands that succeed only where it can."""
@@ -92,7 +93,11 @@ def main() -> int:
         print(engine.run("owner", "bloodcell", "erase", "--slide", barcodes[0], "--reason", "a test", "--yes"), end="")
         left = engine.sql("SELECT barcode FROM bloodcell.slide ORDER BY 1").split()
         print(f"slides before and after the erasure: {barcodes}, {left}")
-    return 1 if any(found.values()) or left != barcodes[1:] else 0
+    # SECURITY.md says why a service with a port can send packets out; podman also translates their addresses
+    allowed = {service: {OUTSIDE} if engine.has_port(service) else set() for service in found}
+    return (
+        1 if any(set(escapes) - allowed[service] for service, escapes in found.items()) or left != barcodes[1:] else 0
+    )
 
 
 class _Engine:
@@ -158,6 +163,10 @@ class _Engine:
         test = self._compose["services"][service]["healthcheck"]["test"]
         seconds = waited(lambda: self._is_healthy(service, test), 900, service)
         print(f"{service}: healthy after {seconds:.0f} s", flush=True)
+
+    def has_port(self, service: str) -> bool:
+        """Returns whether a service is reached from the server, and so is in a network that is not closed."""
+        return "front" in self._compose["services"][service]["networks"]
 
     def sql(self, statement: str) -> str:
         """Returns the result of a statement that the superuser executes."""
