@@ -23,6 +23,10 @@ _CLOCKS_APART: Final = timedelta(days=1)
 """A night may have begun where the analyser is, and not yet where bloodcell runs."""
 
 
+_TRUTH: Final = ".truth.csv"
+"""Ending of the file with the true classes that `bloodcell drop make` writes beside a drawn night."""
+
+
 @dataclass(frozen=True, slots=True)
 class DropsFolder:
     """What the drops folder has.
@@ -71,7 +75,7 @@ def read_drops(settings: InboxSettings) -> DropsFolder:
     problems: dict[str, str] = {}
     latest = datetime.now(UTC).date() + _CLOCKS_APART
     for entry in entries:
-        if ignore_reason(entry.name):
+        if ignore_reason(entry.name) or entry.name.endswith(_TRUTH):
             continue
         night = _night(entry.name, settings.night_pattern)
         if not entry.is_dir(follow_symlinks=False):

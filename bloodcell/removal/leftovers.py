@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter, defaultdict
+from contextlib import suppress
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +18,9 @@ from typing import TYPE_CHECKING, Final
 from bloodcell.errors import ConfigurationError
 from bloodcell.removal.airflow_texts import blank_airflow_texts
 from bloodcell.removal.names_in_texts import blank_names, is_named
+from bloodcell.report.night_page import rewrite_night_pages, summaries_folder
+from bloodcell.storage.connections import OWNER_ROLE, connect, database_url
+from bloodcell.storage.database import Database
 from bloodcell.storage.statements import load_statements
 from bloodcell.storage.store import Store
 from bloodcell.training.feature_cache import forget_features
@@ -121,7 +126,10 @@ def _remove_names(settings: Settings, names: Sequence[str]) -> dict[str, int]:
                 path.unlink(missing_ok=True)
                 n_pages += 1
             else:
-                n_names += blank_names(path, names)
+                n = blank_names(path, names)
+                n_names += n
+                if n and path.parent == summaries_folder(settings):
+                    _rewrite(settings, path)
         except FileNotFoundError:
             continue  # a log that was removed meanwhile
         except OSError as error:
@@ -131,6 +139,14 @@ def _remove_names(settings: Settings, names: Sequence[str]) -> dict[str, int]:
             ) from error
     n_texts = blank_airflow_texts(settings, names)
     return {"pages": n_pages, "names in logs and pages": n_names, "texts in Airflow's tables": n_texts}
+
+
+def _rewrite(settings: Settings, page: Path) -> None:
+    """Writes a night's page again without the slide; until it can be written, it is there without the name."""
+    with suppress(ValueError, ConfigurationError):
+        night = date.fromisoformat(page.stem)
+        database = Database(connect(database_url(settings), role=OWNER_ROLE), settings.database_patience_s)
+        rewrite_night_pages(settings, database, [night])
 
 
 def _note_done(

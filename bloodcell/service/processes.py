@@ -140,5 +140,31 @@ def open_log(path: Path) -> IO[bytes]:
     return path.open("ab")
 
 
+class NewLines:
+    """The lines that a program appends to its log from now on.
+
+    Args:
+        log: The log; it may not exist yet.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._place = log.stat().st_size if log.exists() else 0
+
+    def read(self) -> list[str]:
+        """Returns the lines that were completed since the last call."""
+        try:
+            if self._log.stat().st_size < self._place:  # a large log was renamed, and a new one begun
+                self._place = 0
+            with self._log.open("rb") as log:
+                log.seek(self._place)
+                body = log.read(_LOG_BYTES)
+        except FileNotFoundError:
+            return []
+        complete = body[: body.rfind(b"\n") + 1]
+        self._place += len(complete)
+        return complete.decode("utf-8", "backslashreplace").splitlines()
+
+
 def _ending(code: int) -> str:
     return f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"

@@ -9,6 +9,7 @@ take 17, 12 and 9 s of processor time until they are ready, and 0.6 GB of memory
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -32,7 +33,7 @@ from bloodcell.served_address import served_address, up_lock
 from bloodcell.service.airflow_api import PATIENCE_S, AirflowApi
 from bloodcell.service.airflow_home import HOST, airflow_home, prepare_airflow_home
 from bloodcell.service.airflow_session import AirflowUnavailableError
-from bloodcell.service.processes import Announce, Child, Program, end_processes, marked_processes, open_log
+from bloodcell.service.processes import Announce, Child, NewLines, Program, end_processes, marked_processes, open_log
 from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database
 from bloodcell.storage.migrations import upgrade
@@ -68,6 +69,7 @@ class Stack:
         self._postgres: EmbeddedPostgres | None = None
         self._keeper: threading.Thread | None = None
         self._environment: dict[str, str] = {}
+        self._watched = NewLines(self._logs / f"{WATCHER}.log")
 
     def start(self) -> None:
         """Starts everything and returns when a run can be triggered.
@@ -145,6 +147,13 @@ class Stack:
                         child.look()
                 except (BloodcellError, OSError, psutil.Error) as error:  # out of memory or of processes: try again
                     self._announce(f"A program ended and cannot be restarted, trying again: {error}")
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Announces what the watcher announces; other lines of its log, such as a traceback, stay there."""
+        for line in self._watched.read():
+            with suppress(ValueError, TypeError, KeyError):
+                self._announce(json.loads(line)["event"])
 
     def _marked(self) -> list[psutil.Process]:
         return marked_processes({STACK_MARK: str(self.settings.data_dir.resolve())})

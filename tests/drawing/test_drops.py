@@ -17,7 +17,8 @@ from PIL import Image
 from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, class_of_code
 from bloodcell.drawing.drops import CODES, MISTAKEN_CODES, SMEARS, _names, _planned, draw_folder, make_drop
 from bloodcell.errors import ConfigurationError
-from bloodcell.settings import DROP_PATTERN
+from bloodcell.inbox import read_drops
+from bloodcell.settings import DROP_PATTERN, Settings
 
 NIGHT = date(2026, 11, 21)
 
@@ -57,6 +58,7 @@ def test_the_truth_accounts_for_every_image_once_with_its_class(tmp_path: Path) 
     drop = make_drop(tmp_path, night=NIGHT, n_slides=3, cells_per_slide=8)
     rows = truth_rows(drop.truth)
     assert drop.truth == tmp_path / "2026-11-21.truth.csv"
+    assert read_drops(Settings(drops_dir=tmp_path)).problems == {}
     assert list(rows[0]) == ["path", "class", "expect"]
     written = sorted(str(path.relative_to(tmp_path)) for path in drop.folder.rglob("*.jpg"))
     assert sorted(row["path"] for row in rows) == written

@@ -20,6 +20,7 @@ from bloodcell.ingest import ingest_night
 from bloodcell.ingest import ingesting as ingesting_module
 from bloodcell.removal import erase, erasing, finish_interrupted, leftovers, preview_erasure
 from bloodcell.removal.airflow_texts import _blank
+from bloodcell.report.night_page import write_night_page
 from bloodcell.report.night_report import night_markdown, night_summary
 from bloodcell.storage import tables
 from bloodcell.storage.connections import connect
@@ -62,6 +63,16 @@ def test_nothing_of_an_erased_patient_remains(ward: Ward) -> None:
     assert ward.stored() == {digest(SHARED_SEED), digest(300)}
     log = next(ward.settings.data_dir.rglob("attempt=1.log")).read_text()
     assert log == f'{{"event": "Slides added up: **********, {OTHER}"}}\n' * 3
+
+
+def test_the_page_of_its_night_is_written_again_without_the_slide(ward: Ward) -> None:
+    page = write_night_page(ward.settings, night_summary(ward.database, NIGHT), {})
+    assert page.read_text().count('<th scope="row"><bdi>S26-') == 3
+    erase(ward.settings, "patient", PATIENT, reason=WHY)
+    text = page.read_text()
+    assert text.count('<th scope="row"><bdi>S26-') == 1
+    assert "****" not in text
+    assert OTHER in text
 
 
 def test_the_record_says_when_who_why_and_how_many(ward: Ward) -> None:

@@ -165,6 +165,11 @@ def test_a_dropped_night_becomes_differentials_without_any_action_by_a_person(up
     assert has_nvidia_gpu() or "cuda" not in log.read_text().lower()
 
 
+def test_what_the_watcher_announces_is_printed(up: Up) -> None:
+    until(lambda: f"Night {NIGHT} is complete: run watch__{NIGHT}__" in up.printed.read_text())
+    assert "Watching " in up.printed.read_text()
+
+
 def test_the_doctor_finds_nothing_wrong_with_a_running_system(up: Up) -> None:
     found = {finding.check: (finding.status, finding.detail) for finding in examine(up.settings)}
 

@@ -88,7 +88,7 @@ def test_the_pages_of_its_nights_say_so_and_no_other_page_is_made(clinic: Clinic
     for page in pages:
         assert "<bdi>R</bdi></th>" in page.read_text()
         assert "<bdi>A</bdi></th>" not in page.read_text()
-    assert "<b><bdi>A</bdi></b>: wrong rack Its cells are slide <bdi>R</bdi> now." in pages[0].read_text()
+    assert "<b><bdi>A</bdi></b>: wrong rack (its cells are slide <bdi>R</bdi> now)" in pages[0].read_text()
     clinic.withdraw("B")
     assert len(list(summaries_folder(clinic.settings).iterdir())) == 2
     assert "Withdrawn: nothing is reported for them" in pages[0].read_text()
