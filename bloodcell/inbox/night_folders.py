@@ -14,6 +14,7 @@ from bloodcell.errors import ConfigurationError
 from bloodcell.inbox.ignoring import ignore_reason
 from bloodcell.inbox.listing import list_folder
 from bloodcell.inbox.settling import COMPLETE_MARKER, folders_changed_ns, is_settled, marker_changed_ns
+from bloodcell.settings import NIGHT_PATTERN
 from bloodcell.visible_text import visible
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def _night(name: str, pattern: str) -> date | None:
 
 
 def _misnamed(name: str, pattern: str) -> str:
-    return f"expected a date named as BLOODCELL_NIGHT_PATTERN says, {pattern}, received {_shown(name)!r}"
+    expected = "YYYY-MM-DD" if pattern == NIGHT_PATTERN else pattern
+    return f"expected a date named as BLOODCELL_NIGHT_PATTERN says, {expected}, received {_shown(name)!r}"
 
 
 def _shown(name: str) -> str:
