@@ -159,7 +159,7 @@ class NewLines:
             with self._log.open("rb") as log:
                 log.seek(self._place)
                 body = log.read(_LOG_BYTES)
-        except FileNotFoundError:
+        except OSError:  # it is not there yet, or cannot be read now: its lines come later
             return []
         complete = body[: body.rfind(b"\n") + 1]
         self._place += len(complete)

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bloodcell.service.processes import Child, Program, end_processes, marked_processes
+from bloodcell.service.processes import Child, NewLines, Program, end_processes, marked_processes
 
 MARK = "BLOODCELL_STACK"
 STUBBORN_FAMILY = """
@@ -171,3 +171,20 @@ def test_processes_of_another_installation_are_not_found(tmp_path: Path, environ
         assert psutil.Process(other.pid) not in ours(environment)
     finally:
         other.communicate(b"\n")
+
+
+def test_only_whole_lines_that_are_new_are_read_and_a_log_may_be_renamed(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("of an earlier start\n")
+    lines = NewLines(log)
+    assert lines.read() == []
+    with log.open("a") as file:
+        file.write("one\ntwo\nthr")
+    assert lines.read() == ["one", "two"]
+    with log.open("a") as file:
+        file.write("ee\n")
+    assert lines.read() == ["three"]
+    log.rename(tmp_path / "a.old.log")
+    assert lines.read() == []
+    log.write_text("four\n")
+    assert lines.read() == ["four"]
