@@ -75,11 +75,12 @@ def write_cells(
         same_pixels: Compares images of the store.
     """
     _write_images(connection, [image for _, _, image in usable])
-    known = _known_cells(connection, slide_id, usable)
+    cells = _known_cells(connection, slide_id, usable)
+    known = _KnownCells(cells)
     if new := _new_cells(known, usable):
         of_slide = {"slide_id": slide_id, "night": night, "run_id": run_id}
-        connection.execute(_PUT_CELLS, as_json([{**of_slide, **cell} for cell in new]))
-        known = _known_cells(connection, slide_id, usable)
+        put = connection.execute(_PUT_CELLS, as_json([{**of_slide, **cell} for cell in new]))
+        known = _KnownCells([*cells, *(_Cell(*row) for row in put)])
     before = known_files(connection, night, [file.path for file, _, _ in usable])
     paths = {cell.cell_id: cell.path for cell in known.by_name.values()}
     rows = []
@@ -107,7 +108,7 @@ def write_cells(
 
 def repeated_cells(connection: sa.Connection, slide_id: int, usable: Sequence[Usable]) -> list[Usable]:
     """Returns those of the usable files whose images are cells of the slide already."""
-    images = _known_cells(connection, slide_id, usable).by_image.keys() if usable else ()
+    images = _KnownCells(_known_cells(connection, slide_id, usable)).by_image.keys() if usable else ()
     return [file for file in usable if not set(_digests(file[2])).isdisjoint(images)]
 
 
@@ -156,14 +157,14 @@ def _write_images(connection: sa.Connection, images: Sequence[StoredImage]) -> N
         connection.execute(_PUT_IMAGES, as_json(rows))
 
 
-def _known_cells(connection: sa.Connection, slide_id: int, usable: Sequence[Usable]) -> _KnownCells:
+def _known_cells(connection: sa.Connection, slide_id: int, usable: Sequence[Usable]) -> list[_Cell]:
     values = {
         "slide_id": slide_id,
         "names": [cell.file_name for _, cell, _ in usable],
         "images": [digest for _, _, image in usable for digest in _digests(image)],
         "bare_names": [bare_name(cell.file_name) for _, cell, _ in usable],
     }
-    return _KnownCells(_Cell(*row) for row in connection.execute(_SQL["known_cells"], values))
+    return [_Cell(*row) for row in connection.execute(_SQL["known_cells"], values)]
 
 
 _SQL: Final = load_statements("ingest/cell_rows.sql")
@@ -180,4 +181,11 @@ _PUT_CELLS: Final = insert_of(
     "analyser_code",
     "analyser_class",
     "run_id",
+).returning(
+    tables.cell.c.file_name,
+    tables.cell.c.cell_id,
+    tables.cell.c.night,
+    tables.cell.c.sha256,
+    sa.func.coalesce(tables.cell.c.received_sha256, tables.cell.c.sha256),
+    sa.null().label("path"),
 )
