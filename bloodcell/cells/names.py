@@ -6,6 +6,9 @@ import re
 import unicodedata
 from typing import Final
 
+TRUTH_ENDING: Final = ".truth.csv"
+"""Ending of the file with the true classes that `bloodcell drop make` writes beside a drawn night."""
+
 _LEADING_ZEROS: Final = re.compile(r"(?<![0-9])0+(?=[0-9])")
 _ENDING: Final = re.compile(r"\.[^./]*$")
 

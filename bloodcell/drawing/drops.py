@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES
+from bloodcell.cells.names import TRUTH_ENDING
 from bloodcell.drawing.cells import draw_cell
 from bloodcell.errors import ConfigurationError
 
@@ -177,7 +178,7 @@ def make_drop(
                 on_cell()
         (folder / slide.barcode / "slide.json").write_text(_slide_json(slide, night, number))
         slides.append(slide)
-    drop = DrawnDrop(folder, out / f"{folder.name}.truth.csv", tuple(slides))
+    drop = DrawnDrop(folder, out / f"{folder.name}{TRUTH_ENDING}", tuple(slides))
     with drop.truth.open("w", newline="", encoding="utf-8") as table:
         csv.writer(table).writerows([("path", "class", "expect"), *truth])
     (folder / ".complete").touch()

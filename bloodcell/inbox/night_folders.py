@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bloodcell.cells.names import TRUTH_ENDING
 from bloodcell.errors import ConfigurationError
 from bloodcell.inbox.ignoring import ignore_reason
 from bloodcell.inbox.listing import list_folder
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
 _CLOCKS_APART: Final = timedelta(days=1)
 """A night may have begun where the analyser is, and not yet where bloodcell runs."""
-
-
-_TRUTH: Final = ".truth.csv"
-"""Ending of the file with the true classes that `bloodcell drop make` writes beside a drawn night."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ def read_drops(settings: InboxSettings) -> DropsFolder:
     problems: dict[str, str] = {}
     latest = datetime.now(UTC).date() + _CLOCKS_APART
     for entry in entries:
-        if ignore_reason(entry.name) or entry.name.endswith(_TRUTH):
+        if ignore_reason(entry.name) or entry.name.endswith(TRUTH_ENDING):
             continue
         night = _night(entry.name, settings.night_pattern)
         if not entry.is_dir(follow_symlinks=False):

@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 _SQL: Final = load_statements("ingest/ingesting.sql")
+_OF_THE_WHOLE_NIGHT: Final = (RetryLaterError, ConfigurationError)
+"""Errors that every other slide would meet, too; any other error costs only its own slide."""
 
 # files written in one transaction, after one sync of the store; small slides are written together. The number is large
 # enough that waiting for the disk is short compared with examining, and small enough that a kill loses little work
@@ -219,7 +221,7 @@ class _Ingest:
                     yield self._chunk(folder, files[start : start + _BATCH_FILES], record)
             except StillWrittenError:
                 self._waiting.add(folder.name)
-            except (RetryLaterError, ConfigurationError):
+            except _OF_THE_WHOLE_NIGHT:
                 raise
             except Exception as error:  # one slide must not cost the others of its night
                 self._note_failure(folder.name, error)
@@ -280,7 +282,7 @@ class _Ingest:
 
         try:
             self._set_aside.update(self._written(slides))
-        except (RetryLaterError, ConfigurationError):
+        except _OF_THE_WHOLE_NIGHT:
             raise
         except Exception:
             for slide in slides:  # one by one, to find the slide that cannot be written
@@ -311,14 +313,14 @@ class _Ingest:
         """Writes a slide's rows; a slide that cannot be written is set aside, and if that fails too, is only named."""
         try:
             self._set_aside.update(self._written([slide]))
-        except (RetryLaterError, ConfigurationError):
+        except _OF_THE_WHOLE_NIGHT:
             raise
         except Exception as error:
             self._note_failure(slide.barcode or "", error)
             aside = (self._run_id, self._night, slide, "unexpected_error", type(error).__name__)
             try:
                 self._set_aside.update(self._transact(lambda connection: set_slide_aside(connection, *aside)))
-            except (RetryLaterError, ConfigurationError):
+            except _OF_THE_WHOLE_NIGHT:
                 raise
             except Exception:
                 self._has_unaccounted = True

@@ -78,7 +78,7 @@ def write_slide(
         withdrawn = withdrawn_delivery(connection, files.barcode, night, files.record, files.examined, same_pixels)
         if withdrawn is not None:
             rows += _withdrawn_again(connection, night, files, withdrawn)
-            _write_ledger(connection, run_id, night, _with_images(rows, files))
+            _write_ledger(connection, run_id, night, rows, files.examined)
             return [row.path for row in rows if row.outcome == "quarantined"]
         slide_id, doubt = _write_slide_row(connection, run_id, night, files, known)
         usable = [(e.file, e.cell, e.image) for e in files.examined if e.cell is not None and e.image is not None]
@@ -97,7 +97,7 @@ def write_slide(
             rows += [_set_aside(e, files.barcode) for e in files.examined if e.cell is None or e.image is None]
         if slide_id is not None and usable:
             rows += write_cells(connection, run_id, night, slide_id, usable, same_pixels)
-    _write_ledger(connection, run_id, night, _with_images(rows, files))
+    _write_ledger(connection, run_id, night, rows, files.examined)
     return [row.path for row in rows if row.outcome == "quarantined"]
 
 
@@ -112,7 +112,7 @@ def set_slide_aside(
 ) -> list[str]:
     """Sets all files of a slide aside that are not accounted for by a rule; returns their paths."""
     rows = [quarantined(examined.file, files.barcode, reason, detail) for examined in files.examined]
-    _write_ledger(connection, run_id, night, [*files.others, *_with_images(rows, files)])
+    _write_ledger(connection, run_id, night, [*files.others, *rows], files.examined)
     return [row.path for row in rows]
 
 
@@ -201,14 +201,15 @@ def _set_aside(examined: Examined, barcode: str | None) -> FileRow:
     return quarantined(examined.file, barcode, examined.reason or "name_fits_no_pattern", examined.detail or "")
 
 
-def _with_images(rows: Sequence[FileRow], files: SlideFiles) -> list[FileRow]:
-    """Adds the images that the store has of files which are not cells: an erasure has to find them."""
-    stored = {examined.file.path: examined.image.sha256 for examined in files.examined if examined.image}
-    return [row if row.outcome == "cell" else replace(row, stored_sha256=stored.get(row.path)) for row in rows]
-
-
-def _write_ledger(connection: sa.Connection, run_id: uuid.UUID, night: date, rows: Sequence[FileRow]) -> None:
-    ordered = sorted(rows, key=lambda row: row.path)
+def _write_ledger(
+    connection: sa.Connection, run_id: uuid.UUID, night: date, rows: Sequence[FileRow], examined: Sequence[Examined]
+) -> None:
+    """Writes the rows, with the images that the store has of files which are not cells: an erasure has to find them."""
+    stored = {each.file.path: each.image.sha256 for each in examined if each.image}
+    ordered = [
+        row if row.outcome == "cell" else replace(row, stored_sha256=stored.get(row.path))
+        for row in sorted(rows, key=lambda row: row.path)
+    ]
     if ordered:
         connection.execute(
             _PUT_FILES, as_json([{"night": night, "run_id": run_id, **fields_of(row)} for row in ordered])
