@@ -36,7 +36,7 @@ from bloodcell.service.airflow_session import AirflowUnavailableError
 from bloodcell.service.processes import Announce, Child, NewLines, Program, end_processes, marked_processes, open_log
 from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database
-from bloodcell.storage.migrations import upgrade
+from bloodcell.storage.migrations import limit_logins, upgrade
 from bloodcell.storage.private_files import make_data_folder
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Stack:
         self._postgres = embedded_database(self.settings)
         database_url = self.settings.plain_database_url or self._postgres.url()
         upgrade(database_url)
+        limit_logins(database_url)
         if installed := install_shipped(self.settings, open_database(self.settings)):
             self._announce(
                 f"Models: installed the {len(installed)} shipped ones; the champion is {installed[0].manifest.variant}"
