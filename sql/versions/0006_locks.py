@@ -22,6 +22,9 @@ INSERT INTO bloodcell.lock VALUES ('check'), ('partition'), ('promotion'), ('spl
 GRANT SELECT, UPDATE ON bloodcell.lock TO bloodcell_app;
 """
 
+# Whoever has waited for the row reads the catalogue itself: to_regclass would answer from what this session remembers, and
+# a session that waits does not hear of the table that the other one made.
+#
 # The foreign keys of a new partition lock the tables that they refer to against writing (SHARE ROW EXCLUSIVE), which no
 # reader prevents. The next month's partition is made early, so that no night has to wait at the turn of a month; if it
 # cannot be made at once, the next classification tries again.
@@ -32,7 +35,7 @@ DECLARE
     name text := 'cell_call_' || to_char(first_day, 'YYYY_MM');
 BEGIN
     PERFORM 1 FROM bloodcell.lock WHERE work = 'partition' FOR UPDATE;
-    IF to_regclass('bloodcell.' || name) IS NULL THEN
+    IF NOT EXISTS (SELECT 1 FROM pg_class WHERE relname = name AND relnamespace = 'bloodcell'::regnamespace) THEN
         EXECUTE format('CREATE TABLE bloodcell.%I (LIKE bloodcell.cell_call INCLUDING ALL)', name);
         EXECUTE format('ALTER TABLE bloodcell.cell_call ATTACH PARTITION bloodcell.%I FOR VALUES FROM (%L) TO (%L)',
                        name, first_day, (first_day + interval '1 month')::date);

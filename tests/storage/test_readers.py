@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
@@ -90,6 +91,22 @@ def test_a_reviewer_who_locks_the_view_of_labels_does_not_delay_the_calls_of_the
     database.transact(lambda c: c.execute(ENSURE, {"night": date(2026, 4, 30)}))
     with database.begin() as connection:
         assert "bloodcell.cell_call_2026_05" in partitions(connection)
+
+
+def test_two_classifications_that_open_a_month_together_both_find_its_partition(
+    database: Database, database_url: str
+) -> None:
+    night = {"night": date(2031, 12, 24)}
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor() as pool, database.begin() as first, as_superuser(database_url).connect() as observer:
+        first.execute(ENSURE, night)
+        second = pool.submit(database.transact, lambda c: c.execute(ENSURE, night))
+        while not observer.scalar(sa.text(waiting)):
+            assert not second.done()
+            time.sleep(0.01)
+        first.commit()
+        second.result()
+        assert partitions(observer) == ["bloodcell.cell_call_2031_12", "bloodcell.cell_call_2032_01"]
 
 
 def test_no_statement_of_bloodcell_takes_a_lock_that_every_login_may_hold() -> None:
