@@ -6,6 +6,7 @@ Data moves one way. A room takes the records of the rooms before it, returns its
     ingest        a drop's files become slides, cells and stored images; every file is accounted for
     classify      cells become calls by the champion and its challengers
     differential  a slide's calls become counts and percentages, with exact intervals and flags
+    results       a count becomes a version of the slide's result, which a person signs
     report        a slide becomes a page, and a night becomes a summary
     labels        pathologists' labels of cells: imported, checked, contested or confirmed
     retraining    labels become candidates, which are validated, approved and promoted
@@ -39,7 +40,6 @@ from bloodcell.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from bloodcell.classify import classify_shard, plan_shards
-    from bloodcell.differential import read_differential, write_due_differentials
     from bloodcell.errors import BloodcellError
     from bloodcell.evaluation import evaluate_bundles
     from bloodcell.ingest import ingest_night
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from bloodcell.monitoring import check_champion
     from bloodcell.registry import open_bundle
     from bloodcell.report import night_summary, write_report
+    from bloodcell.results import read_result, sign_result, write_due_results
     from bloodcell.settings import Settings
     from bloodcell.storage import Store, open_database
     from bloodcell.training import train
@@ -69,10 +70,11 @@ else:
             "open_bundle": "bloodcell.registry",
             "open_database": "bloodcell.storage",
             "plan_shards": "bloodcell.classify",
-            "read_differential": "bloodcell.differential",
             "train": "bloodcell.training",
             "verify_store": "bloodcell.verification",
-            "write_due_differentials": "bloodcell.differential",
+            "read_result": "bloodcell.results",
+            "sign_result": "bloodcell.results",
+            "write_due_results": "bloodcell.results",
             "write_report": "bloodcell.report",
         },
     )
@@ -92,9 +94,10 @@ __all__ = [
     "open_bundle",
     "open_database",
     "plan_shards",
-    "read_differential",
+    "read_result",
+    "sign_result",
     "train",
     "verify_store",
-    "write_due_differentials",
+    "write_due_results",
     "write_report",
 ]

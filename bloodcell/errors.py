@@ -17,6 +17,7 @@
     ├── BundleError            the model bundle is incomplete or altered: restore it; nothing is classified with it
     ├── TrainingDataError      the images cannot be used to train or evaluate a model
     ├── PromotionRefusedError  the model did not pass, or nobody approved it: the champion stays
+    ├── SigningRefusedError    the result cannot be signed: look at its newest version, and at what it still needs
     ├── CheckFailedError       a check of the champion or of the store failed: a person has to look at it
     ├── AlreadyDoneError       nothing: what was asked for is so already, and nothing was changed
     ├── AirflowRefusedError    Airflow was reached, but refused the request (service/airflow_session.py)
@@ -121,6 +122,10 @@ class TrainingDataError(BloodcellError):
 
 class PromotionRefusedError(BloodcellError):
     """A model did not become champion: a gate failed, an approval is missing, or another champion came first."""
+
+
+class SigningRefusedError(BloodcellError):
+    """A result that a person may not sign: a newer version exists, it is signed, or cells have not been reviewed."""
 
 
 class CheckFailedError(BloodcellError):

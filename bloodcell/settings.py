@@ -171,10 +171,10 @@ class ModelSettings(BaseModel):
 
 
 class DifferentialSettings(BaseModel):
-    """How calls add up to a differential."""
+    """How calls add up to a differential, and what a laboratory makes of it."""
 
-    min_leucocytes: int = Field(
-        100, ge=1, description="Leucocytes below which a differential is flagged 'insufficient count'."
+    rules_file: OptionalPath = Field(
+        None, description="TOML file with the laboratory's rules (bloodcell rules show); default: bloodcell's own."
     )
 
 

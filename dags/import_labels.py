@@ -51,6 +51,7 @@ def inbox() -> dict[str, int]:
 CSV files and folders sorted by class in the inbox (`BLOODCELL_LABELS_DIR`) become labels. A file is imported completely
 or not at all. A folder is named after the person who sorted it: `<inbox>/<person>/<class or code>/<image>`.
 
+Slides whose cells have new labels, from any source, are counted, and get a new version of their result.
 The run's note says what was imported, or that nothing was new.
 
 It starts automatically at `BLOODCELL_LABELS_CRON` (UTC); *Trigger* starts it by hand. Files changed within the last

@@ -89,8 +89,8 @@ def classify(shard: str) -> int:
 # their differential (Airflow's rule for one success and no running task would skip this task if classify was skipped)
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def differentials(ingested: dict[str, Any] | None) -> int:
-    """Returns the number of slides whose calls were added up."""
-    from bloodcell.differential import write_due_differentials
+    """Returns the number of slides that were counted; a count that differs makes a version of the slide's result."""
+    from bloodcell.results import write_due_results
 
     if ingested is None:  # the task ingest failed, and says why
         return 0
@@ -98,7 +98,7 @@ def differentials(ingested: dict[str, Any] | None) -> int:
     request = _request()
     added_up: set[str] = set()
     for night in _nights(request, ingested):
-        slides = write_due_differentials(settings, night=night, slides=request.slides, airflow_run=request.run_id)
+        slides = write_due_results(settings, night=night, slides=request.slides, airflow_run=request.run_id)
         added_up.update(slides)
     log.info("Slides added up: %s", ", ".join(sorted(added_up)) or "none")
     return len(added_up)
@@ -173,8 +173,9 @@ def report(ingested: dict[str, Any]) -> str:
 ### The nightly run
 
 Every night in the drops folder that is not done is read (**ingest**), its cells are classified by the champion and the
-challengers (**classify**, in shards, one at a time), each slide's calls are added up (**differentials**), and the night
-is summarised (**report**: open that task's log, its XCom, or the page that the run's note names).
+challengers (**classify**, in shards, one at a time), each slide is counted and gets a version of its result
+(**differentials**), and the night is summarised (**report**: open that task's log, its XCom, or the page that the run's
+note names).
 
 It starts automatically at `BLOODCELL_NIGHTLY_CRON` (UTC), and whenever `bloodcell watch` finds a complete night.
 *Trigger* starts it by hand for one night, for some slides, or with other models.

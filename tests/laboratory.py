@@ -12,11 +12,15 @@ from datetime import UTC, date, datetime
 import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES, CODES_OUT_OF_SCOPE, FINER_CODES, UNCLASSIFIED, class_of_code
+from bloodcell.differential.counting import LineCount, SlideCounts, SlideFacts
+from bloodcell.differential.laboratory_rules import read_rules
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.promotion import promote
 from bloodcell.registry.registered_models import register
+from bloodcell.results.due_results import write_results
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
+from bloodcell.storage.connections import connect
 from bloodcell.storage.database import Database, open_database
 from bloodcell.storage.label_tables import IMAGE_SPLITS
 from bloodcell.storage.store import Store
@@ -24,6 +28,7 @@ from bloodcell.storage.store import Store
 NIGHT = date(2026, 3, 14)
 CHAMPION = "c0" + 62 * "1"
 CHALLENGER = "5a" + 62 * "2"
+NOVELTY_THRESHOLD = 12.5
 
 
 def make_champion(settings: Settings, bundle: Bundle, *, by: str = "tests", reason: str = "the first") -> None:
@@ -53,6 +58,11 @@ def at_once(n: int, work: Callable[[], object]) -> list[Exception]:
     for thread in threads:
         thread.join()
     return errors
+
+
+def slide_counts(cells: Mapping[str, int], facts: SlideFacts | None = None) -> SlideCounts:
+    """Returns a slide's counts by line, without labels."""
+    return SlideCounts({line: LineCount(n) for line, n in cells.items() if n}, facts or SlideFacts())
 
 
 class Laboratory:
@@ -152,7 +162,7 @@ class Laboratory:
                     model_id=model_id,
                     variant=variant,
                     confidence_threshold=0.6,
-                    novelty_threshold=12.5,
+                    novelty_threshold=NOVELTY_THRESHOLD,
                     manifest={"data": {"dataset_digest": "d16e57"}, "code_version": "0.1.0+abc"},
                     created_at=created,
                     registered_by="tests",
@@ -193,7 +203,11 @@ class Laboratory:
                     "night": self.night,
                     "called_class": name,
                     "top_class": top,
-                    "unclassified_reason": "low_confidence" if name == UNCLASSIFIED else None,
+                    "unclassified_reason": None
+                    if name != UNCLASSIFIED
+                    else "novel"
+                    if novelties[index] > NOVELTY_THRESHOLD
+                    else "low_confidence",
                     "confidence": confidence,
                     "novelty": novelties[index],
                     **rest,
@@ -205,6 +219,21 @@ class Laboratory:
         if rows:
             with self.database.begin() as connection:
                 connection.execute(tables.cell_call.insert(), rows)
+
+    def call_again(self, called: str, model_id: str = CHAMPION) -> None:
+        """A model calls all its cells again, as the app does with redo."""
+        values = {"model": model_id, "run": self.run("classify"), "called": called}
+        statements = (
+            "CREATE TEMP TABLE redone ON COMMIT DROP AS SELECT * FROM bloodcell.cell_call WHERE model_id = :model",
+            "SELECT bloodcell.replace_calls(array_agg(cell_id), array_agg(night), array_agg(model_id::text), :run) "
+            "FROM redone",
+            "UPDATE redone SET run_id = :run, called_at = now(), called_class = :called, top_class = :called, "
+            "unclassified_reason = NULL",
+            "INSERT INTO bloodcell.cell_call SELECT * FROM redone",
+        )
+        with self.database.begin() as connection:
+            for statement in statements:
+                connection.execute(sa.text(statement), values)
 
     def label(
         self,
@@ -235,6 +264,19 @@ class Laboratory:
         ]
         with self.database.begin() as connection:
             return list(connection.scalars(table.insert().returning(table.c.label_id), rows))
+
+    def count(self, *slides: int) -> None:
+        """Counts slides and makes the versions of their results; without slides all of them."""
+        found = slides or [int(str(slide)) for (slide,) in self.rows("SELECT slide_id FROM bloodcell.slide")]
+        write_results(self.database, slides=found, run_id=self.run("differential"), rules=read_rules(None))
+
+    def sign(self, barcode: str, version: int, state: str = "final", reason: str | None = None) -> int:
+        """Signs the newest version of a slide's result as the superuser of the server."""
+        statement = sa.text("SELECT bloodcell.sign_result(:barcode, :version, :state, :reason)")
+        values = {"barcode": barcode, "version": version, "state": state, "reason": reason}
+        url = self.database.engine.url.render_as_string(hide_password=False)
+        with connect(url).begin() as connection:
+            return int(str(connection.scalar(statement, values)))
 
     def dataset(self, digest: str, images: Sequence[tuple[int, str]]) -> str:
         """Adds a data set of labelled cells (cell, split); a patient's split is that of its first cell in `images`."""

@@ -33,12 +33,17 @@ CONTENT = {
         WHERE k.night = :night ORDER BY 1, 2, 3""",
     "slide_report": """
         SELECT s.barcode, r.model_id, r.n_cells, r.n_leucocytes, r.n_unclassified, r.is_sufficient, r.nrbc_per_100_wbc,
-               r.nrbc_lower, r.nrbc_upper, r.n_compared, r.n_agree
-        FROM bloodcell.slide_report r JOIN bloodcell.slide s USING (slide_id) WHERE s.night = :night ORDER BY 1, 2""",
+               r.nrbc_lower, r.nrbc_upper, r.n_compared, r.n_agree, r.calls_digest, r.labels_digest
+        FROM bloodcell.newest_count JOIN bloodcell.slide_report r USING (report_id)
+        JOIN bloodcell.slide s ON s.slide_id = r.slide_id WHERE s.night = :night ORDER BY 1, 2""",
     "differential": """
-        SELECT s.barcode, d.model_id, d.class, d.n_cells, d.percentage, d.lower, d.upper, d.flag
-        FROM bloodcell.differential d JOIN bloodcell.slide s USING (slide_id)
+        SELECT s.barcode, r.model_id, d.class, d.n_cells, d.percentage, d.lower, d.upper, d.flag
+        FROM bloodcell.newest_count JOIN bloodcell.slide_report r USING (report_id)
+        JOIN bloodcell.differential d USING (report_id) JOIN bloodcell.slide s ON s.slide_id = r.slide_id
         WHERE s.night = :night ORDER BY 1, 2, 3""",
+    "result": """
+        SELECT s.barcode, v.state, v.withheld_for, v.review_for, v.digest
+        FROM bloodcell.result_in_force v JOIN bloodcell.slide s USING (slide_id) WHERE s.night = :night ORDER BY 1""",
     "drop_file": """
         SELECT path, barcode, outcome, reason, sha256, size_bytes
         FROM bloodcell.drop_file WHERE night = :night ORDER BY 1""",
@@ -69,10 +74,13 @@ class LiveNight:
     def forget_calls(self) -> None:
         """Deletes the night's calls and differentials, so that the next run has to make all of them."""
         of_night = "slide_id IN (SELECT slide_id FROM bloodcell.slide WHERE night = :night)"
+        of_report = f"report_id IN (SELECT report_id FROM bloodcell.slide_report WHERE {of_night})"
 
         def forget(connection: sa.Connection) -> None:
             for statement in (
-                f"DELETE FROM bloodcell.differential WHERE {of_night}",
+                "SET LOCAL session_replication_role = replica",  # or the tables refuse to forget anything
+                f"DELETE FROM bloodcell.result WHERE {of_night}",
+                f"DELETE FROM bloodcell.differential WHERE {of_report}",
                 f"DELETE FROM bloodcell.slide_report WHERE {of_night}",
                 "DELETE FROM bloodcell.cell_call WHERE night = :night",
             ):

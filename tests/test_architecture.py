@@ -20,8 +20,8 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 ROOMS = (
     "lazy_names", "visible_text", "errors", "cells", "environment", "retention_settings", "served_address", "settings",
     "resources", "presentation", "storage", "registry", "inference", "training", "drawing", "inbox", "ingest",
-    "classify", "differential", "report", "labels", "evaluation", "retraining", "monitoring", "withdrawal", "removal",
-    "verification", "service", "demo", "cli",
+    "classify", "differential", "results", "report", "labels", "evaluation", "retraining", "monitoring", "withdrawal",
+    "removal", "verification", "service", "demo", "cli",
 )  # fmt: skip
 
 # modules that start other processes, or set what TensorFlow reads only from the environment
@@ -124,15 +124,17 @@ def test_command_line_starts_without_anything_heavy() -> None:
 
 
 # the room that each table belongs to; retraining writes `dataset` and `validation`, but promotion reads them, because
-# they record what a model was trained on and how it was validated
+# they record what a model was trained on and how it was validated; labels are written in a later room than the one that
+# counts them
 TABLES = {
     "storage": {"run", "lock"},
     "inbox": {"drop", "drop_file"},
     "ingest": {"slide", "slide_withdrawal", "image", "cell", "drop_file_history"},
     "registry": {"model", "promotion", "dataset", "validation"},
-    "classify": {"cell_call"},
-    "differential": {"slide_report", "differential"},
-    "labels": {"label", "label_file", "cell_code"},
+    "classify": {"cell_call", "former_call"},
+    "differential": {"slide_report", "differential", "laboratory_rules", "label", "cell_code"},
+    "results": {"result"},
+    "labels": {"label_file"},
     "retraining": {
         *("data_split", "dataset_image", "training_run", "candidate", "evaluation"),
         *("approval_question", "approval_answer"),

@@ -38,10 +38,11 @@ PUBLIC: dict[str, list[str]] = {
         "open_bundle",
         "open_database",
         "plan_shards",
-        "read_differential",
+        "read_result",
+        "sign_result",
         "train",
         "verify_store",
-        "write_due_differentials",
+        "write_due_results",
         "write_report",
     ],
     "bloodcell.cells": [
@@ -58,7 +59,7 @@ PUBLIC: dict[str, list[str]] = {
     "bloodcell.classify": ["ClassifySummary", "Shard", "classify_shard", "plan_shards"],
     "bloodcell.cli": ["app", "main"],
     "bloodcell.demo": ["DemoError", "run_demo", "run_retraining_demo"],
-    "bloodcell.differential": ["SlideDifferential", "read_differential", "write_due_differentials"],
+    "bloodcell.differential": ["Differential", "LaboratoryRules", "count_differential", "read_rules"],
     "bloodcell.drawing": ["DrawnDrop", "DrawnSlide", "draw_cell", "draw_folder", "make_drop"],
     "bloodcell.evaluation": [
         "BundleEvaluation",
@@ -169,6 +170,7 @@ PUBLIC: dict[str, list[str]] = {
         "remove_old",
     ],
     "bloodcell.report": ["NightSummary", "night_markdown", "night_summary", "write_night_page", "write_report"],
+    "bloodcell.results": ["SlideResult", "read_result", "sign_result", "write_due_results"],
     "bloodcell.retraining": [
         "ENDED_WELL",
         "Request",

@@ -31,11 +31,11 @@ import sqlalchemy as sa
 
 from benchmarks.speed.place import administer
 from bloodcell.classify import classify_shard, plan_shards
-from bloodcell.differential import write_due_differentials
 from bloodcell.drawing import make_drop
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import open_bundle
 from bloodcell.registry.shipped import shipped_bundles
+from bloodcell.results import write_due_results
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
@@ -58,7 +58,7 @@ SELECT s.barcode, c.file_name, k.model_id, k.called_class, k.top_class, k.unclas
 FROM bloodcell.cell_call k JOIN bloodcell.cell c USING (cell_id) JOIN bloodcell.slide s USING (slide_id)
 UNION ALL
 SELECT s.barcode, d.class, d.model_id, d.n_cells::text, d.percentage::text, d.flag, NULL
-FROM bloodcell.differential d JOIN bloodcell.slide s USING (slide_id)
+FROM bloodcell.differential d JOIN bloodcell.slide_report r USING (report_id) JOIN bloodcell.slide s USING (slide_id)
 UNION ALL
 SELECT barcode, path, outcome, reason, sha256, NULL, NULL FROM bloodcell.drop_file
 ORDER BY 1, 2, 3, 4
@@ -134,7 +134,7 @@ def write_night(server: EmbeddedPostgres, work: Path, name: str) -> tuple[float,
     ingest_night(work / "drops" / NIGHT.isoformat(), settings)
     for shard in plan_shards(settings, night=NIGHT):
         classify_shard(shard, settings)
-    write_due_differentials(settings, night=NIGHT)
+    write_due_results(settings, night=NIGHT)
     took = time.monotonic() - started
     with connect(server.url(name)).connect() as connection:
         return took, [tuple(row) for row in connection.execute(sa.text(ROWS))]

@@ -27,11 +27,11 @@ from rich.table import Table
 
 from bloodcell.classify import classify_shard, plan_shards
 from bloodcell.demo.retraining_tour import CELLS_PER_SLIDE, N_SLIDES, SETTINGS, write_label_file
-from bloodcell.differential import write_due_differentials
 from bloodcell.drawing.drops import make_drop
 from bloodcell.ingest import ingest_night
 from bloodcell.labels import import_labels
 from bloodcell.registry.shipped import install_shipped
+from bloodcell.results import write_due_results
 from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.service.airflow_records import RunState
 from bloodcell.service.airflow_session import AirflowRefusedError, AirflowUnavailableError
@@ -259,7 +259,7 @@ def on_one_machine(data: Path, drops: Path) -> dict[date, Rows]:
             ingest_night(drops / night.isoformat(), settings)
             for shard in plan_shards(settings, night=night):
                 classify_shard(shard, settings)
-            write_due_differentials(settings, night=night)
+            write_due_results(settings, night=night)
             found[night] = LiveNight(settings, night).rows()
         return found
     finally:

@@ -22,9 +22,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from benchmarks.speed.line import machine
-from bloodcell.differential import write_due_differentials
 from bloodcell.registry.shipped import install_shipped
 from bloodcell.resources import sql_folder
+from bloodcell.results import write_due_results
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import psql_command
 from bloodcell.storage.database import open_database
@@ -121,7 +121,7 @@ def _fill(settings: Settings, postgres: EmbeddedPostgres, n_calls: int) -> None:
     _said("analyze", lambda: _executed(engine, "ANALYZE"))
     for n in range(N_NIGHTS):
         night = last - timedelta(days=n)
-        _said(f"differentials of {night}", lambda d=night: write_due_differentials(settings, night=d))  # type: ignore[misc]
+        _said(f"differentials of {night}", lambda d=night: write_due_results(settings, night=d))  # type: ignore[misc]
     _said("analyze", lambda: _executed(engine, "ANALYZE"))
 
 

@@ -20,12 +20,12 @@ from benchmarks.speed.line import Line, as_markdown, as_table, machine
 from benchmarks.speed.material import NIGHT, TINY, bundle_folder, write_small_night
 from benchmarks.speed.place import Place, apart, measuring_place, peak_mib
 from bloodcell.classify import classify_shard, plan_shards
-from bloodcell.differential import write_due_differentials
 from bloodcell.inbox.night_folders import night_of
 from bloodcell.ingest import ingest_night
 from bloodcell.registry.bundle import open_bundle
 from bloodcell.registry.promotion import promote
 from bloodcell.registry.registered_models import register
+from bloodcell.results import write_due_results
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
 from bloodcell.storage.store import Store
@@ -92,7 +92,7 @@ def _classify(place: Place, settings: Settings) -> None:
 
 
 def _add_up(_place: Place, settings: Settings) -> None:
-    write_due_differentials(settings, night=night_of(settings.drops / NIGHT, settings.night_pattern))
+    write_due_results(settings, night=night_of(settings.drops / NIGHT, settings.night_pattern))
 
 
 STAGES: dict[str, Callable[[Place, Settings], None]] = {

@@ -86,6 +86,20 @@ CODES_OUT_OF_SCOPE: Final = {
 }
 """Analyser code -> name, of codes that belong to none of the eight classes: a label with one is out of scope."""
 
+BLAST_CODE: Final = "BL"
+
+OTHER_LEUCOCYTES: Final = ("BL", "VLY", "PLY", "PC", "LGLY", "HC", "SEC", "PMO", "IBO", "IEO")
+"""Codes out of scope that are leucocytes, in the order in which they are shown: they count in the denominator."""
+
+NOT_LEUCOCYTES: Final = ("SMU", "ART", "GT", "TAG", "MEK")
+"""Codes out of scope that are no leucocytes: they are shown, and count nowhere."""
+
+UNDECIDED_CODES: Final = ("NC", "OTH")
+"""Codes of cells that may be anything. They count like unclassified cells. OTH stands for an unknown code, too."""
+
+CONTESTED: Final = "contested"
+"""What a cell counts as while people disagree on it."""
+
 FINER_CODES: Final = {
     "SNE": "segmented neutrophil",
     "BNE": "band neutrophil",

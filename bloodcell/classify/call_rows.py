@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from bloodcell.cells.cell_image import CellImage
 
 _COLUMNS: Final = tuple(column.name for column in cell_call.columns if column.name not in {"run_id", "called_at"})
-_KEY: Final = ("cell_id", "model_id", "night")
+_REPLACE: Final = sa.text(
+    "SELECT bloodcell.replace_calls(array_agg(cell_id), array_agg(night), array_agg(CAST(model_id AS text)), :run_id) "
+    "FROM new_call HAVING count(*) > 0"
+)
 
 # stored decimals: beyond them the same cell differs between machines and batch sizes (float32 sums)
 _DECIMALS: Final = 5
@@ -60,7 +63,7 @@ def write_calls(connection: sa.Connection, run_id: uuid.UUID, calls: Iterable[Mo
         connection: Where to write.
         run_id: The run that made the calls.
         calls: The calls of any models.
-        redo: Replace the row of a cell that the model has already called, instead of keeping it.
+        redo: Also write the calls of cells that the model has already called. The former calls stay in former_call.
     """
     columns = ", ".join(_COLUMNS)
     connection.exec_driver_sql(
@@ -68,17 +71,13 @@ def write_calls(connection: sa.Connection, run_id: uuid.UUID, calls: Iterable[Mo
     )
     cursor: Any = connection.connection.cursor()  # psycopg2's own, the only one with COPY
     cursor.copy_expert(f"COPY new_call ({columns}) FROM STDIN", _as_copy_text(calls))
-    kept = "DO NOTHING"
     if redo:
-        changed = [name for name in _COLUMNS if name not in _KEY] + ["run_id"]
-        kept = f"({', '.join(_KEY)}) DO UPDATE SET called_at = now(), " + ", ".join(
-            f"{name} = excluded.{name}" for name in changed
-        )
+        connection.execute(_REPLACE, {"run_id": run_id})
     written = connection.execute(
         # in the order of the key, so that two runs on the same cells cannot deadlock
         sa.text(
             f"INSERT INTO bloodcell.cell_call ({columns}, run_id) SELECT {columns}, :run_id FROM new_call "  # noqa: S608
-            f"ORDER BY cell_id, model_id ON CONFLICT {kept}"
+            "ORDER BY cell_id, model_id ON CONFLICT DO NOTHING"
         ),
         {"run_id": run_id},
     )

@@ -3,6 +3,8 @@
     operate       demo, up, watch, doctor
     stages        ingest, classify, train
     differential  differential, report
+    results       nights, slides, result, sign
+    rules         rules show, check
     withdraw      withdraw
     evaluate      evaluate
     labels        labels import, inbox, export, status
@@ -36,7 +38,9 @@ from bloodcell.cli import (
     labels,
     models,
     operate,
+    results,
     retrain,
+    rules,
     stages,
     store,
     withdraw,
@@ -77,17 +81,19 @@ def bloodcell(
 _GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "The whole system": (operate.demo, operate.up, operate.watch, operate.doctor),
     "A night, step by step": (stages.ingest, stages.classify, differential.differential, differential.report),
-    "Corrections": (withdraw.withdraw,),
+    "Results": (results.nights, results.slides, results.result, results.sign, withdraw.withdraw),
     "Labels and retraining": (retrain.retrain, retrain.approve),
     "Models": (stages.train, evaluate.evaluate),
     "Data": (erasure.clean, erasure.erase),
 }
 _NEED_ARGUMENTS = (
-    differential.differential, differential.report, withdraw.withdraw, retrain.retrain, retrain.approve, erasure.erase,
+    differential.differential, differential.report, results.result, results.sign, withdraw.withdraw, retrain.retrain,
+    retrain.approve, erasure.erase,
 )  # fmt: skip
 for panel, commands in _GROUPS.items():
     for command in commands:
         app.command(rich_help_panel=panel, no_args_is_help=command in _NEED_ARGUMENTS)(command)
+app.add_typer(rules.app, name="rules", rich_help_panel="Results")
 app.add_typer(labels.app, name="labels", rich_help_panel="Labels and retraining")
 app.add_typer(models.app, name="models", rich_help_panel="Models")
 app.add_typer(database.app, name="db", rich_help_panel="Data")

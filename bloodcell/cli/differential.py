@@ -25,28 +25,32 @@ def differential(
 ) -> None:
     """Show a slide's differential: counts, percentages with exact 95 % intervals, flags, NRBC, agreement.
 
-    Percentages are of the six leucocyte classes. Unclassified cells are shown, but are not part of the percentages.
+    Percentages are of all leucocytes. Unclassified cells are not part of them; the worst case says what they could
+    change. `bloodcell result SLIDE` shows the versions, too.
     """
     from bloodcell.cli.output import print_json
-    from bloodcell.differential.differential_tables import differential_json, differential_table
-    from bloodcell.differential.stored_differential import read_differential
+    from bloodcell.results.result_display import result_json, result_table
+    from bloodcell.results.stored_result import read_result
     from bloodcell.settings import Settings
     from bloodcell.storage.database import open_database
 
-    read = read_differential(open_database(Settings()), slide, model)
+    read = read_result(open_database(Settings()), slide, model_id=model)
     if json:
-        print_json(differential_json(read))
+        print_json(result_json(read))
         return
     from rich.console import Console
 
     console = Console()
-    console.print(differential_table(read, console.width))
+    console.print(result_table(read, console.width))
 
 
 def report(
     slide: Slide,
     html: Annotated[Path, typer.Option("--html", metavar="FILE", help="HTML file to write.", show_default=False)],
     model: Model = None,
+    version: Annotated[
+        int | None, typer.Option(metavar="K", min=1, help="This version; default: the one that counts.")
+    ] = None,
 ) -> None:
     """Write a slide's report as one self-contained HTML page: differential, a picture of every cell, provenance.
 
@@ -59,6 +63,8 @@ def report(
     from bloodcell.storage.database import open_database
     from bloodcell.storage.store import Store
 
+    if model is not None and version is not None:
+        raise typer.BadParameter("a version has its own model: give --version or --model, not both")
     settings = Settings()
-    write_report(open_database(settings), Store.of(settings), slide, html, model_id=model)
+    write_report(open_database(settings), Store.of(settings), slide, html, model_id=model, version=version)
     Console(stderr=True).print(f"Wrote {html} ({html.stat().st_size / 1e6:.1f} MB).", highlight=False)

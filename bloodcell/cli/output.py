@@ -86,7 +86,7 @@ def classify_line(summaries: Sequence[ClassifySummary], reported: Sequence[str])
     Console().print(
         f"{counted(n_cells, 'cell')} called{rate}, {counted(n_calls, 'call')} written, "
         f"{counted(len(reported), 'slide')} reported.\n"
-        f"Next: bloodcell differential {reported[0] if reported else 'SLIDE'}",
+        "Next: bloodcell slides",
         highlight=False,
     )
 

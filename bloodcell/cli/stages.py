@@ -66,8 +66,8 @@ def classify(
     """
     from bloodcell.classify import classify_shard, plan_shards
     from bloodcell.cli.output import NOTHING_TO_DO, classify_line, print_json
-    from bloodcell.differential import write_due_differentials
     from bloodcell.errors import StoreUnavailableError
+    from bloodcell.results import write_due_results
     from bloodcell.settings import Settings
 
     if not (night or slide or pending):
@@ -88,7 +88,7 @@ def classify(
                 summaries.append(classify_shard(shard, settings, on_cells=on_cells))
             except StoreUnavailableError as error:  # the slides whose images could be read get their differential
                 unread = error
-    reported = write_due_differentials(settings, night=night.date() if night else None, slides=slide or ())
+    reported = write_due_results(settings, night=night.date() if night else None, slides=slide or ())
     if json:
         print_json({"shards": summaries, "slides_reported": reported})
     else:

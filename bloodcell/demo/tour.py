@@ -175,9 +175,9 @@ def _drawn_night(settings: Settings, on_step: ShowStep, n_slides: int, cells_per
 
 
 def _show_results(settings: Settings, database: Database, drop: DrawnDrop, out: Console) -> None:
-    from bloodcell.differential.differential_tables import differential_table
-    from bloodcell.differential.stored_differential import read_differential
     from bloodcell.report.slide_page import write_report
+    from bloodcell.results.result_display import result_table
+    from bloodcell.results.stored_result import read_result
     from bloodcell.storage.store import Store
 
     store = Store.of(settings)
@@ -185,7 +185,7 @@ def _show_results(settings: Settings, database: Database, drop: DrawnDrop, out: 
         page = _page(settings, slide.barcode)
         page.parent.mkdir(exist_ok=True)
         write_report(database, store, slide.barcode, page)
-        out.print(differential_table(read_differential(database, slide.barcode), out.width))
+        out.print(result_table(read_result(database, slide.barcode), out.width))
         out.print(f"[dim]Drawn as: {slide.finding}. With pictures: {page}[/]\n", highlight=False, soft_wrap=True)
     out.print(_true_classes_table(database, drop))
 
@@ -253,7 +253,8 @@ def _next_steps(settings: Settings, drop: DrawnDrop) -> str:
         f"  export PATH={Path(sys.executable).parent}:$PATH\n"
         f"  export BLOODCELL_DATA_DIR={settings.data_dir}\n"
         f"  bloodcell up                  Airflow's pages; it prints the address\n"
-        f"  bloodcell differential {slide}\n"
+        f"  bloodcell slides              what waits for a person, the most urgent first\n"
+        f"  bloodcell result {slide}      its numbers, and every version with the reason for it\n"
         f'  bloodcell db psql -c "TABLE bloodcell.night_summary"\n'
         f"Back to your own data folder, for real nights:\n"
         f"  unset BLOODCELL_DATA_DIR\n"

@@ -1,14 +1,12 @@
-"""Adds up a slide's calls into its differential, with exact intervals, flags and the agreement with the analyser.
+"""Counts a slide's cells, by the labels of people and the calls of a model, with exact intervals and flags.
 
-adding_up            finds the slides that are due
-counting             turns counts of called cells into a differential
-differential_rows    counts the calls in Postgres and writes the rows
-reference_ranges     reference ranges of adults, and the flags that follow from them
-stored_differential  reads a differential back
-differential_tables  shows it
+counting           turns counts of a slide's cells into a differential
+differential_rows  counts the cells in Postgres and adds the rows
+laboratory_rules   the laboratory's reference ranges and rules, from its file
+reference_ranges   where a value lies relative to its range
 """
 
-from bloodcell.differential.adding_up import write_due_differentials
-from bloodcell.differential.stored_differential import SlideDifferential, read_differential
+from bloodcell.differential.counting import Differential, count_differential
+from bloodcell.differential.laboratory_rules import LaboratoryRules, read_rules
 
-__all__ = ["SlideDifferential", "read_differential", "write_due_differentials"]
+__all__ = ["Differential", "LaboratoryRules", "count_differential", "read_rules"]

@@ -1,31 +1,110 @@
-"""Turns counts of called cells into a differential."""
+"""Turns counts of a slide's cells into its differential.
+
+A cell counts as one thing, its line: what a person's standing label says; without a label the analyser's code, if that
+is out of scope; else what the model calls it. The lines are the eight cell classes, "unclassified", "contested" and the
+codes out of scope.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
-from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, UNCLASSIFIED
+from bloodcell.cells.classes import (
+    BLAST_CODE,
+    CELL_CLASSES,
+    CODES_OUT_OF_SCOPE,
+    CONTESTED,
+    LEUCOCYTE_CLASSES,
+    NOT_LEUCOCYTES,
+    OTHER_LEUCOCYTES,
+    UNCLASSIFIED,
+    UNDECIDED_CODES,
+)
 from bloodcell.cells.intervals import Proportion, proportions
 from bloodcell.differential.reference_ranges import Flag, flag_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bloodcell.differential.laboratory_rules import LaboratoryRules, Sex
+
+LINES: Final = (*CELL_CLASSES, UNCLASSIFIED, CONTESTED, *CODES_OUT_OF_SCOPE)
+"""Everything that a cell can count as."""
+
+COUNTED_LEUCOCYTES: Final = (*LEUCOCYTE_CLASSES, *OTHER_LEUCOCYTES)
+"""Lines that make up the denominator, in the order in which they are shown."""
+
+_MAY_BE_LEUCOCYTES: Final = (UNCLASSIFIED, CONTESTED, *UNDECIDED_CODES)
+
+
+@dataclass(frozen=True, slots=True)
+class LineCount:
+    """Cells that count as one line.
+
+    Attributes:
+        n_cells: All of them.
+        n_labelled: Of these, those that a person's label decides.
+        n_unverified: Of these, those that the analyser's code decides and nobody has labelled.
+    """
+
+    n_cells: int
+    n_labelled: int = 0
+    n_unverified: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFacts:
+    """What slide.json says that a differential depends on.
+
+    Attributes:
+        age_months: Age of the patient in months; None: unknown, and the ranges of adults are used.
+        sex: "female" or "male"; None: unknown.
+        wbc_10e9_per_l: The analyser's leucocyte count in 10^9 per litre; None: unknown.
+        wbc_is_corrected: Whether that count leaves out nucleated red cells already; None without a count.
+    """
+
+    age_months: int | None = None
+    sex: Sex | None = None
+    wbc_10e9_per_l: float | None = None
+    wbc_is_corrected: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlideCounts:
+    """A slide's cells by line. A line without cells may be left out."""
+
+    lines: Mapping[str, LineCount]
+    facts: SlideFacts = field(default_factory=SlideFacts)
 
 
 @dataclass(frozen=True, slots=True)
 class LeucocyteShare:
-    """One leucocyte class of a differential.
+    """One leucocyte line of a differential.
 
     Attributes:
-        cell_class: One of `LEUCOCYTE_CLASSES`.
-        share: Its cells among the slide's leucocytes.
-        flag: The share relative to the reference range; None within it, and where the count is insufficient.
+        cell_class: A leucocyte class, or a code of `OTHER_LEUCOCYTES`.
+        share: Its cells among the slide's leucocytes, with the exact 95 % interval of the count.
+        bounds: Lowest and highest share in 0..1 that the unclassified cells allow: none of them is of this class, or
+            all are. None without leucocytes and unclassified cells.
+        absolute: Cells in 10^9 per litre, with the ends of the share's interval; None without a leucocyte count.
+        flag: The share relative to the reference range; None within it, and for a code without a range.
+        n_labelled: Cells that a person's label decides.
+        n_unverified: Cells that the analyser's code decides and nobody has labelled.
     """
 
     cell_class: str
     share: Proportion
+    bounds: tuple[float, float] | None
+    absolute: tuple[float, float, float] | None
     flag: Flag | None
+    n_labelled: int = 0
+    n_unverified: int = 0
+
+    @property
+    def percentage_bounds(self) -> tuple[float, float] | None:
+        """The bounds in percent."""
+        return None if self.bounds is None else (100 * self.bounds[0], 100 * self.bounds[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,87 +134,198 @@ class NucleatedRedCells:
 
 @dataclass(frozen=True, slots=True)
 class Differential:
-    """The differential of one slide by the calls of one model.
+    """The differential of one slide, by the labels of people and the calls of one model.
 
     Attributes:
-        n_leucocytes: Cells of the six leucocyte classes: the denominator.
+        n_leucocytes: Cells of the six leucocyte classes and other leucocytes: the denominator.
         leucocytes: The six classes, in the order of `LEUCOCYTE_CLASSES`.
+        other_leucocytes: Codes of other leucocytes that occur, in the order of `OTHER_LEUCOCYTES`.
         nrbc: Erythroblasts per 100 leucocytes.
         n_platelets: Platelet images. Analysers photograph a sample of them, so this is not a concentration.
-        unclassified: Cells without a call, among all cells. No percentage above includes them.
-        is_sufficient: Whether there are enough leucocytes to report percentages; otherwise nothing is flagged.
+        unclassified: Cells that nobody and no model could name, among these and the leucocytes. No percentage above
+            includes them; the bounds say what they could change.
+        n_contested: Of the unclassified cells, those on which people disagree.
+        not_leucocytes: Codes of cells that are no leucocytes and occur, with their number: smudges, artefacts.
+        undecided: Codes that leave open what a cell is and occur, with their number; part of `unclassified`.
+        is_sufficient: Whether there are enough leucocytes; below, the count is reported as insufficient.
+        wbc_10e9_per_l: The leucocyte count that the absolute counts rest on, corrected if it had to be; None: unknown.
+        wbc_was_corrected: Whether bloodcell corrected it for nucleated red cells.
     """
 
     n_leucocytes: int
     leucocytes: tuple[LeucocyteShare, ...]
+    other_leucocytes: tuple[LeucocyteShare, ...]
     nrbc: NucleatedRedCells
     n_platelets: int
     unclassified: Proportion
+    n_contested: int
+    not_leucocytes: tuple[tuple[str, int], ...]
+    undecided: tuple[tuple[str, int], ...]
     is_sufficient: bool
+    wbc_10e9_per_l: float | None
+    wbc_was_corrected: bool
+
+    def as_written(self, flags: Mapping[str, Flag | None], *, is_sufficient: bool) -> Differential:
+        """Returns this differential with the flags and the sufficiency that were written for it.
+
+        Args:
+            flags: Line -> flag.
+            is_sufficient: Whether the count was sufficient.
+        """
+        six, others = (
+            tuple(replace(line, flag=flags[line.cell_class]) for line in lines)
+            for lines in (self.leucocytes, self.other_leucocytes)
+        )
+        nrbc = replace(self.nrbc, flag=flags["erythroblast"])
+        return replace(self, leucocytes=six, other_leucocytes=others, nrbc=nrbc, is_sufficient=is_sufficient)
 
     @property
     def n_cells(self) -> int:
-        """All cells, including unclassified ones."""
-        return self.unclassified.total
+        """All cells."""
+        others = self.nrbc.n_erythroblasts + self.n_platelets + sum(n for _, n in self.not_leucocytes)
+        return self.unclassified.total + others
+
+    @property
+    def n_blasts(self) -> int:
+        """Cells that the analyser or a person coded as a blast."""
+        return sum(line.share.n for line in self.other_leucocytes if line.cell_class == BLAST_CODE)
+
+    @property
+    def n_unverified(self) -> int:
+        """Other leucocytes that nobody has labelled."""
+        return sum(line.n_unverified for line in self.other_leucocytes)
 
 
-def count_differential(counts: Mapping[str, int], *, min_leucocytes: int) -> Differential:
-    """Returns the differential of one slide; see `count_differentials`."""
-    return count_differentials([counts], min_leucocytes=min_leucocytes)[0]
+def count_differential(slide: SlideCounts, rules: LaboratoryRules) -> Differential:
+    """Returns the differential of one slide.
+
+    Args:
+        slide: Its cells by line, and what slide.json says of it.
+        rules: Reference ranges, and how many leucocytes are sufficient.
+
+    Raises:
+        ValueError: A line that is none of `LINES`.
+    """
+    return count_differentials([slide], rules)[0]
 
 
-def count_differentials(counts: Sequence[Mapping[str, int]], *, min_leucocytes: int) -> tuple[Differential, ...]:
+def count_differentials(slides: Sequence[SlideCounts], rules: LaboratoryRules) -> tuple[Differential, ...]:
     """Returns a differential for each slide's counts.
 
     Args:
-        counts: For each slide, called class -> number of cells: the eight classes and "unclassified". A class without
-            cells may be left out.
-        min_leucocytes: Leucocytes below which the count is insufficient.
+        slides: The slides.
+        rules: Reference ranges, and how many leucocytes are sufficient.
 
     Raises:
-        ValueError: A class that is none of these.
+        ValueError: A line that is none of `LINES`.
     """
-    for slide in counts:
-        if unknown := slide.keys() - {*CELL_CLASSES, UNCLASSIFIED}:
-            raise ValueError(f"Expected classes of {(*CELL_CLASSES, UNCLASSIFIED)}. Received: {sorted(unknown)}")
-    classes = [[slide.get(cell_class, 0) for cell_class in LEUCOCYTE_CLASSES] for slide in counts]
-    n_leucocytes = [sum(slide) for slide in classes]
-    shares = proportions(
-        [n for slide in classes for n in slide], [total for total in n_leucocytes for _ in LEUCOCYTE_CLASSES]
-    )
-    erythroblasts = [slide.get("erythroblast", 0) for slide in counts]
-    nucleated = proportions(erythroblasts, [n + total for n, total in zip(erythroblasts, n_leucocytes, strict=True)])
-    unclassified = proportions([slide.get(UNCLASSIFIED, 0) for slide in counts], [sum(s.values()) for s in counts])
-    width = len(LEUCOCYTE_CLASSES)
-    return tuple(
-        Differential(
-            n_leucocytes=total,
-            leucocytes=_leucocytes(shares[width * i : width * (i + 1)], is_sufficient=total >= min_leucocytes),
-            nrbc=_nrbc(nucleated[i], is_sufficient=total >= min_leucocytes),
-            n_platelets=counts[i].get("platelet", 0),
-            unclassified=unclassified[i],
-            is_sufficient=total >= min_leucocytes,
+    for slide in slides:
+        if unknown := slide.lines.keys() - set(LINES):
+            raise ValueError(f"Expected lines of {LINES}. Received: {sorted(unknown)}")
+    shown = [_shown(slide) for slide in slides]
+    n_leucocytes = [sum(n for _, n in lines) for lines in shown]
+    n_unclassified = [_sum(slide, _MAY_BE_LEUCOCYTES) for slide in slides]
+    erythroblasts = [_sum(slide, ("erythroblast",)) for slide in slides]
+    # one call for all slides, because a night has thousands of proportions
+    every = iter(
+        proportions(
+            [n for lines in shown for _, n in lines] + erythroblasts + n_unclassified,
+            [total for lines, total in zip(shown, n_leucocytes, strict=True) for _ in lines]
+            + [n + total for n, total in zip(erythroblasts, n_leucocytes, strict=True)]
+            + [n + total for n, total in zip(n_unclassified, n_leucocytes, strict=True)],
         )
-        for i, total in enumerate(n_leucocytes)
+    )
+    shares = [[(name, next(every)) for name, _ in lines] for lines in shown]
+    nucleated = [next(every) for _ in slides]
+    unclassified = [next(every) for _ in slides]
+    return tuple(
+        _differential(slide, rules, of_classes, of_nucleated, without_name)
+        for slide, of_classes, of_nucleated, without_name in zip(slides, shares, nucleated, unclassified, strict=True)
     )
 
 
-def _leucocytes(shares: Sequence[Proportion], *, is_sufficient: bool) -> tuple[LeucocyteShare, ...]:
-    return tuple(
-        LeucocyteShare(
-            cell_class,
+def _shown(slide: SlideCounts) -> list[tuple[str, int]]:
+    """Returns the leucocyte lines that are shown: all six classes, and the other leucocytes that occur."""
+    counts = [(name, _sum(slide, (name,))) for name in COUNTED_LEUCOCYTES]
+    return [(name, n) for name, n in counts if n or name in LEUCOCYTE_CLASSES]
+
+
+def _sum(slide: SlideCounts, names: Iterable[str]) -> int:
+    return sum(slide.lines[name].n_cells for name in names if name in slide.lines)
+
+
+def _occurring(slide: SlideCounts, names: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, slide.lines[name].n_cells) for name in names if name in slide.lines)
+
+
+def _differential(
+    slide: SlideCounts,
+    rules: LaboratoryRules,
+    shares: Sequence[tuple[str, Proportion]],
+    nucleated: Proportion,
+    unclassified: Proportion,
+) -> Differential:
+    facts = slide.facts
+    expected = rules.ranges_for(facts.age_months, facts.sex)
+    n_leucocytes = nucleated.total - nucleated.n
+    per_100, interval = _per_100_wbc(nucleated)
+    wbc, was_corrected = _leucocyte_count(facts, per_100, rules.absolute_counts.correct_from_nrbc_per_100_wbc)
+    total = unclassified.total
+    nothing = LineCount(0)
+    lines = {
+        name: LeucocyteShare(
+            name,
             share,
-            flag_of(cell_class, share.percentage, share.percentage_interval) if is_sufficient else None,
+            bounds=(share.n / total, (share.n + unclassified.n) / total) if total else None,
+            absolute=_absolute(share, wbc),
+            flag=flag_of(expected.get(name), share.percentage, share.percentage_interval),
+            n_labelled=slide.lines.get(name, nothing).n_labelled,
+            n_unverified=slide.lines.get(name, nothing).n_unverified,
         )
-        for cell_class, share in zip(LEUCOCYTE_CLASSES, shares, strict=True)
+        for name, share in shares
+    }
+    return Differential(
+        n_leucocytes=n_leucocytes,
+        leucocytes=tuple(lines[name] for name in LEUCOCYTE_CLASSES),
+        other_leucocytes=tuple(lines[name] for name in OTHER_LEUCOCYTES if name in lines),
+        nrbc=NucleatedRedCells(
+            nucleated.n,
+            per_100,
+            lower=interval[0] if interval else None,
+            upper=interval[1] if interval else None,
+            flag=flag_of(expected.get("erythroblast"), per_100, interval),
+        ),
+        n_platelets=_sum(slide, ("platelet",)),
+        unclassified=unclassified,
+        n_contested=_sum(slide, (CONTESTED,)),
+        not_leucocytes=_occurring(slide, NOT_LEUCOCYTES),
+        undecided=_occurring(slide, UNDECIDED_CODES),
+        is_sufficient=n_leucocytes >= rules.sufficient_leucocytes,
+        wbc_10e9_per_l=wbc,
+        wbc_was_corrected=was_corrected,
     )
 
 
-def _nrbc(nucleated: Proportion, *, is_sufficient: bool) -> NucleatedRedCells:
+def _per_100_wbc(nucleated: Proportion) -> tuple[float | None, tuple[float, float] | None]:
     n_leucocytes = nucleated.total - nucleated.n
     if n_leucocytes == 0 or nucleated.lower is None or nucleated.upper is None:
-        return NucleatedRedCells(nucleated.n, None, None, None, None)
-    value = 100 * nucleated.n / n_leucocytes
+        return None, None
     lower, upper = (100 * end / (1 - end) for end in (nucleated.lower, nucleated.upper))
-    flag = flag_of("erythroblast", value, (lower, upper)) if is_sufficient else None
-    return NucleatedRedCells(nucleated.n, value, lower, upper, flag)
+    return 100 * nucleated.n / n_leucocytes, (lower, upper)
+
+
+def _leucocyte_count(facts: SlideFacts, per_100_wbc: float | None, correct_from: float) -> tuple[float | None, bool]:
+    """Returns the leucocyte count without nucleated red cells, and whether it was corrected here.
+
+    Source: the usual correction, WBC x 100 / (100 + NRBC per 100 WBC).
+    """
+    wbc = facts.wbc_10e9_per_l
+    if wbc is None or facts.wbc_is_corrected or not per_100_wbc or per_100_wbc < correct_from:
+        return wbc, False
+    return wbc * 100 / (100 + per_100_wbc), True
+
+
+def _absolute(share: Proportion, wbc: float | None) -> tuple[float, float, float] | None:
+    if wbc is None or share.value is None or share.lower is None or share.upper is None:
+        return None
+    return wbc * share.value, wbc * share.lower, wbc * share.upper

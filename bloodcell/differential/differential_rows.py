@@ -1,55 +1,61 @@
-"""Counts the differentials of slides in Postgres and writes them idempotently."""
+"""Counts the differentials of slides in Postgres and adds them as rows, once for each state of a slide."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Final
+import json
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.cells.classes import REPORT_ORDER, UNCLASSIFIED
-from bloodcell.differential.counting import Differential, count_differentials
+from bloodcell.cells.classes import CELL_CLASSES, UNCLASSIFIED
+from bloodcell.differential.counting import (
+    COUNTED_LEUCOCYTES,
+    LINES,
+    Differential,
+    LineCount,
+    SlideCounts,
+    SlideFacts,
+    count_differentials,
+)
 from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from bloodcell.settings import DifferentialSettings
-    from bloodcell.storage.database import Database
+    from bloodcell.differential.laboratory_rules import LaboratoryRules
 
 _SQL: Final = load_statements("differential/differential_rows.sql")
-_CHUNK_SLIDES: Final = 500
-"""Slides in one transaction: 18,000 rows with four models, so that a retry repeats a second or two of work."""
+_ALWAYS: Final = (*CELL_CLASSES, UNCLASSIFIED)
+"""Lines that have a row even without cells."""
 
-_CLASS_ORDER: Final = (*REPORT_ORDER, UNCLASSIFIED)
+_GIVEN: Final = ("run_id", "written_at", "report_id", "number")
+"""Columns of a report that say nothing about what was counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class _CalledSlide:
-    """Counts of one slide's calls by one model."""
+class _CountedSlide:
+    """One slide as one model called it: the counts, and columns that are stored as they are."""
 
     slide_id: int
     model_id: str
-    counts: Mapping[str, int]
-    n_compared: int
-    n_agree: int
+    counts: SlideCounts
+    columns: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows of one slide and model: one of slide_report, without run and time, and nine of differential."""
+    """Rows of one slide and model: one of slide_report, without the columns of `_GIVEN`, and the lines by name."""
 
     report: dict[str, object]
-    classes: list[dict[str, object]]
+    lines: dict[str, dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenDifferentials:
-    """The result of `write_differentials`.
+    """The result of `add_differentials`.
 
     Attributes:
         slide_ids: Slides with a differential over all their cells by at least one model, new or unchanged.
@@ -60,155 +66,141 @@ class WrittenDifferentials:
     n_written: int
 
 
-def write_differentials(
-    database: Database,
-    *,
-    slides: Iterable[int],
-    model_id: str | None,
-    run_id: uuid.UUID,
-    settings: DifferentialSettings,
+def add_differentials(
+    connection: sa.Connection, slides: Sequence[int], *, run_id: uuid.UUID, rules: LaboratoryRules
 ) -> WrittenDifferentials:
-    """Writes a differential for each slide, by each model that called all cells of the slide.
+    """Adds a differential for each slide, by each model that called all cells of the slide; locks the slides.
 
     If a model has not called every cell of a slide, no differential is written, because none covers only a part of a
-    slide. An earlier one stays, and `read_differential` says how many cells it lacks. A differential that would not
-    change keeps its run and its time, unless the slide has been called again since.
+    slide. An earlier one stays, and `read_differential` says how many cells it lacks. Nothing is written where nothing
+    would differ from the newest differential, unless the slide has been called again since.
 
     Args:
-        database: Where to write.
-        slides: Slide ids; unknown ones, withdrawn ones and slides without cells are skipped.
-        model_id: Only the calls of this model; None: the calls of every model.
+        connection: Where to write.
+        slides: Slide ids in ascending order, or two runs could deadlock; unknown ones, withdrawn ones and slides
+            without cells are skipped.
         run_id: The run that the rows refer to.
-        settings: min_leucocytes is used.
-
-    Raises:
-        DatabaseUnavailableError: Postgres stayed unavailable. What was written so far is kept; call again.
+        rules: The laboratory's rules, which are kept in the database, too.
     """
-    complete: set[int] = set()
-    n_written = 0
-    # sorted, so that two runs over the same slides lock rows in the same order and cannot deadlock
-    slide_ids = sorted(set(slides))
-    for start in range(0, len(slide_ids), _CHUNK_SLIDES):
-        work = partial(
-            _write,
-            slides=slide_ids[start : start + _CHUNK_SLIDES],
-            model_id=model_id,
-            run_id=run_id,
-            min_leucocytes=settings.min_leucocytes,
-        )
-        written = database.transact(work)
-        complete |= written.slide_ids
-        n_written += written.n_written
-    return WrittenDifferentials(frozenset(complete), n_written)
-
-
-def _write(
-    connection: sa.Connection, slides: list[int], model_id: str | None, run_id: uuid.UUID, min_leucocytes: int
-) -> WrittenDifferentials:
-    # two runs count a slide one after the other, so an older count never replaces a newer one
-    slides = list(connection.scalars(_SQL["lock_slides"], {"slides": slides}))
-    called = _called(connection, slides, model_id)
-    differentials = count_differentials([c.counts for c in called], min_leucocytes=min_leucocytes)
-    rows = {
-        (c.slide_id, c.model_id): _Rows(_report_row(c, d), _class_rows(c, d))
-        for c, d in zip(called, differentials, strict=True)
+    # two runs count a slide one after the other, so an older count never follows a newer one
+    locked = list(connection.scalars(_SQL["lock_slides"], {"slides": slides}))
+    counted = _counted(connection, locked)
+    differentials = count_differentials([each.counts for each in counted], rules)
+    digest = rules.digest
+    found = {
+        (each.slide_id, each.model_id): _Rows(_report_row(each, differential, digest), _line_rows(each, differential))
+        for each, differential in zip(counted, differentials, strict=True)
     }
-    stored, outdated = _stored(connection, slides), _outdated(connection, slides)
-    counted = {
-        key
-        for key, row in rows.items()
-        if key in outdated or key not in stored or row.report["n_cells"] != stored[key].report["n_cells"]
-    }
-    judged = {key for key, row in rows.items() if row != stored.get(key)} - counted
-    _upsert(connection, [rows[key] for key in rows if key in counted], run_id, {"written_at": sa.func.now()})
-    # other flags for the same calls do not change which report counts, so the time stays
-    _upsert(connection, [rows[key] for key in rows if key in judged], run_id, {})
-    return WrittenDifferentials(frozenset(c.slide_id for c in called), len(counted) + len(judged))
+    stored = _stored(connection, locked)
+    changed = {key: rows for key, rows in found.items() if key not in stored or rows != stored[key][1]}
+    if changed:
+        _keep(connection, rules)
+        _add(connection, changed, {key: number for key, (number, _) in stored.items()}, run_id)
+    return WrittenDifferentials(frozenset(each.slide_id for each in counted), len(changed))
 
 
-def _called(connection: sa.Connection, slides: list[int], model_id: str | None) -> list[_CalledSlide]:
-    rows = connection.execute(_SQL["called_slides"], {"slides": slides, "model_id": model_id})
-    by_slide: dict[tuple[int, str], list[sa.Row[tuple[object, ...]]]] = {}
-    for row in rows:
+def _counted(connection: sa.Connection, slides: list[int]) -> list[_CountedSlide]:
+    by_slide: dict[tuple[int, str], list[sa.Row[Any]]] = {}
+    for row in connection.execute(_SQL["counted_slides"], {"slides": slides}):
         by_slide.setdefault((row.slide_id, row.model_id), []).append(row)
-    return [
-        _CalledSlide(
-            slide_id=slide_id,
-            model_id=model,
-            counts={row.called_class: row.n for row in classes},
-            n_compared=sum(row.n_compared for row in classes),
-            n_agree=sum(row.n_agree for row in classes),
-        )
-        for (slide_id, model), classes in by_slide.items()
-    ]
+    counted = []
+    for (slide_id, model), rows in by_slide.items():
+        first = rows[0]._mapping
+        facts = SlideFacts(**{each.name: first[each.name] for each in fields(SlideFacts)})
+        counts = SlideCounts({r.line: LineCount(r.n_cells, r.n_labelled, r.n_unverified) for r in rows}, facts)
+        columns = {
+            name: first[name]
+            for name in ("n_compared", "n_agree", "called_at", "calls_digest", "labels_digest", "n_labels")
+        }
+        counted.append(_CountedSlide(slide_id, model, counts, columns))
+    return counted
 
 
-def _stored(connection: sa.Connection, slides: list[int]) -> dict[tuple[int, str], _Rows]:
-    """Returns the rows written earlier, in the form in which they would be written now."""
-    is_one_of_them = sa.any_(sa.cast(slides, sa.ARRAY(sa.BigInteger)))
-    report = tables.slide_report.c
-    columns = [column for column in report if column.name not in {"run_id", "written_at"}]
-    stored = {
-        (row.slide_id, row.model_id): _Rows(dict(row._mapping), [])
-        for row in connection.execute(sa.select(*columns).where(report.slide_id == is_one_of_them))
-    }
-    order = sa.func.array_position(sa.cast(_CLASS_ORDER, sa.ARRAY(sa.Text)), tables.differential.c["class"])
-    for row in connection.execute(
-        sa.select(tables.differential).where(tables.differential.c.slide_id == is_one_of_them).order_by(order)
-    ):
-        stored[row.slide_id, row.model_id].classes.append(dict(row._mapping))
-    return stored
-
-
-def _outdated(connection: sa.Connection, slides: list[int]) -> set[tuple[int, str]]:
-    """Returns the slide and model of the reports that are written again although their counts are the same."""
-    found = connection.execute(_SQL["outdated_reports"], {"slides": slides})
-    return {(slide_id, model_id) for slide_id, model_id in found}
-
-
-def _upsert(
-    connection: sa.Connection, changed: Sequence[_Rows], run_id: uuid.UUID, stamps: Mapping[str, object]
-) -> None:
-    """Replaces the report and all nine classes of each slide, so that nothing of an earlier count remains."""
-    if not changed:
-        return
-    reports = [{**row.report, "run_id": run_id} for row in changed]
-    classes = [line for row in changed for line in row.classes]
-    for table, rows, more in ((tables.slide_report, reports, stamps), (tables.differential, classes, {})):
-        statement = insert(table)
-        keys = [column.name for column in table.primary_key]
-        replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_={**replaced, **more}), rows)
-
-
-def _report_row(called: _CalledSlide, differential: Differential) -> dict[str, object]:
+def _stored(connection: sa.Connection, slides: list[int]) -> dict[tuple[int, str], tuple[int, _Rows]]:
+    """Returns the newest rows of each slide and model with their number, in the form in which they would be written."""
+    reports: dict[int, tuple[int, _Rows]] = {}
+    for row in connection.execute(_SQL["newest_reports"], {"slides": slides}):
+        values = {name: value for name, value in row._mapping.items() if name not in _GIVEN}
+        reports[row.report_id] = (row.number, _Rows(values, {}))
+    for row in connection.execute(_SQL["lines_of_reports"], {"reports": list(reports)}):
+        values = dict(row._mapping)
+        reports[values.pop("report_id")][1].lines[values["class"]] = values
     return {
-        "slide_id": called.slide_id,
-        "model_id": called.model_id,
+        (int(str(rows.report["slide_id"])), str(rows.report["model_id"])): (number, rows)
+        for number, rows in reports.values()
+    }
+
+
+def _keep(connection: sa.Connection, rules: LaboratoryRules) -> None:
+    kept = {"rules_digest": rules.digest, "version": rules.version, "document": json.dumps(rules.document)}
+    connection.execute(_SQL["keep_rules"], kept)
+
+
+def _add(
+    connection: sa.Connection,
+    changed: Mapping[tuple[int, str], _Rows],
+    numbers: Mapping[tuple[int, str], int],
+    run_id: uuid.UUID,
+) -> None:
+    report = tables.slide_report
+    reports = [{**rows.report, "number": numbers.get(key, 0) + 1, "run_id": run_id} for key, rows in changed.items()]
+    written = connection.execute(
+        sa.insert(report).returning(report.c.report_id, report.c.slide_id, report.c.model_id), reports
+    )
+    ids = {(row.slide_id, row.model_id): row.report_id for row in written}
+    lines = [{"report_id": ids[key], **line} for key, rows in changed.items() for line in rows.lines.values()]
+    connection.execute(sa.insert(tables.differential), lines)
+
+
+def _report_row(counted: _CountedSlide, differential: Differential, rules_digest: str) -> dict[str, object]:
+    facts = counted.counts.facts
+    return {
+        "slide_id": counted.slide_id,
+        "model_id": counted.model_id,
         "n_cells": differential.n_cells,
         "n_leucocytes": differential.n_leucocytes,
+        "n_other_leucocytes": sum(line.share.n for line in differential.other_leucocytes),
+        "n_unverified": differential.n_unverified,
+        "n_blasts": differential.n_blasts,
         "n_unclassified": differential.unclassified.n,
+        "n_contested": differential.n_contested,
+        "n_labelled": sum(line.n_labelled for line in counted.counts.lines.values()),
         "is_sufficient": differential.is_sufficient,
         "nrbc_per_100_wbc": differential.nrbc.per_100_wbc,
         "nrbc_lower": differential.nrbc.lower,
         "nrbc_upper": differential.nrbc.upper,
-        "n_compared": called.n_compared,
-        "n_agree": called.n_agree,
+        "age_months": facts.age_months,
+        "sex": facts.sex,
+        "wbc_received": facts.wbc_10e9_per_l,
+        "wbc_is_corrected": facts.wbc_is_corrected,
+        "wbc_10e9_per_l": differential.wbc_10e9_per_l,
+        "rules_digest": rules_digest,
+        **counted.columns,
     }
 
 
-def _class_rows(called: _CalledSlide, differential: Differential) -> list[dict[str, object]]:
-    key = {"slide_id": called.slide_id, "model_id": called.model_id}
-    no_share = {"percentage": None, "lower": None, "upper": None}
-    rows = []
-    for line in differential.leucocytes:
-        lower, upper = line.share.percentage_interval or (None, None)
-        share = {"percentage": line.share.percentage, "lower": lower, "upper": upper}
-        rows.append({**key, "class": line.cell_class, "n_cells": line.share.n, **share, "flag": line.flag})
-    for name, n_cells, flag in (
-        ("erythroblast", differential.nrbc.n_erythroblasts, differential.nrbc.flag),
-        ("platelet", differential.n_platelets, None),
-        (UNCLASSIFIED, differential.unclassified.n, None),
-    ):
-        rows.append({**key, "class": name, "n_cells": n_cells, **no_share, "flag": flag})
+def _line_rows(counted: _CountedSlide, differential: Differential) -> dict[str, dict[str, object]]:
+    shares = {line.cell_class: line for line in (*differential.leucocytes, *differential.other_leucocytes)}
+    nothing = LineCount(0)
+    rows: dict[str, dict[str, object]] = {}
+    for name in LINES:
+        cells = counted.counts.lines.get(name, nothing)
+        if not cells.n_cells and name not in _ALWAYS:
+            continue
+        line = shares.get(name) if name in COUNTED_LEUCOCYTES else None
+        interval = line.share.percentage_interval if line else None
+        bounds = line.percentage_bounds if line else None
+        absolute = line.absolute if line else None
+        flag = differential.nrbc.flag if name == "erythroblast" else line.flag if line else None
+        rows[name] = {
+            "class": name,
+            "n_cells": cells.n_cells,
+            "n_labelled": cells.n_labelled,
+            "n_unverified": cells.n_unverified,
+            "percentage": line.share.percentage if line else None,
+            **dict(zip(("lower", "upper"), interval or (None, None), strict=True)),
+            **dict(zip(("bound_lower", "bound_upper"), bounds or (None, None), strict=True)),
+            **dict(zip(("absolute", "absolute_lower", "absolute_upper"), absolute or (None,) * 3, strict=True)),
+            "flag": flag,
+        }
     return rows

@@ -3,29 +3,56 @@
 SELECT slide_id FROM bloodcell.slide WHERE slide_id = ANY (:slides) AND withdrawn_at IS NULL
 ORDER BY slide_id FOR NO KEY UPDATE
 
--- name: outdated_reports
--- Reports that are written again although their counts are the same, because the time of writing decides which report
--- counts: the slide has been called again since, or the report was written before there was a champion.
-SELECT r.slide_id, r.model_id FROM bloodcell.slide_report r
-WHERE r.slide_id = ANY (:slides) AND (
-    EXISTS (SELECT 1 FROM bloodcell.cell c JOIN bloodcell.cell_call k USING (cell_id, night)
-            WHERE c.slide_id = r.slide_id AND k.model_id = r.model_id AND k.called_at > r.written_at)
-    OR EXISTS (SELECT 1 FROM bloodcell.report_before_champion e
-               WHERE e.slide_id = r.slide_id AND e.model_id = r.model_id))
-
--- name: called_slides
--- Counts of the slides that a model has called completely, by model and class; one statement, so all are of one moment.
-WITH n_cells AS (
-    SELECT slide_id, count(*) AS n_cells FROM bloodcell.cell WHERE slide_id = ANY (:slides) GROUP BY slide_id
-), by_class AS (
-    SELECT c.slide_id, k.model_id, k.called_class, count(*) AS n,
+-- name: counted_slides
+-- Counts of the slides that a model has called completely: one row for each slide, model and line. A person's standing
+-- label decides before the analyser's code out of scope, and that before the call. One statement, so that all of it is of
+-- one moment. The digests are described in docs/how-to/results.md.
+WITH slide_cell AS MATERIALIZED (
+    SELECT c.cell_id, c.night, c.slide_id, c.sha256, c.analyser_code, c.analyser_class,
+           coalesce(d.is_labelled, false) AS is_labelled, d.line AS decided
+    FROM bloodcell.cell c
+    LEFT JOIN (SELECT * FROM bloodcell.decided_cell WHERE slide_id = ANY (:slides)) d USING (cell_id)
+    WHERE c.slide_id = ANY (:slides)
+), of_slide AS (
+    SELECT c.slide_id, count(*) AS n_cells,
+           encode(sha256(convert_to(coalesce(string_agg(c.sha256 || ' ' || c.decided || E'\n', '' ORDER BY c.sha256 COLLATE "C")
+                                             FILTER (WHERE c.is_labelled), ''), 'UTF8')), 'hex') AS labels_digest
+    FROM slide_cell c GROUP BY c.slide_id
+), labels AS (
+    SELECT c.slide_id, count(*) AS n_labels FROM slide_cell c JOIN bloodcell.label USING (cell_id) GROUP BY c.slide_id
+), called AS (
+    SELECT c.slide_id, k.model_id, count(*) AS n_called, max(k.called_at) AS called_at,
+           encode(sha256(convert_to(string_agg(
+               c.sha256 || ' ' || k.called_class || ' ' || coalesce(c.analyser_code, '-') || E'\n', ''
+               ORDER BY c.sha256 COLLATE "C"), 'UTF8')), 'hex') AS calls_digest,
            count(*) FILTER (WHERE c.analyser_class IS NOT NULL AND k.called_class <> 'unclassified') AS n_compared,
-           count(*) FILTER (WHERE c.analyser_class = k.called_class) AS n_agree,
-           sum(count(*)) OVER (PARTITION BY c.slide_id, k.model_id) AS n_called
-    FROM bloodcell.cell c JOIN bloodcell.cell_call k USING (cell_id, night)
-    WHERE c.slide_id = ANY (:slides) AND (CAST(:model_id AS text) IS NULL OR k.model_id = :model_id)
-    GROUP BY c.slide_id, k.model_id, k.called_class
+           count(*) FILTER (WHERE c.analyser_class = k.called_class) AS n_agree
+    FROM slide_cell c JOIN bloodcell.cell_call k USING (cell_id, night)
+    GROUP BY c.slide_id, k.model_id
+), by_line AS (
+    SELECT c.slide_id, k.model_id, coalesce(c.decided, k.called_class) AS line, count(*) AS n_cells,
+           count(*) FILTER (WHERE c.is_labelled) AS n_labelled,
+           count(*) FILTER (WHERE c.decided IS NOT NULL AND NOT c.is_labelled) AS n_unverified
+    FROM slide_cell c JOIN bloodcell.cell_call k USING (cell_id, night)
+    GROUP BY c.slide_id, k.model_id, 3
 )
-SELECT b.slide_id, b.model_id, b.called_class, b.n, b.n_compared, b.n_agree
-FROM by_class b JOIN n_cells n ON n.slide_id = b.slide_id AND n.n_cells = b.n_called
+SELECT b.*, d.n_compared, d.n_agree, d.called_at, d.calls_digest, o.labels_digest, coalesce(n.n_labels, 0) AS n_labels,
+       s.age_months, s.sex, s.wbc_10e9_per_l, s.wbc_is_corrected
+FROM by_line b
+JOIN called d USING (slide_id, model_id)
+JOIN of_slide o ON o.slide_id = b.slide_id AND o.n_cells = d.n_called
+JOIN bloodcell.slide s ON s.slide_id = b.slide_id
+LEFT JOIN labels n ON n.slide_id = b.slide_id
 ORDER BY b.slide_id, b.model_id
+
+-- name: newest_reports
+-- The newest count of these slides by each model.
+SELECT DISTINCT ON (slide_id, model_id) * FROM bloodcell.slide_report
+WHERE slide_id = ANY (:slides) ORDER BY slide_id, model_id, number DESC
+
+-- name: lines_of_reports
+SELECT * FROM bloodcell.differential WHERE report_id = ANY (:reports)
+
+-- name: keep_rules
+INSERT INTO bloodcell.laboratory_rules (rules_digest, version, document)
+VALUES (:rules_digest, :version, CAST(:document AS jsonb)) ON CONFLICT DO NOTHING

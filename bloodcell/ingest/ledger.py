@@ -22,6 +22,9 @@ from bloodcell.storage import tables
 _MAX_DAYS_APART: Final = 14
 """Days within which further cells of a slide may come without a record: rescanned smears come within a few days."""
 _CONFIRMING: Final = ("order_id", "acquired_at")
+_SAID_ONCE: Final = ("order_id", "analyser", "patient_key", "acquired_at", "age_months", "sex")
+_SAID_AGAIN: Final = ("wbc_10e9_per_l", "wbc_is_corrected")
+"""What slide.json may correct later: a new count of the leucocytes is no other slide."""
 
 if TYPE_CHECKING:
     from bloodcell.ingest.cell_rows import SamePixels
@@ -144,11 +147,7 @@ def _write_slide_row(
 ) -> tuple[int | None, _Doubt | None]:
     doubt = _Doubt(files.contradiction) if files.contradiction is not None else None
     table = tables.slide
-    recorded = (
-        {name: getattr(files.record, name) for name in ("order_id", "analyser", "patient_key", "acquired_at")}
-        if files.record
-        else {}
-    )
+    recorded = {name: getattr(files.record, name) for name in (*_SAID_ONCE, *_SAID_AGAIN)} if files.record else {}
     if known is None and doubt is not None:
         return None, doubt
     if known is None:
@@ -160,7 +159,8 @@ def _write_slide_row(
         # another run has written the slide in the meantime
         known = connection.execute(_KNOWN_SLIDE, {"barcode": files.barcode}).one()
     doubt = doubt or _doubt(known, recorded, night)
-    new = {name: value for name, value in recorded.items() if value is not None and getattr(known, name) is None}
+    # what is said once differs only where it was unknown, or there is a doubt
+    new = {name: value for name, value in recorded.items() if value is not None and value != getattr(known, name)}
     if files.record is not None and known.record_state != "read":
         new["record_state"] = "read"
     if new and doubt is None:
@@ -175,8 +175,8 @@ def _doubt(known: sa.Row[Any], recorded: Mapping[str, object], night: date) -> _
     slide whose cells were delivered under another barcode has cells already, and the slide that has always had this
     barcode is still to come. Only the time of acquisition belongs to the cells: order and patient are the barcode's.
     """
-    differing = [name for name, value in recorded.items() if None not in (value, getattr(known, name))]
-    differing = [name for name in differing if recorded[name] != getattr(known, name)]
+    said = [name for name in recorded if name in _SAID_ONCE and None not in (recorded[name], getattr(known, name))]
+    differing = [name for name in said if recorded[name] != getattr(known, name)]
     if differing:  # without the values: readers see this text, and a pseudonym is not for them
         return _Doubt(
             f"barcode {known.barcode!r} is known from night {known.night}, and its slide.json now says another "

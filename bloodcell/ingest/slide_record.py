@@ -7,9 +7,19 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from bloodcell.cells.names import composed
 from bloodcell.errors import UnusableFileError
@@ -20,6 +30,11 @@ _FIRST_YEAR: Final = 2000
 """No slide was imaged digitally before; an analyser whose clock was never set says 1970 or 1980."""
 _CLOCK_AHEAD: Final = timedelta(days=1)
 """How far an analyser's clock may be ahead."""
+
+OLDEST_YEARS: Final = 130
+"""Ages from here on are refused. The oldest person on record reached 122 years."""
+_WBC_10E9_PER_L: Final = (0.01, 1000.0)
+"""Plausible leucocyte counts: leukaemias reach several hundred, and a count per microlitre is in the thousands."""
 
 _NAME: Final = re.compile(r"[^\W\d_]+\.?(?:[ ,^]+[^\W\d_]+\.?)+|[A-ZÀ-Þ][a-zß-ÿ]{2,}")
 """Two or more words of letters, with a blank, a comma or HL7's caret between them, or one capitalised word."""
@@ -33,6 +48,16 @@ def _visible(text: str) -> str:
 
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_visible)]
+
+
+def _leucocyte_count(count: float) -> float:
+    """Returns a leucocyte count that can be one in 10^9 per litre."""
+    if not _WBC_10E9_PER_L[0] <= count <= _WBC_10E9_PER_L[1]:
+        raise ValueError(
+            f"expected a leucocyte count in 10^9 per litre, {_WBC_10E9_PER_L[0]:g} to {_WBC_10E9_PER_L[1]:g}, received "
+            f"{count:g}; a count per microlitre is divided by 1000"
+        )
+    return count
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -84,7 +109,12 @@ def _is_date(text: str) -> bool:
 class SlideRecord:
     """What is known about a slide; every field but the barcode may be missing, and `patient_key` is a pseudonym.
 
-    `acquired_at` is in UTC.
+    Attributes:
+        acquired_at: In UTC.
+        age_months: Age of the patient when the blood was taken, in whole months, 0 to 1559.
+        sex: "female" or "male".
+        wbc_10e9_per_l: The analyser's leucocyte count in 10^9 per litre.
+        wbc_is_corrected: Whether that count leaves out nucleated red cells already; None without a count.
     """
 
     barcode: str
@@ -92,6 +122,10 @@ class SlideRecord:
     analyser: str | None = None
     patient_key: str | None = None
     acquired_at: datetime | None = None
+    age_months: int | None = None
+    sex: str | None = None
+    wbc_10e9_per_l: float | None = None
+    wbc_is_corrected: bool | None = None
 
 
 class _RecordFile(BaseModel):
@@ -103,6 +137,28 @@ class _RecordFile(BaseModel):
     analyser: _Text | None = None
     patient_key: Annotated[_Text, AfterValidator(_pseudonym)] | None = None
     acquired_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
+    age_years: Annotated[int, Field(ge=0, lt=OLDEST_YEARS, strict=True)] | None = None
+    age_months: Annotated[int, Field(ge=0, lt=12 * OLDEST_YEARS, strict=True)] | None = None
+    sex: Literal["female", "male"] | None = None
+    wbc_10e9_per_l: Annotated[float, AfterValidator(_leucocyte_count)] | None = None
+    wbc_is_corrected: StrictBool | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.age_years is not None and self.age_months is not None and self.age_months // 12 != self.age_years:
+            raise ValueError(f"age_years {self.age_years} and age_months {self.age_months} contradict each other")
+        if self.age_years == 0 and self.age_months is None:  # the reference ranges change within that year
+            raise ValueError("age_years 0 needs age_months, too")
+        if self.wbc_is_corrected is not None and self.wbc_10e9_per_l is None:
+            raise ValueError("wbc_is_corrected needs wbc_10e9_per_l")
+        return self
+
+    @property
+    def age(self) -> int | None:
+        """The age in months."""
+        if self.age_months is not None or self.age_years is None:
+            return self.age_months
+        return 12 * self.age_years
 
 
 def parse_slide_record(body: bytes, barcode: str) -> SlideRecord:
@@ -126,7 +182,18 @@ def parse_slide_record(body: bytes, barcode: str) -> SlideRecord:
             "slide_identity", f"the folder is named {barcode!r}, its slide.json says barcode {record.barcode!r}"
         )
     order_id, analyser = (None if text is None else composed(text) for text in (record.order_id, record.analyser))
-    return SlideRecord(barcode, order_id, analyser, record.patient_key, record.acquired_at)
+    wbc = record.wbc_10e9_per_l
+    return SlideRecord(
+        barcode,
+        order_id,
+        analyser,
+        record.patient_key,
+        record.acquired_at,
+        age_months=record.age,
+        sex=record.sex,
+        wbc_10e9_per_l=wbc,
+        wbc_is_corrected=None if wbc is None else bool(record.wbc_is_corrected),
+    )
 
 
 def _fields(pairs: list[tuple[str, object]]) -> dict[str, object]:

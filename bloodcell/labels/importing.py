@@ -17,7 +17,9 @@ from bloodcell.labels.csv_rows import CsvLabels, Progress
 from bloodcell.labels.label_outcomes import FILE_REASONS, RowError, RowErrors
 from bloodcell.labels.label_rows import BadRowError, as_copy_text, checked_person
 from bloodcell.labels.matching import COPY_LABELS, NEW_LABELS, append_labels
-from bloodcell.storage.database import open_database
+from bloodcell.report.night_page import refresh_night_pages
+from bloodcell.results.due_results import write_due_results
+from bloodcell.storage.database import Database, open_database
 from bloodcell.storage.runs import Run, recorded_run
 
 if TYPE_CHECKING:
@@ -82,7 +84,9 @@ def import_labels(
     on_progress: Progress | None = None,
     airflow_run: str | None = None,
 ) -> LabelImport:
-    """Imports a CSV file of labels, or a folder sorted by class. Repeating an import adds nothing.
+    """Imports a CSV file of labels, or a folder sorted by class, and counts the slides whose cells have new labels.
+
+    Repeating an import adds nothing.
 
     Args:
         source: The file or folder.
@@ -104,13 +108,26 @@ def import_labels(
     database = open_database(settings)
     try:
         with recorded_run(database, "labels", airflow_run=airflow_run) as run:
-            return database.transact(
+            imported = database.transact(
                 lambda connection: take(connection, run, labels, source, partial=partial, on_progress=on_progress)
             )
     except RefusedRowsError as refused:
         return refused.outcome
     except StillWrittenError as error:
         raise RetryLaterError(f"{source} changed while it was read: import it again once it is written.") from error
+    count_labelled(settings, database, airflow_run=airflow_run)
+    return imported
+
+
+def count_labelled(settings: Settings, database: Database, *, airflow_run: str | None = None) -> None:
+    """Counts the slides whose cells have new labels, and brings the pages of their nights up to date.
+
+    Raises:
+        ConfigurationError: The rules file is not valid, or a page cannot be written.
+        DatabaseUnavailableError: Postgres stayed unavailable; call again.
+    """
+    write_due_results(settings, only_labelled=True, airflow_run=airflow_run)
+    refresh_night_pages(settings, database)
 
 
 def open_labels(source: Path, settings: Settings, labelled_by: str | None) -> Labels:

@@ -28,7 +28,7 @@ from bloodcell.inbox.unchanged_files import StillWrittenError, open_unfollowed
 from bloodcell.labels.class_folders import FolderDigest, FolderLabels, labelled_files
 from bloodcell.labels.codes import meaning_of
 from bloodcell.labels.csv_rows import CsvLabels
-from bloodcell.labels.importing import Labels, RefusedRowsError, take
+from bloodcell.labels.importing import Labels, RefusedRowsError, count_labelled, take
 from bloodcell.labels.label_outcomes import unusable
 from bloodcell.labels.label_rows import BadRowError, checked_person
 from bloodcell.presentation.numbers import counted
@@ -108,7 +108,9 @@ class _Entry:
 
 
 def import_inbox(settings: Settings, *, airflow_run: str | None = None) -> InboxResult:
-    """Imports what is new in the label inbox, each file completely or not at all; a bad file does not hold up others.
+    """Imports what is new in the label inbox, and counts the slides whose cells have new labels.
+
+    Each file is imported completely or not at all, and a bad file does not hold up others.
 
     Args:
         settings: Where the inbox is, and how long a file has to be unchanged.
@@ -134,6 +136,7 @@ def import_inbox(settings: Settings, *, airflow_run: str | None = None) -> Inbox
             n_waiting += 1
         else:
             files.append(file)
+    count_labelled(settings, database, airflow_run=airflow_run)  # also labels entered through the view
     return InboxResult(tuple(files), n_known, n_waiting)
 
 

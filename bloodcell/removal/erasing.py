@@ -41,6 +41,8 @@ _REMOVALS: Final = {
     "remove_checked_cell": "checked cells",
     "remove_label": "labels",
     "remove_cell_call": "calls",
+    "remove_former_call": "replaced calls",
+    "remove_result": "versions of results",
     "remove_differential": "rows of differentials",
     "remove_slide_report": "reports",
     "remove_drop_file_history": "earlier outcomes of files",
@@ -61,6 +63,7 @@ _TEXTS: Final = (
     "blank_labels",
     "blank_label_files",
     "blank_promotions",
+    "blank_results",
     "blank_retrainings",
     "blank_answers",
 )

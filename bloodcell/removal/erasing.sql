@@ -1,7 +1,7 @@
 -- name: lock
 -- Other writers wait until the erasure is committed, and then see that the slides are erased. Readers do not wait.
 LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file, bloodcell.cell_call,
-    bloodcell.slide_report, bloodcell.differential, bloodcell.slide_withdrawal, bloodcell.label, bloodcell.checked_cell,
+    bloodcell.former_call, bloodcell.slide_report, bloodcell.differential, bloodcell.result, bloodcell.slide_withdrawal, bloodcell.label, bloodcell.checked_cell,
     bloodcell.dataset_image, bloodcell.data_split IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
@@ -107,8 +107,15 @@ DELETE FROM bloodcell.label USING erased_cell c WHERE label.cell_id = c.cell_id
 -- name: remove_cell_call
 DELETE FROM bloodcell.cell_call USING erased_cell c WHERE cell_call.night = c.night AND cell_call.cell_id = c.cell_id
 
+-- name: remove_former_call
+DELETE FROM bloodcell.former_call USING erased_cell c WHERE former_call.night = c.night AND former_call.cell_id = c.cell_id
+
+-- name: remove_result
+DELETE FROM bloodcell.result USING erased e WHERE result.slide_id = e.slide_id
+
 -- name: remove_differential
-DELETE FROM bloodcell.differential USING erased e WHERE differential.slide_id = e.slide_id
+DELETE FROM bloodcell.differential USING bloodcell.slide_report r, erased e
+WHERE differential.report_id = r.report_id AND r.slide_id = e.slide_id
 
 -- name: remove_slide_report
 DELETE FROM bloodcell.slide_report USING erased e WHERE slide_report.slide_id = e.slide_id
@@ -180,6 +187,9 @@ UPDATE bloodcell.label SET note = regexp_replace(note, :pattern, :blank, 'g') WH
 UPDATE bloodcell.label_file
 SET path = regexp_replace(path, :pattern, :blank, 'g'), reason = regexp_replace(reason, :pattern, :blank, 'g')
 WHERE path ~ :pattern OR reason ~ :pattern
+
+-- name: blank_results
+UPDATE bloodcell.result SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
 
 -- name: blank_promotions
 UPDATE bloodcell.promotion SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern

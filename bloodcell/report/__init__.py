@@ -2,7 +2,7 @@
 
     slide_report  everything that the page of a slide shows
     slide_page    the report of a slide as one HTML page
-    thumbnails    the cells' images on that page
+    pictures      the cells' images on that page
     night_report  the summary of a night, as records and as Markdown
     night_page    the summary of a night as one HTML page
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.differential.reference_ranges import FLAG_NAMES
@@ -14,13 +14,17 @@ from bloodcell.presentation.templates import render_page
 from bloodcell.report.night_report import night_summary
 from bloodcell.storage.atomic_write import write_atomically
 from bloodcell.storage.runs import code_version
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bloodcell.report.night_report import NightSlide, NightSummary
+    from bloodcell.report.night_report import NightSummary
     from bloodcell.settings import InboxSettings, StorageSettings
     from bloodcell.storage.database import Database
+
+
+_SQL: Final = load_statements("report/night_page.sql")
 
 
 def summaries_folder(settings: StorageSettings) -> Path:
@@ -62,6 +66,20 @@ def rewrite_night_pages(settings: InboxSettings, database: Database, nights: Ite
             write_night_page(settings, night_summary(database, night), _problems(settings))
 
 
+def refresh_night_pages(settings: InboxSettings, database: Database) -> None:
+    """Writes the pages again of which a result is newer than the page, because of labels or a signature.
+
+    Raises:
+        ConfigurationError: A page cannot be written.
+    """
+    pages = {page.stem: page.stat().st_mtime for page in summaries_folder(settings).glob("*.html")}
+    if pages:
+        newest = database.transact(lambda connection: connection.execute(_SQL["newest_results"]).all())
+        rewrite_night_pages(
+            settings, database, [night for night, made_at in newest if made_at.timestamp() > pages.get(str(night), 0)]
+        )
+
+
 def _problems(settings: InboxSettings) -> Mapping[str, str]:
     try:
         return read_drops(settings).problems
@@ -80,20 +98,9 @@ def render(summary: NightSummary, problems: Mapping[str, str]) -> str:
         Path(__file__).with_name("night_page.html.j2"),
         summary=summary,
         problems=problems,
-        slides=sorted(summary.slides, key=_urgency),
+        slides=summary.slides,
         names=CLASS_NAMES,
         flag_names=FLAG_NAMES,
         code_version=code_version(),
         now=datetime.now(UTC),
-    )
-
-
-def _urgency(slide: NightSlide) -> tuple[bool, bool, bool, bool, str]:
-    """Returns the sort key that puts slides first which a person should look at first."""
-    return (
-        not slide.out_of_scope_codes,
-        not slide.n_waiting,
-        slide.is_sufficient is not False,
-        not slide.flags,
-        slide.barcode,
     )

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.cells.intervals import Proportion, proportion
-from bloodcell.differential.reference_ranges import FLAG_NAMES
 from bloodcell.errors import UnknownRecordError
 from bloodcell.presentation.markdown import Markdown, code, escaped, markdown_table
 from bloodcell.presentation.numbers import count, counted, number, percent_with_interval
+from bloodcell.results.judging import REVIEW_NAMES, WITHHELD_NAMES
 from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SQL: Final = load_statements("report/night_report.sql")
 _MOST_LISTED: Final = 25
-"""The most slides that a list names. A run's page is read at a glance, and the database has the rest."""
+"""The most entries of a list, other than of slides that are withheld or for review: those are all named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +38,79 @@ class NightSlide:
         barcode: The slide's barcode.
         n_cells: Its cells, called or not.
         n_waiting: Cells that no reported differential counts yet.
-        n_unclassified: Cells that the reported model left unclassified, for review.
-        is_sufficient: Whether enough leucocytes were counted; None without a report.
-        flags: Class -> flag.
-        out_of_scope_codes: Analyser codes outside the eight classes, with the number of cells.
+        n_unclassified: Cells that may be leucocytes and have no name, for review.
+        n_leucocytes: Leucocytes counted.
+        is_sufficient: Whether enough leucocytes were counted; None without a result.
+        state: State of the result; None without one.
+        withheld_for: Why percentages of the newest version are, or were until it was signed, withheld.
+        review_for: Review rules that name the newest version.
+        differs_from_signed: Whether the newest version waits for a signature.
+        flags: Line -> low or high, of the newest version; possible flags are not listed.
+        unverified_codes: Codes of other leucocytes that nobody has labelled -> cells, of the newest version.
     """
 
     barcode: str
     n_cells: int
     n_waiting: int
     n_unclassified: int
+    n_leucocytes: int
     is_sufficient: bool | None
+    state: str | None
+    withheld_for: tuple[str, ...]
+    review_for: tuple[str, ...]
+    differs_from_signed: bool
     flags: Mapping[str, str]
-    out_of_scope_codes: Mapping[str, int]
+    unverified_codes: Mapping[str, int]
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether its percentages are not to be used before a person has looked."""
+        return self.state == "withheld"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a result whose newest version nobody has signed."""
+        return self.state in ("machine", "withheld") or self.differs_from_signed
+
+    @property
+    def is_for_review(self) -> bool:
+        """Whether a review rule, a sure flag or a change after signing names it; a withheld slide is named as such."""
+        is_named = bool(self.review_for or self.flags or self.differs_from_signed)
+        return self.is_open and is_named and not self.is_withheld
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why a person should look at it, in words and without the flags; none once its newest version is signed."""
+        if not self.is_open:
+            return ()
+        codes = f" ({_listed(self.unverified_codes)})" if self.unverified_codes else ""
+        reasons = ["differs from what was signed"] if self.differs_from_signed else []
+        reasons += [WITHHELD_NAMES.get(reason, reason) for reason in self.withheld_for]
+        for rule in self.review_for:
+            if rule not in self.withheld_for:
+                reasons.append(REVIEW_NAMES.get(rule, rule) + (codes if rule == "other_leucocytes" else ""))
+        return tuple(reasons)
+
+    @property
+    def why(self) -> str:
+        """The reasons and the flags as one text."""
+        flags = sorted(self.flags.items()) if self.is_open else []
+        return ", ".join([*self.reasons, *(f"{CLASS_NAMES.get(name, name).lower()} {flag}" for name, flag in flags)])
+
+    @property
+    def urgency(self) -> tuple[bool, bool, bool, bool, float, str]:
+        """Sort key that puts slides first which a person should look at first."""
+        has_blasts = self.is_open and "blasts" in (*self.withheld_for, *self.review_for)
+        countable = self.n_leucocytes + self.n_unclassified
+        unclassified = self.n_unclassified / countable if countable else 0.0
+        return (
+            not self.is_withheld,
+            not has_blasts,
+            not self.n_waiting,
+            not self.is_for_review,
+            -unclassified,
+            self.barcode,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +173,7 @@ class NightSummary:
         without_cells: Slides of which this night brought files and no usable cell, with the reasons.
         n_erased_files: Files of erased slides, which are still in the drop and were not read.
         withdrawn: Slides of this night that were withdrawn.
-        slides: Other slides with cells of this night, by barcode.
+        slides: Other slides of this night, the most urgent first.
         models: Models that called cells of it, the champion first.
         stages: Stages that ran on it.
     """
@@ -132,13 +192,14 @@ class NightSummary:
     @property
     def headline(self) -> str:
         """What a person has to know first, in one line."""
-        n_flagged = sum(bool(slide.flags) for slide in self.slides)
+        n_withheld = sum(slide.is_withheld for slide in self.slides)
+        n_for_review = sum(slide.is_for_review for slide in self.slides)
         n_waiting = sum(bool(slide.n_waiting) for slide in self.slides)
         n_review = sum(slide.n_unclassified for slide in self.slides)
         without = f"{counted(len(self.without_cells), 'slide')} without a usable cell; " if self.without_cells else ""
         return (
             f"Night {self.night}: {without}{counted(len(self.slides), 'slide')}, {n_waiting:,} waiting, "
-            f"{n_flagged:,} flagged, {counted(n_review, 'cell')} to review."
+            f"{n_withheld:,} withheld, {n_for_review:,} for review, {counted(n_review, 'unclassified cell')}."
         )
 
 
@@ -170,7 +231,8 @@ def night_markdown(summary: NightSummary) -> str:
     slides = summary.slides
     waiting = [slide for slide in slides if slide.n_waiting]
     insufficient = [slide for slide in slides if slide.is_sufficient is False]
-    flagged = [slide for slide in slides if slide.flags]
+    withheld = [slide for slide in slides if slide.is_withheld]
+    for_review = [slide for slide in slides if slide.is_for_review]
     lines = [
         f"## Night {summary.night}",
         "" if summary.completed_at else "\n**Not complete: some slides are still being written.**\n",
@@ -187,16 +249,22 @@ def night_markdown(summary: NightSummary) -> str:
         "",
         f"{counted(len(slides), 'slide')}, {counted(sum(slide.n_cells for slide in slides), 'cell')}: "
         f"{sum(slide.is_sufficient is not None and not slide.n_waiting for slide in slides):,} reported, "
-        f"{len(waiting):,} waiting, {len(insufficient):,} with an insufficient count, {len(flagged):,} flagged; "
+        f"{len(waiting):,} waiting, **{len(withheld):,} withheld**, {len(for_review):,} for review, "
+        f"{len(insufficient):,} with an insufficient count; "
         f"**{counted(sum(slide.n_unclassified for slide in slides), 'unclassified cell')} to review**",
         *_section(
-            "Analyser codes out of scope: look at these first",
-            [f"{escaped(s.barcode)}: {escaped(_listed(s.out_of_scope_codes))}" for s in slides if s.out_of_scope_codes],
+            "Withheld: the percentages are not to be used before a person has looked",
+            [f"{escaped(slide.barcode)}: {escaped(slide.why)}" for slide in withheld],
+            most=None,
+        ),
+        *_section(
+            "For review",
+            [f"{escaped(slide.barcode)}: {escaped(slide.why)}" for slide in for_review],
+            most=None,
         ),
         *_section(
             "Waiting for calls", [f"{escaped(s.barcode)}: {s.n_waiting:,} of {s.n_cells:,} cells" for s in waiting]
         ),
-        *_section("Flagged", [f"{escaped(slide.barcode)}: {_flags(slide.flags)}" for slide in flagged]),
         *_section("Insufficient count", [escaped(slide.barcode) for slide in insufficient]),
         *_section("Quarantined", [f"{escaped(reason)}: {n:,}" for reason, n in summary.quarantined.items()]),
         *_models(summary.models),
@@ -220,7 +288,7 @@ def _summary(connection: sa.Connection, night: date) -> NightSummary:
         without_cells=MappingProxyType({row.barcode: row.why for row in rows("without_cells")}),
         n_erased_files=sum(row.n for row in rows("erased_files")),
         withdrawn=tuple(WithdrawnSlide(**row._mapping) for row in rows("withdrawn")),
-        slides=tuple(_night_slide(row) for row in rows("slides")),
+        slides=tuple(sorted((_night_slide(row) for row in rows("slides")), key=lambda slide: slide.urgency)),
         models=tuple(
             ModelNight(row.model_id, row.variant, row.is_champion, proportion(row.n_unclassified, row.n))
             for row in rows("models")
@@ -230,8 +298,9 @@ def _summary(connection: sa.Connection, night: date) -> NightSummary:
 
 
 def _night_slide(row: sa.Row[Any]) -> NightSlide:
-    frozen = {name: MappingProxyType(row._mapping[name]) for name in ("flags", "out_of_scope_codes")}
-    return NightSlide(**{**row._mapping, **frozen})
+    frozen = {name: MappingProxyType(row._mapping[name]) for name in ("flags", "unverified_codes")}
+    listed = {name: tuple(row._mapping[name]) for name in ("withheld_for", "review_for")}
+    return NightSlide(**{**row._mapping, **frozen, **listed})
 
 
 def _withdrawn(slide: WithdrawnSlide) -> str:
@@ -271,16 +340,12 @@ def _stages(stages: tuple[StageNight, ...]) -> list[str]:
     return ["", markdown_table(("stage", "runs", "failed", "cells", "time", "cells/s"), rows, right=range(1, 6))]
 
 
-def _section(title: str, items: list[str]) -> list[str]:
+def _section(title: str, items: list[str], most: int | None = _MOST_LISTED) -> list[str]:
     if not items:
         return []
-    more = [f"- and {len(items) - _MOST_LISTED:,} more"] if len(items) > _MOST_LISTED else []
-    return ["", f"**{title}**", "", *(f"- {item}" for item in items[:_MOST_LISTED]), *more]
-
-
-def _flags(flags: Mapping[str, str]) -> str:
-    names = {str(flag): name for flag, name in FLAG_NAMES.items()}
-    return ", ".join(f"{CLASS_NAMES[cell_class].lower()} {names[flag]}" for cell_class, flag in sorted(flags.items()))
+    shown = items[:most]
+    more = [f"- and {len(items) - len(shown):,} more"] if len(items) > len(shown) else []
+    return ["", f"**{title}**", "", *(f"- {item}" for item in shown), *more]
 
 
 def _listed(counts: Mapping[str, int]) -> str:

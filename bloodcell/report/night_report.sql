@@ -42,21 +42,29 @@ WHERE night = :night AND stage = 'ingest' AND state = 'succeeded' ORDER BY start
 SELECT barcode, reason, renamed_to FROM bloodcell.withdrawn_slide WHERE night = :night ORDER BY barcode, withdrawn_at
 
 -- name: slides
--- A slide's cells may come in several nights. The slide is reported as a whole in each of them.
+-- A slide's cells may come in several nights. The slide is reported as a whole in each of them. Figures are those of the
+-- version in force. Why a person should look at the slide is taken from the newest version, which may wait for a signature.
 SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,
-       coalesce(r.n_unclassified, 0) AS n_unclassified, r.is_sufficient,
+       coalesce(r.n_unclassified, 0) AS n_unclassified, coalesce(r.n_leucocytes, 0) AS n_leucocytes, r.is_sufficient,
+       r.state, coalesce(newest.withheld_for, '{}') AS withheld_for, coalesce(newest.review_for, '{}') AS review_for,
+       (newest.number > r.number) IS TRUE AS differs_from_signed,
        coalesce((SELECT jsonb_object_agg(d.class, d.flag) FROM bloodcell.differential d
-                 WHERE d.slide_id = s.slide_id AND d.model_id = r.model_id AND d.flag IS NOT NULL), '{}') AS flags,
-       coalesce((SELECT jsonb_object_agg(f.analyser_code, f.n) FROM (
-                     SELECT analyser_code, count(*) AS n FROM bloodcell.cell
-                     WHERE slide_id = s.slide_id AND bloodcell.is_out_of_scope(analyser_code, analyser_class)
-                     GROUP BY analyser_code) f), '{}') AS out_of_scope_codes
+                 WHERE d.report_id = newest.report_id AND d.flag IN ('low', 'high')), '{}') AS flags,
+       -- only leucocytes have a percentage
+       coalesce((SELECT jsonb_object_agg(d.class, d.n_unverified) FROM bloodcell.differential d
+                 WHERE d.report_id = newest.report_id AND d.n_unverified > 0 AND d.percentage IS NOT NULL), '{}')
+           AS unverified_codes
 FROM bloodcell.standing_slide s
 CROSS JOIN LATERAL (SELECT count(*) AS n_cells FROM bloodcell.cell WHERE slide_id = s.slide_id) c
 LEFT JOIN LATERAL (
-    SELECT o.model_id, o.n_cells, o.n_unclassified, o.is_sufficient FROM bloodcell.slide_reported_model o
-    WHERE o.slide_id = s.slide_id LIMIT 1
+    SELECT v.number, v.state, p.n_cells, p.n_leucocytes, p.n_unclassified, p.is_sufficient
+    FROM bloodcell.result_in_force v JOIN bloodcell.slide_report p USING (report_id)
+    WHERE v.slide_id = s.slide_id LIMIT 1
 ) r ON true
+LEFT JOIN LATERAL (
+    SELECT v.report_id, v.number, v.withheld_for, v.review_for FROM bloodcell.result v
+    WHERE v.slide_id = s.slide_id ORDER BY v.number DESC LIMIT 1
+) newest ON true
 WHERE s.night = :night OR EXISTS (SELECT 1 FROM bloodcell.cell n WHERE n.slide_id = s.slide_id AND n.night = :night)
 ORDER BY s.barcode
 

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER, UNCLASSIFIED
-from bloodcell.differential.stored_differential import (
-    Slide,
-    SlideDifferential,
-    count_cells,
-    differential_of,
-    find_slide,
+from bloodcell.cells.classes import (
+    CELL_CLASSES,
+    CONTESTED,
+    NOT_LEUCOCYTES,
+    OTHER_LEUCOCYTES,
+    REPORT_ORDER,
+    UNCLASSIFIED,
+    UNDECIDED_CODES,
 )
+from bloodcell.results.stored_result import Slide, SlideResult, count_cells, find_slide, result_of
 from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date, datetime
 
+    from bloodcell.differential.counting import Differential
     from bloodcell.storage.database import Database
 
 _SQL: Final = load_statements("report/slide_report.sql")
+_WITHOUT_NAME: Final = (CONTESTED, UNCLASSIFIED, *UNDECIDED_CODES)
+_GALLERY: Final = (*OTHER_LEUCOCYTES, *_WITHOUT_NAME, *REPORT_ORDER, *NOT_LEUCOCYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +38,13 @@ class CalledCell:
     """One cell as the model called it.
 
     Attributes:
+        cell_id: Key of the cell.
         file_name: Name within the slide's folder.
         sha256: Digest of its image.
         analyser_code: The analyser's pre-classification, None where it gave none.
         analyser_class: The class of that code, None for a code out of scope.
+        line: What the cell counts as: a class, "unclassified", "contested" or a code out of scope.
+        labels: The labels that count, each with the person who gave it; None without one.
         called_class: One of the eight classes, or "unclassified".
         unclassified_reason: "novel" or "low_confidence", None where a class was called.
         confidence: Probability of the first choice.
@@ -45,10 +53,13 @@ class CalledCell:
         choices: The two most probable classes with their probabilities.
     """
 
+    cell_id: int
     file_name: str
     sha256: str
     analyser_code: str | None
     analyser_class: str | None
+    line: str
+    labels: str | None
     called_class: str
     unclassified_reason: str | None
     confidence: float
@@ -69,10 +80,17 @@ class CalledCell:
 
 @dataclass(frozen=True, slots=True)
 class CellsOfClass:
-    """Cells of one called class, the least certain first."""
+    """Cells that count as one line, the least certain first."""
 
-    called_class: str
+    line: str
     cells: tuple[CalledCell, ...]
+
+    @property
+    def n_for_review(self) -> int:
+        """Cells without a name, and leucocytes that only the analyser's code names."""
+        if self.line in _WITHOUT_NAME:
+            return len(self.cells)
+        return sum(cell.labels is None for cell in self.cells) if self.line in OTHER_LEUCOCYTES else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +121,16 @@ class SlideReport:
 
     Attributes:
         slide: The smear.
-        differential: None where no file of the slide could be used.
-        classes: Unclassified first, then the classes in report order; classes without cells are left out.
+        result: None where no file of the slide could be used.
+        classes: Blasts and other leucocytes, then what has no name, the classes in report order, and what is no
+            leucocyte; lines without cells are left out.
         quarantined: Its quarantined files.
         n_duplicates: Its files that repeat the image of another file; the cell is counted once.
         runs: Runs that ingested, classified and counted it, in that order.
     """
 
     slide: Slide
-    differential: SlideDifferential | None
+    result: SlideResult | None
     classes: tuple[CellsOfClass, ...]
     quarantined: tuple[QuarantinedFile, ...]
     n_duplicates: int
@@ -121,13 +140,28 @@ class SlideReport:
     def cells(self) -> Iterable[CalledCell]:
         return (cell for cell_class in self.classes for cell in cell_class.cells)
 
+    @property
+    def is_as_counted(self) -> bool:
+        """Whether the cells count as they did in the result. Labels or calls may be newer than it."""
+        if self.result is None or self.slide.withdrawal is not None:  # the cells of a withdrawn slide may be elsewhere
+            return True
+        return {each.line: len(each.cells) for each in self.classes} == _counted_lines(self.result.differential)
 
-def read_report(database: Database, barcode: str, model_id: str | None = None) -> SlideReport:
-    """Returns the report of the slide with this barcode, by the given model or the reported one.
+
+def read_report(
+    database: Database, barcode: str, *, model_id: str | None = None, version: int | None = None
+) -> SlideReport:
+    """Returns the report of a slide: of the version in force, unless an argument asks for another count.
+
+    Args:
+        database: The database.
+        barcode: The slide.
+        model_id: The newest count by this model: its id, or its first characters.
+        version: Number of a version.
 
     Raises:
-        UnknownRecordError: There is no such slide or model, or the slide's cells have not been called yet; the message
-            names the next step.
+        UnknownRecordError: There is no such slide, model or version, or the slide's cells have not been called yet; the
+            message names the next step.
     """
 
     def read(connection: sa.Connection) -> SlideReport:
@@ -136,30 +170,31 @@ def read_report(database: Database, barcode: str, model_id: str | None = None) -
         slide = find_slide(connection, barcode)
         # of a slide without cells nothing can be read, unless they were reported before they got another barcode
         has_cells = count_cells(connection, slide) > 0 or slide.withdrawal is not None
-        differential = differential_of(connection, slide, model_id) if has_cells else None
-        cells = _called_cells(connection, differential) if differential else []
+        result = result_of(connection, slide, version=version, model_id=model_id) if has_cells else None
+        cells = _called_cells(connection, result) if result else []
         return SlideReport(
             slide=slide,
-            differential=differential,
+            result=result,
             classes=_by_class(cells),
             quarantined=_quarantined(connection, slide.delivered_as or slide.barcode),
             n_duplicates=connection.execute(
                 _SQL["n_duplicates"], {"barcode": slide.delivered_as or slide.barcode}
             ).scalar_one(),
-            runs=_runs(connection, slide, differential),
+            runs=_runs(connection, slide, result),
         )
 
     return database.transact(read, patience_s=0)
 
 
-def least_certain_first(cell: CalledCell) -> tuple[bool, bool, float, float]:
-    """Sort key: codes out of scope first, then novel cells by falling novelty, then the others by rising confidence."""
+def least_certain_first(cell: CalledCell) -> tuple[bool, bool, bool, float, float]:
+    """Sort key: codes out of scope, novel cells by falling novelty, others by rising confidence; labelled last."""
     is_novel = cell.unclassified_reason == "novel"
-    return (not cell.is_out_of_scope, not is_novel, -cell.novelty if is_novel else cell.confidence, -cell.novelty)
+    by_doubt = -cell.novelty if is_novel else cell.confidence
+    return (cell.labels is not None, not cell.is_out_of_scope, not is_novel, by_doubt, -cell.novelty)
 
 
-def _called_cells(connection: sa.Connection, differential: SlideDifferential) -> list[CalledCell]:
-    of_slide = {"slide_id": differential.slide.slide_id, "model_id": differential.model.model_id}
+def _called_cells(connection: sa.Connection, result: SlideResult) -> list[CalledCell]:
+    of_slide = {"slide_id": result.slide.slide_id, "model_id": result.model.model_id}
     return [_called_cell(row) for row in connection.execute(_SQL["called_cells"], of_slide)]
 
 
@@ -176,10 +211,20 @@ def _choices(probabilities: Iterable[float]) -> tuple[tuple[str, float], tuple[s
 
 def _by_class(cells: list[CalledCell]) -> tuple[CellsOfClass, ...]:
     classes = (
-        CellsOfClass(name, tuple(sorted((c for c in cells if c.called_class == name), key=least_certain_first)))
-        for name in (UNCLASSIFIED, *REPORT_ORDER)
+        CellsOfClass(name, tuple(sorted((c for c in cells if c.line == name), key=least_certain_first)))
+        for name in _GALLERY
     )
     return tuple(cell_class for cell_class in classes if cell_class.cells)
+
+
+def _counted_lines(differential: Differential) -> dict[str, int]:
+    """Returns line -> cells, of lines with cells."""
+    lines = {line.cell_class: line.share.n for line in (*differential.leucocytes, *differential.other_leucocytes)}
+    lines |= {"erythroblast": differential.nrbc.n_erythroblasts, "platelet": differential.n_platelets}
+    lines |= {**dict(differential.not_leucocytes), **dict(differential.undecided), CONTESTED: differential.n_contested}
+    n_undecided = differential.n_contested + sum(n for _, n in differential.undecided)
+    lines[UNCLASSIFIED] = differential.unclassified.n - n_undecided
+    return {line: n for line, n in lines.items() if n}
 
 
 def _quarantined(connection: sa.Connection, barcode: str) -> tuple[QuarantinedFile, ...]:
@@ -192,7 +237,7 @@ def _quarantined(connection: sa.Connection, barcode: str) -> tuple[QuarantinedFi
     return tuple(QuarantinedFile(*row) for row in rows)
 
 
-def _runs(connection: sa.Connection, slide: Slide, differential: SlideDifferential | None) -> tuple[StageRun, ...]:
-    model_id, run_id = (differential.model.model_id, differential.run_id) if differential else (None, None)
+def _runs(connection: sa.Connection, slide: Slide, result: SlideResult | None) -> tuple[StageRun, ...]:
+    model_id, run_id = (result.model.model_id, result.run_id) if result else (None, None)
     rows = connection.execute(_SQL["runs"], {"slide_id": slide.slide_id, "model_id": model_id, "run_id": run_id})
     return tuple(StageRun(*row) for row in rows)

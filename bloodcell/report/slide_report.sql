@@ -1,8 +1,13 @@
 -- name: called_cells
-SELECT c.file_name, c.sha256, c.analyser_code, c.analyser_class, k.called_class, k.unclassified_reason, k.confidence,
+-- Labels are those of now.
+SELECT c.cell_id, c.file_name, c.sha256, c.analyser_code, c.analyser_class, k.called_class, k.unclassified_reason, k.confidence,
+       coalesce(d.line, k.called_class) AS line,
+       (SELECT string_agg(l.label || ' (' || l.labelled_by || ')', ', ' ORDER BY l.labelled_by)
+        FROM bloodcell.standing_label l WHERE l.cell_id = c.cell_id) AS labels,
        k.novelty, k.p_basophil, k.p_eosinophil, k.p_erythroblast, k.p_ig, k.p_lymphocyte, k.p_monocyte, k.p_neutrophil,
        k.p_platelet, i.removed_at IS NULL AS has_image
 FROM bloodcell.cell c JOIN bloodcell.cell_call k USING (cell_id, night) JOIN bloodcell.image i USING (sha256)
+LEFT JOIN (SELECT * FROM bloodcell.decided_cell WHERE slide_id = :slide_id) d USING (cell_id)
 WHERE c.slide_id = :slide_id AND k.model_id = :model_id ORDER BY c.cell_id
 
 -- name: n_duplicates

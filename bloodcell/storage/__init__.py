@@ -4,7 +4,8 @@
     connections      connections with the fewest rights, and transactions that are repeated
     embedded         the Postgres that comes with bloodcell
     migrations       this release's schema, roles and views
-    schema, tables   the tables, which ingest_tables, call_tables, label_tables, training_tables, erasure_tables define
+    schema, tables   the tables, which ingest_tables, call_tables, result_tables, label_tables, training_tables and
+                     erasure_tables define
     statements       statements that are read from .sql files
     query_files      the queries that ship with bloodcell
     locks            work that only one transaction may do at a time

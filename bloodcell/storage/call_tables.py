@@ -1,11 +1,11 @@
-"""The tables of models, promotions, calls and differentials; see `tables`."""
+"""The tables of models, promotions and calls; see `tables`."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from bloodcell.cells.classes import CELL_CLASSES, UNCLASSIFIED
 from bloodcell.cells.variants import VARIANTS
@@ -106,69 +106,27 @@ cell_call = sa.Table(
         "(called_class = 'unclassified') = (unclassified_reason IS NOT NULL)", name="cell_call_unclassified"
     ),
     sa.CheckConstraint("confidence BETWEEN 0 AND 1", name="cell_call_confidence"),
-    comment="What one model says of one cell. Partitioned by the month of the night.",
+    comment="What one model says of one cell, the newest if it was asked again. Partitioned by the month of the night. "
+    "Append-only: a redo moves what it replaces to former_call.",
     postgresql_partition_by="RANGE (night)",
 )
 
-differential = sa.Table(
-    "differential",
+# a plain copy, whose rows replace_calls moves here
+former_call = sa.Table(
+    "former_call",
     metadata,
-    sa.Column("slide_id", sa.BigInteger, primary_key=True, comment="The slide."),
-    sa.Column("model_id", sa.String(64), primary_key=True, comment="The model whose calls are counted."),
-    sa.Column("class", sa.Text, primary_key=True, comment="One of the eight cell classes, or unclassified."),
-    sa.Column("n_cells", sa.Integer, nullable=False, comment="Cells of the class."),
-    sa.Column("percentage", sa.Float, comment="Share of the leucocytes in percent, for the six leucocyte classes."),
-    sa.Column("lower", sa.Float, comment="Lower end of the exact 95 % interval of percentage."),
-    sa.Column("upper", sa.Float, comment="Upper end of the exact 95 % interval of percentage."),
-    sa.Column(
-        "flag",
-        sa.Text,
-        comment="low, possibly_low, possibly_high or high relative to the adult reference range; empty within it.",
+    *(
+        sa.Column(column.name, column.type, nullable=False, comment=column.comment)
+        if column.name != "unclassified_reason"
+        else sa.Column(column.name, column.type, comment=column.comment)
+        for column in cell_call.columns
     ),
-    sa.ForeignKeyConstraint(
-        ["slide_id", "model_id"],
-        [f"{SCHEMA}.slide_report.slide_id", f"{SCHEMA}.slide_report.model_id"],
-        ondelete="CASCADE",
-    ),
-    one_of("class", (*CELL_CLASSES, UNCLASSIFIED), "differential_class"),
-    comment="A slide's cells of one class, as one model called them.",
-)
-
-slide_report = sa.Table(
-    "slide_report",
-    metadata,
-    sa.Column(
-        "slide_id", sa.BigInteger, sa.ForeignKey(f"{SCHEMA}.slide.slide_id"), primary_key=True, comment="The slide."
-    ),
-    sa.Column(
-        "model_id",
-        sa.String(64),
-        sa.ForeignKey(f"{SCHEMA}.model.model_id"),
-        primary_key=True,
-        comment="The model whose calls are added up.",
-    ),
-    sa.Column("n_cells", sa.Integer, nullable=False, comment="Cells of the slide when its calls were added up."),
-    sa.Column(
-        "n_leucocytes",
-        sa.Integer,
-        nullable=False,
-        comment="Cells of the six leucocyte classes, the denominator of the percentages.",
-    ),
-    sa.Column("n_unclassified", sa.Integer, nullable=False, comment="Cells without a call."),
-    sa.Column(
-        "is_sufficient",
-        sa.Boolean,
-        nullable=False,
-        comment="Whether there are enough leucocytes to report percentages.",
-    ),
-    sa.Column("nrbc_per_100_wbc", sa.Float, comment="Erythroblasts per 100 leucocytes; empty without leucocytes."),
-    sa.Column("nrbc_lower", sa.Float, comment="Lower end of the 95 % interval of nrbc_per_100_wbc."),
-    sa.Column("nrbc_upper", sa.Float, comment="Upper end of the 95 % interval of nrbc_per_100_wbc."),
-    sa.Column(
-        "n_compared", sa.Integer, nullable=False, comment="Cells with a call and with an analyser code in scope."
-    ),
-    sa.Column("n_agree", sa.Integer, nullable=False, comment="Cells of n_compared where call and code agree."),
-    of_run("The run that added up the calls."),
-    set_now("written_at", "When the calls were added up."),
-    comment="What a slide's calls by one model add up to.",
+    sa.Column("replaced_by", UUID(), nullable=False, comment="The run whose calls replaced them."),
+    set_now("replaced_at", "When they were replaced."),
+    sa.PrimaryKeyConstraint("night", "cell_id", "model_id", "replaced_by"),
+    sa.ForeignKeyConstraint(["cell_id", "night"], [f"{SCHEMA}.cell.cell_id", f"{SCHEMA}.cell.night"]),
+    sa.ForeignKeyConstraint(["model_id"], [f"{SCHEMA}.model.model_id"]),
+    sa.ForeignKeyConstraint(["run_id"], [f"{SCHEMA}.run.run_id"]),
+    sa.ForeignKeyConstraint(["replaced_by"], [f"{SCHEMA}.run.run_id"]),
+    comment="Calls that a redo has replaced. Append-only.",
 )

@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 OWNER_ROLE: Final = "bloodcell_owner"
 APP_ROLE: Final = "bloodcell_app"
 READER_ROLE: Final = "bloodcell_reader"
+REVIEWER_ROLE: Final = "bloodcell_reviewer"
 _READER_LIMITS: Final = {
     "lock_timeout": "10s",
     "statement_timeout": "10min",

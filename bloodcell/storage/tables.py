@@ -1,13 +1,13 @@
 """The tables of schema `bloodcell`, one object each, with a comment on every table and column.
 
 `sql/versions` creates them, the library reads and writes through this module, and a test compares the two. Each upgrade
-copies the comments to the database. The declarations are in `ingest_tables`, `call_tables`, `label_tables`,
-`training_tables` and `erasure_tables`.
+copies the comments to the database. The declarations are in `ingest_tables`, `call_tables`, `result_tables`,
+`label_tables`, `training_tables` and `erasure_tables`.
 """
 
 from __future__ import annotations
 
-from bloodcell.storage.call_tables import cell_call, differential, model, promotion, slide_report
+from bloodcell.storage.call_tables import cell_call, former_call, model, promotion
 from bloodcell.storage.erasure_tables import (
     erased_slide,
     erasure,
@@ -28,6 +28,7 @@ from bloodcell.storage.ingest_tables import (
     slide_withdrawal,
 )
 from bloodcell.storage.label_tables import cell_code, data_split, dataset, dataset_image, label, label_file
+from bloodcell.storage.result_tables import differential, laboratory_rules, result, slide_report
 from bloodcell.storage.schema import SCHEMA, metadata
 from bloodcell.storage.training_tables import (
     approval_answer,
@@ -63,14 +64,17 @@ __all__ = [
     "erasure_removal",
     "erasure_secret",
     "evaluation",
+    "former_call",
     "image",
     "label",
     "label_file",
+    "laboratory_rules",
     "lock",
     "metadata",
     "model",
     "model_check",
     "promotion",
+    "result",
     "run",
     "slide",
     "slide_report",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.differential.adding_up import write_due_differentials
 from bloodcell.errors import ConfigurationError
 from bloodcell.report.night_page import rewrite_night_pages
+from bloodcell.results.due_results import write_due_results
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
@@ -118,7 +118,7 @@ def withdraw_slide(settings: Settings, request: WithdrawalRequest) -> Withdrawal
         run.n_cells = sum(change.n_cells for change in done.changes)
         run.detail |= {"actions": [change.action for change in done.changes]}
     standing = [c.renamed_to or c.barcode for c in done.changes if c.action != "withdraw"]
-    reported = write_due_differentials(settings, slides=standing) if standing else []
+    reported = write_due_results(settings, slides=standing) if standing else []
     barcodes = [barcode for c in done.changes for barcode in (c.barcode, c.renamed_to) if barcode]
     nights = database.transact(lambda connection: connection.scalars(_SQL["nights"], {"barcodes": barcodes}).all())
     rewrite_night_pages(settings, database, nights)

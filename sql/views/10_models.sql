@@ -56,36 +56,3 @@ COMMENT ON COLUMN bloodcell.model_history.training_run_id IS
 COMMENT ON COLUMN bloodcell.model_history.approved_by IS 'Person who approved the retraining''s candidate.';
 COMMENT ON COLUMN bloodcell.model_history.approved_at IS 'When that person approved it.';
 COMMENT ON COLUMN bloodcell.model_history.gates IS 'Gates that the candidate passed, as JSON; see model_gate.';
-
--- A slide is reported with the model that was champion when its calls were added up. Of the models that called all of its
--- cells, that is the one promoted last by then, so an old slide keeps its report when a challenger that called it is
--- promoted. The rule is defined only here.
-CREATE VIEW bloodcell.slide_last_reported_model AS
-SELECT DISTINCT ON (r.slide_id) r.slide_id, r.model_id, r.n_cells, r.n_unclassified, r.is_sufficient, r.written_at
-FROM bloodcell.slide_report r JOIN bloodcell.promotion p USING (model_id)
-WHERE p.promoted_at <= r.written_at
-ORDER BY r.slide_id, p.promotion_id DESC;
-
-COMMENT ON VIEW bloodcell.slide_last_reported_model IS
-    'The model whose calls are reported for a slide, or were reported until it was withdrawn. Always filter on slide_id.';
-COMMENT ON COLUMN bloodcell.slide_last_reported_model.n_cells IS 'Cells that the report counts.';
-COMMENT ON COLUMN bloodcell.slide_last_reported_model.n_unclassified IS 'Cells without a call, of n_cells.';
-
-CREATE VIEW bloodcell.slide_reported_model AS
-SELECT m.slide_id, m.model_id, m.n_cells, m.n_unclassified, m.is_sufficient, m.written_at
-FROM bloodcell.slide_last_reported_model m JOIN bloodcell.standing_slide USING (slide_id);
-
-COMMENT ON VIEW bloodcell.slide_reported_model IS
-    'The model whose calls are reported for a slide, for slides that are reported. Always filter on slide_id.';
-COMMENT ON COLUMN bloodcell.slide_reported_model.n_cells IS 'Cells that the report counts.';
-COMMENT ON COLUMN bloodcell.slide_reported_model.n_unclassified IS 'Cells without a call, of n_cells.';
-
-CREATE VIEW bloodcell.report_before_champion AS
-SELECT r.slide_id, r.model_id
-FROM bloodcell.slide_report r
-WHERE EXISTS (SELECT 1 FROM bloodcell.promotion p WHERE p.model_id = r.model_id)
-  AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_last_reported_model m WHERE m.slide_id = r.slide_id);
-
-COMMENT ON VIEW bloodcell.report_before_champion IS
-    'Calls of unreported slides that were added up before their model became champion. The next run adds them up again, '
-    'which reports the slide.';

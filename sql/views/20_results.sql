@@ -16,48 +16,91 @@ COMMENT ON FUNCTION bloodcell.is_out_of_scope(text, text) IS
 -- cells 0.6 s. A plain join or a comparison with = takes 2.6 s for the night. With the condition on withdrawn_at inside the
 -- look-up, the class shares of a year took 7 s instead of 1.4 s, because its result is no longer kept for each slide.
 CREATE VIEW bloodcell.slide_differential AS
-SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, d.class, d.n_cells, d.percentage,
-       d.lower AS percentage_lower_95, d.upper AS percentage_upper_95, d.flag, r.n_leucocytes, r.n_unclassified,
-       r.is_sufficient, m.model_id, m.variant,
-       s.withdrawn_at IS NULL AND r.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported,
+SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, d.class, d.n_cells, d.n_labelled,
+       d.n_unverified, d.percentage, d.lower AS percentage_lower_95, d.upper AS percentage_upper_95, d.bound_lower,
+       d.bound_upper, d.absolute AS absolute_10e9_per_l, d.flag, r.n_leucocytes, r.n_unclassified,
+       r.is_sufficient, CASE WHEN r.report_id = reported.report_id THEN reported.state END AS state,
+       CASE WHEN r.report_id = reported.report_id THEN reported.withheld_for END AS withheld_for, m.model_id, m.variant,
+       s.withdrawn_at IS NULL AND r.report_id IS NOT DISTINCT FROM reported.report_id AS is_reported,
        r.run_id, r.written_at, s.withdrawn_at
-FROM bloodcell.differential d
-JOIN bloodcell.slide_report r USING (slide_id, model_id)
+FROM bloodcell.slide_report r
+JOIN bloodcell.differential d USING (report_id)
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.model m USING (model_id)
 LEFT JOIN LATERAL (
-    SELECT o.model_id FROM bloodcell.slide_last_reported_model o WHERE o.slide_id = s.slide_id LIMIT 1
-) reported ON true;
+    SELECT o.report_id, o.state, o.withheld_for, p.model_id
+    FROM bloodcell.result_in_force o JOIN bloodcell.slide_report p USING (report_id)
+    WHERE o.slide_id = s.slide_id LIMIT 1
+) reported ON true
+-- of the model that is reported, the count that is in force, which is not the newest if that waits for a signature
+WHERE r.report_id = reported.report_id
+   OR r.model_id IS DISTINCT FROM reported.model_id
+      AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_report n
+                      WHERE n.slide_id = r.slide_id AND n.model_id = r.model_id AND n.number > r.number);
 
 COMMENT ON VIEW bloodcell.slide_differential IS
     'The differential: one row per slide, model and class. Filter on is_reported.';
-COMMENT ON COLUMN bloodcell.slide_differential.class IS 'One of the eight cell classes, or unclassified.';
+COMMENT ON COLUMN bloodcell.slide_differential.class IS
+    'One of the eight cell classes, unclassified, contested, or a code out of scope.';
+COMMENT ON COLUMN bloodcell.slide_differential.n_labelled IS 'Of n_cells, those that a person''s label decides.';
+COMMENT ON COLUMN bloodcell.slide_differential.n_unverified IS 'Of n_cells, those that only the analyser''s code names.';
+COMMENT ON COLUMN bloodcell.slide_differential.bound_lower IS
+    'The percentage if no unclassified cell were of this class but a leucocyte.';
+COMMENT ON COLUMN bloodcell.slide_differential.bound_upper IS
+    'The percentage if every unclassified cell were of this class.';
+COMMENT ON COLUMN bloodcell.slide_differential.absolute_10e9_per_l IS
+    'Cells in 10^9 per litre; empty without a leucocyte count.';
+COMMENT ON COLUMN bloodcell.slide_differential.state IS
+    'State of the result: machine, withheld, final, amended or corrected; empty for a challenger.';
+COMMENT ON COLUMN bloodcell.slide_differential.withheld_for IS
+    'Why the percentages are, or were until it was signed, withheld; empty for a challenger.';
 COMMENT ON COLUMN bloodcell.slide_differential.n_cells IS 'Cells of the class.';
 COMMENT ON COLUMN bloodcell.slide_differential.percentage IS
-    'Share of the leucocytes in percent, for the six leucocyte classes; empty for the others.';
+    'Share of the leucocytes in percent; empty for what is no leucocyte.';
 COMMENT ON COLUMN bloodcell.slide_differential.percentage_lower_95 IS
     'Lower end of the exact 95 % interval of percentage (Clopper-Pearson).';
 COMMENT ON COLUMN bloodcell.slide_differential.percentage_upper_95 IS
     'Upper end of the exact 95 % interval of percentage.';
 COMMENT ON COLUMN bloodcell.slide_differential.flag IS
-    'low, possibly_low, possibly_high or high relative to the adult reference range; possibly: the interval overlaps it.';
+    'low, possibly_low, possibly_high or high relative to the reference range; possibly: the interval overlaps it.';
 
 CREATE VIEW bloodcell.slide_summary AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, r.n_cells, r.n_leucocytes,
-       r.n_unclassified, r.is_sufficient, r.nrbc_per_100_wbc, r.nrbc_lower AS nrbc_lower_95,
+       r.n_other_leucocytes, r.n_unverified, r.n_blasts, r.n_unclassified, r.n_contested, r.n_labelled, r.is_sufficient,
+       CASE WHEN r.report_id = reported.report_id THEN reported.state END AS state,
+       CASE WHEN r.report_id = reported.report_id THEN reported.withheld_for END AS withheld_for,
+       CASE WHEN r.report_id = reported.report_id THEN reported.review_for END AS review_for, r.nrbc_per_100_wbc,
+       r.nrbc_lower AS nrbc_lower_95,
        r.nrbc_upper AS nrbc_upper_95, r.n_compared, r.n_agree, m.model_id, m.variant,
-       s.withdrawn_at IS NULL AND r.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported, r.run_id, r.written_at,
-       s.withdrawn_at
+       s.withdrawn_at IS NULL AND r.report_id IS NOT DISTINCT FROM reported.report_id AS is_reported, r.run_id,
+       r.written_at, s.withdrawn_at
 FROM bloodcell.slide_report r
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.model m USING (model_id)
 LEFT JOIN LATERAL (
-    SELECT o.model_id FROM bloodcell.slide_last_reported_model o WHERE o.slide_id = s.slide_id LIMIT 1
-) reported ON true;
+    SELECT o.report_id, o.state, o.withheld_for, o.review_for, p.model_id
+    FROM bloodcell.result_in_force o JOIN bloodcell.slide_report p USING (report_id)
+    WHERE o.slide_id = s.slide_id LIMIT 1
+) reported ON true
+WHERE r.report_id = reported.report_id
+   OR r.model_id IS DISTINCT FROM reported.model_id
+      AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_report n
+                      WHERE n.slide_id = r.slide_id AND n.model_id = r.model_id AND n.number > r.number);
 
 COMMENT ON VIEW bloodcell.slide_summary IS
     'One row per slide and model: counts, erythroblasts, agreement with the analyser. Filter on is_reported.';
 COMMENT ON COLUMN bloodcell.slide_summary.n_cells IS 'All cells of the slide when its calls were added up.';
+COMMENT ON COLUMN bloodcell.slide_summary.n_other_leucocytes IS 'Of n_leucocytes, those of a code out of scope.';
+COMMENT ON COLUMN bloodcell.slide_summary.n_unverified IS
+    'Of n_other_leucocytes, those that only the analyser''s code names.';
+COMMENT ON COLUMN bloodcell.slide_summary.n_blasts IS 'Of n_other_leucocytes, the blasts.';
+COMMENT ON COLUMN bloodcell.slide_summary.n_contested IS 'Of n_unclassified, those on which people disagree.';
+COMMENT ON COLUMN bloodcell.slide_summary.n_labelled IS 'Of n_cells, those that a person''s label decides.';
+COMMENT ON COLUMN bloodcell.slide_summary.state IS
+    'State of the result: machine, withheld, final, amended or corrected; empty for a challenger.';
+COMMENT ON COLUMN bloodcell.slide_summary.withheld_for IS
+    'Why the percentages are, or were until it was signed, withheld; empty for a challenger.';
+COMMENT ON COLUMN bloodcell.slide_summary.review_for IS 'Review rules that name the slide.';
 COMMENT ON COLUMN bloodcell.slide_summary.nrbc_per_100_wbc IS
     'Nucleated red cells (erythroblasts) per 100 leucocytes; empty without leucocytes.';
 COMMENT ON COLUMN bloodcell.slide_summary.nrbc_lower_95 IS 'Lower end of its exact 95 % interval.';
@@ -70,10 +113,12 @@ CREATE VIEW bloodcell.slide_status AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, s.record_state, c.n_cells,
        r.n_cells AS n_cells_reported, c.n_out_of_scope, files.n_quarantined, r.model_id AS reported_model_id,
        r.written_at AS reported_at, s.delivered_as, s.withdrawn_at, w.reason AS withdrawn_reason, w.renamed_to,
+       r.version, r.state, r.withheld_for, r.review_for, r.newest_version,
        CASE WHEN s.withdrawn_at IS NOT NULL THEN 'withdrawn'
             WHEN c.n_cells = 0 THEN 'no usable cell'
             WHEN r.n_cells IS NULL THEN 'waiting'
-            WHEN r.n_cells < c.n_cells THEN 'cells came later'
+            WHEN r.n_cells_newest < c.n_cells THEN 'cells came later'
+            WHEN r.newest_version > r.version THEN 'differs from what was signed'
             ELSE 'reported' END AS status
 FROM bloodcell.slide s
 CROSS JOIN LATERAL (
@@ -86,7 +131,13 @@ CROSS JOIN LATERAL (
     WHERE f.barcode = coalesce(s.delivered_as, s.barcode) AND f.outcome = 'quarantined'
 ) files
 LEFT JOIN LATERAL (
-    SELECT o.model_id, o.n_cells, o.written_at FROM bloodcell.slide_last_reported_model o
+    SELECT p.model_id, p.n_cells, p.written_at, o.number AS version, o.state, o.withheld_for, o.review_for,
+           newest.number AS newest_version, newest.n_cells AS n_cells_newest
+    FROM bloodcell.result_in_force o JOIN bloodcell.slide_report p USING (report_id)
+    CROSS JOIN LATERAL (
+        SELECT n.number, q.n_cells FROM bloodcell.result n JOIN bloodcell.slide_report q USING (report_id)
+        WHERE n.slide_id = o.slide_id ORDER BY n.number DESC LIMIT 1
+    ) newest
     WHERE o.slide_id = s.slide_id LIMIT 1
 ) r ON true
 LEFT JOIN bloodcell.withdrawn_slide w ON w.slide_id = s.slide_id;
@@ -100,12 +151,19 @@ COMMENT ON COLUMN bloodcell.slide_status.n_out_of_scope IS 'Cells whose analyser
 COMMENT ON COLUMN bloodcell.slide_status.n_quarantined IS
     'Files that were delivered under the barcode and could not be used, of every slide that had it: a withdrawn slide and '
     'the one that has its barcode now both count all of them.';
+COMMENT ON COLUMN bloodcell.slide_status.version IS 'Version of the result that counts; empty without a result.';
+COMMENT ON COLUMN bloodcell.slide_status.state IS
+    'State of that version: machine, withheld, final, amended or corrected.';
+COMMENT ON COLUMN bloodcell.slide_status.withheld_for IS 'Why its percentages are, or were until it was signed, withheld.';
+COMMENT ON COLUMN bloodcell.slide_status.review_for IS 'Review rules that name the slide.';
+COMMENT ON COLUMN bloodcell.slide_status.newest_version IS
+    'Newest version of the result; it waits for a person if it is newer than version.';
 COMMENT ON COLUMN bloodcell.slide_status.reported_model_id IS
     'Model whose calls are reported, or were reported until the slide was withdrawn.';
 COMMENT ON COLUMN bloodcell.slide_status.reported_at IS 'When the calls were added up.';
 COMMENT ON COLUMN bloodcell.slide_status.status IS
-    'reported; waiting (not classified or not added up); cells came later (its report counts fewer); no usable cell; '
-    'withdrawn (nothing is reported).';
+    'reported; waiting (not classified or not counted); cells came later (its newest version counts fewer); differs from '
+    'what was signed (a newer version waits for a person); no usable cell; withdrawn (nothing is reported).';
 COMMENT ON COLUMN bloodcell.slide_status.withdrawn_reason IS 'Why it was withdrawn.';
 COMMENT ON COLUMN bloodcell.slide_status.renamed_to IS 'Barcode of the slide to which its cells were moved; else empty.';
 
@@ -168,8 +226,9 @@ CREATE VIEW bloodcell.review_queue AS
 SELECT barcode, night, file_name, cell_id, sha256, coalesce(unclassified_reason, 'out_of_scope') AS review_reason,
        bloodcell.is_out_of_scope(analyser_code, analyser_class) AS is_out_of_scope, called_class, top_class, confidence,
        novelty, analyser_code, variant, model_id
-FROM bloodcell.cell_result
-WHERE is_reported AND (called_class = 'unclassified' OR bloodcell.is_out_of_scope(analyser_code, analyser_class));
+FROM bloodcell.cell_result r
+WHERE is_reported AND (called_class = 'unclassified' OR bloodcell.is_out_of_scope(analyser_code, analyser_class))
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.label l WHERE l.cell_id = r.cell_id);
 
 COMMENT ON VIEW bloodcell.review_queue IS
     'Cells that a person has to look at: the reported model did not call them, or their analyser code is out of scope.';

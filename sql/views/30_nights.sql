@@ -56,10 +56,13 @@ WITH files AS (
     SELECT s.night, count(*) FILTER (WHERE s.withdrawn_at IS NULL) AS n_slides,
            count(s.withdrawn_at) AS n_withdrawn, count(r.n_cells) AS n_reported,
            count(*) FILTER (WHERE NOT r.is_sufficient) AS n_insufficient,
+           count(*) FILTER (WHERE r.state = 'withheld') AS n_withheld,
+           count(*) FILTER (WHERE r.state IN ('final', 'amended', 'corrected')) AS n_signed,
            coalesce(sum(r.n_unclassified), 0) AS n_unclassified, coalesce(sum(r.n_cells), 0) AS n_cells_reported
     FROM bloodcell.slide s
     LEFT JOIN LATERAL (
-        SELECT o.n_cells, o.is_sufficient, o.n_unclassified FROM bloodcell.slide_last_reported_model o
+        SELECT p.n_cells, p.is_sufficient, p.n_unclassified, o.state
+        FROM bloodcell.result_in_force o JOIN bloodcell.slide_report p USING (report_id)
         WHERE o.slide_id = s.slide_id AND s.withdrawn_at IS NULL LIMIT 1
     ) r ON true
     GROUP BY s.night
@@ -69,7 +72,8 @@ SELECT d.night, d.first_seen_at, d.completed_at, coalesce(f.n_files, 0) AS n_fil
        coalesce(f.n_ignored, 0) AS n_ignored, coalesce(s.n_slides, 0) AS n_slides,
        coalesce(s.n_reported, 0) AS n_slides_reported, coalesce(s.n_insufficient, 0) AS n_slides_insufficient,
        coalesce(s.n_cells_reported, 0) AS n_cells_reported, coalesce(s.n_unclassified, 0) AS n_unclassified,
-       coalesce(s.n_withdrawn, 0) AS n_slides_withdrawn
+       coalesce(s.n_withdrawn, 0) AS n_slides_withdrawn, coalesce(s.n_withheld, 0) AS n_slides_withheld,
+       coalesce(s.n_signed, 0) AS n_slides_signed
 FROM bloodcell."drop" d LEFT JOIN files f USING (night) LEFT JOIN slides s USING (night);
 
 COMMENT ON VIEW bloodcell.night_summary IS
@@ -85,10 +89,14 @@ COMMENT ON COLUMN bloodcell.night_summary.n_ignored IS 'Files that are left out 
 COMMENT ON COLUMN bloodcell.night_summary.n_slides IS 'Slides that began in the night, without withdrawn ones.';
 COMMENT ON COLUMN bloodcell.night_summary.n_slides_withdrawn IS 'Slides that began in the night and were withdrawn.';
 COMMENT ON COLUMN bloodcell.night_summary.n_slides_reported IS 'Of n_slides, those that are reported.';
+COMMENT ON COLUMN bloodcell.night_summary.n_slides_withheld IS
+    'Of n_slides_reported, those whose percentages are not to be used before a person has looked.';
+COMMENT ON COLUMN bloodcell.night_summary.n_slides_signed IS 'Of n_slides_reported, those that a person has signed.';
 COMMENT ON COLUMN bloodcell.night_summary.n_slides_insufficient IS
-    'Of n_slides_reported, those with too few leucocytes for percentages.';
+    'Of n_slides_reported, those with too few leucocytes for a sufficient count.';
 COMMENT ON COLUMN bloodcell.night_summary.n_cells_reported IS 'Cells that the reports of those slides count.';
-COMMENT ON COLUMN bloodcell.night_summary.n_unclassified IS 'Of n_cells_reported, those without a call.';
+COMMENT ON COLUMN bloodcell.night_summary.n_unclassified IS
+    'Of n_cells_reported, those that neither a person nor the model could name.';
 
 CREATE VIEW bloodcell.run_history AS
 SELECT run_id, stage, night, state, started_at, ended_at, extract(epoch FROM ended_at - started_at) AS duration_s,

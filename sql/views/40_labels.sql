@@ -162,13 +162,14 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN coalesce(patient_key, 'slide:' || ba
 COMMENT ON FUNCTION bloodcell.split_key(text, text) IS
     'The key by which a slide is assigned to a split: its patient, or the slide itself where no patient is known.';
 
--- Two different codes out of scope do not contest the cell: both keep it out of training.
+-- Two different codes out of scope contest the cell: a blast is no variant lymphocyte. Two finer codes of one class do not;
+-- the cell then has its class, and no code.
 CREATE VIEW bloodcell.current_label AS
 SELECT s.barcode, c.night, c.file_name, c.cell_id, c.sha256, s.patient_key,
        bloodcell.split_key(s.patient_key, s.barcode) AS split_key,
        CASE WHEN min(coalesce(l.class, '')) = max(coalesce(l.class, '')) THEN min(l.class) END AS class,
        CASE WHEN min(coalesce(l.sub_label, '')) = max(coalesce(l.sub_label, '')) THEN min(l.sub_label) END AS sub_label,
-       CASE WHEN min(coalesce(l.class, '')) <> max(coalesce(l.class, '')) THEN 'contested'
+       CASE WHEN min(coalesce(l.class, l.sub_label)) <> max(coalesce(l.class, l.sub_label)) THEN 'contested'
             WHEN min(l.class) IS NULL THEN 'out_of_scope' ELSE 'confirmed' END AS state,
        bool_or(l.is_blind) AS is_blind, bool_or(l.is_adjudication) AS is_adjudicated, count(*) AS n_people,
        string_agg(l.labelled_by, ', ' ORDER BY l.labelled_by) AS labelled_by, max(l.labelled_at) AS labelled_at,
@@ -185,7 +186,7 @@ COMMENT ON COLUMN bloodcell.current_label.class IS
 COMMENT ON COLUMN bloodcell.current_label.sub_label IS
     'The finer code or code out of scope, where all labels give the same.';
 COMMENT ON COLUMN bloodcell.current_label.state IS
-    'confirmed (all labels agree on the class), out_of_scope (all give a code out of scope) or contested.';
+    'confirmed (all labels agree on the class), out_of_scope (all give the same code out of scope) or contested.';
 COMMENT ON COLUMN bloodcell.current_label.is_blind IS 'Whether one of the labels was read without seeing a call.';
 COMMENT ON COLUMN bloodcell.current_label.is_adjudicated IS 'Whether one of the labels settled the cell.';
 COMMENT ON COLUMN bloodcell.current_label.n_people IS 'People whose labels count.';
@@ -193,13 +194,33 @@ COMMENT ON COLUMN bloodcell.current_label.labelled_by IS 'All of these people.';
 COMMENT ON COLUMN bloodcell.current_label.labelled_at IS 'Time of the newest label.';
 COMMENT ON COLUMN bloodcell.current_label.label_id IS 'The newest label.';
 
+-- What a cell counts as, whatever a model calls it: a person's label decides before the analyser's code. The rule is defined
+-- only here.
+CREATE VIEW bloodcell.decided_cell AS
+SELECT c.cell_id, c.slide_id, l.cell_id IS NOT NULL AS is_labelled,
+       CASE WHEN l.cell_id IS NOT NULL
+            THEN CASE l.state WHEN 'confirmed' THEN l.class WHEN 'out_of_scope' THEN l.sub_label ELSE 'contested' END
+            ELSE coalesce(k.code, 'OTH') END AS line
+FROM bloodcell.cell c
+LEFT JOIN bloodcell.current_label l USING (cell_id)
+LEFT JOIN bloodcell.cell_code k ON k.code = upper(c.analyser_code) AND k.class IS NULL
+WHERE l.cell_id IS NOT NULL OR bloodcell.is_out_of_scope(c.analyser_code, c.analyser_class);
+
+COMMENT ON VIEW bloodcell.decided_cell IS
+    'What a cell counts as because of a person''s label or, without one, of an analyser code out of scope. Any other cell '
+    'counts as what the reported model calls it. Always filter on slide_id or cell_id.';
+COMMENT ON COLUMN bloodcell.decided_cell.is_labelled IS 'Whether a label decides; else it is the analyser''s code.';
+COMMENT ON COLUMN bloodcell.decided_cell.line IS
+    'A cell class, contested, or a code out of scope; an unknown code counts as OTH.';
+
 CREATE VIEW bloodcell.contested_cell AS
 SELECT c.barcode, c.night, c.file_name, c.cell_id, l.label, l.labelled_by, l.labelled_at, l.is_blind, l.note
 FROM bloodcell.current_label c JOIN bloodcell.standing_label l USING (cell_id)
 WHERE c.state = 'contested';
 
 COMMENT ON VIEW bloodcell.contested_cell IS
-    'Cells on whose class people disagree, one row per label that counts. They are not used for training until a label '
+    'Cells on whose class, or code out of scope, people disagree, one row per label that counts. They are not used for '
+    'training until a label '
     'with is_adjudication settles them.';
 
 CREATE VIEW bloodcell.label_inbox AS

@@ -9,7 +9,9 @@ import pytest
 
 from bloodcell.cells.classes import CELL_CLASSES, LEUCOCYTE_CLASSES, UNCLASSIFIED
 from bloodcell.differential.counting import count_differential
+from bloodcell.differential.laboratory_rules import read_rules
 from bloodcell.evaluation.differential_agreement import MIN_LEUCOCYTES, Agreement, slide_agreement
+from tests.laboratory import slide_counts
 from tests.trial import drawn_holdout, drawn_predictions
 
 
@@ -59,8 +61,10 @@ def test_percentages_are_those_of_the_products_differential() -> None:
             UNCLASSIFIED if left else CELL_CLASSES[cell_class]
             for cell_class, left in zip(top[of_slide], predictions.unclassified[of_slide], strict=True)
         ]
-        reported = count_differential(Counter(called), min_leucocytes=1)
-        labelled = count_differential(Counter(CELL_CLASSES[g] for g in holdout.truth[of_slide]), min_leucocytes=1)
+        reported = count_differential(slide_counts(Counter(called)), read_rules(None))
+        labelled = count_differential(
+            slide_counts(Counter(CELL_CLASSES[g] for g in holdout.truth[of_slide])), read_rules(None)
+        )
         for by_calls, by_labels, cell_class in zip(
             reported.leucocytes, labelled.leucocytes, found.classes, strict=True
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from bloodcell.errors import ConfigurationError, UnusableFileError
 from bloodcell.labels import LabelImport, import_labels
 from bloodcell.labels.importing import open_labels, take
 from bloodcell.labels.label_outcomes import FILE_REASONS, MAX_ERRORS
+from bloodcell.report.night_page import summaries_folder, write_night_page
+from bloodcell.report.night_report import night_summary
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
 from bloodcell.storage.database import Database
 from bloodcell.storage.runs import Run
 from tests.labels.conftest import AT, HEADER, INSTANT, Labelled, Rows, texts
-from tests.laboratory import Laboratory, at_once
+from tests.laboratory import NIGHT, Laboratory, at_once
 from tests.storage.conftest import as_superuser
 
 LABELS = (
@@ -452,3 +455,23 @@ def test_a_killed_import_leaves_nothing_and_can_be_repeated(
     assert rows("SELECT count(*) FROM bloodcell.label") == [(0,)]
     assert rows("SELECT state FROM bloodcell.run_history WHERE stage = 'labels'") == [("running",)]
     assert import_labels(file, settings).n_new == 3_000
+
+
+def test_imported_labels_make_a_version_and_refresh_the_page_of_the_night(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    laboratory = Laboratory(database)
+    laboratory.model()
+    cells = laboratory.cells(laboratory.slide("S-1"), ["LY"] * 120, names=[f"LY_{n}.jpg" for n in range(120)])
+    laboratory.call(cells, ["lymphocyte"] * 120)
+    laboratory.count()
+    write_night_page(settings, night_summary(database, NIGHT), {})
+    page = summaries_folder(settings) / f"{NIGHT}.html"
+    os.utime(page, (0, 0))
+    assert "withheld" not in re.findall(r"<tbody>.*?</tbody>", page.read_text(), re.DOTALL)[0]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("slide,file,label,labelled_by,labelled_at\nS-1,LY_0.jpg,BL,anna,2026-03-15T09:00:00Z\n")
+    import_labels(labels, settings)
+    versions = "SELECT version, state, causes FROM bloodcell.result_version ORDER BY 1"
+    assert laboratory.rows(versions) == [(1, "machine", ["first"]), (2, "withheld", ["labels"])]
+    assert "withheld" in re.findall(r"<tbody>.*?</tbody>", page.read_text(), re.DOTALL)[0]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bloodcell.differential.stored_differential import find_slide
+from bloodcell.results.stored_result import find_slide
 from bloodcell.storage.database import Database
 from tests.labels.conftest import AT, HEADER, INSTANT, Labelled, Rows, texts
 from tests.laboratory import Laboratory

@@ -192,12 +192,12 @@ def test_two_people_who_disagree_contest_a_cell_until_somebody_adjudicates(
     assert rows(CURRENT) == [("contested", None, None, 2, True, False, "anna, ben")]
 
 
-def test_two_out_of_scope_codes_do_not_contest(
+def test_people_who_say_blast_and_variant_lymphocyte_of_one_cell_disagree(
     anna: sa.Engine, database_url: str, cells: list[int], rows: Rows
 ) -> None:
     enter(anna, cell_id=cells[0], label="BL")
     enter(as_login(database_url, "ben"), cell_id=cells[0], label="VLY")
-    assert rows(CURRENT) == [("out_of_scope", None, None, 2, False, False, "anna, ben")]
+    assert rows(CURRENT) == [("contested", None, None, 2, False, False, "anna, ben")]
 
 
 def test_an_adjudication_settles_an_earlier_label_that_arrives_later(

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.cells.classes import CELL_CLASSES, UNCLASSIFIED
 from bloodcell.ingest import ingest_night
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
@@ -108,20 +107,11 @@ def ward(settings: Settings, database: Database) -> Ward:
         cells, ["neutrophil"] * len(cells), note=f"as on {BARCODES[1]}", at="2026-11-22 09:00+00"
     )
     laboratory.dataset("d16e57", [(cell, "holdout") for cell in cells[:2]] + [(cells[-1], "training")])
+    laboratory.count()
+    laboratory.call_again("neutrophil")
+    laboratory.sign(BARCODES[1], 1)
+    laboratory.sign(OTHER, 1, reason=f"not the blood of {BARCODES[0]}")
     with database.begin() as connection:
-        slides = sa.text(
-            "INSERT INTO bloodcell.slide_report (slide_id, model_id, n_cells, n_leucocytes, n_unclassified, "
-            "is_sufficient, n_compared, n_agree, run_id) SELECT slide_id, :model, 4, 4, 0, false, 4, 4, :run "
-            "FROM bloodcell.slide"
-        )
-        connection.execute(slides, {"model": CHAMPION, "run": laboratory.run_id})
-        connection.execute(
-            sa.text(
-                "INSERT INTO bloodcell.differential (slide_id, model_id, class, n_cells) "
-                "SELECT slide_id, model_id, c, 4 FROM bloodcell.slide_report, unnest(CAST(:classes AS text[])) c"
-            ),
-            {"classes": [*CELL_CLASSES, UNCLASSIFIED]},
-        )
         checked = [
             {
                 "model_id": CHAMPION, "cell_id": cell, "label_id": label, "class": "neutrophil",

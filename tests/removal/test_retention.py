@@ -66,6 +66,7 @@ def test_old_images_go_unless_a_cell_has_a_label_or_waits_for_its_call(ward: War
     unlabel(ward, BARCODES[0])
     unlabel(ward, BARCODES[1])
     with connect(str(ward.settings.plain_database_url)).begin() as connection:
+        connection.exec_driver_sql("SET LOCAL bloodcell.replacing = 'on'")
         waiting = (
             "DELETE FROM bloodcell.cell_call k USING bloodcell.cell c WHERE k.cell_id = c.cell_id AND c.sha256 = :s"
         )
@@ -93,6 +94,7 @@ def test_an_image_of_a_withdrawn_slide_waits_for_no_call(ward: Ward) -> None:
     age(ward)
     unlabel(ward, BARCODES[0])
     with connect(str(ward.settings.plain_database_url)).begin() as connection:
+        connection.exec_driver_sql("SET LOCAL bloodcell.replacing = 'on'")
         connection.exec_driver_sql("DELETE FROM bloodcell.cell_call")
     assert removed(ward, images=30)["images"].n == 0
     withdraw_slide(ward.settings, WithdrawalRequest(BARCODES[0], "wrong rack", "anna"))

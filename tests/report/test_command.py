@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from bloodcell.cli import app
-from bloodcell.differential import write_due_differentials
 from bloodcell.errors import UnknownRecordError
+from bloodcell.results import write_due_results
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
@@ -32,8 +32,13 @@ def laboratory(database: Database, settings: Settings, monkeypatch: pytest.Monke
     laboratory = Laboratory(database)
     laboratory.model()
     laboratory.call(laboratory.cells(laboratory.slide("S-1"), ["LY"], [digest]), ["lymphocyte"])
-    assert write_due_differentials(settings) == ["S-1"]
+    assert write_due_results(settings) == ["S-1"]
     return laboratory
+
+
+def said(result: Result) -> str:
+    """What a command wrote, without the line breaks of a narrow terminal."""
+    return " ".join(result.stdout.split())
 
 
 @pytest.mark.usefixtures("laboratory")
@@ -41,10 +46,13 @@ def test_differential_is_shown_as_a_table_and_as_one_json_document() -> None:
     table = CliRunner().invoke(app, ["differential", "S-1"])
     assert table.exit_code == 0
     assert "Lymphocytes" in table.stdout
-    assert "Insufficient count: too few leucocytes (1)" in table.stdout
+    assert "WITHHELD, percentages are not to be used before a person has looked: too few leucocytes" in said(table)
+    assert "Insufficient count: 1 leucocyte, fewer than 100." in said(table)
     document = json.loads(CliRunner().invoke(app, ["differential", "S-1", "--model", CHAMPION[:8], "--json"]).stdout)
     assert document["model"]["model_id"] == CHAMPION
-    assert document["leucocytes"][3]["n"] == 1
+    assert (document["leucocytes"][3]["class"], document["leucocytes"][3]["n"]) == ("lymphocyte", 1)
+    assert (document["version"]["state"], document["version"]["withheld_for"]) == ("withheld", ["few_leucocytes"])
+    assert document["waiting_version"] is None
 
 
 @pytest.mark.usefixtures("laboratory")

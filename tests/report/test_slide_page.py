@@ -1,4 +1,4 @@
-"""The HTML page of a slide."""
+"""The HTML page of a slide: what is on it, in which order, and that nothing on it can do harm."""
 
 from __future__ import annotations
 
@@ -6,51 +6,21 @@ import base64
 import hashlib
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from PIL import Image
 
-from bloodcell.differential.differential_rows import write_differentials
+from bloodcell.differential.counting import LINES
 from bloodcell.errors import ConfigurationError, StoreUnavailableError, UnknownRecordError
 from bloodcell.report.slide_page import write_report
 from bloodcell.report.slide_report import read_report
-from bloodcell.settings import Settings
-from bloodcell.storage.database import Database
 from bloodcell.storage.store import Store
 from tests.laboratory import CHALLENGER, CHAMPION, Laboratory
+from tests.report.slide_pages import Page, counted_slide, facts, gallery, notices, rows, status, stored, words, written
 
 HOSTILE = "LY_90000007 ü中'; drop table cell;--.jpg"
 SCRIPT = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-def laboratory(database: Database) -> Laboratory:
-    laboratory = Laboratory(database)
-    laboratory.model()
-    return laboratory
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"), tmp_path / "cache")
-
-
-def stored(store: Store, colour: tuple[int, int, int]) -> str:
-    """Stores an image of one colour and returns its digest."""
-    body = io.BytesIO()
-    Image.new("RGB", (150, 151), colour).save(body, "PNG")
-    digest = hashlib.sha256(body.getvalue()).hexdigest()
-    store.put_image(digest, body.getvalue())
-    return digest
-
-
-def count(laboratory: Laboratory, *slides: int) -> None:
-    write_differentials(
-        laboratory.database, slides=slides, model_id=None, run_id=laboratory.run("differential"), settings=Settings()
-    )
 
 
 def slide_of_120(laboratory: Laboratory, store: Store, barcode: str = "S-1") -> int:
@@ -60,30 +30,8 @@ def slide_of_120(laboratory: Laboratory, store: Store, barcode: str = "S-1") -> 
     called = ["neutrophil"] * 97 + ["unclassified"] * 3 + ["lymphocyte"] * 17 + ["basophil"] * 3
     confidences = [0.99 - index / 1000 for index in range(97)] + [0.4, 0.3, 0.5] + [0.8] * 20
     laboratory.call(cells, called, run_id=laboratory.run("classify"), confidences=confidences)
-    count(laboratory, slide)
+    laboratory.count(slide)
     return slide
-
-
-def written(laboratory: Laboratory, store: Store, folder: Path, barcode: str = "S-1", model: str | None = None) -> str:
-    path = folder / "report.html"
-    write_report(laboratory.database, store, barcode, path, model_id=model)
-    assert [p.name for p in folder.glob("*report*")] == ["report.html"]
-    return path.read_text(encoding="utf-8")
-
-
-class Page(HTMLParser):
-    """Tags and attributes of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def of(self, name: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag == name]
 
 
 def test_page_shows_slide_differential_gallery_and_provenance(
@@ -91,10 +39,26 @@ def test_page_shows_slide_differential_gallery_and_provenance(
 ) -> None:
     slide_of_120(laboratory, store)
     page = written(laboratory, store, tmp_path)
-    for expected in ("O-1", "p-17", "DM96", "2026-03-14", "Sufficient count: 117 leucocytes", "inception_v3_svm"):
-        assert expected in page
-    assert "possibly high" in page
-    assert "▲ high" in page
+    assert facts(page) == {
+        "Order": "O-1",
+        "Patient (pseudonym)": "p-17",
+        "Analyser": "DM96",
+        "Night": "2026-03-14",
+        "Leucocytes": "117",
+        "Cells": "120",
+        "Model": "inception_v3_svm",
+    }
+    lines = {row[0]: row[1:7] for row in rows(page, "Differential")}
+    assert lines == {
+        "Neutrophils": ["97", "82.9", "74.8–89.2", "80.8–83.3", "40–75", "▲ possibly high"],
+        "Eosinophils": ["0", "0.0", "0.0–3.1", "0.0–2.5", "0–5.5", ""],
+        "Basophils": ["3", "2.6", "0.5–7.3", "2.5–5.0", "0–1", "▲ possibly high"],
+        "Lymphocytes": ["16", "13.7", "8.0–21.3", "13.3–15.8", "12–44", ""],
+        "Monocytes": ["0", "0.0", "0.0–3.1", "0.0–2.5", "4–9", "▼ low"],
+        "Immature granulocytes": ["0", "0.0", "0.0–3.1", "0.0–2.5", "0–0.9", ""],
+        "BL blast unverified": ["1", "0.9", "0.0–4.7", "0.8–3.3", "", ""],
+        "All leucocytes": ["117", "100", "", "", "", ""],
+    }
     assert "d16e57" in page
     assert CHAMPION[:16] in page
     stages = re.findall(r"<tr><td>(\w+)</td><td><code>", page)
@@ -108,37 +72,54 @@ def test_page_is_self_contained_and_runs_no_script(laboratory: Laboratory, store
     text = written(laboratory, store, tmp_path)
     page = Page(text)
     assert not [tag for tag, _ in page.tags if tag in {"script", "link", "iframe", "object", "embed", "base", "form"}]
-    sources = [value for _, attributes in page.tags for name, value in attributes.items() if name in {"src", "href"}]
-    assert sources
+    sources = [value for _, attributes in page.tags for name, value in attributes.items() if name == "src"]
+    assert len(sources) == 120
     assert all(source and source.startswith("data:image/jpeg;base64,") for source in sources)
     assert not re.search(r"url\(|@import|https?://", text)
     policy = next(m["content"] for m in page.of("meta") if m.get("http-equiv") == "Content-Security-Policy")
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def test_pictures_are_small_and_each_has_an_alternative_text(
+def test_a_picture_opens_in_its_place_and_closing_it_leads_back_to_its_cell(
     laboratory: Laboratory, store: Store, tmp_path: Path
 ) -> None:
     slide_of_120(laboratory, store)
+    page = Page(written(laboratory, store, tmp_path))
+    places = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(places) == len(set(places))
+    cells = [str(figure["id"]).removeprefix("cell-") for figure in page.of("figure")]
+    assert len(cells) == 120
+    links = [(attributes["class"], attributes["href"]) for attributes in page.of("a")]
+    assert links == [link for cell in cells for link in (("open", f"#cell-{cell}"), ("way-out", f"#of-{cell}"))]
+    assert {f"of-{cell}" for cell in cells} == {caption["id"] for caption in page.of("figcaption")}
+
+
+def test_pictures_have_their_own_size_up_to_512_pixels_and_each_has_an_alternative_text(
+    laboratory: Laboratory, store: Store, tmp_path: Path
+) -> None:
+    slide_of_120(laboratory, store)
+    slide = laboratory.slide("S-2")
+    laboratory.call(laboratory.cells(slide, ["LY"], [stored(store, (1, 2, 3), (1024, 768))]), ["lymphocyte"])
+    laboratory.count(slide)
     images = Page(written(laboratory, store, tmp_path)).of("img")
-    with Image.open(io.BytesIO(base64.b64decode((images[0]["src"] or "").split(",")[1]))) as picture:
-        assert max(picture.size) == 144
-        assert picture.format == "JPEG"
+    (large,) = Page(written(laboratory, store, tmp_path, "S-2")).of("img")
+    for image, size_px in ((images[0], (150, 151)), (large, (512, 384))):
+        with Image.open(io.BytesIO(base64.b64decode((image["src"] or "").split(",")[1]))) as picture:
+            assert (picture.size, picture.format) == (size_px, "JPEG")
     assert all(re.match(r"Cell \S+: \w+, first choice \w+ \d+ %|Cell \S+: .* > 99 %", i["alt"] or "") for i in images)
 
 
-def test_unclassified_cells_come_first_and_low_confidence_before_high(laboratory: Laboratory, store: Store) -> None:
+def test_blasts_and_unclassified_cells_come_first_and_low_confidence_before_high(
+    laboratory: Laboratory, store: Store
+) -> None:
     slide_of_120(laboratory, store)
-    report = read_report(laboratory.database, "S-1")
-    assert [cell_class.called_class for cell_class in report.classes] == [
-        "unclassified",
-        "neutrophil",
-        "basophil",
-        "lymphocyte",
-    ]
-    assert [round(c.confidence, 2) for c in report.classes[0].cells] == [0.3, 0.4, 0.5]
-    neutrophils = [cell.confidence for cell in report.classes[1].cells]
-    assert neutrophils == sorted(neutrophils)
+    blasts, unclassified, neutrophils, *others = read_report(laboratory.database, "S-1").classes
+    assert [each.line for each in (blasts, unclassified, neutrophils)] == ["BL", "unclassified", "neutrophil"]
+    assert [each.line for each in others] == ["basophil", "lymphocyte"]
+    assert [len(each.cells) for each in (blasts, unclassified, neutrophils, *others)] == [1, 3, 97, 3, 16]
+    assert [round(cell.confidence, 2) for cell in unclassified.cells] == [0.3, 0.4, 0.5]
+    confidences = [cell.confidence for cell in neutrophils.cells]
+    assert confidences == sorted(confidences)
 
 
 def test_novel_cells_come_before_low_confidence_ones_with_the_highest_novelty_first(
@@ -147,9 +128,7 @@ def test_novel_cells_come_before_low_confidence_ones_with_the_highest_novelty_fi
     slide = laboratory.slide("S-2")
     cells = laboratory.cells(slide, [None] * 4)
     laboratory.call(cells, ["unclassified"] * 4, confidences=[0.3, 0.9, 0.9, 0.2], novelties=[1, 20, 30, 2])
-    with laboratory.database.begin() as connection:
-        connection.execute(sa.text("UPDATE bloodcell.cell_call SET unclassified_reason = 'novel' WHERE novelty > 10"))
-    count(laboratory, slide)
+    laboratory.count(slide)
     report = read_report(laboratory.database, "S-2")
     assert [cell.novelty for cell in report.classes[0].cells] == [30, 20, 2, 1]
 
@@ -157,11 +136,31 @@ def test_novel_cells_come_before_low_confidence_ones_with_the_highest_novelty_fi
 def test_codes_out_of_scope_are_announced_and_shown_first(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
     slide_of_120(laboratory, store)
     report = read_report(laboratory.database, "S-1")
-    assert report.differential is not None
-    assert report.differential.out_of_scope_codes == (("BL", 1),)
-    assert report.classes[3].cells[0].analyser_code == "BL"
+    assert report.result is not None
+    (blasts,) = report.result.differential.other_leucocytes
+    assert (blasts.cell_class, blasts.share.n, blasts.n_unverified) == ("BL", 1, 1)
+    assert report.classes[0].cells[0].analyser_code == "BL"
     page = written(laboratory, store, tmp_path)
-    assert re.search(r"which no model can name:\s+<bdi>BL</bdi> \(1\)", page)
+    assert "Look at these first, only the analyser's code names them: BL blast (1)." in words(page)
+    (caption,) = gallery(page)["BL blast 1 for review"]
+    assert re.fullmatch(r"counts as BL blast analyser BL model lymphocyte 80 % monocyte 20 % BL_\d+\.jpg", caption)
+
+
+def test_every_line_that_a_cell_can_count_as_has_its_place_in_the_gallery(laboratory: Laboratory, store: Store) -> None:
+    codes = [line for line in LINES if line.isupper()]
+    called = [line for line in LINES if line.islower() and line != "contested"]
+    cells = counted_slide(
+        laboratory, store, [(code, "lymphocyte", 1) for code in codes] + [(None, c, 1) for c in called]
+    )
+    contested = laboratory.cells(laboratory.rows("SELECT slide_id FROM bloodcell.slide")[0][0], ["LY"])  # type: ignore[arg-type]
+    laboratory.call(contested, ["lymphocyte"])
+    laboratory.label(contested, ["BL"], by="anna")
+    laboratory.label(contested, ["VLY"], by="ben")
+    laboratory.count()
+    report = read_report(laboratory.database, "S-1")
+    assert {each.line for each in report.classes} == set(LINES)
+    assert sum(len(each.cells) for each in report.classes) == len(cells) + 1
+    assert report.is_as_counted
 
 
 def test_disagreement_with_the_analyser_is_framed(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
@@ -178,7 +177,7 @@ def test_hostile_names_are_shown_literally_and_do_nothing(
     cells = laboratory.cells(slide, [None], [stored(store, (1, 2, 3))], [name])
     laboratory.call(cells, ["neutrophil"])
     laboratory.file(f"{name}/{name}", "quarantined", barcode=name, reason="truncated", detail=name)
-    count(laboratory, slide)
+    laboratory.count(slide)
     text = written(laboratory, store, tmp_path, name)
     page = Page(text)
     assert not page.of("script")
@@ -219,14 +218,17 @@ def test_insufficient_incomplete_and_challenger_are_marked(
     cells = laboratory.cells(slide, ["SNE"], [stored(store, (9, 9, 9))])
     laboratory.call(cells, ["neutrophil"])
     laboratory.call(cells, ["neutrophil"], CHALLENGER)
-    count(laboratory, slide)
+    laboratory.count(slide)
     laboratory.cells(slide, ["SNE", "LY"])
     page = written(laboratory, store, tmp_path, "S-5")
-    assert "Insufficient count: 1 leucocyte\n" in page
-    assert "<b>Insufficient count.</b>" in page
-    assert re.search(r"<b>Incomplete.</b> 2 cells", page)
-    assert "Challenger model" not in page
-    assert "Challenger model" in written(laboratory, store, tmp_path, "S-5", CHALLENGER[:8])
+    assert status(page) == "Withheld"
+    assert "Insufficient count: 1 leucocyte, fewer than 100. The intervals say how little is known." in notices(page)
+    assert "Incomplete: 2 cells came later, not counted yet." in notices(page)
+    assert "challenger" not in page.lower()
+    of_challenger = written(laboratory, store, tmp_path, "S-5", CHALLENGER[:8])
+    assert status(of_challenger) == "Challenger, insufficient count"
+    assert notices(of_challenger)[0] == "Count of a challenger: not reported."
+    assert facts(of_challenger)["Model"] == "vgg16"
 
 
 def test_one_image_missing_from_the_store_leaves_a_note_in_its_place(
@@ -280,7 +282,7 @@ def test_200_real_cells_make_a_page_of_a_few_megabytes(
         store.put_image(digests[-1], body)
     slide = laboratory.slide("S-7")
     laboratory.call(laboratory.cells(slide, ["LY"] * 200, digests), ["lymphocyte"] * 200)
-    count(laboratory, slide)
+    laboratory.count(slide)
     page = written(laboratory, store, tmp_path, "S-7")
     assert len(Page(page).of("img")) == 200
-    assert 500_000 < len(page) < 3_000_000
+    assert 2_000_000 < len(page) < 5_000_000

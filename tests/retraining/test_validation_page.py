@@ -21,7 +21,7 @@ from bloodcell.registry.promotion_proof import Gate
 from bloodcell.retraining.gates import GATE_TITLES, judge_gates
 from bloodcell.retraining.validation_page import SplitFacts, ValidationFacts, validation_page
 from bloodcell.settings import Settings
-from tests.report.test_slide_page import Page
+from tests.report.slide_pages import Page
 from tests.trial import drawn_holdout, drawn_predictions, holdout_of, predictions_of
 
 SCRIPT = "<script>alert(1)</script>"

@@ -34,7 +34,6 @@ UP: dict[str, Any] = {
     **dict.fromkeys(("nightly_cron", "labels_cron", "retrain_cron", "check_cron", "clean_cron", "verify_cron"), ""),
     "watch_interval_s": 0.5,
     "settle_s": 5.0,
-    "min_leucocytes": 5,
     "approvers": "pathologist",
     "keep_airflow_days": 3650,
     "shipped_models": False,  # the model under test is trained on small coloured cells

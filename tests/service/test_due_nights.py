@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bloodcell.differential import write_due_differentials
 from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
+from bloodcell.results import write_due_results
 from bloodcell.service.due_nights import DueNights, ingest_due_nights, ingested_by
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
@@ -73,14 +73,14 @@ def test_an_ingested_night_stays_due_until_its_slides_are_reported(settings: Set
     classified(database, "S9")
     assert ingest_due_nights(settings).nights == (NIGHT,)
 
-    write_due_differentials(settings, night=NIGHT)
+    write_due_results(settings, night=NIGHT)
 
     assert ingest_due_nights(settings).nights == ()
 
 
 def test_a_late_cell_makes_its_night_due_again(settings: Settings, database: Database) -> None:
     laboratory = classified(database, "S9")
-    write_due_differentials(settings, night=NIGHT)
+    write_due_results(settings, night=NIGHT)
     slide_id = laboratory.rows("SELECT slide_id FROM bloodcell.slide")[0][0]
     assert isinstance(slide_id, int)
 
@@ -91,7 +91,7 @@ def test_a_late_cell_makes_its_night_due_again(settings: Settings, database: Dat
 
 def test_a_new_model_does_not_make_old_nights_due(settings: Settings, database: Database) -> None:
     laboratory = classified(database, "S9")
-    write_due_differentials(settings, night=NIGHT)
+    write_due_results(settings, night=NIGHT)
 
     laboratory.model(CHALLENGER, "vgg16", promote=True)
 
@@ -150,7 +150,7 @@ def test_a_slide_called_only_by_a_challenger_stays_due(settings: Settings, datab
     laboratory.model()
     cells = laboratory.cells(laboratory.slide("S9"), ["LY"])
     laboratory.call(cells, ["lymphocyte"], laboratory.model(CHALLENGER, "vgg16", promote=False))
-    write_due_differentials(settings, night=NIGHT)
+    write_due_results(settings, night=NIGHT)
 
     assert ingest_due_nights(settings).nights == (NIGHT,)
 

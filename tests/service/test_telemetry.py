@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from bloodcell.differential import write_due_differentials
 from bloodcell.ingest import ingest_night
+from bloodcell.results import write_due_results
 from bloodcell.service.telemetry import ALIVE, NAMES, pushed_metrics, read_figures
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
@@ -79,7 +79,7 @@ def test_the_figures_of_a_waiting_night_change_when_it_is_reported(
     assert waiting["night.quarantined", ""] == 0
     assert ("night.unclassified", "") not in waiting
 
-    write_due_differentials(settings, night=NIGHT)
+    write_due_results(settings, night=NIGHT)
     folder = settings.drops / NIGHT.isoformat()
     (folder / f"{NIGHT:%d}-0" / "LY_99999999.png").write_bytes(b"no image")
     ingest_night(folder, settings)

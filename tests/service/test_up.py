@@ -20,12 +20,12 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.differential.stored_differential import read_differential
 from bloodcell.environment import STACK_MARK
 from bloodcell.inference.quiet_start import has_nvidia_gpu
 from bloodcell.registry.bundle import Bundle
 from bloodcell.removal import erase
 from bloodcell.resources import dag_ids
+from bloodcell.results.stored_result import read_result
 from bloodcell.service.airflow_api import NIGHTLY_RUN, RETRAIN, AirflowApi
 from bloodcell.service.airflow_home import read_password
 from bloodcell.service.airflow_records import RunState
@@ -151,7 +151,7 @@ def test_a_dropped_night_becomes_differentials_without_any_action_by_a_person(up
     rows = LiveNight(up.settings, NIGHT).rows()
     assert len(rows["cell_call"]) == CELLS
     assert len(rows["slide_report"]) == 2
-    read = read_differential(open_database(up.settings), "20260314-0")
+    read = read_result(open_database(up.settings), "20260314-0")
     assert read.is_reported
     assert read.differential.n_cells == 16
     assert read.agreement.value is not None

@@ -43,6 +43,12 @@ APPEND_ONLY = {
     "erased_slide": "barcode",
     "erasure_secret": "secret",
     "slide_withdrawal": "reason",
+    "cell_call": "called_class",
+    "former_call": "called_class",
+    "slide_report": "n_cells",
+    "differential": "n_cells",
+    "result": "state",
+    "laboratory_rules": "version",
 }
 TABLES = [table.name for table in tables.metadata.sorted_tables]
 CHANGED_BY_APP = {
@@ -50,9 +56,6 @@ CHANGED_BY_APP = {
     "run",
     "drop",
     "drop_file",
-    "cell_call",
-    "slide_report",
-    "differential",
     "training_run",
 }
 MAY_WRITE = {"bloodcell_reader": [], "bloodcell_reviewer": [("bloodcell.cell_label", "INSERT")]}
@@ -178,7 +181,14 @@ def test_a_reader_cannot_make_partitions_or_statistics(laboratory_url: str, role
 @pytest.mark.parametrize("role", (*ONLY_READ, "bloodcell_app"))
 @pytest.mark.parametrize(
     "function",
-    ["keep_drop_file_history", "enter_label", "require_passed_gates", "refuse_change", "carry_out_withdrawal"],
+    [
+        "keep_drop_file_history",
+        "enter_label",
+        "require_passed_gates",
+        "refuse_change",
+        "carry_out_withdrawal",
+        "refuse_missing_call",
+    ],
 )
 def test_history_cannot_be_forged_with_a_trigger_on_a_temporary_table(
     laboratory_url: str, role: str, function: str

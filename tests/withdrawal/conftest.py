@@ -8,8 +8,8 @@ from datetime import date
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.differential import write_due_differentials
 from bloodcell.ingest import IngestSummary, ingest_night
+from bloodcell.results import write_due_results
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from bloodcell.withdrawal import Withdrawal, WithdrawalRequest, withdraw_slide
@@ -57,7 +57,7 @@ class Clinic:
             for model in (CHALLENGER, None):
                 self.laboratory.call([cell_id], [str(cell_class)], *([model] if model else []))
         self.laboratory.night = NIGHT
-        return write_due_differentials(self.settings)
+        return write_due_results(self.settings)
 
     def withdraw(self, barcode: str, renamed_to: str | None = None, **more: object) -> Withdrawal:
         values = {"reason": "the label was scanned from the wrong rack", "requested_by": "anna", **more}

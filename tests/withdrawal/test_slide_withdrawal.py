@@ -31,9 +31,7 @@ LYMPHOCYTES = ("p-B", "O-B", 4, "lymphocyte")
 
 
 def test_a_withdrawn_slide_is_not_reported_and_what_was_reported_stays(clinic: Clinic) -> None:
-    before = clinic.rows(
-        "SELECT * FROM bloodcell.differential d JOIN bloodcell.slide_report r USING (slide_id, model_id)"
-    )
+    before = clinic.rows("SELECT * FROM bloodcell.differential d JOIN bloodcell.slide_report r USING (report_id)")
     calls = clinic.rows("SELECT * FROM bloodcell.cell_call ORDER BY cell_id, model_id")
     done = clinic.withdraw("A", reason="  wrong rack ")
     assert [(c.barcode, c.action, c.n_cells, c.reported_variant) for c in done.changes] == [
@@ -46,9 +44,7 @@ def test_a_withdrawn_slide_is_not_reported_and_what_was_reported_stays(clinic: C
     ) == [("A", "withdraw", "wrong rack", "anna", True, None)]
     # another night adds everything up again
     assert clinic.classify() == []
-    after = clinic.rows(
-        "SELECT * FROM bloodcell.differential d JOIN bloodcell.slide_report r USING (slide_id, model_id)"
-    )
+    after = clinic.rows("SELECT * FROM bloodcell.differential d JOIN bloodcell.slide_report r USING (report_id)")
     assert sorted(map(str, after)) == sorted(map(str, before))
     assert clinic.rows("SELECT * FROM bloodcell.cell_call ORDER BY cell_id, model_id") == calls
     assert ingest_due_nights(clinic.settings).nights == ()

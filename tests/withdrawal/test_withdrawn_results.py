@@ -9,12 +9,12 @@ from typing import Literal
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.differential.stored_differential import read_differential
 from bloodcell.errors import UnknownRecordError
 from bloodcell.labels import export_labels, import_labels
 from bloodcell.removal import erase
 from bloodcell.report.night_report import night_markdown, night_summary
 from bloodcell.report.slide_page import write_report
+from bloodcell.results.stored_result import read_result
 from bloodcell.retraining.holdout_cells import holdout_cells
 from bloodcell.retraining.snapshot import take_snapshot
 from bloodcell.storage.connections import psql_command
@@ -68,11 +68,11 @@ def test_no_view_counts_a_withdrawn_slide(clinic: Clinic) -> None:
 
 def test_pages_say_that_a_slide_was_withdrawn_and_show_what_was_reported(clinic: Clinic, tmp_path: Path) -> None:
     clinic.withdraw("A", "R", reason="<b>wrong</b> rack")
-    read = read_differential(clinic.database, "A")
+    read = read_result(clinic.database, "A")
     assert (read.is_reported, read.model.variant, read.differential.n_cells) == (False, "inception_v3_svm", 4)
     assert read.slide.withdrawal is not None
     assert (read.slide.withdrawal.renamed_to, read.slide.withdrawal.requested_by) == ("R", "anna")
-    assert read_differential(clinic.database, "R").is_reported
+    assert read_result(clinic.database, "R").is_reported
     page = tmp_path / "page.html"
     write_report(clinic.database, Store.of(clinic.settings), "A", page)
     assert "Withdrawn: do not use." in page.read_text()
@@ -87,7 +87,7 @@ def test_pages_say_that_a_slide_was_withdrawn_and_show_what_was_reported(clinic:
     assert "<b>" not in summary
     # a slide that was renamed back says that there were other results under its barcode
     clinic.withdraw("A", undo=True)
-    again = read_differential(clinic.database, "A")
+    again = read_result(clinic.database, "A")
     assert again.is_reported
     assert [each.renamed_to for each in again.slide.earlier] == ["R"]
 
@@ -218,4 +218,4 @@ def test_the_command_asks_or_needs_yes_and_says_what_it_did(clinic: Clinic, main
     unknown = main_here("withdraw", "X", "--reason", "r", "--yes", **variables)
     assert (unknown.returncode, "No slide has or had the barcode 'X'" in unknown.stderr) == (1, True)
     with pytest.raises(UnknownRecordError):
-        read_differential(clinic.database, "X")
+        read_result(clinic.database, "X")

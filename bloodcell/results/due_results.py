@@ -1,0 +1,130 @@
+"""The stage itself: counts the slides that are due and makes the versions of their results, in a recorded run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from bloodcell.cells.names import composed
+from bloodcell.differential.differential_rows import add_differentials
+from bloodcell.differential.laboratory_rules import read_rules
+from bloodcell.results.versions import add_versions
+from bloodcell.storage.database import open_database
+from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.statements import load_statements
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Iterable, Sequence
+    from datetime import date
+
+    from bloodcell.differential.laboratory_rules import LaboratoryRules
+    from bloodcell.settings import Settings
+    from bloodcell.storage.database import Database
+
+_SQL: Final = load_statements("results/due_results.sql")
+_CHUNK_SLIDES: Final = 500
+"""Slides in one transaction: 18,000 rows with four models, so that a retry repeats a second or two of work."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenResults:
+    """The result of `write_results`.
+
+    Attributes:
+        slide_ids: Slides with a differential over all their cells by at least one model, new or unchanged.
+        n_differentials: Differentials that are new.
+        n_versions: Versions of results that are new.
+    """
+
+    slide_ids: frozenset[int]
+    n_differentials: int
+    n_versions: int
+
+
+def write_due_results(
+    settings: Settings,
+    *,
+    night: date | None = None,
+    slides: Sequence[str] = (),
+    only_labelled: bool = False,
+    airflow_run: str | None = None,
+) -> list[str]:
+    """Returns the barcodes of the slides that now have a differential over all their cells.
+
+    Args:
+        settings: The database, and the laboratory's rules.
+        night: Only slides with cells of this night; None: all nights.
+        slides: Only these barcodes; empty: all.
+        only_labelled: Only slides whose cells have labels that are not counted yet.
+        airflow_run: Id of the Dag run that this belongs to.
+
+    Raises:
+        ConfigurationError: The rules file is not valid.
+        DatabaseUnavailableError: Postgres stayed unavailable; call again.
+    """
+    rules = read_rules(settings.rules_file)
+    database = open_database(settings)
+    due = database.transact(lambda c: _due(c, night, slides, only_labelled=only_labelled))
+    if not due:
+        return []
+    with recorded_run(database, "differential", night=night, airflow_run=airflow_run) as run:
+        written = write_results(database, slides=due, run_id=run.run_id, rules=rules)
+        run.detail |= {
+            "slides": len(written.slide_ids),
+            "differentials_written": written.n_differentials,
+            "versions_written": written.n_versions,
+        }
+    return [barcode for slide_id, barcode in due.items() if slide_id in written.slide_ids]
+
+
+def write_results(
+    database: Database,
+    *,
+    slides: Iterable[int],
+    run_id: uuid.UUID,
+    rules: LaboratoryRules,
+) -> WrittenResults:
+    """Counts slides and makes the versions of their results; a count and its version are written together.
+
+    Args:
+        database: Where to write.
+        slides: Slide ids; unknown ones, withdrawn ones and slides without cells are skipped.
+        run_id: The run that the rows refer to.
+        rules: The laboratory's rules.
+
+    Raises:
+        DatabaseUnavailableError: Postgres stayed unavailable. What was written so far is kept; call again.
+    """
+    complete: set[int] = set()
+    n_differentials = n_versions = 0
+    # sorted, so that two runs over the same slides lock rows in the same order and cannot deadlock
+    slide_ids = sorted(set(slides))
+    for start in range(0, len(slide_ids), _CHUNK_SLIDES):
+        chunk = slide_ids[start : start + _CHUNK_SLIDES]
+        work = partial(_write, slides=chunk, run_id=run_id, rules=rules)
+        written = database.transact(work)
+        complete |= written.slide_ids
+        n_differentials += written.n_differentials
+        n_versions += written.n_versions
+    return WrittenResults(frozenset(complete), n_differentials, n_versions)
+
+
+def _write(connection: sa.Connection, slides: list[int], run_id: uuid.UUID, rules: LaboratoryRules) -> WrittenResults:
+    counted = add_differentials(connection, slides, run_id=run_id, rules=rules)
+    n_versions = add_versions(connection, sorted(counted.slide_ids), run_id=run_id, rules=rules)
+    return WrittenResults(counted.slide_ids, counted.n_written, n_versions)
+
+
+def _due(
+    connection: sa.Connection, night: date | None, slides: Sequence[str], *, only_labelled: bool
+) -> dict[int, str]:
+    """Returns slide id -> barcode of the slides that are due."""
+    if only_labelled:
+        rows = connection.execute(_SQL["labelled_slides"])
+    else:
+        rows = connection.execute(_SQL["due_slides"], {"night": night, "slides": list(map(composed, slides))})
+    return {slide_id: barcode for slide_id, barcode in rows}

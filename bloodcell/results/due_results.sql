@@ -1,0 +1,33 @@
+-- name: due_slides
+-- If a night or barcodes are given, all of their slides are due. Otherwise a slide is due when a model that called it has
+-- no count over all its cells, when its cells have other labels than its newest count, or when it was counted before its
+-- model became champion and has no result. To see whether a model called a slide, one cell is enough: without its call the
+-- model has not called the slide completely.
+SELECT s.slide_id, s.barcode FROM bloodcell.standing_slide s
+WHERE (CAST(:night AS date) IS NULL
+       OR EXISTS (SELECT 1 FROM bloodcell.cell c WHERE c.slide_id = s.slide_id AND c.night = :night))
+  AND (cardinality(CAST(:slides AS text[])) = 0 OR s.barcode = ANY (:slides))
+  AND (CAST(:night AS date) IS NOT NULL OR cardinality(CAST(:slides AS text[])) > 0
+       OR EXISTS (
+           SELECT 1 FROM bloodcell.cell_call k
+           WHERE (k.cell_id, k.night) = (
+               SELECT c.cell_id, c.night FROM bloodcell.cell c WHERE c.slide_id = s.slide_id LIMIT 1)
+             AND NOT EXISTS (
+                 SELECT 1 FROM bloodcell.slide_report r
+                 WHERE r.slide_id = s.slide_id AND r.model_id = k.model_id AND r.n_cells = (
+                     SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = s.slide_id)))
+       OR s.slide_id IN (
+           SELECT c.slide_id FROM bloodcell.label l JOIN bloodcell.cell c USING (cell_id) GROUP BY c.slide_id
+           HAVING count(*) <> (SELECT max(r.n_labels) FROM bloodcell.slide_report r WHERE r.slide_id = c.slide_id))
+       OR NOT EXISTS (SELECT 1 FROM bloodcell.result v WHERE v.slide_id = s.slide_id)
+          AND EXISTS (SELECT 1 FROM bloodcell.slide_report r JOIN bloodcell.promotion USING (model_id)
+                      WHERE r.slide_id = s.slide_id))
+ORDER BY s.barcode
+
+-- name: labelled_slides
+-- Counted slides whose cells have other labels than the newest count. Labels are never changed, so their number tells.
+SELECT s.slide_id, s.barcode FROM bloodcell.standing_slide s
+WHERE s.slide_id IN (
+    SELECT c.slide_id FROM bloodcell.label l JOIN bloodcell.cell c USING (cell_id) GROUP BY c.slide_id
+    HAVING count(*) <> (SELECT max(r.n_labels) FROM bloodcell.slide_report r WHERE r.slide_id = c.slide_id))
+ORDER BY s.barcode

@@ -1,0 +1,98 @@
+"""Nights and slides with the state of their results, the most urgent first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bloodcell.storage.statements import load_statements
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date, datetime
+
+    from bloodcell.storage.database import Database
+
+_SQL: Final = load_statements("results/slide_list.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class ListedNight:
+    """A night, with the number of its slides by state."""
+
+    night: date
+    completed_at: datetime | None
+    n_slides: int
+    n_slides_reported: int
+    n_slides_withheld: int
+    n_slides_signed: int
+    n_slides_withdrawn: int
+    n_quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSlide:
+    """A slide that stands, with what a person has to know to choose the next one.
+
+    Attributes:
+        barcode: Its barcode.
+        night: Its night.
+        status: Whether it is reported, and what is missing where it is not.
+        version: Version of the result that counts; None without one.
+        state: State of that version.
+        withheld_for: Why the percentages of its newest version are, or were until it was signed, withheld.
+        review_for: Review rules that name its newest version.
+        newest_version: Newest version; it waits for a person if it is newer than `version`.
+        n_cells: Its cells.
+        n_out_of_scope: Cells that the analyser coded outside the eight classes.
+        reported_at: When it was counted.
+        n_blasts: Cells of the newest version that the analyser or a person coded as a blast.
+        n_leucocytes: Leucocytes counted.
+        n_unclassified: Cells that may be leucocytes and have no name.
+        flags: Line -> low or high in the newest version; possible flags are not listed.
+        signed_by: Who signed the version that counts; None if nobody has.
+    """
+
+    barcode: str
+    night: date
+    status: str
+    version: int | None
+    state: str | None
+    withheld_for: list[str] | None
+    review_for: list[str] | None
+    newest_version: int | None
+    n_cells: int
+    n_out_of_scope: int
+    reported_at: datetime | None
+    n_blasts: int | None
+    n_leucocytes: int | None
+    n_unclassified: int | None
+    flags: Mapping[str, str]
+    signed_by: str | None
+
+
+def list_nights(database: Database, *, most: int | None = None) -> list[ListedNight]:
+    """Returns the nights, the newest first.
+
+    Args:
+        database: The database.
+        most: At most this many; None: all.
+    """
+    rows = database.transact(lambda c: c.execute(_SQL["nights"], {"most": most}).all(), patience_s=0)
+    return [ListedNight(**row._mapping) for row in rows]
+
+
+def list_slides(
+    database: Database, *, night: date | None = None, state: str | None = None, most: int | None = None
+) -> list[ListedSlide]:
+    """Returns the slides that stand, the most urgent first.
+
+    Args:
+        database: The database.
+        night: Only slides of this night; None: of all nights.
+        state: Only slides whose result has this state; None: all, also those without a result.
+        most: At most this many; None: all.
+    """
+    values = {"night": night, "state": state, "most": most}
+    rows = database.transact(lambda c: c.execute(_SQL["slides"], values).all(), patience_s=0)
+    return [ListedSlide(**row._mapping) for row in rows]

@@ -1,0 +1,45 @@
+-- name: newest_versions
+-- The newest version of each slide's result, and the count that it reports.
+SELECT DISTINCT ON (v.slide_id) v.slide_id, v.number, v.state, v.withheld_for, v.digest, v.signed_by,
+       r.report_id, r.model_id, r.n_cells, r.calls_digest, r.labels_digest, r.rules_digest, r.age_months, r.sex,
+       r.wbc_received, r.wbc_is_corrected
+FROM bloodcell.result v JOIN bloodcell.slide_report r USING (report_id)
+WHERE v.slide_id = ANY (:slides) ORDER BY v.slide_id, v.number DESC
+
+-- name: reportable_counts
+-- The count that each slide should report: of the models that have called all of its cells, the one promoted last. A model
+-- that called the slide only before its promotion takes over when it calls the slide again, so an old slide keeps its
+-- report when a challenger that called it is promoted.
+SELECT DISTINCT ON (r.slide_id) r.*, s.patient_key, s.acquired_at, s.night
+FROM bloodcell.newest_count n
+JOIN bloodcell.slide_report r USING (report_id)
+JOIN bloodcell.slide s ON s.slide_id = r.slide_id
+JOIN LATERAL (
+    SELECT p.promotion_id, p.promoted_at FROM bloodcell.promotion p WHERE p.model_id = r.model_id
+    ORDER BY p.promotion_id DESC LIMIT 1
+) promoted ON true
+LEFT JOIN LATERAL (
+    SELECT o.model_id FROM bloodcell.result v JOIN bloodcell.slide_report o USING (report_id)
+    WHERE v.slide_id = r.slide_id ORDER BY v.number DESC LIMIT 1
+) present ON true
+WHERE n.slide_id = ANY (:slides)
+  AND r.n_cells = (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = r.slide_id)
+  AND (present.model_id IS NULL OR present.model_id = r.model_id OR r.called_at > promoted.promoted_at)
+ORDER BY r.slide_id, promoted.promotion_id DESC
+
+-- name: leucocytes
+-- Cells of each leucocyte line of these counts.
+SELECT report_id, class, n_cells FROM bloodcell.differential
+WHERE report_id = ANY (:reports) AND percentage IS NOT NULL
+
+-- name: last_signed
+-- For each slide the last signed result of another slide of the same patient, made from an earlier or the same night, at
+-- most some days before.
+SELECT DISTINCT ON (s.slide_id) s.slide_id, r.*
+FROM bloodcell.slide s
+JOIN bloodcell.standing_slide o ON o.patient_key = s.patient_key AND o.slide_id <> s.slide_id
+ AND o.night BETWEEN s.night - CAST(:days AS integer) AND s.night
+JOIN bloodcell.result v ON v.slide_id = o.slide_id AND v.signed_by IS NOT NULL
+JOIN bloodcell.slide_report r ON r.report_id = v.report_id
+WHERE s.slide_id = ANY (:slides)
+ORDER BY s.slide_id, o.night DESC, v.made_at DESC

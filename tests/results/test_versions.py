@@ -1,0 +1,277 @@
+"""A slide's result is a chain of versions: what makes a new one, which one counts, and why they differ."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.errors import UnknownRecordError
+from bloodcell.results.stored_result import SlideResult, read_result
+from bloodcell.storage import tables
+from bloodcell.storage.database import Database
+from tests.laboratory import CHALLENGER, CHAMPION, Laboratory
+
+CODES = ["SNE"] * 70 + ["LY"] * 35 + ["MO"] * 8 + ["EO"] * 3
+
+
+@pytest.fixture
+def laboratory(database: Database) -> Laboratory:
+    laboratory = Laboratory(database)
+    laboratory.model(CHALLENGER, "vgg16", promote=False)
+    laboratory.model()
+    return laboratory
+
+
+def counted_slide(laboratory: Laboratory, barcode: str = "S-1", codes: list[str] = CODES) -> tuple[int, list[int]]:
+    slide = laboratory.slide(barcode)
+    cells = laboratory.cells(slide, codes)
+    names = {"SNE": "neutrophil", "LY": "lymphocyte", "MO": "monocyte", "EO": "eosinophil"}
+    laboratory.call(cells, [names.get(code, "lymphocyte") for code in codes])
+    laboratory.count(slide)
+    return slide, cells
+
+
+def read(laboratory: Laboratory, version: int | None = None) -> SlideResult:
+    return read_result(laboratory.database, "S-1", version=version)
+
+
+def story(laboratory: Laboratory) -> list[tuple[object, ...]]:
+    return laboratory.rows(
+        "SELECT version, state, array_to_string(causes, ' '), is_in_force FROM bloodcell.result_version "
+        "WHERE barcode = 'S-1' ORDER BY 1"
+    )
+
+
+def promote(laboratory: Laboratory, model_id: str) -> None:
+    with laboratory.database.begin() as connection:
+        row = {"model_id": model_id, "action": "promote", "promoted_by": "tests", "reason": "better"}
+        connection.execute(tables.promotion.insert(), row)
+
+
+def test_the_first_count_is_a_machine_result(laboratory: Laboratory) -> None:
+    counted_slide(laboratory)
+    assert story(laboratory) == [(1, "machine", "first", True)]
+    version = read(laboratory).version
+    assert version is not None
+    assert (version.why, version.signed_by, version.withheld_for) == ("first count", None, ())
+
+
+def test_counting_again_makes_no_version(laboratory: Laboratory) -> None:
+    slide, _ = counted_slide(laboratory)
+    laboratory.count(slide)
+    laboratory.call_again("neutrophil")
+    laboratory.count(slide)
+    laboratory.call_again("neutrophil")
+    laboratory.count(slide)
+    assert story(laboratory) == [(1, "machine", "first", False), (2, "machine", "calls", True)]
+
+
+def test_late_cells_labels_a_redo_another_champion_and_new_facts_each_make_a_version(laboratory: Laboratory) -> None:
+    slide, cells = counted_slide(laboratory)
+    late = laboratory.cells(slide, ["LY"])
+    laboratory.call(late, ["lymphocyte"])
+    laboratory.count(slide)
+    laboratory.label(cells[:2], ["ig", "neutrophil"])
+    laboratory.count(slide)
+    with laboratory.database.begin() as connection:
+        connection.execute(sa.text("UPDATE bloodcell.slide SET wbc_10e9_per_l = 7.5, wbc_is_corrected = false"))
+    laboratory.count(slide)
+    laboratory.call_again("monocyte")
+    laboratory.count(slide)
+    promote(laboratory, CHALLENGER)
+    laboratory.call([*cells, *late], ["neutrophil"] * 117, CHALLENGER)
+    laboratory.count(slide)
+    assert [row[2] for row in story(laboratory)] == ["first", "cells", "labels", "facts", "calls", "model"]
+    assert [row[3] for row in story(laboratory)] == [False] * 5 + [True]
+    assert [version.why for version in read(laboratory).versions] == [
+        "first count",
+        "1 cells more than in version 1",
+        "labels of people decide 2 cells instead of 0",
+        "slide.json gives another age, sex or leucocyte count",
+        "the cells were classified again",
+        "model 5a2222222222 instead of c01111111111",
+    ]
+    assert read(laboratory, 3).differential.leucocytes[5].share.n == 1
+    assert read(laboratory, 4).differential.leucocytes[0].absolute is not None
+    assert read(laboratory, 1).differential.n_cells == 116
+
+
+def test_after_a_signature_a_new_version_waits_and_the_signed_one_counts(laboratory: Laboratory) -> None:
+    slide, cells = counted_slide(laboratory)
+    assert laboratory.sign("S-1", 1) == 2
+    laboratory.label(cells[:1], ["ig"])
+    laboratory.count(slide)
+    assert story(laboratory) == [
+        (1, "machine", "first", False),
+        (2, "final", "signature", True),
+        (3, "machine", "labels", False),
+    ]
+    found = read(laboratory)
+    assert found.version is not None and found.waiting_version is not None
+    assert (found.version.number, found.version.state, found.waiting_version.number) == (2, "final", 3)
+    assert found.differential.leucocytes[5].share.n == 0
+    status = "SELECT status, version, newest_version FROM bloodcell.slide_status"
+    assert laboratory.rows(status) == [("differs from what was signed", 2, 3)]
+    reported = "SELECT n_cells FROM bloodcell.slide_differential WHERE is_reported AND class = 'ig'"
+    assert laboratory.rows(reported) == [(0,)]
+
+    assert laboratory.sign("S-1", 3, "corrected", "cell 1 is a myelocyte") == 4
+    assert read(laboratory).differential.leucocytes[5].share.n == 1
+    assert laboratory.rows(reported) == [(1,)]
+    assert read(laboratory).waiting_version is None
+
+
+def test_the_result_of_any_moment_can_be_read(laboratory: Laboratory) -> None:
+    slide, cells = counted_slide(laboratory)
+    laboratory.sign("S-1", 1)
+    laboratory.label(cells[:1], ["ig"])
+    laboratory.count(slide)
+    laboratory.sign("S-1", 3, "amended", "one cell was added")
+    made = [version.made_at for version in read(laboratory).versions]
+    as_of = [read_result(laboratory.database, "S-1", as_of=moment).version for moment in made]
+    assert [each and each.number for each in as_of] == [1, 2, 2, 4]
+    with pytest.raises(UnknownRecordError, match="had no result on 2020-01-01"):
+        read_result(laboratory.database, "S-1", as_of=datetime(2020, 1, 1, tzinfo=UTC))
+    with pytest.raises(UnknownRecordError, match="has no version 9; its versions are 1 to 4"):
+        read(laboratory, 9)
+
+
+def test_blasts_too_many_unclassified_and_too_few_leucocytes_withhold_a_result(laboratory: Laboratory) -> None:
+    _, cells = counted_slide(laboratory, "S-1", [*CODES, "BL"])
+    few = laboratory.slide("few")
+    laboratory.call(laboratory.cells(few, ["SNE"] * 49), ["neutrophil"] * 49)
+    blurred = laboratory.slide("blurred")
+    laboratory.call(laboratory.cells(blurred, [None] * 176), ["neutrophil"] * 106 + ["unclassified"] * 70)
+    laboratory.count()
+    withheld = "SELECT barcode, state, withheld_for FROM bloodcell.slide_status ORDER BY 1"
+    assert laboratory.rows(withheld) == [
+        ("S-1", "withheld", ["blasts"]),
+        ("blurred", "withheld", ["unclassified"]),
+        ("few", "withheld", ["few_leucocytes"]),
+    ]
+    laboratory.label(cells[-1:], ["BL"])
+    laboratory.count()
+    assert read(laboratory).is_withheld, "a blast that a person has confirmed is still a blast"
+    laboratory.label(cells[-1:], ["lymphocyte"], by="ben", adjudication=True, at="2026-03-16 09:00+00")
+    laboratory.count()
+    assert not read(laboratory).is_withheld
+
+
+def test_a_change_since_the_patients_last_signed_result_is_for_review(laboratory: Laboratory) -> None:
+    counted_slide(laboratory)
+    laboratory.sign("S-1", 1)
+    counted_slide(laboratory, "S-2", ["LY"] * 100)
+    other = laboratory.slide("S-3", patient_key="p-18")
+    laboratory.call(laboratory.cells(other, ["LY"] * 100), ["lymphocyte"] * 100)
+    laboratory.count()
+    named = "SELECT barcode FROM bloodcell.slide_status WHERE 'delta' = ANY (review_for)"
+    assert laboratory.rows(named) == [("S-2",)]
+
+
+def test_an_outside_script_finds_the_same_digest_from_the_views_alone(laboratory: Laboratory) -> None:
+    slide, cells = counted_slide(laboratory, "S-1", [*CODES, "BL", "xyz"])
+    laboratory.label(cells[:3], ["ig", "BL", "SMU"])
+    with laboratory.database.begin() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE bloodcell.slide SET wbc_10e9_per_l = 7.25, wbc_is_corrected = true, age_months = 30, "
+                "sex = 'male'"
+            )
+        )
+    laboratory.count(slide)
+
+    def sha256(lines: list[str]) -> str:
+        return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+    calls = laboratory.rows(
+        "SELECT sha256, called_class, coalesce(analyser_code, '-') FROM bloodcell.cell_result "
+        "WHERE barcode = 'S-1' AND is_reported"
+    )
+    labels = laboratory.rows(
+        "SELECT sha256, CASE state WHEN 'confirmed' THEN class WHEN 'out_of_scope' THEN sub_label ELSE 'contested' END "
+        "FROM bloodcell.current_label WHERE barcode = 'S-1'"
+    )
+    ((rules, digest),) = laboratory.rows(
+        "SELECT rules_digest, digest FROM bloodcell.result_version WHERE barcode = 'S-1' AND is_in_force"
+    )
+    assert digest == sha256(
+        [
+            f"model {CHAMPION}",
+            f"calls {sha256([' '.join(map(str, row)) for row in sorted(calls)])}",
+            f"labels {sha256([' '.join(map(str, row)) for row in sorted(labels)])}",
+            f"rules {rules}",
+            "age_months 30",
+            "sex male",
+            "wbc_10e9_per_l 7.250000",
+            "wbc_is_corrected yes",
+        ]
+    )
+
+
+def test_a_withdrawn_slides_versions_stay_readable_and_none_counts(laboratory: Laboratory) -> None:
+    counted_slide(laboratory)
+    with laboratory.database.begin() as connection:
+        connection.execute(
+            tables.slide_withdrawal.insert().values(
+                slide_id=1, action="withdraw", reason="wrong rack", requested_by="anna", run_id=laboratory.run_id
+            )
+        )
+    assert story(laboratory) == [(1, "machine", "first", False)]
+    found = read(laboratory)
+    assert not found.is_reported
+    assert found.differential.n_leucocytes == 116
+
+
+def test_of_two_slides_with_one_barcode_as_of_shows_the_one_that_stood_then(laboratory: Laboratory) -> None:
+    first, _ = counted_slide(laboratory)
+    before = read(laboratory).versions[0].made_at
+    with laboratory.database.begin() as connection:
+        connection.execute(
+            tables.slide_withdrawal.insert().values(
+                slide_id=first, action="withdraw", reason="wrong rack", requested_by="anna", run_id=laboratory.run_id
+            )
+        )
+    withdrawn = datetime.now(UTC)
+    with pytest.raises(UnknownRecordError, match="No slide with the barcode 'S-1' had a result on"):
+        read_result(laboratory.database, "S-1", as_of=withdrawn)
+    second, _ = counted_slide(laboratory, "S-1", ["LY"] * 100)
+    found = {
+        moment: read_result(laboratory.database, "S-1", as_of=moment).slide.slide_id
+        for moment in (before, datetime.now(UTC))
+    }
+    assert list(found.values()) == [first, second]
+    with pytest.raises(UnknownRecordError, match="had no result on 2020-01-01"):
+        read_result(laboratory.database, "S-1", as_of=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def test_a_second_reader_who_agrees_makes_no_version_and_no_obstacle_to_signing(laboratory: Laboratory) -> None:
+    slide, cells = counted_slide(laboratory)
+    laboratory.label(cells[:1], ["SNE"], by="anna")
+    laboratory.count(slide)
+    laboratory.label(cells[:1], ["neutrophil"], by="ben")
+    laboratory.count(slide)
+    assert [row[0] for row in story(laboratory)] == [1, 2]
+    assert laboratory.sign("S-1", 2) == 3
+
+
+def test_late_cells_of_a_signed_slide_are_no_longer_waiting_once_they_are_counted(laboratory: Laboratory) -> None:
+    slide, _ = counted_slide(laboratory)
+    laboratory.sign("S-1", 1)
+    late = laboratory.cells(slide, ["LY"])
+    status = "SELECT status FROM bloodcell.slide_status"
+    assert laboratory.rows(status) == [("cells came later",)]
+    laboratory.call(late, ["lymphocyte"])
+    laboratory.count(slide)
+    assert laboratory.rows(status) == [("differs from what was signed",)]
+
+
+def test_two_counts_at_once_make_one_version(laboratory: Laboratory) -> None:
+    from tests.laboratory import at_once
+
+    slide = laboratory.slide("S-1")
+    laboratory.call(laboratory.cells(slide, ["SNE"] * 120), ["neutrophil"] * 120)
+    assert at_once(4, lambda: laboratory.count(slide)) == []
+    assert story(laboratory) == [(1, "machine", "first", True)]
