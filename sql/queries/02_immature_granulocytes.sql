@@ -1,9 +1,10 @@
--- Slides with immature granulocytes (ig) above a percentage.
+-- Slides with immature granulocytes (ig) above a percentage, withheld ones first.
 --
 -- Who asks: the haematologist on duty, looking for left shift; quality control of a new model.
 -- Set: percent (default 2), since (first night, default 30 days ago)
 -- Read: definite t: the whole 95 % interval is above the percentage. definite f: too few cells to tell; look at the slide.
---   Slides with an insufficient count are left out (see 11_insufficient_counts.sql).
+--   bound_upper: the percentage if every unclassified cell were an ig. sufficient f: few leucocytes, which the interval allows
+--   for. state withheld: the percentages are not to be used before a person has looked; withheld_for says why.
 \if :{?percent}
 \else
 \set percent 2
@@ -13,9 +14,11 @@
 SELECT current_date - 30 AS since \gset
 \endif
 
-SELECT barcode, night, patient_key, round(percentage::numeric, 1) AS ig_percentage,
-       round(percentage_lower_95::numeric, 1) AS lower_95, round(percentage_upper_95::numeric, 1) AS upper_95,
-       n_cells AS n_ig, n_leucocytes, percentage_lower_95 > :percent AS definite
+SELECT barcode, night, patient_key, state,
+       CASE state WHEN 'withheld' THEN array_to_string(withheld_for, ', ') END AS withheld_for,
+       round(percentage::numeric, 1) AS ig_percentage, round(percentage_lower_95::numeric, 1) AS lower_95,
+       round(percentage_upper_95::numeric, 1) AS upper_95, round(bound_upper::numeric, 1) AS bound_upper, n_cells AS n_ig,
+       n_leucocytes, is_sufficient AS sufficient, percentage_lower_95 > :percent AS definite
 FROM bloodcell.slide_differential
-WHERE class = 'ig' AND is_reported AND is_sufficient AND percentage > :percent AND night >= :'since'::date
-ORDER BY percentage_lower_95 DESC, barcode;
+WHERE class = 'ig' AND is_reported AND percentage > :percent AND night >= :'since'::date
+ORDER BY state = 'withheld' DESC, percentage_lower_95 DESC, barcode;

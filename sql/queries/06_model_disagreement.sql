@@ -9,7 +9,8 @@
 SELECT current_date - 30 AS since \gset
 \endif
 
-SELECT challenger_variant, left(challenger_model_id, 12) AS challenger_model, reported_class, challenger_class, count(*) AS n_cells,
+SELECT challenger_variant, left(challenger_model_id, 12) AS challenger_model, reported_class, challenger_class,
+       count(*) AS n_cells,
        count(*) FILTER (WHERE 'unclassified' NOT IN (reported_class, challenger_class) AND reported_confidence > 0.9
                         AND challenger_confidence > 0.9) AS n_confident,
        count(DISTINCT barcode) AS n_slides

@@ -4,11 +4,12 @@
 -- Set: nothing
 -- Read: one row per pair of people. blind t: both read without seeing a call; f: at least one of them saw it. People agree
 --   more when they see what a machine proposes, so compare the two rows of a pair. agreement and kappa (1 perfect, 0
---   chance) cover the eight classes and "other". An adjudication does not count as a reading.
+--   chance) cover the eight classes and each code out of scope: a blast is no variant lymphocyte. An adjudication does not
+--   count as a reading.
 -- Source: Cohen, A coefficient of agreement for nominal scales, Educational and Psychological Measurement 20 (1960)
 --   37-46.
 WITH readings AS (
-    SELECT DISTINCT ON (cell_id, labelled_by) cell_id, labelled_by, coalesce(class, 'other') AS class, is_blind
+    SELECT DISTINCT ON (cell_id, labelled_by) cell_id, labelled_by, coalesce(class, sub_label) AS class, is_blind
     FROM bloodcell.cell_label WHERE NOT is_adjudication
     ORDER BY cell_id, labelled_by, labelled_at DESC, label_id DESC
 ), pairs AS (

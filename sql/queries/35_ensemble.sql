@@ -6,7 +6,7 @@
 --   called the cell (n_models); n_votes of them call it ensemble_class themselves. reported_class is the champion's call,
 --   reported_top_class its most probable class, also of an unclassified cell. On held-out images the mean of the four
 --   shipped models was right for 98.9 % and their champion for 98.7 % (benchmarks/accuracy/RESULTS.md): too small a gain
---   to report it instead.
+--   to report it instead. n_in_all: such cells of the night, also those beyond the last row.
 \if :{?night}
 \else
 SELECT coalesce(max(night) FILTER (WHERE night <= current_date + 1), current_date) AS night
@@ -18,7 +18,8 @@ FROM bloodcell.night_summary \gset
 \endif
 
 SELECT e.barcode, e.file_name, e.ensemble_class, round(e.ensemble_probability::numeric, 3) AS ensemble_probability,
-       e.n_votes, e.n_models, e.reported_class, e.reported_top_class, round(e.confidence::numeric, 3) AS confidence
+       e.n_votes, e.n_models, e.reported_class, e.reported_top_class, round(e.confidence::numeric, 3) AS confidence,
+       count(*) OVER () AS n_in_all
 FROM (
     SELECT c.barcode, c.file_name, best.class AS ensemble_class, best.probability AS ensemble_probability, c.n_models,
            (SELECT count(*) FROM unnest(c.top_classes) top WHERE top = best.class) AS n_votes,

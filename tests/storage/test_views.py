@@ -375,7 +375,7 @@ def test_nothing_was_reported_while_a_slide_was_withdrawn(
                 for rows in found
             ]
 
-        # BACK is counted, then GONE; BACK is withdrawn, GONE is withdrawn, BACK is restored, another slide has the barcode GONE
+        # BACK is counted, then GONE; BACK is withdrawn, then GONE; BACK is restored; another slide has the barcode GONE
         before, back = [("60", "neutrophil", "f")], [("60", "neutrophil", "t")]
         assert reported("BACK") == [back, back, [], [], back, back]
         assert reported("GONE") == [[], before, before, [], [], [("70", "lymphocyte", "t")]]
