@@ -168,7 +168,7 @@ def _show_slides(found: list[ListedSlide]) -> None:
     for each in found:
         withheld = each.withheld_for if each.state == "withheld" else None
         why = [WITHHELD_NAMES.get(reason, reason) for reason in withheld or ()]
-        why += [REVIEW_NAMES.get(rule, rule) for rule in each.review_for or ()]
+        why += [REVIEW_NAMES.get(rule, rule) for rule in each.review_for or () if rule not in (withheld or ())]
         why += [f"{CLASS_NAMES.get(name, name).lower()} {flag}" for name, flag in sorted(each.flags.items())]
         if each.status != "reported":
             why.insert(0, each.status)

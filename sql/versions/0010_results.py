@@ -300,22 +300,22 @@ BEGIN
     END IF;
     SELECT * INTO counted FROM bloodcell.slide_report WHERE report_id = newest.report_id;
     SELECT count(*) - counted.n_cells INTO n FROM bloodcell.cell c WHERE c.slide_id = newest.slide_id;
-    IF n <> 0 THEN missing := missing || format('%s cells are not counted yet', n); END IF;
+    IF n <> 0 THEN missing := missing || format('cells not counted yet: %s', n); END IF;
     -- a label that changes nothing makes a newer count, and no version
     SELECT count(*) - (SELECT max(r.n_labels) FROM bloodcell.slide_report r WHERE r.slide_id = newest.slide_id) INTO n
     FROM bloodcell.label l JOIN bloodcell.cell c USING (cell_id) WHERE c.slide_id = newest.slide_id;
-    IF n <> 0 THEN missing := missing || format('%s labels are not counted yet', n); END IF;
+    IF n <> 0 THEN missing := missing || format('labels not counted yet: %s', n); END IF;
     SELECT coalesce(sum(d.n_cells), 0) INTO n FROM bloodcell.differential d
     WHERE d.report_id = newest.report_id AND d.class = 'unclassified';
-    IF n > 0 THEN missing := missing || format('%s unclassified cells have no label', n); END IF;
+    IF n > 0 THEN missing := missing || format('unclassified cells without a label: %s', n); END IF;
     SELECT coalesce(sum(d.n_unverified), 0) INTO n FROM bloodcell.differential d
     WHERE d.report_id = newest.report_id AND d.class = 'BL';
-    IF n > 0 THEN missing := missing || format('%s cells that the analyser coded as blasts have no label', n); END IF;
+    IF n > 0 THEN missing := missing || format('blasts of the analyser without a label: %s', n); END IF;
     SELECT coalesce(sum(d.n_unverified), 0) INTO n FROM bloodcell.differential d
     WHERE d.report_id = newest.report_id AND d.class IN ('NC', 'OTH');
-    IF n > 0 THEN missing := missing || format('%s cells that the analyser could not name have no label', n); END IF;
+    IF n > 0 THEN missing := missing || format('cells that the analyser could not name, without a label: %s', n); END IF;
     IF counted.n_contested > 0 THEN
-        missing := missing || format('%s cells are contested', counted.n_contested);
+        missing := missing || format('contested cells: %s', counted.n_contested);
     END IF;
     IF cardinality(missing) > 0 THEN
         RAISE EXCEPTION 'Slide % cannot be signed yet: %', a_barcode, array_to_string(missing, '; ')

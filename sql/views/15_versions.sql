@@ -49,9 +49,10 @@ SELECT s.barcode, s.night, s.patient_key, s.order_id, s.analyser, s.acquired_at,
        array_to_string(ARRAY(
            SELECT CASE cause
                WHEN 'first' THEN 'first count'
-               WHEN 'cells' THEN format('%s cells more than in version %s', r.n_cells - p.n_cells, p.version)
+               WHEN 'cells' THEN format('%s more than in version %s',
+                   CASE r.n_cells - p.n_cells WHEN 1 THEN '1 cell' ELSE r.n_cells - p.n_cells || ' cells' END, p.version)
                WHEN 'labels' THEN CASE r.n_labelled WHEN p.n_labelled THEN 'labels of people differ'
-                   ELSE format('labels of people decide %s cells instead of %s', r.n_labelled, p.n_labelled) END
+                   ELSE format('cells that labels of people decide: %s instead of %s', r.n_labelled, p.n_labelled) END
                WHEN 'calls' THEN 'the cells were classified again'
                WHEN 'model' THEN format('model %s instead of %s', left(r.model_id, 12), left(p.model_id, 12))
                WHEN 'facts' THEN 'slide.json gives another age, sex or leucocyte count'

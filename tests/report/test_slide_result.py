@@ -168,7 +168,7 @@ def test_the_versions_are_listed_with_who_signed_each_and_why(
     assert [[row[0], *row[2:5]] for row in rows(page, "Versions")] == [
         ["1", "machine", "run", "first count"],
         ["2", "final", "dr_anna", "version 1 was signed by dr_anna"],
-        ["3", "machine, waits for a signature", "run", "labels of people decide 2 cells instead of 0"],
+        ["3", "machine, waits for a signature", "run", "cells that labels of people decide: 2 instead of 0"],
         [
             *("4 (shown)", "corrected", "dr_ben"),
             "version 3 was signed by dr_ben: two <b>variant</b> lymphocytes",
@@ -195,7 +195,7 @@ def test_what_differs_from_a_signed_result_waits_and_leaves_the_signed_numbers(
     said = notices(page)
     assert re.fullmatch(
         r"Differs from what was signed: version 3 of \S+ \S+ UTC waits for a signature "
-        r"\(labels of people decide 2 cells instead of 0\)\. Next: bloodcell result S-1 --version 3",
+        r"\(cells that labels of people decide: 2 instead of 0\)\. Next: bloodcell result S-1 --version 3",
         said[2],
     )
     assert said[3:5] == [

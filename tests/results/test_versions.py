@@ -88,8 +88,8 @@ def test_late_cells_labels_a_redo_another_champion_and_new_facts_each_make_a_ver
     assert [row[3] for row in story(laboratory)] == [False] * 5 + [True]
     assert [version.why for version in read(laboratory).versions] == [
         "first count",
-        "1 cells more than in version 1",
-        "labels of people decide 2 cells instead of 0",
+        "1 cell more than in version 1",
+        "cells that labels of people decide: 2 instead of 0",
         "slide.json gives another age, sex or leucocyte count",
         "the cells were classified again",
         "model 5a2222222222 instead of c01111111111",

@@ -284,7 +284,7 @@ def test_worklist_has_the_slides_that_wait_for_a_person_in_their_order(ask: Ask)
     ]
     found = {row["barcode"]: row for row in rows}
     assert columns([found["AFTER"]], "version", "withheld_for", "why") == [
-        ("3", "blasts", "labels of people decide 1 cells instead of 0")
+        ("3", "blasts", "cells that labels of people decide: 1 instead of 0")
     ]
     assert columns([found["BLUR"]], "review_for", "n_unclassified", "percent_unclassified") == [
         ("unclassified", "20", "16.7")
@@ -300,7 +300,7 @@ def test_versions_of_a_result_say_why_each_differs(ask: Ask) -> None:
     rows = ask(38, barcode="CHAIN")
     assert columns(rows, "version", "state", "signed_by", "reason", "why", "withheld_for", "counts_now") == [
         ("1", "withheld", "", "", "first count", "blasts", "f"),
-        ("2", "machine", "", "", "labels of people decide 1 cells instead of 0", "", "f"),
+        ("2", "machine", "", "", "cells that labels of people decide: 1 instead of 0", "", "f"),
         ("3", "final", "postgres", "", "version 2 was signed by postgres", "", "f"),
         ("4", "machine", "", "", "5 cells more than in version 3", "", "f"),
         ("5", "corrected", "postgres", "five cells came late", "version 4 was signed by postgres", "", "t"),
