@@ -81,9 +81,10 @@ class NucleatedRedCellsRule(_ReviewRule):
 
 
 class ImmatureGranulocytesRule(_ReviewRule):
-    """Immature granulocytes in percent of the leucocytes."""
+    """Immature granulocytes in percent of the leucocytes, and in cells: both have to be reached."""
 
     percent_at_least: _Percent
+    cells_at_least: int = Field(ge=1)
 
 
 class AnalyserDisagreementRule(_ReviewRule):

@@ -106,7 +106,7 @@ def judge(slide: CountedSlide, rules: LaboratoryRules, before: CountedSlide | No
         and slide.n_unverified >= review.other_leucocytes.cells_at_least,
         "nrbc": review.nrbc.enabled and (slide.nrbc_per_100_wbc or 0) >= review.nrbc.per_100_wbc_at_least,
         "immature_granulocytes": review.immature_granulocytes.enabled
-        and slide.n_immature > 0
+        and slide.n_immature >= review.immature_granulocytes.cells_at_least
         and immature >= review.immature_granulocytes.percent_at_least,
         "analyser_disagreement": review.analyser_disagreement.enabled and _disagrees(slide, rules),
         "delta": review.delta.enabled

@@ -113,7 +113,7 @@ def test_slide_status_says_which_version_counts_and_whether_a_newer_one_waits(la
         ("CHAIN", "reported", 5, "corrected", 5, [], []),
         ("DIFF", "differs from what was signed", 2, "final", 3, [], []),
         ("EMPTY", "no usable cell", None, None, None, None, None),
-        ("FEW", "reported", 1, "withheld", 1, ["few_leucocytes"], ["nrbc", "immature_granulocytes"]),
+        ("FEW", "reported", 1, "withheld", 1, ["few_leucocytes"], ["nrbc"]),
         ("NEW", "waiting", None, None, None, None, None),
         ("PLAIN", "reported", 1, "machine", 1, [], []),
         ("RANGE", "reported", 1, "machine", 1, [], []),
