@@ -68,7 +68,7 @@ def judged(lines: dict[str, LineCount], rules: LaboratoryRules) -> tuple[Differe
     slide = CountedSlide(
         n_leucocytes=differential.n_leucocytes,
         n_unclassified=differential.unclassified.n,
-        n_blasts=differential.n_blasts,
+        n_blasts=lines["BL"].n_cells if "BL" in lines else 0,
         n_unverified=differential.n_unverified,
         n_immature=shares["ig"],
         nrbc_per_100_wbc=differential.nrbc.per_100_wbc,

@@ -86,8 +86,6 @@ CODES_OUT_OF_SCOPE: Final = {
 }
 """Analyser code -> name, of codes that belong to none of the eight classes: a label with one is out of scope."""
 
-BLAST_CODE: Final = "BL"
-
 OTHER_LEUCOCYTES: Final = ("BL", "VLY", "PLY", "PC", "LGLY", "HC", "SEC", "PMO", "IBO", "IEO")
 """Codes out of scope that are leucocytes, in the order in which they are shown: they count in the denominator."""
 

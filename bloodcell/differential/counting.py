@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import (
-    BLAST_CODE,
     CELL_CLASSES,
     CODES_OUT_OF_SCOPE,
     CONTESTED,
@@ -184,11 +183,6 @@ class Differential:
         """All cells."""
         others = self.nrbc.n_erythroblasts + self.n_platelets + sum(n for _, n in self.not_leucocytes)
         return self.unclassified.total + others
-
-    @property
-    def n_blasts(self) -> int:
-        """Cells that the analyser or a person coded as a blast."""
-        return sum(line.share.n for line in self.other_leucocytes if line.cell_class == BLAST_CODE)
 
     @property
     def n_unverified(self) -> int:

@@ -110,7 +110,7 @@ def _counted(connection: sa.Connection, slides: list[int]) -> list[_CountedSlide
         counts = SlideCounts({r.line: LineCount(r.n_cells, r.n_labelled, r.n_unverified) for r in rows}, facts)
         columns = {
             name: first[name]
-            for name in ("n_compared", "n_agree", "called_at", "calls_digest", "labels_digest", "n_labels")
+            for name in ("n_compared", "n_agree", "called_at", "calls_digest", "labels_digest", "n_labels", "n_blasts")
         }
         counted.append(_CountedSlide(slide_id, model, counts, columns))
     return counted
@@ -161,7 +161,6 @@ def _report_row(counted: _CountedSlide, differential: Differential, rules_digest
         "n_leucocytes": differential.n_leucocytes,
         "n_other_leucocytes": sum(line.share.n for line in differential.other_leucocytes),
         "n_unverified": differential.n_unverified,
-        "n_blasts": differential.n_blasts,
         "n_unclassified": differential.unclassified.n,
         "n_contested": differential.n_contested,
         "n_labelled": sum(line.n_labelled for line in counted.counts.lines.values()),

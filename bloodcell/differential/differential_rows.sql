@@ -9,12 +9,12 @@ ORDER BY slide_id FOR NO KEY UPDATE
 -- one moment. The digests are described in docs/how-to/results.md.
 WITH slide_cell AS MATERIALIZED (
     SELECT c.cell_id, c.night, c.slide_id, c.sha256, c.analyser_code, c.analyser_class,
-           coalesce(d.is_labelled, false) AS is_labelled, d.line AS decided
+           coalesce(d.is_labelled, false) AS is_labelled, d.line AS decided, coalesce(d.is_blast, false) AS is_blast
     FROM bloodcell.cell c
     LEFT JOIN (SELECT * FROM bloodcell.decided_cell WHERE slide_id = ANY (:slides)) d USING (cell_id)
     WHERE c.slide_id = ANY (:slides)
 ), of_slide AS (
-    SELECT c.slide_id, count(*) AS n_cells,
+    SELECT c.slide_id, count(*) AS n_cells, count(*) FILTER (WHERE c.is_blast) AS n_blasts,
            encode(sha256(convert_to(coalesce(string_agg(c.sha256 || ' ' || c.decided || E'\n', '' ORDER BY c.sha256 COLLATE "C")
                                              FILTER (WHERE c.is_labelled), ''), 'UTF8')), 'hex') AS labels_digest
     FROM slide_cell c GROUP BY c.slide_id
@@ -36,7 +36,7 @@ WITH slide_cell AS MATERIALIZED (
     FROM slide_cell c JOIN bloodcell.cell_call k USING (cell_id, night)
     GROUP BY c.slide_id, k.model_id, 3
 )
-SELECT b.*, d.n_compared, d.n_agree, d.called_at, d.calls_digest, o.labels_digest, coalesce(n.n_labels, 0) AS n_labels,
+SELECT b.*, d.n_compared, d.n_agree, d.called_at, d.calls_digest, o.labels_digest, o.n_blasts, coalesce(n.n_labels, 0) AS n_labels,
        s.age_months, s.sex, s.wbc_10e9_per_l, s.wbc_is_corrected
 FROM by_line b
 JOIN called d USING (slide_id, model_id)

@@ -51,7 +51,8 @@ class CountedSlide:
     Attributes:
         n_leucocytes: The denominator.
         n_unclassified: Cells that may be leucocytes and have no name.
-        n_blasts: Cells that the analyser or a person coded as a blast.
+        n_blasts: Cells that are a blast by a label or, without one, by the analyser's code; also contested cells of
+            which one person says so.
         n_unverified: Other leucocytes that nobody has labelled.
         n_immature: Immature granulocytes.
         nrbc_per_100_wbc: Erythroblasts per 100 leucocytes; None without leucocytes.

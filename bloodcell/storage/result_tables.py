@@ -56,7 +56,13 @@ slide_report = sa.Table(
         nullable=False,
         comment="Of n_other_leucocytes, those that only the analyser's code names.",
     ),
-    sa.Column("n_blasts", sa.Integer, nullable=False, comment="Of n_other_leucocytes, the blasts."),
+    sa.Column(
+        "n_blasts",
+        sa.Integer,
+        nullable=False,
+        comment="Cells that are a blast by a person's label or, without one, by the analyser's code; also contested "
+        "cells of which one person says so.",
+    ),
     sa.Column(
         "n_unclassified",
         sa.Integer,

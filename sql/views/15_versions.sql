@@ -107,7 +107,9 @@ COMMENT ON COLUMN bloodcell.result_version.review_for IS 'Review rules that name
 COMMENT ON COLUMN bloodcell.result_version.n_cells IS 'Cells of the slide when they were counted.';
 COMMENT ON COLUMN bloodcell.result_version.n_other_leucocytes IS 'Of n_leucocytes, those of a code out of scope.';
 COMMENT ON COLUMN bloodcell.result_version.n_unverified IS 'Of n_other_leucocytes, those that only the analyser''s code names.';
-COMMENT ON COLUMN bloodcell.result_version.n_blasts IS 'Of n_other_leucocytes, the blasts.';
+COMMENT ON COLUMN bloodcell.result_version.n_blasts IS
+    'Cells that are a blast by a person''s label or, without one, by the analyser''s code; also contested cells of which one '
+    'person says so.';
 COMMENT ON COLUMN bloodcell.result_version.n_contested IS 'Of n_unclassified, those on which people disagree.';
 COMMENT ON COLUMN bloodcell.result_version.n_labelled IS 'Of n_cells, those that a person''s label decides.';
 COMMENT ON COLUMN bloodcell.result_version.nrbc_per_100_wbc IS 'Erythroblasts per 100 leucocytes; empty without leucocytes.';

@@ -93,7 +93,9 @@ COMMENT ON COLUMN bloodcell.slide_summary.n_cells IS 'All cells of the slide whe
 COMMENT ON COLUMN bloodcell.slide_summary.n_other_leucocytes IS 'Of n_leucocytes, those of a code out of scope.';
 COMMENT ON COLUMN bloodcell.slide_summary.n_unverified IS
     'Of n_other_leucocytes, those that only the analyser''s code names.';
-COMMENT ON COLUMN bloodcell.slide_summary.n_blasts IS 'Of n_other_leucocytes, the blasts.';
+COMMENT ON COLUMN bloodcell.slide_summary.n_blasts IS
+    'Cells that are a blast by a person''s label or, without one, by the analyser''s code; also contested cells of which one '
+    'person says so.';
 COMMENT ON COLUMN bloodcell.slide_summary.n_contested IS 'Of n_unclassified, those on which people disagree.';
 COMMENT ON COLUMN bloodcell.slide_summary.n_labelled IS 'Of n_cells, those that a person''s label decides.';
 COMMENT ON COLUMN bloodcell.slide_summary.state IS
@@ -192,6 +194,29 @@ COMMENT ON COLUMN bloodcell.cell_result.p_lymphocyte IS 'Calibrated probability 
 COMMENT ON COLUMN bloodcell.cell_result.p_monocyte IS 'Calibrated probability of monocyte.';
 COMMENT ON COLUMN bloodcell.cell_result.p_neutrophil IS 'Calibrated probability of neutrophil.';
 COMMENT ON COLUMN bloodcell.cell_result.p_platelet IS 'Calibrated probability of platelet.';
+
+CREATE VIEW bloodcell.call_history AS
+SELECT s.barcode, k.night, c.file_name, c.cell_id, c.sha256, c.analyser_code, c.analyser_class, k.model_id, k.called_class,
+       k.top_class, k.unclassified_reason, k.confidence, k.novelty, k.run_id, k.called_at, k.replaced_at, k.replaced_by,
+       s.withdrawn_at
+FROM (
+    SELECT cell_id, night, model_id, called_class, top_class, unclassified_reason, confidence, novelty, run_id, called_at,
+           CAST(NULL AS timestamptz) AS replaced_at, CAST(NULL AS uuid) AS replaced_by
+    FROM bloodcell.cell_call
+    UNION ALL
+    SELECT cell_id, night, model_id, called_class, top_class, unclassified_reason, confidence, novelty, run_id, called_at,
+           replaced_at, replaced_by
+    FROM bloodcell.former_call
+) k
+JOIN bloodcell.cell c USING (cell_id, night)
+JOIN bloodcell.slide s USING (slide_id);
+
+COMMENT ON VIEW bloodcell.call_history IS
+    'Every call of every cell, also those that a redo has replaced. The calls of a moment: called_at <= moment AND '
+    '(replaced_at > moment OR replaced_at IS NULL).';
+COMMENT ON COLUMN bloodcell.call_history.run_id IS 'Run that called the cell; see run_history.';
+COMMENT ON COLUMN bloodcell.call_history.replaced_at IS 'When a redo replaced the call; empty for a call that counts.';
+COMMENT ON COLUMN bloodcell.call_history.replaced_by IS 'Run whose call replaced it.';
 
 -- Adds up by slide first, because the reported model belongs to the slide: a look-up for each call takes five seconds a
 -- month.

@@ -200,7 +200,11 @@ CREATE VIEW bloodcell.decided_cell AS
 SELECT c.cell_id, c.slide_id, l.cell_id IS NOT NULL AS is_labelled,
        CASE WHEN l.cell_id IS NOT NULL
             THEN CASE l.state WHEN 'confirmed' THEN l.class WHEN 'out_of_scope' THEN l.sub_label ELSE 'contested' END
-            ELSE coalesce(k.code, 'OTH') END AS line
+            ELSE coalesce(k.code, 'OTH') END AS line,
+       CASE WHEN l.cell_id IS NULL THEN k.code IS NOT DISTINCT FROM 'BL'
+            WHEN l.state = 'contested' THEN EXISTS (
+                SELECT 1 FROM bloodcell.standing_label o WHERE o.cell_id = c.cell_id AND o.sub_label = 'BL')
+            ELSE l.sub_label IS NOT DISTINCT FROM 'BL' END AS is_blast
 FROM bloodcell.cell c
 LEFT JOIN bloodcell.current_label l USING (cell_id)
 LEFT JOIN bloodcell.cell_code k ON k.code = upper(c.analyser_code) AND k.class IS NULL
@@ -210,6 +214,8 @@ COMMENT ON VIEW bloodcell.decided_cell IS
     'What a cell counts as because of a person''s label or, without one, of an analyser code out of scope. Any other cell '
     'counts as what the reported model calls it. Always filter on slide_id or cell_id.';
 COMMENT ON COLUMN bloodcell.decided_cell.is_labelled IS 'Whether a label decides; else it is the analyser''s code.';
+COMMENT ON COLUMN bloodcell.decided_cell.is_blast IS
+    'Whether that is a blast; of a contested cell, whether one of the people says so.';
 COMMENT ON COLUMN bloodcell.decided_cell.line IS
     'A cell class, contested, or a code out of scope; an unknown code counts as OTH.';
 

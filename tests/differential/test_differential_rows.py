@@ -301,6 +301,7 @@ def test_a_persons_label_decides_before_the_code_and_the_call(laboratory: Labora
     assert (read.n_contested, read.unclassified.n, read.n_unverified) == (1, 1, 0)
     assert laboratory.rows("SELECT count(*) FROM bloodcell.review_queue") == [(0,)]
     assert laboratory.rows("SELECT count(*), min(label) FROM bloodcell.contested_cell") == [(2, "BL")]
+    assert laboratory.rows("SELECT n_blasts FROM bloodcell.slide_summary") == [(3,)], "one of two people says blast"
 
 
 def test_two_runs_count_a_slide_one_after_the_other(laboratory: Laboratory) -> None:

@@ -93,7 +93,7 @@ def test_signing_is_refused_with_everything_that_is_missing(
     assert sign_result(anna, "S-1", 3) == 4
     signed = read_result(laboratory.database, "S-1")
     assert signed.version is not None
-    assert (signed.version.withheld_for, signed.differential.n_blasts) == (("blasts",), 1)
+    assert (signed.version.withheld_for, signed.differential.other_leucocytes[0].share.n) == (("blasts",), 1)
 
 
 def test_a_cell_that_the_analyser_could_not_name_needs_a_label(

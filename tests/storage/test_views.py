@@ -77,7 +77,7 @@ def fill(database: Database) -> Laboratory:
     lab.cells(lab.slide("NEW", patient_key="p-NEW"), ["LY", "BL"])
 
     lab.label(chain[-1:], ["monocyte"])
-    lab.label(argued[:1], ["BL"], by="anna")
+    lab.label(argued[:1], ["PLY"], by="anna")
     lab.label(argued[:1], ["VLY"], by="ben")
     lab.count()
     lab.sign("CHAIN", 2)
