@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.many [WORK] [--calls 10000000] [--results FILE]
 
-SQL makes up the rows (three hundred nights, a hundred cells per slide, the four shipped models), and the library adds
-up the differentials. Takes a quarter of an hour and 10 GB. WORK is kept, so that a rerun only measures. Writes MANY.md
-beside this file.
+SQL makes up the rows (three hundred nights, a hundred cells per slide, the four shipped models), the library counts
+the slides and makes their results, and SQL gives each result four versions. Takes a quarter of an hour and 10 GB. WORK
+is kept, so that a rerun only measures. Writes MANY.md beside this file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 from bloodcell.storage.migrations import upgrade
 
-N_NIGHTS, N_MODELS, CELLS_PER_SLIDE = 300, 4, 100
+N_NIGHTS, N_MODELS, CELLS_PER_SLIDE, N_VERSIONS = 300, 4, 100, 4
 RESULTS = Path(__file__).parent / "MANY.md"
 N_TIMES = 5
 
@@ -74,6 +74,19 @@ CALLS = """
           FROM (SELECT cell_id, night, abs(hashint8(cell_id)) % 100 AS draw FROM bloodcell.cell
                 WHERE night BETWEEN '{first}' AND '{last}') c) k
     ORDER BY night, cell_id
+"""
+
+
+# a slide in two is signed, and a version made since then waits for a person
+VERSIONS = """
+    INSERT INTO bloodcell.result
+        (slide_id, number, state, report_id, causes, withheld_for, review_for, digest, run_id,
+         signed_by)
+    SELECT v.slide_id, v.number + n, CASE WHEN signs THEN 'final' ELSE v.state END, v.report_id, '{{calls}}',
+           v.withheld_for, v.review_for, v.digest, CASE WHEN NOT signs THEN v.run_id END,
+           CASE WHEN signs THEN 'anna' END
+    FROM bloodcell.result v, generate_series(1, {versions} - 1) n,
+         LATERAL (SELECT n = {versions} - 2 AND v.slide_id % 2 = 0 AS signs) s
 """
 
 
@@ -122,6 +135,7 @@ def _fill(settings: Settings, postgres: EmbeddedPostgres, n_calls: int) -> None:
     for n in range(N_NIGHTS):
         night = last - timedelta(days=n)
         _said(f"differentials of {night}", lambda d=night: write_due_results(settings, night=d))  # type: ignore[misc]
+    _said("versions", lambda: _executed(engine, VERSIONS.format(versions=N_VERSIONS)))
     _said("analyze", lambda: _executed(engine, "ANALYZE"))
 
 
@@ -141,7 +155,7 @@ def _measured(settings: Settings, postgres: EmbeddedPostgres) -> str:
     with engine.connect() as connection:
         counted = {
             name: connection.scalar(sa.text(f"SELECT count(*) FROM bloodcell.{name}"))
-            for name in ("cell_call", "cell", "slide", "drop_file", "slide_report")
+            for name in ("cell_call", "cell", "slide", "drop_file", "slide_report", "result")
         }
         size = connection.scalar(sa.text("SELECT pg_size_pretty(pg_database_size(current_database()))"))
         barcode = connection.scalar(sa.text("SELECT max(barcode) FROM bloodcell.slide"))
@@ -161,7 +175,13 @@ def _measured(settings: Settings, postgres: EmbeddedPostgres) -> str:
         "| --- | ---: | --- |",
     ]
     statements = {
-        "differential of one slide (query 01)": (_query("01_", slide), "under 5 ms"),
+        "result of one slide (query 01)": (_query("01_", slide), "under 5 ms"),
+        "result of one slide as of a moment (query 39)": (
+            _query("39_", slide | {"as_of": "now()::text"}),
+            "under 20 ms",
+        ),
+        "versions of one slide (query 38)": (_query("38_", slide), ""),
+        "a month's worklist (query 37)": (_query("37_", month), "under 1,000 ms"),
         "a month's statistics (query 19)": (_query("19_", month), "under 1,000 ms"),
         "twelve months' statistics (query 19)": (_query("19_", {"since": f"'{last - timedelta(days=365)}'"}), ""),
         "unclassified rate of a month (query 15)": (_query("15_", month), ""),
