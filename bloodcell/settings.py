@@ -71,6 +71,7 @@ class StorageSettings(BaseModel):
     database_url: OptionalSecret = Field(
         None, description="SQLAlchemy URL of your Postgres (postgresql+psycopg2://...); default: the embedded one."
     )
+    signing_url: OptionalSecret = Field(None, description="database_url with your own login, which signs results.")
     database_patience_s: float = Field(
         60, ge=0, description="Seconds that a stage waits for an unavailable Postgres before it fails and is retried."
     )
@@ -157,8 +158,7 @@ class ModelSettings(BaseModel):
     """Where models come from, and how they are run."""
 
     shipped_models: bool = Field(
-        True,
-        description="Whether an empty database gets the models that come with bloodcell; false: it waits for yours.",
+        True, description="Whether an empty database gets bloodcell's own models; false: it waits for yours."
     )
     weights_dir: OptionalPath = Field(
         None,

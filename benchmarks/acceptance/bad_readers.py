@@ -57,7 +57,7 @@ SELECT s.barcode, c.file_name, k.model_id, k.called_class, k.top_class, k.unclas
        round(k.confidence::numeric, 3)
 FROM bloodcell.cell_call k JOIN bloodcell.cell c USING (cell_id) JOIN bloodcell.slide s USING (slide_id)
 UNION ALL
-SELECT s.barcode, d.class, d.model_id, d.n_cells::text, d.percentage::text, d.flag, NULL
+SELECT s.barcode, d.class, r.model_id, d.n_cells::text, d.percentage::text, d.flag, NULL
 FROM bloodcell.differential d JOIN bloodcell.slide_report r USING (report_id) JOIN bloodcell.slide s USING (slide_id)
 UNION ALL
 SELECT barcode, path, outcome, reason, sha256, NULL, NULL FROM bloodcell.drop_file

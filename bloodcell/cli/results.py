@@ -166,7 +166,8 @@ def _show_slides(found: list[ListedSlide]) -> None:
 
     table = plain_table("slide", "night", "state", "version", "leucocytes", "why", right=("version", "leucocytes"))
     for each in found:
-        withheld = each.withheld_for if each.state == "withheld" else None
+        withheld = each.withheld_for if each.newest_state == "withheld" else None
+        differs = f", {each.newest_state} now" if each.newest_state and each.newest_version != each.version else ""
         why = [WITHHELD_NAMES.get(reason, reason) for reason in withheld or ()]
         why += [REVIEW_NAMES.get(rule, rule) for rule in each.review_for or () if rule not in (withheld or ())]
         why += [f"{CLASS_NAMES.get(name, name).lower()} {flag}" for name, flag in sorted(each.flags.items())]
@@ -175,7 +176,7 @@ def _show_slides(found: list[ListedSlide]) -> None:
         table.add_row(
             Text(each.barcode),
             str(each.night),
-            Text(each.state or "none", style="bold red" if each.state == "withheld" else ""),
+            Text((each.state or "none") + differs, style="bold red" if each.newest_state == "withheld" else ""),
             "" if each.version is None else str(each.version),
             "" if each.n_leucocytes is None else f"{each.n_leucocytes:,}",
             Text(", ".join(dict.fromkeys(why))),

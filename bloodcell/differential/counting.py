@@ -60,7 +60,8 @@ class SlideFacts:
         age_months: Age of the patient in months; None: unknown, and the ranges of adults are used.
         sex: "female" or "male"; None: unknown.
         wbc_10e9_per_l: The analyser's leucocyte count in 10^9 per litre; None: unknown.
-        wbc_is_corrected: Whether that count leaves out nucleated red cells already; None without a count.
+        wbc_is_corrected: Whether that count leaves out nucleated red cells already; None: unknown, and it is
+            not corrected.
     """
 
     age_months: int | None = None
@@ -314,7 +315,7 @@ def _leucocyte_count(facts: SlideFacts, per_100_wbc: float | None, correct_from:
     Source: the usual correction, WBC x 100 / (100 + NRBC per 100 WBC).
     """
     wbc = facts.wbc_10e9_per_l
-    if wbc is None or facts.wbc_is_corrected or not per_100_wbc or per_100_wbc < correct_from:
+    if wbc is None or facts.wbc_is_corrected is not False or not per_100_wbc or per_100_wbc < correct_from:
         return wbc, False
     return wbc * 100 / (100 + per_100_wbc), True
 

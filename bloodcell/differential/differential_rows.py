@@ -72,7 +72,7 @@ def add_differentials(
     """Adds a differential for each slide, by each model that called all cells of the slide; locks the slides.
 
     If a model has not called every cell of a slide, no differential is written, because none covers only a part of a
-    slide. An earlier one stays, and `read_differential` says how many cells it lacks. Nothing is written where nothing
+    slide. An earlier one stays, and `read_result` says how many cells it lacks. Nothing is written where nothing
     would differ from the newest differential, unless the slide has been called again since.
 
     Args:

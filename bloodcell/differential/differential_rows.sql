@@ -9,13 +9,14 @@ ORDER BY slide_id FOR NO KEY UPDATE
 -- one moment. The digests are described in docs/how-to/results.md.
 WITH slide_cell AS MATERIALIZED (
     SELECT c.cell_id, c.night, c.slide_id, c.sha256, c.analyser_code, c.analyser_class,
-           coalesce(d.is_labelled, false) AS is_labelled, d.line AS decided, coalesce(d.is_blast, false) AS is_blast
+           coalesce(d.is_labelled, false) AS is_labelled, d.line AS decided, coalesce(d.is_blast, false) AS is_blast,
+           coalesce(d.line || ' ' || d.contested_labels, d.line) AS said
     FROM bloodcell.cell c
     LEFT JOIN (SELECT * FROM bloodcell.decided_cell WHERE slide_id = ANY (:slides)) d USING (cell_id)
     WHERE c.slide_id = ANY (:slides)
 ), of_slide AS (
     SELECT c.slide_id, count(*) AS n_cells, count(*) FILTER (WHERE c.is_blast) AS n_blasts,
-           encode(sha256(convert_to(coalesce(string_agg(c.sha256 || ' ' || c.decided || E'\n', '' ORDER BY c.sha256 COLLATE "C")
+           encode(sha256(convert_to(coalesce(string_agg(c.sha256 || ' ' || c.said || E'\n', '' ORDER BY c.sha256 COLLATE "C")
                                              FILTER (WHERE c.is_labelled), ''), 'UTF8')), 'hex') AS labels_digest
     FROM slide_cell c GROUP BY c.slide_id
 ), labels AS (

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT_RULES: Final = Path(__file__).with_name("default_rules.toml")
+OWN_RULES: Final = "bloodcell defaults"
+"""How the version of the rules that come with bloodcell begins."""
 OLDEST_MONTHS: Final = 130 * 12
 """Largest age that is accepted. The oldest person on record reached 122 years."""
 _MAX_FILE_BYTES: Final = 256 * 1024

@@ -27,8 +27,7 @@ def flag_of(expected: ReferenceRange | None, value: float | None, interval: tupl
     """Returns where a value lies relative to its reference range; None within it, or without a value or a range.
 
     "high" and "low": the whole 95 % interval is outside the range. "possibly_...": only the value is outside, and
-    counting more cells could bring it back into the range. No erythroblast is expected in an adult, so a single one is
-    "high". A small count needs no exception: its interval is wide.
+    counting more cells could bring it back into the range. A small count needs no exception: its interval is wide.
 
     Args:
         expected: The range; None: there is none.

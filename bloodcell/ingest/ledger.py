@@ -25,6 +25,7 @@ _CONFIRMING: Final = ("order_id", "acquired_at")
 _SAID_ONCE: Final = ("order_id", "analyser", "patient_key", "acquired_at", "age_months", "sex")
 _SAID_AGAIN: Final = ("wbc_10e9_per_l", "wbc_is_corrected")
 """What slide.json may correct later: a new count of the leucocytes is no other slide."""
+_AGES_APART_MONTHS: Final = 12
 
 if TYPE_CHECKING:
     from bloodcell.ingest.cell_rows import SamePixels
@@ -159,7 +160,7 @@ def _write_slide_row(
         # another run has written the slide in the meantime
         known = connection.execute(_KNOWN_SLIDE, {"barcode": files.barcode}).one()
     doubt = doubt or _doubt(known, recorded, night)
-    # what is said once differs only where it was unknown, or there is a doubt
+    # what is said once differs only where it was unknown or is an age said more precisely, or there is a doubt
     new = {name: value for name, value in recorded.items() if value is not None and value != getattr(known, name)}
     if files.record is not None and known.record_state != "read":
         new["record_state"] = "read"
@@ -176,7 +177,7 @@ def _doubt(known: sa.Row[Any], recorded: Mapping[str, object], night: date) -> _
     barcode is still to come. Only the time of acquisition belongs to the cells: order and patient are the barcode's.
     """
     said = [name for name in recorded if name in _SAID_ONCE and None not in (recorded[name], getattr(known, name))]
-    differing = [name for name in said if recorded[name] != getattr(known, name)]
+    differing = [name for name in said if not _is_same(name, recorded[name], getattr(known, name))]
     if differing:  # without the values: readers see this text, and a pseudonym is not for them
         return _Doubt(
             f"barcode {known.barcode!r} is known from night {known.night}, and its slide.json now says another "
@@ -195,6 +196,11 @@ def _doubt(known: sa.Row[Any], recorded: Mapping[str, object], night: date) -> _
             f"no {' or '.join(_CONFIRMING)} says that it is the same slide"
         )
     return None
+
+
+def _is_same(name: str, said: Any, known: Any) -> bool:
+    """Returns whether two records say the same; ages may be a year apart, because one may be given in years."""
+    return abs(said - known) <= _AGES_APART_MONTHS if name == "age_months" else bool(said == known)
 
 
 def _set_aside(examined: Examined, barcode: str | None) -> FileRow:

@@ -114,7 +114,7 @@ class SlideRecord:
         age_months: Age of the patient when the blood was taken, in whole months, 0 to 1559.
         sex: "female" or "male".
         wbc_10e9_per_l: The analyser's leucocyte count in 10^9 per litre.
-        wbc_is_corrected: Whether that count leaves out nucleated red cells already; None without a count.
+        wbc_is_corrected: Whether that count leaves out nucleated red cells already; None: unknown.
     """
 
     barcode: str
@@ -192,7 +192,7 @@ def parse_slide_record(body: bytes, barcode: str) -> SlideRecord:
         age_months=record.age,
         sex=record.sex,
         wbc_10e9_per_l=wbc,
-        wbc_is_corrected=None if wbc is None else bool(record.wbc_is_corrected),
+        wbc_is_corrected=None if wbc is None else record.wbc_is_corrected,
     )
 
 

@@ -44,10 +44,10 @@ SELECT barcode, reason, renamed_to FROM bloodcell.withdrawn_slide WHERE night = 
 -- name: slides
 -- A slide's cells may come in several nights. The slide is reported as a whole in each of them. Figures are those of the
 -- version in force. Why a person should look at the slide is taken from the newest version, which may wait for a signature.
-SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,
+SELECT s.barcode, c.n_cells, c.n_cells - coalesce(newest.n_cells, 0) AS n_waiting,
        coalesce(r.n_unclassified, 0) AS n_unclassified, coalesce(r.n_leucocytes, 0) AS n_leucocytes, r.is_sufficient,
        r.state, coalesce(newest.withheld_for, '{}') AS withheld_for, coalesce(newest.review_for, '{}') AS review_for,
-       (newest.number > r.number) IS TRUE AS differs_from_signed,
+       (newest.number > r.number AND newest.digest IS DISTINCT FROM r.digest) IS TRUE AS differs_from_signed,
        coalesce((SELECT jsonb_object_agg(d.class, d.flag) FROM bloodcell.differential d
                  WHERE d.report_id = newest.report_id AND d.flag IN ('low', 'high')), '{}') AS flags,
        -- only leucocytes have a percentage
@@ -57,12 +57,13 @@ SELECT s.barcode, c.n_cells, c.n_cells - coalesce(r.n_cells, 0) AS n_waiting,
 FROM bloodcell.standing_slide s
 CROSS JOIN LATERAL (SELECT count(*) AS n_cells FROM bloodcell.cell WHERE slide_id = s.slide_id) c
 LEFT JOIN LATERAL (
-    SELECT v.number, v.state, p.n_cells, p.n_leucocytes, p.n_unclassified, p.is_sufficient
+    SELECT v.number, v.state, v.digest, p.n_cells, p.n_leucocytes, p.n_unclassified, p.is_sufficient
     FROM bloodcell.result_in_force v JOIN bloodcell.slide_report p USING (report_id)
     WHERE v.slide_id = s.slide_id LIMIT 1
 ) r ON true
 LEFT JOIN LATERAL (
-    SELECT v.report_id, v.number, v.withheld_for, v.review_for FROM bloodcell.result v
+    SELECT v.report_id, v.number, v.digest, v.withheld_for, v.review_for, p.n_cells
+    FROM bloodcell.result v JOIN bloodcell.slide_report p USING (report_id)
     WHERE v.slide_id = s.slide_id ORDER BY v.number DESC LIMIT 1
 ) newest ON true
 WHERE s.night = :night OR EXISTS (SELECT 1 FROM bloodcell.cell n WHERE n.slide_id = s.slide_id AND n.night = :night)

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from bloodcell.cells.names import composed
 from bloodcell.differential.differential_rows import add_differentials
-from bloodcell.differential.laboratory_rules import read_rules
+from bloodcell.differential.laboratory_rules import OWN_RULES, read_rules
+from bloodcell.errors import ConfigurationError
 from bloodcell.results.versions import add_versions
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
@@ -63,7 +64,7 @@ def write_due_results(
         airflow_run: Id of the Dag run that this belongs to.
 
     Raises:
-        ConfigurationError: The rules file is not valid.
+        ConfigurationError: The rules file is not valid, or is not set although the newest results were made with one.
         DatabaseUnavailableError: Postgres stayed unavailable; call again.
     """
     rules = read_rules(settings.rules_file)
@@ -71,6 +72,8 @@ def write_due_results(
     due = database.transact(lambda c: _due(c, night, slides, only_labelled=only_labelled))
     if not due:
         return []
+    if settings.rules_file is None:
+        _refuse_to_forget_rules(database, rules)
     with recorded_run(database, "differential", night=night, airflow_run=airflow_run) as run:
         written = write_results(database, slides=due, run_id=run.run_id, rules=rules)
         run.detail |= {
@@ -79,6 +82,17 @@ def write_due_results(
             "versions_written": written.n_versions,
         }
     return [barcode for slide_id, barcode in due.items() if slide_id in written.slide_ids]
+
+
+def _refuse_to_forget_rules(database: Database, rules: LaboratoryRules) -> None:
+    """Refuses bloodcell's own rules where the newest results were made with those of the laboratory."""
+    version = database.transact(lambda c: c.execute(_SQL["newest_rules"]).scalar_one_or_none())
+    if version is not None and not version.startswith(OWN_RULES) and version != rules.version:
+        raise ConfigurationError(
+            f"The newest results were made with the rules {version!r}, and BLOODCELL_RULES_FILE is not set here, so "
+            "others would be used. Set it as for the service. To go back to bloodcell's own rules: bloodcell rules "
+            "show > FILE, and set it to that file."
+        )
 
 
 def write_results(

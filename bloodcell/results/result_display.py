@@ -50,7 +50,7 @@ def result_table(read: SlideResult, width_columns: int) -> RenderableType:
     )
     return Group(
         Text.from_markup(title),
-        Text(state_text(read), style="bold red" if read.is_withheld else "bold"),
+        Text(state_text(read), style="bold red" if read.is_withheld or read.superseding else "bold"),
         *_warnings(read),
         "",
         _table(read, width_columns),
@@ -90,7 +90,9 @@ def state_text(read: SlideResult) -> str:
         "amended": f"amended, signed again{by}",
         "corrected": f"corrected, signed again{by}",
     }[version.state]
-    return f"Version {version.number} of {len(read.versions)}, {moment(version.made_at)}: {meaning}"
+    after = read.superseding
+    until = f". SUPERSEDED by version {after.number} ({after.state}) on {moment(after.made_at)}" if after else ""
+    return f"Version {version.number} of {len(read.versions)}, {moment(version.made_at)}: {meaning}{until}"
 
 
 def result_json(read: SlideResult) -> dict[str, object]:
@@ -132,6 +134,7 @@ def result_json(read: SlideResult) -> dict[str, object]:
         "unclassified": proportion_json(differential.unclassified),
         "n_contested": differential.n_contested,
         "not_leucocytes": dict(differential.not_leucocytes),
+        "undecided": dict(differential.undecided),
         "agreement_with_analyser": proportion_json(read.agreement),
         "n_waiting": read.n_waiting,
         "model": {"model_id": model.model_id, "variant": model.variant, "is_reported": read.is_reported},

@@ -31,7 +31,7 @@ def sign_result(
     """Signs the newest version of a slide's result, and returns the number of the signed version.
 
     Args:
-        settings: The database. Its login signs, and has to be a member of bloodcell_reviewer.
+        settings: The database. The login of `signing_url` signs; it has to be a member of bloodcell_reviewer only.
         barcode: The slide.
         version: The version that the person has seen; it has to be the newest.
         state: "final" for the first signature; "amended" (something was added) or "corrected" (something was wrong)
@@ -57,13 +57,16 @@ def sign_result(
             ) from None
         if code == _NO_RIGHT:
             raise ConfigurationError(
-                f"This login may not sign: {said}. Next: sign with your own login, a member of {REVIEWER_ROLE}."
+                f"This login may not sign: {said}. Next: set BLOODCELL_SIGNING_URL to your Postgres with a login of "
+                f"your own, a member of {REVIEWER_ROLE} and of no other role of bloodcell."
             ) from None
         raise
 
 
 def _personal_url(settings: StorageSettings) -> str:
     """Returns the database with the login of the person; the embedded one gets a login for its user if it has none."""
+    if settings.signing_url:
+        return settings.signing_url.get_secret_value()
     url = database_url(settings)
     if settings.plain_database_url:
         return url

@@ -40,6 +40,7 @@ class ListedSlide:
         status: Whether it is reported, and what is missing where it is not.
         version: Version of the result that counts; None without one.
         state: State of that version.
+        newest_state: State of the newest version.
         withheld_for: Why the percentages of its newest version are, or were until it was signed, withheld.
         review_for: Review rules that name its newest version.
         newest_version: Newest version; it waits for a person if it is newer than `version`.
@@ -58,6 +59,7 @@ class ListedSlide:
     status: str
     version: int | None
     state: str | None
+    newest_state: str | None
     withheld_for: list[str] | None
     review_for: list[str] | None
     newest_version: int | None
@@ -90,7 +92,7 @@ def list_slides(
     Args:
         database: The database.
         night: Only slides of this night; None: of all nights.
-        state: Only slides whose result has this state; None: all, also those without a result.
+        state: Only slides whose result, or whose newest version, has this state; None: all, also without a result.
         most: At most this many; None: all.
     """
     values = {"night": night, "state": state, "most": most}

@@ -6,7 +6,7 @@ FROM bloodcell.night_summary ORDER BY night DESC LIMIT :most
 -- Slides, the most urgent first: withheld, then those that a review rule or a sure flag names, then the rest; signed ones
 -- last. Within each, blasts first, and then the share of unclassified cells. State and version are those that count; why a
 -- person should look, and the figures, are of the newest version, which may wait for a signature.
-SELECT s.barcode, s.night, s.status, s.version, s.state, r.withheld_for, r.review_for, s.newest_version, s.n_cells, s.n_out_of_scope,
+SELECT s.barcode, s.night, s.status, s.version, s.state, r.newest_state, r.withheld_for, r.review_for, s.newest_version, s.n_cells, s.n_out_of_scope,
        s.reported_at, r.n_blasts, r.n_leucocytes, r.n_unclassified, coalesce(f.flags, '{}') AS flags, r.signed_by
 FROM bloodcell.slide_status s
 LEFT JOIN LATERAL (
@@ -22,7 +22,7 @@ LEFT JOIN LATERAL (
 ) f ON true
 WHERE s.status <> 'withdrawn'
   AND (CAST(:night AS date) IS NULL OR s.night = :night)
-  AND (CAST(:state AS text) IS NULL OR s.state = :state)
+  AND (CAST(:state AS text) IS NULL OR :state IN (s.state, r.newest_state))
 ORDER BY r.newest_state IN ('final', 'amended', 'corrected') IS TRUE, r.newest_state = 'withheld' IS NOT TRUE,
          r.newest_state IS NOT NULL, cardinality(r.review_for) = 0 AND f.flags IS NULL, coalesce(r.n_blasts, 0) = 0,
          r.n_unclassified::float / nullif(r.n_leucocytes + r.n_unclassified, 0) DESC NULLS LAST, s.night DESC, s.barcode

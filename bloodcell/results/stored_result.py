@@ -127,7 +127,7 @@ class SlideResult:
         agreement: Calls equal to the analyser's class, among the cells to which both gave one of the eight classes.
         version: The version; None for the count of a challenger.
         versions: All versions of the slide's result, the oldest first.
-        n_waiting: Cells of the slide that arrived later and are not counted in it.
+        n_waiting: Cells of the slide that neither this nor a newer version counts yet.
         run_id: Run that counted it.
         code_version: Release of bloodcell that counted it.
         written_at: When it was counted.
@@ -153,9 +153,19 @@ class SlideResult:
 
     @property
     def waiting_version(self) -> ResultVersion | None:
-        """A newer version than the signed one, which waits for a person; None if there is none."""
+        """A newer version that differs from the signed one and waits for a person; None if there is none."""
         newest = self.versions[-1] if self.versions else None
-        return newest if newest is not None and not newest.is_in_force and newest.in_force_from is None else None
+        if newest is None or newest.in_force_from is not None:
+            return None
+        return newest if all(each.digest != newest.digest for each in self.versions if each.is_in_force) else None
+
+    @property
+    def superseding(self) -> ResultVersion | None:
+        """The version that took the place of this one; None while this one counts, or if it never did."""
+        if self.version is None or self.version.in_force_until is None:
+            return None
+        number = self.version.number
+        return next((each for each in self.versions if each.number > number and each.in_force_from is not None), None)
 
     @property
     def is_withheld(self) -> bool:
@@ -256,8 +266,11 @@ def find_slide(connection: sa.Connection, barcode: str, *, as_of: datetime | Non
         )
     if as_of is not None:  # of two slides, the one that stood then; else the versions say that there was no result
         rows = sorted(rows, key=lambda row: not row.stood_with_result)
-        if rows[0].withdrawn_at and not rows[0].stood_with_result:
-            raise UnknownRecordError(f"No slide with the barcode {barcode!r} had a result on {moment(as_of)}.")
+        if not rows[0].stood_with_result:
+            raise UnknownRecordError(
+                f"Slide {barcode} had no result on {moment(as_of)}: it was not counted yet, or was withdrawn then. "
+                f"bloodcell result {barcode} lists its versions."
+            )
     first, *others = rows
     facts = [name for name in Slide.__dataclass_fields__ if name not in ("withdrawal", "earlier")]
     return Slide(
@@ -372,7 +385,7 @@ def _assembled(
         agreement=proportion(row.n_agree, row.n_compared),
         version=version,
         versions=tuple(each for each, _ in versions),
-        n_waiting=0 if slide.withdrawal else row.n_cells_now - row.n_cells,
+        n_waiting=0 if slide.withdrawal else row.n_cells_now - max(row.n_cells, row.n_cells_newest or 0),
         run_id=row.run_id,
         code_version=row.code_version,
         written_at=row.written_at,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bloodcell.differential.laboratory_rules import LaboratoryRules
 
 _SQL: Final = load_statements("results/versions.sql")
+_COUNTED: Final = ("n_cells", "n_leucocytes", "n_unclassified", "n_blasts", "n_contested", "n_labelled")
 _FACTS: Final = ("age_months", "sex", "wbc_received", "wbc_is_corrected")
 
 
@@ -35,7 +36,7 @@ def add_versions(connection: sa.Connection, slides: Sequence[int], *, run_id: uu
     """
     newest = {row.slide_id: row for row in connection.execute(_SQL["newest_versions"], {"slides": slides})}
     counts = list(connection.execute(_SQL["reportable_counts"], {"slides": slides}))
-    changed = [row for row in counts if _digest(row) != (newest[row.slide_id].digest if row.slide_id in newest else "")]
+    changed = [row for row in counts if row.slide_id not in newest or _differs(row, newest[row.slide_id])]
     if not changed:
         return 0
     of_changed = {"slides": [row.slide_id for row in changed], "days": rules.review.delta.within_days}
@@ -93,6 +94,11 @@ def result_digest(
         f"wbc_is_corrected {corrected}",
     )
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+
+def _differs(row: sa.Row[Any], newest: sa.Row[Any]) -> bool:
+    """Returns whether a count was made from something else, or counts something else, than the newest version."""
+    return _digest(row) != newest.digest or any(row._mapping[name] != newest._mapping[name] for name in _COUNTED)
 
 
 def _digest(row: sa.Row[Any]) -> str:

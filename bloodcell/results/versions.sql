@@ -1,7 +1,8 @@
 -- name: newest_versions
 -- The newest version of each slide's result, and the count that it reports.
 SELECT DISTINCT ON (v.slide_id) v.slide_id, v.number, v.state, v.withheld_for, v.digest, v.signed_by,
-       r.report_id, r.model_id, r.n_cells, r.calls_digest, r.labels_digest, r.rules_digest, r.age_months, r.sex,
+       r.report_id, r.model_id, r.n_cells, r.n_leucocytes, r.n_unclassified, r.n_blasts, r.n_contested, r.n_labelled,
+       r.calls_digest, r.labels_digest, r.rules_digest, r.age_months, r.sex,
        r.wbc_received, r.wbc_is_corrected
 FROM bloodcell.result v JOIN bloodcell.slide_report r USING (report_id)
 WHERE v.slide_id = ANY (:slides) ORDER BY v.slide_id, v.number DESC

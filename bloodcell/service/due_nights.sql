@@ -1,10 +1,11 @@
 -- name: unfinished_nights
--- Nights with a slide whose report counts fewer cells than the slide has now. A slide that a former champion reported is
--- done: old nights are not classified again by a new champion.
+-- Nights with a slide whose newest version counts fewer cells than the slide has now. A slide that a former champion reported
+-- is done: old nights are not classified again by a new champion.
 SELECT DISTINCT night FROM bloodcell.cell WHERE slide_id IN (
     SELECT c.slide_id FROM bloodcell.cell c JOIN bloodcell.standing_slide USING (slide_id) GROUP BY c.slide_id
     HAVING count(*) > coalesce(
-        (SELECT r.n_cells FROM bloodcell.slide_reported_model r WHERE r.slide_id = c.slide_id LIMIT 1), 0)
+        (SELECT r.n_cells FROM bloodcell.result v JOIN bloodcell.slide_report r USING (report_id)
+         WHERE v.slide_id = c.slide_id ORDER BY v.number DESC LIMIT 1), 0)
 ) ORDER BY night
 
 -- name: nights_of_slides

@@ -118,6 +118,7 @@ slide_report = sa.Table(
     of_run("The run that counted the cells."),
     set_now("written_at", "When they were counted."),
     sa.UniqueConstraint("slide_id", "model_id", "number", name="slide_report_number"),
+    sa.UniqueConstraint("report_id", "slide_id", name="slide_report_of_slide"),
     comment="What a slide's labels, and the calls of one model, add up to. Append-only: a new count is a new row.",
 )
 
@@ -221,6 +222,11 @@ result = sa.Table(
         comment="The login that wrote the row.",
     ),
     sa.UniqueConstraint("slide_id", "number", name="result_number"),
+    sa.ForeignKeyConstraint(
+        ["report_id", "slide_id"],
+        [f"{SCHEMA}.slide_report.report_id", f"{SCHEMA}.slide_report.slide_id"],
+        name="result_of_slide",
+    ),
     one_of("state", RESULT_STATES, "result_state"),
     sa.CheckConstraint(
         "(state <> 'machine' OR withheld_for = '{}') AND (state <> 'withheld' OR withheld_for <> '{}')",

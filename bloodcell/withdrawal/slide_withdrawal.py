@@ -101,7 +101,7 @@ def withdraw_slide(settings: Settings, request: WithdrawalRequest) -> Withdrawal
     cells were not added up again before it, the next nightly run does that.
 
     Args:
-        settings: The database, and the number of leucocytes that makes a count sufficient.
+        settings: The database, and the laboratory's rules.
         request: What a person asks for.
 
     Raises:
@@ -184,6 +184,10 @@ def _put(connection: sa.Connection, source: KnownSlide, right: RightSlide, run_i
         "acquired_at": right.acquired_at,
         "record_state": right.record_state,
         "delivered_as": right.delivered_as,
+        "age_months": right.age_months,
+        "sex": right.sex,
+        "wbc_10e9_per_l": right.wbc_10e9_per_l,
+        "wbc_is_corrected": right.wbc_is_corrected,
     }
     if right.slide_id is not None:
         connection.execute(sa.update(table).where(table.c.slide_id == right.slide_id).values(**known))

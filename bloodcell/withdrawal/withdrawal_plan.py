@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _SQL: Final = load_statements("withdrawal/withdrawal_plan.sql")
 
 
+_OF_BARCODE: Final = ("order_id", "patient_key", "age_months", "sex", "wbc_10e9_per_l", "wbc_is_corrected")
+"""What slide.json says of the patient and the specimen, not of these cells."""
+
+
 @dataclass(frozen=True, slots=True)
 class WithdrawalRequest:
     """What a person asks for.
@@ -57,6 +61,10 @@ class KnownSlide:
     acquired_at: datetime | None
     record_state: str
     delivered_as: str | None
+    age_months: int | None
+    sex: str | None
+    wbc_10e9_per_l: float | None
+    wbc_is_corrected: bool | None
     withdrawn_at: datetime | None
     reason: str | None
     requested_by: str | None
@@ -66,7 +74,7 @@ class KnownSlide:
 
 @dataclass(frozen=True, slots=True)
 class RightSlide:
-    """The slide with the right barcode. Order and patient belong to the barcode, the rest to the cells.
+    """The slide with the right barcode, to which order, patient and specimen belong; the rest belongs to the cells.
 
     `slide_id` is None for a slide that has to be made.
     """
@@ -79,6 +87,10 @@ class RightSlide:
     acquired_at: datetime | None
     record_state: str
     delivered_as: str | None
+    age_months: int | None
+    sex: str | None
+    wbc_10e9_per_l: float | None
+    wbc_is_corrected: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +176,7 @@ def _right_slide(source: KnownSlide, barcode: str, others: list[KnownSlide], rec
                 f"Slide {barcode} already has this barcode. To correct its order or patient, give the right "
                 "slide.json: --record FILE"
             )
-        if (record.order_id, record.patient_key) == (source.order_id, source.patient_key):
+        if all(getattr(record, name) == getattr(source, name) for name in _OF_BARCODE):
             raise AlreadyDoneError(f"Slide {barcode} already has this order and this patient.")
         return _merged(source, barcode, None, record, None)
     standing = _standing(others)
@@ -189,7 +201,7 @@ def _merged(
     of_cells = [each for each in (source, standing, record) if each is not None]
     found = {
         name: _agreed(name, barcode, [getattr(each, name) for each in those])
-        for those, names in ((of_barcode, ("order_id", "patient_key")), (of_cells, ("analyser", "acquired_at")))
+        for those, names in ((of_barcode, _OF_BARCODE), (of_cells, ("analyser", "acquired_at")))
         for name in names
     }
     delivered_as = source.delivered_as or source.barcode

@@ -260,6 +260,51 @@ GRANT INSERT (slide_id, number, state, report_id, causes, withheld_for, review_f
 GRANT EXECUTE ON FUNCTION bloodcell.replace_calls(bigint[], date[], text[], uuid) TO bloodcell_app;
 """
 
+CHAIN = """
+ALTER TABLE bloodcell.slide_report ADD CONSTRAINT slide_report_of_slide UNIQUE (report_id, slide_id);
+ALTER TABLE bloodcell.result ADD CONSTRAINT result_of_slide
+    FOREIGN KEY (report_id, slide_id) REFERENCES bloodcell.slide_report (report_id, slide_id);
+
+CREATE FUNCTION bloodcell.require_next_version() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    newest integer;
+BEGIN
+    PERFORM FROM bloodcell.slide WHERE slide_id = NEW.slide_id FOR NO KEY UPDATE;
+    SELECT coalesce(max(number), 0) INTO newest FROM bloodcell.result WHERE slide_id = NEW.slide_id;
+    IF NEW.number <> newest + 1 THEN
+        RAISE EXCEPTION 'Version % cannot follow version % of slide_id %', NEW.number, newest, NEW.slide_id
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+REVOKE ALL ON FUNCTION bloodcell.require_next_version() FROM PUBLIC;
+COMMENT ON FUNCTION bloodcell.require_next_version() IS 'Refuses a version of a result that does not follow the newest one.';
+CREATE TRIGGER next_version BEFORE INSERT ON bloodcell.result
+    FOR EACH ROW EXECUTE FUNCTION bloodcell.require_next_version();
+
+CREATE FUNCTION bloodcell.refuse_lines_of_others() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM new_lines n JOIN bloodcell.slide_report r USING (report_id)
+               WHERE r.written_at <> transaction_timestamp()
+                  OR EXISTS (SELECT FROM bloodcell.result v WHERE v.report_id = n.report_id)) THEN
+        RAISE EXCEPTION 'Lines can be added only to a count of the same transaction that no result names yet'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION bloodcell.refuse_lines_of_others() FROM PUBLIC;
+COMMENT ON FUNCTION bloodcell.refuse_lines_of_others() IS 'Refuses to add a line to a count that was written before.';
+CREATE TRIGGER own_lines AFTER INSERT ON bloodcell.differential REFERENCING NEW TABLE AS new_lines
+    FOR EACH STATEMENT EXECUTE FUNCTION bloodcell.refuse_lines_of_others();
+REVOKE INSERT ON bloodcell.slide_report FROM bloodcell_app;
+GRANT INSERT (slide_id, model_id, number, n_cells, n_leucocytes, n_other_leucocytes, n_unverified, n_blasts, n_unclassified,
+    n_contested, n_labelled, n_labels, is_sufficient, nrbc_per_100_wbc, nrbc_lower, nrbc_upper, n_compared, n_agree,
+    age_months, sex, wbc_received, wbc_is_corrected, wbc_10e9_per_l, rules_digest, calls_digest, labels_digest, called_at,
+    run_id) ON bloodcell.slide_report TO bloodcell_app;
+"""
+
 SIGN = """
 CREATE FUNCTION bloodcell.sign_result(a_barcode text, a_number integer, a_state text, a_reason text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -271,6 +316,14 @@ DECLARE
     missing text[] := '{}';
     n bigint;
 BEGIN
+    -- a signature is a person's: the service and the superuser may do anything else
+    IF pg_has_role(session_user, 'bloodcell_app', 'MEMBER') OR pg_has_role(session_user, 'bloodcell_owner', 'MEMBER') THEN
+        RAISE EXCEPTION 'The login % may do the work of the service, so its signature would name no person', session_user
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF bloodcell.has_invisible(a_reason) THEN
+        RAISE EXCEPTION 'The reason has characters that nobody sees' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
     -- two people who sign at once, and a run that makes a version, come one after the other
     SELECT * INTO signed_slide FROM bloodcell.slide WHERE barcode = normalize(a_barcode) AND withdrawn_at IS NULL
     FOR NO KEY UPDATE;
@@ -281,7 +334,11 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'Slide % has no result yet', a_barcode USING ERRCODE = 'no_data_found';
     END IF;
-    IF newest.number <> a_number THEN
+    IF newest.digest IS NULL THEN
+        RAISE EXCEPTION 'Slide % was counted by an earlier release, without review rules', a_barcode
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Count it again: bloodcell classify --slide.';
+    END IF;
+    IF newest.number IS DISTINCT FROM a_number THEN
         RAISE EXCEPTION 'Version % of slide % is not the newest: that is version % (%), made at %',
             a_number, a_barcode, newest.number, newest.state, newest.made_at
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Look at the newest version, then sign it.';
@@ -336,13 +393,17 @@ COMMENT ON FUNCTION bloodcell.sign_result(text, integer, text, text) IS
 DOWNGRADE = (
     """
 DO $$ BEGIN
-    IF EXISTS (SELECT FROM bloodcell.result WHERE number > 1) OR EXISTS (SELECT FROM bloodcell.former_call) THEN
-        RAISE EXCEPTION 'Results have versions, or calls were replaced, and the former schema cannot hold that'
+    IF EXISTS (SELECT FROM bloodcell.result WHERE number > 1 OR digest IS NOT NULL)
+       OR EXISTS (SELECT FROM bloodcell.former_call)
+       OR EXISTS (SELECT FROM bloodcell.slide WHERE coalesce(age_months::float, wbc_10e9_per_l) IS NOT NULL OR sex IS NOT NULL)
+    THEN
+        RAISE EXCEPTION 'Results were made with this schema, and the former one cannot hold what they say'
             USING HINT = 'Stay with this release, or restore the backup that was made before the upgrade.';
     END IF;
 END $$;
 DROP FUNCTION bloodcell.sign_result(text, integer, text, text);
 DROP TABLE bloodcell.result;
+DROP FUNCTION bloodcell.require_next_version();
 DROP TABLE bloodcell.former_call;
 DROP FUNCTION bloodcell.refuse_missing_call();
 DROP FUNCTION bloodcell.replace_calls(bigint[], date[], text[], uuid);
@@ -375,6 +436,7 @@ WHERE d.class IN ("""
     + CLASSES
     + """, 'unclassified');
 DROP TABLE bloodcell.differential;
+DROP FUNCTION bloodcell.refuse_lines_of_others();
 DROP TABLE bloodcell.slide_report;
 CREATE TABLE bloodcell.slide_report (
     slide_id BIGINT NOT NULL,
@@ -426,7 +488,7 @@ ALTER TABLE bloodcell.slide DROP COLUMN age_months, DROP COLUMN sex, DROP COLUMN
 
 
 def upgrade() -> None:
-    for script in (FACTS, COUNTS, RESULTS, CALLS, HISTORY, SIGN):
+    for script in (FACTS, COUNTS, RESULTS, CALLS, HISTORY, CHAIN, SIGN):
         op.get_bind().exec_driver_sql(script, execution_options={"no_parameters": True})
 
 

@@ -120,7 +120,7 @@ SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at,
             WHEN c.n_cells = 0 THEN 'no usable cell'
             WHEN r.n_cells IS NULL THEN 'waiting'
             WHEN r.n_cells_newest < c.n_cells THEN 'cells came later'
-            WHEN r.newest_version > r.version THEN 'differs from what was signed'
+            WHEN r.newest_version > r.version AND r.newest_differs THEN 'differs from what was signed'
             ELSE 'reported' END AS status
 FROM bloodcell.slide s
 CROSS JOIN LATERAL (
@@ -134,10 +134,11 @@ CROSS JOIN LATERAL (
 ) files
 LEFT JOIN LATERAL (
     SELECT p.model_id, p.n_cells, p.written_at, o.number AS version, o.state, o.withheld_for, o.review_for,
-           newest.number AS newest_version, newest.n_cells AS n_cells_newest
+           newest.number AS newest_version, newest.n_cells AS n_cells_newest,
+           newest.digest IS DISTINCT FROM o.digest AS newest_differs
     FROM bloodcell.result_in_force o JOIN bloodcell.slide_report p USING (report_id)
     CROSS JOIN LATERAL (
-        SELECT n.number, q.n_cells FROM bloodcell.result n JOIN bloodcell.slide_report q USING (report_id)
+        SELECT n.number, n.digest, q.n_cells FROM bloodcell.result n JOIN bloodcell.slide_report q USING (report_id)
         WHERE n.slide_id = o.slide_id ORDER BY n.number DESC LIMIT 1
     ) newest
     WHERE o.slide_id = s.slide_id LIMIT 1

@@ -204,9 +204,13 @@ SELECT c.cell_id, c.slide_id, l.cell_id IS NOT NULL AS is_labelled,
        CASE WHEN l.cell_id IS NULL THEN k.code IS NOT DISTINCT FROM 'BL'
             WHEN l.state = 'contested' THEN EXISTS (
                 SELECT 1 FROM bloodcell.standing_label o WHERE o.cell_id = c.cell_id AND o.sub_label = 'BL')
-            ELSE l.sub_label IS NOT DISTINCT FROM 'BL' END AS is_blast
+            ELSE l.sub_label IS NOT DISTINCT FROM 'BL' END AS is_blast,
+       CASE WHEN l.state = 'contested' THEN (
+           SELECT string_agg(DISTINCT o.label, ',' ORDER BY o.label) FROM bloodcell.standing_label o
+           WHERE o.cell_id = c.cell_id) END AS contested_labels
 FROM bloodcell.cell c
-LEFT JOIN bloodcell.current_label l USING (cell_id)
+-- LATERAL, so that only the labels of these cells are read
+LEFT JOIN LATERAL (SELECT * FROM bloodcell.current_label o WHERE o.cell_id = c.cell_id LIMIT 1) l ON true
 LEFT JOIN bloodcell.cell_code k ON k.code = upper(c.analyser_code) AND k.class IS NULL
 WHERE l.cell_id IS NOT NULL OR bloodcell.is_out_of_scope(c.analyser_code, c.analyser_class);
 
@@ -216,6 +220,7 @@ COMMENT ON VIEW bloodcell.decided_cell IS
 COMMENT ON COLUMN bloodcell.decided_cell.is_labelled IS 'Whether a label decides; else it is the analyser''s code.';
 COMMENT ON COLUMN bloodcell.decided_cell.is_blast IS
     'Whether that is a blast; of a contested cell, whether one of the people says so.';
+COMMENT ON COLUMN bloodcell.decided_cell.contested_labels IS 'What people say of a contested cell, in alphabetical order.';
 COMMENT ON COLUMN bloodcell.decided_cell.line IS
     'A cell class, contested, or a code out of scope; an unknown code counts as OTH.';
 

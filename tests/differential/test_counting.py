@@ -104,7 +104,7 @@ def test_absolute_counts_follow_from_the_leucocyte_count() -> None:
 
 @pytest.mark.parametrize(
     ("erythroblasts", "is_corrected", "used"),
-    [(9, False, 10.5), (10, False, 10.0), (10, True, 10.5), (0, False, 10.5), (10, None, 10.0)],
+    [(9, False, 10.5), (10, False, 10.0), (10, True, 10.5), (0, False, 10.5), (10, None, 10.5)],
 )
 def test_the_leucocyte_count_is_corrected_from_five_erythroblasts_per_100_and_never_twice(
     erythroblasts: int, is_corrected: bool | None, used: float

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from bloodcell.cli import app
 from bloodcell.differential.laboratory_rules import DEFAULT_RULES, read_rules
 from bloodcell.errors import ConfigurationError, UnknownRecordError
 from bloodcell.storage.database import Database
-from tests.laboratory import Laboratory
+from tests.laboratory import SIGNER, Laboratory
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_slides_are_listed_by_urgency(night: Laboratory) -> None:
     assert [slide["barcode"] for slide in listed] == ["blasts", "high", "healthy", "signed"]
     assert listed[0]["withheld_for"] == ["blasts"]
     assert listed[1]["flags"] == {"lymphocyte": "high", "neutrophil": "low", "monocyte": "low"}
-    assert listed[3]["signed_by"] == "postgres"
+    assert listed[3]["signed_by"] == "signer"
     text = invoke("slides")
     assert "4 slides, 1 withheld" in text
     assert [slide["barcode"] for slide in json.loads(invoke("slides", "--state", "final", "--json"))] == ["signed"]
@@ -81,7 +82,7 @@ def test_without_a_night_there_is_nothing_to_list(database: Database, monkeypatc
 
 def test_a_result_is_shown_with_all_its_versions(night: Laboratory) -> None:
     text = invoke("result", "signed")
-    assert "Version 2 of 2" in text and "final, signed by postgres" in text
+    assert "Version 2 of 2" in text and "final, signed by signer" in text
     assert "first count" in text
     document = json.loads(invoke("result", "signed", "--json"))
     assert [version["state"] for version in document["versions"]] == ["machine", "final"]
@@ -100,7 +101,12 @@ def test_a_version_that_does_not_exist_is_an_error(night: Laboratory) -> None:
     assert both.exit_code == 2
 
 
-def test_signing_says_which_version_is_signed_now(night: Laboratory) -> None:
+def test_signing_says_which_version_is_signed_now(
+    night: Laboratory, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"its signature would name no person.*BLOODCELL_SIGNING_URL"):
+        invoke("sign", "healthy", "--version", "1")
+    monkeypatch.setenv("BLOODCELL_SIGNING_URL", sa.make_url(database_url).set(username=SIGNER).render_as_string(False))
     signed = json.loads(invoke("sign", "healthy", "--version", "1", "--json"))
     assert signed == {"slide": "healthy", "signed_version": 1, "version": 2, "state": "final"}
     both = CliRunner().invoke(app, ["sign", "healthy", "--version", "2", "--amended", "a", "--corrected", "b"])
@@ -134,7 +140,7 @@ def test_a_slide_that_differs_from_what_was_signed_is_listed_with_the_newest_rea
     assert (signed["status"], signed["state"], signed["version"], signed["newest_version"]) == (
         "differs from what was signed", "final", 2, 3,
     )  # fmt: skip
-    assert (signed["withheld_for"], signed["n_blasts"], signed["signed_by"]) == (["blasts"], 1, "postgres")
+    assert (signed["withheld_for"], signed["n_blasts"], signed["signed_by"]) == (["blasts"], 1, "signer")
 
 
 def test_the_report_of_any_version_can_be_written(night: Laboratory, tmp_path: Path) -> None:

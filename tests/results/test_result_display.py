@@ -111,7 +111,7 @@ def test_a_challengers_count_says_that_it_is_not_reported(read: SlideResult) -> 
 
 def test_a_signed_result_names_who_signed_and_what_waits(read: SlideResult) -> None:
     signed = version(2, "final", signed_by="anna", why="version 1 was signed by anna")
-    waiting = version(3, "machine", why="2 cells more than in version 2", in_force_from=None)
+    waiting = version(3, "machine", why="2 cells more than in version 2", in_force_from=None, digest=64 * "e")
     result = replace(read, version=signed, versions=(version(1, "machine", in_force_until=MOMENT), signed, waiting))
     text = shown(result)
     assert "Version 2 of 3, 2026-03-14 02:30 UTC: final, signed by anna" in text

@@ -72,7 +72,9 @@ def recount(reader: sa.Connection, version: dict[str, Any]) -> None:
         code, by_label = call["analyser_code"], decided(labels.get(call["cell_id"], []))
         call_lines.append(f"{call['sha256']} {call['called_class']} {code or '-'}")
         if by_label:
-            label_lines.append(f"{call['sha256']} {by_label}")
+            of_cell = labels[call["cell_id"]]
+            what = f"contested {','.join(sorted({each['label'] for each in of_cell}))}"
+            label_lines.append(f"{call['sha256']} {what if by_label == 'contested' else by_label}")
         if by_label == "contested":
             has_blast |= any(label["sub_label"] == "BL" for label in labels[call["cell_id"]])
         lines[by_label or (code if code and code not in IN_SCOPE else call["called_class"])] += 1

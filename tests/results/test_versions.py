@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.errors import UnknownRecordError
+from bloodcell.differential.laboratory_rules import DEFAULT_RULES
+from bloodcell.errors import ConfigurationError, UnknownRecordError
+from bloodcell.results.due_results import write_due_results
+from bloodcell.results.result_display import state_text
 from bloodcell.results.stored_result import SlideResult, read_result
+from bloodcell.settings import Settings
 from bloodcell.storage import tables
 from bloodcell.storage.database import Database
 from tests.laboratory import CHALLENGER, CHAMPION, Laboratory
+from tests.storage.conftest import as_superuser
 
 CODES = ["SNE"] * 70 + ["LY"] * 35 + ["MO"] * 8 + ["EO"] * 3
 
@@ -235,7 +241,7 @@ def test_of_two_slides_with_one_barcode_as_of_shows_the_one_that_stood_then(labo
             )
         )
     withdrawn = datetime.now(UTC)
-    with pytest.raises(UnknownRecordError, match="No slide with the barcode 'S-1' had a result on"):
+    with pytest.raises(UnknownRecordError, match=r"Slide S-1 had no result on .* or was withdrawn then"):
         read_result(laboratory.database, "S-1", as_of=withdrawn)
     second, _ = counted_slide(laboratory, "S-1", ["LY"] * 100)
     found = {
@@ -266,6 +272,109 @@ def test_late_cells_of_a_signed_slide_are_no_longer_waiting_once_they_are_counte
     laboratory.call(late, ["lymphocyte"])
     laboratory.count(slide)
     assert laboratory.rows(status) == [("differs from what was signed",)]
+
+
+def test_a_blast_that_one_more_person_sees_in_a_contested_cell_withholds_the_slide(laboratory: Laboratory) -> None:
+    slide, cells = counted_slide(laboratory)
+    laboratory.label(cells[:1], ["neutrophil"], by="anna")
+    laboratory.label(cells[:1], ["monocyte"], by="ben")
+    laboratory.count(slide)
+    assert not read(laboratory).is_withheld
+    laboratory.label(cells[:1], ["BL"], by="carl")
+    laboratory.count(slide)
+    assert read(laboratory).is_withheld
+
+
+def test_a_version_that_equals_the_signed_one_does_not_wait(laboratory: Laboratory) -> None:
+    slide, cells = counted_slide(laboratory)
+    laboratory.label(cells[:1], ["ig"], by="anna")
+    laboratory.count(slide)
+    laboratory.sign("S-1", 2)
+    laboratory.label(cells[:1], ["monocyte"], by="ben")
+    laboratory.count(slide)
+    assert read(laboratory).waiting_version is not None
+    laboratory.label(cells[:1], ["ig"], by="cleo", adjudication=True, at="2026-03-16 09:00+00")
+    laboratory.count(slide)
+    assert len(read(laboratory).versions) == 5
+    assert read(laboratory).waiting_version is None
+    assert laboratory.rows("SELECT status FROM bloodcell.slide_status") == [("reported",)]
+
+
+def test_a_version_that_another_took_the_place_of_says_so(laboratory: Laboratory) -> None:
+    slide, cells = counted_slide(laboratory)
+    laboratory.sign("S-1", 1)
+    laboratory.label(cells[:1], ["BL"])
+    laboratory.count(slide)
+    laboratory.sign("S-1", 3, "corrected", "a blast")
+    former = read(laboratory, 2)
+    assert former.superseding is not None and former.superseding.number == 4
+    assert "SUPERSEDED by version 4 (corrected)" in state_text(former)
+    assert read(laboratory).superseding is None
+
+
+def test_other_facts_of_slide_json_make_a_version_without_new_cells(laboratory: Laboratory, settings: Settings) -> None:
+    counted_slide(laboratory)
+    with laboratory.database.begin() as connection:
+        connection.execute(sa.text("UPDATE bloodcell.slide SET age_months = 5"))
+    assert write_due_results(settings, only_labelled=True) == ["S-1"]
+    assert story(laboratory)[1][2] == "facts"
+    assert write_due_results(settings, only_labelled=True) == []
+    assert write_due_results(settings) == []
+
+
+def test_what_an_earlier_release_counted_is_due_and_cannot_be_signed(
+    laboratory: Laboratory, settings: Settings
+) -> None:
+    slide = laboratory.slide("S-1")
+    laboratory.call(laboratory.cells(slide, ["BL"] * 60), ["lymphocyte"] * 60)
+    laboratory.count(slide)
+    with as_superuser(str(settings.plain_database_url)).connect() as connection:
+        for statement in (
+            "SET session_replication_role = replica",
+            "UPDATE bloodcell.slide_report SET rules_digest = NULL, calls_digest = NULL, labels_digest = NULL",
+            "UPDATE bloodcell.result SET digest = NULL, state = 'machine', withheld_for = '{}'",
+        ):
+            connection.execute(sa.text(statement))
+    with pytest.raises(sa.exc.DBAPIError, match="was counted by an earlier release"):
+        laboratory.sign("S-1", 1)
+    assert write_due_results(settings) == ["S-1"]
+    assert read(laboratory).is_withheld
+    assert write_due_results(settings) == []
+
+
+def test_a_laboratorys_rules_are_not_forgotten_where_they_are_not_set(
+    laboratory: Laboratory, settings: Settings, tmp_path: Path
+) -> None:
+    counted_slide(laboratory)
+    own = tmp_path / "rules.toml"
+    own.write_text(DEFAULT_RULES.read_text().replace("bloodcell defaults, 2026-11", "ours 1"))
+    ours = settings.model_copy(update={"rules_file": own})
+    assert write_due_results(ours, slides=["S-1"]) == ["S-1"]
+    assert story(laboratory)[1][2] == "rules"
+    with pytest.raises(ConfigurationError, match="made with the rules 'ours 1', and BLOODCELL_RULES_FILE is not set"):
+        write_due_results(settings, slides=["S-1"])
+    assert write_due_results(ours, slides=["S-1"]) == ["S-1"]
+    assert len(story(laboratory)) == 2
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "INSERT INTO bloodcell.differential (report_id, class, n_cells, n_labelled, n_unverified) "
+        "VALUES (1, 'BL', 9, 0, 0)",
+        "INSERT INTO bloodcell.result (slide_id, number, state, report_id, causes, withheld_for, review_for, run_id) "
+        "SELECT slide_id, 3, 'machine', report_id, '{calls}', '{}', '{}', run_id FROM bloodcell.result",
+        "INSERT INTO bloodcell.result (slide_id, number, state, report_id, causes, withheld_for, review_for, run_id) "
+        "SELECT 2, 1, 'machine', report_id, '{first}', '{}', '{}', run_id FROM bloodcell.result",
+    ],
+)
+def test_not_even_the_app_adds_to_a_count_or_breaks_the_chain(laboratory: Laboratory, forged: str) -> None:
+    counted_slide(laboratory)
+    laboratory.slide("S-2")
+    with pytest.raises(sa.exc.DBAPIError), laboratory.database.begin() as connection:
+        connection.execute(sa.text(forged))
+    assert story(laboratory) == [(1, "machine", "first", True)]
+    assert read(laboratory).differential.other_leucocytes == ()
 
 
 def test_two_counts_at_once_make_one_version(laboratory: Laboratory) -> None:

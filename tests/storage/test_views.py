@@ -301,9 +301,9 @@ def test_versions_of_a_result_say_why_each_differs(ask: Ask) -> None:
     assert columns(rows, "version", "state", "signed_by", "reason", "why", "withheld_for", "counts_now") == [
         ("1", "withheld", "", "", "first count", "blasts", "f"),
         ("2", "machine", "", "", "cells that labels of people decide: 1 instead of 0", "", "f"),
-        ("3", "final", "postgres", "", "version 2 was signed by postgres", "", "f"),
+        ("3", "final", "signer", "", "version 2 was signed by signer", "", "f"),
         ("4", "machine", "", "", "5 cells more than in version 3", "", "f"),
-        ("5", "corrected", "postgres", "five cells came late", "version 4 was signed by postgres", "", "t"),
+        ("5", "corrected", "signer", "five cells came late", "version 4 was signed by signer", "", "t"),
     ]
     made = [row["made_at"] for row in rows]
     assert [row["in_force_from"] for row in rows] == [*made[:3], "", made[4]]  # the fourth waited for the signature
