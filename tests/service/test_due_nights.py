@@ -89,6 +89,20 @@ def test_a_late_cell_makes_its_night_due_again(settings: Settings, database: Dat
     assert ingest_due_nights(settings).nights == (NIGHT,)
 
 
+def test_a_signed_slide_whose_late_cells_are_counted_is_done(settings: Settings, database: Database) -> None:
+    laboratory = classified(database, "S9")
+    write_due_results(settings, night=NIGHT)
+    version = laboratory.sign("S9", 1)
+    late = laboratory.cells(1, ["MO"])
+    laboratory.call(late, ["monocyte"])
+    assert ingest_due_nights(settings).nights == (NIGHT,)
+
+    write_due_results(settings, night=NIGHT)
+
+    assert laboratory.rows("SELECT version, newest_version FROM bloodcell.slide_status") == [(version, version + 1)]
+    assert ingest_due_nights(settings).nights == ()
+
+
 def test_a_new_model_does_not_make_old_nights_due(settings: Settings, database: Database) -> None:
     laboratory = classified(database, "S9")
     write_due_results(settings, night=NIGHT)
