@@ -260,6 +260,34 @@ def digest_of_rules(document: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def rules_of(document: dict[str, Any]) -> LaboratoryRules:
+    """Returns rules that a result was made with, to show them; another release may have written them.
+
+    What that release did not know is filled with bloodcell's own rules, and what this one does not know is left out.
+    That changes no result: flags and reasons stay as they were written.
+
+    Args:
+        document: `LaboratoryRules.document` of then.
+    """
+    own = _default_rules().document
+    return LaboratoryRules.model_validate(
+        {**_filled(own, document), "sources": document.get("sources", {})}, strict=False
+    )
+
+
+def _filled(own: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    filled = {}
+    for name, value in own.items():
+        found = stored.get(name, value)
+        if isinstance(value, dict) and isinstance(found, dict):
+            found = _filled(value, found)
+        elif name == "range":
+            known = {field.alias or key for key, field in ReferenceRange.model_fields.items()}
+            found = [{key: each[key] for key in each.keys() & known} for each in found]
+        filled[name] = found
+    return filled
+
+
 def read_rules(path: Path | None) -> LaboratoryRules:
     """Returns the rules in a file; None: those that come with bloodcell.
 

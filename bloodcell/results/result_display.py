@@ -138,7 +138,7 @@ def result_json(read: SlideResult) -> dict[str, object]:
         "agreement_with_analyser": proportion_json(read.agreement),
         "n_waiting": read.n_waiting,
         "model": {"model_id": model.model_id, "variant": model.variant, "is_reported": read.is_reported},
-        "rules": {"version": read.rules.version, "digest": read.rules.digest},
+        "rules": {"version": read.rules.version, "digest": read.rules_digest},
         "run_id": str(read.run_id),
         "code_version": read.code_version,
         "written_at": read.written_at.isoformat(),

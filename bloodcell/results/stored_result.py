@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.cells.names import composed
 from bloodcell.differential.counting import Differential, LineCount, SlideCounts, SlideFacts, count_differential
-from bloodcell.differential.laboratory_rules import LaboratoryRules, read_rules
+from bloodcell.differential.laboratory_rules import LaboratoryRules, read_rules, rules_of
 from bloodcell.errors import UnknownRecordError
 from bloodcell.presentation.numbers import moment
 from bloodcell.registry.registered_models import find_model
@@ -124,6 +124,7 @@ class SlideResult:
         differential: Counts, percentages, intervals and flags as they were written.
         facts: Age, sex and leucocyte count that it rests on.
         rules: The laboratory's rules that it was made with.
+        rules_digest: Their digest; None before schema 0010.
         agreement: Calls equal to the analyser's class, among the cells to which both gave one of the eight classes.
         version: The version; None for the count of a challenger.
         versions: All versions of the slide's result, the oldest first.
@@ -138,6 +139,7 @@ class SlideResult:
     differential: Differential
     facts: SlideFacts
     rules: LaboratoryRules
+    rules_digest: str | None
     agreement: Proportion
     version: ResultVersion | None
     versions: tuple[ResultVersion, ...]
@@ -363,7 +365,7 @@ def _assembled(
     flags: dict[str, Flag | None] = {line._mapping["class"]: line.flag for line in lines}
     facts = SlideFacts(row.age_months, row.sex, row.wbc_received, row.wbc_is_corrected)
     # before schema 0010 the rules were those of adults, and were not kept
-    rules = LaboratoryRules.model_validate(row.document, strict=False) if row.document else read_rules(None)
+    rules = rules_of(row.document) if row.document else read_rules(None)
     # intervals follow from the counts; flags and sufficiency stay as written, whatever a later release would decide
     differential = count_differential(SlideCounts(counts, facts), rules).as_written(
         flags, is_sufficient=row.is_sufficient
@@ -382,6 +384,7 @@ def _assembled(
         differential=differential,
         facts=facts,
         rules=rules,
+        rules_digest=row.rules_digest,
         agreement=proportion(row.n_agree, row.n_compared),
         version=version,
         versions=tuple(each for each, _ in versions),

@@ -15,6 +15,7 @@ from bloodcell.differential.laboratory_rules import (
     age_text,
     digest_of_rules,
     read_rules,
+    rules_of,
 )
 from bloodcell.errors import ConfigurationError
 
@@ -135,3 +136,16 @@ def test_ages_are_shown_in_months_below_two_years() -> None:
     assert [age_text(n) for n in (0, 1, 23, 24, 30, 480)] == [
         "birth", "1 month", "23 months", "2 years", "2 years 6 months", "40 years",
     ]  # fmt: skip
+
+
+def test_rules_that_another_release_kept_can_still_be_shown() -> None:
+    own = read_rules(None)
+    assert rules_of(own.document) == own
+    stored = own.document
+    del stored["review"]["immature_granulocytes"]["cells_at_least"], stored["review"]["delta"]
+    stored["review"]["comets"] = {"enabled": True}
+    stored["range"][0] |= {"low": 25.0, "unit": "percent"}
+    shown = rules_of(stored)
+    assert shown.ranges_for(0, None)["neutrophil"].low == 25
+    assert shown.source_of(shown.ranges[0]) == own.source_of(own.ranges[0])
+    assert rules_of({"version": "almost empty"}).version == "almost empty"

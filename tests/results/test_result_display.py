@@ -49,6 +49,7 @@ def read() -> SlideResult:
         differential=count_differential(slide_counts({**COUNTS, "unclassified": 11}, ADULT), RULES),
         facts=ADULT,
         rules=RULES,
+        rules_digest=RULES.digest,
         agreement=proportion(180, 190),
         version=version(1, "machine"),
         versions=(version(1, "machine"),),
