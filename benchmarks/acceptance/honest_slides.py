@@ -126,7 +126,10 @@ def main() -> int:
             "print(found.headline); print(night_markdown(found))"
         )
         python = given.bloodcell.with_name("python")
-        found = subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        # elsewhere, or the release of the current folder would be imported
+        found = subprocess.run(
+            [python, "-c", code], cwd=given.work, env=environment, capture_output=True, text=True, check=True
+        )
         print(f"Summary of {night}\n{found.stdout}", flush=True)
 
     run("db", "upgrade", show=False)

@@ -164,7 +164,8 @@ def _show_slides(found: list[ListedSlide]) -> None:
     from bloodcell.presentation.tables import plain_table
     from bloodcell.results.judging import REVIEW_NAMES, WITHHELD_NAMES
 
-    table = plain_table("slide", "night", "state", "version", "leucocytes", "why", right=("version", "leucocytes"))
+    figures = ("version", "leucocytes")
+    table = plain_table("slide", "night", "state", *figures, "why", right=figures, wrapped=("why",))
     for each in found:
         withheld = each.withheld_for if each.newest_state == "withheld" else None
         differs = f", {each.newest_state} now" if each.newest_state and each.newest_version != each.version else ""

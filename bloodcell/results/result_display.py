@@ -164,7 +164,7 @@ def version_json(version: ResultVersion) -> dict[str, object]:
 
 def versions_table(read: SlideResult) -> Table:
     """Returns all versions of the slide's result as a table."""
-    table = plain_table("version", "made at", "state", "by", "why", "", right=("version",))
+    table = plain_table("version", "made at", "state", "by", "why", "", right=("version",), wrapped=("why",))
     for version in read.versions:
         counts = "counts now" if version.is_in_force else "waits for a signature" if not version.in_force_from else ""
         why = f'{version.why}: "{version.reason}"' if version.reason else version.why

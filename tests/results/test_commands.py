@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,6 +65,8 @@ def test_slides_are_listed_by_urgency(night: Laboratory) -> None:
     assert [slide["barcode"] for slide in json.loads(invoke("slides", "--state", "final", "--json"))] == ["signed"]
     assert len(json.loads(invoke("slides", "--most", "2", "--json"))) == 2
     assert CliRunner().invoke(app, ["slides", "--night", "2020-01-01"]).exit_code == 3
+    narrow = CliRunner().invoke(app, ["slides"], env={"COLUMNS": "60"}).stdout
+    assert all(re.search(rf"^{slide['barcode']} ", narrow, re.MULTILINE) for slide in listed)
 
 
 def test_nights_say_how_many_slides_are_withheld_and_signed(night: Laboratory) -> None:
