@@ -37,8 +37,8 @@ WITH slide_cell AS MATERIALIZED (
     FROM slide_cell c JOIN bloodcell.cell_call k USING (cell_id, night)
     GROUP BY c.slide_id, k.model_id, 3
 )
-SELECT b.*, d.n_compared, d.n_agree, d.called_at, d.calls_digest, o.labels_digest, o.n_blasts, coalesce(n.n_labels, 0) AS n_labels,
-       s.age_months, s.sex, s.wbc_10e9_per_l, s.wbc_is_corrected
+SELECT b.*, d.n_compared, d.n_agree, d.called_at, d.calls_digest, o.labels_digest, o.n_blasts,
+       coalesce(n.n_labels, 0) AS n_labels, s.age_months, s.sex, s.wbc_10e9_per_l, s.wbc_is_corrected
 FROM by_line b
 JOIN called d USING (slide_id, model_id)
 JOIN of_slide o ON o.slide_id = b.slide_id AND o.n_cells = d.n_called

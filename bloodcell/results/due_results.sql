@@ -1,8 +1,8 @@
 -- name: due_slides
 -- If a night or barcodes are given, all of their slides are due. Otherwise a slide is due when a model that called it has
 -- no count over all its cells, when its cells have other labels or its slide.json other facts than its newest count, when it
--- was counted by a release without rules, or when it was counted before its model became champion and has no result. To see whether a model called a slide, one cell is enough: without its call the
--- model has not called the slide completely.
+-- was counted by a release without rules, or when it was counted before its model became champion and has no result. To see
+-- whether a model called a slide, one cell is enough: without its call the model has not called the slide completely.
 SELECT s.slide_id, s.barcode FROM bloodcell.standing_slide s
 WHERE (CAST(:night AS date) IS NULL
        OR EXISTS (SELECT 1 FROM bloodcell.cell c WHERE c.slide_id = s.slide_id AND c.night = :night))

@@ -6,8 +6,8 @@ FROM bloodcell.night_summary ORDER BY night DESC LIMIT :most
 -- Slides, the most urgent first: withheld, then those that a review rule or a sure flag names, then the rest; signed ones
 -- last. Within each, blasts first, and then the share of unclassified cells. State and version are those that count; why a
 -- person should look, and the figures, are of the newest version, which may wait for a signature.
-SELECT s.barcode, s.night, s.status, s.version, s.state, r.newest_state, r.withheld_for, r.review_for, s.newest_version, s.n_cells, s.n_out_of_scope,
-       s.reported_at, r.n_blasts, r.n_leucocytes, r.n_unclassified, coalesce(f.flags, '{}') AS flags, r.signed_by
+SELECT s.barcode, s.night, s.status, s.version, s.state, r.newest_state, r.withheld_for, r.review_for, s.newest_version,
+       s.n_cells, s.n_out_of_scope, s.reported_at, r.n_blasts, r.n_leucocytes, r.n_unclassified, coalesce(f.flags, '{}') AS flags, r.signed_by
 FROM bloodcell.slide_status s
 LEFT JOIN LATERAL (
     SELECT v.report_id, v.state AS newest_state, v.withheld_for, v.review_for, p.n_blasts, p.n_leucocytes, p.n_unclassified,

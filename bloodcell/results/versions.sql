@@ -1,9 +1,8 @@
 -- name: newest_versions
 -- The newest version of each slide's result, and the count that it reports.
-SELECT DISTINCT ON (v.slide_id) v.slide_id, v.number, v.state, v.withheld_for, v.digest, v.signed_by,
-       r.report_id, r.model_id, r.n_cells, r.n_leucocytes, r.n_unclassified, r.n_blasts, r.n_contested, r.n_labelled,
-       r.calls_digest, r.labels_digest, r.rules_digest, r.age_months, r.sex,
-       r.wbc_received, r.wbc_is_corrected
+SELECT DISTINCT ON (v.slide_id) v.slide_id, v.number, v.digest, r.model_id, r.n_cells, r.n_leucocytes,
+       r.n_unclassified, r.n_blasts, r.n_contested, r.n_labelled, r.calls_digest, r.labels_digest, r.rules_digest,
+       r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected
 FROM bloodcell.result v JOIN bloodcell.slide_report r USING (report_id)
 WHERE v.slide_id = ANY (:slides) ORDER BY v.slide_id, v.number DESC
 
@@ -11,10 +10,9 @@ WHERE v.slide_id = ANY (:slides) ORDER BY v.slide_id, v.number DESC
 -- The count that each slide should report: of the models that have called all of its cells, the one promoted last. A model
 -- that called the slide only before its promotion takes over when it calls the slide again, so an old slide keeps its
 -- report when a challenger that called it is promoted.
-SELECT DISTINCT ON (r.slide_id) r.*, s.patient_key, s.acquired_at, s.night
+SELECT DISTINCT ON (r.slide_id) r.*
 FROM bloodcell.newest_count n
 JOIN bloodcell.slide_report r USING (report_id)
-JOIN bloodcell.slide s ON s.slide_id = r.slide_id
 JOIN LATERAL (
     SELECT p.promotion_id, p.promoted_at FROM bloodcell.promotion p WHERE p.model_id = r.model_id
     ORDER BY p.promotion_id DESC LIMIT 1

@@ -22,8 +22,8 @@ INSERT INTO bloodcell.lock VALUES ('check'), ('partition'), ('promotion'), ('spl
 GRANT SELECT, UPDATE ON bloodcell.lock TO bloodcell_app;
 """
 
-# Whoever has waited for the row reads the catalogue itself: to_regclass would answer from what this session remembers, and
-# a session that waits does not hear of the table that the other one made.
+# A session that has waited for the row reads the catalogue directly. to_regclass would answer from the session's own cache,
+# which does not yet hold the table that the other session made.
 #
 # The foreign keys of a new partition lock the tables that they refer to against writing (SHARE ROW EXCLUSIVE), which no
 # reader prevents. The next month's partition is made early, so that no night has to wait at the turn of a month; if it

@@ -140,7 +140,7 @@ def test_a_count_while_someone_signs_waits_and_is_shown_as_a_difference(
     laboratory.call_again("monocyte")
     errors = at_once(2, lambda: laboratory.count() if cells.pop() % 2 else sign_result(people["anna_signs"], "S-1", 1))
     states = [row[0] for row in laboratory.rows("SELECT state FROM bloodcell.result ORDER BY number")]
-    # whoever came first: a signature of what was seen with a waiting version, or a version that the signer has not seen
+    # either the signature came first, and the new version waits; or the version came first, and the signer saw another
     assert (states, [type(error) for error in errors]) in (
         (["machine", "final", "machine"], []),
         (["machine", "machine"], [SigningRefusedError]),
