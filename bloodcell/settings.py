@@ -112,6 +112,9 @@ class InboxSettings(StorageSettings):
         description="Seconds without change after which a slide or a label file counts as completely written.",
     )
     labels_dir: OptionalPath = Field(None, description="Inbox of label files; default: <data_dir>/labels.")
+    sample_cells: int = Field(
+        20, ge=0, description="Cells of each night that are drawn by chance for blind reading; only these judge models."
+    )
 
     @field_validator("drop_pattern")
     @classmethod
@@ -190,20 +193,41 @@ class GateSettings(BaseModel):
     gate_first_accuracy: float = Field(
         0.8, ge=0, le=1, description="Hold-out accuracy below which a first champion's 95 % interval may not reach."
     )
+    gate_first_class: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of each class that a first champion has to call, and of its calls that have to be correct.",
+    )
     gate_class_margin: float = Field(
-        0.05, ge=0, lt=1, description="Largest allowed loss of hold-out sensitivity in any cell class."
+        0.05,
+        ge=0,
+        lt=1,
+        description="Largest allowed loss of sensitivity among called cells, or of precision, in any cell class.",
+    )
+    gate_class_unclassified_margin: float = Field(
+        0.10, ge=0, lt=1, description="Largest allowed rise in the share of unclassified cells in any cell class."
     )
     gate_max_calibration_error: float = Field(
-        0.05, gt=0, le=1, description="Largest allowed expected calibration error (ECE) on the hold-out."
+        0.05, gt=0, le=1, description="Largest allowed debiased calibration error on the hold-out (root mean square)."
     )
     gate_unclassified_margin: float = Field(
         0.05, ge=0, lt=1, description="Largest allowed rise in the share of unclassified hold-out cells."
+    )
+    gate_min_held_back: float = Field(
+        0.25, ge=0, le=1, description="Share of cells out of scope that a candidate has to leave unclassified."
+    )
+    gate_held_back_margin: float = Field(
+        0.10, ge=0, lt=1, description="Largest allowed loss of the share of cells out of scope left unclassified."
+    )
+    gate_min_out_of_scope_cells: int = Field(
+        20, ge=0, description="Fewest labelled cells out of scope with which a candidate can be judged."
     )
     gate_min_holdout_cells: int = Field(
         10, ge=1, description="Fewest hold-out cells in each cell class with which a candidate can be judged."
     )
     gate_min_holdout_patients: int = Field(
-        5, ge=2, description="Fewest hold-out patients with which a candidate can be judged."
+        25, ge=2, description="Fewest hold-out patients with which a candidate can be judged."
     )
 
 
@@ -217,7 +241,22 @@ class CheckSettings(BaseModel):
         0.9,
         ge=0,
         le=1,
-        description="Agreement with new labels; the check fails if the whole 95 % interval lies below this.",
+        description="Agreement with blind-read cells; the check fails if the whole 95 % interval lies below this.",
+    )
+    check_min_class_agreement: float = Field(
+        0.8, ge=0, le=1, description="The same for the called cells of each class."
+    )
+    check_min_precision: float = Field(
+        0.5, ge=0, le=1, description="The same for the share of the cells called a class that belong to it."
+    )
+    check_max_unclassified: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Share of a class left unclassified; the check fails if all of the interval is above.",
+    )
+    check_min_held_back: float = Field(
+        0.25, ge=0, le=1, description="Share of cells labelled out of scope that are left unclassified; as agreement."
     )
     check_max_psi: float = Field(
         0.25,

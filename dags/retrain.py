@@ -129,9 +129,9 @@ class Question(ApprovalOperator):  # type: ignore[misc]  # Airflow is not follow
         return super().execute_complete(context, event)
 
 
-@task
+@task(queue="gpu", pool="gpu", execution_timeout=timedelta(hours=2))
 def promote() -> str:
-    """Returns the new champion; the answer, the gates and every byte of its bundle are checked once more."""
+    """Returns the new champion; the answer, the gates, the lockbox and every byte of its bundle are checked."""
     from bloodcell.retraining import promote_candidate
 
     return promote_candidate(settings, _training_run_id(), airflow_run=get_current_context()["run_id"])
@@ -242,7 +242,8 @@ def _training_run_id() -> uuid.UUID:
 3. **validate**: candidates, champion and challengers are evaluated on the same hold-out patients.
 4. **gate**: the best candidate continues if it passed every gate.
 5. **approve**: a person is asked, under **Required Actions**.
-6. **promote**: if the person approves, the candidate becomes champion.
+6. **promote**: if the person approves, and the lockbox (cells that have judged no model yet) does not contradict the
+   gates, the candidate becomes champion.
 
 #### When
 

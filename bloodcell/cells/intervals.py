@@ -54,13 +54,13 @@ class Proportion:
 
 
 def exact_interval(
-    counts: NDArray[np.integer], totals: NDArray[np.integer]
+    counts: NDArray[np.floating] | NDArray[np.integer], totals: NDArray[np.floating] | NDArray[np.integer]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns the ends of the Clopper-Pearson intervals of counts / totals, in 0..1, nan where a total is 0.
 
     Args:
-        counts: integer, any shape, 0 <= counts <= totals.
-        totals: integer, a shape that broadcasts with `counts`.
+        counts: Any shape, 0 <= counts <= totals; whole numbers, or effective numbers of cells.
+        totals: A shape that broadcasts with `counts`.
     """
     counts, totals = np.broadcast_arrays(counts, totals)
     if np.any(counts < 0) or np.any(counts > totals):
@@ -68,8 +68,9 @@ def exact_interval(
     tail = (1 - CONFIDENCE) / 2
     # the inverse is undefined if no cells or all cells are counted, where the interval ends at 0 or 1
     with np.errstate(invalid="ignore"):
-        lower = np.where(counts == 0, 0.0, betaincinv(np.maximum(counts, 1), totals - counts + 1, tail))
-        upper = np.where(counts == totals, 1.0, betaincinv(counts + 1, np.maximum(totals - counts, 1), 1 - tail))
+        lower = np.where(counts == 0, 0.0, betaincinv(np.where(counts == 0, 1, counts), totals - counts + 1, tail))
+        others = np.where(counts == totals, 1, totals - counts)
+        upper = np.where(counts == totals, 1.0, betaincinv(counts + 1, others, 1 - tail))
     nothing = totals == 0
     return np.where(nothing, np.nan, lower), np.where(nothing, np.nan, upper)
 

@@ -65,6 +65,9 @@ class Figures:
             class.
         sensitivity: (k, 8): of the cells of the class, those with this most probable class.
         specificity: (k, 8): of the cells of other classes, those with another most probable class.
+        called_precision: (k, 8): of the cells called so, those of the class.
+        called_sensitivity: (k, 8): of the cells of the class with a call, those called so.
+        class_unclassified: (k, 8): of the cells of the class, those without a call.
         f1: float64 (k, 8), harmonic mean of precision and sensitivity; 0 for a class that is neither the true class nor
             the most probable class of any cell.
         macro_f1: float64 (k,), mean over the classes that occur in that count.
@@ -76,6 +79,9 @@ class Figures:
     precision: Share
     sensitivity: Share
     specificity: Share
+    called_precision: Share
+    called_sensitivity: Share
+    class_unclassified: Share
     f1: NDArray[np.float64]
     macro_f1: NDArray[np.float64]
 
@@ -118,16 +124,18 @@ def figures_of(counts: NDArray[np.float64]) -> Figures:
     f1 = 2 * hits / np.maximum(n_true + n_called, 1)
     occurs = n_true > 0
     n_unclassified = cells[..., 1].sum(axis=(1, 2))
+    called = cells[..., 0]
+    called_hits = np.diagonal(called, axis1=1, axis2=2)
     return Figures(
         accuracy=Share(hits.sum(axis=1), n_cells),
         unclassified=Share(n_unclassified, n_cells),
-        covered_accuracy=Share(
-            np.diagonal(cells[..., 0], axis1=1, axis2=2).sum(axis=1),
-            n_cells - n_unclassified,
-        ),
+        covered_accuracy=Share(called_hits.sum(axis=1), n_cells - n_unclassified),
         precision=Share(hits, n_called),
         sensitivity=Share(hits, n_true),
         specificity=Share(n_others - (n_called - hits), n_others),
+        called_precision=Share(called_hits, called.sum(axis=1)),
+        called_sensitivity=Share(called_hits, called.sum(axis=2)),
+        class_unclassified=Share(cells[..., 1].sum(axis=2), n_true),
         f1=f1,
         macro_f1=(f1 * occurs).sum(axis=1) / occurs.sum(axis=1),
     )

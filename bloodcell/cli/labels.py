@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,6 +114,47 @@ def export(
         typer.echo(f"{counted(written.n_labels, 'label')} written to {out}{beside}.")
 
 
+@app.command(no_args_is_help=True)
+def sample(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A new folder for images and labels.csv.", show_default=False)
+    ],
+    by: Annotated[str, typer.Option(metavar="NAME", help="Who is going to read the cells.", show_default=False)],
+    night: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only cells of this night; default: of all nights.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the cells of the nights' random samples that wait for a blind reading. Exit status 3 if none waits.
+
+    Fill in label and labelled_at in labels.csv, remove the rows of cells that you did not read, and import the file:
+    bloodcell labels import FOLDER/labels.csv. Only these labels judge models.
+    """
+    from bloodcell.cli.output import NOTHING_TO_DO, print_json
+    from bloodcell.labels import write_sample
+    from bloodcell.settings import Settings
+    from bloodcell.storage.database import open_database
+    from bloodcell.storage.store import Store
+
+    settings = Settings()
+    with step_bars() as on_progress:
+        written = write_sample(
+            open_database(settings),
+            Store.of(settings),
+            folder,
+            reader=by,
+            night=night.date() if night else None,
+            on_progress=on_progress,
+        )
+    if json:
+        print_json(written)
+    elif written.n_cells:
+        typer.echo(f"{counted(written.n_cells, 'cell')} to read blind in {folder}. Fill in {written.form}.")
+    else:
+        typer.echo(f"No cell waits for a blind reading by {by}.")
+    raise typer.Exit(0 if written.n_cells else NOTHING_TO_DO)
+
+
 @app.command()
 def status(json: Json = False) -> None:
     """Count labels by person, cells by class and split, contested cells, and cells new since the last training set."""
@@ -192,6 +234,11 @@ def _show_status(found: LabelStatus) -> None:
     for split in found.splits:
         splits.add_row(split.split or "not yet", f"{split.n_patients:,}", f"{split.n_cells:,}")
     console.print(splits)
+    sample = found.sample
+    console.print(
+        f"Random samples: {counted(sample.n_drawn, 'cell')}, {sample.n_read:,} read blind, {sample.n_waiting:,} wait "
+        f"for a reading (bloodcell labels sample), {sample.n_contested:,} contested."
+    )
     console.print(
         f"{counted(found.n_labels, 'label')} of {counted(found.n_cells, 'cell')}; {found.n_contested:,} contested; "
         f"{found.n_new_cells:,} confirmed since the last training set."

@@ -127,15 +127,12 @@ def promote(model: Model, reason: Reason, by: By = None) -> None:
     """Make a model champion: from now on its calls are reported. Who promoted it, when and why is kept permanently.
 
     A model that failed a gate cannot be promoted, not even by hand. If there is a hold-out of labelled cells, the model
-    has to be validated on it first (bloodcell models validate).
+    has to be validated on it first (bloodcell models validate), and the lockbox is opened for it now.
     """
-    from bloodcell.registry.promotion import promote as promote_model
-    from bloodcell.storage.store import Store
+    from bloodcell.retraining import promote_by_hand
 
-    settings = _settings()
-    store, who = Store.of(settings), by or getpass.getuser()
-    _transact(settings, lambda c: promote_model(c, store, model, by=who, reason=reason, evidence={}))
-    typer.echo(f"Model {model} is champion.")
+    model_id = promote_by_hand(_settings(), model, by=by or getpass.getuser(), reason=reason)
+    typer.echo(f"Model {model_id[:12]} is champion.")
 
 
 @app.command()

@@ -11,7 +11,7 @@ Models compared:
 
     model_comparison        predictions of several models on the same hold-out become a comparison
     comparison_records      what a comparison takes and returns
-    resampling              the bootstrap over patients
+    patient_intervals       intervals that allow for other patients
     differential_agreement  differentials by calls against differentials by labels
     out_of_scope            cells that belong to none of the eight classes
 

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from bloodcell.evaluation.call_evaluation import Evaluation
     from bloodcell.evaluation.differential_agreement import Agreement
     from bloodcell.evaluation.out_of_scope import OutOfScope
-    from bloodcell.evaluation.resampling import Interval
+    from bloodcell.evaluation.patient_intervals import Change, Interval
 
-Role = Literal["candidate", "champion", "challenger"]
+Role = Literal["candidate", "champion", "anchor", "challenger"]
+"""The anchor is the first champion that a person approved, where the champion is another one: many small losses, each
+within what a gate allows, add up, and only a model that stays the same shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,13 @@ class Holdout:
         truth: int64 (n,), index of the true class in `CELL_CLASSES`.
         patients: int64 (n,), any number for each patient, different from all others.
         slides: int64 (n,), any number for each slide, different from all others.
+        out_of_scope_patients: int64 (m,), patients of the labelled cells out of scope; m may be 0.
     """
 
     truth: NDArray[np.int64]
     patients: NDArray[np.int64]
     slides: NDArray[np.int64]
+    out_of_scope_patients: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +65,15 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """A model's figures of one class, each cell given its most probable class; None where the total is 0.
+    """A model's figures of one class, by its calls; None where the total is 0.
 
     Attributes:
         cell_class: One of `CELL_CLASSES`.
         n_true: Cells of the class.
-        n_called: Cells of which it is the most probable class.
-        precision: Of the cells given this class, those that belong to it.
-        sensitivity: Of the cells of the class, those given it.
-        specificity: Of the cells of other classes, those not given it.
-        f1: Harmonic mean of precision and sensitivity; 0 where no cell was given it.
+        n_called: Cells that the model called so.
+        precision: Of the cells called so, those of the class.
+        sensitivity: Of the cells of the class with a call, those called so.
+        unclassified: Of the cells of the class, those without a call.
     """
 
     cell_class: str
@@ -78,8 +81,7 @@ class ClassFigures:
     n_called: int
     precision: Interval | None
     sensitivity: Interval | None
-    specificity: Interval | None
-    f1: float
+    unclassified: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class ModelFigures:
         macro_f1: Mean F1 over the classes that occur.
         unclassified: Cells without a call.
         covered_accuracy: Of the cells with a call, those called correctly; None without calls.
-        calibration_error: Expected calibration error (ECE), in 0..1.
+        calibration_error: Debiased calibration error, in 0..1 (`Evaluation.debiased_calibration_error`).
+        held_back: Of the cells out of scope, those without a call; None without such cells.
         classes: In the order of `CELL_CLASSES`.
         evaluation: Confusion matrices, reliability, and exact intervals that treat cells as independent.
         out_of_scope: How it treats cells that are out of scope.
@@ -109,6 +112,7 @@ class ModelFigures:
     unclassified: Interval
     covered_accuracy: Interval | None
     calibration_error: float
+    held_back: Interval | None
     classes: tuple[ClassFigures, ...]
     evaluation: Evaluation
     out_of_scope: OutOfScope
@@ -117,23 +121,27 @@ class ModelFigures:
 
 @dataclass(frozen=True, slots=True)
 class ClassDifference:
-    """Candidate minus champion in one class.
+    """Candidate minus another model in one class.
 
     Attributes:
         cell_class: One of `CELL_CLASSES`.
         n_true: Hold-out cells of the class.
-        n_lost: Of these, cells that only the champion calls correctly.
-        n_won: Of these, cells that only the candidate calls correctly.
-        sensitivity: Difference in sensitivity; None without cells.
-        precision: Difference in precision; None where either model calls no cell as this class.
+        n_lost: Of these, cells of which only the other model's most probable class is right.
+        n_won: Of these, cells of which only the candidate's is right.
+        top_sensitivity: Difference of the shares whose most probable class is right; None without cells.
+        sensitivity: Difference in sensitivity among called cells; None where either model calls none of the cells.
+        precision: Difference in precision; None where either model calls no cell so.
+        unclassified: Difference of the shares left unclassified; None without cells.
     """
 
     cell_class: str
     n_true: int
     n_lost: int
     n_won: int
-    sensitivity: Interval | None
-    precision: Interval | None
+    top_sensitivity: Change | None
+    sensitivity: Change | None
+    precision: Change | None
+    unclassified: Change | None
 
     @property
     def n_net_lost(self) -> int:
@@ -143,23 +151,27 @@ class ClassDifference:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Candidate minus champion, paired: both are judged on the same cells, and intervals use the same patient draws.
+    """Candidate minus another model, paired: both are judged on the same cells of the same patients.
 
     Attributes:
-        accuracy: In -1..1.
+        other_id: The other model.
+        accuracy: In -1..1; its interval is never narrower than if cells were independent.
         macro_f1: In -1..1.
         unclassified: Difference of the shares left unclassified, in -1..1.
+        held_back: Difference of the shares of cells out of scope left unclassified; None without such cells.
         n_only_candidate: Cells that only the candidate calls correctly.
-        n_only_champion: Cells that only the champion calls correctly.
+        n_only_other: Cells that only the other model calls correctly.
         mcnemar_p: Exact two-sided p of these two numbers; treats cells as independent.
         classes: In the order of `CELL_CLASSES`.
     """
 
-    accuracy: Interval
-    macro_f1: Interval
-    unclassified: Interval
+    other_id: str
+    accuracy: Change
+    macro_f1: Change
+    unclassified: Change
+    held_back: Change | None
     n_only_candidate: int
-    n_only_champion: int
+    n_only_other: int
     mcnemar_p: float
     classes: tuple[ClassDifference, ...]
 
@@ -176,10 +188,9 @@ class Comparison:
         n_slides: Their slides.
         n_out_of_scope: Labelled cells that are out of scope.
         n_by_class: Hold-out cells of each class, in the order of `CELL_CLASSES`.
-        n_replicates: Draws of the bootstrap.
-        seed: Seed of the bootstrap.
-        models: Candidate, champion and challengers; empty where the hold-out is empty.
+        models: Candidate, champion, anchor and challengers; empty where the hold-out is empty.
         difference: Candidate minus champion; None without a champion or a hold-out.
+        anchor_difference: Candidate minus anchor; None where the champion is the anchor, or without a hold-out.
     """
 
     candidate_id: str
@@ -189,10 +200,9 @@ class Comparison:
     n_slides: int
     n_out_of_scope: int
     n_by_class: tuple[int, ...]
-    n_replicates: int
-    seed: int
     models: tuple[ModelFigures, ...]
     difference: Difference | None
+    anchor_difference: Difference | None
 
     @property
     def candidate(self) -> ModelFigures | None:

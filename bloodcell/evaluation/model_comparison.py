@@ -2,16 +2,17 @@
 
     Holdout, Predictions of each model -> compare -> Comparison
 
-All models predict the same cells of the same patients, and every interval comes from a bootstrap over patients with the
-same draws for all of them (`resampling`). A cell counts as correct here when its most probable class is the true one;
-cells that a model leaves unclassified are counted separately.
+All models predict the same cells of the same patients, and every interval is over patients (`patient_intervals`).
+Accuracy counts a cell as correct when its most probable class is the true one. The figures of each class are about the
+calls, because these are what a laboratory reports: of the called cells how many are right, and how many cells have no
+call.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from scipy.special import bdtr
@@ -31,14 +32,11 @@ from bloodcell.evaluation.comparison_records import (
 )
 from bloodcell.evaluation.differential_agreement import slide_agreement
 from bloodcell.evaluation.out_of_scope import judge_out_of_scope
-from bloodcell.evaluation.resampling import (
-    N_REPLICATES,
-    SEED,
-    Interval,
+from bloodcell.evaluation.patient_intervals import (
     counts_by_patient,
     difference_interval,
-    drawn_sums,
-    interval,
+    figure_interval,
+    paired_interval,
     share_interval,
 )
 
@@ -47,40 +45,46 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_ROLES: Final = ("candidate", "champion", "challenger")
+    from bloodcell.evaluation.comparison_records import Role
+    from bloodcell.evaluation.patient_intervals import Change
+
+_Certain = TypeVar("_Certain")
+
+_ROLES: Final = ("candidate", "champion", "anchor", "challenger")
 
 
-def compare(
-    holdout: Holdout, predictions: Sequence[Predictions], *, seed: int = SEED, n_replicates: int = N_REPLICATES
-) -> Comparison:
-    """Returns every model's figures on the hold-out, and how the candidate differs from the champion.
+def compare(holdout: Holdout, predictions: Sequence[Predictions]) -> Comparison:
+    """Returns every model's figures on the hold-out, and how the candidate differs from the champion and the anchor.
 
     Args:
         holdout: The labelled cells; without any, the comparison has no figures and no gate passes.
-        predictions: Of one candidate, of at most one champion, and of any number of challengers.
-        seed: Seed of the bootstrap.
-        n_replicates: Draws of the bootstrap.
+        predictions: Of one candidate, of at most one champion, of at most one anchor, and of any number of challengers.
 
     Raises:
         ValueError: Shapes, classes or roles that do not match.
         TrainingDataError: A model whose probabilities are not finite.
     """
     ordered = _checked(holdout, predictions)
-    champion = next((each for each in ordered if each.role == "champion"), None)
     patients, row = np.unique(holdout.patients, return_inverse=True)
-    counted = _counted(holdout, ordered, row, seed=seed, n_replicates=n_replicates)
+    counted = {each.model_id: _counted(holdout, each, row) for each in ordered} if len(row) else {}
+    by_role = {each.role: each.model_id for each in reversed(ordered)}
+
+    def difference(role: Role) -> Difference | None:
+        if role not in by_role or not counted:
+            return None
+        return _difference(holdout, counted[by_role["candidate"]], counted[by_role[role]])
+
     return Comparison(
-        candidate_id=ordered[0].model_id,
-        champion_id=champion.model_id if champion else None,
+        candidate_id=by_role["candidate"],
+        champion_id=by_role.get("champion"),
         n_cells=len(holdout.truth),
         n_patients=len(patients),
         n_slides=len(np.unique(holdout.slides)),
-        n_out_of_scope=len(ordered[0].out_of_scope_novelty),
+        n_out_of_scope=len(holdout.out_of_scope_patients),
         n_by_class=tuple(np.bincount(holdout.truth, minlength=len(CELL_CLASSES)).tolist()),
-        n_replicates=n_replicates,
-        seed=seed,
-        models=tuple(_model_figures(holdout, each) for each in counted),
-        difference=_difference(holdout, counted[0], counted[1]) if champion and counted else None,
+        models=tuple(_model_figures(holdout, each) for each in counted.values()),
+        difference=difference("champion"),
+        anchor_difference=difference("anchor"),
     )
 
 
@@ -110,8 +114,10 @@ class _Counted:
         predictions: The model's predictions.
         right: bool (n,), whether the most probable class is the true one.
         top: int64 (n,), most probable classes.
-        figures: Figures of all cells, then of each draw of patients.
+        figures: Figures of all cells.
         by_patient: Figures of each patient's cells.
+        macro_f1_without: float64 (n_patients,), macro F1 without the cells of each patient in turn.
+        held_back: (n_patients with cells out of scope,), of these cells those without a call.
     """
 
     predictions: Predictions
@@ -119,13 +125,17 @@ class _Counted:
     top: NDArray[np.int64]
     figures: Figures
     by_patient: Figures
+    macro_f1_without: NDArray[np.float64]
+    held_back: Share
 
 
 def _checked(holdout: Holdout, predictions: Sequence[Predictions]) -> list[Predictions]:
     """Returns the predictions, the candidate's first, then the champion's."""
     roles = Counter(each.role for each in predictions)
-    if roles["candidate"] != 1 or roles["champion"] > 1 or roles.keys() - set(_ROLES):
-        raise ValueError(f"Expected one candidate, at most one champion, and challengers. Received: {dict(roles)}")
+    if roles["candidate"] != 1 or roles["champion"] > 1 or roles["anchor"] > 1 or roles.keys() - set(_ROLES):
+        raise ValueError(
+            f"Expected one candidate, at most one champion and one anchor, and challengers. Received: {dict(roles)}"
+        )
     n_cells, n_classes = len(holdout.truth), len(CELL_CLASSES)
     if holdout.patients.shape != (n_cells,) or holdout.slides.shape != (n_cells,):
         raise ValueError(
@@ -134,7 +144,7 @@ def _checked(holdout: Holdout, predictions: Sequence[Predictions]) -> list[Predi
         )
     if n_cells and (holdout.truth.min() < 0 or holdout.truth.max() >= n_classes):
         raise ValueError(f"Expected truth in 0..{n_classes - 1}. Received: {np.unique(holdout.truth)}")
-    n_out_of_scope = len(predictions[0].out_of_scope_novelty)
+    n_out_of_scope = len(holdout.out_of_scope_patients)
     for each in predictions:
         expected = ((n_cells, n_classes), (n_cells,), (n_cells,), (n_out_of_scope,), (n_out_of_scope,))
         received = tuple(
@@ -159,49 +169,39 @@ def _checked(holdout: Holdout, predictions: Sequence[Predictions]) -> list[Predi
     return sorted(predictions, key=lambda each: _ROLES.index(each.role))
 
 
-def _counted(
-    holdout: Holdout, predictions: Sequence[Predictions], row: NDArray[np.int64], *, seed: int, n_replicates: int
-) -> list[_Counted]:
-    """Returns every model's outcomes, counted under the same draws; empty without a hold-out."""
-    if not len(row):
-        return []
-    n_patients = int(row.max()) + 1
-    tops = [each.probabilities.argmax(axis=1) for each in predictions]
-    counts = np.stack(
-        [
-            counts_by_patient(row, n_patients, outcomes(holdout.truth, top, each.unclassified), N_OUTCOMES)
-            for each, top in zip(predictions, tops, strict=True)
-        ],
-        axis=1,
+def _counted(holdout: Holdout, predictions: Predictions, row: NDArray[np.int64]) -> _Counted:
+    top = predictions.probabilities.argmax(axis=1)
+    cells = outcomes(holdout.truth, top, predictions.unclassified)
+    counts = counts_by_patient(row, int(row.max()) + 1, cells, N_OUTCOMES)
+    whole = counts.sum(axis=0)
+    patients, out_of_scope_row = np.unique(holdout.out_of_scope_patients, return_inverse=True)
+    n_out_of_scope = np.bincount(out_of_scope_row, minlength=len(patients))
+    n_held_back = np.bincount(out_of_scope_row[predictions.out_of_scope_unclassified], minlength=len(patients))
+    return _Counted(
+        predictions=predictions,
+        right=top == holdout.truth,
+        top=top,
+        figures=figures_of(whole[None]),
+        by_patient=figures_of(counts),
+        macro_f1_without=figures_of(whole - counts).macro_f1 if len(counts) > 1 else np.array([np.nan]),
+        held_back=Share(n_held_back.astype(np.float64), n_out_of_scope.astype(np.float64)),
     )
-    flat = counts.reshape(n_patients, -1)
-    draws = drawn_sums(flat, n_replicates=n_replicates, seed=seed)
-    sums = np.vstack([flat.sum(axis=0), draws]).reshape(1 + n_replicates, len(predictions), N_OUTCOMES)
-    return [
-        _Counted(
-            predictions=each,
-            right=tops[i] == holdout.truth,
-            top=tops[i],
-            figures=figures_of(sums[:, i]),
-            by_patient=figures_of(counts[:, i]),
-        )
-        for i, each in enumerate(predictions)
-    ]
 
 
 def _model_figures(holdout: Holdout, counted: _Counted) -> ModelFigures:
-    predictions, figures, by_patient = counted.predictions, counted.figures, counted.by_patient
+    predictions, by_patient = counted.predictions, counted.by_patient
     evaluation = evaluate_calls(holdout.truth, predictions.probabilities, predictions.unclassified)
     return ModelFigures(
         model_id=predictions.model_id,
         variant=predictions.variant,
         role=predictions.role,
-        accuracy=_certain(share_interval(figures.accuracy, by_patient.accuracy)),
-        macro_f1=interval(figures.macro_f1, n_patients=len(by_patient.macro_f1)),
-        unclassified=_certain(share_interval(figures.unclassified, by_patient.unclassified)),
-        covered_accuracy=share_interval(figures.covered_accuracy, by_patient.covered_accuracy),
-        calibration_error=float(evaluation.calibration_error),
-        classes=tuple(_class_figures(i, figures, by_patient) for i in range(len(CELL_CLASSES))),
+        accuracy=_certain(share_interval(by_patient.accuracy)),
+        macro_f1=figure_interval(float(counted.figures.macro_f1[0]), counted.macro_f1_without),
+        unclassified=_certain(share_interval(by_patient.unclassified)),
+        covered_accuracy=share_interval(by_patient.covered_accuracy),
+        calibration_error=evaluation.debiased_calibration_error,
+        held_back=share_interval(counted.held_back),
+        classes=tuple(_class_figures(i, counted) for i in range(len(CELL_CLASSES))),
         evaluation=evaluation,
         out_of_scope=judge_out_of_scope(
             predictions.novelty,
@@ -213,63 +213,56 @@ def _model_figures(holdout: Holdout, counted: _Counted) -> ModelFigures:
     )
 
 
-def _class_figures(index: int, figures: Figures, by_patient: Figures) -> ClassFigures:
-    precision, sensitivity, specificity = (
-        share_interval(share.of_class(index), patients.of_class(index))
-        for share, patients in (
-            (figures.precision, by_patient.precision),
-            (figures.sensitivity, by_patient.sensitivity),
-            (figures.specificity, by_patient.specificity),
-        )
-    )
+def _class_figures(index: int, counted: _Counted) -> ClassFigures:
+    by_patient = counted.by_patient
     return ClassFigures(
         cell_class=CELL_CLASSES[index],
-        n_true=int(figures.sensitivity.total[0, index]),
-        n_called=int(figures.precision.total[0, index]),
-        precision=precision,
-        sensitivity=sensitivity,
-        specificity=specificity,
-        f1=float(figures.f1[0, index]),
+        n_true=int(counted.figures.class_unclassified.total[0, index]),
+        n_called=int(counted.figures.called_precision.total[0, index]),
+        precision=share_interval(by_patient.called_precision.of_class(index)),
+        sensitivity=share_interval(by_patient.called_sensitivity.of_class(index)),
+        unclassified=share_interval(by_patient.class_unclassified.of_class(index)),
     )
 
 
-def _difference(holdout: Holdout, candidate: _Counted, champion: _Counted) -> Difference:
-    n_only_candidate, n_only_champion, p = mcnemar_exact(candidate.right, champion.right)
-    n_patients = len(candidate.by_patient.macro_f1)
-    macro_f1 = candidate.figures.macro_f1 - champion.figures.macro_f1
+def _difference(holdout: Holdout, candidate: _Counted, other: _Counted) -> Difference:
+    n_only_candidate, n_only_other, p = mcnemar_exact(candidate.right, other.right)
+    accuracy = _certain(difference_interval(candidate.by_patient.accuracy, other.by_patient.accuracy))
+    lower, upper = paired_interval(n_only_candidate, n_only_other, len(holdout.truth))
+    macro_f1 = float(candidate.figures.macro_f1[0] - other.figures.macro_f1[0])
     return Difference(
-        accuracy=_certain(_minus(candidate, champion, lambda figures: figures.accuracy)),
-        macro_f1=interval(macro_f1, n_patients=n_patients, lowest=-1.0),
-        unclassified=_certain(_minus(candidate, champion, lambda figures: figures.unclassified)),
+        other_id=other.predictions.model_id,
+        accuracy=replace(accuracy, lower=min(accuracy.lower, lower), upper=max(accuracy.upper, upper)),
+        macro_f1=figure_interval(macro_f1, candidate.macro_f1_without - other.macro_f1_without, lowest=-1.0),
+        unclassified=_certain(difference_interval(candidate.by_patient.unclassified, other.by_patient.unclassified)),
+        held_back=difference_interval(candidate.held_back, other.held_back),
         n_only_candidate=n_only_candidate,
-        n_only_champion=n_only_champion,
+        n_only_other=n_only_other,
         mcnemar_p=p,
-        classes=tuple(_class_difference(i, holdout, candidate, champion) for i in range(len(CELL_CLASSES))),
+        classes=tuple(_class_difference(i, holdout, candidate, other) for i in range(len(CELL_CLASSES))),
     )
 
 
-def _class_difference(index: int, holdout: Holdout, candidate: _Counted, champion: _Counted) -> ClassDifference:
+def _class_difference(index: int, holdout: Holdout, candidate: _Counted, other: _Counted) -> ClassDifference:
     is_of_class = holdout.truth == index
+
+    def minus(share_of: Callable[[Figures], Share]) -> Change | None:
+        ours, theirs = share_of(candidate.by_patient), share_of(other.by_patient)
+        return difference_interval(ours.of_class(index), theirs.of_class(index))
+
     return ClassDifference(
         cell_class=CELL_CLASSES[index],
         n_true=int(is_of_class.sum()),
-        n_lost=int((is_of_class & champion.right & ~candidate.right).sum()),
-        n_won=int((is_of_class & candidate.right & ~champion.right).sum()),
-        sensitivity=_minus(candidate, champion, lambda figures: figures.sensitivity.of_class(index)),
-        precision=_minus(candidate, champion, lambda figures: figures.precision.of_class(index)),
+        n_lost=int((is_of_class & other.right & ~candidate.right).sum()),
+        n_won=int((is_of_class & candidate.right & ~other.right).sum()),
+        top_sensitivity=minus(lambda figures: figures.sensitivity),
+        sensitivity=minus(lambda figures: figures.called_sensitivity),
+        precision=minus(lambda figures: figures.called_precision),
+        unclassified=minus(lambda figures: figures.class_unclassified),
     )
 
 
-def _minus(candidate: _Counted, champion: _Counted, share_of: Callable[[Figures], Share]) -> Interval | None:
-    return difference_interval(
-        share_of(candidate.figures),
-        share_of(champion.figures),
-        share_of(candidate.by_patient),
-        share_of(champion.by_patient),
-    )
-
-
-def _certain(found: Interval | None) -> Interval:
+def _certain(found: _Certain | None) -> _Certain:
     """Returns the interval of a share of all cells, which exists because there is at least one cell."""
     if found is None:
         raise ValueError("Expected at least one cell. Received: none")

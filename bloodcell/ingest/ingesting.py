@@ -192,6 +192,9 @@ class _Ingest:
                     self._write(under_way.popleft())
             while under_way:
                 self._write(under_way.popleft())
+        if not self._waiting:
+            # before any model has seen a cell, and not while some slides are still written: each has the same chance
+            self._transact(self._draw_sample)
         if not self._waiting and not self._has_unaccounted:
             self._transact(lambda connection: self._close_drop(connection, changed_ns))
         return self._transact(self._summary)
@@ -333,6 +336,10 @@ class _Ingest:
     def _open_drop(self, connection: sa.Connection) -> None:
         row = {"night": self._night, "folder": self._folder.name, "run_id": self._run_id}
         connection.execute(insert(tables.drop).values(row).on_conflict_do_nothing())
+
+    def _draw_sample(self, connection: sa.Connection) -> None:
+        values = {"night": self._night, "n": self._settings.sample_cells, "run_id": self._run_id}
+        connection.execute(_SQL["draw_sample"], values)
 
     def _close_drop(self, connection: sa.Connection, changed_ns: int) -> None:
         note_gone(connection, self._run_id, self._night, self._set_aside)

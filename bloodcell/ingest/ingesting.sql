@@ -10,3 +10,6 @@ SELECT bloodcell.may_have_lost_images(started_at) FROM bloodcell.run WHERE run_i
 -- name: keep_again
 -- Images that had been removed because of their age and that this night has brought, and stored, again.
 UPDATE bloodcell.image SET removed_at = NULL WHERE sha256 = ANY (:images) AND removed_at IS NOT NULL RETURNING sha256
+
+-- name: draw_sample
+SELECT bloodcell.draw_sample(:night, :n, :run_id)

@@ -6,6 +6,7 @@ label_agreement   the champion's calls against the labels entered since the last
 called_nights     what the champion called since the last check, added up by the database
 drift_checks      the distances of these nights from the validation images, judged
 drift             distances of class mix, confidence and novelty
+resampling        the bootstrap that drift takes its intervals from
 embedding_drift   distance of the embeddings
 rerun             runs the champion over a sample of cells again, for their embeddings
 alarm             a message to a webhook

@@ -91,8 +91,8 @@ def _write(connection: sa.Connection, work: _Work) -> ChampionCheck:
     if earlier is not None:
         return earlier
     settings = work.settings
-    tallies = compare_new_labels(connection, work.bundle, work.run_id, settings.check_min_cells)
-    checks = (*agreement_checks(tallies, settings), *work.drift)
+    compared = compare_new_labels(connection, work.bundle, work.run_id, settings.check_min_cells)
+    checks = (*agreement_checks(compared, settings), *work.drift)
     newest_label = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(tables.label.c.label_id), 0)))
     rows = [
         {

@@ -11,7 +11,15 @@ from bloodcell.presentation.markdown import bold, code, escaped, markdown_table
 from bloodcell.presentation.numbers import count, counted, interval, number
 
 Kind = Literal[
-    "agreement", "blind_agreement", "unclassified", "out_of_scope", "class_mix", "confidence", "novelty", "embedding"
+    "agreement",
+    "blind_agreement",
+    "precision",
+    "unclassified",
+    "out_of_scope",
+    "class_mix",
+    "confidence",
+    "novelty",
+    "embedding",
 ]
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.evaluation.resampling import drawn_sums
+from bloodcell.monitoring.resampling import drawn_sums
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,18 +1,24 @@
-"""The champion's calls compared with the labels of the same cells; each cell counts once for each champion.
+"""The champion's calls compared with blind readings of the random samples; a cell counts once for each champion.
 
 The table `checked_cell` records which cells were compared. The id of the last label is not enough: labels do not
 become visible in the order of their ids, so those of a slow import would be lost for good.
+
+Agreement of all cells is judged on those compared since the last check. A class is judged on the newest cells that were
+compared with this champion, because a night's sample has few cells of a rare class: without that, a champion that calls
+no immature granulocyte correctly would raise no alarm. Intervals are over patients.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import sqlalchemy as sa
 
-from bloodcell.cells.classes import CELL_CLASSES, REPORT_ORDER, UNCLASSIFIED
-from bloodcell.cells.intervals import Proportion, proportion
+from bloodcell.cells.classes import REPORT_ORDER, UNCLASSIFIED
+from bloodcell.cells.metrics import Share
+from bloodcell.evaluation.patient_intervals import Interval, share_interval
 from bloodcell.monitoring.check_records import Check, Kind, not_judged
 from bloodcell.presentation.numbers import counted, percent, percent_with_interval
 from bloodcell.registry.bundle import images_of
@@ -20,37 +26,61 @@ from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from uuid import UUID
 
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import CheckSettings
 
-
 _SQL: Final = load_statements("monitoring/label_agreement.sql")
+
+RECENT_CELLS: Final = 2_000
+"""Cells that the classes are judged on: a hundred nights of the default sample, with 20 cells of a class of 1 %."""
+
+MIN_CLASS_CELLS: Final = 10
+"""Cells with which a class is judged; with fewer its figure is only for information."""
+
+_NEXT: Final = "Next: look at the cells (query 34), then bloodcell retrain, or bloodcell models rollback --reason R."
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """Newly labelled cells of one kind.
+class ComparedCell:
+    """A blind-read cell of a random sample, and the champion's call.
 
     Attributes:
-        cell_class: The class by their labels; None if out of scope.
-        called: What the champion classified them as, a class or "unclassified".
-        is_blind: Whether a person labelled them without seeing a call.
-        is_training: Whether the champion was trained or validated on these very images.
-        n_cells: Number of cells.
+        cell_class: The class by its labels; None if out of scope.
+        called: What the champion classified it as, a class or "unclassified".
+        patient: The patient, or the slide where no patient is known.
+        is_new: Whether it is compared by this check for the first time.
     """
 
     cell_class: str | None
     called: str
-    is_blind: bool
-    is_training: bool
-    n_cells: int
+    patient: str
+    is_new: bool
+
+    @property
+    def is_called(self) -> bool:
+        return self.called != UNCLASSIFIED
 
 
-def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, min_cells: int) -> tuple[Tally, ...]:
-    """Returns the champion's calls of the cells labelled since the last check, and marks these cells as counted.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a check compares.
+
+    Attributes:
+        n_new: New cells in scope that the champion called; too few are not recorded, and count at the next check.
+        n_training: New cells from the champion's training images, which do not count.
+        recent: The newest compared cells, at most `RECENT_CELLS`.
+    """
+
+    n_new: int
+    n_training: int
+    recent: tuple[ComparedCell, ...]
+
+
+def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, min_cells: int) -> Compared:
+    """Compares the champion's calls with the blind readings since the last check, and marks these cells as counted.
 
     Contested cells wait until they are settled. Fewer than `min_cells` called cells are not marked, and count again at
     the next check.
@@ -66,108 +96,146 @@ def compare_new_labels(connection: sa.Connection, bundle: Bundle, run_id: UUID, 
     is_known = connection.scalar(sa.select(sa.exists().where(tables.dataset.c.dataset_digest == dataset)))
     images = [] if is_known else sorted(images_of(bundle))
     values = {"model": bundle.model_id, "run_id": run_id, "dataset": dataset, "images": images, "min_cells": min_cells}
-    return tuple(Tally(*row) for row in connection.execute(_SQL["compare"], values))
+    fresh = connection.execute(_SQL["compare"], values).one()
+    recent = connection.execute(_SQL["recent"], {"model": bundle.model_id, "run_id": run_id, "n": RECENT_CELLS})
+    return Compared(fresh.n_called, fresh.n_training, tuple(ComparedCell(*row) for row in recent))
 
 
-def agreement_checks(tallies: Iterable[Tally], settings: CheckSettings) -> tuple[Check, ...]:
-    """Returns the figures of agreement; overall and blind-read agreement are judged, the rest is information.
+def agreement_checks(compared: Compared, settings: CheckSettings) -> tuple[Check, ...]:
+    """Returns the figures of agreement, those of all cells first, then those of each class and of cells out of scope.
 
-    An agreement is judged by the upper end of its 95 % interval: an alarm means that the true agreement is below the
-    threshold, not that a few cells were wrong by chance. People tend to confirm what a machine proposes, so cells that
-    were read blind are judged on their own as well.
+    A figure raises an alarm only if its whole 95 % interval over patients is beyond the threshold: not if a few cells
+    were wrong by chance, or the cells of one patient.
     """
-    known = [tally for tally in tallies if not tally.is_training]
-    n_left_out = sum(tally.n_cells for tally in tallies) - sum(tally.n_cells for tally in known)
-    in_scope = [tally for tally in known if tally.cell_class is not None]
-    n_called = sum(tally.n_cells for tally in in_scope if tally.called != UNCLASSIFIED)
-    left_out = f" Left out: {counted(n_left_out, 'cell')} from the champion's training data." if n_left_out else ""
-    if n_called < settings.check_min_cells:
+    left_out = ""
+    if compared.n_training:
+        left_out = f" Left out: {counted(compared.n_training, 'cell')} from the champion's training data."
+    if compared.n_new < settings.check_min_cells:
         reason = (
-            f"Not judged: {n_called:,} newly labelled cells with a call, {settings.check_min_cells:,} are needed "
-            f"(BLOODCELL_CHECK_MIN_CELLS); they count at the next check.{left_out}"
+            f"Not judged: {compared.n_new:,} blind-read cells of the random samples with a call, "
+            f"{settings.check_min_cells:,} are needed (BLOODCELL_CHECK_MIN_CELLS); they count at the next check. Next: "
+            f"bloodcell labels sample.{left_out}"
         )
-        return (not_judged("agreement", n_called, reason, threshold=settings.check_min_agreement),)
+        return (not_judged("agreement", compared.n_new, reason, threshold=settings.check_min_agreement),)
+    new = [cell for cell in compared.recent if cell.is_new]
+    in_scope = [cell for cell in compared.recent if cell.cell_class is not None]
+    out_of_scope = [cell for cell in compared.recent if cell.cell_class is None]
+    overall = _judged(
+        "agreement",
+        None,
+        [cell for cell in new if cell.cell_class is not None and cell.is_called],
+        _agrees,
+        settings.check_min_agreement,
+        "the blind-read cells that it called, since the last check",
+        n_required=1,
+    )
     return (
-        _judged("agreement", "newly labelled cells", in_scope, settings, left_out),
-        *_by_class(in_scope),
-        *_blind([tally for tally in in_scope if tally.is_blind], settings),
-        _share("unclassified", in_scope, "of the newly labelled cells were left unclassified."),
-        *_out_of_scope([tally for tally in known if tally.cell_class is None]),
+        replace(overall, reason=overall.reason + left_out),
+        *_of_classes(in_scope, compared.recent, settings),
+        _judged(
+            "unclassified",
+            None,
+            [cell for cell in new if cell.cell_class is not None],
+            lambda cell: not cell.is_called,
+            None,
+            "the blind-read cells since the last check",
+        ),
+        *(
+            [
+                _judged(
+                    "out_of_scope",
+                    None,
+                    out_of_scope,
+                    lambda cell: not cell.is_called,
+                    settings.check_min_held_back,
+                    "the newest cells labelled out of scope",
+                )
+            ]
+            if out_of_scope
+            else []
+        ),
     )
 
 
-def _blind(tallies: list[Tally], settings: CheckSettings) -> tuple[Check, ...]:
-    n_called = sum(tally.n_cells for tally in tallies if tally.called != UNCLASSIFIED)
-    if n_called < settings.check_min_cells:
-        reason = f"Not judged: {n_called:,} cells read blind, {settings.check_min_cells:,} are needed."
-        return (not_judged("blind_agreement", n_called, reason, threshold=settings.check_min_agreement),)
-    return (_judged("blind_agreement", "newly labelled cells read blind", tallies, settings, ""),)
+def _of_classes(
+    in_scope: Sequence[ComparedCell], every: Sequence[ComparedCell], settings: CheckSettings
+) -> Iterable[Check]:
+    for cell_class in REPORT_ORDER:
+        of_class = [cell for cell in in_scope if cell.cell_class == cell_class]
+        called_so = [cell for cell in every if cell.called == cell_class]
+        newest = f"the newest cells labelled {cell_class}"
+        threshold = settings.check_min_class_agreement
+        if called := [cell for cell in of_class if cell.is_called]:
+            yield _judged("agreement", cell_class, called, _agrees, threshold, f"{newest} that it called")
+        if called_so:
+            # a cell out of scope that was called is wrong, whatever it was called
+            what = f"the newest cells that it called {cell_class}"
+            yield _judged("precision", cell_class, called_so, _agrees, settings.check_min_precision, what)
+        if of_class:
+            yield _judged(
+                "unclassified",
+                cell_class,
+                of_class,
+                lambda cell: not cell.is_called,
+                settings.check_max_unclassified,
+                newest,
+                may_be_at_most=True,
+            )
 
 
-def _judged(kind: Kind, what: str, tallies: list[Tally], settings: CheckSettings, left_out: str) -> Check:
-    share = _agreeing(tallies)
-    threshold = settings.check_min_agreement
-    passed = share.upper is not None and share.upper >= threshold
+def _agrees(cell: ComparedCell) -> bool:
+    return cell.called == cell.cell_class
+
+
+def _judged(
+    kind: Kind,
+    cell_class: str | None,
+    cells: Sequence[ComparedCell],
+    counts: Callable[[ComparedCell], bool],
+    threshold: float | None,
+    what: str,
+    *,
+    n_required: int = MIN_CLASS_CELLS,
+    may_be_at_most: bool = False,
+) -> Check:
+    """Returns a share of cells, judged by its threshold where there are enough cells."""
+    share, n = _share(cells, counts), sum(counts(cell) for cell in cells)
+    found = "" if share is None else f", {percent_with_interval(share)},"
+    verb = {"agreement": "agrees with", "precision": "is right about"}.get(kind, "leaves unclassified")
+    reason = f"The champion {verb} {n:,} of {len(cells):,}{found} of {what}."
+    if share is None or threshold is None:
+        return _check(kind, cell_class, len(cells), share, None, reason)
+    if len(cells) < n_required:
+        return _check(kind, cell_class, len(cells), share, None, f"{reason} Not judged: {n_required} are needed.")
+    passed = share.lower <= threshold if may_be_at_most else share.upper >= threshold
+    end, side = ("lower", "above") if may_be_at_most else ("upper", "below")
     verdict = (
         f"The threshold is {percent(threshold)}."
         if passed
-        else f"Even the upper end of the interval is below the threshold of {percent(threshold)} "
-        "(BLOODCELL_CHECK_MIN_AGREEMENT). Next: look at the cells (query 34), then bloodcell retrain, or bloodcell "
-        "models rollback --reason R."
+        else f"Even the {end} end of the interval is {side} the threshold of {percent(threshold)}. {_NEXT}"
     )
-    reason = (
-        f"The champion agrees with the labels on {_in_words(share)} of the {what} that it called. {verdict}{left_out}"
+    return _check(kind, cell_class, len(cells), share, threshold, f"{reason} {verdict}", passed=passed)
+
+
+def _share(cells: Sequence[ComparedCell], counts: Callable[[ComparedCell], bool]) -> Interval | None:
+    patients = {patient: row for row, patient in enumerate(sorted({cell.patient for cell in cells}))}
+    rows = np.array([patients[cell.patient] for cell in cells], np.int64)
+    n, total = (
+        np.bincount(each, minlength=len(patients)).astype(np.float64)
+        for each in (rows[[counts(cell) for cell in cells]], rows)
     )
-    return _check(kind, share, reason, threshold=threshold, passed=passed)
-
-
-def _by_class(tallies: list[Tally]) -> list[Check]:
-    rows = []
-    for cell_class in REPORT_ORDER:
-        share = _agreeing([tally for tally in tallies if tally.cell_class == cell_class])
-        if share.total:
-            reason = (
-                f"It agrees with the labels on {_in_words(share)} of the cells labelled {cell_class} that it called."
-            )
-            rows.append(_check("agreement", share, reason, cell_class=cell_class))
-    return rows
-
-
-def _out_of_scope(tallies: list[Tally]) -> list[Check]:
-    return (
-        [_share("out_of_scope", tallies, "of the cells labelled out of scope were left unclassified.")]
-        if tallies
-        else []
-    )
-
-
-def _share(kind: Kind, tallies: list[Tally], what: str) -> Check:
-    share = _counted(tallies, lambda tally: tally.called == UNCLASSIFIED)
-    return _check(kind, share, f"{_in_words(share)} {what}")
+    return share_interval(Share(n, total))
 
 
 def _check(
     kind: Kind,
-    share: Proportion,
+    cell_class: str | None,
+    n_cells: int,
+    share: Interval | None,
+    threshold: float | None,
     reason: str,
     *,
-    cell_class: str | None = None,
-    threshold: float | None = None,
     passed: bool = True,
 ) -> Check:
-    return Check(kind, cell_class, share.total, share.value, share.lower, share.upper, threshold, passed, reason)
-
-
-def _agreeing(tallies: list[Tally]) -> Proportion:
-    return _counted(
-        [tally for tally in tallies if tally.called in CELL_CLASSES], lambda tally: tally.called == tally.cell_class
-    )
-
-
-def _counted(tallies: list[Tally], counts: Callable[[Tally], bool]) -> Proportion:
-    return proportion(sum(t.n_cells for t in tallies if counts(t)), sum(t.n_cells for t in tallies))
-
-
-def _in_words(share: Proportion) -> str:
-    found = "" if share.value is None else f", {percent_with_interval(share)},"
-    return f"{share.n:,} of {share.total:,}{found}"
+    value, lower, upper = (share.value, share.lower, share.upper) if share else (None, None, None)
+    return Check(kind, cell_class, n_cells, value, lower, upper, threshold, passed, reason)

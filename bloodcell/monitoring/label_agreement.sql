@@ -2,12 +2,12 @@
 -- One statement sees one state of the rows: the cells that it counts are those that it records as counted. If there are too
 -- few cells, they stay for the next check.
 WITH fresh AS MATERIALIZED (
-    SELECT l.cell_id, l.label_id, l.class, k.called_class, l.is_blind,
+    SELECT l.cell_id, l.label_id, l.class, k.called_class,
            (c.sha256 IN (SELECT unnest(CAST(:images AS text[])))
             OR coalesce(c.received_sha256, c.sha256) IN (SELECT unnest(CAST(:images AS text[])))
             OR EXISTS (SELECT 1 FROM bloodcell.dataset_image i WHERE i.dataset_digest = :dataset
                        AND i.sha256 = c.sha256 AND i.split IN ('training', 'validation'))) AS is_training
-    FROM bloodcell.current_label l
+    FROM bloodcell.evidence_label l
     JOIN bloodcell.cell c USING (cell_id)
     JOIN bloodcell.cell_call k ON k.night = c.night AND k.cell_id = c.cell_id AND k.model_id = :model
     WHERE l.state <> 'contested'
@@ -15,8 +15,20 @@ WITH fresh AS MATERIALIZED (
 ), kept AS (
     INSERT INTO bloodcell.checked_cell
         (model_id, cell_id, label_id, class, called_class, is_blind, is_training, run_id)
-    SELECT :model, cell_id, label_id, class, called_class, is_blind, is_training, :run_id FROM fresh
+    SELECT :model, cell_id, label_id, class, called_class, true, is_training, :run_id FROM fresh
     WHERE (SELECT count(*) FROM fresh
            WHERE class IS NOT NULL AND called_class <> 'unclassified' AND NOT is_training) >= :min_cells
 )
-SELECT class, called_class, is_blind, is_training, count(*) FROM fresh GROUP BY 1, 2, 3, 4
+SELECT count(*) FILTER (WHERE class IS NOT NULL AND called_class <> 'unclassified' AND NOT is_training) AS n_called,
+       count(*) FILTER (WHERE is_training) AS n_training
+FROM fresh
+
+-- name: recent
+-- The newest compared cells, with the patient whose slide each is on.
+SELECT x.class, x.called_class, bloodcell.split_key(s.patient_key, s.barcode) AS split_key, x.run_id = :run_id AS is_new
+FROM bloodcell.checked_cell x
+JOIN bloodcell.sampled_cell n USING (cell_id)
+JOIN bloodcell.cell c USING (cell_id)
+JOIN bloodcell.standing_slide s USING (slide_id)
+WHERE x.model_id = :model AND x.is_blind AND NOT x.is_training
+ORDER BY x.run_id = :run_id DESC, x.label_id DESC LIMIT :n

@@ -7,7 +7,7 @@ The rule is the same for the candidate of a retraining and for a promotion by ha
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -20,13 +20,27 @@ if TYPE_CHECKING:
 
     from bloodcell.registry.registered_models import RegisteredModel
 
+GATES: Final = (
+    "enough_holdout_cells",
+    "enough_holdout_patients",
+    "not_worse_overall",
+    "no_class_worse",
+    "no_class_less_precise",
+    "no_class_more_unclassified",
+    "not_more_unclassified",
+    "out_of_scope_held_back",
+    "calibrated",
+    "not_worse_than_anchor",
+)
+"""Every gate, in the order in which `bloodcell.retraining.gates` judges them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
     """One condition that a candidate had to meet, with the result.
 
     Attributes:
-        gate: Its name, one of `bloodcell.retraining.gates.GATE_TITLES`.
+        gate: Its name, one of `GATES`.
         passed: Whether the condition is met.
         measured: The figure that was measured; None if it could not be measured.
         threshold: The figure that `measured` was compared with; None if there is none.
@@ -88,22 +102,27 @@ def validation_of(connection: sa.Connection, training_run_id: uuid.UUID, model_i
 
 
 def require_gates(validation: StoredValidation) -> None:
-    """Refuses a model that failed a gate.
+    """Refuses a model that failed a gate, or that an earlier release judged by fewer gates.
 
     Raises:
-        PromotionRefusedError: A gate failed; the message gives the reasons.
+        PromotionRefusedError: A gate failed or is missing; the message gives the reasons.
     """
     reasons = refusal(validation.gates)
     if reasons or not validation.passed:
         raise PromotionRefusedError(f"Model {validation.model_id[:12]} is refused by its gates: {reasons}")
+    if missing := [name for name in GATES if name not in {gate.gate for gate in validation.gates}]:
+        raise PromotionRefusedError(
+            f"Model {validation.model_id[:12]} was validated by an earlier release, without the gates "
+            f"{', '.join(missing)}. Next: bloodcell models validate {validation.model_id[:12]}"
+        )
 
 
 def require_proof(connection: sa.Connection, model: RegisteredModel, champion_id: str | None) -> None:
     """Refuses a model that has not proved itself.
 
-    A model must have passed the gates of its newest validation, in a comparison with the present champion, unless it
-    was champion before. A model that was never validated is accepted only if there is no champion yet, or no
-    hold-out to validate it on.
+    A model must have passed all gates of its newest validation, in a comparison with the present champion, unless it
+    was champion before, and the lockbox must not have contradicted them. A model that was never validated is accepted
+    only if there is no champion yet, or no hold-out to validate it on.
 
     Args:
         connection: Where to read.
@@ -116,6 +135,11 @@ def require_proof(connection: sa.Connection, model: RegisteredModel, champion_id
     validation = newest_validation(connection, model.model_id)
     if validation is not None:
         require_gates(validation)
+    table = tables.lockbox_opening
+    newest = sa.select(table).where(table.c.model_id == model.model_id).order_by(table.c.opening_id.desc()).limit(1)
+    opening = connection.execute(newest).one_or_none()
+    if opening is not None and not opening.passed:
+        raise PromotionRefusedError(f"Model {model.model_id[:12]} is refused by the lockbox: {opening.reason}")
     if model.n_promotions:
         return
     if validation is not None and validation.champion_id != champion_id:

@@ -39,6 +39,7 @@ _SQL: Final = load_statements("removal/erasing.sql")
 _REMOVALS: Final = {
     "remove_dataset_image": "images in snapshots",
     "remove_checked_cell": "checked cells",
+    "remove_sampled_cell": "cells of random samples",
     "remove_label": "labels",
     "remove_cell_call": "calls",
     "remove_former_call": "replaced calls",

@@ -2,7 +2,8 @@
 -- Other writers wait until the erasure is committed, and then see that the slides are erased. Readers do not wait.
 LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file, bloodcell.cell_call,
     bloodcell.former_call, bloodcell.slide_report, bloodcell.differential, bloodcell.result,
-    bloodcell.slide_withdrawal, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image, bloodcell.data_split IN SHARE ROW EXCLUSIVE MODE
+    bloodcell.slide_withdrawal, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image, bloodcell.data_split,
+    bloodcell.sampled_cell IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
 -- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide that was renamed to a
@@ -100,6 +101,9 @@ DELETE FROM bloodcell.dataset_image USING erased_cell c WHERE dataset_image.cell
 
 -- name: remove_checked_cell
 DELETE FROM bloodcell.checked_cell USING erased_cell c WHERE checked_cell.cell_id = c.cell_id
+
+-- name: remove_sampled_cell
+DELETE FROM bloodcell.sampled_cell USING erased_cell c WHERE sampled_cell.cell_id = c.cell_id
 
 -- name: remove_label
 DELETE FROM bloodcell.label USING erased_cell c WHERE label.cell_id = c.cell_id

@@ -9,15 +9,16 @@ candidates            variants trained on the data set, and registered
 validation_plan       which models are compared, on which data set
 holdout_cells         the cells they are compared on
 judging               the models run over these cells, and each candidate is judged
-gates                 the six conditions a candidate has to meet
+gates, class_gates    the conditions a candidate has to meet
 validating            the whole validation, with its results recorded
 validation_page       the page of a validation; validation_plots, validation_summary, validation_wording
 approval              the question to a person, the answer, and the rules by which it counts
+lockbox               cells that have judged no model yet, for a candidate that is about to be promoted
 candidate_promotion   an approved candidate becomes champion
 """
 
 from bloodcell.retraining.approval import ask_for_approval, record_answer
-from bloodcell.retraining.candidate_promotion import promote_candidate
+from bloodcell.retraining.candidate_promotion import promote_by_hand, promote_candidate
 from bloodcell.retraining.candidates import train_candidate, train_on_labels
 from bloodcell.retraining.states import ENDED_WELL, TrainingState
 from bloodcell.retraining.training_runs import (
@@ -39,6 +40,7 @@ __all__ = [
     "begin_training_run",
     "compare_models",
     "end_training_run",
+    "promote_by_hand",
     "promote_candidate",
     "record_answer",
     "train_candidate",

@@ -1,8 +1,8 @@
-"""Judging a candidate by its gates: six named conditions, each measured, compared with a threshold, and explained.
+"""Judging a candidate by its gates: named conditions, each measured, compared with a threshold, and explained.
 
 The gates are judged once, when a candidate is validated. The result is stored and shown, and is checked again when
 the candidate is promoted (`bloodcell.registry.promotion_proof`). A gate that cannot be judged because there are too few
-cells fails.
+cells fails. The gates of each class are in `class_gates`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,31 @@ from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.presentation.numbers import counted, percent, points
-from bloodcell.registry.promotion_proof import Gate
+from bloodcell.registry.promotion_proof import GATES, Gate
+from bloodcell.retraining.class_gates import class_gates, classes_that_lose
 
 if TYPE_CHECKING:
-    from bloodcell.evaluation.comparison_records import ClassDifference, Comparison
+    from bloodcell.evaluation.comparison_records import Comparison
     from bloodcell.settings import GateSettings
 
-GATE_TITLES: Final = {
-    "enough_holdout_cells": "Enough hold-out cells of each class",
-    "enough_holdout_patients": "Enough hold-out patients",
-    "not_worse_overall": "Not worse overall",
-    "no_class_worse": "No class worse",
-    "calibrated": "Confidence is calibrated",
-    "not_more_unclassified": "Not more unclassified",
-}
+GATE_TITLES: Final = dict(
+    zip(
+        GATES,
+        (
+            "Enough hold-out cells of each class",
+            "Enough hold-out patients",
+            "Not worse overall",
+            "No class worse",
+            "No class less precise",
+            "No class more often unclassified",
+            "Not more unclassified",
+            "Cells out of scope are held back",
+            "Confidence is calibrated",
+            "Not worse than the anchor",
+        ),
+        strict=True,
+    )
+)
 """Gate -> its title on pages, in the order in which they are judged."""
 
 _ROUNDING: Final = 1e-9
@@ -32,7 +43,7 @@ _ROUNDING: Final = 1e-9
 
 
 def judge_gates(comparison: Comparison, settings: GateSettings) -> tuple[Gate, ...]:
-    """Returns the six gates, always all of them and in the same order.
+    """Returns the gates, always all of them and in the order of `GATE_TITLES`.
 
     Args:
         comparison: The candidate compared with the champion, or alone where there is no champion.
@@ -42,9 +53,11 @@ def judge_gates(comparison: Comparison, settings: GateSettings) -> tuple[Gate, .
         _enough_holdout_cells(comparison, settings.gate_min_holdout_cells),
         _enough_holdout_patients(comparison, settings.gate_min_holdout_patients),
         _not_worse_overall(comparison, settings),
-        _no_class_worse(comparison, settings.gate_class_margin),
-        _calibrated(comparison, settings.gate_max_calibration_error),
+        *class_gates(comparison, settings),
         _not_more_unclassified(comparison, settings.gate_unclassified_margin),
+        _out_of_scope_held_back(comparison, settings),
+        _calibrated(comparison, settings.gate_max_calibration_error),
+        _not_worse_than_anchor(comparison, settings),
     )
 
 
@@ -56,7 +69,10 @@ def _enough_holdout_cells(comparison: Comparison, n_required: int) -> Gate:
     ]
     smallest = min(comparison.n_by_class)
     if not comparison.n_cells:
-        reason = f"The hold-out is empty: every class needs {n_required:,} cells."
+        reason = (
+            f"The hold-out is empty: every class needs {n_required:,} cells of the random sample that were read blind "
+            "(bloodcell labels sample)."
+        )
     elif too_few:
         reason = f"Too few hold-out cells of {', '.join(too_few)}: every class needs {n_required:,}."
     else:
@@ -109,71 +125,6 @@ def _good_enough_as_first(name: str, comparison: Comparison, threshold: float) -
     return Gate(name, passed, accuracy.lower, threshold, reason)
 
 
-def _no_class_worse(comparison: Comparison, margin: float) -> Gate:
-    name = "no_class_worse"
-    if comparison.champion_id is None:
-        return Gate(name, True, None, margin, "There is no champion to compare with.")
-    if comparison.difference is None:
-        return Gate(name, False, None, margin, "Whether a class gets worse cannot be judged: the hold-out is empty.")
-    empty = [each.cell_class for each in comparison.difference.classes if not each.n_true]
-    # the class that is closest to its allowed loss, or furthest beyond it, comes first
-    classes = sorted(
-        (each for each in comparison.difference.classes if each.n_true),
-        key=lambda each: (each.n_net_lost / _allowed(each, margin), each.n_net_lost / each.n_true),
-        reverse=True,
-    )
-    worst = classes[0]
-    beyond = [each.cell_class for each in classes if each.n_net_lost > _allowed(each, margin) + _ROUNDING]
-    parts = []
-    if beyond:
-        parts.append(f"Too many cells lost: {_lost(worst, margin)}")
-        if len(beyond) > 1:
-            parts.append(f"also beyond what is allowed: {', '.join(beyond[1:])}")
-    if empty:
-        unjudged = f"there are no hold-out cells of {', '.join(empty)}"
-        parts.append(unjudged if beyond else f"Whether every class is as good cannot be judged: {unjudged}")
-    if not beyond and not empty:
-        if worst.n_net_lost > 0:
-            parts.append(f"No class loses more than is allowed; the closest: {_lost(worst, margin)}")
-        else:
-            parts.append("No class has fewer correct cells than with the champion")
-    return Gate(
-        name,
-        not beyond and not empty,
-        worst.n_net_lost / worst.n_true,
-        _allowed(worst, margin) / worst.n_true,
-        "; ".join(parts) + ".",
-    )
-
-
-def _allowed(each: ClassDifference, margin: float) -> float:
-    """Returns the cells that a class may lose net: its margin, but at least one, or a class of ten could lose none."""
-    return max(1.0, margin * each.n_true)
-
-
-def _lost(each: ClassDifference, margin: float) -> str:
-    share = percent(each.n_net_lost / each.n_true)
-    allowed = f"{_allowed(each, margin):,.1f}".removesuffix(".0")
-    return (
-        f"{each.cell_class} loses {each.n_net_lost:,} net of {each.n_true:,} cells ({share}: {each.n_lost:,} lost, "
-        f"{each.n_won:,} won), {allowed} are allowed"
-    )
-
-
-def _calibrated(comparison: Comparison, threshold: float) -> Gate:
-    candidate = comparison.candidate
-    if candidate is None:
-        return Gate("calibrated", False, None, threshold, "Calibration cannot be judged: the hold-out is empty.")
-    error = candidate.calibration_error
-    passed = error <= threshold + _ROUNDING
-    reason = (
-        f"Confidence is {'' if passed else 'not '}calibrated: it differs from accuracy by {percent(error, 2)} on "
-        "average (ECE), "
-        f"{'not above' if passed else 'above'} the threshold of {percent(threshold, 2)}."
-    )
-    return Gate("calibrated", passed, error, threshold, reason)
-
-
 def _not_more_unclassified(comparison: Comparison, margin: float) -> Gate:
     name = "not_more_unclassified"
     candidate, champion, difference = comparison.candidate, comparison.champion, comparison.difference
@@ -194,3 +145,67 @@ def _not_more_unclassified(comparison: Comparison, margin: float) -> Gate:
         f"{points(rise, 2)} points, {'not above' if passed else 'above'} the threshold of {points(margin, 2)} points."
     )
     return Gate(name, passed, rise, margin, reason)
+
+
+def _out_of_scope_held_back(comparison: Comparison, settings: GateSettings) -> Gate:
+    """Judges the cells that no class fits: the share left unclassified, and whether the champion leaves more."""
+    name, least = "out_of_scope_held_back", settings.gate_min_held_back
+    n, n_required = comparison.n_out_of_scope, settings.gate_min_out_of_scope_cells
+    candidate = comparison.candidate
+    if candidate is None or n < n_required:
+        reason = (
+            f"Whether cells out of scope are held back cannot be judged: {n:,} such cells of the random sample were "
+            f"read blind; {n_required:,} are needed."
+        )
+        return Gate(name, False, None, least, reason)
+    if candidate.held_back is None:
+        return Gate(name, True, None, least, "No labelled cell is out of scope, and none is needed.")
+    found, margin = candidate.held_back.value, settings.gate_held_back_margin
+    change = comparison.difference.held_back if comparison.difference else None
+    is_worse = change is not None and change.value < -margin - _ROUNDING and change.likely_to < 0
+    held_back = f"{percent(found)} of {n:,} cells out of scope stay unclassified"
+    if found < least - _ROUNDING:
+        reason = f"Too few cells out of scope are held back: {held_back}; at least {percent(least)} are needed."
+    elif is_worse and change is not None:
+        reason = (
+            f"Fewer cells out of scope are held back than by the champion: {held_back}, {points(change.value, 2)} "
+            f"points; a loss of {points(margin, 2)} is allowed."
+        )
+    else:
+        reason = f"Enough cells out of scope are held back: {held_back}; at least {percent(least)} are needed."
+    return Gate(name, found >= least - _ROUNDING and not is_worse, found, least, reason)
+
+
+def _calibrated(comparison: Comparison, threshold: float) -> Gate:
+    candidate = comparison.candidate
+    if candidate is None:
+        return Gate("calibrated", False, None, threshold, "Calibration cannot be judged: the hold-out is empty.")
+    error = candidate.calibration_error
+    passed = error <= threshold + _ROUNDING
+    reason = (
+        f"Confidence is {'' if passed else 'not '}calibrated: beyond what chance adds, it differs from accuracy by "
+        f"{percent(error, 2)} (root mean square), {'not above' if passed else 'above'} the threshold of "
+        f"{percent(threshold, 2)}."
+    )
+    return Gate("calibrated", passed, error, threshold, reason)
+
+
+def _not_worse_than_anchor(comparison: Comparison, settings: GateSettings) -> Gate:
+    """Judges against a model that stays the same: losses that each champion is allowed would add up."""
+    name, threshold = "not_worse_than_anchor", -settings.gate_accuracy_margin
+    if comparison.candidate is None:
+        return Gate(name, False, None, threshold, "The anchor cannot be compared with: the hold-out is empty.")
+    difference = comparison.anchor_difference
+    if difference is None:
+        reason = "The first approved champion is champion now or is the candidate, or there is none: no other anchor."
+        return Gate(name, True, None, threshold, reason)
+    lower, worse = difference.accuracy.lower, classes_that_lose(difference, settings.gate_class_margin)
+    passed = lower >= threshold - _ROUNDING and not worse
+    beyond = f"; too many cells lost: {', '.join(worse)}" if worse else ""
+    reason = (
+        f"Compared with the anchor {difference.other_id[:12]}, the first approved champion, accuracy "
+        f"{'does not fall too far' if lower >= threshold - _ROUNDING else 'may fall too far'}: "
+        f"{points(difference.accuracy.value, 2)} points, lower end of the 95 % interval {points(lower, 2)}, threshold "
+        f"{points(threshold, 2)}{beyond}."
+    )
+    return Gate(name, passed, lower, threshold, reason)

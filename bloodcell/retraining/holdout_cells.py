@@ -1,9 +1,10 @@
-"""The cells that models are validated on: a data set's hold-out, and its cells out of scope."""
+"""The cells that models are judged on: a data set's hold-out or its lockbox, and its cells out of scope."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -14,13 +15,15 @@ from bloodcell.retraining.validation_page import SplitFacts
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     import sqlalchemy as sa
 
     from bloodcell.cells.labelled_image import LabelledImage
 
+
+JudgingSplit = Literal["holdout", "lockbox"]
 
 _SQL: Final = load_statements("retraining/holdout_cells.sql")
 
@@ -30,7 +33,7 @@ class HoldoutCells:
     """The cells of a validation, and what its page says about the data set.
 
     Attributes:
-        images: Images of the hold-out, without those that a compared model was trained on.
+        images: Images of the split, without those that a compared model was trained on.
         holdout: Class, patient and slide of each of `images`.
         out_of_scope: Images of labelled cells out of scope.
         splits: Size of each split of the data set.
@@ -46,37 +49,67 @@ class HoldoutCells:
     labels_until: datetime | None
 
 
-def holdout_cells(connection: sa.Connection, dataset_digest: str, trained_on: Collection[str]) -> HoldoutCells:
-    """Returns the hold-out of a data set, and its cells out of scope.
+def holdout_cells(
+    connection: sa.Connection, dataset_digest: str, trained_on: Collection[str], *, split: JudgingSplit = "holdout"
+) -> HoldoutCells:
+    """Returns the cells of a data set's hold-out, or of its lockbox.
 
     Args:
         connection: Where to read.
         dataset_digest: The data set.
         trained_on: Digests of the images that any of the compared models was trained on.
+        split: holdout or lockbox.
     """
     digest = {"digest": dataset_digest}
-    found = stored_images(connection, dataset_digest, "holdout")
-    origin = {row.sha256: row for row in connection.execute(_SQL["origin"], digest)}
-    of_patients = [image for image in found if image.sha256 in origin]
-    # a model may have been trained on a folder of the files as they were received
-    seen = {image for image, row in origin.items() if image in trained_on or row.received_sha256 in trained_on}
-    images = tuple(image for image in of_patients if image.sha256 not in seen)
-    patients = {key: number for number, key in enumerate(sorted({row.split_key for row in origin.values()}))}
+    kept = _judging(connection, dataset_digest, split, trained_on)
+    others = _judging(connection, dataset_digest, "out_of_scope", trained_on)
+    patients = {key: n for n, key in enumerate(sorted({row.split_key for row in (*kept.origin, *others.origin)}))}
     dataset = connection.execute(_SQL["dataset"], digest).one()
-    left_out = dict(dataset.left_out)
-    if n_withdrawn := len(found) - len(of_patients):
-        left_out["hold-out image of a slide that was withdrawn or renamed since"] = n_withdrawn
-    if n_trained_on := len(of_patients) - len(images):
-        left_out["hold-out image that a compared model was trained on"] = n_trained_on
     return HoldoutCells(
-        images=images,
+        images=kept.images,
         holdout=Holdout(
-            truth=np.array([CELL_CLASSES.index(image.cell_class) for image in images], np.int64),
-            patients=np.array([patients[origin[image.sha256].split_key] for image in images], np.int64),
-            slides=np.array([origin[image.sha256].slide_id for image in images], np.int64),
+            truth=np.array([CELL_CLASSES.index(image.cell_class) for image in kept.images], np.int64),
+            patients=np.array([patients[row.split_key] for row in kept.origin], np.int64),
+            slides=np.array([row.slide_id for row in kept.origin], np.int64),
+            out_of_scope_patients=np.array([patients[row.split_key] for row in others.origin], np.int64),
         ),
-        out_of_scope=stored_images(connection, dataset_digest, "out_of_scope"),
+        out_of_scope=others.images,
         splits=tuple(SplitFacts(*row) for row in connection.execute(_SQL["splits"], digest)),
-        left_out=tuple(left_out.items()),
+        left_out=tuple((dict(dataset.left_out) | kept.left_out).items()),
         labels_until=dataset.labels_until,
     )
+
+
+def n_attempts(connection: sa.Connection, dataset_digest: str, candidates: Sequence[str]) -> int:
+    """Returns how many other models were validated on a hold-out with images of this one."""
+    values = {"digest": dataset_digest, "candidates": list(candidates)}
+    return int(connection.execute(_SQL["attempts"], values).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    """Images that may judge, the row of each with its origin, and reason -> number of those that may not."""
+
+    images: tuple[LabelledImage, ...]
+    origin: tuple[sa.Row[Any], ...]
+    left_out: dict[str, int]
+
+
+def _judging(connection: sa.Connection, dataset_digest: str, split: str, trained_on: Collection[str]) -> _Judging:
+    found = stored_images(connection, dataset_digest, split)
+    rows = connection.execute(_SQL["origin"], {"digest": dataset_digest, "split": split})
+    origin = {row.sha256: row for row in rows}
+    left_out: Counter[str] = Counter()
+    images = []
+    for image in found:
+        row = origin.get(image.sha256)
+        if row is None:
+            left_out["hold-out image of a slide that was withdrawn or renamed since"] += 1
+        elif not row.is_evidence:
+            left_out["hold-out image that was not read blind from the random sample"] += 1
+        # a model may have been trained on a folder of the files as they were received
+        elif image.sha256 in trained_on or row.received_sha256 in trained_on:
+            left_out["hold-out image that a compared model was trained on"] += 1
+        else:
+            images.append(image)
+    return _Judging(tuple(images), tuple(origin[image.sha256] for image in images), dict(left_out))

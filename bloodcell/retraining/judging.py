@@ -12,7 +12,7 @@ from bloodcell.inference.model_output import calls_of
 from bloodcell.registry.bundle import images_of
 from bloodcell.registry.registered_models import open_registered
 from bloodcell.retraining.gates import judge_gates
-from bloodcell.retraining.holdout_cells import holdout_cells
+from bloodcell.retraining.holdout_cells import holdout_cells, n_attempts
 from bloodcell.retraining.validation_page import ValidationFacts
 from bloodcell.retraining.validation_summary import summary_markdown
 from bloodcell.storage.runs import code_version
@@ -73,6 +73,7 @@ def judge_candidates(
     bundles = {model_id: open_registered(store, model_id) for model_id in plan.model_ids}
     trained_on = images_of(*bundles.values())
     cells = database.transact(lambda c: holdout_cells(c, plan.dataset_digest, trained_on))
+    n_earlier = database.transact(lambda c: n_attempts(c, plan.dataset_digest, plan.candidates))
     outputs = predict_all(
         list(bundles.values()),
         cells.images + cells.out_of_scope,
@@ -80,7 +81,7 @@ def judge_candidates(
         settings,
         on_progress,
     )
-    return [_judge(settings, plan, candidate, cells, bundles, outputs) for candidate in plan.candidates]
+    return [_judge(settings, plan, candidate, cells, n_earlier, bundles, outputs) for candidate in plan.candidates]
 
 
 def _judge(
@@ -88,15 +89,18 @@ def _judge(
     plan: ValidationPlan,
     candidate: str,
     cells: HoldoutCells,
+    n_earlier: int,
     bundles: Mapping[str, Bundle],
     outputs: Mapping[str, ModelOutput],
 ) -> Judgement:
     roles: list[tuple[str, Role]] = [(candidate, "candidate")]
     roles += [(plan.champion_id, "champion")] if plan.champion_id else []
-    roles += [(model_id, "challenger") for model_id in bundles if model_id not in (candidate, plan.champion_id)]
+    roles += [(plan.anchor_id, "anchor")] if plan.anchor_id and plan.anchor_id != candidate else []
+    named = {model_id for model_id, _ in roles}
+    roles += [(model_id, "challenger") for model_id in bundles if model_id not in named]
     comparison = compare(
         cells.holdout,
-        [_predictions(bundles[model_id], role, outputs[model_id], len(cells.images)) for model_id, role in roles],
+        [predictions_of(bundles[model_id], role, outputs[model_id], len(cells.images)) for model_id, role in roles],
     )
     facts = ValidationFacts(
         training_run_id=str(plan.training_run_id or "by hand"),
@@ -110,6 +114,7 @@ def _judge(
         labels_until=cells.labels_until,
         splits=cells.splits,
         left_out=cells.left_out,
+        n_attempts=n_earlier + len(plan.candidates),
         code_version=code_version(),
         validated_at=datetime.now(UTC),
     )
@@ -117,7 +122,7 @@ def _judge(
     return Judgement(candidate, variant, comparison, judge_gates(comparison, settings), facts)
 
 
-def _predictions(bundle: Bundle, role: Role, output: ModelOutput, n_cells: int) -> Predictions:
+def predictions_of(bundle: Bundle, role: Role, output: ModelOutput, n_cells: int) -> Predictions:
     """Returns a model's calls of the first `n_cells`, the hold-out, and of the cells out of scope that follow."""
     calls = calls_of(bundle, output)
     return Predictions(

@@ -43,12 +43,29 @@ class SplitCount:
     """Labelled cells of one split.
 
     Attributes:
-        split: training, validation or holdout; None for patients without a split.
+        split: training, validation, holdout or lockbox; None for patients without a split.
     """
 
     split: str | None
     n_patients: int
     n_cells: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampleStatus:
+    """The random samples of all nights, which alone judge models.
+
+    Attributes:
+        n_drawn: Cells drawn.
+        n_read: Of these, read blind.
+        n_waiting: Cells that wait for a first or a second blind reading.
+        n_contested: Cells on which blind readers disagree.
+    """
+
+    n_drawn: int
+    n_read: int
+    n_waiting: int
+    n_contested: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +90,7 @@ class LabelStatus:
     classes: tuple[LabelledCells, ...]
     people: tuple[Labeller, ...]
     splits: tuple[SplitCount, ...]
+    sample: SampleStatus
 
 
 def label_status(database: Database) -> LabelStatus:
@@ -82,6 +100,7 @@ def label_status(database: Database) -> LabelStatus:
         until = {"until": newest.until_label_id if newest else 0}
         cells = connection.execute(_SQL["cells"], until).all()
         splits = connection.execute(_SQL["splits"]).all()
+        sample = SampleStatus(*connection.execute(_SQL["sample"]).one())
         people = tuple(Labeller(*row) for row in connection.execute(_SQL["people"]))
     return LabelStatus(
         n_labels=sum(person.n_labels for person in people),
@@ -93,4 +112,5 @@ def label_status(database: Database) -> LabelStatus:
         classes=tuple(LabelledCells(*row[:4]) for row in cells),
         people=people,
         splits=tuple(SplitCount(*row) for row in splits),
+        sample=sample,
     )

@@ -67,7 +67,8 @@ class Snapshot:
 def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UUID) -> Snapshot:
     """Stores the data set of the current labels and returns it; the same data set is stored only once.
 
-    Contested cells are left out, and so is an image whose cells are labelled differently. An image that occurs in the
+    In hold-out and lockbox, and among cells out of scope, there are only blind readings of the random sample. Contested
+    cells are left out, and so is an image whose cells are labelled differently. An image that occurs in the
     slides of several patients counts for the patient whose cell came first. An image that an earlier data set had in
     another split is left out, too: no image is ever in two splits.
 
@@ -92,6 +93,7 @@ def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UU
                 n_training=snapshot.n_images("training"),
                 n_validation=snapshot.n_images("validation"),
                 n_holdout=snapshot.n_images("holdout"),
+                n_lockbox=snapshot.n_images("lockbox"),
                 n_out_of_scope=snapshot.n_images("out_of_scope"),
                 until_label_id=until,
                 left_out=left_out,
@@ -116,7 +118,7 @@ def stored_images(connection: sa.Connection, dataset_digest: str, split: str) ->
 
 
 def training_set(connection: sa.Connection, store: Store, dataset_digest: str) -> TrainingSet:
-    """Returns the training and validation images of a data set, without its hold-out."""
+    """Returns the training and validation images of a data set, without hold-out and lockbox."""
     return TrainingSet(
         stored_images(connection, dataset_digest, "training"),
         stored_images(connection, dataset_digest, "validation"),

@@ -62,6 +62,7 @@ TRANSITIONS: Final = (
     Transition(TrainingState.RUNNING, TrainingState.SKIPPED, Step.SNAPSHOT),
     Transition(TrainingState.RUNNING, TrainingState.REFUSED, Step.VALIDATE),
     Transition(TrainingState.RUNNING, TrainingState.PROMOTED, Step.PROMOTE),
+    Transition(TrainingState.RUNNING, TrainingState.REFUSED, Step.PROMOTE),
     Transition(TrainingState.RUNNING, TrainingState.REJECTED, Step.APPROVE),
     Transition(TrainingState.RUNNING, TrainingState.EXPIRED, Step.CLOSE),
     Transition(TrainingState.RUNNING, TrainingState.FAILED, Step.CLOSE),
@@ -69,6 +70,7 @@ TRANSITIONS: Final = (
     Transition(TrainingState.FAILED, TrainingState.RUNNING, Step.APPROVE),
     Transition(TrainingState.EXPIRED, TrainingState.RUNNING, Step.APPROVE),
     Transition(TrainingState.FAILED, TrainingState.PROMOTED, Step.PROMOTE),
+    Transition(TrainingState.FAILED, TrainingState.REFUSED, Step.PROMOTE),
 )
 """Every change of state that is allowed."""
 

@@ -17,7 +17,7 @@ from bloodcell.presentation.templates import render_page
 from bloodcell.registry.promotion_proof import all_passed
 from bloodcell.retraining import validation_plots
 from bloodcell.retraining.gates import GATE_TITLES
-from bloodcell.retraining.validation_wording import discordant_cells, gate_value
+from bloodcell.retraining.validation_wording import attempts, discordant_cells, gate_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,7 @@ _SPLIT_NAMES: Final = {
     "training": "Training",
     "validation": "Validation",
     "holdout": "Hold-out",
+    "lockbox": "Lockbox",
     "out_of_scope": "Out of scope",
 }
 
@@ -39,7 +40,7 @@ class SplitFacts:
     """One split of the data set.
 
     Attributes:
-        split: training, validation, holdout or out_of_scope.
+        split: training, validation, holdout, lockbox or out_of_scope.
         n_patients: Patients in it; a slide without a patient key counts as a patient.
         n_cells: Labelled cells in it.
     """
@@ -65,6 +66,7 @@ class ValidationFacts:
         labels_until: When the newest label of the data set was recorded; None where there is none.
         splits: The splits, in the order in which they are shown.
         left_out: (reason, number of labelled cells) for the cells that are not in the data set.
+        n_attempts: Models judged on this hold-out so far, with those of this validation.
         code_version: Version of bloodcell that validated.
         validated_at: When.
     """
@@ -80,6 +82,7 @@ class ValidationFacts:
     labels_until: datetime | None
     splits: tuple[SplitFacts, ...]
     left_out: tuple[tuple[str, int], ...]
+    n_attempts: int
     code_version: str
     validated_at: datetime
 
@@ -113,6 +116,7 @@ def validation_page(comparison: Comparison, gates: Sequence[Gate], facts: Valida
         facts=facts,
         pictures=_pictures(comparison, gates),
         discordant_cells=discordant_cells(comparison),
+        attempts=attempts(facts.n_attempts),
         names=CLASS_NAMES,
         titles=GATE_TITLES,
         split_names=_SPLIT_NAMES,

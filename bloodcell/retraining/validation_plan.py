@@ -24,6 +24,7 @@ class ValidationPlan:
         dataset_digest: The data set whose hold-out the models are evaluated on.
         candidates: Model ids, each of which is judged.
         champion_id: The model that the candidates are compared with, None if there is none.
+        anchor_id: The first champion that a person chose, where that is neither the champion nor a candidate.
         challengers: Model ids that are evaluated beside them.
         training_run_id: The retraining, None for a validation by hand.
         requested_by: Who requested it, in their own words.
@@ -37,6 +38,7 @@ class ValidationPlan:
     dataset_digest: str
     candidates: tuple[str, ...]
     champion_id: str | None
+    anchor_id: str | None
     challengers: tuple[str, ...]
     training_run_id: uuid.UUID | None
     requested_by: str
@@ -48,8 +50,8 @@ class ValidationPlan:
 
     @property
     def model_ids(self) -> tuple[str, ...]:
-        """Every model once: candidates, champion, challengers."""
-        known = (self.champion_id,) if self.champion_id else ()
+        """Every model once: candidates, champion, anchor, challengers."""
+        known = filter(None, (self.champion_id, self.anchor_id))
         return tuple(dict.fromkeys((*self.candidates, *known, *self.challengers)))
 
 
@@ -69,6 +71,7 @@ def plan_of_retraining(connection: sa.Connection, training_run_id: uuid.UUID) ->
         dataset_digest=run.dataset,
         candidates=tuple(candidates),
         champion_id=run.champion_id,
+        anchor_id=_anchor(connection, run.champion_id),
         challengers=_challengers(connection),
         training_run_id=training_run_id,
         requested_by=run.requested_by,
@@ -113,6 +116,7 @@ def plan_of_model(connection: sa.Connection, model: str, *, other: str | None = 
         dataset_digest=digest,
         candidates=(found,),
         champion_id=against,
+        anchor_id=None if other else _anchor(connection, against),
         challengers=() if other else _challengers(connection),
         training_run_id=None,
         requested_by=by,
@@ -122,6 +126,11 @@ def plan_of_model(connection: sa.Connection, model: str, *, other: str | None = 
         seed=0,
         epochs=None,
     )
+
+
+def _anchor(connection: sa.Connection, champion_id: str | None) -> str | None:
+    anchor: str | None = connection.scalar(sa.text("SELECT model_id FROM bloodcell.anchor_model"))
+    return anchor if anchor != champion_id else None
 
 
 def _challengers(connection: sa.Connection) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bloodcell.evaluation.comparison_records import Comparison, Difference, ModelFigures
     from bloodcell.evaluation.differential_agreement import ClassAgreement
-    from bloodcell.evaluation.resampling import Interval
+    from bloodcell.evaluation.patient_intervals import Interval
 
 COLOURS: Final = {"candidate": "#0072b2", "champion": "#d55e00"}
 """Source: Okabe and Ito, Color universal design, 2008."""

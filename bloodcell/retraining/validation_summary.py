@@ -9,7 +9,7 @@ from bloodcell.presentation import numbers
 from bloodcell.presentation.markdown import Markdown, bold, escaped, markdown_table
 from bloodcell.registry.promotion_proof import all_passed
 from bloodcell.retraining.gates import GATE_TITLES
-from bloodcell.retraining.validation_wording import discordant_cells, gate_value
+from bloodcell.retraining.validation_wording import attempts, discordant_cells, gate_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +94,7 @@ def _origin(comparison: Comparison, facts: ValidationFacts) -> str:
     return (
         f"Validated on {comparison.n_cells:,} hold-out cells of {comparison.n_patients:,} patients, {against}. "
         f"Requested by {_typed(facts.requested_by)}{login}: {_typed(facts.reason)}. "
-        f"Data set `{facts.dataset_digest[:12]}`."
+        f"Data set `{facts.dataset_digest[:12]}`. {attempts(facts.n_attempts)}"
     )
 
 
@@ -111,7 +111,7 @@ def _figures(comparison: Comparison, heads: tuple[str, str]) -> str:
                 "",
                 numbers.points_with_interval(found.unclassified),
                 numbers.points(models[0].calibration_error - models[1].calibration_error, 2),
-                "",
+                numbers.points_with_interval(found.held_back),
             ]
         )
     return markdown_table(header, [[name, *map(Markdown, row)] for name, *row in zip(_FIGURES, *columns, strict=True)])
@@ -124,7 +124,7 @@ def _column(model: ModelFigures) -> list[str]:
         numbers.percent_with_interval(model.covered_accuracy),
         numbers.percent_with_interval(model.unclassified),
         numbers.percent(model.calibration_error, 2),
-        numbers.percent_with_interval(model.out_of_scope.unclassified),
+        numbers.percent_with_interval(model.held_back),
     ]
 
 

@@ -11,7 +11,7 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_now
 
 LABEL_SOURCES: Final = ("csv", "folder", "view")
-SPLITS: Final = ("training", "validation", "holdout")
+SPLITS: Final = ("training", "validation", "holdout", "lockbox")
 IMAGE_SPLITS: Final = (*SPLITS, "out_of_scope")
 
 cell_code = sa.Table(
@@ -103,6 +103,22 @@ label_file = sa.Table(
     "newest row counts. Append-only.",
 )
 
+sampled_cell = sa.Table(
+    "sampled_cell",
+    metadata,
+    sa.Column("cell_id", sa.BigInteger, sa.ForeignKey(f"{SCHEMA}.cell.cell_id"), primary_key=True, comment="The cell."),
+    sa.Column("night", sa.Date, nullable=False, index=True, comment="The night that it was drawn of."),
+    sa.Column("is_read_twice", sa.Boolean, nullable=False, comment="Whether two people read it, to compare readers."),
+    sa.Column(
+        "run_id",
+        UUID(),
+        sa.ForeignKey(f"{SCHEMA}.run.run_id"),
+        comment="The ingest that drew it; empty for nights from before schema 0011.",
+    ),
+    set_now("drawn_at", "When it was drawn."),
+    comment="The random sample of each night, for blind reading. Only these cells judge models. Append-only.",
+)
+
 data_split = sa.Table(
     "data_split",
     metadata,
@@ -112,8 +128,13 @@ data_split = sa.Table(
         primary_key=True,
         comment="The patient: the patient_key, or slide:<barcode> where there is none.",
     ),
-    sa.Column("split", sa.Text, nullable=False, comment="training, validation or holdout."),
-    sa.Column("is_blind", sa.Boolean, nullable=False, comment="Whether any label of the patient was read blind."),
+    sa.Column("split", sa.Text, nullable=False, comment="training, validation, holdout or lockbox."),
+    sa.Column(
+        "is_blind",
+        sa.Boolean,
+        nullable=False,
+        comment="Whether a label of the patient could judge models when the split was assigned.",
+    ),
     of_run("The run that assigned the split."),
     set_now("assigned_at", "When the split was assigned."),
     one_of("split", SPLITS, "data_split_split"),
@@ -134,6 +155,13 @@ dataset = sa.Table(
     sa.Column("left_out", JSONB, nullable=False, comment="Reason and number of labelled cells that were left out."),
     of_run("The run that took the snapshot."),
     set_now("created_at", "When the snapshot was taken."),
+    sa.Column(
+        "n_lockbox",
+        sa.Integer,
+        nullable=False,
+        server_default=sa.text("0"),
+        comment="Images that judge a model only when it is promoted.",
+    ),
     comment="A snapshot of labelled images, never changed. Append-only.",
 )
 
@@ -154,7 +182,7 @@ dataset_image = sa.Table(
         primary_key=True,
         comment="The image.",
     ),
-    sa.Column("split", sa.Text, nullable=False, comment="training, validation, holdout or out_of_scope."),
+    sa.Column("split", sa.Text, nullable=False, comment="training, validation, holdout, lockbox or out_of_scope."),
     sa.Column("class", sa.Text, comment="The cell class by the label; empty if out of scope."),
     sa.Column(
         "cell_id",

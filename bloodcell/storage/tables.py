@@ -27,7 +27,15 @@ from bloodcell.storage.ingest_tables import (
     slide,
     slide_withdrawal,
 )
-from bloodcell.storage.label_tables import cell_code, data_split, dataset, dataset_image, label, label_file
+from bloodcell.storage.label_tables import (
+    cell_code,
+    data_split,
+    dataset,
+    dataset_image,
+    label,
+    label_file,
+    sampled_cell,
+)
 from bloodcell.storage.result_tables import differential, laboratory_rules, result, slide_report
 from bloodcell.storage.schema import SCHEMA, metadata
 from bloodcell.storage.training_tables import (
@@ -36,6 +44,7 @@ from bloodcell.storage.training_tables import (
     candidate,
     checked_cell,
     evaluation,
+    lockbox_opening,
     model_check,
     training_run,
     validation,
@@ -70,12 +79,14 @@ __all__ = [
     "label_file",
     "laboratory_rules",
     "lock",
+    "lockbox_opening",
     "metadata",
     "model",
     "model_check",
     "promotion",
     "result",
     "run",
+    "sampled_cell",
     "slide",
     "slide_report",
     "slide_withdrawal",

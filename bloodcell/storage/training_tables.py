@@ -15,6 +15,7 @@ TRAINING_STATES: Final = ("running", "skipped", "refused", "rejected", "expired"
 CHECKS: Final = (
     "agreement",
     "blind_agreement",
+    "precision",
     "unclassified",
     "out_of_scope",
     "class_mix",
@@ -104,14 +105,12 @@ evaluation = sa.Table(
     sa.Column(
         "accuracy", sa.Float, nullable=False, comment="Share of cells whose most probable class is right, 0 to 1."
     ),
-    sa.Column(
-        "accuracy_lower", sa.Float, nullable=False, comment="Lower end of its 95 % interval, a bootstrap over patients."
-    ),
-    sa.Column(
-        "accuracy_upper", sa.Float, nullable=False, comment="Upper end of its 95 % interval, a bootstrap over patients."
-    ),
+    sa.Column("accuracy_lower", sa.Float, nullable=False, comment="Lower end of its 95 % interval, over patients."),
+    sa.Column("accuracy_upper", sa.Float, nullable=False, comment="Upper end of its 95 % interval, over patients."),
     sa.Column("macro_f1", sa.Float, nullable=False, comment="Mean F1 of the classes that occur."),
-    sa.Column("calibration_error", sa.Float, nullable=False, comment="Expected calibration error, 0 to 1."),
+    sa.Column(
+        "calibration_error", sa.Float, nullable=False, comment="Calibration error, 0 to 1; debiased since schema 0011."
+    ),
     sa.Column("unclassified", sa.Float, nullable=False, comment="Share of cells left unclassified, 0 to 1."),
     sa.Column(
         "figures",
@@ -156,6 +155,34 @@ validation = sa.Table(
     sa.Column("summary", sa.Text, comment="What a person who is asked to approve the model reads, in Markdown."),
     sa.UniqueConstraint("training_run_id", "model_id", name="validation_once"),
     comment="A model validated against the champion on a hold-out. The newest row of a model counts. Append-only.",
+)
+
+lockbox_opening = sa.Table(
+    "lockbox_opening",
+    metadata,
+    sa.Column("opening_id", sa.BigInteger, sa.Identity(always=True), primary_key=True, comment="Key of the opening."),
+    _model("model_id", "The candidate."),
+    _model("champion_id", "The champion it was compared with; empty where there was none.", nullable=True),
+    sa.Column(
+        "dataset_digest",
+        sa.String(64),
+        sa.ForeignKey(f"{SCHEMA}.dataset.dataset_digest"),
+        nullable=False,
+        comment="The snapshot whose lockbox was opened.",
+    ),
+    sa.Column("n_cells", sa.Integer, nullable=False, comment="Cells of the lockbox."),
+    sa.Column("n_patients", sa.Integer, nullable=False, comment="Patients of the lockbox."),
+    sa.Column("accuracy", sa.Float, nullable=False, comment="Accuracy of the candidate, 0 to 1."),
+    sa.Column("champion_accuracy", sa.Float, comment="Accuracy of the champion."),
+    sa.Column("difference", sa.Float, comment="Candidate minus champion."),
+    sa.Column("lower", sa.Float, comment="Lower end of its 95 % interval, over patients."),
+    sa.Column("upper", sa.Float, comment="Upper end of its 95 % interval, over patients."),
+    sa.Column("passed", sa.Boolean, nullable=False, comment="False if the lockbox contradicts the gates."),
+    sa.Column("reason", sa.Text, nullable=False, comment="The result in a sentence."),
+    of_run("The run that opened it."),
+    set_now("opened_at", "When it was opened."),
+    sa.Index("lockbox_opening_model", "model_id", "opening_id"),
+    comment="The lockbox, opened for a candidate that is about to be promoted. Append-only.",
 )
 
 approval_question = sa.Table(

@@ -19,4 +19,4 @@ FROM bloodcell.registered_model m
 JOIN bloodcell.training_image i USING (dataset_digest)
 WHERE starts_with(m.model_id, :'model')
 GROUP BY m.model_id, i.dataset_digest, i.split, i.class
-ORDER BY m.model_id, array_position(ARRAY['training', 'validation', 'holdout', 'out_of_scope'], i.split), i.class;
+ORDER BY m.model_id, array_position(ARRAY['training', 'validation', 'holdout', 'lockbox', 'out_of_scope'], i.split), i.class;

@@ -19,4 +19,4 @@ SELECT split, count(DISTINCT split_key) AS n_patients, count(DISTINCT split_key)
        count(*) FILTER (WHERE class = 'erythroblast') AS erythroblast, count(*) FILTER (WHERE class = 'platelet') AS platelet
 FROM with_split
 GROUP BY split
-ORDER BY array_position(ARRAY['training', 'validation', 'holdout', 'not yet'], split);
+ORDER BY array_position(ARRAY['training', 'validation', 'holdout', 'lockbox', 'not yet'], split);

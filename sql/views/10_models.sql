@@ -6,6 +6,16 @@ ORDER BY p.promotion_id DESC LIMIT 1;
 
 COMMENT ON VIEW bloodcell.champion IS 'The one model whose calls are reported. Empty until a model has been promoted.';
 
+-- Every candidate is compared with it, too: many small losses, each within what the gates allow, would add up.
+CREATE VIEW bloodcell.anchor_model AS
+SELECT m.model_id, m.variant, p.promoted_at, p.promotion_id
+FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id)
+WHERE p.action = 'promote' AND NOT p.evidence ? 'shipped'
+ORDER BY p.promotion_id LIMIT 1;
+
+COMMENT ON VIEW bloodcell.anchor_model IS
+    'The first champion that a person chose. It never changes; every candidate is compared with it. Empty until then.';
+
 -- The champion, and beside it the newest model of each other variant unless its newest validation failed a gate.
 CREATE VIEW bloodcell.serving_model AS
 SELECT c.model_id, c.variant, 'champion' AS role FROM bloodcell.champion c

@@ -162,18 +162,27 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN coalesce(patient_key, 'slide:' || ba
 COMMENT ON FUNCTION bloodcell.split_key(text, text) IS
     'The key by which a slide is assigned to a split: its patient, or the slide itself where no patient is known.';
 
--- Two different codes out of scope contest the cell: a blast is no variant lymphocyte. Two finer codes of one class do not;
--- the cell then has its class, and no code.
+-- What several labels of a cell say together is defined by these two functions only. Two different codes out of scope contest
+-- the cell: a blast is no variant lymphocyte. Two finer codes of one class do not; the cell then has its class, and no code.
+CREATE OR REPLACE FUNCTION bloodcell.agreed(lowest text, highest text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE WHEN lowest = highest THEN nullif(lowest, '') END;
+COMMENT ON FUNCTION bloodcell.agreed(text, text) IS 'What all labels say, of the lowest and the highest in alphabetical order.';
+
+CREATE OR REPLACE FUNCTION bloodcell.label_state(lowest text, highest text, class text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN lowest <> highest THEN 'contested' WHEN class IS NULL THEN 'out_of_scope' ELSE 'confirmed' END;
+COMMENT ON FUNCTION bloodcell.label_state(text, text, text) IS
+    'confirmed, out_of_scope or contested: of the lowest and the highest class or code, and of any class among the labels.';
+
 CREATE VIEW bloodcell.current_label AS
 SELECT s.barcode, c.night, c.file_name, c.cell_id, c.sha256, s.patient_key,
        bloodcell.split_key(s.patient_key, s.barcode) AS split_key,
-       CASE WHEN min(coalesce(l.class, '')) = max(coalesce(l.class, '')) THEN min(l.class) END AS class,
-       CASE WHEN min(coalesce(l.sub_label, '')) = max(coalesce(l.sub_label, '')) THEN min(l.sub_label) END AS sub_label,
-       CASE WHEN min(coalesce(l.class, l.sub_label)) <> max(coalesce(l.class, l.sub_label)) THEN 'contested'
-            WHEN min(l.class) IS NULL THEN 'out_of_scope' ELSE 'confirmed' END AS state,
+       bloodcell.agreed(min(coalesce(l.class, '')), max(coalesce(l.class, ''))) AS class,
+       bloodcell.agreed(min(coalesce(l.sub_label, '')), max(coalesce(l.sub_label, ''))) AS sub_label,
+       bloodcell.label_state(min(coalesce(l.class, l.sub_label)), max(coalesce(l.class, l.sub_label)), min(l.class)) AS state,
        bool_or(l.is_blind) AS is_blind, bool_or(l.is_adjudication) AS is_adjudicated, count(*) AS n_people,
        string_agg(l.labelled_by, ', ' ORDER BY l.labelled_by) AS labelled_by, max(l.labelled_at) AS labelled_at,
-       max(l.label_id) AS label_id
+       max(l.label_id) AS label_id, min(l.sub_label) IS DISTINCT FROM max(l.sub_label) AS is_code_contested
 FROM bloodcell.standing_label l
 JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.standing_slide s USING (slide_id)
@@ -193,6 +202,73 @@ COMMENT ON COLUMN bloodcell.current_label.n_people IS 'People whose labels count
 COMMENT ON COLUMN bloodcell.current_label.labelled_by IS 'All of these people.';
 COMMENT ON COLUMN bloodcell.current_label.labelled_at IS 'Time of the newest label.';
 COMMENT ON COLUMN bloodcell.current_label.label_id IS 'The newest label.';
+COMMENT ON COLUMN bloodcell.current_label.is_code_contested IS
+    'Whether people give different codes: PMY is no MMY, though both are ig. No finer class can be learnt from the cell.';
+
+-- The only labels that judge models: of a cell that was drawn by chance, read by a person who had not labelled it with a
+-- call in sight. What the person says later, with the call in sight, changes the result and not the evidence.
+CREATE VIEW bloodcell.blind_label AS
+SELECT l.label_id, l.cell_id, coalesce(l.sub_label, l.class) AS label, l.class, l.sub_label, l.labelled_by, l.labelled_at,
+       l.is_adjudication
+FROM bloodcell.sampled_cell d
+JOIN bloodcell.label l USING (cell_id)
+WHERE CASE WHEN l.is_adjudication
+           THEN EXISTS (SELECT 1 FROM bloodcell.label b WHERE b.cell_id = l.cell_id AND b.is_blind AND NOT b.is_adjudication)
+           ELSE l.is_blind
+                AND NOT EXISTS (SELECT 1 FROM bloodcell.label seen WHERE seen.cell_id = l.cell_id
+                                AND seen.labelled_by = l.labelled_by AND NOT seen.is_blind
+                                AND seen.labelled_at < l.labelled_at)
+                AND NOT EXISTS (SELECT 1 FROM bloodcell.label newer WHERE newer.cell_id = l.cell_id
+                                AND newer.labelled_by = l.labelled_by AND newer.is_blind
+                                AND newer.labelled_at > l.labelled_at) END
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.label a WHERE a.is_adjudication AND a.cell_id = l.cell_id
+                  AND (a.labelled_at, a.label_id) > (l.labelled_at, l.label_id));
+
+COMMENT ON VIEW bloodcell.blind_label IS
+    'The labels that judge models: blind readings of cells of the random sample, or the adjudication that settled them.';
+
+CREATE VIEW bloodcell.evidence_label AS
+SELECT c.cell_id, c.night, c.sha256, c.slide_id, bloodcell.split_key(s.patient_key, s.barcode) AS split_key,
+       bloodcell.agreed(min(coalesce(l.class, '')), max(coalesce(l.class, ''))) AS class,
+       bloodcell.agreed(min(coalesce(l.sub_label, '')), max(coalesce(l.sub_label, ''))) AS sub_label,
+       bloodcell.label_state(min(coalesce(l.class, l.sub_label)), max(coalesce(l.class, l.sub_label)), min(l.class)) AS state,
+       count(*) AS n_people, max(l.label_id) AS label_id
+FROM bloodcell.blind_label l
+JOIN bloodcell.cell c USING (cell_id)
+JOIN bloodcell.standing_slide s USING (slide_id)
+GROUP BY c.cell_id, s.slide_id, s.barcode, s.patient_key;
+
+COMMENT ON VIEW bloodcell.evidence_label IS
+    'One row per cell that may judge models: drawn by chance, and read blind. Labels of other cells train models only.';
+COMMENT ON COLUMN bloodcell.evidence_label.class IS
+    'The class that all of these labels agree on; empty for a cell that is out of scope or contested.';
+COMMENT ON COLUMN bloodcell.evidence_label.sub_label IS 'The code, where all of these labels give the same.';
+COMMENT ON COLUMN bloodcell.evidence_label.state IS
+    'confirmed, out_of_scope, or contested: such a cell judges nothing until an adjudication settles it.';
+COMMENT ON COLUMN bloodcell.evidence_label.n_people IS 'People whose labels count here.';
+COMMENT ON COLUMN bloodcell.evidence_label.label_id IS 'The newest of these labels.';
+
+-- For a blind reading nothing may tell: no call, no code, no file, no slide, and no order.
+CREATE VIEW bloodcell.blind_reading AS
+SELECT d.cell_id, d.night, c.sha256, CASE WHEN d.is_read_twice THEN 2 ELSE 1 END AS n_readings_wanted,
+       coalesce(r.n, 0) AS n_readings, r.readers
+FROM bloodcell.sampled_cell d
+JOIN bloodcell.cell c USING (cell_id)
+JOIN bloodcell.standing_slide s USING (slide_id)
+LEFT JOIN LATERAL (
+    SELECT count(DISTINCT b.labelled_by) AS n, array_agg(DISTINCT b.labelled_by) AS readers
+    FROM bloodcell.label b WHERE b.cell_id = d.cell_id AND b.is_blind
+) r ON true
+WHERE coalesce(r.n, 0) < CASE WHEN d.is_read_twice THEN 2 ELSE 1 END
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.image i WHERE i.sha256 = c.sha256 AND i.removed_at IS NOT NULL)
+ORDER BY d.night, c.sha256;
+
+COMMENT ON VIEW bloodcell.blind_reading IS
+    'Cells of the random sample that wait for a blind reading; bloodcell labels sample writes their images. Whoever has '
+    'labelled a cell already cannot read it blind any more.';
+COMMENT ON COLUMN bloodcell.blind_reading.n_readings_wanted IS 'People who read it: two of one cell in four.';
+COMMENT ON COLUMN bloodcell.blind_reading.n_readings IS 'People who have read it blind.';
+COMMENT ON COLUMN bloodcell.blind_reading.readers IS 'Who they are.';
 
 -- What a cell counts as, whatever a model calls it: a person's label decides before the analyser's code. The rule is defined
 -- only here.
@@ -259,9 +335,10 @@ LEFT JOIN (
 ) n USING (split_key);
 
 COMMENT ON VIEW bloodcell.patient_split IS 'The split that a patient''s cells belong to, permanently.';
-COMMENT ON COLUMN bloodcell.patient_split.split IS 'training, validation or holdout.';
+COMMENT ON COLUMN bloodcell.patient_split.split IS
+    'training, validation, holdout, or lockbox: opened only when a model is promoted.';
 COMMENT ON COLUMN bloodcell.patient_split.is_blind IS
-    'Whether one of the patient''s labels had been read without seeing a call.';
+    'Whether a label of the patient could judge models when the split was assigned.';
 COMMENT ON COLUMN bloodcell.patient_split.assigned_at IS 'When the split was assigned.';
 COMMENT ON COLUMN bloodcell.patient_split.run_id IS 'Run that assigned it; see run_history.';
 COMMENT ON COLUMN bloodcell.patient_split.n_slides IS 'Slides of the patient.';

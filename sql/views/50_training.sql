@@ -1,16 +1,21 @@
 CREATE VIEW bloodcell.training_set AS
-SELECT dataset_digest, created_at, n_training, n_validation, n_holdout, n_out_of_scope, left_out, until_label_id, run_id
-FROM bloodcell.dataset;
+SELECT dataset_digest, created_at, n_training, n_validation, n_holdout, n_out_of_scope, left_out, until_label_id, run_id,
+       n_lockbox,
+       (SELECT count(DISTINCT v.model_id) FROM bloodcell.validation v WHERE v.dataset_digest = d.dataset_digest) AS n_attempts
+FROM bloodcell.dataset d;
 
 COMMENT ON VIEW bloodcell.training_set IS 'Snapshots of labelled images. A snapshot is never changed.';
 COMMENT ON COLUMN bloodcell.training_set.dataset_digest IS 'Digest over every image, its class and its split.';
 COMMENT ON COLUMN bloodcell.training_set.created_at IS 'When the snapshot was taken.';
 COMMENT ON COLUMN bloodcell.training_set.n_training IS 'Images to train on.';
 COMMENT ON COLUMN bloodcell.training_set.n_validation IS 'Images to choose thresholds with.';
-COMMENT ON COLUMN bloodcell.training_set.n_holdout IS 'Images to validate a model on.';
+COMMENT ON COLUMN bloodcell.training_set.n_holdout IS 'Images to validate a model on, all read blind.';
 COMMENT ON COLUMN bloodcell.training_set.n_out_of_scope IS 'Images with a label out of scope.';
 COMMENT ON COLUMN bloodcell.training_set.left_out IS 'Labelled cells that were left out: reason and number, as JSON.';
 COMMENT ON COLUMN bloodcell.training_set.until_label_id IS 'Newest label that was considered.';
+COMMENT ON COLUMN bloodcell.training_set.n_lockbox IS 'Images that judge a model only when it is promoted.';
+COMMENT ON COLUMN bloodcell.training_set.n_attempts IS
+    'Models validated on this hold-out: the more, the easier one of them passes by chance.';
 
 CREATE VIEW bloodcell.training_image AS
 SELECT i.dataset_digest, i.sha256, i.split, i.class, i.split_key, i.cell_id, s.barcode, c.file_name, c.night, i.label_id,
@@ -22,7 +27,7 @@ JOIN bloodcell.label l USING (label_id);
 
 COMMENT ON VIEW bloodcell.training_image IS 'The images of a snapshot: split, class, and the label that gives the class.';
 COMMENT ON COLUMN bloodcell.training_image.dataset_digest IS 'The snapshot; see training_set.';
-COMMENT ON COLUMN bloodcell.training_image.split IS 'training, validation, holdout or out_of_scope.';
+COMMENT ON COLUMN bloodcell.training_image.split IS 'training, validation, holdout, lockbox or out_of_scope.';
 COMMENT ON COLUMN bloodcell.training_image.withdrawn_at IS
     'When the slide was withdrawn: later snapshots leave the image out; empty while the slide stands.';
 
@@ -98,7 +103,8 @@ COMMENT ON COLUMN bloodcell.model_evaluation.accuracy IS 'Share of cells whose m
 COMMENT ON COLUMN bloodcell.model_evaluation.accuracy_lower_95 IS 'Lower end of its 95 % interval.';
 COMMENT ON COLUMN bloodcell.model_evaluation.accuracy_upper_95 IS 'Upper end of its 95 % interval.';
 COMMENT ON COLUMN bloodcell.model_evaluation.macro_f1 IS 'Mean F1 of the classes that occur.';
-COMMENT ON COLUMN bloodcell.model_evaluation.calibration_error IS 'Expected calibration error, 0 to 1.';
+COMMENT ON COLUMN bloodcell.model_evaluation.calibration_error IS
+    'Calibration error, 0 to 1: before schema 0011 the expected calibration error, since then debiased.';
 COMMENT ON COLUMN bloodcell.model_evaluation.unclassified IS 'Share of cells left unclassified, 0 to 1.';
 COMMENT ON COLUMN bloodcell.model_evaluation.figures IS
     'Everything measured, as JSON: confusion matrix, figures of each class, the same by patient.';
@@ -159,6 +165,28 @@ COMMENT ON COLUMN bloodcell.model_gate.measured IS 'What was measured; empty whe
 COMMENT ON COLUMN bloodcell.model_gate.threshold IS 'What measured is compared with; empty where there is no such number.';
 COMMENT ON COLUMN bloodcell.model_gate.reason IS 'The result in a sentence.';
 
+CREATE VIEW bloodcell.lockbox_history AS
+SELECT o.opened_at, o.model_id, m.variant, o.champion_id, o.dataset_digest, o.n_cells, o.n_patients, o.accuracy,
+       o.champion_accuracy, o.difference, o.lower AS lower_95, o.upper AS upper_95, o.passed, o.reason, o.run_id
+FROM bloodcell.lockbox_opening o JOIN bloodcell.model m USING (model_id);
+
+COMMENT ON VIEW bloodcell.lockbox_history IS
+    'Every time the lockbox was opened: for a candidate that passed its gates and that a person approved. A model that it '
+    'contradicts cannot be promoted, not even in SQL.';
+COMMENT ON COLUMN bloodcell.lockbox_history.opened_at IS 'When it was opened.';
+COMMENT ON COLUMN bloodcell.lockbox_history.model_id IS 'The candidate.';
+COMMENT ON COLUMN bloodcell.lockbox_history.champion_id IS 'Champion that the candidate was compared with.';
+COMMENT ON COLUMN bloodcell.lockbox_history.dataset_digest IS 'Snapshot whose lockbox was opened.';
+COMMENT ON COLUMN bloodcell.lockbox_history.n_cells IS 'Cells of the lockbox.';
+COMMENT ON COLUMN bloodcell.lockbox_history.n_patients IS 'Patients of the lockbox.';
+COMMENT ON COLUMN bloodcell.lockbox_history.accuracy IS 'Accuracy of the candidate, 0 to 1.';
+COMMENT ON COLUMN bloodcell.lockbox_history.champion_accuracy IS 'Accuracy of the champion.';
+COMMENT ON COLUMN bloodcell.lockbox_history.difference IS 'Candidate minus champion.';
+COMMENT ON COLUMN bloodcell.lockbox_history.lower_95 IS 'Lower end of its 95 % interval, over patients.';
+COMMENT ON COLUMN bloodcell.lockbox_history.upper_95 IS 'Upper end of its 95 % interval, over patients.';
+COMMENT ON COLUMN bloodcell.lockbox_history.passed IS 'false where the lockbox contradicts the gates.';
+COMMENT ON COLUMN bloodcell.lockbox_history.reason IS 'The result in a sentence.';
+
 CREATE VIEW bloodcell.champion_check AS
 SELECT k.checked_at, k.model_id, m.variant, k.kind, k.class, k.n_cells, k.measured, k.lower AS lower_95,
        k.upper AS upper_95, k.threshold, k.passed, k.reason, k.since_night, k.until_night, k.until_label_id, k.run_id
@@ -168,10 +196,11 @@ COMMENT ON VIEW bloodcell.champion_check IS
     'The nightly check of the champion, one row per figure: agreement with new labels, and drift of its calls.';
 COMMENT ON COLUMN bloodcell.champion_check.checked_at IS 'When the check was made.';
 COMMENT ON COLUMN bloodcell.champion_check.kind IS
-    'Against labels since the last check: agreement (of cells with a call), blind_agreement (of those read blind), '
-    'unclassified (share without a call), out_of_scope (of cells labelled out of scope, the share without a call). Against '
-    'the validation images: class_mix, confidence, novelty (population stability index), embedding (squared maximum mean '
-    'discrepancy); 0 is no drift.';
+    'Against blind readings of the random sample: agreement (of cells with a call, those called as labelled), precision (of '
+    'cells called so, those labelled so), unclassified (share without a call), out_of_scope (of cells labelled out of scope, '
+    'the share without a call). Against the validation images: class_mix, confidence, novelty (population stability index), '
+    'embedding (squared maximum mean discrepancy); 0 is no drift. Before schema 0011, agreement was with any new label, and '
+    'blind_agreement with those read blind.';
 COMMENT ON COLUMN bloodcell.champion_check.class IS 'Class that the figure is about; empty for all classes.';
 COMMENT ON COLUMN bloodcell.champion_check.n_cells IS 'Cells that the figure is based on.';
 COMMENT ON COLUMN bloodcell.champion_check.measured IS
