@@ -18,8 +18,8 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 
 # every room and single module; each imports only itself and those that stand before it, so there are no cycles
 ROOMS = (
-    "lazy_names", "visible_text", "errors", "cells", "environment", "retention_settings", "served_address", "settings",
-    "resources", "presentation", "storage", "registry", "inference", "training", "drawing", "inbox", "ingest",
+    "lazy_names", "visible_text", "errors", "cells", "environment", "evidence_settings", "retention_settings",
+    "served_address", "settings", "resources", "presentation", "storage", "registry", "inference", "training", "drawing", "inbox", "ingest",
     "classify", "differential", "results", "report", "labels", "evaluation", "retraining", "monitoring", "withdrawal",
     "removal", "verification", "service", "demo", "cli",
 )  # fmt: skip
@@ -129,8 +129,8 @@ def test_command_line_starts_without_anything_heavy() -> None:
 TABLES = {
     "storage": {"run", "lock"},
     "inbox": {"drop", "drop_file"},
-    "ingest": {"slide", "slide_withdrawal", "image", "cell", "drop_file_history"},
-    "registry": {"model", "promotion", "dataset", "validation"},
+    "ingest": {"slide", "slide_withdrawal", "image", "cell", "drop_file_history", "sampled_cell"},
+    "registry": {"model", "promotion", "dataset", "validation", "lockbox_opening"},
     "classify": {"cell_call", "former_call"},
     "differential": {"slide_report", "differential", "laboratory_rules", "label", "cell_code"},
     "results": {"result"},

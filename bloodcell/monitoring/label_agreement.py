@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from uuid import UUID
 
+    from bloodcell.evidence_settings import CheckSettings
     from bloodcell.registry.bundle import Bundle
-    from bloodcell.settings import CheckSettings
 
 _SQL: Final = load_statements("monitoring/label_agreement.sql")
 
@@ -41,6 +41,35 @@ MIN_CLASS_CELLS: Final = 10
 """Cells with which a class is judged; with fewer its figure is only for information."""
 
 _NEXT: Final = "Next: look at the cells (query 34), then bloodcell retrain, or bloodcell models rollback --reason R."
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """When a share raises an alarm.
+
+    Attributes:
+        threshold: What the share is compared with.
+        setting: The setting that gives it.
+        is_most: Whether the share may be at most the threshold, not at least.
+        n_required: Cells with which the share is judged.
+    """
+
+    threshold: float
+    setting: str
+    is_most: bool = False
+    n_required: int = MIN_CLASS_CELLS
+
+    def passes(self, share: Interval) -> bool:
+        return share.lower <= self.threshold if self.is_most else share.upper >= self.threshold
+
+    def verdict(self, share: Interval) -> str:
+        if self.passes(share):
+            return f"The threshold is {percent(self.threshold)}."
+        end, side = ("lower", "above") if self.is_most else ("upper", "below")
+        return (
+            f"Even the {end} end of the interval is {side} the threshold of {percent(self.threshold)} "
+            f"(BLOODCELL_{self.setting.upper()}). {_NEXT}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,103 +147,66 @@ def agreement_checks(compared: Compared, settings: CheckSettings) -> tuple[Check
         )
         return (not_judged("agreement", compared.n_new, reason, threshold=settings.check_min_agreement),)
     new = [cell for cell in compared.recent if cell.is_new]
-    in_scope = [cell for cell in compared.recent if cell.cell_class is not None]
+    in_scope = [cell for cell in new if cell.cell_class is not None]
     out_of_scope = [cell for cell in compared.recent if cell.cell_class is None]
-    overall = _judged(
-        "agreement",
-        None,
-        [cell for cell in new if cell.cell_class is not None and cell.is_called],
-        _agrees,
-        settings.check_min_agreement,
-        "the blind-read cells that it called, since the last check",
-        n_required=1,
-    )
+    at_least = _Rule(settings.check_min_agreement, "check_min_agreement", n_required=1)
+    called = [cell for cell in in_scope if cell.is_called]
+    overall = _judged("agreement", None, called, at_least, "the blind-read cells that it called, since the last check")
+    held_back = _Rule(settings.check_min_held_back, "check_min_held_back")
     return (
         replace(overall, reason=overall.reason + left_out),
-        *_of_classes(in_scope, compared.recent, settings),
-        _judged(
-            "unclassified",
-            None,
-            [cell for cell in new if cell.cell_class is not None],
-            lambda cell: not cell.is_called,
-            None,
-            "the blind-read cells since the last check",
-        ),
+        *_of_classes(compared.recent, settings),
+        _judged("unclassified", None, in_scope, None, "the blind-read cells since the last check"),
         *(
-            [
-                _judged(
-                    "out_of_scope",
-                    None,
-                    out_of_scope,
-                    lambda cell: not cell.is_called,
-                    settings.check_min_held_back,
-                    "the newest cells labelled out of scope",
-                )
-            ]
+            [_judged("out_of_scope", None, out_of_scope, held_back, "the newest cells labelled out of scope")]
             if out_of_scope
             else []
         ),
     )
 
 
-def _of_classes(
-    in_scope: Sequence[ComparedCell], every: Sequence[ComparedCell], settings: CheckSettings
-) -> Iterable[Check]:
+def _of_classes(cells: Sequence[ComparedCell], settings: CheckSettings) -> Iterable[Check]:
+    agreement = _Rule(settings.check_min_class_agreement, "check_min_class_agreement")
+    precision = _Rule(settings.check_min_precision, "check_min_precision")
+    unclassified = _Rule(settings.check_max_unclassified, "check_max_unclassified", is_most=True)
     for cell_class in REPORT_ORDER:
-        of_class = [cell for cell in in_scope if cell.cell_class == cell_class]
-        called_so = [cell for cell in every if cell.called == cell_class]
-        newest = f"the newest cells labelled {cell_class}"
-        threshold = settings.check_min_class_agreement
+        of_class = [cell for cell in cells if cell.cell_class == cell_class]
         if called := [cell for cell in of_class if cell.is_called]:
-            yield _judged("agreement", cell_class, called, _agrees, threshold, f"{newest} that it called")
-        if called_so:
-            # a cell out of scope that was called is wrong, whatever it was called
-            what = f"the newest cells that it called {cell_class}"
-            yield _judged("precision", cell_class, called_so, _agrees, settings.check_min_precision, what)
-        if of_class:
+            what = f"the newest cells labelled {cell_class} that it called"
+            yield _judged("agreement", cell_class, called, agreement, what)
+        # a cell out of scope that was called is wrong, whatever it was called
+        if called_so := [cell for cell in cells if cell.called == cell_class]:
             yield _judged(
-                "unclassified",
-                cell_class,
-                of_class,
-                lambda cell: not cell.is_called,
-                settings.check_max_unclassified,
-                newest,
-                may_be_at_most=True,
+                "precision", cell_class, called_so, precision, f"the newest cells that it called {cell_class}"
             )
+        if of_class:
+            what = f"the newest cells labelled {cell_class}"
+            yield _judged("unclassified", cell_class, of_class, unclassified, what)
+
+
+def _judged(kind: Kind, cell_class: str | None, cells: Sequence[ComparedCell], rule: _Rule | None, what: str) -> Check:
+    """Returns a share of cells, judged by its rule where there is one, and enough cells."""
+    counts = _agrees if kind in ("agreement", "precision") else _is_unclassified
+    share, n = _share(cells, counts), sum(counts(cell) for cell in cells)
+    found = "" if share is None else f", {percent_with_interval(share)},"
+    verb = {"agreement": "agrees with the labels on", "precision": "is right about"}.get(kind, "leaves unclassified")
+    reason = f"The champion {verb} {n:,} of {len(cells):,}{found} of {what}."
+    value, lower, upper = (share.value, share.lower, share.upper) if share else (None, None, None)
+    threshold, passed = None, True
+    if share is not None and rule is not None and len(cells) >= rule.n_required:
+        threshold, passed = rule.threshold, rule.passes(share)
+        reason = f"{reason} {rule.verdict(share)}"
+    elif rule is not None:
+        reason = f"{reason} Not judged: {rule.n_required} are needed."
+    return Check(kind, cell_class, len(cells), value, lower, upper, threshold, passed, reason)
 
 
 def _agrees(cell: ComparedCell) -> bool:
     return cell.called == cell.cell_class
 
 
-def _judged(
-    kind: Kind,
-    cell_class: str | None,
-    cells: Sequence[ComparedCell],
-    counts: Callable[[ComparedCell], bool],
-    threshold: float | None,
-    what: str,
-    *,
-    n_required: int = MIN_CLASS_CELLS,
-    may_be_at_most: bool = False,
-) -> Check:
-    """Returns a share of cells, judged by its threshold where there are enough cells."""
-    share, n = _share(cells, counts), sum(counts(cell) for cell in cells)
-    found = "" if share is None else f", {percent_with_interval(share)},"
-    verb = {"agreement": "agrees with", "precision": "is right about"}.get(kind, "leaves unclassified")
-    reason = f"The champion {verb} {n:,} of {len(cells):,}{found} of {what}."
-    if share is None or threshold is None:
-        return _check(kind, cell_class, len(cells), share, None, reason)
-    if len(cells) < n_required:
-        return _check(kind, cell_class, len(cells), share, None, f"{reason} Not judged: {n_required} are needed.")
-    passed = share.lower <= threshold if may_be_at_most else share.upper >= threshold
-    end, side = ("lower", "above") if may_be_at_most else ("upper", "below")
-    verdict = (
-        f"The threshold is {percent(threshold)}."
-        if passed
-        else f"Even the {end} end of the interval is {side} the threshold of {percent(threshold)}. {_NEXT}"
-    )
-    return _check(kind, cell_class, len(cells), share, threshold, f"{reason} {verdict}", passed=passed)
+def _is_unclassified(cell: ComparedCell) -> bool:
+    return not cell.is_called
 
 
 def _share(cells: Sequence[ComparedCell], counts: Callable[[ComparedCell], bool]) -> Interval | None:
@@ -225,17 +217,3 @@ def _share(cells: Sequence[ComparedCell], counts: Callable[[ComparedCell], bool]
         for each in (rows[[counts(cell) for cell in cells]], rows)
     )
     return share_interval(Share(n, total))
-
-
-def _check(
-    kind: Kind,
-    cell_class: str | None,
-    n_cells: int,
-    share: Interval | None,
-    threshold: float | None,
-    reason: str,
-    *,
-    passed: bool = True,
-) -> Check:
-    value, lower, upper = (share.value, share.lower, share.upper) if share else (None, None, None)
-    return Check(kind, cell_class, n_cells, value, lower, upper, threshold, passed, reason)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bloodcell.evaluation.comparison_records import ClassDifference, ClassFigures, Comparison, Difference
-    from bloodcell.settings import GateSettings
+    from bloodcell.evidence_settings import GateSettings
 
 Figure = Literal["sensitivity", "top_sensitivity", "precision", "unclassified"]
 

@@ -16,7 +16,7 @@ from bloodcell.retraining.class_gates import class_gates, classes_that_lose
 
 if TYPE_CHECKING:
     from bloodcell.evaluation.comparison_records import Comparison
-    from bloodcell.settings import GateSettings
+    from bloodcell.evidence_settings import GateSettings
 
 GATE_TITLES: Final = dict(
     zip(

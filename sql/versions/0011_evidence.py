@@ -129,7 +129,7 @@ GRANT EXECUTE ON FUNCTION bloodcell.draw_sample(date, integer, uuid) TO bloodcel
 COMMENT ON FUNCTION bloodcell.draw_sample(date, integer, uuid) IS
     'Draws a night''s random sample of cells for blind reading, once; returns the number of cells drawn now.';
 
-CREATE OR REPLACE FUNCTION bloodcell.refuse_unproved() RETURNS trigger
+CREATE OR REPLACE FUNCTION bloodcell.require_passed_gates() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     failed text;
@@ -148,7 +148,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION bloodcell.refuse_unproved() IS
+COMMENT ON FUNCTION bloodcell.require_passed_gates() IS
     'Refuses the promotion of a model whose newest validation failed a gate, or which the lockbox contradicts.';
 
 GRANT SELECT ON bloodcell.sampled_cell TO bloodcell_app;
@@ -185,7 +185,7 @@ ALTER TABLE bloodcell.data_split ADD CONSTRAINT data_split_split CHECK (split IN
 DROP FUNCTION bloodcell.draw_sample(date, integer, uuid);
 DROP TABLE bloodcell.sampled_cell;
 DROP TABLE bloodcell.lockbox_opening;
-CREATE OR REPLACE FUNCTION bloodcell.refuse_unproved() RETURNS trigger
+CREATE OR REPLACE FUNCTION bloodcell.require_passed_gates() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     failed text;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from bloodcell.retraining.label_status import LabelledCells, LabelStatus, SplitCount, label_status
+from bloodcell.retraining.label_status import LabelledCells, LabelStatus, SampleStatus, SplitCount, label_status
 from bloodcell.storage import tables
 from bloodcell.storage.database import Database
 from tests.labels.conftest import AT, INSTANT, Labelled
@@ -12,7 +12,7 @@ from tests.laboratory import Laboratory
 
 
 def test_without_labels_every_count_is_zero(database: Database) -> None:
-    assert label_status(database) == LabelStatus(0, 0, 0, 0, None, None, (), (), ())
+    assert label_status(database) == LabelStatus(0, 0, 0, 0, None, None, (), (), (), SampleStatus(0, 0, 0, 0))
 
 
 def test_labels_are_counted_by_class_person_and_split(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Sequence
 from dataclasses import astuple
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -36,9 +38,16 @@ def wrong(cell_class: str) -> str:
     return "monocyte" if cell_class == "lymphocyte" else "lymphocyte"
 
 
+class BlindReaders(Laboratory):
+    """A laboratory whose people read blind unless they say otherwise."""
+
+    def label(self, cells: Sequence[int], labels: Sequence[str], by: str = "anna", **more: Any) -> list[int]:
+        return super().label(cells, labels, by, **({"blind": True} | more))
+
+
 @pytest.fixture
 def lab(database: Database) -> Laboratory:
-    return Laboratory(database)
+    return BlindReaders(database)
 
 
 def test_a_night_like_the_validation_images_crosses_no_threshold(settings: Settings, champion: str) -> None:
@@ -121,14 +130,14 @@ def test_an_agreement_fails_only_if_its_upper_end_is_below_the_threshold(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)[:60]
-    # 52 of 60 agree: 86.7 %, exact interval 75.4 to 94.1 %
+    # 52 of 60 agree: 86.7 %; the exact interval is 75.4 to 94.1 %, that over the few slides is wider
     lab.label(
         [cell for cell, _ in called],
-        [wrong(cell_class) if n < 8 else cell_class for n, (_, cell_class) in enumerate(called)],
+        [wrong(cell_class) if n in range(0, 60, 8) else cell_class for n, (_, cell_class) in enumerate(called)],
     )
     found = only(check_champion(settings), "agreement")
     assert (found.measured, found.passed) == (pytest.approx(52 / 60), True)
-    assert (found.lower, found.upper) == (pytest.approx(0.754, abs=1e-3), pytest.approx(0.941, abs=1e-3))
+    assert (found.lower, found.upper) == (pytest.approx(0.71, abs=0.03), pytest.approx(0.96, abs=0.02))
 
     stricter = settings.model_copy(update={"check_min_agreement": 0.95})
     lab.label([cell for cell, _ in called], [wrong(cell_class) for _, cell_class in called], at="2026-03-17 09:00+00")
@@ -146,14 +155,12 @@ def test_too_low_an_agreement_is_an_alarm_with_a_reason_and_the_next_step(
         [wrong(cell_class) if n % 2 else cell_class for n, (_, cell_class) in enumerate(called)],
     )
     check = check_champion(settings)
-    (reason,) = check.failed
-    assert reason == only(check, "agreement").reason
+    reason = only(check, "agreement").reason
+    assert reason in check.failed
     assert (
         "Even the upper end of the interval is below the threshold of 90.0 % (BLOODCELL_CHECK_MIN_AGREEMENT)" in reason
     )
     assert "bloodcell models rollback" in reason
-    # figures of single classes are for information and never fail
-    assert all(each.passed for each in check.checks if each.cell_class)
 
 
 def test_too_few_labels_are_left_for_the_next_check(
@@ -164,7 +171,7 @@ def test_too_few_labels_are_left_for_the_next_check(
     lab.label([cell for cell, _ in called[:30]], [cell_class for _, cell_class in called[:30]])
     waiting = only(check_champion(settings), "agreement")
     assert (waiting.n_cells, waiting.measured, waiting.passed) == (30, None, True)
-    assert "30 newly labelled cells with a call, 40 are needed" in waiting.reason
+    assert "30 blind-read cells of the random samples with a call, 40 are needed" in waiting.reason
     lab.label([cell for cell, _ in called[30:50]], [cell_class for _, cell_class in called[30:50]])
     assert only(check_champion(settings), "agreement").n_cells == 50
     assert only(check_champion(settings), "agreement").n_cells == 0
@@ -177,7 +184,7 @@ def test_a_label_that_becomes_visible_late_is_not_lost(
     called = called_cells(database, champion)
     slow, quick = called[:20], called[20:65]
     with database.connect() as importing:  # takes its ids first and is committed last
-        row = {"labelled_by": "anna", "labelled_at": "2026-03-15", "is_blind": False, "source": "csv"}
+        row = {"labelled_by": "anna", "labelled_at": "2026-03-15", "is_blind": True, "source": "csv"}
         importing.execute(tables.label.insert(), [{"cell_id": c, "class": g, **row} for c, g in slow])
         lab.label([cell for cell, _ in quick], [cell_class for _, cell_class in quick])
         assert only(check_champion(settings), "agreement").n_cells == 45
@@ -239,19 +246,63 @@ def test_the_training_images_of_a_model_trained_on_a_folder_come_from_its_bundle
     assert "Left out: 1 cell from" in found.reason
 
 
-def test_blind_reading_is_judged_on_its_own(
+def test_labels_with_a_call_in_sight_and_labels_of_other_cells_judge_nothing(
     settings: Settings, database: Database, champion: str, lab: Laboratory
 ) -> None:
-    classified_night(settings, slides=20)
+    classified_night(settings.model_copy(update={"sample_cells": 30}))
     called = called_cells(database, champion)
-    blind, proposed = called[:45], called[45:]
-    lab.label([c for c, _ in proposed], [cell_class for _, cell_class in proposed])
-    lab.label([c for c, _ in blind], [wrong(g) if n % 3 == 0 else g for n, (_, g) in enumerate(blind)], blind=True)
-    check = check_champion(settings)
+    sampled = {cell for (cell,) in rows(database, "SELECT cell_id FROM bloodcell.sampled_cell")}
+    lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called], blind=False)
+    assert only(check_champion(settings), "agreement").n_cells == 0
+    lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called], "boris")
+    waiting = only(check_champion(settings), "agreement")
+    assert waiting.n_cells == len(sampled & {cell for cell, _ in called})
+    assert "bloodcell labels sample" in waiting.reason
+
+
+def test_a_class_that_is_always_wrong_is_an_alarm_although_the_overall_agreement_is_high(
+    settings: Settings, database: Database, champion: str, lab: Laboratory
+) -> None:
+    for day in range(2):
+        classified_night(settings, NIGHT + timedelta(days=day), slides=10)
+    called = called_cells(database, champion)
+    immature = [cell for cell, cell_class in called if cell_class == "ig"]
+    assert len(immature) >= 20
+    lab.label([cell for cell, _ in called], [wrong(said) if said == "ig" else said for _, said in called])
+    lenient = settings.model_copy(update={"check_min_agreement": 0.5, "check_max_psi": 99.0})
+    check = check_champion(lenient)
     assert only(check, "agreement").passed
-    found = only(check, "blind_agreement")
-    assert (found.n_cells, found.measured, found.passed) == (45, pytest.approx(30 / 45), False)
-    assert "of the newly labelled cells read blind" in found.reason
+    precision = only(check, "precision", "ig")
+    assert (precision.measured, precision.passed) == (0, False)
+    assert "is right about 0 of" in precision.reason
+    assert "BLOODCELL_CHECK_MIN_PRECISION" in precision.reason
+
+
+def test_a_class_with_too_few_cells_is_shown_and_not_judged(
+    settings: Settings, database: Database, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings, classes=("lymphocyte",) * 15 + ("monocyte",))
+    called = called_cells(database, champion)
+    lab.label([cell for cell, _ in called], ["lymphocyte"] * len(called))
+    found = only(check_champion(settings), "precision", "monocyte")
+    assert (found.measured, found.threshold, found.passed) == (0, None, True)
+    assert found.reason.endswith("Not judged: 10 are needed.")
+
+
+def test_a_class_is_judged_on_the_cells_of_earlier_checks_too(
+    settings: Settings, database: Database, champion: str, lab: Laboratory
+) -> None:
+    classified_night(settings)
+    called = called_cells(database, champion)
+    lab.label([cell for cell, _ in called], [cell_class for _, cell_class in called])
+    first = only(check_champion(settings), "agreement", "neutrophil")
+    classified_night(settings, NEXT_NIGHT)
+    fresh = [(cell, said) for cell, said in called_cells(database, champion) if cell not in dict(called)]
+    lab.label([cell for cell, _ in fresh], [cell_class for _, cell_class in fresh])
+    second = check_champion(settings)
+    assert only(second, "agreement").n_cells == len(fresh)
+    neutrophils = [cell for cell, said in called + fresh if said == "neutrophil"]
+    assert only(second, "agreement", "neutrophil").n_cells == len(neutrophils) > first.n_cells
 
 
 def test_cells_out_of_scope_are_counted_separately(

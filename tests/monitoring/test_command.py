@@ -27,7 +27,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_check_prints_one_json_document_or_a_table(settings: Settings, database: Database, champion: str) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    Laboratory(database).label([cell for cell, _ in called], [cell_class for _, cell_class in called])
+    Laboratory(database).label([cell for cell, _ in called], [cell_class for _, cell_class in called], blind=True)
     result = CliRunner().invoke(app, ["models", "check", "--json"])
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
@@ -39,7 +39,7 @@ def test_a_check_prints_one_json_document_or_a_table(settings: Settings, databas
     again = CliRunner().invoke(app, ["models", "check"])
     assert again.exit_code == 3, again.output
     assert "agreement" in again.stdout
-    assert "Not judged: 0 newly labelled cells with a call, 40 are needed" in again.stdout
+    assert "Not judged: 0 blind-read cells of the random samples with a call, 40 are needed" in again.stdout
 
 
 @pytest.mark.usefixtures("environment")
@@ -48,7 +48,7 @@ def test_a_crossed_threshold_is_exit_status_1_with_the_reason(
 ) -> None:
     classified_night(settings)
     called = called_cells(database, champion)
-    Laboratory(database).label([cell for cell, _ in called], ["basophil"] * len(called))
+    Laboratory(database).label([cell for cell, _ in called], ["basophil"] * len(called), blind=True)
     result = CliRunner().invoke(app, ["models", "check"])
     assert result.exit_code == 1
     assert "FAILED" in result.stdout

@@ -33,6 +33,12 @@ class Judged:
     champion_id: str
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Returns settings with which every cell is of the random sample."""
+    return settings.model_copy(update={"sample_cells": 10_000})
+
+
 @pytest.fixture(scope="package")
 def judged_template(
     postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory, svm_bundle: Bundle
@@ -43,7 +49,12 @@ def judged_template(
         data_dir=tmp_path_factory.mktemp("judged"),
         database_url=postgres.url(name),
         settle_s=0,
+        sample_cells=10_000,  # every cell is of the random sample, and read blind
         gate_min_holdout_cells=5,
+        gate_min_holdout_patients=4,
+        gate_min_out_of_scope_cells=4,
+        gate_min_held_back=0,
+        gate_accuracy_margin=0.1,  # with a hundred cells not even two equal models are shown to be within a point
         gate_max_calibration_error=0.3,
         approvers="dr.chief",
     )

@@ -44,7 +44,7 @@ def label_cells(
     truth: dict[tuple[str, str], str],
     *,
     by: str = "dr.a",
-    is_blind: bool = False,
+    is_blind: bool = True,
     is_adjudication: bool = False,
     labelled_as: Callable[[str], str | None] = lambda cell_class: cell_class,
     at: datetime | None = None,

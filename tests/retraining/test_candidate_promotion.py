@@ -15,10 +15,12 @@ import sqlalchemy as sa
 from bloodcell.errors import BundleError, PromotionRefusedError
 from bloodcell.registry import promotion, registered_models
 from bloodcell.registry.bundle import Bundle
+from bloodcell.registry.promotion_proof import GATES
 from bloodcell.retraining import (
     ask_for_approval,
     begin_training_run,
     end_training_run,
+    promote_by_hand,
     promote_candidate,
     record_answer,
     train_candidate,
@@ -80,7 +82,12 @@ def test_an_approved_candidate_becomes_champion_with_who_when_why_and_evidence_r
         "chosen": "Approve", "by": "dr.chief", "at": "2026-03-20T10:00:00+00:00", "reason": "better on the hold-out"
     }  # fmt: skip
     assert last.evidence["dataset_digest"] == judged.run.dataset_digest
-    assert len(last.evidence["gates"]) == 6
+    assert [gate["gate"] for gate in last.evidence["gates"]] == list(GATES)
+    (opened,) = rows(judged.settings, "SELECT * FROM bloodcell.lockbox_history")  # once, though promoted twice
+    assert (opened.model_id, opened.champion_id) == (judged.validated.model_id, judged.champion_id)
+    assert (opened.n_cells, opened.n_patients, opened.passed) == (24, 1, True)
+    assert last.evidence["lockbox"] == opened.reason
+    assert "The 24 cells of 1 patient in the lockbox do not contradict the gates" in opened.reason
     assert last.evidence["report"] == judged.validated.report
     (run,) = rows(judged.settings, "SELECT state, decided_by FROM bloodcell.retraining")
     assert tuple(run) == ("promoted", "dr.chief")
@@ -192,7 +199,8 @@ def test_a_candidate_trained_on_shuffled_labels_is_refused_everywhere(judged: Ju
         (row.barcode, row.file_name)
         for row in rows(
             settings,
-            "SELECT barcode, file_name FROM bloodcell.training_image WHERE split <> 'holdout' AND class IS NOT NULL",
+            "SELECT barcode, file_name FROM bloodcell.training_image "
+            "WHERE split NOT IN ('holdout', 'lockbox') AND class IS NOT NULL",
         )
     }
     wrong = dict.fromkeys(splits, "x")
@@ -255,6 +263,59 @@ def test_a_model_that_was_never_validated_is_not_promoted_if_there_is_a_holdout(
         pytest.raises(PromotionRefusedError, match="never validated"),
     ):
         promotion.promote(connection, store, tuned_bundle.model_id, by="lead", reason="by hand", evidence={})
+
+
+def test_a_candidate_that_the_lockbox_contradicts_stays_refused_whoever_promotes_it(judged: Judged) -> None:
+    settings, model_id = judged.settings, judged.validated.model_id
+    answered(settings, judged.run.training_run_id)
+    row = {
+        "model_id": model_id,
+        "champion_id": judged.champion_id,
+        "dataset_digest": judged.run.dataset_digest,
+        "n_cells": 24,
+        "n_patients": 1,
+        "accuracy": 0.5,
+        "passed": False,
+        "reason": "contradicted",
+    }
+    with open_database(settings).begin() as connection:
+        run_id = connection.execute(sa.text("SELECT run_id FROM bloodcell.run LIMIT 1")).scalar_one()
+        connection.execute(sa.insert(tables.lockbox_opening).values(row | {"run_id": run_id}))
+    with pytest.raises(PromotionRefusedError, match="refused by the lockbox: contradicted"):
+        promote_candidate(settings, judged.run.training_run_id)
+    (state,) = rows(settings, "SELECT state, state_reason FROM bloodcell.retraining")
+    assert tuple(state) == ("refused", "contradicted")
+    with pytest.raises(PromotionRefusedError, match="refused by the lockbox"):
+        promote_by_hand(settings, model_id, by="lead", reason="all the same")
+    insert = "INSERT INTO bloodcell.promotion (model_id, action, promoted_by, reason) VALUES (:m, 'promote', 'x', 'y')"
+    with (
+        connect(settings.plain_database_url or "", role="bloodcell_owner").begin() as connection,
+        pytest.raises(sa.exc.DBAPIError, match="refused by its gates: contradicted"),
+    ):
+        connection.execute(sa.text(insert), {"m": model_id})
+    assert champion(settings) == judged.champion_id
+
+
+def test_a_promotion_by_hand_opens_the_lockbox_too(judged: Judged) -> None:
+    model_id = promote_by_hand(judged.settings, judged.validated.model_id[:10], by="lead", reason="by hand")
+    assert champion(judged.settings) == model_id == judged.validated.model_id
+    (opened,) = rows(judged.settings, "SELECT model_id, passed FROM bloodcell.lockbox_history")
+    assert tuple(opened) == (model_id, True)
+    (anchor,) = rows(judged.settings, "SELECT model_id FROM bloodcell.anchor_model")
+    assert anchor.model_id == judged.champion_id  # the first champion that a person chose stays the anchor
+
+
+def test_a_validation_by_an_earlier_release_with_fewer_gates_does_not_promote(judged: Judged) -> None:
+    settings = judged.settings
+    answered(settings, judged.run.training_run_id)
+    with connect(settings.plain_database_url or "").begin() as connection:
+        connection.execute(sa.text("ALTER TABLE bloodcell.validation DISABLE TRIGGER append_only"))
+        connection.execute(sa.text("UPDATE bloodcell.validation SET gates = gates - 9"))
+    with pytest.raises(
+        PromotionRefusedError, match=r"earlier release, without the gates not_worse_than_anchor\. Next:"
+    ):
+        promote_candidate(settings, judged.run.training_run_id)
+    assert champion(settings) == judged.champion_id
 
 
 def test_a_rollback_restores_the_previous_champion_and_the_history_shows_both(judged: Judged) -> None:

@@ -20,11 +20,15 @@ from bloodcell.retraining.gates import GATE_TITLES, judge_gates
 from bloodcell.settings import Settings
 from tests.trial import N, drawn_holdout, drawn_predictions, holdout_of, predictions_of
 
-SETTINGS = Settings()
+SETTINGS = Settings(gate_min_holdout_patients=5, gate_min_out_of_scope_cells=0)
+"""As by default, but for twenty patients and no cell out of scope."""
+
 PATIENTS = 20
 FAILS = re.compile(
-    r"Too (few|many)|The hold-out is empty|(Whether|Calibration|The share) .*cannot be judged|Accuracy may fall too far"
-    r"|There is no champion to compare with, and the candidate is not good enough|Confidence is not calibrated"
+    r"Too (few|many|much)|The hold-out is empty|(Whether|Calibration|The) .*cannot be (judged|compared)"
+    r"|.*may fall too far|.*too many cells lost|Confidence is not calibrated|.*whether every class is as good cannot be"
+    r"|There is no champion to compare with, and (the candidate is not good enough|there are no hold-out cells)"
+    r"|There is no champion to compare with; the lowest .*, below|Fewer cells out of scope"
 )
 """How the reason of a gate begins that failed; the reason of one that passed never does."""
 
@@ -34,7 +38,7 @@ def compared(candidate: list[int], champion: list[int] | None, truth: list[int],
     models = [predictions_of(candidate, **more)]
     if champion is not None:
         models.append(predictions_of(champion, "champion"))
-    return compare(holdout_of(truth, [i % PATIENTS for i in range(len(truth))]), models, n_replicates=200)
+    return compare(holdout_of(truth, [i % PATIENTS for i in range(len(truth))]), models)
 
 
 def truth_of(n_each: int) -> list[int]:
@@ -54,7 +58,7 @@ def gate(comparison: Comparison, name: str, settings: Settings = SETTINGS) -> Ga
     return next(each for each in judge_gates(comparison, settings) if each.gate == name)
 
 
-def test_a_better_candidate_passes_all_six_gates_and_each_gives_its_reason() -> None:
+def test_a_better_candidate_passes_every_gate_and_each_gives_its_reason() -> None:
     holdout = drawn_holdout(3_000, 40)
     comparison = compare(
         holdout,
@@ -80,7 +84,7 @@ def test_a_candidate_trained_on_shuffled_labels_is_refused_with_reasons() -> Non
     )
     gates = judge_gates(comparison, SETTINGS)
     assert not all_passed(gates)
-    assert {each.gate for each in gates if not each.passed} == {"not_worse_overall", "no_class_worse", "calibrated"}
+    assert {each.gate for each in gates if not each.passed} >= {"not_worse_overall", "no_class_worse", "calibrated"}
     for each in gates:
         assert (each.reason in refusal(gates)) is not each.passed
     assert "below the threshold of −1.00" in refusal(gates)
@@ -95,14 +99,12 @@ def test_every_class_needs_enough_holdout_cells(fewest: int, passes: bool) -> No
     assert str(fewest) in found.reason
 
 
-@pytest.mark.parametrize(("n_patients", "passes"), [(1, False), (4, False), (5, True)])
+@pytest.mark.parametrize(("n_patients", "passes"), [(1, False), (24, False), (25, True)])
 def test_the_holdout_needs_enough_patients(n_patients: int, passes: bool) -> None:
     truth = truth_of(10)
-    comparison = compare(
-        holdout_of(truth, [i % n_patients for i in range(80)]), [predictions_of(truth)], n_replicates=20
-    )
-    found = gate(comparison, "enough_holdout_patients")
-    assert (found.passed, found.measured, found.threshold) == (passes, n_patients, 5)
+    comparison = compare(holdout_of(truth, [i % n_patients for i in range(80)]), [predictions_of(truth)])
+    found = gate(comparison, "enough_holdout_patients", Settings())
+    assert (found.passed, found.measured, found.threshold) == (passes, n_patients, 25)
     assert f"it has {n_patients} patient{'s' if n_patients > 1 else ''};" in found.reason
 
 
@@ -125,45 +127,137 @@ def test_accuracy_is_judged_by_the_lower_end_of_the_interval_and_not_by_the_valu
 @pytest.mark.parametrize(
     ("n_each", "n_lost", "passes"), [(10, 1, True), (10, 2, False), (60, 3, True), (60, 4, False), (200, 10, True)]
 )
-def test_a_class_may_lose_cells_up_to_its_margin_but_always_one(n_each: int, n_lost: int, passes: bool) -> None:
+def test_a_class_may_lose_its_margin_and_what_chance_may_explain(n_each: int, n_lost: int, passes: bool) -> None:
     truth = truth_of(n_each)
     comparison = compared(wrong(truth, 6, n_lost), truth, truth)
     found = gate(comparison, "no_class_worse")
     assert found.passed is passes
-    assert found.measured == n_lost / n_each
-    assert found.threshold == max(1, 0.05 * n_each) / n_each
-    assert "neutrophil loses" in found.reason
-    assert f"{n_lost} lost, 0 won" in found.reason
+    assert found.measured == pytest.approx(n_lost / n_each)
+    assert found.threshold == 0.05
+    assert f"the sensitivity among called cells of neutrophil ({n_each} cells) changes by −" in found.reason
+    assert ("which chance may explain" in found.reason) is ((n_each, n_lost) == (10, 1))
+
+
+def test_a_sensitivity_that_is_only_lost_among_unclassified_cells_counts_too() -> None:
+    # the candidate hides its errors below a threshold: among the called cells it is perfect
+    truth = truth_of(100)
+    candidate = wrong(truth, 6, 8)
+    found = gate(
+        compared(candidate, truth, truth, unclassified=[a != b for a, b in zip(candidate, truth, strict=True)]),
+        "no_class_worse",
+    )
+    assert not found.passed
+    assert "the sensitivity by the most probable class of neutrophil" in found.reason
 
 
 def test_cells_won_in_a_class_offset_cells_lost_in_that_class_only() -> None:
     truth = truth_of(40)
     same_class = compared(wrong(truth, 2, 5), wrong(truth, 2, 5, start=20), truth)
     assert gate(same_class, "no_class_worse").passed
-    assert "No class has fewer correct cells" in gate(same_class, "no_class_worse").reason
+    assert "No class has a worse sensitivity" in gate(same_class, "no_class_worse").reason
     other_class = compared(wrong(truth, 2, 5), wrong(truth, 3, 5), truth)
     found = gate(other_class, "no_class_worse")
     assert not found.passed
-    assert found.reason.startswith("Too many cells lost: erythroblast loses 5 net of 40")
+    assert found.reason.startswith("Too much is lost: the sensitivity among called cells of erythroblast (40 cells)")
 
 
-def test_the_reason_names_the_class_that_is_furthest_beyond_its_allowance() -> None:
-    # one of ten basophils may always be lost; nine of a hundred neutrophils may not
+def test_the_reason_names_the_class_that_loses_most_and_the_others() -> None:
+    # one of ten basophils may be lost by chance; nine of a hundred neutrophils hardly
     truth = [0] * 10 + [cell_class for cell_class in range(1, N) for _ in range(100)]
-    candidate = wrong(wrong(wrong(truth, 0, 1), 6, 9), 4, 6)
+    candidate = wrong(wrong(wrong(truth, 0, 1), 6, 9), 4, 7)
     found = gate(compared(candidate, truth, truth), "no_class_worse")
     assert not found.passed
-    assert found.reason.startswith("Too many cells lost: neutrophil loses 9 net of 100")
+    assert found.reason.startswith("Too much is lost: the sensitivity among called cells of neutrophil (100 cells)")
     assert found.reason.endswith("also beyond what is allowed: lymphocyte.")
-    assert (found.measured, found.threshold) == (0.09, 0.05)
+    assert found.measured == pytest.approx(0.09)
 
 
-@pytest.mark.parametrize(("confidence", "passes"), [(0.95, True), (0.94, False)])
+def test_a_class_called_too_often_is_less_precise() -> None:
+    # twenty of a hundred lymphocytes are called monocytes: a fifth fewer of the calls "monocyte" are right
+    truth = truth_of(100)
+    candidate = [5 if cell_class == 4 and n % 5 == 0 else cell_class for n, cell_class in enumerate(truth)]
+    found = gate(compared(candidate, truth, truth), "no_class_less_precise")
+    assert not found.passed
+    assert "the precision of monocyte (100 cells) changes by −16.67 points" in found.reason
+
+
+def test_a_class_that_is_never_called_is_refused_by_every_gate_of_classes() -> None:
+    truth = truth_of(60)
+    comparison = compared(truth, truth, truth, unclassified=[cell_class == 3 for cell_class in truth])
+    assert gate(comparison, "not_worse_overall").passed  # its most probable class is still right
+    for name in ("no_class_worse", "no_class_less_precise", "no_class_more_unclassified"):
+        found = gate(comparison, name)
+        assert not found.passed, name
+        assert " ig" in found.reason
+
+
+@pytest.mark.parametrize(("n_held_back", "passes"), [(0, False), (5, False), (6, True), (24, True)])
+def test_cells_out_of_scope_must_be_held_back(n_held_back: int, passes: bool) -> None:
+    truth = truth_of(10)
+    candidate = predictions_of(truth, held_back=[n < n_held_back for n in range(24)])
+    champion = predictions_of(truth, "champion", held_back=[n < 6 for n in range(24)])
+    holdout = holdout_of(truth, [i % PATIENTS for i in range(80)], n_out_of_scope=24)
+    found = gate(compare(holdout, [candidate, champion]), "out_of_scope_held_back", Settings())
+    assert (found.passed, found.measured, found.threshold) == (passes, n_held_back / 24, 0.25)
+    assert f"{100 * n_held_back / 24:.1f} % of 24 cells out of scope" in found.reason
+
+
+def test_a_candidate_may_not_hold_back_much_less_than_the_champion() -> None:
+    truth = truth_of(10)
+    candidate = predictions_of(truth, held_back=[n % 2 == 0 for n in range(40)])
+    champion = predictions_of(truth, "champion", held_back=[n % 5 != 0 for n in range(40)])
+    holdout = holdout_of(truth, [i % PATIENTS for i in range(80)], n_out_of_scope=40)
+    found = gate(compare(holdout, [candidate, champion]), "out_of_scope_held_back")
+    assert not found.passed
+    assert found.reason.startswith("Fewer cells out of scope are held back than by the champion: 50.0 % of 40")
+
+
+def test_too_few_cells_out_of_scope_cannot_be_judged() -> None:
+    truth = truth_of(10)
+    models = [predictions_of(truth, held_back=[True] * 19), predictions_of(truth, "champion", held_back=[True] * 19)]
+    found = gate(compare(holdout_of(truth, n_out_of_scope=19), models), "out_of_scope_held_back", Settings())
+    assert (found.passed, found.measured) == (False, None)
+    assert "19 such cells of the random sample were read blind; 20 are needed" in found.reason
+
+
+@pytest.mark.parametrize(("n_lost", "passes"), [(0, True), (40, False)])
+def test_small_losses_that_add_up_fail_against_the_anchor(n_lost: int, passes: bool) -> None:
+    # the candidate equals the champion, and both have lost what many small steps since the anchor allowed
+    truth = truth_of(200)
+    now = wrong(truth, 6, n_lost)
+    models = [predictions_of(now), predictions_of(now, "champion"), predictions_of(truth, "anchor")]
+    comparison = compare(holdout_of(truth, [i % PATIENTS for i in range(len(truth))]), models)
+    assert gate(comparison, "not_worse_overall").passed
+    found = gate(comparison, "not_worse_than_anchor")
+    assert found.passed is passes
+    assert "Compared with the anchor anchor000000, the first approved champion" in found.reason
+    assert ("too many cells lost: neutrophil" in found.reason) is not passes
+
+
+@pytest.mark.parametrize(("confidence", "passes"), [(0.96, True), (0.6, False)])
 def test_a_candidate_must_be_calibrated(confidence: float, passes: bool) -> None:
     truth = truth_of(10)
     found = gate(compared(truth, truth, truth, confidence=confidence), "calibrated")
-    assert found.measured == pytest.approx(1 - confidence)
+    # the gap, without what chance would add to it if the confidence were right
+    assert found.measured == pytest.approx(
+        math.sqrt(max((1 - confidence) ** 2 - confidence * (1 - confidence) / 80, 0))
+    )
     assert (found.passed, found.threshold) == (passes, 0.05)
+
+
+def test_a_perfectly_calibrated_model_is_hardly_ever_refused_for_its_few_cells() -> None:
+    random, refused = np.random.default_rng(4), 0
+    truth = truth_of(10)
+    for _ in range(200):
+        confidence = random.uniform(0.7, 1.0, 80)
+        is_right = random.random(80) < confidence
+        top = [each if right else (each + 1) % N for each, right in zip(truth, is_right, strict=True)]
+        predictions = predictions_of(top)
+        probabilities = np.repeat(((1 - confidence) / (N - 1))[:, None], N, axis=1)
+        probabilities[np.arange(80), top] = confidence
+        comparison = compare(holdout_of(truth), [dataclasses.replace(predictions, probabilities=probabilities)])
+        refused += not gate(comparison, "calibrated").passed
+    assert refused <= 60  # by the expected calibration error itself, 150 of 200 and more
 
 
 @pytest.mark.parametrize(("n_left", "passes"), [(4, True), (5, False)])
@@ -184,7 +278,7 @@ def test_a_loss_or_rise_of_exactly_the_margin_passes_despite_rounding() -> None:
         predictions_of(truth, unclassified=[i < 320 for i in range(800)]),
         predictions_of(truth, "champion", unclassified=[i < 280 for i in range(800)]),
     ]
-    comparison = compare(holdout_of(truth, [i % 9 for i in range(800)]), models, n_replicates=20)
+    comparison = compare(holdout_of(truth, [i % 9 for i in range(800)]), models)
     assert 320 / 800 - 280 / 800 > 0.05
     assert gate(comparison, "not_more_unclassified").passed
 
@@ -192,10 +286,23 @@ def test_a_loss_or_rise_of_exactly_the_margin_passes_despite_rounding() -> None:
 def test_without_a_champion_the_gates_that_compare_models_pass_and_say_so() -> None:
     truth = truth_of(100)
     gates = judge_gates(compared(wrong(truth, 0, 5), None, truth), SETTINGS)
-    for name in ("not_worse_overall", "no_class_worse", "not_more_unclassified"):
+    for name in ("not_worse_overall", "no_class_worse", "no_class_less_precise", "not_more_unclassified"):
         found = next(each for each in gates if each.gate == name)
         assert found.passed
         assert "no champion" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "n_unclassified", "n_wrong"), [("no_class_worse", 0, 60), ("no_class_more_unclassified", 60, 0)]
+)
+def test_a_first_model_needs_a_minimum_in_each_class(name: str, n_unclassified: int, n_wrong: int) -> None:
+    truth = truth_of(100)
+    comparison = compared(
+        wrong(truth, 3, n_wrong), None, truth, unclassified=[300 <= i < 300 + n_unclassified for i in range(len(truth))]
+    )
+    found = gate(comparison, name)
+    assert not found.passed
+    assert "that of ig, 40.0 %, below the 50.0 % that a first model needs" in found.reason
 
 
 def test_a_first_model_needs_a_minimum_accuracy() -> None:
@@ -212,19 +319,19 @@ def test_an_empty_holdout_is_refused_with_reasons(champion: list[int] | None) ->
     gates = judge_gates(compared([], champion, []), SETTINGS)
     assert not all_passed(gates)
     assert "The hold-out is empty" in refusal(gates)
-    assert [each.passed for each in gates] == [False, False, False, champion is None, False, False]
+    assert not any(each.passed for each in gates)
     assert all(each.measured is None or math.isfinite(each.measured) for each in gates)
 
 
-def test_a_class_without_holdout_cells_is_named_by_both_gates_that_judge_classes() -> None:
-    truth = [each for each in truth_of(10) if each != 1]
+def test_a_class_without_holdout_cells_is_named_by_every_gate_that_judges_classes() -> None:
+    truth = [each for each in truth_of(100) if each != 1]
     gates = judge_gates(compared(truth, truth, truth), SETTINGS)
     failed = {each.gate: each.reason for each in gates if not each.passed}
-    assert failed.keys() == {"enough_holdout_cells", "no_class_worse"}
+    by_class = {"no_class_worse", "no_class_less_precise", "no_class_more_unclassified"}
+    assert failed.keys() == {"enough_holdout_cells"} | by_class
     assert "eosinophil 0" in failed["enough_holdout_cells"]
-    assert failed["no_class_worse"] == (
-        "Whether every class is as good cannot be judged: there are no hold-out cells of eosinophil."
-    )
+    for name in by_class:
+        assert failed[name].endswith("cannot be judged: there are no hold-out cells of eosinophil.")
 
 
 @examples(max_examples=60, deadline=None)

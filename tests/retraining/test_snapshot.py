@@ -107,6 +107,35 @@ def test_contested_cells_are_left_out_until_adjudicated_and_smudges_are_out_of_s
     assert snapshot(settings).left_out == {}
 
 
+def test_labels_of_chosen_cells_train_and_never_judge(settings: Settings) -> None:
+    truth = make_night(settings, patients=PATIENTS, cells_per_class=2)
+    of = {
+        patient: {cell: truth[cell] for cell in truth if cell[0].endswith(f"-{n}")}
+        for n, patient in enumerate(PATIENTS)
+    }
+    # of each of two patients half of the cells are read blind; all others were chosen, and seen with their calls
+    read_blind = {patient: dict(list(of[patient].items())[:8]) for patient in PATIENTS[:2]}
+    for cells in read_blind.values():
+        label_cells(settings, cells)
+    for patient, cells in of.items():
+        chosen = dict(cells.items() - read_blind.get(patient, {}).items())
+        label_cells(settings, chosen, is_blind=False)
+    taken = snapshot(settings)
+    judged = {(row.barcode, row.file_name) for row in images(settings, taken.dataset_digest) if row.split == "holdout"}
+    assert judged == {cell for cells in read_blind.values() for cell in cells}
+    assert taken.left_out == {"patient judges models, cell not read blind from the random sample": 2 * 8}
+    assert taken.n_images("training") + taken.n_images("validation") == 6 * 16
+
+
+def test_without_a_blind_reading_nothing_judges(settings: Settings) -> None:
+    truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
+    label_cells(settings, truth, is_blind=False)
+    label_cells(settings, dict(list(truth.items())[:2]), is_blind=False, labelled_as=lambda cell_class: None)
+    taken = snapshot(settings)
+    assert (taken.n_images("holdout"), taken.n_images("lockbox"), taken.n_images("out_of_scope")) == (0, 0, 0)
+    assert taken.left_out == {"out of scope, not read blind from the random sample": 2}
+
+
 def test_an_image_of_two_patients_counts_only_for_the_first(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth)

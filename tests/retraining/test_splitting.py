@@ -18,19 +18,23 @@ from tests.retraining.nights import label_cells, make_night
 
 
 def test_the_shares_are_as_close_as_possible_to_those_wanted() -> None:
-    splits = splits_of({f"P{n}": False for n in range(200)}, {}, 0.25, 0.15)
-    assert Counter(splits.values()) == {"holdout": 50, "validation": 30, "training": 120}
+    splits = splits_of({f"P{n}": True for n in range(200)}, {}, 0.25, 0.15)
+    assert Counter(splits.values()) == {"holdout": 40, "lockbox": 10, "validation": 30, "training": 120}
 
 
-def test_blind_read_patients_go_to_the_hold_out_first() -> None:
+def test_only_patients_with_blind_read_cells_of_the_sample_judge_models() -> None:
     new = {f"P{n}": n < 10 for n in range(40)}
     splits = splits_of(new, {}, 0.25, 0.15)
-    assert {key for key, split in splits.items() if split == "holdout"} == {f"P{n}" for n in range(10)}
+    judging = {key for key, split in splits.items() if split in ("holdout", "lockbox")}
+    assert judging == {f"P{n}" for n in range(10)}
+    assert Counter(splits.values()) == {"holdout": 8, "lockbox": 2, "validation": 6, "training": 24}
+    few = splits_of({f"P{n}": n < 3 for n in range(40)}, {}, 0.25, 0.15)
+    assert Counter(few.values()) == {"holdout": 2, "lockbox": 1, "validation": 6, "training": 31}
 
 
 def test_new_patients_restore_the_shares_that_earlier_ones_missed() -> None:
-    splits = splits_of({f"P{n}": False for n in range(10)}, {"training": 10}, 0.25, 0.15)
-    assert Counter(splits.values()) == {"holdout": 5, "validation": 3, "training": 2}
+    splits = splits_of({f"P{n}": True for n in range(10)}, {"training": 10}, 0.25, 0.15)
+    assert Counter(splits.values()) == {"holdout": 4, "lockbox": 1, "validation": 3, "training": 2}
 
 
 @given(st.sets(st.text(max_size=8), max_size=60), st.randoms())

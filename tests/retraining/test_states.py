@@ -21,7 +21,8 @@ def test_a_decision_is_final_and_only_a_failed_or_expired_retraining_continues()
     assert {each.start for each in TRANSITIONS} == {TrainingState.RUNNING} | continues
     assert {each.step for each in TRANSITIONS if each.end is TrainingState.RUNNING} == {Step.APPROVE}
     from_running = [each.end for each in TRANSITIONS if each.start is TrainingState.RUNNING]
-    assert sorted(from_running) == sorted(set(TrainingState) - {TrainingState.RUNNING})
+    # the gates refuse, and later the lockbox may
+    assert sorted(set(from_running)) == sorted(set(TrainingState) - {TrainingState.RUNNING})
     assert set(TrainingState) >= ENDED_WELL
     assert TrainingState.RUNNING not in ENDED_WELL
 

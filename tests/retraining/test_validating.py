@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError, UnknownRecordError
 from bloodcell.registry.bundle import images_of
+from bloodcell.registry.promotion_proof import GATES
 from bloodcell.registry.registered_models import open_registered
 from bloodcell.retraining import begin_training_run, train_candidate, validate_candidates, validate_model
 from bloodcell.settings import Settings
@@ -31,7 +32,7 @@ def test_a_candidate_that_learnt_the_labels_passes_every_gate(judged: Judged) ->
     assert judged.validated.accuracy is not None
     assert judged.validated.accuracy > 0.9
     gates = rows(judged.settings, "SELECT gate, passed, reason FROM bloodcell.model_gate")
-    assert len(gates) == 6
+    assert [gate.gate for gate in gates] == list(GATES)
     assert all(gate.passed and gate.reason for gate in gates)
 
 
@@ -44,7 +45,7 @@ def test_a_candidates_bundle_lists_the_images_it_was_made_from(judged: Judged) -
         d=judged.run.dataset_digest,
     )
     assert images_of(bundle) == {row.sha256 for row in splits if row.split in ("training", "validation")}
-    assert {row.split for row in splits} == {"training", "validation", "holdout", "out_of_scope"}
+    assert {row.split for row in splits} == {"training", "validation", "holdout", "lockbox", "out_of_scope"}
 
 
 def test_candidate_and_champion_are_evaluated_on_the_same_cells(judged: Judged) -> None:

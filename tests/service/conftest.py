@@ -38,10 +38,13 @@ UP: dict[str, Any] = {
     "keep_airflow_days": 3650,
     "shipped_models": False,  # the model under test is trained on small coloured cells
     # figures from a hold-out of a few dozen cells are noise; tests/retraining shows that gates refuse
+    "sample_cells": 100_000,
+    "gate_min_out_of_scope_cells": 0,
     "gate_min_holdout_cells": 1,
     "gate_min_holdout_patients": 2,
     "gate_accuracy_margin": 0.5,
     "gate_class_margin": 0.9,
+    "gate_class_unclassified_margin": 0.9,
     "gate_max_calibration_error": 1.0,
     "gate_unclassified_margin": 0.9,
 }
