@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import typer
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cli import app
+from bloodcell.registry.shipped import MODEL_IDS
 from bloodcell.settings import Settings
 from docs.generator.api import api_pages, public_names
 from docs.generator.commands import commands_page
@@ -140,6 +142,38 @@ def test_the_model_card_names_the_shipped_models() -> None:
     named = dict(re.findall(r"^\| `(\w+)` `([0-9a-f]{12})` \|", card, re.M))
     manifests = (ROOT / "bloodcell" / "shipped").glob("*/bundle.json")
     assert named == {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in manifests}
+
+
+# Mitchell et al. 2019, Model Cards for Model Reporting, section 4; then what TRIPOD+AI and the FDA's guidance on
+# predetermined change control plans ask for beyond it
+CARD_HEADINGS = {
+    "Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data", "Quantitative analyses",
+    "Ethical considerations", "Caveats and recommendations",
+    "How people and models work together", "Each class, as it is called", "What a call means on a usual night",
+    "Other laboratories", "Update plan", "Credits", "TRIPOD+AI",
+}  # fmt: skip
+
+
+def test_the_model_card_has_every_required_heading() -> None:
+    card = (ROOT / "bloodcell" / "shipped" / "README.md").read_text()
+    parts = dict(re.findall(r"^##+ (.+)\n((?:(?!##+ ).*\n)+)", card, re.M))
+    assert set(parts) >= CARD_HEADINGS
+    assert [name for name in CARD_HEADINGS if not parts[name].strip()] == []
+    for part in ("description of modifications", "modification protocol", "impact assessment"):
+        assert f"| {part} |" in parts["Update plan"]
+    for line in ("CC BY 4.0", "Apache-2.0"):
+        assert line in parts["Credits"]
+
+
+def test_the_model_card_has_the_figures_of_every_class_and_model() -> None:
+    card = (ROOT / "bloodcell" / "shipped" / "README.md").read_text()
+    for variant, model_id in MODEL_IDS.items():
+        table = card.split(f"**`{variant}`** `{model_id[:12]}`, ")[1].split("\n\n")[1]
+        rows = {row[0]: row[1:] for row in (line.strip("| ").split(" | ") for line in table.splitlines()[2:])}
+        assert set(rows) == set(CELL_CLASSES)
+        assert all(len(row) == 5 for row in rows.values())
+    values = card.split("### What a call means on a usual night")[1].split("\n### ")[0]
+    assert set(re.findall(r"^\| (\w+) \| [\d.]+ % \|", values, re.M)) == set(CELL_CLASSES) - {"platelet"}
 
 
 def test_plain_text_does_not_become_markup() -> None:

@@ -6,11 +6,11 @@ SHARED holds pbc/<class>/*.jpg. The night is ingested and classified by the ship
 of PATH, by default this release's; that of a release before 0.3 shows what its users saw. Afterwards two late cells and
 the labels of a person arrive. Writes everything to standard output, and the reports to WORK/reports.
 
-    blurred   106 cells of healthy mix and 70 that are out of focus
-    coded     110 cells of healthy mix, and 70 lymphocytes and monocytes that the analyser coded as blasts
+    blurred   106 cells in usual shares and 70 that are out of focus
+    coded     110 cells in usual shares, and 70 lymphocytes and monocytes that the analyser coded as blasts
     few       54 leucocytes, of which 18 are immature granulocytes, and 12 erythroblasts
     labelled  130 leucocytes, of which a person labels 71 as blasts
-    late      120 cells of healthy mix; two more arrive a night later
+    late      120 cells in usual shares; two more arrive a night later
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Images:
         return [(name, next(self._left[name])) for name, n in counts.items() for _ in range(n)]
 
 
-def healthy(n: int) -> dict[str, int]:
+def usual_mix(n: int) -> dict[str, int]:
     counts = {name: round(share * n) for name, share in MIX.items()}
     counts["neutrophil"] += n - sum(counts.values())
     return counts
@@ -80,14 +80,14 @@ def lay_out(work: Path, images: Images) -> list[str]:
         return names
 
     first, second = NIGHTS
-    put(first, "blurred", images.take(healthy(106)))
-    put(first, "blurred", images.take(healthy(70)), blur_px=12)
-    put(first, "coded", images.take(healthy(110)))
+    put(first, "blurred", images.take(usual_mix(106)))
+    put(first, "blurred", images.take(usual_mix(70)), blur_px=12)
+    put(first, "coded", images.take(usual_mix(110)))
     put(first, "coded", images.take({"lymphocyte": 35, "monocyte": 35}), code="BL")
     put(first, "few", images.take({"neutrophil": 24, "lymphocyte": 12, "ig": 18, "erythroblast": 12}))
-    put(first, "labelled", images.take(healthy(59)))
+    put(first, "labelled", images.take(usual_mix(59)))
     labelled = put(first, "labelled", images.take({"lymphocyte": 41, "monocyte": 30}))
-    put(first, "late", images.take(healthy(120)))
+    put(first, "late", images.take(usual_mix(120)))
     put(second, "late", images.take({"eosinophil": 2}))
     return labelled
 

@@ -1,4 +1,4 @@
-"""`bloodcell rules`: the laboratory's reference ranges, review rules and rules of withholding."""
+"""`bloodcell rules`: the laboratory's reference ranges, review rules, rules of withholding and LOINC codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 @app.callback()
 def rules() -> None:
-    """The laboratory's rules: reference ranges, what is withheld, and what a person should review."""
+    """The laboratory's rules: reference ranges, what is withheld, what a person should review, and LOINC codes."""
 
 
 @app.command()
@@ -54,14 +54,23 @@ def _show(file: Path) -> None:
 
     from bloodcell.cells.classes import CLASS_NAMES
     from bloodcell.differential.laboratory_rules import read_rules
+    from bloodcell.differential.loinc import LOINC_LINES
     from bloodcell.presentation.tables import plain_table
+    from bloodcell.results.result_display import line_name
+    from bloodcell.visible_text import visible_lines
 
     found = read_rules(file)
     table = plain_table("class", "for", "range", "source", right=("range",))
     for each in found.ranges:
-        table.add_row(CLASS_NAMES[each.cell_class], each.ages, each.text, Text(found.source_of(each), no_wrap=True))
+        table.add_row(CLASS_NAMES[each.cell_class], each.ages, each.text, Text(each.source))
+    codes = plain_table(f"LOINC, {found.loinc.method}", "code")
+    for line in LOINC_LINES:
+        codes.add_row(line_name(line), found.loinc.code_of(line) or "none")
     console = Console()
     console.print(table)
+    for key, source in found.sources.items():
+        console.print(Text(visible_lines(f"{key}: {source}")), soft_wrap=True)
+    console.print("", codes, "", highlight=False)
     console.print(
         f"{file} is valid: version {found.version!r}, digest {found.digest[:12]}.\n"
         f"Next: BLOODCELL_RULES_FILE={file.resolve()}",

@@ -3,6 +3,7 @@
 counting           turns counts of a slide's cells into a differential
 differential_rows  counts the cells in Postgres and adds the rows
 laboratory_rules   the laboratory's reference ranges and rules, from its file
+loinc              the LOINC codes of a differential's lines, from the same file
 reference_ranges   where a value lies relative to its range
 """
 

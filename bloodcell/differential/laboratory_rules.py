@@ -1,4 +1,4 @@
-"""The rules of a laboratory: what is withheld, what a person should review, and the reference ranges.
+"""The rules of a laboratory: what is withheld, what a person should review, the reference ranges and the LOINC codes.
 
 A laboratory keeps them in one TOML file. Each result records their digest, and the database keeps every version that a
 result was made with, so that no number depends on a file that has changed since.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bloodcell.differential.loinc import LOINC_LINES, LineCodes, LoincTable
 from bloodcell.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ class LaboratoryRules(_Part):
         review: Rules that name slides for review.
         absolute_counts: How absolute counts are computed.
         ranges: The reference ranges; no two of them hold for one person.
+        loinc: The LOINC codes of the lines.
         sources: Key -> source, for ranges that name a key.
     """
 
@@ -198,6 +200,7 @@ class LaboratoryRules(_Part):
     review: ReviewRules
     absolute_counts: AbsoluteCountRules
     ranges: tuple[ReferenceRange, ...] = Field(alias="range")
+    loinc: LoincTable
     sources: dict[str, _Text] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -226,7 +229,10 @@ class LaboratoryRules(_Part):
 
     @property
     def digest(self) -> str:
-        """sha256 of `document` with sorted keys and no blanks: comments and layout of the file do not matter."""
+        """sha256 of `document` with sorted keys and no blanks: comments and layout of the file do not matter.
+
+        The LOINC codes are part of it. They move no number, but they say what a number was reported as.
+        """
         return digest_of_rules(self.document)
 
     def ranges_for(self, age_months: int | None, sex: Sex | None) -> dict[str, ReferenceRange]:
@@ -279,7 +285,13 @@ def _filled(own: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
     filled = {}
     for name, value in own.items():
         found = stored.get(name, value)
-        if isinstance(value, dict) and isinstance(found, dict):
+        if name == "codes":  # a line without codes stays without
+            found = {
+                line: {method: terms[method] for method in terms.keys() & LineCodes.model_fields.keys()}
+                for line, terms in found.items()
+                if line in LOINC_LINES
+            }
+        elif isinstance(value, dict) and isinstance(found, dict):
             found = _filled(value, found)
         elif name == "range":
             known = {field.alias or key for key, field in ReferenceRange.model_fields.items()}

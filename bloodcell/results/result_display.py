@@ -114,9 +114,11 @@ def result_json(read: SlideResult) -> dict[str, object]:
         "n_cells": differential.n_cells,
         "n_leucocytes": differential.n_leucocytes,
         "is_sufficient": differential.is_sufficient,
+        "loinc_panel": read.rules.loinc.code_of("panel"),
         "leucocytes": [_share_json(read, line) for line in differential.leucocytes],
         "other_leucocytes": [_share_json(read, line) for line in differential.other_leucocytes],
         "nrbc": {
+            "loinc": read.rules.loinc.code_of("erythroblast"),
             "n_cells": differential.nrbc.n_erythroblasts,
             "per_100_wbc": differential.nrbc.per_100_wbc,
             "lower_95": differential.nrbc.lower,
@@ -192,6 +194,7 @@ def _share_json(read: SlideResult, line: LeucocyteShare) -> dict[str, object]:
     expected = _expected(read).get(line.cell_class)
     return {
         "class": line.cell_class,
+        "loinc": read.rules.loinc.code_of(line.cell_class),
         **proportion_json(line.share),
         "bounds": line.percentage_bounds,
         "absolute_10e9_per_l": line.absolute[0] if line.absolute else None,

@@ -1,12 +1,12 @@
 """Measures how unlike the training cells a cell is: its distance to the nearest class, relative to that to all cells.
 
-The training donors were healthy, so blasts and smudge cells have no class; a distance finds them, and a softmax does
-not. The squared Mahalanobis distance to the nearest class consists mostly of directions in which every smear differs
-from every other. Therefore the distance to all cells together is subtracted, except for a small part, which finds
-images without a cell. This was measured by leaving out each of the eight classes in turn, with InceptionV3's frozen
-`mixed2`, fitted on two thirds of the training images and evaluated on the rest. The area under the ROC curve is 0.91,
-and 0.82 with the plain distance. At a threshold that 3 % of the other classes' cells exceed, 48 % of the cells of the
-left-out class exceed it, and 34 % with the plain distance (benchmarks/accuracy/ABLATIONS.md).
+The training images show neither blasts nor smudge cells, so these have no class; a distance finds them, and a softmax
+does not. The squared Mahalanobis distance to the nearest class consists mostly of directions in which every smear
+differs from every other. Therefore the distance to all cells together is subtracted, except for a small part, which
+finds images without a cell. This was measured by leaving out each of the eight classes in turn, with InceptionV3's
+frozen `mixed2`, fitted on two thirds of the training images and evaluated on the rest. The area under the ROC curve is
+0.91, and 0.82 with the plain distance. At a threshold that 3 % of the other classes' cells exceed, 48 % of the cells
+of the left-out class exceed it, and 34 % with the plain distance (benchmarks/accuracy/ABLATIONS.md).
 Source: Lee et al. 2018, arXiv:1807.03888 (the distance); Ren et al. 2021, arXiv:2106.09022 (the relative one);
 Ledoit and Wolf 2004, Journal of Multivariate Analysis 88:365 (the covariance estimate).
 """

@@ -96,6 +96,32 @@ def test_ranges_of_children_are_as_published(
         ("blasts = true", 'blasts = "yes"', "blasts"),
         ("[withhold]", "[withhold", "at line"),
         ("enabled = true", "", r"review\.blasts\.enabled: Field required"),
+        ("[loinc]\nmethod", "[other]\nmethod", r"loinc\.method: Field required"),
+        (
+            '"26511-6"',
+            '"26511-7"',
+            r"loinc\.codes\.neutrophil\.methodless: the check digit is wrong: 26511 would have 6",
+        ),
+        ('"26511-6"', '"26151-6"', r"the check digit is wrong: .*received '26151-6'"),
+        ('"26511-6"', '"265116"', r"expected a LOINC code, such as 26511-6 .received '265116'"),
+        ('"26511-6"', '"LA6576-8"', "expected a LOINC code"),
+        ('"26511-6"', '"12345678-4"', "expected a LOINC code"),
+        ('"26511-6"', '"\u0662\u0666511-6"', "expected a LOINC code"),
+        ('"26511-6"', "26511", r"neutrophil\.methodless"),
+        (
+            '"26511-6"',
+            '"26478-8"',
+            r"loinc: 26478-8 is given twice: codes\.neutrophil\.methodless and codes\.lymphocyte",
+        ),
+        (
+            '"770-8"',
+            '"26511-6"',
+            r"26511-6 is given twice: codes\.neutrophil\.methodless and codes\.neutrophil\.automated",
+        ),
+        ("neutrophil = {", "neutrophils = {", r"loinc\.codes\.neutrophils\S*: .*received 'neutrophils'"),
+        ("neutrophil = {", "platelet = {", r"loinc\.codes\.platelet"),
+        ('automated = "770-8"', 'by_hand = "770-8"', r"loinc\.codes\.neutrophil\.by_hand"),
+        ('method = "methodless"', 'method = "microscope"', r"loinc\.method: .*received 'microscope'"),
     ],
 )
 def test_a_wrong_file_is_refused_with_what_is_wrong(tmp_path: Path, before: str, after: str, says: str) -> None:
@@ -128,6 +154,7 @@ def test_the_digest_is_of_what_the_file_says(tmp_path: Path) -> None:
     rules = read_rules(None)
     assert read_rules(file(tmp_path, ("# Rules of a laboratory", "# Ours"))).digest == rules.digest
     assert read_rules(file(tmp_path, ("high = 58.0", "high = 59.0"))).digest != rules.digest
+    assert read_rules(file(tmp_path, ('method = "methodless"', 'method = "manual"'))).digest != rules.digest
     assert digest_of_rules(rules.document) == rules.digest
     assert LaboratoryRules.model_validate(rules.document, strict=False) == rules
 
@@ -149,3 +176,17 @@ def test_rules_that_another_release_kept_can_still_be_shown() -> None:
     assert shown.ranges_for(0, None)["neutrophil"].low == 25
     assert shown.source_of(shown.ranges[0]) == own.source_of(own.ranges[0])
     assert rules_of({"version": "almost empty"}).version == "almost empty"
+
+
+def test_loinc_codes_that_another_release_kept_are_shown_as_they_were() -> None:
+    own = read_rules(None)
+    stored = own.document
+    del stored["loinc"]["codes"]["PLY"]
+    stored["loinc"]["codes"]["lymphocyte"] = {"methodless": None, "manual": "737-7", "by_image": "1-8"}
+    stored["loinc"]["codes"]["OTH"] = {"methodless": "26471-3"}
+    shown = rules_of(stored).loinc
+    assert shown.code_of("PLY") is None
+    assert shown.code_of("lymphocyte") is None
+    assert shown.code_of("neutrophil") == "26511-6"
+    del stored["loinc"]
+    assert rules_of(stored).loinc == own.loinc

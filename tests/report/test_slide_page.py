@@ -48,6 +48,8 @@ def test_page_shows_slide_differential_gallery_and_provenance(
         "Cells": "120",
         "Model": "inception_v3_svm",
     }
+    codes = [row[7] for row in rows(page, "Differential")]
+    assert codes == ["26511-6", "26450-7", "30180-4", "26478-8", "26485-3", "38518-7", "26446-5", ""]
     lines = {row[0]: row[1:7] for row in rows(page, "Differential")}
     assert lines == {
         "Neutrophils": ["97", "82.9", "74.8–89.2", "80.8–83.3", "40–75", "▲ possibly high"],

@@ -122,7 +122,10 @@ def test_the_rules_that_are_shown_can_be_checked_and_used(tmp_path: Path, monkey
     assert shown == DEFAULT_RULES.read_text()
     path = tmp_path / "rules.toml"
     path.write_text(shown.replace("high = 75.0", "high = 70.0"))
-    assert "is valid" in invoke("rules", "check", str(path))
+    checked = invoke("rules", "check", str(path))
+    assert "is valid" in checked
+    assert re.search(r"Neutrophils +from 11 years +40–70 +davis", checked)
+    assert re.search(r"BL blast +26446-5", checked)
     document = json.loads(invoke("rules", "check", str(path), "--json"))
     assert document["digest"] == read_rules(path).digest != read_rules(None).digest
     monkeypatch.setenv("BLOODCELL_RULES_FILE", str(path))

@@ -164,6 +164,11 @@ def test_json_document_has_every_figure(read: SlideResult) -> None:
     assert (neutrophil["class"], neutrophil["n"], neutrophil["of"]) == ("neutrophil", 150, 202)
     assert neutrophil["lower_95"] < neutrophil["percentage"] < neutrophil["upper_95"]
     assert neutrophil["reference_range"] == [40, 75]
+    assert (document["loinc_panel"], neutrophil["loinc"], document["nrbc"]["loinc"]) == (
+        "69738-3",
+        "26511-6",
+        "19048-8",
+    )
     assert document["nrbc"]["per_100_wbc"] == pytest.approx(300 / 202)
     assert document["unclassified"]["of"] == 213
     assert neutrophil["bounds"] == [pytest.approx(100 * 150 / 213), pytest.approx(100 * 161 / 213)]
