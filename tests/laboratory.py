@@ -289,6 +289,18 @@ class Laboratory:
         with connect(personal).begin() as connection:
             return int(str(connection.scalar(statement, values)))
 
+    def sample(self, cells: Sequence[int], *, read_twice: Sequence[int] = ()) -> None:
+        """Puts cells into the random samples of their nights, as only the schema's owner can."""
+        with self.database.begin() as connection:
+            connection.execute(sa.text("SET LOCAL ROLE bloodcell_owner"))
+            connection.execute(
+                sa.text(
+                    "INSERT INTO bloodcell.sampled_cell (cell_id, night, is_read_twice) "
+                    "SELECT cell_id, night, cell_id = ANY (:twice) FROM bloodcell.cell WHERE cell_id = ANY (:cells)"
+                ),
+                {"cells": list(cells), "twice": list(read_twice)},
+            )
+
     def dataset(self, digest: str, images: Sequence[tuple[int, str]]) -> str:
         """Adds a data set of labelled cells (cell, split); a patient's split is that of its first cell in `images`."""
         splits = [split for _, split in images]

@@ -40,19 +40,26 @@ CELLS_PER_SLIDE: Final = 50
 VARIANT: Final = "inception_v3_svm"
 PATHOLOGIST: Final = "pathologist"
 
-N_READ_BLIND: Final = 6
-"""Slides labelled without seeing the calls, one of each finding; their patients go to the hold-out first."""
+N_READ_BLIND: Final = 8
+"""Slides labelled without seeing the calls, at least one of each finding: their patients judge the candidate, two of
+them in the lockbox."""
 
 SETTINGS: Final[dict[str, Any]] = {
     "approvers": PATHOLOGIST,
+    "sample_cells": N_SLIDES * CELLS_PER_SLIDE,
+    "holdout_fraction": N_READ_BLIND / N_SLIDES,
     "validation_fraction": 0.25,
     "gate_accuracy_margin": 0.05,
     "gate_class_margin": 0.25,
+    "gate_class_unclassified_margin": 0.4,
     "gate_max_calibration_error": 0.15,
     "gate_unclassified_margin": 0.15,
     "gate_min_holdout_cells": 1,
+    "gate_min_holdout_patients": 5,
+    "gate_min_out_of_scope_cells": 0,
 }
-"""More lenient gates than a laboratory's, because the hold-out is six drawn patients with few erythroblasts."""
+"""More lenient gates than a laboratory's, because the hold-out is six drawn patients with few erythroblasts; and a
+random sample of all cells, where a laboratory reads some of each night."""
 
 _PROMOTED_S: Final = 300.0
 

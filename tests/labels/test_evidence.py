@@ -7,13 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.ingest import ingest_night
 from bloodcell.labels import import_labels, write_sample
 from bloodcell.settings import Settings
-from bloodcell.storage.database import Database, open_database
+from bloodcell.storage.database import open_database
 from bloodcell.storage.store import Store
 from tests.ingest.night import NIGHT, NightFolder
 from tests.labels.conftest import Rows
@@ -26,17 +25,9 @@ EVIDENCE = "SELECT cell_id, class, sub_label, state, n_people FROM bloodcell.evi
 
 
 @pytest.fixture
-def sampled(database: Database, cells: list[int]) -> list[int]:
+def sampled(laboratory: Laboratory, cells: list[int]) -> list[int]:
     """The cells of slide S1, of which all but the last two are in the random sample."""
-    with database.begin() as connection:
-        connection.execute(sa.text("SET LOCAL ROLE bloodcell_owner"))
-        connection.execute(
-            sa.text(
-                "INSERT INTO bloodcell.sampled_cell (cell_id, night, is_read_twice) "
-                "SELECT cell_id, night, cell_id = :twice FROM bloodcell.cell WHERE cell_id = ANY (:cells)"
-            ),
-            {"cells": cells[:-2], "twice": cells[0]},
-        )
+    laboratory.sample(cells[:-2], read_twice=cells[:1])
     return cells
 
 

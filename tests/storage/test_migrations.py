@@ -229,9 +229,12 @@ def test_rows_of_the_previous_schema_are_kept_by_upgrade_and_downgrade(empty_dat
     after = rows_of_tables(empty_database_url)
     assert {table for table, kept in before.items() if not kept} == EMPTY_BEFORE
     for table in before.keys() - {"alembic_version", "cell_code"} - COPIED:
-        n_columns = len(before[table][0]) if before[table] else 0  # new columns come last, and are empty
+        n_columns = len(before[table][0]) if before[table] else 0  # new columns come last, and are empty or 0
         assert [row[:n_columns] for row in after[table]] == before[table], table
-        assert {value for row in after[table] for value in row[n_columns:]} <= {None}, table
+        assert {value for row in after[table] for value in row[n_columns:]} <= {None, 0}, table
+    # cells of past nights are drawn, too: a night's sample does not depend on what became of its cells
+    n_cells = rows(empty_database_url, "SELECT count(*) FROM bloodcell.cell")
+    assert rows(empty_database_url, "SELECT count(*) FROM bloodcell.sampled_cell") == n_cells
     kept = (
         "SELECT slide_id, model_id, n_cells, n_leucocytes, n_unclassified, is_sufficient, nrbc_per_100_wbc, "
         "nrbc_lower, nrbc_upper, n_compared, n_agree, run_id, written_at FROM bloodcell.slide_report"

@@ -132,7 +132,7 @@ def test_a_snapshot_takes_renamed_cells_as_the_right_patients_and_leaves_withdra
 def test_a_holdout_that_was_taken_earlier_leaves_a_withdrawn_slide_out(clinic: Clinic) -> None:
     cells = {barcode: cells_of(clinic, barcode) for barcode in ("A", "B")}
     for barcode, label in (("A", "neutrophil"), ("B", "lymphocyte")):
-        clinic.laboratory.label(cells[barcode], [label] * 4)
+        clinic.laboratory.label(cells[barcode], [label] * 4, blind=True)
     clinic.laboratory.dataset("d1", [(cell, "holdout") for cell in (*cells["A"], *cells["B"])])
     clinic.withdraw("A")
     with clinic.database.connect() as connection:
