@@ -7,7 +7,7 @@ cells, as real models do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from bloodcell.evaluation.comparison_records import Role
 
-Scenario = Literal["equal", "1 point worse", "ig 10 points worse", "every ig unclassified", "nothing held back"]
+Scenario = Literal[
+    "equal", "1 point worse", "2 points worse", "ig 10 points worse", "every ig unclassified", "nothing held back"
+]
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     "equal",
     "1 point worse",
@@ -102,20 +104,25 @@ def simulate(scenario: Scenario, n_patients: int, seed: int, *, patient_effect: 
     # most cells are easy and a few hard: an exponential distribution around the mean of class and patient
     wrong = np.minimum(random.exponential(mean), 0.45)
     difficulty = random.normal(size=n_cells)
-    candidate_wrong = wrong + {"1 point worse": 0.01}.get(scenario, 0.0)
+    candidate_wrong = wrong + {"1 point worse": 0.01, "2 points worse": 0.02}.get(scenario, 0.0)
     if scenario == "ig 10 points worse":
         candidate_wrong = np.where(truth == _IG, wrong + 0.10, wrong)
     n_out_of_scope = n_patients * OUT_OF_SCOPE_PER_PATIENT
     return Simulated(
-        Holdout(
-            truth=truth,
-            patients=patients,
-            slides=patients,
-            out_of_scope_patients=np.repeat(np.arange(n_patients), OUT_OF_SCOPE_PER_PATIENT),
-        ),
+        _holdout(truth, patients, np.repeat(np.arange(n_patients), OUT_OF_SCOPE_PER_PATIENT)),
         _predictions(random, "champion", truth, wrong, difficulty, n_out_of_scope, "equal"),
         _predictions(random, "candidate", truth, candidate_wrong, difficulty, n_out_of_scope, scenario),
     )
+
+
+def _holdout(
+    truth: NDArray[np.int64], patients: NDArray[np.int64], out_of_scope_patients: NDArray[np.int64]
+) -> Holdout:
+    values = {
+        "truth": truth, "patients": patients, "slides": patients, "out_of_scope_patients": out_of_scope_patients
+    }  # fmt: skip
+    # a release before 0.3 does not ask whose the cells out of scope are
+    return Holdout(**{field.name: values[field.name] for field in fields(Holdout)})
 
 
 def _predictions(

@@ -46,7 +46,8 @@ def test_nothing_of_an_erased_patient_remains(ward: Ward) -> None:
     assert done.removed == {
         "slides": 2, "cells": 7, "calls": 7, "replaced calls": 7, "versions of results": 3, "reports": 2,
         "rows of differentials": 18, "labels": 7,
-        "cells of random samples": 7, "checked cells": 7, "images in snapshots": 2, "patients with a split": 1, "files in the ledger": 11,
+        "cells of random samples": 7, "checked cells": 7, "images in snapshots": 2, "patients with a split": 1,
+        "files in the ledger": 11,
         "earlier outcomes of files": 1, "images that no other slide has": 6, "texts in the database": 6,
         "stored images": 6, "sets of kept features": 1, "pages": 1, "names in logs and pages": 4,
     }  # fmt: skip

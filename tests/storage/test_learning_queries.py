@@ -169,7 +169,7 @@ def test_contested_cells_are_listed_with_each_persons_label(ask: Ask) -> None:
 
 
 def test_agreement_of_readers_blind_and_not(ask: Ask) -> None:
-    blind, seeing = ask(25)
+    blind, seeing, by_code = ask(25)
     # they agree on 7 lymphocytes and 1 monocyte of 10 cells; (9 * 7 + 1 * 3) / 100 is expected by chance
     assert columns([blind], "reader", "other", "blind", "n_cells", "agreement", "expected", "kappa") == [
         ("anna", "boris", "t", "10", "0.8000", "0.6600", "0.4118")
@@ -178,6 +178,8 @@ def test_agreement_of_readers_blind_and_not(ask: Ask) -> None:
     assert columns([seeing], "blind", "n_cells", "n_agree", "agreement", "kappa") == [
         ("f", "11", "10", "0.9091", "0.4762")
     ]
+    # of the same eleven cells, by code: anna says segmented, boris band of each neutrophil
+    assert columns([by_code], "blind", "level", "n_cells", "n_agree", "agreement") == [("f", "code", "11", "0", "0.0000")]
 
 
 def test_retraining_week_by_week(ask: Ask) -> None:
