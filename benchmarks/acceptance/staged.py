@@ -79,6 +79,10 @@ def stage(work: Path, shared: Path, port: int, **changes: Any) -> Staged:
         approvers=PATHOLOGIST,
         settle_s=0,
         shipped_models=False,
+        # a few hundred slides in all, so the whole night is the random sample, and few patients judge
+        sample_cells=100_000,
+        gate_min_holdout_patients=5,
+        gate_min_out_of_scope_cells=0,
         **changes,
     )
     staged = Staged(settings, shared, work)

@@ -25,7 +25,9 @@ from bloodcell.retraining import (
     record_answer,
     train_candidate,
     validate_candidates,
+    validate_model,
 )
+from bloodcell.retraining.validation_plan import plan_of_model
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
 from bloodcell.storage.connections import connect
@@ -213,6 +215,8 @@ def test_a_candidate_trained_on_shuffled_labels_is_refused_everywhere(judged: Ju
     (refused,) = validate_candidates(settings, run.training_run_id)
     assert not refused.passed
     assert "Accuracy may fall too far" in refused.refusal
+    assert "It is the first model that this hold-out judges." in judged.validated.summary
+    assert "This hold-out has judged 2 models" in refused.summary
     (state,) = rows(
         settings,
         "SELECT state, state_reason FROM bloodcell.training_run WHERE training_run_id = :i",
@@ -303,6 +307,16 @@ def test_a_promotion_by_hand_opens_the_lockbox_too(judged: Judged) -> None:
     assert tuple(opened) == (model_id, True)
     (anchor,) = rows(judged.settings, "SELECT model_id FROM bloodcell.anchor_model")
     assert anchor.model_id == judged.champion_id  # the first champion that a person chose stays the anchor
+    with open_database(judged.settings).connect() as connection:
+        assert plan_of_model(connection, judged.champion_id).anchor_id == judged.champion_id
+    validate_model(judged.settings, judged.champion_id, by="dr.b")
+    (gate,) = rows(
+        judged.settings,
+        "SELECT passed, reason FROM bloodcell.model_gate WHERE gate = 'not_worse_than_anchor' AND model_id = :m",
+        m=judged.champion_id,
+    )
+    assert gate.passed
+    assert "is the candidate" in gate.reason
 
 
 def test_a_validation_by_an_earlier_release_with_fewer_gates_does_not_promote(judged: Judged) -> None:

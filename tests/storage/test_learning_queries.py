@@ -179,7 +179,9 @@ def test_agreement_of_readers_blind_and_not(ask: Ask) -> None:
         ("f", "11", "10", "0.9091", "0.4762")
     ]
     # of the same eleven cells, by code: anna says segmented, boris band of each neutrophil
-    assert columns([by_code], "blind", "level", "n_cells", "n_agree", "agreement") == [("f", "code", "11", "0", "0.0000")]
+    assert columns([by_code], "blind", "level", "n_cells", "n_agree", "agreement") == [
+        ("f", "code", "11", "0", "0.0000")
+    ]
 
 
 def test_retraining_week_by_week(ask: Ask) -> None:
