@@ -162,15 +162,15 @@ def _check_text(n_runs: int) -> str:
         [
             "## Nightly check",
             "",
-            f"False alarms in percent of {5 * n_runs:,} checks of a champion that agrees with 90 % of the labels, which is "
-            "the threshold: 2.5 % are allowed. Patients differ with the correlation on the left.",
+            f"False alarms in percent of {5 * n_runs:,} checks of a champion that agrees with 90 % of the labels, the "
+            "threshold: 2.5 % are allowed. Patients differ with the correlation on the left.",
             "",
             f"| correlation | {' | '.join(f'{n} patients, {each} cells each' for n, each in sizes)} |",
             f"| --- |{' ---: |' * len(sizes)}",
             *rows,
             "",
-            "A champion that is right about none of 60 immature granulocytes among 1,000 cells of 50 patients, and about "
-            f"97 % of all others: an alarm in {100 * wrong_ig:.0f} % of {n_runs} checks.",
+            "A champion that is right about none of 60 immature granulocytes among 1,000 cells of 50 patients, and "
+            f"about 97 % of all others: an alarm in {100 * wrong_ig:.0f} % of {n_runs} checks.",
         ]
     )
 
