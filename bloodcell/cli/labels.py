@@ -169,7 +169,10 @@ def status(json: Json = False) -> None:
     elif found.n_labels:
         _show_status(found)
     else:
-        typer.echo("There are no labels. Next: bloodcell labels import FILE")
+        typer.echo(
+            f"There are no labels, and {counted(found.sample.n_waiting, 'cell')} of the random samples wait for a blind "
+            "reading. Next: bloodcell labels sample FOLDER --by NAME, or bloodcell labels import FILE"
+        )
 
 
 def _show_import(done: LabelImport) -> None:
