@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from bloodcell.cli.differential import Slide
 from bloodcell.presentation.numbers import counted, moment
+from bloodcell.storage.result_states import ResultState
 
 if TYPE_CHECKING:
     from bloodcell.results.slide_list import ListedNight, ListedSlide
+    from bloodcell.storage.result_states import SignedState
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-State = Literal["machine", "withheld", "final", "amended", "corrected"]
 
 _MOMENTS: Final = ["%Y-%m-%d", *(f"%Y-%m-%dT%H:%M{end}" for end in ("", "%z", ":%S", ":%S%z", ":%S.%f", ":%S.%f%z"))]
 
@@ -46,7 +47,9 @@ def slides(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Only slides of this night; default: all."),
     ] = None,
-    state: Annotated[State | None, typer.Option(help="Only slides whose result has this state; default: all.")] = None,
+    state: Annotated[
+        ResultState | None, typer.Option(help="Only slides whose result has this state; default: all.")
+    ] = None,
     most: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the N most urgent; default: all.")] = None,
     json: Json = False,
 ) -> None:
@@ -129,7 +132,7 @@ def sign(
 
     if amended is not None and corrected is not None:
         raise typer.BadParameter("a result is amended or corrected, not both")
-    state: Literal["final", "amended", "corrected"] = "final"
+    state: SignedState = "final"
     if amended is not None or corrected is not None:
         state = "amended" if corrected is None else "corrected"
     signed = sign_result(Settings(), slide, version, state=state, reason=amended or corrected)
@@ -160,27 +163,19 @@ def _show_slides(found: list[ListedSlide]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from bloodcell.cells.classes import CLASS_NAMES
     from bloodcell.presentation.tables import plain_table
-    from bloodcell.results.judging import REVIEW_NAMES, WITHHELD_NAMES
 
     figures = ("version", "leucocytes")
     table = plain_table("slide", "night", "state", *figures, "why", right=figures, wrapped=("why",))
     for each in found:
-        withheld = each.withheld_for if each.newest_state == "withheld" else None
         differs = f", {each.newest_state} now" if each.newest_state and each.newest_version != each.version else ""
-        why = [WITHHELD_NAMES.get(reason, reason) for reason in withheld or ()]
-        why += [REVIEW_NAMES.get(rule, rule) for rule in each.review_for or () if rule not in (withheld or ())]
-        why += [f"{CLASS_NAMES.get(name, name).lower()} {flag}" for name, flag in sorted(each.flags.items())]
-        if each.status != "reported":
-            why.insert(0, each.status)
         table.add_row(
             Text(each.barcode),
             str(each.night),
             Text((each.state or "none") + differs, style="bold red" if each.newest_state == "withheld" else ""),
             "" if each.version is None else str(each.version),
             "" if each.n_leucocytes is None else f"{each.n_leucocytes:,}",
-            Text(", ".join(dict.fromkeys(why))),
+            Text(each.why),
         )
     console = Console()
     console.print(table)

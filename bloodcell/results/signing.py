@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import psycopg2
 import sqlalchemy as sa
@@ -18,8 +18,7 @@ from bloodcell.storage.connections import REVIEWER_ROLE, connect, database_url, 
 
 if TYPE_CHECKING:
     from bloodcell.settings import StorageSettings
-
-SignedState = Literal["final", "amended", "corrected"]
+    from bloodcell.storage.result_states import SignedState
 
 _REFUSED = ("55000", "P0002")  # object_not_in_prerequisite_state, no_data_found
 _NO_RIGHT = "42501"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bloodcell.results.judging import flag_names, reason_names
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -71,6 +72,14 @@ class ListedSlide:
     n_unclassified: int | None
     flags: Mapping[str, str]
     signed_by: str | None
+
+    @property
+    def why(self) -> str:
+        """Why a person should look at it, as one text: no rule or flag once its newest version is signed."""
+        reasons = [] if self.status == "reported" else [self.status]
+        if self.newest_state in ("machine", "withheld"):
+            reasons += [*reason_names(self.withheld_for or (), self.review_for or ()).values(), *flag_names(self.flags)]
+        return ", ".join(reasons)
 
 
 def list_nights(database: Database, *, most: int | None = None) -> list[ListedNight]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 from bloodcell.cells.classes import CELL_CLASSES, CODES_OUT_OF_SCOPE, CONTESTED, UNCLASSIFIED
+from bloodcell.storage.result_states import RESULT_STATES
 from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_now
-
-RESULT_STATES: Final = ("machine", "withheld", "final", "amended", "corrected")
 
 laboratory_rules = sa.Table(
     "laboratory_rules",
