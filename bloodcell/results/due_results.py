@@ -60,7 +60,7 @@ def write_due_results(
         settings: The database, and the laboratory's rules.
         night: Only slides with cells of this night; None: all nights.
         slides: Only these barcodes; empty: all.
-        only_labelled: Only slides whose cells have labels that are not counted yet.
+        only_labelled: Only slides that labels, or other facts in slide.json, make due (the view outdated_count).
         airflow_run: Id of the Dag run that this belongs to.
 
     Raises:
@@ -138,7 +138,7 @@ def _due(
 ) -> dict[int, str]:
     """Returns slide id -> barcode of the slides that are due."""
     if only_labelled:
-        rows = connection.execute(_SQL["labelled_slides"])
+        rows = connection.execute(_SQL["outdated_slides"])
     else:
         rows = connection.execute(_SQL["due_slides"], {"night": night, "slides": list(map(composed, slides))})
     return {slide_id: barcode for slide_id, barcode in rows}

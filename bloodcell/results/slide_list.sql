@@ -12,9 +12,9 @@ FROM bloodcell.slide_status s
 LEFT JOIN LATERAL (
     SELECT v.report_id, v.state AS newest_state, v.withheld_for, v.review_for, p.n_blasts, p.n_leucocytes, p.n_unclassified,
            (SELECT f.signed_by FROM bloodcell.result_in_force f WHERE f.slide_id = t.slide_id) AS signed_by
-    FROM bloodcell.standing_slide t JOIN bloodcell.result v USING (slide_id)
+    FROM bloodcell.standing_slide t JOIN bloodcell.newest_version v USING (slide_id)
     JOIN bloodcell.slide_report p USING (report_id)
-    WHERE t.barcode = s.barcode ORDER BY v.number DESC LIMIT 1
+    WHERE t.barcode = s.barcode LIMIT 1
 ) r ON true
 LEFT JOIN LATERAL (
     SELECT jsonb_object_agg(d.class, d.flag) AS flags FROM bloodcell.differential d

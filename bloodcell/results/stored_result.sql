@@ -10,8 +10,8 @@ SELECT report_id FROM bloodcell.newest_count WHERE slide_id = :slide_id AND mode
 SELECT r.*, m.variant, m.created_at, m.confidence_threshold, m.novelty_threshold,
        m.manifest -> 'data' ->> 'dataset_digest' AS dataset_digest, m.manifest ->> 'code_version' AS model_code_version,
        u.code_version, l.document, (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = r.slide_id) AS n_cells_now,
-       (SELECT p.n_cells FROM bloodcell.result v JOIN bloodcell.slide_report p USING (report_id)
-        WHERE v.slide_id = r.slide_id ORDER BY v.number DESC LIMIT 1) AS n_cells_newest
+       (SELECT p.n_cells FROM bloodcell.newest_version v JOIN bloodcell.slide_report p USING (report_id)
+        WHERE v.slide_id = r.slide_id) AS n_cells_newest
 FROM bloodcell.slide_report r JOIN bloodcell.model m USING (model_id) JOIN bloodcell.run u USING (run_id)
 LEFT JOIN bloodcell.laboratory_rules l USING (rules_digest)
 WHERE r.report_id = :report_id

@@ -1,10 +1,10 @@
 -- name: newest_versions
 -- The newest version of each slide's result, and the count that it reports.
-SELECT DISTINCT ON (v.slide_id) v.slide_id, v.number, v.digest, r.model_id, r.n_cells, r.n_leucocytes,
+SELECT v.slide_id, v.number, v.digest, r.model_id, r.n_cells, r.n_leucocytes,
        r.n_unclassified, r.n_blasts, r.n_contested, r.n_labelled, r.calls_digest, r.labels_digest, r.rules_digest,
        r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected
-FROM bloodcell.result v JOIN bloodcell.slide_report r USING (report_id)
-WHERE v.slide_id = ANY (:slides) ORDER BY v.slide_id, v.number DESC
+FROM bloodcell.newest_version v JOIN bloodcell.slide_report r USING (report_id)
+WHERE v.slide_id = ANY (:slides)
 
 -- name: reportable_counts
 -- The count that each slide should report: of the models that have called all of its cells, the one promoted last. A model
@@ -18,8 +18,8 @@ JOIN LATERAL (
     ORDER BY p.promotion_id DESC LIMIT 1
 ) promoted ON true
 LEFT JOIN LATERAL (
-    SELECT o.model_id FROM bloodcell.result v JOIN bloodcell.slide_report o USING (report_id)
-    WHERE v.slide_id = r.slide_id ORDER BY v.number DESC LIMIT 1
+    SELECT o.model_id FROM bloodcell.newest_version v JOIN bloodcell.slide_report o USING (report_id)
+    WHERE v.slide_id = r.slide_id LIMIT 1
 ) present ON true
 WHERE n.slide_id = ANY (:slides)
   AND r.n_cells = (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = r.slide_id)

@@ -12,6 +12,20 @@ COMMENT ON COLUMN bloodcell.result_in_force.number IS '1 for the slide''s first 
 COMMENT ON COLUMN bloodcell.result_in_force.state IS 'machine, withheld, final, amended or corrected.';
 COMMENT ON COLUMN bloodcell.result_in_force.report_id IS 'Key of the count.';
 
+CREATE VIEW bloodcell.newest_version AS
+SELECT DISTINCT ON (r.slide_id) r.slide_id, r.result_id, r.number, r.state, r.report_id, r.withheld_for, r.review_for,
+       r.digest, r.made_at, r.signed_by
+FROM bloodcell.result r
+ORDER BY r.slide_id, r.number DESC;
+
+COMMENT ON VIEW bloodcell.newest_version IS
+    'The newest version of each slide''s result, also of a withdrawn slide; it waits for a person if an earlier one was '
+    'signed. Always filter on slide_id.';
+COMMENT ON COLUMN bloodcell.newest_version.result_id IS 'Key of the version.';
+COMMENT ON COLUMN bloodcell.newest_version.number IS '1 for the slide''s first version, and so on.';
+COMMENT ON COLUMN bloodcell.newest_version.state IS 'machine, withheld, final, amended or corrected.';
+COMMENT ON COLUMN bloodcell.newest_version.report_id IS 'Key of the count.';
+
 CREATE VIEW bloodcell.newest_count AS
 SELECT r.slide_id, r.model_id, r.report_id, r.number
 FROM bloodcell.slide_report r
@@ -21,6 +35,28 @@ WHERE NOT EXISTS (SELECT 1 FROM bloodcell.slide_report n
 COMMENT ON VIEW bloodcell.newest_count IS 'The newest count of each slide by each model.';
 COMMENT ON COLUMN bloodcell.newest_count.report_id IS 'Key of the count.';
 COMMENT ON COLUMN bloodcell.newest_count.number IS '1 for the first count of this slide and model, and so on.';
+
+-- Labels are never changed, so their number tells whether a count lacks some. A count that lacks cells is not outdated: the
+-- slide waits for the calls of these cells.
+CREATE VIEW bloodcell.outdated_count AS
+SELECT labelled.slide_id
+FROM (
+    SELECT c.slide_id, count(*) AS n_labels FROM bloodcell.label l JOIN bloodcell.cell c USING (cell_id) GROUP BY c.slide_id
+) labelled
+WHERE labelled.n_labels <> (SELECT max(r.n_labels) FROM bloodcell.slide_report r WHERE r.slide_id = labelled.slide_id)
+UNION
+SELECT n.slide_id
+FROM bloodcell.newest_count n
+JOIN bloodcell.slide_report r USING (report_id)
+JOIN bloodcell.slide s ON s.slide_id = n.slide_id
+WHERE r.rules_digest IS NOT NULL  -- before schema 0010 no facts were counted
+  AND (r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected)
+      IS DISTINCT FROM (s.age_months, s.sex, s.wbc_10e9_per_l, s.wbc_is_corrected)
+  AND r.n_cells = (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = n.slide_id);
+
+COMMENT ON VIEW bloodcell.outdated_count IS
+    'Counted slides whose cells have other labels, or whose slide.json gives another age, sex or leucocyte count, than '
+    'the newest count.';
 
 CREATE VIEW bloodcell.slide_last_reported_model AS
 SELECT v.slide_id, r.model_id, r.n_cells, r.n_unclassified, r.is_sufficient, r.written_at, v.report_id

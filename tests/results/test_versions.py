@@ -322,6 +322,30 @@ def test_other_facts_of_slide_json_make_a_version_without_new_cells(laboratory: 
     assert write_due_results(settings) == []
 
 
+@pytest.mark.parametrize("only_labelled", [True, False])
+def test_facts_that_slide_json_no_longer_gives_make_a_version(
+    laboratory: Laboratory, settings: Settings, only_labelled: bool
+) -> None:
+    slide = laboratory.slide("S-1", age_months=5)
+    laboratory.call(laboratory.cells(slide, CODES), ["neutrophil"] * len(CODES))
+    laboratory.count(slide)
+    with laboratory.database.begin() as connection:
+        connection.execute(sa.text("UPDATE bloodcell.slide SET age_months = NULL"))
+    assert write_due_results(settings, only_labelled=only_labelled) == ["S-1"]
+    assert story(laboratory)[1][2] == "facts"
+    assert write_due_results(settings, only_labelled=only_labelled) == []
+
+
+def test_a_count_that_lacks_cells_is_not_counted_again_for_other_facts(
+    laboratory: Laboratory, settings: Settings
+) -> None:
+    slide, _ = counted_slide(laboratory)
+    laboratory.cells(slide, ["LY"])
+    with laboratory.database.begin() as connection:
+        connection.execute(sa.text("UPDATE bloodcell.slide SET age_months = 5"))
+    assert write_due_results(settings, only_labelled=True) == []
+
+
 def test_what_an_earlier_release_counted_is_due_and_cannot_be_signed(
     laboratory: Laboratory, settings: Settings
 ) -> None:
