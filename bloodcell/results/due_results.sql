@@ -27,7 +27,18 @@ WHERE (CAST(:night AS date) IS NULL
 ORDER BY s.barcode
 
 -- name: outdated_slides
-SELECT slide_id, barcode FROM bloodcell.standing_slide JOIN bloodcell.outdated_count USING (slide_id) ORDER BY barcode
+-- Slides whose newest count is outdated, and those of the last thirty days that nobody has signed and that were counted with
+-- other rules. Older ones and signed ones keep the rules that they were counted with until something else makes them due.
+SELECT slide_id, barcode FROM bloodcell.standing_slide JOIN bloodcell.outdated_count USING (slide_id)
+UNION
+SELECT s.slide_id, s.barcode
+FROM bloodcell.standing_slide s
+JOIN bloodcell.newest_version v USING (slide_id)
+JOIN bloodcell.slide_report r USING (report_id)
+WHERE s.night >= current_date - 30 AND v.signed_by IS NULL AND r.rules_digest IS DISTINCT FROM :rules_digest
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.result e WHERE e.slide_id = s.slide_id AND e.signed_by IS NOT NULL)
+  AND r.n_cells = (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = s.slide_id)
+ORDER BY barcode
 
 -- name: newest_rules
 SELECT l.version FROM bloodcell.laboratory_rules l

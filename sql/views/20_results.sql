@@ -116,7 +116,7 @@ CREATE VIEW bloodcell.slide_status AS
 SELECT s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, s.record_state, c.n_cells,
        r.n_cells AS n_cells_reported, c.n_out_of_scope, files.n_quarantined, r.model_id AS reported_model_id,
        r.written_at AS reported_at, s.delivered_as, s.withdrawn_at, w.reason AS withdrawn_reason, w.renamed_to,
-       r.version, r.state, r.withheld_for, r.review_for, r.newest_version,
+       r.version, r.state, r.withheld_for, r.review_for, r.newest_version, s.slide_id, s.run_id,
        CASE WHEN s.withdrawn_at IS NOT NULL THEN 'withdrawn'
             WHEN c.n_cells = 0 THEN 'no usable cell'
             WHEN r.n_cells IS NULL THEN 'waiting'
@@ -162,6 +162,7 @@ COMMENT ON COLUMN bloodcell.slide_status.withheld_for IS 'Why its percentages ar
 COMMENT ON COLUMN bloodcell.slide_status.review_for IS 'Review rules that name the slide.';
 COMMENT ON COLUMN bloodcell.slide_status.newest_version IS
     'Newest version of the result; it waits for a person if it is newer than version.';
+COMMENT ON COLUMN bloodcell.slide_status.run_id IS 'Run that first read the slide, or that renamed it; see run_history.';
 COMMENT ON COLUMN bloodcell.slide_status.reported_model_id IS
     'Model whose calls are reported, or were reported until the slide was withdrawn.';
 COMMENT ON COLUMN bloodcell.slide_status.reported_at IS 'When the calls were added up.';
@@ -177,7 +178,7 @@ SELECT s.barcode, k.night, c.file_name, c.cell_id, c.sha256, c.analyser_code, c.
        k.top_class, k.confidence, k.novelty, k.unclassified_reason, k.p_basophil, k.p_eosinophil, k.p_erythroblast,
        k.p_ig, k.p_lymphocyte, k.p_monocyte, k.p_neutrophil, k.p_platelet, m.model_id, m.variant,
        s.withdrawn_at IS NULL AND k.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported, k.run_id, k.called_at,
-       s.withdrawn_at
+       s.withdrawn_at, c.slide_id
 FROM bloodcell.cell_call k
 JOIN bloodcell.cell c USING (cell_id, night)
 JOIN bloodcell.slide s USING (slide_id)
@@ -310,7 +311,8 @@ SELECT s.barcode, s.patient_key, s.order_id, s.analyser, c.night, c.file_name, c
        m.created_at AS model_created_at,
        s.withdrawn_at IS NULL AND k.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported,
        classify.run_id AS classify_run_id, k.called_at, classify.code_version AS classify_code_version,
-       classify.host AS classify_host, classify.airflow_run AS classify_airflow_run, s.delivered_as, s.withdrawn_at
+       classify.host AS classify_host, classify.airflow_run AS classify_airflow_run, s.delivered_as, s.withdrawn_at,
+       c.slide_id, i.removed_at AS image_removed_at
 FROM bloodcell.cell c
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell."drop" d ON d.night = c.night
@@ -333,6 +335,8 @@ COMMENT ON COLUMN bloodcell.cell_provenance.received_sha256 IS
 COMMENT ON COLUMN bloodcell.cell_provenance.width_px IS 'Width of the image in pixels.';
 COMMENT ON COLUMN bloodcell.cell_provenance.height_px IS 'Height of the image in pixels.';
 COMMENT ON COLUMN bloodcell.cell_provenance.format IS 'Format of the image, such as JPEG.';
+COMMENT ON COLUMN bloodcell.cell_provenance.image_removed_at IS
+    'When the image was removed from the store because of its age; empty while it is there.';
 COMMENT ON COLUMN bloodcell.cell_provenance.ingest_run_id IS 'Run that ingested the cell; see run_history.';
 COMMENT ON COLUMN bloodcell.cell_provenance.ingested_at IS 'When that run began.';
 COMMENT ON COLUMN bloodcell.cell_provenance.ingest_code_version IS 'Release of bloodcell that ingested the cell.';

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -379,6 +379,27 @@ def test_a_laboratorys_rules_are_not_forgotten_where_they_are_not_set(
         write_due_results(settings, slides=["S-1"])
     assert write_due_results(ours, slides=["S-1"]) == ["S-1"]
     assert len(story(laboratory)) == 2
+
+
+def test_other_rules_make_a_version_of_recent_slides_that_nobody_has_signed(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    today = datetime.now(UTC).date()
+    recent, old = Laboratory(database, today), Laboratory(database, today - timedelta(days=40))
+    recent.model()
+    counted_slide(recent, "S-1")
+    counted_slide(recent, "signed")
+    counted_slide(old, "old")
+    recent.sign("signed", 1)
+    own = tmp_path / "rules.toml"
+    own.write_text(DEFAULT_RULES.read_text().replace("bloodcell defaults, 2026-11", "ours 1"))
+    ours = settings.model_copy(update={"rules_file": own})
+    assert write_due_results(ours, only_labelled=True) == ["S-1"]
+    assert [row[2] for row in story(recent)] == ["first", "rules"]
+    assert write_due_results(ours, only_labelled=True) == []
+    assert write_due_results(ours, slides=["old", "signed"]) == ["old", "signed"]
+    waiting = recent.rows("SELECT barcode FROM bloodcell.slide_status WHERE status = 'differs from what was signed'")
+    assert waiting == [("signed",)]
 
 
 @pytest.mark.parametrize(
