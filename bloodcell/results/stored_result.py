@@ -329,9 +329,9 @@ def _newest_count(connection: sa.Connection, slide: Slide, model_id: str) -> sa.
     found = connection.execute(_SQL["newest_counts"], {"slide_id": slide.slide_id, "model_id": model_id}).all()
     if not found:
         raise UnknownRecordError(_why_missing(connection, slide, model_id))
-    if len(found) > 1:
+    if len(found) > 1 or not model_id:
         raise UnknownRecordError(
-            f"{len(found)} models that have counted slide {slide.barcode} have an id that begins with {model_id!r}. "
+            f"{model_id!r} does not name one of the models that have counted slide {slide.barcode}. "
             "Next: bloodcell models list"
         )
     return _count(connection, found[0].report_id)
