@@ -39,20 +39,23 @@ COMMENT ON COLUMN bloodcell.newest_count.number IS '1 for the first count of thi
 -- Labels are never changed, so their number tells whether a count lacks some. A count that lacks cells is not outdated: the
 -- slide waits for the calls of these cells.
 CREATE VIEW bloodcell.outdated_count AS
+WITH of_other_facts AS MATERIALIZED (  -- so that only these slides' cells are counted
+    SELECT n.slide_id, r.n_cells
+    FROM bloodcell.newest_count n
+    JOIN bloodcell.slide_report r USING (report_id)
+    JOIN bloodcell.slide s ON s.slide_id = n.slide_id
+    WHERE r.rules_digest IS NOT NULL  -- before schema 0010 no facts were counted
+      AND (r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected)
+          IS DISTINCT FROM (s.age_months, s.sex, s.wbc_10e9_per_l, s.wbc_is_corrected)
+)
 SELECT labelled.slide_id
 FROM (
     SELECT c.slide_id, count(*) AS n_labels FROM bloodcell.label l JOIN bloodcell.cell c USING (cell_id) GROUP BY c.slide_id
 ) labelled
 WHERE labelled.n_labels <> (SELECT max(r.n_labels) FROM bloodcell.slide_report r WHERE r.slide_id = labelled.slide_id)
 UNION
-SELECT n.slide_id
-FROM bloodcell.newest_count n
-JOIN bloodcell.slide_report r USING (report_id)
-JOIN bloodcell.slide s ON s.slide_id = n.slide_id
-WHERE r.rules_digest IS NOT NULL  -- before schema 0010 no facts were counted
-  AND (r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected)
-      IS DISTINCT FROM (s.age_months, s.sex, s.wbc_10e9_per_l, s.wbc_is_corrected)
-  AND r.n_cells = (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = n.slide_id);
+SELECT o.slide_id FROM of_other_facts o
+WHERE o.n_cells = (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = o.slide_id);
 
 COMMENT ON VIEW bloodcell.outdated_count IS
     'Counted slides whose cells have other labels, or whose slide.json gives another age, sex or leucocyte count, than '
