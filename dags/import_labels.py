@@ -51,7 +51,8 @@ def inbox() -> dict[str, int]:
 CSV files and folders sorted by class in the inbox (`BLOODCELL_LABELS_DIR`) become labels. A file is imported completely
 or not at all. A folder is named after the person who sorted it: `<inbox>/<person>/<class or code>/<image>`.
 
-Slides whose cells have new labels, from any source, are counted, and get a new version of their result.
+Slides whose cells have new labels, from any source, are counted, and get a new version of their result. So do slides
+of the last thirty days that nobody has signed, if the laboratory's rules are others now.
 The run's note says what was imported, or that nothing was new.
 
 It starts automatically at `BLOODCELL_LABELS_CRON` (UTC); *Trigger* starts it by hand. Files changed within the last

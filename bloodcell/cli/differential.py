@@ -32,9 +32,9 @@ def differential(
     from bloodcell.results.result_display import result_json, result_table
     from bloodcell.results.stored_result import read_result
     from bloodcell.settings import Settings
-    from bloodcell.storage.database import open_database
+    from bloodcell.storage.database import open_views
 
-    read = read_result(open_database(Settings()), slide, model_id=model)
+    read = read_result(open_views(Settings()), slide, model_id=model)
     if json:
         print_json(result_json(read))
         return
@@ -60,11 +60,11 @@ def report(
 
     from bloodcell.report.slide_page import write_report
     from bloodcell.settings import Settings
-    from bloodcell.storage.database import open_database
+    from bloodcell.storage.database import open_views
     from bloodcell.storage.store import Store
 
     if model is not None and version is not None:
         raise typer.BadParameter("a version has its own model: give --version or --model, not both")
     settings = Settings()
-    write_report(open_database(settings), Store.of(settings), slide, html, model_id=model, version=version)
+    write_report(open_views(settings), Store.of(settings), slide, html, model_id=model, version=version)
     Console(stderr=True).print(f"Wrote {html} ({html.stat().st_size / 1e6:.1f} MB).", highlight=False)

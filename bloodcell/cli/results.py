@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from bloodcell.cli.differential import Slide
 from bloodcell.presentation.numbers import counted, moment
+from bloodcell.storage.result_states import ResultState
 
 if TYPE_CHECKING:
     from bloodcell.results.slide_list import ListedNight, ListedSlide
+    from bloodcell.storage.result_states import SignedState
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-State = Literal["machine", "withheld", "final", "amended", "corrected"]
 
 _MOMENTS: Final = ["%Y-%m-%d", *(f"%Y-%m-%dT%H:%M{end}" for end in ("", "%z", ":%S", ":%S%z", ":%S.%f", ":%S.%f%z"))]
 
@@ -25,13 +26,16 @@ def nights(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the nights, the newest first, with how many of their slides are reported, withheld and signed."""
+    """List the nights, the newest first, with how many of their slides are reported, withheld and signed.
+
+    A signed slide with a newer version that waits for a signature differs. It is also withheld if that version is.
+    """
     from bloodcell.cli.output import NOTHING_TO_DO, print_json
     from bloodcell.results.slide_list import list_nights
     from bloodcell.settings import Settings
-    from bloodcell.storage.database import open_database
+    from bloodcell.storage.database import open_views
 
-    found = list_nights(open_database(Settings()), most=most)
+    found = list_nights(open_views(Settings()), most=most)
     if json:
         print_json(found)
     elif found:
@@ -44,19 +48,35 @@ def nights(
 def slides(
     night: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Only slides of this night; default: all."),
+        typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Only slides of this night."),
     ] = None,
-    state: Annotated[State | None, typer.Option(help="Only slides whose result has this state; default: all.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            metavar="YYYY-MM-DD",
+            help="Slides of this night and later; default: the 30 days before the newest night.",
+        ),
+    ] = None,
+    state: Annotated[
+        ResultState | None, typer.Option(help="Only slides whose result has this state; default: all.")
+    ] = None,
     most: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the N most urgent; default: all.")] = None,
     json: Json = False,
 ) -> None:
     """List slides with the state of their results, the most urgent first: withheld, then for review, signed last."""
     from bloodcell.cli.output import NOTHING_TO_DO, print_json
-    from bloodcell.results.slide_list import list_slides
+    from bloodcell.results.slide_list import first_listed_night, list_slides
     from bloodcell.settings import Settings
-    from bloodcell.storage.database import open_database
+    from bloodcell.storage.database import open_views
 
-    found = list_slides(open_database(Settings()), night=night.date() if night else None, state=state, most=most)
+    if night is not None and since is not None:
+        raise typer.BadParameter("say which nights: --night or --since, not both")
+    database = open_views(Settings())
+    first = since.date() if since else None if night else first_listed_night(database)
+    found = list_slides(database, night=night.date() if night else None, since=first, state=state, most=most)
+    if first and not since:
+        typer.echo(f"Slides of nights since {first}; --since lists earlier ones.", err=True)
     if json:
         print_json(found)
     elif found:
@@ -88,12 +108,12 @@ def result(
     from bloodcell.results.result_display import result_json, result_table, version_json, versions_table
     from bloodcell.results.stored_result import read_result
     from bloodcell.settings import Settings
-    from bloodcell.storage.database import open_database
+    from bloodcell.storage.database import open_views
 
     if version is not None and as_of is not None:
         raise typer.BadParameter("say which version: --version or --as-of, not both")
     at = as_of.replace(tzinfo=UTC) if as_of is not None and as_of.tzinfo is None else as_of
-    read = read_result(open_database(Settings()), slide, version=version, as_of=at)
+    read = read_result(open_views(Settings()), slide, version=version, as_of=at)
     if json:
         print_json({**result_json(read), "versions": [version_json(each) for each in read.versions]})
         return
@@ -124,15 +144,22 @@ def sign(
     if a newer version exists. After the first signature, every further one needs --amended or --corrected.
     """
     from bloodcell.cli.output import print_json
+    from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
+    from bloodcell.report.night_page import rewrite_pages_of_slide
     from bloodcell.results.signing import sign_result
     from bloodcell.settings import Settings
 
     if amended is not None and corrected is not None:
         raise typer.BadParameter("a result is amended or corrected, not both")
-    state: Literal["final", "amended", "corrected"] = "final"
+    state: SignedState = "final"
     if amended is not None or corrected is not None:
         state = "amended" if corrected is None else "corrected"
-    signed = sign_result(Settings(), slide, version, state=state, reason=amended or corrected)
+    settings = Settings()
+    signed = sign_result(settings, slide, version, state=state, reason=amended or corrected)
+    try:
+        rewrite_pages_of_slide(settings, slide)
+    except (ConfigurationError, DatabaseUnavailableError) as error:  # the signature does not depend on it
+        typer.echo(f"The page of the night is brought up to date by the next import of labels: {error}", err=True)
     if json:
         print_json({"slide": slide, "signed_version": version, "version": signed, "state": state})
     else:
@@ -144,15 +171,15 @@ def _show_nights(found: list[ListedNight]) -> None:
 
     from bloodcell.presentation.tables import plain_table
 
-    figures = ("slides", "reported", "withheld", "signed", "withdrawn", "quarantined files")
-    table = plain_table("night", *figures, "", right=figures)
+    figures = ("slides", "reported", "withheld", "signed", "differ", "withdrawn", "quarantined")
+    notes = {each.night: "slides are still being written" for each in found if not each.completed_at}
+    table = plain_table("night", *figures, *[""][: len(notes)], right=figures, wrapped=("",))
     for each in found:
         numbers = (
-            each.n_slides, each.n_slides_reported, each.n_slides_withheld, each.n_slides_signed,
-            each.n_slides_withdrawn, each.n_quarantined,
+            each.n_slides, each.n_slides_reported, each.n_slides_withheld + each.n_slides_differing_withheld,
+            each.n_slides_signed, each.n_slides_differing, each.n_slides_withdrawn, each.n_quarantined,
         )  # fmt: skip
-        complete = "" if each.completed_at else "slides are still being written"
-        table.add_row(str(each.night), *(f"{n:,}" for n in numbers), complete)
+        table.add_row(str(each.night), *(f"{n:,}" for n in numbers), *[notes.get(each.night, "")][: len(notes)])
     Console().print(table)
 
 
@@ -160,27 +187,19 @@ def _show_slides(found: list[ListedSlide]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from bloodcell.cells.classes import CLASS_NAMES
     from bloodcell.presentation.tables import plain_table
-    from bloodcell.results.judging import REVIEW_NAMES, WITHHELD_NAMES
 
     figures = ("version", "leucocytes")
     table = plain_table("slide", "night", "state", *figures, "why", right=figures, wrapped=("why",))
     for each in found:
-        withheld = each.withheld_for if each.newest_state == "withheld" else None
         differs = f", {each.newest_state} now" if each.newest_state and each.newest_version != each.version else ""
-        why = [WITHHELD_NAMES.get(reason, reason) for reason in withheld or ()]
-        why += [REVIEW_NAMES.get(rule, rule) for rule in each.review_for or () if rule not in (withheld or ())]
-        why += [f"{CLASS_NAMES.get(name, name).lower()} {flag}" for name, flag in sorted(each.flags.items())]
-        if each.status != "reported":
-            why.insert(0, each.status)
         table.add_row(
             Text(each.barcode),
             str(each.night),
             Text((each.state or "none") + differs, style="bold red" if each.newest_state == "withheld" else ""),
             "" if each.version is None else str(each.version),
             "" if each.n_leucocytes is None else f"{each.n_leucocytes:,}",
-            Text(", ".join(dict.fromkeys(why))),
+            Text(each.why),
         )
     console = Console()
     console.print(table)

@@ -48,8 +48,7 @@ ORDER BY b.slide_id, b.model_id
 
 -- name: newest_reports
 -- The newest count of these slides by each model.
-SELECT DISTINCT ON (slide_id, model_id) * FROM bloodcell.slide_report
-WHERE slide_id = ANY (:slides) ORDER BY slide_id, model_id, number DESC
+SELECT r.* FROM bloodcell.newest_count n JOIN bloodcell.slide_report r USING (report_id) WHERE n.slide_id = ANY (:slides)
 
 -- name: lines_of_reports
 SELECT * FROM bloodcell.differential WHERE report_id = ANY (:reports)

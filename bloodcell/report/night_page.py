@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CLASS_NAMES
+from bloodcell.cells.names import composed
 from bloodcell.differential.reference_ranges import FLAG_NAMES
 from bloodcell.errors import ConfigurationError
 from bloodcell.inbox.night_folders import read_drops
 from bloodcell.presentation.templates import render_page
 from bloodcell.report.night_report import night_summary
 from bloodcell.storage.atomic_write import write_atomically
+from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import code_version
 from bloodcell.storage.statements import load_statements
 
@@ -64,6 +66,20 @@ def rewrite_night_pages(settings: InboxSettings, database: Database, nights: Ite
     for night in sorted(set(nights)):
         if (summaries_folder(settings) / f"{night}.html").exists():
             write_night_page(settings, night_summary(database, night), _problems(settings))
+
+
+def rewrite_pages_of_slide(settings: InboxSettings, barcode: str) -> None:
+    """Writes the pages of a slide's nights again; does nothing where no pages are kept.
+
+    Raises:
+        ConfigurationError: This login may not read what a page shows, or a page cannot be written.
+        DatabaseUnavailableError: Postgres is unavailable.
+    """
+    if any(summaries_folder(settings).glob("*.html")):
+        database = open_database(settings)
+        of_slide = {"barcode": composed(barcode)}
+        nights = database.transact(lambda connection: connection.scalars(_SQL["nights_of_slide"], of_slide).all())
+        rewrite_night_pages(settings, database, nights)
 
 
 def refresh_night_pages(settings: InboxSettings, database: Database) -> None:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.errors import UnknownRecordError
 from bloodcell.presentation.markdown import Markdown, code, escaped, markdown_table
 from bloodcell.presentation.numbers import count, counted, number, percent_with_interval
-from bloodcell.results.judging import REVIEW_NAMES, WITHHELD_NAMES
+from bloodcell.results.judging import flag_names, reason_names
 from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
@@ -83,19 +82,15 @@ class NightSlide:
         """Why a person should look at it, in words and without the flags; none once its newest version is signed."""
         if not self.is_open:
             return ()
-        codes = f" ({_listed(self.unverified_codes)})" if self.unverified_codes else ""
-        reasons = ["differs from what was signed"] if self.differs_from_signed else []
-        reasons += [WITHHELD_NAMES.get(reason, reason) for reason in self.withheld_for]
-        for rule in self.review_for:
-            if rule not in self.withheld_for:
-                reasons.append(REVIEW_NAMES.get(rule, rule) + (codes if rule == "other_leucocytes" else ""))
-        return tuple(reasons)
+        named = reason_names(self.withheld_for, self.review_for)
+        if self.unverified_codes and "other_leucocytes" in named:
+            named["other_leucocytes"] += f" ({_listed(self.unverified_codes)})"
+        return (*["differs from what was signed"][: self.differs_from_signed], *named.values())
 
     @property
     def why(self) -> str:
         """The reasons and the flags as one text."""
-        flags = sorted(self.flags.items()) if self.is_open else []
-        return ", ".join([*self.reasons, *(f"{CLASS_NAMES.get(name, name).lower()} {flag}" for name, flag in flags)])
+        return ", ".join([*self.reasons, *(flag_names(self.flags) if self.is_open else ())])
 
     @property
     def urgency(self) -> tuple[bool, bool, bool, bool, float, str]:

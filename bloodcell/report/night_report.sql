@@ -63,8 +63,8 @@ LEFT JOIN LATERAL (
 ) r ON true
 LEFT JOIN LATERAL (
     SELECT v.report_id, v.number, v.digest, v.withheld_for, v.review_for, p.n_cells
-    FROM bloodcell.result v JOIN bloodcell.slide_report p USING (report_id)
-    WHERE v.slide_id = s.slide_id ORDER BY v.number DESC LIMIT 1
+    FROM bloodcell.newest_version v JOIN bloodcell.slide_report p USING (report_id)
+    WHERE v.slide_id = s.slide_id LIMIT 1
 ) newest ON true
 WHERE s.night = :night OR EXISTS (SELECT 1 FROM bloodcell.cell n WHERE n.slide_id = s.slide_id AND n.night = :night)
 ORDER BY s.barcode

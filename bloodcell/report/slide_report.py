@@ -17,7 +17,6 @@ from bloodcell.cells.classes import (
     UNDECIDED_CODES,
 )
 from bloodcell.results.stored_result import Slide, SlideResult, count_cells, find_slide, result_of
-from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -228,13 +227,7 @@ def _counted_lines(differential: Differential) -> dict[str, int]:
 
 
 def _quarantined(connection: sa.Connection, barcode: str) -> tuple[QuarantinedFile, ...]:
-    file = tables.drop_file.c
-    rows = connection.execute(
-        sa.select(file.night, file.path, file.reason, file.detail)
-        .where(file.barcode == barcode, file.outcome == "quarantined")
-        .order_by(file.night, file.path)
-    )
-    return tuple(QuarantinedFile(*row) for row in rows)
+    return tuple(QuarantinedFile(*row) for row in connection.execute(_SQL["quarantined"], {"barcode": barcode}))
 
 
 def _runs(connection: sa.Connection, slide: Slide, result: SlideResult | None) -> tuple[StageRun, ...]:

@@ -1,25 +1,30 @@
+-- Only views: a person's login may read nothing else.
+
 -- name: called_cells
 -- Labels are those of now.
-SELECT c.cell_id, c.file_name, c.sha256, c.analyser_code, c.analyser_class, k.called_class, k.unclassified_reason, k.confidence,
-       coalesce(d.line, k.called_class) AS line,
+SELECT r.cell_id, r.file_name, r.sha256, r.analyser_code, r.analyser_class, r.called_class, r.unclassified_reason,
+       r.confidence, coalesce(d.line, r.called_class) AS line,
        (SELECT string_agg(l.label || ' (' || l.labelled_by || ')', ', ' ORDER BY l.labelled_by)
-        FROM bloodcell.standing_label l WHERE l.cell_id = c.cell_id) AS labels,
-       k.novelty, k.p_basophil, k.p_eosinophil, k.p_erythroblast, k.p_ig, k.p_lymphocyte, k.p_monocyte, k.p_neutrophil,
-       k.p_platelet, i.removed_at IS NULL AS has_image
-FROM bloodcell.cell c JOIN bloodcell.cell_call k USING (cell_id, night) JOIN bloodcell.image i USING (sha256)
+        FROM bloodcell.standing_label l WHERE l.cell_id = r.cell_id) AS labels,
+       r.novelty, r.p_basophil, r.p_eosinophil, r.p_erythroblast, r.p_ig, r.p_lymphocyte, r.p_monocyte, r.p_neutrophil,
+       r.p_platelet, p.image_removed_at IS NULL AS has_image
+FROM bloodcell.cell_result r
+JOIN (SELECT DISTINCT cell_id, image_removed_at FROM bloodcell.cell_provenance WHERE slide_id = :slide_id) p USING (cell_id)
 LEFT JOIN (SELECT * FROM bloodcell.decided_cell WHERE slide_id = :slide_id) d USING (cell_id)
-WHERE c.slide_id = :slide_id AND k.model_id = :model_id ORDER BY c.cell_id
+WHERE r.slide_id = :slide_id AND r.model_id = :model_id ORDER BY r.cell_id
 
 -- name: n_duplicates
-SELECT count(*) FROM bloodcell.drop_file WHERE barcode = :barcode AND outcome = 'duplicate'
+SELECT count(*) FROM bloodcell.file_account WHERE barcode = :barcode AND outcome = 'duplicate'
+
+-- name: quarantined
+SELECT night, path, reason, detail FROM bloodcell.quarantine_report WHERE barcode = :barcode ORDER BY night, path
 
 -- name: runs
 -- Without a differential, model_id and run_id are NULL, and only the runs that ingested the slide are found.
-SELECT run_id, stage, started_at, host, code_version, airflow_run FROM bloodcell.run
+SELECT run_id, stage, started_at, host, code_version, airflow_run FROM bloodcell.run_history
 WHERE run_id IN (
-    SELECT run_id FROM bloodcell.slide WHERE slide_id = :slide_id
-    UNION SELECT run_id FROM bloodcell.cell WHERE slide_id = :slide_id
-    UNION SELECT k.run_id FROM bloodcell.cell_call k JOIN bloodcell.cell c USING (cell_id, night)
-          WHERE c.slide_id = :slide_id AND k.model_id = :model_id
+    SELECT run_id FROM bloodcell.slide_status WHERE slide_id = :slide_id
+    UNION SELECT ingest_run_id FROM bloodcell.cell_provenance WHERE slide_id = :slide_id
+    UNION SELECT run_id FROM bloodcell.cell_result WHERE slide_id = :slide_id AND model_id = :model_id
     UNION SELECT CAST(:run_id AS uuid)
 ) ORDER BY started_at, stage

@@ -60,7 +60,8 @@ def write_due_results(
         settings: The database, and the laboratory's rules.
         night: Only slides with cells of this night; None: all nights.
         slides: Only these barcodes; empty: all.
-        only_labelled: Only slides whose cells have labels that are not counted yet.
+        only_labelled: Only slides that labels or other facts in slide.json make due, and slides of the last thirty days
+            that nobody has signed and that were counted with other rules.
         airflow_run: Id of the Dag run that this belongs to.
 
     Raises:
@@ -69,7 +70,7 @@ def write_due_results(
     """
     rules = read_rules(settings.rules_file)
     database = open_database(settings)
-    due = database.transact(lambda c: _due(c, night, slides, only_labelled=only_labelled))
+    due = database.transact(lambda c: _due(c, night, slides, rules.digest, only_labelled=only_labelled))
     if not due:
         return []
     if settings.rules_file is None:
@@ -134,11 +135,11 @@ def _write(connection: sa.Connection, slides: list[int], run_id: uuid.UUID, rule
 
 
 def _due(
-    connection: sa.Connection, night: date | None, slides: Sequence[str], *, only_labelled: bool
+    connection: sa.Connection, night: date | None, slides: Sequence[str], rules_digest: str, *, only_labelled: bool
 ) -> dict[int, str]:
     """Returns slide id -> barcode of the slides that are due."""
     if only_labelled:
-        rows = connection.execute(_SQL["labelled_slides"])
+        rows = connection.execute(_SQL["outdated_slides"], {"rules_digest": rules_digest})
     else:
         rows = connection.execute(_SQL["due_slides"], {"night": night, "slides": list(map(composed, slides))})
     return {slide_id: barcode for slide_id, barcode in rows}

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.cells.intervals import proportion, proportions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from bloodcell.differential.laboratory_rules import LaboratoryRules
 
@@ -118,6 +119,23 @@ def judge(slide: CountedSlide, rules: LaboratoryRules, before: CountedSlide | No
         tuple(reason for reason, holds in reasons.items() if holds),
         tuple(rule for rule, holds in named.items() if holds),
     )
+
+
+def reason_names(withheld_for: Collection[str], review_for: Iterable[str]) -> dict[str, str]:
+    """Returns why a person should look at a result, each reason once: its name in the database -> in words."""
+    return {
+        **{reason: WITHHELD_NAMES.get(reason, reason) for reason in withheld_for},
+        **{rule: REVIEW_NAMES.get(rule, rule) for rule in review_for if rule not in withheld_for},
+    }
+
+
+def flag_names(flags: Mapping[str, str]) -> list[str]:
+    """Returns each flagged class with its flag in words.
+
+    Args:
+        flags: Class -> low or high.
+    """
+    return [f"{CLASS_NAMES.get(name, name).lower()} {flag}" for name, flag in sorted(flags.items())]
 
 
 def has_changed(slide: CountedSlide, before: CountedSlide, percentage_points: float) -> bool:

@@ -14,7 +14,7 @@ from bloodcell.differential.reference_ranges import FLAG_NAMES, Flag
 from bloodcell.presentation.json_documents import proportion_json
 from bloodcell.presentation.numbers import NOTHING, counted, interval, moment, number, percent_with_interval
 from bloodcell.presentation.tables import plain_table
-from bloodcell.results.judging import REVIEW_NAMES, WITHHELD_NAMES
+from bloodcell.results.judging import reason_names
 from bloodcell.results.stored_result import withdrawn_text
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def state_text(read: SlideResult) -> str:
     meaning = {
         "machine": "machine result, nobody has reviewed it",
         "withheld": "WITHHELD, percentages are not to be used before a person has looked: "
-        + ", ".join(WITHHELD_NAMES.get(reason, reason) for reason in version.withheld_for),
+        + ", ".join(reason_names(version.withheld_for, ()).values()),
         "final": f"final, signed{by}",
         "amended": f"amended, signed again{by}",
         "corrected": f"corrected, signed again{by}",
@@ -228,12 +228,12 @@ def attention(read: SlideResult) -> list[str]:
             f"Differs from what was signed: version {waiting.number} of {moment(waiting.made_at)} waits for a "
             f"signature ({waiting.why}). Next: bloodcell result {read.slide.barcode} --version {waiting.number}"
         )
-        if named := _named(waiting):
+        if named := ", ".join(reason_names(waiting.withheld_for, waiting.review_for).values()):
             what = "withheld" if waiting.withheld_for else "for review"
             said.append(f"Version {waiting.number} is {what}: {named}.")
     if version is not None and version.review_for:
         when = "Before it was signed, this result was for review" if version.is_signed else "For review"
-        said.append(f"{when}: {', '.join(REVIEW_NAMES.get(rule, rule) for rule in version.review_for)}.")
+        said.append(f"{when}: {', '.join(reason_names((), version.review_for).values())}.")
     if differential.n_unverified:
         codes = ", ".join(
             f"{line_name(line.cell_class)} ({line.n_unverified})"
@@ -253,13 +253,6 @@ def attention(read: SlideResult) -> list[str]:
     if read.n_waiting:
         said.append(f"Incomplete: {counted(read.n_waiting, 'cell')} came later, not counted yet.")
     return said
-
-
-def _named(version: ResultVersion) -> str:
-    """Returns why a person should look at a version, each reason once."""
-    named = [WITHHELD_NAMES.get(reason, reason) for reason in version.withheld_for]
-    named += [REVIEW_NAMES.get(rule, rule) for rule in version.review_for if rule not in version.withheld_for]
-    return ", ".join(named)
 
 
 def _table(read: SlideResult, width_columns: int) -> Table:

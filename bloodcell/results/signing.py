@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import psycopg2
 import sqlalchemy as sa
 
+from bloodcell.cells.names import composed
 from bloodcell.errors import ConfigurationError, SigningRefusedError
+from bloodcell.results.versions import delta_since
 from bloodcell.storage.connections import REVIEWER_ROLE, connect, database_url, transact
 
 if TYPE_CHECKING:
     from bloodcell.settings import StorageSettings
-
-SignedState = Literal["final", "amended", "corrected"]
+    from bloodcell.storage.result_states import SignedState
 
 _REFUSED = ("55000", "P0002")  # object_not_in_prerequisite_state, no_data_found
 _NO_RIGHT = "42501"
@@ -39,14 +40,25 @@ def sign_result(
         reason: Why it is signed again; required then.
 
     Raises:
-        SigningRefusedError: A newer version exists, it is signed, or cells have not been reviewed.
+        SigningRefusedError: A newer version exists, it is signed, cells have not been reviewed, or the review rule
+            delta names the slide since another one of the patient was signed.
         ConfigurationError: The login may not sign.
         DatabaseUnavailableError: Postgres is unavailable.
     """
     statement = sa.text("SELECT bloodcell.sign_result(:barcode, :version, :state, :reason)")
     values = {"barcode": barcode, "version": version, "state": state, "reason": reason}
+
+    def sign(connection: sa.Connection) -> int:
+        if (signed := delta_since(connection, composed(barcode), version)) is not None:
+            raise SigningRefusedError(
+                f"Slide {barcode} differs much from {signed}, which was signed since version {version} was made: the "
+                f"review rule delta names it now. Next: bloodcell classify --slide {barcode} makes a version that says "
+                "so; look at it, then sign it."
+            )
+        return int(connection.scalar(statement, values) or 0)
+
     try:
-        return int(transact(connect(_personal_url(settings)), lambda c: c.scalar(statement, values), patience_s=0))
+        return transact(connect(_personal_url(settings)), sign, patience_s=0)
     except sa.exc.DBAPIError as error:
         code = getattr(error.orig, "pgcode", None)
         said = str(error.orig).split("\n")[0].removeprefix("ERROR:").strip()

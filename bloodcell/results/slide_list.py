@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from bloodcell.results.judging import flag_names, reason_names
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -14,11 +16,13 @@ if TYPE_CHECKING:
     from bloodcell.storage.database import Database
 
 _SQL: Final = load_statements("results/slide_list.sql")
+_LISTED_DAYS: Final = 30
+"""Listing 25,000 slides takes two seconds, because the cells of each are counted; a month of 2,500 takes 0.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedNight:
-    """A night, with the number of its slides by state."""
+    """A night, with the number of its slides by state; the view night_summary describes the numbers."""
 
     night: date
     completed_at: datetime | None
@@ -26,6 +30,8 @@ class ListedNight:
     n_slides_reported: int
     n_slides_withheld: int
     n_slides_signed: int
+    n_slides_differing: int
+    n_slides_differing_withheld: int
     n_slides_withdrawn: int
     n_quarantined: int
 
@@ -72,6 +78,14 @@ class ListedSlide:
     flags: Mapping[str, str]
     signed_by: str | None
 
+    @property
+    def why(self) -> str:
+        """Why a person should look at it, as one text: no rule or flag once its newest version is signed."""
+        reasons = [] if self.status == "reported" else [self.status]
+        if self.newest_state in ("machine", "withheld"):
+            reasons += [*reason_names(self.withheld_for or (), self.review_for or ()).values(), *flag_names(self.flags)]
+        return ", ".join(reasons)
+
 
 def list_nights(database: Database, *, most: int | None = None) -> list[ListedNight]:
     """Returns the nights, the newest first.
@@ -84,17 +98,29 @@ def list_nights(database: Database, *, most: int | None = None) -> list[ListedNi
     return [ListedNight(**row._mapping) for row in rows]
 
 
+def first_listed_night(database: Database) -> date | None:
+    """Returns the first night of the month that ends with the newest night; None without a slide."""
+    newest: date | None = database.transact(lambda c: c.execute(_SQL["newest_night"]).scalar_one(), patience_s=0)
+    return newest and newest - timedelta(days=_LISTED_DAYS)
+
+
 def list_slides(
-    database: Database, *, night: date | None = None, state: str | None = None, most: int | None = None
+    database: Database,
+    *,
+    night: date | None = None,
+    since: date | None = None,
+    state: str | None = None,
+    most: int | None = None,
 ) -> list[ListedSlide]:
     """Returns the slides that stand, the most urgent first.
 
     Args:
         database: The database.
         night: Only slides of this night; None: of all nights.
+        since: Only slides of this night and later ones; None: of all nights.
         state: Only slides whose result, or whose newest version, has this state; None: all, also without a result.
         most: At most this many; None: all.
     """
-    values = {"night": night, "state": state, "most": most}
+    values = {"night": night, "since": since, "state": state, "most": most}
     rows = database.transact(lambda c: c.execute(_SQL["slides"], values).all(), patience_s=0)
     return [ListedSlide(**row._mapping) for row in rows]

@@ -5,22 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
-import sqlalchemy as sa
-
 from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.cells.names import composed
 from bloodcell.differential.counting import Differential, LineCount, SlideCounts, SlideFacts, count_differential
 from bloodcell.differential.laboratory_rules import LaboratoryRules, read_rules, rules_of
 from bloodcell.errors import UnknownRecordError
 from bloodcell.presentation.numbers import moment
-from bloodcell.registry.registered_models import find_model
-from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
     from datetime import date, datetime
+
+    import sqlalchemy as sa
 
     from bloodcell.differential.reference_ranges import Flag
     from bloodcell.storage.database import Database
@@ -224,12 +222,9 @@ def result_of(
     versions = _versions(connection, slide)
     in_force = next((pair for pair in versions if pair[0].is_in_force), None)
     if model_id is not None:
-        model = find_model(connection, model_id).model_id
-        if in_force is None or _report(connection, in_force[1]).model_id != model:
-            count = _newest_count(connection, slide, model)
-            if count is None:
-                raise UnknownRecordError(_why_missing(connection, slide, model))
-            return _assembled(connection, slide, count, None, versions)
+        newest = _newest_count(connection, slide, model_id)
+        if in_force is None or _count(connection, in_force[1]).model_id != newest.model_id:
+            return _assembled(connection, slide, newest, None, versions)
     chosen = in_force
     if version is not None:
         chosen = next((pair for pair in versions if pair[0].number == version), None)
@@ -246,7 +241,7 @@ def result_of(
             )
     if chosen is None:
         raise UnknownRecordError(_why_missing(connection, slide, None))
-    return _assembled(connection, slide, _report(connection, chosen[1]), chosen[0], versions)
+    return _assembled(connection, slide, _count(connection, chosen[1]), chosen[0], versions)
 
 
 def find_slide(connection: sa.Connection, barcode: str, *, as_of: datetime | None = None) -> Slide:
@@ -325,14 +320,21 @@ def _was_in_force(version: ResultVersion, moment: datetime) -> bool:
     return since is not None and since <= moment and (until is None or until > moment)
 
 
-def _report(connection: sa.Connection, report_id: int) -> sa.Row[Any]:
-    return connection.execute(_SQL["report"], {"report_id": report_id}).one()
+def _count(connection: sa.Connection, report_id: int) -> sa.Row[Any]:
+    return connection.execute(_SQL["count"], {"report_id": report_id}).one()
 
 
-def _newest_count(connection: sa.Connection, slide: Slide, model_id: str) -> sa.Row[Any] | None:
-    found = {"slide_id": slide.slide_id, "model_id": model_id}
-    report_id = connection.execute(_SQL["newest_count"], found).scalar_one_or_none()
-    return None if report_id is None else _report(connection, report_id)
+def _newest_count(connection: sa.Connection, slide: Slide, model_id: str) -> sa.Row[Any]:
+    """Returns the newest count of a slide by the one model whose id begins with `model_id`."""
+    found = connection.execute(_SQL["newest_counts"], {"slide_id": slide.slide_id, "model_id": model_id}).all()
+    if not found:
+        raise UnknownRecordError(_why_missing(connection, slide, model_id))
+    if len(found) > 1 or not model_id:
+        raise UnknownRecordError(
+            f"{model_id!r} does not name one of the models that have counted slide {slide.barcode}. "
+            "Next: bloodcell models list"
+        )
+    return _count(connection, found[0].report_id)
 
 
 def _why_missing(connection: sa.Connection, slide: Slide, model_id: str | None) -> str:
@@ -359,8 +361,7 @@ def _assembled(
     version: ResultVersion | None,
     versions: Sequence[tuple[ResultVersion, int]],
 ) -> SlideResult:
-    classes = tables.differential.c
-    lines = connection.execute(sa.select(tables.differential).where(classes.report_id == row.report_id)).all()
+    lines = connection.execute(_SQL["lines"], {"report_id": row.report_id}).all()
     counts = {line._mapping["class"]: LineCount(line.n_cells, line.n_labelled, line.n_unverified) for line in lines}
     flags: dict[str, Flag | None] = {line._mapping["class"]: line.flag for line in lines}
     facts = SlideFacts(row.age_months, row.sex, row.wbc_received, row.wbc_is_corrected)

@@ -1,10 +1,10 @@
 -- name: newest_versions
 -- The newest version of each slide's result, and the count that it reports.
-SELECT DISTINCT ON (v.slide_id) v.slide_id, v.number, v.digest, r.model_id, r.n_cells, r.n_leucocytes,
+SELECT v.slide_id, v.number, v.digest, v.made_at, v.signed_by, v.review_for, r.model_id, r.n_cells, r.n_leucocytes,
        r.n_unclassified, r.n_blasts, r.n_contested, r.n_labelled, r.calls_digest, r.labels_digest, r.rules_digest,
        r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected
-FROM bloodcell.result v JOIN bloodcell.slide_report r USING (report_id)
-WHERE v.slide_id = ANY (:slides) ORDER BY v.slide_id, v.number DESC
+FROM bloodcell.newest_version v JOIN bloodcell.slide_report r USING (report_id)
+WHERE v.slide_id = ANY (:slides)
 
 -- name: reportable_counts
 -- The count that each slide should report: of the models that have called all of its cells, the one promoted last. A model
@@ -18,8 +18,8 @@ JOIN LATERAL (
     ORDER BY p.promotion_id DESC LIMIT 1
 ) promoted ON true
 LEFT JOIN LATERAL (
-    SELECT o.model_id FROM bloodcell.result v JOIN bloodcell.slide_report o USING (report_id)
-    WHERE v.slide_id = r.slide_id ORDER BY v.number DESC LIMIT 1
+    SELECT o.model_id FROM bloodcell.newest_version v JOIN bloodcell.slide_report o USING (report_id)
+    WHERE v.slide_id = r.slide_id LIMIT 1
 ) present ON true
 WHERE n.slide_id = ANY (:slides)
   AND r.n_cells = (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = r.slide_id)
@@ -28,17 +28,25 @@ ORDER BY r.slide_id, promoted.promotion_id DESC
 
 -- name: leucocytes
 -- Cells of each leucocyte line of these counts.
-SELECT report_id, class, n_cells FROM bloodcell.differential
+SELECT report_id, class, n_cells FROM bloodcell.count_line
 WHERE report_id = ANY (:reports) AND percentage IS NOT NULL
 
 -- name: last_signed
 -- For each slide the last signed result of another slide of the same patient, made from an earlier or the same night, at
--- most some days before.
-SELECT DISTINCT ON (s.slide_id) s.slide_id, r.*
-FROM bloodcell.slide s
+-- most some days before. Only views: also the login that signs asks this.
+SELECT DISTINCT ON (s.slide_id) s.slide_id AS of_slide_id, o.barcode, v.number AS version, v.made_at, r.*
+FROM bloodcell.standing_slide s
 JOIN bloodcell.standing_slide o ON o.patient_key = s.patient_key AND o.slide_id <> s.slide_id
  AND o.night BETWEEN s.night - CAST(:days AS integer) AND s.night
-JOIN bloodcell.result v ON v.slide_id = o.slide_id AND v.signed_by IS NOT NULL
-JOIN bloodcell.slide_report r ON r.report_id = v.report_id
+JOIN bloodcell.result_in_force v ON v.slide_id = o.slide_id AND v.signed_by IS NOT NULL
+JOIN bloodcell.count_history r ON r.report_id = v.report_id
 WHERE s.slide_id = ANY (:slides)
 ORDER BY s.slide_id, o.night DESC, v.made_at DESC
+
+-- name: version
+-- A version, and the rules that it was made with. Only views.
+SELECT v.made_at, v.review_for, l.document, r.*
+FROM bloodcell.result_version v
+JOIN bloodcell.count_history r USING (report_id)
+JOIN bloodcell.rules_history l ON l.rules_digest = r.rules_digest
+WHERE v.barcode = :barcode AND v.version = :version AND v.withdrawn_at IS NULL

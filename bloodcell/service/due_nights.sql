@@ -4,8 +4,8 @@
 SELECT DISTINCT night FROM bloodcell.cell WHERE slide_id IN (
     SELECT c.slide_id FROM bloodcell.cell c JOIN bloodcell.standing_slide USING (slide_id) GROUP BY c.slide_id
     HAVING count(*) > coalesce(
-        (SELECT r.n_cells FROM bloodcell.result v JOIN bloodcell.slide_report r USING (report_id)
-         WHERE v.slide_id = c.slide_id ORDER BY v.number DESC LIMIT 1), 0)
+        (SELECT r.n_cells FROM bloodcell.newest_version v JOIN bloodcell.slide_report r USING (report_id)
+         WHERE v.slide_id = c.slide_id LIMIT 1), 0)
 ) ORDER BY night
 
 -- name: nights_of_slides

@@ -6,6 +6,7 @@
     migrations       this release's schema, roles and views
     schema, tables   the tables, which ingest_tables, call_tables, result_tables, label_tables, training_tables and
                      erasure_tables define
+    result_states    the states of a slide's result
     statements       statements that are read from .sql files
     query_files      the queries that ship with bloodcell
     locks            work that only one transaction may do at a time

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import sqlalchemy as sa
+
+from bloodcell.errors import ConfigurationError
 from bloodcell.storage.connections import APP_ROLE, connect, database_url, transact
-from bloodcell.storage.migrations import check_revision
+from bloodcell.storage.migrations import check_own_views, check_revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-
-    import sqlalchemy as sa
 
     from bloodcell.settings import StorageSettings
 
@@ -69,7 +70,41 @@ def open_database(settings: StorageSettings, *, keep: bool = False) -> Database:
     Raises:
         DatabaseUnavailableError: The server cannot be reached within the patience set.
         SchemaError: The database has not been migrated, or belongs to an older or newer release.
+        ConfigurationError: The login may not act as `bloodcell_app`.
     """
+
+    def check(connection: sa.Connection) -> None:
+        if not _may_act_as_app(connection):
+            raise ConfigurationError(
+                f"This login is no member of {APP_ROLE}, which this command needs. Next: set BLOODCELL_DATABASE_URL to "
+                "the login of the service. bloodcell nights, slides, result, differential and report need only a "
+                "reader's."
+            )
+        check_revision(connection)
+
     patience_s = settings.database_patience_s
-    transact(connect(database_url(settings)), check_revision, patience_s=patience_s)
+    transact(connect(database_url(settings)), check, patience_s=patience_s)
     return Database(connect(database_url(settings), role=APP_ROLE, keep=keep), patience_s)
+
+
+def open_views(settings: StorageSettings) -> Database:
+    """Returns the migrated database for a command that only reads views, which a person's own login may do.
+
+    It acts as role `bloodcell_app`, or as the login itself if that is only a reader or a reviewer.
+
+    Raises:
+        DatabaseUnavailableError: The server cannot be reached within the patience set.
+        SchemaError: The database has not been migrated, or its views are those of another release.
+        ConfigurationError: The login may not read the views.
+    """
+    engine, patience_s = connect(database_url(settings)), settings.database_patience_s
+    if transact(engine, _may_act_as_app, patience_s=patience_s):
+        return open_database(settings)
+    transact(engine, check_own_views, patience_s=patience_s)
+    return Database(engine, patience_s)
+
+
+def _may_act_as_app(connection: sa.Connection) -> bool:
+    """Returns whether the login is a member of `bloodcell_app`; also before the first upgrade, which makes the role."""
+    may_act = sa.text("SELECT pg_has_role(session_user, to_regrole(:role), 'MEMBER')")
+    return connection.scalar(may_act, {"role": APP_ROLE}) is not False

@@ -54,7 +54,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
         before = current_revision(connection)
         _refuse_newer(before)
         with _short_waits(connection, engine):
-            scripts = [path.read_text() for path in sorted((sql_folder() / "views").glob("*.sql"))]
+            scripts = _view_scripts()
             views_are_current = before == head_revision() and _views_are_made_by(connection, scripts)
             if not views_are_current:
                 _drop_views(connection, before)
@@ -143,6 +143,28 @@ def check_views(connection: sa.Connection) -> None:
     missing = "SELECT to_regnamespace('bloodcell') IS NULL OR to_regrole('bloodcell_reader') IS NULL"
     if connection.scalar(sa.text(missing)):
         raise _not_upgraded(None)
+
+
+def check_own_views(connection: sa.Connection) -> None:
+    """Raises an error unless the login, which may read only views, finds those of this release.
+
+    Raises:
+        SchemaError: The database has not been migrated, or its views are those of another release.
+        ConfigurationError: The login may not even read views.
+    """
+    check_views(connection)
+    if not connection.scalar(sa.text(f"SELECT has_schema_privilege('{SCHEMA}', 'USAGE')")):
+        raise ConfigurationError(
+            "This login may not read the views of bloodcell. Next: have it granted bloodcell_reader or "
+            "bloodcell_reviewer."
+        )
+    if not _views_are_made_by(connection, _view_scripts()):
+        raise SchemaError(
+            "The views of the database are those of another release. Next: install the release that upgraded the "
+            "database, or have its owner run bloodcell db upgrade",
+            found=None,
+            expected=head_revision(),
+        )
 
 
 def current_revision(connection: sa.Connection) -> str | None:
@@ -250,6 +272,10 @@ def _comment_on_tables(connection: sa.Connection) -> None:
         for column in table.columns:
             if found[table.name, column.name] != column.comment:
                 connection.execute(SetColumnComment(column))
+
+
+def _view_scripts() -> list[str]:
+    return [path.read_text() for path in sorted((sql_folder() / "views").glob("*.sql"))]
 
 
 def _views_are_made_by(connection: sa.Connection, scripts: list[str]) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 from bloodcell.cells.classes import CELL_CLASSES, CODES_OUT_OF_SCOPE, CONTESTED, UNCLASSIFIED
+from bloodcell.storage.result_states import RESULT_STATES
 from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_now
-
-RESULT_STATES: Final = ("machine", "withheld", "final", "amended", "corrected")
 
 laboratory_rules = sa.Table(
     "laboratory_rules",
@@ -192,7 +189,8 @@ result = sa.Table(
         "causes",
         ARRAY(sa.Text),
         nullable=False,
-        comment="What differs from the version before: first, cells, labels, calls, model, facts, rules or signature.",
+        comment="What differs from the version before: first, cells, labels, calls, model, facts, rules, patient or "
+        "signature.",
     ),
     sa.Column("withheld_for", ARRAY(sa.Text), nullable=False, comment="Why the percentages are withheld, if they are."),
     sa.Column("review_for", ARRAY(sa.Text), nullable=False, comment="Review rules that name the slide."),

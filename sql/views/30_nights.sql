@@ -57,14 +57,20 @@ WITH files AS (
            count(s.withdrawn_at) AS n_withdrawn, count(r.n_cells) AS n_reported,
            count(*) FILTER (WHERE NOT r.is_sufficient) AS n_insufficient,
            count(*) FILTER (WHERE r.state = 'withheld') AS n_withheld,
+           count(*) FILTER (WHERE newest.differs) AS n_differing,
+           count(*) FILTER (WHERE newest.differs AND newest.state = 'withheld') AS n_differing_withheld,
            count(*) FILTER (WHERE r.state IN ('final', 'amended', 'corrected')) AS n_signed,
            coalesce(sum(r.n_unclassified), 0) AS n_unclassified, coalesce(sum(r.n_cells), 0) AS n_cells_reported
     FROM bloodcell.slide s
     LEFT JOIN LATERAL (
-        SELECT p.n_cells, p.is_sufficient, p.n_unclassified, o.state
+        SELECT p.n_cells, p.is_sufficient, p.n_unclassified, o.number, o.state, o.digest
         FROM bloodcell.result_in_force o JOIN bloodcell.slide_report p USING (report_id)
         WHERE o.slide_id = s.slide_id AND s.withdrawn_at IS NULL LIMIT 1
     ) r ON true
+    LEFT JOIN LATERAL (
+        SELECT n.state, n.number > r.number AND n.digest IS DISTINCT FROM r.digest AS differs
+        FROM bloodcell.newest_version n WHERE n.slide_id = s.slide_id LIMIT 1
+    ) newest ON r.number IS NOT NULL
     GROUP BY s.night
 )
 SELECT d.night, d.first_seen_at, d.completed_at, coalesce(f.n_files, 0) AS n_files, coalesce(f.n_cells, 0) AS n_cells,
@@ -73,7 +79,8 @@ SELECT d.night, d.first_seen_at, d.completed_at, coalesce(f.n_files, 0) AS n_fil
        coalesce(s.n_reported, 0) AS n_slides_reported, coalesce(s.n_insufficient, 0) AS n_slides_insufficient,
        coalesce(s.n_cells_reported, 0) AS n_cells_reported, coalesce(s.n_unclassified, 0) AS n_unclassified,
        coalesce(s.n_withdrawn, 0) AS n_slides_withdrawn, coalesce(s.n_withheld, 0) AS n_slides_withheld,
-       coalesce(s.n_signed, 0) AS n_slides_signed
+       coalesce(s.n_signed, 0) AS n_slides_signed, coalesce(s.n_differing, 0) AS n_slides_differing,
+       coalesce(s.n_differing_withheld, 0) AS n_slides_differing_withheld
 FROM bloodcell."drop" d LEFT JOIN files f USING (night) LEFT JOIN slides s USING (night);
 
 COMMENT ON VIEW bloodcell.night_summary IS
@@ -92,6 +99,10 @@ COMMENT ON COLUMN bloodcell.night_summary.n_slides_reported IS 'Of n_slides, tho
 COMMENT ON COLUMN bloodcell.night_summary.n_slides_withheld IS
     'Of n_slides_reported, those whose percentages are not to be used before a person has looked.';
 COMMENT ON COLUMN bloodcell.night_summary.n_slides_signed IS 'Of n_slides_reported, those that a person has signed.';
+COMMENT ON COLUMN bloodcell.night_summary.n_slides_differing IS
+    'Of n_slides_signed, those with a newer version that differs from what was signed and waits for a person.';
+COMMENT ON COLUMN bloodcell.night_summary.n_slides_differing_withheld IS
+    'Of n_slides_differing, those whose newer version is withheld.';
 COMMENT ON COLUMN bloodcell.night_summary.n_slides_insufficient IS
     'Of n_slides_reported, those with too few leucocytes for a sufficient count.';
 COMMENT ON COLUMN bloodcell.night_summary.n_cells_reported IS 'Cells that the reports of those slides count.';

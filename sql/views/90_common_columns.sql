@@ -15,7 +15,7 @@ BEGIN
             ('barcode', 'Name of the slide, as the analyser writes it.'),
             ('called_at', 'When the cell was called.'),
             ('called_class', 'The cell class called, or unclassified.'),
-            ('causes', 'What differs from the version before: first, cells, labels, calls, model, facts, rules or signature.'),
+            ('causes', 'What differs from the version before: first, cells, labels, calls, model, facts, rules, patient or signature.'),
             ('cell_id', 'The cell.'),
             ('champion_id', 'The champion at that time.'),
             ('class', 'Cell class by the label; empty for a code out of scope.'),

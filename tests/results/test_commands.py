@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from typer.testing import CliRunner
 
 from bloodcell.cli import app
 from bloodcell.differential.laboratory_rules import DEFAULT_RULES, read_rules
-from bloodcell.errors import ConfigurationError, UnknownRecordError
+from bloodcell.errors import ConfigurationError, SchemaError, UnknownRecordError
+from bloodcell.report import night_summary, write_night_page
+from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from tests.laboratory import SIGNER, Laboratory
+from tests.storage.conftest import as_superuser
 
 
 @pytest.fixture
@@ -157,3 +161,100 @@ def test_the_report_of_any_version_can_be_written(night: Laboratory, tmp_path: P
     assert "machine result, nobody has reviewed it" in page.read_text()
     both = CliRunner().invoke(app, ["report", "signed", "--html", str(page), "--version", "1", "--model", "c0"])
     assert both.exit_code == 2
+
+
+@pytest.fixture(params=["bloodcell_reader", "bloodcell_reviewer"])
+def personal(request: pytest.FixtureRequest, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A person's login that may read views only, which the commands use."""
+    with as_superuser(database_url).connect() as connection:
+        connection.execute(sa.text(f"CREATE ROLE some_person LOGIN IN ROLE {request.param}"))
+        monkeypatch.setenv(
+            "BLOODCELL_DATABASE_URL", sa.make_url(database_url).set(username="some_person").render_as_string(False)
+        )
+        yield database_url
+        connection.execute(sa.text("DROP ROLE some_person"))
+
+
+def test_a_login_that_reads_only_views_sees_nights_slides_results_and_reports(
+    night: Laboratory, personal: str, tmp_path: Path
+) -> None:
+    assert json.loads(invoke("nights", "--json"))[0]["n_slides"] == 4
+    assert "blasts" in invoke("slides")
+    document = json.loads(invoke("result", "signed", "--json"))
+    assert (document["version"]["signed_by"], document["n_leucocytes"]) == (SIGNER, 113)
+    assert "Version 1 of 2" in invoke("result", "signed", "--as-of", document["versions"][0]["made_at"])
+    assert json.loads(invoke("differential", "high", "--model", "c0", "--json"))["n_leucocytes"] == 110
+    page = tmp_path / "page.html"
+    with as_superuser(personal).begin() as connection:
+        connection.exec_driver_sql("UPDATE bloodcell.image SET removed_at = now()")
+    invoke("report", "blasts", "--html", str(page))
+    assert "BL_" in page.read_text()
+    with pytest.raises(UnknownRecordError, match="No slide has the barcode"):
+        invoke("result", "nothing")
+
+
+def test_a_login_without_a_role_of_bloodcell_is_told_which_one_it_needs(night: Laboratory, personal: str) -> None:
+    with as_superuser(personal).begin() as connection:
+        connection.execute(sa.text("REVOKE bloodcell_reader, bloodcell_reviewer FROM some_person"))
+    with pytest.raises(ConfigurationError, match="have it granted bloodcell_reader or bloodcell_reviewer"):
+        invoke("nights")
+
+
+def test_a_person_is_told_that_the_views_are_those_of_another_release(night: Laboratory, personal: str) -> None:
+    with as_superuser(personal).begin() as connection:
+        connection.execute(sa.text("COMMENT ON SCHEMA bloodcell IS 'bloodcell; views of another release'"))
+    with pytest.raises(SchemaError, match="views of the database are those of another release"):
+        invoke("result", "signed")
+
+
+def test_slides_of_earlier_months_are_listed_on_request(night: Laboratory) -> None:
+    lab = Laboratory(night.database, night.night - timedelta(days=31))
+    add(lab, "earlier", ["neutrophil"] * 120)
+    done = CliRunner().invoke(app, ["slides", "--json"], catch_exceptions=False)
+    assert "earlier" not in {slide["barcode"] for slide in json.loads(done.stdout)}
+    assert "Slides of nights since 2026-02-12; --since lists earlier ones." in done.stderr
+    for arguments in (["--since", "2026-02-01"], ["--night", "2026-02-11"]):
+        assert "earlier" in {slide["barcode"] for slide in json.loads(invoke("slides", "--json", *arguments))}
+    both = CliRunner().invoke(app, ["slides", "--since", "2026-02-01", "--night", "2026-02-11"])
+    assert both.exit_code == 2
+
+
+def test_nights_count_withheld_versions_that_wait_after_a_signature(night: Laboratory) -> None:
+    cell = night.rows("SELECT min(cell_id) FROM bloodcell.cell JOIN bloodcell.slide USING (slide_id) "
+                      "WHERE barcode = 'signed'")[0][0]  # fmt: skip
+    night.label([int(str(cell))], ["BL"])
+    night.count()
+    (listed,) = json.loads(invoke("nights", "--json"))
+    figures = [
+        listed[f"n_slides_{kind}"] for kind in ("reported", "withheld", "signed", "differing", "differing_withheld")
+    ]
+    assert figures == [4, 1, 1, 1, 1]
+    assert invoke("nights").splitlines()[1].split() == ["2026-03-14", "4", "4", "2", "1", "1", "0", "0"]
+    night.label([int(str(cell))], ["neutrophil"], at="2026-03-16 09:00+00")
+    night.count()
+    columns = "n_slides_differing, n_slides_differing_withheld"
+    assert night.rows(f"SELECT {columns} FROM bloodcell.night_summary") == [(1, 0)]
+
+
+def test_the_page_of_the_night_shows_a_new_signature(
+    night: Laboratory, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    settings = Settings()
+    page = write_night_page(settings, night_summary(night.database, night.night), {})
+    monkeypatch.setenv("BLOODCELL_SIGNING_URL", sa.make_url(database_url).set(username=SIGNER).render_as_string(False))
+    before = page.read_text().count("<td>final")
+    invoke("sign", "healthy", "--version", "1")
+    assert page.read_text().count("<td>final") == before + 1
+
+
+def test_a_signature_counts_although_the_login_may_not_write_the_page(
+    night: Laboratory, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    page = write_night_page(Settings(), night_summary(night.database, night.night), {})
+    personal = sa.make_url(database_url).set(username=SIGNER).render_as_string(False)
+    monkeypatch.setenv("BLOODCELL_DATABASE_URL", personal)
+    before = page.read_text()
+    done = CliRunner().invoke(app, ["sign", "healthy", "--version", "1"], catch_exceptions=False)
+    assert (done.exit_code, "version 2 is final" in done.stdout) == (0, True)
+    assert "brought up to date by the next import of labels" in done.stderr
+    assert page.read_text() == before

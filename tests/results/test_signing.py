@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError, SigningRefusedError
+from bloodcell.results.due_results import write_due_results
 from bloodcell.results.signing import sign_result
 from bloodcell.results.stored_result import read_result
 from bloodcell.settings import Settings
@@ -161,6 +162,33 @@ def test_a_second_signature_needs_a_state_and_a_reason(laboratory: Laboratory, p
         with pytest.raises(SigningRefusedError, match="say whether the result is amended or corrected, and why"):
             sign_result(ben, "S-1", 3, state=state, reason=reason)  # type: ignore[arg-type]
     assert sign_result(ben, "S-1", 3, state="corrected", reason="a myelocyte") == 4
+
+
+def test_a_slide_that_differs_from_what_was_signed_of_the_patient_meanwhile_is_counted_again_first(
+    laboratory: Laboratory, people: dict[str, Settings], settings: Settings
+) -> None:
+    anna = people["anna_signs"]
+    slide_of(laboratory, ["SNE"] * 120, ["neutrophil"] * 120)
+    other = laboratory.slide("S-2")
+    laboratory.call(laboratory.cells(other, ["LY"] * 120), ["lymphocyte"] * 120)
+    same = laboratory.slide("S-3")
+    laboratory.call(laboratory.cells(same, ["LY"] * 120), ["lymphocyte"] * 120)
+    laboratory.count(other, same)
+    sign_result(anna, "S-2", 1)
+    with pytest.raises(SigningRefusedError, match=r"differs much from version 2 of slide S-2.*classify --slide S-1"):
+        sign_result(anna, "S-1", 1)
+    assert sign_result(anna, "S-3", 1) == 2
+    assert write_due_results(settings, slides=["S-1", "S-2", "S-3"]) == ["S-1", "S-2", "S-3"]
+    versions = read_result(laboratory.database, "S-1").versions
+    assert [version.why for version in versions] == ["first count", "another result of the patient was signed"]
+    assert (versions[1].review_for, versions[1].digest) == (("delta",), versions[0].digest)
+    assert write_due_results(settings, slides=["S-1"]) == ["S-1"]
+    assert sign_result(anna, "S-1", 2) == 3
+    states = "SELECT barcode, version, state FROM bloodcell.result_version ORDER BY 1, 2"
+    assert laboratory.rows(states) == [
+        ("S-1", 1, "machine"), ("S-1", 2, "machine"), ("S-1", 3, "final"),
+        ("S-2", 1, "machine"), ("S-2", 2, "final"), ("S-3", 1, "machine"), ("S-3", 2, "final"),
+    ]  # fmt: skip
 
 
 def test_who_is_no_reviewer_cannot_sign(laboratory: Laboratory, people: dict[str, Settings]) -> None:

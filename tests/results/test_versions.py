@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -322,6 +322,30 @@ def test_other_facts_of_slide_json_make_a_version_without_new_cells(laboratory: 
     assert write_due_results(settings) == []
 
 
+@pytest.mark.parametrize("only_labelled", [True, False])
+def test_facts_that_slide_json_no_longer_gives_make_a_version(
+    laboratory: Laboratory, settings: Settings, only_labelled: bool
+) -> None:
+    slide = laboratory.slide("S-1", age_months=5)
+    laboratory.call(laboratory.cells(slide, CODES), ["neutrophil"] * len(CODES))
+    laboratory.count(slide)
+    with laboratory.database.begin() as connection:
+        connection.execute(sa.text("UPDATE bloodcell.slide SET age_months = NULL"))
+    assert write_due_results(settings, only_labelled=only_labelled) == ["S-1"]
+    assert story(laboratory)[1][2] == "facts"
+    assert write_due_results(settings, only_labelled=only_labelled) == []
+
+
+def test_a_count_that_lacks_cells_is_not_counted_again_for_other_facts(
+    laboratory: Laboratory, settings: Settings
+) -> None:
+    slide, _ = counted_slide(laboratory)
+    laboratory.cells(slide, ["LY"])
+    with laboratory.database.begin() as connection:
+        connection.execute(sa.text("UPDATE bloodcell.slide SET age_months = 5"))
+    assert write_due_results(settings, only_labelled=True) == []
+
+
 def test_what_an_earlier_release_counted_is_due_and_cannot_be_signed(
     laboratory: Laboratory, settings: Settings
 ) -> None:
@@ -355,6 +379,27 @@ def test_a_laboratorys_rules_are_not_forgotten_where_they_are_not_set(
         write_due_results(settings, slides=["S-1"])
     assert write_due_results(ours, slides=["S-1"]) == ["S-1"]
     assert len(story(laboratory)) == 2
+
+
+def test_other_rules_make_a_version_of_recent_slides_that_nobody_has_signed(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    today = datetime.now(UTC).date()
+    recent, old = Laboratory(database, today), Laboratory(database, today - timedelta(days=40))
+    recent.model()
+    counted_slide(recent, "S-1")
+    counted_slide(recent, "signed")
+    counted_slide(old, "old")
+    recent.sign("signed", 1)
+    own = tmp_path / "rules.toml"
+    own.write_text(DEFAULT_RULES.read_text().replace("bloodcell defaults, 2026-11", "ours 1"))
+    ours = settings.model_copy(update={"rules_file": own})
+    assert write_due_results(ours, only_labelled=True) == ["S-1"]
+    assert [row[2] for row in story(recent)] == ["first", "rules"]
+    assert write_due_results(ours, only_labelled=True) == []
+    assert write_due_results(ours, slides=["old", "signed"]) == ["old", "signed"]
+    waiting = recent.rows("SELECT barcode FROM bloodcell.slide_status WHERE status = 'differs from what was signed'")
+    assert waiting == [("signed",)]
 
 
 @pytest.mark.parametrize(

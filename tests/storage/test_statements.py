@@ -22,7 +22,7 @@ OVER_SETS = {"group_by", "subquery", "over", "outerjoin", "having", "union", "un
 
 def test_a_file_has_statements_with_their_comments_and_values() -> None:
     statements = load_statements("results/due_results.sql")
-    assert list(statements) == ["due_slides", "labelled_slides", "newest_rules"]
+    assert list(statements) == ["due_slides", "outdated_slides", "newest_rules"]
     assert statements["due_slides"].compile().params.keys() == {"night", "slides"}
 
 
