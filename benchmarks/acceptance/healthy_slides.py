@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -44,25 +45,29 @@ UNCLASSIFIED_SHARE: Final = 0.033
 AT_MOST: Final = 0.1
 
 
-def healthy(chance: np.random.Generator) -> Counter[str]:
-    """Returns the true classes of the cells of a slide."""
+def healthy(chance: np.random.Generator, n_leucocytes: tuple[int, int] = (104, 120)) -> Counter[str]:
+    """Returns the true classes of the cells of a slide with so many leucocytes, both numbers included."""
     shares = np.array([max(chance.normal(MEANS[name], SPREADS[name]), 0) for name in MEANS])
-    counts = chance.multinomial(chance.integers(104, 121), shares / shares.sum())
+    counts = chance.multinomial(chance.integers(*n_leucocytes, endpoint=True), shares / shares.sum())
     return Counter(dict(zip(MEANS, counts.tolist(), strict=True)))
 
 
-def called(true: Counter[str], chance: np.random.Generator) -> dict[str, int]:
+def called(
+    true: Counter[str], chance: np.random.Generator, unclassified_share: float = UNCLASSIFIED_SHARE
+) -> dict[str, int]:
     """Returns what the model calls them."""
     found: Counter[str] = Counter()
     for name, n in true.items():
         wrong = MISCALLS.get(name, {})
         outcomes = [*wrong, "unclassified", name]
-        shares = [*wrong.values(), UNCLASSIFIED_SHARE]
+        shares = [*wrong.values(), unclassified_share]
         found.update(dict(zip(outcomes, chance.multinomial(n, [*shares, 1 - sum(shares)]).tolist(), strict=True)))
     return dict(found)
 
 
-def judged(lines: dict[str, LineCount], rules: LaboratoryRules) -> tuple[Differential, Judgement]:
+def judged(
+    lines: Mapping[str, LineCount], rules: LaboratoryRules, n_compared: int = 0, n_agree: int = 0
+) -> tuple[Differential, Judgement]:
     differential = count_differential(SlideCounts(lines, SlideFacts(age_months=480)), rules)
     shares = {line.cell_class: line.share.n for line in (*differential.leucocytes, *differential.other_leucocytes)}
     slide = CountedSlide(
@@ -72,11 +77,16 @@ def judged(lines: dict[str, LineCount], rules: LaboratoryRules) -> tuple[Differe
         n_unverified=differential.n_unverified,
         n_immature=shares["ig"],
         nrbc_per_100_wbc=differential.nrbc.per_100_wbc,
-        n_compared=0,
-        n_agree=0,
+        n_compared=n_compared,
+        n_agree=n_agree,
         leucocytes=shares,
     )
     return differential, judge(slide, rules)
+
+
+def sure_flags(differential: Differential) -> list[str]:
+    """Returns the sure flags, as a class and where it lies: lymphocyte high."""
+    return [f"{line.cell_class} {line.flag}" for line in differential.leucocytes if line.flag in SURE_FLAGS]
 
 
 def main() -> int:
@@ -89,11 +99,10 @@ def main() -> int:
     for _ in range(n):
         lines = {name: LineCount(count) for name, count in called(healthy(chance), chance).items()}
         differential, judgement = judged(lines, rules)
-        flags = {line.cell_class: line.flag for line in differential.leucocytes if line.flag}
-        sure = [f"{name} {flag}" for name, flag in flags.items() if flag in SURE_FLAGS]
+        sure = sure_flags(differential)
         why.update([*sure, *judgement.review_for])
         n_named += bool(sure or judgement.review_for)
-        n_possible += bool(flags)
+        n_possible += any(line.flag for line in differential.leucocytes)
         n_withheld += bool(judgement.withheld_for)
         total = sum(count.n_cells for count in lines.values())
         n_blasts = int(np.ceil(total * chance.uniform(0.05, 0.9)))

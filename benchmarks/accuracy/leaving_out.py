@@ -43,13 +43,11 @@ def left_out(laboratory: Laboratory, pool: tuple[LabelledImage, ...]) -> dict[st
 
 
 def _of_classes(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage, ...]) -> dict[str, Found]:
-    recipe = bundle.manifest.recipe
-    model = load_model(bundle)
-    extractor = keras.Model(model.inputs, {"features": model.get_layer("rooted_features").output})
-    of_pool, of_unseen = (_features(laboratory, bundle, extractor, images) for images in (pool, laboratory.few))
+    recipe, extractor = bundle.manifest.recipe, extractor_of(bundle)
+    of_pool, of_unseen = (kept_features(laboratory, bundle, extractor, images) for images in (pool, laboratory.few))
     fitted_on = [of_pool]
     if recipe.tuning and recipe.tuning.augmentation:
-        fitted_on.append(_features(laboratory, bundle, extractor, pool, recipe.tuning.augmentation))
+        fitted_on.append(kept_features(laboratory, bundle, extractor, pool, recipe.tuning.augmentation))
     labels, truth = truth_of(pool), truth_of(laboratory.few)
     validation = set(split_images(pool, recipe.validation_fraction)[1])
     validates = np.array([image in validation for image in pool])
@@ -71,7 +69,13 @@ def _of_classes(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImag
     return found
 
 
-def _features(
+def extractor_of(bundle: Bundle) -> keras.Model:
+    """Returns the part of a model that computes its embedding's input, named features."""
+    model = load_model(bundle)
+    return keras.Model(model.inputs, {"features": model.get_layer("rooted_features").output})
+
+
+def kept_features(
     laboratory: Laboratory,
     bundle: Bundle,
     extractor: keras.Model,

@@ -101,7 +101,8 @@ def test_table_says_everything_that_limits_its_use(read: SlideResult) -> None:
     assert "! Incomplete: 4 cells came later" in text
     assert "SMU smudge cell, not counted" in text
     assert "analyser's class agrees" not in text
-    document = result_json(few)
+    document = json.loads(json.dumps(result_json(few)))
+    assert "The age is unknown: flags are by the ranges of adults." in document["notices"]
     assert document["not_leucocytes"] == {"SMU": 1}
     assert document["n_contested"] == 2
 
@@ -138,6 +139,27 @@ def test_absolute_counts_and_the_corrected_leucocyte_count_are_shown(read: Slide
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("age_months", "expected", "flag", "says"),
+    [
+        (0, [26, 56], None, "Reference ranges for birth."),
+        (60, [14, 50], "possibly_high", "Reference ranges for 5 years."),
+        (None, [12, 44], "high", "! The age is unknown: flags are by the ranges of adults."),
+    ],
+)
+def test_newborn_child_and_unknown_age_are_shown_with_their_own_ranges_and_flags(
+    read: SlideResult, age_months: int | None, expected: list[float], flag: str | None, says: str
+) -> None:
+    facts = SlideFacts(age_months=age_months)
+    counts = slide_counts({"neutrophil": 94, "lymphocyte": 106}, facts)
+    result = replace(read, facts=facts, differential=count_differential(counts, RULES))
+    assert says in shown(result, 140)
+    document = json.loads(json.dumps(result_json(result)))
+    lymphocyte = next(line for line in document["leucocytes"] if line["class"] == "lymphocyte")
+    assert (lymphocyte["reference_range"], lymphocyte["flag"]) == (expected, flag)
+    assert document["notices"] == ([says.removeprefix("! ")] if age_months is None else [])
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_table_fits_narrow_terminals_without_cutting_a_number(read: SlideResult, width: int) -> None:
     lines = shown(read, width).splitlines()
@@ -169,6 +191,8 @@ def test_json_document_has_every_figure(read: SlideResult) -> None:
         "26511-6",
         "19048-8",
     )
+    assert neutrophil["reference_source"].startswith("Davis's Lab & Diagnostic Tests")
+    assert document["notices"] == []
     assert document["nrbc"]["per_100_wbc"] == pytest.approx(300 / 202)
     assert document["unclassified"]["of"] == 213
     assert neutrophil["bounds"] == [pytest.approx(100 * 150 / 213), pytest.approx(100 * 161 / 213)]
