@@ -170,7 +170,7 @@ def status(json: Json = False) -> None:
         _show_status(found)
     else:
         typer.echo(
-            f"There are no labels, and {counted(found.sample.n_waiting, 'cell')} of the random samples wait for a blind "
+            f"There are no labels; {counted(found.sample.n_waiting, 'cell')} of the random samples wait for a blind "
             "reading. Next: bloodcell labels sample FOLDER --by NAME, or bloodcell labels import FILE"
         )
 

@@ -121,14 +121,23 @@ SELECT e.model_id, m.variant, e.dataset_digest, coalesce(f ->> 'cell_class', f -
        (f #>> '{precision,lower}')::double precision AS precision_lower_95,
        (f #>> '{precision,upper}')::double precision AS precision_upper_95,
        (f #>> '{specificity,value}')::double precision AS specificity,
-       (f ->> 'f1')::double precision AS f1, (f ->> 'n_unclassified')::integer AS n_unclassified, e.run_id, e.evaluated_at
+       (f ->> 'f1')::double precision AS f1, (f ->> 'n_unclassified')::integer AS n_unclassified, e.run_id, e.evaluated_at,
+       (c #>> '{sensitivity,value}')::double precision AS called_sensitivity,
+       (c #>> '{sensitivity,lower}')::double precision AS called_sensitivity_lower_95,
+       (c #>> '{sensitivity,upper}')::double precision AS called_sensitivity_upper_95,
+       (c #>> '{precision,value}')::double precision AS called_precision,
+       (c #>> '{precision,lower}')::double precision AS called_precision_lower_95,
+       (c #>> '{precision,upper}')::double precision AS called_precision_upper_95
 FROM bloodcell.evaluation e
 JOIN bloodcell.model m USING (model_id)
-CROSS JOIN LATERAL jsonb_array_elements(coalesce(e.figures -> 'classes', e.figures -> 'groups')) f;
+CROSS JOIN LATERAL jsonb_array_elements(coalesce(e.figures -> 'classes', e.figures -> 'groups')) f
+-- figures of the calls, over patients: in rows since schema 0011, which also have the share unclassified here
+LEFT JOIN LATERAL jsonb_array_elements(e.figures #> '{by_patient,classes}') c
+       ON c ->> 'cell_class' = f ->> 'cell_class' AND c ? 'unclassified';
 
 COMMENT ON VIEW bloodcell.class_evaluation IS
-    'How well a model performs on each class of a hold-out. Each cell counts with its most probable class. Intervals are '
-    'exact binomial, as if cells were independent; with few patients they are too narrow.';
+    'How well a model performs on each class of a hold-out. Each cell counts with its most probable class, with exact '
+    'intervals as if cells were independent; the columns called_ are about the calls, with intervals over patients.';
 COMMENT ON COLUMN bloodcell.class_evaluation.dataset_digest IS 'Snapshot whose hold-out it was evaluated on.';
 COMMENT ON COLUMN bloodcell.class_evaluation.class IS 'One of the eight cell classes.';
 COMMENT ON COLUMN bloodcell.class_evaluation.n_cells IS 'Cells of the class by their labels.';
@@ -144,6 +153,14 @@ COMMENT ON COLUMN bloodcell.class_evaluation.specificity IS
 COMMENT ON COLUMN bloodcell.class_evaluation.f1 IS 'Harmonic mean of sensitivity and precision, 0 to 1.';
 COMMENT ON COLUMN bloodcell.class_evaluation.n_unclassified IS 'Of n_cells, those that would be left unclassified.';
 COMMENT ON COLUMN bloodcell.class_evaluation.evaluated_at IS 'When it was evaluated.';
+COMMENT ON COLUMN bloodcell.class_evaluation.called_sensitivity IS
+    'Of the cells of the class with a call, the share called so, 0 to 1; empty before schema 0011.';
+COMMENT ON COLUMN bloodcell.class_evaluation.called_sensitivity_lower_95 IS 'Lower end of its 95 % interval, over patients.';
+COMMENT ON COLUMN bloodcell.class_evaluation.called_sensitivity_upper_95 IS 'Upper end of its 95 % interval, over patients.';
+COMMENT ON COLUMN bloodcell.class_evaluation.called_precision IS
+    'Of the cells called so, the share that is right, 0 to 1; empty before schema 0011.';
+COMMENT ON COLUMN bloodcell.class_evaluation.called_precision_lower_95 IS 'Lower end of its 95 % interval, over patients.';
+COMMENT ON COLUMN bloodcell.class_evaluation.called_precision_upper_95 IS 'Upper end of its 95 % interval, over patients.';
 
 -- Rows from before schema 0004 call the threshold limit.
 CREATE VIEW bloodcell.model_gate AS
