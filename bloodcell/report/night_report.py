@@ -171,6 +171,7 @@ class NightSummary:
         slides: Other slides of this night, the most urgent first.
         models: Models that called cells of it, the champion first.
         stages: Stages that ran on it.
+        n_to_read: Cells of its random sample that wait for a blind reading.
     """
 
     night: date
@@ -183,6 +184,7 @@ class NightSummary:
     slides: tuple[NightSlide, ...]
     models: tuple[ModelNight, ...]
     stages: tuple[StageNight, ...]
+    n_to_read: int
 
     @property
     def headline(self) -> str:
@@ -261,6 +263,10 @@ def night_markdown(summary: NightSummary) -> str:
             "Waiting for calls", [f"{escaped(s.barcode)}: {s.n_waiting:,} of {s.n_cells:,} cells" for s in waiting]
         ),
         *_section("Insufficient count", [escaped(slide.barcode) for slide in insufficient]),
+        *_section(
+            "To be read blind, so that models can be judged: bloodcell labels sample",
+            [f"{counted(summary.n_to_read, 'cell')} of the random sample"] if summary.n_to_read else [],
+        ),
         *_section("Quarantined", [f"{escaped(reason)}: {n:,}" for reason, n in summary.quarantined.items()]),
         *_models(summary.models),
         *_stages(summary.stages),
@@ -289,6 +295,7 @@ def _summary(connection: sa.Connection, night: date) -> NightSummary:
             for row in rows("models")
         ),
         stages=tuple(StageNight(**row._mapping) for row in rows("stages")),
+        n_to_read=sum(row.n for row in rows("to_read")),
     )
 
 

@@ -81,3 +81,6 @@ SELECT stage, count(*) AS n_runs, count(*) FILTER (WHERE state = 'failed') AS n_
        coalesce(extract(epoch FROM sum(ended_at - started_at) FILTER (WHERE state = 'succeeded')), 0)::float
            AS duration_s
 FROM bloodcell.run WHERE night = :night GROUP BY stage ORDER BY min(started_at), stage
+
+-- name: to_read
+SELECT count(*) AS n FROM bloodcell.blind_reading WHERE night = :night

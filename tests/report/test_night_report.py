@@ -215,6 +215,17 @@ def test_an_empty_slide_folder_is_a_slide_without_a_usable_cell(laboratory: Labo
     assert dict(summary.without_cells) == {"E-5": "no image", "F-6": "no image"}
 
 
+def test_the_cells_that_wait_for_a_blind_reading_are_counted(laboratory: Laboratory) -> None:
+    cells = laboratory.cells(laboratory.slide("S1"), ["LY"] * 6)
+    laboratory.sample(cells[:5], read_twice=cells[:1])
+    laboratory.label(cells[:2], ["lymphocyte"] * 2, blind=True)
+    summary = night_summary(laboratory.database, laboratory.night)
+    assert summary.n_to_read == 4  # of the two that were read, one needs a second reading
+    assert "- 4 cells of the random sample" in night_markdown(summary)
+    laboratory.label(cells[:5], ["lymphocyte"] * 5, "boris", blind=True)
+    assert "random sample" not in night_markdown(night_summary(laboratory.database, laboratory.night))
+
+
 def test_what_is_no_night_is_named() -> None:
     assert drops_markdown({}) == ""
     assert "- `20261107`: a \\*second\\* folder" in drops_markdown({"20261107": "a *second* folder"})
