@@ -3,9 +3,9 @@
     python -m benchmarks.acceptance.healthy_slides [--slides 1000]
 
 A healthy adult's shares are drawn around the middle of the reference ranges, so that a range holds 95 % of them.
-The analyser images 104 to 120 leucocytes. The model leaves 3.3 % of the cells unclassified and calls some of another
-class, as the shipped champion did on images that it had never seen (benchmarks/accuracy/RESULTS.md). Ends with status 1
-if 10 % of the healthy slides or more are named, or if a slide with at least 5 % blasts is not withheld.
+The analyser images 104 to 120, 150 or 200 leucocytes. The model leaves 1.8 % of the cells unclassified and calls some
+of another class, as the shipped champion did on images that it had never seen, in the mix of healthy adults. Ends with
+status 1 if 10 % of the healthy slides or more are named, or if a slide with at least 5 % blasts is not withheld.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ MISCALLS: Final = {
     "ig": {"neutrophil": 0.01, "monocyte": 0.02},
 }
 """True class -> share that is called another one."""
-UNCLASSIFIED_SHARE: Final = 0.033
+UNCLASSIFIED_SHARE: Final = 0.018
+"""The champion's on 759 unseen images in the mix of healthy adults; with all classes equally frequent it is 3.3 %."""
+SIZES: Final = ((104, 120), (150, 150), (200, 200))
 AT_MOST: Final = 0.1
 
 
@@ -94,10 +96,15 @@ def main() -> int:
     parser.add_argument("--slides", type=int, default=1000)
     n = parser.parse_args().slides
     chance, rules = np.random.default_rng(20), read_rules(None)
+    return 0 if all([_of_size(size, n, chance, rules) for size in SIZES]) else 1
+
+
+def _of_size(size: tuple[int, int], n: int, chance: np.random.Generator, rules: LaboratoryRules) -> bool:
+    """Simulates slides with so many leucocytes, prints what names them, and returns whether the targets are met."""
     why: Counter[str] = Counter()
     n_named = n_possible = n_withheld = n_not_withheld = 0
     for _ in range(n):
-        lines = {name: LineCount(count) for name, count in called(healthy(chance), chance).items()}
+        lines = {name: LineCount(count) for name, count in called(healthy(chance, size), chance).items()}
         differential, judgement = judged(lines, rules)
         sure = sure_flags(differential)
         why.update([*sure, *judgement.review_for])
@@ -109,15 +116,16 @@ def main() -> int:
         of_person = int(chance.integers(0, n_blasts + 1))
         with_blasts = {**lines, "BL": LineCount(n_blasts, of_person, n_blasts - of_person)}
         n_not_withheld += not judged(with_blasts, rules)[1].withheld_for
+    leucocytes = f"{size[0]} to {size[1]}" if size[0] < size[1] else f"{size[0]}"
     print(
-        f"{n:,} healthy slides of 104 to 120 leucocytes: {percent(n_named / n)} named by a sure flag or a review rule"
+        f"{n:,} healthy slides of {leucocytes} leucocytes: {percent(n_named / n)} named by a sure flag or a review rule"
     )
     print(f"(at most {percent(AT_MOST)} is allowed); {percent(n_possible / n)} have a flag of any kind, "
           f"{percent(n_withheld / n)} are withheld.")  # fmt: skip
     for reason, count in why.most_common():
         print(f"  {reason}: {percent(count / n)}")
-    print(f"{n:,} slides with 5 to 90 % blasts, by the analyser or a person: {n_not_withheld} not withheld.")
-    return 0 if n_named / n < AT_MOST and not n_not_withheld else 1
+    print(f"{n:,} slides with 5 to 90 % blasts, by the analyser or a person: {n_not_withheld} not withheld.\n")
+    return n_named / n < AT_MOST and not n_not_withheld
 
 
 if __name__ == "__main__":
