@@ -33,7 +33,10 @@ class GateSettings(BaseModel):
         0.10, ge=0, lt=1, description="Largest allowed rise in the share of unclassified cells in any cell class."
     )
     gate_max_calibration_error: float = Field(
-        0.05, gt=0, le=1, description="Largest allowed debiased calibration error on the hold-out (root mean square)."
+        0.05,
+        gt=0,
+        le=1,
+        description="Calibration error on the hold-out; a candidate fails if its whole 95 % interval is above.",
     )
     gate_unclassified_margin: float = Field(
         0.05, ge=0, lt=1, description="Largest allowed rise in the share of unclassified hold-out cells."
@@ -49,6 +52,9 @@ class GateSettings(BaseModel):
     )
     gate_min_holdout_cells: int = Field(
         10, ge=1, description="Fewest hold-out cells in each cell class with which a candidate can be judged."
+    )
+    gate_min_class_patients: int = Field(
+        5, ge=1, description="Fewest hold-out patients with cells of each class, and with cells out of scope."
     )
     gate_min_holdout_patients: int = Field(
         25, ge=2, description="Fewest hold-out patients with which a candidate can be judged."

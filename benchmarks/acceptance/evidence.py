@@ -100,7 +100,7 @@ def _gates_text(passing: dict[tuple[str, int], float], n_runs: int) -> str:
             "## Gates",
             "",
             f"Share of {n_runs} runs in which a candidate passes every gate, in percent, by the number of hold-out "
-            f"patients, with {CELLS_PER_PATIENT} cells and two cells out of scope each.",
+            f"patients, with {CELLS_PER_PATIENT} cells and two cells out of scope each. Patients differ in their mix.",
             "",
             f"| candidate | {' | '.join(map(str, PATIENTS))} |",
             f"| --- |{' ---: |' * len(PATIENTS)}",

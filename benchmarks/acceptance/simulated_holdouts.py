@@ -72,6 +72,9 @@ _MISTAKEN_FOR: Final = {
 _COMMON_ERRORS: Final = 0.8
 """Correlation of the two models' errors; 8 of 10 cells that one calls wrongly the other calls wrongly, too."""
 
+_CONCENTRATION: Final = 20.0
+"""Of the Dirichlet distribution of the patients' mixes; its standard deviation for 4.5 % is then 4.5 points."""
+
 _IG: Final = CELL_CLASSES.index("ig")
 _HELD_BACK: Final = 0.7
 
@@ -98,7 +101,10 @@ def simulate(scenario: Scenario, n_patients: int, seed: int, *, patient_effect: 
     n_cells = n_patients * CELLS_PER_PATIENT
     patients = np.repeat(np.arange(n_patients), CELLS_PER_PATIENT)
     share = np.array([MIX[each] for each in CELL_CLASSES])
-    truth = random.choice(len(CELL_CLASSES), n_cells, p=share / share.sum()).astype(np.int64)
+    # patients differ in their class mix: half of the immature granulocytes are those of a few patients
+    mixes = random.dirichlet(_CONCENTRATION * share / share.sum(), n_patients)
+    truth = np.concatenate([random.choice(len(CELL_CLASSES), CELLS_PER_PATIENT, p=mix) for mix in mixes])
+    truth = truth.astype(np.int64)
     harder = np.exp(random.normal(-(patient_effect**2) / 2, patient_effect, n_patients))[patients]
     mean = np.array([_ERRORS[each] for each in CELL_CLASSES])[truth] * harder
     # most cells are easy and a few hard: an exponential distribution around the mean of class and patient

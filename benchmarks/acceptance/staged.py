@@ -83,6 +83,7 @@ def stage(work: Path, shared: Path, port: int, **changes: Any) -> Staged:
         sample_cells=100_000,
         gate_min_holdout_patients=5,
         gate_min_out_of_scope_cells=0,
+        gate_min_class_patients=2,
         **changes,
     )
     staged = Staged(settings, shared, work)

@@ -57,6 +57,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "gate_min_holdout_cells": 1,
     "gate_min_holdout_patients": 5,
     "gate_min_out_of_scope_cells": 0,
+    "gate_min_class_patients": 1,
 }
 """More lenient gates than a laboratory's, because the hold-out is six drawn patients with few erythroblasts; and a
 random sample of all cells, where a laboratory reads some of each night."""

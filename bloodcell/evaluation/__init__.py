@@ -13,6 +13,7 @@ Models compared:
     comparison_records      what a comparison takes and returns
     patient_intervals       intervals that allow for other patients
     differential_agreement  differentials by calls against differentials by labels
+    calibration_interval    how far confidence is from accuracy, beyond chance
     out_of_scope            cells that belong to none of the eight classes
 
 model_speed measures how many cells per second models classify on this machine.

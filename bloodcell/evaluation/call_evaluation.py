@@ -90,8 +90,6 @@ class Evaluation:
         confusion: Rows are true classes, columns most probable classes, in the order of `CELL_CLASSES`.
         called_confusion: As `confusion`, but of the calls, with a ninth column for unclassified cells.
         calibration_error: Mean gap between confidence and accuracy over the bins, weighted by their cells (ECE).
-        debiased_calibration_error: Root of the mean squared gap, without the part that chance adds: the ECE of few
-            cells is large even if confidence is perfect.
         bins: The bins that have cells.
         negative_log_likelihood: Mean over the cells, in nats.
     """
@@ -107,7 +105,6 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     called_confusion: tuple[tuple[int, ...], ...]
     calibration_error: float
-    debiased_calibration_error: float
     bins: tuple[CalibrationBin, ...]
     negative_log_likelihood: float
 
@@ -149,7 +146,6 @@ def evaluate_calls(
             abs(each.confidence - each.accuracy.n / each.accuracy.total) * each.accuracy.total / n_cells
             for each in bins
         ),
-        debiased_calibration_error=_debiased(bins, n_cells),
         bins=bins,
         negative_log_likelihood=negative_log_likelihood(probabilities, truth),
     )
@@ -192,10 +188,13 @@ def _classes(figures: Figures, called_confusion: NDArray[np.number]) -> tuple[Cl
     )
 
 
+def bin_of(confidence: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Returns int64 (n,): each confidence's bin, open below and closed above, so that 1 falls into the last."""
+    return np.clip(np.ceil(confidence.astype(np.float64) * N_BINS).astype(np.int64) - 1, 0, N_BINS - 1)
+
+
 def _bins(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> tuple[CalibrationBin, ...]:
-    edges = np.linspace(0, 1, N_BINS + 1)
-    # bins are open below and closed above, as in the source, so that a confidence of 1 falls into the last
-    index = np.clip(np.ceil(confidence.astype(np.float64) * N_BINS).astype(int) - 1, 0, N_BINS - 1)
+    edges, index = np.linspace(0, 1, N_BINS + 1), bin_of(confidence)
     return tuple(
         CalibrationBin(
             lower=float(edges[i]),
@@ -206,21 +205,3 @@ def _bins(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> tuple[C
         for i in range(N_BINS)
         if (index == i).any()
     )
-
-
-def _debiased(bins: tuple[CalibrationBin, ...], n_cells: int) -> float:
-    """Returns the root mean squared gap, minus its mean if each cell were right as often as its bin's confidence says.
-
-    Source: Bröcker, Estimating reliability and resolution of probability forecasts through decomposition of the
-    empirical score, Climate Dynamics 39 (2012) 655-667; Kumar, Liang and Ma, Verified uncertainty calibration, NeurIPS
-    2019 (the debiased estimator).
-    """
-    squared = sum(
-        each.accuracy.total
-        * (
-            (each.confidence - each.accuracy.n / each.accuracy.total) ** 2
-            - each.confidence * (1 - each.confidence) / each.accuracy.total
-        )
-        for each in bins
-    )
-    return float(np.sqrt(max(squared / n_cells, 0.0)))

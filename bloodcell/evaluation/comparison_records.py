@@ -96,7 +96,7 @@ class ModelFigures:
         macro_f1: Mean F1 over the classes that occur.
         unclassified: Cells without a call.
         covered_accuracy: Of the cells with a call, those called correctly; None without calls.
-        calibration_error: Debiased calibration error, in 0..1 (`Evaluation.debiased_calibration_error`).
+        calibration: Gap between confidence and accuracy beyond chance, in 0..1 (`calibration_interval`).
         held_back: Of the cells out of scope, those without a call; None without such cells.
         classes: In the order of `CELL_CLASSES`.
         evaluation: Confusion matrices, reliability, and exact intervals that treat cells as independent.
@@ -111,7 +111,7 @@ class ModelFigures:
     macro_f1: Interval
     unclassified: Interval
     covered_accuracy: Interval | None
-    calibration_error: float
+    calibration: Interval
     held_back: Interval | None
     classes: tuple[ClassFigures, ...]
     evaluation: Evaluation
@@ -188,6 +188,8 @@ class Comparison:
         n_slides: Their slides.
         n_out_of_scope: Labelled cells that are out of scope.
         n_by_class: Hold-out cells of each class, in the order of `CELL_CLASSES`.
+        n_patients_by_class: Patients of these cells.
+        n_patients_out_of_scope: Patients of the cells out of scope.
         models: Candidate, champion, anchor and challengers; empty where the hold-out is empty.
         difference: Candidate minus champion; None without a champion or a hold-out.
         anchor_difference: Candidate minus anchor; None where the champion is the anchor, or without a hold-out.
@@ -200,6 +202,8 @@ class Comparison:
     n_slides: int
     n_out_of_scope: int
     n_by_class: tuple[int, ...]
+    n_patients_by_class: tuple[int, ...]
+    n_patients_out_of_scope: int
     models: tuple[ModelFigures, ...]
     difference: Difference | None
     anchor_difference: Difference | None

@@ -20,6 +20,7 @@ from scipy.special import bdtr
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.metrics import N_OUTCOMES, Figures, Share, figures_of, outcomes
 from bloodcell.errors import TrainingDataError
+from bloodcell.evaluation.calibration_interval import calibration_interval
 from bloodcell.evaluation.call_evaluation import evaluate_calls
 from bloodcell.evaluation.comparison_records import (
     ClassDifference,
@@ -35,6 +36,7 @@ from bloodcell.evaluation.out_of_scope import judge_out_of_scope
 from bloodcell.evaluation.patient_intervals import (
     counts_by_patient,
     difference_interval,
+    effective_patients,
     figure_interval,
     paired_interval,
     share_interval,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bloodcell.evaluation.comparison_records import Role
-    from bloodcell.evaluation.patient_intervals import Change
+    from bloodcell.evaluation.patient_intervals import Change, Interval
 
 _Certain = TypeVar("_Certain")
 
@@ -81,6 +83,10 @@ def compare(holdout: Holdout, predictions: Sequence[Predictions]) -> Comparison:
         n_patients=len(patients),
         n_slides=len(np.unique(holdout.slides)),
         n_out_of_scope=len(holdout.out_of_scope_patients),
+        n_patients_by_class=tuple(
+            len(np.unique(holdout.patients[holdout.truth == index])) for index in range(len(CELL_CLASSES))
+        ),
+        n_patients_out_of_scope=len(np.unique(holdout.out_of_scope_patients)),
         n_by_class=tuple(np.bincount(holdout.truth, minlength=len(CELL_CLASSES)).tolist()),
         models=tuple(_model_figures(holdout, each) for each in counted.values()),
         difference=difference("champion"),
@@ -117,6 +123,8 @@ class _Counted:
         figures: Figures of all cells.
         by_patient: Figures of each patient's cells.
         macro_f1_without: float64 (n_patients,), macro F1 without the cells of each patient in turn.
+        n_effective: The effective number of patients.
+        calibration: Gap between confidence and accuracy.
         held_back: (n_patients with cells out of scope,), of these cells those without a call.
     """
 
@@ -126,12 +134,16 @@ class _Counted:
     figures: Figures
     by_patient: Figures
     macro_f1_without: NDArray[np.float64]
+    n_effective: float
+    calibration: Interval
     held_back: Share
 
 
 def _checked(holdout: Holdout, predictions: Sequence[Predictions]) -> list[Predictions]:
     """Returns the predictions, the candidate's first, then the champion's."""
     roles = Counter(each.role for each in predictions)
+    if len({each.model_id for each in predictions}) < len(predictions):
+        raise ValueError(f"Expected each model once. Received: {[each.model_id[:12] for each in predictions]}")
     if roles["candidate"] != 1 or roles["champion"] > 1 or roles["anchor"] > 1 or roles.keys() - set(_ROLES):
         raise ValueError(
             f"Expected one candidate, at most one champion and one anchor, and challengers. Received: {dict(roles)}"
@@ -183,6 +195,8 @@ def _counted(holdout: Holdout, predictions: Predictions, row: NDArray[np.int64])
         top=top,
         figures=figures_of(whole[None]),
         by_patient=figures_of(counts),
+        n_effective=effective_patients(counts.sum(axis=1)),
+        calibration=calibration_interval(predictions.probabilities.max(axis=1), top == holdout.truth, row),
         macro_f1_without=figures_of(whole - counts).macro_f1 if len(counts) > 1 else np.array([np.nan]),
         held_back=Share(n_held_back.astype(np.float64), n_out_of_scope.astype(np.float64)),
     )
@@ -196,10 +210,12 @@ def _model_figures(holdout: Holdout, counted: _Counted) -> ModelFigures:
         variant=predictions.variant,
         role=predictions.role,
         accuracy=_certain(share_interval(by_patient.accuracy)),
-        macro_f1=figure_interval(float(counted.figures.macro_f1[0]), counted.macro_f1_without),
+        macro_f1=figure_interval(
+            float(counted.figures.macro_f1[0]), counted.macro_f1_without, n_effective=counted.n_effective
+        ),
         unclassified=_certain(share_interval(by_patient.unclassified)),
         covered_accuracy=share_interval(by_patient.covered_accuracy),
-        calibration_error=evaluation.debiased_calibration_error,
+        calibration=counted.calibration,
         held_back=share_interval(counted.held_back),
         classes=tuple(_class_figures(i, counted) for i in range(len(CELL_CLASSES))),
         evaluation=evaluation,
@@ -233,7 +249,12 @@ def _difference(holdout: Holdout, candidate: _Counted, other: _Counted) -> Diffe
     return Difference(
         other_id=other.predictions.model_id,
         accuracy=replace(accuracy, lower=min(accuracy.lower, lower), upper=max(accuracy.upper, upper)),
-        macro_f1=figure_interval(macro_f1, candidate.macro_f1_without - other.macro_f1_without, lowest=-1.0),
+        macro_f1=figure_interval(
+            macro_f1,
+            candidate.macro_f1_without - other.macro_f1_without,
+            n_effective=candidate.n_effective,
+            lowest=-1.0,
+        ),
         unclassified=_certain(difference_interval(candidate.by_patient.unclassified, other.by_patient.unclassified)),
         held_back=difference_interval(candidate.held_back, other.held_back),
         n_only_candidate=n_only_candidate,

@@ -2,7 +2,8 @@
 
 Cells of one patient resemble each other and are not independent draws, so intervals that count cells are too narrow.
 Here each patient is left out in turn (the jackknife), and how much the figure moves says how uncertain it is. A figure
-of two patients has one degree of freedom: intervals use Student's t, and are wide where patients are few.
+of two patients has one degree of freedom: intervals use Student's t, and are wide where patients are few. Where a few
+patients have most of the cells, degrees of freedom come from the effective number of patients.
 
 Source: Efron and Stein, The jackknife estimate of variance, Annals of Statistics 9 (1981) 586-596 (it is never too
 small on average); Korn and Graubard, Confidence intervals for proportions with small expected number of positive counts
@@ -85,10 +86,10 @@ def share_interval(by_patient: Share) -> Interval | None:
     share = float(n.sum()) / n_cells
     if n_patients < 2:
         return Interval(share, 0.0, 1.0)
-    variance = _jackknife_variance(_without_each(n) / _without_each(total))
+    variance = jackknife_variance(_without_each(n) / _without_each(total))
     n_effective = min(n_cells, share * (1 - share) / variance) if variance > 0 else n_cells
     if n_cells > n_patients:  # with one cell of each patient, cells are independent
-        n_effective *= (float(stdtrit(n_cells - 1, _UPPER)) / float(stdtrit(n_patients - 1, _UPPER))) ** 2
+        n_effective *= (_quantile(n_cells, _UPPER) / _quantile(effective_patients(total), _UPPER)) ** 2
     lower, upper = exact_interval(np.array(share * n_effective), np.array(n_effective))
     return Interval(share, float(lower), float(upper))
 
@@ -108,23 +109,34 @@ def difference_interval(a: Share, b: Share) -> Change | None:
     whole = float((a_n.sum() * b_total.sum() - b_n.sum() * a_total.sum()) / (a_total.sum() * b_total.sum()))
     with np.errstate(invalid="ignore", divide="ignore"):
         left_out = _without_each(a_n) / _without_each(a_total) - _without_each(b_n) / _without_each(b_total)
-    return figure_interval(whole, left_out, lowest=-1.0)
+    return figure_interval(whole, left_out, n_effective=effective_patients(a_total + b_total), lowest=-1.0)
 
 
-def figure_interval(whole: float, left_out: NDArray[np.float64], *, lowest: float = 0.0) -> Change:
+def effective_patients(n_cells: NDArray[np.float64]) -> float:
+    """Returns the number of patients with equally many cells that would be as uncertain.
+
+    Source: Kish, Survey Sampling, Wiley 1965, section 11.7.
+
+    Args:
+        n_cells: float64 (n_patients,), cells of each patient, some above 0.
+    """
+    return float(n_cells.sum() ** 2 / (n_cells**2).sum())
+
+
+def figure_interval(whole: float, left_out: NDArray[np.float64], *, n_effective: float, lowest: float = 0.0) -> Change:
     """Returns any figure with its interval.
 
     Args:
         whole: The figure of all patients.
         left_out: float64 (n_patients,), the figure without each patient in turn; nan where it does not exist, and the
             interval is then the whole range.
+        n_effective: The effective number of these patients.
         lowest: Smallest possible value: 0 for a share, -1 for a difference; the largest is 1.
     """
-    n_patients = len(left_out)
-    if n_patients < 2 or np.isnan(left_out).any():
+    if len(left_out) < 2 or np.isnan(left_out).any():
         return Change(whole, lowest, 1.0, lowest, 1.0)
-    error = float(np.sqrt(_jackknife_variance(left_out)))
-    widths = [float(stdtrit(n_patients - 1, level)) * error for level in (_UPPER, LIKELY)]
+    error = float(np.sqrt(jackknife_variance(left_out)))
+    widths = [_quantile(n_effective, level) * error for level in (_UPPER, LIKELY)]
     (lower, upper), (likely_from, likely_to) = (
         (max(whole - width, lowest), min(whole + width, 1.0)) for width in widths
     )
@@ -162,10 +174,16 @@ def _score_bound(n_only_a: int, n_only_b: int, n_cells: int) -> float:
     return inside
 
 
+def _quantile(n: float, level: float) -> float:
+    """Returns Student's t for n patients, or cells; fewer than two in effect count as a tenth more than one."""
+    return float(stdtrit(max(n - 1, 0.1), level))
+
+
 def _without_each(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(counts.sum() - counts)
 
 
-def _jackknife_variance(left_out: NDArray[np.float64]) -> float:
+def jackknife_variance(left_out: NDArray[np.float64]) -> float:
+    """Returns the variance of a figure, from the figure without each patient in turn."""
     n = len(left_out)
     return float((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())

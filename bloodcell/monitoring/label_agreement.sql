@@ -24,11 +24,10 @@ SELECT count(*) FILTER (WHERE class IS NOT NULL AND called_class <> 'unclassifie
 FROM fresh
 
 -- name: recent
--- The newest compared cells, with the patient whose slide each is on.
-SELECT x.class, x.called_class, bloodcell.split_key(s.patient_key, s.barcode) AS split_key, x.run_id = :run_id AS is_new
+-- The newest compared cells, with the class that they have now and the patient whose slide each is on; all that are new.
+SELECT e.class, x.called_class, e.split_key, x.run_id = :run_id AS is_new
 FROM bloodcell.checked_cell x
-JOIN bloodcell.sampled_cell n USING (cell_id)
-JOIN bloodcell.cell c USING (cell_id)
-JOIN bloodcell.standing_slide s USING (slide_id)
-WHERE x.model_id = :model AND x.is_blind AND NOT x.is_training
-ORDER BY x.run_id = :run_id DESC, x.label_id DESC LIMIT :n
+CROSS JOIN LATERAL (SELECT * FROM bloodcell.evidence_label o WHERE o.cell_id = x.cell_id LIMIT 1) e
+WHERE x.model_id = :model AND NOT x.is_training AND e.state <> 'contested'
+ORDER BY x.run_id = :run_id DESC, x.label_id DESC
+LIMIT greatest(:n, (SELECT count(*) FROM bloodcell.checked_cell WHERE run_id = :run_id))

@@ -100,6 +100,16 @@ def lock_promotions(connection: sa.Connection) -> None:
     wait_for(connection, "promotion")
 
 
+def require_reason(reason: str) -> None:
+    """Refuses a change of the champion without a reason.
+
+    Raises:
+        ConfigurationError: The reason is empty.
+    """
+    if not reason.strip():
+        raise ConfigurationError("A promotion needs a reason that a person can read years later. Next: --reason R")
+
+
 def _make_champion(
     connection: sa.Connection,
     store: Store,
@@ -109,8 +119,7 @@ def _make_champion(
     reason: str,
     evidence: Mapping[str, Any],
 ) -> None:
-    if not reason.strip():
-        raise ConfigurationError("A promotion needs a reason that a person can read years later. Next: --reason R")
+    require_reason(reason)
     open_registered(store, model_id, fresh=True)
     last = connection.execute(sa.text("SELECT model_id, promoted_by, reason FROM bloodcell.champion")).one_or_none()
     if last is not None and tuple(last) == (model_id, by, reason):

@@ -101,8 +101,12 @@ def validation_of(connection: sa.Connection, training_run_id: uuid.UUID, model_i
     return _read(connection, sa.select(table).where(is_of_run, table.c.model_id == model_id))
 
 
-def require_gates(validation: StoredValidation) -> None:
+def require_gates(validation: StoredValidation, *, was_champion: bool = False) -> None:
     """Refuses a model that failed a gate, or that an earlier release judged by fewer gates.
+
+    Args:
+        validation: The model's validation.
+        was_champion: Whether the model has been champion; it then needs only the gates that it was judged by.
 
     Raises:
         PromotionRefusedError: A gate failed or is missing; the message gives the reasons.
@@ -110,7 +114,8 @@ def require_gates(validation: StoredValidation) -> None:
     reasons = refusal(validation.gates)
     if reasons or not validation.passed:
         raise PromotionRefusedError(f"Model {validation.model_id[:12]} is refused by its gates: {reasons}")
-    if missing := [name for name in GATES if name not in {gate.gate for gate in validation.gates}]:
+    judged = {gate.gate for gate in validation.gates}
+    if not was_champion and (missing := [name for name in GATES if name not in judged]):
         raise PromotionRefusedError(
             f"Model {validation.model_id[:12]} was validated by an earlier release, without the gates "
             f"{', '.join(missing)}. Next: bloodcell models validate {validation.model_id[:12]}"
@@ -134,12 +139,15 @@ def require_proof(connection: sa.Connection, model: RegisteredModel, champion_id
     """
     validation = newest_validation(connection, model.model_id)
     if validation is not None:
-        require_gates(validation)
-    table = tables.lockbox_opening
-    newest = sa.select(table).where(table.c.model_id == model.model_id).order_by(table.c.opening_id.desc()).limit(1)
-    opening = connection.execute(newest).one_or_none()
-    if opening is not None and not opening.passed:
-        raise PromotionRefusedError(f"Model {model.model_id[:12]} is refused by the lockbox: {opening.reason}")
+        require_gates(validation, was_champion=model.n_promotions > 0)
+        table = tables.lockbox_opening
+        contradicted = sa.select(table.c.reason).where(
+            table.c.model_id == model.model_id,
+            table.c.dataset_digest == validation.dataset_digest,
+            ~table.c.passed,
+        )
+        if reasons := connection.scalars(contradicted).all():
+            raise PromotionRefusedError(f"Model {model.model_id[:12]} is refused by the lockbox: {' '.join(reasons)}")
     if model.n_promotions:
         return
     if validation is not None and validation.champion_id != champion_id:

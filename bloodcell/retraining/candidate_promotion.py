@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from bloodcell.errors import PromotionRefusedError
-from bloodcell.registry.promotion import lock_promotions, promote
+from bloodcell.errors import ConfigurationError, PromotionRefusedError
+from bloodcell.registry.promotion import lock_promotions, promote, require_reason
 from bloodcell.registry.promotion_proof import newest_validation, require_gates, require_proof, validation_of
 from bloodcell.registry.registered_models import champion, find_model
 from bloodcell.retraining.approval import newest_answer, require_approval
@@ -116,11 +116,14 @@ def promote_by_hand(settings: Settings, model: str, *, by: str, reason: str) -> 
         BundleError: A bundle is missing, incomplete or altered.
     """
     database, store = open_database(settings), Store.of(settings)
+    require_reason(reason)
 
     def read(connection: sa.Connection) -> tuple[str, StoredValidation | None]:
-        found = find_model(connection, model)
+        found, present = find_model(connection, model), champion(connection)
+        if found.model_id == present:
+            raise ConfigurationError(f"Model {found.model_id[:12]} is champion already; nothing was changed.")
         validation = newest_validation(connection, found.model_id)
-        require_proof(connection, found, champion(connection))
+        require_proof(connection, found, present)
         return found.model_id, validation
 
     model_id, validation = database.transact(read)

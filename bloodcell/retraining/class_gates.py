@@ -1,8 +1,9 @@
 """The gates of each class, on what is called: sensitivity among the called, precision, and the share unclassified.
 
 A class fails if it loses more than its margin, and if the loss is likely to be more than chance: a class of ten cells
-may lose one. Sensitivity is also compared by the most probable class, or a candidate could hide its errors below a
-threshold. The first champion has nothing to be compared with, and needs a minimum in each class instead.
+may lose one. A loss of more than three margins fails in any case. Sensitivity is also compared by the most probable
+class, or a candidate could hide its errors below a threshold. The first champion has nothing to be compared with, and
+needs a minimum in each class instead.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 Figure = Literal["sensitivity", "top_sensitivity", "precision", "unclassified"]
 
+HARD_CAP: Final = 3.0
+"""Margins beyond which a loss fails even if few patients cannot show that it is no chance."""
+
 _ROUNDING: Final = 1e-9
 _WORDS: Final[dict[Figure, str]] = {
     "sensitivity": "sensitivity among called cells",
@@ -28,6 +32,11 @@ _WORDS: Final[dict[Figure, str]] = {
     "precision": "precision",
     "unclassified": "share unclassified",
 }
+_GATES: Final[tuple[tuple[str, Figure], ...]] = (
+    ("no_class_worse", "sensitivity"),
+    ("no_class_less_precise", "precision"),
+    ("no_class_more_unclassified", "unclassified"),
+)
 _JUDGED: Final[dict[Figure, tuple[Figure, ...]]] = {"sensitivity": ("sensitivity", "top_sensitivity")}
 
 
@@ -48,7 +57,20 @@ class _Loss:
     is_likely: bool
 
     def is_beyond(self, margin: float) -> bool:
-        return self.is_likely and (self.value is None or self.value > margin + _ROUNDING)
+        if self.value is None:
+            return True
+        return is_beyond(self.value, margin, is_likely=self.is_likely)
+
+
+def is_beyond(loss: float, margin: float, *, is_likely: bool) -> bool:
+    """Returns whether a loss is more than its margin allows, and more than chance explains.
+
+    Args:
+        loss: In 0..1, negative for a gain.
+        margin: The largest loss that is allowed.
+        is_likely: Whether a one-sided test says that there is a loss (`bloodcell.evaluation.patient_intervals.LIKELY`).
+    """
+    return loss > (margin if is_likely else HARD_CAP * margin) + _ROUNDING
 
 
 def class_gates(comparison: Comparison, settings: GateSettings) -> tuple[Gate, ...]:
@@ -58,40 +80,34 @@ def class_gates(comparison: Comparison, settings: GateSettings) -> tuple[Gate, .
         comparison: The candidate compared with the champion, or alone.
         settings: The margins, and what a first champion needs.
     """
-    return (
-        _gate("no_class_worse", "sensitivity", comparison, settings, settings.gate_class_margin),
-        _gate("no_class_less_precise", "precision", comparison, settings, settings.gate_class_margin),
-        _gate(
-            "no_class_more_unclassified",
-            "unclassified",
-            comparison,
-            settings,
-            settings.gate_class_unclassified_margin,
-        ),
-    )
+    return tuple(_gate(name, figure, comparison, settings) for name, figure in _GATES)
 
 
-def classes_that_lose(difference: Difference, margin: float) -> list[str]:
-    """Returns the classes whose sensitivity among called cells likely falls, and by more than `margin`."""
-    losses = [_loss(each, "sensitivity", calls_any=True) for each in difference.classes if each.n_true]
-    return [loss.cell_class for loss in losses if loss.is_beyond(margin)]
+def classes_that_lose(comparison: Comparison, difference: Difference, settings: GateSettings) -> list[str]:
+    """Returns "ig (precision)" and the like: what each class loses beyond what the class gates allow.
+
+    Args:
+        comparison: The comparison, which has a candidate.
+        difference: The candidate minus the model that it must not lose against.
+        settings: The margins.
+    """
+    return [
+        f"{loss.cell_class} ({_WORDS[loss.figure]})"
+        for _, figure in _GATES
+        for loss in _losses(comparison, difference, figure)
+        if loss.is_beyond(_margin(figure, settings))
+    ]
 
 
-def _gate(name: str, figure: Figure, comparison: Comparison, settings: GateSettings, margin: float) -> Gate:
-    candidate, difference = comparison.candidate, comparison.difference
+def _gate(name: str, figure: Figure, comparison: Comparison, settings: GateSettings) -> Gate:
+    candidate, difference, margin = comparison.candidate, comparison.difference, _margin(figure, settings)
     if candidate is None:
         return Gate(name, False, None, margin, f"The {_WORDS[figure]} cannot be judged: the hold-out is empty.")
     if comparison.champion_id is None or difference is None:
         return _first(name, figure, candidate.classes, settings.gate_first_class)
     empty = [each.cell_class for each in difference.classes if not each.n_true]
-    figures = {each.cell_class: each for each in candidate.classes}
     losses = sorted(
-        (
-            _loss(each, judged, calls_any=figures[each.cell_class].n_called > 0)
-            for each in difference.classes
-            for judged in _JUDGED.get(figure, (figure,))
-            if each.n_true
-        ),
+        _losses(comparison, difference, figure),
         key=lambda loss: (loss.is_beyond(margin), 1.0 if loss.value is None else loss.value),
         reverse=True,
     )
@@ -99,13 +115,13 @@ def _gate(name: str, figure: Figure, comparison: Comparison, settings: GateSetti
     beyond = list(dict.fromkeys(loss.cell_class for loss in losses if loss.is_beyond(margin)))
     parts = []
     if beyond:
-        parts.append(f"Too much is lost: {_lost(worst, difference.classes, margin)}")
+        parts.append(f"Too much is lost: {_lost(worst, candidate.classes, margin)}")
         if len(beyond) > 1:
             parts.append(f"also beyond what is allowed: {', '.join(beyond[1:])}")
     elif worst.value is not None and worst.value > 0:
         chance = "" if worst.value <= margin + _ROUNDING else ", which chance may explain"
         parts.append(
-            f"No class loses more than is allowed; the closest: {_lost(worst, difference.classes, margin)}{chance}"
+            f"No class loses more than is allowed; the closest: {_lost(worst, candidate.classes, margin)}{chance}"
         )
     else:
         parts.append(f"No class has a worse {_WORDS[figure]} than with the champion")
@@ -117,24 +133,42 @@ def _gate(name: str, figure: Figure, comparison: Comparison, settings: GateSetti
     return Gate(name, not beyond and not empty, measured, margin, "; ".join(parts) + ".")
 
 
+def _losses(comparison: Comparison, difference: Difference, figure: Figure) -> list[_Loss]:
+    calls_any = (
+        {each.cell_class: each.n_called > 0 for each in comparison.candidate.classes} if comparison.candidate else {}
+    )
+    return [
+        _loss(each, judged, calls_any=calls_any[each.cell_class])
+        for each in difference.classes
+        for judged in _JUDGED.get(figure, (figure,))
+        if each.n_true
+    ]
+
+
+def _margin(figure: Figure, settings: GateSettings) -> float:
+    return settings.gate_class_unclassified_margin if figure == "unclassified" else settings.gate_class_margin
+
+
 def _loss(each: ClassDifference, figure: Figure, *, calls_any: bool) -> _Loss:
     found = getattr(each, figure)
     if found is None:
         # without calls there is neither sensitivity nor precision; that is a loss only if the candidate makes no calls
-        return _Loss(each.cell_class, figure, None if not calls_any else 0.0, not calls_any)
+        return _Loss(each.cell_class, figure, 0.0 if calls_any else None, not calls_any)
     if figure == "unclassified":
         return _Loss(each.cell_class, figure, found.value, found.likely_from > 0)
     return _Loss(each.cell_class, figure, -found.value, found.likely_to < 0)
 
 
-def _lost(loss: _Loss, classes: Sequence[ClassDifference], margin: float) -> str:
-    n_true = next(each.n_true for each in classes if each.cell_class == loss.cell_class)
+def _lost(loss: _Loss, classes: Sequence[ClassFigures], margin: float) -> str:
+    of_class = next(each for each in classes if each.cell_class == loss.cell_class)
     if loss.value is None:
-        return f"the candidate calls no cell {loss.cell_class}, of which there are {n_true:,}"
-    change = loss.value if loss.figure == "unclassified" else -loss.value
+        return f"the candidate calls no cell {loss.cell_class}, of which there are {of_class.n_true:,}"
+    is_rise = loss.figure == "unclassified"
+    cells = f"{of_class.n_called:,} called" if loss.figure == "precision" else f"{of_class.n_true:,} cells"
     return (
-        f"the {_WORDS[loss.figure]} of {loss.cell_class} ({n_true:,} cells) changes by {points(change, 2)} points, "
-        f"{points(margin, 2)} are allowed"
+        f"the {_WORDS[loss.figure]} of {loss.cell_class} ({cells}) changes by "
+        f"{points(loss.value if is_rise else -loss.value, 2)} points; a {'rise' if is_rise else 'loss'} of "
+        f"{percent(margin)} is allowed"
     )
 
 

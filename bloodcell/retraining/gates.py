@@ -7,15 +7,16 @@ cells fails. The gates of each class are in `class_gates`.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.presentation.numbers import counted, percent, points
+from bloodcell.presentation.numbers import counted, percent, percent_with_interval, points
 from bloodcell.registry.promotion_proof import GATES, Gate
-from bloodcell.retraining.class_gates import class_gates, classes_that_lose
+from bloodcell.retraining.class_gates import class_gates, classes_that_lose, is_beyond
 
 if TYPE_CHECKING:
-    from bloodcell.evaluation.comparison_records import Comparison
+    from bloodcell.evaluation.comparison_records import Comparison, Difference
     from bloodcell.evidence_settings import GateSettings
 
 GATE_TITLES: Final = dict(
@@ -50,7 +51,7 @@ def judge_gates(comparison: Comparison, settings: GateSettings) -> tuple[Gate, .
         settings: The thresholds (`gate_*`).
     """
     return (
-        _enough_holdout_cells(comparison, settings.gate_min_holdout_cells),
+        _enough_holdout_cells(comparison, settings),
         _enough_holdout_patients(comparison, settings.gate_min_holdout_patients),
         _not_worse_overall(comparison, settings),
         *class_gates(comparison, settings),
@@ -61,27 +62,54 @@ def judge_gates(comparison: Comparison, settings: GateSettings) -> tuple[Gate, .
     )
 
 
-def _enough_holdout_cells(comparison: Comparison, n_required: int) -> Gate:
+def _enough_holdout_cells(comparison: Comparison, settings: GateSettings) -> Gate:
+    """Judges the number of cells and patients of each class, and whether two equal models could be told to be equal."""
+    n_required, n_patients_required = settings.gate_min_holdout_cells, settings.gate_min_class_patients
     too_few = [
         f"{cell_class} {n:,}"
         for cell_class, n in zip(CELL_CLASSES, comparison.n_by_class, strict=True)
         if n < n_required
     ]
-    smallest = min(comparison.n_by_class)
+    few_patients = [
+        f"{cell_class} {n:,}"
+        for cell_class, n in zip(CELL_CLASSES, comparison.n_patients_by_class, strict=True)
+        if n < n_patients_required
+    ]
+    smallest, least = min(comparison.n_by_class), cells_to_show_equality(settings.gate_accuracy_margin)
+    parts = []
     if not comparison.n_cells:
-        reason = (
+        parts.append(
             f"The hold-out is empty: every class needs {n_required:,} cells of the random sample that were read blind "
-            "(bloodcell labels sample)."
+            "(bloodcell labels sample)"
         )
     elif too_few:
-        reason = f"Too few hold-out cells of {', '.join(too_few)}: every class needs {n_required:,}."
-    else:
-        cell_class = CELL_CLASSES[comparison.n_by_class.index(smallest)]
-        reason = (
-            f"Every class has enough hold-out cells: the smallest class, {cell_class}, has {smallest:,}; "
-            f"{n_required:,} are needed."
+        parts.append(f"Too few hold-out cells of {', '.join(too_few)}: every class needs {n_required:,}")
+    elif few_patients:
+        parts.append(f"Too few patients with {', '.join(few_patients)}: every class needs {n_patients_required:,}")
+    if comparison.n_cells and comparison.champion_id and comparison.n_cells < least:
+        parts.append(
+            f"{'too' if parts else 'Too'} few hold-out cells to show that two equal models are equal: "
+            f"{comparison.n_cells:,}, {least:,} are needed"
         )
-    return Gate("enough_holdout_cells", not too_few, float(smallest), float(n_required), reason)
+    passed = not parts
+    if passed:
+        cell_class = CELL_CLASSES[comparison.n_by_class.index(smallest)]
+        parts.append(
+            f"Every class has enough hold-out cells: the smallest class, {cell_class}, has {smallest:,}; "
+            f"{n_required:,} are needed"
+        )
+    return Gate("enough_holdout_cells", passed, float(smallest), float(n_required), "; ".join(parts) + ".")
+
+
+def cells_to_show_equality(margin: float) -> int:
+    """Returns the cells from which two models that agree on all of them pass the gate on accuracy.
+
+    Without a discordant cell, the score interval of the difference ends at z²/(n + z²).
+
+    Source: Tango 1998 (`bloodcell.evaluation.patient_intervals`).
+    """
+    z = 1.959964
+    return math.ceil(z**2 * (1 - margin) / margin) if margin else 0
 
 
 def _enough_holdout_patients(comparison: Comparison, n_required: int) -> Gate:
@@ -151,43 +179,51 @@ def _out_of_scope_held_back(comparison: Comparison, settings: GateSettings) -> G
     """Judges the cells that no class fits: the share left unclassified, and whether the champion leaves more."""
     name, least = "out_of_scope_held_back", settings.gate_min_held_back
     n, n_required = comparison.n_out_of_scope, settings.gate_min_out_of_scope_cells
-    candidate = comparison.candidate
-    if candidate is None or n < n_required:
+    n_patients, candidate = comparison.n_patients_out_of_scope, comparison.candidate
+    if candidate is None or n < n_required or (n_required and n_patients < settings.gate_min_class_patients):
         reason = (
-            f"Whether cells out of scope are held back cannot be judged: {n:,} such cells of the random sample were "
-            f"read blind; {n_required:,} are needed."
+            f"Whether cells out of scope are held back cannot be judged: {n:,} such cells of the random sample, of "
+            f"{counted(n_patients, 'patient')}, were read blind; {n_required:,} cells of "
+            f"{counted(settings.gate_min_class_patients, 'patient')} are needed."
         )
         return Gate(name, False, None, least, reason)
     if candidate.held_back is None:
         return Gate(name, True, None, least, "No labelled cell is out of scope, and none is needed.")
-    found, margin = candidate.held_back.value, settings.gate_held_back_margin
-    change = comparison.difference.held_back if comparison.difference else None
-    is_worse = change is not None and change.value < -margin - _ROUNDING and change.likely_to < 0
+    found = candidate.held_back.value
     held_back = f"{percent(found)} of {n:,} cells out of scope stay unclassified"
+    is_worse = comparison.difference is not None and _holds_less_back(comparison.difference, settings)
     if found < least - _ROUNDING:
         reason = f"Too few cells out of scope are held back: {held_back}; at least {percent(least)} are needed."
-    elif is_worse and change is not None:
+    elif is_worse and comparison.difference and comparison.difference.held_back:
         reason = (
-            f"Fewer cells out of scope are held back than by the champion: {held_back}, {points(change.value, 2)} "
-            f"points; a loss of {points(margin, 2)} is allowed."
+            f"Fewer cells out of scope are held back than by the champion: {held_back}, "
+            f"{points(comparison.difference.held_back.value, 2)} points; a loss of "
+            f"{percent(settings.gate_held_back_margin)} is allowed."
         )
     else:
         reason = f"Enough cells out of scope are held back: {held_back}; at least {percent(least)} are needed."
     return Gate(name, found >= least - _ROUNDING and not is_worse, found, least, reason)
 
 
+def _holds_less_back(difference: Difference, settings: GateSettings) -> bool:
+    change = difference.held_back
+    return change is not None and is_beyond(
+        -change.value, settings.gate_held_back_margin, is_likely=change.likely_to < 0
+    )
+
+
 def _calibrated(comparison: Comparison, threshold: float) -> Gate:
     candidate = comparison.candidate
     if candidate is None:
         return Gate("calibrated", False, None, threshold, "Calibration cannot be judged: the hold-out is empty.")
-    error = candidate.calibration_error
-    passed = error <= threshold + _ROUNDING
+    error = candidate.calibration
+    passed = error.lower <= threshold + _ROUNDING
     reason = (
         f"Confidence is {'' if passed else 'not '}calibrated: beyond what chance adds, it differs from accuracy by "
-        f"{percent(error, 2)} (root mean square), {'not above' if passed else 'above'} the threshold of "
-        f"{percent(threshold, 2)}."
+        f"{percent_with_interval(error)} (root mean square); the lower end of the interval is "
+        f"{'not above' if passed else 'above'} the threshold of {percent(threshold)}."
     )
-    return Gate("calibrated", passed, error, threshold, reason)
+    return Gate("calibrated", passed, error.lower, threshold, reason)
 
 
 def _not_worse_than_anchor(comparison: Comparison, settings: GateSettings) -> Gate:
@@ -199,13 +235,18 @@ def _not_worse_than_anchor(comparison: Comparison, settings: GateSettings) -> Ga
     if difference is None:
         reason = "The first approved champion is champion now or is the candidate, or there is none: no other anchor."
         return Gate(name, True, None, threshold, reason)
-    lower, worse = difference.accuracy.lower, classes_that_lose(difference, settings.gate_class_margin)
-    passed = lower >= threshold - _ROUNDING and not worse
-    beyond = f"; too many cells lost: {', '.join(worse)}" if worse else ""
+    lower, rise = difference.accuracy.lower, difference.unclassified.value
+    lost = classes_that_lose(comparison, difference, settings)
+    if rise > settings.gate_unclassified_margin + _ROUNDING:
+        lost.append(f"{points(rise, 2)} points more unclassified")
+    if _holds_less_back(difference, settings):
+        lost.append("fewer cells out of scope are held back")
+    is_as_accurate = lower >= threshold - _ROUNDING
+    beyond = f"; too much is lost: {', '.join(lost)}" if lost else ""
     reason = (
         f"Compared with the anchor {difference.other_id[:12]}, the first approved champion, accuracy "
-        f"{'does not fall too far' if lower >= threshold - _ROUNDING else 'may fall too far'}: "
+        f"{'does not fall too far' if is_as_accurate else 'may fall too far'}: "
         f"{points(difference.accuracy.value, 2)} points, lower end of the 95 % interval {points(lower, 2)}, threshold "
         f"{points(threshold, 2)}{beyond}."
     )
-    return Gate(name, passed, lower, threshold, reason)
+    return Gate(name, is_as_accurate and not lost, lower, threshold, reason)

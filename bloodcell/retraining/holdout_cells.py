@@ -61,8 +61,10 @@ def holdout_cells(
         split: holdout or lockbox.
     """
     digest = {"digest": dataset_digest}
-    kept = _judging(connection, dataset_digest, split, trained_on)
-    others = _judging(connection, dataset_digest, "out_of_scope", trained_on)
+    kept = _judging(connection, dataset_digest, split, trained_on, judging=split)
+    others = _judging(connection, dataset_digest, "out_of_scope", trained_on, judging=split)
+    n_unread: int = connection.execute(_SQL["unread"], {"split": split}).scalar_one()
+    unread = {"sampled cell of a patient who judges, not read blind yet": n_unread} if n_unread else {}
     patients = {key: n for n, key in enumerate(sorted({row.split_key for row in (*kept.origin, *others.origin)}))}
     dataset = connection.execute(_SQL["dataset"], digest).one()
     return HoldoutCells(
@@ -75,7 +77,7 @@ def holdout_cells(
         ),
         out_of_scope=others.images,
         splits=tuple(SplitFacts(*row) for row in connection.execute(_SQL["splits"], digest)),
-        left_out=tuple((dict(dataset.left_out) | kept.left_out).items()),
+        left_out=tuple((dict(dataset.left_out) | kept.left_out | unread).items()),
         labels_until=dataset.labels_until,
     )
 
@@ -95,16 +97,18 @@ class _Judging:
     left_out: dict[str, int]
 
 
-def _judging(connection: sa.Connection, dataset_digest: str, split: str, trained_on: Collection[str]) -> _Judging:
+def _judging(
+    connection: sa.Connection, dataset_digest: str, split: str, trained_on: Collection[str], *, judging: JudgingSplit
+) -> _Judging:
     found = stored_images(connection, dataset_digest, split)
-    rows = connection.execute(_SQL["origin"], {"digest": dataset_digest, "split": split})
-    origin = {row.sha256: row for row in rows}
+    values = {"digest": dataset_digest, "split": split, "judging": judging}
+    origin = {row.sha256: row for row in connection.execute(_SQL["origin"], values)}
     left_out: Counter[str] = Counter()
     images = []
     for image in found:
         row = origin.get(image.sha256)
         if row is None:
-            left_out["hold-out image of a slide that was withdrawn or renamed since"] += 1
+            left_out["hold-out image of a slide that was withdrawn or renamed since"] += split != "out_of_scope"
         elif not row.is_evidence:
             left_out["hold-out image that was not read blind from the random sample"] += 1
         # a model may have been trained on a folder of the files as they were received

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.evaluation.model_comparison import compare
+from bloodcell.evaluation.patient_intervals import paired_interval
 from bloodcell.presentation.numbers import counted, percent, points_with_interval
 from bloodcell.registry.bundle import images_of
 from bloodcell.registry.registered_models import open_registered
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from bloodcell.evaluation.comparison_records import Comparison, Role
     from bloodcell.retraining.holdout_cells import HoldoutCells
     from bloodcell.settings import Settings
+
+MIN_CELLS: Final = 200
+MIN_PATIENTS: Final = 10
+"""Below these numbers a lockbox says of itself that it is small."""
 
 _ROUNDING: Final = 1e-9
 
@@ -89,13 +95,18 @@ def open_lockbox(
         )
         result = judge_lockbox(comparison, settings.gate_accuracy_margin)
         row = key | _figures(cells, comparison) | {"passed": result.passed, "reason": result.reason}
-        database.transact(lambda c: c.execute(sa.insert(tables.lockbox_opening).values(row | {"run_id": run.run_id})))
+        insertion = insert(tables.lockbox_opening).values(row | {"run_id": run.run_id}).on_conflict_do_nothing()
+        database.transact(lambda c: c.execute(insertion))
         run.n_cells, run.detail = len(cells.images), {"model": model_id, "passed": result.passed}
-    return result
+    # of two openings at once, the one that was recorded counts
+    return database.transact(lambda connection: _earlier(connection, key)) or result
 
 
 def judge_lockbox(comparison: Comparison, margin: float) -> LockboxResult:
     """Returns whether the lockbox contradicts the gates.
+
+    A loss of more than `margin` contradicts if it is likely over patients, or if independent cells would show it: a
+    lockbox of one patient says nothing about others, but a candidate that gets it all wrong does not pass.
 
     Args:
         comparison: The candidate compared with the champion on the lockbox, which is not empty.
@@ -107,12 +118,16 @@ def judge_lockbox(comparison: Comparison, margin: float) -> LockboxResult:
         accuracy = "" if candidate is None else f": accuracy {percent(candidate.accuracy.value)}"
         return LockboxResult(True, f"There is no champion to compare with on {cells}{accuracy}.")
     change = difference.accuracy
-    passed = not (change.value < -margin - _ROUNDING and change.likely_to < 0)
+    _, highest = paired_interval(difference.n_only_candidate, difference.n_only_other, comparison.n_cells)
+    passed = not (change.value < -margin - _ROUNDING and (change.likely_to < 0 or highest < 0))
     verdict = "do not contradict the gates" if passed else "contradict the gates"
+    small = ""
+    if passed and (comparison.n_cells < MIN_CELLS or comparison.n_patients < MIN_PATIENTS):
+        small = f" They are too few to contradict a small loss: {MIN_CELLS} of {MIN_PATIENTS} patients would be enough."
     return LockboxResult(
         passed,
         f"{cells[:1].upper()}{cells[1:]} {verdict}: accuracy changes by {points_with_interval(change)} points. "
-        f"Refused is a loss of more than {percent(margin)} that chance hardly explains.",
+        f"Refused is a loss of more than {percent(margin)} that chance hardly explains.{small}",
     )
 
 

@@ -1,9 +1,10 @@
 """The split of each patient's cells, for good: training, validation, hold-out or lockbox.
 
-A patient is assigned a split when a snapshot first uses their labels. Only a patient with a blind-read cell of the
-random sample can judge models, in the hold-out or in the lockbox: labels of chosen cells would make a worse model look
-better (measured with cells of the review queue: 2 points worse looked 7.5 points better). The lockbox is opened only
-for a candidate that is about to be promoted, because a hold-out that judges many candidates chooses one by chance.
+A patient is assigned a split when a snapshot first uses their labels. Only a patient with cells in a random sample can
+judge models, in the hold-out or in the lockbox, and does so with the blind readings of these cells: labels of chosen
+cells would make a worse model look better (measured with cells of the review queue: 2 points worse looked 7.5 points
+better). The lockbox is opened only for a candidate that is about to be promoted, because a hold-out that judges many
+candidates chooses one by chance.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def splits_of(
     """Returns the split of each new patient, chosen so that the shares of all patients come close to those wanted.
 
     Args:
-        new: Patient -> whether one of their labels may judge a model.
+        new: Patient -> whether cells of theirs are in a random sample, read or not.
         counts: Split -> number of patients already in it.
         holdout_fraction: Share of patients wanted in hold-out and lockbox; only patients who may judge get there.
         validation_fraction: Share of patients wanted in validation.

@@ -201,7 +201,7 @@ def _evaluation(figures: ModelFigures, comparison: Comparison) -> dict[str, obje
         "accuracy_lower": figures.accuracy.lower,
         "accuracy_upper": figures.accuracy.upper,
         "macro_f1": figures.macro_f1.value,
-        "calibration_error": figures.calibration_error,
+        "calibration_error": figures.calibration.value,
         "unclassified": figures.unclassified.value,
         "figures": everything["evaluation"] | {"by_patient": by_patient},
     }

@@ -47,7 +47,7 @@ def reliability_plot(comparison: Comparison) -> bytes:
     figure, panels = _side_by_side(comparison, 4.6, 4.8)
     for axes, model in panels:
         draw_reliability(axes, model.evaluation)
-        _title(axes, f"{model.role}: calibration error {percent(model.calibration_error, 2)}")
+        _title(axes, f"{model.role}: calibration error {percent(model.calibration.value, 2)}")
     return _png(figure)
 
 

@@ -110,7 +110,7 @@ def _figures(comparison: Comparison, heads: tuple[str, str]) -> str:
                 numbers.points_with_interval(found.macro_f1),
                 "",
                 numbers.points_with_interval(found.unclassified),
-                numbers.points(models[0].calibration_error - models[1].calibration_error, 2),
+                numbers.points(models[0].calibration.value - models[1].calibration.value, 2),
                 numbers.points_with_interval(found.held_back),
             ]
         )
@@ -123,7 +123,7 @@ def _column(model: ModelFigures) -> list[str]:
         numbers.number_with_interval(model.macro_f1),
         numbers.percent_with_interval(model.covered_accuracy),
         numbers.percent_with_interval(model.unclassified),
-        numbers.percent(model.calibration_error, 2),
+        numbers.percent_with_interval(model.calibration),
         numbers.percent_with_interval(model.held_back),
     ]
 

@@ -47,6 +47,6 @@ def attempts(n: int) -> str:
     if n == 1:
         return "It is the first model that this hold-out judges."
     return (
-        f"This hold-out has judged {count(n)} models: the more it judges, the easier one of them passes by chance; the "
-        "lockbox decides at the promotion."
+        f"This hold-out has judged {count(n)} models: the more it judges, the easier one of them passes by chance. "
+        "That is why the lockbox is opened at the promotion."
     )

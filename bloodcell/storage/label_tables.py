@@ -133,7 +133,7 @@ data_split = sa.Table(
         "is_blind",
         sa.Boolean,
         nullable=False,
-        comment="Whether a label of the patient could judge models when the split was assigned.",
+        comment="Whether the patient had cells in a random sample; before schema 0011, a blind-read label.",
     ),
     of_run("The run that assigned the split."),
     set_now("assigned_at", "When the split was assigned."),

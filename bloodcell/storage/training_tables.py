@@ -181,7 +181,7 @@ lockbox_opening = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, comment="The result in a sentence."),
     of_run("The run that opened it."),
     set_now("opened_at", "When it was opened."),
-    sa.Index("lockbox_opening_model", "model_id", "opening_id"),
+    sa.Index("lockbox_opening_once", "model_id", sa.text("coalesce(champion_id, '')"), "dataset_digest", unique=True),
     comment="The lockbox, opened for a candidate that is about to be promoted. Append-only.",
 )
 

@@ -44,7 +44,8 @@ CREATE TABLE bloodcell.lockbox_opening (
     FOREIGN KEY(dataset_digest) REFERENCES bloodcell.dataset (dataset_digest),
     FOREIGN KEY(run_id) REFERENCES bloodcell.run (run_id)
 );
-CREATE INDEX lockbox_opening_model ON bloodcell.lockbox_opening (model_id, opening_id);
+CREATE UNIQUE INDEX lockbox_opening_once
+    ON bloodcell.lockbox_opening (model_id, coalesce(champion_id, ''), dataset_digest);
 
 ALTER TABLE bloodcell.data_split DROP CONSTRAINT data_split_split;
 ALTER TABLE bloodcell.data_split ADD CONSTRAINT data_split_split
@@ -94,32 +95,26 @@ DO $$ DECLARE name text; BEGIN
     END LOOP;
 END $$;
 
--- A digest of image and cell is as good as a random number, the same on every machine, and independent of every call. Cells
--- that arrive after the draw are added if they would have been drawn, so that each cell had the same chance.
+-- A digest of image and cell is as good as a random number, the same on every machine, and independent of every call. A cell
+-- that arrives after the draw is added if it is among the lowest of the whole night; what was drawn stays.
 CREATE FUNCTION bloodcell.draw_sample(a_night date, n_wanted integer, a_run uuid) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     n_drawn integer;
 BEGIN
     PERFORM FROM bloodcell."drop" WHERE night = a_night FOR UPDATE;
-    WITH keyed AS MATERIALIZED (
-        SELECT c.cell_id, encode(sha256(convert_to(c.sha256 || ' ' || c.cell_id, 'UTF8')), 'hex') COLLATE "C" AS key,
-               d.cell_id IS NOT NULL AS is_drawn
-        FROM bloodcell.cell c
-        JOIN bloodcell.slide s USING (slide_id)
-        LEFT JOIN bloodcell.sampled_cell d USING (cell_id)
-        WHERE c.night = a_night AND s.withdrawn_at IS NULL
-    ), before AS (
-        SELECT count(*) AS n, max(key) AS highest FROM keyed WHERE is_drawn
-    ), wanted AS (
-        SELECT cell_id, key FROM keyed WHERE NOT is_drawn AND n_wanted > 0
-        ORDER BY key LIMIT greatest(n_wanted - (SELECT n FROM before), 0)
-    )
+    -- an ingest that brought nothing has no reason to compute a million digests
+    IF (SELECT count(*) FROM bloodcell.sampled_cell WHERE night = a_night) >= n_wanted
+       AND NOT EXISTS (SELECT 1 FROM bloodcell.cell WHERE night = a_night AND run_id = a_run) THEN
+        RETURN 0;
+    END IF;
     INSERT INTO bloodcell.sampled_cell (cell_id, night, is_read_twice, run_id)
     SELECT cell_id, a_night, right(key, 1) < '4', a_run
-    FROM (SELECT cell_id, key FROM wanted
-          UNION
-          SELECT k.cell_id, k.key FROM keyed k, before WHERE NOT k.is_drawn AND k.key < before.highest) drawn
+    FROM (SELECT c.cell_id,
+                 encode(sha256(convert_to(c.sha256 || ' ' || c.cell_id, 'UTF8')), 'hex') COLLATE "C" AS key
+          FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
+          WHERE c.night = a_night AND s.withdrawn_at IS NULL
+          ORDER BY key LIMIT n_wanted) lowest
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS n_drawn = ROW_COUNT;
     RETURN n_drawn;
@@ -132,24 +127,41 @@ COMMENT ON FUNCTION bloodcell.draw_sample(date, integer, uuid) IS
 CREATE OR REPLACE FUNCTION bloodcell.require_passed_gates() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    failed text;
+    newest bloodcell.validation;
+    why text;
 BEGIN
-    SELECT string_agg(gate ->> 'reason', '; ') INTO failed
-    FROM (SELECT gates FROM bloodcell.validation WHERE model_id = NEW.model_id
-          ORDER BY validated_at DESC, validation_id LIMIT 1) newest, jsonb_array_elements(newest.gates) gate
-    WHERE NOT (gate ->> 'passed')::boolean;
-    IF failed IS NULL THEN
-        SELECT reason INTO failed FROM bloodcell.lockbox_opening WHERE model_id = NEW.model_id AND NOT passed
-            AND opening_id = (SELECT max(opening_id) FROM bloodcell.lockbox_opening WHERE model_id = NEW.model_id);
+    SELECT * INTO newest FROM bloodcell.validation WHERE model_id = NEW.model_id
+    ORDER BY validated_at DESC, validation_id LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN NEW;
     END IF;
-    IF failed IS NOT NULL THEN
-        RAISE EXCEPTION 'Model % is refused by its gates: %', left(NEW.model_id, 12), failed
+    SELECT string_agg(gate ->> 'reason', '; ') INTO why FROM jsonb_array_elements(newest.gates) gate
+    WHERE NOT (gate ->> 'passed')::boolean;
+    IF why IS NOT NULL OR NOT newest.passed THEN
+        RAISE EXCEPTION 'Model % is refused by its gates: %', left(NEW.model_id, 12), coalesce(why, 'not passed')
+            USING ERRCODE = 'check_violation', HINT = 'Retrain with more or better labels; the champion stays.';
+    END IF;
+    -- an earlier release judged by fewer gates; a model that was champion before has proved itself in use
+    SELECT string_agg(name, ', ') INTO why
+    FROM unnest(ARRAY['enough_holdout_cells', 'enough_holdout_patients', 'not_worse_overall', 'no_class_worse',
+                      'no_class_less_precise', 'no_class_more_unclassified', 'not_more_unclassified',
+                      'out_of_scope_held_back', 'calibrated', 'not_worse_than_anchor']) name
+    WHERE NOT newest.gates @> jsonb_build_array(jsonb_build_object('gate', name))
+      AND NOT EXISTS (SELECT FROM bloodcell.promotion p WHERE p.model_id = NEW.model_id);
+    IF why IS NOT NULL THEN
+        RAISE EXCEPTION 'Model % was validated without the gates %', left(NEW.model_id, 12), why
+            USING ERRCODE = 'check_violation', HINT = 'bloodcell models validate';
+    END IF;
+    SELECT string_agg(reason, '; ') INTO why FROM bloodcell.lockbox_opening
+    WHERE model_id = NEW.model_id AND dataset_digest = newest.dataset_digest AND NOT passed;
+    IF why IS NOT NULL THEN
+        RAISE EXCEPTION 'Model % is refused by the lockbox: %', left(NEW.model_id, 12), why
             USING ERRCODE = 'check_violation', HINT = 'Retrain with more or better labels; the champion stays.';
     END IF;
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION bloodcell.require_passed_gates() IS
-    'Refuses the promotion of a model whose newest validation failed a gate, or which the lockbox contradicts.';
+    'Refuses the promotion of a model whose newest validation failed a gate or lacks one, or which the lockbox contradicts.';
 
 GRANT SELECT ON bloodcell.sampled_cell TO bloodcell_app;
 GRANT SELECT, INSERT ON bloodcell.lockbox_opening TO bloodcell_app;
@@ -164,8 +176,9 @@ DOWNGRADE = """
 DO $$ BEGIN
     IF EXISTS (SELECT FROM bloodcell.data_split WHERE split = 'lockbox')
        OR EXISTS (SELECT FROM bloodcell.erasure_dataset WHERE split = 'lockbox')
+       OR EXISTS (SELECT FROM bloodcell.lockbox_opening)
        OR EXISTS (SELECT FROM bloodcell.model_check WHERE kind = 'precision') THEN
-        RAISE EXCEPTION 'Patients are in the lockbox, or a check has judged precision, and the former schema cannot hold that'
+        RAISE EXCEPTION 'There is a lockbox, or a check has judged precision, and the former schema cannot hold that'
             USING HINT = 'Stay with this release, or restore the backup that was made before the upgrade.';
     END IF;
 END $$;

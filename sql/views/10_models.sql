@@ -11,10 +11,11 @@ CREATE VIEW bloodcell.anchor_model AS
 SELECT m.model_id, m.variant, p.promoted_at, p.promotion_id
 FROM bloodcell.promotion p JOIN bloodcell.model m USING (model_id)
 WHERE p.action = 'promote' AND NOT p.evidence ? 'shipped'
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.promotion r WHERE r.action = 'rollback' AND r.evidence ->> 'replaces' = p.model_id)
 ORDER BY p.promotion_id LIMIT 1;
 
 COMMENT ON VIEW bloodcell.anchor_model IS
-    'The first champion that a person chose. It never changes; every candidate is compared with it. Empty until then.';
+    'The first champion that a person chose and that was not rolled back. Every candidate is compared with it. Empty until then.';
 
 -- The champion, and beside it the newest model of each other variant unless its newest validation failed a gate.
 CREATE VIEW bloodcell.serving_model AS

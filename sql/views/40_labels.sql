@@ -205,37 +205,44 @@ COMMENT ON COLUMN bloodcell.current_label.label_id IS 'The newest label.';
 COMMENT ON COLUMN bloodcell.current_label.is_code_contested IS
     'Whether people give different codes: PMY is no MMY, though both are ig. No finer class can be learnt from the cell.';
 
--- The only labels that judge models: of a cell that was drawn by chance, read by a person who had not labelled it with a
--- call in sight. What the person says later, with the call in sight, changes the result and not the evidence.
+-- A reading is blind only if the person had not labelled the cell before, in whatever spelling of the name: what counts is the
+-- first label that reached the database, not the time that a file gives. What the person says later, with the call in sight,
+-- changes the result and not the evidence.
 CREATE VIEW bloodcell.blind_label AS
-SELECT l.label_id, l.cell_id, coalesce(l.sub_label, l.class) AS label, l.class, l.sub_label, l.labelled_by, l.labelled_at,
-       l.is_adjudication
+SELECT l.label_id, l.cell_id, coalesce(l.sub_label, l.class) AS label, l.class, l.sub_label, l.labelled_by, l.labelled_at
 FROM bloodcell.sampled_cell d
 JOIN bloodcell.label l USING (cell_id)
-WHERE CASE WHEN l.is_adjudication
-           THEN EXISTS (SELECT 1 FROM bloodcell.label b WHERE b.cell_id = l.cell_id AND b.is_blind AND NOT b.is_adjudication)
-           ELSE l.is_blind
-                AND NOT EXISTS (SELECT 1 FROM bloodcell.label seen WHERE seen.cell_id = l.cell_id
-                                AND seen.labelled_by = l.labelled_by AND NOT seen.is_blind
-                                AND seen.labelled_at < l.labelled_at)
-                AND NOT EXISTS (SELECT 1 FROM bloodcell.label newer WHERE newer.cell_id = l.cell_id
-                                AND newer.labelled_by = l.labelled_by AND newer.is_blind
-                                AND newer.labelled_at > l.labelled_at) END
-  AND NOT EXISTS (SELECT 1 FROM bloodcell.label a WHERE a.is_adjudication AND a.cell_id = l.cell_id
-                  AND (a.labelled_at, a.label_id) > (l.labelled_at, l.label_id));
+WHERE l.is_blind AND NOT l.is_adjudication
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.label earlier WHERE earlier.cell_id = l.cell_id
+                  AND lower(earlier.labelled_by) = lower(l.labelled_by) AND earlier.label_id < l.label_id);
 
 COMMENT ON VIEW bloodcell.blind_label IS
-    'The labels that judge models: blind readings of cells of the random sample, or the adjudication that settled them.';
+    'Blind readings of cells of the random samples: the first label of each person, if it was read blind.';
 
+-- An adjudication counts only where blind readers disagreed before it: otherwise a cell that somebody settled with the call in
+-- sight would judge the model by its own call.
 CREATE VIEW bloodcell.evidence_label AS
 SELECT c.cell_id, c.night, c.sha256, c.slide_id, bloodcell.split_key(s.patient_key, s.barcode) AS split_key,
        bloodcell.agreed(min(coalesce(l.class, '')), max(coalesce(l.class, ''))) AS class,
        bloodcell.agreed(min(coalesce(l.sub_label, '')), max(coalesce(l.sub_label, ''))) AS sub_label,
        bloodcell.label_state(min(coalesce(l.class, l.sub_label)), max(coalesce(l.class, l.sub_label)), min(l.class)) AS state,
        count(*) AS n_people, max(l.label_id) AS label_id
-FROM bloodcell.blind_label l
+FROM bloodcell.sampled_cell d
 JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.standing_slide s USING (slide_id)
+LEFT JOIN LATERAL (
+    SELECT a.label_id, a.class, a.sub_label FROM bloodcell.label a
+    WHERE a.cell_id = d.cell_id AND a.is_adjudication
+      AND (SELECT count(DISTINCT coalesce(b.class, b.sub_label)) FROM bloodcell.blind_label b
+           WHERE b.cell_id = a.cell_id AND b.label_id < a.label_id) > 1
+    ORDER BY a.label_id DESC LIMIT 1
+) settled ON true
+CROSS JOIN LATERAL (
+    SELECT b.label_id, b.class, b.sub_label FROM bloodcell.blind_label b
+    WHERE b.cell_id = d.cell_id AND b.label_id > coalesce(settled.label_id, 0)
+    UNION ALL
+    SELECT settled.label_id, settled.class, settled.sub_label WHERE settled.label_id IS NOT NULL
+) l
 GROUP BY c.cell_id, s.slide_id, s.barcode, s.patient_key;
 
 COMMENT ON VIEW bloodcell.evidence_label IS
@@ -256,8 +263,8 @@ FROM bloodcell.sampled_cell d
 JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.standing_slide s USING (slide_id)
 LEFT JOIN LATERAL (
-    SELECT count(DISTINCT b.labelled_by) AS n, array_agg(DISTINCT b.labelled_by) AS readers
-    FROM bloodcell.label b WHERE b.cell_id = d.cell_id AND b.is_blind
+    SELECT count(*) AS n, array_agg(b.labelled_by ORDER BY b.label_id) AS readers
+    FROM bloodcell.blind_label b WHERE b.cell_id = d.cell_id
 ) r ON true
 WHERE coalesce(r.n, 0) < CASE WHEN d.is_read_twice THEN 2 ELSE 1 END
   AND NOT EXISTS (SELECT 1 FROM bloodcell.image i WHERE i.sha256 = c.sha256 AND i.removed_at IS NOT NULL)
@@ -338,7 +345,7 @@ COMMENT ON VIEW bloodcell.patient_split IS 'The split that a patient''s cells be
 COMMENT ON COLUMN bloodcell.patient_split.split IS
     'training, validation, holdout, or lockbox: opened only when a model is promoted.';
 COMMENT ON COLUMN bloodcell.patient_split.is_blind IS
-    'Whether a label of the patient could judge models when the split was assigned.';
+    'Whether the patient had cells in a random sample; before schema 0011, a blind-read label.';
 COMMENT ON COLUMN bloodcell.patient_split.assigned_at IS 'When the split was assigned.';
 COMMENT ON COLUMN bloodcell.patient_split.run_id IS 'Run that assigned it; see run_history.';
 COMMENT ON COLUMN bloodcell.patient_split.n_slides IS 'Slides of the patient.';

@@ -1,7 +1,22 @@
+-- One hold-out contains images of the other as it grows, so that attempts on both count.
+CREATE VIEW bloodcell.holdout_attempt AS
+SELECT d.dataset_digest, v.model_id, min(v.validated_at) AS first_validated_at
+FROM bloodcell.dataset d
+JOIN bloodcell.validation v ON v.dataset_digest = d.dataset_digest OR EXISTS (
+    SELECT 1 FROM bloodcell.dataset_image earlier JOIN bloodcell.dataset_image present USING (sha256, split)
+    WHERE earlier.dataset_digest = v.dataset_digest AND present.dataset_digest = d.dataset_digest AND split = 'holdout')
+GROUP BY d.dataset_digest, v.model_id;
+
+COMMENT ON VIEW bloodcell.holdout_attempt IS
+    'Models validated on the hold-out of a snapshot, or on another hold-out with images of it. Of many, the luckiest passes.';
+COMMENT ON COLUMN bloodcell.holdout_attempt.dataset_digest IS 'The snapshot.';
+COMMENT ON COLUMN bloodcell.holdout_attempt.model_id IS 'The model.';
+COMMENT ON COLUMN bloodcell.holdout_attempt.first_validated_at IS 'When the model was first validated on such a hold-out.';
+
 CREATE VIEW bloodcell.training_set AS
 SELECT dataset_digest, created_at, n_training, n_validation, n_holdout, n_out_of_scope, left_out, until_label_id, run_id,
        n_lockbox,
-       (SELECT count(DISTINCT v.model_id) FROM bloodcell.validation v WHERE v.dataset_digest = d.dataset_digest) AS n_attempts
+       (SELECT count(*) FROM bloodcell.holdout_attempt a WHERE a.dataset_digest = d.dataset_digest) AS n_attempts
 FROM bloodcell.dataset d;
 
 COMMENT ON VIEW bloodcell.training_set IS 'Snapshots of labelled images. A snapshot is never changed.';

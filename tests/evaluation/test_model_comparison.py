@@ -65,7 +65,7 @@ def test_values_are_scikit_learns_for_every_model(holdout: Holdout, comparison: 
             assert each.n_called == (top[called] == index).sum()
         evaluation = evaluate_calls(holdout.truth, predictions.probabilities, predictions.unclassified)
         assert model.evaluation == evaluation
-        assert model.calibration_error == evaluation.debiased_calibration_error
+        assert 0 <= model.calibration.lower <= model.calibration.value <= model.calibration.upper
         assert model.unclassified.value == evaluation.unclassified.value
         assert model.covered_accuracy is not None
         assert model.covered_accuracy.value == evaluation.covered_accuracy.value
@@ -252,7 +252,10 @@ def test_predictions_that_do_not_match_are_refused() -> None:
     with pytest.raises(ValueError, match="one candidate"):
         compare(holdout, [predictions_of([0, 1], "champion")])
     with pytest.raises(ValueError, match="at most one champion"):
-        compare(holdout, [predictions_of([0, 1]), *[predictions_of([0, 1], "champion")] * 2])
+        other = dataclasses.replace(predictions_of([0, 1], "champion"), model_id="o" * 64)
+        compare(holdout, [predictions_of([0, 1]), predictions_of([0, 1], "champion"), other])
+    with pytest.raises(ValueError, match="each model once"):
+        compare(holdout, [predictions_of([0, 1]), dataclasses.replace(predictions_of([0, 1]), role="champion")])
     with pytest.raises(ValueError, match="shapes"):
         compare(holdout, [predictions_of([0, 1, 1])])
     with pytest.raises(ValueError, match="same cells"):

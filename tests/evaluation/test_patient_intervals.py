@@ -46,6 +46,21 @@ def test_the_interval_of_a_share_contains_the_truth_as_often_as_it_says(n_patien
     assert 15 <= missed <= 85  # 50 of 1,000; binomial alone would miss several hundred
 
 
+@pytest.mark.parametrize("sizes", [(100, 30, 10, 1, 1, 1, 1, 1, 1, 1), (10,) * 10])
+def test_the_interval_holds_for_patients_with_most_of_the_cells_and_for_patients_who_differ_much(
+    sizes: tuple[int, ...],
+) -> None:
+    random, below, above = np.random.default_rng(8), 0, 0
+    for _ in range(2_000):
+        own = random.beta(0.9 / 0.25, 0.1 / 0.25, len(sizes))
+        found = share_interval(share(random.binomial(sizes, own).tolist(), list(sizes)))
+        assert found is not None
+        below += found.upper < 0.9
+        above += found.lower > 0.9
+    assert below <= 80
+    assert above <= 130  # 2.5 % are 50: next to 1, where the share cannot rise, it is somewhat more
+
+
 def test_cells_of_a_patient_that_resemble_each_other_widen_the_interval() -> None:
     alike = share_interval(share([20, 20, 20, 20, 0], [20] * 5))
     mixed = share_interval(share([16] * 5, [20] * 5))
@@ -73,7 +88,7 @@ def test_a_share_of_none_or_all_has_an_interval_with_a_width(n: int) -> None:
 
 def test_one_patient_says_nothing_about_others() -> None:
     assert share_interval(share([3, 0], [4, 0])) == Interval(0.75, 0.0, 1.0)
-    assert figure_interval(0.75, np.array([np.nan])) == Change(0.75, 0.0, 1.0, 0.0, 1.0)
+    assert figure_interval(0.75, np.array([np.nan]), n_effective=1) == Change(0.75, 0.0, 1.0, 0.0, 1.0)
     assert difference_interval(share([3], [4]), share([4], [4])) == Change(-0.25, -1.0, 1.0, -1.0, 1.0)
 
 

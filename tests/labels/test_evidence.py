@@ -42,22 +42,30 @@ def test_only_a_blind_reading_of_a_sampled_cell_judges(laboratory: Laboratory, s
     assert len(rows("SELECT 1 FROM bloodcell.current_label")) == 4
 
 
-def test_what_a_person_says_later_with_the_call_in_sight_changes_the_result_and_not_the_evidence(
+def test_what_a_person_says_later_changes_the_result_and_not_the_evidence(
     laboratory: Laboratory, sampled: list[int], rows: Rows
 ) -> None:
-    laboratory.label(sampled[:1], ["lymphocyte"], blind=True)
+    laboratory.label(sampled[:2], ["lymphocyte", "ig"], blind=True)
     laboratory.label(sampled[:1], ["monocyte"], at=LATER)
-    assert rows(EVIDENCE) == [(sampled[0], "lymphocyte", None, "confirmed", 1)]
-    assert rows("SELECT class FROM bloodcell.current_label") == [("monocyte",)]
+    laboratory.label(sampled[1:2], ["neutrophil"], at=LATER, blind=True)  # not blind any more, whatever is said of it
+    assert rows(EVIDENCE) == [
+        (sampled[0], "lymphocyte", None, "confirmed", 1),
+        (sampled[1], "ig", None, "confirmed", 1),
+    ]
+    assert rows("SELECT class FROM bloodcell.current_label ORDER BY cell_id") == [("monocyte",), ("neutrophil",)]
 
 
+@pytest.mark.parametrize("spelling", ["anna", "Anna"])
+@pytest.mark.parametrize("at", [LATER, "2026-03-01 09:00+00"])
 def test_nobody_reads_blind_what_they_have_labelled_before(
-    laboratory: Laboratory, sampled: list[int], rows: Rows
+    laboratory: Laboratory, sampled: list[int], rows: Rows, spelling: str, at: str
 ) -> None:
     laboratory.label(sampled[:1], ["lymphocyte"])
-    laboratory.label(sampled[:1], ["lymphocyte"], at=LATER, blind=True)
+    laboratory.label(sampled[:1], ["lymphocyte"], spelling, at=at, blind=True)  # the time is what a file says
     assert rows(EVIDENCE) == []
-    laboratory.label(sampled[:1], ["monocyte"], "boris", at=LAST, blind=True)  # somebody else can
+    # the cell still waits for a reading by somebody else
+    assert (sampled[0],) in rows("SELECT cell_id FROM bloodcell.blind_reading")
+    laboratory.label(sampled[:1], ["monocyte"], "boris", at=LAST, blind=True)
     assert rows(EVIDENCE) == [(sampled[0], "monocyte", None, "confirmed", 1)]
 
 
@@ -69,15 +77,23 @@ def test_a_second_blind_reading_that_differs_contests_and_an_adjudication_settle
     assert rows(EVIDENCE) == [(sampled[0], None, None, "contested", 2)]
     laboratory.label(sampled[:1], ["BL"], "carla", at=LATER, adjudication=True)
     assert rows(EVIDENCE) == [(sampled[0], None, "BL", "out_of_scope", 1)]
+    laboratory.label(sampled[:1], ["lymphocyte"], "doris", at=LAST, blind=True)
+    assert rows(EVIDENCE) == [(sampled[0], None, None, "contested", 2)]
 
 
-def test_an_adjudication_without_any_blind_reading_is_no_evidence(
+def test_an_adjudication_counts_only_between_blind_readers_who_disagree(
     laboratory: Laboratory, sampled: list[int], rows: Rows
 ) -> None:
-    laboratory.label(sampled[:1], ["lymphocyte"])
-    laboratory.label(sampled[:1], ["monocyte"], "boris")
-    laboratory.label(sampled[:1], ["monocyte"], "carla", at=LATER, adjudication=True)
-    assert rows(EVIDENCE) == []
+    # settled with the call in sight, as cells are whose label differs from it: evidence stays what was read blind
+    laboratory.label(sampled[:1], ["ig"], blind=True)
+    laboratory.label(sampled[:1], ["neutrophil"], "carla", at=LATER, adjudication=True)
+    laboratory.label(sampled[1:2], ["ig"], blind=True)
+    laboratory.label(sampled[1:2], ["neutrophil"], at=LATER, adjudication=True)
+    laboratory.label(sampled[2:3], ["neutrophil"], "carla", adjudication=True)
+    laboratory.label(sampled[2:3], ["ig"], blind=True)
+    laboratory.label(sampled[3:4], ["ig"])
+    laboratory.label(sampled[3:4], ["neutrophil"], "carla", adjudication=True)
+    assert rows(EVIDENCE) == [(cell, "ig", None, "confirmed", 1) for cell in sampled[:3]]
 
 
 def test_finer_codes_contest_no_class_but_each_other(laboratory: Laboratory, sampled: list[int], rows: Rows) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.errors import BundleError, PromotionRefusedError
+from bloodcell.errors import BundleError, ConfigurationError, PromotionRefusedError
 from bloodcell.registry import promotion, registered_models
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.promotion_proof import GATES
@@ -294,10 +294,35 @@ def test_a_candidate_that_the_lockbox_contradicts_stays_refused_whoever_promotes
     insert = "INSERT INTO bloodcell.promotion (model_id, action, promoted_by, reason) VALUES (:m, 'promote', 'x', 'y')"
     with (
         connect(settings.plain_database_url or "", role="bloodcell_owner").begin() as connection,
-        pytest.raises(sa.exc.DBAPIError, match="refused by its gates: contradicted"),
+        pytest.raises(sa.exc.DBAPIError, match="refused by the lockbox: contradicted"),
     ):
         connection.execute(sa.text(insert), {"m": model_id})
     assert champion(settings) == judged.champion_id
+
+
+@pytest.mark.parametrize("gates", ["[]", '[{"gate": "calibrated", "passed": true, "reason": "yes"}]'])
+def test_the_database_refuses_a_model_that_was_not_judged_by_every_gate(judged: Judged, gates: str) -> None:
+    app = connect(judged.settings.plain_database_url or "", role="bloodcell_app")
+    validated = """
+        INSERT INTO bloodcell.validation
+            (validation_id, model_id, champion_id, dataset_digest, passed, gates, report, run_id)
+        SELECT gen_random_uuid(), model_id, champion_id, dataset_digest, true, CAST(:gates AS jsonb), report, run_id
+        FROM bloodcell.validation LIMIT 1"""
+    promoted = """
+        INSERT INTO bloodcell.promotion (model_id, action, promoted_by, reason)
+        SELECT model_id, 'promote', 'x', 'y' FROM bloodcell.validation LIMIT 1"""
+    with app.begin() as connection, pytest.raises(sa.exc.DBAPIError, match="validated without the gates"):
+        connection.execute(sa.text(validated), {"gates": gates})
+        connection.execute(sa.text(promoted))
+    assert champion(judged.settings) == judged.champion_id
+
+
+def test_a_promotion_by_hand_without_a_reason_or_of_the_champion_opens_no_lockbox(judged: Judged) -> None:
+    with pytest.raises(ConfigurationError, match="needs a reason"):
+        promote_by_hand(judged.settings, judged.validated.model_id, by="lead", reason=" ")
+    with pytest.raises(ConfigurationError, match="is champion already"):
+        promote_by_hand(judged.settings, judged.champion_id, by="lead", reason="again")
+    assert rows(judged.settings, "SELECT 1 FROM bloodcell.lockbox_history") == []
 
 
 def test_a_promotion_by_hand_opens_the_lockbox_too(judged: Judged) -> None:

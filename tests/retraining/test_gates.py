@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.evaluation import Comparison, compare
+from bloodcell.evaluation.comparison_records import Role
 from bloodcell.registry.promotion_proof import Gate, all_passed, refusal
-from bloodcell.retraining.gates import GATE_TITLES, judge_gates
+from bloodcell.retraining.gates import GATE_TITLES, cells_to_show_equality, judge_gates
 from bloodcell.settings import Settings
 from tests.trial import N, drawn_holdout, drawn_predictions, holdout_of, predictions_of
 
@@ -26,7 +27,7 @@ SETTINGS = Settings(gate_min_holdout_patients=5, gate_min_out_of_scope_cells=0)
 PATIENTS = 20
 FAILS = re.compile(
     r"Too (few|many|much)|The hold-out is empty|(Whether|Calibration|The) .*cannot be (judged|compared)"
-    r"|.*may fall too far|.*too many cells lost|Confidence is not calibrated|.*whether every class is as good cannot be"
+    r"|.*may fall too far|.*too much is lost|Confidence is not calibrated|.*whether every class is as good cannot be"
     r"|There is no champion to compare with, and (the candidate is not good enough|there are no hold-out cells)"
     r"|There is no champion to compare with; the lowest .*, below|Fewer cells out of scope"
 )
@@ -92,7 +93,7 @@ def test_a_candidate_trained_on_shuffled_labels_is_refused_with_reasons() -> Non
 
 @pytest.mark.parametrize(("fewest", "passes"), [(9, False), (10, True)])
 def test_every_class_needs_enough_holdout_cells(fewest: int, passes: bool) -> None:
-    truth = [*truth_of(12)][:-12] + [N - 1] * fewest
+    truth = [*truth_of(60)][:-60] + [N - 1] * fewest
     found = gate(compared(truth, truth, truth), "enough_holdout_cells")
     assert (found.passed, found.measured, found.threshold) == (passes, fewest, 10)
     assert f"{CELL_CLASSES[-1]}" in found.reason
@@ -178,7 +179,7 @@ def test_a_class_called_too_often_is_less_precise() -> None:
     candidate = [5 if cell_class == 4 and n % 5 == 0 else cell_class for n, cell_class in enumerate(truth)]
     found = gate(compared(candidate, truth, truth), "no_class_less_precise")
     assert not found.passed
-    assert "the precision of monocyte (100 cells) changes by −16.67 points" in found.reason
+    assert "the precision of monocyte (120 called) changes by −16.67 points; a loss of 5.0 % is allowed" in found.reason
 
 
 def test_a_class_that_is_never_called_is_refused_by_every_gate_of_classes() -> None:
@@ -212,12 +213,72 @@ def test_a_candidate_may_not_hold_back_much_less_than_the_champion() -> None:
     assert found.reason.startswith("Fewer cells out of scope are held back than by the champion: 50.0 % of 40")
 
 
+@pytest.mark.parametrize("lost_of", [(8, 4), (12, 3, 2), (10, 1, 1, 1, 1)])
+def test_a_rare_class_of_few_patients_cannot_be_lost_unnoticed(lost_of: tuple[int, ...]) -> None:
+    # all of the class's cells are those of a few patients, who are lost with them
+    others = [cell_class for cell_class in truth_of(400) if cell_class != 3]
+    truth, patients = list(others), [i % 60 for i in range(len(others))]
+    for patient, n in enumerate(lost_of):
+        truth += [3] * n
+        patients += [patient] * n
+    candidate = others + [6] * sum(lost_of)
+    models = [predictions_of(candidate), predictions_of(truth, "champion")]
+    comparison = compare(holdout_of(truth, patients), models)
+    assert not gate(comparison, "no_class_worse").passed
+    enough = gate(comparison, "enough_holdout_cells")
+    assert enough.passed is (len(lost_of) >= 5)
+    if len(lost_of) < 5:
+        assert f"Too few patients with ig {len(lost_of)}: every class needs 5" in enough.reason
+
+
+@pytest.mark.parametrize(("n_each", "passes"), [(48, False), (49, True)])
+def test_a_holdout_that_cannot_show_that_equal_models_are_equal_says_so(n_each: int, passes: bool) -> None:
+    truth = truth_of(n_each)  # 384 or 392 cells; 381 are needed for a margin of one point
+    assert cells_to_show_equality(0.01) == 381
+    truth = truth if passes else truth[4:]
+    comparison = compared(truth, truth, truth)
+    found = gate(comparison, "enough_holdout_cells")
+    assert found.passed is passes
+    assert gate(comparison, "not_worse_overall").passed is passes
+    assert (
+        "Too few hold-out cells to show that two equal models are equal: 380, 381 are needed" in found.reason
+    ) is not passes
+
+
+def test_a_candidate_that_leaves_more_unclassified_than_the_anchor_fails_however_small_the_steps() -> None:
+    truth = truth_of(200)
+    share: dict[Role, int] = {"candidate": 46, "champion": 41, "anchor": 0}
+    models = [
+        predictions_of(truth, role, unclassified=[i % 100 < n for i in range(len(truth))]) for role, n in share.items()
+    ]
+    comparison = compare(holdout_of(truth, [i // 100 for i in range(len(truth))]), models)
+    assert gate(comparison, "not_more_unclassified").passed
+    found = gate(comparison, "not_worse_than_anchor")
+    assert not found.passed
+    assert "+46.00 points more unclassified" in found.reason
+
+
+@pytest.mark.parametrize("n_patients", [1, 4])
+def test_cells_out_of_scope_of_few_patients_cannot_judge(n_patients: int) -> None:
+    truth = truth_of(60)
+    holdout = dataclasses.replace(
+        holdout_of(truth, [i % PATIENTS for i in range(480)]), out_of_scope_patients=np.arange(40) % n_patients
+    )
+    models = [
+        predictions_of(truth, held_back=[i < 11 for i in range(40)]),
+        predictions_of(truth, "champion", held_back=[True] * 40),
+    ]
+    found = gate(compare(holdout, models), "out_of_scope_held_back", Settings())
+    assert not found.passed
+    assert f"of {n_patients} patient" in found.reason
+
+
 def test_too_few_cells_out_of_scope_cannot_be_judged() -> None:
     truth = truth_of(10)
     models = [predictions_of(truth, held_back=[True] * 19), predictions_of(truth, "champion", held_back=[True] * 19)]
     found = gate(compare(holdout_of(truth, n_out_of_scope=19), models), "out_of_scope_held_back", Settings())
     assert (found.passed, found.measured) == (False, None)
-    assert "19 such cells of the random sample were read blind; 20 are needed" in found.reason
+    assert "19 such cells of the random sample, of 19 patients, were read blind; 20 cells of 5 patients" in found.reason
 
 
 @pytest.mark.parametrize(("n_lost", "passes"), [(0, True), (40, False)])
@@ -231,33 +292,17 @@ def test_small_losses_that_add_up_fail_against_the_anchor(n_lost: int, passes: b
     found = gate(comparison, "not_worse_than_anchor")
     assert found.passed is passes
     assert "Compared with the anchor anchor000000, the first approved champion" in found.reason
-    assert ("too many cells lost: neutrophil" in found.reason) is not passes
+    assert ("too much is lost: neutrophil" in found.reason) is not passes
 
 
-@pytest.mark.parametrize(("confidence", "passes"), [(0.96, True), (0.6, False)])
+@pytest.mark.parametrize(("confidence", "passes"), [(0.96, True), (0.8, False)])
 def test_a_candidate_must_be_calibrated(confidence: float, passes: bool) -> None:
-    truth = truth_of(10)
-    found = gate(compared(truth, truth, truth, confidence=confidence), "calibrated")
-    # the gap, without what chance would add to it if the confidence were right
-    assert found.measured == pytest.approx(
-        math.sqrt(max((1 - confidence) ** 2 - confidence * (1 - confidence) / 80, 0))
-    )
+    truth = truth_of(40)  # all right, with less confidence than that
+    comparison = compared(truth, truth, truth, confidence=confidence)
+    found = gate(comparison, "calibrated")
+    assert comparison.candidate is not None
+    assert found.measured == comparison.candidate.calibration.lower
     assert (found.passed, found.threshold) == (passes, 0.05)
-
-
-def test_a_perfectly_calibrated_model_is_hardly_ever_refused_for_its_few_cells() -> None:
-    random, refused = np.random.default_rng(4), 0
-    truth = truth_of(10)
-    for _ in range(200):
-        confidence = random.uniform(0.7, 1.0, 80)
-        is_right = random.random(80) < confidence
-        top = [each if right else (each + 1) % N for each, right in zip(truth, is_right, strict=True)]
-        predictions = predictions_of(top)
-        probabilities = np.repeat(((1 - confidence) / (N - 1))[:, None], N, axis=1)
-        probabilities[np.arange(80), top] = confidence
-        comparison = compare(holdout_of(truth), [dataclasses.replace(predictions, probabilities=probabilities)])
-        refused += not gate(comparison, "calibrated").passed
-    assert refused <= 60  # by the expected calibration error itself, 150 of 200 and more
 
 
 @pytest.mark.parametrize(("n_left", "passes"), [(4, True), (5, False)])

@@ -25,6 +25,18 @@ def test_the_lockbox_contradicts_only_a_loss_that_is_no_chance(n_cells: int, n_l
     assert f"The {n_cells} cells of 10 patients in the lockbox {'do not ' * passes}contradict the gates" in found.reason
 
 
+def test_a_lockbox_of_one_patient_contradicts_a_candidate_that_gets_it_all_wrong() -> None:
+    truth = [i % N for i in range(160)]
+    models = [predictions_of([(each + 1) % N for each in truth]), predictions_of(truth, "champion")]
+    found = judge_lockbox(compare(holdout_of(truth, [0] * 160), models), 0.01)
+    assert not found.passed
+
+
+def test_a_small_lockbox_says_that_it_is_small() -> None:
+    assert "They are too few to contradict a small loss" in judge_lockbox(lockbox(60, 0), 0.01).reason
+    assert "too few" not in judge_lockbox(lockbox(400, 0), 0.01).reason
+
+
 def test_without_a_champion_there_is_nothing_to_contradict() -> None:
     found = judge_lockbox(lockbox(80, 8, with_champion=False), 0.01)
     assert found.passed

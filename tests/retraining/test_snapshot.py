@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import date
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from bloodcell.settings import Settings
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.store import Store
+from tests.laboratory import Laboratory
 from tests.retraining.nights import label_cells, make_night
 
 PATIENTS = [f"P{number}" for number in range(8)]
@@ -79,7 +81,8 @@ def test_a_data_set_whose_list_was_removed_has_its_images_again_when_its_labels_
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth)
     first = snapshot(settings)
-    one = dict(list(truth.items())[:1])
+    (trained, *_) = [row for row in images(settings, first.dataset_digest) if row.split == "training"]
+    one = {(trained.barcode, trained.file_name): truth[trained.barcode, trained.file_name]}
     label_cells(settings, one, labelled_as=lambda cell_class: None)
     assert snapshot(settings).dataset_digest != first.dataset_digest
     with open_database(settings).begin() as connection:
@@ -93,13 +96,13 @@ def test_a_data_set_whose_list_was_removed_has_its_images_again_when_its_labels_
 
 def test_contested_cells_are_left_out_until_adjudicated_and_smudges_are_out_of_scope(settings: Settings) -> None:
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
-    label_cells(settings, truth)
+    smudge = dict(list(truth.items())[10:11])
+    label_cells(settings, smudge, labelled_as=lambda cell_class: None)
+    label_cells(settings, dict(truth.items() - smudge.items()))
     disputed = dict(list(truth.items())[:3])
     label_cells(
         settings, disputed, by="dr.b", labelled_as=lambda cell_class: "ig" if cell_class != "ig" else "monocyte"
     )
-    smudge = dict(list(truth.items())[10:11])
-    label_cells(settings, smudge, labelled_as=lambda cell_class: None)
     taken = snapshot(settings)
     assert taken.left_out == {"contested": 3}
     assert taken.n_images("out_of_scope") == 1
@@ -108,6 +111,7 @@ def test_contested_cells_are_left_out_until_adjudicated_and_smudges_are_out_of_s
 
 
 def test_labels_of_chosen_cells_train_and_never_judge(settings: Settings) -> None:
+    settings = settings.model_copy(update={"sample_cells": 0})
     truth = make_night(settings, patients=PATIENTS, cells_per_class=2)
     of = {
         patient: {cell: truth[cell] for cell in truth if cell[0].endswith(f"-{n}")}
@@ -115,6 +119,12 @@ def test_labels_of_chosen_cells_train_and_never_judge(settings: Settings) -> Non
     }
     # of each of two patients half of the cells are read blind; all others were chosen, and seen with their calls
     read_blind = {patient: dict(list(of[patient].items())[:8]) for patient in PATIENTS[:2]}
+    with open_database(settings).connect() as connection:
+        found = connection.execute(sa.text("SELECT barcode, file_name, cell_id FROM bloodcell.cell_provenance"))
+        ids = {(row.barcode, row.file_name): row.cell_id for row in found}
+    Laboratory(open_database(settings), date(2026, 3, 20)).sample(
+        [ids[cell] for cells in read_blind.values() for cell in cells]
+    )
     for cells in read_blind.values():
         label_cells(settings, cells)
     for patient, cells in of.items():
@@ -127,7 +137,26 @@ def test_labels_of_chosen_cells_train_and_never_judge(settings: Settings) -> Non
     assert taken.n_images("training") + taken.n_images("validation") == 6 * 16
 
 
+def test_whether_a_patient_judges_does_not_depend_on_what_was_labelled_first(settings: Settings) -> None:
+    patients = [f"P{number}" for number in range(40)]
+    truth = make_night(settings, patients=patients, cells_per_class=1)
+    # of every second patient cells of the review queue were labelled long before the sample was read
+    early = {cell: said for cell, said in truth.items() if int(cell[0].rpartition("-")[2]) % 2}
+    label_cells(settings, early, by="dr.b", is_blind=False)
+    snapshot(settings)
+    label_cells(settings, truth)
+    snapshot(settings)
+    with open_database(settings).connect() as connection:
+        found = connection.execute(
+            sa.text("SELECT split_key FROM bloodcell.patient_split WHERE split IN ('holdout', 'lockbox')")
+        )
+        judging = {row.split_key for row in found}
+    assert len(judging) == 10
+    assert len({key for key in judging if int(key[1:]) % 2}) == 5
+
+
 def test_without_a_blind_reading_nothing_judges(settings: Settings) -> None:
+    settings = settings.model_copy(update={"sample_cells": 0})
     truth = make_night(settings, patients=PATIENTS, cells_per_class=1)
     label_cells(settings, truth, is_blind=False)
     label_cells(settings, dict(list(truth.items())[:2]), is_blind=False, labelled_as=lambda cell_class: None)

@@ -180,7 +180,7 @@ def test_text_that_a_person_typed_is_shown_and_not_executed(comparison: Comparis
 
 @pytest.mark.slow
 def test_without_a_champion_the_candidate_is_shown_alone() -> None:
-    holdout = drawn_holdout(600, 12)
+    holdout = drawn_holdout(1_200, 40)
     comparison = compare(holdout, [drawn_predictions(holdout)])
     page = validation_page(comparison, judge_gates(comparison, Settings()), FACTS)
     assert "judged alone" in text(page)

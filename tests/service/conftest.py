@@ -40,6 +40,7 @@ UP: dict[str, Any] = {
     # figures from a hold-out of a few dozen cells are noise; tests/retraining shows that gates refuse
     "sample_cells": 100_000,
     "gate_min_out_of_scope_cells": 0,
+    "gate_min_class_patients": 1,
     "gate_min_holdout_cells": 1,
     "gate_min_holdout_patients": 2,
     "gate_accuracy_margin": 0.5,
