@@ -101,7 +101,8 @@ def add_differentials(
 
 def _counted(connection: sa.Connection, slides: list[int]) -> list[_CountedSlide]:
     by_slide: dict[tuple[int, str], list[sa.Row[Any]]] = {}
-    for row in connection.execute(_SQL["counted_slides"], {"slides": slides}):
+    nights = list(connection.scalars(_SQL["nights_of_slides"], {"slides": slides}))
+    for row in connection.execute(_SQL["counted_slides"], {"slides": slides, "nights": nights}):
         by_slide.setdefault((row.slide_id, row.model_id), []).append(row)
     counted = []
     for (slide_id, model), rows in by_slide.items():

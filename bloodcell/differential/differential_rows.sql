@@ -3,10 +3,15 @@
 SELECT slide_id FROM bloodcell.slide WHERE slide_id = ANY (:slides) AND withdrawn_at IS NULL
 ORDER BY slide_id FOR NO KEY UPDATE
 
+-- name: nights_of_slides
+SELECT DISTINCT night FROM bloodcell.cell WHERE slide_id = ANY (:slides)
+
 -- name: counted_slides
 -- Counts of the slides that a model has called completely: one row for each slide, model and line. A person's standing
 -- label decides before the analyser's code out of scope, and that before the call. One statement, so that all of it is of
--- one moment. The digests are described in docs/how-to/results.md.
+-- one moment: a slide with a cell of a night that came after `nights` is not called completely. Without the nights, every
+-- call there is was read twice: 2.5 s instead of 0.1 s for the 83 slides of a night among ten million calls. The digests
+-- are described in docs/how-to/results.md.
 WITH slide_cell AS MATERIALIZED (
     SELECT c.cell_id, c.night, c.slide_id, c.sha256, c.analyser_code, c.analyser_class,
            coalesce(d.is_labelled, false) AS is_labelled, d.line AS decided, coalesce(d.is_blast, false) AS is_blast,
@@ -28,13 +33,13 @@ WITH slide_cell AS MATERIALIZED (
                ORDER BY c.sha256 COLLATE "C"), 'UTF8')), 'hex') AS calls_digest,
            count(*) FILTER (WHERE c.analyser_class IS NOT NULL AND k.called_class <> 'unclassified') AS n_compared,
            count(*) FILTER (WHERE c.analyser_class = k.called_class) AS n_agree
-    FROM slide_cell c JOIN bloodcell.cell_call k USING (cell_id, night)
+    FROM slide_cell c JOIN bloodcell.cell_call k USING (cell_id, night) WHERE k.night = ANY (:nights)
     GROUP BY c.slide_id, k.model_id
 ), by_line AS (
     SELECT c.slide_id, k.model_id, coalesce(c.decided, k.called_class) AS line, count(*) AS n_cells,
            count(*) FILTER (WHERE c.is_labelled) AS n_labelled,
            count(*) FILTER (WHERE c.decided IS NOT NULL AND NOT c.is_labelled) AS n_unverified
-    FROM slide_cell c JOIN bloodcell.cell_call k USING (cell_id, night)
+    FROM slide_cell c JOIN bloodcell.cell_call k USING (cell_id, night) WHERE k.night = ANY (:nights)
     GROUP BY c.slide_id, k.model_id, 3
 )
 SELECT b.*, d.n_compared, d.n_agree, d.called_at, d.calls_digest, o.labels_digest, o.n_blasts,

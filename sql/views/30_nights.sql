@@ -59,18 +59,18 @@ WITH files AS (
            count(*) FILTER (WHERE r.state = 'withheld') AS n_withheld,
            count(*) FILTER (WHERE newest.differs) AS n_differing,
            count(*) FILTER (WHERE newest.differs AND newest.state = 'withheld') AS n_differing_withheld,
-           count(*) FILTER (WHERE r.state IN ('final', 'amended', 'corrected')) AS n_signed,
+           count(r.signed_by) AS n_signed,
            coalesce(sum(r.n_unclassified), 0) AS n_unclassified, coalesce(sum(r.n_cells), 0) AS n_cells_reported
     FROM bloodcell.slide s
     LEFT JOIN LATERAL (
-        SELECT p.n_cells, p.is_sufficient, p.n_unclassified, o.number, o.state, o.digest
+        SELECT p.n_cells, p.is_sufficient, p.n_unclassified, o.number, o.state, o.digest, o.signed_by
         FROM bloodcell.result_in_force o JOIN bloodcell.slide_report p USING (report_id)
         WHERE o.slide_id = s.slide_id AND s.withdrawn_at IS NULL LIMIT 1
     ) r ON true
     LEFT JOIN LATERAL (
         SELECT n.state, n.number > r.number AND n.digest IS DISTINCT FROM r.digest AS differs
-        FROM bloodcell.newest_version n WHERE n.slide_id = s.slide_id LIMIT 1
-    ) newest ON r.number IS NOT NULL
+        FROM bloodcell.newest_version n WHERE n.slide_id = s.slide_id AND r.signed_by IS NOT NULL LIMIT 1
+    ) newest ON true
     GROUP BY s.night
 )
 SELECT d.night, d.first_seen_at, d.completed_at, coalesce(f.n_files, 0) AS n_files, coalesce(f.n_cells, 0) AS n_cells,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
@@ -13,6 +14,7 @@ from bloodcell.results.due_results import write_results
 from bloodcell.results.stored_result import read_result
 from bloodcell.storage import tables
 from bloodcell.storage.database import Database
+from bloodcell.storage.statements import load_statements
 from tests.laboratory import CHALLENGER, CHAMPION, Laboratory
 
 ALL_ROWS = """
@@ -320,3 +322,13 @@ def test_an_unavailable_postgres_is_an_error_to_retry() -> None:
     engine = sa.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none", poolclass=sa.NullPool)
     with pytest.raises(DatabaseUnavailableError):
         read_result(Database(engine, patience_s=0), "S-1")
+
+
+def test_a_count_reads_only_the_calls_of_its_nights(laboratory: Laboratory) -> None:
+    slide = called_slide(laboratory)
+    statement = load_statements("differential/differential_rows.sql")["counted_slides"]
+    with laboratory.database.begin() as connection:
+        connection.execute(sa.text("SELECT bloodcell.ensure_call_partition('2026-05-01')"))
+        values = {"slides": [slide], "nights": [laboratory.night]}
+        plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {statement}"), values))
+    assert set(re.findall(r"cell_call_\d{4}_\d{2}(?= )", plan)) == {"cell_call_2026_03"}
