@@ -26,6 +26,7 @@ from benchmarks.acceptance.simulated_holdouts import CELLS_PER_PATIENT, SCENARIO
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.evaluation import compare
 from bloodcell.monitoring import label_agreement
+from bloodcell.presentation.numbers import counted
 from bloodcell.retraining.gates import judge_gates
 from bloodcell.settings import Settings
 
@@ -150,6 +151,7 @@ def _difference(simulated: Simulated, kept: np.ndarray[Any, np.dtype[np.bool_]])
 def _check_text(n_runs: int) -> str:
     """Returns how often the nightly check raises an alarm about agreement, and about a class that is always wrong."""
     spreads, sizes = (0.0, 0.05, 0.1, 0.2), ((10, 20), (50, 20), (200, 1))
+    sampled = [f"{n} patients, {counted(each, 'cell')} each" for n, each in sizes]
     rows = []
     for spread in spreads:
         shares = [
@@ -165,7 +167,7 @@ def _check_text(n_runs: int) -> str:
             f"False alarms in percent of {5 * n_runs:,} checks of a champion that agrees with 90 % of the labels, the "
             "threshold: 2.5 % are allowed. Patients differ with the correlation on the left.",
             "",
-            f"| correlation | {' | '.join(f'{n} patients, {each} cells each' for n, each in sizes)} |",
+            f"| correlation | {' | '.join(sampled)} |",
             f"| --- |{' ---: |' * len(sizes)}",
             *rows,
             "",
