@@ -145,9 +145,9 @@ def test_without_a_champion_the_run_is_skipped_and_no_alarm_is_sent(settings: Se
 def test_a_run_writes_its_rows_then_fails_with_the_reason_and_reports_to_the_webhook(
     settings: Settings, database: Database, champion: str, airflow_home: Path
 ) -> None:
-    classified_night(settings)
+    classified_night(settings.model_copy(update={"sample_cells": 10_000}))
     called = called_cells(database, champion)
-    Laboratory(database).label([cell for cell, _ in called], ["basophil"] * len(called))
+    Laboratory(database).label([cell for cell, _ in called], ["basophil"] * len(called), blind=True)
     with listening() as webhook:
         ended = run_it(settings, airflow_home, BLOODCELL_ALARM_URL=webhook.url, BLOODCELL_CHECK_MIN_CELLS="40")
     assert ended["states"] == {"check": "success", "alarm": "failed"}

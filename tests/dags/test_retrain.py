@@ -87,9 +87,9 @@ def test_the_gate_takes_no_value_that_a_user_of_airflow_can_write(parsed: dict[s
     assert parsed["gate_takes"] == [[], {}]
 
 
-def test_training_and_validation_use_the_gpu(parsed: dict[str, Any]) -> None:
+def test_what_runs_models_uses_the_gpu(parsed: dict[str, Any]) -> None:
     on_gpu = {name for name, task in parsed["tasks"].items() if (task["pool"], task["queue"]) == ("gpu", "gpu")}
-    assert on_gpu == {"train", "validate"}
+    assert on_gpu == {"train", "validate", "promote"}
     assert parsed["tasks"]["train"]["mapped"]
 
 

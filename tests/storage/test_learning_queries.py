@@ -95,6 +95,13 @@ def retrainings(lab: Laboratory) -> None:
     with lab.database.begin() as connection:
         for run in runs:
             connection.execute(tables.training_run.insert().values(**asked, **run, dataset_digest=DATASET))
+        evidence = {"training_run_id": str(FIRST), "approval": approval, "gates": [passed], "report": "reports/1.html"}
+        connection.execute(
+            tables.promotion.insert().values(
+                model_id=CHAMPION, action="promote", promoted_by="head", reason="looks right", evidence=evidence,
+                promoted_at="2026-03-09 08:00+00",
+            )
+        )  # fmt: skip
         for retraining, model_id, variant, gates, accuracy in made:
             common = {"model_id": model_id, "run_id": lab.run_id}
             connection.execute(tables.candidate.insert().values(training_run_id=retraining, variant=variant, **common))
@@ -111,13 +118,6 @@ def retrainings(lab: Laboratory) -> None:
                     passed=all(gate["passed"] for gate in gates), report=f"reports/{variant}.html", **common,
                 )
             )  # fmt: skip
-        evidence = {"training_run_id": str(FIRST), "approval": approval, "gates": [passed], "report": "reports/1.html"}
-        connection.execute(
-            tables.promotion.insert().values(
-                model_id=CHAMPION, action="promote", promoted_by="head", reason="looks right", evidence=evidence,
-                promoted_at="2026-03-09 08:00+00",
-            )
-        )  # fmt: skip
 
 
 def checks(lab: Laboratory, cells: list[int], calls: list[str]) -> None:
