@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -238,10 +239,24 @@ def _planned(night: date, number: int, n_cells: int, seed: int) -> tuple[DrawnSl
     of_class |= {"erythroblast": n_erythroblasts, "platelet": n_platelets}
     classes = [cell_class for cell_class, n in of_class.items() for _ in range(n)]
     rng.shuffle(classes)
-    identity = hashlib.blake2s(f"{night} {seed} {number}".encode()).hexdigest()
     batch = int(hashlib.blake2s(f"{night} {seed}".encode()).hexdigest()[:8], 16) % 10_000
-    slide = DrawnSlide(f"S{night:%y%m%d}{batch:04d}{number:03d}", f"P{identity[:10]}", smear.finding, of_class)
+    slide = DrawnSlide(
+        f"S{night:%y%m%d}{batch:04d}{number:03d}", _pseudonym(night, number, seed), smear.finding, of_class
+    )
     return slide, classes
+
+
+def _pseudonym(night: date, number: int, seed: int) -> str:
+    """A patient's pseudonym, whose digests are in the order of the slides.
+
+    Patients are split by the digest of their key. In this order, the first few slides and the next few have each finding,
+    so that no split of a demonstration lacks a class.
+    """
+    keys = (
+        f"P{hashlib.blake2s(f'{night} {seed} {number} {attempt}'.encode()).hexdigest()[:10]}"
+        for attempt in itertools.count()
+    )
+    return next(key for key in keys if hashlib.sha256(key.encode()).digest()[0] == number % 256)
 
 
 _STEADINESS: Final = 3.0

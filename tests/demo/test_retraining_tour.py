@@ -10,6 +10,7 @@ from bloodcell.demo.retraining_tour import N_READ_BLIND, N_SLIDES, PATHOLOGIST, 
 from bloodcell.drawing.drops import SMEARS, make_drop
 from bloodcell.labels.csv_rows import CsvLabels
 from bloodcell.labels.label_outcomes import RowErrors
+from bloodcell.retraining.splitting import splits_of
 from bloodcell.settings import Settings
 
 
@@ -27,6 +28,17 @@ def test_the_labels_are_the_drawn_classes_and_one_slide_of_each_finding_is_read_
     blind = {row.barcode for row in rows if row.is_blind}
     assert blind == {slide.barcode for slide in drop.slides[:N_READ_BLIND]}
     assert len({slide.finding for slide in drop.slides[:N_READ_BLIND]}) == len(SMEARS)
+
+
+def test_the_slides_that_are_read_blind_judge_and_every_split_has_each_finding(tmp_path: Path) -> None:
+    drop = make_drop(tmp_path / "drops", night=date(2026, 3, 2), n_slides=N_SLIDES, cells_per_slide=6)
+    settings = Settings(**SETTINGS)
+    finding = {slide.patient_key: slide.finding for slide in drop.slides}
+    splits = splits_of(dict.fromkeys(finding, True), {}, settings.holdout_fraction, settings.validation_fraction)
+    read_blind = {slide.patient_key for slide in drop.slides[:N_READ_BLIND]}
+    assert {key for key, split in splits.items() if split in ("holdout", "lockbox")} == read_blind
+    for name in ("holdout", "validation", "training"):
+        assert len({finding[key] for key, split in splits.items() if split == name}) == len(SMEARS), name
 
 
 def test_the_demos_settings_are_valid_and_the_blind_slides_fill_the_hold_out() -> None:
