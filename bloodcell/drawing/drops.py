@@ -240,17 +240,15 @@ def _planned(night: date, number: int, n_cells: int, seed: int) -> tuple[DrawnSl
     classes = [cell_class for cell_class, n in of_class.items() for _ in range(n)]
     rng.shuffle(classes)
     batch = int(hashlib.blake2s(f"{night} {seed}".encode()).hexdigest()[:8], 16) % 10_000
-    slide = DrawnSlide(
-        f"S{night:%y%m%d}{batch:04d}{number:03d}", _pseudonym(night, number, seed), smear.finding, of_class
-    )
-    return slide, classes
+    barcode = f"S{night:%y%m%d}{batch:04d}{number:03d}"
+    return DrawnSlide(barcode, _pseudonym(night, number, seed), smear.finding, of_class), classes
 
 
 def _pseudonym(night: date, number: int, seed: int) -> str:
     """A patient's pseudonym, whose digests are in the order of the slides.
 
-    Patients are split by the digest of their key. In this order, the first few slides and the next few have each finding,
-    so that no split of a demonstration lacks a class.
+    Patients are split by the digest of their key. In this order, the first few slides and the next few have each
+    finding, so that no split of a demonstration lacks a class.
     """
     keys = (
         f"P{hashlib.blake2s(f'{night} {seed} {number} {attempt}'.encode()).hexdigest()[:10]}"
