@@ -13,6 +13,7 @@ interval for the difference in proportions for the paired-sample design, Statist
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -154,6 +155,18 @@ def paired_interval(n_only_a: int, n_only_b: int, n_cells: int) -> tuple[float, 
         n_cells: All cells, at least one.
     """
     return -_score_bound(n_only_b, n_only_a, n_cells), _score_bound(n_only_a, n_only_b, n_cells)
+
+
+def cells_to_show_equality(margin: float) -> int:
+    """Returns the cells on which two models must agree for `paired_interval` to end within `margin` of 0.
+
+    Without a discordant cell, it ends at z²/(n + z²).
+
+    Args:
+        margin: In 0..1; with 0 no number of cells is enough, and 0 is returned.
+    """
+    z = float(ndtri(_UPPER))
+    return math.ceil(z**2 * (1 - margin) / margin) if margin else 0
 
 
 def _score_bound(n_only_a: int, n_only_b: int, n_cells: int) -> float:

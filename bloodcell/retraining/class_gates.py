@@ -57,9 +57,7 @@ class _Loss:
     is_likely: bool
 
     def is_beyond(self, margin: float) -> bool:
-        if self.value is None:
-            return True
-        return is_beyond(self.value, margin, is_likely=self.is_likely)
+        return self.value is None or is_beyond(self.value, margin, is_likely=self.is_likely)
 
 
 def is_beyond(loss: float, margin: float, *, is_likely: bool) -> bool:
@@ -83,18 +81,18 @@ def class_gates(comparison: Comparison, settings: GateSettings) -> tuple[Gate, .
     return tuple(_gate(name, figure, comparison, settings) for name, figure in _GATES)
 
 
-def classes_that_lose(comparison: Comparison, difference: Difference, settings: GateSettings) -> list[str]:
+def classes_that_lose(classes: Sequence[ClassFigures], difference: Difference, settings: GateSettings) -> list[str]:
     """Returns "ig (precision)" and the like: what each class loses beyond what the class gates allow.
 
     Args:
-        comparison: The comparison, which has a candidate.
+        classes: The candidate's figures.
         difference: The candidate minus the model that it must not lose against.
         settings: The margins.
     """
     return [
         f"{loss.cell_class} ({_WORDS[loss.figure]})"
         for _, figure in _GATES
-        for loss in _losses(comparison, difference, figure)
+        for loss in _losses(classes, difference, figure)
         if loss.is_beyond(_margin(figure, settings))
     ]
 
@@ -107,7 +105,7 @@ def _gate(name: str, figure: Figure, comparison: Comparison, settings: GateSetti
         return _first(name, figure, candidate.classes, settings.gate_first_class)
     empty = [each.cell_class for each in difference.classes if not each.n_true]
     losses = sorted(
-        _losses(comparison, difference, figure),
+        _losses(candidate.classes, difference, figure),
         key=lambda loss: (loss.is_beyond(margin), 1.0 if loss.value is None else loss.value),
         reverse=True,
     )
@@ -133,10 +131,8 @@ def _gate(name: str, figure: Figure, comparison: Comparison, settings: GateSetti
     return Gate(name, not beyond and not empty, measured, margin, "; ".join(parts) + ".")
 
 
-def _losses(comparison: Comparison, difference: Difference, figure: Figure) -> list[_Loss]:
-    calls_any = (
-        {each.cell_class: each.n_called > 0 for each in comparison.candidate.classes} if comparison.candidate else {}
-    )
+def _losses(classes: Sequence[ClassFigures], difference: Difference, figure: Figure) -> list[_Loss]:
+    calls_any = {each.cell_class: each.n_called > 0 for each in classes}
     return [
         _loss(each, judged, calls_any=calls_any[each.cell_class])
         for each in difference.classes

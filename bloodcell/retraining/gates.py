@@ -7,10 +7,10 @@ cells fails. The gates of each class are in `class_gates`.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.evaluation.patient_intervals import cells_to_show_equality
 from bloodcell.presentation.numbers import counted, percent, percent_with_interval, points
 from bloodcell.registry.promotion_proof import GATES, Gate
 from bloodcell.retraining.class_gates import class_gates, classes_that_lose, is_beyond
@@ -99,17 +99,6 @@ def _enough_holdout_cells(comparison: Comparison, settings: GateSettings) -> Gat
             f"{n_required:,} are needed"
         )
     return Gate("enough_holdout_cells", passed, float(smallest), float(n_required), "; ".join(parts) + ".")
-
-
-def cells_to_show_equality(margin: float) -> int:
-    """Returns the cells from which two models that agree on all of them pass the gate on accuracy.
-
-    Without a discordant cell, the score interval of the difference ends at z²/(n + z²).
-
-    Source: Tango 1998 (`bloodcell.evaluation.patient_intervals`).
-    """
-    z = 1.959964
-    return math.ceil(z**2 * (1 - margin) / margin) if margin else 0
 
 
 def _enough_holdout_patients(comparison: Comparison, n_required: int) -> Gate:
@@ -236,7 +225,7 @@ def _not_worse_than_anchor(comparison: Comparison, settings: GateSettings) -> Ga
         reason = "The first approved champion is champion now or is the candidate, or there is none: no other anchor."
         return Gate(name, True, None, threshold, reason)
     lower, rise = difference.accuracy.lower, difference.unclassified.value
-    lost = classes_that_lose(comparison, difference, settings)
+    lost = classes_that_lose(comparison.candidate.classes, difference, settings)
     if rise > settings.gate_unclassified_margin + _ROUNDING:
         lost.append(f"{points(rise, 2)} points more unclassified")
     if _holds_less_back(difference, settings):

@@ -108,7 +108,7 @@ def _judging(
     for image in found:
         row = origin.get(image.sha256)
         if row is None:
-            left_out["hold-out image of a slide that was withdrawn or renamed since"] += split != "out_of_scope"
+            left_out["hold-out image of a slide that was withdrawn or renamed since"] += 1
         elif not row.is_evidence:
             left_out["hold-out image that was not read blind from the random sample"] += 1
         # a model may have been trained on a folder of the files as they were received

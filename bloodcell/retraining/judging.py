@@ -18,7 +18,7 @@ from bloodcell.retraining.validation_summary import summary_markdown
 from bloodcell.storage.runs import code_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from bloodcell.evaluation.comparison_records import Comparison, Role
     from bloodcell.inference.model_output import ModelOutput
@@ -68,19 +68,11 @@ def judge_candidates(
         BundleError: A bundle is missing, incomplete or altered.
         StoreUnavailableError: Images cannot be read.
     """
-    from bloodcell.inference.predicting import predict_all
-
     bundles = {model_id: open_registered(store, model_id) for model_id in plan.model_ids}
     trained_on = images_of(*bundles.values())
     cells = database.transact(lambda c: holdout_cells(c, plan.dataset_digest, trained_on))
     n_earlier = database.transact(lambda c: n_attempts(c, plan.dataset_digest, plan.candidates))
-    outputs = predict_all(
-        list(bundles.values()),
-        cells.images + cells.out_of_scope,
-        lambda image: store.read_image(image.sha256),
-        settings,
-        on_progress,
-    )
+    outputs = outputs_of(bundles, cells, store, settings, on_progress)
     return [_judge(settings, plan, candidate, cells, n_earlier, bundles, outputs) for candidate in plan.candidates]
 
 
@@ -98,10 +90,7 @@ def _judge(
     roles += [(plan.anchor_id, "anchor")] if plan.anchor_id and plan.anchor_id != candidate else []
     named = {model_id for model_id, _ in roles}
     roles += [(model_id, "challenger") for model_id in bundles if model_id not in named]
-    comparison = compare(
-        cells.holdout,
-        [predictions_of(bundles[model_id], role, outputs[model_id], len(cells.images)) for model_id, role in roles],
-    )
+    comparison = compare_on(cells, bundles, outputs, roles)
     facts = ValidationFacts(
         training_run_id=str(plan.training_run_id or "by hand"),
         requested_by=plan.requested_by,
@@ -122,7 +111,39 @@ def _judge(
     return Judgement(candidate, variant, comparison, judge_gates(comparison, settings), facts)
 
 
-def predictions_of(bundle: Bundle, role: Role, output: ModelOutput, n_cells: int) -> Predictions:
+def outputs_of(
+    bundles: Mapping[str, Bundle],
+    cells: HoldoutCells,
+    store: Store,
+    settings: Settings,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, ModelOutput]:
+    """Returns model id -> its output for the cells that judge, and then for those out of scope."""
+    from bloodcell.inference.predicting import predict_all
+
+    return predict_all(
+        list(bundles.values()),
+        cells.images + cells.out_of_scope,
+        lambda image: store.read_image(image.sha256),
+        settings,
+        on_progress,
+    )
+
+
+def compare_on(
+    cells: HoldoutCells,
+    bundles: Mapping[str, Bundle],
+    outputs: Mapping[str, ModelOutput],
+    roles: Sequence[tuple[str, Role]],
+) -> Comparison:
+    """Returns the models of `roles`, (model id, role), compared on these cells; `outputs` are those of `outputs_of`."""
+    return compare(
+        cells.holdout,
+        [_predictions(bundles[model_id], role, outputs[model_id], len(cells.images)) for model_id, role in roles],
+    )
+
+
+def _predictions(bundle: Bundle, role: Role, output: ModelOutput, n_cells: int) -> Predictions:
     """Returns a model's calls of the first `n_cells`, the hold-out, and of the cells out of scope that follow."""
     calls = calls_of(bundle, output)
     return Predictions(

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.evaluation.model_comparison import compare
 from bloodcell.evaluation.patient_intervals import paired_interval
 from bloodcell.presentation.numbers import counted, percent, points_with_interval
 from bloodcell.registry.bundle import images_of
 from bloodcell.registry.registered_models import open_registered
 from bloodcell.retraining.holdout_cells import holdout_cells
-from bloodcell.retraining.judging import predictions_of
+from bloodcell.retraining.judging import compare_on, outputs_of
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
@@ -68,8 +67,6 @@ def open_lockbox(
         BundleError: A bundle is missing, incomplete or altered.
         StoreUnavailableError: Images cannot be read.
     """
-    from bloodcell.inference.predicting import predict_all
-
     database, store = open_database(settings), Store.of(settings)
     key = {"model_id": model_id, "champion_id": champion_id, "dataset_digest": dataset_digest}
     if earlier := database.transact(lambda connection: _earlier(connection, key)):
@@ -80,19 +77,10 @@ def open_lockbox(
     if not cells.images:
         return None
     with recorded_run(database, "lockbox", airflow_run=airflow_run) as run:
-        outputs = predict_all(
-            list(bundles.values()),
-            cells.images + cells.out_of_scope,
-            lambda image: store.read_image(image.sha256),
-            settings,
-            None,
-        )
+        outputs = outputs_of(bundles, cells, store, settings)
         roles: list[tuple[str, Role]] = [(model_id, "candidate")]
         roles += [(champion_id, "champion")] if champion_id else []
-        comparison = compare(
-            cells.holdout,
-            [predictions_of(bundles[each], role, outputs[each], len(cells.images)) for each, role in roles],
-        )
+        comparison = compare_on(cells, bundles, outputs, roles)
         result = judge_lockbox(comparison, settings.gate_accuracy_margin)
         row = key | _figures(cells, comparison) | {"passed": result.passed, "reason": result.reason}
         insertion = insert(tables.lockbox_opening).values(row | {"run_id": run.run_id}).on_conflict_do_nothing()

@@ -271,8 +271,8 @@ WHERE coalesce(r.n, 0) < CASE WHEN d.is_read_twice THEN 2 ELSE 1 END
 ORDER BY d.night, c.sha256;
 
 COMMENT ON VIEW bloodcell.blind_reading IS
-    'Cells of the random sample that wait for a blind reading; bloodcell labels sample writes their images. Whoever has '
-    'labelled a cell already cannot read it blind any more.';
+    'Cells of the random sample that wait for a blind reading; bloodcell labels sample writes their images. A person '
+    'who has labelled a cell cannot read it blind any more.';
 COMMENT ON COLUMN bloodcell.blind_reading.n_readings_wanted IS 'People who read it: two of one cell in four.';
 COMMENT ON COLUMN bloodcell.blind_reading.n_readings IS 'People who have read it blind.';
 COMMENT ON COLUMN bloodcell.blind_reading.readers IS 'Who they are.';

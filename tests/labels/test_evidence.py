@@ -152,6 +152,7 @@ def test_the_written_sample_can_be_filled_in_and_imported(night: Settings, tmp_p
     assert len(rows(EVIDENCE)) == 8
     # what anna has read, and what needs no second reading, waits no more
     assert write_sample(database, store, tmp_path / "again", reader="anna").n_cells == 0
+    assert write_sample(database, store, tmp_path / "again", reader="Anna").n_cells == 0
     (twice,) = rows("SELECT count(*) FROM bloodcell.sampled_cell WHERE is_read_twice")
     assert write_sample(database, store, tmp_path / "boris", reader="boris").n_cells == twice[0]
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.evaluation import Comparison, compare
 from bloodcell.evaluation.comparison_records import Role
+from bloodcell.evaluation.patient_intervals import cells_to_show_equality
 from bloodcell.registry.promotion_proof import Gate, all_passed, refusal
-from bloodcell.retraining.gates import GATE_TITLES, cells_to_show_equality, judge_gates
+from bloodcell.retraining.gates import GATE_TITLES, judge_gates
 from bloodcell.settings import Settings
 from tests.trial import N, drawn_holdout, drawn_predictions, holdout_of, predictions_of
 
