@@ -115,6 +115,18 @@ class ReviewRules(_Part):
     delta: DeltaRule
 
 
+class SecondReaderRules(_Part):
+    """Cells that a second person has to label before the slide can be signed.
+
+    Attributes:
+        blasts: Whether these are cells that a person has labelled as a blast.
+        out_of_scope: Whether these are all cells that a person has labelled with a code outside the eight classes.
+    """
+
+    blasts: bool = False
+    out_of_scope: bool = False
+
+
 class AbsoluteCountRules(_Part):
     """How the analyser's leucocyte count becomes absolute counts."""
 
@@ -188,6 +200,7 @@ class LaboratoryRules(_Part):
         sufficient_leucocytes: Leucocytes below which a count is insufficient.
         withhold: When percentages are withheld.
         review: Rules that name slides for review.
+        second_reader: Cells that a second person has to label; none, if a file does not say it.
         absolute_counts: How absolute counts are computed.
         ranges: The reference ranges; no two of them hold for one person.
         loinc: The LOINC codes of the lines.
@@ -198,6 +211,7 @@ class LaboratoryRules(_Part):
     sufficient_leucocytes: int = Field(ge=1)
     withhold: WithholdingRules
     review: ReviewRules
+    second_reader: SecondReaderRules = SecondReaderRules()
     absolute_counts: AbsoluteCountRules
     ranges: tuple[ReferenceRange, ...] = Field(alias="range")
     loinc: LoincTable

@@ -3,7 +3,7 @@
 LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file, bloodcell.cell_call,
     bloodcell.former_call, bloodcell.slide_report, bloodcell.differential, bloodcell.result,
     bloodcell.slide_withdrawal, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image, bloodcell.data_split,
-    bloodcell.sampled_cell IN SHARE ROW EXCLUSIVE MODE
+    bloodcell.sampled_cell, bloodcell.slide_opening, bloodcell.slide_comment, bloodcell.slide_lease IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
 -- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide that was renamed to a
@@ -105,6 +105,15 @@ DELETE FROM bloodcell.checked_cell USING erased_cell c WHERE checked_cell.cell_i
 -- name: remove_sampled_cell
 DELETE FROM bloodcell.sampled_cell USING erased_cell c WHERE sampled_cell.cell_id = c.cell_id
 
+-- name: remove_slide_opening
+DELETE FROM bloodcell.slide_opening USING erased e WHERE slide_opening.slide_id = e.slide_id
+
+-- name: remove_slide_comment
+DELETE FROM bloodcell.slide_comment USING erased e WHERE slide_comment.slide_id = e.slide_id
+
+-- name: remove_slide_lease
+DELETE FROM bloodcell.slide_lease USING erased e WHERE slide_lease.slide_id = e.slide_id
+
 -- name: remove_label
 DELETE FROM bloodcell.label USING erased_cell c WHERE label.cell_id = c.cell_id
 
@@ -186,6 +195,9 @@ UPDATE bloodcell.slide SET delivered_as = NULL WHERE delivered_as IN (SELECT bar
 
 -- name: blank_labels
 UPDATE bloodcell.label SET note = regexp_replace(note, :pattern, :blank, 'g') WHERE note ~ :pattern
+
+-- name: blank_comments
+UPDATE bloodcell.slide_comment SET text = regexp_replace(text, :pattern, :blank, 'g') WHERE text ~ :pattern
 
 -- name: blank_label_files
 UPDATE bloodcell.label_file

@@ -24,6 +24,7 @@ Result = TypeVar("Result")
 
 OWNER_ROLE: Final = "bloodcell_owner"
 APP_ROLE: Final = "bloodcell_app"
+DESK_ROLE: Final = "bloodcell_desk"
 READER_ROLE: Final = "bloodcell_reader"
 REVIEWER_ROLE: Final = "bloodcell_reviewer"
 _READER_LIMITS: Final = {

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_now
 
-LABEL_SOURCES: Final = ("csv", "folder", "view")
+LABEL_SOURCES: Final = ("csv", "folder", "view", "desk")
 SPLITS: Final = ("training", "validation", "holdout", "lockbox")
 IMAGE_SPLITS: Final = (*SPLITS, "out_of_scope")
 
@@ -60,7 +60,7 @@ label = sa.Table(
         comment="Whether the label settles a contested cell.",
     ),
     sa.Column("note", sa.Text, comment="What the person noted."),
-    sa.Column("source", sa.Text, nullable=False, comment="How the label came in: csv, folder or view."),
+    sa.Column("source", sa.Text, nullable=False, comment="How the label came in: csv, folder, view or desk."),
     sa.Column(
         "run_id",
         UUID(),
@@ -75,10 +75,29 @@ label = sa.Table(
         server_default=sa.text("session_user"),
         comment="The login that wrote the row.",
     ),
+    sa.Column(
+        "is_retraction",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.false(),
+        comment="Whether the person took the own label back; then class and code are empty.",
+    ),
+    sa.Column(
+        "session_id",
+        sa.BigInteger,
+        sa.ForeignKey(f"{SCHEMA}.desk_session.session_id"),
+        comment="Session of the review desk; empty for a label that came in another way.",
+    ),
+    sa.Column("client_key", UUID(), comment="Key of the browser's request, so that it is stored once."),
     sa.UniqueConstraint("cell_id", "labelled_by", "labelled_at", name="label_once"),
+    sa.UniqueConstraint("client_key", name="label_client_key"),
     one_of("class", CELL_CLASSES, "label_class"),
     one_of("source", LABEL_SOURCES, "label_source"),
-    sa.CheckConstraint("class IS NOT NULL OR sub_label IS NOT NULL", name="label_not_empty"),
+    sa.CheckConstraint("is_retraction = (class IS NULL AND sub_label IS NULL)", name="label_not_empty"),
+    sa.CheckConstraint(
+        "(source = 'desk') = (session_id IS NOT NULL) AND (session_id IS NULL) = (client_key IS NULL)",
+        name="label_of_session",
+    ),
     sa.CheckConstraint("length(trim(labelled_by)) > 0", name="label_labelled_by"),
     sa.CheckConstraint("labelled_at <= recorded_at + interval '5 minutes'", name="label_not_in_the_future"),
     sa.CheckConstraint("labelled_at >= '2000-01-01 00:00:00+00'", name="label_not_before_2000"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
-ROLES: Final = ("bloodcell_owner", "bloodcell_app", "bloodcell_reviewer", "bloodcell_reader")
+ROLES: Final = ("bloodcell_owner", "bloodcell_app", "bloodcell_desk", "bloodcell_reviewer", "bloodcell_reader")
 _SQL: Final = load_statements("storage/migrations.sql")
 _LONGEST_WAIT_S: Final = 10
 _DEPENDENTS: Final = "2BP01"  # dependent_objects_still_exist
@@ -34,7 +34,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
     Everything happens in one transaction, so a kill leaves the database as it was.
 
     Args:
-        url: SQLAlchemy URL. Its user needs the right to create roles, unless the four roles of `ROLES` exist and are
+        url: SQLAlchemy URL. Its user needs the right to create roles, unless the five roles of `ROLES` exist and are
             granted to it.
 
     Returns:
@@ -309,7 +309,7 @@ def _make_views(connection: sa.Connection, scripts: list[str]) -> None:
     for script in scripts:
         connection.exec_driver_sql(script, execution_options={"no_parameters": True})
     for name in _views(connection):
-        connection.execute(sa.text(f"GRANT SELECT ON {name} TO bloodcell_app, bloodcell_reviewer, bloodcell_reader"))
+        connection.execute(sa.text(f"GRANT SELECT ON {name} TO {', '.join(ROLES[1:])}"))
     connection.execute(sa.text(f"COMMENT ON SCHEMA {SCHEMA} IS '{_views_mark(scripts)}'"))
 
 

@@ -219,6 +219,12 @@ result = sa.Table(
         server_default=sa.text("session_user"),
         comment="The login that wrote the row.",
     ),
+    sa.Column(
+        "session_id",
+        sa.BigInteger,
+        sa.ForeignKey(f"{SCHEMA}.desk_session.session_id"),
+        comment="Session of the review desk in which it was signed; empty if it was not signed there.",
+    ),
     sa.UniqueConstraint("slide_id", "number", name="result_number"),
     sa.ForeignKeyConstraint(
         ["report_id", "slide_id"],
@@ -232,6 +238,7 @@ result = sa.Table(
     ),
     sa.CheckConstraint("(state IN ('final', 'amended', 'corrected')) = (signed_by IS NOT NULL)", name="result_signed"),
     sa.CheckConstraint("(run_id IS NULL) = (signed_by IS NOT NULL)", name="result_made_by"),
+    sa.CheckConstraint("session_id IS NULL OR signed_by IS NOT NULL", name="result_of_session"),
     sa.CheckConstraint("state NOT IN ('amended', 'corrected') OR length(trim(reason)) > 0", name="result_reason"),
     comment="A version of a slide's result. Append-only: the newest signed one counts, or else the newest.",
 )

@@ -2,12 +2,13 @@
 
 `sql/versions` creates them, the library reads and writes through this module, and a test compares the two. Each upgrade
 copies the comments to the database. The declarations are in `ingest_tables`, `call_tables`, `result_tables`,
-`label_tables`, `training_tables` and `erasure_tables`.
+`label_tables`, `training_tables`, `erasure_tables` and `desk_tables`.
 """
 
 from __future__ import annotations
 
 from bloodcell.storage.call_tables import cell_call, former_call, model, promotion
+from bloodcell.storage.desk_tables import desk_session, slide_comment, slide_lease, slide_opening
 from bloodcell.storage.erasure_tables import (
     erased_slide,
     erasure,
@@ -62,6 +63,7 @@ __all__ = [
     "data_split",
     "dataset",
     "dataset_image",
+    "desk_session",
     "differential",
     "drop",
     "drop_file",
@@ -88,6 +90,9 @@ __all__ = [
     "run",
     "sampled_cell",
     "slide",
+    "slide_comment",
+    "slide_lease",
+    "slide_opening",
     "slide_report",
     "slide_withdrawal",
     "training_run",

@@ -235,21 +235,6 @@ COMMENT ON COLUMN bloodcell.night_calls.n_low_confidence IS 'Of n_unclassified, 
 COMMENT ON COLUMN bloodcell.night_calls.mean_confidence IS 'Mean calibrated probability of the most probable class.';
 COMMENT ON COLUMN bloodcell.night_calls.mean_novelty IS 'Mean novelty, on the scale of the model.';
 
-CREATE VIEW bloodcell.review_queue AS
-SELECT barcode, night, file_name, cell_id, sha256, coalesce(unclassified_reason, 'out_of_scope') AS review_reason,
-       bloodcell.is_out_of_scope(analyser_code, analyser_class) AS is_out_of_scope, called_class, top_class, confidence,
-       novelty, analyser_code, variant, model_id
-FROM bloodcell.cell_result r
-WHERE is_reported AND (called_class = 'unclassified' OR bloodcell.is_out_of_scope(analyser_code, analyser_class))
-  AND NOT EXISTS (SELECT 1 FROM bloodcell.label l WHERE l.cell_id = r.cell_id);
-
-COMMENT ON VIEW bloodcell.review_queue IS
-    'Cells that a person has to look at: the reported model did not call them, or their analyser code is out of scope.';
-COMMENT ON COLUMN bloodcell.review_queue.review_reason IS
-    'novel or low_confidence where the cell is unclassified; out_of_scope where it was called despite such a code.';
-COMMENT ON COLUMN bloodcell.review_queue.is_out_of_scope IS
-    'Whether the analyser code is outside the eight classes, called or not.';
-
 -- Not a join of cell_result with itself: with ten tables the planner reads every call in the database for one slide (7 s).
 CREATE VIEW bloodcell.model_disagreement AS
 SELECT s.barcode, c.night, c.file_name, c.cell_id, a.called_class AS reported_class,

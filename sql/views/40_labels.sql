@@ -2,7 +2,8 @@
 CREATE VIEW bloodcell.cell_label AS
 SELECT l.label_id, s.barcode, c.night, c.file_name, c.cell_id, c.sha256, s.patient_key,
        coalesce(l.sub_label, l.class) AS label, l.class, l.sub_label, l.labelled_by, l.labelled_at, l.is_blind,
-       l.is_adjudication, l.note, l.source, l.recorded_at, l.recorded_by, l.run_id, s.withdrawn_at
+       l.is_adjudication, l.note, l.source, l.recorded_at, l.recorded_by, l.run_id, s.withdrawn_at, l.is_retraction,
+       l.session_id
 FROM bloodcell.label l
 JOIN bloodcell.cell c USING (cell_id)
 JOIN bloodcell.slide s USING (slide_id);
@@ -14,7 +15,10 @@ COMMENT ON VIEW bloodcell.cell_label IS
 COMMENT ON COLUMN bloodcell.cell_label.label IS 'The label as a person writes it: a class or a code of label_code.';
 COMMENT ON COLUMN bloodcell.cell_label.labelled_by IS 'Who labelled the cell; in an INSERT always the login.';
 COMMENT ON COLUMN bloodcell.cell_label.labelled_at IS 'When the person labelled it; in an INSERT now, unless given.';
-COMMENT ON COLUMN bloodcell.cell_label.source IS 'How the label came in: csv, folder or view.';
+COMMENT ON COLUMN bloodcell.cell_label.source IS 'How the label came in: csv, folder, view or desk.';
+COMMENT ON COLUMN bloodcell.cell_label.is_retraction IS
+    'Whether the person took the own label back, at the review desk; then there is no label.';
+COMMENT ON COLUMN bloodcell.cell_label.session_id IS 'Session of the review desk; empty for a label that came in another way.';
 COMMENT ON COLUMN bloodcell.cell_label.recorded_at IS 'When the label reached the database.';
 COMMENT ON COLUMN bloodcell.cell_label.recorded_by IS 'Login that wrote it.';
 COMMENT ON COLUMN bloodcell.cell_label.run_id IS 'Run that imported it; empty where it was entered through this view.';
@@ -149,7 +153,8 @@ CREATE VIEW bloodcell.standing_label AS
 SELECT l.label_id, l.cell_id, coalesce(l.sub_label, l.class) AS label, l.class, l.sub_label, l.labelled_by, l.labelled_at,
        l.is_blind, l.is_adjudication, l.note
 FROM bloodcell.label l
-WHERE NOT EXISTS (SELECT 1 FROM bloodcell.label newer WHERE newer.cell_id = l.cell_id
+WHERE NOT l.is_retraction
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.label newer WHERE newer.cell_id = l.cell_id
                   AND newer.labelled_by = l.labelled_by AND newer.labelled_at > l.labelled_at)
   AND NOT EXISTS (SELECT 1 FROM bloodcell.label a WHERE a.is_adjudication AND a.cell_id = l.cell_id
                   AND (a.labelled_at, a.label_id) > (l.labelled_at, l.label_id));
@@ -214,10 +219,13 @@ FROM bloodcell.sampled_cell d
 JOIN bloodcell.label l USING (cell_id)
 WHERE l.is_blind AND NOT l.is_adjudication
   AND NOT EXISTS (SELECT 1 FROM bloodcell.label earlier WHERE earlier.cell_id = l.cell_id
-                  AND lower(earlier.labelled_by) = lower(l.labelled_by) AND earlier.label_id < l.label_id);
+                  AND lower(earlier.labelled_by) = lower(l.labelled_by) AND earlier.label_id < l.label_id)
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_opening o JOIN bloodcell.cell c USING (slide_id)
+                  WHERE c.cell_id = l.cell_id AND lower(o.person) = lower(l.labelled_by) AND o.opened_at < l.recorded_at);
 
 COMMENT ON VIEW bloodcell.blind_label IS
-    'Blind readings of cells of the random samples: the first label of each person, if it was read blind.';
+    'Blind readings of cells of the random samples: the first label of each person, if it was read blind and the person had '
+    'not opened the slide at the review desk before.';
 
 -- An adjudication counts only where blind readers disagreed before it: otherwise a cell that somebody settled with the call in
 -- sight would judge the model by its own call.
@@ -306,6 +314,21 @@ COMMENT ON COLUMN bloodcell.decided_cell.is_blast IS
 COMMENT ON COLUMN bloodcell.decided_cell.contested_labels IS 'What people say of a contested cell, in alphabetical order.';
 COMMENT ON COLUMN bloodcell.decided_cell.line IS
     'A cell class, contested, or a code out of scope; an unknown code counts as OTH.';
+
+CREATE VIEW bloodcell.review_queue AS
+SELECT barcode, night, file_name, cell_id, sha256, coalesce(unclassified_reason, 'out_of_scope') AS review_reason,
+       bloodcell.is_out_of_scope(analyser_code, analyser_class) AS is_out_of_scope, called_class, top_class, confidence,
+       novelty, analyser_code, variant, model_id
+FROM bloodcell.cell_result r
+WHERE is_reported AND (called_class = 'unclassified' OR bloodcell.is_out_of_scope(analyser_code, analyser_class))
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l WHERE l.cell_id = r.cell_id);
+
+COMMENT ON VIEW bloodcell.review_queue IS
+    'Cells that a person has to look at: the reported model did not call them, or their analyser code is out of scope.';
+COMMENT ON COLUMN bloodcell.review_queue.review_reason IS
+    'novel or low_confidence where the cell is unclassified; out_of_scope where it was called despite such a code.';
+COMMENT ON COLUMN bloodcell.review_queue.is_out_of_scope IS
+    'Whether the analyser code is outside the eight classes, called or not.';
 
 CREATE VIEW bloodcell.contested_cell AS
 SELECT c.barcode, c.night, c.file_name, c.cell_id, l.label, l.labelled_by, l.labelled_at, l.is_blind, l.note
