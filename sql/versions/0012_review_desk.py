@@ -139,16 +139,51 @@ END $$;
 COMMENT ON FUNCTION bloodcell.cells_for_second_reader(bigint, text) IS
     'Cells of a slide that the laboratory''s rules want read by a second person, and that only one person has labelled.';
 
+-- What signing needs is said only here: the desk shows it, and the signature is refused for it.
+CREATE FUNCTION bloodcell.missing_for_signature(a_slide bigint, a_report bigint)
+RETURNS TABLE (what text, told text, n bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    counted bloodcell.slide_report;
+BEGIN
+    SELECT * INTO counted FROM bloodcell.slide_report r WHERE r.report_id = a_report AND r.slide_id = a_slide;
+    RETURN QUERY SELECT m.* FROM (
+        SELECT 'cells' AS what, 'cells not counted yet' AS told, count(*) - counted.n_cells AS n
+        FROM bloodcell.cell c WHERE c.slide_id = a_slide
+        UNION ALL
+        -- a label that changes nothing makes a newer count, and no version
+        SELECT 'labels', 'labels not counted yet',
+               count(*) - (SELECT max(r.n_labels) FROM bloodcell.slide_report r WHERE r.slide_id = a_slide)
+        FROM bloodcell.label l JOIN bloodcell.cell c USING (cell_id) WHERE c.slide_id = a_slide
+        UNION ALL
+        SELECT 'unclassified', 'unclassified cells without a label', coalesce(sum(d.n_cells), 0)
+        FROM bloodcell.differential d WHERE d.report_id = a_report AND d.class = 'unclassified'
+        UNION ALL
+        SELECT 'blasts', 'blasts of the analyser without a label', coalesce(sum(d.n_unverified), 0)
+        FROM bloodcell.differential d WHERE d.report_id = a_report AND d.class = 'BL'
+        UNION ALL
+        SELECT 'unnamed', 'cells that the analyser could not name, without a label', coalesce(sum(d.n_unverified), 0)
+        FROM bloodcell.differential d WHERE d.report_id = a_report AND d.class IN ('NC', 'OTH')
+        UNION ALL
+        SELECT 'contested', 'contested cells', CAST(counted.n_contested AS bigint)
+        UNION ALL
+        SELECT 'second_reader', 'cells that a second person has to read', count(*)
+        FROM bloodcell.cells_for_second_reader(a_slide, counted.rules_digest)
+    ) m WHERE m.n <> 0;
+END $$;
+REVOKE ALL ON FUNCTION bloodcell.missing_for_signature(bigint, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION bloodcell.missing_for_signature(bigint, bigint) TO bloodcell_app, bloodcell_desk;
+COMMENT ON FUNCTION bloodcell.missing_for_signature(bigint, bigint) IS
+    'What a person has to do before this count of a slide can be signed.';
+
 CREATE FUNCTION bloodcell.sign_newest(a_barcode text, a_number integer, a_state text, a_reason text, a_person text,
                                       a_session bigint) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     signed_slide bloodcell.slide;
     newest bloodcell.result;
-    counted bloodcell.slide_report;
     was_signed boolean;
     missing text[] := '{}';
-    n bigint;
 BEGIN
     IF bloodcell.has_invisible(a_reason) THEN
         RAISE EXCEPTION 'The reason has characters that nobody sees' USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -184,27 +219,8 @@ BEGIN
         RAISE EXCEPTION 'Slide % has not been signed before: its first signed result is final', a_barcode
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    SELECT * INTO counted FROM bloodcell.slide_report WHERE report_id = newest.report_id;
-    SELECT count(*) - counted.n_cells INTO n FROM bloodcell.cell c WHERE c.slide_id = newest.slide_id;
-    IF n <> 0 THEN missing := missing || format('cells not counted yet: %s', n); END IF;
-    -- a label that changes nothing makes a newer count, and no version
-    SELECT count(*) - (SELECT max(r.n_labels) FROM bloodcell.slide_report r WHERE r.slide_id = newest.slide_id) INTO n
-    FROM bloodcell.label l JOIN bloodcell.cell c USING (cell_id) WHERE c.slide_id = newest.slide_id;
-    IF n <> 0 THEN missing := missing || format('labels not counted yet: %s', n); END IF;
-    SELECT coalesce(sum(d.n_cells), 0) INTO n FROM bloodcell.differential d
-    WHERE d.report_id = newest.report_id AND d.class = 'unclassified';
-    IF n > 0 THEN missing := missing || format('unclassified cells without a label: %s', n); END IF;
-    SELECT coalesce(sum(d.n_unverified), 0) INTO n FROM bloodcell.differential d
-    WHERE d.report_id = newest.report_id AND d.class = 'BL';
-    IF n > 0 THEN missing := missing || format('blasts of the analyser without a label: %s', n); END IF;
-    SELECT coalesce(sum(d.n_unverified), 0) INTO n FROM bloodcell.differential d
-    WHERE d.report_id = newest.report_id AND d.class IN ('NC', 'OTH');
-    IF n > 0 THEN missing := missing || format('cells that the analyser could not name, without a label: %s', n); END IF;
-    IF counted.n_contested > 0 THEN
-        missing := missing || format('contested cells: %s', counted.n_contested);
-    END IF;
-    SELECT count(*) INTO n FROM bloodcell.cells_for_second_reader(newest.slide_id, counted.rules_digest);
-    IF n > 0 THEN missing := missing || format('cells that a second person has to read: %s', n); END IF;
+    SELECT coalesce(array_agg(format('%s: %s', m.told, m.n)), '{}') INTO missing
+    FROM bloodcell.missing_for_signature(newest.slide_id, newest.report_id) m;
     IF cardinality(missing) > 0 THEN
         RAISE EXCEPTION 'Slide % cannot be signed yet: %', a_barcode, array_to_string(missing, '; ')
             USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -321,6 +337,7 @@ BEGIN
 END $$;
 """
     """DROP FUNCTION bloodcell.sign_newest(text, integer, text, text, text, bigint);
+DROP FUNCTION bloodcell.missing_for_signature(bigint, bigint);
 DROP FUNCTION bloodcell.cells_for_second_reader(bigint, text);
 DO $$ DECLARE function regprocedure; BEGIN
     FOR function IN SELECT oid::regprocedure FROM pg_proc
