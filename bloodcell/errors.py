@@ -17,6 +17,11 @@
     ├── BundleError            the model bundle is incomplete or altered: restore it; nothing is classified with it
     ├── TrainingDataError      the images cannot be used to train or evaluate a model
     ├── PromotionRefusedError  the model did not pass, or nobody approved it: the champion stays
+    ├── SessionEndedError      the session at the review desk has ended: log in again (review/writing.py)
+    ├── RightMissingError      the person's role does not allow it (review/writing.py)
+    ├── SlideHeldError         somebody else is working on the slide: take it over, or wait (review/writing.py)
+    ├── WrongPasswordError     the password that a signature needs again is wrong (review/writing.py)
+    ├── WriteRefusedError      the database refuses what was written at the desk (review/writing.py)
     ├── SigningRefusedError    the result cannot be signed: look at its newest version, and at what it still needs
     ├── CheckFailedError       a check of the champion or of the store failed: a person has to look at it
     ├── AlreadyDoneError       nothing: what was asked for is so already, and nothing was changed

@@ -25,7 +25,7 @@ def render_page(template: Path, **values: object) -> str:
         template: The template's file.
         values: The values that the template uses, by name; a missing one is an error.
     """
-    return _environment(template.parent).get_template(template.name).render(values)
+    return page_environment(template.parent).get_template(template.name).render(values)
 
 
 def _shown(value: object) -> object:
@@ -33,7 +33,12 @@ def _shown(value: object) -> object:
 
 
 @cache
-def _environment(folder: Path) -> Environment:
+def page_environment(folder: Path) -> Environment:
+    """Returns Jinja's environment for the templates of a folder, with the filters that all pages share.
+
+    Args:
+        folder: Where the templates are.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

@@ -120,7 +120,7 @@ def write_results(
     slide_ids = sorted(set(slides))
     for start in range(0, len(slide_ids), _CHUNK_SLIDES):
         chunk = slide_ids[start : start + _CHUNK_SLIDES]
-        work = partial(_write, slides=chunk, run_id=run_id, rules=rules)
+        work = partial(count_slides, slides=chunk, run_id=run_id, rules=rules)
         written = database.transact(work)
         complete |= written.slide_ids
         n_differentials += written.n_differentials
@@ -128,7 +128,17 @@ def write_results(
     return WrittenResults(frozenset(complete), n_differentials, n_versions)
 
 
-def _write(connection: sa.Connection, slides: list[int], run_id: uuid.UUID, rules: LaboratoryRules) -> WrittenResults:
+def count_slides(
+    connection: sa.Connection, slides: Sequence[int], *, run_id: uuid.UUID, rules: LaboratoryRules
+) -> WrittenResults:
+    """Counts slides and makes the versions of their results in a transaction that the caller has begun.
+
+    Args:
+        connection: Where to write.
+        slides: Slide ids in ascending order, or two runs could deadlock.
+        run_id: The run that the rows refer to.
+        rules: The laboratory's rules.
+    """
     counted = add_differentials(connection, slides, run_id=run_id, rules=rules)
     n_versions = add_versions(connection, sorted(counted.slide_ids), run_id=run_id, rules=rules)
     return WrittenResults(counted.slide_ids, counted.n_written, n_versions)

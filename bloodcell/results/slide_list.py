@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
 
+    import sqlalchemy as sa
+
     from bloodcell.storage.database import Database
 
 _SQL: Final = load_statements("results/slide_list.sql")
@@ -58,6 +60,8 @@ class ListedSlide:
         n_unclassified: Cells that may be leucocytes and have no name.
         flags: Line -> low or high in the newest version; possible flags are not listed.
         signed_by: Who signed the version that counts; None if nobody has.
+        slide_id: Key of the slide.
+        analyser: The analyser that imaged it.
     """
 
     barcode: str
@@ -77,6 +81,8 @@ class ListedSlide:
     n_unclassified: int | None
     flags: Mapping[str, str]
     signed_by: str | None
+    slide_id: int
+    analyser: str | None
 
     @property
     def why(self) -> str:
@@ -121,6 +127,17 @@ def list_slides(
         state: Only slides whose result, or whose newest version, has this state; None: all, also without a result.
         most: At most this many; None: all.
     """
+    return database.transact(lambda c: slides_in(c, night=night, since=since, state=state, most=most), patience_s=0)
+
+
+def slides_in(
+    connection: sa.Connection,
+    *,
+    night: date | None = None,
+    since: date | None = None,
+    state: str | None = None,
+    most: int | None = None,
+) -> list[ListedSlide]:
+    """Returns what `list_slides` returns, in a transaction that the caller has begun."""
     values = {"night": night, "since": since, "state": state, "most": most}
-    rows = database.transact(lambda c: c.execute(_SQL["slides"], values).all(), patience_s=0)
-    return [ListedSlide(**row._mapping) for row in rows]
+    return [ListedSlide(**row._mapping) for row in connection.execute(_SQL["slides"], values)]

@@ -12,7 +12,7 @@ SELECT max(night) FROM bloodcell.standing_slide
 -- person should look, and the figures, are of the newest version, which may wait for a signature.
 SELECT s.barcode, s.night, s.status, s.version, s.state, r.newest_state, r.withheld_for, r.review_for, s.newest_version,
        s.n_cells, s.n_out_of_scope, s.reported_at, r.n_blasts, r.n_leucocytes, r.n_unclassified,
-       coalesce(f.flags, '{}') AS flags, r.signed_by
+       coalesce(f.flags, '{}') AS flags, r.signed_by, s.slide_id, s.analyser
 FROM bloodcell.slide_status s
 LEFT JOIN LATERAL (
     SELECT v.report_id, v.state AS newest_state, v.withheld_for, v.review_for, p.n_blasts, p.n_leucocytes, p.n_unclassified,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg2
@@ -49,7 +49,7 @@ def database_url(settings: StorageSettings) -> str:
     return settings.plain_database_url or embedded_database(settings).url()
 
 
-def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engine:
+def connect(url: str, role: str | None = None, *, keep: int = 0, limits: Mapping[str, str] = _ROLE_LIMITS) -> sa.Engine:
     """Returns an engine on `url` whose transactions act as `role` (default: the login itself).
 
     The role is set in each transaction, which also works through PgBouncer in transaction mode: a session there is
@@ -58,7 +58,8 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
     Args:
         url: SQLAlchemy URL.
         role: The role whose rights the transactions have; statements in autocommit would have the login's.
-        keep: Keep one connection open between transactions; see `open_database`.
+        keep: Connections that stay open between transactions; see `open_database`.
+        limits: Time-outs of the role's transactions.
 
     Raises:
         ConfigurationError: `url` is not that of a Postgres database. The message never contains the password.
@@ -67,7 +68,7 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
     options = _options(parsed, None)
     engine = sa.create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
-        **({"poolclass": sa.QueuePool, "pool_size": 1} if keep else {"poolclass": sa.NullPool}),
+        **({"poolclass": sa.QueuePool, "pool_size": keep} if keep else {"poolclass": sa.NullPool}),
         hide_parameters=True,  # error texts reach logs and Airflow's pages, and parameters can be about a patient
         connect_args={
             **WIRE,
@@ -79,8 +80,8 @@ def connect(url: str, role: str | None = None, *, keep: bool = False) -> sa.Engi
     sa.event.listen(engine, "handle_error", _leave_out_values)
     at_begin = "SET LOCAL role TO DEFAULT"  # another client of the pooler may have left its own role
     if role is not None:
-        limits = (f"SET LOCAL {name} = '{value}'" for name, value in _ROLE_LIMITS.items() if name not in options)
-        at_begin = "; ".join([f'SET LOCAL ROLE "{role}"', *limits])
+        limited = (f"SET LOCAL {name} = '{value}'" for name, value in limits.items() if name not in options)
+        at_begin = "; ".join([f'SET LOCAL ROLE "{role}"', *limited])
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(at_begin))
     return engine
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError
-from bloodcell.storage.connections import APP_ROLE, connect, database_url, transact
+from bloodcell.storage.connections import APP_ROLE, DESK_ROLE, connect, database_url, transact
 from bloodcell.storage.migrations import check_own_views, check_revision
 
 if TYPE_CHECKING:
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from bloodcell.settings import StorageSettings
 
 Result = TypeVar("Result")
+
+_DESK_CONNECTIONS: Final = 4
+_DESK_LIMITS: Final = {
+    "lock_timeout": "5s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "30s",
+}
+"""A person waits in front of the screen: what takes longer is told, and tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,7 @@ def open_database(settings: StorageSettings, *, keep: bool = False) -> Database:
 
     patience_s = settings.database_patience_s
     transact(connect(database_url(settings)), check, patience_s=patience_s)
-    return Database(connect(database_url(settings), role=APP_ROLE, keep=keep), patience_s)
+    return Database(connect(database_url(settings), role=APP_ROLE, keep=int(keep)), patience_s)
 
 
 def open_views(settings: StorageSettings) -> Database:
@@ -102,6 +110,38 @@ def open_views(settings: StorageSettings) -> Database:
         return open_database(settings)
     transact(engine, check_own_views, patience_s=patience_s)
     return Database(engine, patience_s)
+
+
+def open_desk_databases(settings: StorageSettings, *, patience_s: float) -> tuple[Database, Database]:
+    """Returns the database as the review desk uses it: as role `bloodcell_desk`, and as `bloodcell_app` for counting.
+
+    The first reads only views and writes only through functions that look up whose session it is. Both keep
+    connections open, and need `dispose()` at the end.
+
+    Args:
+        settings: The database's address.
+        patience_s: Seconds that a transaction waits for an unavailable server.
+
+    Raises:
+        DatabaseUnavailableError: The server cannot be reached within the patience set.
+        SchemaError: The database has not been migrated, or belongs to an older or newer release.
+        ConfigurationError: The login may not act as one of the two roles.
+    """
+    open_database(settings)
+    url = database_url(settings)
+
+    def check(connection: sa.Connection) -> None:
+        may_act = sa.text("SELECT pg_has_role(session_user, :role, 'MEMBER')")
+        if not connection.scalar(may_act, {"role": DESK_ROLE}):
+            raise ConfigurationError(
+                f"This login is no member of {DESK_ROLE}, as which the review desk works. Next: have it granted "
+                f"{DESK_ROLE}, or set BLOODCELL_DATABASE_URL to the login of the desk."
+            )
+
+    transact(connect(url), check, patience_s=settings.database_patience_s)
+    desk = connect(url, role=DESK_ROLE, keep=_DESK_CONNECTIONS, limits=_DESK_LIMITS)
+    app = connect(url, role=APP_ROLE, keep=_DESK_CONNECTIONS, limits=_DESK_LIMITS)
+    return Database(desk, patience_s), Database(app, patience_s)
 
 
 def _may_act_as_app(connection: sa.Connection) -> bool:

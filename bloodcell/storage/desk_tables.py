@@ -36,6 +36,9 @@ desk_session = sa.Table(
     sa.Column("person", sa.Text, nullable=False, comment="Who was authenticated."),
     sa.Column("roles", ARRAY(sa.Text), nullable=False, comment="viewer, reader, senior, administrator."),
     sa.Column("method", sa.Text, nullable=False, comment="How the person logged in: local, link, ldap or oidc."),
+    sa.Column(
+        "stamp", sa.Text, comment="State of the local user at log-in: another password or role ends the session."
+    ),
     sa.Column("idle_s", sa.Integer, nullable=False, comment="Seconds without use after which it cannot be used."),
     _at("opened_at", "When the person logged in."),
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When it ends in any case."),

@@ -16,6 +16,7 @@ CREATE TABLE bloodcell.desk_session (
     person TEXT NOT NULL,
     roles TEXT[] NOT NULL,
     method TEXT NOT NULL,
+    stamp TEXT,
     idle_s INTEGER NOT NULL,
     opened_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
@@ -126,7 +127,7 @@ GRANT USAGE ON SCHEMA bloodcell TO bloodcell_desk;
 -- Which cells a second person has to read is said by the laboratory's rules. Two people whose labels stand and agree have read
 -- a cell; an adjudication is a third person's.
 CREATE FUNCTION bloodcell.cells_for_second_reader(a_slide bigint, a_rules text) RETURNS TABLE (cell_id bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY SELECT c.cell_id
     FROM bloodcell.current_label c
@@ -172,7 +173,9 @@ BEGIN
     ) m WHERE m.n <> 0;
 END $$;
 REVOKE ALL ON FUNCTION bloodcell.missing_for_signature(bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bloodcell.cells_for_second_reader(bigint, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION bloodcell.missing_for_signature(bigint, bigint) TO bloodcell_app, bloodcell_desk;
+GRANT EXECUTE ON FUNCTION bloodcell.cells_for_second_reader(bigint, text) TO bloodcell_app, bloodcell_desk;
 COMMENT ON FUNCTION bloodcell.missing_for_signature(bigint, bigint) IS
     'What a person has to do before this count of a slide can be signed.';
 

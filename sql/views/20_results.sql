@@ -157,6 +157,17 @@ COMMENT ON COLUMN bloodcell.slide_status.status IS
 COMMENT ON COLUMN bloodcell.slide_status.withdrawn_reason IS 'Why it was withdrawn.';
 COMMENT ON COLUMN bloodcell.slide_status.renamed_to IS 'Barcode of the slide to which its cells were moved; else empty.';
 
+CREATE VIEW bloodcell.slide_cell AS
+SELECT s.barcode, c.night, c.file_name, c.cell_id, c.sha256, c.analyser_code, c.analyser_class, i.width_px, i.height_px,
+       i.removed_at AS image_removed_at, s.withdrawn_at, c.slide_id
+FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id) JOIN bloodcell.image i USING (sha256);
+
+COMMENT ON VIEW bloodcell.slide_cell IS 'One row per cell of a slide, called or not.';
+COMMENT ON COLUMN bloodcell.slide_cell.width_px IS 'Width of the image in pixels.';
+COMMENT ON COLUMN bloodcell.slide_cell.height_px IS 'Height of the image in pixels.';
+COMMENT ON COLUMN bloodcell.slide_cell.image_removed_at IS
+    'When the image was removed from the store because of its age; empty while it is there.';
+
 -- The night is that of the call, by which its table is partitioned: a filter on night skips the calls of other months.
 CREATE VIEW bloodcell.cell_result AS
 SELECT s.barcode, k.night, c.file_name, c.cell_id, c.sha256, c.analyser_code, c.analyser_class, k.called_class,

@@ -79,26 +79,26 @@ COMMENT ON COLUMN bloodcell.slide_action.version IS 'Version of the result.';
 -- The functions of the desk. Each gets the digest of the session's token and looks the person up itself: no request can act
 -- in another person's name. Only the role bloodcell_desk may call them, and it can write in no other way.
 CREATE OR REPLACE FUNCTION bloodcell.desk_open_session(
-    a_token text, a_person text, a_roles text[], a_method text, a_idle_s integer, a_hours integer
+    a_token text, a_person text, a_roles text[], a_method text, a_stamp text, a_idle_s integer, a_hours integer
 ) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    INSERT INTO bloodcell.desk_session (token_digest, person, roles, method, idle_s, expires_at)
-    VALUES (a_token, normalize(a_person), a_roles, a_method, a_idle_s, clock_timestamp() + a_hours * interval '1 hour')
+    INSERT INTO bloodcell.desk_session (token_digest, person, roles, method, stamp, idle_s, expires_at)
+    VALUES (a_token, normalize(a_person), a_roles, a_method, a_stamp, a_idle_s, clock_timestamp() + a_hours * interval '1 hour')
     RETURNING session_id
 $$;
-COMMENT ON FUNCTION bloodcell.desk_open_session(text, text, text[], text, integer, integer) IS
+COMMENT ON FUNCTION bloodcell.desk_open_session(text, text, text[], text, text, integer, integer) IS
     'Opens a session for a person whom the desk has authenticated; the token''s digest stands for it.';
 
 -- The time of the last use is written once in ten seconds, not with each of a gallery's requests.
 CREATE OR REPLACE FUNCTION bloodcell.desk_session_of(a_token text) RETURNS TABLE (
-    session_id bigint, person text, roles text[], method text, opened_at timestamptz
+    session_id bigint, person text, roles text[], method text, stamp text, opened_at timestamptz
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE bloodcell.desk_session d SET seen_at = clock_timestamp()
     WHERE d.token_digest = a_token AND d.ended_at IS NULL AND d.expires_at > clock_timestamp()
       AND d.seen_at BETWEEN clock_timestamp() - d.idle_s * interval '1 second' AND clock_timestamp() - interval '10 seconds';
     RETURN QUERY
-    SELECT d.session_id, d.person, d.roles, d.method, d.opened_at FROM bloodcell.desk_session d
+    SELECT d.session_id, d.person, d.roles, d.method, d.stamp, d.opened_at FROM bloodcell.desk_session d
     WHERE d.token_digest = a_token AND d.ended_at IS NULL AND d.expires_at > clock_timestamp()
       AND d.seen_at > clock_timestamp() - d.idle_s * interval '1 second';
 END $$;

@@ -1,0 +1,130 @@
+"""The application of the review desk."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from bloodcell.errors import (
+    BloodcellError,
+    RetryLaterError,
+    SigningRefusedError,
+    UnknownRecordError,
+)
+from bloodcell.review import login_pages, pages, slide_routes
+from bloodcell.review.guards import BoundedBody, Guard, SafeAnswers
+from bloodcell.review.services import Services, open_services
+from bloodcell.review.writing import (
+    RightMissingError,
+    SessionEndedError,
+    SlideHeldError,
+    WriteRefusedError,
+    WrongPasswordError,
+)
+from bloodcell.visible_text import visible_lines
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from bloodcell.settings import Settings
+
+_STATUS: Final[dict[type[BloodcellError], tuple[int, str]]] = {
+    SessionEndedError: (401, "not_logged_in"),
+    RightMissingError: (403, "forbidden"),
+    WrongPasswordError: (403, "wrong_password"),
+    SlideHeldError: (409, "held"),
+    SigningRefusedError: (409, "changed"),
+    WriteRefusedError: (422, "invalid"),
+    UnknownRecordError: (404, "not_found"),
+    RetryLaterError: (503, "away"),
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Returns the application of the review desk; its database is opened when it starts.
+
+    Args:
+        settings: The settings of the installation.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = open_services(settings)
+        app.state.services = services
+        services.sprites.sweep()
+        try:
+            yield
+        finally:
+            services.close()
+
+    app = FastAPI(
+        title="bloodcell review desk",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        exception_handlers={
+            BloodcellError: _told,
+            HTTPException: _http_error,
+            RequestValidationError: _not_valid,
+            Exception: _unexpected,
+        },
+    )
+    for module in (login_pages, pages, slide_routes):
+        app.include_router(module.router)
+    is_https = settings.desk_origin.startswith("https://")
+    # the last one added sees a request first
+    app.add_middleware(
+        Guard,
+        sessions=partial(_sessions, app),
+        cookie=login_pages.cookie_name(settings),
+        origins=frozenset({settings.desk_origin, settings.desk_url.replace("127.0.0.1", "localhost")})
+        if not settings.desk_public_url
+        else frozenset({settings.desk_origin}),
+    )
+    app.add_middleware(BoundedBody)
+    app.add_middleware(SafeAnswers, is_https=is_https)
+    return app
+
+
+def _sessions(app: FastAPI) -> Any:
+    services: Services = app.state.services
+    return services.sessions
+
+
+def _told(request: Request, error: Exception) -> JSONResponse:
+    """Answers an error that was raised on purpose with its text."""
+    for kind, (status, code) in _STATUS.items():
+        if isinstance(error, kind):
+            more = {"holder": error.holder} if isinstance(error, SlideHeldError) else {}
+            return _answer(status, code, str(error), **more)
+    return _answer(422, "invalid", str(error))
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    codes = {401: "not_logged_in", 403: "forbidden", 404: "not_found", 405: "invalid", 429: "too_many"}
+    detail = str(error.detail) if isinstance(error, HTTPException) else "Unexpected error"
+    headers = getattr(error, "headers", None)
+    return _answer(status, codes.get(status, "invalid"), detail, headers=headers)
+
+
+def _not_valid(request: Request, error: Exception) -> JSONResponse:
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems[:5])
+    return _answer(422, "invalid", visible_lines(said))
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    return _answer(500, "unexpected", "Something unexpected happened; the desk's log says what. Nothing was stored.")
+
+
+def _answer(status: int, code: str, text: str, *, headers: Any = None, **more: object) -> JSONResponse:
+    content = {"error": {"code": code, "text": text, "next": None, **more}}
+    return JSONResponse(content, status_code=status, headers=headers)

@@ -1,0 +1,200 @@
+"""What every request passes before a route sees it: size, origin, session, and the headers of every answer.
+
+A route is closed unless its path is named here, so that a new route cannot be open by mistake.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+
+from bloodcell.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from bloodcell.review.sessions import Session, Sessions
+
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES: Final = 512 * 1024
+"""500 changes of a label are 60 kB."""
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    "x-frame-options": "DENY",
+}
+_OPEN_PATHS: Final = ("/healthz", "/login", "/login/oidc", "/login/oidc/callback")
+_OPEN_PREFIXES: Final = ("/static/", "/enter/")
+_SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+
+
+def is_open(path: str) -> bool:
+    """Returns whether a path answers without a log-in."""
+    return path in _OPEN_PATHS or path.startswith(_OPEN_PREFIXES)
+
+
+class SafeAnswers:
+    """Adds the security headers to every answer, and keeps pages out of caches unless the route says otherwise."""
+
+    def __init__(self, app: Application, *, is_https: bool) -> None:
+        self._app = app
+        self._headers = dict(_HEADERS)
+        if is_https:
+            self._headers["strict-transport-security"] = "max-age=31536000"
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_safely if scope["type"] == "http" else send)
+
+
+class BoundedBody:
+    """Answers 413 to a request with more than `MAX_BODY_BYTES`, whatever length it announces."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in _SAFE_METHODS:
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        body, more = b"", True
+        is_too_large = not announced.isdigit() or int(announced) > MAX_BODY_BYTES
+        while more and not is_too_large:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            is_too_large = len(body) > MAX_BODY_BYTES
+        if is_too_large:
+            await _answer(send, 413, "too_large", f"A request has at most {MAX_BODY_BYTES:,} bytes.")
+            return
+        unread = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return unread.pop() if unread else await receive()
+
+        await self._app(scope, receive_again, send)
+
+
+class Guard:
+    """Finds the session of a request, and refuses those without one, from another site, or without its token.
+
+    Args:
+        app: The application.
+        sessions: Where sessions are found; None until the application has started.
+        cookie: Name of the cookie.
+        origins: Origins that the desk's own pages may have.
+    """
+
+    def __init__(
+        self, app: Application, *, sessions: Callable[[], Sessions], cookie: str, origins: frozenset[str]
+    ) -> None:
+        self._app = app
+        self._sessions = sessions
+        self._cookie = cookie
+        self._origins = origins
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] != "websocket":
+                await self._app(scope, receive, send)
+            return
+        headers, path = Headers(scope=scope), scope["path"]
+        changes = scope["method"] not in _SAFE_METHODS
+        if changes and not self._is_own(headers):
+            await _answer(send, 403, "forbidden", "The request comes from another site.")
+            return
+        if path == "/healthz" or path.startswith("/static/"):
+            await self._app(scope, receive, send)
+            return
+        token = _cookie(headers, self._cookie)
+        try:
+            session: Session | None = await run_in_threadpool(self._sessions().of, token) if token else None
+        except DatabaseUnavailableError:
+            await _answer(send, 503, "away", "The database cannot be reached now. Nothing was lost; try again.")
+            return
+        scope.setdefault("state", {})["session"] = session
+        if session is None and not is_open(path):
+            await self._refuse(scope, headers, send)
+            return
+        if changes and session is not None and not is_open(path) and not _has_token(headers, session):
+            # a form carries the token in its body, which the route checks; everything else in a header
+            if not headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+                await _answer(send, 403, "forbidden", "The request lacks the token of its page. Load the page again.")
+                return
+        await self._app(scope, receive, send)
+
+    def _is_own(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is not None:
+            return origin in self._origins
+        return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+
+    async def _refuse(self, scope: Message, headers: Headers, send: Send) -> None:
+        wants_page = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
+        if not wants_page:
+            await _answer(send, 401, "not_logged_in", "Log in first.")
+        elif headers.get("sec-fetch-site") == "cross-site":
+            # a strict cookie does not come with a link on another site: the same request from our own page has it
+            page = b'<!doctype html><meta http-equiv="refresh" content="0"><title>bloodcell</title>'
+            await _send(send, 200, page, "text/html; charset=utf-8")
+        else:
+            target = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
+            location = "/login" if target == "/" else f"/login?next={quote(target, safe='')}"
+            await _send(send, 303, b"", "text/plain", (b"location", location.encode()))
+
+
+def check_form(session: Session | None, token: str | None) -> bool:
+    """Returns whether a form carries the token of its session."""
+    return session is not None and hmac.compare_digest(session.csrf.encode(), (token or "").encode())
+
+
+def _has_token(headers: Headers, session: Session) -> bool:
+    return hmac.compare_digest(session.csrf.encode(), headers.get("x-csrf-token", "").encode())
+
+
+def _cookie(headers: Headers, name: str) -> str | None:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(name)
+    except CookieError:
+        return None
+    return found.value if found else None
+
+
+async def _answer(send: Send, status: int, code: str, text: str) -> None:
+    body = json.dumps({"error": {"code": code, "text": text, "next": None}}).encode()
+    await _send(send, status, body, "application/json")
+
+
+async def _send(send: Send, status: int, body: bytes, kind: str, *headers: tuple[bytes, bytes]) -> None:
+    everything = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": everything})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,171 @@
+"""Logging in and out, and choosing a language."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, Field
+
+from bloodcell.errors import LoginRefusedError, PasswordRefusedError
+from bloodcell.review.guards import check_form
+from bloodcell.review.local_users import check_password, name_of_link, use_link
+from bloodcell.review.services import LANGUAGE_COOKIE, services_of, session_of
+
+if TYPE_CHECKING:
+    from bloodcell.review.people import Person
+    from bloodcell.review.services import Services
+    from bloodcell.settings import Settings
+
+router: Final = APIRouter(include_in_schema=False)
+
+Name = Annotated[str, Form(max_length=200)]
+Password = Annotated[str, Form(max_length=1000)]
+Csrf = Annotated[str, Form(max_length=100)]
+
+
+def cookie_name(settings: Settings) -> str:
+    """Returns the name of the session's cookie; with TLS one that no other host can set."""
+    return "__Host-bloodcell" if settings.desk_origin.startswith("https://") else "bloodcell_desk"
+
+
+@router.get("/healthz")
+def health(request: Request) -> JSONResponse:
+    """Answers without a log-in, and says nothing else."""
+    return JSONResponse({"status": "healthy"})
+
+
+@router.get("/static/{digest}/{name:path}")
+def static_file(request: Request, digest: str, name: str) -> Response:
+    """Returns a script or a style; its address changes when it changes."""
+    found = services_of(request).static.read(digest, name)
+    if found is None:
+        raise HTTPException(404, "There is no such file.")
+    return Response(found[0], media_type=found[1], headers={"cache-control": "public, max-age=31536000, immutable"})
+
+
+@router.get("/login")
+def login_page(request: Request, next: str = "/") -> Response:
+    """Shows the form to log in."""
+    if request.state.session is not None:
+        return RedirectResponse(_own_path(next), 303)
+    return _login_form(request, next)
+
+
+@router.post("/login")
+def log_in(request: Request, name: Name, password: Password, next: Name = "/") -> Response:
+    """Logs a person in by name and password."""
+    person = authenticated(services_of(request), name, password)
+    if person is None:
+        return _login_form(request, next, name=name, problem="The name or the password is wrong.", status=403)
+    return _logged_in(services_of(request), person, services_of(request).settings.desk_login, _own_path(next))
+
+
+@router.get("/enter/{token}")
+def enter_page(request: Request, token: str) -> Response:
+    """Shows the form with which a person sets a password, once."""
+    name = name_of_link(services_of(request).settings.users_file, token)
+    return _enter_form(request, token, name, status=200 if name else 403)
+
+
+@router.post("/enter/{token}")
+def enter(request: Request, token: str, password: Password, again: Password) -> Response:
+    """Sets the password of the person for whom the link was made, and logs the person in."""
+    services = services_of(request)
+    name = name_of_link(services.settings.users_file, token)
+    if password != again:
+        return _enter_form(request, token, name, problem="The two passwords differ.", status=422)
+    try:
+        person = use_link(services.settings.users_file, token, password)
+    except PasswordRefusedError as error:
+        return _enter_form(request, token, name, problem=str(error), status=422)
+    except LoginRefusedError:
+        return _enter_form(request, token, None, status=403)
+    return _logged_in(services, person, "link", "/")
+
+
+class PasswordAgain(BaseModel):
+    """The password of the person whose session has run out."""
+
+    name: str = Field(max_length=200)
+    password: str = Field(max_length=1000)
+
+
+@router.post("/logout")
+def log_out(request: Request, csrf: Csrf = "") -> Response:
+    """Ends this session."""
+    return _log_out(request, csrf, everywhere=False)
+
+
+@router.post("/logout-everywhere")
+def log_out_everywhere(request: Request, csrf: Csrf = "") -> Response:
+    """Ends all sessions of the person."""
+    return _log_out(request, csrf, everywhere=True)
+
+
+@router.post("/language")
+def choose_language(request: Request, language: Name, csrf: Csrf = "") -> Response:
+    """Remembers the language for this browser."""
+    if not check_form(request.state.session, csrf):
+        raise HTTPException(403, "The form is of another session. Load the page again.")
+    answer = RedirectResponse(_own_path(request.headers.get("referer", "/")), 303)
+    if language in services_of(request).catalogues:
+        secure = services_of(request).settings.desk_origin.startswith("https://")
+        answer.set_cookie(LANGUAGE_COOKIE, language, max_age=31536000, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+def authenticated(services: Services, name: str, password: str) -> Person | None:
+    """Returns the person with this name and password; None if either is wrong."""
+    return check_password(services.settings.users_file, name, password)
+
+
+def set_session(services: Services, answer: Response, token: str) -> None:
+    """Gives the browser the token of a session, in a cookie that scripts and other sites cannot use."""
+    secure = services.settings.desk_origin.startswith("https://")
+    answer.set_cookie(cookie_name(services.settings), token, httponly=True, samesite="strict", secure=secure, path="/")
+
+
+def _logged_in(services: Services, person: Person, method: str, path: str) -> Response:
+    answer = RedirectResponse(path, 303)
+    set_session(services, answer, services.sessions.open(person, method))
+    return answer
+
+
+def _log_out(request: Request, csrf: str, *, everywhere: bool) -> Response:
+    services, session = services_of(request), session_of(request)
+    if not check_form(session, csrf):
+        raise HTTPException(403, "The form is of another session. Load the page again.")
+    services.sessions.end(session, everywhere=everywhere)
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(cookie_name(services.settings), path="/")
+    answer.headers["clear-site-data"] = '"cache"'  # pictures of cells stay on no shared machine
+    return answer
+
+
+def _login_form(
+    request: Request, next_path: str, *, name: str = "", problem: str | None = None, status: int = 200
+) -> HTMLResponse:
+    page = services_of(request).page(
+        "login.html.j2", request, next=_own_path(next_path), name=name, problem=problem,
+        login=services_of(request).settings.desk_login,
+    )  # fmt: skip
+    return HTMLResponse(page, status)
+
+
+def _enter_form(
+    request: Request, token: str, name: str | None, *, problem: str | None = None, status: int
+) -> HTMLResponse:
+    page = services_of(request).page("enter.html.j2", request, token=token, name=name, problem=problem)
+    return HTMLResponse(page, status)
+
+
+def _own_path(target: str) -> str:
+    """Returns a path of the desk itself: a link to another site is not followed after the log-in."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(target)
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    is_own = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
+    return path if is_own else "/"

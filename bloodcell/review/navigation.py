@@ -1,0 +1,48 @@
+"""The pages of the desk, with what waits on each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bloodcell.storage.statements import load_statements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bloodcell.review.services import Services
+    from bloodcell.review.sessions import Session
+
+_SQL: Final = load_statements("review/navigation.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A page: its address, its name, how much waits there (None: nothing is counted), and whether it is shown now."""
+
+    href: str
+    text: str
+    n: int | None
+    current: bool
+
+
+def navigation(services: Services, session: Session, current: str, text: Callable[[str], str]) -> list[Item]:
+    """Returns the pages that the person may use.
+
+    Args:
+        services: Where to count.
+        session: The person.
+        current: Address of the page that is shown.
+        text: Text in the person's language.
+    """
+    person = session.person
+    waiting = services.desk.transact(lambda c: c.execute(_SQL["waiting"], {"person": person.name}).one())
+    pages = [("/", "Worklist", None)]
+    if person.may("reader"):
+        pages.append(("/blind", "Blind reading", waiting.n_blind))
+    if person.may("senior"):
+        pages.append(("/adjudication", "Adjudication", waiting.n_contested))
+    pages.append(("/statistics", "Statistics", None))
+    if person.may("administrator"):
+        pages.append(("/sessions", "People", None))
+    return [Item(href, text(name), n, href == current) for href, name, n in pages]

@@ -1,0 +1,12 @@
+-- name: waiting
+-- What waits for a person: cells of the random samples that the person can still read blind, and contested cells to which the
+-- person is no party.
+SELECT (SELECT count(*) FROM bloodcell.blind_reading b
+        WHERE b.night >= current_date - 30
+          AND NOT EXISTS (SELECT 1 FROM bloodcell.cell_label l
+                          WHERE l.cell_id = b.cell_id AND lower(l.labelled_by) = lower(:person))
+          AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_opening_history o JOIN bloodcell.slide_cell c USING (slide_id)
+                          WHERE c.cell_id = b.cell_id AND lower(o.person) = lower(:person))) AS n_blind,
+       (SELECT count(DISTINCT d.cell_id) FROM bloodcell.contested_cell d
+        WHERE NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
+                          WHERE l.cell_id = d.cell_id AND lower(l.labelled_by) = lower(:person))) AS n_contested
