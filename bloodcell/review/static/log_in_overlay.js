@@ -1,0 +1,39 @@
+// Logging in again without leaving the page, after the session has ended.
+import { html, useEffect, useRef, useSignal } from "./html.js";
+import { go_on, is_logged_out, log_in_again } from "./requests.js";
+import { t, visible } from "./texts.js";
+
+/** The overlay, while the person is logged out. */
+export const LogInOverlay = ({ name }) => is_logged_out.value && html`<${Overlay} name=${name} />`;
+
+function Overlay({ name }) {
+  const dialog = useRef(null);
+  const password = useSignal("");
+  const failure = useSignal("");
+  useEffect(() => {
+    dialog.current.showModal();
+    return () => dialog.current?.close();
+  }, []);
+  const log_in = async (event) => {
+    event.preventDefault();
+    failure.value = "";
+    try {
+      await log_in_again(password.peek());
+    } catch (failed) {
+      failure.value = failed.code === "wrong_password" || failed.status === 401 ? t("The password is wrong.") : failed.status === 0 ? t("The server cannot be reached. Try again.") : [failed.text, failed.next].filter(Boolean).map(visible).join(" ");
+    }
+    password.value = "";
+  };
+  return html`<dialog class="log-in" ref=${dialog} aria-labelledby="log-in-title" onCancel=${(event) => event.preventDefault()}>
+    <h2 id="log-in-title">${t("Log in again")}</h2>
+    <p>${t("Your session has ended. Nothing is lost: your changes are kept in this browser and are saved as soon as you are logged in.")}</p>
+    <form onSubmit=${log_in}>
+      <p><b><bdi>${visible(name)}</bdi></b></p>
+      <label class="field">${t("Your password")}<input type="password" required autocomplete="current-password" autofocus value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>
+      ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
+      <button class="button primary">${t("Log in")}</button>
+    </form>
+    <p class="quiet">${t("Do you log in without a password?")} <a href="/login" target="_blank" rel="noopener">${t("Log in in a new tab")}</a>, ${t("then")}${" "}
+      <button type="button" class="button small" onClick=${go_on}>${t("go on here")}</button></p>
+  </dialog>`;
+}

@@ -1,0 +1,112 @@
+// Signing: what is missing, the reasons that have to be ticked by hand, and the signature.
+import { html, signal, useEffect, useRef } from "./html.js";
+import { announce } from "./notices.js";
+import { sending } from "./labelling.js";
+import { focus_cell } from "./selection.js";
+import { sign_slide } from "./slide_requests.js";
+import { cells, is_writable, may, needing, signing } from "./state.js";
+import { t, visible } from "./texts.js";
+
+const STATES = {
+  final: () => t("final: I have reviewed the slide"),
+  amended: () => t("amended: something is added to what was signed"),
+  corrected: () => t("corrected: something that was signed was wrong"),
+};
+
+const ticked = signal(new Set());
+const state = signal("");
+const reason = signal("");
+const password = signal("");
+const failure = signal("");
+const signed = signal(null);
+const is_sending = signal(false);
+
+/** Moves the focus to the form, or to what is missing. */
+export function go_to_signing() {
+  const section = document.getElementById("signing");
+  section?.scrollIntoView({ block: "nearest" });
+  (section?.querySelector("a, input, select, button") ?? section)?.focus();
+}
+
+/** The section of the side panel in which the slide is signed. */
+export function Signing() {
+  const { missing, named, states, needs_reason, needs_password } = signing.value;
+  const heading = useRef(null);
+  useEffect(() => {
+    if (signed.value) heading.current?.focus();
+  }, [signed.value]);
+  return html`<section id="signing" class="signing" tabindex="-1" aria-labelledby="signing-title">
+    <h2 id="signing-title" ref=${heading} tabindex="-1">${t("Sign")} <kbd>s</kbd></h2>
+    ${signed.value && html`<p class="notice success" role="status">✔ ${t("Signed: version {version}, {state}.", signed.value)} <a href="/">${t("Back to the worklist")}</a></p>`}
+    ${missing.length > 0 && html`<${Missing} missing=${missing} />`}
+    ${!missing.length && may.value.sign && html`<form onSubmit=${sign} autocomplete="off">
+      ${named.length > 0 && html`<fieldset><legend>${t("I have seen and considered:")}</legend>${named.map((one) => html`<${Reason} key=${one.name} named=${one} />`)}</fieldset>`}
+      <fieldset><legend>${t("Sign as")}</legend>
+        ${states.map((one) => html`<label class="choice" key=${one}><input type="radio" name="state" value=${one} required checked=${state.value === one} onChange=${() => (state.value = one)} /><span>${(STATES[one] ?? (() => one))()}</span></label>`)}
+      </fieldset>
+      ${needs_reason && html`<label class="field">${t("Reason")}<textarea rows="2" required maxlength="1000" value=${reason.value} onInput=${(event) => (reason.value = event.currentTarget.value)}></textarea></label>`}
+      ${needs_password && html`<label class="field">${t("Your password")}<input type="password" required autocomplete="current-password" value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>`}
+      ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
+      <button class="button primary" disabled=${!is_writable.value || is_sending.value}>${t("Sign the slide")}</button>
+    </form>`}
+    ${!may.value.sign && html`<p class="quiet">${t("You may look at this slide, not sign it.")}</p>`}
+  </section>`;
+}
+
+function Missing({ missing }) {
+  return html`<p>${t("Before this slide can be signed:")}</p>
+    <ul class="missing-list">
+      ${missing.map(({ what, text }) => {
+        const cell_id = needing.value.find((id) => cells.get(id).needs.value === what);
+        return html`<li key=${what}>${cell_id === undefined ? visible(text) : html`<a href=${`#cell-${cell_id}`} onClick=${(event) => jump(event, cell_id)}>${visible(text)}</a>`}</li>`;
+      })}
+    </ul>`;
+}
+
+function jump(event, cell_id) {
+  event.preventDefault();
+  focus_cell(cell_id);
+}
+
+function Reason({ named }) {
+  const change = (event) => {
+    const changed = new Set(ticked.peek());
+    if (event.currentTarget.checked) changed.add(named.name);
+    else changed.delete(named.name);
+    ticked.value = changed;
+  };
+  return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)} onChange=${change} />
+    <span>${visible(named.text)} ${named.withholds && html`<span class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
+}
+
+async function sign(event) {
+  event.preventDefault();
+  if (is_sending.peek()) return;
+  failure.value = "";
+  signed.value = null;
+  if (sending.waiting.peek().length) {
+    failure.value = t("Changes still wait to be saved: {n}. Sign when they are.", { n: sending.waiting.peek().length });
+    return;
+  }
+  is_sending.value = true;
+  try {
+    const { named, digest, needs_reason } = signing.peek();
+    const names = named.map(({ name }) => name).filter((name) => ticked.peek().has(name));
+    signed.value = await sign_slide({ digest, state: state.peek(), reason: needs_reason ? reason.peek().trim() : null, ticked: names, password: password.peek() });
+    ticked.value = new Set();
+    state.value = reason.value = "";
+    announce(t("Signed: version {version}, {state}.", signed.peek()));
+  } catch (failed) {
+    failure.value = failure_text(failed);
+  } finally {
+    password.value = "";
+    is_sending.value = false;
+  }
+}
+
+function failure_text(failed) {
+  if (failed.code === "changed") return t("The slide has changed since you looked at it. Look at what is new, then sign again.");
+  if (failed.code === "wrong_password") return t("The password is wrong.");
+  if (failed.status === 0) return t("The server does not answer, so the slide is not signed. Try again.");
+  return [failed.text, failed.next].filter(Boolean).map(visible).join(" ");
+}

@@ -1,0 +1,65 @@
+// One cell of the gallery.
+import { html } from "./html.js";
+import { NEEDS, accessible_name, line_name } from "./cell_texts.js";
+import { cells, is_writable, sprites } from "./state.js";
+import { probability, t, visible } from "./texts.js";
+
+/** Returns the style that shows one tile of a sprite, in any size. */
+export function tile_style(cell) {
+  const sprite = sprites.value[cell.sprite];
+  if (!cell.has_image || !sprite) return undefined;
+  const rows = Math.ceil(sprite.n / sprite.columns);
+  const place = (at, n) => (n > 1 ? (100 * at) / (n - 1) : 0);
+  return {
+    backgroundImage: `url("${encodeURI(sprite.url)}")`,
+    backgroundSize: `${100 * sprite.columns}% ${100 * rows}%`,
+    backgroundPosition: `${place(cell.tile % sprite.columns, sprite.columns)}% ${place(Math.floor(cell.tile / sprite.columns), rows)}%`,
+  };
+}
+
+/** The picture of a cell as part of the sprite, or words in its place. */
+function Picture({ cell }) {
+  const style = tile_style(cell);
+  return style ? html`<div class="picture" style=${style}></div>` : html`<div class="picture missing">${t("no picture")}</div>`;
+}
+
+/** A cell with its picture, what it counts as and why, and what it needs. */
+export function Tile({ id }) {
+  const state = cells.get(id);
+  const cell = state.cell.value;
+  const is_saving = state.pending.value !== undefined;
+  const classes = ["cell", cell.needs && "needs", is_saving && "saving", cell.labels.length && "labelled"].filter(Boolean).join(" ");
+  return html`<div
+    id=${`cell-${id}`}
+    data-cell=${id}
+    class=${classes}
+    role="option"
+    aria-selected=${state.is_selected.value}
+    aria-label=${accessible_name(cell, is_saving)}
+    tabindex=${state.is_current.value ? 0 : -1}
+    draggable=${is_writable.value}
+  >
+    <${Picture} cell=${cell} />
+    ${cell.needs && html`<span class="badge">${(NEEDS[cell.needs] ?? (() => cell.needs))()}</span>`}
+    ${is_saving && html`<span class="badge saving-mark">${t("saving")}</span>`}
+    <div class="first">${first_line(cell)}</div>
+    <div class="second">${second_line(cell)}</div>
+  </div>`;
+}
+
+function first_line(cell) {
+  if (cell.labels.length) return `✎ ${[...new Set(cell.labels.map(({ label }) => line_name(label)))].join(" / ")}`;
+  const [first] = cell.choices;
+  if (!first) return "–";
+  if (cell.called_class === "unclassified") return `${line_name(first[0])}? ${probability(first[1])}`;
+  return first[0] === cell.line ? probability(first[1]) : `${line_name(first[0])} ${probability(first[1])}`;
+}
+
+function second_line(cell) {
+  const [, second] = cell.choices;
+  const parts = [];
+  if (cell.n_comments) parts.push(`❝${cell.n_comments}`);
+  if (cell.analyser_code) parts.push(visible(cell.analyser_code));
+  if (second && second[1] >= 0.01 && !cell.labels.length) parts.push(`${line_name(second[0])} ${probability(second[1])}`);
+  return parts.join(" · ");
+}
