@@ -50,6 +50,17 @@ class DeskSettings(BaseModel):
         description="Role that each group of the directory or OpenID provider gives, as GROUP=ROLE;GROUP=ROLE, "
         "with the roles viewer, reader, senior and administrator. Nobody else may log in.",
     )
+    desk_um_per_px: float | None = Field(
+        None, gt=0, le=10, description="Micrometres per pixel of the analyser's images, for a scale bar; default: none."
+    )
+    desk_texts_dir: OptionalPath = Field(
+        None, description="Folder with catalogues CODE.po that add a language to the desk, or replace one."
+    )
+    desk_proxy: str = Field(
+        "127.0.0.1",
+        description="Addresses of the reverse proxy of desk_public_url, separated by commas: only its X-Forwarded-For "
+        "is believed.",
+    )
     desk_ca_file: OptionalPath = Field(
         None,
         description="PEM file with the certificate authority of the directory or OpenID provider; default: those "

@@ -1,6 +1,6 @@
 """The command line: one module per group of commands.
 
-    operate       demo, up, watch, doctor
+    operate       demo, up, desk, watch, doctor
     stages        ingest, classify, train
     differential  differential, report
     results       nights, slides, result, sign
@@ -81,7 +81,7 @@ def bloodcell(
 
 
 _GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
-    "The whole system": (operate.demo, operate.up, operate.watch, operate.doctor),
+    "The whole system": (operate.demo, operate.up, operate.desk, operate.watch, operate.doctor),
     "A night, step by step": (stages.ingest, stages.classify, differential.differential, differential.report),
     "Results": (results.nights, results.slides, results.result, results.sign, withdraw.withdraw),
     "Labels and retraining": (retrain.retrain, retrain.approve),

@@ -54,6 +54,24 @@ def up(
         threading.Event().wait()
 
 
+def desk(
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Listen on this address of the machine, such as 0.0.0.0 in a container."),
+    ] = None,
+) -> None:
+    """Serve the review desk, where people correct and sign results, until Ctrl-C.
+
+    It listens on BLOODCELL_DESK_URL; `bloodcell users add NAME --role reader` lets somebody in. `bloodcell up` runs
+    this already; use this command for a desk on another machine. Other machines reach it only through a reverse proxy
+    with TLS (BLOODCELL_DESK_PUBLIC_URL).
+    """
+    from bloodcell.review.serving import serve_desk
+    from bloodcell.settings import Settings
+
+    serve_desk(Settings(), host=host)
+
+
 def watch() -> None:
     """Announce each complete night of the drops folder to Airflow, until Ctrl-C.
 

@@ -84,9 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
         Guard,
         sessions=partial(_sessions, app),
         cookie=login_pages.cookie_name(settings),
-        origins=frozenset({settings.desk_origin, settings.desk_url.replace("127.0.0.1", "localhost")})
-        if not settings.desk_public_url
-        else frozenset({settings.desk_origin}),
+        origins=frozenset({settings.desk_origin}),
     )
     app.add_middleware(BoundedBody)
     app.add_middleware(SafeAnswers, is_https=is_https)
@@ -98,7 +96,7 @@ def _sessions(app: FastAPI) -> Any:
     return services.sessions
 
 
-def _told(request: Request, error: Exception) -> JSONResponse:
+async def _told(request: Request, error: Exception) -> JSONResponse:
     """Answers an error that was raised on purpose with its text."""
     for kind, (status, code) in _STATUS.items():
         if isinstance(error, kind):
@@ -107,7 +105,7 @@ def _told(request: Request, error: Exception) -> JSONResponse:
     return _answer(422, "invalid", str(error))
 
 
-def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else 500
     codes = {401: "not_logged_in", 403: "forbidden", 404: "not_found", 405: "invalid", 429: "too_many"}
     detail = str(error.detail) if isinstance(error, HTTPException) else "Unexpected error"
@@ -115,13 +113,13 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(status, codes.get(status, "invalid"), detail, headers=headers)
 
 
-def _not_valid(request: Request, error: Exception) -> JSONResponse:
+async def _not_valid(request: Request, error: Exception) -> JSONResponse:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems[:5])
     return _answer(422, "invalid", visible_lines(said))
 
 
-def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     return _answer(500, "unexpected", "Something unexpected happened; the desk's log says what. Nothing was stored.")
 
 

@@ -34,14 +34,14 @@ def cell_detail(connection: sa.Connection, slide_id: int, cell_id: int) -> CellD
         height_px=row.height_px,
         history=[
             HistoryLabel(
-                each.labelled_by,
-                each.label,
-                each.recorded_at,
-                each.is_blind,
-                each.is_adjudication,
-                each.is_retraction,
-                each.note,
-            )  # fmt: skip
+                by=each.labelled_by,
+                label=each.label,
+                at=each.recorded_at,
+                is_blind=each.is_blind,
+                is_adjudication=each.is_adjudication,
+                is_retraction=each.is_retraction,
+                note=each.note,
+            )
             for each in connection.execute(_SQL["history"], of_cell)
         ],
         examples=[ExampleCells(line, _examples(connection, slide_id, line)) for line, _ in choices[:2]],

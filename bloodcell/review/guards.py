@@ -145,11 +145,11 @@ class Guard:
         if session is None and not is_open(path):
             await self._refuse(scope, headers, send)
             return
-        if changes and session is not None and not is_open(path) and not _has_token(headers, session):
-            # a form carries the token in its body, which the route checks; everything else in a header
-            if not headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-                await _answer(send, 403, "forbidden", "The request lacks the token of its page. Load the page again.")
-                return
+        # a form carries the token in its body, where the route checks it; everything else carries it in a header
+        is_form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+        if changes and session is not None and not (is_form or is_open(path) or _has_token(headers, session)):
+            await _answer(send, 403, "forbidden", "The request lacks the token of its page. Load the page again.")
+            return
         await self._app(scope, receive, send)
 
     def _is_own(self, headers: Headers) -> bool:

@@ -1,12 +1,13 @@
 """What a slide's result would be if it were counted now.
 
-The slide is counted as every slide is, in a transaction that is undone. So what a person sees before signing is what will
-be signed, to the last digest, and a correction makes no version of its own.
+The slide is counted as every slide is, in a transaction that is undone. So what a person sees before signing is what
+will be signed, to the last digest, and a correction makes no version of its own.
 """
 
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,16 +65,15 @@ def live_result(database: Database, slide_id: int, barcode: str, rules: Laborato
 
     def look(connection: sa.Connection) -> None:
         found.clear()
-        run = {"run_id": uuid.uuid4(), "stage": "differential", "code_version": code_version(), "host": "review desk"}
+        run_id = uuid.uuid4()
+        run = {"run_id": run_id, "stage": "differential", "code_version": code_version(), "host": "review desk"}
         connection.execute(sa.insert(tables.run), run)
-        count_slides(connection, [slide_id], run_id=run["run_id"], rules=rules)
+        count_slides(connection, [slide_id], run_id=run_id, rules=rules)
         found.append(_read(connection, slide_id, barcode))
         raise _Undone
 
-    try:
+    with suppress(_Undone):
         database.transact(look)
-    except _Undone:
-        pass
     return found[0]
 
 

@@ -1,6 +1,7 @@
-"""Sessions of people at the desk, kept in Postgres: a restart of the desk logs nobody out, and they can be ended anywhere.
+"""Sessions of people at the desk.
 
-The browser has a random token in a cookie that scripts cannot read; the database has only the token's digest.
+They are kept in Postgres: a restart of the desk logs nobody out, and a session can be ended from anywhere. The browser
+has a random token in a cookie that scripts cannot read; the database has only the token's digest.
 """
 
 from __future__ import annotations
