@@ -18,13 +18,20 @@ Port = Annotated[
         min=1024, max=65535, metavar="PORT", help="Port of Airflow's pages; default: the port in BLOODCELL_AIRFLOW_URL."
     ),
 ]
+DeskPort = Annotated[
+    int | None,
+    typer.Option(
+        min=1024, max=65535, metavar="PORT", help="Port of the review desk; default: the port in BLOODCELL_DESK_URL."
+    ),
+]
 
 
 def up(
     port: Port = None,
+    desk_port: DeskPort = None,
     watch: Annotated[bool, typer.Option(help="Also watch the drops folder.")] = True,
 ) -> None:
-    """Start Postgres, Airflow with the Dags, and the watcher; Ctrl-C stops all of them.
+    """Start Postgres, the review desk, Airflow with the Dags, and the watcher; Ctrl-C stops all of them.
 
     All of them listen on 127.0.0.1 only and keep their files below the data folder (BLOODCELL_DATA_DIR).
     """
@@ -32,14 +39,16 @@ def up(
     from contextlib import suppress
 
     from bloodcell.report.night_page import summaries_folder
+    from bloodcell.review.first_person import way_in
     from bloodcell.service.airflow_home import airflow_home, read_password
     from bloodcell.service.up import running_stack
     from bloodcell.settings import Settings
 
-    settings = _on_port(Settings(), port)
+    settings = _on_port(Settings(), port, desk_port)
     with suppress(KeyboardInterrupt), running_stack(settings, watch=watch, announce=_announce):
         typer.echo(
             f"\nbloodcell is up.\n"
+            f"  Desk       {way_in(settings)}\n"
             f"  Airflow    {settings.airflow_url}   user {settings.airflow_user}, "
             f"password {read_password(settings)}\n"
             f"             passwords are in {airflow_home(settings).password_file}\n"
@@ -106,6 +115,11 @@ def doctor(
 
 def demo(
     port: Port = None,
+    desk_port: DeskPort = None,
+    stay: Annotated[
+        bool | None,
+        typer.Option(help="Keep the review desk running at the end, until Ctrl-C; default: if this is a terminal."),
+    ] = None,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Also label the night, retrain on the labels, approve and promote.")
     ] = False,
@@ -124,7 +138,7 @@ def demo(
         raise typer.BadParameter("--yes approves the retrained model and so needs --retrain")
     if retrain and not yes and not sys.stdin.isatty():
         raise typer.BadParameter("--retrain asks you to approve the model, which needs a terminal; or add --yes")
-    settings = _on_port(Settings(), port)
+    settings = _on_port(Settings(), port, desk_port)
     if retrain:
         from bloodcell.cli.output import retraining_status
         from bloodcell.demo.retraining_tour import run_retraining_demo
@@ -133,7 +147,7 @@ def demo(
         raise typer.Exit(retraining_status(state))
     from bloodcell.demo.tour import run_demo
 
-    run_demo(settings)
+    run_demo(settings, stay=sys.stdout.isatty() if stay is None else stay)
 
 
 _APPROVED = (True, "demo: all gates passed")
@@ -145,10 +159,13 @@ def _decision(question: Approval) -> tuple[bool, str]:
     return approve, typer.prompt("Why", default=_APPROVED[1] if approve else "demo: not convinced")
 
 
-def _on_port(settings: Settings, port: int | None) -> Settings:
+def _on_port(settings: Settings, port: int | None, desk_port: int | None) -> Settings:
     from bloodcell.service.airflow_home import HOST
 
-    return settings.model_copy(update={"airflow_url": f"http://{HOST}:{port}"}) if port else settings
+    ports = {"airflow_url": port, "desk_url": desk_port}
+    return settings.model_copy(
+        update={name: f"http://{HOST}:{number}" for name, number in ports.items() if number is not None}
+    )
 
 
 def _approvers_line(home: AirflowHome) -> str:

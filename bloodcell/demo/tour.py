@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ from bloodcell.presentation.numbers import percent
 from bloodcell.presentation.progress import step_bars
 from bloodcell.presentation.tables import boxed_table
 from bloodcell.registry.shipped import MODEL_IDS
+from bloodcell.review.first_person import way_in
 from bloodcell.service.airflow_api import NIGHTLY_RUN, PATIENCE_S, RETRAIN, AirflowApi
 from bloodcell.service.airflow_home import HOST
 from bloodcell.service.airflow_records import RunState
@@ -65,6 +67,10 @@ def demo_settings(settings: Settings) -> Settings:
             "weights_dir": None,
             "airflow_password_file": None,
             "airflow_url": f"http://{HOST}:{_free_port(urlsplit(settings.airflow_url).port or 8080)}",
+            "desk_url": f"http://{HOST}:{_free_port(urlsplit(settings.desk_url).port or 8090)}",
+            "desk_public_url": None,
+            "desk_login": "local",
+            "desk_users_file": None,
             "night_pattern": NIGHT_PATTERN,
             "drop_pattern": DROP_PATTERN,
             "nightly_cron": "",
@@ -73,11 +79,12 @@ def demo_settings(settings: Settings) -> Settings:
     )
 
 
-def run_demo(settings: Settings) -> None:
-    """Draws a night, classifies it through Airflow, and prints the differentials from Postgres.
+def run_demo(settings: Settings, *, stay: bool) -> None:
+    """Draws a night, classifies it through Airflow, prints the differentials, and shows them at the review desk.
 
     Args:
-        settings: Its data folder gets a sub-folder `demo`, and its port is used if it is free.
+        settings: Its data folder gets a sub-folder `demo`, and its ports are used if they are free.
+        stay: Whether the desk keeps running until Ctrl-C.
 
     Raises:
         DemoError: The run failed; the message says where its logs are.
@@ -87,6 +94,17 @@ def run_demo(settings: Settings) -> None:
     out, err = Console(), Console(stderr=True)
     with classified_night(settings, err, N_SLIDES, CELLS_PER_SLIDE) as (database, _, drop):
         _show_results(settings, database, drop, out)
+        if stay:
+            print_next_steps(out, _next_steps(settings, drop))
+            out.print(
+                f"\n[bold]The night waits for you at the review desk:[/]  {way_in(settings)}\n"
+                "Set a password there, open a slide, correct what is wrong, sign it. Ctrl-C stops the demo.",
+                highlight=False,
+                soft_wrap=True,
+            )
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+            return
     print_next_steps(out, _next_steps(settings, drop))
 
 
@@ -252,7 +270,7 @@ def _next_steps(settings: Settings, drop: DrawnDrop) -> str:
         f"Look around in the demo:\n"
         f"  export PATH={Path(sys.executable).parent}:$PATH\n"
         f"  export BLOODCELL_DATA_DIR={settings.data_dir}\n"
-        f"  bloodcell up                  Airflow's pages; it prints the address\n"
+        f"  bloodcell up                  the review desk and Airflow's pages; it prints their addresses\n"
         f"  bloodcell slides              what waits for a person, the most urgent first\n"
         f"  bloodcell result {slide}      its numbers, and every version with the reason for it\n"
         f'  bloodcell db psql -c "TABLE bloodcell.night_summary"\n'

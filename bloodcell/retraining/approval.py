@@ -91,7 +91,9 @@ def ask_for_approval(settings: Settings, training_run_id: uuid.UUID, question_id
         connection.execute(row.on_conflict_do_nothing())
         may_answer = f"Who may answer: {', '.join(settings.approver_names)}."
         summary = best.summary or f"The whole page: `{best.report}`"
-        return Question(best.model_id, f"Make model {best.model_id[:12]} champion?", f"{summary}\n\n{may_answer}")
+        desk = f"[Look at the whole validation at the review desk]({settings.desk_origin}/validations/{best.model_id})"
+        body = f"{summary}\n\n{desk}\n\n{may_answer}"
+        return Question(best.model_id, f"Make model {best.model_id[:12]} champion?", body)
 
     return open_database(settings).transact(ask)
 

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.plugins_manager import AirflowPlugin
 
+from bloodcell.errors import SettingError
+from bloodcell.settings import Settings
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
@@ -82,10 +85,19 @@ class LoginLimit:
         await self._app(scope, receive, watched)
 
 
+def _desk_link() -> list[dict[str, str]]:
+    """Returns the link to the review desk in Airflow's navigation; none if the settings cannot be read."""
+    try:
+        return [{"name": "Review desk", "href": Settings().desk_origin, "destination": "nav", "category": "browse"}]
+    except SettingError:
+        return []
+
+
 class BloodcellPlugin(AirflowPlugin):  # type: ignore[misc]  # Airflow is not followed
-    """Registers the two middlewares."""
+    """Registers the two middlewares, and the link to the review desk."""
 
     name = "bloodcell"
+    external_views: ClassVar[list[dict[str, str]]] = _desk_link()
     fastapi_root_middlewares: ClassVar[list[dict[str, Any]]] = [
         {"middleware": LoginLimit, "args": [], "kwargs": {}, "name": "limit on failed log-ins"},
         {"middleware": ClosedPages, "args": [], "kwargs": {}, "name": "no open documentation"},

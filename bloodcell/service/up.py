@@ -1,4 +1,4 @@
-"""The whole system on one machine: Postgres, Airflow and the watcher, started in order and stopped completely.
+"""The whole system on one machine: Postgres, the review desk, Airflow and the watcher, started in order.
 
 Airflow's three components are started here and not by `airflow standalone`, which would also start a triggerer and a
 log server. No Dag here needs the triggerer (Airflow 3.3 parks tasks that wait for a person without one), and the log
@@ -21,7 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
+import httpx
 import psutil
 import sqlalchemy as sa
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 GPU_POOL: Final = "gpu"
 WATCHER: Final = "watcher"
+DESK: Final = "review-desk"
 _READY_S: Final = 300.0
 _STOP_S: Final = 10.0
 _LOOK_S: Final = 0.5
@@ -80,7 +83,9 @@ class Stack:
             RetryLaterError: Airflow did not become ready in time.
         """
         self._end_left_over()
-        _refuse_taken_port(airflow_home(self.settings).port)
+        desk = urlsplit(self.settings.desk_url)
+        _refuse_taken_port(airflow_home(self.settings).port, "Airflow", "--port", "AIRFLOW_URL")
+        _refuse_taken_port(desk.port or 80, "the review desk", "--desk-port", "DESK_URL")
         self._announce("Postgres: starting")
         self._postgres = embedded_database(self.settings)
         database_url = self.settings.plain_database_url or self._postgres.url()
@@ -102,6 +107,7 @@ class Stack:
         self._migrate_airflow(metadata_url)
         self._keeper = threading.Thread(target=self._keep_running, name="keeper", daemon=True)
         self._keeper.start()
+        self._add(DESK, "bloodcell", "desk")  # in a second or two, while Airflow needs twenty
         self._announce("Airflow: starting")
         self._add("api-server", "airflow", "api-server", *(["--proxy-headers"] if home.public_url else []))
         self._add("dag-processor", "airflow", "dag-processor")
@@ -114,6 +120,7 @@ class Stack:
             self._wait_for(lambda: _is_ready(api), "Airflow's scheduler and Dags", "scheduler")
         if self._watch:
             self._add(WATCHER, "bloodcell", "watch")
+        self._wait_for(lambda: _desk_responds(self.settings), "The review desk", DESK)
 
     def stop(self) -> None:
         """Stops everything, Postgres last; no process is left behind, even if one hangs."""
@@ -260,16 +267,23 @@ def _is_ready(api: AirflowApi) -> bool:
         return False
 
 
-def _refuse_taken_port(port: int) -> None:
+def _desk_responds(settings: Settings) -> bool:
+    try:
+        return httpx.get(f"{settings.desk_url}/healthz", timeout=_LOOK_S).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _refuse_taken_port(port: int, what: str, option: str, setting: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             raise ConfigurationError(
-                f"Port {port} of {HOST} cannot be used for Airflow ({error.strerror}). Stop the program that uses it, "
-                f"or choose another port: `bloodcell up --port {port + 1}`, or "
-                f"BLOODCELL_AIRFLOW_URL=http://{HOST}:{port + 1}."
+                f"Port {port} of {HOST} cannot be used for {what} ({error.strerror}). Stop the program that uses it, "
+                f"or choose another port: `bloodcell up {option} {port + 1}`, or "
+                f"BLOODCELL_{setting}=http://{HOST}:{port + 1}."
             ) from error
 
 

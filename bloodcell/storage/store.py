@@ -203,6 +203,26 @@ class Store:
             ) from error
         return str(self._fs.unstrip_protocol(target)) if not self._is_local else target
 
+    def read_report(self, model_id: str, path: str) -> bytes:
+        """Returns a page that `put_report` stored, after checking it against the digest in its name.
+
+        Args:
+            model_id: The model.
+            path: What `put_report` returned; the store may be elsewhere by now.
+
+        Raises:
+            StoreUnavailableError: The page is missing, cannot be read, or was altered.
+        """
+        name = path.rpartition("/")[2]
+        source = f"{self._root}/reports/{model_id}/{name}"
+        try:
+            page = Path(source).read_bytes() if self._is_local else bytes(self._fs.cat_file(source))
+        except OSError as error:
+            raise StoreUnavailableError(f"The report {name} on model {model_id[:12]} cannot be read: {error}.") from error
+        if hashlib.sha256(page).hexdigest()[:16] != name.removesuffix(".html"):
+            raise StoreUnavailableError(f"The report {name} on model {model_id[:12]} was altered.")
+        return page
+
     @property
     def objects(self) -> StoredObjects:
         """The objects as they are, for verification."""

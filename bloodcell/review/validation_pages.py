@@ -1,0 +1,61 @@
+"""The validation of a candidate, for the person who has to approve it: the link in Airflow's question leads here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import HTMLResponse
+
+from bloodcell.errors import UnknownRecordError
+from bloodcell.retraining.gates import GATE_TITLES
+from bloodcell.review.navigation import navigation
+from bloodcell.review.services import services_of, session_of
+from bloodcell.storage.statements import load_statements
+
+router: Final = APIRouter(include_in_schema=False)
+
+ModelId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+_SQL: Final = load_statements("review/validation_pages.sql")
+_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+"""The page comes from the store as it was written: it may show pictures and styles of its own, and nothing else."""
+
+
+@router.get("/validations/{model_id}")
+def validation(request: Request, model_id: ModelId) -> HTMLResponse:
+    """Shows the newest validation of a model: its gates, where it comes from, and what was decided."""
+    services, session = services_of(request), session_of(request)
+
+    def read(connection: object) -> tuple[object, list[object]]:
+        gates = connection.execute(_SQL["gates"], {"model_id": model_id}).all()  # type: ignore[attr-defined]
+        origin = connection.execute(_SQL["origin"], {"model_id": model_id}).one_or_none()  # type: ignore[attr-defined]
+        return origin, gates
+
+    origin, gates = services.desk.transact(read)
+    if not gates:
+        raise UnknownRecordError("This model has not been validated.")
+    run = getattr(origin, "airflow_run", None)
+    airflow = services.settings.airflow_public_url or services.settings.airflow_url
+    body = services.page(
+        "validation.html.j2",
+        request,
+        model_id=model_id,
+        origin=origin,
+        gates=gates,
+        titles=GATE_TITLES,
+        airflow_run=f"{airflow}/dags/retrain/runs/{quote(run, safe='')}" if run else None,
+        navigation=navigation(services, session, "", services.catalogue(request).text),
+    )
+    return HTMLResponse(body)
+
+
+@router.get("/validations/{model_id}/page")
+def whole_page(request: Request, model_id: ModelId) -> HTMLResponse:
+    """Shows the page that the validation wrote, as it is in the store."""
+    services = services_of(request)
+    path = services.desk.transact(lambda c: c.scalar(_SQL["page"], {"model_id": model_id}))
+    if path is None:
+        raise UnknownRecordError("This model has not been validated.")
+    page = services.store.read_report(model_id, path)
+    return HTMLResponse(page, headers={"content-security-policy": _POLICY})
