@@ -30,6 +30,7 @@ from bloodcell.cells.classes import (
 Json = dict[str, Any]
 IMAGES: Final = Path(__file__).resolve().parents[3] / "shared/pbc"
 KEYS: Final = {"BL": "b", "VLY": "v", "SMU": "m", "ART": "a"}
+SINGULAR: Final = {"ig": "Immature granulocyte"}
 TILE_PX: Final = 96
 COLUMNS: Final = 20
 CELLS_IN_A_SPRITE: Final = 200
@@ -45,7 +46,7 @@ def image_paths(cell_class: str) -> tuple[Path, ...]:
 
 def lines() -> list[Json]:
     """Returns the vocabulary as the contract has it."""
-    classes = [{"line": name, "name": CLASS_NAMES[name], "key": str(at), "kind": "class"} for at, name in enumerate(REPORT_ORDER, 1)]
+    classes = [{"line": name, "name": SINGULAR.get(name, name.capitalize()), "key": str(at), "kind": "class"} for at, name in enumerate(REPORT_ORDER, 1)]
     return classes + [{"line": code, "name": f"{code} {name}", "key": KEYS.get(code), "kind": _kind(code)} for code, name in CODES_OUT_OF_SCOPE.items()]
 
 

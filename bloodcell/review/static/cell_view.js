@@ -48,6 +48,7 @@ function OpenView({ id }) {
   const dialog = useRef(null);
   useEffect(() => {
     dialog.current.showModal();
+    dialog.current.querySelector("h2").focus();
     return () => dialog.current?.close();
   }, []);
   const cell = cells.get(id).cell.value;

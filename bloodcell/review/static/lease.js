@@ -4,24 +4,39 @@ import { sending } from "./labelling.js";
 import { tell } from "./notices.js";
 import { page } from "./page_data.js";
 import { give_slide_back, hold_slide } from "./slide_requests.js";
-import { lease, may, person } from "./state.js";
+import { lease, may, person, slide } from "./state.js";
 import { t, visible } from "./texts.js";
 
 const RENEWED_EVERY_MS = 30_000;
+const RENEWED_AGAIN_MS = 2_000; // what the page before a reload gives back may arrive late
+const LEFT = `bloodcell-desk:left:${slide.slide_id}`;
 
 /** Keeps the slide while the page is visible. */
 export function keep_slide() {
   const renew = () => {
     if (document.visibilityState === "visible" && may.peek().label && (lease.peek().is_mine || !lease.peek().holder)) hold({});
   };
-  renew();
+  const renew_soon = () => [0, RENEWED_AGAIN_MS].forEach((pause_ms) => setTimeout(renew, pause_ms));
+  renew_soon();
   setInterval(renew, RENEWED_EVERY_MS);
   document.addEventListener("visibilitychange", renew);
-  addEventListener("pagehide", () => lease.peek().is_mine && give_slide_back(page.csrf));
+  addEventListener("pagehide", leave);
+  addEventListener("storage", ({ key, newValue }) => key === LEFT && newValue && renew_soon());
   effect(() => {
     const trouble = sending.trouble.value;
     if (trouble?.code === "held") lease.value = { holder: trouble.holder ?? lease.peek().holder, is_mine: false, until: null };
   });
+}
+
+/** Gives the slide back. Other tabs with this slide then ask for it again. */
+function leave() {
+  if (!lease.peek().is_mine) return;
+  give_slide_back(page.csrf);
+  try {
+    localStorage.setItem(LEFT, String(Date.now()));
+  } catch {
+    // the other tabs ask again when they renew it
+  }
 }
 
 async function hold(options) {

@@ -12,6 +12,7 @@ function Overlay({ name }) {
   const failure = useSignal("");
   useEffect(() => {
     dialog.current.showModal();
+    dialog.current.querySelector("input[type=password]").focus();
     return () => dialog.current?.close();
   }, []);
   const log_in = async (event) => {
@@ -29,7 +30,8 @@ function Overlay({ name }) {
     <p>${t("Your session has ended. Nothing is lost: your changes are kept in this browser and are saved as soon as you are logged in.")}</p>
     <form onSubmit=${log_in}>
       <p><b><bdi>${visible(name)}</bdi></b></p>
-      <label class="field">${t("Your password")}<input type="password" required autocomplete="current-password" autofocus value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>
+      <input hidden autocomplete="username" value=${name} />
+      <label class="field">${t("Your password")}<input type="password" required autocomplete="current-password" value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>
       ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
       <button class="button primary">${t("Log in")}</button>
     </form>

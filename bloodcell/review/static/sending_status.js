@@ -5,7 +5,7 @@ import { t, visible } from "./texts.js";
 /** A quiet word while all is well. */
 export function SavingState({ sending }) {
   const n = sending.waiting.value.filter(({ is_held }) => !is_held).length;
-  return html`<span class="saving-state">${n ? html`<span class="spinner" aria-hidden="true"></span> ${t("Being saved: {n}", { n })}` : html`✔ ${t("All changes are saved")}`}</span>`;
+  return html`<span class="saving-state">${n ? html`<span class="spinner" aria-hidden="true"></span> ${t("Saving: {n}", { n })}` : html`✔ ${t("Saved")}`}</span>`;
 }
 
 /** A banner while the network, the server or somebody else keeps changes waiting. */

@@ -4,7 +4,7 @@ import { announce } from "./notices.js";
 import { sending } from "./labelling.js";
 import { focus_cell } from "./selection.js";
 import { sign_slide } from "./slide_requests.js";
-import { cells, is_writable, may, needing, signing } from "./state.js";
+import { cells, is_writable, may, needing, person, signing } from "./state.js";
 import { t, visible } from "./texts.js";
 
 const STATES = {
@@ -45,7 +45,7 @@ export function Signing() {
         ${states.map((one) => html`<label class="choice" key=${one}><input type="radio" name="state" value=${one} required checked=${state.value === one} onChange=${() => (state.value = one)} /><span>${(STATES[one] ?? (() => one))()}</span></label>`)}
       </fieldset>
       ${needs_reason && html`<label class="field">${t("Reason")}<textarea rows="2" required maxlength="1000" value=${reason.value} onInput=${(event) => (reason.value = event.currentTarget.value)}></textarea></label>`}
-      ${needs_password && html`<label class="field">${t("Your password")}<input type="password" required autocomplete="current-password" value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>`}
+      ${needs_password && html`<input hidden autocomplete="username" value=${person.name} /><label class="field">${t("Your password")}<input type="password" required autocomplete="current-password" value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>`}
       ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
       <button class="button primary" disabled=${!is_writable.value || is_sending.value}>${t("Sign the slide")}</button>
     </form>`}

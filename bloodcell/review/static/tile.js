@@ -42,24 +42,23 @@ export function Tile({ id }) {
     <${Picture} cell=${cell} />
     ${cell.needs && html`<span class="badge">${(NEEDS[cell.needs] ?? (() => cell.needs))()}</span>`}
     ${is_saving && html`<span class="badge saving-mark">${t("saving")}</span>`}
-    <div class="first">${first_line(cell)}</div>
-    <div class="second">${second_line(cell)}</div>
+    <div class="first"><${FirstLine} cell=${cell} /></div>
+    <div class="second"><${SecondLine} cell=${cell} /></div>
   </div>`;
 }
 
-function first_line(cell) {
-  if (cell.labels.length) return `✎ ${[...new Set(cell.labels.map(({ label }) => line_name(label)))].join(" / ")}`;
+/** What a person said; or else the model's first choice, by name where it is not what the section is called. */
+function FirstLine({ cell }) {
+  if (cell.labels.length) return html`<span class="name">✎ ${[...new Set(cell.labels.map(({ label }) => line_name(label)))].join(" / ")}</span>`;
   const [first] = cell.choices;
-  if (!first) return "–";
-  if (cell.called_class === "unclassified") return `${line_name(first[0])}? ${probability(first[1])}`;
-  return first[0] === cell.line ? probability(first[1]) : `${line_name(first[0])} ${probability(first[1])}`;
+  if (!first) return html`<span>–</span>`;
+  const name = cell.called_class === "unclassified" ? `${line_name(first[0])}?` : first[0] === cell.line ? "" : line_name(first[0]);
+  return html`<span class="name">${name}</span><span>${probability(first[1])}</span>`;
 }
 
-function second_line(cell) {
-  const [, second] = cell.choices;
-  const parts = [];
-  if (cell.n_comments) parts.push(`❝${cell.n_comments}`);
-  if (cell.analyser_code) parts.push(visible(cell.analyser_code));
-  if (second && second[1] >= 0.01 && !cell.labels.length) parts.push(`${line_name(second[0])} ${probability(second[1])}`);
-  return parts.join(" · ");
+function SecondLine({ cell }) {
+  const second = cell.choices[1];
+  const is_shown = second && second[1] >= 0.01 && !cell.labels.length;
+  const marks = [cell.n_comments && `❝${cell.n_comments}`, cell.analyser_code && visible(cell.analyser_code)].filter(Boolean);
+  return html`<span class="code">${marks.join(" ")}</span>${is_shown && html`<span class="name">${line_name(second[0])}</span><span>${probability(second[1])}</span>`}`;
 }

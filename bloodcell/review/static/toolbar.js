@@ -22,7 +22,7 @@ export function Toolbar() {
     <button type="button" class="button" disabled=${!needing.value.length} onClick=${() => focus_cell(next_needing(1))}>${t("To look at: {n}", { n: count(needing.value.length) })} <span aria-hidden="true">→</span></button>
     <span class="stretch"></span>
     <${SavingState} sending=${sending} />
-    <button type="button" class="button panel-open" aria-expanded=${panel.is_open.value} aria-controls="panel" onClick=${panel.toggle}>${t("Differential")}</button>
+    <button type="button" class="button panel-open" aria-expanded=${panel.is_open.value} aria-controls="panel" onClick=${() => (panel.is_open.peek() ? panel.close() : panel.open())}>${t("Differential")}</button>
     <button type="button" class="button quiet" onClick=${help.open}>${t("Keys")} <kbd>?</kbd></button>
   </div>`;
 }

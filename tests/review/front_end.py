@@ -1,0 +1,78 @@
+"""What the tests of the front end share: a desk, a browser, and a page whose console has to stay silent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.review.front_end_server import FrontEndDesk, front_end_desk
+
+Visit = Callable[..., Page]
+EXPECTED_IN_CONSOLE = ("Failed to load resource", "ERR_INTERNET_DISCONNECTED")
+"""What Chromium itself writes about an answer with an error, which the tests bring about."""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; no browser can be downloaded here."""
+    path = shutil.which("chromium")
+    if not path:
+        pytest.skip("needs Chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def desk() -> Iterator[FrontEndDesk]:
+    """A desk that serves the front end: `url`, `make_slide`, and what other people do meanwhile."""
+    with front_end_desk() as served:
+        yield served
+
+
+@pytest.fixture
+def visit(browser: Browser, desk: FrontEndDesk) -> Iterator[Visit]:
+    """A function that opens a path of the desk in a context of its own, or in that of `context`."""
+    said: list[str] = []
+    with ExitStack() as closing:
+
+        def opened(path: str, context: BrowserContext | None = None, **options: object) -> Page:
+            if context is None:
+                context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})  # type: ignore[arg-type]
+                context.set_default_timeout(8000)
+                closing.callback(context.close)
+            page = context.new_page()
+            page.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("dialog", lambda dialog: dialog.accept())
+            page.goto(desk.url + path)
+            return page
+
+        yield opened
+    assert [text for text in said if not any(known in text for known in EXPECTED_IN_CONSOLE)] == []
+
+
+def gallery(page: Page, n_cells: int) -> None:
+    """Waits until the gallery shows this many cells."""
+    expect(page.get_by_role("option")).to_have_count(n_cells)
+
+
+def current(page: Page) -> int:
+    """Returns the id of the cell that has the focus."""
+    page.wait_for_function("document.activeElement.dataset.cell")
+    return int(page.evaluate("document.activeElement.dataset.cell"))
+
+
+def section_of(page: Page, cell_id: int) -> str:
+    """Returns the title of the section that shows a cell."""
+    return str(page.evaluate(f"document.getElementById('cell-{cell_id}').closest('section').querySelector('h2').firstChild.data.trim()"))
+
+
+def saved(page: Page) -> None:
+    """Waits until nothing waits to be saved."""
+    expect(page.locator(".saving-state")).to_have_text("✔ Saved")

@@ -1,0 +1,448 @@
+"""The page of a slide in a real browser: labelling, undoing, sending, signing, and what other people do meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.review.front_end import Visit, current, gallery, saved, section_of
+from tests.review.front_end_server import PASSWORD, FrontEndDesk
+
+pytestmark = pytest.mark.slow
+WAITING = "Object.keys(localStorage).filter(key => key.includes(':labels:')).length"
+
+
+def test_a_key_labels_the_cell_and_undo_takes_it_back(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, 60)
+    page.keyboard.press("n")
+    first = current(page)
+    page.keyboard.press("5")
+    expect(page.locator(f"section[data-line=monocyte] #cell-{first}")).to_be_attached()
+    assert current(page) != first, "the focus goes to the next cell of the section"
+    assert section_of(page, current(page)) == section_of(page, first) or "BL" in section_of(page, current(page))
+    saved(page)
+    assert desk.line(slide_id, first) == "monocyte"
+    page.keyboard.press("u")
+    saved(page)
+    assert desk.labels(slide_id) == [(first, "amartin", "monocyte"), (first, "amartin", None)]
+    assert current(page) == first
+    expect(page.get_by_role("option")).to_have_count(60)
+
+
+def test_undo_gives_many_cells_their_labels_from_before(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60, n_blasts=0)
+    page = visit(f"/slides/{slide_id}")
+    page.keyboard.press("n")
+    before = current(page)
+    page.keyboard.press("6")
+    page.keyboard.press("n")
+    page.keyboard.press("Control+a")
+    n_selected = page.locator("[role=option][aria-selected=true]").count()
+    assert n_selected == 3
+    page.keyboard.press("b")
+    saved(page)
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    saved(page)
+    assert {label for _, _, label in desk.labels(slide_id)[4:]} == {None}
+    assert desk.line(slide_id, before) == "unclassified"
+
+
+def test_shift_and_space_select_and_all_are_labelled_at_once(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60, n_unclassified=0, n_blasts=0, n_smudges=0)
+    page = visit(f"/slides/{slide_id}")
+    page.locator("[role=option]").first.click()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(page.locator("[aria-selected=true]")).to_have_count(3)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press(" ")
+    expect(page.locator("[aria-selected=true]")).to_have_count(4)
+    page.keyboard.press("4")
+    saved(page)
+    assert [label for _, _, label in desk.labels(slide_id)] == ["lymphocyte"] * 4
+    assert len({cell for cell, _, _ in desk.labels(slide_id)}) == 4
+    expect(page.locator("[aria-selected=true]")).to_have_count(0)
+
+
+def test_an_arrow_after_a_click_moves_what_a_key_labels(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(30, n_unclassified=0, n_blasts=0, n_smudges=0)
+    page = visit(f"/slides/{slide_id}")
+    page.locator("[role=option]").first.click()
+    page.keyboard.press("ArrowRight")
+    second = current(page)
+    page.keyboard.press("5")
+    saved(page)
+    assert desk.labels(slide_id) == [(second, "amartin", "monocyte")]
+
+
+def test_a_box_and_shift_clicks_select(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit(f"/slides/{desk.make_slide(60, n_unclassified=0, n_blasts=0, n_smudges=0)}")
+    cells = page.locator("[role=option]")
+    first, last = cells.nth(0).bounding_box(), cells.nth(2).bounding_box()
+    assert first and last
+    page.mouse.move(first["x"] - 8, first["y"] - 4)
+    page.mouse.down()
+    page.mouse.move(first["x"] + 50, first["y"] + 50, steps=4)
+    page.mouse.move(last["x"] + 20, last["y"] + 40, steps=4)
+    page.mouse.up()
+    expect(page.locator("[aria-selected=true]")).to_have_count(3)
+    cells.nth(1).click()
+    expect(page.locator("[aria-selected=true]")).to_have_count(1)
+    cells.nth(4).click(modifiers=["Shift"])
+    expect(page.locator("[aria-selected=true]")).to_have_count(4)
+    cells.nth(4).click(modifiers=["Control"])
+    expect(page.locator("[aria-selected=true]")).to_have_count(3)
+
+
+def test_cells_are_dragged_onto_a_section_and_onto_a_line(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60, n_blasts=0, n_smudges=0, n_unclassified=2)
+    page = visit(f"/slides/{slide_id}")
+    cells = page.locator("section:has(#of-unclassified) [role=option]")
+    first = int(cells.nth(0).get_attribute("data-cell") or 0)
+    cells.nth(0).drag_to(page.locator("section[data-line=neutrophil] header"))
+    saved(page)
+    assert desk.labels(slide_id) == [(first, "amartin", "neutrophil")]
+    cells.nth(0).drag_to(page.locator("tr[data-line=eosinophil]"))
+    saved(page)
+    assert [label for _, _, label in desk.labels(slide_id)] == ["neutrophil", "eosinophil"]
+
+
+def test_the_mouse_alone_labels_through_the_menu(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    page.locator("[role=option]").nth(1).click(button="right")
+    page.get_by_role("menuitem", name="PC plasma cell").click()
+    page.locator("[role=option]").nth(0).click()
+    page.get_by_role("button", name="Label as").click()
+    page.get_by_role("menuitem", name="BL blast").click()
+    saved(page)
+    assert [label for _, _, label in desk.labels(slide_id)] == ["PC", "BL"]
+    page.get_by_role("button", name="Undo").click()
+    saved(page)
+    assert desk.labels(slide_id)[-1][2] is None
+
+
+def test_nothing_is_lost_and_nothing_stored_twice_when_the_network_goes(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(100, n_blasts=0, n_smudges=0)
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, 100)
+    page.locator("section[data-line=neutrophil] [role=option]").first.click()
+    keys = [*"4567" * 5]
+    for at, key in enumerate(keys):
+        if at == 7:
+            page.context.set_offline(True)
+        if at == 12:
+            expect(page.get_by_text("Changes that wait to be saved")).to_be_visible()
+        page.keyboard.press(key)
+    assert page.evaluate(WAITING) >= 13
+    page.context.set_offline(False)
+    saved(page)
+    stored = desk.labels(slide_id)
+    assert len(stored) == len({cell for cell, _, _ in stored}) == 20
+    assert [label for _, _, label in stored] == [{"4": "lymphocyte", "5": "monocyte", "6": "ig", "7": "erythroblast"}[key] for key in keys]
+    assert page.evaluate(WAITING) == 0
+
+
+def test_an_answer_that_is_lost_on_its_way_stores_nothing_twice(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    lost = []
+
+    def lose(route: object) -> None:
+        if not lost:
+            lost.append(route.fetch())  # type: ignore[attr-defined]
+            route.abort()  # type: ignore[attr-defined]
+        else:
+            route.continue_()  # type: ignore[attr-defined]
+
+    page.route("**/labels", lose)
+    page.keyboard.press("n")
+    page.keyboard.press("1")
+    expect(page.get_by_text("Changes that wait to be saved")).to_be_visible()
+    saved(page)
+    assert len(desk.labels(slide_id)) == 1
+
+
+def test_what_waits_is_sent_after_a_reload(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    desk.is_away = True
+    page.keyboard.press("n")
+    labelled = current(page)
+    page.keyboard.press("5")
+    expect(page.get_by_text("The server does not answer")).to_be_visible()
+    page.reload()
+    expect(page.locator(f"section[data-line=monocyte] #cell-{labelled}.saving")).to_be_attached()
+    assert desk.labels(slide_id) == []
+    desk.is_away = False
+    page.get_by_role("button", name="Try now").click()
+    saved(page)
+    assert desk.labels(slide_id) == [(labelled, "amartin", "monocyte")]
+
+
+def test_two_tabs_send_each_change_once(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    desk.is_away = True
+    for _ in range(4):
+        page.keyboard.press("n")
+        page.keyboard.press("5")
+    other = visit(f"/slides/{slide_id}", context=page.context)
+    expect(other.locator(".cell.saving")).to_have_count(4)
+    desk.is_away, desk.delay_s = False, 0.2
+    for tab in (page, other):
+        tab.evaluate("window.dispatchEvent(new Event('online'))")
+    saved(page)
+    saved(other)
+    assert len(desk.labels(slide_id)) == 4
+    expect(other.locator(".cell.saving")).to_have_count(0)
+
+
+def test_a_session_that_ends_asks_for_the_password_and_loses_nothing(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, 60)
+    desk.end_session()
+    page.keyboard.press("n")
+    page.keyboard.press("5")
+    dialog = page.get_by_role("dialog", name="Log in again")
+    dialog.get_by_label("Your password").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_role("alert")).to_have_text("The password is wrong.")
+    dialog.get_by_label("Your password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(dialog).to_have_count(0)
+    saved(page)
+    assert [label for _, _, label in desk.labels(slide_id)] == ["monocyte"]
+
+
+def test_a_conflict_is_told_with_what_the_other_person_said(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    page.keyboard.press("n")
+    cell = current(page)
+    desk.label_as("bmeyer", slide_id, cell, "BL")
+    page.keyboard.press("5")
+    told = page.locator(".toasts .notice")
+    expect(told).to_contain_text("bmeyer has labelled this cell BL blast since")
+    saved(page)
+    assert desk.labels(slide_id) == [(cell, "bmeyer", "BL")]
+    assert section_of(page, cell) == "BL blast"
+    told.get_by_role("button", name="Show the cell").click()
+    assert current(page) == cell
+    page.keyboard.press("5")
+    saved(page)
+    assert desk.line(slide_id, cell) == "contested"
+    assert section_of(page, cell) == "Contested"
+
+
+def test_two_changes_of_one_cell_are_no_conflict_with_oneself(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    desk.delay_s = 0.3
+    page = visit(f"/slides/{slide_id}")
+    page.keyboard.press("n")
+    cell = current(page)
+    for key in ("5", "u", "5", "u"):
+        page.keyboard.press(key)
+    saved(page)
+    assert desk.labels(slide_id) == [(cell, "amartin", label) for label in ("monocyte", None, "monocyte", None)]
+
+
+def test_a_slide_that_somebody_else_has_is_read_only_until_it_is_taken_over(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    desk.hold_as("bmeyer", slide_id)
+    page = visit(f"/slides/{slide_id}")
+    expect(page.get_by_text("bmeyer has this slide")).to_be_visible()
+    page.keyboard.press("n")
+    page.keyboard.press("5")
+    expect(page.locator(".toasts .notice")).to_contain_text("cannot change this slide")
+    page.get_by_role("button", name="Take over").click()
+    expect(page.get_by_text("bmeyer has this slide")).to_have_count(0)
+    page.keyboard.press("n")
+    page.keyboard.press("5")
+    saved(page)
+    assert len(desk.labels(slide_id)) == 1
+
+
+def test_changes_wait_while_somebody_else_has_taken_the_slide(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    page.keyboard.press("n")
+    page.wait_for_timeout(2300)  # after the lease is asked for the second time
+    desk.hold_as("bmeyer", slide_id)
+    page.keyboard.press("5")
+    expect(page.get_by_text("Changes that wait to be saved: 1")).to_be_visible()
+    expect(page.get_by_text("bmeyer has this slide")).to_be_visible()
+    page.get_by_role("button", name="Take over").click()
+    saved(page)
+    assert [label for _, _, label in desk.labels(slide_id)] == ["monocyte"]
+
+
+@pytest.mark.parametrize("n_cells", [0, 1, 2000])
+def test_any_number_of_cells_is_shown_and_labelled(n_cells: int, desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(n_cells, n_blasts=0, n_smudges=0, n_unclassified=0)
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, n_cells)
+    for key in ("n", "ArrowRight", "Control+a", "Escape", "Shift+End", "u", " "):
+        page.keyboard.press(key)
+    page.keyboard.press("5")
+    saved(page)
+    if n_cells:
+        assert {label for _, _, label in desk.labels(slide_id)} == {"monocyte"}
+    else:
+        expect(page.get_by_text("no cell that could be used")).to_be_visible()
+
+
+HOSTILE = "<img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>\u202e{{7*7}}" + "x" * 300
+
+
+def test_hostile_texts_are_shown_and_neither_run_nor_break_the_layout(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(30, barcode=HOSTILE)
+    slide = desk.slides[slide_id]
+    slide.facts |= {"order_id": HOSTILE, "age": HOSTILE}
+    for cell in slide.cells:
+        cell |= {"file_name": HOSTILE, "analyser_code": HOSTILE}
+    cell_id = slide.cells[0]["cell_id"]
+    desk.label_as(HOSTILE, slide_id, cell_id, "BL")
+    desk.label_as("bmeyer", slide_id, cell_id, "VLY")
+    desk.comment_as(HOSTILE, slide_id, HOSTILE)
+    desk.comment_as(HOSTILE, slide_id, HOSTILE, cell_id)
+    slide.named.append({"name": "x", "text": HOSTILE, "withholds": True})
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, 30)
+    page.locator(f"#cell-{cell_id}").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("\\u202e")
+    assert "run" not in page.title().split("<")[0]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.querySelector('dialog').scrollWidth <= document.querySelector('dialog').clientWidth")
+    assert page.locator("img[src=x]").count() == 0
+    page.keyboard.press("Escape")
+    panel = page.locator("#panel")
+    expect(panel).to_contain_text("{{7*7}}")
+    assert panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth")
+
+
+def test_a_slide_is_reviewed_and_signed_with_few_key_strokes(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(200)
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, 200)
+    strokes = 0
+
+    def press(key: str) -> None:
+        nonlocal strokes
+        strokes += 1
+        page.keyboard.press(key)
+
+    for _ in range(8):  # blasts, unclassified, smudges
+        press("n")
+        press("5")
+    for _ in range(4):
+        press("ArrowRight")
+        press("6")
+    saved(page)
+    expect(page.get_by_text("Before this slide can be signed")).to_have_count(0)
+    press("s")
+    assert page.locator("#signing input[type=checkbox]:checked, #signing input[type=radio]:checked").count() == 0
+    page.wait_for_function("document.activeElement.type === 'checkbox'")
+    for key in (" ", "Tab", " ", "Tab", " ", "Tab"):
+        press(key)
+    page.keyboard.type(PASSWORD)
+    press("Enter")
+    expect(page.get_by_text("Signed: version 2, final.")).to_be_visible()
+    assert strokes < 60
+    assert desk.slides[slide_id].versions[-1]["signed_by"] == "amartin"
+    expect(page.locator("#panel .result")).to_contain_text("final")
+
+
+def test_what_is_missing_for_signing_is_listed_and_leads_to_the_cell(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    page.keyboard.press("s")
+    page.wait_for_function("document.activeElement.tagName === 'A'")
+    page.get_by_role("link", name="Cells with a blast code").click()
+    assert section_of(page, current(page)) == "BL blast"
+    assert page.get_by_role("button", name="Sign the slide").count() == 0
+
+
+def test_a_wrong_password_and_a_changed_slide_are_told_in_words(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60, n_blasts=0, n_smudges=0, n_unclassified=0)
+    page = visit(f"/slides/{slide_id}")
+    sign = page.locator("#signing")
+    for box in sign.get_by_role("checkbox").all():
+        box.check()
+    sign.get_by_role("radio").check()
+    sign.get_by_label("Your password").fill("wrong")
+    sign.get_by_role("button", name="Sign the slide").click()
+    expect(sign.get_by_role("alert")).to_have_text("The password is wrong.")
+    desk.label_as("bmeyer", slide_id, desk.slides[slide_id].cells[0]["cell_id"], "monocyte")
+    sign.get_by_label("Your password").fill(PASSWORD)
+    sign.get_by_role("button", name="Sign the slide").click()
+    expect(sign.get_by_role("alert")).to_contain_text("has changed since you looked at it")
+
+
+def test_the_large_view_zooms_goes_on_and_labels(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    page.locator("[role=option]").first.dblclick()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".bars li")).to_have_count(8)
+    expect(dialog.locator(".scale-bar")).to_contain_text("µm")
+    for _ in range(6):
+        page.keyboard.press("+")
+    expect(dialog.locator("output")).to_have_text("8×")
+    page.keyboard.press("-")
+    expect(dialog.locator("output")).to_have_text("6×")
+    title = dialog.locator("h2").inner_text()
+    page.keyboard.press("ArrowRight")
+    expect(dialog.locator("h2")).not_to_have_text(title)
+    page.keyboard.press("6")
+    dialog.get_by_label("Comment on the cell").fill("5 band? BL?")
+    dialog.get_by_role("button", name="Add comment").click()
+    expect(dialog.locator(".comments")).to_contain_text("5 band? BL?")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    saved(page)
+    assert [label for _, _, label in desk.labels(slide_id)] == ["ig"]
+    assert current(page)
+
+
+def test_a_long_press_and_taps_select_on_a_touch_screen(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}", viewport={"width": 820, "height": 1180}, has_touch=True)
+    cells = page.locator("[role=option]")
+    box = cells.nth(0).bounding_box()
+    assert box
+    touch = page.context.new_cdp_session(page)
+    point = {"x": box["x"] + 40, "y": box["y"] + 40}
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+    page.wait_for_timeout(700)
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    expect(page.locator("[aria-selected=true]")).to_have_count(1)
+    cells.nth(1).tap()
+    expect(page.locator("[aria-selected=true]")).to_have_count(2)
+    page.get_by_role("button", name="Label as").tap()
+    page.get_by_role("menuitem", name="Lymphocyte", exact=False).first.tap()
+    saved(page)
+    assert len(desk.labels(slide_id)) == 2
+    page.get_by_role("button", name="Differential").tap()
+    expect(page.get_by_role("heading", name="Differential")).to_be_visible()
+    page.get_by_role("button", name="Back to the cells").tap()
+    expect(page.get_by_role("heading", name="Differential")).to_be_hidden()
+
+
+def test_keys_of_one_character_can_be_switched_off(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    page.keyboard.press("?")
+    page.get_by_role("checkbox", name="Keys of one character").uncheck()
+    page.keyboard.press("Escape")
+    page.locator("[role=option]").first.click()
+    page.keyboard.press("5")
+    page.keyboard.press("n")
+    page.wait_for_timeout(300)
+    assert desk.labels(slide_id) == []
