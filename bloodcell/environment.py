@@ -70,6 +70,8 @@ def _unknown_variable(name: str, known: Collection[str]) -> str:
 
 
 def _refused(each: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
+    if not each["loc"]:  # several settings together are wrong; the text names them
+        return _expected(each)
     name = str(each["loc"][0])
     if name not in fields:
         nearest = _nearest(name, fields)

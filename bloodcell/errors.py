@@ -6,18 +6,23 @@
     ├── RetryLaterError        the input is fine: the same call succeeds later
     │   ├── DatabaseUnavailableError
     │   ├── StoreUnavailableError
+    │   ├── DirectoryUnavailableError
     │   └── AirflowUnavailableError   (service/airflow_session.py)
     │       └── AirflowBusyError
     ├── ConfigurationError     correct the configuration, then call again
     │   ├── SettingError       an environment variable has a wrong value, or does not name a setting
     │   ├── NoChampionError    no model has been promoted yet, so nothing can be reported
     │   ├── SchemaError        the database belongs to another release: upgrade the database, or bloodcell
-    │   ├── UnknownRecordError the database has no such slide, night or model
+    │   ├── UnknownRecordError there is no such slide, night, model or person
+    │   ├── NameRefusedError   a person cannot have this name: choose another
+    │   ├── UsersFileError     the file of the review desk's people is damaged, or open to others
     │   └── WeightsError       base weights are missing, or are not the expected ones
     ├── BundleError            the model bundle is incomplete or altered: restore it; nothing is classified with it
     ├── TrainingDataError      the images cannot be used to train or evaluate a model
     ├── PromotionRefusedError  the model did not pass, or nobody approved it: the champion stays
     ├── SigningRefusedError    the result cannot be signed: look at its newest version, and at what it still needs
+    ├── LoginRefusedError      the person is not logged in: begin the log-in again
+    ├── PasswordRefusedError   the new password is not allowed: choose another
     ├── CheckFailedError       a check of the champion or of the store failed: a person has to look at it
     ├── AlreadyDoneError       nothing: what was asked for is so already, and nothing was changed
     ├── AirflowRefusedError    Airflow was reached, but refused the request (service/airflow_session.py)
@@ -66,6 +71,10 @@ class StoreUnavailableError(RetryLaterError):
     """The image store could not be read or written: the disk is full, a share is unmounted or access was refused."""
 
 
+class DirectoryUnavailableError(RetryLaterError):
+    """The directory or OpenID provider at which people log in could not be reached, or gave no usable answer."""
+
+
 class ConfigurationError(BloodcellError):
     """A person has to change something in the configuration or in the command."""
 
@@ -93,7 +102,15 @@ class SchemaError(ConfigurationError):
 
 
 class UnknownRecordError(ConfigurationError):
-    """A night, slide or model that is not in the database."""
+    """A night, slide or model that is not in the database, or a person who is not in the users file."""
+
+
+class NameRefusedError(ConfigurationError):
+    """A name that a person of the review desk cannot have."""
+
+
+class UsersFileError(ConfigurationError):
+    """The users file is damaged, of a later release, or may be read or written by other users of the machine."""
 
 
 class AlreadyDoneError(BloodcellError):
@@ -126,6 +143,14 @@ class PromotionRefusedError(BloodcellError):
 
 class SigningRefusedError(BloodcellError):
     """A result that a person may not sign: a newer version exists, it is signed, or cells have not been reviewed."""
+
+
+class LoginRefusedError(BloodcellError):
+    """A log-in that was not accepted, for a reason that is no wrong password: the person has to begin again."""
+
+
+class PasswordRefusedError(BloodcellError):
+    """A new password that is not allowed; the message says what is wrong with it."""
 
 
 class CheckFailedError(BloodcellError):

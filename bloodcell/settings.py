@@ -14,12 +14,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 
 import platformdirs
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     Field,
     ModelWrapValidatorHandler,
     SecretStr,
@@ -29,20 +28,16 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bloodcell.desk_settings import DeskSettings
 from bloodcell.environment import PREFIX, refuse_unknown_variables, settings_error
 from bloodcell.evidence_settings import CheckSettings, GateSettings
 from bloodcell.retention_settings import RetentionSettings
 from bloodcell.served_address import airflow_address
+from bloodcell.setting_types import OptionalPath, OptionalSecret, OptionalText, RequiredPath
 
 NIGHT_PATTERN: Final = r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
 DROP_PATTERN: Final = r"(?P<slide>[^/]+)/(?P<code>[A-Za-z]+)_(?P<number>\d+)[^/]*\.(?i:jpe?g|png|bmp|tiff?)"
 _SECRETS: Final = Path("/run/secrets")
-
-
-def _not_empty(value: object) -> object:
-    if value == "":  # Path("") would be the current folder
-        raise ValueError("expected a value, but the variable is empty")
-    return value
 
 
 def _with_groups(pattern: str, *names: str) -> str:
@@ -57,15 +52,10 @@ def _with_groups(pattern: str, *names: str) -> str:
     return pattern
 
 
-OptionalPath = Annotated[Path | None, BeforeValidator(_not_empty)]
-OptionalText = Annotated[str | None, BeforeValidator(_not_empty)]
-OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_not_empty)]
-
-
 class StorageSettings(BaseModel):
     """Where everything is kept."""
 
-    data_dir: Annotated[Path, BeforeValidator(_not_empty)] = Field(
+    data_dir: RequiredPath = Field(
         default_factory=lambda: platformdirs.user_data_path("bloodcell"),
         description="Folder for everything that bloodcell keeps: embedded Postgres, image store, models, Airflow.",
     )
@@ -278,6 +268,7 @@ GROUPS: Final = (
     GateSettings,
     CheckSettings,
     AirflowSettings,
+    DeskSettings,
     WatchSettings,
     RetentionSettings,
 )
@@ -287,6 +278,7 @@ GROUPS: Final = (
 class Settings(
     RetentionSettings,
     WatchSettings,
+    DeskSettings,
     AirflowSettings,
     CheckSettings,
     GateSettings,
@@ -311,6 +303,11 @@ class Settings(
         hide_input_in_errors=True,
         secrets_dir=_SECRETS if _SECRETS.is_dir() else None,
     )
+
+    @property
+    def users_file(self) -> Path:
+        """File with the people of the review desk who log in with a password of its own."""
+        return self.desk_users_file or self.data_dir / "desk" / "users.json"
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Returns a copy with some settings changed, whose new values are validated like those of the environment.

@@ -18,10 +18,11 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 
 # every room and single module; each imports only itself and those that stand before it, so there are no cycles
 ROOMS = (
-    "lazy_names", "visible_text", "errors", "cells", "environment", "evidence_settings", "retention_settings",
-    "served_address", "settings", "resources", "presentation", "storage", "registry", "inference", "training",
-    "drawing", "inbox", "ingest", "classify", "differential", "results", "report", "labels", "evaluation",
-    "retraining", "monitoring", "withdrawal", "removal", "verification", "service", "demo", "cli",
+    "lazy_names", "visible_text", "errors", "login_limit", "cells", "environment", "setting_types",
+    "evidence_settings", "retention_settings", "desk_settings", "served_address", "settings", "resources",
+    "presentation", "storage", "registry", "inference", "training", "drawing", "inbox", "ingest", "classify",
+    "differential", "results", "report", "labels", "evaluation",
+    "retraining", "monitoring", "withdrawal", "removal", "verification", "review", "service", "demo", "cli",
 )  # fmt: skip
 
 # modules that start other processes, or set what TensorFlow reads only from the environment

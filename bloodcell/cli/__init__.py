@@ -14,6 +14,7 @@
     store         store verify
     drop          drop make
     erasure       clean, erase
+    users         users add, list, password, roles, remove
     output        how these commands show records
 
 Each command imports what it needs when it runs, so that `bloodcell --help` stays quick. Exit status: 0 the work was
@@ -43,6 +44,7 @@ from bloodcell.cli import (
     rules,
     stages,
     store,
+    users,
     withdraw,
 )
 from bloodcell.errors import BloodcellError, SettingError
@@ -94,6 +96,7 @@ for panel, commands in _GROUPS.items():
     for command in commands:
         app.command(rich_help_panel=panel, no_args_is_help=command in _NEED_ARGUMENTS)(command)
 app.add_typer(rules.app, name="rules", rich_help_panel="Results")
+app.add_typer(users.app, name="users", rich_help_panel="Results")
 app.add_typer(labels.app, name="labels", rich_help_panel="Labels and retraining")
 app.add_typer(models.app, name="models", rich_help_panel="Models")
 app.add_typer(database.app, name="db", rich_help_panel="Data")
