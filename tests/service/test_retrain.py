@@ -70,7 +70,7 @@ def proxy(fab: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]
     """The documented nginx in front of that server."""
     if nginx() is None:
         pytest.skip("nginx is not installed (Debian: nginx-light)")
-    with reverse_proxy(tmp_path_factory.mktemp("proxy"), fab, free_port(), free_port()) as started:
+    with reverse_proxy(tmp_path_factory.mktemp("proxy"), free_port(), free_port(), airflow=fab) as started:
         yield started
 
 
