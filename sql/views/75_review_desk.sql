@@ -91,14 +91,16 @@ COMMENT ON FUNCTION bloodcell.desk_open_session(text, text, text[], text, text, 
 
 -- The time of the last use is written once in ten seconds, not with each of a gallery's requests.
 CREATE OR REPLACE FUNCTION bloodcell.desk_session_of(a_token text) RETURNS TABLE (
-    session_id bigint, person text, roles text[], method text, stamp text, opened_at timestamptz
+    session_id bigint, person text, roles text[], method text, stamp text, is_proved boolean
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE bloodcell.desk_session d SET seen_at = clock_timestamp()
     WHERE d.token_digest = a_token AND d.ended_at IS NULL AND d.expires_at > clock_timestamp()
       AND d.seen_at BETWEEN clock_timestamp() - d.idle_s * interval '1 second' AND clock_timestamp() - interval '10 seconds';
     RETURN QUERY
-    SELECT d.session_id, d.person, d.roles, d.method, d.stamp, d.opened_at FROM bloodcell.desk_session d
+    SELECT d.session_id, d.person, d.roles, d.method, d.stamp,
+           d.proved_at IS NOT NULL AND d.proved_at > clock_timestamp() - interval '2 minutes'
+    FROM bloodcell.desk_session d
     WHERE d.token_digest = a_token AND d.ended_at IS NULL AND d.expires_at > clock_timestamp()
       AND d.seen_at > clock_timestamp() - d.idle_s * interval '1 second';
 END $$;
