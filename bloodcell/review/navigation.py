@@ -41,6 +41,7 @@ def navigation(services: Services, session: Session, current: str, text: Callabl
     if person.may("reader"):
         pages.append(("/blind", "Blind reading", waiting.n_blind))
     if person.may("senior"):
+        pages.append(("/second", "Second reading", waiting.n_second))
         pages.append(("/adjudication", "Adjudication", waiting.n_contested))
     pages.append(("/statistics", "Statistics", None))
     if person.may("administrator"):
