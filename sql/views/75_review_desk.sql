@@ -231,6 +231,9 @@ DECLARE
     has_opened boolean;
 BEGIN
     who := bloodcell.desk_writer(a_token, CASE WHEN a_kind IN ('second', 'adjudication') THEN 'senior' ELSE 'reader' END);
+    IF a_kind IS NULL OR a_kind NOT IN ('review', 'blind', 'second', 'adjudication') THEN
+        RAISE EXCEPTION 'No kind of label is called %', a_kind USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF a_kind = 'review' THEN
         SELECT l.person INTO holder FROM bloodcell.slide_lease l
         WHERE l.slide_id = a_slide AND l.held_until > clock_timestamp() AND lower(l.person) <> lower(who.person) FOR UPDATE;
@@ -274,7 +277,7 @@ BEGIN
         ELSIF FOUND AND lower(change.label) = named.class THEN
             named.sub_label := NULL;  -- a class by its name has no code
         END IF;
-        IF of_slide IS NULL OR a_kind = 'review' AND of_slide <> a_slide THEN
+        IF of_slide IS NULL OR a_kind = 'review' AND of_slide IS DISTINCT FROM a_slide THEN
             refused := 'cell';
         ELSIF change.label IS NULL AND (a_kind <> 'review' OR own.label_id IS NULL OR own.is_retraction OR own.is_adjudication)
         THEN
@@ -310,7 +313,10 @@ BEGIN
                                      source, recorded_at, is_retraction, session_id, client_key)
         VALUES (change.cell_id, CASE WHEN change.label IS NOT NULL THEN named.class END,
                 CASE WHEN change.label IS NOT NULL THEN named.sub_label END, coalesce(own.labelled_by, who.person),
-                clock_timestamp(), a_kind = 'blind' OR a_kind = 'second' AND NOT has_opened, a_kind = 'adjudication',
+                -- a file of labels may come from a computer whose clock is fast: what is said last still counts
+                greatest(clock_timestamp(), (SELECT max(l.labelled_at) + interval '1 microsecond' FROM bloodcell.label l
+                                             WHERE l.cell_id = change.cell_id)),
+                a_kind = 'blind' OR a_kind = 'second' AND NOT has_opened, a_kind = 'adjudication',
                 change.note, 'desk', clock_timestamp(), change.label IS NULL, who.session_id, change.key);
         outcome := 'stored';
         RETURN NEXT;
@@ -326,15 +332,22 @@ DECLARE
     who bloodcell.desk_session := bloodcell.desk_writer(a_token, 'reader');
 BEGIN
     IF NOT EXISTS (SELECT FROM bloodcell.slide s LEFT JOIN bloodcell.cell c ON c.slide_id = s.slide_id AND c.cell_id = a_cell
-                   WHERE s.slide_id = a_slide AND (a_cell IS NULL OR c.cell_id IS NOT NULL)) THEN
+                   WHERE s.slide_id = a_slide AND s.withdrawn_at IS NULL AND (a_cell IS NULL OR c.cell_id IS NOT NULL)) THEN
         RAISE EXCEPTION 'There is no such slide or cell' USING ERRCODE = 'no_data_found';
     END IF;
     IF bloodcell.has_invisible(a_text) THEN
         RAISE EXCEPTION 'The comment has characters that nobody sees' USING ERRCODE = 'check_violation';
     END IF;
+    IF coalesce(length(btrim(a_text, E' \t\n\r\f')), 0) = 0 THEN
+        RAISE EXCEPTION 'The comment is empty' USING ERRCODE = 'check_violation';
+    END IF;
     INSERT INTO bloodcell.slide_comment (slide_id, cell_id, text, person, session_id, client_key)
     VALUES (a_slide, a_cell, btrim(a_text, E' \t\n\r\f'), who.person, who.session_id, a_key)
     ON CONFLICT (client_key) DO NOTHING;
+    IF NOT EXISTS (SELECT FROM bloodcell.slide_comment m WHERE m.client_key = a_key AND m.slide_id = a_slide
+                   AND m.cell_id IS NOT DISTINCT FROM a_cell AND lower(m.person) = lower(who.person)) THEN
+        RAISE EXCEPTION 'The same request was used for something else' USING ERRCODE = 'check_violation';
+    END IF;
 END $$;
 COMMENT ON FUNCTION bloodcell.desk_comment(text, bigint, bigint, text, uuid) IS
     'Stores a comment on a slide or a cell, once for each key.';
