@@ -138,7 +138,7 @@ def test_nothing_is_lost_and_nothing_stored_twice_when_the_network_goes(desk: Fr
         if at == 7:
             page.context.set_offline(True)
         if at == 12:
-            expect(page.get_by_text("Changes that wait to be saved")).to_be_visible()
+            expect(page.locator(".banner").filter(has_text="Changes that wait to be saved")).to_be_visible()
         page.keyboard.press(key)
     assert page.evaluate(WAITING) >= 13
     page.context.set_offline(False)
@@ -164,7 +164,7 @@ def test_an_answer_that_is_lost_on_its_way_stores_nothing_twice(desk: FrontEndDe
     page.route("**/labels", lose)
     page.keyboard.press("n")
     page.keyboard.press("1")
-    expect(page.get_by_text("Changes that wait to be saved")).to_be_visible()
+    expect(page.locator(".banner").filter(has_text="Changes that wait to be saved")).to_be_visible()
     saved(page)
     assert len(desk.labels(slide_id)) == 1
 
@@ -176,7 +176,7 @@ def test_what_waits_is_sent_after_a_reload(desk: FrontEndDesk, visit: Visit) -> 
     page.keyboard.press("n")
     labelled = current(page)
     page.keyboard.press("5")
-    expect(page.get_by_text("The server does not answer")).to_be_visible()
+    expect(page.locator(".banner").filter(has_text="The server does not answer")).to_be_visible()
     page.reload()
     expect(page.locator(f"section[data-line=monocyte] #cell-{labelled}.saving")).to_be_attached()
     assert desk.labels(slide_id) == []
@@ -218,6 +218,25 @@ def test_a_session_that_ends_asks_for_the_password_and_loses_nothing(desk: Front
     dialog.get_by_label("Your password").fill(PASSWORD)
     page.keyboard.press("Enter")
     expect(dialog).to_have_count(0)
+    saved(page)
+    assert [label for _, _, label in desk.labels(slide_id)] == ["monocyte"]
+
+
+def test_logging_in_in_another_tab_is_enough_if_it_is_the_same_person(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, 60)
+    desk.end_session()
+    page.keyboard.press("n")
+    page.keyboard.press("5")
+    dialog = page.get_by_role("dialog", name="Log in again")
+    dialog.get_by_role("button", name="go on here").click()
+    expect(dialog.get_by_role("alert")).to_have_text("You are not logged in yet.")
+    desk.is_logged_in, desk.person = True, "bmeyer"
+    dialog.get_by_role("button", name="go on here").click()
+    expect(dialog.get_by_role("alert")).to_have_text("bmeyer is logged in now. Log in as amartin.")
+    desk.person = "amartin"
+    dialog.get_by_role("button", name="go on here").click()
     saved(page)
     assert [label for _, _, label in desk.labels(slide_id)] == ["monocyte"]
 
@@ -277,7 +296,7 @@ def test_changes_wait_while_somebody_else_has_taken_the_slide(desk: FrontEndDesk
     page.wait_for_timeout(2300)  # after the lease is asked for the second time
     desk.hold_as("bmeyer", slide_id)
     page.keyboard.press("5")
-    expect(page.get_by_text("Changes that wait to be saved: 1")).to_be_visible()
+    expect(page.locator(".banner").filter(has_text="Changes that wait to be saved: 1")).to_be_visible()
     expect(page.get_by_text("bmeyer has this slide")).to_be_visible()
     page.get_by_role("button", name="Take over").click()
     saved(page)
@@ -355,7 +374,7 @@ def test_a_slide_is_reviewed_and_signed_with_few_key_strokes(desk: FrontEndDesk,
         press(key)
     page.keyboard.type(PASSWORD)
     press("Enter")
-    expect(page.get_by_text("Signed: version 2, final.")).to_be_visible()
+    expect(page.locator("#signing")).to_contain_text("Signed: version 2, final.")
     assert strokes < 60
     assert desk.slides[slide_id].versions[-1]["signed_by"] == "amartin"
     expect(page.locator("#panel .result")).to_contain_text("final")
@@ -385,6 +404,10 @@ def test_a_wrong_password_and_a_changed_slide_are_told_in_words(desk: FrontEndDe
     sign.get_by_label("Your password").fill(PASSWORD)
     sign.get_by_role("button", name="Sign the slide").click()
     expect(sign.get_by_role("alert")).to_contain_text("has changed since you looked at it")
+    expect(page.locator("section[data-line=monocyte] .labelled")).to_have_count(1)
+    sign.get_by_label("Your password").fill(PASSWORD)
+    sign.get_by_role("button", name="Sign the slide").click()
+    expect(sign.get_by_text("Signed: version 2, final.")).to_be_visible()
 
 
 def test_the_large_view_zooms_goes_on_and_labels(desk: FrontEndDesk, visit: Visit) -> None:

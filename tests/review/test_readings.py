@@ -71,7 +71,7 @@ def test_a_decision_waits_while_the_server_is_away(desk: FrontEndDesk, visit: Vi
     desk.is_away = True
     page.keyboard.press("b")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Changes that wait to be saved: 1")).to_be_visible()
+    expect(page.locator(".banner").filter(has_text="Changes that wait to be saved: 1")).to_be_visible()
     page.reload()
     expect(page.get_by_text("Contested cells left: 2")).to_be_visible()
     desk.is_away = False
