@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 512 * 1024
 """500 changes of a label are 60 kB."""
 _DISCARDED_BYTES: Final = 16 * 1024 * 1024
-"""Bytes that are read of a body that is too large. Closing a connection with unread bytes resets it: the answer is lost, and
-a proxy that was still sending answers 502."""
+"""Bytes that are read of a body that is too large. Closing a connection with unread bytes resets it: the answer is lost,
+and a proxy that was still sending answers 502."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
