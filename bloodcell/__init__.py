@@ -14,6 +14,7 @@ Data moves one way. A room takes the records of the rooms before it, returns its
     removal       erases all that is known of a patient or a slide, and removes what is old
     verification  compares every stored object with its digest, and heals what is damaged
     withdrawal    a slide that was delivered under a wrong barcode is withdrawn or renamed
+    review        the review desk, where people look at results, correct and sign them
 
 These rooms build on:
 

@@ -192,6 +192,7 @@ PUBLIC: dict[str, list[str]] = {
         "validate_candidates",
         "validate_model",
     ],
+    "bloodcell.review": [],
     "bloodcell.service": [
         "AirflowApi",
         "DueNights",

@@ -244,13 +244,16 @@ def result_of(
     return _assembled(connection, slide, _count(connection, chosen[1]), chosen[0], versions)
 
 
-def find_slide(connection: sa.Connection, barcode: str, *, as_of: datetime | None = None) -> Slide:
+def find_slide(
+    connection: sa.Connection, barcode: str, *, as_of: datetime | None = None, slide_id: int | None = None
+) -> Slide:
     """Returns the slide with this barcode; if it was withdrawn and no other has it, the withdrawn one.
 
     Args:
         connection: Where to read.
         barcode: The barcode.
         as_of: The slide that had the barcode, and a result, at this moment; None: the one that has it now.
+        slide_id: The slide with this key, of all that have or had the barcode.
 
     Raises:
         UnknownRecordError: There is none.
@@ -268,12 +271,12 @@ def find_slide(connection: sa.Connection, barcode: str, *, as_of: datetime | Non
                 f"Slide {barcode} had no result on {moment(as_of)}: it was not counted yet, or was withdrawn then. "
                 f"bloodcell result {barcode} lists its versions."
             )
-    first, *others = rows
+    first, *others = rows if slide_id is None else sorted(rows, key=lambda row: row.slide_id != slide_id)
     facts = [name for name in Slide.__dataclass_fields__ if name not in ("withdrawal", "earlier")]
     return Slide(
         **{name: first._mapping[name] for name in facts},
         withdrawal=_withdrawal(first) if first.withdrawn_at else None,
-        earlier=tuple(_withdrawal(row) for row in others),
+        earlier=tuple(_withdrawal(row) for row in others if row.withdrawn_at),
     )
 
 

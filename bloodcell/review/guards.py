@@ -45,7 +45,7 @@ _HEADERS: Final = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
     "x-frame-options": "DENY",
 }
-_OPEN_PATHS: Final = ("/healthz", "/login", "/login/oidc", "/login/oidc/callback")
+_OPEN_PATHS: Final = ("/healthz", "/login", "/login/oidc", "/login/oidc/callback", "/api/session")
 _OPEN_PREFIXES: Final = ("/static/", "/enter/")
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 

@@ -12,6 +12,7 @@ from bloodcell.errors import LoginRefusedError, PasswordRefusedError
 from bloodcell.review.guards import check_form
 from bloodcell.review.local_users import check_password, name_of_link, use_link
 from bloodcell.review.services import LANGUAGE_COOKIE, services_of, session_of
+from bloodcell.review.writing import WrongPasswordError
 
 if TYPE_CHECKING:
     from bloodcell.review.people import Person
@@ -90,6 +91,20 @@ class PasswordAgain(BaseModel):
 
     name: str = Field(max_length=200)
     password: str = Field(max_length=1000)
+
+
+@router.post("/api/session")
+def log_in_again(request: Request, again: PasswordAgain) -> JSONResponse:
+    """Logs a person in again without leaving the page; returns the token for the page's next requests."""
+    services = services_of(request)
+    person = authenticated(services, again.name, again.password)
+    if person is None:
+        raise WrongPasswordError("The password is wrong.")
+    token = services.sessions.open(person, services.settings.desk_login)
+    session = services.sessions.of(token)
+    answer = JSONResponse({"csrf": session.csrf if session else ""})
+    set_session(services, answer, token)
+    return answer
 
 
 @router.post("/logout")

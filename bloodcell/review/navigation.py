@@ -41,8 +41,11 @@ def navigation(services: Services, session: Session, current: str, text: Callabl
     if person.may("reader"):
         pages.append(("/blind", "Blind reading", waiting.n_blind))
     if person.may("senior"):
+        pages.append(("/second", "Second reading", waiting.n_second))
         pages.append(("/adjudication", "Adjudication", waiting.n_contested))
-    pages.append(("/statistics", "Statistics", None))
+    if person.may("reader"):
+        pages.append(("/training-queue", "Training queue", None))
+    pages += [("/reported", "Reported on a date", None), ("/statistics", "Statistics", None)]
     if person.may("administrator"):
         pages.append(("/sessions", "People", None))
     return [Item(href, text(name), n, href == current) for href, name, n in pages]

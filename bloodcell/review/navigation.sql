@@ -9,4 +9,12 @@ SELECT (SELECT count(*) FROM bloodcell.blind_reading b
                           WHERE c.cell_id = b.cell_id AND lower(o.person) = lower(:person))) AS n_blind,
        (SELECT count(DISTINCT d.cell_id) FROM bloodcell.contested_cell d
         WHERE NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
-                          WHERE l.cell_id = d.cell_id AND lower(l.labelled_by) = lower(:person))) AS n_contested
+                          WHERE l.cell_id = d.cell_id AND lower(l.labelled_by) = lower(:person))) AS n_contested,
+       (SELECT count(*)
+        FROM bloodcell.newest_version v
+        JOIN bloodcell.standing_slide s USING (slide_id)
+        JOIN bloodcell.count_history h ON h.report_id = v.report_id
+        CROSS JOIN LATERAL bloodcell.cells_for_second_reader(v.slide_id, h.rules_digest) w
+        WHERE s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide)
+          AND NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
+                          WHERE l.cell_id = w.cell_id AND lower(l.labelled_by) = lower(:person))) AS n_second

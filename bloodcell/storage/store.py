@@ -218,7 +218,9 @@ class Store:
         try:
             page = Path(source).read_bytes() if self._is_local else bytes(self._fs.cat_file(source))
         except OSError as error:
-            raise StoreUnavailableError(f"The report {name} on model {model_id[:12]} cannot be read: {error}.") from error
+            raise StoreUnavailableError(
+                f"The report {name} on model {model_id[:12]} cannot be read: {error}."
+            ) from error
         if hashlib.sha256(page).hexdigest()[:16] != name.removesuffix(".html"):
             raise StoreUnavailableError(f"The report {name} on model {model_id[:12]} was altered.")
         return page

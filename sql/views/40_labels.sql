@@ -263,6 +263,13 @@ COMMENT ON COLUMN bloodcell.evidence_label.state IS
 COMMENT ON COLUMN bloodcell.evidence_label.n_people IS 'People whose labels count here.';
 COMMENT ON COLUMN bloodcell.evidence_label.label_id IS 'The newest of these labels.';
 
+CREATE VIEW bloodcell.random_sample AS
+SELECT d.cell_id, d.night, d.is_read_twice, d.drawn_at FROM bloodcell.sampled_cell d;
+
+COMMENT ON VIEW bloodcell.random_sample IS 'Cells of each night''s random sample, which alone judge models.';
+COMMENT ON COLUMN bloodcell.random_sample.is_read_twice IS 'Whether two people read it: one cell in four.';
+COMMENT ON COLUMN bloodcell.random_sample.drawn_at IS 'When it was drawn.';
+
 -- For a blind reading nothing may tell: no call, no code, no file, no slide, and no order.
 CREATE VIEW bloodcell.blind_reading AS
 SELECT d.cell_id, d.night, c.sha256, CASE WHEN d.is_read_twice THEN 2 ELSE 1 END AS n_readings_wanted,

@@ -39,7 +39,7 @@ from bloodcell.review.local_users import (
 from bloodcell.review.people import Person
 from bloodcell.review.users_file import FORMAT, read_users
 
-PASSWORD = "lamp orchid gravel nine"
+PASSWORD = "lamp orchid gravel nine"  # noqa: S105
 OTHER = "stapler violet tundra six"
 
 
@@ -106,8 +106,8 @@ def test_an_unknown_name_takes_as_long_as_a_wrong_password(file: Path, amartin: 
     "password",
     [
         "", "fourteen-chars", "x" * 129, "a" * 20, "passwordpassword", "Password2026!!!!!", "123456789012345",
-        "qwertyuiopasdfgh", "amartin-amartin", "Bloodcell-Review-Desk", "abcabcabcabcabcabc", "correcthorsebatterystaple",
-        "AMartin Password 1", "hospital laboratory",
+        "qwertyuiopasdfgh", "amartin-amartin", "Bloodcell-Review-Desk", "abcabcabcabcabcabc",
+        "correcthorsebatterystaple", "AMartin Password 1", "hospital laboratory",
     ],
 )  # fmt: skip
 def test_passwords_that_are_guessed_first_are_refused(file: Path, password: str) -> None:
@@ -261,7 +261,6 @@ def test_an_error_of_a_damaged_file_shows_no_hash(file: Path, amartin: Person) -
     with pytest.raises(UsersFileError) as caught:
         list_users(file)
     assert hashed not in str(caught.value) and hashed not in repr(caught.value)
-    assert hashed not in repr(local_users.read_users.__doc__)
 
 
 def test_two_people_of_one_name_are_refused(file: Path, amartin: Person) -> None:

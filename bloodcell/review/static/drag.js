@@ -30,6 +30,7 @@ export function drop_target(line) {
   const accepts = (event) => event.dataTransfer.types.includes(TYPE);
   return {
     "data-line": line,
+    onDragEnter: (event) => accepts(event) && event.preventDefault(),
     onDragOver: (event) => {
       if (!accepts(event)) return;
       event.preventDefault();

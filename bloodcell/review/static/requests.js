@@ -70,7 +70,7 @@ function until_logged_in() {
  * @throws {RequestFailed} If the password is wrong or the server does not answer.
  */
 export async function log_in_again(password) {
-  const answer = await send_once("POST", "/api/session", { password });
+  const answer = await send_once("POST", "/api/session", { name: page.person, password });
   page.csrf = answer?.csrf ?? page.csrf;
   go_on();
 }

@@ -35,15 +35,17 @@ export function Tile({ id }) {
     class=${classes}
     role="option"
     aria-selected=${state.is_selected.value}
-    aria-label=${accessible_name(cell, is_saving)}
     tabindex=${state.is_current.value ? 0 : -1}
     draggable=${is_writable.value}
   >
-    <${Picture} cell=${cell} />
-    ${cell.needs && html`<span class="badge">${(NEEDS[cell.needs] ?? (() => cell.needs))()}</span>`}
-    ${is_saving && html`<span class="badge saving-mark">${t("saving")}</span>`}
-    <div class="first"><${FirstLine} cell=${cell} /></div>
-    <div class="second"><${SecondLine} cell=${cell} /></div>
+    <span class="unseen">${accessible_name(cell, is_saving)}</span>
+    <div aria-hidden="true">
+      <${Picture} cell=${cell} />
+      ${cell.needs && html`<span class="badge">${(NEEDS[cell.needs] ?? (() => cell.needs))()}</span>`}
+      ${is_saving && html`<span class="badge saving-mark">${t("saving")}</span>`}
+      <div class="first"><${FirstLine} cell=${cell} /></div>
+      <div class="second"><${SecondLine} cell=${cell} /></div>
+    </div>
   </div>`;
 }
 

@@ -1,0 +1,219 @@
+"""Reading without a call in sight: the nights' random samples, second reads, and contested cells.
+
+Of a cell that is read blind the browser gets a picture, and a number that says nothing, not even in which order cells
+came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse, Response
+from pydantic import UUID4, BaseModel, ConfigDict, Field
+
+from bloodcell.results.result_display import line_name
+from bloodcell.review.desk_records import Outcome
+from bloodcell.review.navigation import navigation
+from bloodcell.review.services import services_of, session_of
+from bloodcell.review.slide_page import line_choices
+from bloodcell.review.slide_routes import Code, Key, picture
+from bloodcell.review.writing import RightMissingError
+from bloodcell.storage.statements import load_statements
+
+if TYPE_CHECKING:
+    from bloodcell.review.people import Role
+    from bloodcell.review.services import Services
+    from bloodcell.review.sessions import Session
+
+router: Final = APIRouter()
+
+_SQL: Final = load_statements("review/readings.sql")
+_MOST: Final = 200
+"""Cells of one page of a blind reading; the rest comes with the next one."""
+Mode = Literal["sample", "second"]
+
+
+class Reading(BaseModel):
+    """What a person says of a cell that was read blind."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: UUID4
+    cell_id: Key
+    label: Code
+
+
+class Readings(BaseModel):
+    """Readings of a sample, or second readings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: Mode = "sample"
+    changes: list[Reading] = Field(min_length=1, max_length=500)
+
+
+class Decision(BaseModel):
+    """What a contested cell is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: UUID4
+    cell_id: Key
+    label: Code
+    note: str | None = Field(None, max_length=1000)
+    seen: Key | None = None
+
+
+class Decisions(BaseModel):
+    """Decisions on contested cells."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    changes: list[Decision] = Field(min_length=1, max_length=500)
+
+
+class Outcomes(BaseModel):
+    """What became of each change."""
+
+    outcomes: list[Outcome]
+
+
+@router.get("/blind", include_in_schema=False)
+def blind_page(request: Request) -> HTMLResponse:
+    """Shows the cells of the random samples that the person can read blind."""
+    return _reading_page(request, "sample")
+
+
+@router.get("/second", include_in_schema=False)
+def second_page(request: Request) -> HTMLResponse:
+    """Shows the cells that a second person has to read."""
+    return _reading_page(request, "second")
+
+
+@router.get("/blind/cells/{number}/image", include_in_schema=False)
+def blind_image(request: Request, number: Key) -> Response:
+    """Returns the picture of a cell that the person reads blind."""
+    return _blind_picture(request, "sample", number)
+
+
+@router.get("/second/cells/{number}/image", include_in_schema=False)
+def second_image(request: Request, number: Key) -> Response:
+    """Returns the picture of a cell that the person reads second."""
+    return _blind_picture(request, "second", number)
+
+
+@router.post("/api/blind")
+def read_blind(request: Request, readings: Readings) -> Outcomes:
+    """Stores blind readings; each is stored once."""
+    services, session = services_of(request), session_of(request)
+    _require(session, _role(readings.mode))
+    cells = {_number(session, row): row.cell_id for row in _cells(services, session, readings.mode, read=True)}
+    known = [each for each in readings.changes if each.cell_id in cells]
+    asked = [{"key": str(each.key), "cell_id": cells[each.cell_id], "label": each.label} for each in known]
+    kind: Literal["blind", "second"] = "blind" if readings.mode == "sample" else "second"
+    stored = {each.key: each for each in services.writer.label(session, kind, asked)} if asked else {}
+    gone = "This cell no longer waits for your reading."
+    return Outcomes(
+        outcomes=[
+            Outcome(str(each.key), each.cell_id, found.outcome, found.text)
+            if (found := stored.get(str(each.key)))
+            else Outcome(str(each.key), each.cell_id, "refused", gone)
+            for each in readings.changes
+        ]
+    )
+
+
+@router.get("/adjudication", include_in_schema=False)
+def adjudication_page(request: Request) -> HTMLResponse:
+    """Shows the contested cells that the person may settle."""
+    services, session = services_of(request), session_of(request)
+    _require(session, "senior")
+    disputes: dict[int, dict[str, Any]] = {}
+    for row in services.desk.transact(lambda c: c.execute(_SQL["disputes"], {"person": session.person.name}).all()):
+        dispute = disputes.setdefault(
+            row.cell_id,
+            {
+                "cell_id": row.cell_id,
+                "slide": {"slide_id": row.slide_id, "barcode": row.barcode},
+                "image": f"/slides/{row.slide_id}/cells/{row.cell_id}/image",
+                "labels": [],
+                "seen": row.seen,
+            },
+        )
+        at = row.labelled_at.isoformat()
+        dispute["labels"].append(
+            {"by": row.labelled_by, "label": row.label, "name": line_name(row.label), "note": row.note, "at": at}
+        )
+    cells = list(disputes.values())[:_MOST]
+    lines = [asdict(each) for each in line_choices()]
+    body = services.page(
+        "adjudicate.html.j2",
+        request,
+        disputes={"cells": cells, "lines": lines},
+        navigation=navigation(services, session, "/adjudication", services.catalogue(request).text),
+    )
+    return HTMLResponse(body)
+
+
+@router.post("/api/adjudications")
+def adjudicate(request: Request, decisions: Decisions) -> Outcomes:
+    """Settles contested cells; each decision is stored once."""
+    asked = [each.model_dump(mode="json") for each in decisions.changes]
+    return Outcomes(outcomes=services_of(request).writer.label(session_of(request), "adjudication", asked))
+
+
+def _reading_page(request: Request, mode: Mode) -> HTMLResponse:
+    services, session = services_of(request), session_of(request)
+    _require(session, _role(mode))
+    cells = _cells(services, session, mode, read=True)
+    waiting = [row for row in cells if row.is_waiting] if mode == "sample" else cells
+    n_done = sum(row.is_read_by_person for row in cells) if mode == "sample" else 0
+    address = "blind" if mode == "sample" else "second"
+    numbered = [_number(session, row) for row in waiting[:_MOST]]
+    blind = {
+        "mode": mode,
+        "cells": [{"cell_id": number, "image": f"/{address}/cells/{number}/image"} for number in numbered],
+        "lines": [asdict(each) for each in line_choices()],
+        "n_wanted": len(waiting) + n_done,
+        "n_done": n_done,
+    }
+    text = services.catalogue(request).text
+    items = navigation(services, session, f"/{address}", text)
+    return HTMLResponse(services.page("blind.html.j2", request, blind=blind, navigation=items))
+
+
+def _blind_picture(request: Request, mode: Mode, number: int) -> Response:
+    services, session = services_of(request), session_of(request)
+    _require(session, _role(mode))
+    for row in _cells(services, session, mode, read=False):
+        if _number(session, row) == number:
+            return picture(services, row.sha256)
+    raise HTTPException(404, "This cell no longer waits for your reading.")
+
+
+def _cells(services: Services, session: Session, mode: Mode, *, read: bool) -> list[Any]:
+    """Returns the cells that the person can read; with `read` also those of the sample that have been read."""
+    asked = {"person": session.person.name}
+    rows = list(services.desk.transact(lambda c: c.execute(_SQL[mode], asked).all()))
+    return rows if read or mode == "second" else [row for row in rows if row.is_waiting]
+
+
+def _number(session: Session, row: Any) -> int:
+    """Returns the number by which a person's browser knows a cell.
+
+    It is the same in the person's next session, so that a reading that was not sent is sent then.
+    """
+    told = hashlib.sha256(f"{row.sha256} {row.cell_id} {session.person.name}".encode()).digest()
+    return int.from_bytes(told[:6], "big") + 1
+
+
+def _role(mode: Mode) -> Role:
+    return "reader" if mode == "sample" else "senior"
+
+
+def _require(session: Session, role: Role) -> None:
+    if not session.person.may(role):
+        raise RightMissingError(f"This needs the role {role}.")

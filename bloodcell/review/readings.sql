@@ -1,0 +1,37 @@
+-- name: sample
+-- Cells of the random samples of thirty nights, and whether the person can still read each blind.
+SELECT d.cell_id, c.sha256, b.cell_id IS NOT NULL AS is_waiting,
+       l.cell_id IS NOT NULL AND l.is_blind AS is_read_by_person
+FROM bloodcell.random_sample d
+JOIN bloodcell.slide_cell c USING (cell_id)
+LEFT JOIN LATERAL (
+    SELECT o.cell_id, bool_or(o.is_blind) AS is_blind FROM bloodcell.cell_label o
+    WHERE o.cell_id = d.cell_id AND lower(o.labelled_by) = lower(:person) GROUP BY o.cell_id
+) l ON true
+LEFT JOIN bloodcell.blind_reading b ON b.cell_id = d.cell_id AND l.cell_id IS NULL AND NOT EXISTS (
+    SELECT 1 FROM bloodcell.slide_opening_history o
+    WHERE o.slide_id = c.slide_id AND lower(o.person) = lower(:person))
+WHERE d.night >= (SELECT max(night) - 30 FROM bloodcell.random_sample) AND c.withdrawn_at IS NULL
+ORDER BY d.night, c.sha256, d.cell_id
+
+-- name: second
+-- Cells that a second person has to read, of slides that wait for a signature, without those that this person has labelled.
+SELECT w.cell_id, c.sha256
+FROM bloodcell.newest_version v
+JOIN bloodcell.standing_slide s USING (slide_id)
+JOIN bloodcell.count_history h ON h.report_id = v.report_id
+CROSS JOIN LATERAL bloodcell.cells_for_second_reader(v.slide_id, h.rules_digest) w
+JOIN bloodcell.slide_cell c ON c.cell_id = w.cell_id
+WHERE s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide) AND c.image_removed_at IS NULL
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
+                  WHERE l.cell_id = w.cell_id AND lower(l.labelled_by) = lower(:person))
+ORDER BY c.sha256, w.cell_id
+
+-- name: disputes
+-- Contested cells to which the person is no party.
+SELECT d.cell_id, c.slide_id, d.barcode, d.label, d.labelled_by, d.labelled_at, d.note,
+       (SELECT max(n.label_id) FROM bloodcell.cell_label n WHERE n.cell_id = d.cell_id) AS seen
+FROM bloodcell.contested_cell d JOIN bloodcell.slide_cell c USING (cell_id)
+WHERE NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
+                  WHERE l.cell_id = d.cell_id AND lower(l.labelled_by) = lower(:person))
+ORDER BY d.night DESC, d.barcode, d.cell_id, d.labelled_at
