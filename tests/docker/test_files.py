@@ -103,7 +103,7 @@ def test_the_files_for_accounts_of_the_laboratory_give_the_desk_its_secret_and_n
     environment = service[1]["environment"]
     assert environment["BLOODCELL_DESK_LOGIN"] == OF_LOG_IN[name]
     assert environment["BLOODCELL_DESK_CA_FILE"].removeprefix("/run/secrets/") in service[1]["secrets"]
-    (password,) = (secret for secret in service[1]["secrets"] if secret != "desk_ca")
+    (password,) = set(service[1]["secrets"]) - {"desk_ca"}
     assert password.removeprefix("bloodcell_") in Settings.model_fields
     assert OVERLAYS[name]["secrets"] == {each: {"file": f"secrets/{each}"} for each in service[1]["secrets"]}
 

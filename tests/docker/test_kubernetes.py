@@ -36,6 +36,7 @@ MANIFESTS: dict[str, Any] = {
 """Documents by their file; the second of a file is "desk.yaml, 2"."""
 PODS = [name for name, manifest in MANIFESTS.items() if manifest["kind"] in ("Deployment", "Job", "Pod")]
 DNS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
+COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 KEYS = {
     "metadataSecretName": "connection",
     "resultBackendSecretName": "connection",
@@ -223,7 +224,7 @@ def test_probes_and_commands_are_those_of_the_images() -> None:
         elif command[0].endswith(".py"):
             assert (DOCKER / command[0]).is_file()
         else:
-            assert command in (["bloodcell", "watch"], ["bloodcell", "desk", "--host", "0.0.0.0"])
+            assert command in (["bloodcell", "watch"], COMPOSE["services"]["desk"]["command"])
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
@@ -333,7 +334,7 @@ def test_workers_cannot_reach_airflows_database() -> None:
 
 
 def test_images_are_bloodcells_with_placeholders_for_registry_and_release() -> None:
-    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    compose = COMPOSE["services"]
     ours = set(re.findall(r"bloodcell-(?:airflow|worker)[\w-]*", str([s["image"] for s in compose.values()])))
     images = {container["image"] for pod in _pods().values() for container in pod["containers"]}
     images |= {":".join(values["images"]["airflow"].values()) for values in VALUES.values()}

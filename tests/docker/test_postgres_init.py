@@ -86,7 +86,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def check_logins(server: Server, tmp_path: Path) -> None:
-    """The desk's login acts as the desk and as the application, and as nobody else; the stages cannot act as the desk."""
+    """The desk's login acts as the desk and as the application only; that of the stages cannot act as the desk."""
     admin = server.settings("bloodcell_admin", tmp_path)
     assert admin.plain_database_url
     upgrade(admin.plain_database_url)
