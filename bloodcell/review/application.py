@@ -18,6 +18,7 @@ from bloodcell.errors import (
     SigningRefusedError,
     UnknownRecordError,
 )
+from bloodcell.login_limit import LoginLimit
 from bloodcell.review import (
     login_pages,
     look_back_routes,
@@ -54,6 +55,7 @@ _PAGES: Final = (
     validation_pages,
     people_pages,
 )
+_PASSWORDS: Final = frozenset({"/login", "/api/session"})
 _STATUS: Final[dict[type[BloodcellError], tuple[int, str]]] = {
     SessionEndedError: (401, "not_logged_in"),
     RightMissingError: (403, "forbidden"),
@@ -108,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
         origins=frozenset({settings.desk_origin}),
     )
     app.add_middleware(BoundedBody)
+    app.add_middleware(LoginLimit, paths=_PASSWORDS)
     app.add_middleware(SafeAnswers, is_https=is_https)
     return app
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.differential.laboratory_rules import read_rules
+from bloodcell.login_limit import AccountLimit
 from bloodcell.presentation.templates import page_environment
 from bloodcell.review.openid_provider import OpenIdProvider
 from bloodcell.review.sessions import Sessions
@@ -51,6 +52,7 @@ class Services:
         static: Scripts and styles.
         catalogues: Texts by language.
         provider: The laboratory's OpenID provider; None if people do not log in by one.
+        accounts: Slows down guessing of passwords.
     """
 
     settings: Settings
@@ -64,6 +66,7 @@ class Services:
     static: StaticFiles
     catalogues: Mapping[str, Catalogue]
     provider: OpenIdProvider | None
+    accounts: AccountLimit
 
     def page(self, template: str, request: Request, **values: Any) -> str:
         """Returns a page in the person's language, within the frame that all pages have."""
@@ -125,6 +128,7 @@ def open_services(settings: Settings) -> Services:
         static=StaticFiles(),
         catalogues=read_catalogues(settings.desk_texts_dir),
         provider=OpenIdProvider(settings) if settings.desk_login == "oidc" else None,
+        accounts=AccountLimit(),
     )
 
 

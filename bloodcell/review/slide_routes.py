@@ -80,7 +80,7 @@ class Signature(Strict):
     state: str = Field(pattern=r"^(final|amended|corrected)$")
     reason: str | None = Field(None, max_length=1000)
     ticked: list[str] = Field(default_factory=list, max_length=50)
-    password: str = Field(max_length=1000)
+    password: str = Field("", max_length=1000)
 
 
 class Comments(BaseModel):
@@ -161,10 +161,7 @@ def sign(request: Request, slide_id: Key, signature: Signature) -> Signed:
     unticked = {*newest.withheld_for, *newest.review_for} - set(signature.ticked)
     if unticked:
         raise SigningRefusedError("Tick each reason for review when you have looked at it.")
-    again = authenticated(services, session.person.name, signature.password)
-    if again is None or again.name != session.person.name:
-        raise WrongPasswordError("The password is wrong.")
-    services.sessions.prove(session)
+    _prove(request, session, signature.password)
     version = services.writer.sign(
         session, slide_id, barcode, digest=signature.digest, state=signature.state, reason=signature.reason
     )
@@ -210,6 +207,18 @@ def _opened(services: Services, session: Session, slide_id: int) -> SlidePage:
     page = services.slides.page(slide_id, session.person, needs_password=_needs_password(session))
     services.writer.open_slide(session, slide_id)
     return page
+
+
+def _prove(request: Request, session: Session, password: str) -> None:
+    """Authenticates the person of a session again, which a signature needs."""
+    if session.subject is not None:  # at the OpenID provider, which has been asked before
+        if not session.is_proved:
+            raise WrongPasswordError("Log in again at your laboratory's own page, then sign within two minutes.")
+        return
+    again = authenticated(request, session.person.name, password)
+    if again is None or again.name != session.person.name:
+        raise WrongPasswordError("The password is wrong.")
+    services_of(request).sessions.prove(session)
 
 
 def _needs_password(session: Session) -> bool:
