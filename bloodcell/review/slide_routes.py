@@ -171,8 +171,11 @@ def sign(request: Request, slide_id: Key, signature: Signature) -> Signed:
 
 @router.get("/api/slides/{slide_id}/cells/{cell_id}")
 def read_cell(request: Request, slide_id: Key, cell_id: Key) -> CellDetail:
-    """Returns what the large view of a cell shows."""
-    return services_of(request).desk.transact(lambda c: cell_detail(c, slide_id, cell_id))
+    """Returns what the large view of a cell shows, and records that the person has opened the slide."""
+    services = services_of(request)
+    detail = services.desk.transact(lambda c: cell_detail(c, slide_id, cell_id))
+    services.writer.open_slide(session_of(request), slide_id)
+    return detail
 
 
 @router.get("/slides/{slide_id}/cells/{cell_id}/image", response_class=Response, include_in_schema=False)

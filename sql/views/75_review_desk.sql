@@ -321,6 +321,11 @@ BEGIN
         outcome := 'stored';
         RETURN NEXT;
     END LOOP;
+    IF a_kind = 'review' THEN  -- the answer shows the cells with their calls
+        INSERT INTO bloodcell.slide_opening (slide_id, session_id, person)
+        SELECT s.slide_id, who.session_id, who.person FROM bloodcell.slide s WHERE s.slide_id = a_slide
+        ON CONFLICT DO NOTHING;
+    END IF;
 END $$;
 COMMENT ON FUNCTION bloodcell.desk_label(text, text, bigint, jsonb) IS
     'Stores labels that a person gave at the desk, each once, and says of each whether it was stored, or why not.';
@@ -348,6 +353,9 @@ BEGIN
                    AND m.cell_id IS NOT DISTINCT FROM a_cell AND lower(m.person) = lower(who.person)) THEN
         RAISE EXCEPTION 'The same request was used for something else' USING ERRCODE = 'check_violation';
     END IF;
+    -- the answer shows what others wrote of the cells
+    INSERT INTO bloodcell.slide_opening (slide_id, session_id, person) VALUES (a_slide, who.session_id, who.person)
+    ON CONFLICT DO NOTHING;
 END $$;
 COMMENT ON FUNCTION bloodcell.desk_comment(text, bigint, bigint, text, uuid) IS
     'Stores a comment on a slide or a cell, once for each key.';
