@@ -160,8 +160,8 @@ def authenticated(request: Request, name: str, password: str) -> Person | None:
         said = "Too many wrong passwords for this name. Wait, then try again; an administrator can see who tries."
         raise HTTPException(429, said, headers={"retry-after": str(wait_s)})
     settings = services.settings
-    if settings.desk_login == "ldap":
-        person = check_ldap(settings, name, password)
+    if services.directory is not None:
+        person = check_ldap(services.directory, name, password)
     elif settings.desk_login == "local":
         person = check_password(settings.users_file, name, password)
     else:
