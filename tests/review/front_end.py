@@ -47,7 +47,9 @@ def visit(browser: Browser, desk: FrontEndDesk) -> Iterator[Visit]:
                 context.set_default_timeout(8000)
                 closing.callback(context.close)
             page = context.new_page()
-            page.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
+            page.on(
+                "console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None
+            )
             page.on("pageerror", lambda error: said.append(str(error)))
             page.on("dialog", lambda dialog: dialog.accept())
             page.goto(desk.url + path)
@@ -69,7 +71,11 @@ def current(page: Page) -> int:
 
 def section_of(page: Page, cell_id: int) -> str:
     """Returns the title of the section that shows a cell."""
-    return str(page.evaluate(f"document.getElementById('cell-{cell_id}').closest('section').querySelector('h2').firstChild.data.trim()"))
+    return str(
+        page.evaluate(
+            f"document.getElementById('cell-{cell_id}').closest('section').querySelector('h2').firstChild.data.trim()"
+        )
+    )
 
 
 def saved(page: Page) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import APIResponse, Route, expect
 
 from tests.review.front_end import Visit, current, drag, gallery, saved, section_of
 from tests.review.front_end_server import PASSWORD, FrontEndDesk
@@ -145,21 +145,23 @@ def test_nothing_is_lost_and_nothing_stored_twice_when_the_network_goes(desk: Fr
     saved(page)
     stored = desk.labels(slide_id)
     assert len(stored) == len({cell for cell, _, _ in stored}) == 20
-    assert [label for _, _, label in stored] == [{"4": "lymphocyte", "5": "monocyte", "6": "ig", "7": "erythroblast"}[key] for key in keys]
+    assert [label for _, _, label in stored] == [
+        {"4": "lymphocyte", "5": "monocyte", "6": "ig", "7": "erythroblast"}[key] for key in keys
+    ]
     assert page.evaluate(WAITING) == 0
 
 
 def test_an_answer_that_is_lost_on_its_way_stores_nothing_twice(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(60)
     page = visit(f"/slides/{slide_id}")
-    lost = []
+    lost: list[APIResponse] = []
 
-    def lose(route: object) -> None:
+    def lose(route: Route) -> None:
         if not lost:
-            lost.append(route.fetch())  # type: ignore[attr-defined]
-            route.abort()  # type: ignore[attr-defined]
+            lost.append(route.fetch())
+            route.abort()
         else:
-            route.continue_()  # type: ignore[attr-defined]
+            route.continue_()
 
     page.route("**/labels", lose)
     page.keyboard.press("n")
@@ -318,7 +320,10 @@ def test_any_number_of_cells_is_shown_and_labelled(n_cells: int, desk: FrontEndD
         expect(page.get_by_text("no cell that could be used")).to_be_visible()
 
 
-HOSTILE = "<img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>\u202e{{7*7}}" + "x" * 300
+HOSTILE = (
+    "<img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>\u202e{{7*7}}"
+    + "x" * 300
+)
 
 
 def test_hostile_texts_are_shown_and_neither_run_nor_break_the_layout(desk: FrontEndDesk, visit: Visit) -> None:
