@@ -385,6 +385,16 @@ def test_a_slide_is_reviewed_and_signed_with_few_key_strokes(desk: FrontEndDesk,
     expect(page.locator("#panel .result")).to_contain_text("final")
 
 
+def test_the_toolbar_and_the_differential_stay_in_sight(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit(f"/slides/{desk.make_slide(200)}")
+    page.locator("[data-cell]").last.focus()
+    expect(page.get_by_role("button", name="Label as")).to_be_in_viewport()
+    expect(page.get_by_role("heading", name="Differential")).to_be_in_viewport()
+    cell, bar = page.locator("[data-cell]").last.bounding_box(), page.locator(".toolbar").bounding_box()
+    assert cell and bar
+    assert bar["y"] + bar["height"] <= cell["y"]
+
+
 def test_what_is_missing_for_signing_is_listed_and_leads_to_the_cell(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(60)
     page = visit(f"/slides/{slide_id}")

@@ -77,7 +77,7 @@ function Counts({ shown }) {
         <dd>${number(nrbc.per_100_wbc)} ${nrbc.flag && html`<${Flag} flag=${nrbc.flag} />`}</dd><dd
         class="quiet">${t("erythroblasts: {n}", { n: nrbc.n })} (${interval(nrbc.lower, nrbc.upper)})</dd></div>
     <div><dt>${t("Unclassified")}</dt><dd>${count(shown.unclassified.n)}</dd><dd
-        class="quiet">${number(shown.unclassified.percentage)} %</dd></div>
+        class="quiet">${shown.unclassified.percentage === null ? "" : `${number(shown.unclassified.percentage)} %`}</dd></div>
     <div><dt>${t("Contested")}</dt><dd>${count(shown.n_contested)}</dd><dd class="quiet">${t("in no percentage")}</dd></div>
     <div ...${drop_target("platelet")}><dt>${t("Platelet images")}</dt><dd>${count(shown.n_platelets)}</dd><dd
         class="quiet">${t("no concentration")}</dd></div>

@@ -18,7 +18,7 @@ export function Toolbar() {
         onClick=${(event) => label_menu.open_below(event.currentTarget)}>
       ${t("Label as …")}${n > 0 && html` <b>${count(n)}</b>`}</button>
     ${n > 0 && html`<button type="button" class="button quiet"
-        onClick=${() => select_only([])}>${t("End selection")}</button>`}
+        onClick=${() => select_only([])}>✕<span class="unseen"> ${t("End selection")}</span></button>`}
     <button type="button" class="button quiet" disabled=${current.value === null}
         onClick=${() => show_cell(current.peek())}>${t("Large view")}</button>
     <button type="button" class="button quiet" disabled=${!can_undo()} onClick=${undo}>↶ ${t("Undo")}</button>
