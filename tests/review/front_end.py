@@ -66,7 +66,7 @@ def gallery(page: Page, n_cells: int) -> None:
 
 def current(page: Page) -> int:
     """Returns the id of the cell that has the focus."""
-    return int(page.locator("[data-cell]:focus").get_attribute("data-cell") or 0)
+    return int(page.locator("[data-cell][tabindex='0']:focus").get_attribute("data-cell") or 0)
 
 
 def section_of(page: Page, cell_id: int) -> str:

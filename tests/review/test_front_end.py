@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from playwright.sync_api import APIResponse, Route, expect
 
@@ -186,6 +188,65 @@ def test_what_waits_is_sent_after_a_reload(desk: FrontEndDesk, visit: Visit) -> 
     page.get_by_role("button", name="Try now").click()
     saved(page)
     assert desk.labels(slide_id) == [(labelled, "amartin", "monocyte")]
+
+
+def test_a_change_that_the_server_cannot_take_is_told_and_does_not_hold_up_the_others(
+    desk: FrontEndDesk, visit: Visit
+) -> None:
+    slide_id = desk.make_slide(60, n_blasts=0, n_smudges=0, n_unclassified=0)
+    page = visit(f"/slides/{slide_id}")
+    page.locator("section[data-line=lymphocyte] [data-cell]").first.click()
+    bad = current(page)
+    refusal = {"error": {"code": "invalid", "text": "No such label.", "next": None}}
+
+    def refuse(route: Route) -> None:
+        if any(change["cell_id"] == bad for change in json.loads(route.request.post_data or "")["changes"]):
+            route.fulfill(status=422, json=refusal)
+        else:
+            route.continue_()
+
+    page.route("**/labels", refuse)
+    page.keyboard.press("Control+a")
+    n_cells = page.locator("[aria-selected=true]").count()
+    page.keyboard.press("5")
+    expect(page.locator(".toasts .notice")).to_contain_text("Not stored: No such label.")
+    saved(page)
+    assert len(desk.labels(slide_id)) == n_cells - 1
+    assert section_of(page, bad) == "Lymphocyte"
+
+
+def test_what_one_person_left_is_not_sent_in_the_name_of_another(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    desk.is_away = True
+    page.keyboard.press("n")
+    page.keyboard.press("5")
+    desk.is_away, desk.person = False, "bmeyer"
+    desk.hold_as(None, slide_id)
+    page.route("**/labels", lambda route: route.abort())
+    page.reload()
+    page.unroute("**/labels")
+    gallery(page, 60)
+    saved(page)
+    assert desk.labels(slide_id) == []
+    desk.person = "amartin"
+    desk.hold_as("amartin", slide_id)
+    page.reload()
+    saved(page)
+    assert [by for _, by, _ in desk.labels(slide_id)] == ["amartin"]
+
+
+def test_n_goes_through_what_needs_a_person_in_both_directions(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit(f"/slides/{desk.make_slide(60)}")
+    gallery(page, 60)
+    visited = []
+    for _ in range(9):
+        page.keyboard.press("n")
+        visited.append(current(page))
+    assert len(set(visited)) == 8
+    assert visited[8] == visited[0]
+    page.keyboard.press("Shift+N")
+    assert current(page) == visited[7]
 
 
 def test_two_tabs_send_each_change_once(desk: FrontEndDesk, visit: Visit) -> None:
