@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 512 * 1024
 """500 changes of a label are 60 kB."""
 _DISCARDED_BYTES: Final = 16 * 1024 * 1024
-"""Bytes that are read of a body that is too large. Closing a connection with unread bytes resets it: the answer is lost,
-and a proxy that was still sending answers 502."""
+"""Bytes that are read of a body that is too large. Closing a connection with unread bytes resets it: the answer is
+lost, and a proxy that was still sending answers 502."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
@@ -45,7 +45,7 @@ _HEADERS: Final = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
     "x-frame-options": "DENY",
 }
-_OPEN_PATHS: Final = ("/healthz", "/login", "/login/oidc", "/login/oidc/callback", "/api/session")
+_OPEN_PATHS: Final = ("/healthz", "/login", "/login/oidc", "/login/oidc/start", "/api/session")
 _OPEN_PREFIXES: Final = ("/static/", "/enter/")
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 

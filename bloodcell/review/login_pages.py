@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -50,7 +51,7 @@ def static_file(request: Request, digest: str, name: str) -> Response:
 def login_page(request: Request, next: str = "/") -> Response:
     """Shows the form to log in."""
     if request.state.session is not None:
-        return RedirectResponse(_own_path(next), 303)
+        return RedirectResponse(own_path(next), 303)
     return _login_form(request, next)
 
 
@@ -60,7 +61,7 @@ def log_in(request: Request, name: Name, password: Password, next: Name = "/") -
     person = authenticated(services_of(request), name, password)
     if person is None:
         return _login_form(request, next, name=name, problem="The name or the password is wrong.", status=403)
-    return _logged_in(services_of(request), person, services_of(request).settings.desk_login, _own_path(next))
+    return _logged_in(services_of(request), person, services_of(request).settings.desk_login, own_path(next))
 
 
 @router.get("/enter/{token}")
@@ -124,7 +125,7 @@ def choose_language(request: Request, language: Name, csrf: Csrf = "") -> Respon
     """Remembers the language for this browser."""
     if not check_form(request.state.session, csrf):
         raise HTTPException(403, "The form is of another session. Load the page again.")
-    answer = RedirectResponse(_own_path(request.headers.get("referer", "/")), 303)
+    answer = RedirectResponse(own_path(request.headers.get("referer", "/")), 303)
     if language in services_of(request).catalogues:
         secure = services_of(request).settings.desk_origin.startswith("https://")
         answer.set_cookie(LANGUAGE_COOKIE, language, max_age=31536000, httponly=True, samesite="strict", secure=secure)
@@ -163,7 +164,7 @@ def _login_form(
     request: Request, next_path: str, *, name: str = "", problem: str | None = None, status: int = 200
 ) -> HTMLResponse:
     page = services_of(request).page(
-        "login.html.j2", request, next=_own_path(next_path), name=name, problem=problem,
+        "login.html.j2", request, next=own_path(next_path), name=name, problem=problem,
         login=services_of(request).settings.desk_login,
     )  # fmt: skip
     return HTMLResponse(page, status)
@@ -176,10 +177,12 @@ def _enter_form(
     return HTMLResponse(page, status)
 
 
-def _own_path(target: str) -> str:
-    """Returns a path of the desk itself: a link to another site is not followed after the log-in."""
-    from urllib.parse import urlsplit
+def own_path(target: str) -> str:
+    """Returns a path of the desk itself: a link to another site is not followed after the log-in.
 
+    Args:
+        target: Where the person wanted to go.
+    """
     parts = urlsplit(target)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     is_own = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()

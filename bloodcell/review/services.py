@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.differential.laboratory_rules import read_rules
 from bloodcell.presentation.templates import page_environment
+from bloodcell.review.openid_provider import OpenIdProvider
 from bloodcell.review.sessions import Sessions
 from bloodcell.review.slide_page import SlideReader
 from bloodcell.review.sprites import Sprites
@@ -49,6 +50,7 @@ class Services:
         sprites: Thumbnails.
         static: Scripts and styles.
         catalogues: Texts by language.
+        provider: The laboratory's OpenID provider; None if people do not log in by one.
     """
 
     settings: Settings
@@ -61,6 +63,7 @@ class Services:
     sprites: Sprites
     static: StaticFiles
     catalogues: Mapping[str, Catalogue]
+    provider: OpenIdProvider | None
 
     def page(self, template: str, request: Request, **values: Any) -> str:
         """Returns a page in the person's language, within the frame that all pages have."""
@@ -121,6 +124,7 @@ def open_services(settings: Settings) -> Services:
         sprites=sprites,
         static=StaticFiles(),
         catalogues=read_catalogues(settings.desk_texts_dir),
+        provider=OpenIdProvider(settings) if settings.desk_login == "oidc" else None,
     )
 
 
