@@ -1,6 +1,6 @@
 """Reviews and signs a slide at the review desk in its container, behind the documented proxy, with the store on S3.
 
-    python -m benchmarks.acceptance.desk_containers WORK [--shared ../shared] [--slides 3] [--cells 60]
+    python -m benchmarks.acceptance.desk_containers WORK [--shared ../shared] [--slides 3] [--cells 100]
 
 The images must exist already (`python -m benchmarks.acceptance.container_images WORK`). What runs: each service as
 confined as docker/compose.yaml says, with compose.outside.yaml, on podman; Debian's nginx with docker/nginx.conf at an
@@ -13,6 +13,7 @@ something is not as it should be.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import shutil
@@ -31,7 +32,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from benchmarks.acceptance.compose import CONTAINERS, LAN, _address, _make_images
 from benchmarks.acceptance.confined import Engine
-from benchmarks.acceptance.fleet import make_night
 from tests.conftest import ROOT
 from tests.reverse_proxy import DESK_NAME, Proxy, reverse_proxy
 from tests.service.conftest import free_port
@@ -80,7 +80,7 @@ def main() -> int:
     parser.add_argument("work", type=Path)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--slides", type=int, default=3)
-    parser.add_argument("--cells", type=int, default=60)
+    parser.add_argument("--cells", type=int, default=100)
     chosen = parser.parse_args()
     work: Path = chosen.work.resolve()
     shutil.rmtree(work, ignore_errors=True)
@@ -88,7 +88,10 @@ def main() -> int:
         (work / name).mkdir(parents=True)
     (work / "containers.conf").write_text(CONTAINERS)
     os.environ |= {"CONTAINERS_CONF": str(work / "containers.conf"), "LANG": "C.UTF-8"}
-    make_night(chosen.shared, work / "drops", NIGHT, chosen.slides, chosen.cells)
+    tool = [sys.executable, str(chosen.shared / "tools" / "make_drop.py"), str(work / "drops"), "--faults"]
+    size = ["--slides", str(chosen.slides), "--cells", str(chosen.cells), "--night", str(NIGHT), "--seed", "3"]
+    subprocess.run([*tool, *size], check=True, capture_output=True)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request to the S3 server
     _make_images(work)
     port = free_port()
     engine = Engine(
@@ -205,7 +208,7 @@ class Person:
         barcode = link.inner_text().strip()
         link.click()
         self.page.wait_for_url("**/slides/*")
-        expect(self.page.get_by_role("option").first).to_be_visible()
+        expect(self.page.locator("[role=option]").first).to_be_visible()
         self.page.wait_for_load_state("networkidle")
         self._keep("3-slide")
         return barcode
@@ -220,7 +223,7 @@ class Person:
             label = cell["analyser_code"] if cell["analyser_code"] in keys else cell["analyser_class"]
             self._label(keys.get(label, "m"))
             n_labelled += 1
-        self.page.get_by_role("option").first.click()
+        self.page.locator("[role=option]").first.click()
         self._label(keys["monocyte"])
         yield f"{self.name}: labelled {n_labelled + 1} cells of {barcode}", n_labelled < 200
         self._keep("4-labelled")
@@ -245,7 +248,7 @@ class Person:
         self.page.goto(f"{ORIGIN}/?state=all")
         link = self.page.get_by_role("link", name=barcode)
         self.page.goto(f"{ORIGIN}{link.first.get_attribute('href')}" if link.count() else f"{ORIGIN}/slides/1")
-        expect(self.page.get_by_role("option").first).to_be_visible()
+        expect(self.page.locator("[role=option]").first).to_be_visible()
         self.page.wait_for_load_state("networkidle")
         self._keep("3-slide")
         slide = self._slide()
