@@ -43,8 +43,7 @@ def test_a_slide_is_signed_with_the_password_again_in_the_persons_name(running_d
         assert (signed.json()["version"], signed.json()["state"]) == (2, "final")
         assert signed.json()["page"]["signing"]["states"] == []
     assert versions(running_desk, slide) == [(1, "machine", None), (2, "final", "anna")]
-    result = read_result(running_desk.settings, slide.barcode)
-    assert result.versions[-1].signed_by == "anna"
+    assert read_result(running_desk.laboratory.database, slide.barcode).versions[-1].signed_by == "anna"
 
 
 def test_what_is_missing_is_named_and_signing_refused_until_it_is_done(running_desk: RunningDesk) -> None:
@@ -220,7 +219,7 @@ def test_a_label_taken_back_gives_the_digest_of_before(running_desk: RunningDesk
 
 
 def test_a_blast_of_one_reader_needs_a_second_one_where_the_laboratory_says_so(
-    postgres: object, database_url: str, tmp_path: Path
+    database_url: str, tmp_path: Path
 ) -> None:
     from bloodcell.differential.laboratory_rules import DEFAULT_RULES
 
@@ -230,7 +229,7 @@ def test_a_blast_of_one_reader_needs_a_second_one_where_the_laboratory_says_so(
         .replace('version = "bloodcell defaults, 2026-11"', 'version = "second readers"')
     )  # fmt: skip
     with new_desk(tmp_path / "data", database_url, rules_file=rules) as desk:
-        slide = desk.slide({"neutrophil": 60, "VLY": 1}, count=False)
+        slide = desk.slide({"neutrophil": 60, "VLY": 1})
         cell, variant = slide.all_cells[0], slide.cells["VLY"][0]
         with desk.client("anna") as anna, desk.client("clara") as clara, desk.client("dora") as dora:
             anna.open(slide)
