@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, HTTPException, Request
@@ -10,7 +11,7 @@ from pydantic import UUID4, BaseModel, ConfigDict, Field, TypeAdapter
 
 from bloodcell.errors import SigningRefusedError, StoreUnavailableError, UnknownRecordError
 from bloodcell.review.cell_detail import cell_detail, image_of, images_of
-from bloodcell.review.desk_records import CellDetail, DeskComment, LabelsStored, Lease, Signed, SlidePage
+from bloodcell.review.desk_records import CellDetail, DeskComment, LabelsStored, Lease, Signed, SignedVersion, SlidePage
 from bloodcell.review.login_pages import authenticated
 from bloodcell.review.navigation import navigation
 from bloodcell.review.services import services_of, session_of
@@ -175,7 +176,8 @@ def sign(request: Request, slide_id: Key, signature: Signature) -> Signed:
         session, slide_id, barcode, digest=signature.digest, state=signature.state, reason=signature.reason
     )
     page = services.slides.page(slide_id, session.person, needs_password=_needs_password(session))
-    return Signed(version, signature.state, page)
+    shown = {each.name: getattr(page, each.name) for each in fields(SlidePage)}
+    return Signed(**shown, signed=SignedVersion(version, signature.state))
 
 
 @router.get("/api/slides/{slide_id}/cells/{cell_id}")
