@@ -58,14 +58,22 @@ def is_open(path: str) -> bool:
     return path in _OPEN_PATHS or path.startswith(_OPEN_PREFIXES)
 
 
+def safe_headers(*, is_https: bool) -> dict[str, str]:
+    """Returns the headers that every answer has, unless its route says otherwise.
+
+    Args:
+        is_https: Whether browsers reach the desk by TLS.
+    """
+    strict = {"strict-transport-security": "max-age=31536000"} if is_https else {}
+    return {**_HEADERS, **strict, "cache-control": "no-store"}
+
+
 class SafeAnswers:
     """Adds the security headers to every answer, and keeps pages out of caches unless the route says otherwise."""
 
     def __init__(self, app: Application, *, is_https: bool) -> None:
         self._app = app
-        self._headers = dict(_HEADERS)
-        if is_https:
-            self._headers["strict-transport-security"] = "max-age=31536000"
+        self._headers = safe_headers(is_https=is_https)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         async def send_safely(message: Message) -> None:
@@ -73,7 +81,6 @@ class SafeAnswers:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
             await send(message)
 
         await self._app(scope, receive, send_safely if scope["type"] == "http" else send)
