@@ -17,7 +17,15 @@ from bloodcell.errors import (
     SigningRefusedError,
     UnknownRecordError,
 )
-from bloodcell.review import login_pages, look_back_routes, pages, reading_routes, slide_routes, validation_pages
+from bloodcell.review import (
+    login_pages,
+    look_back_routes,
+    pages,
+    reading_routes,
+    slide_routes,
+    statistics_routes,
+    validation_pages,
+)
 from bloodcell.review.guards import BoundedBody, Guard, SafeAnswers
 from bloodcell.review.services import Services, open_services
 from bloodcell.review.writing import (
@@ -76,7 +84,15 @@ def create_app(settings: Settings) -> FastAPI:
             Exception: _unexpected,
         },
     )
-    for module in (login_pages, look_back_routes, pages, reading_routes, slide_routes, validation_pages):
+    for module in (
+        login_pages,
+        look_back_routes,
+        pages,
+        reading_routes,
+        slide_routes,
+        statistics_routes,
+        validation_pages,
+    ):
         app.include_router(module.router)
     is_https = settings.desk_origin.startswith("https://")
     # the last one added sees a request first

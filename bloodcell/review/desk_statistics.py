@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from bloodcell.cells.classes import (
 from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.errors import BloodcellError
 from bloodcell.review.people import name_key
-from bloodcell.review.reader_agreement import Pair, cohens_kappa
+from bloodcell.review.reader_agreement import MIN_SHARED, Pair, cohens_kappa
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -193,8 +194,6 @@ def read_statistics(connection: sa.Connection, period: Period, person: str | Non
     pairs = [
         pair for pair in _pairs(connection, asked) if person is None or _is(pair.one, person) or _is(pair.other, person)
     ]
-    from bloodcell.review.reader_agreement import MIN_SHARED
-
     return Statistics(
         period=period,
         matrix=_matrix(of_person),
@@ -245,9 +244,7 @@ def _matrix(rows: Sequence[sa.Row[Any]]) -> Matrix:
 def _relabelled(versions: Sequence[sa.Row[Any]], changed: Mapping[int, int]) -> Proportion:
     """Returns the cells of the signed slides that a person changed; a cell that was added later counts, too."""
     n_cells = {row.slide_id: row.n_cells for row in versions if row.signed_by is not None}
-    return proportion(
-        sum(min(changed.get(slide_id, 0), n) for slide_id, n in n_cells.items()), sum(n_cells.values())
-    )
+    return proportion(sum(min(changed.get(slide_id, 0), n) for slide_id, n in n_cells.items()), sum(n_cells.values()))
 
 
 def _readers(labels: Sequence[sa.Row[Any]], signatures: Sequence[sa.Row[Any]]) -> tuple[Reader, ...]:
@@ -261,15 +258,18 @@ def _readers(labels: Sequence[sa.Row[Any]], signatures: Sequence[sa.Row[Any]]) -
     for row in signatures:
         minutes.setdefault(name_key(row.person), []).append(row.minutes)
     found = [
-        Reader(name, proportion(n_differing[key], n_labels[key]), len(minutes.get(key, ())), quartiles(minutes.get(key, ())))
+        Reader(
+            name,
+            proportion(n_differing[key], n_labels[key]),
+            len(minutes.get(key, ())),
+            quartiles(minutes.get(key, ())),
+        )
         for key, name in names.items()
     ]
     return tuple(sorted(found, key=lambda each: (-each.n_signed, -each.differing.total, each.name)))
 
 
 def _by_day(period: Period, signatures: Sequence[sa.Row[Any]]) -> tuple[tuple[date, int], ...]:
-    from datetime import timedelta
-
     n = Counter(row.at.date() for row in signatures)
     days = (period.first + timedelta(days=number) for number in range((period.last - period.first).days + 1))
     return tuple((day, n[day]) for day in days)
