@@ -75,7 +75,7 @@ class Matrix:
         columns: Labels that occur, the classes first.
         rows: (called, cells of each column, labels of the row that differ from the call).
         n_labels: All labels.
-        differing: Labels that differ from the call.
+        differing: Labels that differ from the call, of those of cells that were called a class.
     """
 
     columns: tuple[str, ...]
@@ -90,12 +90,14 @@ class Reader:
 
     Attributes:
         name: The person.
-        differing: Labels that differ from the call, of all labels given with the call in sight.
+        n_labels: Labels given with the call in sight.
+        differing: Labels that differ from the call, of those of cells that were called a class.
         n_signed: Signatures.
         minutes: Minutes of the slides that the person signed.
     """
 
     name: str
+    n_labels: int
     differing: Proportion
     n_signed: int
     minutes: Quartiles
@@ -238,7 +240,9 @@ def _matrix(rows: Sequence[sa.Row[Any]]) -> Matrix:
         if total := sum(cells):
             table.append((called, cells, proportion(total - counts[called, called], total)))
     n = counts.total()
-    return Matrix(columns, tuple(table), n, proportion(sum(each.n for _, _, each in table), n))
+    of_called = [each for called, _, each in table if called != UNCLASSIFIED]
+    differing = proportion(sum(each.n for each in of_called), sum(each.total for each in of_called))
+    return Matrix(columns, tuple(table), n, differing)
 
 
 def _relabelled(versions: Sequence[sa.Row[Any]], changed: Mapping[int, int]) -> Proportion:
@@ -250,23 +254,21 @@ def _relabelled(versions: Sequence[sa.Row[Any]], changed: Mapping[int, int]) -> 
 def _readers(labels: Sequence[sa.Row[Any]], signatures: Sequence[sa.Row[Any]]) -> tuple[Reader, ...]:
     names = {name_key(row.labelled_by): row.labelled_by for row in labels}
     names |= {name_key(row.person): row.person for row in signatures}
-    n_labels, n_differing = Counter[str](), Counter[str]()
+    n_labels, n_of_called, n_differing = Counter[str](), Counter[str](), Counter[str]()
     for row in labels:
-        n_labels[name_key(row.labelled_by)] += row.n
-        n_differing[name_key(row.labelled_by)] += row.n if row.label != row.called_class else 0
+        key = name_key(row.labelled_by)
+        n_labels[key] += row.n
+        n_of_called[key] += row.n if row.called_class != UNCLASSIFIED else 0
+        n_differing[key] += row.n if row.called_class not in (UNCLASSIFIED, row.label) else 0
     minutes: dict[str, list[float | None]] = {}
     for row in signatures:
         minutes.setdefault(name_key(row.person), []).append(row.minutes)
-    found = [
-        Reader(
-            name,
-            proportion(n_differing[key], n_labels[key]),
-            len(minutes.get(key, ())),
-            quartiles(minutes.get(key, ())),
-        )
-        for key, name in names.items()
-    ]
-    return tuple(sorted(found, key=lambda each: (-each.n_signed, -each.differing.total, each.name)))
+    found = []
+    for key, name in names.items():
+        spent = minutes.get(key, [])
+        differing = proportion(n_differing[key], n_of_called[key])
+        found.append(Reader(name, n_labels[key], differing, len(spent), quartiles(spent)))
+    return tuple(sorted(found, key=lambda each: (-each.n_signed, -each.n_labels, each.name)))
 
 
 def _by_day(period: Period, signatures: Sequence[sa.Row[Any]]) -> tuple[tuple[date, int], ...]:

@@ -4,9 +4,9 @@ Source: Cohen, A coefficient of agreement for nominal scales, Educational and Ps
 
 The interval is the exact one of the agreement (Clopper and Pearson 1934), put into Cohen's formula with the expected
 agreement held fixed, as in Cohen's own standard error. The asymptotic interval of Fleiss, Cohen and Everitt
-(Psychological Bulletin 72 (1969) 323-327) is too narrow for good readers and few cells: simulated 4,000 times with two
-readers who are right in 97 % of the cells, it contained the true kappa in 71 % of the samples of 20 cells and in 89 % of
-those of 50; the interval used here in 99 %. With perfect agreement it has no width at all.
+(Psychological Bulletin 72 (1969) 323-327) is too narrow for good readers and few cells. Simulated 4,000 times with two
+readers who are right in 97 % of the cells, it contained the true kappa in 71 % of the samples of 20 cells and in 89 %
+of those of 50; the interval used here did in 99 %. With perfect agreement it has no width at all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bloodcell.cells.intervals import Proportion
 
 MIN_SHARED: Final = 20
-"""Cells that both have to have read: with fewer the interval is wider than the difference of a good and a poor reader."""
+"""Cells that both have to have read: with fewer, good and poor readers have intervals that overlap."""
 
 
 @dataclass(frozen=True, slots=True)
