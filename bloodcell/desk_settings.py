@@ -57,8 +57,8 @@ class DeskSettings(BaseModel):
         60,
         ge=0,
         le=600,
-        description="Cells of a night that the desk offers to label for training: a third uncertain, a third novel, and "
-        "a third from the random sample, which is read blind. 0: none.",
+        description="Cells of a night that the desk offers to label for training: a third uncertain, a third novel, "
+        "and a third from the random sample, which is read blind; 0 offers none.",
     )
     desk_texts_dir: OptionalPath = Field(
         None, description="Folder with catalogues CODE.po that add a language to the desk, or replace one."

@@ -24,6 +24,7 @@ from bloodcell.review import (
     reading_routes,
     slide_routes,
     statistics_routes,
+    training_queue_routes,
     validation_pages,
 )
 from bloodcell.review.guards import BoundedBody, Guard, SafeAnswers
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
         reading_routes,
         slide_routes,
         statistics_routes,
+        training_queue_routes,
         validation_pages,
     ):
         app.include_router(module.router)

@@ -22,7 +22,8 @@ JOIN bloodcell.standing_slide s USING (slide_id)
 JOIN bloodcell.count_history h ON h.report_id = v.report_id
 CROSS JOIN LATERAL bloodcell.cells_for_second_reader(v.slide_id, h.rules_digest) w
 JOIN bloodcell.slide_cell c ON c.cell_id = w.cell_id
-WHERE s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide) AND c.image_removed_at IS NULL
+WHERE v.signed_by IS NULL AND s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide)
+  AND c.image_removed_at IS NULL
   AND NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
                   WHERE l.cell_id = w.cell_id AND lower(l.labelled_by) = lower(:person))
 ORDER BY c.sha256, w.cell_id

@@ -66,7 +66,7 @@ GROUP BY 1, 2, 3, 4
 
 -- name: blind_progress
 SELECT d.night, count(*) + count(*) FILTER (WHERE d.is_read_twice) AS n_wanted,
-       coalesce(sum(least(r.n, CASE WHEN d.is_read_twice THEN 2 ELSE 1 END)), 0) AS n_read, count(*) AS n_cells
+       coalesce(sum(least(coalesce(r.n, 0), CASE WHEN d.is_read_twice THEN 2 ELSE 1 END)), 0) AS n_read, count(*) AS n_cells
 FROM bloodcell.random_sample d
 LEFT JOIN (SELECT b.cell_id, count(*) AS n FROM bloodcell.blind_label b GROUP BY b.cell_id) r USING (cell_id)
 WHERE d.night >= :first AND d.night <= :last

@@ -3,8 +3,8 @@
 The uncertain ones have the smallest margin between the two most probable classes. The novel ones are chosen among the
 cells that are most unlike the training cells, one after another, each as far as possible from those chosen before
 (k-centre greedy). Embeddings of called cells are not stored, so the distance is that of the log-odds of the eight
-probabilities; computing embeddings would run the champion again (`bloodcell.monitoring.rerun`: six cells a second on two
-cores). The random third is the night's random sample: it is read blind, and only it can judge models.
+probabilities; for embeddings the champion would have to run again (`bloodcell.monitoring.rerun`), at six cells a second
+on two cores. The random third is the night's random sample: it is read blind, and only it can judge models.
 
 Sources: Scheffer, Decomain and Wrobel, Active hidden Markov models for information extraction, IDA 2001 (the margin);
 Sener and Savarese, Active learning for convolutional neural networks: a core-set approach, ICLR 2018 (k-centre greedy).
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 _SQL: Final = load_statements("review/training_queue.sql")
 _POOL: Final = 10
-"""Most novel cells from which one novel cell is chosen: fewer would be the ten outliers that look alike."""
+"""Most novel cells for each novel cell that is chosen, so that there is something to choose from."""
 _SMALLEST: Final = 1e-3
-"""A probability below counts as this, so that the log-odds of two confident calls do not differ by their last digits."""
+"""Smaller probabilities count as this, so that the last digits of confident calls make no distance."""
 
 Why = Literal["uncertain", "novel"]
 
