@@ -7,8 +7,8 @@ mkdir -p -m 0700 secrets  # users of containers read the files, but no other use
 keep() { [ -s "secrets/$1" ] || printf '%s' "$2" > "secrets/$1"; }
 random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }
 
-for name in postgres_password airflow_password bloodcell_admin_password bloodcell_password redis_password \
-        admin_password watcher_password grafana_password api_secret_key; do
+for name in postgres_password airflow_password bloodcell_admin_password bloodcell_password bloodcell_desk_password \
+        redis_password admin_password watcher_password grafana_password api_secret_key; do
     keep "$name" "$(random)"
 done
 keep jwt_secret "$(random)$(random)"
@@ -24,5 +24,6 @@ url() { printf 'postgresql+psycopg2://%s:%s@postgres:5432/%s' "$1" "$(cat "secre
 keep airflow_database_url "$(url airflow airflow_password airflow)"
 keep bloodcell_database_url "$(url bloodcell bloodcell_password bloodcell)"
 keep bloodcell_admin_url "$(url bloodcell_admin bloodcell_admin_password bloodcell)"
+keep bloodcell_desk_url "$(url bloodcell_desk_login bloodcell_desk_password bloodcell)"
 keep redis_url "redis://:$(cat secrets/redis_password)@redis:6379/0"
 echo "$(ls secrets | wc -l) secrets in $(pwd)/secrets"

@@ -1,8 +1,9 @@
-"""The documented nginx in front of an API server of this machine, on free ports and with a certificate of its own."""
+"""The documented nginx in front of servers of this machine, on free ports and with a certificate of its own."""
 
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 import ssl
 import subprocess
@@ -20,10 +21,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.conftest import ROOT
 
-NAME = "bloodcell.example.org"
+NAME, DESK_NAME = "bloodcell.example.org", "desk.example.org"
 HOST = "127.0.0.1"
+_UPSTREAMS = {NAME: f"{HOST}:8080", DESK_NAME: f"{HOST}:8090"}
+"""Where docker/nginx.conf expects the servers."""
 
+# its workers write large bodies to the folder, which only the user of the tests may enter
 _MAIN = """
+{user}
 daemon off;
 worker_processes 1;
 pid {folder}/pid;
@@ -48,20 +53,48 @@ class Proxy:
     Attributes:
         port: Where it speaks TLS.
         plain_port: Where it speaks HTTP.
-        certificate: Its certificate, which signs itself.
+        authority: Certificate of the authority that signed its own.
+        address: The machine's address on which it listens.
     """
 
     port: int
     plain_port: int
-    certificate: Path
+    authority: Path
+    address: str = HOST
 
-    def client(self, address: str, forwarded_for: str | None = None) -> httpx.Client:
-        """Returns a client whose machine has an address, e.g. 127.0.0.2, and who may claim to come from another one."""
-        trust = ssl.create_default_context(cafile=str(self.certificate))
-        trust.check_hostname = False  # the name of the certificate is not in this machine's DNS
+    def client(self, address: str = HOST, forwarded_for: str | None = None, name: str = NAME) -> httpx.Client:
+        """Returns a client whose machine has an address, e.g. 127.0.0.2, and who may claim to come from another one.
+
+        Args:
+            address: The client's address.
+            forwarded_for: What it claims.
+            name: The site that it asks for.
+        """
         headers = {"X-Forwarded-For": forwarded_for} if forwarded_for else {}
-        transport = httpx.HTTPTransport(local_address=address, verify=trust)
-        return httpx.Client(base_url=f"https://{HOST}:{self.port}", transport=transport, headers=headers, timeout=60)
+        transport = _ToTheProxy(self, address)
+        return httpx.Client(base_url=self.url(name), transport=transport, headers=headers, timeout=60)
+
+    def url(self, name: str) -> str:
+        """Returns the address of a site, which is not in this machine's DNS."""
+        return f"https://{name}:{self.port}" if self.port != 443 else f"https://{name}"
+
+
+class _ToTheProxy(httpx.HTTPTransport):
+    """Connects to the proxy whatever the name, and checks its certificate against the name."""
+
+    def __init__(self, proxy: Proxy, local_address: str) -> None:
+        trust = ssl.create_default_context(cafile=str(proxy.authority))
+        super().__init__(local_address=local_address, verify=trust)
+        self._proxy = proxy
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        request.extensions = {"sni_hostname": url.host, **request.extensions}
+        request.url = url.copy_with(host=self._proxy.address)
+        try:
+            return super().handle_request(request)
+        finally:
+            request.url = url  # cookies belong to the name
 
 
 def nginx() -> str | None:
@@ -70,62 +103,87 @@ def nginx() -> str | None:
 
 
 @contextmanager
-def reverse_proxy(folder: Path, server: str, port: int, plain_port: int) -> Iterator[Proxy]:
+def reverse_proxy(
+    folder: Path,
+    port: int,
+    plain_port: int,
+    *,
+    airflow: str | None = None,
+    desk: str | None = None,
+    address: str = HOST,
+) -> Iterator[Proxy]:
     """Yields the nginx of docker/nginx.conf once it answers; it is ended afterwards.
 
     Args:
         folder: An empty folder.
-        server: Address of the API server.
         port: Unused port for TLS.
         plain_port: Unused port for HTTP.
+        airflow: Address of the API server; None if there is none.
+        desk: Address of the review desk; None if there is none.
+        address: Where it listens.
     """
     program = nginx()
     assert program
-    certificate = _make_certificate(folder)
+    proxy = Proxy(port, plain_port, make_certificate(folder, (NAME, DESK_NAME)), address)
     site = (ROOT / "docker" / "nginx.conf").read_text()
     for theirs, ours in {
-        "listen 443": f"listen {HOST}:{port}",
-        "listen 80;": f"listen {HOST}:{plain_port};",
-        "127.0.0.1:8080": urlsplit(server).netloc,
-        "/etc/ssl/certs/bloodcell.pem": str(certificate),
+        "listen 443": f"listen {address}:{port}",
+        "listen 80;": f"listen {address}:{plain_port};",
+        "/etc/ssl/certs/bloodcell.pem": str(folder / "certificate.pem"),
         "/etc/ssl/private/bloodcell.key": str(folder / "key.pem"),
+        _UPSTREAMS[NAME]: urlsplit(airflow).netloc if airflow else _UPSTREAMS[NAME],
+        _UPSTREAMS[DESK_NAME]: urlsplit(desk).netloc if desk else _UPSTREAMS[DESK_NAME],
     }.items():
-        assert site.count(theirs) == 1 or theirs == "127.0.0.1:8080", theirs
+        assert theirs in site, theirs
         site = site.replace(theirs, ours)
     (folder / "site.conf").write_text(site)
-    (folder / "nginx.conf").write_text(_MAIN.format(folder=folder))
+    user = "" if os.geteuid() else "user root;"  # others cannot change it
+    (folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user))
     process = subprocess.Popen([program, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")])
     try:
-        proxy = Proxy(port, plain_port, certificate)
         deadline = time.monotonic() + 20
-        while not _answers(proxy):
-            assert process.poll() is None, (folder / "error.log").read_text()
-            assert time.monotonic() < deadline, (folder / "error.log").read_text()
-            time.sleep(0.1)
+        for name in [NAME] * bool(airflow) + [DESK_NAME] * bool(desk):
+            while not _answers(proxy, name):
+                assert process.poll() is None, (folder / "error.log").read_text()
+                assert time.monotonic() < deadline, (folder / "error.log").read_text()
+                time.sleep(0.1)
         yield proxy
     finally:
         process.terminate()
         process.wait(20)
 
 
-def _answers(proxy: Proxy) -> bool:
+def _answers(proxy: Proxy, name: str) -> bool:
     try:
-        with proxy.client(HOST) as client:
-            return client.get("/api/v2/version").is_success
+        with proxy.client(proxy.address, name=name) as client:
+            return client.get("/").status_code < httpx.codes.INTERNAL_SERVER_ERROR
     except httpx.TransportError:
         return False
 
 
-def _make_certificate(folder: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = made.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
-    made = made.not_valid_after(now + datetime.timedelta(days=1))
+def make_certificate(folder: Path, names: tuple[str, ...]) -> Path:
+    """Writes `key.pem` and `certificate.pem`, valid for the names, and returns the certificate of their authority."""
     plain = serialization.NoEncryption()
+    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    issuer = _named("bloodcell tests")
+    authority = _certificate(issuer, authority_key.public_key(), issuer)
+    authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    made = _certificate(_named(names[0]), key.public_key(), issuer)
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
     (folder / "key.pem").write_bytes(private)
-    certificate = folder / "certificate.pem"
-    certificate.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    return certificate
+    for name, certificate in {"authority.pem": authority, "certificate.pem": made}.items():
+        signed = certificate.sign(authority_key, hashes.SHA256())
+        (folder / name).write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    return folder / "authority.pem"
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+
+
+def _certificate(subject: x509.Name, key: ec.EllipticCurvePublicKey, issuer: x509.Name) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
+    made = made.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
+    return made.not_valid_after(now + datetime.timedelta(days=1))

@@ -133,9 +133,10 @@ TABLES = {
     "ingest": {"slide", "slide_withdrawal", "image", "cell", "drop_file_history", "sampled_cell"},
     "registry": {"model", "promotion", "dataset", "validation", "lockbox_opening"},
     "classify": {"cell_call", "former_call"},
-    "differential": {"slide_report", "differential", "laboratory_rules", "label", "cell_code"},
+    "differential": {"slide_report", "differential", "laboratory_rules", "label", "cell_code", "slide_opening"},
     "results": {"result"},
-    "labels": {"label_file"},
+    # what people write at the desk; an erasure removes it, so it cannot belong to the later room of the desk itself
+    "labels": {"label_file", "desk_session", "slide_comment", "slide_lease"},
     "retraining": {
         *("data_split", "dataset_image", "training_run", "candidate", "evaluation"),
         *("approval_question", "approval_answer"),

@@ -53,6 +53,7 @@ def main() -> None:
     settings = Settings(
         data_dir=work / "data",
         airflow_url=f"http://127.0.0.1:{chosen.port}",
+        desk_url=f"http://127.0.0.1:{chosen.port + 1}",
         settle_s=0,
         nightly_cron="",
         retrain_cron="",

@@ -71,6 +71,7 @@ def stage(work: Path, shared: Path, port: int, **changes: Any) -> Staged:
         data_dir=work / "data",
         weights_dir=shared / "weights",
         airflow_url=f"http://127.0.0.1:{port}",
+        desk_url=f"http://127.0.0.1:{port + 1}",
         nightly_cron="",
         retrain_cron="",
         check_cron="",

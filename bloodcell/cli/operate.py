@@ -100,7 +100,8 @@ def doctor(
 ) -> None:
     """Check everything that bloodcell needs, and say what is wrong and what to do. Exit status 1 if a check fails."""
     from bloodcell.cli.output import print_json
-    from bloodcell.service.doctor import examine, findings_json, findings_table
+    from bloodcell.service.doctor import examine
+    from bloodcell.service.findings import findings_json, findings_table
     from bloodcell.settings import Settings
 
     findings = examine(Settings(), deep=deep)

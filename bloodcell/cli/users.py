@@ -180,7 +180,7 @@ def _print_link(settings: Settings, name: str) -> None:
         f"With this link, {name} sets the password. It works once, for {LINK_VALID_H:g} hours; give it to nobody else:",
         err=True,
     )
-    typer.echo(f"{settings.desk_origin}/enrol/{token}")
+    typer.echo(f"{settings.desk_origin}/enter/{token}")
 
 
 def _show(path: Path) -> None:

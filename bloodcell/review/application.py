@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from bloodcell.errors import (
     BloodcellError,
+    LoginRefusedError,
     RetryLaterError,
     SigningRefusedError,
     UnknownRecordError,
 )
+from bloodcell.login_limit import LoginLimit
 from bloodcell.review import (
     login_pages,
     look_back_routes,
+    openid_pages,
     pages,
+    people_pages,
     reading_routes,
     slide_routes,
     statistics_routes,
@@ -28,7 +32,7 @@ from bloodcell.review import (
     validation_pages,
 )
 from bloodcell.review.guards import BoundedBody, Guard, SafeAnswers
-from bloodcell.review.services import Services, open_services
+from bloodcell.review.services import Services, open_services, services_of
 from bloodcell.review.writing import (
     RightMissingError,
     SessionEndedError,
@@ -43,9 +47,23 @@ if TYPE_CHECKING:
 
     from bloodcell.settings import Settings
 
+_PAGES: Final = (
+    login_pages,
+    openid_pages,
+    pages,
+    slide_routes,
+    reading_routes,
+    look_back_routes,
+    statistics_routes,
+    training_queue_routes,
+    validation_pages,
+    people_pages,
+)
+_PASSWORDS: Final = frozenset({"/login", "/api/session"})
 _STATUS: Final[dict[type[BloodcellError], tuple[int, str]]] = {
     SessionEndedError: (401, "not_logged_in"),
     RightMissingError: (403, "forbidden"),
+    LoginRefusedError: (403, "forbidden"),
     WrongPasswordError: (403, "wrong_password"),
     SlideHeldError: (409, "held"),
     SigningRefusedError: (409, "changed"),
@@ -85,16 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
             Exception: _unexpected,
         },
     )
-    for module in (
-        login_pages,
-        look_back_routes,
-        pages,
-        reading_routes,
-        slide_routes,
-        statistics_routes,
-        training_queue_routes,
-        validation_pages,
-    ):
+    for module in _PAGES:
         app.include_router(module.router)
     is_https = settings.desk_origin.startswith("https://")
     # the last one added sees a request first
@@ -105,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         origins=frozenset({settings.desk_origin}),
     )
     app.add_middleware(BoundedBody)
+    app.add_middleware(LoginLimit, paths=_PASSWORDS)
     app.add_middleware(SafeAnswers, is_https=is_https)
     return app
 
@@ -114,33 +124,41 @@ def _sessions(app: FastAPI) -> Any:
     return services.sessions
 
 
-async def _told(request: Request, error: Exception) -> JSONResponse:
+async def _told(request: Request, error: Exception) -> Response:
     """Answers an error that was raised on purpose with its text."""
     for kind, (status, code) in _STATUS.items():
         if isinstance(error, kind):
             more = {"holder": error.holder} if isinstance(error, SlideHeldError) else {}
-            return _answer(status, code, str(error), **more)
-    return _answer(422, "invalid", str(error))
+            return _answer(request, status, code, str(error), **more)
+    return _answer(request, 422, "invalid", str(error))
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     codes = {401: "not_logged_in", 403: "forbidden", 404: "not_found", 405: "invalid", 429: "too_many"}
     detail = str(error.detail) if isinstance(error, HTTPException) else "Unexpected error"
-    headers = getattr(error, "headers", None)
-    return _answer(status, codes.get(status, "invalid"), detail, headers=headers)
+    if detail == "Not Found":
+        detail = "There is no such page."
+    return _answer(request, status, codes.get(status, "invalid"), detail, headers=getattr(error, "headers", None))
 
 
-async def _not_valid(request: Request, error: Exception) -> JSONResponse:
+async def _not_valid(request: Request, error: Exception) -> Response:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems[:5])
-    return _answer(422, "invalid", visible_lines(said))
+    return _answer(request, 422, "invalid", visible_lines(said))
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    return _answer(500, "unexpected", "Something unexpected happened; the desk's log says what. Nothing was stored.")
+async def _unexpected(request: Request, error: Exception) -> Response:
+    said = "Something unexpected happened; the desk's log says what. Nothing was stored."
+    return _answer(request, 500, "unexpected", said)
 
 
-def _answer(status: int, code: str, text: str, *, headers: Any = None, **more: object) -> JSONResponse:
+def _answer(request: Request, status: int, code: str, text: str, *, headers: Any = None, **more: object) -> Response:
+    """Returns an error as a page to a person, and as JSON to a script."""
+    wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    if wants_page and hasattr(request.state, "session"):
+        services = services_of(request)
+        page = services.page("error.html.j2", request, status=status, said=text)
+        return HTMLResponse(page, status, headers)
     content = {"error": {"code": code, "text": text, "next": None, **more}}
-    return JSONResponse(content, status_code=status, headers=headers)
+    return JSONResponse(content, status, headers)

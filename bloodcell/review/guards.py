@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES: Final = 512 * 1024
 """500 changes of a label are 60 kB."""
+_DISCARDED_BYTES: Final = 16 * 1024 * 1024
+"""Bytes that are read of a body that is too large. Closing a connection with unread bytes resets it: the answer is
+lost, and a proxy that was still sending answers 502."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
@@ -42,7 +45,7 @@ _HEADERS: Final = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
     "x-frame-options": "DENY",
 }
-_OPEN_PATHS: Final = ("/healthz", "/login", "/login/oidc", "/login/oidc/callback", "/api/session")
+_OPEN_PATHS: Final = ("/healthz", "/login", "/login/oidc", "/login/oidc/start", "/api/session")
 _OPEN_PREFIXES: Final = ("/static/", "/enter/")
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
@@ -84,15 +87,17 @@ class BoundedBody:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
-        body, more = b"", True
+        body, n_bytes, more = b"", 0, True
         is_too_large = not announced.isdigit() or int(announced) > MAX_BODY_BYTES
-        while more and not is_too_large:
+        while more and n_bytes <= _DISCARDED_BYTES:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
-            body += message.get("body", b"")
+            part = message.get("body", b"")
+            n_bytes += len(part)
+            is_too_large = is_too_large or n_bytes > MAX_BODY_BYTES
+            body = b"" if is_too_large else body + part
             more = message.get("more_body", False)
-            is_too_large = len(body) > MAX_BODY_BYTES
         if is_too_large:
             await _answer(send, 413, "too_large", f"A request has at most {MAX_BODY_BYTES:,} bytes.")
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -10,13 +11,15 @@ from pydantic import BaseModel, Field
 
 from bloodcell.errors import LoginRefusedError, PasswordRefusedError
 from bloodcell.review.guards import check_form
+from bloodcell.review.ldap_login import check_ldap
 from bloodcell.review.local_users import check_password, name_of_link, use_link
 from bloodcell.review.services import LANGUAGE_COOKIE, services_of, session_of
-from bloodcell.review.writing import WrongPasswordError
+from bloodcell.review.writing import SessionEndedError, WrongPasswordError
 
 if TYPE_CHECKING:
     from bloodcell.review.people import Person
     from bloodcell.review.services import Services
+    from bloodcell.review.sessions import Session
     from bloodcell.settings import Settings
 
 router: Final = APIRouter(include_in_schema=False)
@@ -50,17 +53,17 @@ def static_file(request: Request, digest: str, name: str) -> Response:
 def login_page(request: Request, next: str = "/") -> Response:
     """Shows the form to log in."""
     if request.state.session is not None:
-        return RedirectResponse(_own_path(next), 303)
+        return RedirectResponse(own_path(next), 303)
     return _login_form(request, next)
 
 
 @router.post("/login")
 def log_in(request: Request, name: Name, password: Password, next: Name = "/") -> Response:
     """Logs a person in by name and password."""
-    person = authenticated(services_of(request), name, password)
+    person = authenticated(request, name, password)
     if person is None:
         return _login_form(request, next, name=name, problem="The name or the password is wrong.", status=403)
-    return _logged_in(services_of(request), person, services_of(request).settings.desk_login, _own_path(next))
+    return _logged_in(services_of(request), person, services_of(request).settings.desk_login, own_path(next))
 
 
 @router.get("/enter/{token}")
@@ -93,11 +96,20 @@ class PasswordAgain(BaseModel):
     password: str = Field(max_length=1000)
 
 
+@router.get("/api/session")
+def own_session(request: Request) -> JSONResponse:
+    """Returns who is logged in, for a page whose session ended and whose person has logged in in another tab."""
+    session: Session | None = request.state.session
+    if session is None:
+        raise SessionEndedError("Nobody is logged in.")
+    return JSONResponse({"name": session.person.name, "csrf": session.csrf})
+
+
 @router.post("/api/session")
 def log_in_again(request: Request, again: PasswordAgain) -> JSONResponse:
     """Logs a person in again without leaving the page; returns the token for the page's next requests."""
     services = services_of(request)
-    person = authenticated(services, again.name, again.password)
+    person = authenticated(request, again.name, again.password)
     if person is None:
         raise WrongPasswordError("The password is wrong.")
     token = services.sessions.open(person, services.settings.desk_login)
@@ -124,16 +136,39 @@ def choose_language(request: Request, language: Name, csrf: Csrf = "") -> Respon
     """Remembers the language for this browser."""
     if not check_form(request.state.session, csrf):
         raise HTTPException(403, "The form is of another session. Load the page again.")
-    answer = RedirectResponse(_own_path(request.headers.get("referer", "/")), 303)
+    answer = RedirectResponse(own_path(request.headers.get("referer", "/")), 303)
     if language in services_of(request).catalogues:
         secure = services_of(request).settings.desk_origin.startswith("https://")
         answer.set_cookie(LANGUAGE_COOKIE, language, max_age=31536000, httponly=True, samesite="strict", secure=secure)
     return answer
 
 
-def authenticated(services: Services, name: str, password: str) -> Person | None:
-    """Returns the person with this name and password; None if either is wrong."""
-    return check_password(services.settings.users_file, name, password)
+def authenticated(request: Request, name: str, password: str) -> Person | None:
+    """Returns the person with this name and password; None if either is wrong.
+
+    Args:
+        request: The request; who has guessed too often has to wait.
+        name: The name, in whatever case.
+        password: The password.
+
+    Raises:
+        HTTPException: 429, with the seconds to wait.
+        DirectoryUnavailableError: The laboratory's directory cannot be reached.
+    """
+    services, address = services_of(request), request.client.host if request.client else ""
+    if wait_s := services.accounts.begin(name, address):
+        said = "Too many wrong passwords for this name. Wait, then try again; an administrator can see who tries."
+        raise HTTPException(429, said, headers={"retry-after": str(wait_s)})
+    settings = services.settings
+    if services.directory is not None:
+        person = check_ldap(services.directory, name, password)
+    elif settings.desk_login == "local":
+        person = check_password(settings.users_file, name, password)
+    else:
+        person = None  # by the provider's own page only
+    if person is not None:
+        services.accounts.succeeded(name, address)
+    return person
 
 
 def set_session(services: Services, answer: Response, token: str) -> None:
@@ -163,7 +198,7 @@ def _login_form(
     request: Request, next_path: str, *, name: str = "", problem: str | None = None, status: int = 200
 ) -> HTMLResponse:
     page = services_of(request).page(
-        "login.html.j2", request, next=_own_path(next_path), name=name, problem=problem,
+        "login.html.j2", request, next=own_path(next_path), name=name, problem=problem,
         login=services_of(request).settings.desk_login,
     )  # fmt: skip
     return HTMLResponse(page, status)
@@ -176,10 +211,12 @@ def _enter_form(
     return HTMLResponse(page, status)
 
 
-def _own_path(target: str) -> str:
-    """Returns a path of the desk itself: a link to another site is not followed after the log-in."""
-    from urllib.parse import urlsplit
+def own_path(target: str) -> str:
+    """Returns a path of the desk itself: a link to another site is not followed after the log-in.
 
+    Args:
+        target: Where the person wanted to go.
+    """
     parts = urlsplit(target)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     is_own = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.differential.laboratory_rules import read_rules
+from bloodcell.login_limit import AccountLimit
 from bloodcell.presentation.templates import page_environment
+from bloodcell.review.ldap_login import Directory
+from bloodcell.review.openid_provider import OpenIdProvider
 from bloodcell.review.sessions import Sessions
 from bloodcell.review.slide_page import SlideReader
 from bloodcell.review.sprites import Sprites
@@ -49,6 +52,9 @@ class Services:
         sprites: Thumbnails.
         static: Scripts and styles.
         catalogues: Texts by language.
+        provider: The laboratory's OpenID provider; None if people do not log in by one.
+        directory: The laboratory's directory; None if people do not log in by it.
+        accounts: Slows down guessing of passwords.
     """
 
     settings: Settings
@@ -61,6 +67,9 @@ class Services:
     sprites: Sprites
     static: StaticFiles
     catalogues: Mapping[str, Catalogue]
+    provider: OpenIdProvider | None
+    directory: Directory | None
+    accounts: AccountLimit
 
     def page(self, template: str, request: Request, **values: Any) -> str:
         """Returns a page in the person's language, within the frame that all pages have."""
@@ -121,6 +130,9 @@ def open_services(settings: Settings) -> Services:
         sprites=sprites,
         static=StaticFiles(),
         catalogues=read_catalogues(settings.desk_texts_dir),
+        provider=OpenIdProvider(settings) if settings.desk_login == "oidc" else None,
+        directory=Directory(settings) if settings.desk_login == "ldap" else None,
+        accounts=AccountLimit(),
     )
 
 

@@ -25,6 +25,7 @@ _OPEN: Final = sa.text("SELECT bloodcell.desk_open_session(:token, :person, :rol
 _OF: Final = sa.text("SELECT * FROM bloodcell.desk_session_of(:token)")
 _END: Final = sa.text("SELECT bloodcell.desk_end_session(:token, :why)")
 _END_OF: Final = sa.text("SELECT bloodcell.desk_end_sessions_of(:token, :person)")
+_LOCAL: Final = ("local", "link")
 _PROVE: Final = sa.text("SELECT bloodcell.desk_prove(:token)")
 
 
@@ -38,6 +39,8 @@ class Session:
         person: Who has it.
         method: How the person logged in: local, link, ldap or oidc.
         csrf: What each request that changes something has to carry; other sites cannot read it.
+        subject: The OpenID provider's own name of the person; None if another log-in was used.
+        is_proved: Whether the person was authenticated again in the last two minutes, which allows one signature.
     """
 
     session_id: int
@@ -45,6 +48,8 @@ class Session:
     person: Person
     method: str
     csrf: str
+    subject: str | None
+    is_proved: bool
 
 
 class Sessions:
@@ -61,16 +66,22 @@ class Sessions:
         self._idle_s = round(settings.desk_idle_min * 60)
         self._hours = round(settings.desk_session_h)
 
-    def open(self, person: Person, method: str) -> str:
-        """Opens a session for a person who has just been authenticated, and returns its token."""
-        is_local = method in ("local", "link")
+    def open(self, person: Person, method: str, *, subject: str | None = None) -> str:
+        """Opens a session for a person who has just been authenticated, and returns its token.
+
+        Args:
+            person: Who it is.
+            method: How the person was authenticated.
+            subject: The OpenID provider's own name of the person.
+        """
+        is_local = method in _LOCAL
         token = secrets.token_urlsafe(32)
         opened = {
             "token": _digest(token),
             "person": person.name,
             "roles": sorted(person.roles),
             "method": method,
-            "stamp": session_stamp(self._users_file, person.name) if is_local else None,
+            "stamp": session_stamp(self._users_file, person.name) if is_local else subject,
             "idle_s": self._idle_s,
             "hours": self._hours,
         }
@@ -86,11 +97,13 @@ class Sessions:
         if row is None:
             return None
         person: Person | None = Person(row.person, frozenset(row.roles))
-        if row.stamp is not None:  # another password, other roles, or removed: the session is void
-            person = current_user(self._users_file, row.person, row.stamp)
+        is_local = row.method in _LOCAL
+        if is_local:  # another password, other roles, or removed: the session is void
+            person = current_user(self._users_file, row.person, row.stamp or "")
         if person is None:
             return None
-        return Session(row.session_id, digest, person, row.method, _csrf(token))
+        subject = None if is_local else row.stamp
+        return Session(row.session_id, digest, person, row.method, _csrf(token), subject, row.is_proved)
 
     def prove(self, session: Session) -> None:
         """Records that the person has just been authenticated again, which allows one signature."""

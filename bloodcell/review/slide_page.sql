@@ -62,7 +62,9 @@ SELECT labelled_by, label, recorded_at, is_blind, is_adjudication, is_retraction
 FROM bloodcell.cell_label WHERE cell_id = :cell_id ORDER BY label_id
 
 -- name: examples
--- The site's own confirmed cells of a class, the newest labels first; not of the patient whose cell is looked at.
+-- The site's own confirmed cells of a class, the newest labels first; not of the slide that is looked at, and none that
+-- waits for a blind reading, which nobody could give after seeing it here.
 SELECT c.slide_id, c.cell_id FROM bloodcell.current_label l JOIN bloodcell.slide_cell c USING (cell_id)
 WHERE l.state = 'confirmed' AND l.class = :line AND c.slide_id <> :slide_id AND c.image_removed_at IS NULL
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.blind_reading b WHERE b.cell_id = l.cell_id)
 ORDER BY l.label_id DESC LIMIT :most

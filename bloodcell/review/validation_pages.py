@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Request
@@ -13,6 +14,9 @@ from bloodcell.retraining.gates import GATE_TITLES
 from bloodcell.review.navigation import navigation
 from bloodcell.review.services import services_of, session_of
 from bloodcell.storage.statements import load_statements
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 router: Final = APIRouter(include_in_schema=False)
 
@@ -27,15 +31,14 @@ def validation(request: Request, model_id: ModelId) -> HTMLResponse:
     """Shows the newest validation of a model: its gates, where it comes from, and what was decided."""
     services, session = services_of(request), session_of(request)
 
-    def read(connection: object) -> tuple[object, list[object]]:
-        gates = connection.execute(_SQL["gates"], {"model_id": model_id}).all()  # type: ignore[attr-defined]
-        origin = connection.execute(_SQL["origin"], {"model_id": model_id}).one_or_none()  # type: ignore[attr-defined]
-        return origin, gates
+    def read(connection: sa.Connection) -> tuple[Any, Sequence[Any]]:
+        gates = connection.execute(_SQL["gates"], {"model_id": model_id}).all()
+        return connection.execute(_SQL["origin"], {"model_id": model_id}).one_or_none(), gates
 
     origin, gates = services.desk.transact(read)
     if not gates:
         raise UnknownRecordError("This model has not been validated.")
-    run = getattr(origin, "airflow_run", None)
+    run = origin.airflow_run if origin else None
     airflow = services.settings.airflow_public_url or services.settings.airflow_url
     body = services.page(
         "validation.html.j2",

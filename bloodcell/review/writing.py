@@ -110,9 +110,10 @@ class Desk:
         asked = {"token": session.digest, "kind": kind, "slide_id": slide_id, "changes": json.dumps(list(changes))}
         rows = self._write(lambda c: c.execute(_LABEL, asked).all())
         found = {
-            str(row.key): Outcome(str(row.key), row.cell_id, row.outcome, _told(row.outcome, row.told)) for row in rows
+            (str(row.key), row.cell_id): Outcome(str(row.key), row.cell_id, row.outcome, _told(row.outcome, row.told))
+            for row in rows
         }
-        return [found[str(change["key"])] for change in changes]
+        return [found[str(change["key"]), change["cell_id"]] for change in changes]
 
     def comment(self, session: Session, slide_id: int, cell_id: int | None, text: str, key: str) -> None:
         """Stores a comment once.

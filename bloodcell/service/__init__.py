@@ -1,6 +1,6 @@
 """Running bloodcell: the whole system on one machine, the watcher, and the checks of an installation.
 
-    up               Postgres, Airflow and the watcher, started in order and stopped together
+    up               Postgres, the review desk, Airflow and the watcher, started in order and stopped together
     processes        child processes that are kept running
     airflow_home     Airflow's configuration, secrets and passwords below the data folder
     airflow_api      a client of Airflow's REST API; airflow_records are what it returns
@@ -8,7 +8,8 @@
     airflow_plugin   what bloodcell adds to Airflow's API server
     watch            starts a run for each night that is completely written
     due_nights       the nights that a run has to work on
-    doctor           checks everything that bloodcell needs; disk_use is how much of the disk each part uses
+    doctor           checks everything that bloodcell needs; disk_use is how much of the disk each part uses,
+                     desk_health whether the review desk responds; findings are what it found
     cleaning         removes what is older than the settings say, in Airflow's own tables, too
     telemetry        figures of the running system, pushed by OpenTelemetry
 
@@ -23,8 +24,9 @@ from bloodcell.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from bloodcell.service.airflow_api import AirflowApi
-    from bloodcell.service.doctor import Finding, examine
+    from bloodcell.service.doctor import examine
     from bloodcell.service.due_nights import DueNights, ingest_due_nights
+    from bloodcell.service.findings import Finding
     from bloodcell.service.telemetry import Figure, pushed_metrics, read_figures
     from bloodcell.service.up import running_stack
     from bloodcell.service.watch import watch_drops
@@ -35,7 +37,7 @@ else:
             "AirflowApi": "bloodcell.service.airflow_api",
             "DueNights": "bloodcell.service.due_nights",
             "Figure": "bloodcell.service.telemetry",
-            "Finding": "bloodcell.service.doctor",
+            "Finding": "bloodcell.service.findings",
             "examine": "bloodcell.service.doctor",
             "ingest_due_nights": "bloodcell.service.due_nights",
             "pushed_metrics": "bloodcell.service.telemetry",

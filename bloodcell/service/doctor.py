@@ -7,54 +7,32 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from bloodcell.environment import PROGRAM_MARK, STACK_MARK
 from bloodcell.errors import BloodcellError, ConfigurationError, SchemaError
 from bloodcell.presentation.numbers import counted
-from bloodcell.presentation.tables import plain_table
 from bloodcell.resources import dag_ids
 from bloodcell.served_address import served_address
 from bloodcell.service.airflow_api import AirflowApi
 from bloodcell.service.airflow_home import users_without_password
 from bloodcell.service.airflow_session import AirflowUnavailableError
+from bloodcell.service.desk_health import desk_responds
+from bloodcell.service.findings import Finding
 from bloodcell.service.processes import marked_processes
 from bloodcell.service.up import GPU_POOL, WATCHER
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
-
-Status = Literal["ok", "warn", "fail"]
 
 FREE_BYTES_FAIL: Final = 1_000_000_000
 FREE_BYTES_WARN: Final = 10_000_000_000
 VERIFIED_DAYS_WARN: Final = 15
 """Two weekly runs of the Dag verify_store have been missed."""
 _PATIENCE_S: Final = 30.0
-_STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check.
-
-    Attributes:
-        check: What was checked.
-        status: "ok", "warn" (it works, but not as it should) or "fail".
-        detail: What was found.
-        next_step: What to do; empty if there is nothing to do.
-    """
-
-    check: str
-    status: Status
-    detail: str
-    next_step: str = ""
 
 
 def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
@@ -78,28 +56,9 @@ def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
         *_airflow_findings(settings),
         *_checked("approvers", lambda: _approvers(settings)),
         *_checked("watcher", lambda: _watcher(settings)),
+        *_checked("review desk", lambda: _desk(settings)),
         *_checked("accelerator", lambda: _accelerator(deep)),
     ]
-
-
-def findings_table(findings: Sequence[Finding]) -> Table:
-    """Returns the findings as a table for a terminal."""
-    from rich.markup import escape
-
-    table = plain_table("", "check", "found", wrapped=["found"])
-    for finding in findings:
-        step = f"\n[bold]→ {escape(finding.next_step)}[/]" if finding.next_step else ""
-        style = _STYLES[finding.status]
-        table.add_row(f"[{style}]{finding.status}[/]", finding.check, f"{escape(finding.detail)}{step}")
-    return table
-
-
-def findings_json(findings: Sequence[Finding]) -> dict[str, object]:
-    """Returns the findings as a JSON document."""
-    return {
-        "ok": all(finding.status != "fail" for finding in findings),
-        "findings": [asdict(finding) for finding in findings],
-    }
 
 
 def _checked(check: str, look: Callable[[], Finding]) -> Iterator[Finding]:
@@ -378,6 +337,13 @@ def _watcher(settings: Settings) -> Finding:
     return Finding(
         "watcher", "warn", "Not running: nights wait for the cron run", "Next: bloodcell up, or bloodcell watch"
     )
+
+
+def _desk(settings: Settings) -> Finding:
+    if desk_responds(settings):
+        return Finding("review desk", "ok", f"{settings.desk_origin} responds")
+    detail = f"{settings.desk_url} does not respond: nobody can review or sign in a browser"
+    return Finding("review desk", "warn", detail, "Next: bloodcell up, or bloodcell desk")
 
 
 def _accelerator(deep: bool) -> Finding:

@@ -23,7 +23,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
 import sqlalchemy as sa
 
@@ -35,6 +34,7 @@ from bloodcell.served_address import served_address, up_lock
 from bloodcell.service.airflow_api import PATIENCE_S, AirflowApi
 from bloodcell.service.airflow_home import HOST, airflow_home, prepare_airflow_home
 from bloodcell.service.airflow_session import AirflowUnavailableError
+from bloodcell.service.desk_health import desk_responds
 from bloodcell.service.processes import Announce, Child, NewLines, Program, end_processes, marked_processes, open_log
 from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import AIRFLOW_DATABASE, EmbeddedPostgres, embedded_database
@@ -120,7 +120,7 @@ class Stack:
             self._wait_for(lambda: _is_ready(api), "Airflow's scheduler and Dags", "scheduler")
         if self._watch:
             self._add(WATCHER, "bloodcell", "watch")
-        self._wait_for(lambda: _desk_responds(self.settings), "The review desk", DESK)
+        self._wait_for(lambda: desk_responds(self.settings), "The review desk", DESK)
 
     def stop(self) -> None:
         """Stops everything, Postgres last; no process is left behind, even if one hangs."""
@@ -264,13 +264,6 @@ def _is_ready(api: AirflowApi) -> bool:
             raise ConfigurationError("A Dag cannot be imported:\n" + "\n".join(errors.values()))
         return set(dag_ids()) <= api.dags().keys()
     except AirflowUnavailableError:
-        return False
-
-
-def _desk_responds(settings: Settings) -> bool:
-    try:
-        return httpx.get(f"{settings.desk_url}/healthz", timeout=_LOOK_S).status_code == httpx.codes.OK
-    except httpx.HTTPError:
         return False
 
 

@@ -76,9 +76,18 @@ COMMENT ON COLUMN bloodcell.slide_action.text IS 'Comment, note of a label, or r
 COMMENT ON COLUMN bloodcell.slide_action.session_id IS 'Session of the review desk; empty for what came in another way.';
 COMMENT ON COLUMN bloodcell.slide_action.version IS 'Version of the result.';
 
+-- Those of another release may return something else, which CREATE OR REPLACE refuses.
+DO $$ DECLARE function regprocedure; BEGIN
+    FOR function IN SELECT oid::regprocedure FROM pg_proc
+        WHERE pronamespace = 'bloodcell'::regnamespace AND starts_with(proname, 'desk_')
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', function);
+    END LOOP;
+END $$;
+
 -- The functions of the desk. Each gets the digest of the session's token and looks the person up itself: no request can act
 -- in another person's name. Only the role bloodcell_desk may call them, and it can write in no other way.
-CREATE OR REPLACE FUNCTION bloodcell.desk_open_session(
+CREATE FUNCTION bloodcell.desk_open_session(
     a_token text, a_person text, a_roles text[], a_method text, a_stamp text, a_idle_s integer, a_hours integer
 ) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -90,22 +99,24 @@ COMMENT ON FUNCTION bloodcell.desk_open_session(text, text, text[], text, text, 
     'Opens a session for a person whom the desk has authenticated; the token''s digest stands for it.';
 
 -- The time of the last use is written once in ten seconds, not with each of a gallery's requests.
-CREATE OR REPLACE FUNCTION bloodcell.desk_session_of(a_token text) RETURNS TABLE (
-    session_id bigint, person text, roles text[], method text, stamp text, opened_at timestamptz
+CREATE FUNCTION bloodcell.desk_session_of(a_token text) RETURNS TABLE (
+    session_id bigint, person text, roles text[], method text, stamp text, is_proved boolean
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE bloodcell.desk_session d SET seen_at = clock_timestamp()
     WHERE d.token_digest = a_token AND d.ended_at IS NULL AND d.expires_at > clock_timestamp()
       AND d.seen_at BETWEEN clock_timestamp() - d.idle_s * interval '1 second' AND clock_timestamp() - interval '10 seconds';
     RETURN QUERY
-    SELECT d.session_id, d.person, d.roles, d.method, d.stamp, d.opened_at FROM bloodcell.desk_session d
+    SELECT d.session_id, d.person, d.roles, d.method, d.stamp,
+           d.proved_at IS NOT NULL AND d.proved_at > clock_timestamp() - interval '2 minutes'
+    FROM bloodcell.desk_session d
     WHERE d.token_digest = a_token AND d.ended_at IS NULL AND d.expires_at > clock_timestamp()
       AND d.seen_at > clock_timestamp() - d.idle_s * interval '1 second';
 END $$;
 COMMENT ON FUNCTION bloodcell.desk_session_of(text) IS
     'Who has this session, and marks it as used; nothing if it was ended, is too old, or was not used for too long.';
 
-CREATE OR REPLACE FUNCTION bloodcell.desk_end_session(a_token text, a_why text) RETURNS integer
+CREATE FUNCTION bloodcell.desk_end_session(a_token text, a_why text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     who bloodcell.desk_session;
@@ -123,7 +134,7 @@ END $$;
 COMMENT ON FUNCTION bloodcell.desk_end_session(text, text) IS
     'Ends a session (log_out), or all sessions of its person (everywhere); returns how many.';
 
-CREATE OR REPLACE FUNCTION bloodcell.desk_end_sessions_of(a_token text, a_person text) RETURNS integer
+CREATE FUNCTION bloodcell.desk_end_sessions_of(a_token text, a_person text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     n integer;
@@ -140,7 +151,7 @@ COMMENT ON FUNCTION bloodcell.desk_end_sessions_of(text, text) IS
     'Ends all sessions of a person, by an administrator; returns how many.';
 
 -- 28000 (invalid_authorization_specification): log in again; 42501 (insufficient_privilege): another role is needed.
-CREATE OR REPLACE FUNCTION bloodcell.desk_writer(a_token text, a_role text) RETURNS bloodcell.desk_session
+CREATE FUNCTION bloodcell.desk_writer(a_token text, a_role text) RETURNS bloodcell.desk_session
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     who bloodcell.desk_session;
@@ -158,7 +169,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION bloodcell.desk_writer(text, text) IS 'The session behind a token, if its person has a role.';
 
-CREATE OR REPLACE FUNCTION bloodcell.desk_open_slide(a_token text, a_slide bigint) RETURNS void
+CREATE FUNCTION bloodcell.desk_open_slide(a_token text, a_slide bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     who bloodcell.desk_session;
@@ -174,7 +185,7 @@ COMMENT ON FUNCTION bloodcell.desk_open_slide(text, bigint) IS 'Records that a p
 
 -- A lease runs out by itself, so that a closed browser keeps nobody waiting. Taking over is open to every reader, and both
 -- people see it.
-CREATE OR REPLACE FUNCTION bloodcell.desk_lease(a_token text, a_slide bigint, a_seconds integer, a_take_over boolean)
+CREATE FUNCTION bloodcell.desk_lease(a_token text, a_slide bigint, a_seconds integer, a_take_over boolean)
 RETURNS TABLE (person text, is_mine boolean, held_until timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -195,7 +206,7 @@ END $$;
 COMMENT ON FUNCTION bloodcell.desk_lease(text, bigint, integer, boolean) IS
     'Takes or renews the lease of a slide, unless somebody else has it; returns who has it.';
 
-CREATE OR REPLACE FUNCTION bloodcell.desk_end_lease(a_token text, a_slide bigint) RETURNS void
+CREATE FUNCTION bloodcell.desk_end_lease(a_token text, a_slide bigint) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DELETE FROM bloodcell.slide_lease l USING bloodcell.desk_session d
     WHERE l.slide_id = a_slide AND d.session_id = l.session_id AND d.token_digest = a_token
@@ -205,7 +216,7 @@ COMMENT ON FUNCTION bloodcell.desk_end_lease(text, bigint) IS 'Gives a slide bac
 -- Kinds: review (calls in sight), blind (a cell of the random sample), second (a second person, without the first one's
 -- label), adjudication. Each change names the newest label that the person has seen; if there is a newer one, nothing is
 -- stored and the person is told. A change that arrives again, by its key, is stored once.
-CREATE OR REPLACE FUNCTION bloodcell.desk_label(a_token text, a_kind text, a_slide bigint, a_changes jsonb)
+CREATE FUNCTION bloodcell.desk_label(a_token text, a_kind text, a_slide bigint, a_changes jsonb)
 RETURNS TABLE (key uuid, cell_id bigint, outcome text, told text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -220,6 +231,9 @@ DECLARE
     has_opened boolean;
 BEGIN
     who := bloodcell.desk_writer(a_token, CASE WHEN a_kind IN ('second', 'adjudication') THEN 'senior' ELSE 'reader' END);
+    IF a_kind IS NULL OR a_kind NOT IN ('review', 'blind', 'second', 'adjudication') THEN
+        RAISE EXCEPTION 'No kind of label is called %', a_kind USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF a_kind = 'review' THEN
         SELECT l.person INTO holder FROM bloodcell.slide_lease l
         WHERE l.slide_id = a_slide AND l.held_until > clock_timestamp() AND lower(l.person) <> lower(who.person) FOR UPDATE;
@@ -263,7 +277,7 @@ BEGIN
         ELSIF FOUND AND lower(change.label) = named.class THEN
             named.sub_label := NULL;  -- a class by its name has no code
         END IF;
-        IF of_slide IS NULL OR a_kind = 'review' AND of_slide <> a_slide THEN
+        IF of_slide IS NULL OR a_kind = 'review' AND of_slide IS DISTINCT FROM a_slide THEN
             refused := 'cell';
         ELSIF change.label IS NULL AND (a_kind <> 'review' OR own.label_id IS NULL OR own.is_retraction OR own.is_adjudication)
         THEN
@@ -299,43 +313,61 @@ BEGIN
                                      source, recorded_at, is_retraction, session_id, client_key)
         VALUES (change.cell_id, CASE WHEN change.label IS NOT NULL THEN named.class END,
                 CASE WHEN change.label IS NOT NULL THEN named.sub_label END, coalesce(own.labelled_by, who.person),
-                clock_timestamp(), a_kind = 'blind' OR a_kind = 'second' AND NOT has_opened, a_kind = 'adjudication',
+                -- a file of labels may come from a computer whose clock is fast: what is said last still counts
+                greatest(clock_timestamp(), (SELECT max(l.labelled_at) + interval '1 microsecond' FROM bloodcell.label l
+                                             WHERE l.cell_id = change.cell_id)),
+                a_kind = 'blind' OR a_kind = 'second' AND NOT has_opened, a_kind = 'adjudication',
                 change.note, 'desk', clock_timestamp(), change.label IS NULL, who.session_id, change.key);
         outcome := 'stored';
         RETURN NEXT;
     END LOOP;
+    IF a_kind = 'review' THEN  -- the answer shows the cells with their calls
+        INSERT INTO bloodcell.slide_opening (slide_id, session_id, person)
+        SELECT s.slide_id, who.session_id, who.person FROM bloodcell.slide s WHERE s.slide_id = a_slide
+        ON CONFLICT DO NOTHING;
+    END IF;
 END $$;
 COMMENT ON FUNCTION bloodcell.desk_label(text, text, bigint, jsonb) IS
     'Stores labels that a person gave at the desk, each once, and says of each whether it was stored, or why not.';
 
-CREATE OR REPLACE FUNCTION bloodcell.desk_comment(a_token text, a_slide bigint, a_cell bigint, a_text text, a_key uuid)
+CREATE FUNCTION bloodcell.desk_comment(a_token text, a_slide bigint, a_cell bigint, a_text text, a_key uuid)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     who bloodcell.desk_session := bloodcell.desk_writer(a_token, 'reader');
 BEGIN
     IF NOT EXISTS (SELECT FROM bloodcell.slide s LEFT JOIN bloodcell.cell c ON c.slide_id = s.slide_id AND c.cell_id = a_cell
-                   WHERE s.slide_id = a_slide AND (a_cell IS NULL OR c.cell_id IS NOT NULL)) THEN
+                   WHERE s.slide_id = a_slide AND s.withdrawn_at IS NULL AND (a_cell IS NULL OR c.cell_id IS NOT NULL)) THEN
         RAISE EXCEPTION 'There is no such slide or cell' USING ERRCODE = 'no_data_found';
     END IF;
     IF bloodcell.has_invisible(a_text) THEN
         RAISE EXCEPTION 'The comment has characters that nobody sees' USING ERRCODE = 'check_violation';
     END IF;
+    IF coalesce(length(btrim(a_text, E' \t\n\r\f')), 0) = 0 THEN
+        RAISE EXCEPTION 'The comment is empty' USING ERRCODE = 'check_violation';
+    END IF;
     INSERT INTO bloodcell.slide_comment (slide_id, cell_id, text, person, session_id, client_key)
     VALUES (a_slide, a_cell, btrim(a_text, E' \t\n\r\f'), who.person, who.session_id, a_key)
     ON CONFLICT (client_key) DO NOTHING;
+    IF NOT EXISTS (SELECT FROM bloodcell.slide_comment m WHERE m.client_key = a_key AND m.slide_id = a_slide
+                   AND m.cell_id IS NOT DISTINCT FROM a_cell AND lower(m.person) = lower(who.person)) THEN
+        RAISE EXCEPTION 'The same request was used for something else' USING ERRCODE = 'check_violation';
+    END IF;
+    -- the answer shows what others wrote of the cells
+    INSERT INTO bloodcell.slide_opening (slide_id, session_id, person) VALUES (a_slide, who.session_id, who.person)
+    ON CONFLICT DO NOTHING;
 END $$;
 COMMENT ON FUNCTION bloodcell.desk_comment(text, bigint, bigint, text, uuid) IS
     'Stores a comment on a slide or a cell, once for each key.';
 
-CREATE OR REPLACE FUNCTION bloodcell.desk_prove(a_token text) RETURNS void
+CREATE FUNCTION bloodcell.desk_prove(a_token text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     UPDATE bloodcell.desk_session d SET proved_at = clock_timestamp() WHERE d.token_digest = a_token AND d.ended_at IS NULL
 $$;
 COMMENT ON FUNCTION bloodcell.desk_prove(text) IS
     'Records that the person of a session has just been authenticated again, which a signature needs.';
 
-CREATE OR REPLACE FUNCTION bloodcell.desk_sign(
+CREATE FUNCTION bloodcell.desk_sign(
     a_token text, a_slide bigint, a_number integer, a_digest text, a_state text, a_reason text
 ) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

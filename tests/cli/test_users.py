@@ -45,7 +45,7 @@ def test_a_link_is_printed_alone_on_standard_output(users: Command, file: Path) 
     assert done.returncode == 0
     assert "works once, for 24 hours" in done.stderr
     address, _, token = done.stdout.strip().rpartition("/")
-    assert address == "https://desk.example.org/enrol"
+    assert address == "https://desk.example.org/enter"
     assert name_of_link(file, token) == "amartin"
     use_link(file, token, PASSWORD)
     again = users("password", "AMARTIN", "--link")

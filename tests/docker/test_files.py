@@ -10,10 +10,12 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from bloodcell.review.guards import MAX_BODY_BYTES
 from bloodcell.service.telemetry import NAMES
 from bloodcell.settings import Settings
 from tests.conftest import ROOT
@@ -26,6 +28,8 @@ OURS = {name: service for name, service in SERVICES.items() if "env_file" in ser
 RUN_ONCE = {"init", "owner"}
 """Services that end when their command has ended."""
 OVERLAYS: dict[str, Any] = {file.name: yaml.safe_load(file.read_text()) for file in DOCKER.glob("compose.*.yaml")}
+OF_LOG_IN = {"compose.ldap.yaml": "ldap", "compose.oidc.yaml": "oidc"}
+"""File -> how people log in to the review desk with it."""
 KEYS = {
     *("cap_drop", "command", "depends_on", "deploy", "env_file", "environment", "healthcheck", "image", "init"),
     *("logging", "networks", "pids_limit", "ports", "profiles", "read_only", "restart", "secrets", "security_opt"),
@@ -85,16 +89,54 @@ def test_no_service_can_reach_anything_outside_unless_the_site_says_so() -> None
     assert OVERLAYS["compose.outside.yaml"]["services"].keys() == {*OURS, "prometheus", "grafana"}
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", OVERLAYS.keys() - OF_LOG_IN)
 def test_the_files_for_more_machines_change_only_networks_and_where_data_are(name: str) -> None:
     for service in OVERLAYS[name].get("services", {}).values():
         assert service.keys() <= {"networks", "ports", "extra_hosts"}
 
 
+@pytest.mark.parametrize("name", OF_LOG_IN)
+def test_the_files_for_accounts_of_the_laboratory_give_the_desk_its_secret_and_nothing_else(name: str) -> None:
+    (service,) = OVERLAYS[name]["services"].items()
+    assert service[0] == "desk"
+    assert service[1].keys() == {"environment", "secrets"}
+    environment = service[1]["environment"]
+    assert environment["BLOODCELL_DESK_LOGIN"] == OF_LOG_IN[name]
+    assert environment["BLOODCELL_DESK_CA_FILE"].removeprefix("/run/secrets/") in service[1]["secrets"]
+    (password,) = set(service[1]["secrets"]) - {"desk_ca"}
+    assert password.removeprefix("bloodcell_") in Settings.model_fields
+    assert OVERLAYS[name]["secrets"] == {each: {"file": f"secrets/{each}"} for each in service[1]["secrets"]}
+
+
 def test_only_the_proxy_of_the_server_says_who_its_client_is() -> None:
-    """With "*", Airflow would believe what the client itself wrote first into X-Forwarded-For."""
+    """With "*", Airflow and the desk would believe what the client itself wrote first into X-Forwarded-For."""
     (front,) = COMPOSE["networks"]["front"]["ipam"]["config"]
     assert SERVICES["api-server"]["environment"]["FORWARDED_ALLOW_IPS"] == front["gateway"]
+    assert SERVICES["desk"]["environment"]["BLOODCELL_DESK_PROXY"] == front["gateway"]
+
+
+def test_the_desk_has_a_login_of_its_own_and_only_reads_the_store() -> None:
+    desk = SERVICES["desk"]
+    assert desk["secrets"] == [
+        {"source": "bloodcell_desk_url", "target": "bloodcell_database_url"},
+        "s3_credentials",
+    ]
+    assert desk["volumes"] == ["desk:/var/lib/bloodcell/desk", "store:/var/lib/bloodcell/store:ro"]
+    users = {name for name, service in SERVICES.items() if "bloodcell_desk_url" in str(service.get("secrets"))}
+    assert users == {"desk"}
+    assert desk["environment"].keys() == {"BLOODCELL_DESK_PROXY"}, "none of Airflow's database"
+
+
+def test_the_desk_listens_where_its_check_and_its_proxy_expect_it() -> None:
+    port = urlsplit(Settings.model_fields["desk_url"].default).port
+    assert SERVICES["desk"]["ports"] == [f"127.0.0.1:${{BLOODCELL_DESK_PORT:-{port}}}:{port}"]
+    assert f"_DESK_PORT = {port}\n" in (DOCKER / "healthy.py").read_text()
+    assert f"proxy_pass http://127.0.0.1:{port};" in (DOCKER / "nginx.conf").read_text()
+
+
+def test_the_proxy_accepts_the_bodies_that_the_desk_accepts() -> None:
+    allowed = re.findall(r"client_max_body_size (\d+)k;", (DOCKER / "nginx.conf").read_text())
+    assert allowed == [str(MAX_BODY_BYTES // 1024)]
 
 
 def test_everything_that_the_image_installs_is_checked_against_digests() -> None:
@@ -145,7 +187,7 @@ def test_volumes_are_folders_of_the_images_that_their_user_can_write_to() -> Non
         for volume in service["volumes"]
         if volume.split(":")[0] in COMPOSE["volumes"]
     }
-    below = {f"/var/lib/bloodcell/{name}" for name in ("airflow/logs", "store", "summaries", "training")}
+    below = {f"/var/lib/bloodcell/{name}" for name in ("airflow/logs", "desk", "store", "summaries", "training")}
     assert folders == {"/var/lib/airflow/logs", *below}
     folders |= {"/var/lib/bloodcell/weights"}  # a volume unless a folder is named
     assert folders <= set(made[0].split()), "a new volume gets the owner that the folder has in the image"

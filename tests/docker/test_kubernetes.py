@@ -17,17 +17,26 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from bloodcell.review.guards import MAX_BODY_BYTES
 from bloodcell.settings import Settings
 from tests.conftest import ROOT
 
 DOCKER = ROOT / "docker"
 FOLDER = DOCKER / "kubernetes"
 README = (FOLDER / "README.md").read_text()
+FILES = (
+    *("init-job.yaml", "watcher.yaml", "pod-template.yaml", "pod-template-gpu.yaml", "network-policy.yaml"),
+    *("desk.yaml", "desk-ingress.yaml"),
+)
 MANIFESTS: dict[str, Any] = {
-    name: yaml.safe_load((FOLDER / name).read_text())
-    for name in ("init-job.yaml", "watcher.yaml", "pod-template.yaml", "pod-template-gpu.yaml", "network-policy.yaml")
+    name if number == 1 else f"{name}, {number}": document
+    for name in FILES
+    for number, document in enumerate(yaml.safe_load_all((FOLDER / name).read_text()), start=1)
 }
-PODS = [name for name in MANIFESTS if name != "network-policy.yaml"]
+"""Documents by their file; the second of a file is "desk.yaml, 2"."""
+PODS = [name for name, manifest in MANIFESTS.items() if manifest["kind"] in ("Deployment", "Job", "Pod")]
+DNS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
+COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 KEYS = {
     "metadataSecretName": "connection",
     "resultBackendSecretName": "connection",
@@ -108,9 +117,9 @@ def test_manifest_is_valid_by_the_schema_of_kubernetes(name: str) -> None:
 
 def test_every_file_of_the_folder_is_checked() -> None:
     values = {"values.yaml", *(f"values-{executor}.yaml" for executor in VALUES)}
-    assert {file.name for file in FOLDER.glob("*.yaml")} == MANIFESTS.keys() | values
+    assert {file.name for file in FOLDER.glob("*.yaml")} == {*FILES} | values
     named = set(re.findall(r"(?:docker/kubernetes|site)/([\w-]+\.yaml)", README))
-    assert named == MANIFESTS.keys() | values
+    assert named == {*FILES} | values
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -134,10 +143,37 @@ def test_workers_reach_nothing_outside_but_postgres() -> None:
         assert policy["podSelector"]["matchLabels"].items() <= MANIFESTS[name]["metadata"]["labels"].items()
     assert policy["policyTypes"] == ["Egress"]
     peers = [(kind, rule.get("ports")) for rule in policy["egress"] for peer in rule["to"] for kind in peer]
-    dns = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
     postgres = [{"protocol": "TCP", "port": 5432}]
-    assert peers == [("podSelector", None), ("namespaceSelector", dns), ("ipBlock", postgres)]
+    assert peers == [("podSelector", None), ("namespaceSelector", DNS), ("ipBlock", postgres)]
     assert policy["egress"][2]["to"][0]["ipBlock"] == {"cidr": "POSTGRES/32"}
+
+
+def test_only_the_ingress_reaches_the_desk_and_the_desk_reaches_only_postgres() -> None:
+    pod, service, policy = (MANIFESTS[f"desk.yaml{number}"] for number in ("", ", 2", ", 3"))
+    labels = pod["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == policy["spec"]["podSelector"]["matchLabels"] == labels
+    (ingress,) = policy["spec"]["ingress"]
+    admitted = VALUES["celery-keda"]["apiServer"]["networkPolicy"]["ingress"]["from"]
+    assert ingress["from"] == [peer for peer in admitted if "namespaceSelector" in peer]
+    (port,) = pod["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert ingress["ports"] == [{"protocol": "TCP", "port": port["containerPort"]}]
+    assert port["containerPort"] == service["spec"]["ports"][0]["port"]
+    assert Settings.model_fields["desk_url"].default.endswith(f":{port['containerPort']}")
+    allowed = [(kind, rule["ports"]) for rule in policy["spec"]["egress"] for peer in rule["to"] for kind in peer]
+    assert allowed == [("namespaceSelector", DNS), ("ipBlock", [{"protocol": "TCP", "port": 5432}])]
+
+
+def test_the_ingress_leads_to_the_desk_under_its_public_address_with_its_limit_of_bodies() -> None:
+    env = {each["name"]: each["value"] for each in _pods()["desk.yaml"]["containers"][0]["env"]}
+    for name in ("desk-ingress.yaml", "desk-ingress.yaml, 2"):
+        manifest = MANIFESTS[name]
+        (rule,) = manifest["spec"]["rules"]
+        assert f"https://{rule['host']}" == env["BLOODCELL_DESK_PUBLIC_URL"]
+        assert manifest["spec"]["tls"][0]["hosts"] == [rule["host"]]
+        for path in rule["http"]["paths"]:
+            assert path["backend"]["service"]["name"] == MANIFESTS["desk.yaml, 2"]["metadata"]["name"]
+        annotations = manifest["metadata"]["annotations"]
+        assert annotations["nginx.ingress.kubernetes.io/proxy-body-size"] == f"{MAX_BODY_BYTES // 1024}k"
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
@@ -188,7 +224,7 @@ def test_probes_and_commands_are_those_of_the_images() -> None:
         elif command[0].endswith(".py"):
             assert (DOCKER / command[0]).is_file()
         else:
-            assert command == ["bloodcell", "watch"]
+            assert command in (["bloodcell", "watch"], COMPOSE["services"]["desk"]["command"])
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
@@ -240,20 +276,20 @@ def _secrets() -> dict[str, set[str]]:
 def test_the_page_makes_every_secret_that_is_read() -> None:
     made: dict[str, dict[str, str]] = {}
     for name, sources in re.findall(r"secret generic (\S+)((?:[ \\\n]+--from-\S+)+)", README):
-        made[name] = dict(re.findall(r"--from-file=(?:([^=\s]+)=)?(\S+)", sources))
-        made[name] = {key or file: file for key, file in made[name].items()}
+        made[name] = {key or file: file for key, file in re.findall(r"--from-file=(?:([^=\s]+)=)?(\S+)", sources)}
     read = _secrets()
     assert read.keys() == made.keys()
     for name, keys in read.items():
         assert keys <= made[name].keys(), name
     files = {file for keys in made.values() for file in keys.values()}
-    named_by_compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["secrets"].keys()
+    compose = [yaml.safe_load(file.read_text()) for file in DOCKER.glob("compose*.yaml")]
+    named_by_compose = {name for each in compose for name in each.get("secrets", {})}
     assert files - named_by_compose == {"keda_url"}
 
 
 def test_files_in_run_secrets_are_settings_or_read_by_a_script() -> None:
     paths = {item["path"] for key, value in _inside(_everything()) if key == "items" for item in value}
-    whole = {"bloodcell-database", "bloodcell-init", "bloodcell-watcher"}
+    whole = {"bloodcell-database", "bloodcell-desk", "bloodcell-init", "bloodcell-watcher"}
     for name, sources in re.findall(r"secret generic (\S+)((?:[ \\\n]+--from-\S+)+)", README):
         if name in whole:
             paths.update(re.findall(r"--from-file=([^=\s]+)", sources))
@@ -298,7 +334,7 @@ def test_workers_cannot_reach_airflows_database() -> None:
 
 
 def test_images_are_bloodcells_with_placeholders_for_registry_and_release() -> None:
-    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    compose = COMPOSE["services"]
     ours = set(re.findall(r"bloodcell-(?:airflow|worker)[\w-]*", str([s["image"] for s in compose.values()])))
     images = {container["image"] for pod in _pods().values() for container in pod["containers"]}
     images |= {":".join(values["images"]["airflow"].values()) for values in VALUES.values()}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from tests.review.front_end_server import FrontEndDesk, front_end_desk
 
@@ -59,13 +59,12 @@ def visit(browser: Browser, desk: FrontEndDesk) -> Iterator[Visit]:
 
 def gallery(page: Page, n_cells: int) -> None:
     """Waits until the gallery shows this many cells."""
-    expect(page.get_by_role("option")).to_have_count(n_cells)
+    expect(page.locator("[data-cell]")).to_have_count(n_cells)
 
 
 def current(page: Page) -> int:
     """Returns the id of the cell that has the focus."""
-    page.wait_for_function("document.activeElement.dataset.cell")
-    return int(page.evaluate("document.activeElement.dataset.cell"))
+    return int(page.locator("[data-cell]:focus").get_attribute("data-cell") or 0)
 
 
 def section_of(page: Page, cell_id: int) -> str:
@@ -76,3 +75,13 @@ def section_of(page: Page, cell_id: int) -> str:
 def saved(page: Page) -> None:
     """Waits until nothing waits to be saved."""
     expect(page.locator(".saving-state")).to_have_text("✔ Saved")
+
+
+def drag(page: Page, source: Locator, target: Locator) -> None:
+    """Drags with several moves, as a hand does: the browser tells a target only of the second one."""
+    source.hover()
+    page.mouse.down()
+    target.hover()
+    target.hover(position={"x": 30, "y": 12})
+    target.hover(position={"x": 34, "y": 14})
+    page.mouse.up()

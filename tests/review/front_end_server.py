@@ -116,7 +116,7 @@ def create_app(desk: FrontEndDesk) -> FastAPI:
                     raise Refused(503, "away", "The database does not answer.")
                 if method != "GET" and request.headers.get("x-csrf-token") != CSRF:
                     raise Refused(403, "forbidden", "The CSRF token is missing.")
-                if not desk.is_logged_in and path != "/api/session":
+                if not desk.is_logged_in and (method, path) != ("POST", "/api/session"):
                     raise Refused(401, "not_logged_in", "You are logged out.")
             response: Response = await call_next(request)
         except Refused as refused:
@@ -213,7 +213,12 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Any) -> None:  # n
         if (await request.json())["password"] != PASSWORD:
             raise Refused(403, "wrong_password", "The password is wrong.")
         desk.is_logged_in = True
-        return {"csrf": CSRF}
+        return {"name": desk.person, "csrf": CSRF}
+
+    @app.get("/api/session")
+    def session() -> Json:
+        return {"name": desk.person, "csrf": CSRF}
+
 
 
 def _store(slide: Slide, person: str, change: Json) -> Json:

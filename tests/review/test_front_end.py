@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.review.front_end import Visit, current, gallery, saved, section_of
+from tests.review.front_end import Visit, current, drag, gallery, saved, section_of
 from tests.review.front_end_server import PASSWORD, FrontEndDesk
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def test_a_key_labels_the_cell_and_undo_takes_it_back(desk: FrontEndDesk, visit:
     saved(page)
     assert desk.labels(slide_id) == [(first, "amartin", "monocyte"), (first, "amartin", None)]
     assert current(page) == first
-    expect(page.get_by_role("option")).to_have_count(60)
+    expect(page.locator("[data-cell]")).to_have_count(60)
 
 
 def test_undo_gives_many_cells_their_labels_from_before(desk: FrontEndDesk, visit: Visit) -> None:
@@ -39,7 +39,7 @@ def test_undo_gives_many_cells_their_labels_from_before(desk: FrontEndDesk, visi
     page.keyboard.press("6")
     page.keyboard.press("n")
     page.keyboard.press("Control+a")
-    n_selected = page.locator("[role=option][aria-selected=true]").count()
+    n_selected = page.locator("[data-cell][aria-selected=true]").count()
     assert n_selected == 3
     page.keyboard.press("b")
     saved(page)
@@ -53,7 +53,7 @@ def test_undo_gives_many_cells_their_labels_from_before(desk: FrontEndDesk, visi
 def test_shift_and_space_select_and_all_are_labelled_at_once(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(60, n_unclassified=0, n_blasts=0, n_smudges=0)
     page = visit(f"/slides/{slide_id}")
-    page.locator("[role=option]").first.click()
+    page.locator("[data-cell]").first.click()
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("Shift+ArrowRight")
     expect(page.locator("[aria-selected=true]")).to_have_count(3)
@@ -71,7 +71,7 @@ def test_shift_and_space_select_and_all_are_labelled_at_once(desk: FrontEndDesk,
 def test_an_arrow_after_a_click_moves_what_a_key_labels(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(30, n_unclassified=0, n_blasts=0, n_smudges=0)
     page = visit(f"/slides/{slide_id}")
-    page.locator("[role=option]").first.click()
+    page.locator("[data-cell]").first.click()
     page.keyboard.press("ArrowRight")
     second = current(page)
     page.keyboard.press("5")
@@ -81,7 +81,7 @@ def test_an_arrow_after_a_click_moves_what_a_key_labels(desk: FrontEndDesk, visi
 
 def test_a_box_and_shift_clicks_select(desk: FrontEndDesk, visit: Visit) -> None:
     page = visit(f"/slides/{desk.make_slide(60, n_unclassified=0, n_blasts=0, n_smudges=0)}")
-    cells = page.locator("[role=option]")
+    cells = page.locator("[data-cell]")
     first, last = cells.nth(0).bounding_box(), cells.nth(2).bounding_box()
     assert first and last
     page.mouse.move(first["x"] - 8, first["y"] - 4)
@@ -101,12 +101,14 @@ def test_a_box_and_shift_clicks_select(desk: FrontEndDesk, visit: Visit) -> None
 def test_cells_are_dragged_onto_a_section_and_onto_a_line(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(60, n_blasts=0, n_smudges=0, n_unclassified=2)
     page = visit(f"/slides/{slide_id}")
-    cells = page.locator("section:has(#of-unclassified) [role=option]")
+    cells = page.locator("section:has(#of-unclassified) [data-cell]")
     first = int(cells.nth(0).get_attribute("data-cell") or 0)
-    cells.nth(0).drag_to(page.locator("section[data-line=neutrophil] header"))
+    drag(page, cells.nth(0), page.locator("section[data-line=neutrophil] header"))
+    expect(page.locator(f"section[data-line=neutrophil] #cell-{first}")).to_be_attached()
     saved(page)
     assert desk.labels(slide_id) == [(first, "amartin", "neutrophil")]
-    cells.nth(0).drag_to(page.locator("tr[data-line=eosinophil]"))
+    drag(page, cells.nth(0), page.locator("tr[data-line=eosinophil]"))
+    expect(cells).to_have_count(0)
     saved(page)
     assert [label for _, _, label in desk.labels(slide_id)] == ["neutrophil", "eosinophil"]
 
@@ -114,9 +116,9 @@ def test_cells_are_dragged_onto_a_section_and_onto_a_line(desk: FrontEndDesk, vi
 def test_the_mouse_alone_labels_through_the_menu(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(60)
     page = visit(f"/slides/{slide_id}")
-    page.locator("[role=option]").nth(1).click(button="right")
+    page.locator("[data-cell]").nth(1).click(button="right")
     page.get_by_role("menuitem", name="PC plasma cell").click()
-    page.locator("[role=option]").nth(0).click()
+    page.locator("[data-cell]").nth(0).click()
     page.get_by_role("button", name="Label as").click()
     page.get_by_role("menuitem", name="BL blast").click()
     saved(page)
@@ -130,13 +132,13 @@ def test_nothing_is_lost_and_nothing_stored_twice_when_the_network_goes(desk: Fr
     slide_id = desk.make_slide(100, n_blasts=0, n_smudges=0)
     page = visit(f"/slides/{slide_id}")
     gallery(page, 100)
-    page.locator("section[data-line=neutrophil] [role=option]").first.click()
+    page.locator("section[data-line=neutrophil] [data-cell]").first.click()
     keys = [*"4567" * 5]
     for at, key in enumerate(keys):
         if at == 7:
             page.context.set_offline(True)
         if at == 12:
-            expect(page.get_by_text("Changes that wait to be saved")).to_be_visible()
+            expect(page.locator(".banner").filter(has_text="Changes that wait to be saved")).to_be_visible()
         page.keyboard.press(key)
     assert page.evaluate(WAITING) >= 13
     page.context.set_offline(False)
@@ -162,7 +164,7 @@ def test_an_answer_that_is_lost_on_its_way_stores_nothing_twice(desk: FrontEndDe
     page.route("**/labels", lose)
     page.keyboard.press("n")
     page.keyboard.press("1")
-    expect(page.get_by_text("Changes that wait to be saved")).to_be_visible()
+    expect(page.locator(".banner").filter(has_text="Changes that wait to be saved")).to_be_visible()
     saved(page)
     assert len(desk.labels(slide_id)) == 1
 
@@ -174,7 +176,7 @@ def test_what_waits_is_sent_after_a_reload(desk: FrontEndDesk, visit: Visit) -> 
     page.keyboard.press("n")
     labelled = current(page)
     page.keyboard.press("5")
-    expect(page.get_by_text("The server does not answer")).to_be_visible()
+    expect(page.locator(".banner").filter(has_text="The server does not answer")).to_be_visible()
     page.reload()
     expect(page.locator(f"section[data-line=monocyte] #cell-{labelled}.saving")).to_be_attached()
     assert desk.labels(slide_id) == []
@@ -216,6 +218,25 @@ def test_a_session_that_ends_asks_for_the_password_and_loses_nothing(desk: Front
     dialog.get_by_label("Your password").fill(PASSWORD)
     page.keyboard.press("Enter")
     expect(dialog).to_have_count(0)
+    saved(page)
+    assert [label for _, _, label in desk.labels(slide_id)] == ["monocyte"]
+
+
+def test_logging_in_in_another_tab_is_enough_if_it_is_the_same_person(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, 60)
+    desk.end_session()
+    page.keyboard.press("n")
+    page.keyboard.press("5")
+    dialog = page.get_by_role("dialog", name="Log in again")
+    dialog.get_by_role("button", name="go on here").click()
+    expect(dialog.get_by_role("alert")).to_have_text("You are not logged in yet.")
+    desk.is_logged_in, desk.person = True, "bmeyer"
+    dialog.get_by_role("button", name="go on here").click()
+    expect(dialog.get_by_role("alert")).to_have_text("bmeyer is logged in now. Log in as amartin.")
+    desk.person = "amartin"
+    dialog.get_by_role("button", name="go on here").click()
     saved(page)
     assert [label for _, _, label in desk.labels(slide_id)] == ["monocyte"]
 
@@ -275,7 +296,7 @@ def test_changes_wait_while_somebody_else_has_taken_the_slide(desk: FrontEndDesk
     page.wait_for_timeout(2300)  # after the lease is asked for the second time
     desk.hold_as("bmeyer", slide_id)
     page.keyboard.press("5")
-    expect(page.get_by_text("Changes that wait to be saved: 1")).to_be_visible()
+    expect(page.locator(".banner").filter(has_text="Changes that wait to be saved: 1")).to_be_visible()
     expect(page.get_by_text("bmeyer has this slide")).to_be_visible()
     page.get_by_role("button", name="Take over").click()
     saved(page)
@@ -348,12 +369,12 @@ def test_a_slide_is_reviewed_and_signed_with_few_key_strokes(desk: FrontEndDesk,
     expect(page.get_by_text("Before this slide can be signed")).to_have_count(0)
     press("s")
     assert page.locator("#signing input[type=checkbox]:checked, #signing input[type=radio]:checked").count() == 0
-    page.wait_for_function("document.activeElement.type === 'checkbox'")
+    expect(page.locator("input[type=checkbox]:focus")).to_be_visible()
     for key in (" ", "Tab", " ", "Tab", " ", "Tab"):
         press(key)
     page.keyboard.type(PASSWORD)
     press("Enter")
-    expect(page.get_by_text("Signed: version 2, final.")).to_be_visible()
+    expect(page.locator("#signing")).to_contain_text("Signed: version 2, final.")
     assert strokes < 60
     assert desk.slides[slide_id].versions[-1]["signed_by"] == "amartin"
     expect(page.locator("#panel .result")).to_contain_text("final")
@@ -363,7 +384,7 @@ def test_what_is_missing_for_signing_is_listed_and_leads_to_the_cell(desk: Front
     slide_id = desk.make_slide(60)
     page = visit(f"/slides/{slide_id}")
     page.keyboard.press("s")
-    page.wait_for_function("document.activeElement.tagName === 'A'")
+    expect(page.locator("#signing a:focus")).to_be_visible()
     page.get_by_role("link", name="Cells with a blast code").click()
     assert section_of(page, current(page)) == "BL blast"
     assert page.get_by_role("button", name="Sign the slide").count() == 0
@@ -383,12 +404,16 @@ def test_a_wrong_password_and_a_changed_slide_are_told_in_words(desk: FrontEndDe
     sign.get_by_label("Your password").fill(PASSWORD)
     sign.get_by_role("button", name="Sign the slide").click()
     expect(sign.get_by_role("alert")).to_contain_text("has changed since you looked at it")
+    expect(page.locator("section[data-line=monocyte] .labelled")).to_have_count(1)
+    sign.get_by_label("Your password").fill(PASSWORD)
+    sign.get_by_role("button", name="Sign the slide").click()
+    expect(sign.get_by_text("Signed: version 2, final.")).to_be_visible()
 
 
 def test_the_large_view_zooms_goes_on_and_labels(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(60)
     page = visit(f"/slides/{slide_id}")
-    page.locator("[role=option]").first.dblclick()
+    page.locator("[data-cell]").first.dblclick()
     dialog = page.get_by_role("dialog")
     expect(dialog.locator(".bars li")).to_have_count(8)
     expect(dialog.locator(".scale-bar")).to_contain_text("µm")
@@ -414,7 +439,7 @@ def test_the_large_view_zooms_goes_on_and_labels(desk: FrontEndDesk, visit: Visi
 def test_a_long_press_and_taps_select_on_a_touch_screen(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(60)
     page = visit(f"/slides/{slide_id}", viewport={"width": 820, "height": 1180}, has_touch=True)
-    cells = page.locator("[role=option]")
+    cells = page.locator("[data-cell]")
     box = cells.nth(0).bounding_box()
     assert box
     touch = page.context.new_cdp_session(page)
@@ -441,7 +466,7 @@ def test_keys_of_one_character_can_be_switched_off(desk: FrontEndDesk, visit: Vi
     page.keyboard.press("?")
     page.get_by_role("checkbox", name="Keys of one character").uncheck()
     page.keyboard.press("Escape")
-    page.locator("[role=option]").first.click()
+    page.locator("[data-cell]").first.click()
     page.keyboard.press("5")
     page.keyboard.press("n")
     page.wait_for_timeout(300)

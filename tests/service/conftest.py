@@ -108,6 +108,7 @@ def running_up(folder: Path, bundle: Bundle, **more: Any) -> Iterator[Up]:
         more: Settings in addition to `UP`, or instead.
     """
     values = UP | more
+    values |= {"desk_url": f"http://127.0.0.1:{free_port()}"}
     settings = Settings(data_dir=folder / "data", airflow_url=f"http://127.0.0.1:{free_port()}", **values)
     port = settings.airflow_url.rpartition(":")[2]
     environment = {

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from bloodcell.cli import app
-from bloodcell.service.doctor import Finding, examine
+from bloodcell.service.doctor import examine
+from bloodcell.service.findings import Finding
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from bloodcell.storage.migrations import head_revision

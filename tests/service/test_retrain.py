@@ -25,10 +25,11 @@ import sqlalchemy as sa
 
 from bloodcell.cells.classes import class_of_code
 from bloodcell.ingest import ingest_night
+from bloodcell.login_limit import MAX_FAILURES, WINDOW_S
 from bloodcell.registry.bundle import Bundle
 from bloodcell.service.airflow_api import IMPORT_LABELS, RETRAIN, AirflowApi
 from bloodcell.service.airflow_home import password_file
-from bloodcell.service.airflow_plugin import MAX_FAILURES, OPEN_PAGES, WINDOW_S
+from bloodcell.service.airflow_plugin import OPEN_PAGES
 from bloodcell.service.airflow_records import RunState
 from bloodcell.service.airflow_session import AirflowRefusedError
 from bloodcell.settings import Settings
@@ -70,7 +71,7 @@ def proxy(fab: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]
     """The documented nginx in front of that server."""
     if nginx() is None:
         pytest.skip("nginx is not installed (Debian: nginx-light)")
-    with reverse_proxy(tmp_path_factory.mktemp("proxy"), fab, free_port(), free_port()) as started:
+    with reverse_proxy(tmp_path_factory.mktemp("proxy"), free_port(), free_port(), airflow=fab) as started:
         yield started
 
 

@@ -25,7 +25,10 @@ const left = signal(cells.filter(({ cell_id }) => !before.has(cell_id)));
 
 function tell_outcome({ cell_id, outcome, text }) {
   const barcode = visible(cells.find((cell) => cell.cell_id === cell_id)?.slide.barcode ?? "");
-  const words = outcome === "conflict" ? t("Slide {barcode}: somebody has labelled the cell since, so your decision is not stored.", { barcode }) : t("Slide {barcode}: not stored.", { barcode });
+  const words =
+    outcome === "conflict"
+      ? t("Slide {barcode}: somebody has labelled the cell since, so your decision is not stored.", { barcode })
+      : t("Slide {barcode}: not stored.", { barcode });
   tell(`${words} ${visible(text ?? "")}`, { kind: "warning" });
 }
 
@@ -81,6 +84,11 @@ function Dispute({ cell }) {
 render(html`<${Adjudication} />`, document.getElementById("desk"));
 listen_to_line_keys(lines, choose, {});
 addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.defaultPrevented && !event.target.closest("button, a, input, textarea, select, dialog, summary")) decide();
+  if (
+    event.key === "Enter" &&
+    !event.defaultPrevented &&
+    !event.target.closest("button, a, input, textarea, select, dialog, summary")
+  )
+    decide();
 });
 sending.send_now();

@@ -91,7 +91,11 @@ function LabelButtons({ id, cell }) {
       ${lines
         .filter(({ key }) => key)
         .map(
-          ({ line, name, key }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)} disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
+          ({
+            line,
+            name,
+            key,
+          }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)} disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
             <kbd>${key}</kbd> ${visible(name)}
           </button>`,
         )}

@@ -1,0 +1,50 @@
+"""Who is logged in; an administrator can end other people's sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from bloodcell.review.guards import check_form
+from bloodcell.review.navigation import navigation
+from bloodcell.review.services import services_of, session_of
+from bloodcell.review.writing import RightMissingError
+from bloodcell.storage.statements import load_statements
+
+router: Final = APIRouter(include_in_schema=False)
+
+_SQL: Final = load_statements("review/people_pages.sql")
+_MOST: Final = 200
+
+
+@router.get("/sessions")
+def sessions_page(request: Request) -> HTMLResponse:
+    """Shows who is logged in, and the last sessions that have ended."""
+    services, session = services_of(request), session_of(request)
+    if not session.person.may("administrator"):
+        raise RightMissingError("This needs the role administrator.")
+    rows = services.desk.transact(lambda c: c.execute(_SQL["sessions"], {"most": _MOST}).all())
+    body = services.page(
+        "sessions.html.j2",
+        request,
+        sessions=rows,
+        own=session.session_id,
+        navigation=navigation(services, session, "/sessions", services.catalogue(request).text),
+    )
+    return HTMLResponse(body)
+
+
+@router.post("/sessions/end")
+def end_sessions(
+    request: Request, person: Annotated[str, Form(max_length=200)], csrf: Annotated[str, Form(max_length=100)] = ""
+) -> Response:
+    """Ends all sessions of a person."""
+    services, session = services_of(request), session_of(request)
+    if not check_form(session, csrf):
+        raise HTTPException(403, "The form is of another session. Load the page again.")
+    if not session.person.may("administrator"):
+        raise RightMissingError("This needs the role administrator.")
+    services.sessions.end_of(session, person)
+    return RedirectResponse("/sessions", 303)

@@ -1,0 +1,79 @@
+"""Blind reading and adjudication in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.review.front_end import Visit, saved
+from tests.review.front_end_server import FrontEndDesk
+
+pytestmark = pytest.mark.slow
+
+
+def test_only_the_last_choice_can_be_taken_back_and_is_sent_with_the_next(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit("/blind")
+    expect(page.get_by_text("Read: 0 of 20")).to_be_visible()
+    page.keyboard.press("1")
+    expect(page.get_by_text("Last choice: Neutrophil.")).to_be_visible()
+    assert desk.blind == []
+    page.keyboard.press("u")
+    expect(page.get_by_text("Read: 0 of 20")).to_be_visible()
+    page.keyboard.press("2")
+    page.get_by_role("button", name="Lymphocyte").first.click()
+    saved(page)
+    assert [(one["cell_id"], one["label"]) for one in desk.blind] == [(0, "eosinophil")]
+    page.reload()
+    expect(page.get_by_text("Last choice: Lymphocyte.")).to_be_visible()
+    page.keyboard.press("u")
+    page.keyboard.press("5")
+    page.get_by_role("button", name="Finish").click()
+    saved(page)
+    expect(page.get_by_text("You can go on later.")).to_be_visible()
+    assert [(one["cell_id"], one["label"]) for one in desk.blind] == [(0, "eosinophil"), (1, "monocyte")]
+
+
+def test_a_reading_ends_with_finish_and_says_so(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit("/blind")
+    for _ in range(20):
+        page.keyboard.press("4")
+    expect(page.get_by_text("All cells are read.")).to_be_visible()
+    page.get_by_role("button", name="Finish").click()
+    expect(page.get_by_text("These labels judge the models.")).to_be_visible()
+    saved(page)
+    assert len(desk.blind) == 20
+    page.reload()
+    expect(page.get_by_text("There is no cell to read now.")).to_be_visible()
+
+
+def test_nothing_tells_what_the_cell_was_called(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit("/blind")
+    shown = page.locator("#blind").text_content() or ""
+    assert not {"called_class", "file_name", "analyser_code", "choices"} & set(shown.replace('"', " ").split())
+
+
+def test_a_dispute_is_decided_with_a_note(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit("/adjudicate")
+    expect(page.get_by_text("Contested cells left: 3")).to_be_visible()
+    expect(page.get_by_text("fine chromatin, nucleolus")).to_be_visible()
+    page.keyboard.press("b")
+    page.get_by_label("Note (optional)").fill("Auer rod")
+    page.get_by_role("button", name="Store the decision").click()
+    page.keyboard.press("v")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Contested cells left: 1")).to_be_visible()
+    saved(page)
+    assert [(one["cell_id"], one["label"], one["note"], one["seen"]) for one in desk.adjudications] == [(0, "BL", "Auer rod", 50), (1, "VLY", None, 51)]
+
+
+def test_a_decision_waits_while_the_server_is_away(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit("/adjudicate")
+    desk.is_away = True
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    expect(page.locator(".banner").filter(has_text="Changes that wait to be saved: 1")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("Contested cells left: 2")).to_be_visible()
+    desk.is_away = False
+    saved(page)
+    assert [one["label"] for one in desk.adjudications] == ["BL"]
