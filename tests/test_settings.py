@@ -176,3 +176,48 @@ def test_every_command_that_reads_settings_refuses_an_unknown_one(
 def test_a_setting_error_is_a_configuration_error() -> None:
     """Therefore Airflow does not retry a task that raises one."""
     assert issubclass(SettingError, ConfigurationError)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("desk_public_url", "http://desk.example.org", "expected an address such as https://desk.example.org"),
+        ("desk_public_url", "https://desk.example.org/bloodcell", "without a path"),
+        ("desk_public_url", "https://user@desk.example.org", "without a path"),
+        ("desk_url", "127.0.0.1:8090", "http://127.0.0.1:8090"),
+        ("desk_url", "http://127.0.0.1:none", "http://127.0.0.1:8090"),
+        ("desk_ldap_url", "http://directory.example.org", "ldaps://"),
+        ("desk_ldap_filter", "(uid=amartin)", "(ATTRIBUTE={name}) once"),
+        ("desk_ldap_filter", "(|(uid={name})(mail={name}))", "(ATTRIBUTE={name}) once"),
+        ("desk_ldap_filter", "(&(uid={name})", "(ATTRIBUTE={name}) once"),
+        ("desk_groups", "readers=chief", "a role of viewer, reader, senior, administrator"),
+        ("desk_groups", "readers", "GROUP=ROLE"),
+        ("desk_groups", "=reader", "GROUP=ROLE"),
+        ("desk_groups", "readers=reader,chiefs=senior", "semicolons between the groups"),
+        ("desk_login", "saml", "expected 'local', 'ldap' or 'oidc'"),
+        ("desk_session_h", "0", "greater than 0"),
+    ],
+)
+def test_a_wrong_setting_of_the_desk_is_named_with_what_is_expected(name: str, value: str, expected: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings(**{name: value})  # type: ignore[arg-type]
+    assert f"BLOODCELL_{name.upper()}" in str(caught.value) and expected in str(caught.value)
+
+
+def test_settings_of_the_desk_that_contradict_each_other_are_named() -> None:
+    with pytest.raises(SettingError, match=r"BLOODCELL_DESK_IDLE_MIN .* is longer than BLOODCELL_DESK_SESSION_H"):
+        Settings(desk_idle_min=120, desk_session_h=1)
+
+
+def test_groups_of_the_desk_give_roles() -> None:
+    groups = "cn=readers,ou=groups,dc=example,dc=org=reader; chiefs=senior;chiefs = administrator;"
+    assert Settings(desk_groups=groups).roles_by_group == {
+        "cn=readers,ou=groups,dc=example,dc=org": {"reader"},
+        "chiefs": {"senior", "administrator"},
+    }
+    assert Settings().roles_by_group == {}
+
+
+def test_the_desk_is_where_the_proxy_shows_it() -> None:
+    assert Settings().desk_origin == "http://127.0.0.1:8090"
+    assert Settings(desk_public_url="https://desk.example.org/").desk_origin == "https://desk.example.org"

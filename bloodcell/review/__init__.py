@@ -12,6 +12,10 @@
     users_file         the file of those people
     passwords          which passwords are allowed, and their hashes
     first_person       how the first person gets in
+    ldap_login         people log in by the site's directory
+    openid_pages       people log in by the site's OpenID provider, and again before a signature
+    oidc_login         that log-in itself
+    openid_provider    what the OpenID provider says of itself, its keys, and the requests to it
 
     pages, worklist    the worklist
     slide_routes       the page of a slide, and what people do there
@@ -20,6 +24,14 @@
     live_result        the result that a count of now would give
     sprites            thumbnails
     reading_routes     blind reading, second reading, adjudication
+    look_back_routes   a slide's history, its versions, what was reported on a date
+    look_back          what happened to a slide
+    reported_results   what was reported on a date
+    statistics_routes  the page of the statistics
+    desk_statistics    what people at the desk do, in numbers
+    reader_agreement   Cohen's kappa with an interval
+    training_queue_routes, training_queue  cells that are worth a label for training
+    people_pages       who is logged in
     validation_pages   the validation of a candidate, for whoever approves it
     writing            labels, comments, leases and signatures, through functions of the database
 

@@ -291,12 +291,18 @@ class LabelsStored:
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
-    """The version that was signed, and the page as it is now."""
+class SignedVersion:
+    """The version that has just been signed."""
 
     version: int
     state: str
-    page: SlidePage
+
+
+@dataclass(frozen=True, slots=True)
+class Signed(SlidePage):
+    """The page of a slide after a signature."""
+
+    signed: SignedVersion
 
 
 @dataclass(frozen=True, slots=True)

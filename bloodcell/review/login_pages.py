@@ -11,13 +11,15 @@ from pydantic import BaseModel, Field
 
 from bloodcell.errors import LoginRefusedError, PasswordRefusedError
 from bloodcell.review.guards import check_form
+from bloodcell.review.ldap_login import check_ldap
 from bloodcell.review.local_users import check_password, name_of_link, use_link
 from bloodcell.review.services import LANGUAGE_COOKIE, services_of, session_of
-from bloodcell.review.writing import WrongPasswordError
+from bloodcell.review.writing import SessionEndedError, WrongPasswordError
 
 if TYPE_CHECKING:
     from bloodcell.review.people import Person
     from bloodcell.review.services import Services
+    from bloodcell.review.sessions import Session
     from bloodcell.settings import Settings
 
 router: Final = APIRouter(include_in_schema=False)
@@ -58,7 +60,7 @@ def login_page(request: Request, next: str = "/") -> Response:
 @router.post("/login")
 def log_in(request: Request, name: Name, password: Password, next: Name = "/") -> Response:
     """Logs a person in by name and password."""
-    person = authenticated(services_of(request), name, password)
+    person = authenticated(request, name, password)
     if person is None:
         return _login_form(request, next, name=name, problem="The name or the password is wrong.", status=403)
     return _logged_in(services_of(request), person, services_of(request).settings.desk_login, own_path(next))
@@ -94,11 +96,20 @@ class PasswordAgain(BaseModel):
     password: str = Field(max_length=1000)
 
 
+@router.get("/api/session")
+def own_session(request: Request) -> JSONResponse:
+    """Returns who is logged in, for a page whose session ended and whose person has logged in in another tab."""
+    session: Session | None = request.state.session
+    if session is None:
+        raise SessionEndedError("Nobody is logged in.")
+    return JSONResponse({"name": session.person.name, "csrf": session.csrf})
+
+
 @router.post("/api/session")
 def log_in_again(request: Request, again: PasswordAgain) -> JSONResponse:
     """Logs a person in again without leaving the page; returns the token for the page's next requests."""
     services = services_of(request)
-    person = authenticated(services, again.name, again.password)
+    person = authenticated(request, again.name, again.password)
     if person is None:
         raise WrongPasswordError("The password is wrong.")
     token = services.sessions.open(person, services.settings.desk_login)
@@ -132,9 +143,32 @@ def choose_language(request: Request, language: Name, csrf: Csrf = "") -> Respon
     return answer
 
 
-def authenticated(services: Services, name: str, password: str) -> Person | None:
-    """Returns the person with this name and password; None if either is wrong."""
-    return check_password(services.settings.users_file, name, password)
+def authenticated(request: Request, name: str, password: str) -> Person | None:
+    """Returns the person with this name and password; None if either is wrong.
+
+    Args:
+        request: The request; who has guessed too often has to wait.
+        name: The name, in whatever case.
+        password: The password.
+
+    Raises:
+        HTTPException: 429, with the seconds to wait.
+        DirectoryUnavailableError: The laboratory's directory cannot be reached.
+    """
+    services, address = services_of(request), request.client.host if request.client else ""
+    if wait_s := services.accounts.begin(name, address):
+        said = "Too many wrong passwords for this name. Wait, then try again; an administrator can see who tries."
+        raise HTTPException(429, said, headers={"retry-after": str(wait_s)})
+    settings = services.settings
+    if services.directory is not None:
+        person = check_ldap(services.directory, name, password)
+    elif settings.desk_login == "local":
+        person = check_password(settings.users_file, name, password)
+    else:
+        person = None  # by the provider's own page only
+    if person is not None:
+        services.accounts.succeeded(name, address)
+    return person
 
 
 def set_session(services: Services, answer: Response, token: str) -> None:
@@ -183,7 +217,10 @@ def own_path(target: str) -> str:
     Args:
         target: Where the person wanted to go.
     """
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:  # such as http://[
+        return "/"
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     is_own = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
     return path if is_own else "/"

@@ -17,7 +17,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -52,7 +52,7 @@ class PendingLogin:
 
     state: str
     nonce: str
-    verifier: str
+    verifier: str = field(repr=False)
     started_at: int
     subject: str | None
     return_to: str
@@ -71,7 +71,7 @@ class OpenIdLogin:
 
     person: Person
     subject: str
-    id_token: str
+    id_token: str = field(repr=False)
     return_to: str
 
 

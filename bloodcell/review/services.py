@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bloodcell.differential.differential_rows import keep_rules
 from bloodcell.differential.laboratory_rules import read_rules
+from bloodcell.login_limit import AccountLimit
 from bloodcell.presentation.templates import page_environment
+from bloodcell.review.ldap_login import Directory
 from bloodcell.review.openid_provider import OpenIdProvider
 from bloodcell.review.sessions import Sessions
 from bloodcell.review.slide_page import SlideReader
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from bloodcell.differential.laboratory_rules import LaboratoryRules
     from bloodcell.review.sessions import Session
     from bloodcell.review.texts import Catalogue
     from bloodcell.settings import Settings
@@ -41,6 +45,7 @@ class Services:
 
     Attributes:
         settings: The settings of the installation.
+        rules: The laboratory's rules.
         desk: The database, as role `bloodcell_desk`.
         app: The database, as role `bloodcell_app`, which counts.
         store: The images.
@@ -51,9 +56,12 @@ class Services:
         static: Scripts and styles.
         catalogues: Texts by language.
         provider: The laboratory's OpenID provider; None if people do not log in by one.
+        directory: The laboratory's directory; None if people do not log in by it.
+        accounts: Slows down guessing of passwords.
     """
 
     settings: Settings
+    rules: LaboratoryRules
     desk: Database
     app: Database
     store: Store
@@ -64,6 +72,8 @@ class Services:
     static: StaticFiles
     catalogues: Mapping[str, Catalogue]
     provider: OpenIdProvider | None
+    directory: Directory | None
+    accounts: AccountLimit
 
     def page(self, template: str, request: Request, **values: Any) -> str:
         """Returns a page in the person's language, within the frame that all pages have."""
@@ -111,10 +121,12 @@ def open_services(settings: Settings) -> Services:
     """
     rules = read_rules(settings.rules_file)
     desk, app = open_desk_databases(settings, patience_s=_PATIENCE_S)
+    app.transact(lambda c: keep_rules(c, rules))  # a function of the database looks up who has to read a cell
     store = Store.of(settings)
     sprites = Sprites(settings.data_dir / "desk" / "sprites", store, ImageBounds.of(settings), settings.reader_threads)
     return Services(
         settings=settings,
+        rules=rules,
         desk=desk,
         app=app,
         store=store,
@@ -125,6 +137,8 @@ def open_services(settings: Settings) -> Services:
         static=StaticFiles(),
         catalogues=read_catalogues(settings.desk_texts_dir),
         provider=OpenIdProvider(settings) if settings.desk_login == "oidc" else None,
+        directory=Directory(settings) if settings.desk_login == "ldap" else None,
+        accounts=AccountLimit(),
     )
 
 

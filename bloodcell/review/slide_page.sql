@@ -43,8 +43,9 @@ SELECT cell_id, person, written_at, text FROM bloodcell.comment_history WHERE sl
 SELECT person, held_until FROM bloodcell.slide_lease_now WHERE slide_id = :slide_id
 
 -- name: images
--- In the order in which cells came, so that late cells change only the last sprite.
-SELECT cell_id, sha256 FROM bloodcell.slide_cell WHERE slide_id = :slide_id ORDER BY cell_id
+-- In the order in which cells came, so that late cells change only the last sprite. Empty: removed because of its age.
+SELECT cell_id, CASE WHEN image_removed_at IS NULL THEN sha256 ELSE '' END AS sha256
+FROM bloodcell.slide_cell WHERE slide_id = :slide_id AND withdrawn_at IS NULL ORDER BY cell_id
 
 -- name: image
 SELECT c.sha256, c.image_removed_at FROM bloodcell.slide_cell c
@@ -62,7 +63,9 @@ SELECT labelled_by, label, recorded_at, is_blind, is_adjudication, is_retraction
 FROM bloodcell.cell_label WHERE cell_id = :cell_id ORDER BY label_id
 
 -- name: examples
--- The site's own confirmed cells of a class, the newest labels first; not of the patient whose cell is looked at.
+-- The site's own confirmed cells of a class, the newest labels first; not of the slide that is looked at, and none that
+-- waits for a blind reading, which nobody could give after seeing it here.
 SELECT c.slide_id, c.cell_id FROM bloodcell.current_label l JOIN bloodcell.slide_cell c USING (cell_id)
 WHERE l.state = 'confirmed' AND l.class = :line AND c.slide_id <> :slide_id AND c.image_removed_at IS NULL
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.blind_reading b WHERE b.cell_id = l.cell_id)
 ORDER BY l.label_id DESC LIMIT :most

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from pydantic import UUID4, BaseModel, ConfigDict, Field, TypeAdapter
 
 from bloodcell.errors import SigningRefusedError, StoreUnavailableError, UnknownRecordError
 from bloodcell.review.cell_detail import cell_detail, image_of, images_of
-from bloodcell.review.desk_records import CellDetail, DeskComment, LabelsStored, Lease, Signed, SlidePage
+from bloodcell.review.desk_records import CellDetail, DeskComment, LabelsStored, Lease, Signed, SignedVersion, SlidePage
 from bloodcell.review.login_pages import authenticated
 from bloodcell.review.navigation import navigation
 from bloodcell.review.services import services_of, session_of
@@ -36,6 +37,10 @@ _PAGE: Final = TypeAdapter(SlidePage)
 
 Key = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Code = Annotated[str, Field(min_length=1, max_length=20, pattern=r"^[A-Za-z]+$")]
+
+
+Said = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What a person writes; Postgres has no text with a NUL."""
 
 
 class Strict(BaseModel):
@@ -64,7 +69,7 @@ class NewComment(Strict):
 
     key: UUID4
     cell_id: Key | None = None
-    text: str = Field(min_length=1, max_length=4000)
+    text: Said = Field(min_length=1, max_length=4000)
 
 
 class LeaseAsked(Strict):
@@ -78,9 +83,9 @@ class Signature(Strict):
 
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     state: str = Field(pattern=r"^(final|amended|corrected)$")
-    reason: str | None = Field(None, max_length=1000)
+    reason: Said | None = Field(None, max_length=1000)
     ticked: list[str] = Field(default_factory=list, max_length=50)
-    password: str = Field(max_length=1000)
+    password: str = Field("", max_length=1000)
 
 
 class Comments(BaseModel):
@@ -157,25 +162,31 @@ def sign(request: Request, slide_id: Key, signature: Signature) -> Signed:
     barcode, live = services.slides.live(slide_id)
     if live is None:
         raise UnknownRecordError("The slide has no result yet.")
+    if live.digest != signature.digest:
+        raise SigningRefusedError("The result has changed since you looked at it. Look again, then sign.")
+    if live.missing:
+        first = "; ".join(f"{told}: {n}" for _, told, n in live.missing)
+        raise SigningRefusedError(f"This has to be done first: {first}")
     newest = live.result.versions[-1]
     unticked = {*newest.withheld_for, *newest.review_for} - set(signature.ticked)
     if unticked:
         raise SigningRefusedError("Tick each reason for review when you have looked at it.")
-    again = authenticated(services, session.person.name, signature.password)
-    if again is None or again.name != session.person.name:
-        raise WrongPasswordError("The password is wrong.")
-    services.sessions.prove(session)
+    _prove(request, session, signature.password)
     version = services.writer.sign(
         session, slide_id, barcode, digest=signature.digest, state=signature.state, reason=signature.reason
     )
     page = services.slides.page(slide_id, session.person, needs_password=_needs_password(session))
-    return Signed(version, signature.state, page)
+    shown = {each.name: getattr(page, each.name) for each in fields(SlidePage)}
+    return Signed(**shown, signed=SignedVersion(version, signature.state))
 
 
 @router.get("/api/slides/{slide_id}/cells/{cell_id}")
 def read_cell(request: Request, slide_id: Key, cell_id: Key) -> CellDetail:
-    """Returns what the large view of a cell shows."""
-    return services_of(request).desk.transact(lambda c: cell_detail(c, slide_id, cell_id))
+    """Returns what the large view of a cell shows, and records that the person has opened the slide."""
+    services = services_of(request)
+    detail = services.desk.transact(lambda c: cell_detail(c, slide_id, cell_id))
+    services.writer.open_slide(session_of(request), slide_id)
+    return detail
 
 
 @router.get("/slides/{slide_id}/cells/{cell_id}/image", response_class=Response, include_in_schema=False)
@@ -190,10 +201,10 @@ def sprite(request: Request, slide_id: Key, digest: str) -> Response:
     """Returns thumbnails of a slide."""
     services = services_of(request)
     images = services.desk.transact(lambda c: images_of(c, slide_id))
-    path = services.sprites.path(images, digest)
-    if path is None:
+    found = services.sprites.read(images, digest)
+    if found is None:
         raise HTTPException(404, "The slide has no such picture any more.")
-    return FileResponse(path, media_type="image/jpeg", headers=_IMMUTABLE)
+    return Response(found.body, media_type="image/jpeg", headers=_IMMUTABLE if found.is_complete else None)
 
 
 def picture(services: Services, sha256: str) -> Response:
@@ -210,6 +221,18 @@ def _opened(services: Services, session: Session, slide_id: int) -> SlidePage:
     page = services.slides.page(slide_id, session.person, needs_password=_needs_password(session))
     services.writer.open_slide(session, slide_id)
     return page
+
+
+def _prove(request: Request, session: Session, password: str) -> None:
+    """Authenticates the person of a session again, which a signature needs."""
+    if session.subject is not None:  # at the OpenID provider, which has been asked before
+        if not session.is_proved:
+            raise WrongPasswordError("Log in again at your laboratory's own page, then sign within two minutes.")
+        return
+    again = authenticated(request, session.person.name, password)
+    if again is None or again.name != session.person.name:
+        raise WrongPasswordError("The password is wrong.")
+    services_of(request).sessions.prove(session)
 
 
 def _needs_password(session: Session) -> bool:

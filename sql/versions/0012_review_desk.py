@@ -160,10 +160,10 @@ BEGIN
         SELECT 'unclassified', 'unclassified cells without a label', coalesce(sum(d.n_cells), 0)
         FROM bloodcell.differential d WHERE d.report_id = a_report AND d.class = 'unclassified'
         UNION ALL
-        SELECT 'blasts', 'blasts of the analyser without a label', coalesce(sum(d.n_unverified), 0)
+        SELECT 'blast', 'blasts of the analyser without a label', coalesce(sum(d.n_unverified), 0)
         FROM bloodcell.differential d WHERE d.report_id = a_report AND d.class = 'BL'
         UNION ALL
-        SELECT 'unnamed', 'cells that the analyser could not name, without a label', coalesce(sum(d.n_unverified), 0)
+        SELECT 'undecided', 'cells that the analyser could not name, without a label', coalesce(sum(d.n_unverified), 0)
         FROM bloodcell.differential d WHERE d.report_id = a_report AND d.class IN ('NC', 'OTH')
         UNION ALL
         SELECT 'contested', 'contested cells', CAST(counted.n_contested AS bigint)

@@ -90,7 +90,7 @@ def test_a_blind_reading_is_taken_back_only_with_the_call_in_sight_and_stays_evi
     assert running_desk.rows("SELECT count(*) FROM bloodcell.standing_label WHERE cell_id = :c", c=cell) == [(1,)]
 
 
-@pytest.mark.parametrize("path", ["labels", "cells", "comments", "sign"])
+@pytest.mark.parametrize("path", ["labels", "cells", "comments"])
 def test_every_answer_with_calls_in_it_counts_as_opening_the_slide(
     running_desk: RunningDesk, slide: Slide, path: str
 ) -> None:
@@ -101,10 +101,8 @@ def test_every_answer_with_calls_in_it_counts_as_opening_the_slide(
         elif path == "labels":  # a change that is a conflict answers with the cell, and leaves no label
             anna.seen[cell] = 2**40
             assert anna.ask_label(slide, {cell: "ig"}).json()["outcomes"][0]["outcome"] == "conflict"
-        elif path == "comments":
-            anna.ask_comment(slide, "a question").raise_for_status()
         else:
-            anna.ask_sign(slide).raise_for_status()
+            anna.ask_comment(slide, "a question").raise_for_status()
     assert read(running_desk, running_desk.session("anna"), cell, "ig") == ("refused", SEEN_BEFORE)
 
 

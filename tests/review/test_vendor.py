@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import pytest
 
-from tests.review.vendor import PACKAGES, VENDOR, bare_imports
+from tests.review.vendor import PACKAGES, VENDOR, bare_imports, imported_modules
 
 LISTED = json.loads((VENDOR / "VENDOR.json").read_text())
 
@@ -32,3 +33,18 @@ def test_each_package_has_a_version_an_integrity_and_its_licence() -> None:
 @pytest.mark.parametrize("path", sorted(VENDOR.parent.rglob("*.js")), ids=lambda path: path.name)
 def test_no_module_imports_a_bare_name(path: object) -> None:
     assert bare_imports(path.read_text()) == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", ["slide", "blind", "adjudicate"])
+def test_a_page_fetches_all_modules_at_once(page: str) -> None:
+    static = VENDOR.parent
+    template = (static.parent / f"templates/{page}.html.j2").read_text()
+    listed = re.findall(r'"([\w./-]+\.js)"', template)
+    assert listed == [path.relative_to(static).as_posix() for path in imported_modules(static / f"{page}.js")]
+
+
+def test_no_module_is_left_over() -> None:
+    static = VENDOR.parent
+    used = {path for page in ("slide", "blind", "adjudicate") for path in imported_modules(static / f"{page}.js")}
+    used |= {static / name for name in ("slide.js", "blind.js", "adjudicate.js", "page.js", "theme.js")}
+    assert set(static.rglob("*.js")) == used

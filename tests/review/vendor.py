@@ -22,6 +22,8 @@ VENDOR: Final = Path(__file__).resolve().parents[2] / "bloodcell/review/static/v
 AXE: Final = "axe-core@4.14.1"
 """Finds violations of the accessibility guidelines in tests; it is not shipped."""
 _IMPORTED: Final = re.compile(r"""(\bfrom\s*|\bimport\s*)(["'])([^"'./][^"']*)\2""")
+_RELATIVE: Final = re.compile(r"""\b(from|import)\s*["'](\.[^"']+)["']""")
+_COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
 _SOURCE_MAP: Final = re.compile(r"\n?//# sourceMappingURL=.*\s*$")
 
 
@@ -83,6 +85,20 @@ def axe_source(folder: Path) -> str:
 def bare_imports(source: str) -> list[str]:
     """Returns the names that a module imports other than by a relative path."""
     return [found[3] for found in _IMPORTED.finditer(source)]
+
+
+def imported_modules(module: Path) -> list[Path]:
+    """Returns the modules that a module imports, directly or through another, each once, nearest first."""
+    found: list[Path] = []
+    to_read = [module]
+    while to_read:
+        reading = to_read.pop(0)
+        source = _COMMENT.sub("", reading.read_text())
+        names = [one[2] for one in _RELATIVE.finditer(source)]
+        new = [path for path in dict.fromkeys((reading.parent / name).resolve() for name in names) if path not in found]
+        found += new
+        to_read += new
+    return found
 
 
 def _with_relative_imports(source: str) -> str:

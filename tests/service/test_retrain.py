@@ -25,10 +25,11 @@ import sqlalchemy as sa
 
 from bloodcell.cells.classes import class_of_code
 from bloodcell.ingest import ingest_night
+from bloodcell.login_limit import MAX_FAILURES, WINDOW_S
 from bloodcell.registry.bundle import Bundle
 from bloodcell.service.airflow_api import IMPORT_LABELS, RETRAIN, AirflowApi
 from bloodcell.service.airflow_home import password_file
-from bloodcell.service.airflow_plugin import MAX_FAILURES, OPEN_PAGES, WINDOW_S
+from bloodcell.service.airflow_plugin import OPEN_PAGES
 from bloodcell.service.airflow_records import RunState
 from bloodcell.service.airflow_session import AirflowRefusedError
 from bloodcell.settings import Settings

@@ -18,7 +18,8 @@ const sending = new Sending({
   url: "/api/blind",
   extra: { mode },
   on_answer: ({ outcomes }) => {
-    for (const { outcome, text } of outcomes) if (outcome !== "stored") tell(t("Not stored: {why}", { why: visible(text ?? "") }), { kind: "warning" });
+    for (const { outcome, text } of outcomes)
+      if (outcome !== "stored") tell(t("Not stored: {why}", { why: visible(text ?? "") }), { kind: "warning" });
   },
 });
 
@@ -38,7 +39,13 @@ function choose(label) {
   sending.release();
   sending.add([{ cell_id: cell.cell_id, label, is_held: true }]);
   place.value += 1;
-  announce(t("{name}. Cell {n} of {all}.", { name: name_of(label), n: Math.min(place.peek() + n_done + 1, n_wanted), all: n_wanted }));
+  announce(
+    t("{name}. Cell {n} of {all}.", {
+      name: name_of(label),
+      n: Math.min(place.peek() + n_done + 1, n_wanted),
+      all: n_wanted,
+    }),
+  );
 }
 
 const name_of = (label) => visible(lines.find(({ line }) => line === label)?.name ?? label);
@@ -46,8 +53,10 @@ const name_of = (label) => visible(lines.find(({ line }) => line === label)?.nam
 function take_back() {
   const last = sending.waiting.peek().find(({ is_held }) => is_held);
   if (!last) return;
+  const at = cells.findIndex(({ cell_id }) => cell_id === last.cell_id);
+  if (at < 0) return; // chosen before a reload, and not to be read any more
   sending.remove(last.key);
-  place.value = cells.findIndex(({ cell_id }) => cell_id === last.cell_id);
+  place.value = at;
   is_finished.value = false;
   announce(t("The last choice is taken back."));
 }
@@ -67,8 +76,13 @@ function Reading() {
         <label for="read">${t("Read: {n} of {all}", { n: n_read, all: n_wanted })}</label>
         <progress id="read" max=${Math.max(n_wanted, 1)} value=${n_read}></progress>
       </div>
-      ${is_finished.value || !cell ? html`<${End} />` : html`<div class="specimen"><img key=${cell.cell_id} src=${cell.image} alt=${t("A cell to be labelled without any other information")} /></div>
-        <${LineButtons} lines=${lines} choose=${choose} />`}
+      ${
+        is_finished.value || !cell
+          ? html`<${End} />`
+          : html`<div class="specimen"><img key=${cell.cell_id} src=${cell.image}
+              alt=${t("A cell to be labelled without any other information")} /></div>
+        <${LineButtons} lines=${lines} choose=${choose} />`
+      }
       ${cells[place.value + 1] && html`<link rel="prefetch" as="image" href=${cells[place.value + 1].image} />`}
       <${LastChoice} />
     </div>
@@ -88,10 +102,16 @@ function LastChoice() {
 
 function End() {
   const is_all = place.value >= cells.length;
-  const text = !cells.length ? t("There is no cell to read now.") : is_all ? t("All cells are read.") : t("You can go on later.");
+  const text = !cells.length
+    ? t("There is no cell to read now.")
+    : is_all
+      ? t("All cells are read.")
+      : t("You can go on later.");
   return html`<div class="specimen done"><div id="finished" tabindex="-1"><h2>${text}</h2>
-    ${is_all && held() ? html`<p>${t("The last choice is not stored yet: press Finish.")}</p>` : html`<p>${t("Thank you. These labels judge the models.")} <a href="/">${t("Back to the worklist")}</a></p>`}
-    ${!is_all && html`<button type="button" class="button" onClick=${() => (is_finished.value = false)}>${t("Go on")}</button>`}
+    ${is_all && held() ? html`<p>${t("The last choice is not stored yet: press Finish.")}</p>` : html`<p>${t("Thank you. These labels judge the models.")} <a
+        href="/">${t("Back to the worklist")}</a></p>`}
+    ${!is_all && html`<button type="button" class="button"
+        onClick=${() => (is_finished.value = false)}>${t("Go on")}</button>`}
   </div></div>`;
 }
 

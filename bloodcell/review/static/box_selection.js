@@ -35,7 +35,12 @@ class Box {
     if (!this.is_drawn && right - left < SMALLEST && bottom - top < SMALLEST) return;
     if (!this.is_drawn) document.body.append(this.element);
     this.is_drawn = true;
-    Object.assign(this.element.style, { left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px` });
+    Object.assign(this.element.style, {
+      left: `${left}px`,
+      top: `${top}px`,
+      width: `${right - left}px`,
+      height: `${bottom - top}px`,
+    });
     this.select({ left: left - scrollX, right: right - scrollX, top: top - scrollY, bottom: bottom - scrollY });
   }
 
@@ -45,7 +50,9 @@ class Box {
       return left < box.right && right > box.left && top < box.bottom && bottom > box.top;
     };
     const chunks = [...this.root.querySelectorAll(".chunk")].filter(is_hit);
-    const hit = chunks.flatMap((chunk) => [...chunk.children].filter(is_hit)).map(({ dataset }) => Number(dataset.cell));
+    const hit = chunks
+      .flatMap((chunk) => [...chunk.children].filter(is_hit))
+      .map(({ dataset }) => Number(dataset.cell));
     batch(() => {
       select_only([...this.before, ...hit]);
       if (hit.length) set_current(hit[0]);

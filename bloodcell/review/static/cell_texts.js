@@ -33,9 +33,13 @@ export function accessible_name(cell, is_saving) {
   const parts = [t("Counts as {line}", { line: line_name(cell.line) })];
   if (cell.needs) parts.unshift(t("Needs a person: {what}", { what: (NEEDS[cell.needs] ?? (() => cell.needs))() }));
   if (reason_text(cell)) parts.push(reason_text(cell));
-  if (cell.choices.length) parts.push(t("model: {choices}", { choices: cell.choices.slice(0, 2).map(choice_text).join(", ") }));
-  parts.push(cell.analyser_code ? t("analyser: {code}", { code: visible(cell.analyser_code) }) : t("no code of the analyser"));
-  for (const { by, label } of cell.labels) parts.push(t("{who} labelled it {label}", { who: visible(by), label: line_name(label) }));
+  if (cell.choices.length)
+    parts.push(t("model: {choices}", { choices: cell.choices.slice(0, 2).map(choice_text).join(", ") }));
+  parts.push(
+    cell.analyser_code ? t("analyser: {code}", { code: visible(cell.analyser_code) }) : t("no code of the analyser"),
+  );
+  for (const { by, label } of cell.labels)
+    parts.push(t("{who} labelled it {label}", { who: visible(by), label: line_name(label) }));
   if (cell.n_comments) parts.push(t("comments: {n}", { n: cell.n_comments }));
   if (is_saving) parts.push(t("being saved"));
   return `${parts.join("; ")}.`;

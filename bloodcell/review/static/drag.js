@@ -15,7 +15,10 @@ export function drag_sources(root) {
     const n = targets().length;
     event.dataTransfer.setData(TYPE, targets().join());
     event.dataTransfer.effectAllowed = "move";
-    const image = Object.assign(document.createElement("div"), { className: "drag-image", textContent: t("Cells: {n}", { n }) });
+    const image = Object.assign(document.createElement("div"), {
+      className: "drag-image",
+      textContent: t("Cells: {n}", { n }),
+    });
     document.body.append(image);
     event.dataTransfer.setDragImage(image, -8, -8);
     setTimeout(() => image.remove(), 0);

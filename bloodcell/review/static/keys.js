@@ -6,7 +6,7 @@ import { can_undo, label_cells, undo } from "./labelling.js";
 import { current, focus_cell, move, next_needing, select_only, select_section, selected, toggle } from "./selection.js";
 import { panel } from "./side_panel.js";
 import { go_to_signing } from "./signing.js";
-import { single_keys } from "./single_keys.js";
+import { key_bindings, single_keys } from "./single_keys.js";
 import { lines } from "./state.js";
 import { tinykeys } from "./vendor/tinykeys.js";
 
@@ -16,14 +16,22 @@ const MOVES = ["ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp", "Home", "End",
 function is_among_cells() {
   const focused = document.activeElement;
   if (help.is_open() || document.querySelector("dialog.log-in")) return false;
-  return is_cell_shown() || !focused || focused === document.body || focused === document.documentElement || focused.matches("[data-cell], #main, .selection-bar button");
+  return (
+    is_cell_shown() ||
+    !focused ||
+    focused === document.body ||
+    focused === document.documentElement ||
+    focused.matches("[data-cell], #main, .selection-bar button")
+  );
 }
 
-const single = (act, { anywhere = false } = {}) => (event) => {
-  if (!single_keys.peek() || document.querySelector("dialog.log-in") || (!anywhere && !is_among_cells())) return;
-  event.preventDefault();
-  act();
-};
+const single =
+  (act, { anywhere = false } = {}) =>
+  (event) => {
+    if (!single_keys.peek() || document.querySelector("dialog.log-in") || (!anywhere && !is_among_cells())) return;
+    event.preventDefault();
+    act();
+  };
 
 const go_to_needing = (step) => {
   const id = next_needing(step);
@@ -32,7 +40,7 @@ const go_to_needing = (step) => {
 
 /** Has the keys act. */
 export function listen_to_keys() {
-  const of_lines = lines.filter(({ key }) => key).map(({ line, key }) => [key, single(() => label_cells(line))]);
+  const of_lines = key_bindings(lines).map(([key, line]) => [key, single(() => label_cells(line))]);
   const undo_again = (event) => {
     if (!can_undo()) return;
     event.preventDefault();
@@ -43,11 +51,14 @@ export function listen_to_keys() {
     u: single(undo, { anywhere: true }),
     n: single(() => go_to_needing(1), { anywhere: true }),
     "Shift+N": single(() => go_to_needing(-1), { anywhere: true }),
-    s: single(() => {
-      if (is_cell_shown()) hide_cell();
-      panel.open();
-      requestAnimationFrame(go_to_signing);
-    }, { anywhere: true }),
+    s: single(
+      () => {
+        if (is_cell_shown()) hide_cell();
+        panel.open();
+        requestAnimationFrame(go_to_signing);
+      },
+      { anywhere: true },
+    ),
     l: single(() => open_menu()),
     "[Shift]+?": single(() => help.open(), { anywhere: true }),
     "$mod+z": undo_again,
@@ -62,10 +73,12 @@ function open_menu() {
 
 /** The keys of a listbox, which act again while they are held down. */
 function on_listbox_key(event) {
-  if (event.defaultPrevented || event.altKey || event.target.closest?.("input, textarea, select") || !is_among_cells()) return;
+  if (event.defaultPrevented || event.altKey || event.target.closest?.("input, textarea, select") || !is_among_cells())
+    return;
   const has_modifier = event.ctrlKey || event.metaKey;
   let is_done = true;
-  if (MOVES.includes(event.key) && !has_modifier) is_done = is_scrolling(event) ? false : move(event.key, { extends_selection: event.shiftKey && !is_cell_shown() });
+  if (MOVES.includes(event.key) && !has_modifier)
+    is_done = is_scrolling(event) ? false : move(event.key, { extends_selection: event.shiftKey && !is_cell_shown() });
   else if (has_modifier && event.key.toLowerCase() === "a" && !is_cell_shown()) select_section();
   else if (event.target.closest?.("button, a") || has_modifier) is_done = false;
   else if (event.key === " " && !is_cell_shown() && current.peek() !== null) toggle(current.peek());

@@ -51,7 +51,8 @@ function OpenMenu({ x, y }) {
       </div>`,
     )}
     <div role="group" aria-label=${t("Own label")}>
-      <button type="button" role="menuitem" tabindex="-1" onClick=${() => choose(null)}>${t("Take my label back")}</button>
+      <button type="button" role="menuitem" tabindex="-1"
+          onClick=${() => choose(null)}>${t("Take my label back")}</button>
     </div>
   </div>`;
 }
@@ -75,7 +76,12 @@ function close() {
 function on_key(event) {
   const items = [...event.currentTarget.querySelectorAll("[role=menuitem]")];
   const at = items.indexOf(document.activeElement);
-  const places = { ArrowDown: (at + 1) % items.length, ArrowUp: (at - 1 + items.length) % items.length, Home: 0, End: items.length - 1 };
+  const places = {
+    ArrowDown: (at + 1) % items.length,
+    ArrowUp: (at - 1 + items.length) % items.length,
+    Home: 0,
+    End: items.length - 1,
+  };
   const line = lines.find(({ key }) => key && key === event.key.toLowerCase());
   if (event.key in places) items[places[event.key]].focus();
   else if (event.key === "Escape" || event.key === "Tab") close();

@@ -44,7 +44,11 @@ export function label_cells(label, ids = targets()) {
     set_current(next);
   });
   if (!document.querySelector("dialog[open]")) focus_cell(next);
-  announce(label === null ? t("Label taken back: {n}", { n: ids.length }) : t("{name}: {n}", { name: visible(line_of(label)?.name ?? label), n: ids.length }));
+  announce(
+    label === null
+      ? t("Label taken back: {n}", { n: ids.length })
+      : t("{name}: {n}", { name: visible(line_of(label)?.name ?? label), n: ids.length }),
+  );
 }
 
 /** Takes the last action back: each of its cells gets the person's label from before again. */
@@ -72,14 +76,30 @@ function take_labels_answer(answer) {
   take_answer(answer);
   for (const { cell_id, outcome, text } of answer.outcomes) {
     if (outcome === "stored") continue;
+    forget(cell_id);
     const cell = cells.get(cell_id)?.server.peek();
-    tell(outcome === "conflict" ? conflict_text(cell, text) : t("Not stored: {why}", { why: visible(text ?? "") }), { kind: "warning", cell_id });
+    tell(outcome === "conflict" ? conflict_text(cell, text) : t("Not stored: {why}", { why: visible(text ?? "") }), {
+      kind: "warning",
+      cell_id,
+    });
   }
+}
+
+/** Leaves a cell out of what may be undone: its label was not stored. */
+function forget(cell_id) {
+  const others = (action) => action.filter((change) => change.cell_id !== cell_id);
+  done.value = done
+    .peek()
+    .map(others)
+    .filter((action) => action.length);
 }
 
 function conflict_text(cell, text) {
   const theirs = cell?.labels.findLast(({ by }) => by !== person.name);
   if (!theirs) return t("Not stored, because the cell has changed since: {why}", { why: visible(text ?? "") });
   const name = line_of(theirs.label)?.name ?? theirs.label;
-  return t("Not stored: {who} has labelled this cell {label} since. Look at it again.", { who: visible(theirs.by), label: visible(name) });
+  return t("Not stored: {who} has labelled this cell {label} since. Look at it again.", {
+    who: visible(theirs.by),
+    label: visible(name),
+  });
 }

@@ -14,7 +14,8 @@ const LEFT = `bloodcell-desk:left:${slide.slide_id}`;
 /** Keeps the slide while the page is visible. */
 export function keep_slide() {
   const renew = () => {
-    if (document.visibilityState === "visible" && may.peek().label && (lease.peek().is_mine || !lease.peek().holder)) hold({});
+    if (document.visibilityState === "visible" && may.peek().label && (lease.peek().is_mine || !lease.peek().holder))
+      hold({});
   };
   const renew_soon = () => [0, RENEWED_AGAIN_MS].forEach((pause_ms) => setTimeout(renew, pause_ms));
   renew_soon();
@@ -24,7 +25,8 @@ export function keep_slide() {
   addEventListener("storage", ({ key, newValue }) => key === LEFT && newValue && renew_soon());
   effect(() => {
     const trouble = sending.trouble.value;
-    if (trouble?.code === "held") lease.value = { holder: trouble.holder ?? lease.peek().holder, is_mine: false, until: null };
+    if (trouble?.code === "held")
+      lease.value = { holder: trouble.holder ?? lease.peek().holder, is_mine: false, until: null };
   });
 }
 
@@ -54,7 +56,10 @@ export function LeaseBanner() {
   if (!may.value.label) return html`<p class="notice banner">${t("You may look at this slide, not change it.")}</p>`;
   if (lease.value.is_mine) return null;
   const { holder } = lease.value;
-  const text = holder && holder !== person.name ? t("{who} has this slide; you cannot change it meanwhile.", { who: visible(holder) }) : t("You do not have this slide any more, so you cannot change it.");
-  return html`<div class="notice warning banner" role="status"><p>⚿ ${text}</p>
+  const text =
+    holder && holder !== person.name
+      ? t("{who} has this slide; you cannot change it meanwhile.", { who: visible(holder) })
+      : t("You do not have this slide any more, so you cannot change it.");
+  return html`<div class="notice warning banner" role="status"><p>${text}</p>
     <button type="button" class="button" onClick=${() => hold({ take_over: true })}>${t("Take over")}</button></div>`;
 }

@@ -1,6 +1,6 @@
 // Buttons for all lines, and the keys of those that have one: for pages that show one cell at a time.
 import { html } from "./html.js";
-import { single_keys } from "./single_keys.js";
+import { key_bindings, single_keys } from "./single_keys.js";
 import { t, visible } from "./texts.js";
 import { tinykeys } from "./vendor/tinykeys.js";
 
@@ -14,21 +14,27 @@ export function LineButtons({ lines, chosen, choose }) {
   return html`<div class="keys" role="group" aria-label=${t("Label as")}>
     ${lines
       .filter(({ key }) => key)
-      .map(({ line, name, key }) => html`<button type="button" class="button" key=${line} aria-pressed=${chosen === undefined ? undefined : chosen === line} onClick=${() => choose(line)}><kbd>${key}</kbd> ${visible(name)}</button>`)}
+      .map(
+        ({ line, name, key }) =>
+          html`<button type="button" class="button" key=${line}
+              aria-pressed=${chosen === undefined ? undefined : chosen === line} onClick=${() => choose(line)}>
+              <kbd>${key}</kbd> ${visible(name)}</button>`,
+      )}
     <select aria-label=${t("Label as another line")} onChange=${choose_other}>
       <option value="">${t("another …")}</option>
-      ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option value=${line} key=${line}>${visible(name)}</option>`)}
+      ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option value=${line}
+          key=${line}>${visible(name)}</option>`)}
     </select>
   </div>`;
 }
 
 /** Has the keys of the lines, and others, act on the page. `acts`: key -> function. */
 export function listen_to_line_keys(lines, choose, acts) {
-  const of_lines = lines.filter(({ key }) => key).map(({ line, key }) => [key, () => choose(line)]);
+  const of_lines = key_bindings(lines).map(([key, line]) => [key, () => choose(line)]);
   const guarded = ([key, act]) => [
     key,
     (event) => {
-      if (document.querySelector("dialog[open]") || (key.length === 1 && !single_keys.peek())) return;
+      if (document.querySelector("dialog[open]") || (!single_keys.peek() && !key.startsWith("$mod"))) return;
       event.preventDefault();
       act();
     },

@@ -1,14 +1,14 @@
 // The original pixels of a cell, with zoom, panning and a scale bar.
-import { html, useComputed, useEffect, useRef, useSignal } from "./html.js";
+import { html, signal, useComputed, useEffect, useRef, useSignal } from "./html.js";
 import { t } from "./texts.js";
 
 const STEPS = [1, 2, 3, 4, 6, 8];
 const BARS_UM = [1, 2, 5, 10, 20, 50];
 const LONGEST_BAR_PX = 140;
+const step = signal(1); // the same for the next cell
 
 /** A picture that + and − zoom, and that is moved by dragging. `um_per_px` is null if the site has not said it. */
 export function Picture({ url, um_per_px, name }) {
-  const step = useSignal(1);
   const shift = useSignal({ x: 0, y: 0 });
   const is_missing = useSignal(url === null);
   const frame = useRef(null);
@@ -30,18 +30,25 @@ export function Picture({ url, um_per_px, name }) {
     event.preventDefault();
     zoom(event.deltaY < 0 ? 1 : -1);
   };
-  const style = { transform: `translate(-50%, -50%) translate(${shift.value.x}px, ${shift.value.y}px) scale(${scale.value})` };
+  const style = {
+    transform: `translate(-50%, -50%) translate(${shift.value.x}px, ${shift.value.y}px) scale(${scale.value})`,
+  };
   return html`<div class="picture-view">
     <div class="frame" ref=${frame} onWheel=${on_wheel} onPointerDown=${(event) => pan(event, shift)}>
-      ${is_missing.value
-        ? html`<p class="missing">${t("The picture is missing or altered in the store.")}</p>`
-        : html`<img src=${url} alt=${t("The cell, counted as {name}", { name })} draggable=${false} style=${style} onError=${() => (is_missing.value = true)} />`}
+      ${
+        is_missing.value
+          ? html`<p class="missing">${t("The picture is missing or altered in the store.")}</p>`
+          : html`<img src=${url} alt=${t("The cell, counted as {name}", { name })} draggable=${false} style=${style}
+              onError=${() => (is_missing.value = true)} />`
+      }
       ${um_per_px && !is_missing.value && html`<${ScaleBar} px_per_um=${scale.value / um_per_px} />`}
     </div>
     <div class="row">
-      <button type="button" class="button" onClick=${() => zoom(-1)} disabled=${step.value === 0}>− <span class="unseen">${t("Zoom out")}</span></button>
+      <button type="button" class="button" onClick=${() => zoom(-1)} disabled=${step.value === 0}>− <span
+          class="unseen">${t("Zoom out")}</span></button>
       <output aria-live="polite">${scale.value}×</output>
-      <button type="button" class="button" onClick=${() => zoom(1)} disabled=${step.value === STEPS.length - 1}>+ <span class="unseen">${t("Zoom in")}</span></button>
+      <button type="button" class="button" onClick=${() => zoom(1)} disabled=${step.value === STEPS.length - 1}>+ <span
+          class="unseen">${t("Zoom in")}</span></button>
     </div>
   </div>`;
 }
@@ -58,5 +65,6 @@ function pan(event, shift) {
   const listening = new AbortController();
   const moved = (now) => (shift.value = { x: x + now.clientX - clientX, y: y + now.clientY - clientY });
   currentTarget.addEventListener("pointermove", moved, { signal: listening.signal });
-  for (const name of ["pointerup", "pointercancel"]) currentTarget.addEventListener(name, () => listening.abort(), { signal: listening.signal });
+  for (const name of ["pointerup", "pointercancel"])
+    currentTarget.addEventListener(name, () => listening.abort(), { signal: listening.signal });
 }

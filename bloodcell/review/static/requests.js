@@ -25,7 +25,10 @@ async function send_once(method, url, body) {
   try {
     response = await fetch(url, {
       method,
-      headers: { Accept: "application/json", ...(method !== "GET" && { "Content-Type": "application/json", "X-CSRF-Token": page.csrf }) },
+      headers: {
+        Accept: "application/json",
+        ...(method !== "GET" && { "Content-Type": "application/json", "X-CSRF-Token": page.csrf }),
+      },
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: "same-origin",
     });
@@ -33,7 +36,8 @@ async function send_once(method, url, body) {
     throw new RequestFailed(0);
   }
   const answer = await response.json().catch(() => null);
-  if (!response.ok) throw new RequestFailed(response.status, { ...answer?.error, holder: answer?.error?.holder ?? answer?.holder });
+  if (!response.ok)
+    throw new RequestFailed(response.status, { ...answer?.error, holder: answer?.error?.holder ?? answer?.holder });
   if (answer === null && response.status !== 204) throw new RequestFailed(502);
   return answer;
 }
@@ -70,13 +74,22 @@ function until_logged_in() {
  * @throws {RequestFailed} If the password is wrong or the server does not answer.
  */
 export async function log_in_again(password) {
-  const answer = await send_once("POST", "/api/session", { name: page.person, password });
-  page.csrf = answer?.csrf ?? page.csrf;
-  go_on();
+  take_session(await send_once("POST", "/api/session", { name: page.person, password }));
 }
 
-/** Sends the requests that waited, after the person has logged in elsewhere. */
-export function go_on() {
+/**
+ * Sends the requests that waited, after the same person has logged in in another tab.
+ * @param {string} name The person whose page this is.
+ * @throws {RequestFailed} If nobody is logged in, or somebody else is.
+ */
+export async function go_on(name) {
+  const session = await send_once("GET", "/api/session");
+  if (session.name !== name) throw new RequestFailed(403, { code: "somebody_else", text: session.name });
+  take_session(session);
+}
+
+function take_session({ csrf }) {
+  page.csrf = csrf;
   is_logged_out.value = false;
   go_on_waiting();
 }

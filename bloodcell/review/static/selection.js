@@ -2,10 +2,14 @@
 import { batch, computed, signal } from "./html.js";
 import { cells, needing, sections } from "./state.js";
 
+/** Id of the cell that has the focus when the gallery has it; null without cells. */
 export const current = signal(null);
+/** Ids of the selected cells. */
 export const selected = signal(new Set());
+/** How many cells are side by side. */
 export const n_columns = signal(6);
 let anchor = null;
+let was_visited = false; // whether the person has been on a cell yet
 let is_by_click = false;
 
 /** The section of the current cell. */
@@ -33,11 +37,18 @@ export function select_only(ids) {
 
 /** Makes a cell the current one, which has the focus when the gallery has. */
 export function set_current(id) {
+  was_visited = true;
   batch(() => {
     if (cells.has(current.peek())) cells.get(current.peek()).is_current.value = false;
     if (cells.has(id)) cells.get(id).is_current.value = true;
     current.value = id;
   });
+}
+
+/** Makes the first cell the current one, before the person has been on any. */
+export function begin() {
+  set_current(sections.peek()[0]?.ids[0] ?? null);
+  was_visited = false;
 }
 
 /** Makes a cell the current one and moves the focus to it. */
@@ -100,9 +111,9 @@ function target_of(key, { ids }) {
   const within = (place) => ids[Math.min(ids.length - 1, Math.max(0, place))];
   switch (key) {
     case "ArrowRight":
-      return at + 1 < ids.length ? ids[at + 1] : neighbour_section(1)?.ids[0] ?? ids[at];
+      return at + 1 < ids.length ? ids[at + 1] : (neighbour_section(1)?.ids[0] ?? ids[at]);
     case "ArrowLeft":
-      return at > 0 ? ids[at - 1] : neighbour_section(-1)?.ids.at(-1) ?? ids[at];
+      return at > 0 ? ids[at - 1] : (neighbour_section(-1)?.ids.at(-1) ?? ids[at]);
     case "ArrowDown":
       return down(ids, at, columns);
     case "ArrowUp":
@@ -144,7 +155,7 @@ export function next_needing(step) {
   const wanted = needing.peek();
   if (!wanted.length) return null;
   const all = sections.peek().flatMap(({ ids }) => ids);
-  const here = all.indexOf(current.peek());
+  const here = was_visited ? all.indexOf(current.peek()) : -1;
   const places = wanted.map((id) => all.indexOf(id));
   const found = step > 0 ? places.find((place) => place > here) : places.findLast((place) => place < here && here >= 0);
   return all[found ?? places.at(step > 0 ? 0 : -1)];

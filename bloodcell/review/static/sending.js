@@ -7,6 +7,8 @@ import { RequestFailed, request } from "./requests.js";
 const MOST_IN_A_BATCH = 200;
 const PAUSES_S = [1, 2, 4, 8, 15, 30];
 
+const without_hold = ({ is_held, ...change }) => change;
+
 /** Changes of one kind on their way to the server. */
 export class Sending {
   /**
@@ -16,9 +18,9 @@ export class Sending {
    * @param {string} options.url Where the changes are sent.
    * @param {object} [options.extra] Sent with each batch.
    * @param {(answer: object, sent: object[]) => void} options.on_answer Told of each answer, with the changes it is for.
-   * @param {() => void} [options.on_other_tab] Told when another tab has sent something.
+   * @param {() => Promise<void>} [options.on_other_tab] Told when another tab has sent something.
    */
-  constructor({ person, subject, url, extra = {}, on_answer, on_other_tab = () => {} }) {
+  constructor({ person, subject, url, extra = {}, on_answer, on_other_tab = async () => {} }) {
     Object.assign(this, { url, extra, on_answer, on_other_tab, lock: `bloodcell-desk:${person}:${subject}` });
     this.store = new ChangeStore(person, subject);
     this.waiting = signal(this.store.all());
@@ -48,22 +50,20 @@ export class Sending {
 
   /** Lets changes be sent that were held back. */
   release() {
-    for (const change of this.store.all()) {
-      if (change.is_held) this.store.update(change.key, ({ is_held, ...released }) => released);
-    }
+    this.store.update((change) => (change.is_held ? without_hold(change) : change));
     this.#refresh();
     this.send_now();
   }
 
   /** Takes a change out that was not sent. */
   remove(key) {
-    this.store.update(key, () => null);
+    this.store.update((change) => (change.key === key ? null : change));
     this.#refresh();
   }
 
   /** Takes everything out that waits. */
   discard() {
-    this.store.all().forEach((change) => this.store.update(change.key, () => null));
+    this.store.update(() => null);
     batch(() => {
       this.trouble.value = null;
       this.#refresh();
@@ -94,9 +94,11 @@ export class Sending {
   }
 
   async #send_batches() {
+    this.store.reload(); // another tab may have sent what waited
+    this.#refresh();
     for (let changes = this.#next_batch(); changes.length; changes = this.#next_batch()) {
       try {
-        const sent = changes.map(({ is_held, ...change }) => change);
+        const sent = changes.map(without_hold);
         this.#acknowledge(changes, await request("POST", this.url, { ...this.extra, changes: sent }));
       } catch (failure) {
         if (![400, 413, 422].includes(failure.status)) throw failure;
@@ -123,12 +125,15 @@ export class Sending {
   #acknowledge(changes, answer) {
     const seen = new Map((answer.cells ?? []).map((cell) => [cell.cell_id, cell.seen]));
     const stored = new Set(answer.outcomes.filter(({ outcome }) => outcome === "stored").map(({ key }) => key));
-    changes.forEach(({ key }) => this.store.update(key, () => null));
-    for (const later of this.store.all()) {
+    const sent = new Map(changes.map((change) => [change.cell_id, change]));
+    this.store.update((change) => {
+      const earlier = sent.get(change.cell_id);
+      if (!earlier) return change;
+      if (earlier.key === change.key) return null;
       // a later change of the same person was made on their own earlier one
-      const earlier = changes.find(({ cell_id, key }) => cell_id === later.cell_id && stored.has(key));
-      if (earlier && seen.has(later.cell_id)) this.store.update(later.key, (change) => ({ ...change, seen: seen.get(later.cell_id) }));
-    }
+      const is_based_on_it = stored.has(earlier.key) && seen.has(change.cell_id);
+      return is_based_on_it ? { ...change, seen: seen.get(change.cell_id) } : change;
+    });
     batch(() => {
       this.#refresh();
       this.on_answer(answer, changes);
@@ -154,9 +159,11 @@ export class Sending {
     this.timer = setTimeout(() => this.send_now(), 1000 * pause_s);
   }
 
-  #follow_other_tab(event) {
+  /** Follows what another tab adds at once, and what it has sent when the result of that is known here, too. */
+  async #follow_other_tab(event) {
+    if (event.newValue === null) await this.on_other_tab();
+    this.store.reload();
     this.#refresh();
-    if (event.newValue === null) this.on_other_tab();
   }
 
   #warn_before_leaving(event) {

@@ -3,7 +3,7 @@ import { html, signal, useEffect, useRef } from "./html.js";
 import { announce } from "./notices.js";
 import { sending } from "./labelling.js";
 import { focus_cell } from "./selection.js";
-import { sign_slide } from "./slide_requests.js";
+import { refresh_slide, sign_slide } from "./slide_requests.js";
 import { cells, is_writable, may, needing, person, signing } from "./state.js";
 import { t, visible } from "./texts.js";
 
@@ -30,25 +30,39 @@ export function go_to_signing() {
 
 /** The section of the side panel in which the slide is signed. */
 export function Signing() {
-  const { missing, named, states, needs_reason, needs_password } = signing.value;
+  const { missing, named, states, needs_reason, needs_password, digest } = signing.value;
+  const is_signed = signed.value?.digest === digest; // and nothing has changed since
   const heading = useRef(null);
   useEffect(() => {
     if (signed.value) heading.current?.focus();
   }, [signed.value]);
   return html`<section id="signing" class="signing" tabindex="-1" aria-labelledby="signing-title">
     <h2 id="signing-title" ref=${heading} tabindex="-1">${t("Sign")} <kbd>s</kbd></h2>
-    ${signed.value && html`<p class="notice success" role="status">✔ ${t("Signed: version {version}, {state}.", signed.value)} <a href="/">${t("Back to the worklist")}</a></p>`}
+    ${is_signed && html`<p class="notice success">✔ ${t("Signed: version {version}, {state}.", signed.value)} <a
+        href="/">${t("Back to the worklist")}</a></p>`}
     ${missing.length > 0 && html`<${Missing} missing=${missing} />`}
-    ${!missing.length && may.value.sign && html`<form onSubmit=${sign} autocomplete="off">
-      ${named.length > 0 && html`<fieldset><legend>${t("I have seen and considered:")}</legend>${named.map((one) => html`<${Reason} key=${one.name} named=${one} />`)}</fieldset>`}
+    ${
+      !missing.length &&
+      !is_signed &&
+      may.value.sign &&
+      html`<form onSubmit=${sign} autocomplete="off">
+      ${named.length > 0 && html`<fieldset>
+          <legend>${t("I have seen and considered:")}</legend>${named.map((one) => html`<${Reason} key=${one.name}
+          named=${one} />`)}</fieldset>`}
       <fieldset><legend>${t("Sign as")}</legend>
-        ${states.map((one) => html`<label class="choice" key=${one}><input type="radio" name="state" value=${one} required checked=${state.value === one} onChange=${() => (state.value = one)} /><span>${(STATES[one] ?? (() => one))()}</span></label>`)}
+        ${states.map((one) => html`<label class="choice" key=${one}><input type="radio" name="state" value=${one}
+            required checked=${state.value === one} onChange=${() => (state.value = one)} />
+            <span>${(STATES[one] ?? (() => one))()}</span></label>`)}
       </fieldset>
-      ${needs_reason && html`<label class="field">${t("Reason")}<textarea rows="2" required maxlength="1000" value=${reason.value} onInput=${(event) => (reason.value = event.currentTarget.value)}></textarea></label>`}
-      ${needs_password && html`<input hidden autocomplete="username" value=${person.name} /><label class="field">${t("Your password")}<input type="password" required autocomplete="current-password" value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>`}
+      ${needs_reason && html`<label class="field">${t("Reason")}<textarea rows="2" required maxlength="1000"
+          value=${reason.value} onInput=${(event) => (reason.value = event.currentTarget.value)}></textarea></label>`}
+      ${needs_password && html`<input hidden autocomplete="username" value=${person.name} /><label
+          class="field">${t("Your password")}<input type="password" required autocomplete="current-password"
+          value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>`}
       ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
       <button class="button primary" disabled=${!is_writable.value || is_sending.value}>${t("Sign the slide")}</button>
-    </form>`}
+    </form>`
+    }
     ${!may.value.sign && html`<p class="quiet">${t("You may look at this slide, not sign it.")}</p>`}
   </section>`;
 }
@@ -58,7 +72,8 @@ function Missing({ missing }) {
     <ul class="missing-list">
       ${missing.map(({ what, text }) => {
         const cell_id = needing.value.find((id) => cells.get(id).needs.value === what);
-        return html`<li key=${what}>${cell_id === undefined ? visible(text) : html`<a href=${`#cell-${cell_id}`} onClick=${(event) => jump(event, cell_id)}>${visible(text)}</a>`}</li>`;
+        return html`<li key=${what}>${cell_id === undefined ? visible(text) : html`<a href=${`#cell-${cell_id}`}
+            onClick=${(event) => jump(event, cell_id)}>${visible(text)}</a>`}</li>`;
       })}
     </ul>`;
 }
@@ -75,8 +90,10 @@ function Reason({ named }) {
     else changed.delete(named.name);
     ticked.value = changed;
   };
-  return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)} onChange=${change} />
-    <span>${visible(named.text)} ${named.withholds && html`<span class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
+  return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)}
+      onChange=${change} />
+    <span>${visible(named.text)} ${named.withholds && html`<span
+        class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
 }
 
 async function sign(event) {
@@ -92,12 +109,20 @@ async function sign(event) {
   try {
     const { named, digest, needs_reason } = signing.peek();
     const names = named.map(({ name }) => name).filter((name) => ticked.peek().has(name));
-    signed.value = await sign_slide({ digest, state: state.peek(), reason: needs_reason ? reason.peek().trim() : null, ticked: names, password: password.peek() });
+    const answer = await sign_slide({
+      digest,
+      state: state.peek(),
+      reason: needs_reason ? reason.peek().trim() : null,
+      ticked: names,
+      password: password.peek(),
+    });
+    signed.value = { ...answer, digest: signing.peek().digest };
     ticked.value = new Set();
     state.value = reason.value = "";
     announce(t("Signed: version {version}, {state}.", signed.peek()));
   } catch (failed) {
     failure.value = failure_text(failed);
+    if (failed.code === "changed") refresh_slide();
   } finally {
     password.value = "";
     is_sending.value = false;
@@ -105,7 +130,8 @@ async function sign(event) {
 }
 
 function failure_text(failed) {
-  if (failed.code === "changed") return t("The slide has changed since you looked at it. Look at what is new, then sign again.");
+  if (failed.code === "changed")
+    return t("The slide has changed since you looked at it. Look at what is new, then sign again.");
   if (failed.code === "wrong_password") return t("The password is wrong.");
   if (failed.status === 0) return t("The server does not answer, so the slide is not signed. Try again.");
   return [failed.text, failed.next].filter(Boolean).map(visible).join(" ");

@@ -16,6 +16,15 @@ export function switch_single_keys(is_on) {
   }
 }
 
+/**
+ * Returns what tinykeys binds for the keys of lines: [binding, line]. A digit is a place on the keyboard, since a French
+ * one needs Shift for it.
+ */
+export function key_bindings(lines) {
+  const bindings = (key) => (/\d/.test(key) ? [`[Shift]+Digit${key}`, `Numpad${key}`] : [key]);
+  return lines.filter(({ key }) => key).flatMap(({ line, key }) => bindings(key).map((binding) => [binding, line]));
+}
+
 function stored_switch() {
   try {
     return localStorage.getItem(SWITCH) !== "off";

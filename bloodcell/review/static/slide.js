@@ -9,10 +9,10 @@ import { sending } from "./labelling.js";
 import { LeaseBanner, keep_slide } from "./lease.js";
 import { LogInOverlay } from "./log_in_overlay.js";
 import { Notices } from "./notices.js";
-import { focus_cell, set_current } from "./selection.js";
+import { begin, focus_cell } from "./selection.js";
 import { WaitingBanner } from "./sending_status.js";
 import { SidePanel } from "./side_panel.js";
-import { person, sections } from "./state.js";
+import { person } from "./state.js";
 import { Toolbar } from "./toolbar.js";
 
 function Desk() {
@@ -23,10 +23,11 @@ function Desk() {
       </div>
       <${SidePanel} />
     </div>
-    <${CellView} /><${LabelMenu} /><${Help} /><${LogInOverlay} name=${person.name} /><${Notices} go_to=${focus_cell} />`;
+    <${CellView} /><${LabelMenu} /><${Help} /><${LogInOverlay} name=${person.name} /><${Notices}
+        go_to=${focus_cell} />`;
 }
 
-set_current(sections.peek()[0]?.ids[0] ?? null);
+begin();
 render(html`<${Desk} />`, document.getElementById("desk"));
 listen_to_keys();
 keep_slide();

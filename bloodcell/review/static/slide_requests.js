@@ -3,12 +3,17 @@ import { request } from "./requests.js";
 import { slide, take_answer } from "./state.js";
 
 const url = `/api/slides/${slide.slide_id}`;
-let refreshing = null;
+let refreshing = null; // the fetch that is under way or about to be
 
-/** Fetches the slide again, soon, and once if asked several times. */
+/** Fetches the slide again, soon, and once if asked several times. What cannot be fetched now stays as it is. */
 export function refresh_slide() {
-  clearTimeout(refreshing);
-  refreshing = setTimeout(async () => take_answer(await request("GET", url)), 200);
+  refreshing ??= new Promise((resolve) => setTimeout(resolve, 100))
+    .then(() => {
+      refreshing = null;
+      return request("GET", url);
+    })
+    .then(take_answer, () => {});
+  return refreshing;
 }
 
 /** Stores a comment on the slide, or on a cell. */
@@ -23,7 +28,12 @@ export async function hold_slide({ take_over = false } = {}) {
 
 /** Gives the slide back while the page is being closed. */
 export function give_slide_back(csrf) {
-  fetch(`${url}/lease`, { method: "DELETE", headers: { "X-CSRF-Token": csrf }, keepalive: true, credentials: "same-origin" }).catch(() => {});
+  fetch(`${url}/lease`, {
+    method: "DELETE",
+    headers: { "X-CSRF-Token": csrf },
+    keepalive: true,
+    credentials: "same-origin",
+  }).catch(() => {});
 }
 
 /** Signs the slide; returns what was signed. */

@@ -4,17 +4,29 @@ import { block } from "./page_data.js";
 
 const sent = block("slide");
 
+/** What is known of the slide itself. */
 export const slide = sent.slide;
+/** Whose page this is: {name, roles}. */
 export const person = sent.person;
+/** The vocabulary: {line, name, key, kind}. */
 export const lines = sent.lines;
+/** The pictures that tiles are parts of. */
 export const sprites = signal(sent.sprites);
+/** What the person may do: {label, sign}. */
 export const may = signal(sent.may);
+/** Who has the slide: {holder, is_mine, until}. */
 export const lease = signal(sent.lease);
+/** The version of the result in force; null without one. */
 export const result = signal(sent.result);
+/** A newer version that differs from what was signed; null without one. */
 export const waiting_result = signal(sent.waiting);
+/** The order of the sections. */
 export const gallery_order = signal(sent.gallery);
+/** Comments on the slide and its cells, oldest first. */
 export const comments = signal(sent.comments);
+/** The differential as it counts now. */
 export const differential = signal(sent.differential);
+/** What signing needs: {missing, named, states, needs_reason, digest, needs_password}. */
 export const signing = signal(sent.signing);
 
 /** Whether this page may change the slide: the person may, and nobody else has it. */
@@ -27,7 +39,9 @@ class CellState {
     this.pending = signal(undefined); // a label, or null for a label taken back; undefined if nothing waits
     this.is_selected = signal(false);
     this.is_current = signal(false);
-    this.cell = computed(() => (this.pending.value === undefined ? this.server.value : expected(this.server.value, this.pending.value)));
+    this.cell = computed(() =>
+      this.pending.value === undefined ? this.server.value : expected(this.server.value, this.pending.value),
+    );
     this.line = computed(() => this.cell.value.line);
     this.needs = computed(() => this.cell.value.needs);
   }
@@ -45,9 +59,11 @@ const key_of_line = new Map(lines.map(({ line }) => [line, line]));
 /** Returns what a cell most likely becomes by a label of this person, until the server says so. */
 function expected(cell, label) {
   const others = cell.labels.filter(({ by }) => by !== person.name);
-  const labels = label === null ? others : [...others, { by: person.name, label, at: new Date().toISOString(), is_blind: false }];
+  const labels =
+    label === null ? others : [...others, { by: person.name, label, at: new Date().toISOString(), is_blind: false }];
   const said = new Set(labels.map((one) => key_of_line.get(one.label)).filter(Boolean));
-  const unlabelled = cell.analyser_code && !cell.analyser_class && line_of(cell.analyser_code) ? cell.analyser_code : cell.called_class;
+  const unlabelled =
+    cell.analyser_code && !cell.analyser_class && line_of(cell.analyser_code) ? cell.analyser_code : cell.called_class;
   const line = said.size > 1 ? "contested" : (said.values().next().value ?? unlabelled);
   const needs = said.size > 1 ? "contested" : said.size ? null : line === "unclassified" ? "unclassified" : cell.needs;
   return { ...cell, line, labels, needs };
@@ -67,7 +83,9 @@ export const sections = computed(() => {
 });
 
 /** Cells that a person has to look at, in the order of the gallery. */
-export const needing = computed(() => sections.value.flatMap(({ ids }) => ids.filter((id) => cells.get(id).needs.value)));
+export const needing = computed(() =>
+  sections.value.flatMap(({ ids }) => ids.filter((id) => cells.get(id).needs.value)),
+);
 
 /** Takes over cells that the server has sent; they may be some of the slide's cells. */
 export function take_cells(changed) {

@@ -16,7 +16,9 @@ const INVISIBLE = new RegExp(`[${CONTROL}${IGNORABLE}]`, "gu");
  * @returns {string}
  */
 export function t(text, values = {}) {
-  return (translations[text] ?? text).replace(/\{(\w+)\}/g, (found, name) => (name in values ? String(values[name]) : found));
+  return (translations[text] ?? text).replace(/\{(\w+)\}/g, (found, name) =>
+    name in values ? String(values[name]) : found,
+  );
 }
 
 /**
@@ -52,7 +54,8 @@ export const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
  * @param {number | null} upper
  * @returns {string}
  */
-export const interval = (lower, upper) => (lower === null || upper === null ? "–" : `${number(lower)}–${number(upper)}`);
+export const interval = (lower, upper) =>
+  lower === null || upper === null ? "–" : `${number(lower)}–${number(upper)}`;
 
 /**
  * Returns a confidence in 0..1 in whole per cent, never 100.

@@ -20,7 +20,9 @@ export function tile_style(cell) {
 /** The picture of a cell as part of the sprite, or words in its place. */
 function Picture({ cell }) {
   const style = tile_style(cell);
-  return style ? html`<div class="picture" style=${style}></div>` : html`<div class="picture missing">${t("no picture")}</div>`;
+  return style
+    ? html`<div class="picture" style=${style}></div>`
+    : html`<div class="picture missing">${t("no picture")}</div>`;
 }
 
 /** A cell with its picture, what it counts as and why, and what it needs. */
@@ -28,7 +30,9 @@ export function Tile({ id }) {
   const state = cells.get(id);
   const cell = state.cell.value;
   const is_saving = state.pending.value !== undefined;
-  const classes = ["cell", cell.needs && "needs", is_saving && "saving", cell.labels.length && "labelled"].filter(Boolean).join(" ");
+  const classes = ["cell", cell.needs && "needs", is_saving && "saving", cell.labels.length && "labelled"]
+    .filter(Boolean)
+    .join(" ");
   return html`<div
     id=${`cell-${id}`}
     data-cell=${id}
@@ -51,16 +55,26 @@ export function Tile({ id }) {
 
 /** What a person said; or else the model's first choice, by name where it is not what the section is called. */
 function FirstLine({ cell }) {
-  if (cell.labels.length) return html`<span class="name">✎ ${[...new Set(cell.labels.map(({ label }) => line_name(label)))].join(" / ")}</span>`;
+  if (cell.labels.length)
+    return html`<span
+        class="name">✎ ${[...new Set(cell.labels.map(({ label }) => line_name(label)))].join(" / ")}</span>`;
   const [first] = cell.choices;
   if (!first) return html`<span>–</span>`;
-  const name = cell.called_class === "unclassified" ? `${line_name(first[0])}?` : first[0] === cell.line ? "" : line_name(first[0]);
+  const name =
+    cell.called_class === "unclassified"
+      ? `${line_name(first[0])}?`
+      : first[0] === cell.line
+        ? ""
+        : line_name(first[0]);
   return html`<span class="name">${name}</span><span>${probability(first[1])}</span>`;
 }
 
 function SecondLine({ cell }) {
   const second = cell.choices[1];
   const is_shown = second && second[1] >= 0.01 && !cell.labels.length;
-  const marks = [cell.n_comments && `❝${cell.n_comments}`, cell.analyser_code && visible(cell.analyser_code)].filter(Boolean);
-  return html`<span class="code">${marks.join(" ")}</span>${is_shown && html`<span class="name">${line_name(second[0])}</span><span>${probability(second[1])}</span>`}`;
+  const marks = [cell.n_comments && `❝${cell.n_comments}`, cell.analyser_code && visible(cell.analyser_code)].filter(
+    Boolean,
+  );
+  return html`<span class="code">${marks.join(" ")}</span>${is_shown && html`<span
+      class="name">${line_name(second[0])}</span><span>${probability(second[1])}</span>`}`;
 }
