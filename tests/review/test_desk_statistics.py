@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 
 import pytest
@@ -30,7 +30,7 @@ def opened(desk: RunningDesk, who: Reader, slide: Slide, when: str) -> None:
     at(desk, "slide_opening", "opened_at", when, f"slide_id = {slide.slide_id} AND person = '{who.name}'")
 
 
-def labelled(desk: RunningDesk, who: Reader, slide: Slide, labels: dict[int, str | None], when: str) -> None:
+def labelled(desk: RunningDesk, who: Reader, slide: Slide, labels: Mapping[int, str | None], when: str) -> None:
     answer = who.label(slide, labels)
     assert {each["outcome"] for each in answer["outcomes"]} == {"stored"}
     newest = "label_id IN (SELECT max(label_id) FROM bloodcell.label WHERE source = 'desk' GROUP BY cell_id) "

@@ -126,9 +126,11 @@ def test_cells_are_labelled_by_keys_and_taken_back(running_desk: RunningDesk, ni
     page.keyboard.press("6")
     page.keyboard.press("b")
     expect(page.locator(".saving-state")).to_have_text("✔ Saved")
-    page.keyboard.press("u")
+    with page.expect_response("**/labels"):
+        page.keyboard.press("u")
     expect(page.locator(".saving-state")).to_have_text("✔ Saved")
     expect(page.get_by_text("Labelled: 1 of 40")).to_be_visible()
+    expect(page.locator(".toasts .notice")).to_have_count(0)
     context.close()
     found = desk.rows(
         "SELECT cell_id, coalesce(sub_label, class), is_blind, is_retraction FROM bloodcell.label "
