@@ -16,11 +16,14 @@ export function LineButtons({ lines, chosen, choose }) {
       .filter(({ key }) => key)
       .map(
         ({ line, name, key }) =>
-          html`<button type="button" class="button" key=${line} aria-pressed=${chosen === undefined ? undefined : chosen === line} onClick=${() => choose(line)}><kbd>${key}</kbd> ${visible(name)}</button>`,
+          html`<button type="button" class="button" key=${line}
+              aria-pressed=${chosen === undefined ? undefined : chosen === line} onClick=${() => choose(line)}>
+              <kbd>${key}</kbd> ${visible(name)}</button>`,
       )}
     <select aria-label=${t("Label as another line")} onChange=${choose_other}>
       <option value="">${t("another …")}</option>
-      ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option value=${line} key=${line}>${visible(name)}</option>`)}
+      ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option value=${line}
+          key=${line}>${visible(name)}</option>`)}
     </select>
   </div>`;
 }
