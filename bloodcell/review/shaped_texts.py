@@ -67,10 +67,6 @@ def shaped(english: str, texts: Mapping[str, str]) -> str:
         if found := pattern.fullmatch(english):
             values = found.groupdict()
             text = texts.get(shape) or shape
-            return PLACEHOLDER.sub(lambda name: _value(values.get(name[1], ""), texts), text)
+            values |= {"role": texts.get(values["role"]) or values["role"]} if "role" in values else {}
+            return PLACEHOLDER.sub(lambda name: values.get(name[1], name[0]), text)
     return english
-
-
-def _value(value: str, texts: Mapping[str, str]) -> str:
-    """Returns a value; the name of a role, which is a word like others, in the language."""
-    return texts.get(value) or value

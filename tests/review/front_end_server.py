@@ -100,7 +100,7 @@ def create_app(desk: FrontEndDesk) -> FastAPI:
     def page(template: str, **values: object) -> HTMLResponse:
         items = [("/", "Worklist", 7), ("/blind", "Blind reading", 16), ("/adjudicate", "Adjudication", 2), ("/training", "Training queue", None), ("/statistics", "Statistics", None)]
         navigation = [{"href": href, "text": text, "n": n, "current": template.startswith(href[1:]) if href != "/" else template.startswith("slide")} for href, text, n in items]
-        known = {"language": "en", "languages": [("en", "English"), ("es", "Español"), ("de", "Deutsch")], "csrf": CSRF, "person": {"name": desk.person, "roles": ["reader"]}, "navigation": navigation, "texts": {}, "page": {"csrf": CSRF, "language": "en", "person": desk.person}}
+        known = {"language": "en", "languages": [("en", "en", "English"), ("es", "es", "Español"), ("de", "de", "Deutsch")], "is_machine_made": False, "csrf": CSRF, "person": {"name": desk.person, "roles": ["reader"]}, "navigation": navigation, "texts": {}, "page": {"csrf": CSRF, "language": "en", "person": desk.person}}
         return HTMLResponse(environment.get_template(template).render(known | values))
 
     @app.middleware("http")
