@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -36,7 +36,7 @@ from tests.fleet.fleet import waited
 NIGHT = date(2026, 2, 2)
 SERVICES = (
     *("postgres", "redis", "init", "api-server", "scheduler", "dag-processor", "triggerer", "watcher"),
-    *("worker", "cpu-worker"),
+    *("worker", "cpu-worker", "desk"),
 )
 NEEDED = ("postgres", "redis", "init", "api-server")
 """Services that have to be healthy, or done, before the next one is started."""
@@ -75,7 +75,7 @@ def main() -> int:
     (work / "containers.conf").write_text(CONTAINERS)
     os.environ |= {"CONTAINERS_CONF": str(work / "containers.conf"), "LANG": "C.UTF-8"}
     _make_images(work)
-    with _address(LAN), _listener(), _Engine(work, chosen.compose) as engine:
+    with _address(LAN), _listener(), Engine(work, chosen.compose) as engine:
         for service in SERVICES:
             engine.start(service)
         engine.wait_for_all()
@@ -100,20 +100,43 @@ def main() -> int:
     )
 
 
-class _Engine:
-    """Podman, with one container for each service of the compose file."""
+class Engine:
+    """Podman, with one container for each service of the compose file.
 
-    def __init__(self, work: Path, compose: Path) -> None:
+    Args:
+        work: Folder for the secrets, with the folders `drops` and `labels`.
+        compose: The compose file.
+        overlay: Another one, whose networks are added to those of each service.
+        site: Variables of site.env.
+        ports: Service -> the port of this machine at which it is reached; other services are not.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        compose: Path,
+        *,
+        overlay: Path | None = None,
+        site: Mapping[str, str] | None = None,
+        ports: Mapping[str, int] | None = None,
+    ) -> None:
         self.peak: dict[str, int] = defaultdict(int)
         self._work = work
         self._compose: dict[str, Any] = yaml.safe_load(compose.read_text())
+        for name, added in (yaml.safe_load(overlay.read_text())["services"] if overlay else {}).items():
+            service = self._compose["services"][name]
+            service["networks"] = [*service["networks"], *added["networks"]]  # services share the list of an anchor
+            self._compose["networks"] |= dict.fromkeys(added["networks"])
+        self._site = {"BLOODCELL_SETTLE_S": "0", **(site or {})}
+        self._published = set(ports or {})
         self._values = {
             "BLOODCELL_VERSION": VERSION,
+            **{f"BLOODCELL_{service.upper()}_PORT": str(port) for service, port in (ports or {}).items()},
             "BLOODCELL_DROPS": str(work / "drops"), "BLOODCELL_LABELS": str(work / "labels"),
         }  # fmt: skip
         self._ended = threading.Event()
 
-    def __enter__(self) -> _Engine:
+    def __enter__(self) -> Engine:
         self.__exit__()
         shutil.copytree(ROOT / "docker", self._work / "docker")
         subprocess.run(["sh", str(self._work / "docker" / "make-secrets.sh")], check=True, capture_output=True)
@@ -141,7 +164,7 @@ class _Engine:
         _podman("create", *self._options(service, described), self._interpolated(described["image"]), *command)
         _podman("start", service)
         if service in NEEDED:
-            self._wait_for(service)
+            self.wait_for(service)
 
     def run(self, service: str, *command: str) -> str:
         """Runs a command in a container of a service that does not run by itself, and returns what it printed."""
@@ -154,9 +177,10 @@ class _Engine:
         """Waits until every service is healthy."""
         for service in SERVICES:
             if service not in NEEDED:
-                self._wait_for(service)
+                self.wait_for(service)
 
-    def _wait_for(self, service: str) -> None:
+    def wait_for(self, service: str) -> None:
+        """Waits until a service is healthy, or done."""
         if service == "init":
             assert _podman("wait", "init").strip() == "0", subprocess.run(["podman", "logs", "init"], check=False)
             return
@@ -167,6 +191,14 @@ class _Engine:
     def has_port(self, service: str) -> bool:
         """Returns whether a service is reached from the server, and so is in a network that is not closed."""
         return "front" in self._compose["services"][service]["networks"]
+
+    def secret(self, name: str) -> Path:
+        """Returns the file of a secret."""
+        return self._work / "docker" / "secrets" / name
+
+    def in_service(self, service: str, *command: str) -> str:
+        """Runs a command in the container of a service that runs, as `docker compose exec` does."""
+        return _podman("exec", service, *command)
 
     def sql(self, statement: str) -> str:
         """Returns the result of a statement that the superuser executes."""
@@ -214,7 +246,12 @@ class _Engine:
             yield from (f"--env-file={self._work / 'docker' / file}",) if isinstance(file, str) else ()
         for name, value in described.get("environment", {}).items():
             yield f"--env={name}={self._interpolated(value)}"
-        yield "--env=BLOODCELL_SETTLE_S=0"
+        # as compose does, the environment of a service wins against its files
+        for name, value in self._site.items():
+            if name not in described.get("environment", {}):
+                yield f"--env={name}={value}"
+        published = described.get("ports", ()) if service in self._published else ()
+        yield from (f"--publish={self._interpolated(port)}" for port in published)
         for secret in described.get("secrets", ()):
             source, target = (secret["source"], secret["target"]) if isinstance(secret, dict) else (secret, secret)
             yield f"--volume={self._work / 'docker' / 'secrets' / source}:/run/secrets/{target}:ro"

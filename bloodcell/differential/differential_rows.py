@@ -94,7 +94,7 @@ def add_differentials(
     stored = _stored(connection, locked)
     changed = {key: rows for key, rows in found.items() if key not in stored or rows != stored[key][1]}
     if changed:
-        _keep(connection, rules)
+        keep_rules(connection, rules)
         _add(connection, changed, {key: number for key, (number, _) in stored.items()}, run_id)
     return WrittenDifferentials(frozenset(each.slide_id for each in counted), len(changed))
 
@@ -132,7 +132,13 @@ def _stored(connection: sa.Connection, slides: list[int]) -> dict[tuple[int, str
     }
 
 
-def _keep(connection: sa.Connection, rules: LaboratoryRules) -> None:
+def keep_rules(connection: sa.Connection, rules: LaboratoryRules) -> None:
+    """Keeps the laboratory's rules in the database; keeping them again does no harm.
+
+    Args:
+        connection: Where to write.
+        rules: The laboratory's rules.
+    """
     kept = {"rules_digest": rules.digest, "version": rules.version, "document": json.dumps(rules.document)}
     connection.execute(_SQL["keep_rules"], kept)
 

@@ -60,6 +60,7 @@ def finish_erasures(settings: Settings, transact: Transact) -> dict[int, Counter
         n = removed[erasure_id] = Counter()
         n["stored images"] = _remove_images(settings, transact, erasure_id, images)
         # after the images, which a training could otherwise read again
+        n["sheets of thumbnails"] = _remove_thumbnails(settings) if images else 0
         n["sets of kept features"] = forget_features(settings.data_dir / "training" / "features", images)
         for what, count in _remove_names(settings, names).items():
             n[what] = count
@@ -99,6 +100,14 @@ def _pending(transact: Transact) -> dict[int, tuple[list[str], list[str]]]:
 
     transact(read)
     return found
+
+
+def _remove_thumbnails(settings: Settings) -> int:
+    """Removes the thumbnails of the review desk, of whatever slide: the desk makes them again when they are needed."""
+    sheets = list((settings.data_dir / "desk" / "sprites").glob("*.jpg"))
+    for sheet in sheets:
+        sheet.unlink(missing_ok=True)
+    return len(sheets)
 
 
 def _remove_images(settings: Settings, transact: Transact, erasure_id: int, images: Sequence[str]) -> int:

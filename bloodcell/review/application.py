@@ -29,7 +29,7 @@ from bloodcell.review import (
     slide_routes,
     validation_pages,
 )
-from bloodcell.review.guards import BoundedBody, Guard, SafeAnswers
+from bloodcell.review.guards import BoundedBody, Guard, SafeAnswers, safe_headers
 from bloodcell.review.services import Services, open_services, services_of
 from bloodcell.review.writing import (
     RightMissingError,
@@ -86,22 +86,24 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             services.close()
 
+    is_https = settings.desk_origin.startswith("https://")
     app = FastAPI(
         title="bloodcell review desk",
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        redirect_slashes=False,  # such a redirect would name the host of the request, whatever that is
         exception_handlers={
             BloodcellError: _told,
             HTTPException: _http_error,
             RequestValidationError: _not_valid,
-            Exception: _unexpected,
+            # Starlette answers these outside of all middleware
+            Exception: partial(_unexpected, headers=safe_headers(is_https=is_https)),
         },
     )
     for module in _PAGES:
         app.include_router(module.router)
-    is_https = settings.desk_origin.startswith("https://")
     # the last one added sees a request first
     app.add_middleware(
         Guard,
@@ -144,9 +146,9 @@ async def _not_valid(request: Request, error: Exception) -> Response:
     return _answer(request, 422, "invalid", visible_lines(said))
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception, *, headers: dict[str, str]) -> Response:
     said = "Something unexpected happened; the desk's log says what. Nothing was stored."
-    return _answer(request, 500, "unexpected", said)
+    return _answer(request, 500, "unexpected", said, headers=headers)
 
 
 def _answer(request: Request, status: int, code: str, text: str, *, headers: Any = None, **more: object) -> Response:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hmac
 import json
-from http.cookies import CookieError, SimpleCookie
+import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 
 from bloodcell.errors import DatabaseUnavailableError
 
@@ -47,6 +48,8 @@ _HEADERS: Final = {
 }
 _OPEN_PATHS: Final = ("/healthz", "/login", "/login/oidc", "/login/oidc/start", "/api/session")
 _OPEN_PREFIXES: Final = ("/static/", "/enter/")
+_RENEWED_BY_PAGES: Final = re.compile(r"/api/slides/[0-9]+/lease")
+"""What an open page asks for by itself; a session does not last longer for it."""
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 
@@ -55,14 +58,22 @@ def is_open(path: str) -> bool:
     return path in _OPEN_PATHS or path.startswith(_OPEN_PREFIXES)
 
 
+def safe_headers(*, is_https: bool) -> dict[str, str]:
+    """Returns the headers that every answer has, unless its route says otherwise.
+
+    Args:
+        is_https: Whether browsers reach the desk by TLS.
+    """
+    strict = {"strict-transport-security": "max-age=31536000"} if is_https else {}
+    return {**_HEADERS, **strict, "cache-control": "no-store"}
+
+
 class SafeAnswers:
     """Adds the security headers to every answer, and keeps pages out of caches unless the route says otherwise."""
 
     def __init__(self, app: Application, *, is_https: bool) -> None:
         self._app = app
-        self._headers = dict(_HEADERS)
-        if is_https:
-            self._headers["strict-transport-security"] = "max-age=31536000"
+        self._headers = safe_headers(is_https=is_https)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         async def send_safely(message: Message) -> None:
@@ -70,7 +81,6 @@ class SafeAnswers:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
             await send(message)
 
         await self._app(scope, receive, send_safely if scope["type"] == "http" else send)
@@ -142,7 +152,7 @@ class Guard:
             return
         token = _cookie(headers, self._cookie)
         try:
-            session: Session | None = await run_in_threadpool(self._sessions().of, token) if token else None
+            session = await run_in_threadpool(self._session, token, path) if token else None
         except DatabaseUnavailableError:
             await _answer(send, 503, "away", "The database cannot be reached now. Nothing was lost; try again.")
             return
@@ -151,11 +161,14 @@ class Guard:
             await self._refuse(scope, headers, send)
             return
         # a form carries the token in its body, where the route checks it; everything else carries it in a header
-        is_form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+        is_form = not path.startswith("/api/") and _kind(headers) == "application/x-www-form-urlencoded"
         if changes and session is not None and not (is_form or is_open(path) or _has_token(headers, session)):
             await _answer(send, 403, "forbidden", "The request lacks the token of its page. Load the page again.")
             return
         await self._app(scope, receive, send)
+
+    def _session(self, token: str, path: str) -> Session | None:
+        return self._sessions().of(token, is_use=_RENEWED_BY_PAGES.fullmatch(path) is None)
 
     def _is_own(self, headers: Headers) -> bool:
         origin = headers.get("origin")
@@ -182,16 +195,17 @@ def check_form(session: Session | None, token: str | None) -> bool:
     return session is not None and hmac.compare_digest(session.csrf.encode(), (token or "").encode())
 
 
+def _kind(headers: Headers) -> str:
+    return headers.get("content-type", "").split(";")[0].strip().lower()
+
+
 def _has_token(headers: Headers, session: Session) -> bool:
     return hmac.compare_digest(session.csrf.encode(), headers.get("x-csrf-token", "").encode())
 
 
 def _cookie(headers: Headers, name: str) -> str | None:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return None
-    return found.value if found else None
+    # as browsers do, not as SimpleCookie: cookies of other programs on this host, of whatever form, come along
+    return cookie_parser(headers.get("cookie", "")).get(name)
 
 
 async def _answer(send: Send, status: int, code: str, text: str) -> None:

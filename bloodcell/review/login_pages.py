@@ -217,7 +217,10 @@ def own_path(target: str) -> str:
     Args:
         target: Where the person wanted to go.
     """
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:  # such as http://[
+        return "/"
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     is_own = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
     return path if is_own else "/"

@@ -36,7 +36,12 @@ def navigation(services: Services, session: Session, current: str, text: Callabl
         text: Text in the person's language.
     """
     person = session.person
-    waiting = services.desk.transact(lambda c: c.execute(_SQL["waiting"], {"person": person.name}).one())
+    asked = {
+        "person": person.name,
+        "has_second_reader": services.rules.second_reader.blasts or services.rules.second_reader.out_of_scope,
+        "rules_digest": services.rules.digest,
+    }
+    waiting = services.desk.transact(lambda c: c.execute(_SQL["waiting"], asked).one())
     pages = [("/", "Worklist", None)]
     if person.may("reader"):
         pages.append(("/blind", "Blind reading", waiting.n_blind))

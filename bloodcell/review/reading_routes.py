@@ -19,7 +19,7 @@ from bloodcell.review.desk_records import Outcome
 from bloodcell.review.navigation import navigation
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.slide_page import line_choices
-from bloodcell.review.slide_routes import Code, Key, picture
+from bloodcell.review.slide_routes import Code, Key, Said, picture
 from bloodcell.review.writing import RightMissingError
 from bloodcell.storage.statements import load_statements
 
@@ -63,7 +63,7 @@ class Decision(BaseModel):
     key: UUID4
     cell_id: Key
     label: Code
-    note: str | None = Field(None, max_length=1000)
+    note: Said | None = Field(None, max_length=1000)
     seen: Key | None = None
 
 
@@ -168,8 +168,8 @@ def adjudicate(request: Request, decisions: Decisions) -> Outcomes:
 def _reading_page(request: Request, mode: Mode) -> HTMLResponse:
     services, session = services_of(request), session_of(request)
     _require(session, _role(mode))
-    cells = _cells(services, session, mode, read=True)
-    waiting = [row for row in cells if row.is_waiting] if mode == "sample" else cells
+    cells = _cells(services, session, mode, read=mode == "sample")
+    waiting = [row for row in cells if row.is_waiting]
     n_done = sum(row.is_read_by_person for row in cells) if mode == "sample" else 0
     address = "blind" if mode == "sample" else "second"
     numbered = [_number(session, row) for row in waiting[:_MOST]]
@@ -195,10 +195,10 @@ def _blind_picture(request: Request, mode: Mode, number: int) -> Response:
 
 
 def _cells(services: Services, session: Session, mode: Mode, *, read: bool) -> list[Any]:
-    """Returns the cells that the person can read; with `read` also those of the sample that have been read."""
-    asked = {"person": session.person.name}
+    """Returns the cells that the person can read; with `read` also those that the person has read."""
+    asked = {"person": session.person.name, "rules_digest": services.rules.digest}
     rows = list(services.desk.transact(lambda c: c.execute(_SQL[mode], asked).all()))
-    return rows if read or mode == "second" else [row for row in rows if row.is_waiting]
+    return rows if read else [row for row in rows if row.is_waiting]
 
 
 def _number(session: Session, row: Any) -> int:

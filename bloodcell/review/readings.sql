@@ -16,16 +16,20 @@ ORDER BY d.night, c.sha256, d.cell_id
 
 -- name: second
 -- Cells that a second person has to read, of slides that wait for a signature, without those that this person has labelled.
-SELECT w.cell_id, c.sha256
+SELECT w.cell_id, c.sha256, true AS is_waiting
 FROM bloodcell.newest_version v
 JOIN bloodcell.standing_slide s USING (slide_id)
-JOIN bloodcell.count_history h ON h.report_id = v.report_id
-CROSS JOIN LATERAL bloodcell.cells_for_second_reader(v.slide_id, h.rules_digest) w
+CROSS JOIN LATERAL bloodcell.cells_for_second_reader(v.slide_id, :rules_digest) w
 JOIN bloodcell.slide_cell c ON c.cell_id = w.cell_id
 WHERE s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide) AND c.image_removed_at IS NULL
   AND NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
                   WHERE l.cell_id = w.cell_id AND lower(l.labelled_by) = lower(:person))
-ORDER BY c.sha256, w.cell_id
+UNION ALL
+-- what the person has read lately: a reading that is sent again, because its answer was lost, was stored
+SELECT DISTINCT l.cell_id, l.sha256, false FROM bloodcell.cell_label l
+WHERE lower(l.labelled_by) = lower(:person) AND l.source = 'desk' AND l.recorded_at > now() - interval '1 day'
+  AND l.withdrawn_at IS NULL
+ORDER BY sha256, cell_id
 
 -- name: disputes
 -- Contested cells to which the person is no party.

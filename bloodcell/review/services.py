@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bloodcell.differential.differential_rows import keep_rules
 from bloodcell.differential.laboratory_rules import read_rules
 from bloodcell.login_limit import AccountLimit
 from bloodcell.presentation.templates import page_environment
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from bloodcell.differential.laboratory_rules import LaboratoryRules
     from bloodcell.review.sessions import Session
     from bloodcell.review.texts import Catalogue
     from bloodcell.settings import Settings
@@ -45,6 +47,7 @@ class Services:
 
     Attributes:
         settings: The settings of the installation.
+        rules: The laboratory's rules.
         desk: The database, as role `bloodcell_desk`.
         app: The database, as role `bloodcell_app`, which counts.
         store: The images.
@@ -60,6 +63,7 @@ class Services:
     """
 
     settings: Settings
+    rules: LaboratoryRules
     desk: Database
     app: Database
     store: Store
@@ -120,10 +124,12 @@ def open_services(settings: Settings) -> Services:
     """
     rules = read_rules(settings.rules_file)
     desk, app = open_desk_databases(settings, patience_s=_PATIENCE_S)
+    app.transact(lambda c: keep_rules(c, rules))  # a function of the database looks up who has to read a cell
     store = Store.of(settings)
     sprites = Sprites(settings.data_dir / "desk" / "sprites", store, ImageBounds.of(settings), settings.reader_threads)
     return Services(
         settings=settings,
+        rules=rules,
         desk=desk,
         app=app,
         store=store,

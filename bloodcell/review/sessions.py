@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bloodcell.storage.database import Database
 
 _OPEN: Final = sa.text("SELECT bloodcell.desk_open_session(:token, :person, :roles, :method, :stamp, :idle_s, :hours)")
-_OF: Final = sa.text("SELECT * FROM bloodcell.desk_session_of(:token)")
+_OF: Final = sa.text("SELECT * FROM bloodcell.desk_session_of(:token, :is_use)")
 _END: Final = sa.text("SELECT bloodcell.desk_end_session(:token, :why)")
 _END_OF: Final = sa.text("SELECT bloodcell.desk_end_sessions_of(:token, :person)")
 _LOCAL: Final = ("local", "link")
@@ -64,7 +64,7 @@ class Sessions:
         self._database = database
         self._users_file = settings.users_file
         self._idle_s = round(settings.desk_idle_min * 60)
-        self._hours = round(settings.desk_session_h)
+        self._hours = settings.desk_session_h
 
     def open(self, person: Person, method: str, *, subject: str | None = None) -> str:
         """Opens a session for a person who has just been authenticated, and returns its token.
@@ -88,12 +88,17 @@ class Sessions:
         self._database.transact(lambda c: c.execute(_OPEN, opened))
         return token
 
-    def of(self, token: str | None) -> Session | None:
-        """Returns the session of a token, which counts as used; None if it has ended or there is none."""
+    def of(self, token: str | None, *, is_use: bool = True) -> Session | None:
+        """Returns the session of a token; None if it has ended or there is none.
+
+        Args:
+            token: The token.
+            is_use: Whether a person uses the session, which then lasts longer, or only a page that is open.
+        """
         if not token or len(token) > 100:
             return None
         digest = _digest(token)
-        row: Any = self._database.transact(lambda c: c.execute(_OF, {"token": digest}).one_or_none())
+        row: Any = self._database.transact(lambda c: c.execute(_OF, {"token": digest, "is_use": is_use}).one_or_none())
         if row is None:
             return None
         person: Person | None = Person(row.person, frozenset(row.roles))

@@ -43,8 +43,9 @@ SELECT cell_id, person, written_at, text FROM bloodcell.comment_history WHERE sl
 SELECT person, held_until FROM bloodcell.slide_lease_now WHERE slide_id = :slide_id
 
 -- name: images
--- In the order in which cells came, so that late cells change only the last sprite.
-SELECT cell_id, sha256 FROM bloodcell.slide_cell WHERE slide_id = :slide_id ORDER BY cell_id
+-- In the order in which cells came, so that late cells change only the last sprite. Empty: removed because of its age.
+SELECT cell_id, CASE WHEN image_removed_at IS NULL THEN sha256 ELSE '' END AS sha256
+FROM bloodcell.slide_cell WHERE slide_id = :slide_id AND withdrawn_at IS NULL ORDER BY cell_id
 
 -- name: image
 SELECT c.sha256, c.image_removed_at FROM bloodcell.slide_cell c

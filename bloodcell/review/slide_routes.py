@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from pydantic import UUID4, BaseModel, ConfigDict, Field, TypeAdapter
 
 from bloodcell.errors import SigningRefusedError, StoreUnavailableError, UnknownRecordError
@@ -39,6 +39,10 @@ Key = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Code = Annotated[str, Field(min_length=1, max_length=20, pattern=r"^[A-Za-z]+$")]
 
 
+Said = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What a person writes; Postgres has no text with a NUL."""
+
+
 class Strict(BaseModel):
     """A request; what it does not know is refused."""
 
@@ -65,7 +69,7 @@ class NewComment(Strict):
 
     key: UUID4
     cell_id: Key | None = None
-    text: str = Field(min_length=1, max_length=4000)
+    text: Said = Field(min_length=1, max_length=4000)
 
 
 class LeaseAsked(Strict):
@@ -79,7 +83,7 @@ class Signature(Strict):
 
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     state: str = Field(pattern=r"^(final|amended|corrected)$")
-    reason: str | None = Field(None, max_length=1000)
+    reason: Said | None = Field(None, max_length=1000)
     ticked: list[str] = Field(default_factory=list, max_length=50)
     password: str = Field("", max_length=1000)
 
@@ -158,6 +162,11 @@ def sign(request: Request, slide_id: Key, signature: Signature) -> Signed:
     barcode, live = services.slides.live(slide_id)
     if live is None:
         raise UnknownRecordError("The slide has no result yet.")
+    if live.digest != signature.digest:
+        raise SigningRefusedError("The result has changed since you looked at it. Look again, then sign.")
+    if live.missing:
+        first = "; ".join(f"{told}: {n}" for _, told, n in live.missing)
+        raise SigningRefusedError(f"This has to be done first: {first}")
     newest = live.result.versions[-1]
     unticked = {*newest.withheld_for, *newest.review_for} - set(signature.ticked)
     if unticked:
@@ -192,10 +201,10 @@ def sprite(request: Request, slide_id: Key, digest: str) -> Response:
     """Returns thumbnails of a slide."""
     services = services_of(request)
     images = services.desk.transact(lambda c: images_of(c, slide_id))
-    path = services.sprites.path(images, digest)
-    if path is None:
+    found = services.sprites.read(images, digest)
+    if found is None:
         raise HTTPException(404, "The slide has no such picture any more.")
-    return FileResponse(path, media_type="image/jpeg", headers=_IMMUTABLE)
+    return Response(found.body, media_type="image/jpeg", headers=_IMMUTABLE if found.is_complete else None)
 
 
 def picture(services: Services, sha256: str) -> Response:

@@ -11,6 +11,7 @@ import io
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import fasteners
@@ -34,7 +35,16 @@ TILE_PX: Final = 96
 _COLUMNS: Final = 20
 _QUALITY: Final = 88
 _KEPT_S: Final = 7 * 24 * 3600
+_SWEPT_EVERY_S: Final = 24 * 3600
 _MISSING: Final = (128, 128, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A JPEG, and whether the store had every image that it shows."""
+
+    body: bytes
+    is_complete: bool
 
 
 def sprites_of(slide_id: int, images: Sequence[str]) -> list[Sprite]:
@@ -63,12 +73,15 @@ class Sprites:
         self._store = store
         self._bounds = bounds
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sprite")
+        self._next_sweep = time.monotonic() + _SWEPT_EVERY_S
 
-    def path(self, images: Sequence[str], digest: str) -> Path | None:
-        """Returns the file of the sprite with this digest, made if it is not there; None if the slide has none such.
+    def read(self, images: Sequence[str], digest: str) -> Picture | None:
+        """Returns the sprite with this digest, made if it is not there; None if the slide has none such.
+
+        A sprite is kept only if the store had all of its images: those that are restored are shown then.
 
         Args:
-            images: Digests of the images of the slide's cells, in the order in which the cells came.
+            images: Digests of the images of the slide's cells, in the order in which the cells came; empty: removed.
             digest: The sprite.
         """
         parts = (images[start : start + SPRITE_CELLS] for start in range(0, len(images), SPRITE_CELLS))
@@ -76,14 +89,19 @@ class Sprites:
         if part is None:
             return None
         path = self._folder / f"{digest}.jpg"
-        if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # two requests at once, also of two processes, make it once
-            with fasteners.InterProcessLock(self._folder / f"{digest}.lock"):
-                if not path.exists():
-                    with atomic_file(path) as file:
-                        file.write(self._made(part))
-        return path
+        with suppress(FileNotFoundError):
+            return Picture(path.read_bytes(), is_complete=True)
+        self._sweep_daily()
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # two requests at once, also of two processes, make it once
+        with fasteners.InterProcessLock(self._folder / f"{digest}.lock"):
+            with suppress(FileNotFoundError):
+                return Picture(path.read_bytes(), is_complete=True)
+            made = self._made(part)
+            if made.is_complete:
+                with atomic_file(path) as file:
+                    file.write(made.body)
+        return made
 
     def sweep(self) -> int:
         """Removes sprites that were not made within a week, and returns how many; they are made again when needed."""
@@ -95,20 +113,32 @@ class Sprites:
                     n += path.suffix == ".jpg"
         return n
 
-    def _made(self, images: Sequence[str]) -> bytes:
+    def _sweep_daily(self) -> None:
+        if time.monotonic() > self._next_sweep:
+            self._next_sweep = time.monotonic() + _SWEPT_EVERY_S
+            self.sweep()
+
+    def _made(self, images: Sequence[str]) -> Picture:
         rows = -(-len(images) // _COLUMNS)
         sheet = Image.new("RGB", (_COLUMNS * TILE_PX, rows * TILE_PX), _MISSING)
+        is_complete = True
         for number, tile in enumerate(self._threads.map(self._tile, images)):
             row, column = divmod(number, _COLUMNS)
-            sheet.paste(tile, (column * TILE_PX, row * TILE_PX))
+            sheet.paste(tile or _crossed_out(), (column * TILE_PX, row * TILE_PX))
+            is_complete = is_complete and (tile is not None or not images[number])
         buffer = io.BytesIO()
         sheet.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
-        return buffer.getvalue()
+        return Picture(buffer.getvalue(), is_complete)
 
-    def _tile(self, sha256: str) -> Image.Image:
+    def _tile(self, sha256: str) -> Image.Image | None:
+        """Returns the thumbnail of an image; None if the store does not have it."""
+        if not sha256:
+            return None
         try:
             image = self._decoded(self._store.read_image(sha256))
-        except (StoreUnavailableError, UnusableFileError):
+        except StoreUnavailableError:
+            return None
+        except UnusableFileError:
             return _crossed_out()
         image.thumbnail((TILE_PX, TILE_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
         tile = Image.new("RGB", (TILE_PX, TILE_PX), image.getpixel((0, 0)))

@@ -88,23 +88,23 @@ END $$;
 -- The functions of the desk. Each gets the digest of the session's token and looks the person up itself: no request can act
 -- in another person's name. Only the role bloodcell_desk may call them, and it can write in no other way.
 CREATE FUNCTION bloodcell.desk_open_session(
-    a_token text, a_person text, a_roles text[], a_method text, a_stamp text, a_idle_s integer, a_hours integer
+    a_token text, a_person text, a_roles text[], a_method text, a_stamp text, a_idle_s integer, a_hours double precision
 ) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO bloodcell.desk_session (token_digest, person, roles, method, stamp, idle_s, expires_at)
     VALUES (a_token, normalize(a_person), a_roles, a_method, a_stamp, a_idle_s, clock_timestamp() + a_hours * interval '1 hour')
     RETURNING session_id
 $$;
-COMMENT ON FUNCTION bloodcell.desk_open_session(text, text, text[], text, text, integer, integer) IS
+COMMENT ON FUNCTION bloodcell.desk_open_session(text, text, text[], text, text, integer, double precision) IS
     'Opens a session for a person whom the desk has authenticated; the token''s digest stands for it.';
 
 -- The time of the last use is written once in ten seconds, not with each of a gallery's requests.
-CREATE FUNCTION bloodcell.desk_session_of(a_token text) RETURNS TABLE (
+CREATE FUNCTION bloodcell.desk_session_of(a_token text, a_is_use boolean) RETURNS TABLE (
     session_id bigint, person text, roles text[], method text, stamp text, is_proved boolean
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE bloodcell.desk_session d SET seen_at = clock_timestamp()
-    WHERE d.token_digest = a_token AND d.ended_at IS NULL AND d.expires_at > clock_timestamp()
+    WHERE a_is_use AND d.token_digest = a_token AND d.ended_at IS NULL AND d.expires_at > clock_timestamp()
       AND d.seen_at BETWEEN clock_timestamp() - d.idle_s * interval '1 second' AND clock_timestamp() - interval '10 seconds';
     RETURN QUERY
     SELECT d.session_id, d.person, d.roles, d.method, d.stamp,
@@ -113,8 +113,8 @@ BEGIN
     WHERE d.token_digest = a_token AND d.ended_at IS NULL AND d.expires_at > clock_timestamp()
       AND d.seen_at > clock_timestamp() - d.idle_s * interval '1 second';
 END $$;
-COMMENT ON FUNCTION bloodcell.desk_session_of(text) IS
-    'Who has this session, and marks it as used; nothing if it was ended, is too old, or was not used for too long.';
+COMMENT ON FUNCTION bloodcell.desk_session_of(text, boolean) IS
+    'Who has this session, and marks it as used if it is; nothing if it was ended, is too old, or was not used for too long.';
 
 CREATE FUNCTION bloodcell.desk_end_session(a_token text, a_why text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -374,12 +374,18 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     who bloodcell.desk_session := bloodcell.desk_writer(a_token, 'reader');
     of_slide bloodcell.slide;
+    holder text;
     signed integer;
 BEGIN
     IF who.proved_at IS NULL OR who.proved_at < clock_timestamp() - interval '2 minutes' THEN
         RAISE EXCEPTION 'A signature needs the password again' USING ERRCODE = 'invalid_password';
     END IF;
     SELECT * INTO of_slide FROM bloodcell.slide s WHERE s.slide_id = a_slide AND s.withdrawn_at IS NULL FOR NO KEY UPDATE;
+    SELECT l.person INTO holder FROM bloodcell.slide_lease l
+    WHERE l.slide_id = a_slide AND l.held_until > clock_timestamp() AND lower(l.person) <> lower(who.person);
+    IF holder IS NOT NULL THEN
+        RAISE EXCEPTION 'The slide is with %', holder USING ERRCODE = 'object_in_use', HINT = holder;
+    END IF;
     IF NOT EXISTS (SELECT FROM bloodcell.result r
                    WHERE r.slide_id = a_slide AND r.number = a_number AND r.digest = a_digest) THEN
         RAISE EXCEPTION 'Version % of slide % is not the one that was seen', a_number, of_slide.barcode

@@ -162,7 +162,7 @@ class RunningDesk:
     app: FastAPI
     functions: Desk
     sessions: Sessions
-    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(2))
 
     @property
     def url(self) -> str:
@@ -196,8 +196,12 @@ class RunningDesk:
 
     @contextmanager
     def stranger(self) -> Iterator[httpx.Client]:
-        """Yields a client that is not logged in."""
-        with httpx.Client(base_url=self.url, timeout=60, headers={"origin": self.url}) as http:
+        """Yields a client that is not logged in, with an address of its own: each may mistype a password."""
+        number = next(self._numbers)
+        transport = httpx.HTTPTransport(
+            local_address=f"127.{number // 65536 % 255}.{number // 256 % 256}.{number % 256}"
+        )
+        with httpx.Client(base_url=self.url, timeout=60, headers={"origin": self.url}, transport=transport) as http:
             yield http
 
     def slide(

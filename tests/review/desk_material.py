@@ -34,8 +34,24 @@ SINGULAR: Final = {"ig": "Immature granulocyte"}
 TILE_PX: Final = 96
 COLUMNS: Final = 20
 CELLS_IN_A_SPRITE: Final = 200
-USUAL: Final = (("neutrophil", 54), ("lymphocyte", 26), ("monocyte", 8), ("eosinophil", 4), ("ig", 3), ("basophil", 2), ("erythroblast", 2), ("platelet", 5))
-RANGES: Final = {"neutrophil": (40.0, 75.0), "lymphocyte": (20.0, 45.0), "monocyte": (2.0, 10.0), "eosinophil": (0.0, 6.0), "basophil": (0.0, 1.0), "ig": (0.0, 1.0)}
+USUAL: Final = (
+    ("neutrophil", 54),
+    ("lymphocyte", 26),
+    ("monocyte", 8),
+    ("eosinophil", 4),
+    ("ig", 3),
+    ("basophil", 2),
+    ("erythroblast", 2),
+    ("platelet", 5),
+)
+RANGES: Final = {
+    "neutrophil": (40.0, 75.0),
+    "lymphocyte": (20.0, 45.0),
+    "monocyte": (2.0, 10.0),
+    "eosinophil": (0.0, 6.0),
+    "basophil": (0.0, 1.0),
+    "ig": (0.0, 1.0),
+}
 
 
 @cache
@@ -46,8 +62,14 @@ def image_paths(cell_class: str) -> tuple[Path, ...]:
 
 def lines() -> list[Json]:
     """Returns the vocabulary as the contract has it."""
-    classes = [{"line": name, "name": SINGULAR.get(name, name.capitalize()), "key": str(at), "kind": "class"} for at, name in enumerate(REPORT_ORDER, 1)]
-    return classes + [{"line": code, "name": f"{code} {name}", "key": KEYS.get(code), "kind": _kind(code)} for code, name in CODES_OUT_OF_SCOPE.items()]
+    classes = [
+        {"line": name, "name": SINGULAR.get(name, name.capitalize()), "key": str(at), "kind": "class"}
+        for at, name in enumerate(REPORT_ORDER, 1)
+    ]
+    return classes + [
+        {"line": code, "name": f"{code} {name}", "key": KEYS.get(code), "kind": _kind(code)}
+        for code, name in CODES_OUT_OF_SCOPE.items()
+    ]
 
 
 def _kind(code: str) -> str:
@@ -83,7 +105,9 @@ class Slide:
     def label(self, by: str, cell_id: int, label: str | None, key: str = "") -> None:
         """Adds a label, and judges the cell again."""
         cell = self.cell(cell_id)
-        self.history.append({"id": len(self.history) + 1, "by": by, "cell_id": cell_id, "label": label, "key": key, "at": now()})
+        self.history.append(
+            {"id": len(self.history) + 1, "by": by, "cell_id": cell_id, "label": label, "key": key, "at": now()}
+        )
         cell["seen"] = len(self.history)
         cell["labels"] = [one for one in cell["labels"] if one["by"] != by]
         if label is not None:
@@ -103,10 +127,21 @@ class Slide:
             "n_leucocytes": total,
             "is_sufficient": total >= 100,
             "lines": [self._line(line, counted, total, unclassified) for line in leucocytes],
-            "nrbc": {"n": n_nrbc, "per_100_wbc": 100 * n_nrbc / total if total else None, "lower": _exact(n_nrbc, total)[0], "upper": _exact(n_nrbc, total)[1], "flag": "high" if n_nrbc > total / 100 else None},
-            "unclassified": {"n": unclassified, "percentage": 100 * unclassified / (total + unclassified) if total + unclassified else None},
+            "nrbc": {
+                "n": n_nrbc,
+                "per_100_wbc": 100 * n_nrbc / total if total else None,
+                "lower": _exact(n_nrbc, total)[0],
+                "upper": _exact(n_nrbc, total)[1],
+                "flag": "high" if n_nrbc > total / 100 else None,
+            },
+            "unclassified": {
+                "n": unclassified,
+                "percentage": 100 * unclassified / (total + unclassified) if total + unclassified else None,
+            },
             "n_contested": counted.count(CONTESTED),
-            "others": [{"line": line["line"], "name": line["name"], "n": counted.count(line["line"])} for line in others],
+            "others": [
+                {"line": line["line"], "name": line["name"], "n": counted.count(line["line"])} for line in others
+            ],
             "n_platelets": counted.count("platelet"),
             "wbc_10e9_per_l": None,
         }
@@ -118,7 +153,17 @@ class Slide:
         flag = None
         if low is not None and high is not None and lower is not None and upper is not None:
             share = 100 * n / total
-            flag = "high" if lower > high else "low" if upper < low else "possibly_high" if share > high else "possibly_low" if share < low else None
+            flag = (
+                "high"
+                if lower > high
+                else "low"
+                if upper < low
+                else "possibly_high"
+                if share > high
+                else "possibly_low"
+                if share < low
+                else None
+            )
         here = [cell for cell in self.cells if cell["line"] == line]
         return {
             "line": line,
@@ -138,15 +183,26 @@ class Slide:
 
     def signing(self) -> Json:
         """Returns what signing needs."""
-        words = {"unclassified": "Unclassified cells without a label", "blast": "Cells with a blast code without a label", "contested": "Contested cells", "undecided": "Undecided cells"}
-        missing = [{"what": what, "n": n, "text": f"{text}: {n}"} for what, text in words.items() if (n := sum(cell["needs"] == what for cell in self.cells))]
+        words = {
+            "unclassified": "Unclassified cells without a label",
+            "blast": "Cells with a blast code without a label",
+            "contested": "Contested cells",
+            "undecided": "Undecided cells",
+        }
+        missing = [
+            {"what": what, "n": n, "text": f"{text}: {n}"}
+            for what, text in words.items()
+            if (n := sum(cell["needs"] == what for cell in self.cells))
+        ]
         is_signed = any(version["signed_by"] for version in self.versions)
         return {
             "missing": missing,
             "named": self.named,
             "states": ["amended", "corrected"] if is_signed else ["final"],
             "needs_reason": is_signed,
-            "digest": hashlib.sha256(repr([(cell["cell_id"], cell["line"], cell["seen"]) for cell in self.cells]).encode()).hexdigest(),
+            "digest": hashlib.sha256(
+                repr([(cell["cell_id"], cell["line"], cell["seen"]) for cell in self.cells]).encode()
+            ).hexdigest(),
             "needs_password": True,
         }
 
@@ -173,7 +229,15 @@ class Slide:
 
     def sprites(self) -> list[Json]:
         n_sprites = range(0, len(self.cells), CELLS_IN_A_SPRITE)
-        return [{"url": f"/slides/{self.slide_id}/sprites/{at}.jpg", "columns": COLUMNS, "tile_px": TILE_PX, "n": min(CELLS_IN_A_SPRITE, len(self.cells) - first)} for at, first in enumerate(n_sprites)]
+        return [
+            {
+                "url": f"/slides/{self.slide_id}/sprites/{at}.jpg",
+                "columns": COLUMNS,
+                "tile_px": TILE_PX,
+                "n": min(CELLS_IN_A_SPRITE, len(self.cells) - first),
+            }
+            for at, first in enumerate(n_sprites)
+        ]
 
 
 def _exact(n: int, total: int) -> tuple[float | None, float | None]:
@@ -198,13 +262,24 @@ def judge(cell: Json) -> None:
         cell["line"], cell["needs"] = said.pop(), None
     elif is_coded:
         cell["line"] = cell["analyser_code"]
-        cell["needs"] = "blast" if cell["line"] == "BL" else "undecided" if cell["line"] in UNDECIDED_CODES else "unverified"
+        cell["needs"] = (
+            "blast" if cell["line"] == "BL" else "undecided" if cell["line"] in UNDECIDED_CODES else "unverified"
+        )
     else:
         cell["line"] = cell["called_class"]
         cell["needs"] = "unclassified" if cell["line"] == UNCLASSIFIED else None
 
 
-def make_slide(slide_id: int, n_cells: int, *, barcode: str, n_unclassified: int = 4, n_blasts: int = 2, n_smudges: int = 2, seed: int = 0) -> Slide:
+def make_slide(
+    slide_id: int,
+    n_cells: int,
+    *,
+    barcode: str,
+    n_unclassified: int = 4,
+    n_blasts: int = 2,
+    n_smudges: int = 2,
+    seed: int = 0,
+) -> Slide:
     """Returns a slide of real cells, the doubtful first in each class."""
     chance = random.Random(seed or slide_id)
     names, weights = zip(*USUAL, strict=True)
@@ -212,14 +287,29 @@ def make_slide(slide_id: int, n_cells: int, *, barcode: str, n_unclassified: int
     paths = [chance.choice(image_paths(name)) for name in true]
     cells = [_cell(at, name, path, chance) for at, (name, path) in enumerate(zip(true, paths, strict=True), 1)]
     for cell in cells[:n_unclassified]:
-        cell |= {"called_class": UNCLASSIFIED, "reason": chance.choice(["novel", "low_confidence"]), "choices": [["monocyte", 0.44], ["lymphocyte", 0.39]]}
+        cell |= {
+            "called_class": UNCLASSIFIED,
+            "reason": chance.choice(["novel", "low_confidence"]),
+            "choices": [["monocyte", 0.44], ["lymphocyte", 0.39]],
+        }
     for code, n, first in (("BL", n_blasts, n_unclassified), ("SMU", n_smudges, n_unclassified + n_blasts)):
         for cell in cells[first : first + n]:
             cell |= {"analyser_code": code, "analyser_class": None}
     for cell in cells:
         judge(cell)
     cells.sort(key=lambda cell: cell["choices"][0][1])
-    facts = {"slide_id": slide_id, "barcode": barcode, "night": "2026-11-28", "order_id": f"O-{slide_id:05}", "analyser": "DM96-1", "patient_key": "p7f3", "age": "46 years", "sex": "female", "acquired_at": "2026-11-28T22:41:00+00:00", "um_per_px": 0.1}
+    facts = {
+        "slide_id": slide_id,
+        "barcode": barcode,
+        "night": "2026-11-28",
+        "order_id": f"O-{slide_id:05}",
+        "analyser": "DM96-1",
+        "patient_key": "p7f3",
+        "age": "46 years",
+        "sex": "female",
+        "acquired_at": "2026-11-28T22:41:00+00:00",
+        "um_per_px": 0.1,
+    }
     slide = Slide(slide_id, facts, cells, paths)
     state = "withheld" if n_blasts and n_cells else "machine"
     slide.versions.append({"version": 1, "state": state, "made_at": now(), "signed_by": None, "why": "first count"})
@@ -230,7 +320,9 @@ def make_slide(slide_id: int, n_cells: int, *, barcode: str, n_unclassified: int
 
 
 def _cell(at: int, name: str, path: Path, chance: random.Random) -> Json:
-    confidence = round(chance.choice([chance.uniform(0.55, 0.9), chance.uniform(0.9, 0.999), chance.uniform(0.97, 0.999)]), 3)
+    confidence = round(
+        chance.choice([chance.uniform(0.55, 0.9), chance.uniform(0.9, 0.999), chance.uniform(0.97, 0.999)]), 3
+    )
     other = chance.choice([one for one in CELL_CLASSES if one != name])
     code = next((code for code, of_class in CLASS_OF_CODE.items() if of_class == name), None)
     return {

@@ -47,7 +47,9 @@ def visit(browser: Browser, desk: FrontEndDesk) -> Iterator[Visit]:
                 context.set_default_timeout(8000)
                 closing.callback(context.close)
             page = context.new_page()
-            page.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
+            page.on(
+                "console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None
+            )
             page.on("pageerror", lambda error: said.append(str(error)))
             page.on("dialog", lambda dialog: dialog.accept())
             page.goto(desk.url + path)
@@ -64,12 +66,16 @@ def gallery(page: Page, n_cells: int) -> None:
 
 def current(page: Page) -> int:
     """Returns the id of the cell that has the focus."""
-    return int(page.locator("[data-cell]:focus").get_attribute("data-cell") or 0)
+    return int(page.locator("[data-cell][tabindex='0']:focus").get_attribute("data-cell") or 0)
 
 
 def section_of(page: Page, cell_id: int) -> str:
     """Returns the title of the section that shows a cell."""
-    return str(page.evaluate(f"document.getElementById('cell-{cell_id}').closest('section').querySelector('h2').firstChild.data.trim()"))
+    return str(
+        page.evaluate(
+            f"document.getElementById('cell-{cell_id}').closest('section').querySelector('h2').firstChild.data.trim()"
+        )
+    )
 
 
 def saved(page: Page) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +29,7 @@ POLICY: Final = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 CSRF: Final = "token-of-the-tests"
-PASSWORD: Final = "a long password"
+PASSWORD: Final = "a long password"  # noqa: S105 - of the person in memory
 
 
 class Refused(Exception):
@@ -86,7 +86,15 @@ class FrontEndDesk:
 
 
 def _environment() -> Environment:
-    environment = Environment(loader=FileSystemLoader(REVIEW / "templates"), autoescape=True, undefined=StrictUndefined, finalize=lambda value: visible_lines(value) if type(value) is str else value, trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.i18n"])
+    environment = Environment(
+        loader=FileSystemLoader(REVIEW / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: visible_lines(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
     environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
     environment.globals["static"] = lambda name: f"/static/tests/{name}"
     return environment
@@ -98,9 +106,32 @@ def create_app(desk: FrontEndDesk) -> FastAPI:
     environment = _environment()
 
     def page(template: str, **values: object) -> HTMLResponse:
-        items = [("/", "Worklist", 7), ("/blind", "Blind reading", 16), ("/adjudicate", "Adjudication", 2), ("/training", "Training queue", None), ("/statistics", "Statistics", None)]
-        navigation = [{"href": href, "text": text, "n": n, "current": template.startswith(href[1:]) if href != "/" else template.startswith("slide")} for href, text, n in items]
-        known = {"language": "en", "languages": [("en", "en", "English"), ("es", "es", "Español"), ("de", "de", "Deutsch")], "is_machine_made": False, "csrf": CSRF, "person": {"name": desk.person, "roles": ["reader"]}, "navigation": navigation, "texts": {}, "page": {"csrf": CSRF, "language": "en", "person": desk.person}}
+        items = [
+            ("/", "Worklist", 7),
+            ("/blind", "Blind reading", 16),
+            ("/adjudicate", "Adjudication", 2),
+            ("/training", "Training queue", None),
+            ("/statistics", "Statistics", None),
+        ]
+        navigation = [
+            {
+                "href": href,
+                "text": text,
+                "n": n,
+                "current": template.startswith(href[1:]) if href != "/" else template.startswith("slide"),
+            }
+            for href, text, n in items
+        ]
+        known = {
+            "language": "en",
+            "languages": [("en", "en", "English"), ("es", "es", "Español"), ("de", "de", "Deutsch")],
+            "is_machine_made": False,
+            "csrf": CSRF,
+            "person": {"name": desk.person, "roles": ["reader"]},
+            "navigation": navigation,
+            "texts": {},
+            "page": {"csrf": CSRF, "language": "en", "person": desk.person},
+        }
         return HTMLResponse(environment.get_template(template).render(known | values))
 
     @app.middleware("http")
@@ -135,12 +166,12 @@ def create_app(desk: FrontEndDesk) -> FastAPI:
     return app
 
 
-def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Any) -> None:  # noqa: C901 - a list of routes
+def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Callable[..., HTMLResponse]) -> None:  # noqa: C901 - a list of routes
     @app.get("/slides/{slide_id}")
     def slide_page(slide_id: int) -> HTMLResponse:
         slide = desk.slides[slide_id]
         slide.holder = slide.holder or desk.person
-        return page("slide.html.j2", slide_data=slide.json(desk.person))  # type: ignore[no-any-return]
+        return page("slide.html.j2", slide_data=slide.json(desk.person))
 
     @app.get("/api/slides/{slide_id}")
     def slide_json(slide_id: int) -> Json:
@@ -149,7 +180,9 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Any) -> None:  # n
     @app.get("/slides/{slide_id}/sprites/{at}.jpg")
     def sprite_of(slide_id: int, at: int) -> Response:
         paths = tuple(desk.slides[slide_id].paths[200 * at : 200 * at + 200])
-        return Response(sprite(paths), media_type="image/jpeg", headers={"Cache-Control": "max-age=31536000, immutable"})
+        return Response(
+            sprite(paths), media_type="image/jpeg", headers={"Cache-Control": "max-age=31536000, immutable"}
+        )
 
     @app.get("/slides/{slide_id}/cells/{cell_id}/image")
     def image(slide_id: int, cell_id: int) -> Response:
@@ -165,9 +198,30 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Any) -> None:  # n
         cell = slide.cell(cell_id)
         known = dict(cell["choices"])
         rest = [(name, (1 - sum(known.values())) / 6) for name in CELL_CLASSES if name not in known]
-        history = [{"by": one["by"], "label": one["label"], "at": one["at"], "is_blind": False, "is_adjudication": False, "is_retraction": one["label"] is None} for one in slide.history if one["cell_id"] == cell_id]
-        examples = [{"line": name, "cells": [{"url": f"/cells/{name}/{at}/image"} for at in range(5)]} for name, _ in cell["choices"]]
-        return {"cell_id": cell_id, "probabilities": [*known.items(), *rest], "width_px": 360, "height_px": 363, "history": history, "examples": examples}
+        history = [
+            {
+                "by": one["by"],
+                "label": one["label"],
+                "at": one["at"],
+                "is_blind": False,
+                "is_adjudication": False,
+                "is_retraction": one["label"] is None,
+            }
+            for one in slide.history
+            if one["cell_id"] == cell_id
+        ]
+        examples = [
+            {"line": name, "cells": [{"url": f"/cells/{name}/{at}/image"} for at in range(5)]}
+            for name, _ in cell["choices"]
+        ]
+        return {
+            "cell_id": cell_id,
+            "probabilities": [*known.items(), *rest],
+            "width_px": 360,
+            "height_px": 363,
+            "history": history,
+            "examples": examples,
+        }
 
     @app.post("/api/slides/{slide_id}/labels")
     async def label(slide_id: int, request: Request) -> Json:
@@ -177,7 +231,13 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Any) -> None:  # n
                 raise Refused(409, "held", f"{slide.holder} has the slide.", holder=slide.holder)
             outcomes = [_store(slide, desk.person, change) for change in changes]
             changed = [slide.cell(cell_id) for cell_id in {change["cell_id"] for change in changes}]
-            return {"outcomes": outcomes, "cells": changed, "differential": slide.differential(), "signing": slide.signing(), "lease": slide.lease(desk.person)}
+            return {
+                "outcomes": outcomes,
+                "cells": changed,
+                "differential": slide.differential(),
+                "signing": slide.signing(),
+                "lease": slide.lease(desk.person),
+            }
 
     @app.post("/api/slides/{slide_id}/comments")
     async def comment(slide_id: int, request: Request) -> Json:
@@ -205,7 +265,15 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Any) -> None:  # n
             raise Refused(403, "wrong_password", "The password is wrong.")
         if sent["digest"] != slide.signing()["digest"]:
             raise Refused(409, "changed", "The slide has changed.")
-        slide.versions.append({"version": len(slide.versions) + 1, "state": sent["state"], "made_at": now(), "signed_by": desk.person, "why": "signed"})
+        slide.versions.append(
+            {
+                "version": len(slide.versions) + 1,
+                "state": sent["state"],
+                "made_at": now(),
+                "signed_by": desk.person,
+                "why": "signed",
+            }
+        )
         return {"signed": {"version": len(slide.versions), "state": sent["state"]}, **slide.json(desk.person)}
 
     @app.post("/api/session")
@@ -220,7 +288,6 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Any) -> None:  # n
         return {"name": desk.person, "csrf": CSRF}
 
 
-
 def _store(slide: Slide, person: str, change: Json) -> Json:
     cell, outcome, text = slide.cell(change["cell_id"]), "stored", None
     if change["key"] not in slide.keys:
@@ -232,14 +299,19 @@ def _store(slide: Slide, person: str, change: Json) -> Json:
     return {"key": change["key"], "cell_id": change["cell_id"], "outcome": outcome, "text": text}
 
 
-def _add_reading_routes(app: FastAPI, desk: FrontEndDesk, page: Any) -> None:
+def _add_reading_routes(app: FastAPI, desk: FrontEndDesk, page: Callable[..., HTMLResponse]) -> None:
     chance = random.Random(4)
     paths = [chance.choice(image_paths(chance.choice(CELL_CLASSES))) for _ in range(40)]
 
     def outcomes(stored: list[Json], changes: list[Json]) -> Json:
         known = {one["key"] for one in stored}
         stored += [change for change in changes if change["key"] not in known]
-        return {"outcomes": [{"key": change["key"], "cell_id": change["cell_id"], "outcome": "stored", "text": None} for change in changes]}
+        return {
+            "outcomes": [
+                {"key": change["key"], "cell_id": change["cell_id"], "outcome": "stored", "text": None}
+                for change in changes
+            ]
+        }
 
     @app.get("/blind/cells/{cell_id}/image")
     def blind_image(cell_id: int) -> Response:
@@ -249,7 +321,10 @@ def _add_reading_routes(app: FastAPI, desk: FrontEndDesk, page: Any) -> None:
     def blind_page() -> HTMLResponse:
         done = {one["cell_id"] for one in desk.blind}
         left = [{"cell_id": at, "image": f"/blind/cells/{at}/image"} for at in range(20) if at not in done]
-        return page("blind.html.j2", blind={"mode": "sample", "cells": left, "lines": lines(), "n_wanted": 20, "n_done": len(done)})  # type: ignore[no-any-return]
+        return page(
+            "blind.html.j2",
+            blind={"mode": "sample", "cells": left, "lines": lines(), "n_wanted": 20, "n_done": len(done)},
+        )
 
     @app.post("/api/blind")
     async def blind(request: Request) -> Json:
@@ -257,10 +332,29 @@ def _add_reading_routes(app: FastAPI, desk: FrontEndDesk, page: Any) -> None:
 
     @app.get("/adjudicate")
     def adjudication_page() -> HTMLResponse:
-        said = [{"by": "bmeyer", "label": "BL", "name": "BL blast", "note": "fine chromatin, nucleolus", "at": moments(2)[0]}, {"by": "cdupont", "label": "VLY", "name": "VLY variant lymphocyte", "note": None, "at": moments(2)[1]}]
+        said = [
+            {
+                "by": "bmeyer",
+                "label": "BL",
+                "name": "BL blast",
+                "note": "fine chromatin, nucleolus",
+                "at": moments(2)[0],
+            },
+            {"by": "cdupont", "label": "VLY", "name": "VLY variant lymphocyte", "note": None, "at": moments(2)[1]},
+        ]
         done = {one["cell_id"] for one in desk.adjudications}
-        cells = [{"cell_id": at, "slide": {"slide_id": 1, "barcode": "S-001"}, "image": f"/blind/cells/{at}/image", "labels": said, "seen": at + 50} for at in range(3) if at not in done]
-        return page("adjudicate.html.j2", disputes={"cells": cells, "lines": lines()})  # type: ignore[no-any-return]
+        cells = [
+            {
+                "cell_id": at,
+                "slide": {"slide_id": 1, "barcode": "S-001"},
+                "image": f"/blind/cells/{at}/image",
+                "labels": said,
+                "seen": at + 50,
+            }
+            for at in range(3)
+            if at not in done
+        ]
+        return page("adjudicate.html.j2", disputes={"cells": cells, "lines": lines()})
 
     @app.post("/api/adjudications")
     async def adjudicate(request: Request) -> Json:

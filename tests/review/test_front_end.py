@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import APIResponse, Route, expect
 
 from tests.review.front_end import Visit, current, drag, gallery, saved, section_of
 from tests.review.front_end_server import PASSWORD, FrontEndDesk
@@ -145,21 +147,23 @@ def test_nothing_is_lost_and_nothing_stored_twice_when_the_network_goes(desk: Fr
     saved(page)
     stored = desk.labels(slide_id)
     assert len(stored) == len({cell for cell, _, _ in stored}) == 20
-    assert [label for _, _, label in stored] == [{"4": "lymphocyte", "5": "monocyte", "6": "ig", "7": "erythroblast"}[key] for key in keys]
+    assert [label for _, _, label in stored] == [
+        {"4": "lymphocyte", "5": "monocyte", "6": "ig", "7": "erythroblast"}[key] for key in keys
+    ]
     assert page.evaluate(WAITING) == 0
 
 
 def test_an_answer_that_is_lost_on_its_way_stores_nothing_twice(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(60)
     page = visit(f"/slides/{slide_id}")
-    lost = []
+    lost: list[APIResponse] = []
 
-    def lose(route: object) -> None:
+    def lose(route: Route) -> None:
         if not lost:
-            lost.append(route.fetch())  # type: ignore[attr-defined]
-            route.abort()  # type: ignore[attr-defined]
+            lost.append(route.fetch())
+            route.abort()
         else:
-            route.continue_()  # type: ignore[attr-defined]
+            route.continue_()
 
     page.route("**/labels", lose)
     page.keyboard.press("n")
@@ -184,6 +188,65 @@ def test_what_waits_is_sent_after_a_reload(desk: FrontEndDesk, visit: Visit) -> 
     page.get_by_role("button", name="Try now").click()
     saved(page)
     assert desk.labels(slide_id) == [(labelled, "amartin", "monocyte")]
+
+
+def test_a_change_that_the_server_cannot_take_is_told_and_does_not_hold_up_the_others(
+    desk: FrontEndDesk, visit: Visit
+) -> None:
+    slide_id = desk.make_slide(60, n_blasts=0, n_smudges=0, n_unclassified=0)
+    page = visit(f"/slides/{slide_id}")
+    page.locator("section[data-line=lymphocyte] [data-cell]").first.click()
+    bad = current(page)
+    refusal = {"error": {"code": "invalid", "text": "No such label.", "next": None}}
+
+    def refuse(route: Route) -> None:
+        if any(change["cell_id"] == bad for change in json.loads(route.request.post_data or "")["changes"]):
+            route.fulfill(status=422, json=refusal)
+        else:
+            route.continue_()
+
+    page.route("**/labels", refuse)
+    page.keyboard.press("Control+a")
+    n_cells = page.locator("[aria-selected=true]").count()
+    page.keyboard.press("5")
+    expect(page.locator(".toasts .notice")).to_contain_text("Not stored: No such label.")
+    saved(page)
+    assert len(desk.labels(slide_id)) == n_cells - 1
+    assert section_of(page, bad) == "Lymphocyte"
+
+
+def test_what_one_person_left_is_not_sent_in_the_name_of_another(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    desk.is_away = True
+    page.keyboard.press("n")
+    page.keyboard.press("5")
+    desk.is_away, desk.person = False, "bmeyer"
+    desk.hold_as(None, slide_id)
+    page.route("**/labels", lambda route: route.abort())
+    page.reload()
+    page.unroute("**/labels")
+    gallery(page, 60)
+    saved(page)
+    assert desk.labels(slide_id) == []
+    desk.person = "amartin"
+    desk.hold_as("amartin", slide_id)
+    page.reload()
+    saved(page)
+    assert [by for _, by, _ in desk.labels(slide_id)] == ["amartin"]
+
+
+def test_n_goes_through_what_needs_a_person_in_both_directions(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit(f"/slides/{desk.make_slide(60)}")
+    gallery(page, 60)
+    visited = []
+    for _ in range(9):
+        page.keyboard.press("n")
+        visited.append(current(page))
+    assert len(set(visited)) == 8
+    assert visited[8] == visited[0]
+    page.keyboard.press("Shift+N")
+    assert current(page) == visited[7]
 
 
 def test_two_tabs_send_each_change_once(desk: FrontEndDesk, visit: Visit) -> None:
@@ -318,7 +381,10 @@ def test_any_number_of_cells_is_shown_and_labelled(n_cells: int, desk: FrontEndD
         expect(page.get_by_text("no cell that could be used")).to_be_visible()
 
 
-HOSTILE = "<img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>\u202e{{7*7}}" + "x" * 300
+HOSTILE = (
+    "<img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>\u202e{{7*7}}"
+    + "x" * 300
+)
 
 
 def test_hostile_texts_are_shown_and_neither_run_nor_break_the_layout(desk: FrontEndDesk, visit: Visit) -> None:
@@ -378,6 +444,16 @@ def test_a_slide_is_reviewed_and_signed_with_few_key_strokes(desk: FrontEndDesk,
     assert strokes < 60
     assert desk.slides[slide_id].versions[-1]["signed_by"] == "amartin"
     expect(page.locator("#panel .result")).to_contain_text("final")
+
+
+def test_the_toolbar_and_the_differential_stay_in_sight(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit(f"/slides/{desk.make_slide(200)}")
+    page.locator("[data-cell]").last.focus()
+    expect(page.get_by_role("button", name="Label as")).to_be_in_viewport()
+    expect(page.get_by_role("heading", name="Differential")).to_be_in_viewport()
+    cell, bar = page.locator("[data-cell]").last.bounding_box(), page.locator(".toolbar").bounding_box()
+    assert cell and bar
+    assert bar["y"] + bar["height"] <= cell["y"]
 
 
 def test_what_is_missing_for_signing_is_listed_and_leads_to_the_cell(desk: FrontEndDesk, visit: Visit) -> None:

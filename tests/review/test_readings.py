@@ -63,7 +63,10 @@ def test_a_dispute_is_decided_with_a_note(desk: FrontEndDesk, visit: Visit) -> N
     page.keyboard.press("Enter")
     expect(page.get_by_text("Contested cells left: 1")).to_be_visible()
     saved(page)
-    assert [(one["cell_id"], one["label"], one["note"], one["seen"]) for one in desk.adjudications] == [(0, "BL", "Auer rod", 50), (1, "VLY", None, 51)]
+    assert [(one["cell_id"], one["label"], one["note"], one["seen"]) for one in desk.adjudications] == [
+        (0, "BL", "Auer rod", 50),
+        (1, "VLY", None, 51),
+    ]
 
 
 def test_a_decision_waits_while_the_server_is_away(desk: FrontEndDesk, visit: Visit) -> None:

@@ -58,9 +58,11 @@ const name_of = (label) => said(lines.find(({ line }) => line === label)?.name ?
 
 function Adjudication() {
   const [cell] = left.value;
-  return html`<div class="row"><p>${t("Contested cells left: {n}", { n: left.value.length })}</p><span class="stretch"></span><${SavingState} sending=${sending} /></div>
+  return html`<div class="row"><p>${t("Contested cells left: {n}", { n: left.value.length })}</p>
+      <span class="stretch"></span><${SavingState} sending=${sending} /></div>
     <${WaitingBanner} sending=${sending} />
-    ${cell ? html`<${Dispute} key=${cell.cell_id} cell=${cell} />` : html`<div class="specimen done"><h2>${t("No contested cell is left.")}</h2></div>`}
+    ${cell ? html`<${Dispute} key=${cell.cell_id} cell=${cell} />` : html`<div class="specimen done">
+        <h2>${t("No contested cell is left.")}</h2></div>`}
     <${LogInOverlay} name=${page.person} /><${Notices} />`;
 }
 
@@ -70,13 +72,23 @@ function Dispute({ cell }) {
     <div>
       <h2>${t("Slide")} <bdi>${visible(cell.slide.barcode)}</bdi></h2>
       <h3>${t("What was said")}</h3>
+<<<<<<< HEAD
       <ul class="said">${cell.labels.map((label) => html`<li key=${label.by + label.at}><b>${said(label.name)}</b> <bdi>${visible(label.by)}</bdi> <span class="quiet">${moment(label.at)}</span>${label.note && html`<br /><bdi>${visible(label.note)}</bdi>`}</li>`)}</ul>
+=======
+      <ul class="said">${cell.labels.map((label) => html`<li key=${label.by + label.at}>
+          <b>${visible(label.name)}</b> <bdi>${visible(label.by)}</bdi> <span
+          class="quiet">${moment(label.at)}</span>${label.note && html`<br />
+          <bdi>${visible(label.note)}</bdi>`}</li>`)}</ul>
+>>>>>>> main
       <h3>${t("Your decision")}</h3>
       <${LineButtons} lines=${lines} chosen=${chosen.value} choose=${choose} />
       ${chosen.value && html`<p><b>${t("Chosen: {name}", { name: name_of(chosen.value) })}</b></p>`}
-      <label class="field">${t("Note (optional)")}<textarea rows="2" maxlength="2000" value=${note.value} onInput=${(event) => (note.value = event.currentTarget.value)}></textarea></label>
-      <p class="row"><button type="button" class="button primary" disabled=${!chosen.value} onClick=${decide}>${t("Store the decision")} <kbd>Enter</kbd></button>
-        <button type="button" class="button quiet" onClick=${skip} disabled=${left.value.length < 2}>${t("Decide later")}</button></p>
+      <label class="field">${t("Note (optional)")}<textarea rows="2" maxlength="2000" value=${note.value}
+          onInput=${(event) => (note.value = event.currentTarget.value)}></textarea></label>
+      <p class="row"><button type="button" class="button primary" disabled=${!chosen.value}
+          onClick=${decide}>${t("Store the decision")} <kbd>Enter</kbd></button>
+        <button type="button" class="button quiet" onClick=${skip}
+            disabled=${left.value.length < 2}>${t("Decide later")}</button></p>
     </div>
   </div>`;
 }

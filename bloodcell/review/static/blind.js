@@ -79,7 +79,8 @@ function Reading() {
       ${
         is_finished.value || !cell
           ? html`<${End} />`
-          : html`<div class="specimen"><img key=${cell.cell_id} src=${cell.image} alt=${t("A cell to be labelled without any other information")} /></div>
+          : html`<div class="specimen"><img key=${cell.cell_id} src=${cell.image}
+              alt=${t("A cell to be labelled without any other information")} /></div>
         <${LineButtons} lines=${lines} choose=${choose} />`
       }
       ${cells[place.value + 1] && html`<link rel="prefetch" as="image" href=${cells[place.value + 1].image} />`}
@@ -107,8 +108,10 @@ function End() {
       ? t("All cells are read.")
       : t("You can go on later.");
   return html`<div class="specimen done"><div id="finished" tabindex="-1"><h2>${text}</h2>
-    ${is_all && held() ? html`<p>${t("The last choice is not stored yet: press Finish.")}</p>` : html`<p>${t("Thank you. These labels judge the models.")} <a href="/">${t("Back to the worklist")}</a></p>`}
-    ${!is_all && html`<button type="button" class="button" onClick=${() => (is_finished.value = false)}>${t("Go on")}</button>`}
+    ${is_all && held() ? html`<p>${t("The last choice is not stored yet: press Finish.")}</p>` : html`<p>${t("Thank you. These labels judge the models.")} <a
+        href="/">${t("Back to the worklist")}</a></p>`}
+    ${!is_all && html`<button type="button" class="button"
+        onClick=${() => (is_finished.value = false)}>${t("Go on")}</button>`}
   </div></div>`;
 }
 

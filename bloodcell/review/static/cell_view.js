@@ -67,7 +67,8 @@ function OpenView({ id }) {
       </div>
     </header>
     <div class="parts">
-      <${Picture} key=${id} url=${cell.has_image ? image_url(id) : null} um_per_px=${slide.um_per_px} name=${line_name(cell.line)} />
+      <${Picture} key=${id} url=${cell.has_image ? image_url(id) : null} um_per_px=${slide.um_per_px}
+          name=${line_name(cell.line)} />
       <div class="facts-of-cell">
         <${LabelButtons} id=${id} cell=${cell} />
         <${Probabilities} cell=${cell} known=${known} />
@@ -95,13 +96,25 @@ function LabelButtons({ id, cell }) {
             line,
             name,
             key,
+<<<<<<< HEAD
           }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)} disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
             <kbd>${key}</kbd> ${said(name)}
+=======
+          }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)}
+              disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
+            <kbd>${key}</kbd> ${visible(name)}
+>>>>>>> main
           </button>`,
         )}
-      <select aria-label=${t("Label as another line")} disabled=${!is_writable.value} onChange=${(event) => choose_other(event, id)}>
+      <select aria-label=${t("Label as another line")} disabled=${!is_writable.value}
+          onChange=${(event) => choose_other(event, id)}>
         <option value="">${t("another …")}</option>
+<<<<<<< HEAD
         ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option key=${line} value=${line}>${said(name)}</option>`)}
+=======
+        ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option key=${line}
+            value=${line}>${visible(name)}</option>`)}
+>>>>>>> main
       </select>
     </div>
   </section>`;
@@ -115,24 +128,28 @@ function choose_other(event, id) {
 
 function Probabilities({ cell, known }) {
   const shown = known?.probabilities ?? cell.choices;
-  return html`<section><h3>${t("Model")} ${reason_text(cell) && html`<span class="chip possibly">${reason_text(cell)}</span>`}</h3>
+  return html`<section><h3>${t("Model")} ${reason_text(cell) && html`<span
+      class="chip possibly">${reason_text(cell)}</span>`}</h3>
     <ul class="bars">
       ${shown.map(
         (choice) => html`<li key=${choice[0]}>
           <span>${line_name(choice[0])}</span>
-          <svg viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label=${choice_text(choice)}><rect class="ground" width="100" height="8" /><rect class="value" width=${100 * choice[1]} height="8" /></svg>
+          <svg viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label=${choice_text(choice)}><rect
+              class="ground" width="100" height="8" /><rect class="value" width=${100 * choice[1]} height="8" /></svg>
           <span class="number">${probability(choice[1])}</span>
         </li>`,
       )}
     </ul>
-    <p class="quiet">${t("Analyser:")} ${cell.analyser_code ? html`<b><bdi>${visible(cell.analyser_code)}</bdi></b>` : t("no code")} · ${t("unlikeness to the training cells:")} ${cell.novelty?.toFixed(2) ?? "–"}</p>
+    <p class="quiet">${t("Analyser:")} ${cell.analyser_code ? html`<b><bdi>${visible(cell.analyser_code)}</bdi>
+        </b>` : t("no code")} · ${t("unlikeness to the training cells:")} ${cell.novelty?.toFixed(2) ?? "–"}</p>
   </section>`;
 }
 
 function History({ cell, known }) {
   const history = known?.history ?? cell.labels;
   return html`<section><h3>${t("Labels")}</h3>
-    ${history.length ? html`<ol class="history">${history.map((entry, at) => html`<li key=${at}><${HistoryEntry} entry=${entry} /></li>`)}</ol>` : html`<p class="quiet">${t("Nobody has labelled this cell.")}</p>`}
+    ${history.length ? html`<ol class="history">${history.map((entry, at) => html`<li key=${at}><${HistoryEntry}
+        entry=${entry} /></li>`)}</ol>` : html`<p class="quiet">${t("Nobody has labelled this cell.")}</p>`}
   </section>`;
 }
 
@@ -149,7 +166,9 @@ function Examples({ known }) {
     ${examples.map(
       ({ line, cells: shown }) => html`<figure class="examples" key=${line}>
         <figcaption>${line_name(line)}</figcaption>
-        <div>${shown.map(({ url }, at) => html`<img key=${url} src=${url} alt=${t("{line}, example {n}", { line: line_name(line), n: at + 1 })} loading="lazy" width="96" height="96" />`)}</div>
+        <div>${shown.map(({ url }, at) => html`<img key=${url} src=${url}
+            alt=${t("{line}, example {n}", { line: line_name(line), n: at + 1 })} loading="lazy" width="96"
+            height="96" />`)}</div>
       </figure>`,
     )}
   </section>`;

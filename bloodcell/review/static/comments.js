@@ -45,7 +45,8 @@ export function CommentForm({ cell_id }) {
   };
   return html`<form class="comment-form" onSubmit=${send}>
     <label for=${id}>${cell_id === null ? t("Comment on the slide") : t("Comment on the cell")}</label>
-    <textarea id=${id} rows="2" maxlength="4000" value=${text.value} onInput=${(event) => (text.value = event.currentTarget.value)}></textarea>
+    <textarea id=${id} rows="2" maxlength="4000" value=${text.value}
+        onInput=${(event) => (text.value = event.currentTarget.value)}></textarea>
     ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
     <button class="button small" disabled=${is_sending.value}>${t("Add comment")}</button>
   </form>`;

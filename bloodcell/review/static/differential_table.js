@@ -22,9 +22,11 @@ export function Differential() {
   const shown = differential.value;
   const is_withheld = result.value?.state === "withheld";
   const has_absolute = shown.lines.some(({ absolute }) => absolute !== null);
-  return html`<section class=${is_withheld ? "differential withheld" : "differential"} aria-labelledby="differential-title">
+  return html`<section class=${is_withheld ? "differential withheld" : "differential"}
+      aria-labelledby="differential-title">
     <h2 id="differential-title">${t("Differential")} <small>${t("leucocytes: {n}", { n: count(shown.n_leucocytes) })}</small></h2>
-    ${is_withheld && html`<p class="notice warning">${t("Withheld: not reportable before a person has looked at the slide.")}</p>`}
+    ${is_withheld && html`<p
+        class="notice warning">${t("Withheld: not reportable before a person has looked at the slide.")}</p>`}
     ${!shown.is_sufficient && html`<p class="notice">${t("The count is insufficient; see the intervals.")}</p>`}
     <table class="lines">
       <thead><tr>
@@ -35,7 +37,8 @@ export function Differential() {
         <th scope="col" class="number">${t("95 % interval")}<br />${t("worst case")}</th>
         <th scope="col" class="drawn">${t("Reference")}</th>
       </tr></thead>
-      <tbody>${shown.lines.map((line) => html`<${Line} key=${line.line} line=${line} has_absolute=${has_absolute} />`)}</tbody>
+      <tbody>${shown.lines.map((line) => html`<${Line} key=${line.line} line=${line}
+          has_absolute=${has_absolute} />`)}</tbody>
     </table>
     <${Counts} shown=${shown} />
   </section>`;
@@ -46,12 +49,14 @@ function Line({ line, has_absolute }) {
   return html`<tr ...${drop_target(line.line)} class=${line.n ? "" : "none"}>
     <th scope="row">${said(line.name)} ${line.flag && html`<${Flag} flag=${line.flag} />`}
       ${line.n_unverified > 0 && html`<span class="quiet">${t("unverified: {n}", { n: line.n_unverified })}</span>`}
-      ${line.n_labelled > 0 && html`<span class="quiet">✎ ${line.n_labelled}<span class="unseen"> ${t("labelled by a person")}</span></span>`}</th>
+      ${line.n_labelled > 0 && html`<span class="quiet">✎ ${line.n_labelled}<span
+          class="unseen"> ${t("labelled by a person")}</span></span>`}</th>
     <td class="number">${count(line.n)}</td>
     <td class="number share">${number(line.percentage)}</td>
     ${has_absolute && html`<td class="number">${number(line.absolute, 2)}</td>`}
     <td class="number quiet">${interval(line.lower, line.upper)}<br />${interval(line.bound_lower, line.bound_upper)}</td>
-    <td class="drawn"><${Bar} line=${line} low=${low} high=${high} /><span class="quiet">${low === null ? "" : interval(low, high)}</span></td>
+    <td class="drawn"><${Bar} line=${line} low=${low} high=${high} /><span
+        class="quiet">${low === null ? "" : interval(low, high)}</span></td>
   </tr>`;
 }
 
@@ -60,17 +65,28 @@ function Bar({ line, low, high }) {
     ${low !== null && html`<rect class="band" x=${low} width=${Math.max(high - low, 1)} y="0" height="14" />`}
     <path class="axis" d="M0 0v14M50 0v14M100 0v14" />
     <rect class="value" y="4" height="6" width=${line.percentage ?? 0} />
-    ${line.lower !== null && html`<path class="whisker" d=${`M${line.lower} 7H${line.upper}M${line.lower} 3v8M${line.upper} 3v8`} />`}
+    ${line.lower !== null && html`<path class="whisker"
+        d=${`M${line.lower} 7H${line.upper}M${line.lower} 3v8M${line.upper} 3v8`} />`}
   </svg>`;
 }
 
 function Counts({ shown }) {
   const { nrbc } = shown;
   return html`<dl class="counts">
-    <div ...${drop_target("erythroblast")}><dt>${t("NRBC per 100 WBC")}</dt><dd>${number(nrbc.per_100_wbc)} ${nrbc.flag && html`<${Flag} flag=${nrbc.flag} />`}</dd><dd class="quiet">${t("erythroblasts: {n}", { n: nrbc.n })} (${interval(nrbc.lower, nrbc.upper)})</dd></div>
-    <div><dt>${t("Unclassified")}</dt><dd>${count(shown.unclassified.n)}</dd><dd class="quiet">${number(shown.unclassified.percentage)} %</dd></div>
+    <div ...${drop_target("erythroblast")}><dt>${t("NRBC per 100 WBC")}</dt>
+        <dd>${number(nrbc.per_100_wbc)} ${nrbc.flag && html`<${Flag} flag=${nrbc.flag} />`}</dd><dd
+        class="quiet">${t("erythroblasts: {n}", { n: nrbc.n })} (${interval(nrbc.lower, nrbc.upper)})</dd></div>
+    <div><dt>${t("Unclassified")}</dt><dd>${count(shown.unclassified.n)}</dd><dd
+        class="quiet">${shown.unclassified.percentage === null ? "" : `${number(shown.unclassified.percentage)} %`}</dd></div>
     <div><dt>${t("Contested")}</dt><dd>${count(shown.n_contested)}</dd><dd class="quiet">${t("in no percentage")}</dd></div>
+<<<<<<< HEAD
     <div ...${drop_target("platelet")}><dt>${t("Platelet images")}</dt><dd>${count(shown.n_platelets)}</dd><dd class="quiet">${t("no concentration")}</dd></div>
     ${shown.others.map(({ line, name, n }) => html`<div key=${line} ...${drop_target(line)}><dt>${said(name)}</dt><dd>${count(n)}</dd><dd class="quiet">${t("not counted")}</dd></div>`)}
+=======
+    <div ...${drop_target("platelet")}><dt>${t("Platelet images")}</dt><dd>${count(shown.n_platelets)}</dd><dd
+        class="quiet">${t("no concentration")}</dd></div>
+    ${shown.others.map(({ line, name, n }) => html`<div key=${line} ...${drop_target(line)}><dt>${visible(name)}</dt>
+        <dd>${count(n)}</dd><dd class="quiet">${t("not counted")}</dd></div>`)}
+>>>>>>> main
   </dl>`;
 }

@@ -40,7 +40,8 @@ export function Gallery() {
     ];
     return () => stops.forEach((stop) => stop());
   }, []);
-  return html`<div class="gallery" ref=${root} onClick=${on_click} onDblClick=${on_double_click} onContextMenu=${on_context_menu} onFocusIn=${on_focus}>
+  return html`<div class="gallery" ref=${root} onClick=${on_click} onDblClick=${on_double_click}
+      onContextMenu=${on_context_menu} onFocusIn=${on_focus}>
     ${sections.value.map(({ line, ids }) => html`<${Section} key=${line} line=${line} ids=${ids} />`)}
     ${!sections.value.length && html`<p class="empty">${t("This slide has no cell that could be used.")}</p>`}
   </div>`;
@@ -55,7 +56,8 @@ function Section({ line, ids }) {
     <header>
       <h2 id=${`of-${line}`}>${line_name(line)} <span class="n">${count(ids.length)}</span></h2>
       ${n_needing > 0 && html`<span class="todo">${t("to look at: {n}", { n: n_needing })}</span>`}
-      <button type="button" class="button small quiet" onClick=${() => select_section_of(ids)}>${t("Select all")}<span class="unseen"> ${line_name(line)}</span></button>
+      <button type="button" class="button small quiet" onClick=${() => select_section_of(ids)}>${t("Select all")}<span
+          class="unseen"> ${line_name(line)}</span></button>
     </header>
     <div role="listbox" aria-multiselectable="true" aria-labelledby=${`of-${line}`} aria-orientation="horizontal">
       ${chunks.map((chunk, at) => html`<${Chunk} key=${at} ids=${chunk} />`)}
@@ -70,7 +72,8 @@ function Chunk({ ids }) {
     gridTemplateColumns: `repeat(${n_columns.value}, minmax(0, 1fr))`,
     "--rows": Math.ceil(listed.length / n_columns.value),
   };
-  return html`<div role="presentation" class="chunk" style=${style}>${listed.map((id) => html`<${Tile} key=${id} id=${id} />`)}</div>`;
+  return html`<div role="presentation" class="chunk" style=${style}>${listed.map((id) => html`<${Tile} key=${id}
+      id=${id} />`)}</div>`;
 }
 
 function select_section_of(ids) {

@@ -51,7 +51,8 @@ function OpenMenu({ x, y }) {
       </div>`,
     )}
     <div role="group" aria-label=${t("Own label")}>
-      <button type="button" role="menuitem" tabindex="-1" onClick=${() => choose(null)}>${t("Take my label back")}</button>
+      <button type="button" role="menuitem" tabindex="-1"
+          onClick=${() => choose(null)}>${t("Take my label back")}</button>
     </div>
   </div>`;
 }

@@ -60,6 +60,6 @@ export function LeaseBanner() {
     holder && holder !== person.name
       ? t("{who} has this slide; you cannot change it meanwhile.", { who: visible(holder) })
       : t("You do not have this slide any more, so you cannot change it.");
-  return html`<div class="notice warning banner" role="status"><p>⚿ ${text}</p>
+  return html`<div class="notice warning banner" role="status"><p>${text}</p>
     <button type="button" class="button" onClick=${() => hold({ take_over: true })}>${t("Take over")}</button></div>`;
 }

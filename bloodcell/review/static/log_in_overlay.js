@@ -28,17 +28,20 @@ function Overlay({ name }) {
     event.preventDefault();
     attempt(() => log_in_again(password.peek()));
   };
-  return html`<dialog class="log-in" ref=${dialog} aria-labelledby="log-in-title" onCancel=${(event) => event.preventDefault()}>
+  return html`<dialog class="log-in" ref=${dialog} aria-labelledby="log-in-title"
+      onCancel=${(event) => event.preventDefault()}>
     <h2 id="log-in-title">${t("Log in again")}</h2>
     <p>${t("Your session has ended. Nothing is lost: your changes are kept in this browser and are saved as soon as you are logged in.")}</p>
     <form onSubmit=${log_in}>
       <p><b><bdi>${visible(name)}</bdi></b></p>
       <input hidden autocomplete="username" value=${name} />
-      <label class="field">${t("Your password")}<input type="password" required autocomplete="current-password" value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>
+      <label class="field">${t("Your password")}<input type="password" required autocomplete="current-password"
+          value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>
       ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
       <button class="button primary">${t("Log in")}</button>
     </form>
-    <p class="quiet">${t("Do you log in without a password?")} <a href="/login" target="_blank" rel="noopener">${t("Log in in a new tab")}</a>, ${t("then")}${" "}
+    <p class="quiet">${t("Do you log in without a password?")} <a href="/login" target="_blank"
+        rel="noopener">${t("Log in in a new tab")}</a>, ${t("then")}${" "}
       <button type="button" class="button small" onClick=${() => attempt(() => go_on(name))}>${t("go on here")}</button></p>
   </dialog>`;
 }

@@ -30,7 +30,8 @@ export function Notices({ go_to }) {
     ${told.value.map(
       ({ id, text, kind, cell_id }) => html`<div class="notice ${kind}" key=${id}>
         <p>${text}</p>
-        ${cell_id !== undefined && html`<button type="button" class="button small" onClick=${() => go_to(cell_id)}>${t("Show the cell")}</button>`}
+        ${cell_id !== undefined && html`<button type="button" class="button small"
+            onClick=${() => go_to(cell_id)}>${t("Show the cell")}</button>`}
         <button type="button" class="button small quiet" onClick=${() => close(id)}>${t("Close")}</button>
       </div>`,
     )}

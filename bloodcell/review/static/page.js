@@ -26,8 +26,3 @@ for (const menu of document.querySelectorAll("details.menu-of-person")) {
     menu.querySelector("summary").focus();
   });
 }
-
-// a filter that changes is applied at once
-for (const field of document.querySelectorAll("form[data-submits] select, form[data-submits] input[type=checkbox]")) {
-  field.addEventListener("change", () => field.form.requestSubmit());
-}

@@ -38,14 +38,17 @@ export function Picture({ url, um_per_px, name }) {
       ${
         is_missing.value
           ? html`<p class="missing">${t("The picture is missing or altered in the store.")}</p>`
-          : html`<img src=${url} alt=${t("The cell, counted as {name}", { name })} draggable=${false} style=${style} onError=${() => (is_missing.value = true)} />`
+          : html`<img src=${url} alt=${t("The cell, counted as {name}", { name })} draggable=${false} style=${style}
+              onError=${() => (is_missing.value = true)} />`
       }
       ${um_per_px && !is_missing.value && html`<${ScaleBar} px_per_um=${scale.value / um_per_px} />`}
     </div>
     <div class="row">
-      <button type="button" class="button" onClick=${() => zoom(-1)} disabled=${step.value === 0}>− <span class="unseen">${t("Zoom out")}</span></button>
+      <button type="button" class="button" onClick=${() => zoom(-1)} disabled=${step.value === 0}>− <span
+          class="unseen">${t("Zoom out")}</span></button>
       <output aria-live="polite">${scale.value}×</output>
-      <button type="button" class="button" onClick=${() => zoom(1)} disabled=${step.value === STEPS.length - 1}>+ <span class="unseen">${t("Zoom in")}</span></button>
+      <button type="button" class="button" onClick=${() => zoom(1)} disabled=${step.value === STEPS.length - 1}>+ <span
+          class="unseen">${t("Zoom in")}</span></button>
     </div>
   </div>`;
 }

@@ -2,8 +2,11 @@
 import { batch, computed, signal } from "./html.js";
 import { cells, needing, sections } from "./state.js";
 
+/** Id of the cell that has the focus when the gallery has it; null without cells. */
 export const current = signal(null);
+/** Ids of the selected cells. */
 export const selected = signal(new Set());
+/** How many cells are side by side. */
 export const n_columns = signal(6);
 let anchor = null;
 let was_visited = false; // whether the person has been on a cell yet

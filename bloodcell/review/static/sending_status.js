@@ -6,7 +6,8 @@ import { said, t, visible } from "./texts.js";
 /** A quiet word while all is well. */
 export function SavingState({ sending }) {
   const n = sending.waiting.value.filter(({ is_held }) => !is_held).length;
-  return html`<span class="saving-state">${n ? html`<span class="spinner" aria-hidden="true"></span> ${t("Saving: {n}", { n })}` : html`✔ ${t("Saved")}`}</span>`;
+  return html`<span class="saving-state">${n ? html`<span class="spinner" aria-hidden="true">
+      </span> ${t("Saving: {n}", { n })}` : html`✔ ${t("Saved")}`}</span>`;
 }
 
 /** A banner while the network, the server or somebody else keeps changes waiting. */
@@ -25,9 +26,11 @@ export function WaitingBanner({ sending }) {
   if (!is_shown) return null;
   const seconds = Math.max(0, Math.ceil(((sending.retry_at.value ?? now.value) - now.value) / 1000));
   return html`<div class="notice warning banner">
-    <p><b>${t("Changes that wait to be saved: {n}", { n })}</b> ${why(trouble)} ${sending.retry_at.value && html`<span aria-hidden="true">${t("Next try in {s} s.", { s: seconds })}</span>`}</p>
+    <p><b>${t("Changes that wait to be saved: {n}", { n })}</b> ${why(trouble)} ${sending.retry_at.value && html`<span
+        aria-hidden="true">${t("Next try in {s} s.", { s: seconds })}</span>`}</p>
     <button type="button" class="button" onClick=${() => sending.send_now()}>${t("Try now")}</button>
-    ${!trouble.is_passing && html`<button type="button" class="button" onClick=${() => confirm(t("Discard the changes that are not saved: {n}?", { n })) && sending.discard()}>${t("Discard them")}</button>`}
+    ${!trouble.is_passing && html`<button type="button" class="button"
+        onClick=${() => confirm(t("Discard the changes that are not saved: {n}?", { n })) && sending.discard()}>${t("Discard them")}</button>`}
   </div>`;
 }
 

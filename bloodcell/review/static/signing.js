@@ -38,19 +38,27 @@ export function Signing() {
   }, [signed.value]);
   return html`<section id="signing" class="signing" tabindex="-1" aria-labelledby="signing-title">
     <h2 id="signing-title" ref=${heading} tabindex="-1">${t("Sign")} <kbd>s</kbd></h2>
-    ${is_signed && html`<p class="notice success">✔ ${t("Signed: version {version}, {state}.", signed.value)} <a href="/">${t("Back to the worklist")}</a></p>`}
+    ${is_signed && html`<p class="notice success">✔ ${t("Signed: version {version}, {state}.", signed.value)} <a
+        href="/">${t("Back to the worklist")}</a></p>`}
     ${missing.length > 0 && html`<${Missing} missing=${missing} />`}
     ${
       !missing.length &&
       !is_signed &&
       may.value.sign &&
       html`<form onSubmit=${sign} autocomplete="off">
-      ${named.length > 0 && html`<fieldset><legend>${t("I have seen and considered:")}</legend>${named.map((one) => html`<${Reason} key=${one.name} named=${one} />`)}</fieldset>`}
+      ${named.length > 0 && html`<fieldset>
+          <legend>${t("I have seen and considered:")}</legend>${named.map((one) => html`<${Reason} key=${one.name}
+          named=${one} />`)}</fieldset>`}
       <fieldset><legend>${t("Sign as")}</legend>
-        ${states.map((one) => html`<label class="choice" key=${one}><input type="radio" name="state" value=${one} required checked=${state.value === one} onChange=${() => (state.value = one)} /><span>${(STATES[one] ?? (() => one))()}</span></label>`)}
+        ${states.map((one) => html`<label class="choice" key=${one}><input type="radio" name="state" value=${one}
+            required checked=${state.value === one} onChange=${() => (state.value = one)} />
+            <span>${(STATES[one] ?? (() => one))()}</span></label>`)}
       </fieldset>
-      ${needs_reason && html`<label class="field">${t("Reason")}<textarea rows="2" required maxlength="1000" value=${reason.value} onInput=${(event) => (reason.value = event.currentTarget.value)}></textarea></label>`}
-      ${needs_password && html`<input hidden autocomplete="username" value=${person.name} /><label class="field">${t("Your password")}<input type="password" required autocomplete="current-password" value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>`}
+      ${needs_reason && html`<label class="field">${t("Reason")}<textarea rows="2" required maxlength="1000"
+          value=${reason.value} onInput=${(event) => (reason.value = event.currentTarget.value)}></textarea></label>`}
+      ${needs_password && html`<input hidden autocomplete="username" value=${person.name} /><label
+          class="field">${t("Your password")}<input type="password" required autocomplete="current-password"
+          value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>`}
       ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
       <button class="button primary" disabled=${!is_writable.value || is_sending.value}>${t("Sign the slide")}</button>
     </form>`
@@ -64,8 +72,13 @@ function Missing({ missing }) {
     <ul class="missing-list">
       ${missing.map(({ what, n, text }) => {
         const cell_id = needing.value.find((id) => cells.get(id).needs.value === what);
+<<<<<<< HEAD
         const words = visible(t(text.replace(/: \d+$/, ": {n}"), { n }));
         return html`<li key=${what}>${cell_id === undefined ? words : html`<a href=${`#cell-${cell_id}`} onClick=${(event) => jump(event, cell_id)}>${words}</a>`}</li>`;
+=======
+        return html`<li key=${what}>${cell_id === undefined ? visible(text) : html`<a href=${`#cell-${cell_id}`}
+            onClick=${(event) => jump(event, cell_id)}>${visible(text)}</a>`}</li>`;
+>>>>>>> main
       })}
     </ul>`;
 }
@@ -82,8 +95,15 @@ function Reason({ named }) {
     else changed.delete(named.name);
     ticked.value = changed;
   };
+<<<<<<< HEAD
   return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)} onChange=${change} />
     <span>${said(named.text)} ${named.withholds && html`<span class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
+=======
+  return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)}
+      onChange=${change} />
+    <span>${visible(named.text)} ${named.withholds && html`<span
+        class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
+>>>>>>> main
 }
 
 async function sign(event) {

@@ -23,7 +23,8 @@ function Desk() {
       </div>
       <${SidePanel} />
     </div>
-    <${CellView} /><${LabelMenu} /><${Help} /><${LogInOverlay} name=${person.name} /><${Notices} go_to=${focus_cell} />`;
+    <${CellView} /><${LabelMenu} /><${Help} /><${LogInOverlay} name=${person.name} /><${Notices}
+        go_to=${focus_cell} />`;
 }
 
 begin();

@@ -4,17 +4,29 @@ import { block } from "./page_data.js";
 
 const sent = block("slide");
 
+/** What is known of the slide itself. */
 export const slide = sent.slide;
+/** Whose page this is: {name, roles}. */
 export const person = sent.person;
+/** The vocabulary: {line, name, key, kind}. */
 export const lines = sent.lines;
+/** The pictures that tiles are parts of. */
 export const sprites = signal(sent.sprites);
+/** What the person may do: {label, sign}. */
 export const may = signal(sent.may);
+/** Who has the slide: {holder, is_mine, until}. */
 export const lease = signal(sent.lease);
+/** The version of the result in force; null without one. */
 export const result = signal(sent.result);
+/** A newer version that differs from what was signed; null without one. */
 export const waiting_result = signal(sent.waiting);
+/** The order of the sections. */
 export const gallery_order = signal(sent.gallery);
+/** Comments on the slide and its cells, oldest first. */
 export const comments = signal(sent.comments);
+/** The differential as it counts now. */
 export const differential = signal(sent.differential);
+/** What signing needs: {missing, named, states, needs_reason, digest, needs_password}. */
 export const signing = signal(sent.signing);
 
 /** Whether this page may change the slide: the person may, and nobody else has it. */

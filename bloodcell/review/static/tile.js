@@ -56,7 +56,8 @@ export function Tile({ id }) {
 /** What a person said; or else the model's first choice, by name where it is not what the section is called. */
 function FirstLine({ cell }) {
   if (cell.labels.length)
-    return html`<span class="name">✎ ${[...new Set(cell.labels.map(({ label }) => line_name(label)))].join(" / ")}</span>`;
+    return html`<span
+        class="name">✎ ${[...new Set(cell.labels.map(({ label }) => line_name(label)))].join(" / ")}</span>`;
   const [first] = cell.choices;
   if (!first) return html`<span>–</span>`;
   const name =
@@ -74,5 +75,6 @@ function SecondLine({ cell }) {
   const marks = [cell.n_comments && `❝${cell.n_comments}`, cell.analyser_code && visible(cell.analyser_code)].filter(
     Boolean,
   );
-  return html`<span class="code">${marks.join(" ")}</span>${is_shown && html`<span class="name">${line_name(second[0])}</span><span>${probability(second[1])}</span>`}`;
+  return html`<span class="code">${marks.join(" ")}</span>${is_shown && html`<span
+      class="name">${line_name(second[0])}</span><span>${probability(second[1])}</span>`}`;
 }

@@ -14,15 +14,21 @@ import { count, t } from "./texts.js";
 export function Toolbar() {
   const n = selected.value.size;
   return html`<div class="toolbar" role="group" aria-label=${t("Cells")}>
-    <button type="button" class="button" aria-haspopup="menu" disabled=${!is_writable.value || current.value === null} onClick=${(event) => label_menu.open_below(event.currentTarget)}>
+    <button type="button" class="button" aria-haspopup="menu" disabled=${!is_writable.value || current.value === null}
+        onClick=${(event) => label_menu.open_below(event.currentTarget)}>
       ${t("Label as …")}${n > 0 && html` <b>${count(n)}</b>`}</button>
-    ${n > 0 && html`<button type="button" class="button quiet" onClick=${() => select_only([])}>${t("End selection")}</button>`}
-    <button type="button" class="button quiet" disabled=${current.value === null} onClick=${() => show_cell(current.peek())}>${t("Large view")}</button>
+    ${n > 0 && html`<button type="button" class="button quiet"
+        onClick=${() => select_only([])}>✕<span class="unseen"> ${t("End selection")}</span></button>`}
+    <button type="button" class="button quiet" disabled=${current.value === null}
+        onClick=${() => show_cell(current.peek())}>${t("Large view")}</button>
     <button type="button" class="button quiet" disabled=${!can_undo()} onClick=${undo}>↶ ${t("Undo")}</button>
-    <button type="button" class="button" disabled=${!needing.value.length} onClick=${() => focus_cell(next_needing(1))}>${t("To look at: {n}", { n: count(needing.value.length) })} <span aria-hidden="true">→</span></button>
+    <button type="button" class="button" disabled=${!needing.value.length}
+        onClick=${() => focus_cell(next_needing(1))}>${t("To look at: {n}", { n: count(needing.value.length) })} <span
+        aria-hidden="true">→</span></button>
     <span class="stretch"></span>
     <${SavingState} sending=${sending} />
-    <button type="button" class="button panel-open" aria-expanded=${panel.is_open.value} aria-controls="panel" onClick=${() => (panel.is_open.peek() ? panel.close() : panel.open())}>${t("Differential")}</button>
+    <button type="button" class="button panel-open" aria-expanded=${panel.is_open.value} aria-controls="panel"
+        onClick=${() => (panel.is_open.peek() ? panel.close() : panel.open())}>${t("Differential")}</button>
     <button type="button" class="button quiet" onClick=${help.open}>${t("Keys")} <kbd>?</kbd></button>
   </div>`;
 }
