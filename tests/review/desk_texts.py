@@ -78,6 +78,7 @@ def data_texts() -> dict[str, set[str]]:
     training = (ROOT / "sql/views/50_training.sql").read_text()
     desk = (ROOT / "sql/views/75_review_desk.sql").read_text()
     migration = (ROOT / "sql/versions/0012_review_desk.py").read_text()
+    results_of = (ROOT / "sql/versions/0010_results.py").read_text()
     missing = migration.partition("FUNCTION bloodcell.missing_for_signature")[2].partition("END $$")[0]
     causes = versions.partition("SELECT CASE cause")[2].partition("ELSE cause END")[0]
     statuses = results.partition("CASE WHEN s.withdrawn_at IS NOT NULL")[2].partition("AS status")[0]
@@ -85,7 +86,7 @@ def data_texts() -> dict[str, set[str]]:
     named = [line_name(each) for each in (*CLASS_NAMES, *CODES_OUT_OF_SCOPE, CONTESTED)]
     flagged = [name for name in CLASS_NAMES if name != UNCLASSIFIED]
     return {
-        "state of a result": set(re.findall(r"'(\w+)'", versions_of_states(migration))),
+        "state of a result": set(re.findall(r"'(\w+)'", results_of.partition("result_state CHECK")[2].partition("),")[0])),
         "state of a slide": set(re.findall(r"(?:THEN|ELSE) '([^']+)'", statuses)),
         "filter of the worklist": {text for _, text in _STATES},
         "line": {*named, *(line_name(each) for each in LEUCOCYTE_CLASSES)},
@@ -104,3 +105,81 @@ def data_texts() -> dict[str, set[str]]:
         "page": set(re.findall(r'\("/[\w-]*", "([^"]+)"', (REVIEW / "navigation.py").read_text())),
         "with values": set(SHAPES),
     }
+
+
+def _second_columns(selects: str) -> list[str]:
+    return re.findall(r"SELECT '\w+'(?: AS what)?, '([^']+)'", selects)
+
+
+def extracted() -> dict[str, set[str]]:
+    """Returns every English text -> where it is used: files below bloodcell/review, and kinds of data."""
+    found: dict[str, set[str]] = {}
+    methods = [("templates/**.j2", "jinja2"), ("static/vendor/**", "ignore"), ("static/**.js", "tests.review.desk_texts:scripts")]
+    for name, _, text, _, _ in extract_from_dir(REVIEW, methods, strip_comment_tags=True):
+        found.setdefault(str(text), set()).add(str(name))
+    for path in sorted(REVIEW.glob("*.py")):
+        if path.name not in (*_TERMINAL_MODULES, "shaped_texts.py"):
+            for text in sentences(path.read_text()):
+                found.setdefault(text, set()).add(path.name)
+    for kind, texts in data_texts().items():
+        for text in texts:
+            found.setdefault(text, set()).add(kind)
+    return found
+
+
+def template() -> Catalog:
+    """Returns the catalogue without translations, in the order of the texts."""
+    made = Catalog(project="bloodcell", header_comment=_HEADER, fuzzy=False)
+    for text, places in sorted(extracted().items()):
+        made[text] = _plain(Message(text, auto_comments=[", ".join(sorted(places))]))
+    return made
+
+
+def _plain(message: Message) -> Message:
+    message.flags.discard("python-format")  # "95 % interval" is none
+    message.flags.discard("python-brace-format")
+    return message
+
+
+def read_catalogue(path: Path) -> Catalog:
+    """Returns a catalogue as it is in its file."""
+    with path.open("rb") as file:
+        read = read_po(file, locale=path.stem, charset="utf-8", abort_invalid=True)
+    for message in read:
+        _plain(message)
+    return read
+
+
+def written(catalogue: Catalog) -> bytes:
+    """Returns the file of a catalogue, without what changes without reason: line numbers and times."""
+    buffer = io.BytesIO()
+    write_po(buffer, catalogue, width=110, no_location=True, include_previous=False, ignore_obsolete=True)
+    changing = re.compile(rb'^"(POT-Creation-Date|PO-Revision-Date|Generated-By|Report-Msgid-Bugs-To|Language-Team|Last-Translator|Plural-Forms): .*\n', re.M)
+    return changing.sub(b"", buffer.getvalue())
+
+
+def in_step(known: Catalog, pot: Catalog) -> Catalog:
+    """Returns a catalogue with the texts of the template and, where there are any, its translations."""
+    made = Catalog(locale=known.locale, project="bloodcell", header_comment=known.header_comment, fuzzy=False)
+    made.mime_headers = [*made.mime_headers, *((key, value) for key, value in known.mime_headers if key.startswith("X-") or key.startswith("x-"))]
+    for message in pot:
+        if message.id:
+            old = known.get(message.id)
+            made[message.id] = _plain(Message(message.id, old.string if old else "", auto_comments=message.auto_comments))
+    return made
+
+
+def main() -> None:
+    """Writes the template and brings the catalogues into step with it."""
+    TEXTS.mkdir(exist_ok=True)
+    pot = template()
+    (TEXTS / "desk.pot").write_bytes(written(pot))
+    for path in sorted(TEXTS.glob("*.po")):
+        made = in_step(read_catalogue(path), pot)
+        path.write_bytes(written(made))
+        left = [message.id for message in made if message.id and not message.string]
+        print(f"{path.name}: {len(made)} texts, {len(left)} to translate")
+
+
+if __name__ == "__main__":
+    main()
