@@ -6,6 +6,7 @@ docs/how-to/desk-languages.md.
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 _SHIPPED: Final = Path(__file__).with_name("texts")
 ENGLISH: Final = "en"
 _NATIVE: Final = {ENGLISH: "English", "es": "Español", "de": "Deutsch"}
-_MACHINE_MADE: Final = "x-machine-made"
+_MACHINE_MADE: Final = re.compile(rb'^"X-Machine-Made:\s*(\w+)', re.IGNORECASE | re.MULTILINE)
+"""Header of a catalogue; Babel keeps none that it does not know."""
 _MAX_BYTES: Final = 2_000_000
 _MOST_ACCEPTED: Final = 20
 """Languages that are looked at of a header Accept-Language."""
@@ -83,15 +85,12 @@ def _read(path: Path, known: Catalogue | None) -> Catalogue:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"expected at most {_MAX_BYTES:,} bytes")
         locale = Locale.parse(path.stem)
-        with path.open("rb") as file:
-            parsed = read_po(file, locale=locale, charset="utf-8", abort_invalid=True)
-        texts = _texts(parsed)
+        content = path.read_bytes()
+        texts = _texts(read_po(io.BytesIO(content), locale=locale, charset="utf-8", abort_invalid=True))
     except (OSError, ValueError, UnknownLocaleError, PoFileError) as error:
         raise ConfigurationError(f"{path} is not a catalogue of texts named CODE.po: {error}") from error
-    is_machine_made = known.is_machine_made if known else False
-    for name, value in parsed.mime_headers:
-        if name.lower() == _MACHINE_MADE:
-            is_machine_made = value.strip().lower() != "no"
+    said = _MACHINE_MADE.search(content)
+    is_machine_made = said[1].lower() != b"no" if said else known is not None and known.is_machine_made
     name = _NATIVE.get(path.stem) or (locale.display_name or path.stem)
     return Catalogue(
         path.stem, name[0].upper() + name[1:], is_machine_made, {**(known.texts if known else {}), **texts}

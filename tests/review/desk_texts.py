@@ -150,18 +150,24 @@ def read_catalogue(path: Path) -> Catalog:
     return read
 
 
-def written(catalogue: Catalog) -> bytes:
-    """Returns the file of a catalogue, without what changes without reason: line numbers and times."""
+def written(catalogue: Catalog, *headers: str) -> bytes:
+    """Returns the file of a catalogue, without what changes without reason: line numbers and times.
+
+    Args:
+        catalogue: The texts.
+        headers: Headers that Babel does not know, such as "X-Machine-Made: yes".
+    """
     buffer = io.BytesIO()
     write_po(buffer, catalogue, width=110, no_location=True, include_previous=False, ignore_obsolete=True)
     changing = re.compile(rb'^"(POT-Creation-Date|PO-Revision-Date|Generated-By|Report-Msgid-Bugs-To|Language-Team|Last-Translator|Plural-Forms): .*\n', re.M)
-    return changing.sub(b"", buffer.getvalue())
+    last = b'"Content-Transfer-Encoding: 8bit\\n"\n'
+    more = "".join(f'"{header}\\n"\n' for header in headers).encode()
+    return changing.sub(b"", buffer.getvalue()).replace(last, last + more, 1)
 
 
 def in_step(known: Catalog, pot: Catalog) -> Catalog:
     """Returns a catalogue with the texts of the template and, where there are any, its translations."""
     made = Catalog(locale=known.locale, project="bloodcell", header_comment=known.header_comment, fuzzy=False)
-    made.mime_headers = [*made.mime_headers, *((key, value) for key, value in known.mime_headers if key.startswith("X-") or key.startswith("x-"))]
     for message in pot:
         if message.id:
             old = known.get(message.id)
@@ -176,7 +182,8 @@ def main() -> None:
     (TEXTS / "desk.pot").write_bytes(written(pot))
     for path in sorted(TEXTS.glob("*.po")):
         made = in_step(read_catalogue(path), pot)
-        path.write_bytes(written(made))
+        headers = re.findall(r'^"(X-Machine-Made: \w+)', path.read_text(), re.M)
+        path.write_bytes(written(made, *headers))
         left = [message.id for message in made if message.id and not message.string]
         print(f"{path.name}: {len(made)} texts, {len(left)} to translate")
 
