@@ -53,6 +53,13 @@ class DeskSettings(BaseModel):
     desk_um_per_px: float | None = Field(
         None, gt=0, le=10, description="Micrometres per pixel of the analyser's images, for a scale bar; default: none."
     )
+    desk_training_cells: int = Field(
+        60,
+        ge=0,
+        le=600,
+        description="Cells of a night that the desk offers to label for training: a third uncertain, a third novel, "
+        "and a third from the random sample, which is read blind; 0 offers none.",
+    )
     desk_texts_dir: OptionalPath = Field(
         None, description="Folder with catalogues CODE.po that add a language to the desk, or replace one."
     )

@@ -27,6 +27,10 @@
     look_back_routes   a slide's history, its versions, what was reported on a date
     look_back          what happened to a slide
     reported_results   what was reported on a date
+    statistics_routes  the page of the statistics
+    desk_statistics    what people at the desk do, in numbers
+    reader_agreement   Cohen's kappa with an interval
+    training_queue_routes, training_queue  cells that are worth a label for training
     people_pages       who is logged in
     validation_pages   the validation of a candidate, for whoever approves it
     writing            labels, comments, leases and signatures, through functions of the database

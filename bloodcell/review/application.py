@@ -27,6 +27,8 @@ from bloodcell.review import (
     people_pages,
     reading_routes,
     slide_routes,
+    statistics_routes,
+    training_queue_routes,
     validation_pages,
 )
 from bloodcell.review.guards import BoundedBody, Guard, SafeAnswers, safe_headers
@@ -52,6 +54,8 @@ _PAGES: Final = (
     slide_routes,
     reading_routes,
     look_back_routes,
+    statistics_routes,
+    training_queue_routes,
     validation_pages,
     people_pages,
 )

@@ -21,7 +21,8 @@ FROM bloodcell.newest_version v
 JOIN bloodcell.standing_slide s USING (slide_id)
 CROSS JOIN LATERAL bloodcell.cells_for_second_reader(v.slide_id, :rules_digest) w
 JOIN bloodcell.slide_cell c ON c.cell_id = w.cell_id
-WHERE s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide) AND c.image_removed_at IS NULL
+WHERE v.signed_by IS NULL AND s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide)
+  AND c.image_removed_at IS NULL
   AND NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
                   WHERE l.cell_id = w.cell_id AND lower(l.labelled_by) = lower(:person))
 UNION ALL
