@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, 
 from tests.review.front_end_server import FrontEndDesk, front_end_desk
 
 Visit = Callable[..., Page]
+expect.set_options(timeout=15_000)  # on a machine that is busy with other tests
 EXPECTED_IN_CONSOLE = ("Failed to load resource", "ERR_INTERNET_DISCONNECTED")
 """What Chromium itself writes about an answer with an error, which the tests bring about."""
 
@@ -50,13 +51,18 @@ def visit(browser: Browser, desk: FrontEndDesk) -> Iterator[Visit]:
             page.on(
                 "console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None
             )
+            page.on(
+                "requestfailed",
+                lambda sent: said.append(f"{sent.url} {sent.failure}") if "/static/" in sent.url else None,
+            )
             page.on("pageerror", lambda error: said.append(str(error)))
             page.on("dialog", lambda dialog: dialog.accept())
             page.goto(desk.url + path)
             return page
 
         yield opened
-    assert [text for text in said if not any(known in text for known in EXPECTED_IN_CONSOLE)] == []
+    unexpected = [text for text in said if not any(known in text for known in EXPECTED_IN_CONSOLE)]
+    assert not unexpected, unexpected
 
 
 def gallery(page: Page, n_cells: int) -> None:
