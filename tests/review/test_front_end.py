@@ -546,3 +546,11 @@ def test_keys_of_one_character_can_be_switched_off(desk: FrontEndDesk, visit: Vi
     page.keyboard.press("n")
     page.wait_for_timeout(300)
     assert desk.labels(slide_id) == []
+
+
+def test_a_page_whose_modules_are_not_fetched_says_so(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit(f"/slides/{desk.make_slide(20)}")
+    expect(page.locator("#not-loaded")).to_be_hidden()
+    page.route("**/gallery.js", lambda route: route.abort())
+    page.reload()
+    expect(page.get_by_text("A part of this page could not be fetched.")).to_be_visible()
