@@ -38,7 +38,7 @@ export function Signing() {
   }, [signed.value]);
   return html`<section id="signing" class="signing" tabindex="-1" aria-labelledby="signing-title">
     <h2 id="signing-title" ref=${heading} tabindex="-1">${t("Sign")} <kbd>s</kbd></h2>
-    ${is_signed && html`<p class="notice success">✔ ${t("Signed: version {version}, {state}.", signed.value)} <a
+    ${is_signed && html`<p class="notice success">✔ ${signed_text(signed.value)} <a
         href="/">${t("Back to the worklist")}</a></p>`}
     ${missing.length > 0 && html`<${Missing} missing=${missing} />`}
     ${
@@ -106,6 +106,8 @@ function Reason({ named }) {
 >>>>>>> main
 }
 
+const signed_text = ({ version, state }) => t("Signed: version {version}, {state}.", { version, state: t(state) });
+
 async function sign(event) {
   event.preventDefault();
   if (is_sending.peek()) return;
@@ -129,7 +131,7 @@ async function sign(event) {
     signed.value = { ...answer, digest: signing.peek().digest };
     ticked.value = new Set();
     state.value = reason.value = "";
-    announce(t("Signed: version {version}, {state}.", signed.peek()));
+    announce(signed_text(signed.peek()));
   } catch (failed) {
     failure.value = failure_text(failed);
     if (failed.code === "changed") refresh_slide();
