@@ -72,13 +72,9 @@ function Missing({ missing }) {
     <ul class="missing-list">
       ${missing.map(({ what, n, text }) => {
         const cell_id = needing.value.find((id) => cells.get(id).needs.value === what);
-<<<<<<< HEAD
         const words = visible(t(text.replace(/: \d+$/, ": {n}"), { n }));
-        return html`<li key=${what}>${cell_id === undefined ? words : html`<a href=${`#cell-${cell_id}`} onClick=${(event) => jump(event, cell_id)}>${words}</a>`}</li>`;
-=======
-        return html`<li key=${what}>${cell_id === undefined ? visible(text) : html`<a href=${`#cell-${cell_id}`}
-            onClick=${(event) => jump(event, cell_id)}>${visible(text)}</a>`}</li>`;
->>>>>>> main
+        return html`<li key=${what}>${cell_id === undefined ? words : html`<a href=${`#cell-${cell_id}`}
+            onClick=${(event) => jump(event, cell_id)}>${words}</a>`}</li>`;
       })}
     </ul>`;
 }
@@ -95,15 +91,10 @@ function Reason({ named }) {
     else changed.delete(named.name);
     ticked.value = changed;
   };
-<<<<<<< HEAD
-  return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)} onChange=${change} />
-    <span>${said(named.text)} ${named.withholds && html`<span class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
-=======
   return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)}
       onChange=${change} />
-    <span>${visible(named.text)} ${named.withholds && html`<span
+    <span>${said(named.text)} ${named.withholds && html`<span
         class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
->>>>>>> main
 }
 
 const signed_text = ({ version, state }) => t("Signed: version {version}, {state}.", { version, state: t(state) });
