@@ -141,6 +141,7 @@ function History({ cell, known }) {
   return html`<section><h3>${t("Labels")}</h3>
     ${history.length ? html`<ol class="history">${history.map((entry, at) => html`<li key=${at}><${HistoryEntry}
         entry=${entry} /></li>`)}</ol>` : html`<p class="quiet">${t("Nobody has labelled this cell.")}</p>`}
+    <p><a href=${`/slides/${slide.slide_id}/history?cell=${cell.cell_id}`}>${t("Who did what with this cell")}</a></p>
   </section>`;
 }
 

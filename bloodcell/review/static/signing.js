@@ -56,6 +56,8 @@ export function Signing() {
       </fieldset>
       ${needs_reason && html`<label class="field">${t("Reason")}<textarea rows="2" required maxlength="1000"
           value=${reason.value} onInput=${(event) => (reason.value = event.currentTarget.value)}></textarea></label>`}
+      ${!needs_password && html`<p><a class="button" href=${`/login/oidc/start?again=true&next=${location.pathname}`}>
+          ${t("Log in again, then sign within two minutes")}</a></p>`}
       ${needs_password && html`<input hidden autocomplete="username" value=${person.name} /><label
           class="field">${t("Your password")}<input type="password" required autocomplete="current-password"
           value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>`}
