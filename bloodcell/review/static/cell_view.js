@@ -96,25 +96,16 @@ function LabelButtons({ id, cell }) {
             line,
             name,
             key,
-<<<<<<< HEAD
-          }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)} disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
-            <kbd>${key}</kbd> ${said(name)}
-=======
           }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)}
               disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
-            <kbd>${key}</kbd> ${visible(name)}
->>>>>>> main
+            <kbd>${key}</kbd> ${said(name)}
           </button>`,
         )}
       <select aria-label=${t("Label as another line")} disabled=${!is_writable.value}
           onChange=${(event) => choose_other(event, id)}>
         <option value="">${t("another …")}</option>
-<<<<<<< HEAD
-        ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option key=${line} value=${line}>${said(name)}</option>`)}
-=======
         ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option key=${line}
-            value=${line}>${visible(name)}</option>`)}
->>>>>>> main
+            value=${line}>${said(name)}</option>`)}
       </select>
     </div>
   </section>`;
