@@ -26,7 +26,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import boto3
+import fsspec
 from moto.server import ThreadedMotoServer
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
@@ -70,6 +70,7 @@ TRIES = """
         };
     }
 """
+FETCHED = "async path => { const told = await fetch(path); return [told.status, (await told.blob()).size]; }"
 
 
 def main() -> int:
@@ -107,7 +108,7 @@ def main() -> int:
         engine.start("desk")
         engine.wait_for("desk")
         with reverse_proxy(work / "proxy", 443, 80, desk=f"http://127.0.0.1:{port}", address=LAN) as proxy:
-            findings = [*review(engine, proxy, work), *inspect(engine)]
+            findings = [*review(engine, proxy, work, chosen.cells), *inspect(engine)]
     for finding, is_good in findings:
         print(f"{'ok ' if is_good else 'BAD'} {finding}", flush=True)
     return 0 if all(is_good for _, is_good in findings) else 1
@@ -119,16 +120,15 @@ def s3_server() -> Iterator[None]:
     server = ThreadedMotoServer(ip_address=LAN, port=S3_PORT)
     server.start()
     try:
-        bucket().create()
+        bucket().mkdir(BUCKET)
         yield
     finally:
         server.stop()
 
 
-def bucket() -> Any:
-    """Returns the bucket of the store."""
-    access = dict(zip(("aws_access_key_id", "aws_secret_access_key"), KEYS, strict=True))
-    return boto3.resource("s3", endpoint_url=S3_URL, region_name="us-east-1", **access).Bucket(BUCKET)
+def bucket() -> fsspec.AbstractFileSystem:
+    """Returns a file system on the S3 server."""
+    return fsspec.filesystem("s3", key=KEYS[0], secret=KEYS[1], endpoint_url=S3_URL, skip_instance_cache=True)
 
 
 def classify(engine: Engine) -> None:
@@ -139,13 +139,13 @@ def classify(engine: Engine) -> None:
     engine.run("worker", "bloodcell", "ingest", f"/var/lib/bloodcell/drops/{NIGHT}")
     began = time.monotonic()
     engine.run("worker", "bloodcell", "classify", "--night", str(NIGHT), "--model", model)
-    n_objects = sum(1 for _ in bucket().objects.all())
+    n_objects = len(bucket().find(BUCKET))
     print(
         f"{NIGHT} is classified after {time.monotonic() - began:.0f} s; objects in the bucket: {n_objects}", flush=True
     )
 
 
-def review(engine: Engine, proxy: Proxy, work: Path) -> Iterator[tuple[str, bool]]:
+def review(engine: Engine, proxy: Proxy, work: Path, n_cells: int) -> Iterator[tuple[str, bool]]:
     """Lets a reader sign a slide and a viewer look at it; yields each finding, and whether it is good."""
     links = {
         name: engine.in_service("desk", "bloodcell", "users", "add", name, "--role", role, "--link").strip()
@@ -156,7 +156,7 @@ def review(engine: Engine, proxy: Proxy, work: Path) -> Iterator[tuple[str, bool
         reader, viewer = (Person(chromium, name, links[name], work / "screenshots") for name in (READER, VIEWER))
         yield from reader.get_in()
         yield from viewer.get_in()
-        slide = reader.open_newest()
+        slide = reader.open_slide(n_cells)
         yield from reader.review(slide)
         yield from viewer.look_at(slide)
         yield from reader.leave_and_return()
@@ -202,9 +202,9 @@ class Person:
         yield f"{self.name}: the link works once", again.get_by_label("New password").count() == 0
         again.context.close()
 
-    def open_newest(self) -> str:
-        """Opens the first slide of the worklist, and returns its barcode."""
-        link = self.page.locator("a[href^='/slides/']").first
+    def open_slide(self, n_cells: int) -> str:
+        """Opens the first slide of the worklist with so many cells, and returns its barcode."""
+        link = self.page.get_by_role("row").filter(has_text=f"{n_cells}").locator("a[href^='/slides/']").first
         barcode = link.inner_text().strip()
         link.click()
         self.page.wait_for_url("**/slides/*")
@@ -266,8 +266,9 @@ class Person:
         statuses = self.page.evaluate(TRIES, [slide["slide"]["slide_id"], slide["cells"][0]["cell_id"], token])
         self.said = [text for text in self.said if "403" not in text]
         yield f"{self.name}: tries to label, comment, take over, sign: {statuses}", set(statuses.values()) == {403}
-        image = self.page.request.get(f"{ORIGIN}{self._image(slide)}")
-        yield f"{self.name}: the original pixels of a cell: {image.status}, {len(image.body()):,} bytes", image.ok
+        picture = f"/slides/{slide['slide']['slide_id']}/cells/{slide['cells'][0]['cell_id']}/image"
+        status, n_bytes = self.page.evaluate(FETCHED, picture)
+        yield f"{self.name}: the original pixels of a cell: {status}, {n_bytes:,} bytes", status == 200
 
     def leave_and_return(self) -> Iterator[tuple[str, bool]]:
         """Logs out, and in again by the form."""
@@ -286,16 +287,11 @@ class Person:
 
     def _slide(self) -> dict[str, Any]:
         number = self.page.url.rpartition("/")[2].split("#")[0].split("?")[0]
-        answer = self.page.request.get(f"{ORIGIN}/api/slides/{number}")
-        assert answer.ok, answer.text()
-        found: dict[str, Any] = answer.json()
+        found: dict[str, Any] = self.page.evaluate("async path => (await fetch(path)).json()", f"/api/slides/{number}")
         return found
 
     def _cell(self, cell_id: int) -> dict[str, Any]:
         return next(each for each in self._slide()["cells"] if each["cell_id"] == cell_id)
-
-    def _image(self, slide: dict[str, Any]) -> str:
-        return f"/slides/{slide['slide']['slide_id']}/cells/{slide['cells'][0]['cell_id']}/image"
 
     def _label(self, key: str) -> None:
         with self.page.expect_response("**/labels") as answered:

@@ -124,7 +124,8 @@ def create_app(desk: FrontEndDesk) -> FastAPI:
         ]
         known = {
             "language": "en",
-            "languages": [("en", "English"), ("es", "Español"), ("de", "Deutsch")],
+            "languages": [("en", "en", "English"), ("es", "es", "Español"), ("de", "de", "Deutsch")],
+            "is_machine_made": False,
             "csrf": CSRF,
             "person": {"name": desk.person, "roles": ["reader"]},
             "navigation": navigation,

@@ -8,7 +8,7 @@ import { Picture } from "./picture.js";
 import { current, focus_cell, move, set_current } from "./selection.js";
 import { fetch_cell, image_url } from "./slide_requests.js";
 import { cells, comments, is_writable, line_of, lines, slide } from "./state.js";
-import { moment, probability, t, visible } from "./texts.js";
+import { moment, probability, said, t, visible } from "./texts.js";
 
 const is_open = signal(false);
 const details = signal(null); // what GET cells/{id} says of the current cell
@@ -96,16 +96,25 @@ function LabelButtons({ id, cell }) {
             line,
             name,
             key,
+<<<<<<< HEAD
+          }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)} disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
+            <kbd>${key}</kbd> ${said(name)}
+=======
           }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)}
               disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
             <kbd>${key}</kbd> ${visible(name)}
+>>>>>>> main
           </button>`,
         )}
       <select aria-label=${t("Label as another line")} disabled=${!is_writable.value}
           onChange=${(event) => choose_other(event, id)}>
         <option value="">${t("another …")}</option>
+<<<<<<< HEAD
+        ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option key=${line} value=${line}>${said(name)}</option>`)}
+=======
         ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option key=${line}
             value=${line}>${visible(name)}</option>`)}
+>>>>>>> main
       </select>
     </div>
   </section>`;

@@ -1,7 +1,7 @@
 // Buttons for all lines, and the keys of those that have one: for pages that show one cell at a time.
 import { html } from "./html.js";
 import { key_bindings, single_keys } from "./single_keys.js";
-import { t, visible } from "./texts.js";
+import { said, t } from "./texts.js";
 import { tinykeys } from "./vendor/tinykeys.js";
 
 /** A button for each line with a key, and a list of the others. */
@@ -16,6 +16,13 @@ export function LineButtons({ lines, chosen, choose }) {
       .filter(({ key }) => key)
       .map(
         ({ line, name, key }) =>
+<<<<<<< HEAD
+          html`<button type="button" class="button" key=${line} aria-pressed=${chosen === undefined ? undefined : chosen === line} onClick=${() => choose(line)}><kbd>${key}</kbd> ${said(name)}</button>`,
+      )}
+    <select aria-label=${t("Label as another line")} onChange=${choose_other}>
+      <option value="">${t("another …")}</option>
+      ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option value=${line} key=${line}>${said(name)}</option>`)}
+=======
           html`<button type="button" class="button" key=${line}
               aria-pressed=${chosen === undefined ? undefined : chosen === line} onClick=${() => choose(line)}>
               <kbd>${key}</kbd> ${visible(name)}</button>`,
@@ -24,6 +31,7 @@ export function LineButtons({ lines, chosen, choose }) {
       <option value="">${t("another …")}</option>
       ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option value=${line}
           key=${line}>${visible(name)}</option>`)}
+>>>>>>> main
     </select>
   </div>`;
 }

@@ -5,7 +5,7 @@ import { sending } from "./labelling.js";
 import { focus_cell } from "./selection.js";
 import { refresh_slide, sign_slide } from "./slide_requests.js";
 import { cells, is_writable, may, needing, person, signing } from "./state.js";
-import { t, visible } from "./texts.js";
+import { said, t, visible } from "./texts.js";
 
 const STATES = {
   final: () => t("final: I have reviewed the slide"),
@@ -70,10 +70,15 @@ export function Signing() {
 function Missing({ missing }) {
   return html`<p>${t("Before this slide can be signed:")}</p>
     <ul class="missing-list">
-      ${missing.map(({ what, text }) => {
+      ${missing.map(({ what, n, text }) => {
         const cell_id = needing.value.find((id) => cells.get(id).needs.value === what);
+<<<<<<< HEAD
+        const words = visible(t(text.replace(/: \d+$/, ": {n}"), { n }));
+        return html`<li key=${what}>${cell_id === undefined ? words : html`<a href=${`#cell-${cell_id}`} onClick=${(event) => jump(event, cell_id)}>${words}</a>`}</li>`;
+=======
         return html`<li key=${what}>${cell_id === undefined ? visible(text) : html`<a href=${`#cell-${cell_id}`}
             onClick=${(event) => jump(event, cell_id)}>${visible(text)}</a>`}</li>`;
+>>>>>>> main
       })}
     </ul>`;
 }
@@ -90,10 +95,15 @@ function Reason({ named }) {
     else changed.delete(named.name);
     ticked.value = changed;
   };
+<<<<<<< HEAD
+  return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)} onChange=${change} />
+    <span>${said(named.text)} ${named.withholds && html`<span class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
+=======
   return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)}
       onChange=${change} />
     <span>${visible(named.text)} ${named.withholds && html`<span
         class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
+>>>>>>> main
 }
 
 async function sign(event) {
@@ -134,5 +144,5 @@ function failure_text(failed) {
     return t("The slide has changed since you looked at it. Look at what is new, then sign again.");
   if (failed.code === "wrong_password") return t("The password is wrong.");
   if (failed.status === 0) return t("The server does not answer, so the slide is not signed. Try again.");
-  return [failed.text, failed.next].filter(Boolean).map(visible).join(" ");
+  return [failed.text, failed.next].filter(Boolean).map(said).join(" ");
 }

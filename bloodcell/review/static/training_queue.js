@@ -10,6 +10,7 @@ import { SavingState, WaitingBanner } from "./sending_status.js";
 import { number, probability, t, visible } from "./texts.js";
 
 const { cells, lines, n_all } = block("queue");
+const newest = new Map(cells.map(({ cell_id, seen }) => [cell_id, seen])); // newest label of each cell, which a change names
 const by_slide = new Map();
 for (const { slide_id, barcode } of cells) if (!by_slide.has(slide_id)) by_slide.set(slide_id, sending_of(slide_id, barcode));
 const sendings = [...by_slide.values()];
@@ -24,7 +25,8 @@ function sending_of(slide_id, barcode) {
     person: page.person,
     subject: `training-${slide_id}`,
     url: `/api/slides/${slide_id}/labels`,
-    on_answer: ({ outcomes }) => {
+    on_answer: ({ outcomes, cells: changed }) => {
+      for (const { cell_id, seen } of changed ?? []) newest.set(cell_id, seen);
       for (const { outcome, text } of outcomes) {
         if (outcome !== "stored") tell(t("Slide {barcode}: not stored. {why}", { barcode: visible(barcode), why: visible(text ?? "") }), { kind: "warning" });
       }
@@ -33,7 +35,7 @@ function sending_of(slide_id, barcode) {
 }
 
 const name_of = (label) => visible(lines.find(({ line }) => line === label)?.name ?? label);
-const send = ({ cell_id, slide_id, seen }, label) => by_slide.get(slide_id).add([{ cell_id, label, seen }]);
+const send = ({ cell_id, slide_id }, label) => by_slide.get(slide_id).add([{ cell_id, label, seen: newest.get(cell_id) }]);
 
 function choose(label) {
   const [cell, ...others] = left.peek();
