@@ -31,6 +31,7 @@ from bloodcell.review import (
     training_queue_routes,
     validation_pages,
 )
+from bloodcell.review.desk_records import ErrorAnswer
 from bloodcell.review.guards import BoundedBody, Guard, SafeAnswers, safe_headers
 from bloodcell.review.services import Services, open_services, services_of
 from bloodcell.review.writing import (
@@ -97,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        responses={status: {"model": ErrorAnswer} for status in (401, 403, 404, 409, 413, 422, 429, 500, 503)},
         redirect_slashes=False,  # such a redirect would name the host of the request, whatever that is
         exception_handlers={
             BloodcellError: _told,
@@ -108,7 +110,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for module in _PAGES:
         app.include_router(module.router)
-    # the last one added sees a request first
+    # the last one added sees a request first; what another site makes a browser send is no failed log-in
+    app.add_middleware(LoginLimit, paths=_PASSWORDS)
     app.add_middleware(
         Guard,
         sessions=partial(_sessions, app),
@@ -116,7 +119,6 @@ def create_app(settings: Settings) -> FastAPI:
         origins=frozenset({settings.desk_origin}),
     )
     app.add_middleware(BoundedBody)
-    app.add_middleware(LoginLimit, paths=_PASSWORDS)
     app.add_middleware(SafeAnswers, is_https=is_https)
     return app
 
