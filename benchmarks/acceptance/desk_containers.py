@@ -55,8 +55,8 @@ SIGNED = """
     FROM bloodcell.result r JOIN bloodcell.desk_session d USING (session_id) ORDER BY 1
 """
 LABELS = "SELECT labelled_by, count(*) FROM bloodcell.label WHERE source = 'desk' GROUP BY 1 ORDER BY 1"
-PEERS = r"""awk '$2 ~ /:1F9A$/ && $4 == "01" {print $3}' /proc/net/tcp"""
-"""Prints the other ends of the open connections to port 8090, in hexadecimal."""
+PEERS = r"""awk '$2 ~ /:1F9A$/ && $4 != "0A" {print $3}' /proc/net/tcp"""
+"""Prints the other ends of the connections to port 8090, open or just closed, in hexadecimal."""
 TRIES = """
     async ([slide, cell, token]) => {
         const key = () => crypto.randomUUID();
@@ -160,8 +160,8 @@ def review(engine: Engine, proxy: Proxy, work: Path, n_cells: int) -> Iterator[t
         yield from reader.review(slide)
         yield from viewer.look_at(slide)
         yield from reader.leave_and_return()
-        peers = {_ip(line) for line in engine.in_service("desk", "sh", "-c", PEERS).split()}
-        yield f"the desk is reached from {', '.join(peers) or 'nowhere'} only", peers <= {_gateway()}
+        peers = {_ip(line) for line in engine.in_service("desk", "sh", "-c", PEERS).split()} - {"127.0.0.1"}
+        yield f"whom the desk takes for its proxy: {_gateway()}; connections come from {peers}", peers == {_gateway()}
         for person in (reader, viewer):
             yield f"{person.name}: the browser's console: {person.said or 'silent'}", not person.said
     shown = engine.run("worker", "bloodcell", "result", slide)
@@ -311,14 +311,15 @@ def inspect(engine: Engine) -> Iterator[tuple[str, bool]]:
     yield f"labels of the desk: {labels}", [line.split("|")[0] for line in labels] == [READER]
     stored = engine.in_service("desk", "find", "/var/lib/bloodcell/store", "-type", "f").split()
     yield f"files in the volume of the store: {len(stored)}", not stored
-    kept = engine.in_service("desk", "find", "/var/lib/bloodcell/desk", "-type", "f", "-printf", "%m %u %p\\n").split(
-        "\n"
-    )
-    yield f"files in the volume of the desk: {kept}", all(line.startswith("600 bloodcell ") for line in kept if line)
+    kept = engine.in_service(
+        "desk", "find", "/var/lib/bloodcell/desk", "-type", "f", "-printf", "%m %u %f\n"
+    ).splitlines()
+    are_closed = all(line.startswith("600 bloodcell ") for line in kept)
+    yield f"files in the volume of the desk: {len(kept)}, for its user only", are_closed and bool(kept)
     escapes = set(engine.escapes("desk")) - {"reaches an address outside"}  # with compose.outside.yaml it does
     yield f"attempts to escape: {', '.join(escapes) or 'none succeeds'}", not escapes
-    for line in engine.written("desk"):
-        print(f"    {line}")
+    memory = engine.in_service("desk", "sh", "-c", "cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes")
+    yield f"memory at most: {int(memory) / 2**20:.0f} MB of 1024, caches included", int(memory) < 2**30
     yield f"processes and threads at most: {engine.peak['desk']}", engine.peak["desk"] < 256
 
 

@@ -39,6 +39,28 @@ SHAPES: Final = (
     "The directory {url} did not start TLS.",
     "The directory {url} cannot be used ({why}). Try again later.",
     "The directory {url} does not accept log-ins now ({why}).",
+    "The directory has {n} values of {attribute} for this person; expected one.",
+    "The OpenID provider sent no ID token. Log in again.",
+    "The OpenID provider sent no code. Log in again.",
+    "The OpenID provider sent another person's claims. Log in again.",
+    "The OpenID provider sent no name of the person (claim {claim}, BLOODCELL_DESK_OIDC_NAME_CLAIM).",
+    "The OpenID provider refused the log-in ({why}). Log in again.",
+    "The OpenID provider's answer to {url} is no JSON object.",
+    "The OpenID provider answered {url} with status {status}.",
+    "The OpenID provider {url} cannot be reached ({why}). Try again later.",
+    "The OpenID provider {url} gave no key that can be used.",
+    "The answer of the OpenID provider to {url} does not end.",
+    "The answer belongs to another log-in. Log in again.",
+    "The answer does not come from the OpenID provider of this desk. Log in again.",
+    "The ID token of the OpenID provider names nobody. Log in again.",
+    "The ID token of the OpenID provider is not valid ({why}). Log in again.",
+    "The log-in took longer than ten minutes. Log in again.",
+    "The log-in took longer than ten minutes, or began in another browser. Log in again.",
+    "The name that the OpenID provider sent cannot be used. {why}",
+    "{who} has no role at the desk: no group in the claim {claim} is in BLOODCELL_DESK_GROUPS.",
+    "This has to be done first: {what}",
+    "A period has at most {n} days.",
+    "A request has at most {n} bytes.",
 )
 """Texts with the names of their values in braces."""
 
@@ -65,8 +87,11 @@ def shaped(english: str, texts: Mapping[str, str]) -> str:
         return exact
     for shape, pattern in _patterns():
         if found := pattern.fullmatch(english):
-            values = found.groupdict()
-            text = texts.get(shape) or shape
-            values |= {"role": texts.get(values["role"]) or values["role"]} if "role" in values else {}
-            return PLACEHOLDER.sub(lambda name: values.get(name[1], name[0]), text)
+            return _filled(texts.get(shape) or shape, found.groupdict(), texts)
     return english
+
+
+def _filled(text: str, values: dict[str, str], texts: Mapping[str, str]) -> str:
+    if "role" in values:  # a word like others
+        values["role"] = texts.get(values["role"]) or values["role"]
+    return PLACEHOLDER.sub(lambda name: values.get(name[1], name[0]), text)

@@ -25,6 +25,7 @@ ENGLISH: Final = "en"
 _NATIVE: Final = {ENGLISH: "English", "es": "Español", "de": "Deutsch"}
 _MACHINE_MADE: Final = re.compile(rb'^"X-Machine-Made:\s*(\w+)', re.IGNORECASE | re.MULTILINE)
 """Header of a catalogue; Babel keeps none that it does not know."""
+_LINE: Final = re.compile(rb'\s*(?:#.*|(?:msg\w+(?:\[\d+\])?\s*)?"(?:[^"\\]|\\.)*"\s*)?')
 _MAX_BYTES: Final = 2_000_000
 _MOST_ACCEPTED: Final = 20
 """Languages that are looked at of a header Accept-Language."""
@@ -86,6 +87,9 @@ def _read(path: Path, known: Catalogue | None) -> Catalogue:
             raise ValueError(f"expected at most {_MAX_BYTES:,} bytes")
         locale = Locale.parse(path.stem)
         content = path.read_bytes()
+        for number, line in enumerate(content.splitlines(), start=1):
+            if not _LINE.fullmatch(line):  # Babel takes half a line for a whole one
+                raise ValueError(f"line {number} is neither a text in quotation marks nor a comment")
         texts = _texts(read_po(io.BytesIO(content), locale=locale, charset="utf-8", abort_invalid=True))
     except (OSError, ValueError, UnknownLocaleError, PoFileError) as error:
         raise ConfigurationError(f"{path} is not a catalogue of texts named CODE.po: {error}") from error
@@ -98,7 +102,8 @@ def _read(path: Path, known: Catalogue | None) -> Catalogue:
 
 
 def _texts(parsed: Catalog) -> dict[str, str]:
-    texts = {str(each.id): str(each.string) for each in parsed if each.id and each.string and not each.fuzzy}
+    whole = [each for each in parsed if isinstance(each.id, str) and isinstance(each.string, str) and not each.fuzzy]
+    texts = {str(each.id): str(each.string) for each in whole if each.id and each.string}
     for english, text in texts.items():
         # a figure that a translation leaves out would be missing on the page
         if set(PLACEHOLDER.findall(english)) != set(PLACEHOLDER.findall(text)):

@@ -14,8 +14,7 @@ import ast
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final, get_args
 
@@ -43,6 +42,11 @@ _HEADER: Final = """\
 #"""
 _CALL: Final = re.compile(r"""(?<![\w.$])t\(\s*("(?:[^"\\]|\\.)*")""")
 _SENTENCE: Final = re.compile(r"[A-Z][^\n]*\s[^\n]*\.")
+_CHANGING: Final = re.compile(
+    rb'^"(POT-Creation-Date|PO-Revision-Date|Generated-By|Report-Msgid-Bugs-To|Language-Team|Last-Translator|'
+    rb"Plural-Forms): .*\n",
+    re.MULTILINE,
+)
 _OF_OPERATORS: Final = ("ConfigurationError", "SettingError", "UsersFileError", "NameRefusedError", "AlreadyDoneError")
 """Errors that a person reads on a terminal."""
 _TERMINAL_MODULES: Final = ("users_file.py", "local_users.py", "people.py", "desk_records.py", "serving.py")
@@ -62,7 +66,9 @@ def sentences(source: str) -> list[str]:
         if isinstance(node, ast.Expr | ast.JoinedStr | ast.keyword) or _is_for_operators(node):
             is_code = isinstance(node, ast.keyword) and node.arg not in ("description",)
             skipped |= set() if is_code else {id(each) for each in ast.walk(node)}
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "text":
+            found += [each.value for each in node.args if isinstance(each, ast.Constant)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
             found += [node.value] if _SENTENCE.fullmatch(node.value) else []
     return found
 
@@ -78,7 +84,7 @@ def data_texts() -> dict[str, set[str]]:
     training = (ROOT / "sql/views/50_training.sql").read_text()
     desk = (ROOT / "sql/views/75_review_desk.sql").read_text()
     migration = (ROOT / "sql/versions/0012_review_desk.py").read_text()
-    results_of = (ROOT / "sql/versions/0010_results.py").read_text()
+    states = (ROOT / "sql/versions/0010_results.py").read_text().partition("result_state CHECK")[2].partition("),")[0]
     missing = migration.partition("FUNCTION bloodcell.missing_for_signature")[2].partition("END $$")[0]
     causes = versions.partition("SELECT CASE cause")[2].partition("ELSE cause END")[0]
     statuses = results.partition("CASE WHEN s.withdrawn_at IS NOT NULL")[2].partition("AS status")[0]
@@ -86,7 +92,7 @@ def data_texts() -> dict[str, set[str]]:
     named = [line_name(each) for each in (*CLASS_NAMES, *CODES_OUT_OF_SCOPE, CONTESTED)]
     flagged = [name for name in CLASS_NAMES if name != UNCLASSIFIED]
     return {
-        "state of a result": set(re.findall(r"'(\w+)'", results_of.partition("result_state CHECK")[2].partition("),")[0])),
+        "state of a result": set(re.findall(r"'(\w+)'", states)),
         "state of a slide": set(re.findall(r"(?:THEN|ELSE) '([^']+)'", statuses)),
         "filter of the worklist": {text for _, text in _STATES},
         "line": {*named, *(line_name(each) for each in LEUCOCYTE_CLASSES)},
@@ -100,7 +106,8 @@ def data_texts() -> dict[str, set[str]]:
         "what signing needs": {f"{told[0].upper()}{told[1:]}: {{n}}" for told in _second_columns(missing)},
         "why a version differs": set(re.findall(r"THEN '((?!1 cell)[^']+)'", causes)),
         "gate": set(GATE_TITLES.values()),
-        "state of a retraining": set(re.findall(r"[a-z]+(?=,| \(| or|\.')", outcomes)) - {"person", "gates"} | {"failed"},
+        "state of a retraining": set(re.findall(r"[a-z]+(?=,| \(| or|\.')", outcomes)) - {"person", "gates"}
+        | {"failed"},
         "refusal of the database": {f"{told}." for told in re.findall(r"RAISE EXCEPTION '([^'%]+)'", desk)},
         "page": set(re.findall(r'\("/[\w-]*", "([^"]+)"', (REVIEW / "navigation.py").read_text())),
         "with values": set(SHAPES),
@@ -114,7 +121,8 @@ def _second_columns(selects: str) -> list[str]:
 def extracted() -> dict[str, set[str]]:
     """Returns every English text -> where it is used: files below bloodcell/review, and kinds of data."""
     found: dict[str, set[str]] = {}
-    methods = [("templates/**.j2", "jinja2"), ("static/vendor/**", "ignore"), ("static/**.js", "tests.review.desk_texts:scripts")]
+    own = f"{__name__ if __name__ != '__main__' else 'tests.review.desk_texts'}:scripts"
+    methods = [("templates/**.j2", "jinja2"), ("static/vendor/**", "ignore"), ("static/**.js", own)]
     for name, _, text, _, _ in extract_from_dir(REVIEW, methods, strip_comment_tags=True):
         found.setdefault(str(text), set()).add(str(name))
     for path in sorted(REVIEW.glob("*.py")):
@@ -159,10 +167,9 @@ def written(catalogue: Catalog, *headers: str) -> bytes:
     """
     buffer = io.BytesIO()
     write_po(buffer, catalogue, width=110, no_location=True, include_previous=False, ignore_obsolete=True)
-    changing = re.compile(rb'^"(POT-Creation-Date|PO-Revision-Date|Generated-By|Report-Msgid-Bugs-To|Language-Team|Last-Translator|Plural-Forms): .*\n', re.M)
     last = b'"Content-Transfer-Encoding: 8bit\\n"\n'
     more = "".join(f'"{header}\\n"\n' for header in headers).encode()
-    return changing.sub(b"", buffer.getvalue()).replace(last, last + more, 1)
+    return _CHANGING.sub(b"", buffer.getvalue()).replace(last, last + more, 1)
 
 
 def in_step(known: Catalog, pot: Catalog) -> Catalog:
@@ -171,7 +178,8 @@ def in_step(known: Catalog, pot: Catalog) -> Catalog:
     for message in pot:
         if message.id:
             old = known.get(message.id)
-            made[message.id] = _plain(Message(message.id, old.string if old else "", auto_comments=message.auto_comments))
+            text = old.string if old else ""
+            made[message.id] = _plain(Message(message.id, text, auto_comments=message.auto_comments))
     return made
 
 

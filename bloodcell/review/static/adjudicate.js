@@ -72,14 +72,10 @@ function Dispute({ cell }) {
     <div>
       <h2>${t("Slide")} <bdi>${visible(cell.slide.barcode)}</bdi></h2>
       <h3>${t("What was said")}</h3>
-<<<<<<< HEAD
-      <ul class="said">${cell.labels.map((label) => html`<li key=${label.by + label.at}><b>${said(label.name)}</b> <bdi>${visible(label.by)}</bdi> <span class="quiet">${moment(label.at)}</span>${label.note && html`<br /><bdi>${visible(label.note)}</bdi>`}</li>`)}</ul>
-=======
       <ul class="said">${cell.labels.map((label) => html`<li key=${label.by + label.at}>
-          <b>${visible(label.name)}</b> <bdi>${visible(label.by)}</bdi> <span
+          <b>${said(label.name)}</b> <bdi>${visible(label.by)}</bdi> <span
           class="quiet">${moment(label.at)}</span>${label.note && html`<br />
           <bdi>${visible(label.note)}</bdi>`}</li>`)}</ul>
->>>>>>> main
       <h3>${t("Your decision")}</h3>
       <${LineButtons} lines=${lines} chosen=${chosen.value} choose=${choose} />
       ${chosen.value && html`<p><b>${t("Chosen: {name}", { name: name_of(chosen.value) })}</b></p>`}

@@ -96,25 +96,16 @@ function LabelButtons({ id, cell }) {
             line,
             name,
             key,
-<<<<<<< HEAD
-          }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)} disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
-            <kbd>${key}</kbd> ${said(name)}
-=======
           }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)}
               disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
-            <kbd>${key}</kbd> ${visible(name)}
->>>>>>> main
+            <kbd>${key}</kbd> ${said(name)}
           </button>`,
         )}
       <select aria-label=${t("Label as another line")} disabled=${!is_writable.value}
           onChange=${(event) => choose_other(event, id)}>
         <option value="">${t("another …")}</option>
-<<<<<<< HEAD
-        ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option key=${line} value=${line}>${said(name)}</option>`)}
-=======
         ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option key=${line}
-            value=${line}>${visible(name)}</option>`)}
->>>>>>> main
+            value=${line}>${said(name)}</option>`)}
       </select>
     </div>
   </section>`;
@@ -150,6 +141,7 @@ function History({ cell, known }) {
   return html`<section><h3>${t("Labels")}</h3>
     ${history.length ? html`<ol class="history">${history.map((entry, at) => html`<li key=${at}><${HistoryEntry}
         entry=${entry} /></li>`)}</ol>` : html`<p class="quiet">${t("Nobody has labelled this cell.")}</p>`}
+    <p><a href=${`/slides/${slide.slide_id}/history?cell=${cell.cell_id}`}>${t("Who did what with this cell")}</a></p>
   </section>`;
 }
 

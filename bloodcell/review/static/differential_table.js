@@ -79,14 +79,9 @@ function Counts({ shown }) {
     <div><dt>${t("Unclassified")}</dt><dd>${count(shown.unclassified.n)}</dd><dd
         class="quiet">${shown.unclassified.percentage === null ? "" : `${number(shown.unclassified.percentage)} %`}</dd></div>
     <div><dt>${t("Contested")}</dt><dd>${count(shown.n_contested)}</dd><dd class="quiet">${t("in no percentage")}</dd></div>
-<<<<<<< HEAD
-    <div ...${drop_target("platelet")}><dt>${t("Platelet images")}</dt><dd>${count(shown.n_platelets)}</dd><dd class="quiet">${t("no concentration")}</dd></div>
-    ${shown.others.map(({ line, name, n }) => html`<div key=${line} ...${drop_target(line)}><dt>${said(name)}</dt><dd>${count(n)}</dd><dd class="quiet">${t("not counted")}</dd></div>`)}
-=======
     <div ...${drop_target("platelet")}><dt>${t("Platelet images")}</dt><dd>${count(shown.n_platelets)}</dd><dd
         class="quiet">${t("no concentration")}</dd></div>
-    ${shown.others.map(({ line, name, n }) => html`<div key=${line} ...${drop_target(line)}><dt>${visible(name)}</dt>
+    ${shown.others.map(({ line, name, n }) => html`<div key=${line} ...${drop_target(line)}><dt>${said(name)}</dt>
         <dd>${count(n)}</dd><dd class="quiet">${t("not counted")}</dd></div>`)}
->>>>>>> main
   </dl>`;
 }

@@ -43,15 +43,10 @@ function OpenHelp() {
     <header><h2 id="help-title">${t("Keys")}</h2><button type="button" class="button"
         onClick=${close}>${t("Close")} <kbd>Esc</kbd></button></header>
     <div class="columns">
-<<<<<<< HEAD
-      <dl class="key-list">${KEYS().map(([key, text]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${text}</dd></div>`)}</dl>
-      <dl class="key-list">${lines.filter(({ key }) => key).map(({ key, name }) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${said(name)}</dd></div>`)}</dl>
-=======
       <dl class="key-list">${KEYS().map(([key, text]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${text}</dd>
           </div>`)}</dl>
       <dl class="key-list">${lines.filter(({ key }) => key).map(({ key, name }) => html`<div key=${key}><dt>
-          <kbd>${key}</kbd></dt><dd>${visible(name)}</dd></div>`)}</dl>
->>>>>>> main
+          <kbd>${key}</kbd></dt><dd>${said(name)}</dd></div>`)}</dl>
     </div>
     <p class="quiet">${t("With the mouse: click, Shift + click, Ctrl + click; draw a box beside the cells, or with Shift anywhere; drag cells onto a section or onto a line of the differential; right click for the menu.")}</p>
     <label class="choice"><input type="checkbox" checked=${single_keys.value}

@@ -16,22 +16,14 @@ export function LineButtons({ lines, chosen, choose }) {
       .filter(({ key }) => key)
       .map(
         ({ line, name, key }) =>
-<<<<<<< HEAD
-          html`<button type="button" class="button" key=${line} aria-pressed=${chosen === undefined ? undefined : chosen === line} onClick=${() => choose(line)}><kbd>${key}</kbd> ${said(name)}</button>`,
-      )}
-    <select aria-label=${t("Label as another line")} onChange=${choose_other}>
-      <option value="">${t("another …")}</option>
-      ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option value=${line} key=${line}>${said(name)}</option>`)}
-=======
           html`<button type="button" class="button" key=${line}
               aria-pressed=${chosen === undefined ? undefined : chosen === line} onClick=${() => choose(line)}>
-              <kbd>${key}</kbd> ${visible(name)}</button>`,
+              <kbd>${key}</kbd> ${said(name)}</button>`,
       )}
     <select aria-label=${t("Label as another line")} onChange=${choose_other}>
       <option value="">${t("another …")}</option>
       ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option value=${line}
-          key=${line}>${visible(name)}</option>`)}
->>>>>>> main
+          key=${line}>${said(name)}</option>`)}
     </select>
   </div>`;
 }

@@ -40,15 +40,10 @@ export function SidePanel() {
   return html`<aside id="panel" class=${is_open.value ? "panel open" : "panel"} aria-label=${t("Result of the slide")}
       onKeyDown=${(event) => event.key === "Escape" && panel.close()}>
     <button type="button" class="button panel-close" onClick=${panel.close}>${t("Back to the cells")}</button>
-<<<<<<< HEAD
-    <p class="result"><${State} of=${result.value} /> ${result.value && html`<span class="quiet">${t("version {n}", { n: result.value.version })} · ${moment(result.value.made_at)}${signed ? html` · <bdi>${visible(signed)}</bdi>` : ""}</span>`}</p>
-    ${waiting_result.value && html`<p class="notice warning">${t("Version {n} differs from what was signed and waits for a signature.", { n: waiting_result.value.version })} ${said(waiting_result.value.why)}</p>`}
-=======
     <p class="result"><${State} of=${result.value} /> ${result.value && html`<span
         class="quiet">${t("version {n}", { n: result.value.version })} · ${moment(result.value.made_at)}${signed ? html` · <bdi>${visible(signed)}</bdi>` : ""}</span>`}</p>
     ${waiting_result.value && html`<p
-        class="notice warning">${t("Version {n} differs from what was signed and waits for a signature.", { n: waiting_result.value.version })} ${visible(waiting_result.value.why)}</p>`}
->>>>>>> main
+        class="notice warning">${t("Version {n} differs from what was signed and waits for a signature.", { n: waiting_result.value.version })} ${said(waiting_result.value.why)}</p>`}
     <${Differential} />
     <${Signing} />
     <section class="slide-comments"><h2>${t("Comments on the slide")}</h2>

@@ -38,7 +38,7 @@ export function Signing() {
   }, [signed.value]);
   return html`<section id="signing" class="signing" tabindex="-1" aria-labelledby="signing-title">
     <h2 id="signing-title" ref=${heading} tabindex="-1">${t("Sign")} <kbd>s</kbd></h2>
-    ${is_signed && html`<p class="notice success">✔ ${t("Signed: version {version}, {state}.", signed.value)} <a
+    ${is_signed && html`<p class="notice success">✔ ${signed_text(signed.value)} <a
         href="/">${t("Back to the worklist")}</a></p>`}
     ${missing.length > 0 && html`<${Missing} missing=${missing} />`}
     ${
@@ -56,6 +56,8 @@ export function Signing() {
       </fieldset>
       ${needs_reason && html`<label class="field">${t("Reason")}<textarea rows="2" required maxlength="1000"
           value=${reason.value} onInput=${(event) => (reason.value = event.currentTarget.value)}></textarea></label>`}
+      ${!needs_password && html`<p><a class="button" href=${`/login/oidc/start?again=true&next=${location.pathname}`}>
+          ${t("Log in again, then sign within two minutes")}</a></p>`}
       ${needs_password && html`<input hidden autocomplete="username" value=${person.name} /><label
           class="field">${t("Your password")}<input type="password" required autocomplete="current-password"
           value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>`}
@@ -72,13 +74,9 @@ function Missing({ missing }) {
     <ul class="missing-list">
       ${missing.map(({ what, n, text }) => {
         const cell_id = needing.value.find((id) => cells.get(id).needs.value === what);
-<<<<<<< HEAD
         const words = visible(t(text.replace(/: \d+$/, ": {n}"), { n }));
-        return html`<li key=${what}>${cell_id === undefined ? words : html`<a href=${`#cell-${cell_id}`} onClick=${(event) => jump(event, cell_id)}>${words}</a>`}</li>`;
-=======
-        return html`<li key=${what}>${cell_id === undefined ? visible(text) : html`<a href=${`#cell-${cell_id}`}
-            onClick=${(event) => jump(event, cell_id)}>${visible(text)}</a>`}</li>`;
->>>>>>> main
+        return html`<li key=${what}>${cell_id === undefined ? words : html`<a href=${`#cell-${cell_id}`}
+            onClick=${(event) => jump(event, cell_id)}>${words}</a>`}</li>`;
       })}
     </ul>`;
 }
@@ -95,16 +93,13 @@ function Reason({ named }) {
     else changed.delete(named.name);
     ticked.value = changed;
   };
-<<<<<<< HEAD
-  return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)} onChange=${change} />
-    <span>${said(named.text)} ${named.withholds && html`<span class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
-=======
   return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)}
       onChange=${change} />
-    <span>${visible(named.text)} ${named.withholds && html`<span
+    <span>${said(named.text)} ${named.withholds && html`<span
         class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
->>>>>>> main
 }
+
+const signed_text = ({ version, state }) => t("Signed: version {version}, {state}.", { version, state: t(state) });
 
 async function sign(event) {
   event.preventDefault();
@@ -129,7 +124,7 @@ async function sign(event) {
     signed.value = { ...answer, digest: signing.peek().digest };
     ticked.value = new Set();
     state.value = reason.value = "";
-    announce(t("Signed: version {version}, {state}.", signed.peek()));
+    announce(signed_text(signed.peek()));
   } catch (failed) {
     failure.value = failure_text(failed);
     if (failed.code === "changed") refresh_slide();

@@ -7,7 +7,7 @@ import { block, page } from "./page_data.js";
 import { Picture } from "./picture.js";
 import { Sending } from "./sending.js";
 import { SavingState, WaitingBanner } from "./sending_status.js";
-import { number, probability, t, visible } from "./texts.js";
+import { number, probability, said, t, visible } from "./texts.js";
 
 const { cells, lines, n_all } = block("queue");
 const newest = new Map(cells.map(({ cell_id, seen }) => [cell_id, seen])); // newest label of each cell, which a change names
@@ -28,13 +28,13 @@ function sending_of(slide_id, barcode) {
     on_answer: ({ outcomes, cells: changed }) => {
       for (const { cell_id, seen } of changed ?? []) newest.set(cell_id, seen);
       for (const { outcome, text } of outcomes) {
-        if (outcome !== "stored") tell(t("Slide {barcode}: not stored. {why}", { barcode: visible(barcode), why: visible(text ?? "") }), { kind: "warning" });
+        if (outcome !== "stored") tell(t("Slide {barcode}: not stored. {why}", { barcode: visible(barcode), why: said(text) }), { kind: "warning" });
       }
     },
   });
 }
 
-const name_of = (label) => visible(lines.find(({ line }) => line === label)?.name ?? label);
+const name_of = (label) => said(lines.find(({ line }) => line === label)?.name ?? label);
 const send = ({ cell_id, slide_id }, label) => by_slide.get(slide_id).add([{ cell_id, label, seen: newest.get(cell_id) }]);
 
 function choose(label) {
@@ -89,13 +89,13 @@ function Cell({ cell }) {
   const [novelty, threshold] = cell.novelty;
   const why = cell.why === "uncertain" ? t("The model is uncertain: its two most probable classes are close.") : t("The cell is unlike those the model knows, and unlike the other cells of this queue.");
   return html`<div class="disputes">
-    <${Picture} url=${cell.image} um_per_px=${null} name=${visible(cell.called_name)} />
+    <${Picture} url=${cell.image} um_per_px=${null} name=${said(cell.called_name)} />
     <div>
       <h2>${t("Slide")} <a href=${`/slides/${cell.slide_id}`}><bdi>${visible(cell.barcode)}</bdi></a></h2>
       <p class="quiet"><bdi>${visible(cell.file_name)}</bdi></p>
       <p class="notice"><b>${cell.why === "uncertain" ? t("Uncertain") : t("Novel")}.</b> ${why}</p>
       <dl class="facts">
-        <div><dt>${t("Called")}</dt><dd>${visible(cell.called_name)}</dd></div>
+        <div><dt>${t("Called")}</dt><dd>${said(cell.called_name)}</dd></div>
         ${cell.choices.map(([line, p]) => html`<div key=${line}><dt>${name_of(line)}</dt><dd>${probability(p)}</dd></div>`)}
         <div><dt>${t("Novelty (threshold)")}</dt><dd>${number(novelty)} (${number(threshold)})</dd></div>
       </dl>
