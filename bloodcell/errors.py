@@ -25,6 +25,7 @@
     ├── SlideHeldError         somebody else is working on the slide: take it over, or wait (review/writing.py)
     ├── WrongPasswordError     the password that a signature needs again is wrong (review/writing.py)
     ├── WriteRefusedError      the database refuses what was written at the desk (review/writing.py)
+    ├── PeriodError            the days of the statistics cannot be used: choose others (review/desk_statistics.py)
     ├── SigningRefusedError    the result cannot be signed: look at its newest version, and at what it still needs
     ├── LoginRefusedError      the person is not logged in: begin the log-in again
     ├── PasswordRefusedError   the new password is not allowed: choose another

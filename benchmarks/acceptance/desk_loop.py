@@ -1,11 +1,11 @@
-"""The loop closed in a browser: labels made at the desk, a retraining by the form, an approval by the link, a new champion.
+"""The loop closed in a browser: labels of the desk, a retraining by the form, an approval by the link, a new champion.
 
     python -m benchmarks.acceptance.desk_loop WORK
 
 Starts `bloodcell up` in the empty folder WORK with a model that learns small coloured cells within seconds. The first
 person enters the desk by the link that `up` printed, and reads a night of twelve slides blind; somebody fills in
-Airflow's form of the Dag retrain; the approver follows the link in Airflow's question to the validation at the desk, and
-from there back to Airflow, and approves. The next night is then called by the new champion. Writes screenshots into
+Airflow's form of the Dag retrain; the approver follows the link in Airflow's question to the validation at the desk,
+and from there back to Airflow, and approves. The next night is then called by the new champion. Writes screenshots into
 WORK/pictures; exit status 1 if it is not.
 """
 

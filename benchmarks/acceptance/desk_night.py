@@ -19,13 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import TimeoutError, expect, sync_playwright
 from rich.console import Console
 
 from bloodcell.presentation.tables import boxed_table
@@ -69,7 +69,8 @@ class Person:
 
     def saved(self) -> None:
         """Waits until nothing waits to be saved."""
-        self.page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.includes(':labels:'))")
+        while self.page.evaluate("Object.keys(localStorage).some((key) => key.includes(':labels:'))"):
+            self.page.wait_for_timeout(20)
 
     def sign(self, *, state: str = "final", reason: str = "") -> None:
         """Signs the slide that is open, as a person does: every field is set by hand."""
@@ -122,9 +123,11 @@ class Story:
         person.page.goto(f"{self.desk}/?state=all")
         person.page.get_by_role("link", name=barcode).click()
         person.page.locator("[role=option]").first.wait_for()
-        if (take := person.page.get_by_role("button", name="Take over")).count():
-            take.click()
-            person.page.wait_for_timeout(500)
+        person.page.wait_for_timeout(1000)
+        with suppress(TimeoutError):  # whoever had the slide may give it back meanwhile
+            if (take := person.page.get_by_role("button", name="Take over")).count():
+                take.click(timeout=3000)
+                person.page.wait_for_timeout(500)
 
 
 def lay_out(work: Path, shared: Path) -> None:

@@ -128,7 +128,9 @@ def log_in(page: Page, url: str) -> None:
 def first_paint(desk: Measured, browser: Browser) -> Iterator[Line]:
     """A slide of 500 cells, in a browser that has cached nothing, against the page to log in."""
     slides = [desk.slide(f"PAINT-{number}", 500, n_unclassified=10) for number in range(5)]
-    empty, first, again = [], [], []
+    empty: list[float] = []
+    first: list[float] = []
+    again: list[float] = []
     for slide in slides:
         for figures in (first, again):
             context = browser.new_context(viewport={"width": 1280, "height": 800})
@@ -192,7 +194,8 @@ def key_strokes(desk: Measured, browser: Browser) -> Line:
     started = time.monotonic()
     for number in range(12):
         press("n", str(1 + number % 3))
-    page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.includes(':labels:'))")
+    while page.evaluate("Object.keys(localStorage).some((key) => key.includes(':labels:'))"):
+        page.wait_for_timeout(20)
     press("s")
     while page.evaluate("document.activeElement.type") in ("checkbox", "radio"):
         press("Space", "Tab")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +32,8 @@ from bloodcell.review import (
     training_queue_routes,
     validation_pages,
 )
-from bloodcell.review.guards import BoundedBody, Guard, SafeAnswers, safe_headers
+from bloodcell.review.desk_records import ErrorAnswer
+from bloodcell.review.guards import AWAY, BoundedBody, Guard, SafeAnswers, safe_headers
 from bloodcell.review.services import Services, open_services, services_of
 from bloodcell.review.writing import (
     RightMissingError,
@@ -59,6 +61,7 @@ _PAGES: Final = (
     validation_pages,
     people_pages,
 )
+_log: Final = logging.getLogger(__name__)
 _PASSWORDS: Final = frozenset({"/login", "/api/session"})
 _STATUS: Final[dict[type[BloodcellError], tuple[int, str]]] = {
     SessionEndedError: (401, "not_logged_in"),
@@ -69,7 +72,6 @@ _STATUS: Final[dict[type[BloodcellError], tuple[int, str]]] = {
     SigningRefusedError: (409, "changed"),
     WriteRefusedError: (422, "invalid"),
     UnknownRecordError: (404, "not_found"),
-    RetryLaterError: (503, "away"),
 }
 
 
@@ -97,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        responses={status: {"model": ErrorAnswer} for status in (401, 403, 404, 409, 413, 422, 429, 500, 503)},
         redirect_slashes=False,  # such a redirect would name the host of the request, whatever that is
         exception_handlers={
             BloodcellError: _told,
@@ -108,7 +111,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for module in _PAGES:
         app.include_router(module.router)
-    # the last one added sees a request first
+    # the last one added sees a request first; what another site makes a browser send is no failed log-in
+    app.add_middleware(LoginLimit, paths=_PASSWORDS)
     app.add_middleware(
         Guard,
         sessions=partial(_sessions, app),
@@ -116,7 +120,6 @@ def create_app(settings: Settings) -> FastAPI:
         origins=frozenset({settings.desk_origin}),
     )
     app.add_middleware(BoundedBody)
-    app.add_middleware(LoginLimit, paths=_PASSWORDS)
     app.add_middleware(SafeAnswers, is_https=is_https)
     return app
 
@@ -128,6 +131,9 @@ def _sessions(app: FastAPI) -> Any:
 
 async def _told(request: Request, error: Exception) -> Response:
     """Answers an error that was raised on purpose with its text."""
+    if isinstance(error, RetryLaterError):
+        _log.warning("%s", visible_lines(error))  # it names the server, which is not for everybody
+        return _answer(request, 503, "away", AWAY)
     for kind, (status, code) in _STATUS.items():
         if isinstance(error, kind):
             more = {"holder": error.holder} if isinstance(error, SlideHeldError) else {}

@@ -334,6 +334,23 @@ class ExampleCells:
 
 
 @dataclass(frozen=True, slots=True)
+class DeskError:
+    """Why a request was refused: a code for the page, the text for the person, and who has the slide if it is held."""
+
+    code: str
+    text: str
+    next: str | None = None
+    holder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """The answer to every request that was refused."""
+
+    error: DeskError
+
+
+@dataclass(frozen=True, slots=True)
 class CellDetail:
     """What the large view of a cell shows besides the gallery's facts."""
 

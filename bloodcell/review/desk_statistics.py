@@ -293,7 +293,8 @@ def _reasons(
 ) -> tuple[ReasonWorth, ...]:
     """Returns the worth of each reason over the signatures of the period.
 
-    A reason has named a slide if a version after the signature before, which nobody had signed, had it.
+    A reason has named a slide if a version since the signature before had it, other than one made because of labels:
+    what a person's own labels bring up has sent nobody to the slide.
     """
     of_slide: dict[int, list[sa.Row[Any]]] = {}
     for row in versions:
@@ -308,7 +309,10 @@ def _reasons(
                 n_held.update(before & reasons)
                 n_changed.update(before if changed.get(signature.slide_id) else ())
                 break
-            before = set() if version.signed_by is not None else before | reasons
+            if version.signed_by is not None:
+                before = set()
+            elif not version.is_of_labels:
+                before |= reasons
     return tuple(
         ReasonWorth(reason, proportion(n_changed[reason], n), proportion(n_held[reason], n))
         for reason, n in sorted(named.items(), key=lambda each: (-each[1], each[0]))

@@ -12,7 +12,6 @@ from fastapi.responses import HTMLResponse, Response
 from bloodcell.differential.laboratory_rules import age_text
 from bloodcell.differential.reference_ranges import FLAG_NAMES
 from bloodcell.results.judging import reason_names
-from bloodcell.results.result_display import line_name
 from bloodcell.results.stored_result import find_slide, result_of
 from bloodcell.review.look_back import ACTIONS, barcode_of, look_back, signed_where, slide_comments
 from bloodcell.review.navigation import navigation
@@ -52,7 +51,6 @@ def slide_history(request: Request, slide_id: Key, person: Text = "", kind: Text
         actions=ACTIONS,
         chosen={"person": person, "kind": kind, "cell": cell},
         reason_names=reason_names,
-        line_name=line_name,
         navigation=navigation(services, session, "", services.catalogue(request).text),
     )
     return HTMLResponse(body)
@@ -86,7 +84,6 @@ def slide_version(request: Request, slide_id: Key, number: Number) -> HTMLRespon
         age=None if facts.age_months is None else age_text(facts.age_months),
         ranges=result.rules.ranges_for(facts.age_months, facts.sex),
         reason_names=reason_names,
-        line_name=line_name,
         flag_names=FLAG_NAMES,
         code_version=code_version(),
         now=datetime.now(UTC),

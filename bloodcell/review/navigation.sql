@@ -7,11 +7,8 @@ SELECT (SELECT count(*) FROM bloodcell.blind_reading b
                           WHERE l.cell_id = b.cell_id AND lower(l.labelled_by) = lower(:person))
           AND NOT EXISTS (SELECT 1 FROM bloodcell.slide_opening_history o JOIN bloodcell.slide_cell c USING (slide_id)
                           WHERE c.cell_id = b.cell_id AND lower(o.person) = lower(:person))) AS n_blind,
-       -- only cells with different labels are looked at: of 100,000 labels that takes half the time
-       (SELECT count(*) FROM bloodcell.current_label d
-        WHERE d.state = 'contested' AND d.cell_id = ANY (ARRAY(
-                  SELECT l.cell_id FROM bloodcell.standing_label l GROUP BY l.cell_id HAVING min(l.label) <> max(l.label)))
-          AND NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
+       (SELECT count(DISTINCT d.cell_id) FROM bloodcell.contested_cell d
+        WHERE NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
                           WHERE l.cell_id = d.cell_id AND lower(l.labelled_by) = lower(:person))) AS n_contested,
        -- most laboratories ask for no second reader, and each slide takes a millisecond
        CASE WHEN :has_second_reader THEN (
@@ -19,7 +16,7 @@ SELECT (SELECT count(*) FROM bloodcell.blind_reading b
         FROM bloodcell.newest_version v
         JOIN bloodcell.standing_slide s USING (slide_id)
         CROSS JOIN LATERAL bloodcell.cells_for_second_reader(v.slide_id, :rules_digest) w
-        WHERE s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide)
+        WHERE v.signed_by IS NULL AND s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide)
           AND NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
                           WHERE l.cell_id = w.cell_id AND lower(l.labelled_by) = lower(:person))
        ) ELSE 0 END AS n_second

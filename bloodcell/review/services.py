@@ -10,9 +10,11 @@ from bloodcell.differential.differential_rows import keep_rules
 from bloodcell.differential.laboratory_rules import read_rules
 from bloodcell.login_limit import AccountLimit
 from bloodcell.presentation.templates import page_environment
+from bloodcell.results.result_display import line_name
 from bloodcell.review.ldap_login import Directory
 from bloodcell.review.openid_provider import OpenIdProvider
 from bloodcell.review.sessions import Sessions
+from bloodcell.review.shaped_texts import SHAPES
 from bloodcell.review.slide_page import SlideReader
 from bloodcell.review.sprites import Sprites
 from bloodcell.review.static_files import StaticFiles
@@ -79,20 +81,21 @@ class Services:
         """Returns a page in the person's language, within the frame that all pages have."""
         catalogue = self.catalogue(request)
         session: Session | None = request.state.session
-        texts = dict(catalogue.texts)
         frame = {
             "_": catalogue.text,
+            "line_name": lambda line: catalogue.text(line_name(line)),
             "static": self.static.address,
-            "language": catalogue.code,
-            "languages": [(each.code, each.name) for each in self.catalogues.values()],
+            "language": catalogue.tag,
+            "languages": [(each.code, each.tag, each.name) for each in self.catalogues.values()],
             "is_machine_made": catalogue.is_machine_made,
             "person": session.person if session else None,
             "csrf": session.csrf if session else "",
-            "texts": texts,
+            "texts": dict(catalogue.texts),
             "page": {
                 "csrf": session.csrf if session else "",
-                "language": catalogue.code,
+                "language": catalogue.tag,
                 "person": session.person.name if session else None,
+                "shapes": SHAPES if catalogue.texts else (),
             },
             "navigation": [],
         }

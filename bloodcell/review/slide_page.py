@@ -192,7 +192,7 @@ def comments(connection: sa.Connection, slide_id: int) -> list[DeskComment]:
 def standing(live: LiveResult | None, *, needs_password: bool) -> dict[str, Any]:
     """Returns the result of a slide and what signing needs, by the fields of `SlidePage`."""
     if live is None:
-        nothing = Signing([Missing("result", 1, "The slide has no result yet")], [], [], False, None, needs_password)
+        nothing = Signing([Missing("result", 1, "The slide has no result yet.")], [], [], False, None, needs_password)
         return {"result": None, "waiting": None, "is_withheld": False, "differential": None, "signing": nothing}
     newest = live.result.versions[-1]
     in_force = next((each for each in live.result.versions if each.is_in_force), newest)

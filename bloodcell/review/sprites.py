@@ -6,15 +6,15 @@ data folder; those that were not used for a week are removed.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import fasteners
 import simplejpeg
 from PIL import Image, ImageDraw
 
@@ -24,7 +24,7 @@ from bloodcell.storage.atomic_write import atomic_file
 from bloodcell.storage.decoding import ImageBounds, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bloodcell.storage.store import Store
@@ -93,8 +93,8 @@ class Sprites:
             return Picture(path.read_bytes(), is_complete=True)
         self._sweep_daily()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # two requests at once, also of two processes, make it once
-        with fasteners.InterProcessLock(self._folder / f"{digest}.lock"):
+        # two requests at once, of two threads or of two processes, make it once
+        with _locked(self._folder / f"{digest}.lock"):
             with suppress(FileNotFoundError):
                 return Picture(path.read_bytes(), is_complete=True)
             made = self._made(part)
@@ -153,6 +153,14 @@ class Sprites:
                     half = simplejpeg.decode_jpeg(body, min_height=TILE_PX, min_width=TILE_PX, fastdct=True)
                     return Image.fromarray(half)
         return decode(body, self._bounds)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keeps other threads and processes out; fasteners' lock, one of fcntl(2), keeps out only other processes."""
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _crossed_out() -> Image.Image:

@@ -52,7 +52,7 @@ WHERE a.action = 'signed' AND a.at >= :since AND a.at < :until
 ORDER BY a.at
 
 -- name: versions
-SELECT v.slide_id, v.version, v.signed_by, v.withheld_for, v.review_for, v.n_cells
+SELECT v.slide_id, v.version, v.signed_by, v.withheld_for, v.review_for, v.n_cells, 'labels' = ANY (v.causes) AS is_of_labels
 FROM bloodcell.result_version v WHERE v.slide_id = ANY (:slides) ORDER BY v.slide_id, v.version
 
 -- name: blind_pairs

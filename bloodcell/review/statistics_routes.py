@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from bloodcell.results.judging import REVIEW_NAMES, WITHHELD_NAMES
-from bloodcell.results.result_display import line_name
 from bloodcell.review.desk_statistics import (
     IDLE_S,
     MAX_DAYS,
@@ -78,7 +77,6 @@ def statistics(
         ],
         is_own=lambda name: _is_own(session.person, name),
         reason_names={**REVIEW_NAMES, **WITHHELD_NAMES},
-        line_name=line_name,
         idle_min=IDLE_S // 60,
         max_days=MAX_DAYS,
         min_shared=MIN_SHARED,

@@ -44,7 +44,6 @@ def training_queue(request: Request, night: Night = "") -> HTMLResponse:
             "lines": [asdict(each) for each in line_choices()],
             "n_all": len(found.cells),
         },
-        line_name=line_name,
         navigation=navigation(services, session, "/training-queue", text),
     )
     return HTMLResponse(body)

@@ -187,7 +187,7 @@ def _told(outcome: str, told: str | None) -> str | None:
 def _meaning(error: sa.exc.DBAPIError) -> BloodcellError | None:
     """Returns what an error of the database's functions means for the person; None for any other error."""
     code = getattr(error.orig, "pgcode", None)
-    told = str(error.orig).split("\n")[0].removeprefix("ERROR:").strip()
+    told = str(error.orig).split("\n")[0].removeprefix("ERROR:").strip() + "."
     if code == "55006":
         return SlideHeldError(error.orig.diag.message_hint)  # type: ignore[union-attr]
     kinds: dict[str | None, type[BloodcellError]] = {

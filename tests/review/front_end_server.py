@@ -28,7 +28,6 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-CSRF: Final = "token-of-the-tests"
 PASSWORD: Final = "a long password"  # noqa: S105 - of the person in memory
 
 
@@ -58,6 +57,11 @@ class FrontEndDesk:
         slide = make_slide(len(self.slides) + 1, n_cells, barcode=barcode, **options)
         self.slides[slide.slide_id] = slide
         return slide.slide_id
+
+    @property
+    def csrf(self) -> str:
+        """Token of the session: that of another person is refused."""
+        return f"token of {self.person}"
 
     def label_as(self, person: str, slide_id: int, cell_id: int, label: str | None) -> None:
         """Labels a cell as somebody else, as from another browser."""
@@ -124,12 +128,13 @@ def create_app(desk: FrontEndDesk) -> FastAPI:
         ]
         known = {
             "language": "en",
-            "languages": [("en", "English"), ("es", "Español"), ("de", "Deutsch")],
-            "csrf": CSRF,
+            "languages": [("en", "en", "English"), ("es", "es", "Español"), ("de", "de", "Deutsch")],
+            "is_machine_made": False,
+            "csrf": desk.csrf,
             "person": {"name": desk.person, "roles": ["reader"]},
             "navigation": navigation,
             "texts": {},
-            "page": {"csrf": CSRF, "language": "en", "person": desk.person},
+            "page": {"csrf": desk.csrf, "language": "en", "person": desk.person},
         }
         return HTMLResponse(environment.get_template(template).render(known | values))
 
@@ -144,7 +149,7 @@ def create_app(desk: FrontEndDesk) -> FastAPI:
             if path.startswith("/api/"):
                 if desk.is_away:
                     raise Refused(503, "away", "The database does not answer.")
-                if method != "GET" and request.headers.get("x-csrf-token") != CSRF:
+                if method != "GET" and request.headers.get("x-csrf-token") != desk.csrf:
                     raise Refused(403, "forbidden", "The CSRF token is missing.")
                 if not desk.is_logged_in and (method, path) != ("POST", "/api/session"):
                     raise Refused(401, "not_logged_in", "You are logged out.")
@@ -280,11 +285,11 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Callable[..., HTML
         if (await request.json())["password"] != PASSWORD:
             raise Refused(403, "wrong_password", "The password is wrong.")
         desk.is_logged_in = True
-        return {"name": desk.person, "csrf": CSRF}
+        return {"name": desk.person, "csrf": desk.csrf}
 
     @app.get("/api/session")
     def session() -> Json:
-        return {"name": desk.person, "csrf": CSRF}
+        return {"name": desk.person, "csrf": desk.csrf}
 
 
 def _store(slide: Slide, person: str, change: Json) -> Json:

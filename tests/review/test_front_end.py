@@ -221,11 +221,10 @@ def test_what_one_person_left_is_not_sent_in_the_name_of_another(desk: FrontEndD
     desk.is_away = True
     page.keyboard.press("n")
     page.keyboard.press("5")
-    desk.is_away, desk.person = False, "bmeyer"
+    desk.person = "bmeyer"
     desk.hold_as(None, slide_id)
-    page.route("**/labels", lambda route: route.abort())
+    desk.is_away = False
     page.reload()
-    page.unroute("**/labels")
     gallery(page, 60)
     saved(page)
     assert desk.labels(slide_id) == []
@@ -547,3 +546,11 @@ def test_keys_of_one_character_can_be_switched_off(desk: FrontEndDesk, visit: Vi
     page.keyboard.press("n")
     page.wait_for_timeout(300)
     assert desk.labels(slide_id) == []
+
+
+def test_a_page_whose_modules_are_not_fetched_says_so(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit(f"/slides/{desk.make_slide(20)}")
+    expect(page.locator("#not-loaded")).to_be_hidden()
+    page.route("**/gallery.js", lambda route: route.abort())
+    page.reload()
+    expect(page.get_by_text("A part of this page could not be fetched.")).to_be_visible()

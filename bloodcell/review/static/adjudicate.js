@@ -7,7 +7,7 @@ import { block, page } from "./page_data.js";
 import { Picture } from "./picture.js";
 import { Sending } from "./sending.js";
 import { SavingState, WaitingBanner } from "./sending_status.js";
-import { moment, t, visible } from "./texts.js";
+import { moment, said, t, visible } from "./texts.js";
 
 const { cells, lines } = block("disputes");
 const note = signal("");
@@ -29,7 +29,7 @@ function tell_outcome({ cell_id, outcome, text }) {
     outcome === "conflict"
       ? t("Slide {barcode}: somebody has labelled the cell since, so your decision is not stored.", { barcode })
       : t("Slide {barcode}: not stored.", { barcode });
-  tell(`${words} ${visible(text ?? "")}`, { kind: "warning" });
+  tell(`${words} ${said(text)}`, { kind: "warning" });
 }
 
 function choose(label) {
@@ -54,7 +54,7 @@ function skip() {
   note.value = "";
 }
 
-const name_of = (label) => visible(lines.find(({ line }) => line === label)?.name ?? label);
+const name_of = (label) => said(lines.find(({ line }) => line === label)?.name ?? label);
 
 function Adjudication() {
   const [cell] = left.value;
@@ -73,7 +73,7 @@ function Dispute({ cell }) {
       <h2>${t("Slide")} <bdi>${visible(cell.slide.barcode)}</bdi></h2>
       <h3>${t("What was said")}</h3>
       <ul class="said">${cell.labels.map((label) => html`<li key=${label.by + label.at}>
-          <b>${visible(label.name)}</b> <bdi>${visible(label.by)}</bdi> <span
+          <b>${said(label.name)}</b> <bdi>${visible(label.by)}</bdi> <span
           class="quiet">${moment(label.at)}</span>${label.note && html`<br />
           <bdi>${visible(label.note)}</bdi>`}</li>`)}</ul>
       <h3>${t("Your decision")}</h3>

@@ -7,7 +7,7 @@ import { Notices, announce, tell } from "./notices.js";
 import { block, page } from "./page_data.js";
 import { Sending } from "./sending.js";
 import { SavingState, WaitingBanner } from "./sending_status.js";
-import { t, visible } from "./texts.js";
+import { said, t } from "./texts.js";
 
 const { mode, cells, lines, n_wanted, n_done } = block("blind");
 const is_finished = signal(false);
@@ -19,7 +19,7 @@ const sending = new Sending({
   extra: { mode },
   on_answer: ({ outcomes }) => {
     for (const { outcome, text } of outcomes)
-      if (outcome !== "stored") tell(t("Not stored: {why}", { why: visible(text ?? "") }), { kind: "warning" });
+      if (outcome !== "stored") tell(t("Not stored: {why}", { why: said(text) }), { kind: "warning" });
   },
 });
 
@@ -48,7 +48,7 @@ function choose(label) {
   );
 }
 
-const name_of = (label) => visible(lines.find(({ line }) => line === label)?.name ?? label);
+const name_of = (label) => said(lines.find(({ line }) => line === label)?.name ?? label);
 
 function take_back() {
   const last = sending.waiting.peek().find(({ is_held }) => is_held);

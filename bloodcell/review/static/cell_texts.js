@@ -1,6 +1,6 @@
 // How a cell, its labels and what it needs are put into words.
 import { line_of } from "./state.js";
-import { probability, t, visible } from "./texts.js";
+import { probability, said, t, visible } from "./texts.js";
 
 /** What a person has to do about a cell -> the words on its badge. */
 export const NEEDS = {
@@ -16,7 +16,7 @@ export const NEEDS = {
 export function line_name(code) {
   if (code === "contested") return t("Contested");
   if (code === "unclassified") return t("Unclassified");
-  return visible(line_of(code)?.name ?? code);
+  return said(line_of(code)?.name ?? code);
 }
 
 /** Returns why a cell has no call; empty if it has one. */

@@ -8,7 +8,7 @@ import { Picture } from "./picture.js";
 import { current, focus_cell, move, set_current } from "./selection.js";
 import { fetch_cell, image_url } from "./slide_requests.js";
 import { cells, comments, is_writable, line_of, lines, slide } from "./state.js";
-import { moment, probability, t, visible } from "./texts.js";
+import { moment, probability, said, t, visible } from "./texts.js";
 
 const is_open = signal(false);
 const details = signal(null); // what GET cells/{id} says of the current cell
@@ -98,14 +98,14 @@ function LabelButtons({ id, cell }) {
             key,
           }) => html`<button key=${line} type="button" class="button small" aria-pressed=${own(line)}
               disabled=${!is_writable.value} onClick=${() => label_cells(line, [id])}>
-            <kbd>${key}</kbd> ${visible(name)}
+            <kbd>${key}</kbd> ${said(name)}
           </button>`,
         )}
       <select aria-label=${t("Label as another line")} disabled=${!is_writable.value}
           onChange=${(event) => choose_other(event, id)}>
         <option value="">${t("another …")}</option>
         ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option key=${line}
-            value=${line}>${visible(name)}</option>`)}
+            value=${line}>${said(name)}</option>`)}
       </select>
     </div>
   </section>`;
@@ -141,6 +141,7 @@ function History({ cell, known }) {
   return html`<section><h3>${t("Labels")}</h3>
     ${history.length ? html`<ol class="history">${history.map((entry, at) => html`<li key=${at}><${HistoryEntry}
         entry=${entry} /></li>`)}</ol>` : html`<p class="quiet">${t("Nobody has labelled this cell.")}</p>`}
+    <p><a href=${`/slides/${slide.slide_id}/history?cell=${cell.cell_id}`}>${t("Who did what with this cell")}</a></p>
   </section>`;
 }
 

@@ -4,7 +4,7 @@ import { new_key } from "./identity.js";
 import { announce } from "./notices.js";
 import { send_comment } from "./slide_requests.js";
 import { may } from "./state.js";
-import { moment, t, visible } from "./texts.js";
+import { moment, said, t, visible } from "./texts.js";
 
 /** Comments, oldest first. */
 export function CommentList({ comments }) {
@@ -38,7 +38,7 @@ export function CommentForm({ cell_id }) {
       key.current = new_key();
       announce(t("Comment stored"));
     } catch (failed) {
-      failure.value = t("Not stored yet. {why} Try again.", { why: visible(failed.text) });
+      failure.value = t("Not stored yet. {why} Try again.", { why: said(failed.text) });
     } finally {
       is_sending.value = false;
     }

@@ -2,7 +2,7 @@
 import { html } from "./html.js";
 import { drop_target } from "./drag.js";
 import { differential, result } from "./state.js";
-import { count, interval, number, t, visible } from "./texts.js";
+import { count, interval, number, said, t, visible } from "./texts.js";
 
 const FLAGS = {
   high: () => ["▲", t("high")],
@@ -47,7 +47,7 @@ export function Differential() {
 function Line({ line, has_absolute }) {
   const [low, high] = line.range ?? [null, null];
   return html`<tr ...${drop_target(line.line)} class=${line.n ? "" : "none"}>
-    <th scope="row">${visible(line.name)} ${line.flag && html`<${Flag} flag=${line.flag} />`}
+    <th scope="row">${said(line.name)} ${line.flag && html`<${Flag} flag=${line.flag} />`}
       ${line.n_unverified > 0 && html`<span class="quiet">${t("unverified: {n}", { n: line.n_unverified })}</span>`}
       ${line.n_labelled > 0 && html`<span class="quiet">✎ ${line.n_labelled}<span
           class="unseen"> ${t("labelled by a person")}</span></span>`}</th>
@@ -81,7 +81,7 @@ function Counts({ shown }) {
     <div><dt>${t("Contested")}</dt><dd>${count(shown.n_contested)}</dd><dd class="quiet">${t("in no percentage")}</dd></div>
     <div ...${drop_target("platelet")}><dt>${t("Platelet images")}</dt><dd>${count(shown.n_platelets)}</dd><dd
         class="quiet">${t("no concentration")}</dd></div>
-    ${shown.others.map(({ line, name, n }) => html`<div key=${line} ...${drop_target(line)}><dt>${visible(name)}</dt>
+    ${shown.others.map(({ line, name, n }) => html`<div key=${line} ...${drop_target(line)}><dt>${said(name)}</dt>
         <dd>${count(n)}</dd><dd class="quiet">${t("not counted")}</dd></div>`)}
   </dl>`;
 }

@@ -2,7 +2,7 @@
 import { html, signal, useEffect, useRef } from "./html.js";
 import { single_keys, switch_single_keys } from "./single_keys.js";
 import { lines } from "./state.js";
-import { t, visible } from "./texts.js";
+import { said, t } from "./texts.js";
 
 const shown = signal(false);
 
@@ -46,7 +46,7 @@ function OpenHelp() {
       <dl class="key-list">${KEYS().map(([key, text]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${text}</dd>
           </div>`)}</dl>
       <dl class="key-list">${lines.filter(({ key }) => key).map(({ key, name }) => html`<div key=${key}><dt>
-          <kbd>${key}</kbd></dt><dd>${visible(name)}</dd></div>`)}</dl>
+          <kbd>${key}</kbd></dt><dd>${said(name)}</dd></div>`)}</dl>
     </div>
     <p class="quiet">${t("With the mouse: click, Shift + click, Ctrl + click; draw a box beside the cells, or with Shift anywhere; drag cells onto a section or onto a line of the differential; right click for the menu.")}</p>
     <label class="choice"><input type="checkbox" checked=${single_keys.value}

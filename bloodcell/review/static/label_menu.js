@@ -3,7 +3,7 @@ import { html, signal, useLayoutEffect, useRef } from "./html.js";
 import { label_cells } from "./labelling.js";
 import { focus_cell, current, targets } from "./selection.js";
 import { lines } from "./state.js";
-import { t, visible } from "./texts.js";
+import { said, t } from "./texts.js";
 
 const place = signal(null); // {x, y} in px while the menu is open
 
@@ -59,7 +59,7 @@ function OpenMenu({ x, y }) {
 
 function Item({ line }) {
   return html`<button type="button" role="menuitem" tabindex="-1" onClick=${() => choose(line.line)}>
-    <span>${visible(line.name)}</span>${line.key && html`<kbd>${line.key}</kbd>`}
+    <span>${said(line.name)}</span>${line.key && html`<kbd>${line.key}</kbd>`}
   </button>`;
 }
 

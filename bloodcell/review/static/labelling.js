@@ -5,7 +5,7 @@ import { Sending } from "./sending.js";
 import { focus_cell, next_after, select_only, set_current, targets } from "./selection.js";
 import { cells, is_writable, line_of, person, show_waiting, slide, take_answer } from "./state.js";
 import { refresh_slide } from "./slide_requests.js";
-import { t, visible } from "./texts.js";
+import { said, t, visible } from "./texts.js";
 
 const done = signal([]); // actions that may be undone, oldest first: [{cell_id, label}], with the labels before
 
@@ -47,7 +47,7 @@ export function label_cells(label, ids = targets()) {
   announce(
     label === null
       ? t("Label taken back: {n}", { n: ids.length })
-      : t("{name}: {n}", { name: visible(line_of(label)?.name ?? label), n: ids.length }),
+      : t("{name}: {n}", { name: said(line_of(label)?.name ?? label), n: ids.length }),
   );
 }
 
@@ -78,7 +78,7 @@ function take_labels_answer(answer) {
     if (outcome === "stored") continue;
     forget(cell_id);
     const cell = cells.get(cell_id)?.server.peek();
-    tell(outcome === "conflict" ? conflict_text(cell, text) : t("Not stored: {why}", { why: visible(text ?? "") }), {
+    tell(outcome === "conflict" ? conflict_text(cell, text) : t("Not stored: {why}", { why: said(text) }), {
       kind: "warning",
       cell_id,
     });
@@ -96,10 +96,10 @@ function forget(cell_id) {
 
 function conflict_text(cell, text) {
   const theirs = cell?.labels.findLast(({ by }) => by !== person.name);
-  if (!theirs) return t("Not stored, because the cell has changed since: {why}", { why: visible(text ?? "") });
+  if (!theirs) return t("Not stored, because the cell has changed since: {why}", { why: said(text) });
   const name = line_of(theirs.label)?.name ?? theirs.label;
   return t("Not stored: {who} has labelled this cell {label} since. Look at it again.", {
     who: visible(theirs.by),
-    label: visible(name),
+    label: said(name),
   });
 }

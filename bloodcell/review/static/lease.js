@@ -5,7 +5,7 @@ import { tell } from "./notices.js";
 import { page } from "./page_data.js";
 import { give_slide_back, hold_slide } from "./slide_requests.js";
 import { lease, may, person, slide } from "./state.js";
-import { t, visible } from "./texts.js";
+import { said, t, visible } from "./texts.js";
 
 const RENEWED_EVERY_MS = 30_000;
 const RENEWED_AGAIN_MS = 2_000; // what the page before a reload gives back may arrive late
@@ -47,7 +47,7 @@ async function hold(options) {
     if (sending.waiting.peek().length) sending.send_now();
   } catch (failure) {
     if (failure.code === "held") lease.value = { holder: failure.holder, is_mine: false, until: null };
-    else if (!failure.is_passing) tell(visible(failure.text), { kind: "warning" });
+    else if (!failure.is_passing) tell(said(failure.text), { kind: "warning" });
   }
 }
 

@@ -1,7 +1,7 @@
 // Buttons for all lines, and the keys of those that have one: for pages that show one cell at a time.
 import { html } from "./html.js";
 import { key_bindings, single_keys } from "./single_keys.js";
-import { t, visible } from "./texts.js";
+import { said, t } from "./texts.js";
 import { tinykeys } from "./vendor/tinykeys.js";
 
 /** A button for each line with a key, and a list of the others. */
@@ -18,12 +18,12 @@ export function LineButtons({ lines, chosen, choose }) {
         ({ line, name, key }) =>
           html`<button type="button" class="button" key=${line}
               aria-pressed=${chosen === undefined ? undefined : chosen === line} onClick=${() => choose(line)}>
-              <kbd>${key}</kbd> ${visible(name)}</button>`,
+              <kbd>${key}</kbd> ${said(name)}</button>`,
       )}
     <select aria-label=${t("Label as another line")} onChange=${choose_other}>
       <option value="">${t("another …")}</option>
       ${lines.filter(({ key }) => !key).map(({ line, name }) => html`<option value=${line}
-          key=${line}>${visible(name)}</option>`)}
+          key=${line}>${said(name)}</option>`)}
     </select>
   </div>`;
 }

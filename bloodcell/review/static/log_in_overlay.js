@@ -1,7 +1,7 @@
 // Logging in again without leaving the page, after the session has ended.
 import { html, useEffect, useRef, useSignal } from "./html.js";
 import { go_on, is_logged_out, log_in_again } from "./requests.js";
-import { t, visible } from "./texts.js";
+import { said, t, visible } from "./texts.js";
 
 /** The overlay, while the person is logged out. */
 export const LogInOverlay = ({ name }) => is_logged_out.value && html`<${Overlay} name=${name} />`;
@@ -52,5 +52,5 @@ function failure_text({ status, code, text, next }, name) {
     return t("{other} is logged in now. Log in as {name}.", { other: visible(text), name: visible(name) });
   if (status === 401) return t("You are not logged in yet.");
   if (status === 0) return t("The server cannot be reached. Try again.");
-  return [text, next].filter(Boolean).map(visible).join(" ");
+  return [text, next].filter(Boolean).map(said).join(" ");
 }

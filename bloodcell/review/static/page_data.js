@@ -10,4 +10,4 @@ export function block(name) {
 }
 
 /** What every page knows: the token that a POST carries, and the language. */
-export const page = { csrf: "", language: "en", ...block("page") };
+export const page = { csrf: "", language: "en", shapes: [], ...block("page") };

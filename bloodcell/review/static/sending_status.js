@@ -1,7 +1,7 @@
 // Says whether changes wait to be saved, and why.
 import { html, useEffect, useSignal } from "./html.js";
 import { announce } from "./notices.js";
-import { t, visible } from "./texts.js";
+import { said, t, visible } from "./texts.js";
 
 /** A quiet word while all is well. */
 export function SavingState({ sending }) {
@@ -39,5 +39,5 @@ function why(trouble) {
   if (trouble.is_passing) return t("The server does not answer; the changes are kept in this browser.");
   if (trouble.code === "held")
     return t("{who} has the slide now.", { who: visible(trouble.holder ?? t("Somebody else")) });
-  return [trouble.text, trouble.next].filter(Boolean).map(visible).join(" ");
+  return [trouble.text, trouble.next].filter(Boolean).map(said).join(" ");
 }

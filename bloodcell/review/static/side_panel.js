@@ -5,7 +5,7 @@ import { Differential } from "./differential_table.js";
 import { Signing } from "./signing.js";
 import { current, focus_cell } from "./selection.js";
 import { comments, result, waiting_result } from "./state.js";
-import { moment, t, visible } from "./texts.js";
+import { moment, said, t, visible } from "./texts.js";
 
 const is_open = signal(false); // on narrow screens the panel lies over the gallery
 
@@ -43,7 +43,7 @@ export function SidePanel() {
     <p class="result"><${State} of=${result.value} /> ${result.value && html`<span
         class="quiet">${t("version {n}", { n: result.value.version })} · ${moment(result.value.made_at)}${signed ? html` · <bdi>${visible(signed)}</bdi>` : ""}</span>`}</p>
     ${waiting_result.value && html`<p
-        class="notice warning">${t("Version {n} differs from what was signed and waits for a signature.", { n: waiting_result.value.version })} ${visible(waiting_result.value.why)}</p>`}
+        class="notice warning">${t("Version {n} differs from what was signed and waits for a signature.", { n: waiting_result.value.version })} ${said(waiting_result.value.why)}</p>`}
     <${Differential} />
     <${Signing} />
     <section class="slide-comments"><h2>${t("Comments on the slide")}</h2>

@@ -5,7 +5,7 @@ import { sending } from "./labelling.js";
 import { focus_cell } from "./selection.js";
 import { refresh_slide, sign_slide } from "./slide_requests.js";
 import { cells, is_writable, may, needing, person, signing } from "./state.js";
-import { t, visible } from "./texts.js";
+import { said, t, visible } from "./texts.js";
 
 const STATES = {
   final: () => t("final: I have reviewed the slide"),
@@ -38,7 +38,7 @@ export function Signing() {
   }, [signed.value]);
   return html`<section id="signing" class="signing" tabindex="-1" aria-labelledby="signing-title">
     <h2 id="signing-title" ref=${heading} tabindex="-1">${t("Sign")} <kbd>s</kbd></h2>
-    ${is_signed && html`<p class="notice success">✔ ${t("Signed: version {version}, {state}.", signed.value)} <a
+    ${is_signed && html`<p class="notice success">✔ ${signed_text(signed.value)} <a
         href="/">${t("Back to the worklist")}</a></p>`}
     ${missing.length > 0 && html`<${Missing} missing=${missing} />`}
     ${
@@ -56,6 +56,8 @@ export function Signing() {
       </fieldset>
       ${needs_reason && html`<label class="field">${t("Reason")}<textarea rows="2" required maxlength="1000"
           value=${reason.value} onInput=${(event) => (reason.value = event.currentTarget.value)}></textarea></label>`}
+      ${!needs_password && html`<p><a class="button" href=${`/login/oidc/start?again=true&next=${location.pathname}`}>
+          ${t("Log in again, then sign within two minutes")}</a></p>`}
       ${needs_password && html`<input hidden autocomplete="username" value=${person.name} /><label
           class="field">${t("Your password")}<input type="password" required autocomplete="current-password"
           value=${password.value} onInput=${(event) => (password.value = event.currentTarget.value)} /></label>`}
@@ -70,10 +72,11 @@ export function Signing() {
 function Missing({ missing }) {
   return html`<p>${t("Before this slide can be signed:")}</p>
     <ul class="missing-list">
-      ${missing.map(({ what, text }) => {
+      ${missing.map(({ what, n, text }) => {
         const cell_id = needing.value.find((id) => cells.get(id).needs.value === what);
-        return html`<li key=${what}>${cell_id === undefined ? visible(text) : html`<a href=${`#cell-${cell_id}`}
-            onClick=${(event) => jump(event, cell_id)}>${visible(text)}</a>`}</li>`;
+        const words = visible(t(text.replace(/: \d+$/, ": {n}"), { n }));
+        return html`<li key=${what}>${cell_id === undefined ? words : html`<a href=${`#cell-${cell_id}`}
+            onClick=${(event) => jump(event, cell_id)}>${words}</a>`}</li>`;
       })}
     </ul>`;
 }
@@ -92,9 +95,11 @@ function Reason({ named }) {
   };
   return html`<label class="choice"><input type="checkbox" required checked=${ticked.value.has(named.name)}
       onChange=${change} />
-    <span>${visible(named.text)} ${named.withholds && html`<span
+    <span>${said(named.text)} ${named.withholds && html`<span
         class="chip possibly">${t("withholds the result")}</span>`}</span></label>`;
 }
+
+const signed_text = ({ version, state }) => t("Signed: version {version}, {state}.", { version, state: t(state) });
 
 async function sign(event) {
   event.preventDefault();
@@ -119,7 +124,7 @@ async function sign(event) {
     signed.value = { ...answer, digest: signing.peek().digest };
     ticked.value = new Set();
     state.value = reason.value = "";
-    announce(t("Signed: version {version}, {state}.", signed.peek()));
+    announce(signed_text(signed.peek()));
   } catch (failed) {
     failure.value = failure_text(failed);
     if (failed.code === "changed") refresh_slide();
@@ -134,5 +139,5 @@ function failure_text(failed) {
     return t("The slide has changed since you looked at it. Look at what is new, then sign again.");
   if (failed.code === "wrong_password") return t("The password is wrong.");
   if (failed.status === 0) return t("The server does not answer, so the slide is not signed. Try again.");
-  return [failed.text, failed.next].filter(Boolean).map(visible).join(" ");
+  return [failed.text, failed.next].filter(Boolean).map(said).join(" ");
 }

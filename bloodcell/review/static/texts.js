@@ -1,7 +1,7 @@
 // Texts in the page's language, and figures as the rest of bloodcell writes them.
-import { block } from "./page_data.js";
+import { block, page } from "./page_data.js";
 
-const translations = block("texts") ?? {};
+const translations = new Map(Object.entries(block("texts") ?? {}));
 
 const IGNORABLE =
   "\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\u3164" +
@@ -16,9 +16,37 @@ const INVISIBLE = new RegExp(`[${CONTROL}${IGNORABLE}]`, "gu");
  * @returns {string}
  */
 export function t(text, values = {}) {
-  return (translations[text] ?? text).replace(/\{(\w+)\}/g, (found, name) =>
+  return (translations.get(text) ?? text).replace(/\{(\w+)\}/g, (found, name) =>
     name in values ? String(values[name]) : found,
   );
+}
+
+// texts with values that come put together, those with more words first: see bloodcell/review/shaped_texts.py
+const words_in = (shape) => shape.replace(/\{\w+\}/g, "").length;
+const shapes = [...page.shapes]
+  .sort((one, other) => words_in(other) - words_in(one))
+  .map((shape) => {
+    const literal = shape.replace(/[.?*+()[\]|^$\\]/g, "\\$&");
+    return [shape, new RegExp(`^${literal.replace(/\{(\w+)\}/g, "(?<$1>.+?)")}$`, "s")];
+  });
+
+function shaped(text) {
+  if (translations.has(text)) return translations.get(text);
+  for (const [shape, pattern] of shapes) {
+    const values = pattern.exec(text)?.groups;
+    if (values) return t(shape, "role" in values ? { role: t(values.role) } : values);
+  }
+  return text;
+}
+
+/**
+ * Returns a text that the server sent, such as a name, a reason or an error, in the page's language.
+ * @param {string | null | undefined} text The English text.
+ * @returns {string}
+ */
+export function said(text) {
+  if (!text) return "";
+  return visible(translations.get(text) ?? text.split("; ").map(shaped).join("; "));
 }
 
 /**

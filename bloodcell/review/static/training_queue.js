@@ -7,9 +7,10 @@ import { block, page } from "./page_data.js";
 import { Picture } from "./picture.js";
 import { Sending } from "./sending.js";
 import { SavingState, WaitingBanner } from "./sending_status.js";
-import { number, probability, t, visible } from "./texts.js";
+import { number, probability, said, t, visible } from "./texts.js";
 
 const { cells, lines, n_all } = block("queue");
+const newest = new Map(cells.map(({ cell_id, seen }) => [cell_id, seen])); // newest label of each cell, which a change names
 const by_slide = new Map();
 for (const { slide_id, barcode } of cells) if (!by_slide.has(slide_id)) by_slide.set(slide_id, sending_of(slide_id, barcode));
 const sendings = [...by_slide.values()];
@@ -24,16 +25,17 @@ function sending_of(slide_id, barcode) {
     person: page.person,
     subject: `training-${slide_id}`,
     url: `/api/slides/${slide_id}/labels`,
-    on_answer: ({ outcomes }) => {
+    on_answer: ({ outcomes, cells: changed }) => {
+      for (const { cell_id, seen } of changed ?? []) newest.set(cell_id, seen);
       for (const { outcome, text } of outcomes) {
-        if (outcome !== "stored") tell(t("Slide {barcode}: not stored. {why}", { barcode: visible(barcode), why: visible(text ?? "") }), { kind: "warning" });
+        if (outcome !== "stored") tell(t("Slide {barcode}: not stored. {why}", { barcode: visible(barcode), why: said(text) }), { kind: "warning" });
       }
     },
   });
 }
 
-const name_of = (label) => visible(lines.find(({ line }) => line === label)?.name ?? label);
-const send = ({ cell_id, slide_id, seen }, label) => by_slide.get(slide_id).add([{ cell_id, label, seen }]);
+const name_of = (label) => said(lines.find(({ line }) => line === label)?.name ?? label);
+const send = ({ cell_id, slide_id }, label) => by_slide.get(slide_id).add([{ cell_id, label, seen: newest.get(cell_id) }]);
 
 function choose(label) {
   const [cell, ...others] = left.peek();
@@ -87,13 +89,13 @@ function Cell({ cell }) {
   const [novelty, threshold] = cell.novelty;
   const why = cell.why === "uncertain" ? t("The model is uncertain: its two most probable classes are close.") : t("The cell is unlike those the model knows, and unlike the other cells of this queue.");
   return html`<div class="disputes">
-    <${Picture} url=${cell.image} um_per_px=${null} name=${visible(cell.called_name)} />
+    <${Picture} url=${cell.image} um_per_px=${null} name=${said(cell.called_name)} />
     <div>
       <h2>${t("Slide")} <a href=${`/slides/${cell.slide_id}`}><bdi>${visible(cell.barcode)}</bdi></a></h2>
       <p class="quiet"><bdi>${visible(cell.file_name)}</bdi></p>
       <p class="notice"><b>${cell.why === "uncertain" ? t("Uncertain") : t("Novel")}.</b> ${why}</p>
       <dl class="facts">
-        <div><dt>${t("Called")}</dt><dd>${visible(cell.called_name)}</dd></div>
+        <div><dt>${t("Called")}</dt><dd>${said(cell.called_name)}</dd></div>
         ${cell.choices.map(([line, p]) => html`<div key=${line}><dt>${name_of(line)}</dt><dd>${probability(p)}</dd></div>`)}
         <div><dt>${t("Novelty (threshold)")}</dt><dd>${number(novelty)} (${number(threshold)})</dd></div>
       </dl>

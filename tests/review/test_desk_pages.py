@@ -1,0 +1,125 @@
+"""The pages that look back, the statistics and the training queue in a browser, on every screen and on paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import gettempdir
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from tests.laboratory import NIGHT
+from tests.review.desk import RunningDesk, Slide
+from tests.review.vendor import axe_source
+
+pytestmark = pytest.mark.slow
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+LONG = "S" + 80 * "x"
+
+
+@pytest.fixture(scope="module")
+def slide(running_desk: RunningDesk) -> Slide:
+    """A slide with a long barcode that was labelled, commented, signed, and labelled again."""
+    slide = running_desk.slide({"neutrophil": 50, "BL": 1, "SMU": 2, "lymphocyte": 12}, barcode=LONG)
+    with running_desk.client("anna") as anna:
+        anna.open(slide)
+        anna.label(slide, {slide.cells["BL"][0]: "BL", slide.cells["neutrophil"][0]: "ig"})
+        anna.ask_comment(slide, 40 * "Toxic granules. ").raise_for_status()
+        anna.ask_sign(slide).raise_for_status()
+        anna.label(slide, {slide.cells["neutrophil"][1]: "ig"})
+    sampled = running_desk.slide({"neutrophil": 30})
+    running_desk.laboratory.sample(sampled.all_cells)
+    for who in ("anna", "ben"):
+        running_desk.laboratory.label(sampled.all_cells[:25], ["neutrophil"] * 24 + ["ig"], who, blind=True)
+    running_desk.laboratory.count()
+    return slide
+
+
+def paths(slide: Slide) -> dict[str, str]:
+    return {
+        "history": f"/slides/{slide.slide_id}/history",
+        "withheld": f"/slides/{slide.slide_id}/versions/1",
+        "signed": f"/slides/{slide.slide_id}/versions/3",
+        "waiting": f"/slides/{slide.slide_id}/versions/4",
+        "reported": "/reported",
+        "statistics": "/statistics",
+        "statistics of March": "/statistics?from=2026-03-01&to=2026-03-31",
+        "training queue": f"/training-queue?night={NIGHT}",
+    }
+
+
+NAMES = tuple(paths(Slide(1, "", {})))
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What the console says, which has to be nothing."""
+    told: list[str] = []
+    yield told
+    assert told == []
+
+
+@pytest.fixture
+def context(running_desk: RunningDesk, browser: Browser) -> Iterator[BrowserContext]:
+    """A senior in a browser."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, bypass_csp=True, reduced_motion="reduce")
+    token = running_desk.token("clara")
+    context.add_cookies([{"name": "bloodcell_desk", "value": token, "url": running_desk.url}])
+    yield context
+    context.close()
+
+
+def opened(context: BrowserContext, running_desk: RunningDesk, path: str, said: list[str]) -> Page:
+    page = context.new_page()
+    page.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(running_desk.url + path)
+    return page
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_axe_finds_no_violation(
+    name: str, running_desk: RunningDesk, slide: Slide, context: BrowserContext, said: list[str]
+) -> None:
+    page = opened(context, running_desk, paths(slide)[name], said)
+    page.add_script_tag(content=axe_source(Path(gettempdir()) / "bloodcell-axe"))
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        found = page.evaluate("rules => axe.run(document, rules)", RULES)
+        assert [(theme, one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_page_scrolls_sideways(
+    name: str, running_desk: RunningDesk, slide: Slide, context: BrowserContext, said: list[str]
+) -> None:
+    page = opened(context, running_desk, paths(slide)[name], said)
+    for width in (1280, 820, 640):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, width
+
+
+def test_a_signed_result_is_one_page_of_a4(
+    running_desk: RunningDesk, slide: Slide, context: BrowserContext, said: list[str]
+) -> None:
+    """On paper are the state, who signed, and what it was made from; not the buttons."""
+    page = opened(context, running_desk, paths(slide)["signed"], said)
+    printed = page.pdf(prefer_css_page_size=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
+    (size,) = set(re.findall(rb"/MediaBox\s*\[0 0 (\d+)[\d.]* (\d+)", printed))
+    assert (int(size[0]), int(size[1])) in {(594, 841), (595, 841), (595, 842)}
+    page.emulate_media(media="print")
+    text = page.locator("body").inner_text()
+    assert "anna" in text and "final" in text
+    assert "History of the slide" not in text
+
+
+def test_what_nobody_may_overlook_is_printed(
+    running_desk: RunningDesk, slide: Slide, context: BrowserContext, said: list[str]
+) -> None:
+    page = opened(context, running_desk, paths(slide)["withheld"], said)
+    page.emulate_media(media="print")
+    text = page.locator("body").inner_text()
+    assert "SUPERSEDED" in text and "WITHHELD" in text and "NOT SIGNED" in text
