@@ -118,7 +118,7 @@ def test_only_the_proxy_of_the_server_says_who_its_client_is() -> None:
 
 
 def test_the_way_out_is_the_first_network_by_name_and_does_not_overlap_the_other() -> None:
-    """Docker takes a service's way out from the first of its networks by name; addresses of `front` are not translated."""
+    """Docker takes a service's way out from the first of its networks by name; `front` translates no addresses."""
     outside = OVERLAYS["compose.outside.yaml"]["networks"]["outside"]
     assert outside["name"].replace("${COMPOSE_PROJECT_NAME:-bloodcell}", "bloodcell") < "bloodcell_front"
     subnets = [
