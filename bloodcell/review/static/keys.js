@@ -25,10 +25,14 @@ function is_among_cells() {
   );
 }
 
+/** Whether the focus is where a person types a password: a letter of it must never label a cell. */
+const is_at_signing = () => document.activeElement?.closest("#signing") != null;
+
 const single =
   (act, { anywhere = false } = {}) =>
   (event) => {
-    if (!single_keys.peek() || document.querySelector("dialog.log-in") || (!anywhere && !is_among_cells())) return;
+    if (!single_keys.peek() || document.querySelector("dialog.log-in")) return;
+    if (anywhere ? is_at_signing() : !is_among_cells()) return;
     event.preventDefault();
     act();
   };
