@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +33,7 @@ from bloodcell.review import (
     validation_pages,
 )
 from bloodcell.review.desk_records import ErrorAnswer
-from bloodcell.review.guards import BoundedBody, Guard, SafeAnswers, safe_headers
+from bloodcell.review.guards import AWAY, BoundedBody, Guard, SafeAnswers, safe_headers
 from bloodcell.review.services import Services, open_services, services_of
 from bloodcell.review.writing import (
     RightMissingError,
@@ -60,6 +61,7 @@ _PAGES: Final = (
     validation_pages,
     people_pages,
 )
+_log: Final = logging.getLogger(__name__)
 _PASSWORDS: Final = frozenset({"/login", "/api/session"})
 _STATUS: Final[dict[type[BloodcellError], tuple[int, str]]] = {
     SessionEndedError: (401, "not_logged_in"),
@@ -70,7 +72,6 @@ _STATUS: Final[dict[type[BloodcellError], tuple[int, str]]] = {
     SigningRefusedError: (409, "changed"),
     WriteRefusedError: (422, "invalid"),
     UnknownRecordError: (404, "not_found"),
-    RetryLaterError: (503, "away"),
 }
 
 
@@ -130,6 +131,9 @@ def _sessions(app: FastAPI) -> Any:
 
 async def _told(request: Request, error: Exception) -> Response:
     """Answers an error that was raised on purpose with its text."""
+    if isinstance(error, RetryLaterError):
+        _log.warning("%s", visible_lines(error))  # it names the server, which is not for everybody
+        return _answer(request, 503, "away", AWAY)
     for kind, (status, code) in _STATUS.items():
         if isinstance(error, kind):
             more = {"holder": error.holder} if isinstance(error, SlideHeldError) else {}

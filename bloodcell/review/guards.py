@@ -46,6 +46,7 @@ _HEADERS: Final = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
     "x-frame-options": "DENY",
 }
+AWAY: Final = "The database or the store cannot be reached now. Nothing was lost; try again."
 _OPEN_PATHS: Final = ("/healthz", "/login", "/login/oidc", "/login/oidc/start", "/api/session")
 _OPEN_PREFIXES: Final = ("/static/", "/enter/")
 _RENEWED_BY_PAGES: Final = re.compile(r"/api/slides/[0-9]+/lease")
@@ -154,7 +155,7 @@ class Guard:
         try:
             session = await run_in_threadpool(self._session, token, path) if token else None
         except DatabaseUnavailableError:
-            await _answer(send, 503, "away", "The database cannot be reached now. Nothing was lost; try again.")
+            await _answer(send, 503, "away", AWAY)
             return
         scope.setdefault("state", {})["session"] = session
         if session is None and not is_open(path):

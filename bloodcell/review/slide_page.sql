@@ -64,8 +64,18 @@ FROM bloodcell.cell_label WHERE cell_id = :cell_id ORDER BY label_id
 
 -- name: examples
 -- The site's own confirmed cells of a class, the newest labels first; not of the slide that is looked at, and none that
--- waits for a blind reading, which nobody could give after seeing it here.
-SELECT c.slide_id, c.cell_id FROM bloodcell.current_label l JOIN bloodcell.slide_cell c USING (cell_id)
+-- waits for a blind reading, which nobody could give after seeing it here. Only the newest labels are looked at: over all of
+-- 100,000 labels this took 11 s.
+SELECT c.slide_id, c.cell_id
+FROM (
+    SELECT n.cell_id, max(n.label_id) AS label_id FROM (
+        SELECT l.cell_id, l.label_id FROM bloodcell.cell_label l WHERE l.class = :line ORDER BY l.label_id DESC LIMIT 100
+    ) n GROUP BY n.cell_id
+) recent
+CROSS JOIN LATERAL (
+    SELECT o.state, o.class FROM bloodcell.current_label o WHERE o.cell_id = recent.cell_id LIMIT 1
+) l
+JOIN bloodcell.slide_cell c ON c.cell_id = recent.cell_id
 WHERE l.state = 'confirmed' AND l.class = :line AND c.slide_id <> :slide_id AND c.image_removed_at IS NULL
-  AND NOT EXISTS (SELECT 1 FROM bloodcell.blind_reading b WHERE b.cell_id = l.cell_id)
-ORDER BY l.label_id DESC LIMIT :most
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.blind_reading b WHERE b.cell_id = recent.cell_id)
+ORDER BY recent.label_id DESC LIMIT :most

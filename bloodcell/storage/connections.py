@@ -12,6 +12,7 @@ import psycopg2
 import psycopg2.errors
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
 from bloodcell.storage.embedded import embedded_database, embedded_psql
@@ -40,6 +41,8 @@ _ROLE_LIMITS: Final = {
 }
 """Settings of bloodcell's own transactions: a stopped process does not keep the others waiting for longer. Options in
 the URL may set others."""
+_POOL_WAIT_S: Final = 10.0
+"""Seconds that a thread waits for one of the connections that a process keeps open."""
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
 
@@ -68,7 +71,7 @@ def connect(url: str, role: str | None = None, *, keep: int = 0, limits: Mapping
     options = _options(parsed, None)
     engine = sa.create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
-        **({"poolclass": sa.QueuePool, "pool_size": keep} if keep else {"poolclass": sa.NullPool}),
+        **({"poolclass": sa.QueuePool, "pool_size": keep, "pool_timeout": _POOL_WAIT_S} if keep else {"poolclass": sa.NullPool}),
         hide_parameters=True,  # error texts reach logs and Airflow's pages, and parameters can be about a patient
         connect_args={
             **WIRE,
@@ -158,6 +161,10 @@ def transact(engine: sa.Engine, work: Callable[[sa.Connection], Result], *, pati
         try:
             with engine.begin() as connection:
                 return work(connection)
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailableError(
+                "All connections of this process to Postgres are in use. Next: run this again."
+            ) from error
         except (DBAPIError, psycopg2.Error) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if _REFUSED.search(str(cause)) and isinstance(cause, _REFUSALS):

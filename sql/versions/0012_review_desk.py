@@ -129,11 +129,14 @@ GRANT USAGE ON SCHEMA bloodcell TO bloodcell_desk;
 CREATE FUNCTION bloodcell.cells_for_second_reader(a_slide bigint, a_rules text) RETURNS TABLE (cell_id bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN QUERY SELECT c.cell_id
-    FROM bloodcell.current_label c
-    JOIN bloodcell.cell o ON o.cell_id = c.cell_id
-    JOIN bloodcell.laboratory_rules r ON r.rules_digest = a_rules
-    WHERE o.slide_id = a_slide AND c.n_people < 2 AND NOT c.is_adjudicated AND c.state = 'out_of_scope'
+    -- LATERAL, so that only the labels of these cells are read
+    RETURN QUERY SELECT o.cell_id
+    FROM bloodcell.laboratory_rules r
+    JOIN bloodcell.cell o ON o.slide_id = a_slide
+    CROSS JOIN LATERAL (SELECT * FROM bloodcell.current_label l WHERE l.cell_id = o.cell_id LIMIT 1) c
+    WHERE r.rules_digest = a_rules
+      AND (r.document #> '{second_reader,blasts}' = 'true' OR r.document #> '{second_reader,out_of_scope}' = 'true')
+      AND c.n_people < 2 AND NOT c.is_adjudicated AND c.state = 'out_of_scope'
       AND (r.document #> '{second_reader,blasts}' = 'true' AND c.sub_label = 'BL'
            OR r.document #> '{second_reader,out_of_scope}' = 'true');
 END $$;

@@ -289,3 +289,13 @@ def test_an_error_does_not_show_the_values_of_its_statement(database_url: str) -
     with connect(database_url).connect() as connection, pytest.raises(sa.exc.DBAPIError) as caught:
         connection.execute(sa.text("SELECT 1 / (length(:key) - length(:key))"), {"key": SECRET})
     assert "division by zero" in str(caught.value) and SECRET not in str(caught.value)
+
+
+def test_a_thread_that_gets_no_connection_in_time_is_told_to_try_again(own_server: EmbeddedPostgres) -> None:
+    engine = connect(own_server.url(), keep=1)
+    pool = engine.pool
+    assert isinstance(pool, sa.QueuePool)
+    pool._timeout, pool._max_overflow = 0.05, 0
+    with engine.connect(), pytest.raises(DatabaseUnavailableError, match="in use"):
+        transact(engine, lambda connection: connection.scalar(sa.text("SELECT 1")), patience_s=0)
+    engine.dispose()
