@@ -93,7 +93,7 @@ class Person:
                 break
         self.type(PASSWORD)
         self.press("Enter")
-        expect(self.page.get_by_text("Signed: version")).to_be_visible(timeout=10_000)
+        expect(self.page.locator("#signing .success")).to_be_visible(timeout=10_000)
 
 
 @dataclass
