@@ -240,15 +240,8 @@ BEGIN
         IF holder IS NOT NULL THEN
             RAISE EXCEPTION 'The slide is with %', holder USING ERRCODE = 'object_in_use', HINT = holder;
         END IF;
-        -- who labels has the slide, also if the lease was given back or ran out meanwhile
-        INSERT INTO bloodcell.slide_lease AS l (slide_id, session_id, person, held_until)
-        SELECT s.slide_id, who.session_id, who.person, clock_timestamp() + interval '2 minutes'
-        FROM bloodcell.slide s WHERE s.slide_id = a_slide AND s.withdrawn_at IS NULL
-        ON CONFLICT (slide_id) DO UPDATE
-        SET session_id = EXCLUDED.session_id, person = EXCLUDED.person,
-            held_until = greatest(l.held_until, EXCLUDED.held_until),
-            taken_at = CASE WHEN lower(l.person) = lower(EXCLUDED.person) THEN l.taken_at ELSE clock_timestamp() END
-        WHERE lower(l.person) = lower(EXCLUDED.person) OR l.held_until <= clock_timestamp();
+        UPDATE bloodcell.slide_lease l SET held_until = greatest(l.held_until, clock_timestamp() + interval '2 minutes')
+        WHERE l.slide_id = a_slide AND l.session_id = who.session_id;
     END IF;
     FOR change IN
         SELECT c.key, c.cell_id, c.label, c.seen, nullif(btrim(c.note, E' \t\n\r\f'), '') AS note

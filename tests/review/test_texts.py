@@ -41,7 +41,11 @@ def write_catalogue(folder: Path, code: str, texts: dict[str, str], *headers: st
     lines = ['msgid ""', 'msgstr ""', '"Content-Type: text/plain; charset=utf-8\\n"']
     lines += [f'"{header}\\n"' for header in headers]
     for english, text in texts.items():
-        lines += ["", f"msgid {json.dumps(english, ensure_ascii=False)}", f"msgstr {json.dumps(text, ensure_ascii=False)}"]
+        lines += [
+            "",
+            f"msgid {json.dumps(english, ensure_ascii=False)}",
+            f"msgstr {json.dumps(text, ensure_ascii=False)}",
+        ]
     (folder / f"{code}.po").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
@@ -103,7 +107,9 @@ def test_scripts_hand_only_literals_to_t() -> None:
         for call in re.findall(r"(?<![\w.$])(t\((?!\s*\")[^)]*)", path.read_text()):
             found.add(call if call in allowed else call + ")")
     found = {call for call in found if not any(call.startswith(each.rstrip(")")) for each in allowed)}
-    assert found <= {"t(shape, \"role\" in values ? { role: t(values.role) }"} | {c for c in found if c.startswith("t(shape")}
+    assert found <= {'t(shape, "role" in values ? { role: t(values.role) }'} | {
+        c for c in found if c.startswith("t(shape")
+    }
 
 
 def raised_texts() -> Iterator[tuple[str, str]]:
