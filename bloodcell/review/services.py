@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bloodcell.cells.classes import FINER_CODES
 from bloodcell.differential.differential_rows import keep_rules
 from bloodcell.differential.laboratory_rules import read_rules
 from bloodcell.login_limit import AccountLimit
@@ -83,7 +84,7 @@ class Services:
         session: Session | None = request.state.session
         frame = {
             "_": catalogue.text,
-            "line_name": lambda line: catalogue.text(line_name(line)),
+            "line_name": lambda line: catalogue.text(label_name(line)),
             "static": self.static.address,
             "language": catalogue.tag,
             "languages": [(each.code, each.tag, each.name) for each in self.catalogues.values()],
@@ -143,6 +144,11 @@ def open_services(settings: Settings) -> Services:
         directory=Directory(settings) if settings.desk_login == "ldap" else None,
         accounts=AccountLimit(),
     )
+
+
+def label_name(label: str) -> str:
+    """Returns what people call a label: a line of a differential, or a code that is finer than its class."""
+    return f"{label} {FINER_CODES[label]}" if label in FINER_CODES else line_name(label)
 
 
 def services_of(request: Request) -> Services:

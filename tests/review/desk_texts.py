@@ -22,15 +22,15 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
-from bloodcell.cells.classes import CLASS_NAMES, CODES_OUT_OF_SCOPE, CONTESTED, LEUCOCYTE_CLASSES, UNCLASSIFIED
+from bloodcell.cells.classes import CLASS_NAMES, CODES_OUT_OF_SCOPE, CONTESTED, FINER_CODES, UNCLASSIFIED
 from bloodcell.desk_settings import ROLES, LoginKind
 from bloodcell.differential.laboratory_rules import Sex, age_text
 from bloodcell.differential.reference_ranges import FLAG_NAMES, SURE_FLAGS
 from bloodcell.results.judging import REVIEW_NAMES, WITHHELD_NAMES, flag_names
-from bloodcell.results.result_display import line_name
 from bloodcell.retraining.gates import GATE_TITLES
 from bloodcell.review.look_back import ACTIONS
 from bloodcell.review.pages import _STATES
+from bloodcell.review.services import label_name
 from bloodcell.review.shaped_texts import SHAPES
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def sentences(source: str) -> list[str]:
             is_code = isinstance(node, ast.keyword) and node.arg not in ("description",)
             skipped |= set() if is_code else {id(each) for each in ast.walk(node)}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "text":
-            found += [each.value for each in node.args if isinstance(each, ast.Constant)]
+            found += [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
             found += [node.value] if _SENTENCE.fullmatch(node.value) else []
     return found
@@ -89,13 +89,13 @@ def data_texts() -> dict[str, set[str]]:
     causes = versions.partition("SELECT CASE cause")[2].partition("ELSE cause END")[0]
     statuses = results.partition("CASE WHEN s.withdrawn_at IS NOT NULL")[2].partition("AS status")[0]
     outcomes = training.partition("COLUMN bloodcell.retraining.state IS")[2].partition(";")[0]
-    named = [line_name(each) for each in (*CLASS_NAMES, *CODES_OUT_OF_SCOPE, CONTESTED)]
+    named = [label_name(each) for each in (*CLASS_NAMES, *CODES_OUT_OF_SCOPE, *FINER_CODES, CONTESTED)]
     flagged = [name for name in CLASS_NAMES if name != UNCLASSIFIED]
     return {
         "state of a result": set(re.findall(r"'(\w+)'", states)),
         "state of a slide": set(re.findall(r"(?:THEN|ELSE) '([^']+)'", statuses)),
         "filter of the worklist": {text for _, text in _STATES},
-        "line": {*named, *(line_name(each) for each in LEUCOCYTE_CLASSES)},
+        "line": set(named),
         "reason": {*WITHHELD_NAMES.values(), *REVIEW_NAMES.values()},
         "flag": {*FLAG_NAMES.values(), *(flag_names({name: flag})[0] for name in flagged for flag in SURE_FLAGS)},
         "role": set(ROLES),

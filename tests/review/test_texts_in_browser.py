@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from bloodcell.cells.classes import CODES_OUT_OF_SCOPE
 from bloodcell.review.services import LANGUAGE_COOKIE
@@ -48,10 +49,11 @@ TEXTS_OF_PAGE = """() => {
   return [title, ...said].filter(Boolean);
 }"""
 BESIDE = """width => [...document.querySelectorAll("body *")]
-  .filter(element => element.checkVisibility({ visibilityProperty: true }) && !element.closest(".unseen, .skip, .wide > *"))
+  .filter(element => element.checkVisibility({ visibilityProperty: true }))
+  .filter(element => !element.closest(".unseen, .skip, .wide > *"))
   .filter(element => element.getBoundingClientRect().right > width + 1)
   .map(element => element.outerHTML.slice(0, 160))"""
-CUT = """() => [...document.querySelectorAll("button, .button, .chip, th, td, summary, nav a, label, h1, h2, h3, dt, dd, option, p")]
+CUT = """() => [...document.querySelectorAll("button, a, .chip, th, td, summary, label, h1, h2, h3, dt, dd, option, p")]
   .filter(element => element.checkVisibility({ visibilityProperty: true }) && element.clientWidth > 0)
   .filter(element => !element.closest(".unseen, .skip, .cell, svg"))
   .filter(element => element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).display !== "inline")
@@ -92,7 +94,7 @@ def foreign_desk(
 
 def _fill(desk: RunningDesk) -> None:
     """Makes slides: 1 to review, with everything that can be missing; 2 to sign; 3 signed twice; others to read."""
-    facts = {"analyser": "9600", "order_id": "77-1", "patient_key": "p-1"}
+    facts: dict[str, Any] = {"analyser": "9600", "order_id": "77-1", "patient_key": "p-1"}
     mixed = {
         "neutrophil": 30, "lymphocyte": 9, "erythroblast": 4, "ig": 3, "platelet": 2, "unclassified": 5,
         "BL": 2, "VLY": 2, "SMU": 2, "NC": 1, "GT": 1,
@@ -180,7 +182,7 @@ def _wrong(page: Page) -> None:
     page.locator("input[name=name]").fill("anna")
     page.locator("input[name=password]").fill("wrong")
     page.locator("button.primary").click()
-    expect(page.locator("[role=alert]")).to_be_visible()
+    expect(page.locator(".error[role=alert]")).to_be_visible()
 
 
 def _log_in_again(page: Page) -> None:
@@ -231,6 +233,10 @@ def shown(browser: Browser, foreign_desk: RunningDesk) -> Iterator[Callable[[str
     contexts = []
     said: list[str] = []
 
+    def dismiss(dialog: Dialog) -> None:
+        said.append(dialog.message)
+        dialog.dismiss()
+
     def opened(name: str, language: str) -> Page:
         person, path, act = PAGES[name]
         context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
@@ -240,7 +246,7 @@ def shown(browser: Browser, foreign_desk: RunningDesk) -> Iterator[Callable[[str
         context.add_cookies([{"name": key, "value": value, "url": foreign_desk.url} for key, value in cookies.items()])
         page = context.new_page()
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+        page.on("dialog", dismiss)
         page.on("console", lambda told: said.append(told.text) if told.type == "error" else None)
         page.goto(foreign_desk.url + path)
         act(page)
