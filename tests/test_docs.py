@@ -180,3 +180,42 @@ def test_plain_text_does_not_become_markup() -> None:
     assert prose("a <b> [c] d_e * BLOODCELL_DATA_DIR") == r"a &lt;b> \[c\] d\_e \* `BLOODCELL_DATA_DIR`"
     assert prose("keep `a_b` and --json") == "keep `a_b` and `--json`"
     assert table(("a", "b"), [("x|y", "`x|y`")]) == "| a | b |\n| --- | --- |\n| x\\|y | `x|y` |"
+
+
+def test_pictures_of_the_desk_are_those_that_the_script_takes_and_the_page_shows() -> None:
+    from docs.generator.screenshots import FOLDER, MAX_BYTES, PICTURES
+
+    page = (ROOT / "docs" / "review-desk.md").read_text()
+    shown = re.findall(r"!\[([^\]]+)\]\(images/desk/([^)]+)\.png\)", page)
+    assert {name for _, name in shown} == set(PICTURES)
+    assert {path.name for path in FOLDER.iterdir()} == {f"{name}.png" for name in PICTURES}
+    assert [path.name for path in FOLDER.iterdir() if path.stat().st_size > MAX_BYTES] == []
+    script = (ROOT / "docs" / "generator" / "screenshots.py").read_text()
+    assert set(re.findall(r'tour\.take\(page, "([^"]+)"', script)) == set(PICTURES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pictures_on_a_page_exist(page: Path) -> None:
+    for target in re.findall(r"!\[[^\]]*\]\(([^)\s:]+)\)", page.read_text()):
+        assert (page.parent / target).is_file(), target
+
+
+def test_keys_of_the_desk_are_on_its_page() -> None:
+    from bloodcell.review.slide_page import line_choices
+
+    page = (ROOT / "docs" / "how-to" / "desk.md").read_text()
+    letters = [line.key for line in line_choices() if line.key and line.key.isalpha()]
+    assert all(f"`{letter}`" in page for letter in letters)
+    help_text = (ROOT / "bloodcell" / "review" / "static" / "help.js").read_text()
+    for key in ("n", "l", "s", "?"):
+        assert re.search(rf'\["[^"]*{re.escape(key)}[^"]*", t\(', help_text)
+        assert f"`{key}`" in page
+
+
+def test_settings_of_the_desk_are_on_a_page() -> None:
+    pages = "".join(
+        (ROOT / "docs" / "how-to" / name).read_text() for name in ("desk.md", "desk-login.md", "desk-languages.md")
+    )
+    pages += (ROOT / "docs" / "how-to" / "reverse-proxy.md").read_text()
+    named = {name.upper() for name in Settings.model_fields if name.startswith("desk_")}
+    assert [name for name in sorted(named) if f"BLOODCELL_{name}" not in pages] == []

@@ -123,10 +123,11 @@ class Engine:
         self.peak: dict[str, int] = defaultdict(int)
         self._work = work
         self._compose: dict[str, Any] = yaml.safe_load(compose.read_text())
-        for name, added in (yaml.safe_load(overlay.read_text())["services"] if overlay else {}).items():
+        more: dict[str, Any] = yaml.safe_load(overlay.read_text()) if overlay else {}
+        self._compose["networks"] |= more.get("networks", {})
+        for name, added in more.get("services", {}).items():
             service = self._compose["services"][name]
             service["networks"] = [*service["networks"], *added["networks"]]  # services share the list of an anchor
-            self._compose["networks"] |= dict.fromkeys(added["networks"])
         self._site = {"BLOODCELL_SETTLE_S": "0", **(site or {})}
         self._published = set(ports or {})
         self._values = {
@@ -195,6 +196,10 @@ class Engine:
     def secret(self, name: str) -> Path:
         """Returns the file of a secret."""
         return self._work / "docker" / "secrets" / name
+
+    def variable(self, service: str, name: str) -> str:
+        """Returns a variable of a service's environment."""
+        return self._interpolated(self._compose["services"][service]["environment"][name])
 
     def in_service(self, service: str, *command: str) -> str:
         """Runs a command in the container of a service that runs, as `docker compose exec` does."""

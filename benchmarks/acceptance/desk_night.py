@@ -69,7 +69,8 @@ class Person:
 
     def saved(self) -> None:
         """Waits until nothing waits to be saved."""
-        self.page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.includes(':labels:'))")
+        while self.page.evaluate("Object.keys(localStorage).some((key) => key.includes(':labels:'))"):
+            self.page.wait_for_timeout(20)
 
     def sign(self, *, state: str = "final", reason: str = "") -> None:
         """Signs the slide that is open, as a person does: every field is set by hand."""

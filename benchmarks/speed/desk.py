@@ -194,7 +194,8 @@ def key_strokes(desk: Measured, browser: Browser) -> Line:
     started = time.monotonic()
     for number in range(12):
         press("n", str(1 + number % 3))
-    page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.includes(':labels:'))")
+    while page.evaluate("Object.keys(localStorage).some((key) => key.includes(':labels:'))"):
+        page.wait_for_timeout(20)
     press("s")
     while page.evaluate("document.activeElement.type") in ("checkbox", "radio"):
         press("Space", "Tab")

@@ -114,7 +114,7 @@ def log_in_again(request: Request, again: PasswordAgain) -> JSONResponse:
         raise WrongPasswordError("The password is wrong.")
     token = services.sessions.open(person, services.settings.desk_login)
     session = services.sessions.of(token)
-    answer = JSONResponse({"csrf": session.csrf if session else ""})
+    answer = JSONResponse({"name": person.name, "csrf": session.csrf if session else ""})
     set_session(services, answer, token)
     return answer
 

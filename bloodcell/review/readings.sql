@@ -21,7 +21,9 @@ FROM bloodcell.newest_version v
 JOIN bloodcell.standing_slide s USING (slide_id)
 CROSS JOIN LATERAL bloodcell.cells_for_second_reader(v.slide_id, :rules_digest) w
 JOIN bloodcell.slide_cell c ON c.cell_id = w.cell_id
-WHERE v.signed_by IS NULL AND s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide)
+WHERE s.night >= (SELECT max(night) - 30 FROM bloodcell.standing_slide)
+  AND (v.signed_by IS NULL OR EXISTS (  -- or somebody has labelled cells since
+       SELECT 1 FROM bloodcell.slide_action a WHERE a.slide_id = v.slide_id AND a.at > v.made_at AND a.label IS NOT NULL))
   AND c.image_removed_at IS NULL
   AND NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
                   WHERE l.cell_id = w.cell_id AND lower(l.labelled_by) = lower(:person))

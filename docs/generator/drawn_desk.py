@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import socket
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+from PIL import Image
 
 from bloodcell.drawing import make_drop
 from bloodcell.registry.shipped import MODEL_IDS
@@ -47,12 +50,18 @@ class DrawnDesk:
     Attributes:
         url: Its address.
         truth: (barcode, file name) -> the class that was drawn.
+        pixels: Digest of the pixels of each image -> the class that was drawn.
         environment: Variables with which `bloodcell` works on the same data.
     """
 
     url: str
     truth: Mapping[tuple[str, str], str]
+    pixels: Mapping[str, str]
     environment: Mapping[str, str]
+
+    def drawn_as(self, image: bytes) -> str:
+        """Returns the class that an image of the desk was drawn as."""
+        return self.pixels[_digest(image)]
 
 
 @contextmanager
@@ -82,8 +91,10 @@ def drawn_desk(work: Path) -> Iterator[DrawnDesk]:
         raise RuntimeError("the rules that come with bloodcell have no line `blasts = false`")
     rules.write_text(changed)
     truth = _night(data / "drops")
+    night = data / "drops" / NIGHT.isoformat()
+    pixels = {_digest((night / barcode / name).read_bytes()): drawn for (barcode, name), drawn in truth.items()}
     run(environment, "db", "upgrade")
-    run(environment, "ingest", str(data / "drops" / NIGHT.isoformat()))
+    run(environment, "ingest", str(night))
     run(environment, "classify", "--night", NIGHT.isoformat(), "--model", CHAMPION)
     for name, roles in PEOPLE.items():
         given = [part for role in roles for part in ("--role", role)]
@@ -92,7 +103,7 @@ def drawn_desk(work: Path) -> Iterator[DrawnDesk]:
         desk = subprocess.Popen(_command("desk"), env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_for(url)
-            yield DrawnDesk(url, truth, environment)
+            yield DrawnDesk(url, truth, pixels, environment)
         finally:
             desk.terminate()
             desk.wait(20)
@@ -126,6 +137,11 @@ def _night(drops: Path) -> dict[tuple[str, str], str]:
         facts_file.write_text(json.dumps(facts))
         facts_file.parent.rename(drop.folder / barcode)
     return {(barcodes[barcode], name): cell_class for (barcode, name), cell_class in drawn.items()}
+
+
+def _digest(image: bytes) -> str:
+    """Returns a digest of pixels, since images are stored without their metadata."""
+    return hashlib.sha256(Image.open(io.BytesIO(image)).tobytes()).hexdigest()
 
 
 def _free_port() -> int:

@@ -193,7 +193,10 @@ def blind_reading(tour: Tour) -> None:
         page.goto(f"{tour.desk.url}/blind")
         page.wait_for_selector(".specimen img")
         for _ in range(4):
-            page.keyboard.press("1")
+            source = page.locator(".specimen img").get_attribute("src")
+            drawn = tour.desk.drawn_as(page.request.get(f"{tour.desk.url}{source}").body())
+            page.keyboard.press(_KEYS[drawn])
+            expect(page.locator(".specimen img")).not_to_have_attribute("src", source or "")
         tour.take(page, "blind-reading", height=880)
         page.click("button:has-text('Finish')")
         _saved(page)

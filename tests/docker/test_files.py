@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -110,9 +111,22 @@ def test_the_files_for_accounts_of_the_laboratory_give_the_desk_its_secret_and_n
 
 def test_only_the_proxy_of_the_server_says_who_its_client_is() -> None:
     """With "*", Airflow and the desk would believe what the client itself wrote first into X-Forwarded-For."""
-    (front,) = COMPOSE["networks"]["front"]["ipam"]["config"]
-    assert SERVICES["api-server"]["environment"]["FORWARDED_ALLOW_IPS"] == front["gateway"]
-    assert SERVICES["desk"]["environment"]["BLOODCELL_DESK_PROXY"] == front["gateway"]
+    outside = OVERLAYS["compose.outside.yaml"]["networks"]["outside"]
+    gateways = [network["ipam"]["config"][0]["gateway"] for network in (COMPOSE["networks"]["front"], outside)]
+    assert SERVICES["api-server"]["environment"]["FORWARDED_ALLOW_IPS"] == ",".join(gateways)
+    assert SERVICES["desk"]["environment"]["BLOODCELL_DESK_PROXY"] == ",".join(gateways)
+
+
+def test_the_way_out_is_the_first_network_by_name_and_does_not_overlap_the_other() -> None:
+    """Docker takes a service's way out from the first of its networks by name; `front` translates no addresses."""
+    outside = OVERLAYS["compose.outside.yaml"]["networks"]["outside"]
+    assert outside["name"].replace("${COMPOSE_PROJECT_NAME:-bloodcell}", "bloodcell") < "bloodcell_front"
+    subnets = [
+        ip_network(network["ipam"]["config"][0]["subnet"].replace("${BLOODCELL_FRONT:-172.31.254}", "172.31.254"))
+        for network in (COMPOSE["networks"]["front"], outside)
+    ]
+    assert not subnets[0].overlaps(subnets[1])
+    assert subnets[1].num_addresses > len(SERVICES) + 3
 
 
 def test_the_desk_has_a_login_of_its_own_and_only_reads_the_store() -> None:
