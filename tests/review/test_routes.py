@@ -442,7 +442,9 @@ def test_no_value_of_a_query_or_a_form_is_an_error_of_the_server(running_desk: R
                 for value in BAD_VALUES:
                     field = f"{name}={quote(value, safe='', errors='surrogatepass')}"
                     url = material.path(path) + (f"?{field}" if kind == "query_params" else "")
-                    body = {"content": f"{field}{others}", "headers": FORM} if kind == "body_params" else {}
+                    body: dict[str, Any] = (
+                        {"content": f"{field}{others}", "headers": FORM} if kind == "body_params" else {}
+                    )
                     asked += 1
                     status = person.http.request(method, url, **body).status_code
                     if status >= 500:
