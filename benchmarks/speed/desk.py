@@ -191,6 +191,7 @@ def key_strokes(desk: Measured, browser: Browser) -> Line:
             page.keyboard.press(key)
             n += 1
 
+    page.wait_for_timeout(1000)  # the slide is the person's a moment after it is shown
     started = time.monotonic()
     for number in range(12):
         press("n", str(1 + number % 3))
