@@ -220,18 +220,18 @@ def many_readers(desk: Measured) -> Iterator[Line]:
 
     def work(number: int) -> tuple[list[float], int]:
         took, n_errors = [], 0
-        with clients[number] as http:
-            page = http.get(f"/slides/{slides[number].slide_id}", headers={"accept": "text/html"}).text
-            csrf = page.partition('"csrf": "')[2].partition('"')[0]
-            http.headers["x-csrf-token"] = csrf
-            reader = Reader(f"reader {number}", http, csrf)
-            cells = [each for each in reader.open(slides[number])["cells"] if each["needs"]]
-            for cell in cells:
-                started = time.perf_counter()
-                answer = reader.ask_label(slides[number], {cell["cell_id"]: "neutrophil"})
-                took.append(time.perf_counter() - started)
-                n_errors += answer.status_code != httpx.codes.OK
-            n_errors += reader.ask_sign(slides[number]).status_code != httpx.codes.OK
+        http = clients[number]
+        page = http.get(f"/slides/{slides[number].slide_id}", headers={"accept": "text/html"}).text
+        csrf = page.partition('"csrf": "')[2].partition('"')[0]
+        http.headers["x-csrf-token"] = csrf
+        reader = Reader(f"reader {number}", http, csrf)
+        cells = [each for each in reader.open(slides[number])["cells"] if each["needs"]]
+        for cell in cells:
+            started = time.perf_counter()
+            answer = reader.ask_label(slides[number], {cell["cell_id"]: "neutrophil"})
+            took.append(time.perf_counter() - started)
+            n_errors += answer.status_code != httpx.codes.OK
+        n_errors += reader.ask_sign(slides[number]).status_code != httpx.codes.OK
         return took, n_errors
 
     with ThreadPoolExecutor(N_READERS) as threads:
