@@ -39,7 +39,7 @@ IMAGES = ("bloodcell-airflow", "bloodcell-worker")
 OWNED = f"uid={USER},gid={USER}"
 """How the compose file says whose a tmpfs is."""
 VERSION, NEXT = "0.2.0", "0.3.0"  # as docker/README.md names this release and the one it upgrades to
-SERVER = ("postgres", "redis", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "watcher")
+SERVER = ("postgres", "redis", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "watcher", "desk")
 ALONE = (*SERVER, "cpu-worker")
 
 # there is no systemd here: this script runs the health checks, and the limits are those that this machine allows

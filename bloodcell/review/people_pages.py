@@ -38,7 +38,9 @@ def sessions_page(request: Request) -> HTMLResponse:
 
 @router.post("/sessions/end")
 def end_sessions(
-    request: Request, person: Annotated[str, Form(max_length=200)], csrf: Annotated[str, Form(max_length=100)] = ""
+    request: Request,
+    person: Annotated[str, Form(max_length=200, pattern=r"^[^\x00]*$")],
+    csrf: Annotated[str, Form(max_length=100)] = "",
 ) -> Response:
     """Ends all sessions of a person."""
     services, session = services_of(request), session_of(request)

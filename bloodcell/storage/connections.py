@@ -71,7 +71,11 @@ def connect(url: str, role: str | None = None, *, keep: int = 0, limits: Mapping
     options = _options(parsed, None)
     engine = sa.create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
-        **({"poolclass": sa.QueuePool, "pool_size": keep, "pool_timeout": _POOL_WAIT_S} if keep else {"poolclass": sa.NullPool}),
+        **(
+            {"poolclass": sa.QueuePool, "pool_size": keep, "pool_timeout": _POOL_WAIT_S}
+            if keep
+            else {"poolclass": sa.NullPool}
+        ),
         hide_parameters=True,  # error texts reach logs and Airflow's pages, and parameters can be about a patient
         connect_args={
             **WIRE,

@@ -8,4 +8,6 @@ errors        the tree of errors
 api           the public names of each room, for mkdocstrings to describe
 documents     documents of the repository that are also pages of the site
 markdown      pages, tables and escaping
+
+Run by hand: `screenshots` takes the pictures of the review desk, with a night of `drawn_desk`.
 """

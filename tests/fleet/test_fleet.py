@@ -27,7 +27,7 @@ pytestmark = [
 ]
 NIGHT = date(2026, 2, 2)
 PLACED = {
-    "server": ("postgres", "redis", "init", "api-server", "scheduler", "dag-processor", "triggerer", "watcher"),
+    "server": ("postgres", "redis", "init", "api-server", "scheduler", "dag-processor", "triggerer", "watcher", "desk"),
     "box": ("worker",),
     "gpubox": ("cpu-worker",),
 }
@@ -71,6 +71,19 @@ def test_every_service_passes_its_own_health_check(fleet: Fleet) -> None:
     assert services | NOT_HERE.keys() == fleet.services()
     for service in services - {"init"}:
         assert fleet.is_healthy(service), service
+
+
+def test_the_desk_works_with_its_own_login_and_somebody_gets_in_by_a_link(fleet: Fleet, settings: Settings) -> None:
+    logins = "SELECT DISTINCT usename FROM pg_stat_activity WHERE usename = 'bloodcell_desk_login'"
+    link = fleet.run("desk", "bloodcell", "users", "add", "dr.a", "--role", "senior", "--link").strip()
+    token = link.removeprefix("http://127.0.0.1:8090/enter/")
+    host = str(settings.airflow_url).replace(":8080", ":8090")
+    words = {"password": "four words that nobody guesses", "again": "four words that nobody guesses"}
+    with httpx.Client(base_url=host, trust_env=False, headers={"Origin": "http://127.0.0.1:8090"}) as client:
+        assert client.post(f"/enter/{token}", data=words).status_code == 303
+        assert client.get("/", headers={"Accept": "text/html"}).status_code == 200
+    with connect(settings.plain_database_url or "").connect() as connection:
+        assert list(connection.scalars(sa.text(logins))) == ["bloodcell_desk_login"]
 
 
 def test_the_health_check_of_a_service_that_does_not_run_fails(fleet: Fleet) -> None:
@@ -161,13 +174,13 @@ def test_each_role_has_only_its_documented_rights(fleet: Fleet, settings: Settin
 def test_backup_and_restore_by_the_documented_commands(fleet: Fleet, settings: Settings, tmp_path: Path) -> None:
     """Runs the README's own lines without `docker compose exec`. It is the last test, because it stops the fleet."""
     lines = [line.strip() for line in (DOCKER / "README.md").read_text().splitlines()]
-    asked = [line.split("#")[0].split() for line in lines if line.startswith("docker compose exec -T postgres ")]
+    asked = [line.split("#")[0].split() for line in lines if line.startswith("docker compose exec -T postgres p")]
     assert [words[5] for words in asked] == ["pg_dumpall", "pg_dump", "pg_dump", "psql", "pg_restore", "pg_restore"]
     (tmp_path / "backup").mkdir(0o700)
     laboratory = LiveNight(settings, NIGHT)
     before = laboratory.rows()
     assert before["cell_call"]
-    for service in ("watcher", "worker", "cpu-worker", "scheduler", "dag-processor", "triggerer", "api-server"):
+    for service in ("watcher", "worker", "cpu-worker", "scheduler", "dag-processor", "triggerer", "desk", "api-server"):
         fleet.kill(service)
     for words in asked[:3]:
         _run_in_postgres(fleet, words, tmp_path)

@@ -69,6 +69,7 @@ def on_the_slide(case: schemathesis.Case[Any], slide: Slide, n: int) -> None:
             change["cell_id"] = slide.all_cells[n]
 
 
+@pytest.mark.slow
 def test_no_request_is_an_error_of_the_server_and_every_answer_is_as_described(
     api: schemathesis.BaseSchema, slide: Slide, cookie: dict[str, str]
 ) -> None:

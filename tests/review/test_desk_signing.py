@@ -40,8 +40,8 @@ def test_a_slide_is_signed_with_the_password_again_in_the_persons_name(running_d
     with running_desk.client("anna") as anna:
         signed = anna.ask_sign(slide)
         assert signed.status_code == 200, signed.text
-        assert (signed.json()["version"], signed.json()["state"]) == (2, "final")
-        assert signed.json()["page"]["signing"]["states"] == []
+        assert signed.json()["signed"] == {"version": 2, "state": "final"}
+        assert signed.json()["signing"]["states"] == []
     assert versions(running_desk, slide) == [(1, "machine", None), (2, "final", "anna")]
     assert read_result(running_desk.laboratory.database, slide.barcode).versions[-1].signed_by == "anna"
 
@@ -51,7 +51,7 @@ def test_what_is_missing_is_named_and_signing_refused_until_it_is_done(running_d
     with running_desk.client("anna") as anna:
         page = anna.open(slide)
         assert {each["what"]: each["n"] for each in page["signing"]["missing"]} == {
-            "unclassified": 2, "blasts": 1, "unnamed": 1,
+            "unclassified": 2, "blast": 1, "undecided": 1,
         }  # fmt: skip
         refused = anna.ask_sign(slide)
         assert refused.status_code == 409
@@ -194,7 +194,7 @@ def test_a_signed_slide_is_amended_with_a_reason(running_desk: RunningDesk) -> N
         ben.label(slide, {slide.all_cells[0]: "monocyte"})
         assert ben.ask_sign(slide, state="amended", reason=" ").status_code == 409
         assert ben.ask_sign(slide, state="final").status_code == 409
-        page = ben.ask_sign(slide, state="amended", reason="one monocyte").raise_for_status().json()["page"]
+        page = ben.ask_sign(slide, state="amended", reason="one monocyte").raise_for_status().json()
         assert (page["result"]["state"], page["result"]["signed_by"], page["waiting"]) == ("amended", "ben", None)
     assert [state for _, state, _ in versions(running_desk, slide)] == ["machine", "final", "machine", "amended"]
 
@@ -212,8 +212,8 @@ def test_a_label_taken_back_gives_the_digest_of_before(running_desk: RunningDesk
         page = anna.open(slide)
     assert {each["what"]: each["n"] for each in page["signing"]["missing"]} == {
         "unclassified": 2,
-        "blasts": 1,
-        "unnamed": 1,
+        "blast": 1,
+        "undecided": 1,
     }
     assert versions(running_desk, slide) == [(1, "withheld", None)], "a correction makes no version of its own"
 

@@ -33,6 +33,44 @@ def test_a_key_labels_the_cell_and_undo_takes_it_back(desk: FrontEndDesk, visit:
     expect(page.locator("[data-cell]")).to_have_count(60)
 
 
+@pytest.mark.parametrize("way", ["n", "To look at", "Enter"])
+def test_a_label_goes_to_the_cell_that_is_looked_at_not_to_one_clicked_before(
+    desk: FrontEndDesk, visit: Visit, way: str
+) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, 60)
+    clicked = page.locator("section[data-line=lymphocyte] [data-cell]").last
+    clicked_id = int(clicked.get_attribute("data-cell") or 0)
+    clicked.click()
+    if way == "To look at":
+        page.get_by_role("button", name="To look at").click()
+    elif way == "n":
+        page.keyboard.press("n")
+    else:
+        page.keyboard.press("Shift+ArrowLeft")
+        page.keyboard.press("Home")
+    looked_at = current(page)
+    if way == "Enter":
+        page.keyboard.press("Enter")
+    assert looked_at != clicked_id
+    page.keyboard.press("5")
+    saved(page)
+    assert desk.labels(slide_id) == [(looked_at, "amartin", "monocyte")]
+
+
+def test_a_password_typed_while_something_is_missing_labels_nothing(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, 60)
+    page.keyboard.press("n")
+    page.keyboard.press("s")
+    page.wait_for_timeout(300)
+    page.keyboard.type("seven lamps by the barn 1234")
+    page.wait_for_timeout(300)
+    assert desk.labels(slide_id) == []
+
+
 def test_undo_gives_many_cells_their_labels_from_before(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(60, n_blasts=0)
     page = visit(f"/slides/{slide_id}")

@@ -9,6 +9,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
+from fastapi.params import Form
+from fastapi.routing import APIRoute
 
 from bloodcell.review.guards import MAX_BODY_BYTES, POLICY
 from bloodcell.review.local_users import make_link
@@ -405,3 +407,47 @@ def test_guessing_passwords_is_slowed_down(running_desk: RunningDesk) -> None:
     assert statuses[-1] == 429
     assert statuses.count(403) <= 10
     assert ROLES["reader"] == "anna"
+
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+BAD_VALUES = (
+    "\x00", "%", "\ud800", "x" * 5000, "-1", "9" * 30, "2026-02-30", "0000-00-00", "9999-12-31", "0001-01-01", "1e400",
+    "'; DROP TABLE bloodcell.label; --", "%s%(x)s", "{{7*7}}", "\u202e", "\r\nx: y", "[1]", "２０２６-０１-０１",
+    "2026-11-29T25:61:00+99:00", "2026-11-29T00:00:00.000000000001Z",
+)  # fmt: skip
+
+
+def parameters_of(desk: RunningDesk, kind: str) -> list[tuple[str, str, str]]:
+    """Returns method, path and name of every parameter of a kind (query_params or body_params) that is no JSON body."""
+    found = []
+    for route in desk.app.routes:
+        if isinstance(route, APIRoute):
+            named = getattr(route.dependant, kind)
+            is_form = kind == "body_params" and any(isinstance(each.field_info, Form) for each in named)
+            for field in named if is_form or kind == "query_params" else ():
+                found += [(method, route.path, field.alias) for method in sorted(route.methods)]
+    return found
+
+
+def test_no_value_of_a_query_or_a_form_is_an_error_of_the_server(running_desk: RunningDesk) -> None:
+    material, wrong, asked = Material.of(running_desk), {}, 0
+    for kind in ("query_params", "body_params"):
+        for method, path, name in parameters_of(running_desk, kind):
+            if path.startswith("/logout"):
+                continue
+            role = next(iter(sorted(ACCESS[f"{method} {path}"] or ["senior"])))
+            with running_desk.client(ROLES[role]) as person:
+                form = material.body(f"{method} {path}", person).get("data", {}) if kind == "body_params" else {}
+                others = "".join(f"&{key}={quote(text)}" for key, text in form.items() if key != name)
+                for value in BAD_VALUES:
+                    field = f"{name}={quote(value, safe='', errors='surrogatepass')}"
+                    url = material.path(path) + (f"?{field}" if kind == "query_params" else "")
+                    body: dict[str, Any] = (
+                        {"content": f"{field}{others}", "headers": FORM} if kind == "body_params" else {}
+                    )
+                    asked += 1
+                    status = person.http.request(method, url, **body).status_code
+                    if status >= 500:
+                        wrong[f"{method} {path} {name}={value[:20]!r}"] = status
+    assert wrong == {}
+    assert asked > 300

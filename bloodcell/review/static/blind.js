@@ -108,7 +108,9 @@ function End() {
       ? t("All cells are read.")
       : t("You can go on later.");
   return html`<div class="specimen done"><div id="finished" tabindex="-1"><h2>${text}</h2>
-    ${is_all && held() ? html`<p>${t("The last choice is not stored yet: press Finish.")}</p>` : html`<p>${t("Thank you. These labels judge the models.")} <a
+    ${is_all && held() ? html`<p>${t("The last choice is not stored yet: press Finish.")}</p>` : html`<p>${mode === "sample"
+            ? t("Thank you. These labels judge the models.")
+            : t("Thank you. Where both readings agree, the slide can be signed.")} <a
         href="/">${t("Back to the worklist")}</a></p>`}
     ${!is_all && html`<button type="button" class="button"
         onClick=${() => (is_finished.value = false)}>${t("Go on")}</button>`}

@@ -5,7 +5,7 @@ import { CommentForm, CommentList } from "./comments.js";
 import { label_cells } from "./labelling.js";
 import { Notices } from "./notices.js";
 import { Picture } from "./picture.js";
-import { current, focus_cell, move, set_current } from "./selection.js";
+import { current, focus_cell, go_to_cell, move, set_current } from "./selection.js";
 import { fetch_cell, image_url } from "./slide_requests.js";
 import { cells, comments, is_writable, line_of, lines, slide } from "./state.js";
 import { moment, probability, said, t, visible } from "./texts.js";
@@ -15,7 +15,7 @@ const details = signal(null); // what GET cells/{id} says of the current cell
 
 /** Shows a cell large. */
 export function show_cell(id) {
-  focus_cell(id);
+  go_to_cell(id);
   is_open.value = true;
 }
 

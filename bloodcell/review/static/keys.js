@@ -3,7 +3,7 @@ import { hide_cell, is_cell_shown, show_cell } from "./cell_view.js";
 import { help } from "./help.js";
 import { label_menu } from "./label_menu.js";
 import { can_undo, label_cells, undo } from "./labelling.js";
-import { current, focus_cell, move, next_needing, select_only, select_section, selected, toggle } from "./selection.js";
+import { current, go_to_cell, move, next_needing, select_only, select_section, selected, toggle } from "./selection.js";
 import { panel } from "./side_panel.js";
 import { go_to_signing } from "./signing.js";
 import { key_bindings, single_keys } from "./single_keys.js";
@@ -25,18 +25,19 @@ function is_among_cells() {
   );
 }
 
+/** Whether the focus is where a person types a password: a letter of it must never label a cell. */
+const is_at_signing = () => document.activeElement?.closest("#signing") != null;
+
 const single =
   (act, { anywhere = false } = {}) =>
   (event) => {
-    if (!single_keys.peek() || document.querySelector("dialog.log-in") || (!anywhere && !is_among_cells())) return;
+    if (!single_keys.peek() || document.querySelector("dialog.log-in")) return;
+    if (anywhere ? is_at_signing() : !is_among_cells()) return;
     event.preventDefault();
     act();
   };
 
-const go_to_needing = (step) => {
-  const id = next_needing(step);
-  if (id !== null) focus_cell(id);
-};
+const go_to_needing = (step) => go_to_cell(next_needing(step));
 
 /** Has the keys act. */
 export function listen_to_keys() {

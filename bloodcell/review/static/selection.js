@@ -58,6 +58,14 @@ export function focus_cell(id) {
   requestAnimationFrame(() => document.getElementById(`cell-${id}`)?.focus());
 }
 
+/** Goes to a cell that may be far away: what was selected elsewhere is no longer, so that a label goes to this cell. */
+export function go_to_cell(id) {
+  if (id === null) return;
+  select_only([]);
+  anchor = null;
+  focus_cell(id);
+}
+
 /** Selects or deselects a cell. */
 export function toggle(id) {
   const wanted = new Set(selected.peek());

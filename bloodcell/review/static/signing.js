@@ -2,7 +2,7 @@
 import { html, signal, useEffect, useRef } from "./html.js";
 import { announce } from "./notices.js";
 import { sending } from "./labelling.js";
-import { focus_cell } from "./selection.js";
+import { go_to_cell } from "./selection.js";
 import { refresh_slide, sign_slide } from "./slide_requests.js";
 import { cells, is_writable, may, needing, person, signing } from "./state.js";
 import { said, t, visible } from "./texts.js";
@@ -83,7 +83,7 @@ function Missing({ missing }) {
 
 function jump(event, cell_id) {
   event.preventDefault();
-  focus_cell(cell_id);
+  go_to_cell(cell_id);
 }
 
 function Reason({ named }) {

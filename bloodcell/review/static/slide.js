@@ -9,7 +9,7 @@ import { sending } from "./labelling.js";
 import { LeaseBanner, keep_slide } from "./lease.js";
 import { LogInOverlay } from "./log_in_overlay.js";
 import { Notices } from "./notices.js";
-import { begin, focus_cell } from "./selection.js";
+import { begin, go_to_cell } from "./selection.js";
 import { WaitingBanner } from "./sending_status.js";
 import { SidePanel } from "./side_panel.js";
 import { person } from "./state.js";
@@ -24,7 +24,7 @@ function Desk() {
       <${SidePanel} />
     </div>
     <${CellView} /><${LabelMenu} /><${Help} /><${LogInOverlay} name=${person.name} /><${Notices}
-        go_to=${focus_cell} />`;
+        go_to=${go_to_cell} />`;
 }
 
 begin();

@@ -4,7 +4,7 @@ import { show_cell } from "./cell_view.js";
 import { help } from "./help.js";
 import { label_menu } from "./label_menu.js";
 import { can_undo, sending, undo } from "./labelling.js";
-import { current, focus_cell, next_needing, select_only, selected } from "./selection.js";
+import { current, go_to_cell, next_needing, select_only, selected } from "./selection.js";
 import { SavingState } from "./sending_status.js";
 import { panel } from "./side_panel.js";
 import { is_writable, needing } from "./state.js";
@@ -23,7 +23,7 @@ export function Toolbar() {
         onClick=${() => show_cell(current.peek())}>${t("Large view")}</button>
     <button type="button" class="button quiet" disabled=${!can_undo()} onClick=${undo}>↶ ${t("Undo")}</button>
     <button type="button" class="button" disabled=${!needing.value.length}
-        onClick=${() => focus_cell(next_needing(1))}>${t("To look at: {n}", { n: count(needing.value.length) })} <span
+        onClick=${() => go_to_cell(next_needing(1))}>${t("To look at: {n}", { n: count(needing.value.length) })} <span
         aria-hidden="true">→</span></button>
     <span class="stretch"></span>
     <${SavingState} sending=${sending} />
