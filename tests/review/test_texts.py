@@ -1,4 +1,4 @@
-"""The texts of the desk: each is in every catalogue; a site's own catalogue adds or replaces texts, and breaks nothing."""
+"""The texts of the desk: each is in every catalogue; a site's own adds or replaces texts, and breaks nothing."""
 
 from __future__ import annotations
 
