@@ -79,6 +79,7 @@ ALTER TABLE bloodcell.label ADD COLUMN is_retraction BOOLEAN DEFAULT false NOT N
 ALTER TABLE bloodcell.label ADD COLUMN session_id BIGINT REFERENCES bloodcell.desk_session (session_id);
 ALTER TABLE bloodcell.label ADD COLUMN client_key UUID;
 ALTER TABLE bloodcell.label ADD CONSTRAINT label_client_key UNIQUE (client_key);
+CREATE INDEX label_of_person ON bloodcell.label (cell_id, lower(labelled_by), labelled_at);
 ALTER TABLE bloodcell.label DROP CONSTRAINT label_source;
 ALTER TABLE bloodcell.label ADD CONSTRAINT label_source CHECK (source IN ('csv', 'folder', 'view', 'desk'));
 ALTER TABLE bloodcell.label DROP CONSTRAINT label_not_empty;
@@ -363,6 +364,7 @@ ALTER TABLE bloodcell.label DROP CONSTRAINT label_not_empty;
 ALTER TABLE bloodcell.label ADD CONSTRAINT label_not_empty CHECK (class IS NOT NULL OR sub_label IS NOT NULL);
 ALTER TABLE bloodcell.label DROP CONSTRAINT label_source;
 ALTER TABLE bloodcell.label ADD CONSTRAINT label_source CHECK (source IN ('csv', 'folder', 'view'));
+DROP INDEX bloodcell.label_of_person;
 ALTER TABLE bloodcell.label DROP COLUMN is_retraction, DROP COLUMN session_id, DROP COLUMN client_key;
 DROP TABLE bloodcell.slide_lease;
 DROP TABLE bloodcell.slide_comment;
