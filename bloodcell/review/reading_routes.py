@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 router: Final = APIRouter()
 
-_SQL: Final = load_statements("review/readings.sql")
+_SQL: Final = load_statements("review/reading_routes.sql")
 _MOST: Final = 200
 """Cells of one page of a blind reading; the rest comes with the next one."""
 Mode = Literal["sample", "second"]
@@ -221,7 +221,7 @@ def _number(session: Session, row: Any) -> int:
 
 
 def _settle(services: Services, cells: Collection[int]) -> None:
-    """Counts the slides of these cells where that makes them withheld or no longer so, or changes what was signed."""
+    """Counts the slides of these cells where that makes them withheld, or changes what was signed."""
     slides = services.desk.transact(lambda c: c.scalars(_SQL["slides"], {"cells": list(cells)}).all())
     for slide_id in slides:
         with suppress(UnknownRecordError):  # withdrawn meanwhile

@@ -146,7 +146,7 @@ class Desk:
         self._write(lambda c: c.execute(_END_LEASE, {"token": session.digest, "slide_id": slide_id}))
 
     def settle(self, slide_id: int, live: LiveResult | None) -> None:
-        """Makes a version now if labels make the slide withheld or no longer so, or change what was signed.
+        """Makes a version now if labels make the slide withheld, or change what was signed.
 
         Other labels are counted with the signature, or by the next import of labels, so that not every key makes a
         version.
@@ -159,7 +159,9 @@ class Desk:
             return
         newest: Any = self._desk.transact(lambda c: c.execute(_NEWEST, {"slide_id": slide_id}).one_or_none())
         state = live.result.versions[-1].state
-        if newest is not None and newest.number < live.result.versions[-1].number and newest.state != state:
+        if newest is None or newest.number >= live.result.versions[-1].number:
+            return
+        if live.was_signed or (state == "withheld" and newest.state != "withheld"):
             self._count(slide_id)
 
     def _count(self, slide_id: int) -> None:
