@@ -27,6 +27,7 @@
     ├── WriteRefusedError      the database refuses what was written at the desk (review/writing.py)
     ├── PeriodError            the days of the statistics cannot be used: choose others (review/desk_statistics.py)
     ├── SigningRefusedError    the result cannot be signed: look at its newest version, and at what it still needs
+    │   └── ResultChangedError it is not the one that was looked at (review/writing.py)
     ├── LoginRefusedError      the person is not logged in: begin the log-in again
     ├── PasswordRefusedError   the new password is not allowed: choose another
     ├── CheckFailedError       a check of the champion or of the store failed: a person has to look at it

@@ -95,8 +95,8 @@ class AccountLimit:
     three and a half days, and a password has 15 characters and is none of the commonest.
 
     An attacker must not be able to keep a person waiting. So addresses from which the person has logged in (the last
-    20) neither wait nor make others wait; `LoginLimit` slows those. Accounts that do not exist are counted like others,
-    so that nothing can be learnt from a wait.
+    20) neither wait nor make others wait; `LoginLimit` slows those, at the desk also before a signature. Accounts that
+    do not exist are counted like others, so that nothing can be learnt from a wait.
     """
 
     def __init__(self) -> None:
@@ -120,6 +120,15 @@ class AccountLimit:
             # the exponent has an end, so that the number has one
             account.free_at = now + min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(account.n_failed - FREE_FAILURES, 20))
         return 0
+
+    def undone(self, name: str) -> None:
+        """Takes back the failure that `begin` counted, because nobody could say whether the password was right.
+
+        Args:
+            name: The name that was typed, in any case.
+        """
+        account = self._account_of(name)
+        account.n_failed, account.free_at = max(0, account.n_failed - 1), 0.0
 
     def succeeded(self, name: str, address: str) -> None:
         """Forgets the failures of an account, and knows the address from now on.

@@ -17,7 +17,8 @@ WITH slide_cell AS MATERIALIZED (
            coalesce(d.is_labelled, false) AS is_labelled, d.line AS decided, coalesce(d.is_blast, false) AS is_blast,
            coalesce(d.line || ' ' || d.contested_labels, d.line) AS said
     FROM bloodcell.cell c
-    LEFT JOIN (SELECT * FROM bloodcell.decided_cell WHERE slide_id = ANY (:slides)) d USING (cell_id)
+    -- looked up cell by cell: where the planner expected 60 cells, a join of the 2,000 of a slide took 29 s instead of 0.1 s
+    LEFT JOIN LATERAL (SELECT * FROM bloodcell.decided_cell o WHERE o.cell_id = c.cell_id LIMIT 1) d ON true
     WHERE c.slide_id = ANY (:slides)
 ), of_slide AS (
     SELECT c.slide_id, count(*) AS n_cells, count(*) FILTER (WHERE c.is_blast) AS n_blasts,

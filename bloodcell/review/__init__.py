@@ -37,7 +37,7 @@
 
     desk_records       what pages and API exchange with the browser
     navigation         the pages of the desk, and what waits on each
-    texts              the texts, by language
+    texts              the texts, by language; shaped_texts are those with values in them
     static_files       scripts and styles
 
 The database functions are in sql/views/75_review_desk.sql: each looks up whose session it is, so that no request can

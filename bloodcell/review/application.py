@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from bloodcell.errors import (
     BloodcellError,
+    DirectoryUnavailableError,
     LoginRefusedError,
     RetryLaterError,
     SigningRefusedError,
@@ -36,6 +38,7 @@ from bloodcell.review.desk_records import ErrorAnswer
 from bloodcell.review.guards import AWAY, BoundedBody, Guard, SafeAnswers, safe_headers
 from bloodcell.review.services import Services, open_services, services_of
 from bloodcell.review.writing import (
+    ResultChangedError,
     RightMissingError,
     SessionEndedError,
     SlideHeldError,
@@ -62,14 +65,25 @@ _PAGES: Final = (
     people_pages,
 )
 _log: Final = logging.getLogger(__name__)
-_PASSWORDS: Final = frozenset({"/login", "/api/session"})
+
+
+class _Passwords(frozenset[str]):
+    """The paths to which a password is sent: to log in, and to sign."""
+
+    def __contains__(self, path: object) -> bool:
+        return super().__contains__(path) or (isinstance(path, str) and _SIGNING.fullmatch(path) is not None)
+
+
+_SIGNING: Final = re.compile(r"/api/slides/[0-9]+/sign")
+_PASSWORDS: Final = _Passwords({"/login", "/api/session"})
 _STATUS: Final[dict[type[BloodcellError], tuple[int, str]]] = {
     SessionEndedError: (401, "not_logged_in"),
     RightMissingError: (403, "forbidden"),
     LoginRefusedError: (403, "forbidden"),
     WrongPasswordError: (403, "wrong_password"),
     SlideHeldError: (409, "held"),
-    SigningRefusedError: (409, "changed"),
+    ResultChangedError: (409, "changed"),
+    SigningRefusedError: (409, "refused"),
     WriteRefusedError: (422, "invalid"),
     UnknownRecordError: (404, "not_found"),
 }
@@ -131,6 +145,8 @@ def _sessions(app: FastAPI) -> Any:
 
 async def _told(request: Request, error: Exception) -> Response:
     """Answers an error that was raised on purpose with its text."""
+    if isinstance(error, DirectoryUnavailableError):
+        return _answer(request, 503, "away", str(error))
     if isinstance(error, RetryLaterError):
         _log.warning("%s", visible_lines(error))  # it names the server, which is not for everybody
         return _answer(request, 503, "away", AWAY)
@@ -163,7 +179,7 @@ async def _unexpected(request: Request, error: Exception, *, headers: dict[str, 
 
 def _answer(request: Request, status: int, code: str, text: str, *, headers: Any = None, **more: object) -> Response:
     """Returns an error as a page to a person, and as JSON to a script."""
-    wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    wants_page = "text/html" in request.headers.get("accept", "")
     if wants_page and hasattr(request.state, "session"):
         services = services_of(request)
         page = services.page("error.html.j2", request, status=status, said=text)

@@ -12,7 +12,7 @@ from bloodcell.storage.statements import load_statements
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-_SQL: Final = load_statements("review/slide_page.sql")
+_SQL: Final = load_statements("review/cell_detail.sql")
 _EXAMPLES: Final = 6
 
 

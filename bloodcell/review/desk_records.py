@@ -75,12 +75,13 @@ class LineChoice:
 
 @dataclass(frozen=True, slots=True)
 class DeskLabel:
-    """A label that counts."""
+    """A label that counts; is_own: it is the person's who looks, also if the name is written otherwise."""
 
     by: str
     label: str
     at: datetime
     is_blind: bool
+    is_own: bool
 
 
 @dataclass(frozen=True, slots=True)

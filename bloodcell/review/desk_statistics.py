@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-_SQL: Final = load_statements("review/statistics.sql")
+_SQL: Final = load_statements("review/desk_statistics.sql")
 
 IDLE_S: Final = 300
 """A pause of more than five minutes is none of the work on a slide."""

@@ -6,6 +6,7 @@ import os
 import pwd
 from typing import TYPE_CHECKING, Final
 
+from bloodcell.errors import AlreadyDoneError
 from bloodcell.review.local_users import list_users, make_link
 from bloodcell.review.people import Role, person_name
 
@@ -27,4 +28,8 @@ def way_in(settings: Settings) -> str:
     if any(user.state == "active" for user in list_users(settings.users_file)):
         return f"{address}   bloodcell users lists who may log in"
     name = person_name(pwd.getpwuid(os.geteuid()).pw_name)
-    return f"{address}/enter/{make_link(settings.users_file, name, _ROLES)}   sets the password of {name}, once"
+    try:
+        token = make_link(settings.users_file, name, _ROLES)
+    except AlreadyDoneError:  # who was removed is not let in again by a restart
+        return f"{address}   bloodcell users add NAME --role senior lets somebody in"
+    return f"{address}/enter/{token}   sets the password of {name}, once"

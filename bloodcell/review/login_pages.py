@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
-from bloodcell.errors import LoginRefusedError, PasswordRefusedError
+from bloodcell.errors import ConfigurationError, DirectoryUnavailableError, LoginRefusedError, PasswordRefusedError
 from bloodcell.review.guards import check_form
 from bloodcell.review.ldap_login import check_ldap
 from bloodcell.review.local_users import check_password, name_of_link, use_link
@@ -161,7 +161,11 @@ def authenticated(request: Request, name: str, password: str) -> Person | None:
         raise HTTPException(429, said, headers={"retry-after": str(wait_s)})
     settings = services.settings
     if services.directory is not None:
-        person = check_ldap(services.directory, name, password)
+        try:
+            person = check_ldap(services.directory, name, password)
+        except (DirectoryUnavailableError, LoginRefusedError, ConfigurationError):
+            services.accounts.undone(name)  # the password was not wrong
+            raise
     elif settings.desk_login == "local":
         person = check_password(settings.users_file, name, password)
     else:

@@ -45,7 +45,7 @@ def come_back(request: Request) -> Response:
     answer.delete_cookie(PENDING_COOKIE, secure=True, httponly=True, samesite="lax")
     if pending.subject is None:
         set_session(services, answer, services.sessions.open(login.person, "oidc", subject=login.subject))
-    elif session is not None and session.subject == login.subject:
+    elif session is not None and session.subject == login.subject and login.person.may("reader"):
         services.sessions.prove(session)
     else:
         raise LoginRefusedError("Somebody else logged in at the provider than the person who works at the desk.")

@@ -7,6 +7,7 @@ came.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,6 +15,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import UUID4, BaseModel, ConfigDict, Field
 
+from bloodcell.errors import UnknownRecordError
 from bloodcell.results.result_display import line_name
 from bloodcell.review.desk_records import Outcome
 from bloodcell.review.navigation import navigation
@@ -24,13 +26,15 @@ from bloodcell.review.writing import RightMissingError
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from bloodcell.review.people import Role
     from bloodcell.review.services import Services
     from bloodcell.review.sessions import Session
 
 router: Final = APIRouter()
 
-_SQL: Final = load_statements("review/readings.sql")
+_SQL: Final = load_statements("review/reading_routes.sql")
 _MOST: Final = 200
 """Cells of one page of a blind reading; the rest comes with the next one."""
 Mode = Literal["sample", "second"]
@@ -115,6 +119,7 @@ def read_blind(request: Request, readings: Readings) -> Outcomes:
     asked = [{"key": str(each.key), "cell_id": cells[each.cell_id], "label": each.label} for each in known]
     kind: Literal["blind", "second"] = "blind" if readings.mode == "sample" else "second"
     stored = {each.key: each for each in services.writer.label(session, kind, asked)} if asked else {}
+    _settle(services, {cells[each.cell_id] for each in known})
     gone = "This cell no longer waits for your reading."
     return Outcomes(
         outcomes=[
@@ -148,6 +153,8 @@ def adjudication_page(request: Request) -> HTMLResponse:
             {"by": row.labelled_by, "label": row.label, "name": line_name(row.label), "note": row.note, "at": at}
         )
     cells = list(disputes.values())[:_MOST]
+    for slide_id in {cell["slide"]["slide_id"] for cell in cells}:
+        services.writer.open_slide(session, slide_id)  # the page shows labels: none of them can be read blind any more
     lines = [asdict(each) for each in line_choices()]
     body = services.page(
         "adjudicate.html.j2",
@@ -162,7 +169,10 @@ def adjudication_page(request: Request) -> HTMLResponse:
 def adjudicate(request: Request, decisions: Decisions) -> Outcomes:
     """Settles contested cells; each decision is stored once."""
     asked = [each.model_dump(mode="json") for each in decisions.changes]
-    return Outcomes(outcomes=services_of(request).writer.label(session_of(request), "adjudication", asked))
+    services = services_of(request)
+    outcomes = services.writer.label(session_of(request), "adjudication", asked)
+    _settle(services, {each.cell_id for each in decisions.changes})
+    return Outcomes(outcomes=outcomes)
 
 
 def _reading_page(request: Request, mode: Mode) -> HTMLResponse:
@@ -208,6 +218,14 @@ def _number(session: Session, row: Any) -> int:
     """
     told = hashlib.sha256(f"{row.sha256} {row.cell_id} {session.person.name}".encode()).digest()
     return int.from_bytes(told[:6], "big") + 1
+
+
+def _settle(services: Services, cells: Collection[int]) -> None:
+    """Counts the slides of these cells where that makes them withheld, or changes what was signed."""
+    slides = services.desk.transact(lambda c: c.scalars(_SQL["slides"], {"cells": list(cells)}).all())
+    for slide_id in slides:
+        with suppress(UnknownRecordError):  # withdrawn meanwhile
+            services.writer.settle(slide_id, services.slides.live(slide_id)[1])
 
 
 def _role(mode: Mode) -> Role:

@@ -98,12 +98,14 @@ def reported_csv(connection: sa.Connection, reported: Reported) -> bytes:
     )
     for row in reported.rows:
         of_row = lines.get(row.report_id, {})
-        percentages = [of_row[name].percentage if name in of_row else None for name in shown]
+        # what is withheld is not reported, not even in a spreadsheet that somebody calculates with
+        is_reportable = row.state != "withheld"
+        percentages = [of_row[name].percentage if name in of_row and is_reportable else None for name in shown]
         table.writerow(
             [_cell(reported.moment)]
             + [_cell(row._mapping[name]) for name in facts]
             + [" ".join(row.withheld_for), " ".join(row.review_for)]
-            + [_cell(row._mapping[name]) for name in figures]
+            + [_cell(row._mapping[name] if is_reportable or name != "nrbc_per_100_wbc" else None) for name in figures]
             + [_cell(share) for share in percentages]
         )
     return b"\xef\xbb\xbf" + text.getvalue().encode()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from bloodcell.errors import LoginRefusedError
 from bloodcell.review.local_users import current_user, session_stamp
 from bloodcell.review.people import Person
 
@@ -25,6 +26,7 @@ _OPEN: Final = sa.text("SELECT bloodcell.desk_open_session(:token, :person, :rol
 _OF: Final = sa.text("SELECT * FROM bloodcell.desk_session_of(:token, :is_use)")
 _END: Final = sa.text("SELECT bloodcell.desk_end_session(:token, :why)")
 _END_OF: Final = sa.text("SELECT bloodcell.desk_end_sessions_of(:token, :person)")
+_NOT_ALLOWED: Final = "42501"
 _LOCAL: Final = ("local", "link")
 _PROVE: Final = sa.text("SELECT bloodcell.desk_prove(:token)")
 
@@ -85,7 +87,13 @@ class Sessions:
             "idle_s": self._idle_s,
             "hours": self._hours,
         }
-        self._database.transact(lambda c: c.execute(_OPEN, opened))
+        try:
+            self._database.transact(lambda c: c.execute(_OPEN, opened))
+        except sa.exc.DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) != _NOT_ALLOWED:
+                raise
+            said = str(error.orig).split("\n")[0].removeprefix("ERROR:").strip()
+            raise LoginRefusedError(f"{said}. An administrator has to give this account another name.") from None
         return token
 
     def of(self, token: str | None, *, is_use: bool = True) -> Session | None:

@@ -58,6 +58,7 @@ SHAPES: Final = (
     "The log-in took longer than ten minutes, or began in another browser. Log in again.",
     "The name that the OpenID provider sent cannot be used. {why}",
     "{who} has no role at the desk: no group in the claim {claim} is in BLOODCELL_DESK_GROUPS.",
+    "{why}. An administrator has to give this account another name.",
     "This has to be done first: {what}",
     "A period has at most {n} days.",
     "A request has at most {n} bytes.",

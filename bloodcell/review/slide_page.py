@@ -127,7 +127,7 @@ class SlideReader:
                 lease=_lease(connection, slide_id, person),
                 lines=line_choices(),
                 gallery=list(GALLERY),
-                cells=self._cells(connection, slide_id, model, images, None),
+                cells=self._cells(connection, slide_id, model, images, None, person),
                 sprites=sprites_of(slide_id, [row.sha256 for row in images]),
                 comments=comments(connection, slide_id),
                 **standing(live, needs_password=needs_password),
@@ -135,16 +135,24 @@ class SlideReader:
 
         return self._desk.transact(read)
 
-    def changes(self, slide_id: int, cells: Collection[int], person: Person, *, needs_password: bool) -> dict[str, Any]:
-        """Returns these cells, the result and the lease as they are now, by the fields of `LabelsStored`."""
-        slide = self._slide(slide_id)
-        live = live_result(self._app, slide_id, slide.barcode, self._rules)
+    def changes(
+        self, slide_id: int, live: LiveResult | None, cells: Collection[int], person: Person, *, needs_password: bool
+    ) -> dict[str, Any]:
+        """Returns these cells, the result and the lease as they are now, by the fields of `LabelsStored`.
+
+        Args:
+            slide_id: The slide.
+            live: Its result as it is now.
+            cells: Cells to return.
+            person: Who asks.
+            needs_password: Whether a signature asks for the password.
+        """
 
         def read(connection: sa.Connection) -> dict[str, Any]:
             model = live.result.model.model_id if live else None
             images = connection.execute(_SQL["images"], {"slide_id": slide_id}).all()
             return {
-                "cells": self._cells(connection, slide_id, model, images, list(cells)),
+                "cells": self._cells(connection, slide_id, model, images, list(cells), person),
                 "lease": _lease(connection, slide_id, person),
                 **standing(live, needs_password=needs_password),
             }
@@ -169,12 +177,14 @@ class SlideReader:
         model_id: str | None,
         images: Sequence[sa.Row[Any]],
         wanted: list[int] | None,
+        person: Person,
     ) -> list[DeskCell]:
         places = {row.cell_id: divmod(number, SPRITE_CELLS) for number, row in enumerate(images)}
         asked = {"slide_id": slide_id, "model_id": model_id, "cells": wanted}
         labels: dict[int, list[DeskLabel]] = {}
         for row in connection.execute(_SQL["labels"], {"slide_id": slide_id, "cells": wanted}):
-            label = DeskLabel(row.labelled_by, row.label, row.labelled_at, row.is_blind)
+            is_own = row.labelled_by.lower() == person.name.lower()
+            label = DeskLabel(row.labelled_by, row.label, row.labelled_at, row.is_blind, is_own)
             labels.setdefault(row.cell_id, []).append(label)
         again = {"slide_id": slide_id, "rules_digest": self._rules.digest}
         for_second_reader = set(connection.scalars(_SQL["for_second_reader"], again))

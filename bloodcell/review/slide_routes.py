@@ -16,7 +16,7 @@ from bloodcell.review.login_pages import authenticated
 from bloodcell.review.navigation import navigation
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.slide_page import comments
-from bloodcell.review.writing import RightMissingError, WrongPasswordError
+from bloodcell.review.writing import ResultChangedError, RightMissingError, WrongPasswordError
 
 if TYPE_CHECKING:
     from bloodcell.review.services import Services
@@ -127,7 +127,9 @@ def label_cells(request: Request, slide_id: Key, changes: Changes) -> LabelsStor
     asked = [each.model_dump(mode="json") for each in changes.changes]
     outcomes = services.writer.label(session, "review", asked, slide_id)
     cells = {each.cell_id for each in changes.changes}
-    now = services.slides.changes(slide_id, cells, session.person, needs_password=_needs_password(session))
+    _, live = services.slides.live(slide_id)
+    services.writer.settle(slide_id, live)
+    now = services.slides.changes(slide_id, live, cells, session.person, needs_password=_needs_password(session))
     return LabelsStored(outcomes=outcomes, **now)
 
 
@@ -163,7 +165,7 @@ def sign(request: Request, slide_id: Key, signature: Signature) -> Signed:
     if live is None:
         raise UnknownRecordError("The slide has no result yet.")
     if live.digest != signature.digest:
-        raise SigningRefusedError("The result has changed since you looked at it. Look again, then sign.")
+        raise ResultChangedError("The result has changed since you looked at it. Look again, then sign.")
     if live.missing:
         first = "; ".join(f"{told}: {n}" for _, told, n in live.missing)
         raise SigningRefusedError(f"This has to be done first: {first}")
@@ -173,7 +175,13 @@ def sign(request: Request, slide_id: Key, signature: Signature) -> Signed:
         raise SigningRefusedError("Tick each reason for review when you have looked at it.")
     _prove(request, session, signature.password)
     version = services.writer.sign(
-        session, slide_id, barcode, digest=signature.digest, state=signature.state, reason=signature.reason
+        session,
+        slide_id,
+        barcode,
+        digest=signature.digest,
+        state=signature.state,
+        reason=signature.reason,
+        ticked=signature.ticked,
     )
     page = services.slides.page(slide_id, session.person, needs_password=_needs_password(session))
     shown = {each.name: getattr(page, each.name) for each in fields(SlidePage)}
@@ -232,6 +240,8 @@ def _prove(request: Request, session: Session, password: str) -> None:
     again = authenticated(request, session.person.name, password)
     if again is None or again.name != session.person.name:
         raise WrongPasswordError("The password is wrong.")
+    if not again.may("reader"):  # the directory has taken the role away since the log-in
+        raise RightMissingError("This needs the role reader.")
     services_of(request).sessions.prove(session)
 
 

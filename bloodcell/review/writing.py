@@ -17,9 +17,10 @@ from bloodcell.review.desk_records import Lease, Outcome
 from bloodcell.storage.runs import recorded_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from bloodcell.differential.laboratory_rules import LaboratoryRules
+    from bloodcell.review.live_result import LiveResult
     from bloodcell.review.sessions import Session
     from bloodcell.storage.database import Database
 
@@ -34,7 +35,9 @@ _OPEN: Final = sa.text("SELECT bloodcell.desk_open_slide(:token, :slide_id)")
 _LEASE: Final = sa.text("SELECT * FROM bloodcell.desk_lease(:token, :slide_id, :seconds, :take_over)")
 _END_LEASE: Final = sa.text("SELECT bloodcell.desk_end_lease(:token, :slide_id)")
 _SIGN: Final = sa.text("SELECT bloodcell.desk_sign(:token, :slide_id, :number, :digest, :state, :reason)")
-_NEWEST: Final = sa.text("SELECT number, digest FROM bloodcell.newest_version WHERE slide_id = :slide_id")
+_NEWEST: Final = sa.text(
+    "SELECT number, state, digest, withheld_for, review_for FROM bloodcell.newest_version WHERE slide_id = :slide_id"
+)
 
 _TOLD: Final = {
     "key": "The same request was used for something else.",
@@ -67,6 +70,10 @@ class SlideHeldError(BloodcellError):
     def __init__(self, holder: str) -> None:
         super().__init__(f"{holder} is working on this slide. Take it over, or wait.")
         self.holder = holder
+
+
+class ResultChangedError(SigningRefusedError):
+    """The result is not the one that the person has looked at."""
 
 
 class WrongPasswordError(BloodcellError):
@@ -138,8 +145,40 @@ class Desk:
         """Gives a slide back."""
         self._write(lambda c: c.execute(_END_LEASE, {"token": session.digest, "slide_id": slide_id}))
 
+    def settle(self, slide_id: int, live: LiveResult | None) -> None:
+        """Makes a version now if labels make the slide withheld, or change what was signed.
+
+        Other labels are counted with the signature, or by the next import of labels, so that not every key makes a
+        version.
+
+        Args:
+            slide_id: The slide.
+            live: Its result with the labels.
+        """
+        if live is None or live.is_signed:
+            return
+        newest: Any = self._desk.transact(lambda c: c.execute(_NEWEST, {"slide_id": slide_id}).one_or_none())
+        state = live.result.versions[-1].state
+        if newest is None or newest.number >= live.result.versions[-1].number:
+            return
+        if live.was_signed or (state == "withheld" and newest.state != "withheld"):
+            self._count(slide_id)
+
+    def _count(self, slide_id: int) -> None:
+        with recorded_run(self._app, "differential") as run:
+            self._app.transact(lambda c: count_slides(c, [slide_id], run_id=run.run_id, rules=self._rules))
+            run.detail |= {"slides": 1, "counted_at_the_desk": True}
+
     def sign(
-        self, session: Session, slide_id: int, barcode: str, *, digest: str, state: str, reason: str | None
+        self,
+        session: Session,
+        slide_id: int,
+        barcode: str,
+        *,
+        digest: str,
+        state: str,
+        reason: str | None,
+        ticked: Collection[str],
     ) -> int:
         """Counts the slide, signs the version, and returns its number.
 
@@ -150,18 +189,20 @@ class Desk:
             digest: What the person has seen.
             state: final, amended or corrected.
             reason: Why it is signed again.
+            ticked: Reasons for review that the person has confirmed.
 
         Raises:
-            SigningRefusedError: The result is not the one that was seen, or something is missing.
+            ResultChangedError: The result is not the one that was seen.
+            SigningRefusedError: Something is missing.
         """
-        with recorded_run(self._app, "differential") as run:
-            self._app.transact(lambda c: count_slides(c, [slide_id], run_id=run.run_id, rules=self._rules))
-            run.detail |= {"slides": 1, "signed_at_the_desk": True}
+        self._count(slide_id)
 
         def sign(connection: sa.Connection) -> int:
             newest = connection.execute(_NEWEST, {"slide_id": slide_id}).one_or_none()
             if newest is None or newest.digest != digest:
-                raise SigningRefusedError("The result has changed since you looked at it. Look again, then sign.")
+                raise ResultChangedError("The result has changed since you looked at it. Look again, then sign.")
+            if {*newest.withheld_for, *newest.review_for} - set(ticked):  # another one may have come meanwhile
+                raise SigningRefusedError("Tick each reason for review when you have looked at it.")
             if (signed := delta_since(connection, barcode, newest.number)) is not None:
                 raise SigningRefusedError(
                     f"The result differs much from {signed}, which was signed meanwhile. Look again, then sign."

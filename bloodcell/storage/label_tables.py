@@ -101,6 +101,7 @@ label = sa.Table(
     sa.CheckConstraint("length(trim(labelled_by)) > 0", name="label_labelled_by"),
     sa.CheckConstraint("labelled_at <= recorded_at + interval '5 minutes'", name="label_not_in_the_future"),
     sa.CheckConstraint("labelled_at >= '2000-01-01 00:00:00+00'", name="label_not_before_2000"),
+    sa.Index("label_of_person", "cell_id", sa.text("lower(labelled_by)"), "labelled_at"),
     sa.Index("label_adjudication", "cell_id", postgresql_where=sa.text("is_adjudication")),
     comment="What a person says of a cell. Append-only: a correction is a new row.",
 )

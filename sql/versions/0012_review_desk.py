@@ -79,6 +79,7 @@ ALTER TABLE bloodcell.label ADD COLUMN is_retraction BOOLEAN DEFAULT false NOT N
 ALTER TABLE bloodcell.label ADD COLUMN session_id BIGINT REFERENCES bloodcell.desk_session (session_id);
 ALTER TABLE bloodcell.label ADD COLUMN client_key UUID;
 ALTER TABLE bloodcell.label ADD CONSTRAINT label_client_key UNIQUE (client_key);
+CREATE INDEX label_of_person ON bloodcell.label (cell_id, lower(labelled_by), labelled_at);
 ALTER TABLE bloodcell.label DROP CONSTRAINT label_source;
 ALTER TABLE bloodcell.label ADD CONSTRAINT label_source CHECK (source IN ('csv', 'folder', 'view', 'desk'));
 ALTER TABLE bloodcell.label DROP CONSTRAINT label_not_empty;
@@ -124,8 +125,8 @@ DO $$ DECLARE name text; BEGIN
 END $$;
 GRANT USAGE ON SCHEMA bloodcell TO bloodcell_desk;
 
--- Which cells a second person has to read is said by the laboratory's rules. Two people whose labels stand and agree have read
--- a cell; an adjudication is a third person's.
+-- Which cells a second person has to read is said by the laboratory's rules. A cell has been read twice if the labels of two
+-- people stand and agree, one of whom is a senior who labelled it at the desk; an adjudication is a third person's.
 CREATE FUNCTION bloodcell.cells_for_second_reader(a_slide bigint, a_rules text) RETURNS TABLE (cell_id bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -136,12 +137,16 @@ BEGIN
     CROSS JOIN LATERAL (SELECT * FROM bloodcell.current_label l WHERE l.cell_id = o.cell_id LIMIT 1) c
     WHERE r.rules_digest = a_rules
       AND (r.document #> '{second_reader,blasts}' = 'true' OR r.document #> '{second_reader,out_of_scope}' = 'true')
-      AND c.n_people < 2 AND NOT c.is_adjudicated AND c.state = 'out_of_scope'
+      AND NOT c.is_adjudicated AND c.state = 'out_of_scope'
+      AND (c.n_people < 2 OR NOT EXISTS (
+          SELECT FROM bloodcell.standing_label n JOIN bloodcell.label l USING (label_id)
+          JOIN bloodcell.desk_session d USING (session_id)
+          WHERE n.cell_id = o.cell_id AND 'senior' = ANY (d.roles)))
       AND (r.document #> '{second_reader,blasts}' = 'true' AND c.sub_label = 'BL'
            OR r.document #> '{second_reader,out_of_scope}' = 'true');
 END $$;
 COMMENT ON FUNCTION bloodcell.cells_for_second_reader(bigint, text) IS
-    'Cells of a slide that the laboratory''s rules want read by a second person, and that only one person has labelled.';
+    'Cells of a slide that the laboratory''s rules want read by a second person, and that two people, one of them a senior, have not read.';
 
 -- What signing needs is said only here: the desk shows it, and the signature is refused for it.
 CREATE FUNCTION bloodcell.missing_for_signature(a_slide bigint, a_report bigint)
@@ -359,6 +364,7 @@ ALTER TABLE bloodcell.label DROP CONSTRAINT label_not_empty;
 ALTER TABLE bloodcell.label ADD CONSTRAINT label_not_empty CHECK (class IS NOT NULL OR sub_label IS NOT NULL);
 ALTER TABLE bloodcell.label DROP CONSTRAINT label_source;
 ALTER TABLE bloodcell.label ADD CONSTRAINT label_source CHECK (source IN ('csv', 'folder', 'view'));
+DROP INDEX bloodcell.label_of_person;
 ALTER TABLE bloodcell.label DROP COLUMN is_retraction, DROP COLUMN session_id, DROP COLUMN client_key;
 DROP TABLE bloodcell.slide_lease;
 DROP TABLE bloodcell.slide_comment;

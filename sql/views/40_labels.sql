@@ -155,7 +155,7 @@ SELECT l.label_id, l.cell_id, coalesce(l.sub_label, l.class) AS label, l.class, 
 FROM bloodcell.label l
 WHERE NOT l.is_retraction
   AND NOT EXISTS (SELECT 1 FROM bloodcell.label newer WHERE newer.cell_id = l.cell_id
-                  AND newer.labelled_by = l.labelled_by AND newer.labelled_at > l.labelled_at)
+                  AND lower(newer.labelled_by) = lower(l.labelled_by) AND newer.labelled_at > l.labelled_at)
   AND NOT EXISTS (SELECT 1 FROM bloodcell.label a WHERE a.is_adjudication AND a.cell_id = l.cell_id
                   AND (a.labelled_at, a.label_id) > (l.labelled_at, l.label_id));
 
@@ -185,7 +185,8 @@ SELECT s.barcode, c.night, c.file_name, c.cell_id, c.sha256, s.patient_key,
        bloodcell.agreed(min(coalesce(l.class, '')), max(coalesce(l.class, ''))) AS class,
        bloodcell.agreed(min(coalesce(l.sub_label, '')), max(coalesce(l.sub_label, ''))) AS sub_label,
        bloodcell.label_state(min(coalesce(l.class, l.sub_label)), max(coalesce(l.class, l.sub_label)), min(l.class)) AS state,
-       bool_or(l.is_blind) AS is_blind, bool_or(l.is_adjudication) AS is_adjudicated, count(*) AS n_people,
+       bool_or(l.is_blind) AS is_blind, bool_or(l.is_adjudication) AS is_adjudicated,
+       count(DISTINCT lower(l.labelled_by)) AS n_people,
        string_agg(l.labelled_by, ', ' ORDER BY l.labelled_by) AS labelled_by, max(l.labelled_at) AS labelled_at,
        max(l.label_id) AS label_id, min(l.sub_label) IS DISTINCT FROM max(l.sub_label) AS is_code_contested
 FROM bloodcell.standing_label l
@@ -282,8 +283,7 @@ LEFT JOIN LATERAL (
     FROM bloodcell.blind_label b WHERE b.cell_id = d.cell_id
 ) r ON true
 WHERE coalesce(r.n, 0) < CASE WHEN d.is_read_twice THEN 2 ELSE 1 END
-  AND NOT EXISTS (SELECT 1 FROM bloodcell.image i WHERE i.sha256 = c.sha256 AND i.removed_at IS NOT NULL)
-ORDER BY d.night, c.sha256;
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.image i WHERE i.sha256 = c.sha256 AND i.removed_at IS NOT NULL);
 
 COMMENT ON VIEW bloodcell.blind_reading IS
     'Cells of the random sample that wait for a blind reading; bloodcell labels sample writes their images. A person '

@@ -90,11 +90,23 @@ END $$;
 CREATE FUNCTION bloodcell.desk_open_session(
     a_token text, a_person text, a_roles text[], a_method text, a_stamp text, a_idle_s integer, a_hours double precision
 ) RETURNS bigint
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    opened bigint;
+BEGIN
+    -- a provider may give a name again; whoever had it first has signed under it
+    IF a_method = 'oidc' AND EXISTS (
+        SELECT FROM bloodcell.desk_session d WHERE lower(d.person) = lower(normalize(a_person)) AND d.method = 'oidc'
+        AND d.stamp IS DISTINCT FROM a_stamp) THEN
+        RAISE EXCEPTION 'Somebody else has worked at the desk under the name %', a_person
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'BLOODCELL_DESK_OIDC_NAME_CLAIM: a claim whose values are never given again.';
+    END IF;
     INSERT INTO bloodcell.desk_session (token_digest, person, roles, method, stamp, idle_s, expires_at)
     VALUES (a_token, normalize(a_person), a_roles, a_method, a_stamp, a_idle_s, clock_timestamp() + a_hours * interval '1 hour')
-    RETURNING session_id
-$$;
+    RETURNING session_id INTO opened;
+    RETURN opened;
+END $$;
 COMMENT ON FUNCTION bloodcell.desk_open_session(text, text, text[], text, text, integer, double precision) IS
     'Opens a session for a person whom the desk has authenticated; the token''s digest stands for it.';
 
@@ -290,8 +302,8 @@ BEGIN
         ELSIF a_kind = 'second' AND own.label_id IS NOT NULL AND NOT own.is_retraction THEN
             refused := 'own_label';
         ELSIF a_kind = 'adjudication' AND EXISTS (
-            SELECT FROM bloodcell.standing_label l
-            WHERE l.cell_id = change.cell_id AND lower(l.labelled_by) = lower(who.person)) THEN
+            SELECT FROM bloodcell.label l  -- also one that was taken back
+            WHERE l.cell_id = change.cell_id AND lower(l.labelled_by) = lower(who.person) AND NOT l.is_adjudication) THEN
             refused := 'party';
         ELSIF a_kind = 'adjudication' AND NOT EXISTS (
             SELECT FROM bloodcell.current_label l WHERE l.cell_id = change.cell_id AND l.state = 'contested') THEN

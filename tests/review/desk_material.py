@@ -98,9 +98,16 @@ class Slide:
     holder: str | None = None
     versions: list[Json] = field(default_factory=list)
     named: list[Json] = field(default_factory=list)
+    signed_digest: str = ""
+    waiting: Json | None = None
 
     def cell(self, cell_id: int) -> Json:
         return next(cell for cell in self.cells if cell["cell_id"] == cell_id)
+
+    def cell_json(self, cell: Json, person: str) -> Json:
+        """Returns a cell as a person's page has it, which is told which labels are theirs."""
+        labels = [{**one, "is_own": one["by"].lower() == person.lower()} for one in cell["labels"]]
+        return {**cell, "labels": labels}
 
     def label(self, by: str, cell_id: int, label: str | None, key: str = "") -> None:
         """Adds a label, and judges the cell again."""
@@ -114,8 +121,10 @@ class Slide:
             cell["labels"].append({"by": by, "label": label, "at": now(), "is_blind": False})
         judge(cell)
 
-    def differential(self) -> Json:
-        """Returns the differential as it counts now."""
+    def differential(self) -> Json | None:
+        """Returns the differential as it counts now; None before the first count."""
+        if not self.versions:
+            return None
         counted = [cell["line"] for cell in self.cells]
         leucocytes = [*LEUCOCYTE_CLASSES, *(code for code in OTHER_LEUCOCYTES if code in counted)]
         total = sum(counted.count(line) for line in leucocytes)
@@ -194,15 +203,19 @@ class Slide:
             for what, text in words.items()
             if (n := sum(cell["needs"] == what for cell in self.cells))
         ]
+        if not self.versions:
+            missing = [{"what": "result", "n": 1, "text": "The slide has no result yet."}]
         is_signed = any(version["signed_by"] for version in self.versions)
+        digest = hashlib.sha256(
+            repr([(cell["cell_id"], cell["line"], cell["seen"]) for cell in self.cells]).encode()
+        ).hexdigest()
+        states = ["amended", "corrected"] if is_signed else ["final"]
         return {
             "missing": missing,
             "named": self.named,
-            "states": ["amended", "corrected"] if is_signed else ["final"],
+            "states": [] if digest == self.signed_digest or not self.versions else states,
             "needs_reason": is_signed,
-            "digest": hashlib.sha256(
-                repr([(cell["cell_id"], cell["line"], cell["seen"]) for cell in self.cells]).encode()
-            ).hexdigest(),
+            "digest": digest if self.versions else None,
             "needs_password": True,
         }
 
@@ -214,15 +227,22 @@ class Slide:
             "may": {"label": True, "sign": True},
             "lease": self.lease(person),
             "result": self.versions[-1] if self.versions else None,
-            "waiting": None,
+            "waiting": self.waiting,
+            "is_withheld": self.is_withheld,
             "lines": lines(),
             "gallery": gallery(),
-            "cells": self.cells,
+            "cells": [self.cell_json(cell, person) for cell in self.cells],
             "sprites": self.sprites(),
             "comments": self.comments,
             "differential": self.differential(),
             "signing": self.signing(),
         }
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the newest version is withheld, which may not be the one in force."""
+        newest = self.waiting or (self.versions[-1] if self.versions else {"state": None})
+        return bool(newest["state"] == "withheld")
 
     def lease(self, person: str) -> Json:
         return {"holder": self.holder, "is_mine": self.holder == person, "until": now() if self.holder else None}

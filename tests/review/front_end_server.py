@@ -47,6 +47,8 @@ class FrontEndDesk:
         self.is_logged_in = True
         self.is_away = False
         self.delay_s = 0.0
+        self.refusal = ""  # why nothing is signed
+        self.is_taken_with_page = True  # the real desk gives the slide only when the page asks for it
         self.blind: list[Json] = []
         self.adjudications: list[Json] = []
         self.lock = threading.RLock()
@@ -97,9 +99,8 @@ def _environment() -> Environment:
         finalize=lambda value: visible_lines(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
-        extensions=["jinja2.ext.i18n"],
     )
-    environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
+    environment.globals["_"] = lambda text: text  # as the desk's own: what it returns is escaped
     environment.globals["static"] = lambda name: f"/static/tests/{name}"
     return environment
 
@@ -174,7 +175,8 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Callable[..., HTML
     @app.get("/slides/{slide_id}")
     def slide_page(slide_id: int) -> HTMLResponse:
         slide = desk.slides[slide_id]
-        slide.holder = slide.holder or desk.person
+        if desk.is_taken_with_page:
+            slide.holder = slide.holder or desk.person
         return page("slide.html.j2", slide_data=slide.json(desk.person))
 
     @app.get("/api/slides/{slide_id}")
@@ -234,12 +236,16 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Callable[..., HTML
             if slide.holder not in {None, desk.person}:
                 raise Refused(409, "held", f"{slide.holder} has the slide.", holder=slide.holder)
             outcomes = [_store(slide, desk.person, change) for change in changes]
-            changed = [slide.cell(cell_id) for cell_id in {change["cell_id"] for change in changes}]
+            changed = [
+                slide.cell_json(slide.cell(cell_id), desk.person)
+                for cell_id in {change["cell_id"] for change in changes}
+            ]
             return {
                 "outcomes": outcomes,
                 "cells": changed,
                 "differential": slide.differential(),
                 "signing": slide.signing(),
+                "is_withheld": slide.is_withheld,
                 "lease": slide.lease(desk.person),
             }
 
@@ -269,6 +275,9 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Callable[..., HTML
             raise Refused(403, "wrong_password", "The password is wrong.")
         if sent["digest"] != slide.signing()["digest"]:
             raise Refused(409, "changed", "The slide has changed.")
+        if desk.refusal:
+            raise Refused(409, "refused", desk.refusal)
+        slide.signed_digest, slide.waiting = sent["digest"], None
         slide.versions.append(
             {
                 "version": len(slide.versions) + 1,

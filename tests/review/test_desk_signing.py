@@ -85,15 +85,15 @@ def test_a_contested_cell_refuses_the_signature_until_it_is_settled(running_desk
         ({"password": "wrong"}, 403, "wrong_password"),
         ({"password": ""}, 403, "wrong_password"),
         ({"digest": "0" * 64}, 409, "changed"),
-        ({"ticked": []}, 409, "changed"),
-        ({"state": "amended", "reason": "x"}, 409, "changed"),
-        ({"state": "corrected"}, 409, "changed"),
+        ({"ticked": []}, 409, "refused"),
+        ({"state": "amended", "reason": "x"}, 409, "refused"),
+        ({"state": "corrected"}, 409, "refused"),
         ({"state": "machine"}, 422, "invalid"),
         ({"digest": "g" * 64}, 422, "invalid"),
         ({"digest": None}, 422, "invalid"),
         ({"reason": "x" * 1001}, 422, "invalid"),
         ({"reason": "nul \x00"}, 422, "invalid"),
-        ({"reason": "turned \u202e round"}, 409, "changed"),
+        ({"reason": "turned \u202e round"}, 409, "refused"),
         ({"password": "x" * 1001}, 422, "invalid"),
         ({"more": 1}, 422, "invalid"),
     ],
@@ -117,7 +117,13 @@ def test_a_person_without_the_role_signs_nothing(running_desk: RunningDesk, name
     running_desk.sessions.prove(session)
     with pytest.raises(RightMissingError):
         running_desk.functions.sign(
-            session, slide.slide_id, slide.barcode, digest=digest(running_desk, slide), state="final", reason=None
+            session,
+            slide.slide_id,
+            slide.barcode,
+            digest=digest(running_desk, slide),
+            state="final",
+            reason=None,
+            ticked=(),
         )
     assert versions(running_desk, slide) == [(1, "machine", None)]
 
@@ -127,7 +133,13 @@ def test_the_database_wants_the_proof_of_the_password_and_takes_it_for_one_signa
 
     def sign(slide: Slide) -> int:
         return running_desk.functions.sign(
-            anna, slide.slide_id, slide.barcode, digest=digest(running_desk, slide), state="final", reason=None
+            anna,
+            slide.slide_id,
+            slide.barcode,
+            digest=digest(running_desk, slide),
+            state="final",
+            reason=None,
+            ticked=(),
         )
 
     with pytest.raises(SigningRefusedError, match="password again"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from playwright.sync_api import APIResponse, Route, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
+from tests.review.desk_material import now
 from tests.review.front_end import Visit, current, drag, gallery, saved, section_of
 from tests.review.front_end_server import PASSWORD, FrontEndDesk
 
@@ -503,6 +504,15 @@ def test_what_is_missing_for_signing_is_listed_and_leads_to_the_cell(desk: Front
     assert page.get_by_role("button", name="Sign the slide").count() == 0
 
 
+def fill_signature(page: Page) -> None:
+    """Ticks and chooses what the form of the signature asks for."""
+    sign = page.locator("#signing")
+    for box in sign.get_by_role("checkbox").all():
+        box.check()
+    sign.get_by_role("radio").first.check()
+    sign.get_by_label("Your password").fill(PASSWORD)
+
+
 def test_a_wrong_password_and_a_changed_slide_are_told_in_words(desk: FrontEndDesk, visit: Visit) -> None:
     slide_id = desk.make_slide(60, n_blasts=0, n_smudges=0, n_unclassified=0)
     page = visit(f"/slides/{slide_id}")
@@ -518,7 +528,8 @@ def test_a_wrong_password_and_a_changed_slide_are_told_in_words(desk: FrontEndDe
     sign.get_by_role("button", name="Sign the slide").click()
     expect(sign.get_by_role("alert")).to_contain_text("has changed since you looked at it")
     expect(page.locator("section[data-line=monocyte] .labelled")).to_have_count(1)
-    sign.get_by_label("Your password").fill(PASSWORD)
+    assert sign.locator("input:checked").count() == 0, "what was ticked was for what was shown before"
+    fill_signature(page)
     sign.get_by_role("button", name="Sign the slide").click()
     expect(sign.get_by_text("Signed: version 2, final.")).to_be_visible()
 
@@ -592,3 +603,193 @@ def test_a_page_whose_modules_are_not_fetched_says_so(desk: FrontEndDesk, visit:
     page.route("**/gallery.js", lambda route: route.abort())
     page.reload()
     expect(page.get_by_text("A part of this page could not be fetched.")).to_be_visible()
+
+
+EASY = {"n_blasts": 0, "n_smudges": 0, "n_unclassified": 0}
+
+
+def test_undo_in_the_large_view_selects_nothing_behind_it(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60, **EASY)
+    page = visit(f"/slides/{slide_id}")
+    page.locator("section[data-line=monocyte] [data-cell]").first.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.press("6")
+    saved(page)
+    n_labelled = len(desk.labels(slide_id))
+    assert n_labelled > 1
+    page.locator("[data-cell]").first.dblclick()
+    page.keyboard.press("u")
+    saved(page)
+    assert page.locator("[aria-selected=true]").count() == 0
+    page.keyboard.press("3")
+    saved(page)
+    assert [label for _, _, label in desk.labels(slide_id)[2 * n_labelled :]] == ["basophil"]
+
+
+def test_a_key_in_the_large_view_labels_its_cell_whatever_is_selected(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60, **EASY)
+    page = visit(f"/slides/{slide_id}")
+    page.locator("[data-cell]").first.dblclick()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.locator("[data-cell]").nth(3).evaluate(
+        "cell => cell.dispatchEvent(new MouseEvent('click', {bubbles: true, ctrlKey: true}))"
+    )
+    page.locator("[data-cell]").nth(4).evaluate(
+        "cell => cell.dispatchEvent(new MouseEvent('click', {bubbles: true, ctrlKey: true}))"
+    )
+    page.keyboard.press("3")
+    saved(page)
+    assert len(desk.labels(slide_id)) == 1
+
+
+def test_withheld_numbers_of_a_newer_version_are_said_to_be_so(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60, **EASY)
+    slide = desk.slides[slide_id]
+    slide.versions[-1] |= {"state": "final", "signed_by": "amartin"}
+    slide.waiting = {"version": 2, "state": "withheld", "made_at": now(), "signed_by": None, "why": "late cells"}
+    page = visit(f"/slides/{slide_id}")
+    table = page.locator(".differential")
+    expect(table).to_contain_text("Version 2, not signed")
+    expect(table).to_contain_text("Withheld: not reportable")
+    slide.waiting["state"] = "machine"
+    page.locator("[data-cell]").first.click()
+    page.keyboard.press("5")
+    expect(table).not_to_contain_text("Withheld: not reportable")
+    expect(table).to_contain_text("Version 2, not signed")
+
+
+def test_a_label_is_ones_own_in_whatever_letters_the_server_knows_the_name(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60, **EASY)
+    cell = desk.slides[slide_id].cells[0]["cell_id"]
+    desk.label_as("AMartin", slide_id, cell, "monocyte")
+    page = visit(f"/slides/{slide_id}")
+    desk.is_away = True
+    page.locator(f"#cell-{cell}").click()
+    page.keyboard.press("6")
+    expect(page.locator(f"section[data-line=ig] #cell-{cell}")).to_be_attached()
+    assert page.locator("section[data-line=contested]").count() == 0
+    page.keyboard.press("u")
+    expect(page.locator(f"section[data-line=monocyte] #cell-{cell}")).to_be_attached()
+    desk.is_away = False
+    page.get_by_role("button", name="Try now").click()
+    saved(page)
+
+
+def test_a_slide_without_a_result_shows_its_cells_and_takes_labels(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    desk.slides[slide_id].versions.clear()
+    page = visit(f"/slides/{slide_id}")
+    gallery(page, 60)
+    expect(page.locator(".differential")).to_contain_text("No result yet")
+    expect(page.locator("#signing")).to_contain_text("The slide has no result yet.")
+    page.keyboard.press("n")
+    cell = current(page)
+    page.keyboard.press("5")
+    saved(page)
+    assert desk.labels(slide_id) == [(cell, "amartin", "monocyte")]
+
+
+def test_a_key_goes_to_no_cell_that_is_out_of_sight(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(500)
+    page = visit(f"/slides/{slide_id}")
+    page.keyboard.press("n")
+    cell = current(page)
+    for is_focused in (True, False):
+        if not is_focused:
+            page.evaluate("document.activeElement.blur()")
+        page.mouse.move(400, 400)
+        page.mouse.wheel(0, 3000)
+        expect(page.locator(f"#cell-{cell}")).not_to_be_in_viewport()
+        page.wait_for_timeout(300)
+        page.keyboard.press("5")
+        expect(page.locator("[data-spoken]")).to_contain_text("out of sight")
+        expect(page.locator(f"#cell-{cell}")).to_be_in_viewport()
+        expect(page.locator(f"#cell-{cell}")).to_be_focused()
+    assert desk.labels(slide_id) == []
+    page.keyboard.press("5")
+    saved(page)
+    assert desk.labels(slide_id) == [(cell, "amartin", "monocyte")]
+
+
+def test_a_lost_answer_to_the_signature_leaves_it_open_whether_the_slide_is_signed(
+    desk: FrontEndDesk, visit: Visit
+) -> None:
+    slide_id = desk.make_slide(60, **EASY)
+    page = visit(f"/slides/{slide_id}")
+    page.route("**/sign", lambda route: route.abort())
+    fill_signature(page)
+    sign = page.locator("#signing")
+    sign.get_by_role("button", name="Sign the slide").click()
+    expect(sign.get_by_role("alert")).to_contain_text("it is not known whether the slide was signed")
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.unroute("**/sign")
+    page.route("**/sign", lose)
+    fill_signature(page)
+    sign.get_by_role("button", name="Sign the slide").click()
+    expect(sign).to_contain_text("Signed by amartin, version 2")
+    assert sign.locator("form").count() == 0
+
+
+def test_a_refusal_to_sign_is_told_in_the_words_of_the_server(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit(f"/slides/{desk.make_slide(60, **EASY)}")
+    desk.refusal = "Two people have to read this slide."
+    fill_signature(page)
+    sign = page.locator("#signing")
+    sign.get_by_role("button", name="Sign the slide").click()
+    expect(sign.get_by_role("alert")).to_have_text("Two people have to read this slide.")
+
+
+def test_a_signed_slide_says_who_signed_it_until_it_changes(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60, **EASY)
+    page = visit(f"/slides/{slide_id}")
+    fill_signature(page)
+    sign = page.locator("#signing")
+    sign.get_by_role("button", name="Sign the slide").click()
+    expect(sign).to_contain_text("Signed: version 2, final.")
+    page.reload()
+    expect(sign).to_contain_text("Signed by amartin, version 2")
+    assert sign.get_by_text("Sign as").count() == 0
+    page.locator("[data-cell]").first.click()
+    page.keyboard.press("5")
+    expect(sign.get_by_role("radio")).to_have_count(2)
+
+
+def test_an_edited_comment_is_another_one_and_the_same_text_is_not(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit(f"/slides/{desk.make_slide(20)}")
+    keys: list[str] = []
+
+    def fail(route: Route) -> None:
+        keys.append(json.loads(route.request.post_data or "")["key"])
+        route.abort()
+
+    page.route("**/comments", fail)
+    form = page.locator(".comment-form")
+    for text in ("Smear", "Smear", "Second smear"):
+        form.get_by_label("Comment on the slide").fill(text)
+        form.get_by_role("button", name="Add comment").click()
+        expect(form.get_by_role("button", name="Add comment")).to_be_enabled()
+        expect(form.get_by_role("alert")).to_be_visible()
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_key_before_the_first_answer_about_the_slide_labels(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id = desk.make_slide(60)
+    desk.is_taken_with_page = False
+    page = visit(f"/slides/{slide_id}")
+    desk.hold_as(None, slide_id)
+    waiting: list[Route] = []
+    page.route("**/lease", waiting.append)
+    page.reload()
+    gallery(page, 60)
+    page.keyboard.press("n")
+    page.keyboard.press("5")
+    saved(page)
+    assert len(desk.labels(slide_id)) == 1
+    expect(page.locator(".toasts .notice")).to_have_count(0)
+    expect(page.locator(".banner")).to_have_count(0)
+    for route in waiting:
+        route.continue_()

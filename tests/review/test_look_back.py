@@ -61,11 +61,11 @@ def test_history_says_who_changed_a_cell(running_desk: RunningDesk, corrected: S
     page = history(running_desk, corrected)
     part = page.split(f'id="cell-{cell}"')[1].split("</li>\n  <li")[0]
     words = re.sub(r"<[^>]+>|\s+", " ", part)
-    told = re.findall(r"(anna|clara) +(labelled|commented|took the own label back) +(\w+)?", words)
+    told = re.findall(r"(anna|clara) +(labelled|commented|took the own label back) +([\w ]+?) +\d", words)
     assert [(who, what, label) for who, what, label in told if what == "labelled"] == [
-        ("anna", "labelled", "ig"),
-        ("clara", "labelled", "neutrophil"),
-        ("anna", "labelled", "neutrophil"),
+        ("anna", "labelled", "Immature granulocytes"),
+        ("clara", "labelled", "Neutrophils"),
+        ("anna", "labelled", "Neutrophils"),
     ]
     assert f'src="/slides/{corrected.slide_id}/cells/{cell}/image"' in part
 

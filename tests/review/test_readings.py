@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.review.front_end import Visit, saved
 from tests.review.front_end_server import FrontEndDesk
@@ -11,21 +11,29 @@ from tests.review.front_end_server import FrontEndDesk
 pytestmark = pytest.mark.slow
 
 
+def shown(page: Page, n_read: int) -> None:
+    """Waits until the picture of the cell after so many is shown."""
+    expect(page.get_by_text(f"Read: {n_read} of 20")).to_be_visible()
+    expect(page.locator(".specimen")).to_have_attribute("aria-busy", "false")
+
+
 def test_only_the_last_choice_can_be_taken_back_and_is_sent_with_the_next(desk: FrontEndDesk, visit: Visit) -> None:
     page = visit("/blind")
-    expect(page.get_by_text("Read: 0 of 20")).to_be_visible()
+    shown(page, 0)
     page.keyboard.press("1")
     expect(page.get_by_text("Last choice: Neutrophil.")).to_be_visible()
     assert desk.blind == []
     page.keyboard.press("u")
-    expect(page.get_by_text("Read: 0 of 20")).to_be_visible()
+    shown(page, 0)
     page.keyboard.press("2")
+    shown(page, 1)
     page.get_by_role("button", name="Lymphocyte").first.click()
     saved(page)
     assert [(one["cell_id"], one["label"]) for one in desk.blind] == [(0, "eosinophil")]
     page.reload()
     expect(page.get_by_text("Last choice: Lymphocyte.")).to_be_visible()
     page.keyboard.press("u")
+    shown(page, 0)
     page.keyboard.press("5")
     page.get_by_role("button", name="Finish").click()
     saved(page)
@@ -35,7 +43,8 @@ def test_only_the_last_choice_can_be_taken_back_and_is_sent_with_the_next(desk: 
 
 def test_a_reading_ends_with_finish_and_says_so(desk: FrontEndDesk, visit: Visit) -> None:
     page = visit("/blind")
-    for _ in range(20):
+    for at in range(20):
+        shown(page, at)
         page.keyboard.press("4")
     expect(page.get_by_text("All cells are read.")).to_be_visible()
     page.get_by_role("button", name="Finish").click()
@@ -44,6 +53,41 @@ def test_a_reading_ends_with_finish_and_says_so(desk: FrontEndDesk, visit: Visit
     assert len(desk.blind) == 20
     page.reload()
     expect(page.get_by_text("There is no cell to read now.")).to_be_visible()
+
+
+def test_a_key_before_the_picture_is_shown_labels_nothing(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit("/blind")
+    waiting: list[Route] = []
+    page.route("**/cells/*/image", waiting.append)
+    page.reload(wait_until="commit")
+    expect(page.locator(".specimen")).to_have_attribute("aria-busy", "true")
+    page.keyboard.press("4")
+    page.get_by_role("button", name="Monocyte").click()
+    expect(page.locator("[data-spoken]")).to_have_text("The picture is not shown yet.")
+    for route in waiting:
+        route.continue_()
+    shown(page, 0)
+    page.unroute("**/cells/*/image")
+    page.keyboard.press("5")
+    expect(page.get_by_text("Last choice: Monocyte.")).to_be_visible()
+    page.get_by_role("button", name="Finish").click()
+    saved(page)
+    assert [(one["cell_id"], one["label"]) for one in desk.blind] == [(0, "monocyte")]
+
+
+def test_a_cell_without_a_picture_is_left_out_without_a_label(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit("/blind")
+    page.route("**/cells/0/image", lambda route: route.fulfill(status=404))
+    page.reload()
+    expect(page.get_by_text("The picture is missing or altered in the store.")).to_be_visible()
+    page.keyboard.press("4")
+    expect(page.locator("[data-spoken]")).to_have_text("The picture is missing: the cell gets no label.")
+    page.get_by_role("button", name="Next cell, without a label").click()
+    shown(page, 0)
+    page.keyboard.press("5")
+    page.get_by_role("button", name="Finish").click()
+    saved(page)
+    assert [(one["cell_id"], one["label"]) for one in desk.blind] == [(1, "monocyte")]
 
 
 def test_nothing_tells_what_the_cell_was_called(desk: FrontEndDesk, visit: Visit) -> None:
@@ -56,6 +100,7 @@ def test_a_dispute_is_decided_with_a_note(desk: FrontEndDesk, visit: Visit) -> N
     page = visit("/adjudicate")
     expect(page.get_by_text("Contested cells left: 3")).to_be_visible()
     expect(page.get_by_text("fine chromatin, nucleolus")).to_be_visible()
+    expect(page.get_by_label("Note (optional)")).to_have_attribute("maxlength", "1000")
     page.keyboard.press("b")
     page.get_by_label("Note (optional)").fill("Auer rod")
     page.get_by_role("button", name="Store the decision").click()

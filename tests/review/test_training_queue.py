@@ -123,8 +123,12 @@ def test_cells_are_labelled_by_keys_and_taken_back(running_desk: RunningDesk, ni
     page = context.new_page()
     page.goto(f"{desk.url}/training-queue?night={NIGHT}")
     expect(page.get_by_role("heading", name="Slide T-1")).to_be_visible()
+    expect(page.locator(".frame")).to_have_attribute("aria-busy", "false")
     page.keyboard.press("6")
+    expect(page.get_by_text("Labelled: 1 of 40")).to_be_visible()
+    expect(page.locator(".frame")).to_have_attribute("aria-busy", "false")
     page.keyboard.press("b")
+    expect(page.get_by_text("Labelled: 2 of 40")).to_be_visible()
     expect(page.locator(".saving-state")).to_have_text("✔ Saved")
     with page.expect_response("**/labels"):
         page.keyboard.press("u")

@@ -45,6 +45,7 @@ def test_a_page_fetches_all_modules_at_once(page: str) -> None:
 
 def test_no_module_is_left_over() -> None:
     static = VENDOR.parent
-    used = {path for page in ("slide", "blind", "adjudicate") for path in imported_modules(static / f"{page}.js")}
-    used |= {static / name for name in ("slide.js", "blind.js", "adjudicate.js", "page.js", "theme.js", "loading.js")}
+    pages = ("slide", "blind", "adjudicate", "training_queue")
+    used = {path for page in pages for path in imported_modules(static / f"{page}.js")}
+    used |= {static / f"{name}.js" for name in (*pages, "page", "theme", "loading")}
     assert set(static.rglob("*.js")) == used

@@ -79,7 +79,7 @@ function Dispute({ cell }) {
       <h3>${t("Your decision")}</h3>
       <${LineButtons} lines=${lines} chosen=${chosen.value} choose=${choose} />
       ${chosen.value && html`<p><b>${t("Chosen: {name}", { name: name_of(chosen.value) })}</b></p>`}
-      <label class="field">${t("Note (optional)")}<textarea rows="2" maxlength="2000" value=${note.value}
+      <label class="field">${t("Note (optional)")}<textarea rows="2" maxlength="1000" value=${note.value}
           onInput=${(event) => (note.value = event.currentTarget.value)}></textarea></label>
       <p class="row"><button type="button" class="button primary" disabled=${!chosen.value}
           onClick=${decide}>${t("Store the decision")} <kbd>Enter</kbd></button>

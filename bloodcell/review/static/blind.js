@@ -26,6 +26,11 @@ const sending = new Sending({
 const read_before = new Set(sending.waiting.peek().map(({ cell_id }) => cell_id)); // chosen before a reload
 const place = signal(first_unread());
 
+const picture = signal({}); // {cell_id, state}: whether the picture of a cell is "shown" or "missing"
+const left_out = signal(new Set()); // cells without a picture
+
+const picture_of = ({ cell_id }) => (picture.value.cell_id === cell_id ? picture.value.state : "loading");
+
 function first_unread() {
   const at = cells.findIndex(({ cell_id }) => !read_before.has(cell_id));
   return at < 0 ? cells.length : at;
@@ -35,18 +40,35 @@ const held = () => sending.waiting.value.find(({ is_held }) => is_held) ?? null;
 
 function choose(label) {
   const cell = cells[place.peek()];
-  if (!cell) return;
+  if (!cell || is_finished.peek()) return;
+  if (picture_of(cell) !== "shown") {
+    announce(
+      picture_of(cell) === "missing"
+        ? t("The picture is missing: the cell gets no label.")
+        : t("The picture is not shown yet."),
+    );
+    return;
+  }
   sending.release();
   sending.add([{ cell_id: cell.cell_id, label, is_held: true }]);
   place.value += 1;
   announce(
     t("{name}. Cell {n} of {all}.", {
       name: name_of(label),
-      n: Math.min(place.peek() + n_done + 1, n_wanted),
+      n: Math.min(place.peek() - n_left_out() + n_done + 1, n_wanted),
       all: n_wanted,
     }),
   );
 }
+
+/** Goes on to the next cell without a label, where there is nothing to see. */
+function leave_out() {
+  left_out.value = new Set([...left_out.peek(), cells[place.peek()].cell_id]);
+  place.value += 1;
+}
+
+/** Returns how many of the cells before this place were left out. */
+const n_left_out = () => cells.slice(0, place.value).filter(({ cell_id }) => left_out.value.has(cell_id)).length;
 
 const name_of = (label) => said(lines.find(({ line }) => line === label)?.name ?? label);
 
@@ -69,7 +91,7 @@ function finish() {
 
 function Reading() {
   const cell = cells[place.value];
-  const n_read = Math.min(n_done + place.value, n_wanted);
+  const n_read = Math.min(n_done + place.value - n_left_out(), n_wanted);
   return html`<div class="reading">
       <${WaitingBanner} sending=${sending} />
       <div class="progress">
@@ -79,14 +101,24 @@ function Reading() {
       ${
         is_finished.value || !cell
           ? html`<${End} />`
-          : html`<div class="specimen"><img key=${cell.cell_id} src=${cell.image}
-              alt=${t("A cell to be labelled without any other information")} /></div>
+          : html`<${Specimen} key=${cell.cell_id} cell=${cell} />
         <${LineButtons} lines=${lines} choose=${choose} />`
       }
       ${cells[place.value + 1] && html`<link rel="prefetch" as="image" href=${cells[place.value + 1].image} />`}
       <${LastChoice} />
     </div>
     <${LogInOverlay} name=${page.person} /><${Notices} />`;
+}
+
+function Specimen({ cell }) {
+  const state = picture_of(cell);
+  const take = (told) => (picture.value = { cell_id: cell.cell_id, state: told });
+  if (state === "missing")
+    return html`<div class="specimen missing"><div><p>${t("The picture is missing or altered in the store.")}</p>
+      <button type="button" class="button" onClick=${leave_out}>${t("Next cell, without a label")}</button></div></div>`;
+  return html`<div class="specimen" aria-busy=${state !== "shown"}><img src=${cell.image}
+      alt=${t("A cell to be labelled without any other information")} onLoad=${() => take("shown")}
+      onError=${() => take("missing")} /></div>`;
 }
 
 function LastChoice() {
@@ -112,6 +144,7 @@ function End() {
             ? t("Thank you. These labels judge the models.")
             : t("Thank you. Where both readings agree, the slide can be signed.")} <a
         href="/">${t("Back to the worklist")}</a></p>`}
+    ${n_left_out() > 0 && html`<p>${t("Cells without a picture, left out: {n}", { n: n_left_out() })}</p>`}
     ${!is_all && html`<button type="button" class="button"
         onClick=${() => (is_finished.value = false)}>${t("Go on")}</button>`}
   </div></div>`;

@@ -24,7 +24,7 @@ export function CommentForm({ cell_id }) {
   const text = useSignal("");
   const failure = useSignal("");
   const is_sending = useSignal(false);
-  const key = useRef(new_key());
+  const tried = useRef({}); // the comment as it was sent last: only the same text has the same key
   const id = `comment-${cell_id ?? "slide"}`;
   if (!may.value.label) return null;
   const send = async (event) => {
@@ -32,10 +32,12 @@ export function CommentForm({ cell_id }) {
     if (!text.peek().trim() || is_sending.peek()) return;
     is_sending.value = true;
     failure.value = "";
+    const words = text.peek().trim();
+    if (tried.current.text !== words) tried.current = { key: new_key(), text: words };
     try {
-      await send_comment({ key: key.current, cell_id, text: text.peek().trim() });
+      await send_comment({ key: tried.current.key, cell_id, text: words });
       text.value = "";
-      key.current = new_key();
+      tried.current = {};
       announce(t("Comment stored"));
     } catch (failed) {
       failure.value = t("Not stored yet. {why} Try again.", { why: said(failed.text) });

@@ -1,7 +1,7 @@
 // The differential as it counts now.
 import { html } from "./html.js";
 import { drop_target } from "./drag.js";
-import { differential, result } from "./state.js";
+import { differential, is_withheld, waiting_result } from "./state.js";
 import { count, interval, number, said, t, visible } from "./texts.js";
 
 const FLAGS = {
@@ -20,12 +20,18 @@ export function Flag({ flag }) {
 /** The table of lines, and the counts beside it. */
 export function Differential() {
   const shown = differential.value;
-  const is_withheld = result.value?.state === "withheld";
+  if (!shown)
+    return html`<section class="differential" aria-labelledby="differential-title">
+      <h2 id="differential-title">${t("Differential")}</h2>
+      <p class="notice">${t("No result yet")}</p>
+    </section>`;
   const has_absolute = shown.lines.some(({ absolute }) => absolute !== null);
-  return html`<section class=${is_withheld ? "differential withheld" : "differential"}
+  return html`<section class=${is_withheld.value ? "differential withheld" : "differential"}
       aria-labelledby="differential-title">
     <h2 id="differential-title">${t("Differential")} <small>${t("leucocytes: {n}", { n: count(shown.n_leucocytes) })}</small></h2>
-    ${is_withheld && html`<p
+    ${waiting_result.value && html`<p
+        class="notice warning">${t("Version {version}, not signed", { version: waiting_result.value.version })}</p>`}
+    ${is_withheld.value && html`<p
         class="notice warning">${t("Withheld: not reportable before a person has looked at the slide.")}</p>`}
     ${!shown.is_sufficient && html`<p class="notice">${t("The count is insufficient; see the intervals.")}</p>`}
     <table class="lines">

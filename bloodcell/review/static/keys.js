@@ -3,11 +3,24 @@ import { hide_cell, is_cell_shown, show_cell } from "./cell_view.js";
 import { help } from "./help.js";
 import { label_menu } from "./label_menu.js";
 import { can_undo, label_cells, undo } from "./labelling.js";
-import { current, go_to_cell, move, next_needing, select_only, select_section, selected, toggle } from "./selection.js";
+import { announce } from "./notices.js";
+import {
+  current,
+  focus_cell,
+  go_to_cell,
+  is_focusing,
+  move,
+  next_needing,
+  select_only,
+  select_section,
+  selected,
+  toggle,
+} from "./selection.js";
 import { panel } from "./side_panel.js";
 import { go_to_signing } from "./signing.js";
 import { key_bindings, single_keys } from "./single_keys.js";
 import { lines } from "./state.js";
+import { t } from "./texts.js";
 import { tinykeys } from "./vendor/tinykeys.js";
 
 const MOVES = ["ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp", "Home", "End", "PageDown", "PageUp"];
@@ -39,9 +52,25 @@ const single =
 
 const go_to_needing = (step) => go_to_cell(next_needing(step));
 
+/** Labels what the person sees: in the large view its cell, in the gallery no cell that was scrolled away. */
+function label_by_key(line) {
+  if (is_cell_shown()) return label_cells(line, current.peek() === null ? [] : [current.peek()]);
+  if (selected.peek().size || current.peek() === null || is_in_sight(current.peek())) return label_cells(line);
+  focus_cell(current.peek());
+  announce(t("The current cell was out of sight. Press the key again to label it."));
+}
+
+/** Whether a cell can be seen in the gallery, or will be in a moment. */
+function is_in_sight(id) {
+  const place = document.getElementById(`cell-${id}`)?.getBoundingClientRect();
+  if (is_focusing() || !place) return true;
+  const bar = document.querySelector(".toolbar").getBoundingClientRect();
+  return place.bottom > Math.max(0, bar.bottom) && place.top < innerHeight;
+}
+
 /** Has the keys act. */
 export function listen_to_keys() {
-  const of_lines = key_bindings(lines).map(([key, line]) => [key, single(() => label_cells(line))]);
+  const of_lines = key_bindings(lines).map(([key, line]) => [key, single(() => label_by_key(line))]);
   const undo_again = (event) => {
     if (!can_undo()) return;
     event.preventDefault();

@@ -3,7 +3,7 @@ import { batch, signal } from "./html.js";
 import { announce, tell } from "./notices.js";
 import { Sending } from "./sending.js";
 import { focus_cell, next_after, select_only, set_current, targets } from "./selection.js";
-import { cells, is_writable, line_of, person, show_waiting, slide, take_answer } from "./state.js";
+import { cells, is_own, is_writable, line_of, person, show_waiting, slide, take_answer } from "./state.js";
 import { refresh_slide } from "./slide_requests.js";
 import { said, t, visible } from "./texts.js";
 
@@ -23,7 +23,7 @@ export const sending = new Sending({
 sending.waiting.subscribe(show_waiting);
 
 /** Returns the newest label of this person for a cell; null if there is none. */
-const own_label = (cell) => cell.labels.findLast(({ by }) => by === person.name)?.label ?? null;
+const own_label = (cell) => cell.labels.findLast(is_own)?.label ?? null;
 
 /**
  * Labels cells, by default those that are selected, or else the current one.
@@ -57,8 +57,9 @@ export function undo() {
   if (!action || !explain_if_read_only()) return;
   done.value = done.peek().slice(0, -1);
   send(action);
-  select_only(action.length > 1 ? action.map(({ cell_id }) => cell_id) : []);
-  if (document.querySelector("dialog[open]")) set_current(action[0].cell_id);
+  const is_behind_dialog = document.querySelector("dialog[open]") !== null; // what nobody sees is not selected
+  select_only(action.length > 1 && !is_behind_dialog ? action.map(({ cell_id }) => cell_id) : []);
+  if (is_behind_dialog) set_current(action[0].cell_id);
   else focus_cell(action[0].cell_id);
   announce(t("Undone: {n}", { n: action.length }));
 }
@@ -95,7 +96,7 @@ function forget(cell_id) {
 }
 
 function conflict_text(cell, text) {
-  const theirs = cell?.labels.findLast(({ by }) => by !== person.name);
+  const theirs = cell?.labels.findLast((label) => !is_own(label));
   if (!theirs) return t("Not stored, because the cell has changed since: {why}", { why: said(text) });
   const name = line_of(theirs.label)?.name ?? theirs.label;
   return t("Not stored: {who} has labelled this cell {label} since. Look at it again.", {

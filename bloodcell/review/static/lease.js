@@ -4,7 +4,7 @@ import { sending } from "./labelling.js";
 import { tell } from "./notices.js";
 import { page } from "./page_data.js";
 import { give_slide_back, hold_slide } from "./slide_requests.js";
-import { lease, may, person, slide } from "./state.js";
+import { is_lease_answered, is_writable, lease, may, person, slide } from "./state.js";
 import { said, t, visible } from "./texts.js";
 
 const RENEWED_EVERY_MS = 30_000;
@@ -25,8 +25,9 @@ export function keep_slide() {
   addEventListener("storage", ({ key, newValue }) => key === LEFT && newValue && renew_soon());
   effect(() => {
     const trouble = sending.trouble.value;
-    if (trouble?.code === "held")
-      lease.value = { holder: trouble.holder ?? lease.peek().holder, is_mine: false, until: null };
+    if (trouble?.code !== "held") return;
+    lease.value = { holder: trouble.holder ?? lease.peek().holder, is_mine: false, until: null };
+    is_lease_answered.value = true;
   });
 }
 
@@ -48,13 +49,15 @@ async function hold(options) {
   } catch (failure) {
     if (failure.code === "held") lease.value = { holder: failure.holder, is_mine: false, until: null };
     else if (!failure.is_passing) tell(said(failure.text), { kind: "warning" });
+  } finally {
+    is_lease_answered.value = true;
   }
 }
 
 /** Says who has the slide if it is somebody else. */
 export function LeaseBanner() {
   if (!may.value.label) return html`<p class="notice banner">${t("You may look at this slide, not change it.")}</p>`;
-  if (lease.value.is_mine) return null;
+  if (is_writable.value) return null;
   const { holder } = lease.value;
   const text =
     holder && holder !== person.name

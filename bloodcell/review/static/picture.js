@@ -7,16 +7,27 @@ const BARS_UM = [1, 2, 5, 10, 20, 50];
 const LONGEST_BAR_PX = 140;
 const step = signal(1); // the same for the next cell
 
-/** A picture that + and − zoom, and that is moved by dragging. `um_per_px` is null if the site has not said it. */
-export function Picture({ url, um_per_px, name }) {
+/**
+ * A picture that + and − zoom, and that is moved by dragging. `um_per_px` is null if the site has not said it. `tell` is
+ * told "shown" or "missing".
+ */
+export function Picture({ url, um_per_px, name, tell = () => {} }) {
   const shift = useSignal({ x: 0, y: 0 });
   const is_missing = useSignal(url === null);
+  const is_shown = useSignal(false);
   const frame = useRef(null);
   const scale = useComputed(() => STEPS[step.value]);
   const zoom = (by) => {
     step.value = Math.max(0, Math.min(STEPS.length - 1, step.peek() + by));
     if (STEPS[step.peek()] === 1) shift.value = { x: 0, y: 0 };
   };
+  const on_load = () => {
+    is_shown.value = true;
+    tell("shown");
+  };
+  useEffect(() => {
+    if (is_missing.value) tell("missing");
+  }, [is_missing.value]);
   useEffect(() => {
     const on_key = (event) => {
       if (event.target.matches?.("input, textarea, select") || event.ctrlKey || event.metaKey) return;
@@ -34,12 +45,12 @@ export function Picture({ url, um_per_px, name }) {
     transform: `translate(-50%, -50%) translate(${shift.value.x}px, ${shift.value.y}px) scale(${scale.value})`,
   };
   return html`<div class="picture-view">
-    <div class="frame" ref=${frame} onWheel=${on_wheel} onPointerDown=${(event) => pan(event, shift)}>
+    <div class="frame" aria-busy=${!is_shown.value && !is_missing.value} ref=${frame} onWheel=${on_wheel} onPointerDown=${(event) => pan(event, shift)}>
       ${
         is_missing.value
           ? html`<p class="missing">${t("The picture is missing or altered in the store.")}</p>`
           : html`<img src=${url} alt=${t("The cell, counted as {name}", { name })} draggable=${false} style=${style}
-              onError=${() => (is_missing.value = true)} />`
+              onLoad=${on_load} onError=${() => (is_missing.value = true)} />`
       }
       ${um_per_px && !is_missing.value && html`<${ScaleBar} px_per_um=${scale.value / um_per_px} />`}
     </div>

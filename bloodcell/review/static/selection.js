@@ -11,6 +11,7 @@ export const n_columns = signal(6);
 let anchor = null;
 let was_visited = false; // whether the person has been on a cell yet
 let is_by_click = false;
+let n_focusing = 0;
 
 /** The section of the current cell. */
 export const current_section = computed(() => section_of(current.value));
@@ -55,8 +56,15 @@ export function begin() {
 export function focus_cell(id) {
   set_current(id);
   // after this frame's drawing, since the cell may have just moved to another section
-  requestAnimationFrame(() => document.getElementById(`cell-${id}`)?.focus());
+  n_focusing += 1;
+  requestAnimationFrame(() => {
+    n_focusing -= 1;
+    document.getElementById(`cell-${id}`)?.focus();
+  });
 }
+
+/** Whether the focus is about to move to the current cell, which then scrolls into sight. */
+export const is_focusing = () => n_focusing > 0;
 
 /** Goes to a cell that may be far away: what was selected elsewhere is no longer, so that a label goes to this cell. */
 export function go_to_cell(id) {

@@ -1,10 +1,10 @@
 // Signing: what is missing, the reasons that have to be ticked by hand, and the signature.
-import { html, signal, useEffect, useRef } from "./html.js";
+import { batch, effect, html, signal, useEffect, useRef } from "./html.js";
 import { announce } from "./notices.js";
 import { sending } from "./labelling.js";
 import { go_to_cell } from "./selection.js";
 import { refresh_slide, sign_slide } from "./slide_requests.js";
-import { cells, is_writable, may, needing, person, signing } from "./state.js";
+import { cells, is_writable, may, needing, person, result, signing } from "./state.js";
 import { said, t, visible } from "./texts.js";
 
 const STATES = {
@@ -20,6 +20,18 @@ const password = signal("");
 const failure = signal("");
 const signed = signal(null);
 const is_sending = signal(false);
+let shown_digest = signing.peek().digest;
+
+// what was ticked and chosen was for the result that was shown then
+effect(() => {
+  const { digest } = signing.value;
+  if (digest === shown_digest) return;
+  shown_digest = digest;
+  batch(() => {
+    ticked.value = new Set();
+    state.value = password.value = "";
+  });
+});
 
 /** Moves the focus to the form, or to what is missing. */
 export function go_to_signing() {
@@ -40,10 +52,13 @@ export function Signing() {
     <h2 id="signing-title" ref=${heading} tabindex="-1">${t("Sign")} <kbd>s</kbd></h2>
     ${is_signed && html`<p class="notice success">✔ ${signed_text(signed.value)} <a
         href="/">${t("Back to the worklist")}</a></p>`}
+    ${!missing.length && !is_signed && !states.length && result.value?.signed_by && html`<p
+        class="notice success">✔ ${t("Signed by {who}, version {version}", { who: visible(result.value.signed_by), version: result.value.version })}</p>`}
     ${missing.length > 0 && html`<${Missing} missing=${missing} />`}
     ${
       !missing.length &&
       !is_signed &&
+      states.length > 0 &&
       may.value.sign &&
       html`<form onSubmit=${sign} autocomplete="off">
       ${named.length > 0 && html`<fieldset>
@@ -111,8 +126,8 @@ async function sign(event) {
     return;
   }
   is_sending.value = true;
+  const { named, digest, needs_reason } = signing.peek();
   try {
-    const { named, digest, needs_reason } = signing.peek();
     const names = named.map(({ name }) => name).filter((name) => ticked.peek().has(name));
     const answer = await sign_slide({
       digest,
@@ -126,18 +141,22 @@ async function sign(event) {
     state.value = reason.value = "";
     announce(signed_text(signed.peek()));
   } catch (failed) {
-    failure.value = failure_text(failed);
-    if (failed.code === "changed") refresh_slide();
+    if (is_unknown(failed) || failed.status === 409) await refresh_slide();
+    failure.value = failure_text(failed, signing.peek().digest !== digest);
   } finally {
     password.value = "";
     is_sending.value = false;
   }
 }
 
-function failure_text(failed) {
-  if (failed.code === "changed")
+/** Whether the slide may be signed all the same: no answer came, or one of a server in trouble. */
+const is_unknown = ({ status }) => status === 0 || status >= 500;
+
+function failure_text(failed, has_changed) {
+  if (is_unknown(failed))
+    return t("The server does not answer: it is not known whether the slide was signed. Look at it, then try again.");
+  if (has_changed && failed.status === 409)
     return t("The slide has changed since you looked at it. Look at what is new, then sign again.");
   if (failed.code === "wrong_password") return t("The password is wrong.");
-  if (failed.status === 0) return t("The server does not answer, so the slide is not signed. Try again.");
   return [failed.text, failed.next].filter(Boolean).map(said).join(" ");
 }

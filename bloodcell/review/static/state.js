@@ -20,17 +20,30 @@ export const lease = signal(sent.lease);
 export const result = signal(sent.result);
 /** A newer version that differs from what was signed; null without one. */
 export const waiting_result = signal(sent.waiting);
+/** Whether the numbers of the newest version are not reportable yet. */
+export const is_withheld = signal(sent.is_withheld ?? false);
 /** The order of the sections. */
 export const gallery_order = signal(sent.gallery);
 /** Comments on the slide and its cells, oldest first. */
 export const comments = signal(sent.comments);
-/** The differential as it counts now. */
+/** The differential as it counts now; null without a result. */
 export const differential = signal(sent.differential);
 /** What signing needs: {missing, named, states, needs_reason, digest, needs_password}. */
 export const signing = signal(sent.signing);
 
-/** Whether this page may change the slide: the person may, and nobody else has it. */
-export const is_writable = computed(() => may.value.label && lease.value.is_mine);
+/** Whether the server has answered who has the slide since the page was opened. */
+export const is_lease_answered = signal(false);
+
+/**
+ * Whether this page may change the slide: the person may, and nobody else has it. Before the first answer, a slide that
+ * nobody had is as good as the person's: the server refuses a label if somebody was faster.
+ */
+export const is_writable = computed(
+  () => may.value.label && (lease.value.is_mine || (!is_lease_answered.value && !lease.value.holder)),
+);
+
+/** Whether a label is this person's, whose name the server may know in other letters, as "AMartin". */
+export const is_own = (label) => label.is_own ?? label.by.toLowerCase() === person.name.toLowerCase();
 
 /** One cell: as the server last sent it, and the label that waits to be acknowledged. */
 class CellState {
@@ -58,9 +71,9 @@ const key_of_line = new Map(lines.map(({ line }) => [line, line]));
 
 /** Returns what a cell most likely becomes by a label of this person, until the server says so. */
 function expected(cell, label) {
-  const others = cell.labels.filter(({ by }) => by !== person.name);
-  const labels =
-    label === null ? others : [...others, { by: person.name, label, at: new Date().toISOString(), is_blind: false }];
+  const others = cell.labels.filter((one) => !is_own(one));
+  const own = { by: person.name, label, at: new Date().toISOString(), is_blind: false, is_own: true };
+  const labels = label === null ? others : [...others, own];
   const said = new Set(labels.map((one) => key_of_line.get(one.label)).filter(Boolean));
   const unlabelled =
     cell.analyser_code && !cell.analyser_class && line_of(cell.analyser_code) ? cell.analyser_code : cell.called_class;
@@ -103,7 +116,7 @@ export function take_answer(answer) {
     if (answer.sprites) sprites.value = answer.sprites;
     if (answer.gallery) gallery_order.value = answer.gallery;
     if (answer.cells) take_cells(answer.cells);
-    const parts = { may, lease, result, comments, differential, signing, waiting: waiting_result };
+    const parts = { may, lease, result, comments, differential, signing, is_withheld, waiting: waiting_result };
     for (const [name, part] of Object.entries(parts)) if (answer[name] !== undefined) part.value = answer[name];
   });
 }

@@ -18,6 +18,8 @@ const every = { waiting: computed(() => sendings.flatMap((sending) => sending.wa
 
 const before = new Set(every.waiting.peek().map(({ cell_id }) => cell_id)); // labelled before a reload
 const left = signal(cells.filter(({ cell_id }) => !before.has(cell_id)));
+const n_left_out = signal(0); // cells without a picture
+const picture = signal({}); // {cell_id, state}: whether the picture of a cell is "shown" or "missing"
 const done = signal([]); // [{cell, label}] of this page, the newest last
 
 function sending_of(slide_id, barcode) {
@@ -34,12 +36,17 @@ function sending_of(slide_id, barcode) {
   });
 }
 
+const picture_of = ({ cell_id }) => (picture.value.cell_id === cell_id ? picture.value.state : "loading");
 const name_of = (label) => said(lines.find(({ line }) => line === label)?.name ?? label);
 const send = ({ cell_id, slide_id }, label) => by_slide.get(slide_id).add([{ cell_id, label, seen: newest.get(cell_id) }]);
 
 function choose(label) {
   const [cell, ...others] = left.peek();
   if (!cell) return;
+  if (picture_of(cell) !== "shown") {
+    announce(picture_of(cell) === "missing" ? t("The picture is missing: the cell gets no label.") : t("The picture is not shown yet."));
+    return;
+  }
   send(cell, label);
   done.value = [...done.peek(), { cell, label }];
   left.value = others;
@@ -59,23 +66,28 @@ function take_back() {
   announce(t("The last choice is taken back."));
 }
 
-/** Puts a cell last. */
+/** Puts a cell last, or leaves it out if nobody can see it. */
 function skip() {
   const [cell, ...others] = left.peek();
-  if (others.length) left.value = [...others, cell];
+  if (!cell) return;
+  if (picture_of(cell) === "missing") {
+    n_left_out.value += 1;
+    left.value = others;
+  } else if (others.length) left.value = [...others, cell];
 }
 
 function Queue() {
   const [cell] = left.value;
-  const n_done = n_all - left.value.length;
+  const n_done = n_all - left.value.length - n_left_out.value;
+  const is_missing = cell && picture_of(cell) === "missing";
   const last = done.value.at(-1);
   return html`<div class="reading queue">
       ${sendings.map((sending) => html`<${WaitingBanner} sending=${sending} />`)}
       <div class="progress"><label for="labelled">${t("Labelled: {n} of {all}", { n: n_done, all: n_all })}</label><progress id="labelled" max=${Math.max(n_all, 1)} value=${n_done}></progress></div>
-      ${cell ? html`<${Cell} key=${cell.cell_id} cell=${cell} />` : html`<div class="specimen done"><h2>${n_all ? t("All cells of this night are labelled.") : t("No cell of this night is worth a label for training.")}</h2></div>`}
+      ${cell ? html`<${Cell} key=${cell.cell_id} cell=${cell} />` : html`<div class="specimen done"><h2>${n_all ? (n_left_out.value ? t("Cells without a picture, left out: {n}", { n: n_left_out.value }) : t("All cells of this night are labelled.")) : t("No cell of this night is worth a label for training.")}</h2></div>`}
       <div class="row">
         <button type="button" class="button" disabled=${!last} onClick=${take_back}>↶ ${t("Take back")} <kbd>u</kbd></button>
-        <button type="button" class="button" disabled=${left.value.length < 2} onClick=${skip}>${t("Later")} <kbd>n</kbd></button>
+        <button type="button" class="button" disabled=${left.value.length < 2 && !is_missing} onClick=${skip}>${is_missing ? t("Next cell, without a label") : t("Later")} <kbd>n</kbd></button>
         ${last && html`<span>${t("Last choice: {name}.", { name: name_of(last.label) })}</span>`}
         <span class="stretch"></span>
         <${SavingState} sending=${every} />
@@ -89,7 +101,8 @@ function Cell({ cell }) {
   const [novelty, threshold] = cell.novelty;
   const why = cell.why === "uncertain" ? t("The model is uncertain: its two most probable classes are close.") : t("The cell is unlike those the model knows, and unlike the other cells of this queue.");
   return html`<div class="disputes">
-    <${Picture} url=${cell.image} um_per_px=${null} name=${said(cell.called_name)} />
+    <${Picture} url=${cell.image} um_per_px=${null} name=${said(cell.called_name)}
+        tell=${(state) => (picture.value = { cell_id: cell.cell_id, state })} />
     <div>
       <h2>${t("Slide")} <a href=${`/slides/${cell.slide_id}`}><bdi>${visible(cell.barcode)}</bdi></a></h2>
       <p class="quiet"><bdi>${visible(cell.file_name)}</bdi></p>

@@ -39,6 +39,9 @@ ORDER BY sha256, cell_id
 SELECT d.cell_id, c.slide_id, d.barcode, d.label, d.labelled_by, d.labelled_at, d.note,
        (SELECT max(n.label_id) FROM bloodcell.cell_label n WHERE n.cell_id = d.cell_id) AS seen
 FROM bloodcell.contested_cell d JOIN bloodcell.slide_cell c USING (cell_id)
-WHERE NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l
-                  WHERE l.cell_id = d.cell_id AND lower(l.labelled_by) = lower(:person))
+WHERE NOT EXISTS (SELECT 1 FROM bloodcell.cell_label l
+                  WHERE l.cell_id = d.cell_id AND lower(l.labelled_by) = lower(:person) AND NOT l.is_adjudication)
 ORDER BY d.night DESC, d.barcode, d.cell_id, d.labelled_at
+
+-- name: slides
+SELECT DISTINCT slide_id FROM bloodcell.slide_cell WHERE cell_id = ANY (:cells)
