@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from playwright.sync_api import APIResponse, Page, Route, expect
@@ -605,7 +606,7 @@ def test_a_page_whose_modules_are_not_fetched_says_so(desk: FrontEndDesk, visit:
     expect(page.get_by_text("A part of this page could not be fetched.")).to_be_visible()
 
 
-EASY = {"n_blasts": 0, "n_smudges": 0, "n_unclassified": 0}
+EASY: dict[str, Any] = {"n_blasts": 0, "n_smudges": 0, "n_unclassified": 0}
 
 
 def test_undo_in_the_large_view_selects_nothing_behind_it(desk: FrontEndDesk, visit: Visit) -> None:
