@@ -101,7 +101,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
     )
-    environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
+    environment.globals["_"] = lambda text, **values: text.format_map(values) if values else text
     environment.globals["static"] = lambda name: f"/static/tests/{name}"
     return environment
 
@@ -237,7 +237,10 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Callable[..., HTML
             if slide.holder not in {None, desk.person}:
                 raise Refused(409, "held", f"{slide.holder} has the slide.", holder=slide.holder)
             outcomes = [_store(slide, desk.person, change) for change in changes]
-            changed = [slide.cell_json(slide.cell(cell_id), desk.person) for cell_id in {change["cell_id"] for change in changes}]
+            changed = [
+                slide.cell_json(slide.cell(cell_id), desk.person)
+                for cell_id in {change["cell_id"] for change in changes}
+            ]
             return {
                 "outcomes": outcomes,
                 "cells": changed,
