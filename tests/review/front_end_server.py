@@ -99,8 +99,9 @@ def _environment() -> Environment:
         finalize=lambda value: visible_lines(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
     )
-    environment.globals["_"] = lambda text: text  # as the desk's own: what it returns is escaped
+    environment.globals["_"] = lambda text, **values: text.format_map(values) if values else text
     environment.globals["static"] = lambda name: f"/static/tests/{name}"
     return environment
 

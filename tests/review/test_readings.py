@@ -33,7 +33,7 @@ def test_only_the_last_choice_can_be_taken_back_and_is_sent_with_the_next(desk: 
     page.reload()
     expect(page.get_by_text("Last choice: Lymphocyte.")).to_be_visible()
     page.keyboard.press("u")
-    shown(page, 0)
+    shown(page, 1)
     page.keyboard.press("5")
     page.get_by_role("button", name="Finish").click()
     saved(page)
@@ -58,7 +58,7 @@ def test_a_reading_ends_with_finish_and_says_so(desk: FrontEndDesk, visit: Visit
 def test_a_key_before_the_picture_is_shown_labels_nothing(desk: FrontEndDesk, visit: Visit) -> None:
     page = visit("/blind")
     waiting: list[Route] = []
-    page.route("**/cells/*/image", waiting.append)
+    page.route("**/cells/*/image", lambda route: waiting.append(route))
     page.reload(wait_until="commit")
     expect(page.locator(".specimen")).to_have_attribute("aria-busy", "true")
     page.keyboard.press("4")

@@ -123,10 +123,10 @@ def test_cells_are_labelled_by_keys_and_taken_back(running_desk: RunningDesk, ni
     page = context.new_page()
     page.goto(f"{desk.url}/training-queue?night={NIGHT}")
     expect(page.get_by_role("heading", name="Slide T-1")).to_be_visible()
-    expect(page.locator(".frame")).to_have_attribute("aria-busy", "false")
+    expect(page.locator(".picture-view .frame")).to_have_attribute("aria-busy", "false")
     page.keyboard.press("6")
     expect(page.get_by_text("Labelled: 1 of 40")).to_be_visible()
-    expect(page.locator(".frame")).to_have_attribute("aria-busy", "false")
+    expect(page.locator(".picture-view .frame")).to_have_attribute("aria-busy", "false")
     page.keyboard.press("b")
     expect(page.get_by_text("Labelled: 2 of 40")).to_be_visible()
     expect(page.locator(".saving-state")).to_have_text("✔ Saved")
@@ -144,3 +144,24 @@ def test_cells_are_labelled_by_keys_and_taken_back(running_desk: RunningDesk, ni
     assert found[-1][0] == waiting[1]["cell_id"]
     assert found[-1][3] is True
     assert [each["cell_id"] for each in queue_of(desk, "ben")] == [each["cell_id"] for each in waiting[1:]]
+
+
+def test_a_cell_without_a_picture_gets_no_label(running_desk: RunningDesk, night: Slide, browser: Browser) -> None:
+    desk = running_desk
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.add_cookies([{"name": "bloodcell_desk", "value": desk.token("ben"), "url": desk.url}])
+    page = context.new_page()
+    page.route("**/image*", lambda route: route.fulfill(status=404))
+    page.goto(f"{desk.url}/training-queue?night={NIGHT}")
+    before = desk.rows("SELECT count(*) FROM bloodcell.label")
+    n_labelled = page.locator(".progress label").inner_text()
+    for _ in range(2):
+        expect(page.get_by_text("The picture is missing or altered in the store.")).to_be_visible()
+        page.keyboard.press("6")
+        expect(page.locator("[data-spoken]")).to_have_text("The picture is missing: the cell gets no label.")
+        name = page.locator(".disputes bdi").nth(1).inner_text()
+        page.get_by_role("button", name="Next cell, without a label").click()
+        expect(page.locator(".disputes bdi").nth(1)).not_to_have_text(name)
+    expect(page.locator(".progress label")).to_have_text(n_labelled)
+    context.close()
+    assert desk.rows("SELECT count(*) FROM bloodcell.label") == before

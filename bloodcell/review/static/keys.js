@@ -56,6 +56,7 @@ const go_to_needing = (step) => go_to_cell(next_needing(step));
 function label_by_key(line) {
   if (is_cell_shown()) return label_cells(line, current.peek() === null ? [] : [current.peek()]);
   if (selected.peek().size || current.peek() === null || is_in_sight(current.peek())) return label_cells(line);
+  document.getElementById(`cell-${current.peek()}`).scrollIntoView({ block: "center" }); // what has the focus already, too
   focus_cell(current.peek());
   announce(t("The current cell was out of sight. Press the key again to label it."));
 }
