@@ -20,7 +20,7 @@ export const panel = {
 };
 
 const STATES = {
-  machine: () => ["◌", t("machine: nobody has looked")],
+  machine: () => ["◌", t("machine: not signed")],
   withheld: () => ["■", t("withheld")],
   final: () => ["✔", t("final")],
   amended: () => ["✔", t("amended")],
