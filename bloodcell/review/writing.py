@@ -36,7 +36,8 @@ _LEASE: Final = sa.text("SELECT * FROM bloodcell.desk_lease(:token, :slide_id, :
 _END_LEASE: Final = sa.text("SELECT bloodcell.desk_end_lease(:token, :slide_id)")
 _SIGN: Final = sa.text("SELECT bloodcell.desk_sign(:token, :slide_id, :number, :digest, :state, :reason)")
 _NEWEST: Final = sa.text(
-    "SELECT number, state, digest, withheld_for, review_for FROM bloodcell.newest_version WHERE slide_id = :slide_id"
+    "SELECT number, state, digest, withheld_for, review_for, signed_by FROM bloodcell.newest_version "
+    "WHERE slide_id = :slide_id"
 )
 
 _TOLD: Final = {
@@ -146,7 +147,7 @@ class Desk:
         self._write(lambda c: c.execute(_END_LEASE, {"token": session.digest, "slide_id": slide_id}))
 
     def settle(self, slide_id: int, live: LiveResult | None) -> None:
-        """Makes a version now if labels make the slide withheld, or change what was signed.
+        """Makes a version now if labels make the slide withheld, or are the first that change what was signed.
 
         Other labels are counted with the signature, or by the next import of labels, so that not every key makes a
         version.
@@ -161,7 +162,7 @@ class Desk:
         state = live.result.versions[-1].state
         if newest is None or newest.number >= live.result.versions[-1].number:
             return
-        if live.was_signed or (state == "withheld" and newest.state != "withheld"):
+        if newest.signed_by is not None or (state == "withheld" and newest.state != "withheld"):
             self._count(slide_id)
 
     def _count(self, slide_id: int) -> None:
