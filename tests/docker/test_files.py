@@ -90,7 +90,7 @@ def test_no_service_can_reach_anything_outside_unless_the_site_says_so() -> None
     assert OVERLAYS["compose.outside.yaml"]["services"].keys() == {*OURS, "prometheus", "grafana"}
 
 
-@pytest.mark.parametrize("name", OVERLAYS.keys() - OF_LOG_IN)
+@pytest.mark.parametrize("name", sorted(OVERLAYS.keys() - OF_LOG_IN))
 def test_the_files_for_more_machines_change_only_networks_and_where_data_are(name: str) -> None:
     for service in OVERLAYS[name].get("services", {}).values():
         assert service.keys() <= {"networks", "ports", "extra_hosts"}
