@@ -60,11 +60,6 @@ def image_of(connection: sa.Connection, slide_id: int, cell_id: int) -> str:
     return str(row.sha256)
 
 
-def images_of(connection: sa.Connection, slide_id: int) -> list[str]:
-    """Returns the digests of the images of a slide's cells, in the order in which the cells came."""
-    return [str(row.sha256) for row in connection.execute(_SQL["images"], {"slide_id": slide_id})]
-
-
 def _examples(connection: sa.Connection, slide_id: int, line: str) -> list[ExampleCell]:
     rows = connection.execute(_SQL["examples"], {"slide_id": slide_id, "line": line, "most": _EXAMPLES})
     return [ExampleCell(f"/slides/{row.slide_id}/cells/{row.cell_id}/image") for row in rows]

@@ -1,10 +1,5 @@
 -- Only views: the role of the desk may read nothing else.
 
--- name: images
--- In the order in which cells came, so that late cells change only the last sprite. Empty: removed because of its age.
-SELECT cell_id, CASE WHEN image_removed_at IS NULL THEN sha256 ELSE '' END AS sha256
-FROM bloodcell.slide_cell WHERE slide_id = :slide_id AND withdrawn_at IS NULL ORDER BY cell_id
-
 -- name: image
 SELECT c.sha256, c.image_removed_at FROM bloodcell.slide_cell c
 WHERE c.cell_id = :cell_id AND c.slide_id = :slide_id AND c.withdrawn_at IS NULL

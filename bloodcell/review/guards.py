@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -18,14 +18,10 @@ from starlette.requests import cookie_parser
 from bloodcell.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Callable
 
+    from bloodcell.login_limit import Application, Message, Receive, Send
     from bloodcell.review.sessions import Session, Sessions
-
-    Message = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
-    Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES: Final = 512 * 1024
 """500 changes of a label are 60 kB."""
@@ -47,6 +43,8 @@ _HEADERS: Final = {
     "x-frame-options": "DENY",
 }
 AWAY: Final = "The database or the store cannot be reached now. Nothing was lost; try again."
+SAME_AGAIN: Final = b'<!doctype html><meta http-equiv="refresh" content="0"><title>bloodcell</title>'
+"""A page that makes the browser repeat its request, now from a page of the desk."""
 _OPEN_PATHS: Final = ("/healthz", "/login", "/login/oidc", "/login/oidc/start", "/api/session")
 _OPEN_PREFIXES: Final = ("/static/", "/enter/")
 _RENEWED_BY_PAGES: Final = re.compile(r"/api/slides/[0-9]+/lease")
@@ -183,8 +181,7 @@ class Guard:
             await _answer(send, 401, "not_logged_in", "Log in first.")
         elif headers.get("sec-fetch-site") == "cross-site":
             # a strict cookie does not come with a link on another site: the same request from our own page has it
-            page = b'<!doctype html><meta http-equiv="refresh" content="0"><title>bloodcell</title>'
-            await _send(send, 200, page, "text/html; charset=utf-8")
+            await _send(send, 200, SAME_AGAIN, "text/html; charset=utf-8")
         else:
             target = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
             location = "/login" if target == "/" else f"/login?next={quote(target, safe='')}"

@@ -8,14 +8,13 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from bloodcell.errors import LoginRefusedError
+from bloodcell.review.guards import SAME_AGAIN
 from bloodcell.review.login_pages import own_path, set_session
 from bloodcell.review.oidc_login import PENDING_COOKIE, PENDING_VALID_S, finish, seal, start, unseal
 from bloodcell.review.openid_provider import CALLBACK_PATH, OpenIdProvider
 from bloodcell.review.services import services_of
 
 router: Final = APIRouter(include_in_schema=False)
-
-_SAME_AGAIN: Final = b'<!doctype html><meta http-equiv="refresh" content="0"><title>bloodcell</title>'
 
 
 @router.get(f"{CALLBACK_PATH}/start")
@@ -37,7 +36,7 @@ def come_back(request: Request) -> Response:
     """Logs in the person who comes back from the provider, or records that the session's person is there again."""
     if request.headers.get("sec-fetch-site") == "cross-site":
         # the session's strict cookie does not come along from the provider: the same request from our own page has it
-        return HTMLResponse(_SAME_AGAIN)
+        return HTMLResponse(SAME_AGAIN)
     services, provider, session = services_of(request), _provider(request), request.state.session
     pending = unseal(provider, request.cookies.get(PENDING_COOKIE, ""))
     login = finish(provider, pending, request.query_params)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import UUID4, BaseModel, ConfigDict, Field
+from pydantic import UUID4, BaseModel, Field
 
 from bloodcell.errors import UnknownRecordError
 from bloodcell.results.result_display import line_name
@@ -21,7 +21,7 @@ from bloodcell.review.desk_records import Outcome
 from bloodcell.review.navigation import navigation
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.slide_page import line_choices
-from bloodcell.review.slide_routes import Code, Key, Said, picture
+from bloodcell.review.slide_routes import Code, Key, Said, Strict, picture
 from bloodcell.review.writing import RightMissingError
 from bloodcell.storage.statements import load_statements
 
@@ -40,29 +40,23 @@ _MOST: Final = 200
 Mode = Literal["sample", "second"]
 
 
-class Reading(BaseModel):
+class Reading(Strict):
     """What a person says of a cell that was read blind."""
-
-    model_config = ConfigDict(extra="forbid")
 
     key: UUID4
     cell_id: Key
     label: Code
 
 
-class Readings(BaseModel):
+class Readings(Strict):
     """Readings of a sample, or second readings."""
-
-    model_config = ConfigDict(extra="forbid")
 
     mode: Mode = "sample"
     changes: list[Reading] = Field(min_length=1, max_length=500)
 
 
-class Decision(BaseModel):
+class Decision(Strict):
     """What a contested cell is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     key: UUID4
     cell_id: Key
@@ -71,10 +65,8 @@ class Decision(BaseModel):
     seen: Key | None = None
 
 
-class Decisions(BaseModel):
+class Decisions(Strict):
     """Decisions on contested cells."""
-
-    model_config = ConfigDict(extra="forbid")
 
     changes: list[Decision] = Field(min_length=1, max_length=500)
 

@@ -193,6 +193,11 @@ class SlideReader:
         return [_cell(row, places[row.cell_id], labels.get(row.cell_id, []), for_second_reader) for row in rows]
 
 
+def images_of(connection: sa.Connection, slide_id: int) -> list[str]:
+    """Returns the digests of the images of a slide's cells, in the order in which the cells came."""
+    return [str(row.sha256) for row in connection.execute(_SQL["images"], {"slide_id": slide_id})]
+
+
 def comments(connection: sa.Connection, slide_id: int) -> list[DeskComment]:
     """Returns the comments on a slide and its cells, the oldest first."""
     rows = connection.execute(_SQL["comments"], {"slide_id": slide_id})

@@ -10,12 +10,12 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import UUID4, BaseModel, ConfigDict, Field, TypeAdapter
 
 from bloodcell.errors import SigningRefusedError, StoreUnavailableError, UnknownRecordError
-from bloodcell.review.cell_detail import cell_detail, image_of, images_of
+from bloodcell.review.cell_detail import cell_detail, image_of
 from bloodcell.review.desk_records import CellDetail, DeskComment, LabelsStored, Lease, Signed, SignedVersion, SlidePage
 from bloodcell.review.login_pages import authenticated
 from bloodcell.review.navigation import navigation
 from bloodcell.review.services import services_of, session_of
-from bloodcell.review.slide_page import comments
+from bloodcell.review.slide_page import comments, images_of
 from bloodcell.review.writing import ResultChangedError, RightMissingError, WrongPasswordError
 
 if TYPE_CHECKING:
