@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 
 from bloodcell.errors import DatabaseUnavailableError
@@ -188,9 +189,15 @@ class Guard:
             await _send(send, 303, b"", "text/plain", (b"location", location.encode()))
 
 
-def check_form(session: Session | None, token: str | None) -> bool:
-    """Returns whether a form carries the token of its session."""
-    return session is not None and hmac.compare_digest(session.csrf.encode(), (token or "").encode())
+def require_form(session: Session | None, token: str | None) -> None:
+    """Raises HTTPException (403) unless a form carries the token of its session.
+
+    Args:
+        session: Who sends the form; None if nobody is logged in.
+        token: What the form carries.
+    """
+    if session is None or not hmac.compare_digest(session.csrf.encode(), (token or "").encode()):
+        raise HTTPException(403, "The form is of another session. Load the page again.")
 
 
 def _kind(headers: Headers) -> str:

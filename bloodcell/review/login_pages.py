@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from pydantic import BaseModel, Field
 
 from bloodcell.errors import ConfigurationError, DirectoryUnavailableError, LoginRefusedError, PasswordRefusedError
-from bloodcell.review.guards import check_form
+from bloodcell.review.guards import require_form
 from bloodcell.review.ldap_login import check_ldap
 from bloodcell.review.local_users import check_password, name_of_link, use_link
 from bloodcell.review.services import LANGUAGE_COOKIE, services_of, session_of
@@ -134,8 +134,7 @@ def log_out_everywhere(request: Request, csrf: Csrf = "") -> Response:
 @router.post("/language")
 def choose_language(request: Request, language: Name, csrf: Csrf = "") -> Response:
     """Remembers the language for this browser."""
-    if not check_form(request.state.session, csrf):
-        raise HTTPException(403, "The form is of another session. Load the page again.")
+    require_form(request.state.session, csrf)
     answer = RedirectResponse(own_path(request.headers.get("referer", "/")), 303)
     if language in services_of(request).catalogues:
         secure = services_of(request).settings.desk_origin.startswith("https://")
@@ -189,8 +188,7 @@ def _logged_in(services: Services, person: Person, method: str, path: str) -> Re
 
 def _log_out(request: Request, csrf: str, *, everywhere: bool) -> Response:
     services, session = services_of(request), session_of(request)
-    if not check_form(session, csrf):
-        raise HTTPException(403, "The form is of another session. Load the page again.")
+    require_form(session, csrf)
     services.sessions.end(session, everywhere=everywhere)
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(cookie_name(services.settings), path="/")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from bloodcell.review.guards import check_form
+from bloodcell.review.guards import require_form
 from bloodcell.review.navigation import navigation
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.writing import RightMissingError
@@ -44,8 +44,7 @@ def end_sessions(
 ) -> Response:
     """Ends all sessions of a person."""
     services, session = services_of(request), session_of(request)
-    if not check_form(session, csrf):
-        raise HTTPException(403, "The form is of another session. Load the page again.")
+    require_form(session, csrf)
     if not session.person.may("administrator"):
         raise RightMissingError("This needs the role administrator.")
     services.sessions.end_of(session, person)
