@@ -17,6 +17,20 @@ def shown(page: Page, n_read: int) -> None:
     expect(page.locator(".specimen")).to_have_attribute("aria-busy", "false")
 
 
+def dispute_shown(page: Page) -> None:
+    """Waits until the picture of the contested cell is shown."""
+    expect(page.locator(".picture-view .frame")).to_have_attribute("aria-busy", "false")
+
+
+def until(page: Page, condition: str) -> None:
+    """Waits until a script says true (the policy of the pages forbids what Playwright's own wait evaluates)."""
+    for _ in range(150):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(condition)
+
+
 def test_only_the_last_choice_can_be_taken_back_and_is_sent_with_the_next(desk: FrontEndDesk, visit: Visit) -> None:
     page = visit("/blind")
     shown(page, 0)
@@ -90,6 +104,27 @@ def test_a_cell_without_a_picture_is_left_out_without_a_label(desk: FrontEndDesk
     assert [(one["cell_id"], one["label"]) for one in desk.blind] == [(1, "monocyte")]
 
 
+def test_a_picture_that_comes_late_is_not_taken_for_the_cell_on_the_page(desk: FrontEndDesk, visit: Visit) -> None:
+    """The next cell's picture arrives after the reader went back: the cell that is shown can still be labelled."""
+    page = visit("/blind")
+    shown(page, 0)
+    late: list[Route] = []
+    page.route("**/cells/1/image", lambda route: late.append(route))
+    page.reload()
+    shown(page, 0)
+    page.keyboard.press("4")
+    expect(page.locator(".specimen")).to_have_attribute("aria-busy", "true")
+    page.evaluate("document.querySelector('.specimen img').addEventListener('load', () => (window.isLate = true))")
+    page.keyboard.press("u")
+    shown(page, 0)
+    for route in late:
+        route.continue_()
+    until(page, "window.isLate === true")
+    shown(page, 0)
+    page.keyboard.press("5")
+    expect(page.get_by_text("Last choice: Monocyte.")).to_be_visible()
+
+
 def test_nothing_tells_what_the_cell_was_called(desk: FrontEndDesk, visit: Visit) -> None:
     page = visit("/blind")
     shown = page.locator("#blind").text_content() or ""
@@ -100,10 +135,13 @@ def test_a_dispute_is_decided_with_a_note(desk: FrontEndDesk, visit: Visit) -> N
     page = visit("/adjudicate")
     expect(page.get_by_text("Contested cells left: 3")).to_be_visible()
     expect(page.get_by_text("fine chromatin, nucleolus")).to_be_visible()
+    dispute_shown(page)
     expect(page.get_by_label("Note (optional)")).to_have_attribute("maxlength", "1000")
     page.keyboard.press("b")
     page.get_by_label("Note (optional)").fill("Auer rod")
     page.get_by_role("button", name="Store the decision").click()
+    expect(page.get_by_text("Contested cells left: 2")).to_be_visible()
+    dispute_shown(page)
     page.keyboard.press("v")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Contested cells left: 1")).to_be_visible()
@@ -114,8 +152,19 @@ def test_a_dispute_is_decided_with_a_note(desk: FrontEndDesk, visit: Visit) -> N
     ]
 
 
+def test_a_contested_cell_without_a_picture_is_not_decided(desk: FrontEndDesk, visit: Visit) -> None:
+    page = visit("/adjudicate")
+    page.route("**/image", lambda route: route.fulfill(status=404))
+    page.reload()
+    expect(page.get_by_text("The picture is missing or altered in the store.")).to_be_visible()
+    page.keyboard.press("b")
+    expect(page.locator("[data-spoken]")).to_have_text("The picture is missing: the cell gets no label.")
+    expect(page.get_by_role("button", name="Store the decision")).to_be_disabled()
+
+
 def test_a_decision_waits_while_the_server_is_away(desk: FrontEndDesk, visit: Visit) -> None:
     page = visit("/adjudicate")
+    dispute_shown(page)
     desk.is_away = True
     page.keyboard.press("b")
     page.keyboard.press("Enter")

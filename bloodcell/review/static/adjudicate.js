@@ -5,6 +5,7 @@ import { LogInOverlay } from "./log_in_overlay.js";
 import { Notices, announce, tell } from "./notices.js";
 import { block, page } from "./page_data.js";
 import { Picture } from "./picture.js";
+import { is_seen, note_picture } from "./seen_picture.js";
 import { Sending } from "./sending.js";
 import { SavingState, WaitingBanner } from "./sending_status.js";
 import { moment, said, t, visible } from "./texts.js";
@@ -33,7 +34,8 @@ function tell_outcome({ cell_id, outcome, text }) {
 }
 
 function choose(label) {
-  if (left.peek().length) chosen.value = label;
+  const [cell] = left.peek();
+  if (cell && is_seen(cell)) chosen.value = label;
 }
 
 function decide() {
@@ -68,7 +70,7 @@ function Adjudication() {
 
 function Dispute({ cell }) {
   return html`<div class="disputes">
-    <${Picture} url=${cell.image} um_per_px=${null} name=${t("contested")} />
+    <${Picture} url=${cell.image} um_per_px=${null} name=${t("contested")} tell=${(state) => note_picture(cell, state)} />
     <div>
       <h2>${t("Slide")} <bdi>${visible(cell.slide.barcode)}</bdi></h2>
       <h3>${t("What was said")}</h3>

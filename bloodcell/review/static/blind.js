@@ -5,6 +5,7 @@ import { LineButtons, listen_to_line_keys } from "./line_buttons.js";
 import { LogInOverlay } from "./log_in_overlay.js";
 import { Notices, announce, tell } from "./notices.js";
 import { block, page } from "./page_data.js";
+import { is_seen, note_picture, picture_of } from "./seen_picture.js";
 import { Sending } from "./sending.js";
 import { SavingState, WaitingBanner } from "./sending_status.js";
 import { said, t } from "./texts.js";
@@ -26,10 +27,7 @@ const sending = new Sending({
 const read_before = new Set(sending.waiting.peek().map(({ cell_id }) => cell_id)); // chosen before a reload
 const place = signal(first_unread());
 
-const picture = signal({}); // {cell_id, state}: whether the picture of a cell is "shown" or "missing"
 const left_out = signal(new Set()); // cells without a picture
-
-const picture_of = ({ cell_id }) => (picture.value.cell_id === cell_id ? picture.value.state : "loading");
 
 function first_unread() {
   const at = cells.findIndex(({ cell_id }) => !read_before.has(cell_id));
@@ -40,15 +38,7 @@ const held = () => sending.waiting.value.find(({ is_held }) => is_held) ?? null;
 
 function choose(label) {
   const cell = cells[place.peek()];
-  if (!cell || is_finished.peek()) return;
-  if (picture_of(cell) !== "shown") {
-    announce(
-      picture_of(cell) === "missing"
-        ? t("The picture is missing: the cell gets no label.")
-        : t("The picture is not shown yet."),
-    );
-    return;
-  }
+  if (!cell || is_finished.peek() || !is_seen(cell)) return;
   sending.release();
   sending.add([{ cell_id: cell.cell_id, label, is_held: true }]);
   place.value += 1;
@@ -112,13 +102,14 @@ function Reading() {
 
 function Specimen({ cell }) {
   const state = picture_of(cell);
-  const take = (told) => (picture.value = { cell_id: cell.cell_id, state: told });
+  // a picture that has left the page may still arrive, after the one that took its place
+  const take = (told) => ({ currentTarget }) => currentTarget.isConnected && note_picture(cell, told);
   if (state === "missing")
     return html`<div class="specimen missing"><div><p>${t("The picture is missing or altered in the store.")}</p>
       <button type="button" class="button" onClick=${leave_out}>${t("Next cell, without a label")}</button></div></div>`;
   return html`<div class="specimen" aria-busy=${state !== "shown"}><img src=${cell.image}
-      alt=${t("A cell to be labelled without any other information")} onLoad=${() => take("shown")}
-      onError=${() => take("missing")} /></div>`;
+      alt=${t("A cell to be labelled without any other information")} onLoad=${take("shown")}
+      onError=${take("missing")} /></div>`;
 }
 
 function LastChoice() {

@@ -21,13 +21,12 @@ export function Picture({ url, um_per_px, name, tell = () => {} }) {
     step.value = Math.max(0, Math.min(STEPS.length - 1, step.peek() + by));
     if (STEPS[step.peek()] === 1) shift.value = { x: 0, y: 0 };
   };
-  const on_load = () => {
-    is_shown.value = true;
-    tell("shown");
+  // a picture that has left the page may still arrive, after the one that took its place
+  const take = (told, to_change) => ({ currentTarget }) => {
+    if (!currentTarget.isConnected) return;
+    to_change.value = true;
+    tell(told);
   };
-  useEffect(() => {
-    if (is_missing.value) tell("missing");
-  }, [is_missing.value]);
   useEffect(() => {
     const on_key = (event) => {
       if (event.target.matches?.("input, textarea, select") || event.ctrlKey || event.metaKey) return;
@@ -50,7 +49,7 @@ export function Picture({ url, um_per_px, name, tell = () => {} }) {
         is_missing.value
           ? html`<p class="missing">${t("The picture is missing or altered in the store.")}</p>`
           : html`<img src=${url} alt=${t("The cell, counted as {name}", { name })} draggable=${false} style=${style}
-              onLoad=${on_load} onError=${() => (is_missing.value = true)} />`
+              onLoad=${take("shown", is_shown)} onError=${take("missing", is_missing)} />`
       }
       ${um_per_px && !is_missing.value && html`<${ScaleBar} px_per_um=${scale.value / um_per_px} />`}
     </div>

@@ -5,6 +5,7 @@ import { LogInOverlay } from "./log_in_overlay.js";
 import { Notices, announce, tell } from "./notices.js";
 import { block, page } from "./page_data.js";
 import { Picture } from "./picture.js";
+import { is_seen, note_picture, picture_of } from "./seen_picture.js";
 import { Sending } from "./sending.js";
 import { SavingState, WaitingBanner } from "./sending_status.js";
 import { number, probability, said, t, visible } from "./texts.js";
@@ -19,7 +20,6 @@ const every = { waiting: computed(() => sendings.flatMap((sending) => sending.wa
 const before = new Set(every.waiting.peek().map(({ cell_id }) => cell_id)); // labelled before a reload
 const left = signal(cells.filter(({ cell_id }) => !before.has(cell_id)));
 const n_left_out = signal(0); // cells without a picture
-const picture = signal({}); // {cell_id, state}: whether the picture of a cell is "shown" or "missing"
 const done = signal([]); // [{cell, label}] of this page, the newest last
 
 function sending_of(slide_id, barcode) {
@@ -36,17 +36,12 @@ function sending_of(slide_id, barcode) {
   });
 }
 
-const picture_of = ({ cell_id }) => (picture.value.cell_id === cell_id ? picture.value.state : "loading");
 const name_of = (label) => said(lines.find(({ line }) => line === label)?.name ?? label);
 const send = ({ cell_id, slide_id }, label) => by_slide.get(slide_id).add([{ cell_id, label, seen: newest.get(cell_id) }]);
 
 function choose(label) {
   const [cell, ...others] = left.peek();
-  if (!cell) return;
-  if (picture_of(cell) !== "shown") {
-    announce(picture_of(cell) === "missing" ? t("The picture is missing: the cell gets no label.") : t("The picture is not shown yet."));
-    return;
-  }
+  if (!cell || !is_seen(cell)) return;
   send(cell, label);
   done.value = [...done.peek(), { cell, label }];
   left.value = others;
@@ -102,7 +97,7 @@ function Cell({ cell }) {
   const why = cell.why === "uncertain" ? t("The model is uncertain: its two most probable classes are close.") : t("The cell is unlike those the model knows, and unlike the other cells of this queue.");
   return html`<div class="disputes">
     <${Picture} url=${cell.image} um_per_px=${null} name=${said(cell.called_name)}
-        tell=${(state) => (picture.value = { cell_id: cell.cell_id, state })} />
+        tell=${(state) => note_picture(cell, state)} />
     <div>
       <h2>${t("Slide")} <a href=${`/slides/${cell.slide_id}`}><bdi>${visible(cell.barcode)}</bdi></a></h2>
       <p class="quiet"><bdi>${visible(cell.file_name)}</bdi></p>
