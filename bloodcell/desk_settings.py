@@ -10,7 +10,7 @@ import re
 from typing import Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import AnyHttpUrl, BaseModel, Field, field_validator, model_validator
 
 from bloodcell.setting_types import OptionalPath, OptionalSecret, OptionalText
 
@@ -154,8 +154,8 @@ class DeskSettings(BaseModel):
 
     @property
     def desk_origin(self) -> str:
-        """Address of the desk as browsers see it: scheme, host and port, without a slash at the end."""
-        return self.desk_public_url or self.desk_url
+        """Address of the desk as browsers name it: scheme, host in small letters, and a port that is not the usual."""
+        return str(AnyHttpUrl(self.desk_public_url or self.desk_url)).rstrip("/")
 
     @property
     def roles_by_group(self) -> dict[str, frozenset[Role]]:

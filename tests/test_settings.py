@@ -221,3 +221,6 @@ def test_groups_of_the_desk_give_roles() -> None:
 def test_the_desk_is_where_the_proxy_shows_it() -> None:
     assert Settings().desk_origin == "http://127.0.0.1:8090"
     assert Settings(desk_public_url="https://desk.example.org/").desk_origin == "https://desk.example.org"
+    assert Settings(desk_public_url="https://Desk.Example.ORG:443").desk_origin == "https://desk.example.org"
+    assert Settings(desk_public_url="https://desk.example.org:8443").desk_origin == "https://desk.example.org:8443"
+    assert Settings(desk_url="http://[::1]:8090").desk_origin == "http://[::1]:8090"
