@@ -14,7 +14,7 @@ from bloodcell.differential.reference_ranges import FLAG_NAMES
 from bloodcell.results.judging import reason_names
 from bloodcell.results.stored_result import find_slide, result_of
 from bloodcell.review.look_back import ACTIONS, barcode_of, look_back, signed_where, slide_comments
-from bloodcell.review.navigation import navigation
+from bloodcell.review.navigation import desk_page
 from bloodcell.review.reported_results import parse_moment, read_reported, reported_csv
 from bloodcell.review.services import services_of, session_of
 from bloodcell.storage.runs import code_version
@@ -43,17 +43,15 @@ def slide_history(request: Request, slide_id: Key, person: Text = "", kind: Text
 
     past = _snapshot(services, read)
     services.writer.open_slide(session, slide_id)
-    body = services.page(
-        "history.html.j2",
+    return desk_page(
         request,
+        "history.html.j2",
         past=past,
         slide=past.slide,
         actions=ACTIONS,
         chosen={"person": person, "kind": kind, "cell": cell},
         reason_names=reason_names,
-        navigation=navigation(services, session, "", services.catalogue(request).text),
     )
-    return HTMLResponse(body)
 
 
 @router.get("/slides/{slide_id}/versions/{number}")
@@ -74,9 +72,9 @@ def slide_version(request: Request, slide_id: Key, number: Number) -> HTMLRespon
     services.writer.open_slide(session, slide_id)
     result = found["read"]
     facts = result.facts
-    body = services.page(
-        "version.html.j2",
+    return desk_page(
         request,
+        "version.html.j2",
         **found,
         slide=result.slide,
         version=result.version,
@@ -87,27 +85,25 @@ def slide_version(request: Request, slide_id: Key, number: Number) -> HTMLRespon
         flag_names=FLAG_NAMES,
         code_version=code_version(),
         now=datetime.now(UTC),
-        navigation=navigation(services, session, "", services.catalogue(request).text),
     )
-    return HTMLResponse(body)
 
 
 @router.get("/reported")
 def reported(request: Request, date: Text = "", barcode: Text = "") -> HTMLResponse:
     """Shows which results were in force at a moment."""
-    services, session = services_of(request), session_of(request)
+    services = services_of(request)
     asked, problem = parse_moment(date)
     found = services.desk.transact(lambda c: read_reported(c, asked, barcode.strip()))
-    body = services.page(
-        "reported.html.j2",
+    return desk_page(
         request,
+        "reported.html.j2",
+        "/reported",
+        status=422 if problem else 200,
         found=found,
         problem=problem,
         chosen={"date": date, "barcode": barcode},
         reason_names=reason_names,
-        navigation=navigation(services, session, "/reported", services.catalogue(request).text),
     )
-    return HTMLResponse(body, status_code=422 if problem else 200)
 
 
 @router.get("/reported.csv")

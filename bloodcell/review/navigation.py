@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from fastapi.responses import HTMLResponse
+
+from bloodcell.review.services import services_of, session_of
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from starlette.requests import Request
 
     from bloodcell.review.services import Services
     from bloodcell.review.sessions import Session
@@ -26,15 +31,22 @@ class Item:
     current: bool
 
 
-def navigation(services: Services, session: Session, current: str, text: Callable[[str], str]) -> list[Item]:
-    """Returns the pages that the person may use.
+def desk_page(request: Request, template: str, current: str = "", *, status: int = 200, **values: Any) -> HTMLResponse:
+    """Returns a page with the navigation above it.
 
     Args:
-        services: Where to count.
-        session: The person.
-        current: Address of the page that is shown.
-        text: Text in the person's language.
+        request: The request of a person who has logged in.
+        template: File of the page below `templates`.
+        current: Address that the navigation marks as shown; "" if the page is not among those it names.
+        status: HTTP status.
+        values: What the page shows.
     """
+    services = services_of(request)
+    items = _navigation(services, session_of(request), current, services.catalogue(request).text)
+    return HTMLResponse(services.page(template, request, navigation=items, **values), status)
+
+
+def _navigation(services: Services, session: Session, current: str, text: Callable[[str], str]) -> list[Item]:
     person = session.person
     asked = {
         "person": person.name,

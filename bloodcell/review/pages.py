@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
-from bloodcell.review.navigation import navigation
+from bloodcell.review.navigation import desk_page
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.worklist import Filter, read_worklist
 
@@ -37,16 +37,11 @@ def worklist_page(
     """Shows the slides that wait for a person, the most urgent first."""
     services, session = services_of(request), session_of(request)
     chosen = Filter(night, analyser, state, flag, mine == "yes", barcode.strip())
-    text = services.catalogue(request).text
     listed = services.desk.transact(lambda c: read_worklist(c, chosen, session.person.name))
-    items = navigation(services, session, "/", text)
-    body = services.page(
-        "worklist.html.j2",
+    return desk_page(
         request,
+        "worklist.html.j2",
         worklist=listed,
         chosen=chosen,
         filter_states=_STATES,
-        n_blind=next((item.n for item in items if item.href == "/blind"), 0),
-        navigation=items,
     )
-    return HTMLResponse(body)

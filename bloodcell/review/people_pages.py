@@ -8,9 +8,9 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from bloodcell.review.guards import require_form
-from bloodcell.review.navigation import navigation
+from bloodcell.review.navigation import desk_page
 from bloodcell.review.services import services_of, session_of
-from bloodcell.review.writing import RightMissingError
+from bloodcell.review.writing import require_role
 from bloodcell.storage.statements import load_statements
 
 router: Final = APIRouter(include_in_schema=False)
@@ -23,17 +23,15 @@ _MOST: Final = 200
 def sessions_page(request: Request) -> HTMLResponse:
     """Shows who is logged in, and the last sessions that have ended."""
     services, session = services_of(request), session_of(request)
-    if not session.person.may("administrator"):
-        raise RightMissingError("This needs the role administrator.")
+    require_role(session.person, "administrator")
     rows = services.desk.transact(lambda c: c.execute(_SQL["sessions"], {"most": _MOST}).all())
-    body = services.page(
-        "sessions.html.j2",
+    return desk_page(
         request,
+        "sessions.html.j2",
+        "/sessions",
         sessions=rows,
         own=session.session_id,
-        navigation=navigation(services, session, "/sessions", services.catalogue(request).text),
     )
-    return HTMLResponse(body)
 
 
 @router.post("/sessions/end")
@@ -45,7 +43,6 @@ def end_sessions(
     """Ends all sessions of a person."""
     services, session = services_of(request), session_of(request)
     require_form(session, csrf)
-    if not session.person.may("administrator"):
-        raise RightMissingError("This needs the role administrator.")
+    require_role(session.person, "administrator")
     services.sessions.end_of(session, person)
     return RedirectResponse("/sessions", 303)

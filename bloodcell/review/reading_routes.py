@@ -18,11 +18,11 @@ from pydantic import UUID4, BaseModel, Field
 from bloodcell.errors import UnknownRecordError
 from bloodcell.results.result_display import line_name
 from bloodcell.review.desk_records import Outcome
-from bloodcell.review.navigation import navigation
+from bloodcell.review.navigation import desk_page
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.slide_page import line_choices
 from bloodcell.review.slide_routes import Code, Key, Said, Strict, picture
-from bloodcell.review.writing import RightMissingError
+from bloodcell.review.writing import require_role
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def second_image(request: Request, number: Key) -> Response:
 def read_blind(request: Request, readings: Readings) -> Outcomes:
     """Stores blind readings; each is stored once."""
     services, session = services_of(request), session_of(request)
-    _require(session, _role(readings.mode))
+    require_role(session.person, _role(readings.mode))
     cells = {_number(session, row): row.cell_id for row in _cells(services, session, readings.mode, read=True)}
     known = [each for each in readings.changes if each.cell_id in cells]
     asked = [{"key": str(each.key), "cell_id": cells[each.cell_id], "label": each.label} for each in known]
@@ -127,7 +127,7 @@ def read_blind(request: Request, readings: Readings) -> Outcomes:
 def adjudication_page(request: Request) -> HTMLResponse:
     """Shows the contested cells that the person may settle."""
     services, session = services_of(request), session_of(request)
-    _require(session, "senior")
+    require_role(session.person, "senior")
     disputes: dict[int, dict[str, Any]] = {}
     for row in services.desk.transact(lambda c: c.execute(_SQL["disputes"], {"person": session.person.name}).all()):
         dispute = disputes.setdefault(
@@ -148,13 +148,12 @@ def adjudication_page(request: Request) -> HTMLResponse:
     for slide_id in {cell["slide"]["slide_id"] for cell in cells}:
         services.writer.open_slide(session, slide_id)  # the page shows labels: none of them can be read blind any more
     lines = [asdict(each) for each in line_choices()]
-    body = services.page(
-        "adjudicate.html.j2",
+    return desk_page(
         request,
+        "adjudicate.html.j2",
+        "/adjudication",
         disputes={"cells": cells, "lines": lines},
-        navigation=navigation(services, session, "/adjudication", services.catalogue(request).text),
     )
-    return HTMLResponse(body)
 
 
 @router.post("/api/adjudications")
@@ -169,7 +168,7 @@ def adjudicate(request: Request, decisions: Decisions) -> Outcomes:
 
 def _reading_page(request: Request, mode: Mode) -> HTMLResponse:
     services, session = services_of(request), session_of(request)
-    _require(session, _role(mode))
+    require_role(session.person, _role(mode))
     cells = _cells(services, session, mode, read=mode == "sample")
     waiting = [row for row in cells if row.is_waiting]
     n_done = sum(row.is_read_by_person for row in cells) if mode == "sample" else 0
@@ -182,14 +181,12 @@ def _reading_page(request: Request, mode: Mode) -> HTMLResponse:
         "n_wanted": len(waiting) + n_done,
         "n_done": n_done,
     }
-    text = services.catalogue(request).text
-    items = navigation(services, session, f"/{address}", text)
-    return HTMLResponse(services.page("blind.html.j2", request, blind=blind, navigation=items))
+    return desk_page(request, "blind.html.j2", f"/{address}", blind=blind)
 
 
 def _blind_picture(request: Request, mode: Mode, number: int) -> Response:
     services, session = services_of(request), session_of(request)
-    _require(session, _role(mode))
+    require_role(session.person, _role(mode))
     for row in _cells(services, session, mode, read=False):
         if _number(session, row) == number:
             return picture(services, row.sha256)
@@ -222,8 +219,3 @@ def _settle(services: Services, cells: Collection[int]) -> None:
 
 def _role(mode: Mode) -> Role:
     return "reader" if mode == "sample" else "senior"
-
-
-def _require(session: Session, role: Role) -> None:
-    if not session.person.may(role):
-        raise RightMissingError(f"This needs the role {role}.")

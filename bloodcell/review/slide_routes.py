@@ -13,10 +13,10 @@ from bloodcell.errors import SigningRefusedError, StoreUnavailableError, Unknown
 from bloodcell.review.cell_detail import cell_detail, image_of
 from bloodcell.review.desk_records import CellDetail, DeskComment, LabelsStored, Lease, Signed, SignedVersion, SlidePage
 from bloodcell.review.login_pages import authenticated
-from bloodcell.review.navigation import navigation
+from bloodcell.review.navigation import desk_page
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.slide_page import comments, images_of
-from bloodcell.review.writing import ResultChangedError, RightMissingError, WrongPasswordError
+from bloodcell.review.writing import ResultChangedError, WrongPasswordError, require_role
 
 if TYPE_CHECKING:
     from bloodcell.review.services import Services
@@ -105,13 +105,11 @@ def slide_page(request: Request, slide_id: Key) -> HTMLResponse:
     """Shows a slide, and records that the person has opened it."""
     services, session = services_of(request), session_of(request)
     page = _opened(services, session, slide_id)
-    body = services.page(
-        "slide.html.j2",
+    return desk_page(
         request,
+        "slide.html.j2",
         slide_data=_PAGE.dump_python(page, mode="json"),
-        navigation=navigation(services, session, "", services.catalogue(request).text),
     )
-    return HTMLResponse(body)
 
 
 @router.get("/api/slides/{slide_id}")
@@ -159,8 +157,7 @@ def give_slide_back(request: Request, slide_id: Key) -> LeaseAnswer:
 def sign(request: Request, slide_id: Key, signature: Signature) -> Signed:
     """Signs the result that the person has seen, with the password again."""
     services, session = services_of(request), session_of(request)
-    if not session.person.may("reader"):
-        raise RightMissingError("Signing needs the role reader.")
+    require_role(session.person, "reader")
     barcode, live = services.slides.live(slide_id)
     if live is None:
         raise UnknownRecordError("The slide has no result yet.")
@@ -240,8 +237,7 @@ def _prove(request: Request, session: Session, password: str) -> None:
     again = authenticated(request, session.person.name, password)
     if again is None or again.name != session.person.name:
         raise WrongPasswordError("The password is wrong.")
-    if not again.may("reader"):  # the directory has taken the role away since the log-in
-        raise RightMissingError("This needs the role reader.")
+    require_role(again, "reader")  # the directory may have taken it away since the log-in
     services_of(request).sessions.prove(session)
 
 

@@ -18,7 +18,7 @@ from bloodcell.review.desk_statistics import (
     read_period,
     read_statistics,
 )
-from bloodcell.review.navigation import navigation
+from bloodcell.review.navigation import desk_page
 from bloodcell.review.people import name_key
 from bloodcell.review.reader_agreement import MIN_SHARED
 from bloodcell.review.services import services_of, session_of
@@ -60,9 +60,11 @@ def statistics(
     text = services.catalogue(request).text
     readers = [each for each in found.readers if sees_all or _is_own(session.person, each.name)]
     of_people = [(each.name, each.minutes) for each in readers if each.minutes.n and not asked]
-    body = services.page(
-        "statistics.html.j2",
+    return desk_page(
         request,
+        "statistics.html.j2",
+        "/statistics",
+        status=422 if told else 200,
         found=found,
         problem=told,
         chosen=asked,
@@ -80,9 +82,7 @@ def statistics(
         idle_min=IDLE_S // 60,
         max_days=MAX_DAYS,
         min_shared=MIN_SHARED,
-        navigation=navigation(services, session, "/statistics", text),
     )
-    return HTMLResponse(body, status_code=422 if told else 200)
 
 
 def _is_own(person: Person, name: str) -> bool:

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from bloodcell.results.result_display import line_name
-from bloodcell.review.navigation import navigation
+from bloodcell.review.navigation import desk_page
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.slide_page import line_choices
 from bloodcell.review.training_queue import QueuedCell, read_queue
-from bloodcell.review.writing import RightMissingError
+from bloodcell.review.writing import require_role
 
 router: Final = APIRouter(include_in_schema=False)
 
@@ -25,18 +25,17 @@ Night = Annotated[str, Query(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")]
 def training_queue(request: Request, night: Night = "") -> HTMLResponse:
     """Shows cells of a night that are worth a label for training, one after another."""
     services, session = services_of(request), session_of(request)
-    if not session.person.may("reader"):
-        raise RightMissingError("Labelling for training needs the role reader.")
+    require_role(session.person, "reader")
     try:
         asked = date.fromisoformat(night) if night else None
     except ValueError:
         asked = None
     found = services.desk.transact(lambda c: read_queue(c, asked, services.settings.desk_training_cells))
     waiting = [each for each in found.cells if not each.is_labelled]
-    text = services.catalogue(request).text
-    body = services.page(
-        "training_queue.html.j2",
+    return desk_page(
         request,
+        "training_queue.html.j2",
+        "/training-queue",
         found=found,
         waiting=waiting,
         queue={
@@ -44,9 +43,7 @@ def training_queue(request: Request, night: Night = "") -> HTMLResponse:
             "lines": [asdict(each) for each in line_choices()],
             "n_all": len(found.cells),
         },
-        navigation=navigation(services, session, "/training-queue", text),
     )
-    return HTMLResponse(body)
 
 
 def _shown(cell: QueuedCell) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse
 
 from bloodcell.errors import UnknownRecordError
 from bloodcell.retraining.gates import GATE_TITLES
-from bloodcell.review.navigation import navigation
-from bloodcell.review.services import services_of, session_of
+from bloodcell.review.navigation import desk_page
+from bloodcell.review.services import services_of
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; 
 @router.get("/validations/{model_id}")
 def validation(request: Request, model_id: ModelId) -> HTMLResponse:
     """Shows the newest validation of a model: its gates, where it comes from, and what was decided."""
-    services, session = services_of(request), session_of(request)
+    services = services_of(request)
 
     def read(connection: sa.Connection) -> tuple[Any, Sequence[Any]]:
         gates = connection.execute(_SQL["gates"], {"model_id": model_id}).all()
@@ -40,17 +40,15 @@ def validation(request: Request, model_id: ModelId) -> HTMLResponse:
         raise UnknownRecordError("This model has not been validated.")
     run = origin.airflow_run if origin else None
     airflow = services.settings.airflow_public_url or services.settings.airflow_url
-    body = services.page(
-        "validation.html.j2",
+    return desk_page(
         request,
+        "validation.html.j2",
         model_id=model_id,
         origin=origin,
         gates=gates,
         titles=GATE_TITLES,
         airflow_run=f"{airflow}/dags/retrain/runs/{quote(run, safe='')}" if run else None,
-        navigation=navigation(services, session, "", services.catalogue(request).text),
     )
-    return HTMLResponse(body)
 
 
 @router.get("/validations/{model_id}/page")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bloodcell.differential.laboratory_rules import LaboratoryRules
     from bloodcell.review.live_result import LiveResult
+    from bloodcell.review.people import Person, Role
     from bloodcell.review.sessions import Session
     from bloodcell.storage.database import Database
 
@@ -59,6 +60,16 @@ class SessionEndedError(BloodcellError):
 
 class RightMissingError(BloodcellError):
     """The person's role does not allow it."""
+
+
+def require_role(person: Person, role: Role) -> None:
+    """Refuses a person without a role.
+
+    Raises:
+        RightMissingError: The person does not have it.
+    """
+    if not person.may(role):
+        raise RightMissingError(f"This needs the role {role}.")
 
 
 class SlideHeldError(BloodcellError):
