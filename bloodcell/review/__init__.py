@@ -32,7 +32,7 @@
     reader_agreement   Cohen's kappa with an interval
     training_queue_routes, training_queue  cells that are worth a label for training
     people_pages       who is logged in
-    validation_pages   the validation of a candidate, for whoever approves it
+    validation_pages   the validation of a candidate, for the person who approves it
     writing            labels, comments, leases and signatures, through functions of the database
 
     desk_records       what pages and API exchange with the browser

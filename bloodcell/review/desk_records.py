@@ -101,7 +101,7 @@ class DeskCell:
         choices: The two most probable classes with their probabilities.
         novelty: Distance from the training cells, on the model's scale.
         labels: The labels that count.
-        seen: Newest label of the cell, by whoever; a change names it.
+        seen: Newest label of the cell, by any person; a change names it.
         needs: What a person has to do: unclassified, blast, undecided, contested, second_reader; or should: unverified.
         n_comments: Comments on the cell.
         has_image: False once its image has been removed because of its age.

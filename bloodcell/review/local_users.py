@@ -17,7 +17,7 @@ from bloodcell.review.people import Person, Role, person_name
 from bloodcell.review.users_file import Link, User, Users, changing_users, is_over, read_users
 
 LINK_VALID_H: Final = 24.0
-"""Hours for which a link works by default: whoever gets it at the end of a shift can use it in the next one."""
+"""Hours for which a link works by default: somebody who gets it at the end of a shift can use it in the next one."""
 
 UserState = Literal["active", "invited", "link expired", "removed"]
 

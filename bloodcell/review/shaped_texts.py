@@ -1,6 +1,6 @@
 """Texts with values in them that reach the desk already put together: from the database, and from errors.
 
-The desk recognises such a text by its shape and translates the shape, so that whoever makes the text need not know the
+The desk recognises such a text by its shape and translates the shape: the code that makes it need not know the
 languages. `said` in static/texts.js does the same in the browser.
 """
 

@@ -73,7 +73,7 @@ class NewComment(Strict):
 
 
 class LeaseAsked(Strict):
-    """Whether to take the slide from whoever has it."""
+    """Whether to take the slide from the person who has it."""
 
     take_over: bool = False
 

@@ -60,7 +60,7 @@ export function LeaseBanner() {
   if (is_writable.value) return null;
   const { holder } = lease.value;
   const text =
-    holder && holder !== person.name
+    holder && holder.toLowerCase() !== person.name.toLowerCase() // the same person may have logged in as AMartin
       ? t("{who} has this slide; you cannot change it meanwhile.", { who: visible(holder) })
       : t("You do not have this slide any more, so you cannot change it.");
   return html`<div class="notice warning banner" role="status"><p>${text}</p>

@@ -42,8 +42,8 @@ export const is_writable = computed(
   () => may.value.label && (lease.value.is_mine || (!is_lease_answered.value && !lease.value.holder)),
 );
 
-/** Whether a label is this person's, whose name the server may know in other letters, as "AMartin". */
-export const is_own = (label) => label.is_own ?? label.by.toLowerCase() === person.name.toLowerCase();
+/** Whether a label is this person's. */
+export const is_own = (label) => label.is_own;
 
 /** One cell: as the server last sent it, and the label that waits to be acknowledged. */
 class CellState {
