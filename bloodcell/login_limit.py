@@ -5,6 +5,7 @@ Both count in the memory of one process, and forget at its end.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import OrderedDict, defaultdict
@@ -30,11 +31,40 @@ _MAX_ACCOUNTS: Final = 10_000
 _MAX_KNOWN_ADDRESSES: Final = 20
 
 
+@dataclass(slots=True)
+class _Client:
+    """The attempts of one address.
+
+    Attributes:
+        failed: When those that failed began, on the monotonic clock.
+        n_running: Attempts that are not answered yet.
+        ended: Is set when the next of these is answered.
+    """
+
+    failed: list[float] = field(default_factory=list)
+    n_running: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wait_s(self) -> int:
+        """Returns the seconds to wait after too many failures; otherwise 0."""
+        now = time.monotonic()
+        self.failed = [at for at in self.failed if now - at < WINDOW_S]
+        return max(1, round(WINDOW_S - (now - self.failed[0]))) if len(self.failed) >= MAX_FAILURES else 0
+
+    def end(self, failure: float | None) -> None:
+        """Ends an attempt, which failed if `failure` is the time when it began."""
+        self.n_running -= 1
+        self.failed += [] if failure is None else [failure]
+        self.ended.set()
+        self.ended = asyncio.Event()
+
+
 class LoginLimit:
     """Answers 429 to an address that has failed to log in too often, until its failures are older than `WINDOW_S`.
 
-    The IPv6 addresses of a /64 network count as one address. An attempt counts from its beginning, so that many at once
-    are not answered either; a successful one is forgotten. The counts are those of one process.
+    The IPv6 addresses of a /64 network count as one address. An attempt that would be one too many if all before it
+    failed waits until they are answered: many guesses at once gain nothing, and twenty people behind one address can
+    sign at the same time. A successful attempt is forgotten. The counts are those of one process.
 
     Args:
         app: The application behind it.
@@ -44,30 +74,35 @@ class LoginLimit:
     def __init__(self, app: Application, paths: Collection[str]) -> None:
         self._app = app
         self._paths = paths
-        self._attempts: defaultdict[str, list[float]] = defaultdict(list)
+        self._clients: defaultdict[str, _Client] = defaultdict(_Client)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or path_of(scope) not in self._paths:
             await self._app(scope, receive, send)
             return
-        now = time.monotonic()
-        address = network_of((scope.get("client") or ("",))[0])
-        if len(self._attempts) > _MAX_ADDRESSES:
-            self._attempts.clear()
-        recent = self._attempts[address]
-        recent[:] = [at for at in recent if now - at < WINDOW_S]
-        if len(recent) >= MAX_FAILURES:
-            wait_s = max(1, round(WINDOW_S - (now - recent[0])))
+        if len(self._clients) > _MAX_ADDRESSES:
+            self._clients.clear()
+        client = self._clients[network_of((scope.get("client") or ("",))[0])]
+        while not (wait_s := client.wait_s()) and len(client.failed) + client.n_running >= MAX_FAILURES:
+            await client.ended.wait()
+        if wait_s:
             await refuse(send, 429, b"Too many failed log-ins; try again later", (b"retry-after", b"%d" % wait_s))
             return
-        recent.append(now)
+        began, is_answered = time.monotonic(), False
+        client.n_running += 1
 
         async def watched(message: Message) -> None:
-            if message["type"] == "http.response.start" and not _has_failed(message) and now in recent:
-                recent.remove(now)
+            nonlocal is_answered
+            if message["type"] == "http.response.start" and not is_answered:
+                is_answered = True
+                client.end(began if _has_failed(message) else None)
             await send(message)
 
-        await self._app(scope, receive, watched)
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            if not is_answered:
+                client.end(began)
 
 
 @dataclass(slots=True)

@@ -47,6 +47,45 @@ def test_what_is_no_address_is_one_client_too() -> None:
     assert answers(["unix:"] * 11) == [401] * 10 + [429]
 
 
+def at_once(statuses: list[int]) -> list[int]:
+    """Returns the answers to attempts that come at once from one address; the n-th one tried gets the n-th status."""
+    sent: list[int] = []
+    left = iter(statuses)
+
+    async def check(_: Any, __: Any, send: Any) -> None:
+        status = next(left)
+        await asyncio.sleep(0)
+        if status == 500:
+            raise ConnectionError
+        await send({"type": "http.response.start", "status": status, "headers": []})
+
+    async def send(message: Any) -> None:
+        sent.extend([message["status"]] if "status" in message else [])
+
+    async def post() -> None:
+        limit = LoginLimit(check, {"/auth/token"})
+        scope = {"type": "http", "method": "POST", "path": "/auth/token", "client": ("10.0.0.1", 0)}
+        attempts = [limit(scope, lambda: None, send) for _ in statuses]  # type: ignore[arg-type, return-value]
+        await asyncio.gather(*attempts, return_exceptions=True)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(post())).result()
+    return sent
+
+
+def test_right_passwords_that_come_at_once_are_all_answered() -> None:
+    assert at_once([200] * 25) == [200] * 25
+
+
+def test_wrong_passwords_that_come_at_once_gain_nothing() -> None:
+    assert at_once([401] * 25) == [401] * 10 + [429] * 15
+    assert at_once(([200] * 9 + [401]) * 12) == ([200] * 9 + [401]) * 10 + [429] * 20
+
+
+def test_an_attempt_without_an_answer_is_a_failure() -> None:
+    assert at_once([500] * 12) == [429] * 2
+
+
 class Clock:
     """The monotonic clock, which a test sets."""
 

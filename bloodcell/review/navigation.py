@@ -13,6 +13,7 @@ from bloodcell.storage.statements import load_statements
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import sqlalchemy as sa
     from starlette.requests import Request
 
     from bloodcell.review.services import Services
@@ -47,22 +48,26 @@ def desk_page(request: Request, template: str, current: str = "", *, status: int
 
 
 def _navigation(services: Services, session: Session, current: str, text: Callable[[str], str]) -> list[Item]:
-    person = session.person
-    asked = {
-        "person": person.name,
-        "has_second_reader": services.rules.second_reader.blasts or services.rules.second_reader.out_of_scope,
-        "rules_digest": services.rules.digest,
-    }
-    waiting = services.desk.transact(lambda c: c.execute(_SQL["waiting"], asked).one())
-    pages = [("/", "Worklist", None)]
+    person, rules = session.person, services.rules
+    asked = {"person": person.name, "rules_digest": rules.digest}
+    pages = [("/", "Worklist", "")]
     if person.may("reader"):
-        pages.append(("/blind", "Blind reading", waiting.n_blind))
+        pages.append(("/blind", "Blind reading", "blind"))
     if person.may("senior"):
-        pages.append(("/second", "Second reading", waiting.n_second))
-        pages.append(("/adjudication", "Adjudication", waiting.n_contested))
+        pages.append(("/second", "Second reading", "second"))
+        pages.append(("/adjudication", "Adjudication", "contested"))
     if person.may("reader"):
-        pages.append(("/training-queue", "Training queue", None))
-    pages += [("/reported", "Reported on a date", None), ("/statistics", "Statistics", None)]
+        pages.append(("/training-queue", "Training queue", ""))
+    pages += [("/reported", "Reported on a date", ""), ("/statistics", "Statistics", "")]
     if person.may("administrator"):
-        pages.append(("/sessions", "People", None))
-    return [Item(href, text(name), n, href == current) for href, name, n in pages]
+        pages.append(("/sessions", "People", ""))
+
+    def count(connection: sa.Connection) -> dict[str, int]:
+        return {
+            name: int(connection.scalar(_SQL[name], asked) or 0)
+            for _, _, name in pages
+            if name and (name != "second" or rules.second_reader.blasts or rules.second_reader.out_of_scope)
+        }
+
+    waiting = {"second": 0, **services.desk.transact(count)}
+    return [Item(href, text(title), waiting.get(name), href == current) for href, title, name in pages]

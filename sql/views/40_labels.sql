@@ -338,7 +338,7 @@ COMMENT ON COLUMN bloodcell.review_queue.is_out_of_scope IS
     'Whether the analyser code is outside the eight classes, called or not.';
 
 -- A cell with one label is not contested: an index tells which have more, and only their labels are compared. Of 100,000
--- labels that takes a fifth of the time, and the review desk counts contested cells for every page.
+-- labels that takes a fifth of the time, and the review desk counts contested cells for every page of a senior.
 CREATE VIEW bloodcell.contested_cell AS
 SELECT c.barcode, c.night, c.file_name, c.cell_id, l.label, l.labelled_by, l.labelled_at, l.is_blind, l.note
 FROM bloodcell.current_label c JOIN bloodcell.standing_label l USING (cell_id)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from bloodcell.review.sessions import Session
 from bloodcell.review.writing import Kind
-from tests.review.desk import RunningDesk, Slide, new_keys
+from tests.review.desk import Reader, RunningDesk, Slide, new_keys
 
 SEEN_BEFORE = "You have seen this cell or its slide before, so you cannot read it blind any more."
 
@@ -207,3 +209,33 @@ def test_an_adjudication_is_not_taken_back(running_desk: RunningDesk, slide: Sli
         client.open(slide)
         (outcome,) = client.label(slide, {cell: None})["outcomes"]
     assert outcome["text"] == "You have no label of this cell that you could take back."
+
+
+def waiting(reader: Reader, page: str) -> tuple[int, int]:
+    """Returns how much waits on a page, as the navigation says, and as the page itself does."""
+    shown = reader.http.get(page).raise_for_status().text
+    told = re.search(rf'href="{page}"[^>]*>[^<]*<span class="n">(\d+)<', shown)
+    assert told is not None
+    return int(told[1]), shown.count('"cell_id":')
+
+
+def test_the_navigation_counts_what_the_pages_show(running_desk: RunningDesk, slide: Slide) -> None:
+    labelled, contested, session = (
+        running_desk.slide({"neutrophil": 2}),
+        running_desk.slide(),
+        running_desk.session("dora"),
+    )
+    running_desk.laboratory.sample(labelled.all_cells)
+    running_desk.functions.open_slide(session, slide.slide_id)
+    read(running_desk, session, labelled.all_cells[0], "ig")
+    cells = contested.all_cells[:2]
+    running_desk.laboratory.label(cells, ["ig", "ig"], by="anna")
+    running_desk.laboratory.label(cells, ["monocyte", "monocyte"], by="ben")
+    running_desk.laboratory.label(cells[:1], ["monocyte"], by="dora")
+    with running_desk.client("dora") as dora, running_desk.client("clara") as clara:
+        dora.open(contested)
+        dora.label(contested, {cells[0]: None})  # she stays a party
+        for page in ("/blind", "/adjudication"):
+            (of_dora, shown_to_dora), (of_clara, shown_to_clara) = waiting(dora, page), waiting(clara, page)
+            assert (of_dora, of_clara) == (shown_to_dora, shown_to_clara)
+            assert 0 < of_dora < of_clara

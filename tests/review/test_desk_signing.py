@@ -252,6 +252,7 @@ def test_a_blast_of_one_reader_needs_a_second_one_where_the_laboratory_says_so(
             assert anna.ask_sign(slide).status_code == 409
             # the cell is read by its picture alone
             blind = clara.http.get("/second").raise_for_status().text
+            assert '<span class="n">1</span>' in blind
             number = int(blind.split('"cell_id": ')[1].split(",")[0])
             assert number != cell
             clara.http.get(f"/second/cells/{number}/image").raise_for_status()

@@ -15,7 +15,8 @@ from fastapi.routing import APIRoute
 from bloodcell.review.guards import MAX_BODY_BYTES, POLICY
 from bloodcell.review.local_users import make_link
 from bloodcell.settings import Settings
-from tests.review.desk import PASSWORD, Reader, RunningDesk, Slide, new_keys
+from tests.laboratory import at_once
+from tests.review.desk import PASSWORD, PEOPLE, Reader, RunningDesk, Slide, new_keys
 from tests.review.route_table import ACCESS, OPEN, ROLES, Material, Row, enter_link, markdown, route_table, routes_of
 
 BAD_IDS = [
@@ -451,3 +452,14 @@ def test_no_value_of_a_query_or_a_form_is_an_error_of_the_server(running_desk: R
                         wrong[f"{method} {path} {name}={value[:20]!r}"] = status
     assert wrong == {}
     assert asked > 300
+
+
+def test_people_behind_one_address_log_in_at_once(running_desk: RunningDesk) -> None:
+    statuses, names = [], iter([*PEOPLE] * 4)
+    with running_desk.stranger() as ward:
+
+        def log_in() -> None:
+            statuses.append(ward.post("/login", data={"name": next(names), "password": PASSWORD}).status_code)
+
+        assert at_once(24, log_in) == []
+    assert statuses == [303] * 24
