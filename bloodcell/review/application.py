@@ -36,7 +36,7 @@ from bloodcell.review import (
 )
 from bloodcell.review.desk_records import ErrorAnswer
 from bloodcell.review.guards import AWAY, BoundedBody, Guard, SafeAnswers, safe_headers
-from bloodcell.review.services import Services, open_services, services_of
+from bloodcell.review.services import Services, services_of
 from bloodcell.review.writing import (
     ResultChangedError,
     RightMissingError,
@@ -49,8 +49,6 @@ from bloodcell.visible_text import visible_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from bloodcell.settings import Settings
 
 _PAGES: Final = (
     login_pages,
@@ -89,23 +87,22 @@ _STATUS: Final[dict[type[BloodcellError], tuple[int, str]]] = {
 }
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Returns the application of the review desk; its database is opened when it starts.
+def create_app(services: Services) -> FastAPI:
+    """Returns the application of the review desk.
 
     Args:
-        settings: The settings of the installation.
+        services: What it works with; it closes them when it ends.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = open_services(settings)
-        app.state.services = services
         services.sprites.sweep()
         try:
             yield
         finally:
             services.close()
 
+    settings = services.settings
     is_https = settings.desk_origin.startswith("https://")
     app = FastAPI(
         title="bloodcell review desk",
@@ -123,24 +120,20 @@ def create_app(settings: Settings) -> FastAPI:
             Exception: partial(_unexpected, headers=safe_headers(is_https=is_https)),
         },
     )
+    app.state.services = services
     for module in _PAGES:
         app.include_router(module.router)
     # the last one added sees a request first; what another site makes a browser send is no failed log-in
     app.add_middleware(LoginLimit, paths=_PASSWORDS)
     app.add_middleware(
         Guard,
-        sessions=partial(_sessions, app),
+        sessions=services.sessions,
         cookie=login_pages.cookie_name(settings),
         origins=frozenset({settings.desk_origin}),
     )
     app.add_middleware(BoundedBody)
     app.add_middleware(SafeAnswers, is_https=is_https)
     return app
-
-
-def _sessions(app: FastAPI) -> Any:
-    services: Services = app.state.services
-    return services.sessions
 
 
 async def _told(request: Request, error: Exception) -> Response:

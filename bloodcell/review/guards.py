@@ -19,8 +19,6 @@ from starlette.requests import cookie_parser
 from bloodcell.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bloodcell.login_limit import Application, Message, Receive, Send
     from bloodcell.review.sessions import Session, Sessions
 
@@ -124,14 +122,12 @@ class Guard:
 
     Args:
         app: The application.
-        sessions: Where sessions are found; None until the application has started.
+        sessions: Where sessions are found.
         cookie: Name of the cookie.
         origins: Origins that the desk's own pages may have.
     """
 
-    def __init__(
-        self, app: Application, *, sessions: Callable[[], Sessions], cookie: str, origins: frozenset[str]
-    ) -> None:
+    def __init__(self, app: Application, *, sessions: Sessions, cookie: str, origins: frozenset[str]) -> None:
         self._app = app
         self._sessions = sessions
         self._cookie = cookie
@@ -168,7 +164,7 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _session(self, token: str, path: str) -> Session | None:
-        return self._sessions().of(token, is_use=_RENEWED_BY_PAGES.fullmatch(path) is None)
+        return self._sessions.of(token, is_use=_RENEWED_BY_PAGES.fullmatch(path) is None)
 
     def _is_own(self, headers: Headers) -> bool:
         origin = headers.get("origin")

@@ -29,6 +29,7 @@ from bloodcell.cells.classes import CELL_CLASSES, CODES_OUT_OF_SCOPE, UNCLASSIFI
 from bloodcell.review.application import create_app
 from bloodcell.review.local_users import add_user
 from bloodcell.review.people import Person, Role
+from bloodcell.review.services import open_services
 from bloodcell.review.sessions import Session, Sessions
 from bloodcell.review.writing import Desk
 from bloodcell.settings import Settings
@@ -336,7 +337,7 @@ def new_desk(folder: Path, database_url: str, **changed: Any) -> Iterator[Runnin
         add_people(settings)
         laboratory = Laboratory(Database(connect(database_url, role=APP_ROLE), patience_s=5))
         laboratory.model()
-        app = create_app(settings)
+        app = create_app(open_services(settings))
         with served(app, listening):
             desk = Database(connect(database_url, role=DESK_ROLE, keep=2), patience_s=5)
             functions = Desk(desk, laboratory.database, app.state.services.writer._rules)

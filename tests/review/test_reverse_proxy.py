@@ -44,8 +44,8 @@ from bloodcell.settings import Settings
 
 create_app = serving.create_app
 
-def noting(settings):
-    app = create_app(settings)
+def noting(services):
+    app = create_app(services)
     async def noted(scope, receive, send):
         if scope["type"] == "http":
             print(scope["client"][0], scope["path"], flush=True)

@@ -390,12 +390,10 @@ def test_a_session_goes_on_for_the_person_who_logs_in_again_on_the_page(
 
 
 def test_a_cookie_over_tls_belongs_to_this_host_alone(running_desk: RunningDesk) -> None:
-    from bloodcell.review.application import create_app
     from bloodcell.review.login_pages import cookie_name
 
     settings = Settings(data_dir=running_desk.settings.data_dir, desk_public_url="https://desk.example.org")
     assert cookie_name(settings) == "__Host-bloodcell"
-    assert create_app(settings).openapi_url == "/api/openapi.json"
 
 
 def test_guessing_passwords_is_slowed_down(running_desk: RunningDesk) -> None:
