@@ -106,7 +106,7 @@ def read_blind(request: Request, readings: Readings) -> Outcomes:
     """Stores blind readings; each is stored once."""
     services, session = services_of(request), session_of(request)
     require_role(session.person, _role(readings.mode))
-    cells = {_number(session, row): row.cell_id for row in _cells(services, session, readings.mode, read=True)}
+    cells = _cells_of(services, session, readings.mode, {each.cell_id for each in readings.changes})
     known = [each for each in readings.changes if each.cell_id in cells]
     asked = [{"key": str(each.key), "cell_id": cells[each.cell_id], "label": each.label} for each in known]
     kind: Literal["blind", "second"] = "blind" if readings.mode == "sample" else "second"
@@ -169,7 +169,9 @@ def adjudicate(request: Request, decisions: Decisions) -> Outcomes:
 def _reading_page(request: Request, mode: Mode) -> HTMLResponse:
     services, session = services_of(request), session_of(request)
     require_role(session.person, _role(mode))
-    cells = _cells(services, session, mode, read=mode == "sample")
+    cells = _cells(services, session, mode)
+    if mode == "second":
+        cells = [row for row in cells if row.is_waiting]
     waiting = [row for row in cells if row.is_waiting]
     n_done = sum(row.is_read_by_person for row in cells) if mode == "sample" else 0
     address = "blind" if mode == "sample" else "second"
@@ -187,17 +189,30 @@ def _reading_page(request: Request, mode: Mode) -> HTMLResponse:
 def _blind_picture(request: Request, mode: Mode, number: int) -> Response:
     services, session = services_of(request), session_of(request)
     require_role(session.person, _role(mode))
-    for row in _cells(services, session, mode, read=False):
-        if _number(session, row) == number:
+    of_number = _cells_of(services, session, mode, {number}).values()
+    for row in _cells(services, session, mode, of_number):
+        if row.is_waiting and row.cell_id in of_number:
             return picture(services, row.sha256)
     raise HTTPException(404, "This cell no longer waits for your reading.")
 
 
-def _cells(services: Services, session: Session, mode: Mode, *, read: bool) -> list[Any]:
-    """Returns the cells that the person can read; with `read` also those that the person has read."""
-    asked = {"person": session.person.name, "rules_digest": services.rules.digest}
-    rows = list(services.desk.transact(lambda c: c.execute(_SQL[mode], asked).all()))
-    return rows if read else [row for row in rows if row.is_waiting]
+def _cells(services: Services, session: Session, mode: Mode, only: Collection[int] | None = None) -> list[Any]:
+    """Returns the cells that the person can read or has read; of a sample those in `only`, if it is given."""
+    asked: dict[str, Any] = {"person": session.person.name}
+    asked |= (
+        {"rules_digest": services.rules.digest} if mode == "second" else {"cells": None if only is None else list(only)}
+    )
+    return list(services.desk.transact(lambda c: c.execute(_SQL[mode], asked).all()))
+
+
+def _cells_of(services: Services, session: Session, mode: Mode, numbers: Collection[int]) -> dict[int, int]:
+    """Returns number -> cell id, as far as the person's browser may know of these cells."""
+    if mode == "sample":
+        rows = services.desk.transact(lambda c: c.execute(_SQL["sampled"]).all())
+    else:
+        rows = _cells(services, session, mode)
+    numbered = {_number(session, row): row.cell_id for row in rows}
+    return {number: numbered[number] for number in numbers if number in numbered}
 
 
 def _number(session: Session, row: Any) -> int:

@@ -1,5 +1,10 @@
+-- name: sampled
+-- Cells of the random samples of thirty nights.
+SELECT d.cell_id, c.sha256 FROM bloodcell.random_sample d JOIN bloodcell.slide_cell c USING (cell_id)
+WHERE d.night >= (SELECT max(night) - 30 FROM bloodcell.random_sample) AND c.withdrawn_at IS NULL
+
 -- name: sample
--- Cells of the random samples of thirty nights, and whether the person can still read each blind.
+-- The same or some of them, and whether the person can still read each blind.
 SELECT d.cell_id, c.sha256, b.cell_id IS NOT NULL AS is_waiting,
        l.cell_id IS NOT NULL AND l.is_blind AS is_read_by_person
 FROM bloodcell.random_sample d
@@ -12,6 +17,7 @@ LEFT JOIN bloodcell.blind_reading b ON b.cell_id = d.cell_id AND l.cell_id IS NU
     SELECT 1 FROM bloodcell.slide_opening_history o
     WHERE o.slide_id = c.slide_id AND lower(o.person) = lower(:person))
 WHERE d.night >= (SELECT max(night) - 30 FROM bloodcell.random_sample) AND c.withdrawn_at IS NULL
+  AND (CAST(:cells AS bigint[]) IS NULL OR d.cell_id = ANY (:cells))
 ORDER BY d.night, c.sha256, d.cell_id
 
 -- name: second

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from bloodcell.errors import UnknownRecordError
 from bloodcell.retraining.gates import GATE_TITLES
+from bloodcell.retraining.states import TrainingState
 from bloodcell.review.navigation import desk_page
 from bloodcell.review.services import services_of
 from bloodcell.storage.statements import load_statements
@@ -39,14 +40,16 @@ def validation(request: Request, model_id: ModelId) -> HTMLResponse:
     if not gates:
         raise UnknownRecordError("This model has not been validated.")
     run = origin.airflow_run if origin else None
+    order = {gate: at for at, gate in enumerate(GATE_TITLES)}
     airflow = services.settings.airflow_public_url or services.settings.airflow_url
     return desk_page(
         request,
         "validation.html.j2",
         model_id=model_id,
         origin=origin,
-        gates=gates,
+        gates=sorted(gates, key=lambda gate: (gate.passed, order.get(gate.gate, len(order)))),
         titles=GATE_TITLES,
+        is_open=run is not None and origin.state == TrainingState.RUNNING,
         airflow_run=f"{airflow}/dags/retrain/runs/{quote(run, safe='')}" if run else None,
     )
 

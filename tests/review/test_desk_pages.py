@@ -1,15 +1,17 @@
-"""The pages that look back, the statistics and the training queue in a browser, on every screen and on paper."""
+"""The pages that the server writes, in a browser: on every screen, on paper, and for people who cannot see them."""
 
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import gettempdir
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from bloodcell.storage import tables
 from tests.laboratory import NIGHT
 from tests.review.desk import RunningDesk, Slide
 from tests.review.vendor import axe_source
@@ -17,6 +19,12 @@ from tests.review.vendor import axe_source
 pytestmark = pytest.mark.slow
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 LONG = "S" + 80 * "x"
+CANDIDATE = "b" * 64
+GATES = (
+    ("no_class_more_unclassified", False, "ig: 13.5 points more often unclassified."),
+    ("enough_holdout_cells", True, "At least 30 cells of each class."),
+    ("calibrated", True, "2.1 points."),
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +42,44 @@ def slide(running_desk: RunningDesk) -> Slide:
     for who in ("anna", "ben"):
         running_desk.laboratory.label(sampled.all_cells[:25], ["neutrophil"] * 24 + ["ig"], who, blind=True)
     running_desk.laboratory.count()
+    validate(running_desk)
     return slide
+
+
+def validate(running_desk: RunningDesk) -> None:
+    """Records a validation that waits for an answer."""
+    laboratory = running_desk.laboratory
+    laboratory.model(CANDIDATE, "vgg16", promote=False)
+    laboratory.dataset("d" * 64, [])
+    training_run_id = uuid.uuid4()
+    common = {"model_id": CANDIDATE, "run_id": laboratory.run_id, "training_run_id": training_run_id}
+    gates = [{"gate": gate, "passed": passed, "reason": reason} for gate, passed, reason in GATES]
+    with laboratory.database.begin() as connection:
+        connection.execute(
+            tables.training_run.insert().values(
+                training_run_id=training_run_id,
+                requested_by="anna",
+                reason="weekly",
+                variants=["vgg16"],
+                base="champion",
+                seed=0,
+                min_new_labels=1,
+                state="running",
+                dataset_digest="d" * 64,
+                airflow_run="manual__2026-03-07",
+            )
+        )
+        connection.execute(tables.candidate.insert().values(variant="vgg16", **common))
+        connection.execute(
+            tables.validation.insert().values(
+                validation_id=uuid.uuid4(),
+                dataset_digest="d" * 64,
+                gates=gates,
+                passed=False,
+                report="reports/1.html",
+                **common,
+            )
+        )
 
 
 def paths(slide: Slide) -> dict[str, str]:
@@ -47,6 +92,11 @@ def paths(slide: Slide) -> dict[str, str]:
         "statistics": "/statistics",
         "statistics of March": "/statistics?from=2026-03-01&to=2026-03-31",
         "training queue": f"/training-queue?night={NIGHT}",
+        "worklist": "/",
+        "people": "/sessions",
+        "validation": f"/validations/{CANDIDATE}",
+        "missing": "/slides/999999",
+        "log-in": "/login",
     }
 
 
@@ -58,15 +108,17 @@ def said() -> Iterator[list[str]]:
     """What the console says, which has to be nothing."""
     told: list[str] = []
     yield told
-    assert told == []
+    assert [text for text in told if "status of 404" not in text] == []  # what Chromium itself says of a missing page
 
 
 @pytest.fixture
-def context(running_desk: RunningDesk, browser: Browser) -> Iterator[BrowserContext]:
-    """A senior in a browser."""
+def context(running_desk: RunningDesk, browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    """A person in a browser: a senior, the administrator among the people, or nobody at the log-in."""
+    callspec = getattr(request.node, "callspec", None)
+    name = {"people": "adam", "log-in": None}.get(callspec.params.get("name") if callspec else None, "clara")
     context = browser.new_context(viewport={"width": 1280, "height": 900}, bypass_csp=True, reduced_motion="reduce")
-    token = running_desk.token("clara")
-    context.add_cookies([{"name": "bloodcell_desk", "value": token, "url": running_desk.url}])
+    if name:
+        context.add_cookies([{"name": "bloodcell_desk", "value": running_desk.token(name), "url": running_desk.url}])
     yield context
     context.close()
 
@@ -99,6 +151,17 @@ def test_no_page_scrolls_sideways(
     for width in (1280, 820, 640):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, width
+
+
+def test_a_validation_shows_failed_gates_first_and_leads_to_the_question(
+    running_desk: RunningDesk, slide: Slide, context: BrowserContext, said: list[str]
+) -> None:
+    page = opened(context, running_desk, paths(slide)["validation"], said)
+    expect(page.locator("tbody th")).to_have_text(
+        ["No class more often unclassified", "Enough hold-out cells of each class", "Confidence is calibrated"]
+    )
+    link = page.get_by_role("link", name="Answer in Airflow").get_attribute("href") or ""
+    assert link.endswith("/dags/retrain/runs/manual__2026-03-07/tasks/approve/required_actions")
 
 
 def test_a_signed_result_is_one_page_of_a4(
