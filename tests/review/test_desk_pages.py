@@ -115,7 +115,8 @@ def said() -> Iterator[list[str]]:
 def context(running_desk: RunningDesk, browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
     """A person in a browser: a senior, the administrator among the people, or nobody at the log-in."""
     callspec = getattr(request.node, "callspec", None)
-    name = {"people": "adam", "log-in": None}.get(callspec.params.get("name") if callspec else None, "clara")
+    page = str(callspec.params.get("name")) if callspec else ""
+    name = {"people": "adam", "log-in": None}.get(page, "clara")
     context = browser.new_context(viewport={"width": 1280, "height": 900}, bypass_csp=True, reduced_motion="reduce")
     if name:
         context.add_cookies([{"name": "bloodcell_desk", "value": running_desk.token(name), "url": running_desk.url}])
