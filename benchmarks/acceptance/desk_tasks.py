@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from playwright.sync_api import expect, sync_playwright
 
-from docs.generator.drawn_desk import PASSWORD, drawn_desk
+from docs.generator.drawn_desk import PASSWORD, drawn_desk, read_all, saved
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -96,7 +96,7 @@ def correct_by_keyboard(steps: Steps) -> None:
     steps.key("n", "`n` to the first")
     for key in "bbb":
         steps.key(key, f"`{key}`")
-    _saved(steps.page)
+    saved(steps.page)
     expect(steps.page.locator(".cell.labelled")).to_have_count(before + 3)
 
 
@@ -107,7 +107,7 @@ def correct_by_mouse(steps: Steps) -> None:
         cell = steps.page.locator("section.cells:has(#of-unclassified) [data-cell]").first
         cell.scroll_into_view_if_needed()
         steps.drag(cell, steps.page.locator("#panel tr[data-line=neutrophil]"), "drag onto the line")
-    _saved(steps.page)
+    saved(steps.page)
     expect(steps.page.locator(".cell.labelled")).to_have_count(before + 3)
 
 
@@ -148,10 +148,6 @@ TASKS: Final[tuple[tuple[str, Callable[[Steps], None]], ...]] = (
 )
 
 
-def _saved(page: Page) -> None:
-    expect(page.locator(".saving-state")).to_have_text("✔ Saved", timeout=20_000)
-
-
 def _finish(page: Page, truth: dict[str, str]) -> None:
     """Labels what is left, and has blasts read by the second person, which is no part of a task."""
     keys = {"neutrophil": "1", "eosinophil": "2", "lymphocyte": "4", "monocyte": "5", "ig": "6", "platelet": "8"}
@@ -163,7 +159,7 @@ def _finish(page: Page, truth: dict[str, str]) -> None:
             page.locator(f"#cell-{cell['cell_id']}").focus()
             page.keyboard.press(keys[truth[cell["file_name"]]])
             page.wait_for_timeout(150)
-    _saved(page)
+    saved(page)
 
 
 def _log_in(page: Page, url: str, name: str) -> None:
@@ -189,10 +185,7 @@ def measured(work: Path) -> list[tuple[str, Steps]]:
                 other = browser.new_context().new_page()
                 _log_in(other, desk.url, "bweber")
                 other.goto(f"{desk.url}/second")
-                for _ in range(int((other.locator(".progress label").text_content() or "").split()[-1])):
-                    other.keyboard.press("b")
-                other.click("button:has-text('Finish')")
-                _saved(other)
+                read_all(other, "b")
                 page.reload()
                 page.wait_for_selector("#signing form")
             loaded.clear()

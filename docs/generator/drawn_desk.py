@@ -15,13 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 from PIL import Image
+from playwright.sync_api import expect
 
 from bloodcell.drawing import make_drop
 from bloodcell.registry.shipped import MODEL_IDS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 NIGHT: Final = date(2026, 11, 21)
 PASSWORD: Final = "seven lamps under the bridge"  # noqa: S105 - of people who exist only in pictures
@@ -107,6 +111,21 @@ def drawn_desk(work: Path) -> Iterator[DrawnDesk]:
         finally:
             desk.terminate()
             desk.wait(20)
+
+
+def saved(page: Page) -> None:
+    """Waits until the server has everything that was done on a page."""
+    expect(page.locator(".saving-state")).to_have_text("✔ Saved", timeout=20_000)
+
+
+def read_all(page: Page, key: str) -> None:
+    """Gives every cell of a blind or second reading the same label, each once its picture is shown, and finishes."""
+    for n_read in range(int((page.locator(".progress label").text_content() or "").split()[-1])):
+        page.wait_for_selector(f".progress label:has-text('Read: {n_read} of')")
+        page.wait_for_selector(".specimen[aria-busy=false]")
+        page.keyboard.press(key)
+    page.click("button:has-text('Finish')")
+    saved(page)
 
 
 def run(environment: Mapping[str, str], *arguments: str, text: str = "") -> str:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from docs.generator.drawn_desk import NIGHT, PASSWORD, DrawnDesk, drawn_desk
+from docs.generator.drawn_desk import NIGHT, PASSWORD, DrawnDesk, drawn_desk, read_all, saved
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -130,7 +130,7 @@ class Tour:
         page.goto(f"{self.desk.url}/?state=all&barcode={barcode}")
         page.click(f"th a:has-text('{barcode}')")
         page.wait_for_selector("[data-cell]")
-        _saved(page)
+        saved(page)
 
     def label_the_doubtful(self, page: Page, barcode: str) -> None:
         """Labels by keyboard what needs a person: as it was drawn, or as the analyser says if that is out of scope."""
@@ -141,17 +141,13 @@ class Tour:
                 drawn = self.desk.truth[barcode, cell["file_name"]]
                 page.keyboard.press(_CONFIRMED.get(cell["analyser_code"] or "", _KEYS[drawn]))
                 page.evaluate(_TWO_FRAMES)  # the focus goes to the next cell with the next frame
-        _saved(page)
+        saved(page)
 
 
 def _cells(page: Page) -> list[dict[str, Any]]:
     """Returns the cells as the page was loaded with them."""
     cells: list[dict[str, Any]] = page.evaluate("JSON.parse(document.getElementById('slide').textContent).cells")
     return cells
-
-
-def _saved(page: Page) -> None:
-    expect(page.locator(".saving-state")).to_have_text("✔ Saved", timeout=20_000)
 
 
 def _small(body: bytes) -> bytes:
@@ -191,15 +187,15 @@ def blind_reading(tour: Tour) -> None:
     """The first person reads the random sample, then looks at the worklist."""
     with tour.person("amartin") as page:
         page.goto(f"{tour.desk.url}/blind")
-        page.wait_for_selector(".specimen img")
         for _ in range(4):
+            page.wait_for_selector(".specimen[aria-busy=false]")
             source = page.locator(".specimen img").get_attribute("src")
             drawn = tour.desk.drawn_as(page.request.get(f"{tour.desk.url}{source}").body())
             page.keyboard.press(_KEYS[drawn])
             expect(page.locator(".specimen img")).not_to_have_attribute("src", source or "")
         tour.take(page, "blind-reading", height=880)
         page.click("button:has-text('Finish')")
-        _saved(page)
+        saved(page)
         page.goto(tour.desk.url)
         tour.take(page, "worklist", height=620)
 
@@ -232,11 +228,7 @@ def second_reading(tour: Tour) -> None:
     """The second person reads the blasts; the first one signs."""
     with tour.person("bweber") as page:
         page.goto(f"{tour.desk.url}/second")
-        n_waiting = int((page.locator(".progress label").text_content() or "").split()[-1])
-        for _ in range(n_waiting):
-            page.keyboard.press("b")
-        page.click("button:has-text('Finish')")
-        _saved(page)
+        read_all(page, "b")
     with tour.person("amartin") as page:
         tour.open(page, "S26-0413")
         page.wait_for_selector("#signing form")
@@ -252,12 +244,12 @@ def after_the_signature(tour: Tour) -> None:
         _relabel(page, "ig", "5")
     with tour.person("cruiz") as page:
         page.goto(f"{tour.desk.url}/adjudication")
-        page.wait_for_selector(".picture-view img")
+        page.wait_for_selector(".picture-view [aria-busy=false]")
         page.keyboard.press("6")
         page.fill(".disputes textarea", "Indented nucleus, granules: a metamyelocyte.")
         tour.take(page, "adjudication", height=820)
         page.click("button:has-text('Store the decision')")
-        _saved(page)
+        saved(page)
         tour.open(page, "S26-0411")
         tour.label_the_doubtful(page, "S26-0411")
         _sign(page)
@@ -279,7 +271,7 @@ def _relabel(page: Page, line: str, key: str) -> None:
     cell = next(cell for cell in _cells(page) if cell["labels"] and cell["line"] == line)
     page.locator(f"#cell-{cell['cell_id']}").click()
     page.keyboard.press(key)
-    _saved(page)
+    saved(page)
 
 
 def look_back(tour: Tour) -> None:
