@@ -24,6 +24,7 @@
     live_result        the result that a count of now would give
     sprites            thumbnails
     reading_routes     blind reading, second reading, adjudication
+    second_readings    the cells that a second person has to read
     look_back_routes   a slide's history, its versions, what was reported on a date
     look_back          what happened to a slide
     reported_results   what was reported on a date

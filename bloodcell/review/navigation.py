@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.responses import HTMLResponse
 
+from bloodcell.review.second_readings import second_readings
 from bloodcell.review.services import services_of, session_of
 from bloodcell.storage.statements import load_statements
 
@@ -49,7 +50,6 @@ def desk_page(request: Request, template: str, current: str = "", *, status: int
 
 def _navigation(services: Services, session: Session, current: str, text: Callable[[str], str]) -> list[Item]:
     person, rules = session.person, services.rules
-    asked = {"person": person.name, "rules_digest": rules.digest}
     pages = [("/", "Worklist", "")]
     if person.may("reader"):
         pages.append(("/blind", "Blind reading", "blind"))
@@ -64,10 +64,12 @@ def _navigation(services: Services, session: Session, current: str, text: Callab
 
     def count(connection: sa.Connection) -> dict[str, int]:
         return {
-            name: int(connection.scalar(_SQL[name], asked) or 0)
+            name: len(second_readings(connection, person, rules))
+            if name == "second"
+            else int(connection.scalar(_SQL[name], {"person": person.name}) or 0)
             for _, _, name in pages
-            if name and (name != "second" or rules.second_reader.blasts or rules.second_reader.out_of_scope)
+            if name
         }
 
-    waiting = {"second": 0, **services.desk.transact(count)}
+    waiting = services.desk.transact(count)
     return [Item(href, text(title), waiting.get(name), href == current) for href, title, name in pages]

@@ -19,6 +19,7 @@ from bloodcell.errors import UnknownRecordError
 from bloodcell.results.result_display import line_name
 from bloodcell.review.desk_records import Outcome
 from bloodcell.review.navigation import desk_page
+from bloodcell.review.second_readings import second_readings
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.slide_page import line_choices
 from bloodcell.review.slide_routes import Code, Key, Said, Strict, picture
@@ -169,11 +170,12 @@ def adjudicate(request: Request, decisions: Decisions) -> Outcomes:
 def _reading_page(request: Request, mode: Mode) -> HTMLResponse:
     services, session = services_of(request), session_of(request)
     require_role(session.person, _role(mode))
-    cells = _cells(services, session, mode)
-    if mode == "second":
-        cells = [row for row in cells if row.is_waiting]
-    waiting = [row for row in cells if row.is_waiting]
-    n_done = sum(row.is_read_by_person for row in cells) if mode == "sample" else 0
+    if mode == "sample":
+        sample = _sample(services, session)
+        waiting = [row for row in sample if row.is_waiting]
+        n_done = sum(row.is_read_by_person for row in sample)
+    else:
+        waiting, n_done = _second(services, session), 0
     address = "blind" if mode == "sample" else "second"
     numbered = [_number(session, row) for row in waiting[:_MOST]]
     blind = {
@@ -190,27 +192,34 @@ def _blind_picture(request: Request, mode: Mode, number: int) -> Response:
     services, session = services_of(request), session_of(request)
     require_role(session.person, _role(mode))
     of_number = _cells_of(services, session, mode, {number}).values()
-    for row in _cells(services, session, mode, of_number):
-        if row.is_waiting and row.cell_id in of_number:
-            return picture(services, row.sha256)
+    if mode == "sample":
+        waiting = [row for row in _sample(services, session, of_number) if row.is_waiting]
+    else:
+        waiting = [row for row in _second(services, session) if row.cell_id in of_number]
+    if waiting:
+        return picture(services, waiting[0].sha256)
     raise HTTPException(404, "This cell no longer waits for your reading.")
 
 
-def _cells(services: Services, session: Session, mode: Mode, only: Collection[int] | None = None) -> list[Any]:
-    """Returns the cells that the person can read or has read; of a sample those in `only`, if it is given."""
-    asked: dict[str, Any] = {"person": session.person.name}
-    asked |= (
-        {"rules_digest": services.rules.digest} if mode == "second" else {"cells": None if only is None else list(only)}
-    )
-    return list(services.desk.transact(lambda c: c.execute(_SQL[mode], asked).all()))
+def _sample(services: Services, session: Session, only: Collection[int] | None = None) -> list[Any]:
+    """Returns the cells of the random samples, or those in `only`, and whether each waits for the person."""
+    asked = {"person": session.person.name, "cells": None if only is None else list(only)}
+    return list(services.desk.transact(lambda c: c.execute(_SQL["sample"], asked).all()))
+
+
+def _second(services: Services, session: Session) -> list[Any]:
+    """Returns the cells that wait for a second reading by the person."""
+    return list(services.desk.transact(lambda c: second_readings(c, session.person, services.rules)))
 
 
 def _cells_of(services: Services, session: Session, mode: Mode, numbers: Collection[int]) -> dict[int, int]:
     """Returns number -> cell id, as far as the person's browser may know of these cells."""
     if mode == "sample":
-        rows = services.desk.transact(lambda c: c.execute(_SQL["sampled"]).all())
+        rows = list(services.desk.transact(lambda c: c.execute(_SQL["sampled"]).all()))
     else:
-        rows = _cells(services, session, mode)
+        asked = {"person": session.person.name}
+        lately = services.desk.transact(lambda c: c.execute(_SQL["read_lately"], asked).all())
+        rows = [*_second(services, session), *lately]
     numbered = {_number(session, row): row.cell_id for row in rows}
     return {number: numbered[number] for number in numbers if number in numbered}
 

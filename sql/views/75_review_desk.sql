@@ -94,7 +94,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     opened bigint;
 BEGIN
-    -- a provider may give a name again; whoever had it first has signed under it
+    -- a provider may give a name to another person later; the first one has signed under it
     IF a_method = 'oidc' AND EXISTS (
         SELECT FROM bloodcell.desk_session d WHERE lower(d.person) = lower(normalize(a_person)) AND d.method = 'oidc'
         AND d.stamp IS DISTINCT FROM a_stamp) THEN

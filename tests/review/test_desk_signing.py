@@ -12,6 +12,7 @@ from alembic import command
 from bloodcell.errors import SigningRefusedError
 from bloodcell.removal import erase
 from bloodcell.results.stored_result import read_result
+from bloodcell.review.sessions import Session
 from bloodcell.review.writing import RightMissingError, SessionEndedError, WriteRefusedError
 from bloodcell.storage.connections import connect
 from bloodcell.storage.migrations import _config
@@ -25,6 +26,13 @@ def digest(desk: RunningDesk, slide: Slide) -> str:
     """Returns the digest of what would be signed now."""
     with desk.client("vera") as vera:
         return str(vera.open(slide)["signing"]["digest"])
+
+
+def sign_final(desk: RunningDesk, session: Session, slide: Slide) -> int:
+    """Signs what a slide shows now, through the functions of the database; returns the version."""
+    return desk.functions.sign(
+        session, slide.slide_id, slide.barcode, digest=digest(desk, slide), state="final", reason=None, ticked=()
+    )
 
 
 def versions(desk: RunningDesk, slide: Slide) -> list[tuple[int, str, str | None]]:
@@ -116,15 +124,7 @@ def test_a_person_without_the_role_signs_nothing(running_desk: RunningDesk, name
     session = running_desk.session(name)
     running_desk.sessions.prove(session)
     with pytest.raises(RightMissingError):
-        running_desk.functions.sign(
-            session,
-            slide.slide_id,
-            slide.barcode,
-            digest=digest(running_desk, slide),
-            state="final",
-            reason=None,
-            ticked=(),
-        )
+        sign_final(running_desk, session, slide)
     assert versions(running_desk, slide) == [(1, "machine", None)]
 
 
@@ -132,15 +132,7 @@ def test_the_database_wants_the_proof_of_the_password_and_takes_it_for_one_signa
     one, other, anna = running_desk.slide(), running_desk.slide(), running_desk.session("anna")
 
     def sign(slide: Slide) -> int:
-        return running_desk.functions.sign(
-            anna,
-            slide.slide_id,
-            slide.barcode,
-            digest=digest(running_desk, slide),
-            state="final",
-            reason=None,
-            ticked=(),
-        )
+        return sign_final(running_desk, anna, slide)
 
     with pytest.raises(SigningRefusedError, match="password again"):
         sign(one)

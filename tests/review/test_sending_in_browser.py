@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from playwright.sync_api import APIResponse, Route, expect
+from playwright.sync_api import APIResponse, Locator, Page, Route, expect
 
 from tests.review.front_end import Visit, current, gallery, saved, section_of
 from tests.review.front_end_server import PASSWORD, FrontEndDesk
@@ -139,14 +139,19 @@ def test_two_tabs_send_each_change_once(desk: FrontEndDesk, visit: Visit) -> Non
     expect(other.locator(".cell.saving")).to_have_count(0)
 
 
-def test_a_session_that_ends_asks_for_the_password_and_loses_nothing(desk: FrontEndDesk, visit: Visit) -> None:
+def labelled_after_the_session(desk: FrontEndDesk, visit: Visit) -> tuple[int, Page, Locator]:
+    """Labels a cell after the session has ended; returns the slide, its page, and the dialog of the log-in."""
     slide_id = desk.make_slide(60)
     page = visit(f"/slides/{slide_id}")
     gallery(page, 60)
     desk.end_session()
     page.keyboard.press("n")
     page.keyboard.press("5")
-    dialog = page.get_by_role("dialog", name="Log in again")
+    return slide_id, page, page.get_by_role("dialog", name="Log in again")
+
+
+def test_a_session_that_ends_asks_for_the_password_and_loses_nothing(desk: FrontEndDesk, visit: Visit) -> None:
+    slide_id, page, dialog = labelled_after_the_session(desk, visit)
     dialog.get_by_label("Your password").fill("wrong")
     page.keyboard.press("Enter")
     expect(dialog.get_by_role("alert")).to_have_text("The password is wrong.")
@@ -158,13 +163,7 @@ def test_a_session_that_ends_asks_for_the_password_and_loses_nothing(desk: Front
 
 
 def test_logging_in_in_another_tab_is_enough_if_it_is_the_same_person(desk: FrontEndDesk, visit: Visit) -> None:
-    slide_id = desk.make_slide(60)
-    page = visit(f"/slides/{slide_id}")
-    gallery(page, 60)
-    desk.end_session()
-    page.keyboard.press("n")
-    page.keyboard.press("5")
-    dialog = page.get_by_role("dialog", name="Log in again")
+    slide_id, page, dialog = labelled_after_the_session(desk, visit)
     dialog.get_by_role("button", name="go on here").click()
     expect(dialog.get_by_role("alert")).to_have_text("You are not logged in yet.")
     desk.is_logged_in, desk.person = True, "bmeyer"

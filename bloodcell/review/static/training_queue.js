@@ -79,7 +79,7 @@ function Queue() {
   return html`<div class="reading queue">
       ${sendings.map((sending) => html`<${WaitingBanner} sending=${sending} />`)}
       <div class="progress"><label for="labelled">${t("Labelled: {n} of {all}", { n: n_done, all: n_all })}</label><progress id="labelled" max=${Math.max(n_all, 1)} value=${n_done}></progress></div>
-      ${cell ? html`<${Cell} key=${cell.cell_id} cell=${cell} />` : html`<div class="specimen done"><h2>${n_all ? (n_left_out.value ? t("Cells without a picture, left out: {n}", { n: n_left_out.value }) : t("All cells of this night are labelled.")) : t("No cell of this night is worth a label for training.")}</h2></div>`}
+      ${cell ? html`<${Cell} key=${cell.cell_id} cell=${cell} />` : html`<div class="specimen done"><h2>${how_it_ended()}</h2></div>`}
       <div class="row">
         <button type="button" class="button" disabled=${!last} onClick=${take_back}>↶ ${t("Take back")} <kbd>u</kbd></button>
         <button type="button" class="button" disabled=${left.value.length < 2 && !is_missing} onClick=${skip}>${is_missing ? t("Next cell, without a label") : t("Later")} <kbd>n</kbd></button>
@@ -90,6 +90,12 @@ function Queue() {
       ${left.value[1] && html`<link rel="prefetch" as="image" href=${left.value[1].image} />`}
     </div>
     <${LogInOverlay} name=${page.person} /><${Notices} />`;
+}
+
+function how_it_ended() {
+  if (!n_all) return t("No cell of this night is worth a label for training.");
+  if (n_left_out.value) return t("Cells without a picture, left out: {n}", { n: n_left_out.value });
+  return t("All cells of this night are labelled.");
 }
 
 function Cell({ cell }) {
