@@ -51,7 +51,7 @@ def open_bundle_of(place: Place, variant: str) -> Bundle:
 def end_to_end(place: Place, variant: str) -> Line:
     bundle = open_bundle_of(place, variant)
     batch_cells = Settings().batch_cells
-    bounds, (height, width) = ImageBounds.of(Settings()), bundle.input_size
+    bounds, (height, width, _) = ImageBounds.of(Settings()), bundle.input_size
     files = cell_images(place, n_cells(place))
     arrays = np.stack([resized(decode(file.read_bytes(), bounds), height, width) for file in files])
 
@@ -115,7 +115,7 @@ def _plainly(bundle: Bundle, folder: Path) -> float:
         decide = plain_svm(model)
         model = keras.Model(model.inputs, model.get_layer("features").output)
     model.compile(jit_compile=False)
-    height, width = bundle.input_size
+    height, width, _ = bundle.input_size
     model.predict(np.zeros((32, height, width, 3), np.uint8), verbose=0)
 
     started = time.perf_counter()

@@ -161,7 +161,7 @@ def little_memory(batch_cells: int) -> str:
     bundles = shipped()
     network = loaded(bundles, "float32", 32)
     rng = np.random.default_rng(0)
-    cells = {size: rng.integers(0, 256, (batch_cells, *size, 3), np.uint8) for size in network.input_sizes}
+    cells = {size: rng.integers(0, 256, (batch_cells, *size.shape), np.uint8) for size in network.input_sizes}
     expected = network({size: of_size[:64] for size, of_size in cells.items()})
     network.batch_cells = batch_cells
     received = network(cells)

@@ -156,7 +156,7 @@ def _speeds(name: str, precision: str, batches: Sequence[int], seconds: float, l
         network = loaded(shipped(name), precision, 1)
         flop = operations([load_model(bundle) for bundle in shipped(name)])
         given = {
-            n: {size: rng.integers(0, 256, (n, *size, 3), np.uint8) for size in network.input_sizes} for n in batches
+            n: {size: rng.integers(0, 256, (n, *size.shape), np.uint8) for size in network.input_sizes} for n in batches
         }
         for n in batches:
             network.batch_cells = n

@@ -44,7 +44,7 @@ def _forward(place: Place, bundle: Bundle) -> Line:
     recipe = bundle.manifest.recipe
     crop_px = recipe.crop_px or recipe.side_px
     random = np.random.default_rng(0)
-    cells = random.integers(0, 256, (BATCH_CELLS, *bundle.input_size, 3), dtype=np.uint8)
+    cells = random.integers(0, 256, (BATCH_CELLS, *bundle.input_size.shape), dtype=np.uint8)
     margin = (recipe.side_px - crop_px) // 2
     ready = cells[:, margin : margin + crop_px, margin : margin + crop_px].astype(np.float32) / 127.5 - 1
     network, plain = MergedNetwork([bundle], batch_cells=BATCH_CELLS), _plain(bundle, crop_px)

@@ -2,6 +2,7 @@
 
 classes         the eight cell classes, and the analyser codes that belong to them
 names           the one form in which names of slides and files are compared
+image_size      the size at which a model sees an image, and how much of it
 variants        the four model variants
 calls           probabilities and novelty become calls
 intervals       proportions with exact confidence intervals

@@ -19,6 +19,7 @@ from bloodcell.inference.predicting import pixel_reader
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bloodcell.cells.image_size import Size
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
 
@@ -77,7 +78,7 @@ def measure_speed(
     refused = None
     for number, n in enumerate(batch_sizes):
         network.batch_cells = n
-        batch = {size: rng.integers(0, 256, (n, *size, 3), np.uint8) for size in network.input_sizes}
+        batch = {size: rng.integers(0, 256, (n, *size.shape), np.uint8) for size in network.input_sizes}
         network(batch)
         if network.batch_cells < n:
             refused = n
@@ -92,14 +93,12 @@ def measure_speed(
     return Speed(device(), decoded, called, refused)
 
 
-def decoded_per_s(
-    files: Sequence[bytes], sizes: Sequence[tuple[int, int]], settings: Settings, seconds: float
-) -> float:
+def decoded_per_s(files: Sequence[bytes], sizes: Sequence[Size], settings: Settings, seconds: float) -> float:
     """Returns how many cells per second the reader threads decode and resize to every one of `sizes`.
 
     Args:
         files: Cell images as files, read repeatedly.
-        sizes: (height, width) in pixels.
+        sizes: The sizes.
         settings: Reader threads and image bounds.
         seconds: Minimum time; all files are read at least once.
     """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bloodcell.cells.image_size import Size
 from bloodcell.inference.keras_backend import compile_model, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     import keras
     from numpy.typing import NDArray
-
-    from bloodcell.inference.network import Size
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class FeatureExtractor(BatchedModel):
     """A Keras model from pixels to named outputs, compiled for this device.
 
     Attributes:
-        input_sizes: (height, width) in pixels of the model's only input.
+        input_sizes: Size of the model's only input.
     """
 
     input_sizes: tuple[Size, ...]
@@ -85,7 +84,7 @@ class FeatureExtractor(BatchedModel):
     def __init__(self, model: keras.Model, batch_cells: int) -> None:
         """Compiles `model`, which takes uint8 (n, height, width, 3), RGB, and returns a dict of arrays."""
         super().__init__(model, batch_cells)
-        self.input_sizes = (tuple(model.input_shape[1:3]),)
+        self.input_sizes = (Size(*model.input_shape[1:3]),)
         compile_model(model)
 
     def __call__(self, pixels: Mapping[Size, NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:

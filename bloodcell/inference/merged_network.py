@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
-    from bloodcell.inference.network import Size
+    from bloodcell.cells.image_size import Size
     from bloodcell.registry.bundle import Bundle
 
 
@@ -31,7 +31,7 @@ class MergedNetwork(BatchedModel):
     """One compiled network for all the models of a run.
 
     Attributes:
-        input_sizes: The distinct sizes of the images that the network takes, (height, width) in pixels.
+        input_sizes: The distinct sizes of the images that the network takes.
         model_ids: Ids of the models, in the order of the bundles.
     """
 
@@ -56,7 +56,7 @@ class MergedNetwork(BatchedModel):
         distinct = {bundle.model_id: bundle for bundle in bundles}
         self.model_ids = tuple(distinct)
         self.input_sizes = tuple(dict.fromkeys(bundle.input_size for bundle in distinct.values()))
-        inputs = {size: keras.Input((*size, 3), dtype="uint8", name=_input_name(size)) for size in self.input_sizes}
+        inputs = {size: keras.Input(size.shape, dtype="uint8", name=_input_name(size)) for size in self.input_sizes}
         sharing = _Sharing()
         outputs = {
             model_id: _rebuilt(load_model(bundle), inputs[bundle.input_size], sharing)
@@ -85,9 +85,9 @@ class MergedNetwork(BatchedModel):
         counts = set()
         for size in self.input_sizes:
             batch = pixels[size]
-            if batch.shape[1:] != (*size, 3) or batch.dtype != np.uint8:
+            if batch.shape[1:] != size.shape or batch.dtype != np.uint8:
                 raise ValueError(
-                    f"Expected uint8 RGB images of shape (n, {size[0]}, {size[1]}, 3). "
+                    f"Expected uint8 RGB images of shape (n, {size.height_px}, {size.width_px}, 3). "
                     f"Received: {batch.dtype} {batch.shape}."
                 )
             counts.add(len(batch))
@@ -156,5 +156,6 @@ def _content(operation: Any) -> str:
     return json.dumps([kind, plain, digest.hexdigest()], sort_keys=True, default=repr)
 
 
-def _input_name(size: tuple[int, int]) -> str:
-    return f"pixels_{size[0]}x{size[1]}"
+def _input_name(size: Size) -> str:
+    field = "" if size.field_px is None else f"_of_{size.field_px:g}".replace(".", "_")
+    return f"pixels_{size.height_px}x{size.width_px}{field}"

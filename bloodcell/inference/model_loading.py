@@ -36,7 +36,7 @@ def load_model(bundle: Bundle) -> keras.Model:
         model = saving_lib.load_model(body, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise refused(bundle.folder, f"{MODEL} cannot be loaded safely: {error}") from error
-    expected = (*bundle.input_size, 3)
+    expected = bundle.input_size.shape
     outputs = model.output if isinstance(model.output, dict) else {}
     if model.input_shape[1:] != expected or set(outputs) != set(OUTPUTS):
         raise refused(

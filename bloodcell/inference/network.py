@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Size = tuple[int, int]
-"""(height, width) in pixels."""
+    from bloodcell.cells.image_size import Size
 
 Output = TypeVar("Output", covariant=True)
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bloodcell.inference.network import Network, Size
+    from bloodcell.cells.image_size import Size
+    from bloodcell.inference.network import Network
     from bloodcell.inference.read_ahead import Skipped
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
@@ -82,7 +83,7 @@ def predict_all(
     """
     network = MergedNetwork(bundles, batch_cells=settings.batch_cells)
     # an empty batch first, so that no images at all still give arrays of the right shapes
-    parts = [network({size: np.empty((0, *size, 3), np.uint8) for size in network.input_sizes})]
+    parts = [network({size: np.empty((0, *size.shape), np.uint8) for size in network.input_sizes})]
     n_done = 0
     for batch, outputs in predict(network, images, read, settings):
         parts.append(outputs)

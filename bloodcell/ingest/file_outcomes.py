@@ -14,7 +14,7 @@ QUARANTINE_REASONS: Final = {
     "too_small": "Smaller than BLOODCELL_MIN_SIDE_PX. Check the analyser's crop size.",
     "several_frames": "More than one image in the file. Export each image as its own file.",
     "too_many_scans": "A progressive JPEG that would take very long to decode. Export it as an ordinary JPEG.",
-    "unsupported_colour": "Not 8-bit RGB. Export colour images; a conversion would have to guess.",
+    "unsupported_colour": "Not 8-bit RGB, or partly transparent. Export colour images; a conversion would guess.",
     "unsupported_coding": "Intact, but of 12 bits or compressed in a way that is not read. Change the export.",
     "link": "Links are not followed out of a drop. Copy the file itself.",
     "not_a_regular_file": "A pipe, socket or device. Remove it.",

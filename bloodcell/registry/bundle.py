@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.image_size import Size
 from bloodcell.cells.variants import VARIANTS
 from bloodcell.errors import BundleError
 from bloodcell.registry.base_weights_record import BaseWeights
@@ -178,9 +179,9 @@ class Bundle:
         return body
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """(height, width) in pixels of the images that the model takes."""
-        return self.manifest.input_height_px, self.manifest.input_width_px
+    def input_size(self) -> Size:
+        """The size at which the model takes images."""
+        return Size(self.manifest.input_height_px, self.manifest.input_width_px)
 
 
 def canonical_json(manifest: BundleManifest) -> bytes:

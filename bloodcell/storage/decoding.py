@@ -6,6 +6,7 @@ Ingest, training and serving all decode and resize here, so they cannot differ.
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -28,11 +29,14 @@ _DECODER_ERRORS: Final = (OSError, SyntaxError, ValueError, EOFError, TypeError,
 MAX_SCANS: Final = 32
 """Scans of a progressive JPEG. Encoders write about ten; a file of 2 MB with thousands took half a minute to decode."""
 _START_OF_SCAN: Final = b"\xff\xda"
+_OPAQUE: Final = 255
 _OTHER_DEPTH: Final = re.compile(r"(?:RGB|BGR);1[56]")
 # tags of TIFF 6.0, and markers of ITU-T T.81, table B.1
 _BITS_PER_SAMPLE: Final = 258
 _COMPRESSION: Final = 259
 _SAMPLES_PER_PIXEL: Final = 277
+_EXTRA_SAMPLES: Final = 338
+_ALPHA: Final = {(1,), (2,)}  # associated and not, which is the same where it is opaque
 _NO_FRAMES: Final = frozenset({0xC4, 0xC8, 0xCC})
 _DECODED_FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
@@ -68,17 +72,16 @@ def decode(body: bytes, bounds: ImageBounds) -> Image.Image:
         bounds: Bounds that are checked before any pixel is decoded.
 
     Returns:
-        Image of mode RGB, 8 bits per channel. Grey, palette, CMYK, alpha and 16-bit images are refused, not converted:
-        a stained cell is a colour image, and a conversion would guess. The orientation in a JPEG's EXIF is ignored, as
-        cells have no top; that of a TIFF is applied by Pillow.
+        Image of mode RGB, 8 bits per channel. Grey, palette, CMYK and 16-bit images are refused, not converted: a
+        stained cell is a colour image, and a conversion would guess. So is an image with a transparent pixel, whose
+        colour nobody knows; an alpha channel that is opaque throughout says nothing and is dropped. The orientation in
+        a JPEG's EXIF is ignored, as cells have no top; that of a TIFF is applied by Pillow.
 
     Raises:
         UnusableFileError: With reason empty, too_many_bytes, not_an_image, too_many_pixels, too_small, too_many_scans,
             several_frames, unsupported_colour, unsupported_coding, truncated or damaged.
     """
-    image = _checked(body, bounds)
-    _load(image)
-    return image
+    return _loaded(_checked(body, bounds))
 
 
 def verify(body: bytes, bounds: ImageBounds) -> ImageFacts:
@@ -92,18 +95,37 @@ def verify(body: bytes, bounds: ImageBounds) -> ImageFacts:
     if image.format == "JPEG":
         _verify_jpeg(body)
     else:
-        _load(image)
+        _loaded(image)
     return ImageFacts(image.format or "", image.width, image.height)
 
 
-def resized(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uint8]:
+def resized(image: Image.Image, height_px: int, width_px: int, field_px: float | None = None) -> NDArray[np.uint8]:
     """Returns `image` as uint8 (height_px, width_px, 3), RGB, scaled with an antialiased bilinear filter.
 
-    The aspect ratio is not kept: analyser crops differ by a few pixels in height, and size must not reveal the class.
+    Args:
+        image: Mode RGB.
+        height_px: Height of the result.
+        width_px: Width of the result.
+        field_px: Side of the square in the middle of the image that is scaled, in pixels of the image; an image that
+            is smaller is continued by its mirror image. None: the whole image, whose aspect ratio is not kept, since
+            analyser crops differ by a few pixels in height, and size must not reveal the class.
     """
+    if field_px is not None:
+        image, box = _with_field(image, field_px)
+        return np.asarray(image.resize((width_px, height_px), Image.Resampling.BILINEAR, box))
     if image.size == (width_px, height_px):
         return np.asarray(image)
     return np.asarray(image.resize((width_px, height_px), Image.Resampling.BILINEAR))
+
+
+def _with_field(image: Image.Image, field_px: float) -> tuple[Image.Image, tuple[float, float, float, float]]:
+    """Returns the image, continued by its mirror image where it is smaller than the field, and the field's borders."""
+    lacking = [math.ceil(max(0.0, (field_px - side) / 2)) for side in (image.height, image.width)]
+    if any(lacking):
+        rows, columns = ((n, n) for n in lacking)
+        image = Image.fromarray(np.pad(np.asarray(image), (rows, columns, (0, 0)), "symmetric"))
+    left, top = ((side - field_px) / 2 for side in image.size)
+    return image, (left, top, left + field_px, top + field_px)
 
 
 def _checked(body: bytes, bounds: ImageBounds) -> Image.Image:
@@ -120,12 +142,19 @@ def _checked(body: bytes, bounds: ImageBounds) -> Image.Image:
     return image
 
 
-def _load(image: Image.Image) -> None:
+def _loaded(image: Image.Image) -> Image.Image:
+    """Returns the decoded image, without an alpha channel that is opaque throughout."""
     try:
         image.load()
     except _DECODER_ERRORS as error:
         reason = "truncated" if "truncated" in str(error).lower() else "damaged"
         raise UnusableFileError(reason, f"{image.format} pixels cannot be decoded: {error}") from error
+    if image.mode == "RGB":
+        return image
+    least = image.getextrema()[-1][0]  # type: ignore[index]  # of several channels
+    if least < _OPAQUE:
+        raise UnusableFileError("unsupported_colour", f"expected opaque pixels, received an alpha of {least}")
+    return image.convert("RGB")
 
 
 def _verify_jpeg(body: bytes) -> None:
@@ -167,7 +196,7 @@ def _check(image: Image.Image, body: bytes, bounds: ImageBounds) -> None:
         )
     if (n_frames := _n_frames(image)) != 1:
         raise UnusableFileError("several_frames", f"expected one frame, received {n_frames}")
-    if image.mode != "RGB":
+    if image.mode not in ("RGB", "RGBA"):
         raise UnusableFileError("unsupported_colour", f"expected 8-bit RGB, received mode {image.mode}")
     # Pillow would silently cut or widen such channels to 8 bits, and drop a fourth one
     if any(_OTHER_DEPTH.search(str(part.args)) for part in getattr(image, "tile", ())):
@@ -206,9 +235,10 @@ def _refuse_unsupported_tiff(body: bytes) -> None:
 
 def _refuse_other_channels(tags: TiffImagePlugin.ImageFileDirectory_v2) -> None:
     bits, n_channels = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLES_PER_PIXEL, 1)
-    if set(bits) != {8} or n_channels != 3:
+    if set(bits) != {8} or not (n_channels == 3 or (n_channels == 4 and tags.get(_EXTRA_SAMPLES) in _ALPHA)):
         raise UnusableFileError(
-            "unsupported_colour", f"expected 3 channels of 8 bits, received {n_channels} of {bits} bits"
+            "unsupported_colour",
+            f"expected RGB of 8 bits, received {n_channels} channels of {bits} bits",
         )
 
 

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from bloodcell.cells.image_size import Size
 from bloodcell.classify import Shard, classify_shard, plan_shards, shard_classification
 from bloodcell.errors import BundleError, ConfigurationError, StoreUnavailableError, UnknownRecordError
 from bloodcell.inference.merged_network import MergedNetwork
@@ -204,7 +205,7 @@ def test_a_model_that_returns_nan_is_ignored_and_the_others_continue(
     [shard] = plan_shards(settings)
     called = MergedNetwork.__call__
 
-    def broken(network: MergedNetwork, batches: Mapping[tuple[int, int], NDArray[np.uint8]]) -> dict[str, ModelOutput]:
+    def broken(network: MergedNetwork, batches: Mapping[Size, NDArray[np.uint8]]) -> dict[str, ModelOutput]:
         outputs = called(network, batches)
         outputs[serving[1]].probabilities[3] = np.nan
         return outputs

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from bloodcell.cells.image_size import Size
 from bloodcell.inference.batched_model import BatchedModel, FeatureExtractor, padded
 
 
@@ -19,7 +20,7 @@ def model() -> keras.Model:
 @pytest.mark.parametrize("n_rows", [0, 1, 4, 7])
 def test_any_number_of_rows_gives_as_many_outputs(model: keras.Model, n_rows: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (n_rows, 4, 4, 3), dtype=np.uint8)
-    outputs = FeatureExtractor(model, 4)({(4, 4): pixels})
+    outputs = FeatureExtractor(model, 4)({Size(4, 4): pixels})
     np.testing.assert_allclose(outputs["mean"], pixels.mean(axis=(1, 2)).reshape(n_rows, 3), rtol=1e-6)
     np.testing.assert_allclose(outputs["sum"], pixels.sum(axis=(1, 2, 3)), rtol=1e-6)
 

@@ -7,13 +7,14 @@ import numpy as np
 import psutil
 import pytest
 
+from bloodcell.cells.image_size import Size
 from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import Bundle
 from bloodcell.training.bundle_training import train
 from tests.small_cells import SVM_RECIPE, model_settings, random_weights
 
-SIZE = (32, 32)
+SIZE = Size(32, 32)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_no_cells_give_empty_outputs(network: MergedNetwork, pixels: np.ndarray)
     ],
 )
 def test_batches_that_do_not_fit_are_refused(
-    network: MergedNetwork, batches: dict[tuple[int, int], np.ndarray], message: str
+    network: MergedNetwork, batches: dict[Size, np.ndarray], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         network(batches)
@@ -98,7 +99,7 @@ def test_float32_is_exact_in_xlas_own_kernels_too(svm_bundle: Bundle) -> None:
 
 def test_memory_does_not_grow_with_the_batches(svm_bundle: Bundle) -> None:
     network = MergedNetwork([svm_bundle], batch_cells=1)
-    cell = np.zeros((1, *SIZE, 3), np.uint8)
+    cell = np.zeros((1, *SIZE.shape), np.uint8)
 
     def growth(n_batches: int) -> int:
         before = psutil.Process().memory_info().rss

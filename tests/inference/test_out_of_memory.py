@@ -31,7 +31,7 @@ class Hungry(keras.layers.Layer):
 logging.basicConfig(level="WARNING")
 bundle = open_bundle(Path(sys.argv[1]))
 network = MergedNetwork([bundle], batch_cells=64)
-cells = np.random.default_rng(0).integers(0, 256, (70, *bundle.input_size, 3), dtype=np.uint8)
+cells = np.random.default_rng(0).integers(0, 256, (70, *bundle.input_size.shape), dtype=np.uint8)
 plain = network({bundle.input_size: cells})[bundle.model_id]
 fed = {name: Hungry()(tensor) for name, tensor in network.model.input.items()}
 network.model = keras.Model(network.model.input, network.model(fed))

@@ -16,8 +16,10 @@ NIGHT = date(2026, 11, 21)
 def picture(seed: int, *, size: tuple[int, int] = (48, 50), form: str = "PNG", mode: str = "RGB") -> bytes:
     """Returns an image file that is unique to its seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    body = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(body, form)
+    image, body = Image.fromarray(pixels).convert(mode), io.BytesIO()
+    if mode == "RGBA":
+        image.putpixel((1, 1), (0, 0, 0, 0))  # an alpha that is opaque throughout is accepted
+    image.save(body, form)
     return body.getvalue()
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from bloodcell.drawing.cells import draw_cell
 from bloodcell.errors import UnusableFileError
-from bloodcell.storage.decoding import ImageBounds, ImageFacts, decode, verify
+from bloodcell.storage.bare_image import without_metadata
+from bloodcell.storage.decoding import ImageBounds, ImageFacts, decode, resized, verify
 
 BOUNDS = ImageBounds(max_file_bytes=200_000, max_pixels=400_000, min_side_px=32)
 
@@ -125,6 +126,43 @@ def test_a_tiff_of_other_channels_or_bits_is_refused_not_cut(bits: int, channels
     assert verdict(verify, tiff()) == verdict(decode, tiff()) == "usable"
     for judge in (verify, decode):
         assert verdict(judge, tiff(bits=bits, channels=channels, planes=planes)).startswith("unsupported_colour: ")
+
+
+def test_a_field_smaller_than_the_image_is_its_middle() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    assert np.array_equal(resized(Image.fromarray(pixels), 40, 40, 40.0), pixels[10:50, 20:60])
+
+
+def test_a_field_larger_than_the_image_continues_with_its_mirror_image() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    seen = resized(Image.fromarray(pixels), 80, 80, 80.0)
+    assert np.array_equal(seen[10:70, 10:70], pixels)
+    assert np.array_equal(seen[:10, 10:70], pixels[9::-1])
+
+
+def test_images_of_one_field_at_two_scales_look_alike() -> None:
+    cell = Image.fromarray(draw_cell("monocyte", np.random.default_rng(3)))
+    half = cell.resize((cell.width // 2, cell.height // 2), Image.Resampling.BOX)
+    large, small = (resized(cell, 90, 90, 200.0), resized(half, 90, 90, 100.0))
+    assert np.abs(large.astype(int) - small).mean() < 2
+
+
+@pytest.mark.parametrize(("form", "options"), [("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})])
+def test_an_opaque_alpha_channel_is_dropped_and_a_transparent_pixel_refused(form: str, options: dict[str, str]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 4), np.uint8)
+    pixels[..., 3] = 255
+    body = io.BytesIO()
+    Image.fromarray(pixels).save(body, form, **options)
+    assert verify(body.getvalue(), BOUNDS).format == form
+    assert np.array_equal(np.asarray(decode(body.getvalue(), BOUNDS)), pixels[..., :3])
+    bare = without_metadata(body.getvalue(), form, BOUNDS)
+    assert np.array_equal(np.asarray(decode(bare, BOUNDS)), pixels[..., :3])
+
+    pixels[7, 3, 3] = 254
+    body = io.BytesIO()
+    Image.fromarray(pixels).save(body, form, **options)
+    for judge in (verify, decode):
+        assert verdict(judge, body.getvalue()) == "unsupported_colour: expected opaque pixels, received an alpha of 254"
 
 
 @pytest.mark.parametrize("compression", [33003, 33005, 34712])
