@@ -42,7 +42,9 @@ PIXELS_RECIPE = Recipe(
         label_smoothing=0.05,
         average_momentum=0.8,
         precision="float32",  # most processors only imitate bfloat16, ten times slower
+        outlier_share=0.2,
     ),
+    standardises_colour=True,
 )
 
 

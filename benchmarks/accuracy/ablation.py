@@ -22,6 +22,7 @@ from bloodcell.settings import Settings
 from bloodcell.training import base_networks, svm
 from bloodcell.training.base_weights import load_base_weights
 from bloodcell.training.feature_cache import cached_outputs
+from bloodcell.training.image_changes import AS_IS
 from bloodcell.training.image_folders import read_file
 
 N_FOLDS = 3
@@ -107,7 +108,7 @@ def main() -> None:
                 {name: tensor for each in maps.values() for name, tensor in each.items()},
                 images,
                 read=read_file,
-                transform=0,
+                change=AS_IS,
                 cache=chosen.work / "data" / "training" / "features",
                 settings=settings,
                 on_image=partial(tell, "features"),

@@ -23,6 +23,7 @@ def epochs(place: Place) -> list[Line]:
     from bloodcell.settings import Settings
     from bloodcell.training import base_networks, fine_tuning
     from bloodcell.training.feature_cache import Rows, cached_outputs
+    from bloodcell.training.image_changes import AS_IS
     from bloodcell.training.image_folders import read_file
 
     layers, cut_layer = ("mixed7", "mixed8"), "mixed7"
@@ -37,7 +38,7 @@ def epochs(place: Place) -> list[Line]:
     def features() -> tuple[float, Rows]:
         began = time.perf_counter()
         found = cached_outputs(
-            network, {"map": cut}, images, read=read_file, transform=0, cache=place.folder / "features",
+            network, {"map": cut}, images, read=read_file, change=AS_IS, cache=place.folder / "features",
             settings=settings, on_image=lambda done, total: None,
         )  # fmt: skip
         return time.perf_counter() - began, found["map"]

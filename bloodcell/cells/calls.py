@@ -51,12 +51,13 @@ def decide(
 ) -> Calls:
     """Returns what a model calls each cell.
 
-    A cell is unclassified if its novelty is above `novelty_threshold` ("novel": unlike the cells that the model was
-    trained on, whatever its confidence), or else if its confidence is below `confidence_threshold` ("low_confidence").
-    A cell whose confidence or novelty is nan is unclassified.
+    A cell is unclassified if its novelty is above `novelty_threshold`, or if it is more probably of no class than of
+    any ("novel": unlike the cells that the model was trained on), or else if its confidence is below
+    `confidence_threshold` ("low_confidence"). A cell whose confidence or novelty is nan is unclassified.
 
     Args:
-        probabilities: float (n, 8), in the order of `CELL_CLASSES`.
+        probabilities: float (n, 8), in the order of `CELL_CLASSES`; what is missing to 1 is the probability of no
+            class.
         novelty: float (n,), larger for cells that are less like the training cells.
         confidence_threshold: Smallest confidence of a call.
         novelty_threshold: Largest novelty of a call.
@@ -72,7 +73,8 @@ def decide(
         )
     top = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(n_cells), top].astype(np.float64)
-    novel = ~(novelty <= novelty_threshold)
+    of_no_class = 1.0 - probabilities.sum(axis=1, dtype=np.float64)
+    novel = ~(novelty <= novelty_threshold) | (of_no_class > confidence)
     unsure = ~(confidence >= confidence_threshold)
     called = _NAMES[np.where(novel | unsure, len(CELL_CLASSES), top)]
     reasons: list[Reason | None] = [

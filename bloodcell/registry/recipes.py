@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.variants import VARIANTS
 from bloodcell.errors import ConfigurationError
 
@@ -20,13 +21,18 @@ class Augmentation:
         rotation_deg: Largest rotation in degrees, either way; half of the images are also mirrored.
         zoom: Largest magnification minus 1; a reduction by the same factor is as likely.
         shift: Largest shift along each axis, as a share of the side.
-        stain: Standard deviation of the logarithm of a factor on the optical density of all channels; a further factor
-            for each channel has half of it. The common factor means more or less dye, the others a different shade of
-            it. White stays white.
+        stain: Standard deviation of the logarithm of a factor on the optical density of all channels: more or less dye.
+            The empty field keeps its colour.
         brightness: Largest relative change of the brightness.
         blur_px: Largest standard deviation of a Gaussian blur, in pixels of the input.
         jpeg_quality: Lowest quality of a JPEG compression.
         degraded_share: Share of images that are blurred, and share of images that are compressed.
+        shade: Standard deviation of the logarithm of a factor on the optical density of each channel: another shade.
+        contrast: Standard deviation of the logarithm of an exponent of the optical densities: how much nuclei stand out
+            from red cells.
+        mixing: Standard deviation of what each channel sees of each other's optical density: another camera's filters.
+        white: Standard deviation of the logarithm of a factor on the empty field's colour, of each channel and of all.
+        sharpened_share: Share of the images that are sharpened if they are not blurred, as a camera's software does.
     """
 
     rotation_deg: float = 180.0
@@ -37,6 +43,11 @@ class Augmentation:
     blur_px: float = 1.2
     jpeg_quality: int = 40
     degraded_share: float = 0.15
+    shade: float = 0.075
+    contrast: float = 0.0
+    mixing: float = 0.0
+    white: float = 0.0
+    sharpened_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,8 @@ class Tuning:
         average_momentum: Momentum of the running mean of the second stage's weights, which is what the model keeps; 0
             keeps the weights themselves.
         precision: Keras' dtype policy of the second stage; the bundle's model is always float32.
+        outlier_share: Share of the second stage's images that are changed into images of no class (`outliers`), which
+            the model learns to tell from cells; only with `augmentation`.
     """
 
     cut_layer: str
@@ -79,6 +92,7 @@ class Tuning:
     label_smoothing: float = 0.0
     average_momentum: float = 0.0
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    outlier_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +107,9 @@ class SvmSearch:
         max_images: Maximum images of the search; the chosen SVM is fitted on all images.
         max_components: Maximum principal components that the features are reduced to; None keeps the features. The
             components make the SVM six times smaller and no less accurate.
+        augmentation: Random changes of the copies.
+        copies: How many changed copies of each training image the SVM is fitted on, beside the image as it is.
+        outlier_copies: As many images of no class (`outliers`) as this share of the training images.
     """
 
     kernels: tuple[str, ...] = ("linear", "rbf")
@@ -101,6 +118,9 @@ class SvmSearch:
     folds: int = 4
     max_images: int = 2_000
     max_components: int | None = None
+    augmentation: Augmentation | None = None
+    copies: int = 0
+    outlier_copies: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +150,8 @@ class Recipe:
             they are above `min_confidence`.
         min_confidence: Lowest confidence threshold, however good the model: a cell that more likely belongs to another
             class is not called.
+        standardises_colour: Whether the network sees every field with the colours of the training images
+            (`training.colour`).
     """
 
     side_px: int
@@ -145,6 +167,13 @@ class Recipe:
     target_risk: float = 0.02
     min_coverage: float = 0.9
     min_confidence: float = 0.5
+    standardises_colour: bool = False
+
+    @property
+    def n_outputs(self) -> int:
+        """Scores of the model: one for each cell class, and one for images of no class if it learns these."""
+        knows_outliers = self.tuning.outlier_share > 0 if self.tuning else self.svm and self.svm.outlier_copies > 0
+        return len(CELL_CLASSES) + bool(knows_outliers)
 
     def __post_init__(self) -> None:
         if (self.tuning is None) == (self.svm is None):

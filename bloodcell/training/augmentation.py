@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bloodcell.registry.recipes import Augmentation
+
+_EMPTY_FIELD: Final = 0.9
+_WHITES: Final = (90.0, 255.0)
+"""Bounds of the empty field's colour, in levels: darker ones are refused by any analyser's own checks."""
 
 
 def augmented(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
@@ -32,23 +37,65 @@ def augmented(pixels: NDArray[np.uint8], augmentation: Augmentation, random: np.
         uint8 (side, side, 3), RGB.
     """
     image = Image.fromarray(_moved(pixels, augmentation, random))
-    is_blurred, is_compressed = random.random(2) < augmentation.degraded_share
+    is_blurred, is_compressed, is_sharpened = random.random(3) < (
+        augmentation.degraded_share,
+        augmentation.degraded_share,
+        augmentation.sharpened_share,
+    )
     blur_px = random.uniform(0.0, augmentation.blur_px)
+    halo_px, strength_percent = random.uniform((0.5, 50.0), (2.5, 250.0))
     quality = int(random.integers(augmentation.jpeg_quality, 95))
     if is_blurred:
         image = image.filter(ImageFilter.GaussianBlur(blur_px))
+    elif is_sharpened:
+        image = image.filter(ImageFilter.UnsharpMask(halo_px, round(strength_percent), threshold=0))
     if is_compressed:
         image = compressed(image, quality)
-    of_all, *of_each = random.normal(0.0, augmentation.stain, 4)
-    light = 1.0 + random.uniform(-augmentation.brightness, augmentation.brightness)
-    return stained(np.asarray(image), np.exp(of_all + np.array(of_each) / 2), light)
+    return recoloured(np.asarray(image), _drawn_look(augmentation, random))
 
 
-def stained(pixels: NDArray[np.uint8], density: NDArray[np.floating], light: float) -> NDArray[np.uint8]:
-    """Returns an image with each channel's optical density multiplied by `density` (3,), and the light by `light`."""
-    levels = np.arange(256) / 255
-    tables = np.clip(255 * light * levels[None] ** density[:, None], 0, 255).round().astype(np.uint8)
-    return np.stack([tables[channel][pixels[..., channel]] for channel in range(3)], axis=-1)
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How another stain and camera show the same field.
+
+    Attributes:
+        exponent: Exponent of the optical densities: above 1, what absorbs much stands out more.
+        density: float (3, 3), by which the densities (red, green, blue) are then multiplied from the right. The
+            diagonal is more or less dye, the rest what one channel of another camera sees of the others.
+        white: float (3,), factor of the empty field's red, green and blue.
+    """
+
+    exponent: float
+    density: NDArray[np.floating]
+    white: NDArray[np.floating]
+
+
+def recoloured(pixels: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+    """Returns an image as another stain and camera show it.
+
+    Densities are relative to the empty field, whose colour is the 90th percentile of each channel.
+
+    Args:
+        pixels: uint8 (height, width, 3), RGB.
+        look: The other stain and camera.
+    """
+    empty = np.maximum(np.quantile(pixels[::8, ::8].reshape(-1, 3), _EMPTY_FIELD, axis=0), 1.0)
+    levels = -np.log(np.maximum(np.arange(256), 1)[:, None] / empty)
+    levels = (np.sign(levels) * np.abs(levels) ** look.exponent).astype(np.float32)
+    densities = np.stack([levels[:, channel][pixels[..., channel]] for channel in range(3)], axis=-1)
+    white = np.clip(empty * look.white, *_WHITES)
+    light = white.astype(np.float32) * np.exp(-densities @ look.density.astype(np.float32))
+    return np.asarray(np.clip(light.round(), 0, 255).astype(np.uint8))
+
+
+def _drawn_look(augmentation: Augmentation, random: np.random.Generator) -> Look:
+    dye = random.normal(0.0, augmentation.stain) + random.normal(0.0, augmentation.shade, 3)
+    exponent = math.exp(random.normal(0.0, augmentation.contrast))
+    seen_by_others = random.normal(0.0, augmentation.mixing, (3, 3))
+    light, *of_channels = random.normal(0.0, augmentation.white, 4)
+    brightness = 1.0 + random.uniform(-augmentation.brightness, augmentation.brightness)
+    density = np.diag(np.exp(dye)) + seen_by_others
+    return Look(exponent, density, brightness * np.exp(light + np.array(of_channels)))
 
 
 def compressed(image: Image.Image, quality: int) -> Image.Image:

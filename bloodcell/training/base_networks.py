@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.registry.compact import rounded
+from bloodcell.training.colour import COLOURED, standardised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,14 @@ _MEAN_RGB: Final = (123.68, 116.779, 103.939)
 _SMALLEST_SIDE_PX: Final = {"vgg16": 32, "inception_v3": 75}
 
 
-def build_base(base: str, side_px: int, crop_px: int | None = None, precision: str = "float32") -> keras.Model:
+def build_base(
+    base: str,
+    side_px: int,
+    crop_px: int | None = None,
+    precision: str = "float32",
+    *,
+    standardises_colour: bool = False,
+) -> keras.Model:
     """Returns a base network without its top, with untrained weights.
 
     Args:
@@ -34,6 +42,7 @@ def build_base(base: str, side_px: int, crop_px: int | None = None, precision: s
         side_px: Height and width of the input.
         crop_px: Height and width of the central part that the network sees; None for the whole image.
         precision: Keras' dtype policy of its layers.
+        standardises_colour: Whether the network sees colours as `colour.standardised` returns them.
 
     Returns:
         A flat functional model with the input `pixels`, uint8 (n, side_px, side_px, 3), RGB. Its layers have Keras'
@@ -53,11 +62,10 @@ def build_base(base: str, side_px: int, crop_px: int | None = None, precision: s
         )
     with in_precision(precision):
         pixels = keras.Input((side_px, side_px, 3), dtype="uint8", name="pixels")
-        seen = pixels
-        if crop_px < side_px:
-            before = (side_px - crop_px) // 2
-            margins = (before, side_px - crop_px - before)
-            seen = keras.layers.Cropping2D((margins, margins), name="middle")(pixels)
+        before = (side_px - crop_px) // 2
+        margins = (before, side_px - crop_px - before)
+        middle = keras.layers.Cropping2D((margins, margins), name="middle", dtype="float32")
+        seen = standardised(pixels, middle) if standardises_colour else middle(pixels)
         if base == "vgg16":
             centred = keras.layers.Rescaling(1.0, offset=[-mean for mean in _MEAN_RGB], name="centred")(seen)
             network = keras.applications.VGG16(
@@ -68,6 +76,15 @@ def build_base(base: str, side_px: int, crop_px: int | None = None, precision: s
             network = keras.applications.InceptionV3(include_top=False, weights=None, input_tensor=scaled)
     network.trainable = False
     return network
+
+
+def backbone(network: keras.Model) -> keras.Model:
+    """Returns the part of `network` that weights are published for: its layers without what is done to the colours."""
+    import keras
+
+    if all(layer.name != COLOURED for layer in network.layers):
+        return network
+    return keras.Model(network.get_layer(COLOURED).output, network.output)
 
 
 @contextmanager

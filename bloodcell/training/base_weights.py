@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from bloodcell.errors import WeightsError
 from bloodcell.registry.base_weights_record import BaseWeights
+from bloodcell.training.base_networks import backbone
 
 if TYPE_CHECKING:
     import keras
@@ -89,7 +90,7 @@ def load_base_weights(
 
 def _load(network: keras.Model, base: str, path: Path) -> None:
     try:
-        network.load_weights(path)
+        backbone(network).load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{path} does not fit {base}: {error}. Restore the file from its source.") from error
 

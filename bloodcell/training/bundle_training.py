@@ -110,7 +110,9 @@ def train(
         images = _set_of_folders(folders, recipe, settings, holdout_fraction)
         on_progress("read images", 1, 1)
     load_backend()
-    network = base_networks.build_base(base_of(variant), recipe.side_px, recipe.crop_px)
+    network = base_networks.build_base(
+        base_of(variant), recipe.side_px, recipe.crop_px, standardises_colour=recipe.standardises_colour
+    )
     start: keras.Model | None = None
     if isinstance(base, Bundle):
         start = load_model(base)
@@ -165,7 +167,7 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
     recipe, images = material.recipe, material.images
     labels = material.labels(images.validation)
     temperature = calibration.fit_temperature(trained.validation_scores, labels)
-    probabilities = calibration.softmax(trained.validation_scores, temperature)
+    probabilities = calibration.softmax(trained.validation_scores, temperature)[:, : len(CELL_CLASSES)]
     threshold = calibration.confidence_threshold(
         probabilities,
         labels,
@@ -243,7 +245,7 @@ def _metrics(
         macro_sensitivity=macro_sensitivity(np.bincount(labels[right], minlength=n_classes), np.bincount(labels)),
         negative_log_likelihood=negative_log_likelihood(probabilities, labels),
         uncalibrated_negative_log_likelihood=negative_log_likelihood(
-            calibration.softmax(trained.validation_scores), labels
+            calibration.softmax(trained.validation_scores)[:, : len(CELL_CLASSES)], labels
         ),
         coverage=float(covered.mean()),
         covered_accuracy=float(right[covered].mean()) if covered.any() else None,

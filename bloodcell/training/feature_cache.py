@@ -4,7 +4,7 @@ The frozen part is nearly all of a network's cost (VGG-16 at 160 px: 6 images/s 
 its cached maps is about ten times cheaper, the SVM variant of the same base network reuses them, and next week's
 retraining computes them only for new images.
 
-    <cache>/v<version>-<base>-<side>[-<crop>]-<transform>/<output>-<digest of the weights up to it>/
+    <cache>/v<version>-<base>-<side>[-<crop>][-<colour>]-<change>/<output>-<digest of the weights up to it>/
         rows.bin        one row per image, appended
         images.txt      the images' digests, in the order of the rows
 """
@@ -24,6 +24,7 @@ from bloodcell.errors import ConfigurationError
 from bloodcell.inference.batched_model import FeatureExtractor
 from bloodcell.inference.predicting import pixel_reader, predict_pixels
 from bloodcell.registry.compact import halved
+from bloodcell.training.colour import COLOURED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from bloodcell.cells.labelled_image import LabelledImage
     from bloodcell.settings import Settings
+    from bloodcell.training.image_changes import Change
 
 _CACHE_VERSION: Final = 2  # increase it when decoding, resizing or a network's layers change
 _CHUNK_BATCHES: Final = 4
@@ -66,7 +68,7 @@ def cached_outputs(
     images: Sequence[LabelledImage],
     *,
     read: Callable[[LabelledImage], bytes],
-    transform: int,
+    change: Change,
     cache: Path,
     settings: Settings,
     on_image: Callable[[int, int], None],
@@ -78,7 +80,7 @@ def cached_outputs(
         outputs: Name -> tensor of the network. Vectors are stored as float32, maps as float16, pixels as uint8.
         images: In the order of the rows, each once.
         read: Returns an image's file.
-        transform: Which of the eight flips and quarter turns is applied to the images, 0 = none.
+        change: What is done to the images first.
         cache: Folder of all cached outputs.
         settings: Batch size, reader threads, image bounds.
         on_image: Called with the number of images done and of all images.
@@ -89,7 +91,7 @@ def cached_outputs(
     Raises:
         ConfigurationError: The disk is full.
     """
-    folder = cache / f"v{_CACHE_VERSION}-{network.name}-{_sides(network)}-{transform}"
+    folder = cache / f"v{_CACHE_VERSION}-{network.name}-{_sides(network)}-{change.name}"
     with alone(folder.with_name(f"{folder.name}.lock")):
         shelves = {
             name: _Shelf(folder / f"{name}-{_weights_digest(network, tensor)}", tensor)
@@ -98,7 +100,7 @@ def cached_outputs(
         wanted = {image.sha256 for image in images}
         open_shelves = {name: shelf for name, shelf in shelves.items() if not wanted <= shelf.places.keys()}
         if open_shelves:
-            _extend(network, {name: outputs[name] for name in open_shelves}, open_shelves, images, read, transform,
+            _extend(network, {name: outputs[name] for name in open_shelves}, open_shelves, images, read, change,
                     settings, on_image)  # fmt: skip
     return {name: shelf.rows(images) for name, shelf in shelves.items()}
 
@@ -156,12 +158,6 @@ def alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def transformed(pixels: NDArray[np.uint8], transform: int) -> NDArray[np.uint8]:
-    """Returns a square image (side, side, 3) rotated by `transform % 4` quarter turns, and mirrored from 4 on."""
-    turned = np.rot90(pixels, transform % 4)
-    return np.ascontiguousarray(turned[:, ::-1] if transform >= 4 else turned)
-
-
 @dataclass(slots=True)
 class _Shelf:
     """The cached rows of one output."""
@@ -215,9 +211,10 @@ class _Shelf:
 
 
 def _sides(network: keras.Model) -> str:
-    """Returns the sides of the input and of the central part that the network sees."""
+    """Returns the sides of the input and of the central part that the network sees, and what is done to its colours."""
     middle = [layer.output.shape[1] for layer in network.layers if layer.name == "middle"]
-    return "-".join(str(side) for side in (network.input_shape[1], *middle))
+    colours = ["standardised" for layer in network.layers if layer.name == COLOURED]
+    return "-".join(map(str, (network.input_shape[1], *middle, *colours)))
 
 
 def _weights_digest(network: keras.Model, tensor: Any) -> str:
@@ -236,7 +233,7 @@ def _extend(
     shelves: Mapping[str, _Shelf],
     images: Sequence[LabelledImage],
     read: Callable[[LabelledImage], bytes],
-    transform: int,
+    change: Change,
     settings: Settings,
     on_image: Callable[[int, int], None],
 ) -> None:
@@ -253,7 +250,7 @@ def _extend(
             batches = predict_pixels(
                 extractor,
                 missing,
-                lambda image: [transformed(cell, transform) for cell in pixels_of(image)],
+                lambda image: [change(cell, image.sha256) for cell in pixels_of(image)],
                 batch_cells=settings.batch_cells,
                 n_threads=settings.reader_threads,
             )

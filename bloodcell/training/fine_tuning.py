@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.metrics import negative_log_likelihood
 from bloodcell.inference.batched_model import BatchedModel
 from bloodcell.inference.keras_backend import compile_model
@@ -16,6 +17,7 @@ from bloodcell.inference.read_ahead import read_ahead
 from bloodcell.storage.atomic_write import atomic_file
 from bloodcell.training.augmentation import augmented
 from bloodcell.training.calibration import fit_temperature, softmax
+from bloodcell.training.outliers import outlier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,11 +85,14 @@ class AugmentedPixels:
         pixels: uint8 rows (n, side, side, 3), RGB.
         labels: int (n,), class numbers.
         augmentation: Bounds of the changes.
+        outlier_share: Share of the images that are changed into images of no class, with the number after the last
+            class as their label.
     """
 
     pixels: NDArray[np.uint8] | Rows
     labels: NDArray[np.integer]
     augmentation: Augmentation
+    outlier_share: float = 0.0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,8 +101,11 @@ class AugmentedPixels:
         self, numbers: NDArray[np.integer], random: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
         """Returns the images with random changes, and the labels, of the rows `numbers`."""
-        images = [augmented(image, self.augmentation, random) for image in self.pixels[numbers]]
-        return np.stack(images), self.labels[numbers]
+        images, labels = list(self.pixels[numbers]), self.labels[numbers].copy()
+        for row in np.flatnonzero(random.random(len(numbers)) < self.outlier_share):
+            [other] = self.pixels[random.integers(len(self.labels), size=1)]
+            images[row], labels[row] = outlier(images[row], other, random), len(CELL_CLASSES)
+        return np.stack([augmented(image, self.augmentation, random) for image in images]), labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +179,7 @@ def train_stage(
             loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=stage.label_smoothing),
         )
         model.optimizer.build(model.trainable_variables)
-    counts = np.bincount(training.labels)
-    weight_of_class = (len(training.labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
+    weight_of_class = _weight_of_class(training.labels, model.output_shape[-1])
     checkpoint, best = work / f"{stage.name}.npz", work / f"{stage.name}-best.npz"
     progress = _restored(model, checkpoint)
     if progress.epoch == 0:
@@ -187,6 +194,14 @@ def train_stage(
         _store(checkpoint, [*model.variables, *model.optimizer.variables], progress)
     _load(best, model.variables)
     return progress.best_epoch
+
+
+def _weight_of_class(labels: NDArray[np.integer], n_outputs: int) -> NDArray[np.float32]:
+    """Returns a weight for each output: that of a class is the larger the rarer it is; that of no class is 1."""
+    counts = np.bincount(labels)
+    weights = np.ones(n_outputs, np.float32)
+    weights[: len(counts)] = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return weights
 
 
 def _validate(model: keras.Model, validation: CachedRows, stage: Stage, progress: _Progress, best: Path) -> None:

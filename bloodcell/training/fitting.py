@@ -17,6 +17,7 @@ from bloodcell.registry.recipes import base_of
 from bloodcell.training import base_networks, fine_tuning, svm, warm_start
 from bloodcell.training.augmentation import augmented
 from bloodcell.training.feature_cache import cached_outputs
+from bloodcell.training.image_changes import AS_IS, ChangedCopy, Turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bloodcell.registry.recipes import Augmentation, Recipe, SvmSearch, Tuning
     from bloodcell.settings import Settings
     from bloodcell.training.feature_cache import Rows
+    from bloodcell.training.image_changes import Change
 
     OnProgress = Callable[[str, int, int], None]
 
@@ -55,14 +57,14 @@ class Material:
         return np.array([CELL_CLASSES.index(image.cell_class) for image in images])
 
     def outputs(
-        self, tensors: dict[str, Any], images: tuple[LabelledImage, ...], what: str, transform: int = 0
+        self, tensors: dict[str, Any], images: tuple[LabelledImage, ...], what: str, change: Change = AS_IS
     ) -> dict[str, Rows]:
         return cached_outputs(
             self.network,
             tensors,
             images,
             read=self.images.read,
-            transform=transform,
+            change=change,
             cache=self.settings.data_dir / "training" / "features",
             settings=self.settings,
             on_image=lambda done, total: self.on_progress(what, done, total),
@@ -96,19 +98,44 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
     choice = svm.search(
         training, labels, options, material.seed, lambda done, total: material.on_progress("search SVM", done, total)
     )
+    copies, outliers = _changed_features(material, options, tensors)
+    shown = np.concatenate([training, *copies, *outliers])
+    labels_shown = np.concatenate(
+        [np.tile(labels, 1 + len(copies)), *(np.full(len(rows), len(CELL_CLASSES)) for rows in outliers)]
+    )
     material.on_progress("fit SVM", 0, 1)
-    pipeline = svm.fit(training, labels, choice, options.max_components)
+    pipeline = svm.fit(shown, labels_shown, choice, options.max_components)
     material.on_progress("fit SVM", 1, 1)
     features = base_networks.rooted(base_networks.pooled(material.network, recipe.feature_layers, recipe.pooled_parts))
     return Trained(
         features,
         svm.decision_layers(pipeline, features),
-        training,
+        np.concatenate([training, *copies]),
         validation,
         pipeline.decision_function(validation),
         f"{choice.kernel} kernel, gamma = {choice.gamma:g}, C = {choice.cost:g}",
         choice.macro_sensitivity,
     )
+
+
+def _changed_features(
+    material: Material, options: SvmSearch, tensors: dict[str, Any]
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Returns the features of each copy of the training images, and those of images of no class made from them."""
+    if options.augmentation is None:
+        return [], []
+    images, augmentation = material.images.training, options.augmentation
+
+    def features(what: str, of: tuple[LabelledImage, ...], number: int, *, is_outlier: bool) -> NDArray[np.float32]:
+        change = ChangedCopy(number, augmentation, is_outlier, material.seed)
+        return np.sqrt(_side_by_side(material.outputs(tensors, of, what, change)))
+
+    copies = [
+        features(f"training features, copy {number}/{options.copies}", images, number, is_outlier=False)
+        for number in range(1, options.copies + 1)
+    ]
+    made_from = images[: round(options.outlier_copies * len(images))]  # by digest, so it is a random part
+    return copies, [features("features of no class", made_from, 0, is_outlier=True)] if made_from else []
 
 
 def fine_tune(material: Material, options: Tuning) -> Trained:
@@ -118,7 +145,7 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     network, recipe = material.network, material.recipe
     _refuse_tuned_embedding(network, recipe.embedding_layers, options.cut_layer)
     features = base_networks.pooled(network, recipe.feature_layers, recipe.pooled_parts)
-    scores = _head(features, options, material.seed)
+    scores = _head(features, recipe, options, material.seed)
     head = keras.Model(features, scores)
     head_epoch = _train_head(material, options, head)
     if options.augmentation:
@@ -241,16 +268,24 @@ def _tune_from_pixels(
     validation = material.outputs(pixels, material.images.validation, "validation pixels")["pixels"]
     strategy = training_strategy(options.batch_cells)
     with strategy.scope() if strategy else nullcontext():
-        twin = base_networks.build_base(base_of(material.variant), recipe.side_px, recipe.crop_px, options.precision)
+        twin = base_networks.build_base(
+            base_of(material.variant),
+            recipe.side_px,
+            recipe.crop_px,
+            options.precision,
+            standardises_colour=recipe.standardises_colour,
+        )
         with base_networks.in_precision(options.precision):
             twin_features = base_networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
-            trained = keras.Model(twin.inputs[0], _head(twin_features, options, material.seed))
+            trained = keras.Model(twin.inputs[0], _head(twin_features, recipe, options, material.seed))
     whole = keras.Model(network.inputs[0], scores)
     trained.set_weights(whole.get_weights())
     _thaw(keras.Model(twin.get_layer(options.cut_layer).output, twin_features))
     # otherwise its statistics would follow single batches, and the running mean of the weights would not match them
     trained.get_layer("head_norm").trainable = False
-    shown = fine_tuning.AugmentedPixels(training, material.labels(material.images.training), augmentation)
+    shown = fine_tuning.AugmentedPixels(
+        training, material.labels(material.images.training), augmentation, options.outlier_share
+    )
     epoch = _train(material, options, "deep", trained, shown, validation)
     whole.set_weights(trained.get_weights())
     return epoch, network.inputs[0], training, validation
@@ -259,7 +294,7 @@ def _tune_from_pixels(
 def _shown(material: Material, options: Tuning, tensors: dict[str, Any]) -> list[dict[str, Rows]]:
     return [
         material.outputs(
-            tensors, material.images.training, f"training features {number + 1}/{options.transforms}", number
+            tensors, material.images.training, f"training features {number + 1}/{options.transforms}", Turned(number)
         )
         for number in range(options.transforms)
     ]
@@ -301,14 +336,14 @@ def _train(
     )
 
 
-def _head(features: Any, options: Tuning, seed: int) -> Any:
+def _head(features: Any, recipe: Recipe, options: Tuning, seed: int) -> Any:
     import keras
 
     normed = keras.layers.BatchNormalization(momentum=0.9, name="head_norm")(features)
     dropped = keras.layers.Dropout(options.dropout, seed=seed, name="head_dropout")(normed)
     initial = keras.initializers.GlorotUniform(seed=seed)
     # float32, whatever the precision of the other layers: a softmax of low-precision scores makes training poor
-    return keras.layers.Dense(len(CELL_CLASSES), kernel_initializer=initial, dtype="float32", name="scores")(dropped)
+    return keras.layers.Dense(recipe.n_outputs, kernel_initializer=initial, dtype="float32", name="scores")(dropped)
 
 
 def _set_statistics(norm: keras.layers.BatchNormalization, features: NDArray[np.float32]) -> None:

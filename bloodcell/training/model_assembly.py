@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.training.svm import dense
 
 if TYPE_CHECKING:
@@ -20,19 +21,22 @@ def assemble(
     Args:
         pixels: Input tensor, uint8 (n, height, width, 3).
         features: Tensor (n, n_features) that the embedding was fitted on.
-        scores: Tensor (n, 8) of scores that the temperature was fitted on.
+        scores: Tensor (n, 8), or (n, 9) with that of no class last, of scores that the temperature was fitted on.
         temperature: Divisor of the scores.
         embedding: Fitted on training features.
         name: Name of the model.
 
     Returns:
-        A flat functional model with the outputs `probabilities` float32 (n, 8), `embedding` float32 (n, d) and
+        A flat functional model with the outputs `probabilities` float32 (n, 8), which add up to less than 1 if the cell
+        may be of no class, `embedding` float32 (n, d) and
         `novelty` float32 (n,): the distance in the embedding to the nearest class (`novelty.Embedding`).
     """
     import keras
 
     calibrated = keras.layers.Rescaling(1.0 / temperature, name="calibrated")(scores)
     probabilities = keras.layers.Activation("softmax", name="probabilities")(calibrated)
+    if scores.shape[-1] > len(CELL_CLASSES):
+        probabilities = probabilities[:, : len(CELL_CLASSES)]  # the rest is the probability of no class
 
     embedded = dense(embedding.kernel, embedding.bias, "embedding")(features)
     # |e - p|^2 = |e|^2 - 2 e.p + |p|^2: the last two terms for all classes, with their offsets, are one dense layer

@@ -50,6 +50,13 @@ def test_values_on_the_thresholds_are_called() -> None:
     assert calls.called == ("ig",)
 
 
+def test_a_cell_that_is_more_probably_of_no_class_is_novel() -> None:
+    rows = np.zeros((2, 8))
+    rows[:, 3] = 0.45, 0.55
+    calls = decide(rows, np.zeros(2), confidence_threshold=0.3, novelty_threshold=1.0)
+    assert calls.reasons == ("novel", None)
+
+
 def test_nan_is_never_classified() -> None:
     rows = np.full((2, 8), np.nan)
     rows[1] = 0.0

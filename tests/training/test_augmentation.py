@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bloodcell.registry.recipes import Augmentation
-from bloodcell.training.augmentation import augmented, stained
+from bloodcell.training.augmentation import Look, augmented, recoloured
 
-NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 90, 0.0)
+NONE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 90, 0.0, shade=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,9 @@ def test_the_number_of_draws_does_not_depend_on_their_values(disc: np.ndarray) -
 def test_rotation_and_shift_keep_the_cell_in_the_middle(disc: np.ndarray) -> None:
     y, x = np.mgrid[:64, :64]
     for seed in range(20):
-        turned = augmented(disc, Augmentation(180.0, 0.15, 0.0, 0.0, 0.0, 0.0, 90, 0.0), np.random.default_rng(seed))
+        turned = augmented(
+            disc, Augmentation(180.0, 0.15, 0.0, 0.0, 0.0, 0.0, 90, 0.0, shade=0.0), np.random.default_rng(seed)
+        )
         dark = turned[..., 1] < 240
         assert abs(x[dark].mean() - 31.5) < 0.5 and abs(y[dark].mean() - 31.5) < 0.5
         assert 15**2 * np.pi / 1.15**2 * 0.93 < dark.sum() < 15**2 * np.pi * 1.15**2 * 1.07
@@ -59,7 +61,28 @@ def test_no_corner_is_empty_after_the_largest_rotation_reduction_and_shift() -> 
 
 
 def test_more_dye_darkens_the_cell_and_not_the_empty_field(disc: np.ndarray) -> None:
-    more = stained(disc, np.array([1.5, 1.5, 1.0]), light=1.0)
+    more = recoloured(disc, Look(1.0, np.diag([1.5, 1.5, 1.0]), np.ones(3)))
     assert (more[0, 0] == 255).all()
     cell, darker = disc[32, 25] / 255, more[32, 25] / 255
     np.testing.assert_allclose(-np.log(darker), -np.log(cell) * [1.5, 1.5, 1.0], atol=0.01)
+
+
+def test_more_contrast_makes_dark_parts_darker_than_pale_ones(disc: np.ndarray) -> None:
+    densities = [-np.log(recoloured(disc, Look(exponent, np.eye(3), np.ones(3)))[32, 25] / 255) for exponent in (1, 2)]
+    np.testing.assert_allclose(densities[1], densities[0] ** 2, atol=0.01)
+
+
+def test_another_lamp_colours_the_empty_field_and_keeps_the_densities(disc: np.ndarray) -> None:
+    white = np.array([0.8, 0.9, 0.7])
+    seen = recoloured(disc, Look(1.0, np.eye(3), white))
+    np.testing.assert_allclose(seen[0, 0], 255 * white, atol=1)
+    np.testing.assert_allclose(seen[32, 25], disc[32, 25] * white, atol=1)
+
+
+def test_a_channel_that_sees_another_gets_part_of_its_density(disc: np.ndarray) -> None:
+    mixing = np.eye(3)
+    mixing[1, 2] = 0.2  # of green, seen by blue
+    density, before = (
+        -np.log(image[32, 25] / 255) for image in (recoloured(disc, Look(1.0, mixing, np.ones(3))), disc)
+    )
+    np.testing.assert_allclose(density - before, [0, 0, 0.2 * before[1]], atol=0.01)

@@ -12,7 +12,8 @@ from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.errors import ConfigurationError
 from bloodcell.settings import Settings
 from bloodcell.training.base_networks import build_base, feature_map, pooled
-from bloodcell.training.feature_cache import cached_outputs, transformed
+from bloodcell.training.feature_cache import cached_outputs
+from bloodcell.training.image_changes import AS_IS, Turned
 from bloodcell.training.image_folders import read_file, read_image_folders
 from tests.conftest import small_disk
 
@@ -40,7 +41,7 @@ def _compute(network: keras.Model, images: Images, cache: Path, settings: Settin
         outputs,
         images,
         read=read_file,
-        transform=0,
+        change=AS_IS,
         cache=cache,
         settings=settings,
         on_image=on_image or (lambda done, total: None),
@@ -139,6 +140,6 @@ def test_a_full_disk_is_reported_as_a_configuration_error(
 
 def test_the_eight_transforms_are_different_and_the_first_changes_nothing() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    shown = [transformed(pixels, each) for each in range(8)]
+    shown = [Turned(each)(pixels, "") for each in range(8)]
     assert np.array_equal(shown[0], pixels)
     assert len({each.tobytes() for each in shown}) == 8

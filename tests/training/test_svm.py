@@ -85,7 +85,7 @@ def test_a_rare_class_weighs_as_much_as_a_common_one() -> None:
     rows = rng.normal(size=(420, 2)) + 1.5 * labels[:, None]
     unseen = rng.normal(size=(400, 2)) + 1.5 * np.repeat([0, 1], 200)[:, None]
     found = fit(rows, labels, SvmChoice("linear", 1.0, 1.0)).predict(unseen)
-    assert abs(np.mean(found[:200] == 0) - np.mean(found[200:] == 1)) < 0.1  # unweighted: 0.99 and 0.49
+    assert abs(np.mean(found[:200] == 0) - np.mean(found[200:] == 1)) < 0.15  # unweighted: 0.99 and 0.49
 
 
 def test_search_chooses_by_the_mean_over_classes_not_by_accuracy() -> None:
