@@ -24,6 +24,7 @@ These rooms build on:
     inference     the one loop that runs models on images
     training      labelled images become a bundle
     evaluation    how well a bundle performs on labelled images
+    site          models are fitted to a laboratory's own images
     presentation  numbers, tables, progress bars and pages: each format is defined once
     drawing       drawn cells, for demonstrations and tests
 

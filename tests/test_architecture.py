@@ -21,7 +21,7 @@ ROOMS = (
     "lazy_names", "visible_text", "errors", "login_limit", "cells", "environment", "setting_types",
     "evidence_settings", "retention_settings", "desk_settings", "served_address", "settings", "resources",
     "presentation", "storage", "registry", "inference", "training", "drawing", "inbox", "ingest", "classify",
-    "differential", "results", "report", "labels", "evaluation",
+    "differential", "results", "report", "labels", "evaluation", "site",
     "retraining", "monitoring", "withdrawal", "removal", "verification", "review", "service", "demo", "cli",
 )  # fmt: skip
 

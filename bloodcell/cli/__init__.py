@@ -9,6 +9,7 @@
     evaluate      evaluate
     labels        labels import, inbox, export, status
     retrain       retrain, approve
+    site          site calibrate
     models        models list, show, register, validate, compare, promote, rollback, verify, check, speed
     database      db upgrade, status, url, queries, psql
     store         store verify
@@ -42,6 +43,7 @@ from bloodcell.cli import (
     results,
     retrain,
     rules,
+    site,
     stages,
     store,
     users,
@@ -98,6 +100,7 @@ for panel, commands in _GROUPS.items():
 app.add_typer(rules.app, name="rules", rich_help_panel="Results")
 app.add_typer(users.app, name="users", rich_help_panel="Results")
 app.add_typer(labels.app, name="labels", rich_help_panel="Labels and retraining")
+app.add_typer(site.app, name="site", rich_help_panel="Models")
 app.add_typer(models.app, name="models", rich_help_panel="Models")
 app.add_typer(database.app, name="db", rich_help_panel="Data")
 app.add_typer(store.app, name="store", rich_help_panel="Data")

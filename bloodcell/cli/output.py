@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bloodcell.registry.bundle import Bundle
     from bloodcell.registry.registered_models import RegisteredModel
     from bloodcell.settings import Settings
+    from bloodcell.site.site_images import SiteImages
 
 
 NOTHING_TO_DO: Final = 3
@@ -109,6 +110,49 @@ def print_trained(bundle: Bundle, *, registered: bool) -> None:
         highlight=False,
         soft_wrap=True,  # people copy ids and paths from here
     )
+
+
+def site_table(images: SiteImages, bundles: Sequence[Bundle], *, registered: bool) -> None:
+    """Shows what the models of a site do on slides that they were not fitted on, and what they may be used for."""
+    from rich.console import Console
+
+    console, figures = Console(), ("correct", "called", "correct among the called")
+    record = bundles[0].manifest.site
+    scale = (
+        "not known: too few red cells"
+        if record is None or record.red_cell_px is None
+        else (
+            f"red cells of {record.red_cell_px:.0f} px"
+            + (
+                ""
+                if bundles[0].manifest.field_px is None
+                else f", so the models see {bundles[0].manifest.field_px:.0f} px"
+            )
+        )
+    )
+    labels = ", ".join(f"{n:,} {label}" for label, n in sorted(images.counts().items()))
+    console.print(f"Labelled: {labels}. Scale: {scale}.", highlight=False, soft_wrap=True)
+    table = boxed_table("model", "variant", *figures, right=figures, title="On slides left out")
+    for bundle in bundles:
+        metrics = bundle.manifest.metrics
+        shares = (metrics.accuracy, metrics.coverage, metrics.covered_accuracy)
+        shown = ("-" if share is None else percent(share) for share in shares)
+        table.add_row(bundle.model_id[:12], bundle.manifest.variant, *shown)
+    console.print(table)
+    for bundle in bundles:
+        if bundle.manifest.site:
+            console.print(
+                f"[bold]{bundle.manifest.variant}[/bold] {' '.join(bundle.manifest.site.verdict)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    first = bundles[0]
+    console.print(
+        f"Next: bloodcell models validate {first.model_id[:12]}" if registered
+        else f"Next: bloodcell models register {first.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )  # fmt: skip
 
 
 def models_table(models: Sequence[RegisteredModel]) -> None:

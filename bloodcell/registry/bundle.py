@@ -4,6 +4,7 @@
                model.keras      pixels in; calibrated probabilities, embedding and novelty out
                images.csv       digest, class and split of every image that the model was trained or validated on
                reference.npz    a sample of the model's outputs on the validation images, for drift checks
+               rehearsal.npz    features of some training images, from which a laboratory's own head starts
 
 The manifest has the digest of every other file, so the model id covers every byte of the bundle. Bundles of earlier
 releases also hold the fitted scikit-learn pipeline of an SVM variant; it is verified and otherwise ignored.
@@ -48,6 +49,7 @@ _Confidence = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]  # above 
 _Nats = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=2**31)]
 _SidePx = Annotated[int, Field(ge=16, le=2_048)]
+_FieldPx = Annotated[float, Field(ge=16, le=8_192, allow_inf_nan=False)]
 _Temperature = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
 _Novelty = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
@@ -94,6 +96,31 @@ class ValidationMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteRecord:
+    """What a bundle that was calibrated for a laboratory was calibrated on.
+
+    Attributes:
+        name: The laboratory, or one of its analysers.
+        parent_id: The model whose network and learnt classes it has.
+        n_labelled: Class, or code out of scope, -> labelled cells.
+        n_slides: Slides of the labelled cells; 0 if they are not known.
+        n_unlabelled: Further cells.
+        red_cell_px: Diameter of red cells in the site's images, in pixels; None if there were too few.
+        codes: Codes out of scope that it knows by name.
+        verdict: What it may be used for, in sentences.
+    """
+
+    name: str
+    parent_id: str
+    n_labelled: dict[str, int]
+    n_slides: _Count
+    n_unlabelled: _Count
+    red_cell_px: float | None
+    codes: tuple[str, ...]
+    verdict: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BundleManifest:
     """What a bundle records about its model.
 
@@ -118,6 +145,8 @@ class BundleManifest:
         novelty_threshold: A cell with a higher novelty is left unclassified.
         created_at: Time of the training, UTC, ISO 8601.
         files: File name -> sha256, of every file but the manifest.
+        field_px: Side of the middle of an image that the model sees, in pixels of the image; None: all of it.
+        site: The laboratory that it was calibrated for; None for a model of no laboratory in particular.
     """
 
     format_version: int
@@ -140,6 +169,8 @@ class BundleManifest:
     novelty_threshold: _Novelty
     created_at: str
     files: dict[str, str]
+    field_px: _FieldPx | None = None
+    site: SiteRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +212,7 @@ class Bundle:
     @property
     def input_size(self) -> Size:
         """The size at which the model takes images."""
-        return Size(self.manifest.input_height_px, self.manifest.input_width_px)
+        return Size(self.manifest.input_height_px, self.manifest.input_width_px, self.manifest.field_px)
 
 
 def canonical_json(manifest: BundleManifest) -> bytes:

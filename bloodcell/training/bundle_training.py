@@ -39,6 +39,7 @@ from bloodcell.registry.bundle import (
 )
 from bloodcell.registry.compact import write_compact
 from bloodcell.registry.recipes import SvmSearch, base_of, check_variant, default_recipe
+from bloodcell.registry.rehearsal import REHEARSAL, write_rehearsal
 from bloodcell.registry.training_reference import REFERENCE, reference_of, write_reference
 from bloodcell.training import base_networks, calibration, model_assembly, novelty
 from bloodcell.training.base_weights import load_base_weights
@@ -196,7 +197,9 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
         labels,
         follows_mix=images.follows_mix,
     )
-    files = write_model(material.work, model, reference) | {IMAGES: material.work / IMAGES}
+    write_rehearsal(material.work / REHEARSAL, trained.rehearsal)
+    files = write_model(material.work, model, reference)
+    files |= {name: material.work / name for name in (IMAGES, REHEARSAL)}
     manifest = BundleManifest(
         format_version=FORMAT_VERSION,
         variant=material.variant,

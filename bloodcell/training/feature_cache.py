@@ -4,7 +4,7 @@ The frozen part is nearly all of a network's cost (VGG-16 at 160 px: 6 images/s 
 its cached maps is about ten times cheaper, the SVM variant of the same base network reuses them, and next week's
 retraining computes them only for new images.
 
-    <cache>/v<version>-<base>-<side>[-<crop>][-<colour>]-<change>/<output>-<digest of the weights up to it>/
+    <cache>/v<version>-<base>-<side>[-<crop>][-<colour>][-of-<field>]-<change>/<output>-<digest of its weights>/
         rows.bin        one row per image, appended
         images.txt      the images' digests, in the order of the rows
 """
@@ -72,6 +72,7 @@ def cached_outputs(
     cache: Path,
     settings: Settings,
     on_image: Callable[[int, int], None],
+    field_px: float | None = None,
 ) -> dict[str, Rows]:
     """Returns each output for all `images`, in their order, and computes only what is not cached yet.
 
@@ -84,6 +85,7 @@ def cached_outputs(
         cache: Folder of all cached outputs.
         settings: Batch size, reader threads, image bounds.
         on_image: Called with the number of images done and of all images.
+        field_px: Side of the middle of an image that the network sees; None: the whole image.
 
     Returns:
         Rows mapped from disk. They are saved every few batches, so that after a kill the same call resumes there.
@@ -91,7 +93,8 @@ def cached_outputs(
     Raises:
         ConfigurationError: The disk is full.
     """
-    folder = cache / f"v{_CACHE_VERSION}-{network.name}-{_sides(network)}-{change.name}"
+    field = "" if field_px is None else f"-of-{field_px:g}"
+    folder = cache / f"v{_CACHE_VERSION}-{network.name}-{_sides(network)}{field}-{change.name}"
     with alone(folder.with_name(f"{folder.name}.lock")):
         shelves = {
             name: _Shelf(folder / f"{name}-{_weights_digest(network, tensor)}", tensor)
@@ -101,7 +104,7 @@ def cached_outputs(
         open_shelves = {name: shelf for name, shelf in shelves.items() if not wanted <= shelf.places.keys()}
         if open_shelves:
             _extend(network, {name: outputs[name] for name in open_shelves}, open_shelves, images, read, change,
-                    settings, on_image)  # fmt: skip
+                    settings, on_image, field_px)  # fmt: skip
     return {name: shelf.rows(images) for name, shelf in shelves.items()}
 
 
@@ -236,13 +239,15 @@ def _extend(
     change: Change,
     settings: Settings,
     on_image: Callable[[int, int], None],
+    field_px: float | None,
 ) -> None:
     import keras
 
     missing = [image for image in images if any(image.sha256 not in shelf.places for shelf in shelves.values())]
     n_done = len(images) - len(missing)
     extractor = FeatureExtractor(keras.Model(network.inputs, dict(outputs)), settings.batch_cells)
-    pixels_of = pixel_reader(read, extractor.input_sizes, settings)
+    [size] = extractor.input_sizes
+    pixels_of = pixel_reader(read, [size._replace(field_px=field_px)], settings)
     try:
         with ExitStack() as stack:
             files = {name: stack.enter_context(shelf.appending()) for name, shelf in shelves.items()}

@@ -13,7 +13,9 @@ from bloodcell.errors import ConfigurationError
 from bloodcell.inference.batched_model import FeatureExtractor
 from bloodcell.inference.keras_backend import training_strategy
 from bloodcell.inference.predicting import predict_pixels
+from bloodcell.registry.compact import halved
 from bloodcell.registry.recipes import base_of
+from bloodcell.registry.rehearsal import Rehearsal, rehearsed
 from bloodcell.training import base_networks, fine_tuning, svm, warm_start
 from bloodcell.training.augmentation import augmented
 from bloodcell.training.feature_cache import cached_outputs
@@ -84,6 +86,7 @@ class Trained:
     training_features: NDArray[np.float32]
     validation_features: NDArray[np.float32]
     validation_scores: NDArray[np.float32]
+    rehearsal: Rehearsal
     choice: str
     search_macro_sensitivity: float | None = None
 
@@ -113,6 +116,7 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
         np.concatenate([training, *copies]),
         validation,
         pipeline.decision_function(validation),
+        _rehearsal(training[rehearsed(labels)], labels),
         f"{choice.kernel} kernel, gamma = {choice.gamma:g}, C = {choice.cost:g}",
         choice.macro_sensitivity,
     )
@@ -157,6 +161,8 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     of_head = keras.Model(inputs, features)
     validation_features = fine_tuning.scores_of(of_head, of_validation, options.batch_cells)
     scores_of_validation = fine_tuning.scores_of(head, validation_features, options.batch_cells)
+    labels = material.labels(material.images.training)
+    rehearsal = _rehearsal(fine_tuning.scores_of(of_head, of_training[rehearsed(labels)], options.batch_cells), labels)
     if recipe.embedding_layers:
         features, training_features, validation_features = _frozen_features(material, options)
     else:
@@ -167,8 +173,14 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
         training_features,
         validation_features,
         scores_of_validation,
+        rehearsal,
         f"head of epoch {head_epoch}, then deeper layers of epoch {deep_epoch}",
     )
+
+
+def _rehearsal(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Rehearsal:
+    """Returns the features of the images that are `rehearsed`, with their labels."""
+    return Rehearsal(halved(features), labels[rehearsed(labels)].astype(np.int8))
 
 
 def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_layer: str) -> None:

@@ -14,17 +14,27 @@ if TYPE_CHECKING:
 
 
 def assemble(
-    pixels: Any, features: Any, scores: Any, *, temperature: float, embedding: Embedding, name: str
+    pixels: Any,
+    features: Any,
+    scores: Any,
+    *,
+    temperature: float,
+    embedding: Embedding,
+    name: str,
+    prefix: str = "",
+    of_any_class: Any = None,
 ) -> keras.Model:
     """Returns the model that a bundle stores.
 
     Args:
         pixels: Input tensor, uint8 (n, height, width, 3).
         features: Tensor (n, n_features) that the embedding was fitted on.
-        scores: Tensor (n, 8), or (n, 9) with that of no class last, of scores that the temperature was fitted on.
+        scores: Tensor (n, 8), or (n, k) with those of no cell class last, of scores that the temperature was fitted on.
         temperature: Divisor of the scores.
         embedding: Fitted on training features.
         name: Name of the model.
+        prefix: Of the names of the new layers, for a graph that has layers of these names already.
+        of_any_class: Tensor (n, 1), by which the probabilities are multiplied; None: they stay.
 
     Returns:
         A flat functional model with the outputs `probabilities` float32 (n, 8), which add up to less than 1 if the cell
@@ -33,16 +43,18 @@ def assemble(
     """
     import keras
 
-    calibrated = keras.layers.Rescaling(1.0 / temperature, name="calibrated")(scores)
-    probabilities = keras.layers.Activation("softmax", name="probabilities")(calibrated)
+    calibrated = keras.layers.Rescaling(1.0 / temperature, name=f"{prefix}calibrated")(scores)
+    probabilities = keras.layers.Activation("softmax", name=f"{prefix}probabilities")(calibrated)
     if scores.shape[-1] > len(CELL_CLASSES):
         probabilities = probabilities[:, : len(CELL_CLASSES)]  # the rest is the probability of no class
+    if of_any_class is not None:
+        probabilities = keras.ops.multiply(probabilities, of_any_class)
 
-    embedded = dense(embedding.kernel, embedding.bias, "embedding")(features)
+    embedded = dense(embedding.kernel, embedding.bias, f"{prefix}embedding")(features)
     # |e - p|^2 = |e|^2 - 2 e.p + |p|^2: the last two terms for all classes, with their offsets, are one dense layer
     squares = keras.ops.sum(keras.ops.square(embedded), axis=-1, keepdims=True)
     constants = (embedding.points**2).sum(axis=1) + embedding.offsets
-    products = dense(-2.0 * embedding.points.T, constants, "class_points")(embedded)
+    products = dense(-2.0 * embedding.points.T, constants, f"{prefix}class_points")(embedded)
     nearest = keras.ops.min(keras.ops.add(squares, products), axis=-1)
     novelty = keras.ops.sqrt(keras.ops.maximum(nearest, 0.0))
     model = keras.Model(pixels, {"probabilities": probabilities, "embedding": embedded, "novelty": novelty}, name=name)
