@@ -1,0 +1,115 @@
+"""One variant is fitted to a site: its head, temperature and thresholds, and what it does on slides left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from bloodcell.cells.calls import decide
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.registry.rehearsal import read_rehearsal
+from bloodcell.site.class_gaussians import Labelled, fit_class_gaussians
+from bloodcell.site.cross_fitting import cross_fit
+from bloodcell.training.calibration import confidence_threshold, fit_temperature, softmax
+from bloodcell.training.novelty import novelty_threshold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from bloodcell.cells.calls import Calls
+    from bloodcell.registry.bundle import Bundle
+    from bloodcell.site.class_gaussians import ClassGaussians
+
+TARGET_RISK: Final = 0.02
+"""Intended share of errors among the calls, as in the recipes of training."""
+
+NOVELTY_FLAG_RATE: Final = 0.05
+"""Share of the labelled cells beyond the novelty threshold: a site knows few of its cells, so it is careful."""
+
+MIN_CONFIDENCE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SiteOutputs:
+    """What a parent makes of a site's images.
+
+    Attributes:
+        features: float32 (n, d).
+        of_any_class: float64 (n,), probability that the cell is of one of the eight classes at all.
+    """
+
+    features: NDArray[np.float32]
+    of_any_class: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFit:
+    """A variant, fitted to a site.
+
+    Attributes:
+        head: Fitted on all labels.
+        temperature: Divisor of its scores.
+        confidence_threshold: Confidence that a call needs.
+        novelty_threshold: Largest distance of a call.
+        probabilities: float64 (n, 8), of the labelled cells, by heads that were not fitted on their slide.
+        calls: What these heads call them.
+        by_slide: Whether whole slides were left out.
+    """
+
+    head: ClassGaussians
+    temperature: float
+    confidence_threshold: float
+    novelty_threshold: float
+    probabilities: NDArray[np.float64]
+    calls: Calls
+    by_slide: bool
+
+
+def fit_site(
+    parent: Bundle,
+    labelled: SiteOutputs,
+    labels: NDArray[np.integer],
+    slides: NDArray[np.integer],
+    others: SiteOutputs,
+    n_classes: int,
+    on_part: Callable[[int, int], None],
+) -> SiteFit:
+    """Returns the variant `parent`, fitted to a site.
+
+    Args:
+        parent: The model whose network is used.
+        labelled: Outputs for the labelled cells.
+        labels: int (n,), their classes; from 8 on, codes that only the site knows.
+        slides: int (n,), their slides.
+        others: Outputs for cells without a label.
+        n_classes: Classes of the head, at least 8.
+        on_part: Called with the number of parts of the cross-fitting done, and the total.
+
+    Raises:
+        BundleError: The parent has no rehearsal.
+    """
+    rehearsal = read_rehearsal(parent)
+    learnt = Labelled(rehearsal.features.astype(np.float32), rehearsal.labels.astype(np.int64))
+    site = Labelled(labelled.features, labels)
+    crossed = cross_fit(learnt, site, slides, others.features, n_classes, on_part)
+    temperature = fit_temperature(crossed.scores, labels)
+    probabilities = class_probabilities(crossed.scores, temperature, labelled.of_any_class)
+    in_scope = labels < len(CELL_CLASSES)
+    threshold = confidence_threshold(
+        probabilities[in_scope], labels[in_scope], target_risk=TARGET_RISK, min_coverage=0.0, floor=MIN_CONFIDENCE
+    )
+    novelty = novelty_threshold(crossed.distance[in_scope], NOVELTY_FLAG_RATE)
+    calls = decide(probabilities, crossed.distance, confidence_threshold=threshold, novelty_threshold=novelty)
+    head = fit_class_gaussians(learnt, site, others.features, n_classes)
+    return SiteFit(head, temperature, threshold, novelty, probabilities, calls, crossed.by_slide)
+
+
+def class_probabilities(
+    scores: NDArray[np.floating], temperature: float, of_any_class: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Returns float64 (n, 8): the probabilities of the eight classes, as the site's model computes them."""
+    return np.asarray(softmax(scores, temperature)[:, : len(CELL_CLASSES)] * of_any_class[:, None])

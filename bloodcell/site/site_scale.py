@@ -1,0 +1,95 @@
+"""The scale of a site's images: how much of an image a model has to see, so that red cells are as large as it learnt."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from bloodcell.errors import TrainingDataError
+from bloodcell.appearance.red_cells import TRAINING_DIAMETER_PX, red_cell_diameters_px, typical_diameter_px
+from bloodcell.storage.decoding import ImageBounds, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from bloodcell.settings import ImageSettings
+    from bloodcell.site.site_images import SiteImage, SiteImages
+
+TRAINING_FIELD_PX: Final = 360.0
+"""Side of the training images, in their own pixels; red cells in them have `TRAINING_DIAMETER_PX`."""
+
+MAX_IMAGES: Final = 300
+"""Images that are measured, evenly distributed over the site's: about 2,000 red cells."""
+
+SAME_SCALE: Final = 0.08
+"""A field that differs from the whole image by less is the whole image: the estimate is no better than 4 %."""
+
+_SEVERAL_SCALES: Final = 1.25  # ratio of the 90th to the 10th percentile of the images' own diameters
+_GREY_LEVELS: Final = 3.0
+
+
+def field_px_of(
+    images: SiteImages, settings: ImageSettings, on_image: Callable[[int, int], None]
+) -> tuple[float | None, float | None]:
+    """Returns the diameter of red cells and the side of the field that a model has to see, in pixels of the images.
+
+    The first is None if there are too few red cells, the second if the whole image has the right scale, or if its scale
+    is not known.
+
+    Args:
+        images: The site's images.
+        settings: Image bounds and reader threads.
+        on_image: Called with the number of images measured, and the total.
+
+    Raises:
+        TrainingDataError: The images are grey, or of several scales.
+    """
+    step = max(1, len(images.images) // MAX_IMAGES)
+    sample = images.images[::step]
+    bounds = ImageBounds.of(settings)
+    diameters, sides = [], []
+    n_grey = 0
+    with ThreadPoolExecutor(settings.reader_threads) as readers:
+        for n, (found, side_px, is_grey) in enumerate(
+            readers.map(lambda each: _measured(each, bounds), sample), start=1
+        ):
+            diameters.append(found)
+            sides.append(side_px)
+            n_grey += is_grey
+            on_image(n, len(sample))
+    if n_grey > len(sample) / 10:
+        raise TrainingDataError(
+            f"{n_grey} of {len(sample)} images are grey: expected images of a stained smear in colour. Next: export "
+            "colour images."
+        )
+    typical = typical_diameter_px(np.concatenate(diameters) if diameters else np.empty(0))
+    if typical is None:
+        return None, None
+    _refuse_several_scales(diameters, typical)
+    field_px = TRAINING_FIELD_PX * typical / TRAINING_DIAMETER_PX
+    is_whole = abs(field_px / float(np.median(sides)) - 1) < SAME_SCALE
+    return typical, None if is_whole else round(field_px, 1)
+
+
+def _measured(image: SiteImage, bounds: ImageBounds) -> tuple[NDArray[np.float64], int, bool]:
+    """Returns the diameters of the image's red cells, its shorter side in pixels, and whether it is grey."""
+    pixels = np.asarray(decode(image.path.read_bytes(), bounds))
+    spread = pixels.max(axis=2).astype(int) - pixels.min(axis=2)
+    return red_cell_diameters_px(pixels), min(pixels.shape[:2]), float(np.percentile(spread, 99)) < _GREY_LEVELS
+
+
+def _refuse_several_scales(diameters: list[NDArray[np.float64]], typical: float) -> None:
+    """Refuses images whose own red cells differ too much from image to image; images with fewer than 4 do not count."""
+    own = np.array([np.median(found) for found in diameters if len(found) >= 4])
+    if len(own) < 20:
+        return
+    low, high = np.quantile(own, (0.1, 0.9))
+    if high / low > _SEVERAL_SCALES:
+        raise TrainingDataError(
+            f"The images seem to be of several scales: red cells of {low:.0f} to {high:.0f} px (typically {typical:.0f}). "
+            "Expected images of one analyser and one magnification. Next: calibrate each analyser by itself."
+        )

@@ -1,0 +1,137 @@
+"""A laboratory whose images look different is calibrated from some labels, and its figures are of slides left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.errors import TrainingDataError
+from bloodcell.inference.predicting import predict_all
+from bloodcell.registry.bundle import Bundle, images_of, open_bundle
+from bloodcell.settings import Settings
+from bloodcell.site.calibrating import Calibrated, calibrate
+from bloodcell.site.site_images import SiteImages, read_site_images
+from bloodcell.training.image_folders import read_file
+from tests.small_cells import draw
+
+N_SLIDES = 5
+
+
+def make_site(folder: Path, *, n_each: int = 3, classes: tuple[str, ...] = CELL_CLASSES, seed: int = 7) -> Path:
+    """Writes FOLDER/<class>/<slide>/*.png of a laboratory with another stain: another channel order, and paler."""
+    for number, cell_class in enumerate(classes):
+        for slide in range(N_SLIDES):
+            place = folder / cell_class / f"S{slide}"
+            place.mkdir(parents=True)
+            for each in range(n_each):
+                rng = np.random.default_rng((seed, number, slide, each))
+                pixels = np.asarray(draw(cell_class, rng)).astype(float)
+                pixels = 255 - (255 - pixels) * [0.7, 0.9, 0.6] + slide
+                Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(place / f"{each}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> SiteImages:
+    return read_site_images(Settings(), make_site(tmp_path_factory.mktemp("site")))
+
+
+@pytest.fixture(scope="module")
+def parents(svm_bundle: Bundle, tuned_bundle: Bundle) -> list[Bundle]:
+    return [svm_bundle, tuned_bundle]
+
+
+@pytest.fixture(scope="module")
+def calibrated(
+    images: SiteImages, parents: list[Bundle], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Calibrated, ...]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("calibrated"))
+    return calibrate(images, parents, settings, site="Elsewhere")
+
+
+def outputs_on(bundles: list[Bundle], images: SiteImages) -> list[np.ndarray]:
+    found = predict_all(bundles, [each.image for each in images.labelled], read_file, Settings())
+    return [found[bundle.model_id].probabilities for bundle in bundles]
+
+
+def test_calibrated_models_are_better_than_their_parents_on_new_slides(
+    calibrated: tuple[Calibrated, ...], parents: list[Bundle], tmp_path: Path
+) -> None:
+    new = read_site_images(Settings(), make_site(tmp_path / "new", n_each=2, seed=8))
+    truth = np.array([each.class_number for each in new.labelled])
+    bundles = [each.bundle for each in calibrated]
+    accuracy = [(p.argmax(axis=1) == truth).mean() for p in outputs_on(parents + bundles, new)]
+    for before, after in zip(accuracy[:2], accuracy[2:], strict=True):
+        assert after > max(before, 0.7)
+
+
+def test_the_bundle_of_a_site_names_its_parent_its_labels_and_every_image_it_has_seen(
+    calibrated: tuple[Calibrated, ...], parents: list[Bundle], images: SiteImages
+) -> None:
+    for each, parent in zip(calibrated, parents, strict=True):
+        bundle = open_bundle(each.bundle.folder)
+        record = bundle.manifest.site
+        assert record is not None
+        assert bundle.model_id != parent.model_id
+        assert (record.name, record.parent_id, record.n_slides) == ("Elsewhere", parent.model_id, N_SLIDES)
+        assert record.n_labelled == dict.fromkeys(sorted(CELL_CLASSES), 3 * N_SLIDES)
+        assert images_of(bundle) == images_of(parent) | {image.sha256 for image in images.images}
+
+
+def test_the_model_in_the_bundle_computes_what_was_fitted(
+    calibrated: tuple[Calibrated, ...], images: SiteImages
+) -> None:
+    for each in calibrated:
+        found = predict_all([each.bundle], [image.image for image in each.images], read_file, Settings())
+        output = found[each.bundle.model_id]
+        assert output.embedding.shape[1] == each.fit.head.kernel.shape[1]
+        right = output.probabilities.argmax(axis=1) == each.labels
+        assert right.mean() >= (each.fit.probabilities.argmax(axis=1) == each.labels).mean()  # fitted on these
+
+
+def test_calibrating_again_uses_the_cached_outputs_and_gives_the_same_model(
+    images: SiteImages, parents: list[Bundle], tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    steps: list[str] = []
+    first = calibrate(images, parents[:1], settings, site="A")
+    again = calibrate(images, parents[:1], settings, site="A", on_progress=lambda step, *_: steps.append(step))
+    assert not [step for step in steps if step.endswith(": images")]
+    one, other = (each[0].bundle.manifest for each in (first, again))
+    assert replace(one, created_at="", files={}) == replace(other, created_at="", files={})
+
+
+def test_too_few_labels_or_only_one_class_are_refused(parents: list[Bundle], tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    few = read_site_images(settings, make_site(tmp_path / "few", n_each=1, classes=("ig", "monocyte")))
+    with pytest.raises(TrainingDataError, match="received 5 ig, 5 monocyte"):
+        calibrate(few, parents[:1], settings, site="A")
+    one = read_site_images(settings, make_site(tmp_path / "one", n_each=6, classes=("ig",)))
+    with pytest.raises(TrainingDataError, match="received 30 ig"):
+        calibrate(one, parents[:1], settings, site="A")
+
+
+def test_random_labels_give_a_model_that_must_not_be_used(
+    images: SiteImages, parents: list[Bundle], tmp_path: Path
+) -> None:
+    names = np.random.default_rng(0).permutation([str(image.label) for image in images.images])
+    relabelled = (replace(image, label=str(label)) for image, label in zip(images.images, names, strict=True))
+    shuffled = replace(images, images=tuple(relabelled))
+    (made,) = calibrate(shuffled, parents[:1], Settings(data_dir=tmp_path), site="A")
+    assert made.bundle.manifest.site is not None
+    assert made.bundle.manifest.site.verdict[0].startswith("Must not be used")
+    assert made.bundle.manifest.metrics.accuracy < 0.4
+
+
+def test_labels_of_one_slide_give_a_model_that_must_not_be_used(
+    images: SiteImages, parents: list[Bundle], tmp_path: Path
+) -> None:
+    alone = replace(images, images=tuple(replace(image, slide="S0") for image in images.images))
+    (made,) = calibrate(alone, parents[:1], Settings(data_dir=tmp_path), site="A")
+    assert made.bundle.manifest.site is not None
+    assert made.bundle.manifest.site.verdict[0].startswith("Must not be used: all labelled cells are of one slide")
