@@ -21,6 +21,7 @@ These rooms build on:
     cells         the vocabulary: cell classes, analyser codes, calls, intervals
     storage       Postgres and the content-addressed store
     registry      bundles of models, the champion and its challengers, promotion
+    appearance    how images look, compared with those that a model knows
     inference     the one loop that runs models on images
     training      labelled images become a bundle
     evaluation    how well a bundle performs on labelled images

@@ -20,7 +20,8 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 ROOMS = (
     "lazy_names", "visible_text", "errors", "login_limit", "cells", "environment", "setting_types",
     "evidence_settings", "retention_settings", "desk_settings", "served_address", "settings", "resources",
-    "presentation", "storage", "registry", "inference", "training", "drawing", "inbox", "ingest", "classify",
+    "presentation", "storage", "registry", "appearance", "inference", "training", "drawing", "inbox", "ingest",
+    "classify",
     "differential", "results", "report", "labels", "evaluation", "site",
     "retraining", "monitoring", "withdrawal", "removal", "verification", "review", "service", "demo", "cli",
 )  # fmt: skip

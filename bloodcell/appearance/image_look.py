@@ -6,15 +6,23 @@ different sizes can be compared.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from bloodcell.appearance.red_cells import red_cell_diameters_px
+from bloodcell.storage.decoding import ImageBounds, decode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
+
+    from bloodcell.settings import ImageSettings
+
+Item = TypeVar("Item")
 
 LOOK: Final = (
     "red of the empty field", "green of the empty field", "blue of the empty field",
@@ -63,3 +71,26 @@ def _edges(pixels: NDArray[np.uint8], is_around: NDArray[np.bool_]) -> tuple[flo
     down, across = np.diff(green, axis=0)[:, :-1], np.diff(green, axis=1)[:-1]
     steepness = np.hypot(down, across)[is_around.repeat(2, 0).repeat(2, 1)[:-1, :-1]]
     return float(np.quantile(steepness, 0.99)) + 0.1, float(np.median(steepness)) + 0.1
+
+
+def looks_of(
+    images: Sequence[Item],
+    read: Callable[[Item], bytes],
+    settings: ImageSettings,
+    on_image: Callable[[int, int], None],
+) -> NDArray[np.float64]:
+    """Returns the looks of images, in their order: float64 (n, 9).
+
+    Args:
+        images: Any number of images that `read` can read.
+        read: Returns an image's file; called in threads.
+        settings: Image bounds and reader threads.
+        on_image: Called with the number of images done, and the total.
+    """
+    bounds, looks = ImageBounds.of(settings), np.empty((len(images), len(LOOK)))
+    with ThreadPoolExecutor(settings.reader_threads) as readers:
+        found = readers.map(lambda image: look_of(np.asarray(decode(read(image), bounds))), images)
+        for number, look in enumerate(found):
+            looks[number] = look
+            on_image(number + 1, len(images))
+    return looks

@@ -5,6 +5,7 @@
                images.csv       digest, class and split of every image that the model was trained or validated on
                reference.npz    a sample of the model's outputs on the validation images, for drift checks
                rehearsal.npz    features of some training images, from which a laboratory's own head starts
+               look.npz         how some of the images look, with which the images of each night are compared
 
 The manifest has the digest of every other file, so the model id covers every byte of the bundle. Bundles of earlier
 releases also hold the fitted scikit-learn pipeline of an SVM variant; it is verified and otherwise ignored.

@@ -1,7 +1,7 @@
 """A laboratory's images become bundles that are fitted to it: scale, head, temperature and thresholds of each variant.
 
-The networks stay as they are. Their outputs are cached, so a calibration that was killed resumes where it was when it is
-called again with the same images.
+The networks stay as they are. Their outputs are cached, so a calibration that was killed resumes where it was when it
+is called again with the same images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from bloodcell.site.site_fitting import SiteFit, SiteOutputs, fit_site
 from bloodcell.site.site_model import parent_outputs, site_model
 from bloodcell.site.site_scale import field_px_of
 from bloodcell.site.site_verdict import verdict_of
-from bloodcell.training.bundle_training import write_model
+from bloodcell.training.bundle_training import write_look_file, write_model
 from bloodcell.training.calibration import softmax
 from bloodcell.training.feature_cache import cached_outputs
 from bloodcell.training.image_changes import AS_IS
@@ -134,9 +134,8 @@ def calibrate(
             codes=codes,
             verdict=verdict_of(fit.calls, labels, slides, by_slide=fit.by_slide),
         )
-        bundle = _write(
-            parent, fit, images, labelled, labels, of_labelled, record, field_px, out or settings.data_dir / "bundles"
-        )
+        place = out or settings.data_dir / "bundles"
+        bundle = _write(parent, fit, images, labelled, labels, of_labelled, record, field_px, place, settings, tell)
         calibrated.append(Calibrated(bundle, fit, labelled, labels))
     return tuple(calibrated)
 
@@ -147,8 +146,8 @@ def _refuse_too_few(labels: NDArray[np.int64]) -> None:
         classes = np.bincount(in_scope, minlength=len(CELL_CLASSES))
         received = ", ".join(f"{n} {name}" for name, n in zip(CELL_CLASSES, classes, strict=True) if n) or "none"
         raise TrainingDataError(
-            f"Too few labelled cells to calibrate: expected at least {MIN_LABELLED} of two classes, better 25 of each class "
-            f"from several slides; received {received}. Next: label more cells."
+            f"Too few labelled cells to calibrate: expected at least {MIN_LABELLED} of two classes, better 25 of each "
+            f"class from several slides; received {received}. Next: label more cells."
         )
 
 
@@ -181,6 +180,8 @@ def _write(
     record: SiteRecord,
     field_px: float | None,
     out: Path,
+    settings: Settings,
+    tell: OnProgress,
 ) -> Bundle:
     in_scope = labels < len(CELL_CLASSES)
     model = site_model(load_model(parent), parent.manifest.variant, fit.head, fit.temperature)
@@ -198,6 +199,7 @@ def _write(
         shutil.copyfile(parent.folder / REHEARSAL, work / REHEARSAL)
         _write_images(work / IMAGES, parent, labelled)
         files |= {name: work / name for name in (REHEARSAL, IMAGES)}
+        files |= write_look_file(work, [image.image for image in images.images], read_file, settings, tell)
         manifest = replace(
             parent.manifest,
             data=DataSplit(images.digest, int(in_scope.sum()), int(in_scope.sum()), _RULE),

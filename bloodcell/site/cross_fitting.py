@@ -1,7 +1,7 @@
 """What a site's head does on slides that it was not fitted on: the only honest figure before the first night.
 
-The labelled slides are divided into parts. Each part is predicted by a head that was fitted on the others, so that every
-labelled cell is predicted once, by a head that knows nothing of its slide.
+The labelled slides are divided into parts. Each part is predicted by a head that was fitted on the others, so that
+every labelled cell is predicted once, by a head that knows nothing of its slide.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The scale of a site's images: how much of an image a model has to see, so that red cells are as large as it learnt."""
+"""The scale of a site's images: how much of an image a model has to see for red cells to be as large as it learnt."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bloodcell.errors import TrainingDataError
 from bloodcell.appearance.red_cells import TRAINING_DIAMETER_PX, red_cell_diameters_px, typical_diameter_px
+from bloodcell.errors import TrainingDataError
 from bloodcell.storage.decoding import ImageBounds, decode
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def _refuse_several_scales(diameters: list[NDArray[np.float64]], typical: float)
     low, high = np.quantile(own, (0.1, 0.9))
     if high / low > _SEVERAL_SCALES:
         raise TrainingDataError(
-            f"The images seem to be of several scales: red cells of {low:.0f} to {high:.0f} px (typically {typical:.0f}). "
-            "Expected images of one analyser and one magnification. Next: calibrate each analyser by itself."
+            f"The images seem to be of several scales: red cells of {low:.0f} to {high:.0f} px (typically "
+            f"{typical:.0f}). Expected images of one analyser and one magnification. Next: calibrate each analyser by "
+            "itself."
         )

@@ -22,7 +22,7 @@ MIN_SLIDES: Final = 3
 LEAST: Final = 0.8
 """Lower end of the 95 % interval that sensitivity and precision among the called need for a class to be used.
 
-Our own choice: with fewer, one in five cells of the class may be wrong, and nobody would know. No standard names a number.
+Our own choice, since no standard names a number: below it, one in five cells of the class may be wrong.
 """
 LEAST_OF_ALL: Final = 0.9
 """As `LEAST`, for the share of all calls that are right."""
@@ -40,8 +40,8 @@ def verdict_of(
         by_slide: Whether whole slides were left out; if not, nothing may be used.
     """
     if not by_slide:
-        return ("Must not be used: all labelled cells are of one slide, so nothing is known of others. Next: label cells of at least "
-                f"{MIN_SLIDES} slides.",)  # fmt: skip
+        why = "all labelled cells are of one slide, so nothing is known of others"
+        return (f"Must not be used: {why}. Next: label cells of at least {MIN_SLIDES} slides.",)
     called = ~calls.unclassified
     in_scope = labels < len(CELL_CLASSES)
     of_calls = _interval(slides[called], (calls.top == labels)[called])
@@ -57,14 +57,13 @@ def verdict_of(
         found = "it calls no cell" if of_calls is None else f"{_shown(of_calls)} of its calls are right"
         sentences.append(f"Must not be used: {found}; at least {percent(LEAST_OF_ALL)} is needed at the lower end.")
     else:
-        sentences.append(
-            f"May be used, with review by a person, for: {', '.join(usable)}. {_shown(of_calls)} of its calls are right."
-        )
+        sentences.append(f"May be used, with review by a person, for: {', '.join(usable)}.")
+        sentences.append(f"{_shown(of_calls)} of its calls are right.")
     if unusable:
         sentences.append(f"Not for: {'; '.join(unusable)}.")
     if wrong_scope is not None:
         sentences.append(
-            f"Of the cells out of scope that were labelled, {_shown(wrong_scope)} would be called one of the eight classes."
+            f"Of the labelled cells out of scope, {_shown(wrong_scope)} would be called one of the eight classes."
         )
     return tuple(sentences)
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from bloodcell.appearance.image_look import looks_of
+from bloodcell.appearance.look_reference import LOOKS, MAX_IMAGES, look_reference, write_looks
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.cells.labelled_image import TrainingSet, digest_of
+from bloodcell.cells.labelled_image import LabelledImage, TrainingSet, digest_of
 from bloodcell.cells.metrics import macro_sensitivity, negative_log_likelihood
 from bloodcell.errors import ConfigurationError
 from bloodcell.inference.keras_backend import load_backend
@@ -200,6 +202,7 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
     write_rehearsal(material.work / REHEARSAL, trained.rehearsal)
     files = write_model(material.work, model, reference)
     files |= {name: material.work / name for name in (IMAGES, REHEARSAL)}
+    files |= write_look_file(material.work, images.training, images.read, material.settings, material.on_progress)
     manifest = BundleManifest(
         format_version=FORMAT_VERSION,
         variant=material.variant,
@@ -231,6 +234,26 @@ def write_model(work: Path, model: keras.Model, reference: TrainingReference) ->
     write_compact(work / f"whole-{MODEL}", work / MODEL)
     write_reference(work / REFERENCE, reference)
     return {name: work / name for name in (MODEL, REFERENCE)}
+
+
+def write_look_file(
+    work: Path,
+    images: Sequence[LabelledImage],
+    read: Callable[[LabelledImage], bytes],
+    settings: Settings,
+    on_progress: OnProgress,
+) -> dict[str, Path]:
+    """Writes the looks of some of the images into `work`; returns the name of the file in a bundle -> where it is.
+
+    It is empty with too few images.
+    """
+    sample = images[:: max(1, len(images) // MAX_IMAGES)][:MAX_IMAGES]  # by digest, so it is a random part
+    looks = looks_of(sample, read, settings, lambda done, total: on_progress("looks", done, total))
+    reference = look_reference(looks)
+    if reference is None:
+        return {}
+    write_looks(work / LOOKS, reference)
+    return {LOOKS: work / LOOKS}
 
 
 def _metrics(

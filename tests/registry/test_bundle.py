@@ -33,7 +33,8 @@ def test_a_bundle_describes_itself_and_is_named_by_its_digest(svm_bundle: Bundle
     body = (svm_bundle.folder / "bundle.json").read_bytes()
     assert svm_bundle.model_id == svm_bundle.folder.name == hashlib.sha256(body).hexdigest()
     assert canonical_json(svm_bundle.manifest) == body
-    assert set(svm_bundle.manifest.files) == {"images.csv", "model.keras", "reference.npz"}
+    expected = {"images.csv", "look.npz", "model.keras", "reference.npz", "rehearsal.npz"}
+    assert set(svm_bundle.manifest.files) == expected
     assert svm_bundle.manifest.libraries["keras"] == keras.__version__
     assert svm_bundle.manifest.base_weights.kind == "file"
 
@@ -150,11 +151,11 @@ def test_writing_the_same_bundle_twice_is_the_same_bundle(svm_bundle: Bundle, tm
 
 
 def test_a_bundle_of_an_earlier_release_is_read(svm_bundle: Bundle, tmp_path: Path) -> None:
-    """It also holds the scikit-learn pipeline, and the splits in its list of images are in a column `side`."""
+    """It has no rehearsal and no looks, but a scikit-learn pipeline, and its list of images has a column `side`."""
     images = (svm_bundle.folder / "images.csv").read_text()
     (tmp_path / "images.csv").write_text(images.replace("sha256,class,split", "sha256,class,side"))
     (tmp_path / "svm.skops").write_bytes(b"a pipeline")
-    files = {name: svm_bundle.folder / name for name in svm_bundle.manifest.files}
+    files = {name: svm_bundle.folder / name for name in ("images.csv", "model.keras", "reference.npz")}
     files |= {name: tmp_path / name for name in ("images.csv", "svm.skops")}
     earlier = open_bundle(write_bundle(tmp_path / "bundles", svm_bundle.manifest, files).folder)
     assert earlier.model_id != svm_bundle.model_id

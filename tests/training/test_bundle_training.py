@@ -191,7 +191,7 @@ def test_a_full_disk_is_reported_and_leaves_no_incomplete_bundle(
             train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=random_weights(), out=disk / "bundles")
         assert list((disk / "bundles").iterdir()) == []
     whole = train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=random_weights())
-    assert whole.manifest.files.keys() == {"images.csv", "model.keras", "reference.npz"}
+    assert whole.manifest.files.keys() == {"images.csv", "look.npz", "model.keras", "reference.npz", "rehearsal.npz"}
 
 
 def test_a_warm_start_begins_with_the_weights_of_an_earlier_model(
