@@ -102,7 +102,9 @@ def compared(reference: LookReference, looks: NDArray[np.floating]) -> Likeness:
     spread = np.maximum(1.4826 * np.nanmedian(np.abs(known - middle), axis=0), _LEAST_SPREADS)
 
     def scaled(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-        return np.nan_to_num((rows - middle) / spread)  # an image whose red cells cannot be measured counts as typical
+        return np.asarray(
+            np.nan_to_num((rows - middle) / spread)
+        )  # an image whose red cells cannot be measured counts as typical
 
     own = np.sort(_distances(scaled(known), scaled(known)), axis=1)[:, 1 : _NEIGHBOURS + 1].max(axis=1)
     nearest = np.sort(_distances(scaled(looks), scaled(known)), axis=1)[:, _NEIGHBOURS - 1]
