@@ -114,7 +114,7 @@ def calibrate(
     calibrated = []
     for parent in parents:
         variant = parent.manifest.variant
-        outputs = _outputs(parent, (*labelled, *others), settings, field_px, tell)
+        outputs = parent_outputs_on(parent, (*labelled, *others), settings, field_px, tell)
         of_labelled, of_others = (
             SiteOutputs(outputs.features[part], outputs.of_any_class[part])
             for part in (slice(len(labelled)), slice(len(labelled), None))
@@ -151,9 +151,18 @@ def _refuse_too_few(labels: NDArray[np.int64]) -> None:
         )
 
 
-def _outputs(
+def parent_outputs_on(
     parent: Bundle, images: tuple[SiteImage, ...], settings: Settings, field_px: float | None, tell: OnProgress
 ) -> SiteOutputs:
+    """Returns what a parent makes of images, from the cache or computed now.
+
+    Args:
+        parent: A bundle of no site.
+        images: The images.
+        settings: Data folder, image bounds, batch size.
+        field_px: Side of the middle of an image that the model sees; None: the whole image.
+        tell: Called with the step's name, the amount done and the amount in all.
+    """
     network = parent_outputs(load_model(parent), parent.manifest.variant)
     network.name = parent.manifest.variant
     rows = cached_outputs(

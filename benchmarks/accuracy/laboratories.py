@@ -1,0 +1,264 @@
+"""How models do on the images of other laboratories, as they are and calibrated; writes LABORATORIES.md.
+
+    python -m benchmarks.accuracy.laboratories PBC EXTERNAL [--bundle FOLDER ...] [--before FOLDER ...] [--repeats 5]
+
+PBC has the images of the laboratory that the models learnt from; those that no model has seen are used. EXTERNAL has
+manifest.csv with the columns path, source, class and slide_or_field. Calibrations are fitted on some labels of half of
+the slides, drawn with seeds 0, 1 ..., and measured on the other half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from bloodcell.cells.calls import Calls, decide
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.intervals import proportion
+from bloodcell.inference.model_output import ModelOutput, calls_of
+from bloodcell.inference.predicting import predict_all
+from bloodcell.registry.bundle import Bundle, images_of, open_bundle
+from bloodcell.registry.shipped import shipped_bundles
+from bloodcell.settings import Settings
+from bloodcell.site.calibrating import parent_outputs_on
+from bloodcell.site.site_fitting import SiteOutputs, class_probabilities, fit_site
+from bloodcell.site.site_images import SiteImage, SiteImages, read_site_images
+from bloodcell.training.image_folders import read_file
+
+OUT = Path(__file__).parent / "LABORATORIES.md"
+LABELS = (10, 25, 50)
+MEAN = "mean of the four"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one model does on the cells of one laboratory, as shares of cells.
+
+    Attributes:
+        right: Cells in scope whose most probable class is the true one.
+        called: Cells in scope with a call.
+        right_called: Of these, called correctly; nan if there are none.
+        confident_errors: Of all cells, those called and wrong, cells out of scope included.
+        held_back: Of the cells out of scope, those without a call; nan if there are none.
+        right_known: As `right`, only cells whose class had labels.
+    """
+
+    right: float
+    called: float
+    right_called: float
+    confident_errors: float
+    held_back: float
+    right_known: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy.laboratories", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("pbc", type=Path)
+    parser.add_argument("external", type=Path)
+    parser.add_argument("--bundle", type=Path, action="append", help="may be repeated; default: the shipped ones")
+    parser.add_argument("--before", type=Path, action="append", default=[], help="bundles to compare with")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--work", type=Path, default=Path("paper-work"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    chosen = parser.parse_args()
+
+    from bloodcell.presentation.progress import step_bars
+
+    settings = Settings(data_dir=chosen.work / "data")
+    bundles = [open_bundle(folder) for folder in chosen.bundle] if chosen.bundle else shipped_bundles()
+    before = [open_bundle(folder) for folder in chosen.before]
+    lines = [
+        "# Other laboratories",
+        "",
+        f"Written by `python -m benchmarks.accuracy.laboratories` on {datetime.now(UTC):%Y-%m-%d}. Models: "
+        + ", ".join(f"{each.manifest.variant} `{each.model_id[:12]}`" for each in bundles)
+        + (f"; before: {', '.join(f'`{each.model_id[:12]}`' for each in before)}." if before else "."),
+        "",
+        "Right: by most probable class, all eight kept. Called, and right among the called: as bloodcell calls cells. "
+        "Confident errors: called and wrong, of all cells, cells out of scope included. Held back: cells out of scope "
+        f"without a call. Calibrated: mean ± sd of {chosen.repeats} draws of labels from half of the slides, measured "
+        "on the other half. Intervals: exact 95 %.",
+        "",
+    ]
+    with step_bars() as tell:
+        for name, images in _sets(chosen.pbc, chosen.external, [*before, *bundles], settings):
+            lines += _section(name, images, before, bundles, settings, chosen.repeats, tell)
+            chosen.out.write_text("\n".join(lines))
+    print(f"Written: {chosen.out}")
+
+
+def _sets(pbc: Path, external: Path, bundles: list[Bundle], settings: Settings) -> Iterable[tuple[str, SiteImages]]:
+    """Yields the name and the images of each laboratory, that of the training first."""
+    seen = images_of(*bundles)
+    own = read_site_images(settings, pbc)
+    yield (
+        "The training's own laboratory",
+        replace(own, images=tuple(image for image in own.images if image.sha256 not in seen)),
+    )
+    with (external / "manifest.csv").open(newline="") as file:
+        sources = sorted({row["source"] for row in csv.DictReader(file)})
+    for source in sources:
+        yield source, read_site_images(settings, external / source, external / "manifest.csv")
+
+
+def _section(
+    name: str,
+    images: SiteImages,
+    before: list[Bundle],
+    bundles: list[Bundle],
+    settings: Settings,
+    repeats: int,
+    tell: Callable[[str, int, int], None],
+) -> list[str]:
+    labelled, others = images.labelled, images.out_of_scope
+    cells = (*labelled, *others)
+    truth = np.array([image.class_number for image in labelled])
+    lines = [
+        f"## {name}",
+        "",
+        f"{len(labelled):,} cells in scope, {len(others):,} out of scope.",
+        "",
+        "| model | labels a class | right | called | right among the called | confident errors | held back | "
+        "right, labelled classes |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    outputs = predict_all(
+        [*before, *bundles],
+        [each.image for each in cells],
+        read_file,
+        settings,
+        lambda d, t: tell(f"{name}: cells", d, t),
+    )
+    for group, word in ((before, "before"), (bundles, "now")):
+        for bundle in group:
+            found = calls_of(bundle, outputs[bundle.model_id])
+            lines.append(
+                _row(
+                    f"{bundle.manifest.variant}, {word}",
+                    "0",
+                    [_figures(found, truth, len(labelled), None)],
+                    len(labelled),
+                )
+            )
+        if len(group) > 1:
+            lines.append(
+                _row(
+                    f"{MEAN}, {word}", "0", [_figures(_mean(group, outputs), truth, len(labelled), None)], len(labelled)
+                )
+            )
+    if "own laboratory" in name:
+        return [*lines, ""]
+    slides = np.unique([image.slide for image in labelled], return_inverse=True)[1]
+    for n_labels in LABELS:
+        by_variant: dict[str, list[Figures]] = {}
+        for seed in range(repeats):
+            for variant, figures in _calibrated(cells, truth, slides, bundles, settings, n_labels, seed, tell).items():
+                by_variant.setdefault(variant, []).append(figures)
+        lines += [_row(variant, str(n_labels), figures, 0) for variant, figures in by_variant.items()]
+    return [*lines, ""]
+
+
+def _mean(bundles: list[Bundle], outputs: Mapping[str, ModelOutput]) -> Calls:
+    """Returns the calls of the mean probabilities: a cell that most models find novel is left unclassified."""
+    probabilities = np.mean([outputs[bundle.model_id].probabilities for bundle in bundles], axis=0)
+    novel = np.mean([outputs[each.model_id].novelty > each.manifest.novelty_threshold for each in bundles], axis=0)
+    return decide(probabilities, novel, confidence_threshold=0.5, novelty_threshold=0.5)
+
+
+def _calibrated(
+    cells: tuple[SiteImage, ...],
+    truth: np.ndarray,
+    slides: np.ndarray,
+    bundles: list[Bundle],
+    settings: Settings,
+    n_labels: int,
+    seed: int,
+    tell: Callable[[str, int, int], None],
+) -> dict[str, Figures]:
+    """Returns each variant's figures, and those of their mean, on the slides that no label was drawn from."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(np.unique(slides))
+    is_first = np.isin(slides, order[: len(order) // 2])
+    drawn = np.concatenate(
+        [random.permutation(np.flatnonzero(is_first & (truth == each)))[:n_labels] for each in range(len(CELL_CLASSES))]
+    )
+    rest = np.flatnonzero(~is_first)
+    n_others = len(cells) - len(truth)
+    measured = np.concatenate([rest, np.arange(len(truth), len(truth) + n_others)])
+    found, calls = {}, []
+    for bundle in bundles:
+        outputs = parent_outputs_on(bundle, cells, settings, None, tell)
+        fit = fit_site(
+            bundle,
+            _of(outputs, drawn),
+            truth[drawn],
+            slides[drawn],
+            _of(outputs, rest),
+            len(CELL_CLASSES),
+            lambda *_: None,
+        )
+        chosen = _of(outputs, measured)
+        probabilities = class_probabilities(fit.head.scores(chosen.features), fit.temperature, chosen.of_any_class)
+        distance = fit.head.distance(chosen.features)
+        made = decide(
+            probabilities, distance,
+            confidence_threshold=fit.confidence_threshold, novelty_threshold=fit.novelty_threshold,
+        )  # fmt: skip
+        found[bundle.manifest.variant] = _figures(made, truth[rest], len(rest), truth[drawn])
+        calls.append((probabilities, distance > fit.novelty_threshold, fit.confidence_threshold))
+    if len(bundles) > 1:
+        together = decide(
+            np.mean([each[0] for each in calls], axis=0),
+            np.mean([each[1] for each in calls], axis=0),
+            confidence_threshold=float(np.mean([each[2] for each in calls])),
+            novelty_threshold=0.5,
+        )
+        found[MEAN] = _figures(together, truth[rest], len(rest), truth[drawn])
+    return found
+
+
+def _of(outputs: SiteOutputs, rows: np.ndarray) -> SiteOutputs:
+    return SiteOutputs(outputs.features[rows], outputs.of_any_class[rows])
+
+
+def _figures(calls: Calls, truth: np.ndarray, n_in_scope: int, drawn: np.ndarray | None) -> Figures:
+    called = ~calls.unclassified
+    right = calls.top[:n_in_scope] == truth
+    known = np.isin(truth, drawn) if drawn is not None else np.ones(len(truth), bool)
+    wrong = int((called[:n_in_scope] & ~right).sum() + called[n_in_scope:].sum())
+    return Figures(
+        right=float(right.mean()),
+        called=float(called[:n_in_scope].mean()),
+        right_called=float(right[called[:n_in_scope]].mean()) if called[:n_in_scope].any() else np.nan,
+        confident_errors=wrong / len(called),
+        held_back=float((~called[n_in_scope:]).mean()) if len(called) > n_in_scope else np.nan,
+        right_known=float(right[known].mean()) if known.any() else np.nan,
+    )
+
+
+def _row(name: str, labels: str, figures: list[Figures], n_cells: int) -> str:
+    shown = []
+    for field in ("right", "called", "right_called", "confident_errors", "held_back", "right_known"):
+        values = 100 * np.array([getattr(each, field) for each in figures], np.float64)
+        if np.isnan(values).all():
+            shown.append("-")
+        elif len(values) > 1:
+            shown.append(f"{np.nanmean(values):.1f} ± {np.nanstd(values):.1f}")
+        elif field == "right":
+            low, high = proportion(round(values[0] / 100 * n_cells), n_cells).percentage_interval or (0, 0)
+            shown.append(f"{values[0]:.1f} ({low:.1f}-{high:.1f})")
+        else:
+            shown.append(f"{values[0]:.1f}")
+    return f"| {name} | {labels} | {' | '.join(shown)} |"
+
+
+if __name__ == "__main__":
+    main()
