@@ -28,7 +28,8 @@ def add_versions(connection: sa.Connection, slides: Sequence[int], *, run_id: uu
     """Makes the versions of these slides, which the transaction has locked, and returns how many are new.
 
     A slide gets a version if its cells, labels, calls, model, facts or rules differ from those of its newest version,
-    or if the review rule delta names it otherwise since another slide of the patient was signed.
+    if its night has since been found unlike what the model knows, or like it, or if the review rule delta names it
+    otherwise since another slide of the patient was signed.
     What a person has signed stays in force: a later version waits for a signature.
 
     Args:
@@ -125,7 +126,11 @@ def result_digest(
 
 def _differs(row: sa.Row[Any], newest: sa.Row[Any]) -> bool:
     """Returns whether a count was made from something else, or counts something else, than the newest version."""
-    return _digest(row) != newest.digest or any(row._mapping[name] != newest._mapping[name] for name in _COUNTED)
+    return (
+        _digest(row) != newest.digest
+        or any(row._mapping[name] != newest._mapping[name] for name in _COUNTED)
+        or (row.is_unlike != newest.is_unlike and newest.signed_by is None)
+    )
 
 
 def _was_signed_since(last: sa.Row[Any], newest: sa.Row[Any]) -> bool:
@@ -152,6 +157,7 @@ def _causes(previous: sa.Row[Any] | None, row: sa.Row[Any]) -> list[str]:
         "calls": is_known and previous.calls_digest != row.calls_digest and not (has_more_cells or has_other_model),
         "facts": any(previous._mapping[name] != row._mapping[name] for name in _FACTS),
         "rules": previous.rules_digest != row.rules_digest,
+        "night": previous.is_unlike != row.is_unlike,
     }
     return [cause for cause, holds in differs.items() if holds]
 
@@ -197,4 +203,5 @@ def _counted(row: sa.Row[Any], leucocytes: Mapping[str, int]) -> CountedSlide:
         n_compared=row.n_compared,
         n_agree=row.n_agree,
         leucocytes=leucocytes,
+        is_unlike=bool(row._mapping.get("is_unlike")),
     )

@@ -189,8 +189,8 @@ result = sa.Table(
         "causes",
         ARRAY(sa.Text),
         nullable=False,
-        comment="What differs from the version before: first, cells, labels, calls, model, facts, rules, patient or "
-        "signature.",
+        comment="What differs from the version before: first, cells, labels, calls, model, facts, rules, night, "
+        "patient or signature.",
     ),
     sa.Column("withheld_for", ARRAY(sa.Text), nullable=False, comment="Why the percentages are withheld, if they are."),
     sa.Column("review_for", ARRAY(sa.Text), nullable=False, comment="Review rules that name the slide."),

@@ -47,6 +47,7 @@ from bloodcell.storage.training_tables import (
     evaluation,
     lockbox_opening,
     model_check,
+    night_check,
     training_run,
     validation,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "metadata",
     "model",
     "model_check",
+    "night_check",
     "promotion",
     "result",
     "run",

@@ -96,6 +96,7 @@ SELECT s.barcode, s.night, s.patient_key, s.order_id, s.analyser, s.acquired_at,
                WHEN 'model' THEN format('model %s instead of %s', left(r.model_id, 12), left(p.model_id, 12))
                WHEN 'facts' THEN 'slide.json gives another age, sex or leucocyte count'
                WHEN 'rules' THEN format('rules "%s" instead of "%s"', rules.version, p.rules_version)
+               WHEN 'night' THEN 'how the images of the night look was judged again'
                WHEN 'patient' THEN 'another result of the patient was signed'
                WHEN 'signature' THEN format('version %s was signed by %s', p.version, v.signed_by)
                ELSE cause END
@@ -140,7 +141,7 @@ COMMENT ON COLUMN bloodcell.result_version.made_at IS 'When the version was made
 COMMENT ON COLUMN bloodcell.result_version.signed_by IS 'Login of the person who signed it; empty if a run made it.';
 COMMENT ON COLUMN bloodcell.result_version.reason IS 'Why it was signed again, in that person''s words.';
 COMMENT ON COLUMN bloodcell.result_version.causes IS
-    'What differs from the version before: first, cells, labels, calls, model, facts, rules, patient or signature.';
+    'What differs from the version before: first, cells, labels, calls, model, facts, rules, night, patient or signature.';
 COMMENT ON COLUMN bloodcell.result_version.why IS 'The same as a sentence.';
 COMMENT ON COLUMN bloodcell.result_version.withheld_for IS 'Why the percentages are, or were until it was signed, withheld.';
 COMMENT ON COLUMN bloodcell.result_version.review_for IS 'Review rules that name the slide.';

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,14 @@ def serving(settings: Settings, database: Database, tuned_bundle: Bundle, svm_bu
     return tuned_bundle.model_id, svm_bundle.model_id
 
 
-def fill_night(settings: Settings, *, slides: int = 3, cells_each: int = 20, seed: int = 0) -> Path:
+def fill_night(
+    settings: Settings,
+    *,
+    slides: int = 3,
+    cells_each: int = 20,
+    seed: int = 0,
+    before_ingest: Callable[[Path], None] = lambda night: None,
+) -> Path:
     """Writes and ingests a night of small drawn cells."""
     night = NightFolder(settings.drops)
     for slide in range(slides):
@@ -40,6 +48,7 @@ def fill_night(settings: Settings, *, slides: int = 3, cells_each: int = 20, see
             path = night.path / f"S{slide}" / f"LY_{number:08d}.png"
             path.parent.mkdir(exist_ok=True)
             draw(cell_class, rng).save(path)
+    before_ingest(night.path)
     night.complete()
     ingest_night(night.path, settings)
     return night.path
