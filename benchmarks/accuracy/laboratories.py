@@ -27,7 +27,7 @@ from bloodcell.registry.bundle import Bundle, images_of, open_bundle
 from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
 from bloodcell.site.calibrating import parent_outputs_on
-from bloodcell.site.site_fitting import SiteOutputs, class_probabilities, fit_site
+from bloodcell.site.site_fitting import calls_by, fit_site
 from bloodcell.site.site_images import SiteImage, SiteImages, read_site_images
 from bloodcell.training.image_folders import read_file
 
@@ -198,20 +198,14 @@ def _calibrated(
         outputs = parent_outputs_on(bundle, cells, settings, None, tell)
         fit = fit_site(
             bundle,
-            _of(outputs, drawn),
+            outputs[drawn],
             truth[drawn],
             slides[drawn],
-            _of(outputs, rest),
+            outputs[rest],
             len(CELL_CLASSES),
             lambda *_: None,
         )
-        chosen = _of(outputs, measured)
-        probabilities = class_probabilities(fit.head.scores(chosen.features), fit.temperature, chosen.of_any_class)
-        distance = fit.head.distance(chosen.features)
-        made = decide(
-            probabilities, distance,
-            confidence_threshold=fit.confidence_threshold, novelty_threshold=fit.novelty_threshold,
-        )  # fmt: skip
+        probabilities, distance, made = calls_by(fit, outputs[measured])
         found[bundle.manifest.variant] = _figures(made, truth[rest], len(rest), truth[drawn])
         calls.append((probabilities, distance > fit.novelty_threshold, fit.confidence_threshold))
     if len(bundles) > 1:
@@ -223,10 +217,6 @@ def _calibrated(
         )
         found[MEAN] = _figures(together, truth[rest], len(rest), truth[drawn])
     return found
-
-
-def _of(outputs: SiteOutputs, rows: np.ndarray) -> SiteOutputs:
-    return SiteOutputs(outputs.features[rows], outputs.of_any_class[rows])
 
 
 def _figures(calls: Calls, truth: np.ndarray, n_in_scope: int, drawn: np.ndarray | None) -> Figures:

@@ -13,6 +13,8 @@ Models compared:
     comparison_records      what a comparison takes and returns
     patient_intervals       intervals that allow for other patients
     differential_agreement  differentials by calls against differentials by labels
+    passing_bablok          the line by which two methods that both err are compared
+    comparison_plots        a comparison as pictures
     calibration_interval    how far confidence is from accuracy, beyond chance
     out_of_scope            cells that belong to none of the eight classes
 

@@ -11,7 +11,7 @@ holdout_cells         the cells they are compared on
 judging               the models run over these cells, and each candidate is judged
 gates, class_gates    the conditions a candidate has to meet
 validating            the whole validation, with its results recorded
-validation_page       the page of a validation; validation_plots, validation_summary, validation_wording
+validation_page       the page of a validation; validation_summary, validation_wording
 approval              the question to a person, the answer, and the rules by which it counts
 lockbox               cells that have judged no model yet, for a candidate that is about to be promoted
 candidate_promotion   an approved candidate becomes champion

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CLASS_NAMES, REPORT_ORDER
+from bloodcell.evaluation import comparison_plots
 from bloodcell.evaluation.differential_agreement import MIN_LEUCOCYTES
 from bloodcell.presentation.templates import render_page
 from bloodcell.registry.promotion_proof import all_passed
-from bloodcell.retraining import validation_plots
 from bloodcell.retraining.gates import GATE_TITLES
 from bloodcell.retraining.validation_wording import attempts, discordant_cells, gate_value
 
@@ -143,13 +143,13 @@ def _pictures(comparison: Comparison, gates: Sequence[Gate]) -> dict[str, str]:
     if comparison.candidate is None:
         return {}
     pictures = {
-        "confusion": validation_plots.confusion_plot(comparison),
-        "reliability": validation_plots.reliability_plot(comparison),
-        "novelty": validation_plots.novelty_plot(comparison),
+        "confusion": comparison_plots.confusion_plot(comparison),
+        "reliability": comparison_plots.reliability_plot(comparison),
+        "novelty": comparison_plots.novelty_plot(comparison),
     }
     if comparison.candidate.agreement.n_slides:
-        pictures["agreement"] = validation_plots.agreement_plot(comparison)
+        pictures["agreement"] = comparison_plots.agreement_plot(comparison)
     if comparison.difference:
         threshold = next((gate.threshold for gate in gates if gate.gate == "not_worse_overall"), None)
-        pictures["forest"] = validation_plots.forest_plot(comparison.difference, accuracy_threshold=threshold)
+        pictures["forest"] = comparison_plots.forest_plot(comparison.difference, accuracy_threshold=threshold)
     return {name: f"data:image/png;base64,{base64.b64encode(body).decode()}" for name, body in pictures.items()}

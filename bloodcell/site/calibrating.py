@@ -1,4 +1,4 @@
-"""A laboratory's images become bundles that are fitted to it: scale, head, temperature and thresholds of each variant.
+"""A laboratory's images become variants that are fitted to it: scale, head, temperature and thresholds of each.
 
 The networks stay as they are. Their outputs are cached, so a calibration that was killed resumes where it was when it
 is called again with the same images.
@@ -6,45 +6,31 @@ is called again with the same images.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.cells.metrics import macro_sensitivity, negative_log_likelihood
 from bloodcell.errors import TrainingDataError
 from bloodcell.inference.model_loading import load_model
-from bloodcell.registry.bundle import (
-    IMAGES,
-    DataSplit,
-    SiteRecord,
-    ValidationMetrics,
-    splits_of,
-    write_bundle,
-)
-from bloodcell.registry.rehearsal import REHEARSAL
-from bloodcell.registry.training_reference import reference_of
+from bloodcell.site.site_bundle import write_site_bundle
+from bloodcell.site.site_comparison import compare_with_parent
 from bloodcell.site.site_fitting import SiteFit, SiteOutputs, fit_site
-from bloodcell.site.site_model import parent_outputs, site_model
-from bloodcell.site.site_scale import field_px_of
+from bloodcell.site.site_model import parent_outputs
+from bloodcell.site.site_scale import SiteScale, scale_of
 from bloodcell.site.site_verdict import verdict_of
-from bloodcell.training.bundle_training import write_look_file, write_model
-from bloodcell.training.calibration import softmax
 from bloodcell.training.feature_cache import cached_outputs
 from bloodcell.training.image_changes import AS_IS
 from bloodcell.training.image_folders import read_file
-from bloodcell.training.provenance import code_version, git_commit, library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from bloodcell.evaluation.comparison_records import Comparison
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
     from bloodcell.site.site_images import SiteImage, SiteImages
@@ -57,7 +43,32 @@ MIN_LABELLED: Final = 20
 CLASS_OF_ITS_OWN: Final = 25
 """Labels from which a code out of scope becomes a class of the model; it is reported as that code, never as a class."""
 
-_RULE: Final = "cross-fitted: each labelled cell is predicted by a head that was not fitted on its slide"
+
+@dataclass(frozen=True, slots=True)
+class SiteCells:
+    """A site's images, sorted for fitting.
+
+    Attributes:
+        labelled: Those of a class, or of a code that the head learns.
+        labels: int64 (n,), their classes; from 8 on, `codes`.
+        slides: int64 (n,), their slides.
+        out_of_scope: Those of other codes.
+        unlabelled: Those without a label.
+        codes: Codes that the head learns.
+    """
+
+    labelled: tuple[SiteImage, ...]
+    labels: NDArray[np.int64]
+    slides: NDArray[np.int64]
+    out_of_scope: tuple[SiteImage, ...]
+    unlabelled: tuple[SiteImage, ...]
+    codes: tuple[str, ...]
+
+    @property
+    def out_of_scope_slides(self) -> NDArray[np.int64]:
+        """The slides of `out_of_scope`, int64 (m,), with the numbers of `slides` where they are the same."""
+        known = {image.slide: int(slide) for image, slide in zip(self.labelled, self.slides, strict=True)}
+        return np.array([known.setdefault(image.slide, len(known)) for image in self.out_of_scope], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +77,15 @@ class Calibrated:
 
     Attributes:
         bundle: Its bundle.
-        fit: What its figures rest on.
-        images: The labelled images, in the order of the fit's arrays.
-        labels: int (n,), their classes; from 8 on, codes.
+        parent: The bundle that it was calibrated from.
+        fit: Its head and thresholds.
+        comparison: What it does on slides that it was not fitted on, beside its parent.
     """
 
     bundle: Bundle
+    parent: Bundle
     fit: SiteFit
-    images: tuple[SiteImage, ...]
-    labels: NDArray[np.int64]
+    comparison: Comparison
 
 
 def calibrate(
@@ -101,58 +112,31 @@ def calibrate(
         BundleError: A parent cannot be used.
     """
     tell = on_progress or (lambda step, done, total: None)
-    codes = tuple(
-        sorted(code for code, n in images.counts().items() if code not in CELL_CLASSES and n >= CLASS_OF_ITS_OWN)
-    )
+    cells = site_cells(images)
+    scale = scale_of(images, settings, lambda done, total: tell("scale", done, total))
+    place = out or settings.data_dir / "bundles"
+    return tuple(_calibrated(parent, images, cells, scale, settings, site, place, tell) for parent in parents)
+
+
+def site_cells(images: SiteImages) -> SiteCells:
+    """Returns a site's images, sorted for fitting.
+
+    Raises:
+        TrainingDataError: Too few cells are labelled, or only one class is.
+    """
+    counts = images.counts()
+    codes = tuple(sorted(name for name, n in counts.items() if name not in CELL_CLASSES and n >= CLASS_OF_ITS_OWN))
     names = (*CELL_CLASSES, *codes)
     labelled = tuple(image for image in images.images if image.label in names)
-    others = tuple(image for image in images.images if image.label not in names)
     labels = np.array([names.index(image.label or "") for image in labelled], np.int64)
     _refuse_too_few(labels)
-    slides = np.unique([image.slide for image in labelled], return_inverse=True)[1]
-    red_cell_px, field_px = field_px_of(images, settings, lambda done, total: tell("scale", done, total))
-    calibrated = []
-    for parent in parents:
-        variant = parent.manifest.variant
-        outputs = parent_outputs_on(parent, (*labelled, *others), settings, field_px, tell)
-        of_labelled, of_others = (
-            SiteOutputs(outputs.features[part], outputs.of_any_class[part])
-            for part in (slice(len(labelled)), slice(len(labelled), None))
-        )
-
-        def tell_part(done: int, total: int, variant: str = variant) -> None:
-            tell(f"{variant}: cross-fit", done, total)
-
-        fit = fit_site(parent, of_labelled, labels, slides, of_others, len(names), tell_part)
-        record = SiteRecord(
-            name=site,
-            parent_id=parent.model_id,
-            n_labelled=dict(sorted(images.counts().items())),
-            n_slides=len({image.slide for image in labelled if image.slide}),
-            n_unlabelled=len(others),
-            red_cell_px=red_cell_px,
-            codes=codes,
-            verdict=verdict_of(fit.calls, labels, slides, by_slide=fit.by_slide),
-        )
-        place = out or settings.data_dir / "bundles"
-        bundle = _write(parent, fit, images, labelled, labels, of_labelled, record, field_px, place, settings, tell)
-        calibrated.append(Calibrated(bundle, fit, labelled, labels))
-    return tuple(calibrated)
-
-
-def _refuse_too_few(labels: NDArray[np.int64]) -> None:
-    in_scope = labels[labels < len(CELL_CLASSES)]
-    if len(in_scope) < MIN_LABELLED or len(np.unique(in_scope)) < 2:
-        classes = np.bincount(in_scope, minlength=len(CELL_CLASSES))
-        received = ", ".join(f"{n} {name}" for name, n in zip(CELL_CLASSES, classes, strict=True) if n) or "none"
-        raise TrainingDataError(
-            f"Too few labelled cells to calibrate: expected at least {MIN_LABELLED} of two classes, better 25 of each "
-            f"class from several slides; received {received}. Next: label more cells."
-        )
+    slides = np.unique([image.slide for image in labelled], return_inverse=True)[1].astype(np.int64)
+    out_of_scope = tuple(image for image in images.out_of_scope if image.label not in names)
+    return SiteCells(labelled, labels, slides, out_of_scope, images.unlabelled, codes)
 
 
 def parent_outputs_on(
-    parent: Bundle, images: tuple[SiteImage, ...], settings: Settings, field_px: float | None, tell: OnProgress
+    parent: Bundle, images: Sequence[SiteImage], settings: Settings, field_px: float | None, tell: OnProgress
 ) -> SiteOutputs:
     """Returns what a parent makes of images, from the cache or computed now.
 
@@ -164,7 +148,6 @@ def parent_outputs_on(
         tell: Called with the step's name, the amount done and the amount in all.
     """
     network = parent_outputs(load_model(parent), parent.manifest.variant)
-    network.name = parent.manifest.variant
     rows = cached_outputs(
         network,
         network.output,
@@ -176,80 +159,46 @@ def parent_outputs_on(
         on_image=lambda done, total: tell(f"{parent.manifest.variant}: images", done, total),
         field_px=field_px,
     )
-    return SiteOutputs(rows["features"][:], rows["of_any_class"][:].astype(np.float64)[:, 0])
+    return SiteOutputs(rows["features"][:], rows["probabilities"][:], rows["novelty"][:])
 
 
-def _write(
+def _calibrated(
     parent: Bundle,
-    fit: SiteFit,
     images: SiteImages,
-    labelled: tuple[SiteImage, ...],
-    labels: NDArray[np.int64],
-    outputs: SiteOutputs,
-    record: SiteRecord,
-    field_px: float | None,
-    out: Path,
+    cells: SiteCells,
+    scale: SiteScale,
     settings: Settings,
+    site: str,
+    place: Path,
     tell: OnProgress,
-) -> Bundle:
-    in_scope = labels < len(CELL_CLASSES)
-    model = site_model(load_model(parent), parent.manifest.variant, fit.head, fit.temperature)
-    reference = reference_of(
-        fit.head.embed(outputs.features)[in_scope],
-        fit.probabilities[in_scope],
-        fit.head.distance(outputs.features)[in_scope],
-        labels[in_scope],
-        follows_mix=False,
+) -> Calibrated:
+    variant, n_labelled = parent.manifest.variant, len(cells.labelled)
+    everything = (*cells.labelled, *cells.out_of_scope, *cells.unlabelled)
+    outputs = parent_outputs_on(parent, everything, settings, scale.field_px, tell)
+    labelled, others = outputs[:n_labelled], outputs[n_labelled:]
+    n_classes = len(CELL_CLASSES) + len(cells.codes)
+    fit = fit_site(
+        parent, labelled, cells.labels, cells.slides, others, n_classes,
+        lambda done, total: tell(f"{variant}: cross-fit", done, total),
+    )  # fmt: skip
+    outside = others[: len(cells.out_of_scope)]
+    comparison = compare_with_parent(
+        parent, fit, labelled, cells.labels, cells.slides, outside, cells.out_of_scope_slides
     )
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".calibrating-") as folder:
-        work = Path(folder)
-        files = write_model(work, model, reference)
-        shutil.copyfile(parent.folder / REHEARSAL, work / REHEARSAL)
-        _write_images(work / IMAGES, parent, labelled)
-        files |= {name: work / name for name in (REHEARSAL, IMAGES)}
-        files |= write_look_file(work, [image.image for image in images.images], read_file, settings, tell)
-        manifest = replace(
-            parent.manifest,
-            data=DataSplit(images.digest, int(in_scope.sum()), int(in_scope.sum()), _RULE),
-            choice=f"head of {len(labels)} labelled cells of {record.name}",
-            code_version=code_version(),
-            git_commit=git_commit(),
-            libraries=library_versions(),
-            metrics=_metrics(fit, labels, in_scope),
-            temperature=fit.temperature,
-            confidence_threshold=fit.confidence_threshold,
-            novelty_threshold=fit.novelty_threshold,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            files={},
-            field_px=field_px,
-            site=record,
+    verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=fit.by_slide)
+    bundle = write_site_bundle(
+        parent, fit, images, cells.labelled, labelled, cells.labels, scale, site, cells.codes, verdict, settings, place,
+        lambda done, total: tell("looks", done, total),
+    )  # fmt: skip
+    return Calibrated(bundle, parent, fit, comparison)
+
+
+def _refuse_too_few(labels: NDArray[np.int64]) -> None:
+    in_scope = labels[labels < len(CELL_CLASSES)]
+    if len(in_scope) < MIN_LABELLED or len(np.unique(in_scope)) < 2:
+        classes = np.bincount(in_scope, minlength=len(CELL_CLASSES))
+        received = ", ".join(f"{n} {name}" for name, n in zip(CELL_CLASSES, classes, strict=True) if n) or "none"
+        raise TrainingDataError(
+            f"Too few labelled cells to calibrate: expected at least {MIN_LABELLED} of two classes, better 25 of each "
+            f"class from several slides; received {received}. Next: label more cells."
         )
-        return write_bundle(out, manifest, files)
-
-
-def _write_images(path: Path, parent: Bundle, labelled: tuple[SiteImage, ...]) -> None:
-    """Writes the images that the parent has seen, and those of the site, as `bundle.write_image_list` does."""
-    rows = parent.read(IMAGES).decode().splitlines()
-    known = splits_of(parent)
-    rows += [
-        f"{each.sha256},{each.label},training"
-        for each in labelled
-        if each.sha256 not in known and each.label in CELL_CLASSES
-    ]
-    path.write_text("\n".join([rows[0], *sorted(rows[1:])]) + "\n")
-
-
-def _metrics(fit: SiteFit, labels: NDArray[np.int64], in_scope: NDArray[np.bool_]) -> ValidationMetrics:
-    truth, probabilities = labels[in_scope], fit.probabilities[in_scope]
-    right = probabilities.argmax(axis=1) == truth
-    called = ~fit.calls.unclassified[in_scope]
-    counts = np.bincount(truth, minlength=len(CELL_CLASSES))
-    return ValidationMetrics(
-        accuracy=float(right.mean()),
-        macro_sensitivity=macro_sensitivity(np.bincount(truth[right], minlength=len(counts)), counts),
-        negative_log_likelihood=negative_log_likelihood(probabilities, truth),
-        uncalibrated_negative_log_likelihood=negative_log_likelihood(softmax(np.log(probabilities + 1e-12)), truth),
-        coverage=float(called.mean()),
-        covered_accuracy=float(right[called].mean()) if called.any() else None,
-    )

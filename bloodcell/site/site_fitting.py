@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -38,12 +38,23 @@ class SiteOutputs:
     """What a parent makes of a site's images.
 
     Attributes:
-        features: float32 (n, d).
-        of_any_class: float64 (n,), probability that the cell is of one of the eight classes at all.
+        features: float32 (n, d), which its head sees.
+        probabilities: float32 (n, 8), its own.
+        novelty: float32 (n,), its own.
     """
 
     features: NDArray[np.float32]
-    of_any_class: NDArray[np.float64]
+    probabilities: NDArray[np.float32]
+    novelty: NDArray[np.float32]
+
+    def __getitem__(self, rows: Any) -> SiteOutputs:
+        """Returns the outputs of some of the images."""
+        return SiteOutputs(self.features[rows], self.probabilities[rows], self.novelty[rows])
+
+    @property
+    def of_any_class(self) -> NDArray[np.float64]:
+        """Probability that the cell is of one of the eight classes at all, float64 (n,)."""
+        return np.asarray(self.probabilities.sum(axis=1, dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,7 @@ class SiteFit:
         confidence_threshold: Confidence that a call needs.
         novelty_threshold: Largest distance of a call.
         probabilities: float64 (n, 8), of the labelled cells, by heads that were not fitted on their slide.
+        distance: float64 (n,), of the same.
         calls: What these heads call them.
         by_slide: Whether whole slides were left out.
     """
@@ -65,6 +77,7 @@ class SiteFit:
     confidence_threshold: float
     novelty_threshold: float
     probabilities: NDArray[np.float64]
+    distance: NDArray[np.float64]
     calls: Calls
     by_slide: bool
 
@@ -105,7 +118,25 @@ def fit_site(
     novelty = novelty_threshold(crossed.distance[in_scope], NOVELTY_FLAG_RATE)
     calls = decide(probabilities, crossed.distance, confidence_threshold=threshold, novelty_threshold=novelty)
     head = fit_class_gaussians(learnt, site, others.features, n_classes)
-    return SiteFit(head, temperature, threshold, novelty, probabilities, calls, crossed.by_slide)
+    return SiteFit(head, temperature, threshold, novelty, probabilities, crossed.distance, calls, crossed.by_slide)
+
+
+def calls_by(fit: SiteFit, outputs: SiteOutputs) -> tuple[NDArray[np.float64], NDArray[np.float64], Calls]:
+    """Returns probabilities (n, 8), distances (n,) and calls by the head that was fitted on all labels.
+
+    Args:
+        fit: The fitted variant.
+        outputs: The parent's outputs for cells that are not among the labelled ones.
+    """
+    probabilities = class_probabilities(fit.head.scores(outputs.features), fit.temperature, outputs.of_any_class)
+    distance = fit.head.distance(outputs.features)
+    calls = decide(
+        probabilities,
+        distance,
+        confidence_threshold=fit.confidence_threshold,
+        novelty_threshold=fit.novelty_threshold,
+    )
+    return probabilities, distance, calls
 
 
 def class_probabilities(

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def parent_outputs(model: keras.Model, variant: str) -> keras.Model:
-    """Returns a model from pixels to what a head is fitted on: `features` (n, d) and `of_any_class` (n, 1).
+    """Returns a model from pixels to the features that a head is fitted on, and to the parent's own outputs.
+
+    They are `features` (n, d), `probabilities` (n, 8) and `novelty` (n,).
 
     Args:
         model: The parent's Keras model.
@@ -25,7 +27,8 @@ def parent_outputs(model: keras.Model, variant: str) -> keras.Model:
     """
     import keras
 
-    return keras.Model(model.inputs, {"features": _features(model, variant), "of_any_class": _of_any_class(model)})
+    kept = {name: model.output[name] for name in ("probabilities", "novelty")}
+    return keras.Model(model.inputs, {"features": _features(model, variant), **kept}, name=variant)
 
 
 def site_model(model: keras.Model, variant: str, head: ClassGaussians, temperature: float) -> keras.Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -32,13 +33,22 @@ _SEVERAL_SCALES: Final = 1.25  # ratio of the 90th to the 10th percentile of the
 _GREY_LEVELS: Final = 3.0
 
 
-def field_px_of(
-    images: SiteImages, settings: ImageSettings, on_image: Callable[[int, int], None]
-) -> tuple[float | None, float | None]:
-    """Returns the diameter of red cells and the side of the field that a model has to see, in pixels of the images.
+@dataclass(frozen=True, slots=True)
+class SiteScale:
+    """The scale of a site's images.
 
-    The first is None if there are too few red cells, the second if the whole image has the right scale, or if its scale
-    is not known.
+    Attributes:
+        red_cell_px: Diameter of red cells in pixels of the images; None if there are too few of them.
+        field_px: Side of the middle of an image that a model has to see, in pixels of the image; None for the whole
+            image, because it has the right scale, or because its scale is not known.
+    """
+
+    red_cell_px: float | None
+    field_px: float | None
+
+
+def scale_of(images: SiteImages, settings: ImageSettings, on_image: Callable[[int, int], None]) -> SiteScale:
+    """Returns the scale of a site's images, estimated from their red cells.
 
     Args:
         images: The site's images.
@@ -68,11 +78,11 @@ def field_px_of(
         )
     typical = typical_diameter_px(np.concatenate(diameters) if diameters else np.empty(0))
     if typical is None:
-        return None, None
+        return SiteScale(None, None)
     _refuse_several_scales(diameters, typical)
     field_px = TRAINING_FIELD_PX * typical / TRAINING_DIAMETER_PX
     is_whole = abs(field_px / float(np.median(sides)) - 1) < SAME_SCALE
-    return typical, None if is_whole else round(field_px, 1)
+    return SiteScale(typical, None if is_whole else round(field_px, 1))
 
 
 def _measured(image: SiteImage, bounds: ImageBounds) -> tuple[NDArray[np.float64], int, bool]:

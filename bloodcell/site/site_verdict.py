@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bloodcell.cells.classes import CELL_CLASSES, CLASS_NAMES
-from bloodcell.cells.metrics import Share
-from bloodcell.evaluation.patient_intervals import counts_by_patient, share_interval
+from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.presentation.numbers import percent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bloodcell.cells.calls import Calls
+    from bloodcell.evaluation.comparison_records import ClassFigures, Comparison
     from bloodcell.evaluation.patient_intervals import Interval
 
 MIN_CELLS: Final = 20
@@ -29,30 +27,29 @@ LEAST_OF_ALL: Final = 0.9
 
 
 def verdict_of(
-    calls: Calls, labels: NDArray[np.integer], slides: NDArray[np.integer], *, by_slide: bool
+    comparison: Comparison, labels: NDArray[np.integer], slides: NDArray[np.integer], *, by_slide: bool
 ) -> tuple[str, ...]:
     """Returns what the model may be used for, and why not for the rest.
 
     Args:
-        calls: Calls of the labelled cells by heads that were not fitted on their slide.
-        labels: int (n,), their classes; from 8 on, codes out of scope.
+        comparison: Of the calibrated model, on cells of slides that it was not fitted on, with its parent.
+        labels: int (n,), the classes of the labelled cells; from 8 on, codes out of scope.
         slides: int (n,), their slides.
         by_slide: Whether whole slides were left out; if not, nothing may be used.
     """
     if not by_slide:
         why = "all labelled cells are of one slide, so nothing is known of others"
         return (f"Must not be used: {why}. Next: label cells of at least {MIN_SLIDES} slides.",)
-    called = ~calls.unclassified
-    in_scope = labels < len(CELL_CLASSES)
-    of_calls = _interval(slides[called], (calls.top == labels)[called])
-    wrong_scope = _interval(slides[~in_scope], called[~in_scope]) if (~in_scope).any() else None
-    sentences = []
+    figures = comparison.candidate
+    if figures is None:
+        return ("Must not be used: no labelled cell is of one of the eight classes.",)
     usable: list[str] = []
     unusable: list[str] = []
-    for number, cell_class in enumerate(CELL_CLASSES):
-        name = CLASS_NAMES[cell_class].lower()
-        reason = _reason_against(calls, called, labels, slides, number)
+    for number, of_class in enumerate(figures.classes):
+        name = CLASS_NAMES[of_class.cell_class].lower()
+        reason = _reason_against(of_class, len(np.unique(slides[labels == number])))
         (unusable if reason else usable).append(f"{name} ({reason})" if reason else name)
+    of_calls, sentences = figures.covered_accuracy, []
     if of_calls is None or of_calls.lower < LEAST_OF_ALL or not usable:
         found = "it calls no cell" if of_calls is None else f"{_shown(of_calls)} of its calls are right"
         sentences.append(f"Must not be used: {found}; at least {percent(LEAST_OF_ALL)} is needed at the lower end.")
@@ -61,39 +58,21 @@ def verdict_of(
         sentences.append(f"{_shown(of_calls)} of its calls are right.")
     if unusable:
         sentences.append(f"Not for: {'; '.join(unusable)}.")
-    if wrong_scope is not None:
-        sentences.append(
-            f"Of the labelled cells out of scope, {_shown(wrong_scope)} would be called one of the eight classes."
-        )
+    if figures.held_back is not None:
+        sentences.append(f"Of the labelled cells out of scope, {_shown(figures.held_back)} are left without a call.")
     return tuple(sentences)
 
 
-def _reason_against(
-    calls: Calls, called: NDArray[np.bool_], labels: NDArray[np.integer], slides: NDArray[np.integer], number: int
-) -> str:
+def _reason_against(figures: ClassFigures, n_slides: int) -> str:
     """Returns why a class may not be used; empty if it may."""
-    of_class = labels == number
-    n_slides = len(np.unique(slides[of_class]))
-    if of_class.sum() < MIN_CELLS or n_slides < MIN_SLIDES:
-        return f"{int(of_class.sum())} labelled cells of {n_slides} slides, {MIN_CELLS} of {MIN_SLIDES} are needed"
-    named = called & (calls.top == number)
-    sensitivity = _interval(slides[of_class & called], (calls.top == number)[of_class & called])
-    precision = _interval(slides[named], of_class[named])
-    for figure, found in (("sensitivity among the called", sensitivity), ("precision", precision)):
+    if figures.n_true < MIN_CELLS or n_slides < MIN_SLIDES:
+        return f"{figures.n_true} labelled cells of {n_slides} slides, {MIN_CELLS} of {MIN_SLIDES} are needed"
+    for name, found in (("sensitivity among the called", figures.sensitivity), ("precision", figures.precision)):
         if found is None:
             return "no cell is called so"
         if found.lower < LEAST:
-            return f"{figure} {_shown(found)}"
+            return f"{name} {_shown(found)}"
     return ""
-
-
-def _interval(slides: NDArray[np.integer], right: NDArray[np.bool_]) -> Interval | None:
-    """Returns the share of True with its interval over slides; None without cells."""
-    if not len(slides):
-        return None
-    row = np.unique(slides, return_inverse=True)[1]
-    counts = counts_by_patient(row, int(row.max()) + 1, right.astype(np.int64), 2)
-    return share_interval(Share(counts[:, 1], counts.sum(axis=1)))
 
 
 def _shown(interval: Interval) -> str:

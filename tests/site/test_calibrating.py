@@ -14,7 +14,7 @@ from bloodcell.errors import TrainingDataError
 from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import Bundle, images_of, open_bundle
 from bloodcell.settings import Settings
-from bloodcell.site.calibrating import Calibrated, calibrate
+from bloodcell.site.calibrating import Calibrated, calibrate, site_cells
 from bloodcell.site.site_images import SiteImages, read_site_images
 from bloodcell.training.image_folders import read_file
 from tests.small_cells import draw
@@ -87,11 +87,12 @@ def test_the_model_in_the_bundle_computes_what_was_fitted(
     calibrated: tuple[Calibrated, ...], images: SiteImages
 ) -> None:
     for each in calibrated:
-        found = predict_all([each.bundle], [image.image for image in each.images], read_file, Settings())
+        cells = site_cells(images)
+        found = predict_all([each.bundle], [image.image for image in cells.labelled], read_file, Settings())
         output = found[each.bundle.model_id]
         assert output.embedding.shape[1] == each.fit.head.kernel.shape[1]
-        right = output.probabilities.argmax(axis=1) == each.labels
-        assert right.mean() >= (each.fit.probabilities.argmax(axis=1) == each.labels).mean()  # fitted on these
+        right = output.probabilities.argmax(axis=1) == cells.labels
+        assert right.mean() >= (each.fit.probabilities.argmax(axis=1) == cells.labels).mean()  # fitted on these
 
 
 def test_calibrating_again_uses_the_cached_outputs_and_gives_the_same_model(

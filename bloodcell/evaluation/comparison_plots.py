@@ -1,4 +1,4 @@
-"""The plots of a validation as PNG; the same comparison always gives the same bytes.
+"""The plots of a comparison as PNG; the same comparison always gives the same bytes.
 
 The candidate is blue and the champion orange, colours that people with colour blindness can tell apart; each has its
 own marker, so that a black-and-white print is readable, too.

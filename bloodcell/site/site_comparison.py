@@ -1,0 +1,88 @@
+"""A calibrated variant beside its parent, on the site's labelled cells; every figure has its interval over slides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bloodcell.cells.calls import decide
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.evaluation.comparison_records import Holdout, Predictions
+from bloodcell.evaluation.model_comparison import compare
+from bloodcell.site.site_fitting import calls_by
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bloodcell.evaluation.comparison_records import Comparison
+    from bloodcell.registry.bundle import Bundle
+    from bloodcell.site.site_fitting import SiteFit, SiteOutputs
+
+
+def compare_with_parent(
+    parent: Bundle,
+    fit: SiteFit,
+    labelled: SiteOutputs,
+    labels: NDArray[np.integer],
+    slides: NDArray[np.integer],
+    out_of_scope: SiteOutputs,
+    out_of_scope_slides: NDArray[np.integer],
+) -> Comparison:
+    """Returns the comparison: the candidate is the calibrated variant, the champion is its parent.
+
+    The candidate predicts each labelled cell by a head that was not fitted on its slide.
+
+    Args:
+        parent: The model that the variant was calibrated from.
+        fit: The calibrated variant.
+        labelled: The parent's outputs for the labelled cells.
+        labels: int (n,), their classes; from 8 on, codes out of scope that the site's model knows.
+        slides: int (n,), their slides.
+        out_of_scope: The parent's outputs for cells of other codes out of scope.
+        out_of_scope_slides: int (m,), their slides.
+    """
+    known = labels >= len(CELL_CLASSES)  # cells of codes that the head knows are out of scope as well
+    inside = ~known
+    before, before_outside = _calls_of_parent(parent, labelled), _calls_of_parent(parent, out_of_scope)
+    _, distance_outside, outside = calls_by(fit, out_of_scope)
+    candidate = Predictions(
+        model_id=f"{parent.model_id[:12]} calibrated",
+        variant=parent.manifest.variant,
+        role="candidate",
+        probabilities=fit.probabilities[inside],
+        unclassified=fit.calls.unclassified[inside],
+        novelty=fit.distance[inside],
+        out_of_scope_unclassified=np.concatenate([fit.calls.unclassified[known], outside.unclassified]),
+        out_of_scope_novelty=np.concatenate([fit.distance[known], distance_outside]),
+        novelty_threshold=fit.novelty_threshold,
+    )
+    champion = Predictions(
+        model_id=parent.model_id,
+        variant=parent.manifest.variant,
+        role="champion",
+        probabilities=labelled.probabilities[inside],
+        unclassified=before[inside],
+        novelty=labelled.novelty[inside],
+        out_of_scope_unclassified=np.concatenate([before[known], before_outside]),
+        out_of_scope_novelty=np.concatenate([labelled.novelty[known], out_of_scope.novelty]),
+        novelty_threshold=parent.manifest.novelty_threshold,
+    )
+    holdout = Holdout(
+        truth=labels[inside].astype(np.int64),
+        patients=slides[inside].astype(np.int64),
+        slides=slides[inside].astype(np.int64),
+        out_of_scope_patients=np.concatenate([slides[known], out_of_scope_slides]).astype(np.int64),
+    )
+    return compare(holdout, [candidate, champion])
+
+
+def _calls_of_parent(parent: Bundle, outputs: SiteOutputs) -> NDArray[np.bool_]:
+    """Returns the cells that the parent leaves without a call, bool (n,)."""
+    calls = decide(
+        outputs.probabilities,
+        outputs.novelty,
+        confidence_threshold=parent.manifest.confidence_threshold,
+        novelty_threshold=parent.manifest.novelty_threshold,
+    )
+    return calls.unclassified
