@@ -59,8 +59,10 @@ PUBLIC: dict[str, list[str]] = {
     "bloodcell.classify": ["ClassifySummary", "Shard", "classify_shard", "plan_shards"],
     "bloodcell.cli": ["app", "main"],
     "bloodcell.demo": ["DemoError", "run_demo", "run_retraining_demo"],
+    "bloodcell.appearance": ["compared", "looks_of", "read_looks"],
     "bloodcell.differential": ["Differential", "LaboratoryRules", "count_differential", "read_rules"],
     "bloodcell.drawing": ["DrawnDrop", "DrawnSlide", "draw_cell", "draw_folder", "make_drop"],
+    "bloodcell.site": ["calibrate", "read_site_images", "report_site", "site_page"],
     "bloodcell.evaluation": [
         "BundleEvaluation",
         "Comparison",

@@ -26,7 +26,7 @@ from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import Bundle, images_of, open_bundle
 from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
-from bloodcell.site.calibrating import parent_outputs_on
+from bloodcell.site.fitted_variant import parent_outputs_on
 from bloodcell.site.site_fitting import calls_by, fit_site
 from bloodcell.site.site_images import SiteImage, SiteImages, read_site_images
 from bloodcell.training.image_folders import read_file

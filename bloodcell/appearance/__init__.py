@@ -4,3 +4,8 @@ red_cells        the diameter of red cells, from which the scale of the images f
 image_look       colours of the field, sharpness and scale of one image
 look_reference   the looks that a model knows, and how unlike them a night is
 """
+
+from bloodcell.appearance.image_look import looks_of
+from bloodcell.appearance.look_reference import compared, read_looks
+
+__all__ = ["compared", "looks_of", "read_looks"]

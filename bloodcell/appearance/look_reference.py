@@ -98,8 +98,8 @@ def compared(reference: LookReference, looks: NDArray[np.floating]) -> Likeness:
         looks: float (n, 9), at least `MIN_IMAGES`.
     """
     known = reference.looks.astype(np.float64)
-    middle = np.nanmedian(known, axis=0)
-    spread = np.maximum(1.4826 * np.nanmedian(np.abs(known - middle), axis=0), _LEAST_SPREADS)
+    middle = _medians(known)
+    spread = np.fmax(1.4826 * _medians(np.abs(known - middle)), _LEAST_SPREADS)
 
     def scaled(rows: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.asarray(
@@ -108,7 +108,7 @@ def compared(reference: LookReference, looks: NDArray[np.floating]) -> Likeness:
 
     own = np.sort(_distances(scaled(known), scaled(known)), axis=1)[:, 1 : _NEIGHBOURS + 1].max(axis=1)
     nearest = np.sort(_distances(scaled(looks), scaled(known)), axis=1)[:, _NEIGHBOURS - 1]
-    found = np.nanmedian(np.where(np.isnan(looks).all(axis=0), np.nan, looks), axis=0)
+    found = _medians(looks)
     return Likeness(
         n_images=len(looks),
         distance=float(np.median(nearest)),
@@ -118,6 +118,12 @@ def compared(reference: LookReference, looks: NDArray[np.floating]) -> Likeness:
             for i, name in enumerate(LOOK)
         },
     )
+
+
+def _medians(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Returns the median of each column without what is nan; nan where nothing else is there."""
+    columns = (column[~np.isnan(column)] for column in rows.T)
+    return np.array([np.median(column) if len(column) else np.nan for column in columns], np.float64)
 
 
 def _distances(rows: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

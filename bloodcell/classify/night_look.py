@@ -19,6 +19,7 @@ from bloodcell.inference.read_ahead import Skipped, read_ahead
 from bloodcell.registry.registered_models import champion, open_registered
 from bloodcell.storage import tables
 from bloodcell.storage.decoding import ImageBounds, decode
+from bloodcell.storage.locks import wait_for
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.statements import load_statements
 
@@ -134,6 +135,6 @@ def _number(value: float) -> float | None:
 
 
 def _write(connection: sa.Connection, row: dict[str, Any]) -> None:
-    connection.execute(_SQL["alone"], {"night": row["night"]})
+    wait_for(connection, "check")
     if _newest_sample(connection, row["night"], row["model_id"]) != row["figures"]["sample"]:
         connection.execute(sa.insert(tables.night_check).values(row))

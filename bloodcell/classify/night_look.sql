@@ -10,10 +10,6 @@ WHERE s.night = :night AND s.withdrawn_at IS NULL
   AND NOT EXISTS (SELECT 1 FROM bloodcell.image i WHERE i.sha256 = c.sha256 AND i.removed_at IS NOT NULL)
 ORDER BY c.sha256 LIMIT :n
 
--- name: alone
--- Lets one transaction at a time write the comparison of a night.
-SELECT pg_advisory_xact_lock(hashtextextended('bloodcell.night_check ' || CAST(:night AS text), 0))
-
 -- name: newest_sample
 -- The digest of the images that the newest comparison of a night with a model used.
 SELECT figures ->> 'sample' FROM bloodcell.night_check

@@ -9,7 +9,7 @@
     evaluate      evaluate
     labels        labels import, inbox, export, status
     retrain       retrain, approve
-    site          site calibrate
+    site          site calibrate, report
     models        models list, show, register, validate, compare, promote, rollback, verify, check, speed
     database      db upgrade, status, url, queries, psql
     store         store verify

@@ -10,6 +10,8 @@ import typer
 from bloodcell.presentation.progress import step_bars
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
 
@@ -59,8 +61,7 @@ def calibrate(
         show("read images", 0, 1)
         found = read_site_images(settings, images, table)
         show("read images", 1, 1)
-        calibrated = calibrate_site(found, _parents(bundle), settings, site=name, on_progress=show)
-    bundles = [each.bundle for each in calibrated]
+        bundles = calibrate_site(found, _parents(bundle), settings, site=name, on_progress=show)
     if register:
         _register(settings, bundles)
     if json:
@@ -71,6 +72,51 @@ def calibrate(
         site_table(found, bundles, registered=register)
 
 
+@app.command(no_args_is_help=True)
+def report(
+    images: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Images of this laboratory, in folders as for `site calibrate`; labels are not necessary.",
+            show_default=False,
+        ),
+    ],
+    html: Annotated[Path, typer.Option(metavar="FILE", help="Where the page is written.", show_default=False)],
+    table: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Table with the columns path, class and slide.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the laboratory, or of one of its analysers.")] = "site",
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Bundle to report on; may be repeated. Default: the shipped models."),
+    ] = None,
+) -> None:
+    """Write one page on how well the models do in this laboratory, as they are and calibrated; nothing is registered.
+
+    Without labels the page says how many cells would be called, how the images look beside those that the models learnt
+    from, and what to label.
+    """
+    from bloodcell.settings import Settings
+    from bloodcell.site.site_images import read_site_images
+    from bloodcell.site.site_report import report_site, site_page
+    from bloodcell.storage.atomic_write import atomic_file
+
+    settings = Settings()
+    with step_bars() as show:
+        show("read images", 0, 1)
+        found = read_site_images(settings, images, table)
+        show("read images", 1, 1)
+        reported = report_site(found, _parents(bundle), settings, site=name, on_progress=show)
+    with atomic_file(html) as file:
+        file.write(site_page(reported).encode())
+    for made in reported.fitted:
+        typer.echo(f"{made.parent.manifest.variant}: {' '.join(made.verdict)}")
+    if not reported.fitted:
+        typer.echo(f"Nothing was calibrated. {reported.without_labels}")
+    typer.echo(f"The page: {html}")
+
+
 def _parents(folders: list[Path] | None) -> list[Bundle]:
     from bloodcell.registry.bundle import open_bundle
     from bloodcell.registry.shipped import shipped_bundles
@@ -78,7 +124,7 @@ def _parents(folders: list[Path] | None) -> list[Bundle]:
     return [open_bundle(folder) for folder in folders] if folders else shipped_bundles()
 
 
-def _register(settings: Settings, bundles: list[Bundle]) -> None:
+def _register(settings: Settings, bundles: Sequence[Bundle]) -> None:
     from bloodcell.cli.models import register_bundle
 
     for bundle in bundles:

@@ -4,6 +4,7 @@
     recipes              how each variant is trained
     base_weights_record  the weights that a training started from
     training_reference   a model's outputs on its validation images, for drift checks
+    rehearsal            features of some training images, from which a site's head starts
     compact              a Keras file in less than half its bytes
     registered_models    the models that the database knows: the champion, its challengers and the others
     promotion            promotion of a model to champion, and rollback to the previous champion

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
-    from bloodcell.site.site_fitting import SiteFit, SiteOutputs
+    from bloodcell.site.fitted_variant import FittedVariant
+    from bloodcell.site.site_cells import SiteCells
+    from bloodcell.site.site_fitting import SiteFit
     from bloodcell.site.site_images import SiteImage, SiteImages
     from bloodcell.site.site_scale import SiteScale
 
@@ -38,43 +40,35 @@ _RULE: Final = "cross-fitted: each labelled cell is predicted by a head that was
 
 
 def write_site_bundle(
-    parent: Bundle,
-    fit: SiteFit,
+    made: FittedVariant,
     images: SiteImages,
-    labelled: Sequence[SiteImage],
-    outputs: SiteOutputs,
-    labels: NDArray[np.int64],
+    cells: SiteCells,
     scale: SiteScale,
-    site: str,
-    codes: tuple[str, ...],
-    verdict: tuple[str, ...],
     settings: Settings,
+    *,
+    site: str,
     out: Path,
     on_look: Callable[[int, int], None],
 ) -> Bundle:
     """Writes the bundle of a calibrated variant into `out` and returns it; a kill leaves either all of it or nothing.
 
     Args:
-        parent: The bundle that it was calibrated from.
-        fit: Its head and thresholds.
-        images: All images of the site.
-        labelled: The labelled ones.
-        outputs: The parent's outputs for these.
-        labels: int (n,), their classes; from 8 on, codes.
-        scale: The scale of the site's images.
-        site: Name of the laboratory.
-        codes: Codes out of scope that the head knows.
-        verdict: What it may be used for.
+        made: The variant.
+        images: The site's images.
+        cells: The same, as they were sorted for fitting.
+        scale: Their scale.
         settings: Image bounds and reader threads.
+        site: Name of the laboratory.
         out: Folder of bundles.
         on_look: Called with the number of images whose look was measured, and the total.
     """
+    parent, fit, labels = made.parent, made.fit, cells.labels
     in_scope = labels < len(CELL_CLASSES)
     model = site_model(load_model(parent), parent.manifest.variant, fit.head, fit.temperature)
     reference = reference_of(
-        fit.head.embed(outputs.features)[in_scope],
+        fit.head.embed(made.labelled.features)[in_scope],
         fit.probabilities[in_scope],
-        fit.head.distance(outputs.features)[in_scope],
+        fit.head.distance(made.labelled.features)[in_scope],
         labels[in_scope],
         follows_mix=False,
     )
@@ -82,11 +76,11 @@ def write_site_bundle(
         name=site,
         parent_id=parent.model_id,
         n_labelled=dict(sorted(images.counts().items())),
-        n_slides=len({image.slide for image in labelled if image.slide}),
+        n_slides=len({image.slide for image in cells.labelled if image.slide}),
         n_unlabelled=len(images.unlabelled),
         red_cell_px=scale.red_cell_px,
-        codes=codes,
-        verdict=verdict,
+        codes=cells.codes,
+        verdict=made.verdict,
     )
     manifest = replace(
         parent.manifest,
@@ -109,7 +103,7 @@ def write_site_bundle(
         work = Path(folder)
         files = write_model(work, model, reference)
         shutil.copyfile(parent.folder / REHEARSAL, work / REHEARSAL)
-        _write_images(work / IMAGES, parent, labelled)
+        _write_images(work / IMAGES, parent, cells.labelled)
         files |= {name: work / name for name in (REHEARSAL, IMAGES)}
         everything = [image.image for image in images.images]
         files |= write_look_file(work, everything, read_file, settings, lambda _, *done: on_look(*done))

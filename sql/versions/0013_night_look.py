@@ -36,6 +36,7 @@ DO $$ BEGIN
             USING HINT = 'Stay with this release, or restore the backup that was made before the upgrade.';
     END IF;
 END $$;
+DROP VIEW IF EXISTS bloodcell.night_look;
 DROP TABLE bloodcell.night_check;
 """
 

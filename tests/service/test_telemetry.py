@@ -174,7 +174,7 @@ def test_a_collector_receives_the_figures(settings: Settings, champion: str, col
     with pushed_metrics(settings.model_copy(update={"metrics_url": collector.url})):
         assert collector.received.acquire(timeout=10)
     assert collector.newest["bloodcell.slides.waiting"] == {"": 2}
-    assert collector.newest["bloodcell.stage.failed"] == {"classify": 0, "ingest": 0}
+    assert collector.newest["bloodcell.stage.failed"] == {"check look": 0, "classify": 0, "ingest": 0}
 
 
 def test_without_a_collector_nothing_is_pushed(settings: Settings, collector: Collector) -> None:

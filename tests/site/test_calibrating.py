@@ -14,8 +14,12 @@ from bloodcell.errors import TrainingDataError
 from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import Bundle, images_of, open_bundle
 from bloodcell.settings import Settings
-from bloodcell.site.calibrating import Calibrated, calibrate, site_cells
+from bloodcell.site.calibrating import calibrate
+from bloodcell.site.fitted_variant import fit_variant
+from bloodcell.site.site_cells import site_cells
+from bloodcell.site.site_fitting import calls_by
 from bloodcell.site.site_images import SiteImages, read_site_images
+from bloodcell.site.site_scale import SiteScale
 from bloodcell.training.image_folders import read_file
 from tests.small_cells import draw
 
@@ -49,7 +53,7 @@ def parents(svm_bundle: Bundle, tuned_bundle: Bundle) -> list[Bundle]:
 @pytest.fixture(scope="module")
 def calibrated(
     images: SiteImages, parents: list[Bundle], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Calibrated, ...]:
+) -> tuple[Bundle, ...]:
     settings = Settings(data_dir=tmp_path_factory.mktemp("calibrated"))
     return calibrate(images, parents, settings, site="Elsewhere")
 
@@ -60,21 +64,20 @@ def outputs_on(bundles: list[Bundle], images: SiteImages) -> list[np.ndarray]:
 
 
 def test_calibrated_models_are_better_than_their_parents_on_new_slides(
-    calibrated: tuple[Calibrated, ...], parents: list[Bundle], tmp_path: Path
+    calibrated: tuple[Bundle, ...], parents: list[Bundle], tmp_path: Path
 ) -> None:
     new = read_site_images(Settings(), make_site(tmp_path / "new", n_each=2, seed=8))
     truth = np.array([each.class_number for each in new.labelled])
-    bundles = [each.bundle for each in calibrated]
-    accuracy = [(p.argmax(axis=1) == truth).mean() for p in outputs_on(parents + bundles, new)]
+    accuracy = [(p.argmax(axis=1) == truth).mean() for p in outputs_on([*parents, *calibrated], new)]
     for before, after in zip(accuracy[:2], accuracy[2:], strict=True):
         assert after > max(before, 0.7)
 
 
 def test_the_bundle_of_a_site_names_its_parent_its_labels_and_every_image_it_has_seen(
-    calibrated: tuple[Calibrated, ...], parents: list[Bundle], images: SiteImages
+    calibrated: tuple[Bundle, ...], parents: list[Bundle], images: SiteImages
 ) -> None:
     for each, parent in zip(calibrated, parents, strict=True):
-        bundle = open_bundle(each.bundle.folder)
+        bundle = open_bundle(each.folder)
         record = bundle.manifest.site
         assert record is not None
         assert bundle.model_id != parent.model_id
@@ -84,15 +87,18 @@ def test_the_bundle_of_a_site_names_its_parent_its_labels_and_every_image_it_has
 
 
 def test_the_model_in_the_bundle_computes_what_was_fitted(
-    calibrated: tuple[Calibrated, ...], images: SiteImages
+    calibrated: tuple[Bundle, ...], parents: list[Bundle], images: SiteImages, tmp_path: Path
 ) -> None:
-    for each in calibrated:
-        cells = site_cells(images)
-        found = predict_all([each.bundle], [image.image for image in cells.labelled], read_file, Settings())
-        output = found[each.bundle.model_id]
-        assert output.embedding.shape[1] == each.fit.head.kernel.shape[1]
-        right = output.probabilities.argmax(axis=1) == cells.labels
-        assert right.mean() >= (each.fit.probabilities.argmax(axis=1) == cells.labels).mean()  # fitted on these
+    cells = site_cells(images)
+    for bundle, parent in zip(calibrated, parents, strict=True):
+        scale = SiteScale(None, bundle.manifest.field_px)
+        made = fit_variant(parent, cells, scale, Settings(data_dir=tmp_path), lambda *_: None)
+        found = predict_all([bundle], [image.image for image in cells.labelled], read_file, Settings())
+        probabilities, distance, _ = calls_by(made.fit, made.labelled)
+        np.testing.assert_allclose(found[bundle.model_id].probabilities, probabilities, atol=1e-3)
+        np.testing.assert_allclose(found[bundle.model_id].novelty, distance, rtol=1e-2, atol=1e-2)
+        assert made.comparison.candidate is not None
+        assert made.comparison.candidate.accuracy.value == bundle.manifest.metrics.accuracy
 
 
 def test_calibrating_again_uses_the_cached_outputs_and_gives_the_same_model(
@@ -103,7 +109,7 @@ def test_calibrating_again_uses_the_cached_outputs_and_gives_the_same_model(
     first = calibrate(images, parents[:1], settings, site="A")
     again = calibrate(images, parents[:1], settings, site="A", on_progress=lambda step, *_: steps.append(step))
     assert not [step for step in steps if step.endswith(": images")]
-    one, other = (each[0].bundle.manifest for each in (first, again))
+    one, other = (each[0].manifest for each in (first, again))
     assert replace(one, created_at="", files={}) == replace(other, created_at="", files={})
 
 
@@ -124,9 +130,9 @@ def test_random_labels_give_a_model_that_must_not_be_used(
     relabelled = (replace(image, label=str(label)) for image, label in zip(images.images, names, strict=True))
     shuffled = replace(images, images=tuple(relabelled))
     (made,) = calibrate(shuffled, parents[:1], Settings(data_dir=tmp_path), site="A")
-    assert made.bundle.manifest.site is not None
-    assert made.bundle.manifest.site.verdict[0].startswith("Must not be used")
-    assert made.bundle.manifest.metrics.accuracy < 0.4
+    assert made.manifest.site is not None
+    assert made.manifest.site.verdict[0].startswith("Must not be used")
+    assert made.manifest.metrics.accuracy < 0.4
 
 
 def test_labels_of_one_slide_give_a_model_that_must_not_be_used(
@@ -134,5 +140,5 @@ def test_labels_of_one_slide_give_a_model_that_must_not_be_used(
 ) -> None:
     alone = replace(images, images=tuple(replace(image, slide="S0") for image in images.images))
     (made,) = calibrate(alone, parents[:1], Settings(data_dir=tmp_path), site="A")
-    assert made.bundle.manifest.site is not None
-    assert made.bundle.manifest.site.verdict[0].startswith("Must not be used: all labelled cells are of one slide")
+    assert made.manifest.site is not None
+    assert made.manifest.site.verdict[0].startswith("Must not be used: all labelled cells are of one slide")

@@ -1,0 +1,103 @@
+"""A variant fitted to a site, and what it does on slides that it was not fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.inference.model_loading import load_model
+from bloodcell.site.site_comparison import compare_with_parent
+from bloodcell.site.site_fitting import SiteFit, SiteOutputs, fit_site
+from bloodcell.site.site_model import parent_outputs
+from bloodcell.site.site_verdict import verdict_of
+from bloodcell.training.feature_cache import cached_outputs
+from bloodcell.training.image_changes import AS_IS
+from bloodcell.training.image_folders import read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bloodcell.evaluation.comparison_records import Comparison
+    from bloodcell.registry.bundle import Bundle
+    from bloodcell.settings import Settings
+    from bloodcell.site.site_cells import SiteCells
+    from bloodcell.site.site_images import SiteImage
+    from bloodcell.site.site_scale import SiteScale
+
+    OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FittedVariant:
+    """A variant that was fitted to a site.
+
+    Attributes:
+        parent: The bundle whose network it has.
+        fit: Its head and thresholds.
+        labelled: The parent's outputs for the labelled cells.
+        comparison: What it does on slides that it was not fitted on, beside its parent.
+        verdict: What it may be used for, in sentences.
+    """
+
+    parent: Bundle
+    fit: SiteFit
+    labelled: SiteOutputs
+    comparison: Comparison
+    verdict: tuple[str, ...]
+
+
+def fit_variant(
+    parent: Bundle, cells: SiteCells, scale: SiteScale, settings: Settings, tell: OnProgress
+) -> FittedVariant:
+    """Returns a variant, fitted to a site; nothing is written but the cache of outputs.
+
+    Args:
+        parent: A bundle of no site.
+        cells: The site's images.
+        scale: Their scale.
+        settings: Data folder, image bounds, batch size.
+        tell: Called with the step's name, the amount done and the amount in all.
+    """
+    variant, n_labelled = parent.manifest.variant, len(cells.labelled)
+    everything = (*cells.labelled, *cells.out_of_scope, *cells.unlabelled)
+    outputs = parent_outputs_on(parent, everything, settings, scale.field_px, tell)
+    labelled, others = outputs[:n_labelled], outputs[n_labelled:]
+    n_classes = len(CELL_CLASSES) + len(cells.codes)
+    fit = fit_site(
+        parent, labelled, cells.labels, cells.slides, others, n_classes,
+        lambda done, total: tell(f"{variant}: cross-fit", done, total),
+    )  # fmt: skip
+    outside = others[: len(cells.out_of_scope)]
+    comparison = compare_with_parent(
+        parent, fit, labelled, cells.labels, cells.slides, outside, cells.out_of_scope_slides
+    )
+    verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=fit.by_slide)
+    return FittedVariant(parent, fit, labelled, comparison, verdict)
+
+
+def parent_outputs_on(
+    parent: Bundle, images: Sequence[SiteImage], settings: Settings, field_px: float | None, tell: OnProgress
+) -> SiteOutputs:
+    """Returns what a parent makes of images, from the cache or computed now.
+
+    Args:
+        parent: A bundle of no site.
+        images: The images.
+        settings: Data folder, image bounds, batch size.
+        field_px: Side of the middle of an image that the model sees; None: the whole image.
+        tell: Called with the step's name, the amount done and the amount in all.
+    """
+    network = parent_outputs(load_model(parent), parent.manifest.variant)
+    rows = cached_outputs(
+        network,
+        network.output,
+        [image.image for image in images],
+        read=read_file,
+        change=AS_IS,
+        cache=settings.data_dir / "training" / "features",
+        settings=settings,
+        on_image=lambda done, total: tell(f"{parent.manifest.variant}: images", done, total),
+        field_px=field_px,
+    )
+    return SiteOutputs(rows["features"][:], rows["probabilities"][:], rows["novelty"][:])
