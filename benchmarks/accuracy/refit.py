@@ -25,7 +25,7 @@ from bloodcell.settings import Settings
 from bloodcell.storage.decoding import ImageBounds, decode, resized
 from bloodcell.training import base_networks, model_assembly, novelty
 from bloodcell.training.bundle_training import write_model
-from bloodcell.training.calibration import softmax
+from bloodcell.training.calibration import class_probabilities
 from bloodcell.training.fitting import EMBEDDING_PARTS, augmented_once
 from bloodcell.training.image_folders import read_file, read_image_folders
 from bloodcell.training.provenance import git_commit
@@ -78,7 +78,7 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
         np.concatenate([of_training, of_changed]), np.tile(truth_of(training), 2), recipe.embedding_dims
     )
     of_known = embedding.novelty(of_validation["seen"])
-    probabilities = softmax(of_validation["scores"], manifest.temperature)
+    probabilities = class_probabilities(of_validation["scores"], manifest.temperature)
     right = float((probabilities.argmax(axis=1) == truth_of(validation)).mean())
     assert abs(right - manifest.metrics.accuracy) < 1e-3, "these are not the images it was validated with"
     whole = model_assembly.assemble(

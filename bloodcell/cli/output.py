@@ -117,19 +117,11 @@ def site_table(images: SiteImages, bundles: Sequence[Bundle], *, registered: boo
     from rich.console import Console
 
     console, figures = Console(), ("correct", "called", "correct among the called")
-    record = bundles[0].manifest.site
-    scale = (
-        "not known: too few red cells"
-        if record is None or record.red_cell_px is None
-        else (
-            f"red cells of {record.red_cell_px:.0f} px"
-            + (
-                ""
-                if bundles[0].manifest.field_px is None
-                else f", so the models see {bundles[0].manifest.field_px:.0f} px"
-            )
-        )
-    )
+    first = bundles[0]
+    red_cell_px, field_px = first.manifest.site and first.manifest.site.red_cell_px, first.manifest.field_px
+    scale = f"red cells of {red_cell_px:.0f} px" if red_cell_px else "not known: too few red cells"
+    if field_px:
+        scale += f", so the models see {field_px:.0f} px"
     labels = ", ".join(f"{n:,} {label}" for label, n in sorted(images.counts().items()))
     console.print(f"Labelled: {labels}. Scale: {scale}.", highlight=False, soft_wrap=True)
     table = boxed_table("model", "variant", *figures, right=figures, title="On slides left out")
@@ -146,7 +138,6 @@ def site_table(images: SiteImages, bundles: Sequence[Bundle], *, registered: boo
                 highlight=False,
                 soft_wrap=True,
             )
-    first = bundles[0]
     console.print(
         f"Next: bloodcell models validate {first.model_id[:12]}" if registered
         else f"Next: bloodcell models register {first.folder}",

@@ -12,34 +12,42 @@ from bloodcell.presentation.progress import step_bars
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bloodcell.presentation.progress import ShowStep
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
+    from bloodcell.site.site_images import SiteImages
 
 app = typer.Typer(no_args_is_help=True, help="Fit the models to this laboratory, and report how well they do here.")
 
 
+Images = Annotated[
+    Path,
+    typer.Option(
+        metavar="FOLDER",
+        help="Images of this laboratory: FOLDER/<class or code>/<slide>/*.jpg, FOLDER/unlabelled/<slide>/*.jpg.",
+        show_default=False,
+    ),
+]
+Table = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CSV",
+        help="Table with the columns path, class and slide that names the labels instead of the folders.",
+    ),
+]
+Name = Annotated[str, typer.Option(help="Name of the laboratory, or of one of its analysers.")]
+Bundles = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FOLDER", help="Bundle to start from; may be repeated. Default: the shipped models."),
+]
+
+
 @app.command(no_args_is_help=True)
 def calibrate(
-    images: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER",
-            help="Images of this laboratory: FOLDER/<class or code>/<slide>/*.jpg, FOLDER/unlabelled/<slide>/*.jpg.",
-            show_default=False,
-        ),
-    ],
-    table: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="CSV",
-            help="Table with the columns path, class and slide that names the labels instead of the folders.",
-        ),
-    ] = None,
-    name: Annotated[str, typer.Option(help="Name of the laboratory, or of one of its analysers.")] = "site",
-    bundle: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FOLDER", help="Bundle to start from; may be repeated. Default: the shipped models."),
-    ] = None,
+    images: Images,
+    table: Table = None,
+    name: Name = "site",
+    bundle: Bundles = None,
     register: Annotated[bool, typer.Option(help="Register the models in the database (as idle or challenger).")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
@@ -51,16 +59,13 @@ def calibrate(
     from bloodcell.cli.output import print_json, site_table
     from bloodcell.settings import Settings
     from bloodcell.site.calibrating import calibrate as calibrate_site
-    from bloodcell.site.site_images import read_site_images
     from bloodcell.storage.database import open_database
 
     settings = Settings()
     if register:
         open_database(settings)  # a missing database is reported now, not after the work
     with step_bars() as show:
-        show("read images", 0, 1)
-        found = read_site_images(settings, images, table)
-        show("read images", 1, 1)
+        found = _read(settings, images, table, show)
         bundles = calibrate_site(found, _parents(bundle), settings, site=name, on_progress=show)
     if register:
         _register(settings, bundles)
@@ -74,23 +79,11 @@ def calibrate(
 
 @app.command(no_args_is_help=True)
 def report(
-    images: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER",
-            help="Images of this laboratory, in folders as for `site calibrate`; labels are not necessary.",
-            show_default=False,
-        ),
-    ],
+    images: Images,
     html: Annotated[Path, typer.Option(metavar="FILE", help="Where the page is written.", show_default=False)],
-    table: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Table with the columns path, class and slide.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="Name of the laboratory, or of one of its analysers.")] = "site",
-    bundle: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FOLDER", help="Bundle to report on; may be repeated. Default: the shipped models."),
-    ] = None,
+    table: Table = None,
+    name: Name = "site",
+    bundle: Bundles = None,
 ) -> None:
     """Write one page on how well the models do in this laboratory, as they are and calibrated; nothing is registered.
 
@@ -98,15 +91,12 @@ def report(
     from, and what to label.
     """
     from bloodcell.settings import Settings
-    from bloodcell.site.site_images import read_site_images
     from bloodcell.site.site_report import report_site, site_page
     from bloodcell.storage.atomic_write import atomic_file
 
     settings = Settings()
     with step_bars() as show:
-        show("read images", 0, 1)
-        found = read_site_images(settings, images, table)
-        show("read images", 1, 1)
+        found = _read(settings, images, table, show)
         reported = report_site(found, _parents(bundle), settings, site=name, on_progress=show)
     with atomic_file(html) as file:
         file.write(site_page(reported).encode())
@@ -115,6 +105,15 @@ def report(
     if not reported.fitted:
         typer.echo(f"Nothing was calibrated. {reported.without_labels}")
     typer.echo(f"The page: {html}")
+
+
+def _read(settings: Settings, folder: Path, table: Path | None, show: ShowStep) -> SiteImages:
+    from bloodcell.site.site_images import read_site_images
+
+    show("read images", 0, 1)
+    found = read_site_images(settings, folder, table)
+    show("read images", 1, 1)
+    return found
 
 
 def _parents(folders: list[Path] | None) -> list[Bundle]:

@@ -12,6 +12,8 @@ from bloodcell.site.fitted_variant import fit_variant
 from bloodcell.site.site_bundle import write_site_bundle
 from bloodcell.site.site_cells import site_cells
 from bloodcell.site.site_scale import scale_of
+from bloodcell.training.bundle_training import looks_known_from
+from bloodcell.training.image_folders import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,19 +53,11 @@ def calibrate(
     cells = site_cells(images)
     scale = scale_of(images, settings, lambda done, total: tell("scale", done, total))
     place = out or settings.data_dir / "bundles"
+    looks = looks_known_from(
+        [image.image for image in images.images], read_file, settings, lambda done, total: tell("looks", done, total)
+    )
     bundles = []
     for parent in parents:
         made = fit_variant(parent, cells, scale, settings, tell)
-        bundles.append(
-            write_site_bundle(
-                made,
-                images,
-                cells,
-                scale,
-                settings,
-                site=site,
-                out=place,
-                on_look=lambda done, total: tell("looks", done, total),
-            )
-        )
+        bundles.append(write_site_bundle(made, images, cells, scale, looks, site=site, out=place))
     return tuple(bundles)

@@ -29,13 +29,11 @@ class CrossFitted:
     Attributes:
         scores: float64 (n, n_classes).
         distance: float64 (n,), to the nearest class.
-        n_parts: Parts into which the slides were divided.
         by_slide: Whether whole slides were left out; False if there is only one, and then the figures are too good.
     """
 
     scores: NDArray[np.float64]
     distance: NDArray[np.float64]
-    n_parts: int
     by_slide: bool
 
 
@@ -67,7 +65,7 @@ def cross_fit(
         head = fit_class_gaussians(learnt, fitted, unlabelled, n_classes)
         scores[held], distance[held] = head.scores(site.features[held]), head.distance(site.features[held])
         on_part(part + 1, n_parts)
-    return CrossFitted(scores, distance, n_parts, by_slide)
+    return CrossFitted(scores, distance, by_slide)
 
 
 def _parts(slides: NDArray[np.integer]) -> NDArray[np.int64]:

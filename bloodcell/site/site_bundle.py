@@ -20,16 +20,15 @@ from bloodcell.registry.training_reference import reference_of
 from bloodcell.site.site_model import site_model
 from bloodcell.training.bundle_training import write_look_file, write_model
 from bloodcell.training.calibration import softmax
-from bloodcell.training.image_folders import read_file
 from bloodcell.training.provenance import code_version, git_commit, library_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from bloodcell.appearance.look_reference import LookReference
     from bloodcell.registry.bundle import Bundle
-    from bloodcell.settings import Settings
     from bloodcell.site.fitted_variant import FittedVariant
     from bloodcell.site.site_cells import SiteCells
     from bloodcell.site.site_fitting import SiteFit
@@ -44,11 +43,10 @@ def write_site_bundle(
     images: SiteImages,
     cells: SiteCells,
     scale: SiteScale,
-    settings: Settings,
+    looks: LookReference | None,
     *,
     site: str,
     out: Path,
-    on_look: Callable[[int, int], None],
 ) -> Bundle:
     """Writes the bundle of a calibrated variant into `out` and returns it; a kill leaves either all of it or nothing.
 
@@ -57,10 +55,9 @@ def write_site_bundle(
         images: The site's images.
         cells: The same, as they were sorted for fitting.
         scale: Their scale.
-        settings: Image bounds and reader threads.
+        looks: How they look; None with too few of them.
         site: Name of the laboratory.
         out: Folder of bundles.
-        on_look: Called with the number of images whose look was measured, and the total.
     """
     parent, fit, labels = made.parent, made.fit, cells.labels
     in_scope = labels < len(CELL_CLASSES)
@@ -105,8 +102,7 @@ def write_site_bundle(
         shutil.copyfile(parent.folder / REHEARSAL, work / REHEARSAL)
         _write_images(work / IMAGES, parent, cells.labelled)
         files |= {name: work / name for name in (REHEARSAL, IMAGES)}
-        everything = [image.image for image in images.images]
-        files |= write_look_file(work, everything, read_file, settings, lambda _, *done: on_look(*done))
+        files |= write_look_file(work, looks)
         return write_bundle(out, manifest, files)
 
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bloodcell.cells.calls import decide
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.evaluation.comparison_records import Holdout, Predictions
 from bloodcell.evaluation.model_comparison import compare
-from bloodcell.site.site_fitting import calls_by
+from bloodcell.site.site_fitting import calls_by, calls_of_parent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +43,7 @@ def compare_with_parent(
     """
     known = labels >= len(CELL_CLASSES)  # cells of codes that the head knows are out of scope as well
     inside = ~known
-    before, before_outside = _calls_of_parent(parent, labelled), _calls_of_parent(parent, out_of_scope)
+    before, before_outside = (calls_of_parent(parent, each).unclassified for each in (labelled, out_of_scope))
     _, distance_outside, outside = calls_by(fit, out_of_scope)
     candidate = Predictions(
         model_id=f"{parent.model_id[:12]} calibrated",
@@ -75,14 +74,3 @@ def compare_with_parent(
         out_of_scope_patients=np.concatenate([slides[known], out_of_scope_slides]).astype(np.int64),
     )
     return compare(holdout, [candidate, champion])
-
-
-def _calls_of_parent(parent: Bundle, outputs: SiteOutputs) -> NDArray[np.bool_]:
-    """Returns the cells that the parent leaves without a call, bool (n,)."""
-    calls = decide(
-        outputs.probabilities,
-        outputs.novelty,
-        confidence_threshold=parent.manifest.confidence_threshold,
-        novelty_threshold=parent.manifest.novelty_threshold,
-    )
-    return calls.unclassified

@@ -12,7 +12,7 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.registry.rehearsal import read_rehearsal
 from bloodcell.site.class_gaussians import Labelled, fit_class_gaussians
 from bloodcell.site.cross_fitting import cross_fit
-from bloodcell.training.calibration import confidence_threshold, fit_temperature, softmax
+from bloodcell.training.calibration import class_probabilities, confidence_threshold, fit_temperature
 from bloodcell.training.novelty import novelty_threshold
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def fit_site(
     site = Labelled(labelled.features, labels)
     crossed = cross_fit(learnt, site, slides, others.features, n_classes, on_part)
     temperature = fit_temperature(crossed.scores, labels)
-    probabilities = class_probabilities(crossed.scores, temperature, labelled.of_any_class)
+    probabilities = class_probabilities(crossed.scores, temperature) * labelled.of_any_class[:, None]
     in_scope = labels < len(CELL_CLASSES)
     threshold = confidence_threshold(
         probabilities[in_scope], labels[in_scope], target_risk=TARGET_RISK, min_coverage=0.0, floor=MIN_CONFIDENCE
@@ -121,6 +121,16 @@ def fit_site(
     return SiteFit(head, temperature, threshold, novelty, probabilities, crossed.distance, calls, crossed.by_slide)
 
 
+def calls_of_parent(parent: Bundle, outputs: SiteOutputs) -> Calls:
+    """Returns what a parent calls cells, by its own thresholds."""
+    return decide(
+        outputs.probabilities,
+        outputs.novelty,
+        confidence_threshold=parent.manifest.confidence_threshold,
+        novelty_threshold=parent.manifest.novelty_threshold,
+    )
+
+
 def calls_by(fit: SiteFit, outputs: SiteOutputs) -> tuple[NDArray[np.float64], NDArray[np.float64], Calls]:
     """Returns probabilities (n, 8), distances (n,) and calls by the head that was fitted on all labels.
 
@@ -128,7 +138,9 @@ def calls_by(fit: SiteFit, outputs: SiteOutputs) -> tuple[NDArray[np.float64], N
         fit: The fitted variant.
         outputs: The parent's outputs for cells that are not among the labelled ones.
     """
-    probabilities = class_probabilities(fit.head.scores(outputs.features), fit.temperature, outputs.of_any_class)
+    probabilities = (
+        class_probabilities(fit.head.scores(outputs.features), fit.temperature) * outputs.of_any_class[:, None]
+    )
     distance = fit.head.distance(outputs.features)
     calls = decide(
         probabilities,
@@ -137,10 +149,3 @@ def calls_by(fit: SiteFit, outputs: SiteOutputs) -> tuple[NDArray[np.float64], N
         novelty_threshold=fit.novelty_threshold,
     )
     return probabilities, distance, calls
-
-
-def class_probabilities(
-    scores: NDArray[np.floating], temperature: float, of_any_class: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Returns float64 (n, 8): the probabilities of the eight classes, as the site's model computes them."""
-    return np.asarray(softmax(scores, temperature)[:, : len(CELL_CLASSES)] * of_any_class[:, None])

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage
-from bloodcell.errors import TrainingDataError, UnusableFileError
+from bloodcell.errors import TrainingDataError
 from bloodcell.labels.codes import MEANINGS
-from bloodcell.storage.decoding import ImageBounds, verify
-from bloodcell.training.image_folders import SUFFIXES, BrokenImage
+from bloodcell.storage.decoding import ImageBounds
+from bloodcell.training.image_folders import SUFFIXES, BrokenImage, digest_of_usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,14 +186,8 @@ def _label(name: str, where: str) -> str:
 
 
 def _read(path: Path, label: str | None, slide: str, bounds: ImageBounds) -> SiteImage | BrokenImage:
-    try:
-        body = path.read_bytes()
-        verify(body, bounds)
-    except OSError as error:
-        return BrokenImage(path, f"unreadable: {error.strerror}")
-    except UnusableFileError as error:
-        return BrokenImage(path, str(error))
-    return SiteImage(path, label, slide, hashlib.sha256(body).hexdigest())
+    found = digest_of_usable(path, bounds)
+    return found if isinstance(found, BrokenImage) else SiteImage(path, label, slide, found)
 
 
 def _distinct(found: list[SiteImage]) -> tuple[SiteImage, ...]:

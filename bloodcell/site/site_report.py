@@ -16,7 +16,6 @@ import numpy as np
 
 from bloodcell.appearance.image_look import looks_of
 from bloodcell.appearance.look_reference import MIN_IMAGES, compared, read_looks
-from bloodcell.cells.calls import decide
 from bloodcell.cells.classes import CELL_CLASSES, CLASS_NAMES, REPORT_ORDER
 from bloodcell.evaluation import comparison_plots
 from bloodcell.evaluation.differential_agreement import MIN_LEUCOCYTES
@@ -24,6 +23,7 @@ from bloodcell.evaluation.passing_bablok import MIN_POINTS, passing_bablok
 from bloodcell.presentation.templates import render_page
 from bloodcell.site.fitted_variant import fit_variant, parent_outputs_on
 from bloodcell.site.site_cells import site_cells
+from bloodcell.site.site_fitting import calls_of_parent
 from bloodcell.site.site_scale import scale_of
 from bloodcell.site.site_verdict import MIN_CELLS, MIN_SLIDES
 from bloodcell.training.image_folders import read_file
@@ -197,13 +197,7 @@ def _as_it_is(
     bundle: Bundle, images: SiteImages, scale: SiteScale, settings: Settings, tell: OnProgress
 ) -> Uncalibrated:
     outputs = parent_outputs_on(bundle, images.images, settings, scale.field_px, tell)
-    manifest = bundle.manifest
-    calls = decide(
-        outputs.probabilities,
-        outputs.novelty,
-        confidence_threshold=manifest.confidence_threshold,
-        novelty_threshold=manifest.novelty_threshold,
-    )
+    calls = calls_of_parent(bundle, outputs)
     novel = sum(reason == "novel" for reason in calls.reasons)
     return Uncalibrated(bundle, len(images.images), int((~calls.unclassified).sum()), novel)
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
+    from bloodcell.appearance.look_reference import LookReference
     from bloodcell.registry.base_weights_record import BaseWeights
     from bloodcell.registry.recipes import Recipe
     from bloodcell.registry.training_reference import TrainingReference
@@ -170,7 +171,7 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
     recipe, images = material.recipe, material.images
     labels = material.labels(images.validation)
     temperature = calibration.fit_temperature(trained.validation_scores, labels)
-    probabilities = calibration.softmax(trained.validation_scores, temperature)[:, : len(CELL_CLASSES)]
+    probabilities = calibration.class_probabilities(trained.validation_scores, temperature)
     threshold = calibration.confidence_threshold(
         probabilities,
         labels,
@@ -202,7 +203,10 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
     write_rehearsal(material.work / REHEARSAL, trained.rehearsal)
     files = write_model(material.work, model, reference)
     files |= {name: material.work / name for name in (IMAGES, REHEARSAL)}
-    files |= write_look_file(material.work, images.training, images.read, material.settings, material.on_progress)
+    looks = looks_known_from(
+        images.training, images.read, material.settings, lambda done, total: material.on_progress("looks", done, total)
+    )
+    files |= write_look_file(material.work, looks)
     manifest = BundleManifest(
         format_version=FORMAT_VERSION,
         variant=material.variant,
@@ -236,23 +240,29 @@ def write_model(work: Path, model: keras.Model, reference: TrainingReference) ->
     return {name: work / name for name in (MODEL, REFERENCE)}
 
 
-def write_look_file(
-    work: Path,
+def looks_known_from(
     images: Sequence[LabelledImage],
     read: Callable[[LabelledImage], bytes],
     settings: Settings,
-    on_progress: OnProgress,
-) -> dict[str, Path]:
-    """Writes the looks of some of the images into `work`; returns the name of the file in a bundle -> where it is.
+    on_image: Callable[[int, int], None],
+) -> LookReference | None:
+    """Returns the looks of some of the images, for the bundle that learnt from them; None with too few images.
 
-    It is empty with too few images.
+    Args:
+        images: In the order of their digests, so that every n-th is a random part.
+        read: Returns an image's file.
+        settings: Image bounds and reader threads.
+        on_image: Called with the number of images done, and the total.
     """
-    sample = images[:: max(1, len(images) // MAX_IMAGES)][:MAX_IMAGES]  # by digest, so it is a random part
-    looks = looks_of(sample, read, settings, lambda done, total: on_progress("looks", done, total))
-    reference = look_reference(looks)
-    if reference is None:
+    sample = images[:: max(1, len(images) // MAX_IMAGES)][:MAX_IMAGES]
+    return look_reference(looks_of(sample, read, settings, on_image))
+
+
+def write_look_file(work: Path, looks: LookReference | None) -> dict[str, Path]:
+    """Writes looks into `work`; returns the name of the file in a bundle -> where it is, empty without looks."""
+    if looks is None:
         return {}
-    write_looks(work / LOOKS, reference)
+    write_looks(work / LOOKS, looks)
     return {LOOKS: work / LOOKS}
 
 
@@ -271,7 +281,7 @@ def _metrics(
         macro_sensitivity=macro_sensitivity(np.bincount(labels[right], minlength=n_classes), np.bincount(labels)),
         negative_log_likelihood=negative_log_likelihood(probabilities, labels),
         uncalibrated_negative_log_likelihood=negative_log_likelihood(
-            calibration.softmax(trained.validation_scores)[:, : len(CELL_CLASSES)], labels
+            calibration.class_probabilities(trained.validation_scores), labels
         ),
         coverage=float(covered.mean()),
         covered_accuracy=float(right[covered].mean()) if covered.any() else None,

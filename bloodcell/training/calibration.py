@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.metrics import negative_log_likelihood
 
 if TYPE_CHECKING:
@@ -19,6 +20,16 @@ def softmax(scores: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
     scaled = scores.astype(np.float64) / temperature
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def class_probabilities(scores: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Returns the probabilities (n, 8) of the cell classes, without that of no class, which may follow in the scores.
+
+    Args:
+        scores: float (n, k), k at least 8, in the order of `CELL_CLASSES`.
+        temperature: Divisor of the scores.
+    """
+    return softmax(scores, temperature)[:, : len(CELL_CLASSES)]
 
 
 def fit_temperature(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> float:

@@ -160,6 +160,12 @@ def _files(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _read(path: Path, cell_class: str, bounds: ImageBounds) -> LabelledImage | BrokenImage:
+    found = digest_of_usable(path, bounds)
+    return found if isinstance(found, BrokenImage) else LabelledImage(path, cell_class, found)
+
+
+def digest_of_usable(path: Path, bounds: ImageBounds) -> str | BrokenImage:
+    """Returns the sha256 of an image file, or why it cannot be used."""
     try:
         body = path.read_bytes()
         verify(body, bounds)
@@ -167,7 +173,7 @@ def _read(path: Path, cell_class: str, bounds: ImageBounds) -> LabelledImage | B
         return BrokenImage(path, f"unreadable: {error.strerror}")
     except UnusableFileError as error:
         return BrokenImage(path, str(error))
-    return LabelledImage(path, cell_class, hashlib.sha256(body).hexdigest())
+    return hashlib.sha256(body).hexdigest()
 
 
 def _distinct(found: list[LabelledImage]) -> tuple[LabelledImage, ...]:
