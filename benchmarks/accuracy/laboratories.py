@@ -195,7 +195,7 @@ def _calibrated(
     measured = np.concatenate([rest, np.arange(len(truth), len(truth) + n_others)])
     found, calls = {}, []
     for bundle in bundles:
-        outputs = parent_outputs_on(bundle, cells, settings, None, tell)
+        outputs = parent_outputs_on(bundle, cells, read_file, settings, None, tell)
         fit = fit_site(
             bundle,
             outputs[drawn],

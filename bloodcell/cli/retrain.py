@@ -46,8 +46,12 @@ def retrain(
         int | None, typer.Option(min=1, help="Largest number of epochs in each stage; default: the recipe's.")
     ] = None,
     base: Annotated[
-        Literal["champion", "imagenet"] | None,
-        typer.Option(help="Weights to start from; default: the Dag's.", show_default=False),
+        Literal["champion", "imagenet", "site"] | None,
+        typer.Option(
+            help="Where training begins; site: only the last layers of the serving models are fitted, to few labels. "
+            "Default: the Dag's.",
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default=False)] = None,
     by: Annotated[

@@ -109,6 +109,7 @@ class SiteRecord:
         red_cell_px: Diameter of red cells in the site's images, in pixels; None if there were too few.
         codes: Codes out of scope that it knows by name.
         verdict: What it may be used for, in sentences.
+        may_be_used: Whether the verdict allows any class.
     """
 
     name: str
@@ -119,6 +120,7 @@ class SiteRecord:
     red_cell_px: float | None
     codes: tuple[str, ...]
     verdict: tuple[str, ...]
+    may_be_used: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,8 @@ def require_proof(connection: sa.Connection, model: RegisteredModel, champion_id
 
     A model must have passed all gates of its newest validation, in a comparison with the present champion, unless it
     was champion before, and the lockbox must not have contradicted them. A model that was never validated is accepted
-    only if there is no champion yet, or no hold-out to validate it on.
+    only if there is no champion yet, or no hold-out to validate it on, and not if its calibration for a laboratory said
+    that it must not be used.
 
     Args:
         connection: Where to read.
@@ -154,6 +155,12 @@ def require_proof(connection: sa.Connection, model: RegisteredModel, champion_id
         raise PromotionRefusedError(
             f"Model {model.model_id[:12]} was compared with {(validation.champion_id or 'no champion')[:12]}, but "
             f"{(champion_id or 'none')[:12]} is champion now. Next: bloodcell models validate {model.model_id[:12]}"
+        )
+    site = model.manifest.get("site")
+    if validation is None and site is not None and not site["may_be_used"]:
+        raise PromotionRefusedError(
+            f"Model {model.model_id[:12]} was calibrated for {site['name']}, with this verdict: "
+            f"{' '.join(site['verdict'])} Next: bloodcell site calibrate with more labelled cells"
         )
     can_validate = connection.scalar(sa.select(sa.exists().where(tables.dataset.c.n_holdout > 0)))
     if validation is None and can_validate and champion_id is not None:

@@ -75,6 +75,8 @@ class Tuning:
         precision: Keras' dtype policy of the second stage; the bundle's model is always float32.
         outlier_share: Share of the second stage's images that are changed into images of no class (`outliers`), which
             the model learns to tell from cells; only with `augmentation`.
+        mild_share: Share of the second stage's images that have only the changes of `Augmentation()`, which a cell of
+            the training's own laboratory may have: the larger ones blur what sets neighbouring classes apart.
     """
 
     cut_layer: str
@@ -93,6 +95,7 @@ class Tuning:
     average_momentum: float = 0.0
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     outlier_share: float = 0.0
+    mild_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ splitting             the split of each patient: training, validation or hold-ou
 snapshot              the labels of a moment as a data set that never changes
 label_status          counts of the labels, and of the cells that are new for a training
 training_runs         a retraining on record: how it begins and ends
-candidates            variants trained on the data set, and registered
+candidates            variants trained on the data set, or calibrated on it, and registered
+site_images           the data set as a calibration takes it
 validation_plan       which models are compared, on which data set
 holdout_cells         the cells they are compared on
 judging               the models run over these cells, and each candidate is judged

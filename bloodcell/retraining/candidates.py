@@ -1,10 +1,10 @@
-"""Candidates: variants trained on a retraining's data set and registered."""
+"""Candidates: variants trained on a retraining's data set, or calibrated on it, and registered."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from bloodcell.errors import TrainingDataError
 from bloodcell.registry.recipes import default_recipe
 from bloodcell.registry.registered_models import open_registered, register, serving_models
+from bloodcell.retraining.site_images import site_images
 from bloodcell.retraining.snapshot import take_snapshot, training_set
 from bloodcell.retraining.training_runs import read_training_run
 from bloodcell.storage import tables
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from bloodcell.storage.database import Database
     from bloodcell.training.fitting import OnProgress
 
+_CANDIDATES: Final = "training/candidates"
+
 
 def train_candidate(
     settings: Settings,
@@ -38,7 +41,7 @@ def train_candidate(
     airflow_run: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> str:
-    """Trains a variant on a retraining's data set and registers the model; returns the model's id.
+    """Trains or calibrates a variant on a retraining's data set and registers the model; returns the model's id.
 
     A repeated call returns the recorded id. After a kill it resumes from the last checkpoint: at most one epoch, or a
     few batches of features, are lost.
@@ -53,30 +56,19 @@ def train_candidate(
     Raises:
         TrainingDataError: The images cannot train a model.
         WeightsError: The base weights are missing or altered.
-        BundleError: The model for the warm start is incomplete or altered.
+        BundleError: The model to start from is incomplete or altered, or knows too little for a calibration.
         ConfigurationError: The retraining has no data set, or a disk is full.
         StoreUnavailableError: Images cannot be read.
     """
-    from bloodcell.training.bundle_training import train
-
     database, store = open_database(settings), Store.of(settings)
     retraining = database.transact(lambda c: read_training_run(c, training_run_id))
     if done := database.transact(lambda c: _candidate(c, training_run_id, variant)):
         return done
     with recorded_run(database, "train", airflow_run=airflow_run) as run:
-        images = database.transact(lambda c: training_set(c, store, retraining.dataset))
-        start = _warm_start(database, store, variant) if retraining.base == "champion" else None
-        bundle = train(
-            variant,
-            images,
-            settings,
-            recipe=_recipe(retraining, variant, start),
-            base=start or "imagenet",
-            seed=retraining.seed,
-            out=settings.data_dir / "training" / "candidates",
-            on_progress=on_progress,
-        )
-        run.n_cells = len(images.training) + len(images.validation)
+        if retraining.base == "site":
+            bundle, run.n_cells = _calibrated(database, store, settings, retraining, variant, on_progress)
+        else:
+            bundle, run.n_cells = _trained(database, store, settings, retraining, variant, on_progress)
         run.detail = {"training_run_id": str(training_run_id), "variant": variant, "model_id": bundle.model_id}
 
         def record(connection: sa.Connection) -> str:
@@ -122,6 +114,55 @@ def train_on_labels(
     return train(variant, images, settings, seed=seed, on_progress=on_progress)
 
 
+def _trained(
+    database: Database,
+    store: Store,
+    settings: Settings,
+    retraining: TrainingRun,
+    variant: str,
+    on_progress: OnProgress | None,
+) -> tuple[Bundle, int]:
+    """Returns the variant, trained on the retraining's data set, and the number of its images."""
+    from bloodcell.training.bundle_training import train
+
+    images = database.transact(lambda c: training_set(c, store, retraining.dataset))
+    start = _start(database, store, variant) if retraining.base == "champion" else None
+    bundle = train(
+        variant,
+        images,
+        settings,
+        recipe=_recipe(retraining, variant, start),
+        base=start or "imagenet",
+        seed=retraining.seed,
+        out=settings.data_dir / _CANDIDATES,
+        on_progress=on_progress,
+    )
+    return bundle, len(images.training) + len(images.validation)
+
+
+def _calibrated(
+    database: Database,
+    store: Store,
+    settings: Settings,
+    retraining: TrainingRun,
+    variant: str,
+    on_progress: OnProgress | None,
+) -> tuple[Bundle, int]:
+    """Returns the serving model, calibrated on the retraining's data set, and the number of its images."""
+    from bloodcell.site.calibrating import calibrate
+
+    images = database.transact(lambda c: site_images(c, store, retraining.dataset))
+    (bundle,) = calibrate(
+        images,
+        [_start(database, store, variant)],
+        settings,
+        site=f"labels of {retraining.requested_at:%Y-%m-%d}",
+        out=settings.data_dir / _CANDIDATES,
+        on_progress=on_progress,
+    )
+    return bundle, len(images.images)
+
+
 def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: str) -> str | None:
     table = tables.candidate
     model_id: str | None = connection.scalar(
@@ -130,10 +171,11 @@ def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: s
     return model_id
 
 
-def _warm_start(database: Database, store: Store, variant: str) -> Bundle:
-    """Returns the serving model of a variant."""
+def _start(database: Database, store: Store, variant: str) -> Bundle:
+    """Returns the serving model of a variant; where that was calibrated for a laboratory, the model it came from."""
     serving = database.transact(serving_models)
-    return open_registered(store, next(model.model_id for model in serving if model.variant == variant))
+    bundle = open_registered(store, next(model.model_id for model in serving if model.variant == variant))
+    return bundle if bundle.manifest.site is None else open_registered(store, bundle.manifest.site.parent_id)
 
 
 def _recipe(retraining: TrainingRun, variant: str, start: Bundle | None) -> Recipe:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage, TrainingSet
 from bloodcell.retraining.splitting import assign_splits
+from bloodcell.site.site_cells import MIN_LABELLED
 from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
@@ -62,6 +63,21 @@ class Snapshot:
         if missing := self.missing_classes("validation", 1):
             return f"No validation image of: {', '.join(missing)}. Cells of more patients have to be labelled."
         return None
+
+    @property
+    def shortage_for_site(self) -> str | None:
+        """Why no model can be calibrated on the data set, None if one can, which needs few labels."""
+        numbers = [
+            n
+            for cell_class in CELL_CLASSES
+            if (n := sum(self.counts.get((split, cell_class), 0) for split in ("training", "validation")))
+        ]
+        if sum(numbers) >= MIN_LABELLED and len(numbers) > 1:
+            return None
+        return (
+            f"Too few labelled images to calibrate: {sum(numbers):,} in {len(numbers)} of the eight classes; "
+            f"{MIN_LABELLED} in two classes are needed, better 25 of each class."
+        )
 
 
 def take_snapshot(connection: sa.Connection, settings: Settings, run_id: uuid.UUID) -> Snapshot:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _SQL: Final = load_statements("retraining/training_runs.sql")
 
-Base = Literal["champion", "imagenet"]
+Base = Literal["champion", "imagenet", "site"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class Request:
         requested_by: Who requests it, in their own words.
         reason: Why, for anyone who reads it years later.
         variants: Variants to train, of `bloodcell.cells.variants.VARIANTS`; empty: those that serve now.
-        base: Base weights: `imagenet`, or `champion` for a warm start from the serving model of each variant.
+        base: Where training begins: `imagenet`; `champion` for a warm start from the serving model of each variant; or
+            `site` to keep the serving model's network and to fit its last layers to the labels, of which few suffice.
         seed: Seed of everything random.
         epochs: Maximum number of epochs of each fine-tuning stage; None: as the recipe says.
         min_new_labels: Newly labelled cells that are needed; with fewer, the retraining is skipped.
@@ -64,7 +65,7 @@ class TrainingRun:
         requested_by: The person who requested it.
         reason: Why it was requested.
         variants: Variants to train.
-        base: Weights that training starts from.
+        base: Where training begins.
         seed: Random seed.
         epochs: Maximum number of epochs of each fine-tuning stage; None: as the recipe says.
         min_new_labels: Newly labelled cells that are needed; with fewer, it is skipped.
@@ -125,7 +126,7 @@ def begin_training_run(
 
     Raises:
         ConfigurationError: A variant does not exist, the reason or the person is missing, or a variant has no serving
-            model for a warm start.
+            model to start from.
     """
     _check(request)
     database = open_database(settings)
@@ -223,12 +224,12 @@ def _check(request: Request) -> None:
 
 
 def _variants(connection: sa.Connection, request: Request) -> tuple[str, ...]:
-    if request.variants and request.base != "champion":
+    if request.variants and request.base == "imagenet":
         return tuple(dict.fromkeys(request.variants))
     serving = [model.variant for model in serving_models(connection)]
     if missing := sorted(set(request.variants) - set(serving)):
         raise ConfigurationError(
-            f"There is no model of {', '.join(missing)} for a warm start (base champion). The serving variants "
+            f"There is no model of {', '.join(missing)} to start from (base {request.base}). The serving variants "
             f"are {', '.join(serving)}. Next: train these variants with base imagenet."
         )
     return tuple(dict.fromkeys(request.variants or serving))
@@ -242,7 +243,7 @@ def _take_data_set(
     lacking = _too_few_new_labels(n_new, request.min_new_labels)
     if lacking is None:
         snapshot = take_snapshot(connection, settings, run_id)
-        lacking = snapshot.shortage
+        lacking = snapshot.shortage_for_site if request.base == "site" else snapshot.shortage
         if lacking is None:
             table = tables.training_run
             connection.execute(

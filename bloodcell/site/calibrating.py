@@ -13,7 +13,6 @@ from bloodcell.site.site_bundle import write_site_bundle
 from bloodcell.site.site_cells import site_cells
 from bloodcell.site.site_scale import scale_of
 from bloodcell.training.bundle_training import looks_known_from
-from bloodcell.training.image_folders import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +53,7 @@ def calibrate(
     scale = scale_of(images, settings, lambda done, total: tell("scale", done, total))
     place = out or settings.data_dir / "bundles"
     looks = looks_known_from(
-        [image.image for image in images.images], read_file, settings, lambda done, total: tell("looks", done, total)
+        [image.image for image in images.images], images.read, settings, lambda done, total: tell("looks", done, total)
     )
     bundles = []
     for parent in parents:

@@ -13,11 +13,11 @@ from bloodcell.site.site_model import parent_outputs
 from bloodcell.site.site_verdict import verdict_of
 from bloodcell.training.feature_cache import cached_outputs
 from bloodcell.training.image_changes import AS_IS
-from bloodcell.training.image_folders import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bloodcell.cells.labelled_image import LabelledImage
     from bloodcell.evaluation.comparison_records import Comparison
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
@@ -61,7 +61,7 @@ def fit_variant(
     """
     variant, n_labelled = parent.manifest.variant, len(cells.labelled)
     everything = (*cells.labelled, *cells.out_of_scope, *cells.unlabelled)
-    outputs = parent_outputs_on(parent, everything, settings, scale.field_px, tell)
+    outputs = parent_outputs_on(parent, everything, cells.read, settings, scale.field_px, tell)
     labelled, others = outputs[:n_labelled], outputs[n_labelled:]
     n_classes = len(CELL_CLASSES) + len(cells.codes)
     fit = fit_site(
@@ -77,13 +77,19 @@ def fit_variant(
 
 
 def parent_outputs_on(
-    parent: Bundle, images: Sequence[SiteImage], settings: Settings, field_px: float | None, tell: OnProgress
+    parent: Bundle,
+    images: Sequence[SiteImage],
+    read: Callable[[LabelledImage], bytes],
+    settings: Settings,
+    field_px: float | None,
+    tell: OnProgress,
 ) -> SiteOutputs:
     """Returns what a parent makes of images, from the cache or computed now.
 
     Args:
         parent: A bundle of no site.
         images: The images.
+        read: Returns an image's file.
         settings: Data folder, image bounds, batch size.
         field_px: Side of the middle of an image that the model sees; None: the whole image.
         tell: Called with the step's name, the amount done and the amount in all.
@@ -93,7 +99,7 @@ def parent_outputs_on(
         network,
         network.output,
         [image.image for image in images],
-        read=read_file,
+        read=read,
         change=AS_IS,
         cache=settings.data_dir / "training" / "features",
         settings=settings,

@@ -18,6 +18,7 @@ from bloodcell.registry.bundle import IMAGES, DataSplit, SiteRecord, ValidationM
 from bloodcell.registry.rehearsal import REHEARSAL
 from bloodcell.registry.training_reference import reference_of
 from bloodcell.site.site_model import site_model
+from bloodcell.site.site_verdict import may_be_used
 from bloodcell.training.bundle_training import write_look_file, write_model
 from bloodcell.training.calibration import softmax
 from bloodcell.training.provenance import code_version, git_commit, library_versions
@@ -78,6 +79,7 @@ def write_site_bundle(
         red_cell_px=scale.red_cell_px,
         codes=cells.codes,
         verdict=made.verdict,
+        may_be_used=may_be_used(made.verdict),
     )
     manifest = replace(
         parent.manifest,

@@ -11,8 +11,11 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
+    from bloodcell.cells.labelled_image import LabelledImage
     from bloodcell.site.site_images import SiteImage, SiteImages
 
 MIN_LABELLED: Final = 20
@@ -33,6 +36,7 @@ class SiteCells:
         out_of_scope: Those of other codes.
         unlabelled: Those without a label.
         codes: Codes that the head learns.
+        read: Returns an image's file.
     """
 
     labelled: tuple[SiteImage, ...]
@@ -41,6 +45,7 @@ class SiteCells:
     out_of_scope: tuple[SiteImage, ...]
     unlabelled: tuple[SiteImage, ...]
     codes: tuple[str, ...]
+    read: Callable[[LabelledImage], bytes]
 
     @property
     def out_of_scope_slides(self) -> NDArray[np.int64]:
@@ -63,7 +68,7 @@ def site_cells(images: SiteImages) -> SiteCells:
     _refuse_too_few(labels)
     slides = np.unique([image.slide for image in labelled], return_inverse=True)[1].astype(np.int64)
     out_of_scope = tuple(image for image in images.out_of_scope if image.label not in names)
-    return SiteCells(labelled, labels, slides, out_of_scope, images.unlabelled, codes)
+    return SiteCells(labelled, labels, slides, out_of_scope, images.unlabelled, codes, images.read)
 
 
 def _refuse_too_few(labels: NDArray[np.int64]) -> None:

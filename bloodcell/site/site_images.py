@@ -22,10 +22,10 @@ from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.errors import TrainingDataError
 from bloodcell.labels.codes import MEANINGS
 from bloodcell.storage.decoding import ImageBounds
-from bloodcell.training.image_folders import SUFFIXES, BrokenImage, digest_of_usable
+from bloodcell.training.image_folders import SUFFIXES, BrokenImage, digest_of_usable, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bloodcell.settings import ImageSettings
@@ -76,11 +76,13 @@ class SiteImages:
         images: The usable ones.
         broken: Files that cannot be used, and why.
         n_duplicates: Files left out because the same image is there already.
+        read: Returns an image's file.
     """
 
     images: tuple[SiteImage, ...]
     broken: tuple[BrokenImage, ...]
     n_duplicates: int
+    read: Callable[[LabelledImage], bytes]
 
     @property
     def labelled(self) -> tuple[SiteImage, ...]:
@@ -138,7 +140,7 @@ def read_site_images(settings: ImageSettings, folder: Path, table: Path | None =
         raise TrainingDataError(
             f"No usable image in {folder}: all {len(broken)} files are broken. First: {broken[0].reason}"
         )
-    return SiteImages(images, broken, len(found) - len(images))
+    return SiteImages(images, broken, len(found) - len(images), read_file)
 
 
 def _of_folders(folder: Path) -> Iterator[tuple[Path, str | None, str]]:

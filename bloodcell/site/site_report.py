@@ -25,8 +25,7 @@ from bloodcell.site.fitted_variant import fit_variant, parent_outputs_on
 from bloodcell.site.site_cells import site_cells
 from bloodcell.site.site_fitting import calls_of_parent
 from bloodcell.site.site_scale import scale_of
-from bloodcell.site.site_verdict import MIN_CELLS, MIN_SLIDES
-from bloodcell.training.image_folders import read_file
+from bloodcell.site.site_verdict import MIN_CELLS, MIN_SLIDES, may_be_used
 from bloodcell.training.provenance import code_version
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def site_page(report: SiteReport) -> str:
         Path(__file__).with_name("site_report.html.j2"),
         report=report,
         best=best,
-        may_be_used=best is not None and best.verdict[0].startswith("May"),
+        may_be_used=best is not None and may_be_used(best.verdict),
         pictures=_pictures(best.comparison) if best else {},
         lines=_lines(best.comparison) if best else [],
         names=CLASS_NAMES,
@@ -188,7 +187,7 @@ def _likeness(images: SiteImages, bundle: Bundle, settings: Settings, tell: OnPr
     if reference is None or len(sample) < MIN_IMAGES:
         return None
     looks = looks_of(
-        [image.image for image in sample], read_file, settings, lambda done, total: tell("looks", done, total)
+        [image.image for image in sample], images.read, settings, lambda done, total: tell("looks", done, total)
     )
     return compared(reference, looks)
 
@@ -196,7 +195,7 @@ def _likeness(images: SiteImages, bundle: Bundle, settings: Settings, tell: OnPr
 def _as_it_is(
     bundle: Bundle, images: SiteImages, scale: SiteScale, settings: Settings, tell: OnProgress
 ) -> Uncalibrated:
-    outputs = parent_outputs_on(bundle, images.images, settings, scale.field_px, tell)
+    outputs = parent_outputs_on(bundle, images.images, images.read, settings, scale.field_px, tell)
     calls = calls_of_parent(bundle, outputs)
     novel = sum(reason == "novel" for reason in calls.reasons)
     return Uncalibrated(bundle, len(images.images), int((~calls.unclassified).sum()), novel)

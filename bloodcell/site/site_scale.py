@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bloodcell.settings import ImageSettings
-    from bloodcell.site.site_images import SiteImage, SiteImages
+    from bloodcell.site.site_images import SiteImages
 
 TRAINING_FIELD_PX: Final = 360.0
 """Side of the training images, in their own pixels; red cells in them have `TRAINING_DIAMETER_PX`."""
@@ -58,14 +58,14 @@ def scale_of(images: SiteImages, settings: ImageSettings, on_image: Callable[[in
     Raises:
         TrainingDataError: The images are grey, or of several scales.
     """
-    step = max(1, len(images.images) // MAX_IMAGES)
+    step = -(-len(images.images) // MAX_IMAGES)
     sample = images.images[::step]
     bounds = ImageBounds.of(settings)
     diameters, sides = [], []
     n_grey = 0
     with ThreadPoolExecutor(settings.reader_threads) as readers:
         for n, (found, side_px, is_grey) in enumerate(
-            readers.map(lambda each: _measured(each, bounds), sample), start=1
+            readers.map(lambda each: _measured(images.read(each.image), bounds), sample), start=1
         ):
             diameters.append(found)
             sides.append(side_px)
@@ -85,9 +85,9 @@ def scale_of(images: SiteImages, settings: ImageSettings, on_image: Callable[[in
     return SiteScale(typical, None if is_whole else round(field_px, 1))
 
 
-def _measured(image: SiteImage, bounds: ImageBounds) -> tuple[NDArray[np.float64], int, bool]:
+def _measured(file: bytes, bounds: ImageBounds) -> tuple[NDArray[np.float64], int, bool]:
     """Returns the diameters of the image's red cells, its shorter side in pixels, and whether it is grey."""
-    pixels = np.asarray(decode(image.path.read_bytes(), bounds))
+    pixels = np.asarray(decode(file, bounds))
     spread = pixels.max(axis=2).astype(int) - pixels.min(axis=2)
     return red_cell_diameters_px(pixels), min(pixels.shape[:2]), float(np.percentile(spread, 99)) < _GREY_LEVELS
 

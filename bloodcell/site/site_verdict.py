@@ -10,6 +10,8 @@ from bloodcell.cells.classes import CLASS_NAMES
 from bloodcell.presentation.numbers import percent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from bloodcell.evaluation.comparison_records import ClassFigures, Comparison
@@ -25,6 +27,8 @@ Our own choice, since no standard names a number: below it, one in five cells of
 LEAST_OF_ALL: Final = 0.9
 """As `LEAST`, for the share of all calls that are right."""
 
+_MUST_NOT: Final = "Must not be used"
+
 
 def verdict_of(
     comparison: Comparison, labels: NDArray[np.integer], slides: NDArray[np.integer], *, by_slide: bool
@@ -39,10 +43,10 @@ def verdict_of(
     """
     if not by_slide:
         why = "all labelled cells are of one slide, so nothing is known of others"
-        return (f"Must not be used: {why}. Next: label cells of at least {MIN_SLIDES} slides.",)
+        return (f"{_MUST_NOT}: {why}. Next: label cells of at least {MIN_SLIDES} slides.",)
     figures = comparison.candidate
     if figures is None:
-        return ("Must not be used: no labelled cell is of one of the eight classes.",)
+        return (f"{_MUST_NOT}: no labelled cell is of one of the eight classes.",)
     usable: list[str] = []
     unusable: list[str] = []
     for number, of_class in enumerate(figures.classes):
@@ -50,9 +54,13 @@ def verdict_of(
         reason = _reason_against(of_class, len(np.unique(slides[labels == number])))
         (unusable if reason else usable).append(f"{name} ({reason})" if reason else name)
     of_calls, sentences = figures.covered_accuracy, []
-    if of_calls is None or of_calls.lower < LEAST_OF_ALL or not usable:
-        found = "it calls no cell" if of_calls is None else f"{_shown(of_calls)} of its calls are right"
-        sentences.append(f"Must not be used: {found}; at least {percent(LEAST_OF_ALL)} is needed at the lower end.")
+    if of_calls is None:
+        sentences.append(f"{_MUST_NOT}: it calls no cell.")
+    elif of_calls.lower < LEAST_OF_ALL:
+        found = f"{_shown(of_calls)} of its calls are right"
+        sentences.append(f"{_MUST_NOT}: {found}; at least {percent(LEAST_OF_ALL)} is needed at the lower end.")
+    elif not usable:
+        sentences.append(f"{_MUST_NOT}: {_shown(of_calls)} of its calls are right, but no class has been shown to be.")
     else:
         sentences.append(f"May be used, with review by a person, for: {', '.join(usable)}.")
         sentences.append(f"{_shown(of_calls)} of its calls are right.")
@@ -61,6 +69,11 @@ def verdict_of(
     if figures.held_back is not None:
         sentences.append(f"Of the labelled cells out of scope, {_shown(figures.held_back)} are left without a call.")
     return tuple(sentences)
+
+
+def may_be_used(verdict: Sequence[str]) -> bool:
+    """Returns whether a verdict allows any class."""
+    return not verdict[0].startswith(_MUST_NOT)
 
 
 def _reason_against(figures: ClassFigures, n_slides: int) -> str:

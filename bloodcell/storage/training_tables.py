@@ -39,7 +39,12 @@ training_run = sa.Table(
     sa.Column("requested_by", sa.Text, nullable=False, comment="Who requested it, as they wrote it."),
     sa.Column("reason", sa.Text, nullable=False, comment="Why it was requested."),
     sa.Column("variants", ARRAY(sa.Text), nullable=False, comment="Variants to train."),
-    sa.Column("base", sa.Text, nullable=False, comment="Initial weights: champion, imagenet or random."),
+    sa.Column(
+        "base",
+        sa.Text,
+        nullable=False,
+        comment="Start: champion, imagenet, site (last layers only) or random.",
+    ),
     sa.Column("seed", sa.Integer, nullable=False, comment="Seed of everything random."),
     sa.Column("epochs", sa.Integer, comment="Maximum epochs of each stage; empty: the recipe's."),
     sa.Column("min_new_labels", sa.Integer, nullable=False, comment="Newly labelled cells below which it is skipped."),
@@ -67,7 +72,7 @@ training_run = sa.Table(
         comment="Login that Airflow authenticated when the run was triggered; empty for a scheduled run.",
     ),
     one_of("state", TRAINING_STATES, "training_run_state"),
-    one_of("base", ("champion", "imagenet", "random"), "training_run_base"),
+    one_of("base", ("champion", "imagenet", "site", "random"), "training_run_base"),
     comment="One retraining: what was requested, by whom, on which snapshot, against which champion, and how it ended.",
 )
 

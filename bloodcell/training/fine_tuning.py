@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from bloodcell.cells.metrics import negative_log_likelihood
 from bloodcell.inference.batched_model import BatchedModel
 from bloodcell.inference.keras_backend import compile_model
 from bloodcell.inference.read_ahead import read_ahead
+from bloodcell.registry.recipes import Augmentation
 from bloodcell.storage.atomic_write import atomic_file
 from bloodcell.training.augmentation import augmented
 from bloodcell.training.calibration import fit_temperature, softmax
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from numpy.typing import NDArray
 
-    from bloodcell.registry.recipes import Augmentation
     from bloodcell.training.feature_cache import Rows
 
 
@@ -87,12 +87,16 @@ class AugmentedPixels:
         augmentation: Bounds of the changes.
         outlier_share: Share of the images that are changed into images of no class, with the number after the last
             class as their label.
+        mild_share: Share of the images that have the changes of `mild` instead.
+        mild: Bounds of smaller changes.
     """
 
     pixels: NDArray[np.uint8] | Rows
     labels: NDArray[np.integer]
     augmentation: Augmentation
     outlier_share: float = 0.0
+    mild_share: float = 0.0
+    mild: Augmentation = field(default_factory=Augmentation)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -105,7 +109,9 @@ class AugmentedPixels:
         for row in np.flatnonzero(random.random(len(numbers)) < self.outlier_share):
             [other] = self.pixels[random.integers(len(self.labels), size=1)]
             images[row], labels[row] = outlier(images[row], other, random), len(CELL_CLASSES)
-        return np.stack([augmented(image, self.augmentation, random) for image in images]), labels
+        is_mild = random.random(len(numbers)) < self.mild_share
+        changes = [self.mild if mild else self.augmentation for mild in is_mild]
+        return np.stack([augmented(*each, random) for each in zip(images, changes, strict=True)]), labels
 
 
 @dataclass(frozen=True, slots=True)

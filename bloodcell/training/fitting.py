@@ -296,7 +296,11 @@ def _tune_from_pixels(
     # otherwise its statistics would follow single batches, and the running mean of the weights would not match them
     trained.get_layer("head_norm").trainable = False
     shown = fine_tuning.AugmentedPixels(
-        training, material.labels(material.images.training), augmentation, options.outlier_share
+        training,
+        material.labels(material.images.training),
+        augmentation,
+        options.outlier_share,
+        options.mild_share,
     )
     epoch = _train(material, options, "deep", trained, shown, validation)
     whole.set_weights(trained.get_weights())

@@ -70,7 +70,7 @@ COMMENT ON COLUMN bloodcell.retraining.requested_by IS 'Who requested it, as the
 COMMENT ON COLUMN bloodcell.retraining.triggered_by IS
     'Login that Airflow authenticated when the run was triggered; empty for a scheduled run.';
 COMMENT ON COLUMN bloodcell.retraining.reason IS 'Why it was requested.';
-COMMENT ON COLUMN bloodcell.retraining.base IS 'Initial weights: champion or imagenet; in rows of release 0.1 also random.';
+COMMENT ON COLUMN bloodcell.retraining.base IS 'Where training began: champion, imagenet or site (last layers only); in rows of release 0.1 also random.';
 COMMENT ON COLUMN bloodcell.retraining.seed IS 'Seed of everything random.';
 COMMENT ON COLUMN bloodcell.retraining.epochs IS 'Most epochs of each stage; empty: as the recipe says.';
 COMMENT ON COLUMN bloodcell.retraining.dataset_digest IS 'Snapshot it trained on; empty where it was skipped.';

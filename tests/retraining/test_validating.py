@@ -97,7 +97,7 @@ def test_an_invalid_request_is_refused_before_anything_is_written(judged: Judged
     for wrong, what in (
         (replace(REQUEST, variants=("vgg19",)), "vgg19"),
         (replace(REQUEST, reason=" "), "needs a reason"),
-        (replace(REQUEST, variants=("vgg16",), base="champion"), "no model of vgg16 for a warm start"),
+        (replace(REQUEST, variants=("vgg16",), base="champion"), "no model of vgg16 to start from .base champion"),
     ):
         with pytest.raises(ConfigurationError, match=what):
             begin_training_run(judged.settings, wrong, uuid.uuid4())
