@@ -3,6 +3,7 @@
 site_images      a laboratory's images, some with labels, by slide
 class_gaussians  a linear head that a few labels fit, starting from the classes as they were learnt
 site_fitting     a variant's head, temperature and thresholds
+site_head        what head and parent make of a cell together
 cross_fitting    what the head does on slides that it was not fitted on
 site_cells       the images, sorted for fitting
 site_scale       how much of an image a model has to see

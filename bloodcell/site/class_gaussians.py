@@ -3,7 +3,7 @@
 The shape (the covariance within classes) comes from the cells that the model learnt from and from the site's. The
 middle of a class starts where the model learnt it, moved by what the labelled classes have in common (another stain and
 camera move all classes alike), and moves towards the mean of the site's labels the more of them there are. A class
-without a label keeps the middle that was learnt, moved in that way, so all eight classes stay.
+without a label has no middle: where its cells are, nobody knows (`site_head`).
 Source: Fisher 1936 and Rao 1948 (linear discriminant analysis); Ledoit and Wolf 2004 (the covariance); the shrunk means
 are the posterior means under a Gaussian prior (Efron and Morris 1977).
 Compared with logistic regression from the shipped head: benchmarks/accuracy/ABLATIONS.md.
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 N_DIMS: Final = 64
 """Principal components of the features; 32 are less accurate, 128 are not more so."""
 
+_IMPOSSIBLE: Final = -1e9  # a score that no temperature makes probable
+
 PRIOR_LABELS: Final = 3.0
 """Labels of a class at which the site's mean and the learnt one count alike; 1 and 10 are no better."""
 
@@ -34,11 +36,13 @@ class ClassGaussians:
         kernel: float32 (n_features, n_dims), into a space in which every class is round with variance 1.
         bias: float32 (n_dims,).
         middles: float32 (n_classes, n_dims).
+        known: bool (n_classes,), whether the class has a label at the site; the middles of the others mean nothing.
     """
 
     kernel: NDArray[np.float32]
     bias: NDArray[np.float32]
     middles: NDArray[np.float32]
+    known: NDArray[np.bool_]
 
     def embed(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Returns features (n, n_features) in that space: float32 (n, n_dims)."""
@@ -46,15 +50,20 @@ class ClassGaussians:
 
     def scores(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Returns float64 (n, n_classes): logarithms of the classes' densities, without what they have in common."""
-        embedded = self.embed(features).astype(np.float64)
-        middles = self.middles.astype(np.float64)
-        return np.asarray(embedded @ middles.T - 0.5 * np.square(middles).sum(axis=1))
+        kernel, bias = self.score_weights
+        return np.asarray(self.embed(features).astype(np.float64) @ kernel.astype(np.float64) + bias)
 
     def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Returns float64 (n,): the Mahalanobis distance to the nearest class."""
         embedded = self.embed(features).astype(np.float64)
-        squares = np.square(embedded[:, None, :] - self.middles[None]).sum(axis=2)
+        squares = np.square(embedded[:, None, :] - self.middles[self.known][None]).sum(axis=2)
         return np.asarray(np.sqrt(squares.min(axis=1)))
+
+    @property
+    def score_weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Kernel (n_dims, n_classes) and bias (n_classes,), by which embedded features become scores."""
+        squares = np.square(self.middles.astype(np.float64)).sum(axis=1)
+        return self.middles.T, np.where(self.known, -0.5 * squares, _IMPOSSIBLE).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +109,15 @@ def fit_class_gaussians(
     residuals *= np.sqrt(len(residuals))
     covariance = LedoitWolf(assume_centered=True).fit(residuals).covariance_
     whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
-    centre = means.mean(axis=0)  # a common shift changes no distance, and keeps the numbers small
+    known = np.bincount(site.labels, minlength=n_classes) > 0
+    centre = means[known].mean(axis=0)  # a common shift changes no distance, and keeps the numbers small
     kernel = axes.components_.T @ whitening
     bias = -(axes.mean_ @ kernel) - centre @ whitening
     return ClassGaussians(
-        kernel.astype(np.float32), bias.astype(np.float32), ((means - centre) @ whitening).astype(np.float32)
+        kernel.astype(np.float32),
+        bias.astype(np.float32),
+        ((means - centre) @ whitening).astype(np.float32),
+        known,
     )
 
 
@@ -133,6 +146,4 @@ def _shrunk_means(
         elif counts[each]:
             prior = learnt[each] + shift
             means[each] = (PRIOR_LABELS * prior + counts[each] * own[each]) / (PRIOR_LABELS + counts[each])
-        else:
-            means[each] = learnt[each] + shift
     return means

@@ -1,4 +1,4 @@
-"""What a site's head does on slides that it was not fitted on: the only honest figure before the first night.
+"""What a site's head does on slides that it was not fitted on, measured on the labelled cells themselves.
 
 The labelled slides are divided into parts. Each part is predicted by a head that was fitted on the others, so that
 every labelled cell is predicted once, by a head that knows nothing of its slide.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from bloodcell.site.class_gaussians import Labelled, fit_class_gaussians
+from bloodcell.site.site_head import SiteHead, SiteOutputs, unknown_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,17 +30,40 @@ class CrossFitted:
     Attributes:
         scores: float64 (n, n_classes).
         distance: float64 (n,), to the nearest class.
+        parts: int64 (n,), the part of each cell.
+        heads: The head that predicted each part.
+        can_judge: bool (n,), whether the head knew the cell's class, from labels of other slides. A class whose labels
+            are all of one slide says nothing about temperature and thresholds.
         by_slide: Whether whole slides were left out; False if there is only one, and then the figures are too good.
     """
 
     scores: NDArray[np.float64]
     distance: NDArray[np.float64]
+    parts: NDArray[np.int64]
+    heads: tuple[SiteHead, ...]
+    can_judge: NDArray[np.bool_]
     by_slide: bool
+
+    def judge(self, outputs: SiteOutputs, temperature: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns probabilities (n, 8) and distances (n,), each by the head that was not fitted on the cell's slide.
+
+        Args:
+            outputs: The parent's, for the labelled cells.
+            temperature: Divisor of the scores.
+        """
+        probabilities, distance = np.zeros(outputs.probabilities.shape), np.zeros(len(self.distance))
+        for part, head in enumerate(self.heads):
+            rows = self.parts == part
+            probabilities[rows], distance[rows] = head.judge(
+                self.scores[rows], self.distance[rows], outputs[rows], temperature
+            )
+        return probabilities, distance
 
 
 def cross_fit(
     learnt: Labelled,
-    site: Labelled,
+    outputs: SiteOutputs,
+    labels: NDArray[np.integer],
     slides: NDArray[np.integer],
     unlabelled: NDArray[np.floating],
     n_classes: int,
@@ -49,9 +73,10 @@ def cross_fit(
 
     Args:
         learnt: Cells that the model was trained on.
-        site: Labelled cells of the site.
-        slides: int (n,), the slide of each labelled cell.
-        unlabelled: Further cells of the site.
+        outputs: The parent's, for the labelled cells of the site.
+        labels: int (n,), their classes.
+        slides: int (n,), their slides.
+        unlabelled: Features of further cells of the site.
         n_classes: Classes of the head.
         on_part: Called with the number of parts done, and the total.
     """
@@ -59,13 +84,16 @@ def cross_fit(
     parts = _parts(slides if by_slide else np.arange(len(slides)))
     n_parts = int(parts.max()) + 1
     scores, distance = np.zeros((len(slides), n_classes)), np.zeros(len(slides))
+    can_judge, heads = np.zeros(len(slides), bool), []
     for part in range(n_parts):
         held = parts == part
-        fitted = Labelled(site.features[~held], site.labels[~held])
-        head = fit_class_gaussians(learnt, fitted, unlabelled, n_classes)
-        scores[held], distance[held] = head.scores(site.features[held]), head.distance(site.features[held])
+        gaussians = fit_class_gaussians(learnt, Labelled(outputs.features[~held], labels[~held]), unlabelled, n_classes)
+        features = outputs.features[held]
+        scores[held], distance[held] = gaussians.scores(features), gaussians.distance(features)
+        can_judge[held] = gaussians.known[labels[held]]
+        heads.append(SiteHead(gaussians, unknown_limit(gaussians, outputs[~held])))
         on_part(part + 1, n_parts)
-    return CrossFitted(scores, distance, by_slide)
+    return CrossFitted(scores, distance, parts, tuple(heads), can_judge, by_slide)
 
 
 def _parts(slides: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.inference.model_loading import load_model
 from bloodcell.site.site_comparison import compare_with_parent
-from bloodcell.site.site_fitting import SiteFit, SiteOutputs, fit_site
+from bloodcell.site.site_fitting import SiteFit, fit_site
+from bloodcell.site.site_head import SiteOutputs
 from bloodcell.site.site_model import parent_outputs
 from bloodcell.site.site_verdict import verdict_of
 from bloodcell.training.feature_cache import cached_outputs

@@ -61,12 +61,12 @@ def write_site_bundle(
         out: Folder of bundles.
     """
     parent, fit, labels = made.parent, made.fit, cells.labels
-    in_scope = labels < len(CELL_CLASSES)
+    in_scope, gaussians = labels < len(CELL_CLASSES), fit.head.gaussians
     model = site_model(load_model(parent), parent.manifest.variant, fit.head, fit.temperature)
     reference = reference_of(
-        fit.head.embed(made.labelled.features)[in_scope],
+        gaussians.embed(made.labelled.features)[in_scope],
         fit.probabilities[in_scope],
-        fit.head.distance(made.labelled.features)[in_scope],
+        gaussians.distance(made.labelled.features)[in_scope],
         labels[in_scope],
         follows_mix=False,
     )

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from bloodcell.evaluation.comparison_records import Comparison
     from bloodcell.registry.bundle import Bundle
-    from bloodcell.site.site_fitting import SiteFit, SiteOutputs
+    from bloodcell.site.site_fitting import SiteFit
+    from bloodcell.site.site_head import SiteOutputs
 
 
 def compare_with_parent(

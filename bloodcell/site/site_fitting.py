@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.registry.rehearsal import read_rehearsal
 from bloodcell.site.class_gaussians import Labelled, fit_class_gaussians
 from bloodcell.site.cross_fitting import cross_fit
-from bloodcell.training.calibration import class_probabilities, confidence_threshold, fit_temperature
+from bloodcell.site.site_head import SiteHead, unknown_limit
+from bloodcell.training.calibration import confidence_threshold, fit_temperature
 from bloodcell.training.novelty import novelty_threshold
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from bloodcell.cells.calls import Calls
     from bloodcell.registry.bundle import Bundle
-    from bloodcell.site.class_gaussians import ClassGaussians
+    from bloodcell.site.site_head import SiteOutputs
 
 TARGET_RISK: Final = 0.02
 """Intended share of errors among the calls, as in the recipes of training."""
@@ -31,30 +32,6 @@ NOVELTY_FLAG_RATE: Final = 0.05
 """Share of the labelled cells beyond the novelty threshold: a site knows few of its cells, so it is careful."""
 
 MIN_CONFIDENCE: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class SiteOutputs:
-    """What a parent makes of a site's images.
-
-    Attributes:
-        features: float32 (n, d), which its head sees.
-        probabilities: float32 (n, 8), its own.
-        novelty: float32 (n,), its own.
-    """
-
-    features: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    novelty: NDArray[np.float32]
-
-    def __getitem__(self, rows: Any) -> SiteOutputs:
-        """Returns the outputs of some of the images."""
-        return SiteOutputs(self.features[rows], self.probabilities[rows], self.novelty[rows])
-
-    @property
-    def of_any_class(self) -> NDArray[np.float64]:
-        """Probability that the cell is of one of the eight classes at all, float64 (n,)."""
-        return np.asarray(self.probabilities.sum(axis=1, dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +49,7 @@ class SiteFit:
         by_slide: Whether whole slides were left out.
     """
 
-    head: ClassGaussians
+    head: SiteHead
     temperature: float
     confidence_threshold: float
     novelty_threshold: float
@@ -107,18 +84,19 @@ def fit_site(
     """
     rehearsal = read_rehearsal(parent)
     learnt = Labelled(rehearsal.features.astype(np.float32), rehearsal.labels.astype(np.int64))
-    site = Labelled(labelled.features, labels)
-    crossed = cross_fit(learnt, site, slides, others.features, n_classes, on_part)
-    temperature = fit_temperature(crossed.scores, labels)
-    probabilities = class_probabilities(crossed.scores, temperature) * labelled.of_any_class[:, None]
-    in_scope = labels < len(CELL_CLASSES)
+    crossed = cross_fit(learnt, labelled, labels, slides, others.features, n_classes, on_part)
+    judging = crossed.can_judge if crossed.can_judge.any() else np.ones(len(labels), bool)
+    temperature = fit_temperature(crossed.scores[judging], labels[judging])
+    probabilities, distance = crossed.judge(labelled, temperature)
+    judging &= labels < len(CELL_CLASSES)
     threshold = confidence_threshold(
-        probabilities[in_scope], labels[in_scope], target_risk=TARGET_RISK, min_coverage=0.0, floor=MIN_CONFIDENCE
+        probabilities[judging], labels[judging], target_risk=TARGET_RISK, min_coverage=0.0, floor=MIN_CONFIDENCE
     )
-    novelty = novelty_threshold(crossed.distance[in_scope], NOVELTY_FLAG_RATE)
-    calls = decide(probabilities, crossed.distance, confidence_threshold=threshold, novelty_threshold=novelty)
-    head = fit_class_gaussians(learnt, site, others.features, n_classes)
-    return SiteFit(head, temperature, threshold, novelty, probabilities, crossed.distance, calls, crossed.by_slide)
+    novelty = novelty_threshold(crossed.distance[judging], NOVELTY_FLAG_RATE)
+    calls = decide(probabilities, distance, confidence_threshold=threshold, novelty_threshold=novelty)
+    gaussians = fit_class_gaussians(learnt, Labelled(labelled.features, labels), others.features, n_classes)
+    head = SiteHead(gaussians, unknown_limit(gaussians, labelled))
+    return SiteFit(head, temperature, threshold, novelty, probabilities, distance, calls, crossed.by_slide)
 
 
 def calls_of_parent(parent: Bundle, outputs: SiteOutputs) -> Calls:
@@ -138,10 +116,9 @@ def calls_by(fit: SiteFit, outputs: SiteOutputs) -> tuple[NDArray[np.float64], N
         fit: The fitted variant.
         outputs: The parent's outputs for cells that are not among the labelled ones.
     """
-    probabilities = (
-        class_probabilities(fit.head.scores(outputs.features), fit.temperature) * outputs.of_any_class[:, None]
-    )
-    distance = fit.head.distance(outputs.features)
+    gaussians = fit.head.gaussians
+    scores, distance = gaussians.scores(outputs.features), gaussians.distance(outputs.features)
+    probabilities, distance = fit.head.judge(scores, distance, outputs, fit.temperature)
     calls = decide(
         probabilities,
         distance,

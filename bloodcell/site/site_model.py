@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bloodcell.site.site_head import FAR
 from bloodcell.training.model_assembly import assemble
 from bloodcell.training.novelty import Embedding
 from bloodcell.training.svm import dense
@@ -13,7 +14,7 @@ from bloodcell.training.svm import dense
 if TYPE_CHECKING:
     import keras
 
-    from bloodcell.site.class_gaussians import ClassGaussians
+    from bloodcell.site.site_head import SiteHead
 
 
 def parent_outputs(model: keras.Model, variant: str) -> keras.Model:
@@ -31,7 +32,7 @@ def parent_outputs(model: keras.Model, variant: str) -> keras.Model:
     return keras.Model(model.inputs, {"features": _features(model, variant), **kept}, name=variant)
 
 
-def site_model(model: keras.Model, variant: str, head: ClassGaussians, temperature: float) -> keras.Model:
+def site_model(model: keras.Model, variant: str, head: SiteHead, temperature: float) -> keras.Model:
     """Returns the model that a site's bundle stores: `model` up to its features, then the head.
 
     Args:
@@ -40,26 +41,41 @@ def site_model(model: keras.Model, variant: str, head: ClassGaussians, temperatu
         head: Fitted on the outputs of `parent_outputs`.
         temperature: Divisor of the head's scores.
     """
-    features, middles = _features(model, variant), head.middles
-    embedded = dense(head.kernel, head.bias, "site_axes")(features)
-    scores = dense(middles.T, -0.5 * np.square(middles).sum(axis=1), "site_scores")(embedded)
-    return assemble(
+    import keras
+
+    features, gaussians = _features(model, variant), head.gaussians
+    embedded = dense(gaussians.kernel, gaussians.bias, "site_axes")(features)
+    scores = dense(*gaussians.score_weights, "site_scores")(embedded)
+    middles = gaussians.middles[gaussians.known]
+    fitted = assemble(
         model.inputs[0],
         features,
         scores,
         temperature=temperature,
-        embedding=Embedding(head.kernel, head.bias, middles, np.zeros(len(middles), np.float32)),
+        embedding=Embedding(gaussians.kernel, gaussians.bias, middles, np.zeros(len(middles), np.float32)),
         name=variant,
         prefix="site_",
-        of_any_class=_of_any_class(model),
     )
+    probabilities, suspected = _with_parent(model.output["probabilities"], fitted.output["probabilities"], head)
+    novelty = keras.ops.add(fitted.output["novelty"], keras.ops.multiply(suspected[:, 0], FAR))
+    outputs = {"probabilities": probabilities, "embedding": fitted.output["embedding"], "novelty": novelty}
+    whole = keras.Model(model.inputs[0], outputs, name=variant)
+    whole.trainable = False
+    return whole
+
+
+def _with_parent(parent: Any, own: Any, head: SiteHead) -> tuple[Any, Any]:
+    """Returns `SiteHead.judge`'s probabilities (n, 8), and whether a cell may be of an unknown class, (n, 1)."""
+    import keras
+
+    of_unknown = keras.ops.multiply(parent, head.unknown[None].astype(np.float32))
+    in_all = keras.ops.sum(of_unknown, axis=-1, keepdims=True)
+    suspected = keras.ops.cast(keras.ops.greater(in_all, head.unknown_limit), "float32")
+    left = keras.ops.sum(parent, axis=-1, keepdims=True)
+    left = keras.ops.subtract(left, keras.ops.multiply(in_all, suspected))
+    added = keras.ops.multiply(of_unknown, suspected)
+    return keras.ops.add(keras.ops.multiply(own, left), added), suspected
 
 
 def _features(model: keras.Model, variant: str) -> Any:
     return model.get_layer("rooted_features" if variant.endswith("_svm") else "features").output
-
-
-def _of_any_class(model: keras.Model) -> Any:
-    import keras
-
-    return keras.ops.sum(model.output["probabilities"], axis=-1, keepdims=True)

@@ -22,7 +22,6 @@ def assemble(
     embedding: Embedding,
     name: str,
     prefix: str = "",
-    of_any_class: Any = None,
 ) -> keras.Model:
     """Returns the model that a bundle stores.
 
@@ -34,7 +33,6 @@ def assemble(
         embedding: Fitted on training features.
         name: Name of the model.
         prefix: Of the names of the new layers, for a graph that has layers of these names already.
-        of_any_class: Tensor (n, 1), by which the probabilities are multiplied; None: they stay.
 
     Returns:
         A flat functional model with the outputs `probabilities` float32 (n, 8), which add up to less than 1 if the cell
@@ -47,8 +45,6 @@ def assemble(
     probabilities = keras.layers.Activation("softmax", name=f"{prefix}probabilities")(calibrated)
     if scores.shape[-1] > len(CELL_CLASSES):
         probabilities = probabilities[:, : len(CELL_CLASSES)]  # the rest is the probability of no class
-    if of_any_class is not None:
-        probabilities = keras.ops.multiply(probabilities, of_any_class)
 
     embedded = dense(embedding.kernel, embedding.bias, f"{prefix}embedding")(features)
     # |e - p|^2 = |e|^2 - 2 e.p + |p|^2: the last two terms for all classes, with their offsets, are one dense layer

@@ -11,11 +11,12 @@ from PIL import Image
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
+from bloodcell.inference.model_output import calls_of
 from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import Bundle, images_of, open_bundle
 from bloodcell.settings import Settings
 from bloodcell.site.calibrating import calibrate
-from bloodcell.site.fitted_variant import fit_variant
+from bloodcell.site.fitted_variant import fit_variant, parent_outputs_on
 from bloodcell.site.site_cells import site_cells
 from bloodcell.site.site_fitting import calls_by
 from bloodcell.site.site_images import SiteImages, read_site_images
@@ -142,3 +143,54 @@ def test_labels_of_one_slide_give_a_model_that_must_not_be_used(
     (made,) = calibrate(alone, parents[:1], Settings(data_dir=tmp_path), site="A")
     assert made.manifest.site is not None
     assert made.manifest.site.verdict[0].startswith("Must not be used: all labelled cells are of one slide")
+
+
+def test_cells_of_a_class_without_labels_get_no_call_and_the_model_computes_what_was_fitted(
+    images: SiteImages, parents: list[Bundle], tmp_path: Path
+) -> None:
+    without = replace(images, images=tuple(image for image in images.images if image.label != "platelet"))
+    settings = Settings(data_dir=tmp_path)
+    bundles = calibrate(without, parents, settings, site="A")
+    new = read_site_images(Settings(), make_site(tmp_path / "new", n_each=2, seed=8))
+    truth = np.array([each.class_number for each in new.labelled])
+    missing = CELL_CLASSES.index("platelet")
+    for bundle, parent in zip(bundles, parents, strict=True):
+        record = bundle.manifest.site
+        assert record is not None
+        assert "platelets (0 labelled cells of 0 slides" in " ".join(record.verdict)
+        found = predict_all([bundle], [each.image for each in new.labelled], read_file, Settings())[bundle.model_id]
+        calls = calls_of(bundle, found)
+        assert "platelet" not in calls.called
+        # the colours of these cells are so far from the training's that a parent cannot tell all of them
+        assert (~calls.unclassified[truth == missing]).mean() < 0.5
+        made = fit_variant(
+            parent, site_cells(without), SiteScale(None, bundle.manifest.field_px), settings, lambda *_: None
+        )
+        assert made.fit.head.unknown.tolist() == [name == "platelet" for name in CELL_CLASSES]
+        outputs = parent_outputs_on(
+            parent, new.labelled, read_file, settings, bundle.manifest.field_px, lambda *_: None
+        )
+        probabilities, distance, _ = calls_by(made.fit, outputs)
+        np.testing.assert_allclose(found.probabilities, probabilities, atol=2e-3)
+        np.testing.assert_allclose(found.novelty, distance, rtol=1e-2, atol=1e-2)
+
+
+def test_a_class_whose_labels_are_of_one_slide_does_not_spoil_the_temperature(
+    images: SiteImages, parents: list[Bundle], tmp_path: Path
+) -> None:
+    """Left out with its slide, the class is unknown to the head, and its wrong scores say nothing about the others."""
+    gathered = replace(
+        images,
+        images=tuple(replace(image, slide="S9") if image.label == "ig" else image for image in images.images),
+    )
+    (made, before) = (
+        fit_variant(
+            parents[0], site_cells(each), SiteScale(None, None), Settings(data_dir=tmp_path), lambda *_: None
+        ).fit
+        for each in (gathered, images)
+    )
+    assert made.temperature < 2 * before.temperature
+    ig = CELL_CLASSES.index("ig")
+    assert (made.probabilities.argmax(axis=1) == site_cells(gathered).labels)[
+        site_cells(gathered).labels != ig
+    ].mean() > 0.7
