@@ -175,7 +175,7 @@ def test_cells_of_a_class_without_labels_get_no_call_and_the_model_computes_what
         np.testing.assert_allclose(found.novelty, distance, rtol=1e-2, atol=1e-2)
 
 
-def test_a_class_whose_labels_are_of_one_slide_does_not_spoil_the_temperature(
+def test_a_class_whose_labels_are_of_one_slide_does_not_spoil_the_thresholds(
     images: SiteImages, parents: list[Bundle], tmp_path: Path
 ) -> None:
     """Left out with its slide, the class is unknown to the head, and its wrong scores say nothing about the others."""
@@ -189,7 +189,8 @@ def test_a_class_whose_labels_are_of_one_slide_does_not_spoil_the_temperature(
         ).fit
         for each in (gathered, images)
     )
-    assert made.temperature < 2 * before.temperature
+    assert made.confidence_threshold == before.confidence_threshold
+    assert made.novelty_threshold == pytest.approx(before.novelty_threshold, rel=0.05)
     ig = CELL_CLASSES.index("ig")
     assert (made.probabilities.argmax(axis=1) == site_cells(gathered).labels)[
         site_cells(gathered).labels != ig
