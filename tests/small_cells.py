@@ -20,7 +20,7 @@ from bloodcell.training.base_networks import build_base
 from bloodcell.training.bundle_training import train
 
 SIDE_PX = 32
-SVM_RECIPE = Recipe(SIDE_PX, ("block2_pool",), svm=SvmSearch(kernels=("linear",), costs=(1.0, 10.0), folds=3))
+SVM_RECIPE = Recipe(SIDE_PX, ("block2_pool",), svm=SvmSearch(gammas=(0.25,), costs=(1.0, 10.0), folds=3))
 TUNED_RECIPE = Recipe(
     SIDE_PX,
     ("block2_pool", "block3_pool"),
@@ -34,15 +34,17 @@ PIXELS_RECIPE = Recipe(
     tuning=Tuning(
         cut_layer="pixels",
         transforms=1,
-        head_epochs=4,
-        deep_epochs=3,
-        batch_cells=16,
+        head_epochs=8,
+        deep_epochs=8,  # the first of them only learn what no cell is
+        patience=8,
+        batch_cells=8,
         augmentation=Augmentation(),
         warm_up=0.2,
         label_smoothing=0.05,
-        average_momentum=0.8,
+        average_momentum=0.5,
         precision="float32",  # most processors only imitate bfloat16, ten times slower
-        outlier_share=0.2,
+        outlier_share=0.1,
+        mild_share=0.5,
     ),
     standardises_colour=True,
 )

@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.accuracy.measuring import truth_of
 from benchmarks.accuracy.models import not_held_out
 from bloodcell.presentation.numbers import percent
+from bloodcell.registry.recipes import SvmSearch
 from bloodcell.settings import Settings
 from bloodcell.training import base_networks, svm
 from bloodcell.training.base_weights import load_base_weights
@@ -30,24 +31,21 @@ N_FOLDS = 3
 
 @dataclass(frozen=True)
 class Choice:
-    """One SVM: its features, its kernel and their parameters."""
+    """One SVM: its features, and the parameters of its kernel."""
 
     layers: tuple[str, ...]
     side_px: int = 224
     crop_px: int = 160
     parts: tuple[float, ...] = (1.0,)
-    kernel: str = "rbf"
-    gamma: float = 0.75
-    cost: float = 30.0
+    gamma: float = 0.15
+    cost: float = 100.0
     max_components: int | None = None
 
     def __str__(self) -> str:
-        kernel = f"rbf, gamma {self.gamma:g}" if self.kernel == "rbf" else "linear"
         axes = f", {self.max_components} axes" if self.max_components else ""
         parts = " and ".join(f"{part:g}" for part in self.parts)
-        return (
-            f"{' '.join(self.layers)} | {parts} | {self.crop_px} of {self.side_px} px | {kernel}, C {self.cost:g}{axes}"
-        )
+        kernel = f"gamma {self.gamma:g}, C {self.cost:g}{axes}"
+        return f"{' '.join(self.layers)} | {parts} | {self.crop_px} of {self.side_px} px | {kernel}"
 
 
 def _mixed(*numbers: int) -> tuple[str, ...]:
@@ -59,9 +57,7 @@ _TWO = ("block3_pool", "block4_pool")
 
 CHOICES = {
     "inception_v3": (
-        Choice(_mixed(5, 7, 8), kernel="linear"),
         Choice(_mixed(5, 7, 8)),
-        Choice(_SIX, kernel="linear"),
         Choice(_SIX),
         Choice(_SIX, max_components=512),
         Choice(_SIX, parts=(0.75,), max_components=512),
@@ -71,7 +67,6 @@ CHOICES = {
         Choice(_SIX, 300, 192, parts=(0.75, 0.5), max_components=512),
     ),
     "vgg16": (
-        Choice(("block4_pool",), 180, 128, kernel="linear"),
         Choice(("block4_pool",), 180, 128),
         Choice(("block4_pool", "block5_pool"), 180, 128),
         Choice(_TWO, 180, 128),
@@ -125,9 +120,9 @@ def _cross_validated(features: np.ndarray, labels: np.ndarray, choice: Choice) -
     from sklearn.model_selection import StratifiedKFold
 
     right = np.zeros(len(labels), bool)
-    settings = svm.SvmChoice(choice.kernel, choice.gamma if choice.kernel == "rbf" else 1.0, choice.cost)
+    settings, options = svm.SvmChoice(choice.gamma, choice.cost), SvmSearch(max_components=choice.max_components)
     for fitted, held in StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(features, labels):
-        pipeline = svm.fit(features[fitted], labels[fitted], settings, choice.max_components)
+        pipeline = svm.fit(features[fitted], labels[fitted], settings, options)
         right[held] = pipeline.predict(features[held]) == labels[held]
     return [float(right.mean()), *(float(right[labels == each].mean()) for each in np.unique(labels))]
 

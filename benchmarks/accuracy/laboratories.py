@@ -28,7 +28,8 @@ from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
 from bloodcell.site.fitted_variant import parent_outputs_on
 from bloodcell.site.site_fitting import calls_by, fit_site
-from bloodcell.site.site_images import SiteImage, SiteImages, read_site_images
+from bloodcell.site.site_head import SiteOutputs
+from bloodcell.site.site_images import SiteImages, read_site_images
 from bloodcell.training.image_folders import read_file
 
 OUT = Path(__file__).parent / "LABORATORIES.md"
@@ -157,10 +158,11 @@ def _section(
     if "own laboratory" in name:
         return [*lines, ""]
     slides = np.unique([image.slide for image in labelled], return_inverse=True)[1]
+    of_parents = [parent_outputs_on(each, cells, read_file, settings, None, tell) for each in bundles]
     for n_labels in LABELS:
         by_variant: dict[str, list[Figures]] = {}
         for seed in range(repeats):
-            for variant, figures in _calibrated(cells, truth, slides, bundles, settings, n_labels, seed, tell).items():
+            for variant, figures in _calibrated(of_parents, truth, slides, bundles, n_labels, seed).items():
                 by_variant.setdefault(variant, []).append(figures)
         lines += [_row(variant, str(n_labels), figures, 0) for variant, figures in by_variant.items()]
     return [*lines, ""]
@@ -174,14 +176,12 @@ def _mean(bundles: list[Bundle], outputs: Mapping[str, ModelOutput]) -> Calls:
 
 
 def _calibrated(
-    cells: tuple[SiteImage, ...],
+    of_parents: list[SiteOutputs],
     truth: np.ndarray,
     slides: np.ndarray,
     bundles: list[Bundle],
-    settings: Settings,
     n_labels: int,
     seed: int,
-    tell: Callable[[str, int, int], None],
 ) -> dict[str, Figures]:
     """Returns each variant's figures, and those of their mean, on the slides that no label was drawn from."""
     random = np.random.default_rng(seed)
@@ -191,11 +191,9 @@ def _calibrated(
         [random.permutation(np.flatnonzero(is_first & (truth == each)))[:n_labels] for each in range(len(CELL_CLASSES))]
     )
     rest = np.flatnonzero(~is_first)
-    n_others = len(cells) - len(truth)
-    measured = np.concatenate([rest, np.arange(len(truth), len(truth) + n_others)])
+    measured = np.concatenate([rest, np.arange(len(truth), len(of_parents[0].novelty))])
     found, calls = {}, []
-    for bundle in bundles:
-        outputs = parent_outputs_on(bundle, cells, read_file, settings, None, tell)
+    for bundle, outputs in zip(bundles, of_parents, strict=True):
         fit = fit_site(
             bundle,
             outputs[drawn],

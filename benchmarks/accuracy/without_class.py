@@ -126,7 +126,7 @@ def fit_without(left_out: str | None, pool: Split, recipe: Recipe, seed: int = 0
     # the search counts the images of classes 0, 1, 2 and so on, and takes a gap for a class without images
     of_training, of_validation = (np.searchsorted(numbers, split.truth) for split in (training, validation))
     choice = svm.search(training.features, of_training, options, seed, lambda done, total: None)
-    machine = svm.fit(training.features, of_training, choice, options.max_components)
+    machine = svm.fit(training.features, of_training, choice, options)
     scores = machine.decision_function(validation.features)
     temperature = fit_temperature(scores, of_validation)
     return FittedModel(
@@ -204,7 +204,7 @@ def write_fitted(fitted: FittedModel, like: Bundle, out: Path) -> Bundle:
             replace(
                 manifest,
                 data=DataSplit(images.digest, len(training), len(validation), rule),
-                choice=f"{fitted.choice.kernel} kernel, gamma = {fitted.choice.gamma:g}, C = {fitted.choice.cost:g}",
+                choice=f"gamma = {fitted.choice.gamma:g}, C = {fitted.choice.cost:g}",
                 temperature=fitted.temperature,
                 confidence_threshold=fitted.confidence_threshold,
                 novelty_threshold=fitted.novelty_threshold,

@@ -103,26 +103,28 @@ class SvmSearch:
     """What cross-validation chooses from.
 
     Attributes:
-        kernels: Kernels to try, of `linear` and `rbf`.
-        gammas: Gammas of the rbf kernel to try, in units of 1 / (number of features x their mean variance).
-        costs: Values of C to try, for kernels scaled to a mean of 1 on the diagonal.
+        gammas: Gammas of the kernel to try, in units of 1 / (number of features x their mean variance).
+        costs: Values of C to try: what the squares of errors weigh beside those of the coefficients.
         folds: Stratified folds.
         max_images: Maximum images of the search; the chosen SVM is fitted on all images.
         max_components: Maximum principal components that the features are reduced to; None keeps the features. The
             components make the SVM six times smaller and no less accurate.
+        landmarks: Maximum rows that stand for all the others.
         augmentation: Random changes of the copies.
         copies: How many changed copies of each training image the SVM is fitted on, beside the image as it is.
+        weight_as_is: What an image as it is weighs beside a changed copy.
         outlier_copies: As many images of no class (`outliers`) as this share of the training images.
     """
 
-    kernels: tuple[str, ...] = ("linear", "rbf")
     gammas: tuple[float, ...] = (0.1, 0.25, 1.0)
     costs: tuple[float, ...] = (1.0, 10.0, 100.0)
     folds: int = 4
     max_images: int = 2_000
     max_components: int | None = None
+    landmarks: int = 2_000
     augmentation: Augmentation | None = None
     copies: int = 0
+    weight_as_is: float = 1.0
     outlier_copies: float = 0.0
 
 
@@ -204,7 +206,7 @@ _FROM_PIXELS: Final = Tuning(
     precision="mixed_bfloat16",
 )
 
-_SVM_SEARCH: Final = SvmSearch(kernels=("rbf",), gammas=(0.5, 0.75, 1.0), costs=(10.0, 30.0), max_components=512)
+_SVM_SEARCH: Final = SvmSearch(gammas=(0.5, 0.75, 1.0), costs=(10.0, 30.0), max_components=512)
 
 DEFAULT_RECIPES: Final = {
     "vgg16": Recipe(

@@ -107,7 +107,9 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
         [np.tile(labels, 1 + len(copies)), *(np.full(len(rows), len(CELL_CLASSES)) for rows in outliers)]
     )
     material.on_progress("fit SVM", 0, 1)
-    pipeline = svm.fit(shown, labels_shown, choice, options.max_components)
+    weights = np.ones(len(shown))
+    weights[: len(labels)] = options.weight_as_is
+    pipeline = svm.fit(shown, labels_shown, choice, options, weights)
     material.on_progress("fit SVM", 1, 1)
     features = base_networks.rooted(base_networks.pooled(material.network, recipe.feature_layers, recipe.pooled_parts))
     return Trained(
@@ -117,7 +119,7 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
         validation,
         pipeline.decision_function(validation),
         _rehearsal(training[rehearsed(labels)], labels),
-        f"{choice.kernel} kernel, gamma = {choice.gamma:g}, C = {choice.cost:g}",
+        f"gamma = {choice.gamma:g}, C = {choice.cost:g}",
         choice.macro_sensitivity,
     )
 

@@ -257,10 +257,10 @@ def test_an_unknown_variant_is_refused(cells: Path, settings: Settings) -> None:
 
 @pytest.mark.parametrize(
     "recipe",
-    [SVM_RECIPE, Recipe(32, ("block1_pool",), svm=SvmSearch(kernels=("rbf",), costs=(10.0,), folds=2))],
-    ids=["linear", "radial"],
+    [SVM_RECIPE, Recipe(32, ("block1_pool",), svm=SvmSearch(costs=(10.0,), folds=2, landmarks=20))],
+    ids=["all are landmarks", "some are landmarks"],
 )
-def test_the_stored_model_decides_like_scikit_learns_svm_on_the_same_images(
+def test_the_stored_model_decides_like_scikit_learns_pipeline_on_the_same_images(
     recipe: Recipe, cells: Path, settings: Settings, pixels: np.ndarray
 ) -> None:
     bundle = train("vgg16_svm", cells, settings, recipe=recipe, base=random_weights())
@@ -274,7 +274,7 @@ def test_the_stored_model_decides_like_scikit_learns_svm_on_the_same_images(
     features, _ = network.predict(seen, batch_size=settings.batch_cells, verbose=0)
     assert recipe.svm is not None
     choice = search(features, labels, recipe.svm, 0, lambda *_: None)
-    pipeline = fit(features, labels, choice, recipe.svm.max_components)
+    pipeline = fit(features, labels, choice, recipe.svm)
     unseen, decision = network.predict_on_batch(pixels)
     expected = pipeline.decision_function(unseen.astype(np.float64))
     np.testing.assert_allclose(decision, expected, atol=1e-4)
