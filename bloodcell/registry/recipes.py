@@ -103,6 +103,7 @@ class SvmSearch:
     """What cross-validation chooses from.
 
     Attributes:
+        kernels: `rbf`; bundles of earlier releases may name others.
         gammas: Gammas of the kernel to try, in units of 1 / (number of features x their mean variance).
         costs: Values of C to try: what the squares of errors weigh beside those of the coefficients.
         folds: Stratified folds.
@@ -116,6 +117,7 @@ class SvmSearch:
         outlier_copies: As many images of no class (`outliers`) as this share of the training images.
     """
 
+    kernels: tuple[str, ...] = ("rbf",)
     gammas: tuple[float, ...] = (0.1, 0.25, 1.0)
     costs: tuple[float, ...] = (1.0, 10.0, 100.0)
     folds: int = 4
