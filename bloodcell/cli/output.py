@@ -138,12 +138,22 @@ def site_table(images: SiteImages, bundles: Sequence[Bundle], *, registered: boo
                 highlight=False,
                 soft_wrap=True,
             )
-    console.print(
-        f"Next: bloodcell models validate {first.model_id[:12]}" if registered
-        else f"Next: bloodcell models register {first.folder}",
-        highlight=False,
-        soft_wrap=True,
-    )  # fmt: skip
+    console.print(_next_of_site(bundles, registered=registered), highlight=False, soft_wrap=True)
+
+
+def _next_of_site(bundles: Sequence[Bundle], *, registered: bool) -> str:
+    """Returns what to do after a calibration, with the most accurate of the models that may be used."""
+    usable = [each for each in bundles if each.manifest.site and each.manifest.site.may_be_used]
+    if not usable:
+        return "None of them may be used. Next: label more cells, then calibrate again."
+    best = max(usable, key=lambda bundle: bundle.manifest.metrics.accuracy)
+    if not registered:
+        return f"Next: bloodcell models register {best.folder}"
+    short = best.model_id[:12]
+    return (
+        f"Next: bloodcell models promote {short} --reason R (where cells of the random sample have been read blind, "
+        f"bloodcell models validate {short} comes first)"
+    )
 
 
 def models_table(models: Sequence[RegisteredModel]) -> None:

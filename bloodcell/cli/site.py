@@ -66,9 +66,10 @@ def calibrate(
         open_database(settings)  # a missing database is reported now, not after the work
     with step_bars() as show:
         found = _read(settings, images, table, show)
-        bundles = calibrate_site(found, _parents(bundle), settings, site=name, on_progress=show)
+        parents = _parents(bundle)
+        bundles = calibrate_site(found, parents, settings, site=name, on_progress=show)
     if register:
-        _register(settings, bundles)
+        _register(settings, [*parents, *bundles])  # a later retraining starts from the parents
     if json:
         print_json(
             [{"model_id": each.model_id, "folder": str(each.folder), "manifest": each.manifest} for each in bundles]

@@ -42,7 +42,7 @@ def read(settings: Settings, digest: str) -> SiteImages:
 
 def splits(settings: Settings) -> dict[str, str]:
     with open_database(settings).connect() as connection:
-        return dict(connection.execute(sa.text("SELECT split_key, split FROM bloodcell.data_split")).all())  # type: ignore[arg-type]
+        return dict(connection.execute(sa.text("SELECT split_key, split FROM bloodcell.data_split")).all())
 
 
 def test_labels_of_the_database_calibrate_the_serving_model(judged: Judged) -> None:
@@ -135,8 +135,9 @@ def test_without_a_hold_out_a_model_is_promoted_only_if_its_verdict_allows_it(
     made = {}
     for name, each in (("usable", images), ("one slide", one_slide)):
         (made[name],) = calibrate(each, [svm_bundle], settings, site=name)
-    for bundle in made.values():
-        open_database(settings).transact(lambda c, b=bundle: register(c, Store.of(settings), b, by="dr.a"))
+    with open_database(settings).begin() as connection:
+        for bundle in made.values():
+            register(connection, Store.of(settings), bundle, by="dr.a")
     with pytest.raises(PromotionRefusedError, match="one slide, with this verdict: Must not be used"):
         promote_by_hand(settings, made["one slide"].model_id, by="dr.a", reason="try")
     record = open_bundle(made["usable"].folder).manifest.site
