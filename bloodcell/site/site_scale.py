@@ -29,7 +29,15 @@ MAX_IMAGES: Final = 300
 SAME_SCALE: Final = 0.08
 """A field that differs from the whole image by less is the whole image: the estimate is no better than 4 %."""
 
-_SEVERAL_SCALES: Final = 1.25  # ratio of the 90th to the 10th percentile of the images' own diameters
+_SEVERAL_SCALES: Final = 1.45
+"""Ratio of the 90th to the 10th percentile of the images' own diameters. One scale: 1.20 (PBC), 1.25 (Raabin) and 1.39
+(BCCD); with half of the images enlarged by 1.3: 1.46, 1.52 and 1.65."""
+_PLAUSIBLE: Final = (0.08, 0.6)
+"""Diameters that may be those of red cells, as shares of an image's shorter side: analysers cut out 2 to 8 of them
+around a cell (PBC: 0.18). What is smaller is a platelet or dust, even where a crop shows hardly a red cell."""
+_RED_CELLS: Final = (0.5, 2.2)
+"""Diameters that count in the ratio, in typical diameters: others are of platelets, or of cells that touch."""
+_MIN_OWN: Final = 3  # red cells of an image that count
 _GREY_LEVELS: Final = 3.0
 
 
@@ -89,12 +97,16 @@ def _measured(file: bytes, bounds: ImageBounds) -> tuple[NDArray[np.float64], in
     """Returns the diameters of the image's red cells, its shorter side in pixels, and whether it is grey."""
     pixels = np.asarray(decode(file, bounds))
     spread = pixels.max(axis=2).astype(int) - pixels.min(axis=2)
-    return red_cell_diameters_px(pixels), min(pixels.shape[:2]), float(np.percentile(spread, 99)) < _GREY_LEVELS
+    side_px, found = min(pixels.shape[:2]), red_cell_diameters_px(pixels)
+    least, most = (share * side_px for share in _PLAUSIBLE)
+    return found[(found > least) & (found < most)], side_px, float(np.percentile(spread, 99)) < _GREY_LEVELS
 
 
 def _refuse_several_scales(diameters: list[NDArray[np.float64]], typical: float) -> None:
-    """Refuses images whose own red cells differ too much from image to image; images with fewer than 4 do not count."""
-    own = np.array([np.median(found) for found in diameters if len(found) >= 4])
+    """Refuses images whose own red cells differ too much from image to image; images with too few do not count."""
+    least, most = (factor * typical for factor in _RED_CELLS)
+    red_cells = (found[(found > least) & (found < most)] for found in diameters)
+    own = np.array([np.median(found) for found in red_cells if len(found) >= _MIN_OWN])
     if len(own) < 20:
         return
     low, high = np.quantile(own, (0.1, 0.9))
