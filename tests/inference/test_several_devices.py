@@ -27,7 +27,7 @@ logging.basicConfig(level="INFO")
 (processor,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
 # each device draws its own dropout, and bfloat16 rounds differently in half a batch
-tuning = replace(PIXELS_RECIPE.tuning, dropout=1e-9, precision="float32", head_epochs=1, deep_epochs=1)
+tuning = replace(PIXELS_RECIPE.tuning, dropout=1e-9, precision="float32", head_epochs=1, deep_epochs=1, batch_cells=16)
 recipe = replace(PIXELS_RECIPE, tuning=tuning)
 cells, data = Path(sys.argv[1]), Path(sys.argv[2])
 
