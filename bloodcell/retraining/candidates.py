@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
     from bloodcell.training.fitting import OnProgress
-
-_CANDIDATES: Final = "training/candidates"
 
 
 def train_candidate(
@@ -60,15 +58,40 @@ def train_candidate(
         ConfigurationError: The retraining has no data set, or a disk is full.
         StoreUnavailableError: Images cannot be read.
     """
+    from bloodcell.site.calibrating import calibrate
+    from bloodcell.training.bundle_training import train
+
     database, store = open_database(settings), Store.of(settings)
     retraining = database.transact(lambda c: read_training_run(c, training_run_id))
     if done := database.transact(lambda c: _candidate(c, training_run_id, variant)):
         return done
     with recorded_run(database, "train", airflow_run=airflow_run) as run:
+        out = settings.data_dir / "training" / "candidates"
         if retraining.base == "site":
-            bundle, run.n_cells = _calibrated(database, store, settings, retraining, variant, on_progress)
+            of_site = database.transact(lambda c: site_images(c, store, retraining.dataset))
+            (bundle,) = calibrate(
+                of_site,
+                [_start(database, store, variant)],
+                settings,
+                site=f"labels of {retraining.requested_at:%Y-%m-%d}",
+                out=out,
+                on_progress=on_progress,
+            )
+            run.n_cells = len(of_site.images)
         else:
-            bundle, run.n_cells = _trained(database, store, settings, retraining, variant, on_progress)
+            images = database.transact(lambda c: training_set(c, store, retraining.dataset))
+            start = _start(database, store, variant) if retraining.base == "champion" else None
+            bundle = train(
+                variant,
+                images,
+                settings,
+                recipe=_recipe(retraining, variant, start),
+                base=start or "imagenet",
+                seed=retraining.seed,
+                out=out,
+                on_progress=on_progress,
+            )
+            run.n_cells = len(images.training) + len(images.validation)
         run.detail = {"training_run_id": str(training_run_id), "variant": variant, "model_id": bundle.model_id}
 
         def record(connection: sa.Connection) -> str:
@@ -112,55 +135,6 @@ def train_on_labels(
         raise TrainingDataError(f"{taken.shortage} Next: bloodcell labels status")
     images = database.transact(lambda c: training_set(c, store, taken.dataset_digest))
     return train(variant, images, settings, seed=seed, on_progress=on_progress)
-
-
-def _trained(
-    database: Database,
-    store: Store,
-    settings: Settings,
-    retraining: TrainingRun,
-    variant: str,
-    on_progress: OnProgress | None,
-) -> tuple[Bundle, int]:
-    """Returns the variant, trained on the retraining's data set, and the number of its images."""
-    from bloodcell.training.bundle_training import train
-
-    images = database.transact(lambda c: training_set(c, store, retraining.dataset))
-    start = _start(database, store, variant) if retraining.base == "champion" else None
-    bundle = train(
-        variant,
-        images,
-        settings,
-        recipe=_recipe(retraining, variant, start),
-        base=start or "imagenet",
-        seed=retraining.seed,
-        out=settings.data_dir / _CANDIDATES,
-        on_progress=on_progress,
-    )
-    return bundle, len(images.training) + len(images.validation)
-
-
-def _calibrated(
-    database: Database,
-    store: Store,
-    settings: Settings,
-    retraining: TrainingRun,
-    variant: str,
-    on_progress: OnProgress | None,
-) -> tuple[Bundle, int]:
-    """Returns the serving model, calibrated on the retraining's data set, and the number of its images."""
-    from bloodcell.site.calibrating import calibrate
-
-    images = database.transact(lambda c: site_images(c, store, retraining.dataset))
-    (bundle,) = calibrate(
-        images,
-        [_start(database, store, variant)],
-        settings,
-        site=f"labels of {retraining.requested_at:%Y-%m-%d}",
-        out=settings.data_dir / _CANDIDATES,
-        on_progress=on_progress,
-    )
-    return bundle, len(images.images)
 
 
 def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: str) -> str | None:

@@ -2,7 +2,6 @@
 -- The images that a data set trains and validates with; the patient stands for the slides, which are alike.
 SELECT sha256, class AS label, split_key FROM bloodcell.dataset_image
 WHERE dataset_digest = :digest AND split IN ('training', 'validation')
-ORDER BY sha256
 
 -- name: codes
 -- Cells out of scope of patients who judge no model. Cells of the random sample are left out, because they judge.
@@ -16,7 +15,6 @@ WHERE d.split IN ('training', 'validation') AND l.state = 'out_of_scope' AND l.s
   AND NOT EXISTS (SELECT FROM bloodcell.dataset_image o WHERE o.sha256 = l.sha256)
   AND NOT EXISTS (SELECT FROM bloodcell.sampled_cell n JOIN bloodcell.cell c USING (cell_id) WHERE c.sha256 = l.sha256)
 GROUP BY l.sha256 HAVING count(DISTINCT l.sub_label) = 1
-ORDER BY l.sha256
 
 -- name: unlabelled
 -- Other cells of the patients whose labels train. The first by digest are a random part, the same at every try.

@@ -88,7 +88,7 @@ def fit_site(
     judging = crossed.can_judge if crossed.can_judge.any() else np.ones(len(labels), bool)
     temperature = fit_temperature(crossed.scores[judging], labels[judging])
     probabilities, distance = crossed.judge(labelled, temperature)
-    judging &= labels < len(CELL_CLASSES)
+    judging = judging & (labels < len(CELL_CLASSES))
     threshold = confidence_threshold(
         probabilities[judging], labels[judging], target_risk=TARGET_RISK, min_coverage=0.0, floor=MIN_CONFIDENCE
     )

@@ -63,6 +63,7 @@ def search(
         on_fold: Called with the number of folds done and of all folds.
     """
     from sklearn.model_selection import StratifiedKFold, train_test_split
+    from sklearn.pipeline import Pipeline
 
     if len(labels) > options.max_images:
         features, _, labels, _ = train_test_split(
@@ -76,9 +77,11 @@ def search(
     n_right = {choice: np.zeros(len(counts)) for choice in choices}
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     for n_done, (fitted, held) in enumerate(folds.split(features, labels), start=1):
+        axes = _axes(features[fitted], options.max_components)
+        rows, others = _on(axes, features[fitted]), axes.transform(features[held])
         for choice in choices:
-            machine = fit(features[fitted], labels[fitted], choice, options)
-            right = labels[held][machine.predict(features[held]) == labels[held]]
+            machine = Pipeline(_fitted(rows, labels[fitted], choice, options))
+            right = labels[held][machine.predict(others) == labels[held]]
             n_right[choice] += np.bincount(right, minlength=len(counts))
         on_fold(n_done, n_folds)
     sensitivity = {choice: macro_sensitivity(right, counts) for choice, right in n_right.items()}
@@ -109,19 +112,35 @@ def fit(
         options: Components and landmarks.
         weights: float (n,), of the rows, beside that of their class; None: all weigh the same.
     """
-    from sklearn.kernel_approximation import Nystroem
-    from sklearn.linear_model import RidgeClassifier
     from sklearn.pipeline import Pipeline
 
     axes = _axes(features, options.max_components)
-    rows = rounded(axes.transform(np.asarray(features, np.float64)))
+    return Pipeline([("axes", axes), *_fitted(_on(axes, features), labels, choice, options, weights)])
+
+
+def _on(axes: PCA | StandardScaler, features: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Returns features on the axes, rounded to float16's values, since landmarks are among these rows."""
+    return rounded(axes.transform(np.asarray(features, np.float64)))
+
+
+def _fitted(
+    rows: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    choice: SvmChoice,
+    options: SvmSearch,
+    weights: NDArray[np.floating] | None = None,
+) -> list[tuple[str, Any]]:
+    """Returns the steps after the axes: landmarks, and least squares on them."""
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.linear_model import RidgeClassifier
+
     landmarks = Nystroem(
         gamma=choice.gamma * _scale(rows), n_components=min(options.landmarks, len(rows)), random_state=0
     ).fit(rows)
     # all classes weigh the same; an intercept for each is not regularised
     machine = RidgeClassifier(alpha=1 / choice.cost, class_weight="balanced")
     machine.fit(landmarks.transform(rows), labels, sample_weight=weights)
-    return Pipeline([("axes", axes), ("landmarks", landmarks), ("svm", machine)])
+    return [("landmarks", landmarks), ("svm", machine)]
 
 
 def decision_layers(pipeline: Pipeline, features: Any) -> Any:
