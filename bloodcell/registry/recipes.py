@@ -157,7 +157,7 @@ class Recipe:
             they are above `min_confidence`.
         min_confidence: Lowest confidence threshold, however good the model: a cell that more likely belongs to another
             class is not called.
-        standardises_colour: Whether the network sees every field with the colours of the training images
+        standardises_colour: Whether the network sees every field with colours in the range of the training images
             (`training.colour`).
     """
 

@@ -7,7 +7,7 @@ fine_tuning      stages of fine-tuning, with checkpoints
 augmentation     random changes of a training image
 outliers         images of no class, made from training images
 image_changes    what is done to an image before its features are computed
-colour           a field's colours become those of the training images
+colour           a field's colours are moved into the range of the training images
 feature_cache    outputs of frozen layers, computed once and kept on disk
 base_networks    VGG-16 and InceptionV3 as flat Keras graphs
 base_weights     ImageNet weights, with pinned digests

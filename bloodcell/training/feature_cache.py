@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.training.image_changes import Change
 
-_CACHE_VERSION: Final = 2  # increase it when decoding, resizing or a network's layers change
+_CACHE_VERSION: Final = 3  # increase it when decoding, resizing or a network's layers change
 _CHUNK_BATCHES: Final = 4
 _LINE_BYTES: Final = 65  # a sha256 and the line feed
 

@@ -142,7 +142,7 @@ def ward(settings: Settings, database: Database) -> Ward:
     reports.mkdir()
     (reports / f"{BARCODES[0]}.html").write_text(f"<h1>{BARCODES[0]}</h1>")
     (reports / "2026-11-21.html").write_text(f"<p>P&#228;t</p><td>{BARCODES[0]}</td><td>{OTHER}</td>")
-    shelf = settings.data_dir / "training" / "features" / "v2-vgg16-160-0" / "middle-0123"
+    shelf = settings.data_dir / "training" / "features" / "v3-vgg16-160-0" / "middle-0123"
     shelf.mkdir(parents=True)
     (shelf / "images.txt").write_text(f"{digest(100)}\n{digest(300)}\n")
     (shelf / "rows.bin").write_bytes(bytes(64))
