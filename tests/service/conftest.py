@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -28,6 +28,7 @@ from tests.laboratory import make_champion
 from tests.small_cells import SVM_RECIPE, draw, make_cells, random_weights
 
 CODES = dict(zip(CELL_CLASSES, ("BA", "EO", "ERB", "MY", "LY", "MO", "SNE", "PLT"), strict=True))
+Answer = TypeVar("Answer")
 READY_S = 300.0
 UP: dict[str, Any] = {
     # nothing starts by itself except what the watcher announces
@@ -64,6 +65,19 @@ class Up:
         """Returns every process that it started, including zombies but not Postgres."""
         marked = marked_processes({STACK_MARK: str(self.settings.data_dir.resolve())})
         return [process for process in marked if process.pid != self.process.pid]
+
+    def ask(self, question: Callable[[psutil.Process], Answer]) -> list[tuple[psutil.Process, Answer]]:
+        """Returns each process with its answer, without those that end before they answer."""
+        answers = []
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                answers.append((process, question(process)))
+        return answers
+
+    def program(self, *last_arguments: str) -> psutil.Process:
+        """Returns the process whose command line ends with these."""
+        lines = self.ask(psutil.Process.cmdline)
+        return next(process for process, line in lines if line[-len(last_arguments) :] == [*last_arguments])
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Stops it and returns its exit status."""

@@ -101,8 +101,8 @@ def test_an_approver_is_printed_with_the_password_file_and_without_the_password(
 def test_every_program_listens_on_this_machine_only(up: Up) -> None:
     listening = {
         connection.laddr.ip
-        for process in up.processes()
-        for connection in process.net_connections()
+        for _, connections in up.ask(psutil.Process.net_connections)
+        for connection in connections
         if connection.status == psutil.CONN_LISTEN
     }
     postgres = psutil.Process(postmaster_pid(up.settings)).net_connections(kind="inet")
@@ -118,7 +118,7 @@ def test_no_secret_is_in_a_log_or_on_a_command_line(up: Up) -> None:
     assert len(secrets) == 5
     logs = [path for folder in (up.settings.data_dir / "logs", home / "logs") for path in folder.rglob("*.log")]
     texts = [path.read_text(errors="replace") for path in logs]
-    texts += [" ".join(process.cmdline()) for process in up.processes()]
+    texts += [" ".join(line) for _, line in up.ask(psutil.Process.cmdline)]
 
     assert len(logs) >= 4
     assert not [secret for secret in secrets for text in texts if secret in text]
@@ -183,7 +183,7 @@ def test_repeating_a_night_after_a_killed_scheduler_has_no_shards_and_leaves_the
 ) -> None:
     laboratory = LiveNight(up.settings, NIGHT)
     before = laboratory.rows()
-    next(p for p in up.processes() if p.cmdline()[-2:] == ["scheduler", "--skip-serve-logs"]).kill()
+    up.program("scheduler", "--skip-serve-logs").kill()
     until(lambda: "scheduler ended (signal SIGKILL), starting it again in" in up.printed.read_text())
 
     run = run_night(api, NIGHT)
@@ -374,7 +374,7 @@ def test_the_error_for_a_used_port_names_the_port_and_says_what_to_do(up: Up, tm
 def test_ctrl_c_stops_every_process_even_a_hanging_one(up: Up) -> None:
     postgres = psutil.Process(postmaster_pid(up.settings))
     embedded_database(up.settings).stop()  # which these tests have used, too
-    with frozen(next(p for p in up.processes() if p.cmdline()[-1:] == ["dag-processor"])):
+    with frozen(up.program("dag-processor")):
         assert up.stop(signal.SIGINT) == 0
 
     assert up.processes() == []
