@@ -156,7 +156,7 @@ class _Judged:
     def left_out(self) -> list[str]:
         areas, flagged = [], []
         for cell_class in range(len(CELL_CLASSES)):
-            novelty = self._fitted(~self.judges & (self.labels != cell_class)).novelty(self.features[0][self.judges])
+            novelty = self._fitted(~self.judges & (self.labels != cell_class)).distance(self.features[0][self.judges])
             unknown = self.labels[self.judges] == cell_class
             areas.append(area_under_curve(novelty[~unknown], novelty[unknown]))
             flagged.append(_flagged(novelty[~unknown], novelty[unknown]))
@@ -164,11 +164,11 @@ class _Judged:
 
     def found(self, artefacts: Sequence[np.ndarray], shifted: Sequence[np.ndarray]) -> list[str]:
         embedding = self._fitted(~self.judges)
-        known = embedding.novelty(self.features[0][self.judges])
-        of_artefacts = [embedding.novelty(rows) for rows in artefacts]
+        known = embedding.distance(self.features[0][self.judges])
+        of_artefacts = [embedding.distance(rows) for rows in artefacts]
         return [
             *(f"{area_under_curve(known, each):.3f}, {percent(_flagged(known, each), 0)}" for each in of_artefacts),
-            *(percent(_flagged(known, embedding.novelty(rows)), 0) for rows in shifted),
+            *(percent(_flagged(known, embedding.distance(rows)), 0) for rows in shifted),
         ]
 
 

@@ -1,7 +1,7 @@
 """Each class is left out in turn and then looked for, as a stand-in for cells that no model was trained on.
 
 The input of a shipped model's embedding comes from layers that its training did not change, so that without a class
-only the embedding has to be fitted again.
+only the embedding has to be fitted again, and for an SVM variant the SVM.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import keras
 import numpy as np
 
 from benchmarks.accuracy.measuring import Found, Laboratory, area_under_curve, layers_of, truth_of
+from benchmarks.accuracy.without_class import Split, fit_without
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage, digest_of
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import Bundle
-from bloodcell.registry.recipes import Augmentation
+from bloodcell.registry.recipes import Augmentation, Recipe
 from bloodcell.storage.decoding import ImageBounds, decode, resized
 from bloodcell.training.fitting import augmented_once
 from bloodcell.training.image_folders import read_file, split_images
@@ -51,6 +52,8 @@ def _of_classes(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImag
     labels, truth = truth_of(pool), truth_of(laboratory.few)
     validation = set(split_images(pool, recipe.validation_fraction)[1])
     validates = np.array([image in validation for image in pool])
+    if recipe.svm:
+        return _of_svm(Split(pool, of_pool), Split(laboratory.few, of_unseen), recipe)
     found = {}
     for number, cell_class in enumerate(CELL_CLASSES):
         known = labels != number
@@ -60,12 +63,22 @@ def _of_classes(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImag
             np.tile(labels[fitted], len(fitted_on)),
             recipe.embedding_dims,
         )
-        novelty, is_unknown = embedding.novelty(of_unseen), truth == number
-        threshold = novelty_threshold(embedding.novelty(of_pool[known & validates]), recipe.novelty_flag_rate)
+        novelty, is_unknown = embedding.distance(of_unseen), truth == number
+        threshold = novelty_threshold(embedding.distance(of_pool[known & validates]), recipe.novelty_flag_rate)
         unknown = novelty[is_unknown]
         found[cell_class] = Found(
             area_under_curve(novelty[~is_unknown], unknown), float((unknown > threshold).mean()), None
         )
+    return found
+
+
+def _of_svm(pool: Split, unseen: Split, recipe: Recipe) -> dict[str, Found]:
+    found = {}
+    for number, cell_class in enumerate(CELL_CLASSES):
+        fitted = fit_without(cell_class, pool, recipe)
+        novelty, is_unknown = fitted.novelty(unseen.features), unseen.truth == number
+        flagged = float((novelty[is_unknown] > fitted.novelty_threshold).mean())
+        found[cell_class] = Found(area_under_curve(novelty[~is_unknown], novelty[is_unknown]), flagged, None)
     return found
 
 

@@ -77,7 +77,10 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     embedding = novelty.fit_embedding(
         np.concatenate([of_training, of_changed]), np.tile(truth_of(training), 2), recipe.embedding_dims
     )
-    of_known = embedding.novelty(of_validation["seen"])
+    unlike = novelty.with_evidence(
+        embedding, of_validation["seen"], of_validation["scores"], manifest.temperature, recipe.evidence_share
+    )
+    of_known = unlike.of(of_validation["seen"], of_validation["scores"])
     probabilities = class_probabilities(of_validation["scores"], manifest.temperature)
     right = float((probabilities.argmax(axis=1) == truth_of(validation)).mean())
     assert abs(right - manifest.metrics.accuracy) < 1e-3, "these are not the images it was validated with"
@@ -86,7 +89,7 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
         seen,
         scores,
         temperature=manifest.temperature,
-        embedding=embedding,
+        novelty=unlike,
         name=manifest.variant,
     )
     with tempfile.TemporaryDirectory() as made:

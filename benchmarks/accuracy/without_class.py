@@ -25,7 +25,7 @@ from bloodcell.training import base_networks, model_assembly, svm
 from bloodcell.training.bundle_training import write_model
 from bloodcell.training.calibration import confidence_threshold, fit_temperature, softmax
 from bloodcell.training.image_folders import read_file, split_images
-from bloodcell.training.novelty import Embedding, fit_embedding, novelty_threshold
+from bloodcell.training.novelty import Novelty, fit_embedding, novelty_threshold, with_evidence
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -67,8 +67,8 @@ class FittedModel:
         choice: The SVM's kernel, gamma and C.
         temperature: Divisor of the scores.
         confidence_threshold: A cell with a lower confidence is left unclassified.
-        embedding: Gives the novelty.
-        columns: Features that the embedding reads.
+        unlike: Gives the novelty.
+        columns: Features that its embedding reads.
         novelty_threshold: A cell with a higher novelty is left unclassified.
         training: Images that it was fitted on.
         validation: Images that set temperature and thresholds.
@@ -79,21 +79,23 @@ class FittedModel:
     choice: svm.SvmChoice
     temperature: float
     confidence_threshold: float
-    embedding: Embedding
+    unlike: Novelty
     columns: slice
     novelty_threshold: float
     training: Split
     validation: Split
 
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Returns the score of each of the eight classes, (n, 8); `_NEVER` for a class that it does not know."""
+        return _eight(self.machine.decision_function(features), self.known)
+
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Returns the probability of each of the eight classes, (n, 8); that of a class that it does not know is 0."""
-        found = np.zeros((len(features), len(CELL_CLASSES)))
-        found[:, self.known] = softmax(self.machine.decision_function(features), self.temperature)
-        return found
+        return softmax(self.scores(features), self.temperature)
 
     def novelty(self, features: np.ndarray) -> np.ndarray:
         """Returns the novelty of cells with these features, (n,)."""
-        return self.embedding.novelty(features[:, self.columns])
+        return self.unlike.of(features[:, self.columns], self.scores(features))
 
     def calls(self, features: np.ndarray) -> Calls:
         """Returns what the model calls cells with these features."""
@@ -141,22 +143,33 @@ def fit_without(left_out: str | None, pool: Split, recipe: Recipe, seed: int = 0
             min_coverage=recipe.min_coverage,
             floor=recipe.min_confidence,
         ),
-        *_novelty(training, validation, slice(None), recipe),
+        *_novelty(training, validation, _eight(scores, numbers), temperature, slice(None), recipe),
         training,
         validation,
     )
 
 
+def _eight(scores: np.ndarray, known: np.ndarray) -> np.ndarray:
+    every = np.full((len(scores), len(CELL_CLASSES)), _NEVER)
+    every[:, known] = scores
+    return every
+
+
 def with_novelty_of(fitted: FittedModel, columns: slice, recipe: Recipe) -> FittedModel:
     """Returns the model with another novelty, from an embedding that reads only these features."""
-    embedding, columns, threshold = _novelty(fitted.training, fitted.validation, columns, recipe)
-    return replace(fitted, embedding=embedding, columns=columns, novelty_threshold=threshold)
+    scores = fitted.scores(fitted.validation.features)
+    found = _novelty(fitted.training, fitted.validation, scores, fitted.temperature, columns, recipe)
+    unlike, columns, threshold = found
+    return replace(fitted, unlike=unlike, columns=columns, novelty_threshold=threshold)
 
 
-def _novelty(training: Split, validation: Split, columns: slice, recipe: Recipe) -> tuple[Embedding, slice, float]:
+def _novelty(
+    training: Split, validation: Split, scores: np.ndarray, temperature: float, columns: slice, recipe: Recipe
+) -> tuple[Novelty, slice, float]:
     embedding = fit_embedding(training.features[:, columns], training.truth, recipe.embedding_dims)
-    of_validation = embedding.novelty(validation.features[:, columns])
-    return embedding, columns, novelty_threshold(of_validation, recipe.novelty_flag_rate)
+    of_validation = validation.features[:, columns]
+    unlike = with_evidence(embedding, of_validation, scores, temperature, recipe.evidence_share)
+    return unlike, columns, novelty_threshold(unlike.of(of_validation, scores), recipe.novelty_flag_rate)
 
 
 def write_fitted(fitted: FittedModel, like: Bundle, out: Path) -> Bundle:
@@ -183,7 +196,7 @@ def write_fitted(fitted: FittedModel, like: Bundle, out: Path) -> Bundle:
         features,
         keras.ops.cast(scores, "float64"),
         temperature=fitted.temperature,
-        embedding=fitted.embedding,
+        novelty=fitted.unlike,
         name=manifest.variant,
     )
     training, validation = fitted.training.images, fitted.validation.images
@@ -192,7 +205,7 @@ def write_fitted(fitted: FittedModel, like: Bundle, out: Path) -> Bundle:
     with tempfile.TemporaryDirectory() as made:
         work = Path(made)
         reference = reference_of(
-            fitted.embedding.embed(fitted.validation.features),
+            fitted.unlike.embedding.embed(fitted.validation.features),
             fitted.probabilities(fitted.validation.features),
             fitted.novelty(fitted.validation.features),
             fitted.validation.truth,

@@ -151,6 +151,7 @@ class Recipe:
             94 % and 95 %. Of the cells of classes left out of the training, `mixed2` finds 48 %
             (benchmarks/accuracy/ABLATIONS.md).
         embedding_dims: Maximum dimensions of the embedding.
+        evidence_share: Weight of the scores in the novelty against that of the distance (`training.novelty`).
         novelty_flag_rate: Maximum share of validation cells, all of known classes, above the novelty threshold.
         target_risk: Intended share of errors among the calls at or above the confidence threshold.
         min_coverage: Share of validation cells that stay above the confidence threshold whatever the risk, as long as
@@ -170,6 +171,7 @@ class Recipe:
     validation_fraction: float = 0.2
     embedding_layers: tuple[str, ...] = ()
     embedding_dims: int = 256
+    evidence_share: float = 0.0
     novelty_flag_rate: float = 0.03
     target_risk: float = 0.02
     min_coverage: float = 0.9

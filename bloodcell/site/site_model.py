@@ -8,7 +8,7 @@ import numpy as np
 
 from bloodcell.site.site_head import FAR
 from bloodcell.training.model_assembly import assemble
-from bloodcell.training.novelty import Embedding
+from bloodcell.training.novelty import Embedding, Novelty
 from bloodcell.training.svm import dense
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def site_model(model: keras.Model, variant: str, head: SiteHead, temperature: fl
         features,
         scores,
         temperature=temperature,
-        embedding=Embedding(gaussians.kernel, gaussians.bias, middles, np.zeros(len(middles), np.float32)),
+        novelty=Novelty(Embedding(gaussians.kernel, gaussians.bias, middles, np.zeros(len(middles), np.float32))),
         name=variant,
         prefix="site_",
     )

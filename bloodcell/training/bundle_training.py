@@ -183,16 +183,19 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
     embedding = novelty.fit_embedding(
         trained.training_features, np.tile(material.labels(images.training), times_seen), recipe.embedding_dims
     )
+    unlike = novelty.with_evidence(
+        embedding, trained.validation_features, trained.validation_scores, temperature, recipe.evidence_share
+    )
     model = model_assembly.assemble(
         material.network.inputs[0],
         trained.features,
         trained.scores,
         temperature=temperature,
-        embedding=embedding,
+        novelty=unlike,
         name=material.variant,
     )
     write_image_list(material.work / IMAGES, images)
-    novelty_of_validation = embedding.novelty(trained.validation_features)
+    novelty_of_validation = unlike.of(trained.validation_features, trained.validation_scores)
     reference = reference_of(
         embedding.embed(trained.validation_features),
         probabilities,

@@ -10,7 +10,7 @@ from bloodcell.training.svm import dense
 if TYPE_CHECKING:
     import keras
 
-    from bloodcell.training.novelty import Embedding
+    from bloodcell.training.novelty import Novelty
 
 
 def assemble(
@@ -19,7 +19,7 @@ def assemble(
     scores: Any,
     *,
     temperature: float,
-    embedding: Embedding,
+    novelty: Novelty,
     name: str,
     prefix: str = "",
 ) -> keras.Model:
@@ -30,14 +30,13 @@ def assemble(
         features: Tensor (n, n_features) that the embedding was fitted on.
         scores: Tensor (n, 8), or (n, k) with those of no cell class last, of scores that the temperature was fitted on.
         temperature: Divisor of the scores.
-        embedding: Fitted on training features.
+        novelty: Fitted on training features.
         name: Name of the model.
         prefix: Of the names of the new layers, for a graph that has layers of these names already.
 
     Returns:
         A flat functional model with the outputs `probabilities` float32 (n, 8), which add up to less than 1 if the cell
-        may be of no class, `embedding` float32 (n, d) and
-        `novelty` float32 (n,): the distance in the embedding to the nearest class (`novelty.Embedding`).
+        may be of no class, `embedding` float32 (n, d) and `novelty` float32 (n,) (`novelty.Novelty`).
     """
     import keras
 
@@ -46,13 +45,19 @@ def assemble(
     if scores.shape[-1] > len(CELL_CLASSES):
         probabilities = probabilities[:, : len(CELL_CLASSES)]  # the rest is the probability of no class
 
+    embedding = novelty.embedding
     embedded = dense(embedding.kernel, embedding.bias, f"{prefix}embedding")(features)
     # |e - p|^2 = |e|^2 - 2 e.p + |p|^2: the last two terms for all classes, with their offsets, are one dense layer
     squares = keras.ops.sum(keras.ops.square(embedded), axis=-1, keepdims=True)
     constants = (embedding.points**2).sum(axis=1) + embedding.offsets
     products = dense(-2.0 * embedding.points.T, constants, f"{prefix}class_points")(embedded)
     nearest = keras.ops.min(keras.ops.add(squares, products), axis=-1)
-    novelty = keras.ops.sqrt(keras.ops.maximum(nearest, 0.0))
-    model = keras.Model(pixels, {"probabilities": probabilities, "embedding": embedded, "novelty": novelty}, name=name)
+    distance = keras.ops.sqrt(keras.ops.maximum(nearest, 0.0))
+    if novelty.evidence_weight:
+        evidence = keras.ops.logsumexp(calibrated[:, : len(CELL_CLASSES)], axis=-1)
+        usual = novelty.evidence_weight * novelty.usual_evidence
+        lack = keras.layers.Rescaling(-novelty.evidence_weight, usual, name=f"{prefix}lack_of_evidence")(evidence)
+        distance = keras.ops.maximum(keras.ops.add(distance, lack), 0.0)
+    model = keras.Model(pixels, {"probabilities": probabilities, "embedding": embedded, "novelty": distance}, name=name)
     model.trainable = False
     return model

@@ -24,6 +24,7 @@ from bloodcell.training.base_networks import build_base
 from bloodcell.training.base_weights import load_base_weights
 from bloodcell.training.bundle_training import train
 from bloodcell.training.image_folders import read_image_folders, split_images
+from bloodcell.training.novelty import evidence
 from bloodcell.training.svm import fit, search
 from tests import small_cells
 from tests.conftest import small_disk
@@ -282,6 +283,21 @@ def test_the_stored_model_decides_like_scikit_learns_pipeline_on_the_same_images
     powers = np.exp(expected / bundle.manifest.temperature)
     probabilities = model.predict_on_batch(pixels)["probabilities"]
     np.testing.assert_allclose(probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-3)
+
+
+def test_the_stored_novelty_is_that_of_distance_and_evidence(
+    cells: Path, settings: Settings, pixels: np.ndarray
+) -> None:
+    recipes = [replace(SVM_RECIPE, evidence_share=share) for share in (0.0, 1.0)]
+    plain, weighed = (train("vgg16_svm", cells, settings, recipe=recipe, base=random_weights()) for recipe in recipes)
+    model, temperature = load_model(weighed), weighed.manifest.temperature
+    layer = model.get_layer("lack_of_evidence")
+    network = keras.Model(model.inputs, [model.get_layer("decision").output, model.output["novelty"]])
+    scores, novelty = network.predict_on_batch(pixels)
+    lack = layer.scale * evidence(scores, temperature) + layer.offset
+    distance = load_model(plain).predict_on_batch(pixels)["novelty"]
+    assert layer.scale < 0
+    np.testing.assert_allclose(novelty, np.maximum(distance + lack, 0), rtol=1e-3)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
