@@ -177,6 +177,7 @@ class Study:
                 file["confidence"],
                 tuple(file["called"].tolist()),
                 tuple(reason or None for reason in file["reasons"].tolist()),
+                (None,) * len(file["top"]),
             )
 
     def _kept(self, left_out: str | None, novelty: str) -> Path:

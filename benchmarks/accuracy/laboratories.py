@@ -200,12 +200,12 @@ def _calibrated(
             truth[drawn],
             slides[drawn],
             outputs[rest],
-            len(CELL_CLASSES),
+            (),
             lambda *_: None,
         )
-        probabilities, distance, made = calls_by(fit, outputs[measured])
+        judged, made = calls_by(fit, outputs[measured])
         found[bundle.manifest.variant] = _figures(made, truth[rest], len(rest), truth[drawn])
-        calls.append((probabilities, distance > fit.novelty_threshold, fit.confidence_threshold))
+        calls.append((judged.probabilities, judged.distance > fit.novelty_threshold, fit.confidence_threshold))
     if len(bundles) > 1:
         together = decide(
             np.mean([each[0] for each in calls], axis=0),

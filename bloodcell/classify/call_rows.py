@@ -85,7 +85,7 @@ def write_calls(connection: sa.Connection, run_id: uuid.UUID, calls: Iterable[Mo
 
 
 def _as_copy_text(calls: Iterable[ModelCalls]) -> io.StringIO:
-    # numbers, dates, class names and hexadecimal digits need no escaping
+    # numbers, dates, class names, codes (`registry.bundle.CODE_PATTERN`) and hexadecimal digits need no escaping
     lines = io.StringIO()
     for one in calls:
         probabilities = one.probabilities.round(_DECIMALS).tolist()
@@ -93,6 +93,7 @@ def _as_copy_text(calls: Iterable[ModelCalls]) -> io.StringIO:
             top, reason = CELL_CLASSES[one.calls.top[i]], one.calls.reasons[i]
             row = [
                 *(str(cell.cell_id), one.model_id, cell.night.isoformat(), one.calls.called[i], top, reason or r"\N"),
+                one.calls.resembles[i] or r"\N",
                 *(f"{value:.{_DECIMALS}f}" for value in (one.calls.confidence[i], one.novelty[i], *probabilities[i])),
             ]
             lines.write("\t".join(row) + "\n")

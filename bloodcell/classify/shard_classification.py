@@ -11,8 +11,6 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import numpy as np
-
 from bloodcell.cells.cell_image import CellImage
 from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_calls
 from bloodcell.classify.night_look import check_nights
@@ -192,7 +190,7 @@ class _Pass:
 
     def _is_broken(self, bundle: Bundle, cells: Sequence[CellImage], output: ModelOutput) -> bool:
         """Returns whether the model returned values that are not finite; its calls are discarded from then on."""
-        broken = ~(np.isfinite(output.probabilities).all(axis=1) & np.isfinite(output.novelty))
+        broken = ~output.is_finite
         if broken.any():
             cell = cells[int(broken.argmax())]
             self._broken[bundle.model_id] = (

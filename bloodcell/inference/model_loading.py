@@ -10,7 +10,7 @@ import io
 from typing import TYPE_CHECKING
 
 from bloodcell.inference.keras_backend import load_backend
-from bloodcell.inference.model_output import OUTPUTS
+from bloodcell.inference.model_output import OF_CODES, OUTPUTS
 from bloodcell.registry.bundle import MODEL, refused
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def load_model(bundle: Bundle) -> keras.Model:
     """Returns the bundle's Keras model: uint8 RGB (n, height, width, 3) in, a dict of `OUTPUTS` out.
 
-    `probabilities` (n, 8), calibrated, in the order of `CELL_CLASSES`; `embedding` (n, d); `novelty` (n,).
+    `probabilities` (n, 8), calibrated, in the order of `CELL_CLASSES`; `embedding` (n, d); `novelty` (n,); and, if the
+    bundle knows codes out of scope, `of_codes` (n, k).
 
     Raises:
         BundleError: The model is altered, cannot be loaded safely, or has other inputs or outputs.
@@ -38,10 +39,11 @@ def load_model(bundle: Bundle) -> keras.Model:
         raise refused(bundle.folder, f"{MODEL} cannot be loaded safely: {error}") from error
     expected = bundle.input_size.shape
     outputs = model.output if isinstance(model.output, dict) else {}
-    if model.input_shape[1:] != expected or set(outputs) != set(OUTPUTS):
+    names = (*OUTPUTS, OF_CODES) if bundle.codes else OUTPUTS
+    if model.input_shape[1:] != expected or set(outputs) != set(names):
         raise refused(
             bundle.folder,
-            f"{MODEL} is not a model of this format: expected input {expected} and outputs {OUTPUTS}, "
+            f"{MODEL} is not a model of this format: expected input {expected} and outputs {names}, "
             f"received input {model.input_shape[1:]} and outputs {sorted(outputs)}",
         )
     return model

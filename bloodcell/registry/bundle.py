@@ -49,6 +49,9 @@ _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Confidence = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]  # above 1, every cell is left unclassified
 _Nats = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=2**31)]
+CODE_PATTERN: Final = r"[A-Za-z0-9_-]{1,32}"
+"""What a code of cells out of scope may look like: it is written to rows, pages and logs."""
+_Code = Annotated[str, Field(pattern=f"^{CODE_PATTERN}$")]
 _SidePx = Annotated[int, Field(ge=16, le=2_048)]
 _FieldPx = Annotated[float, Field(ge=16, le=8_192, allow_inf_nan=False)]
 _Temperature = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
@@ -118,7 +121,7 @@ class SiteRecord:
     n_slides: _Count
     n_unlabelled: _Count
     red_cell_px: float | None
-    codes: tuple[str, ...]
+    codes: tuple[_Code, ...]
     verdict: tuple[str, ...]
     may_be_used: bool
 
@@ -216,6 +219,11 @@ class Bundle:
     def input_size(self) -> Size:
         """The size at which the model takes images."""
         return Size(self.manifest.input_height_px, self.manifest.input_width_px, self.manifest.field_px)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Codes out of scope that the model knows by name."""
+        return self.manifest.site.codes if self.manifest.site else ()
 
 
 def canonical_json(manifest: BundleManifest) -> bytes:

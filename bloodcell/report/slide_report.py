@@ -46,6 +46,7 @@ class CalledCell:
         labels: The labels that count, each with the person who gave it; None without one.
         called_class: One of the eight classes, or "unclassified".
         unclassified_reason: "novel" or "low_confidence", None where a class was called.
+        resembles: The code out of scope that the cell resembles, where the model knows one.
         confidence: Probability of the first choice.
         novelty: Distance from the training cells, on the model's scale.
         has_image: False once the image has been removed because of its age.
@@ -61,6 +62,7 @@ class CalledCell:
     labels: str | None
     called_class: str
     unclassified_reason: str | None
+    resembles: str | None
     confidence: float
     novelty: float
     has_image: bool
@@ -185,11 +187,16 @@ def read_report(
     return database.transact(read, patience_s=0)
 
 
-def least_certain_first(cell: CalledCell) -> tuple[bool, bool, bool, float, float]:
-    """Sort key: codes out of scope, novel cells by falling novelty, others by rising confidence; labelled last."""
+def least_certain_first(cell: CalledCell) -> tuple[bool, bool, bool, bool, float, float]:
+    """Sort key.
+
+    Codes out of scope, cells that resemble one, novel cells by falling novelty, others by rising confidence; labelled
+    last.
+    """
     is_novel = cell.unclassified_reason == "novel"
     by_doubt = -cell.novelty if is_novel else cell.confidence
-    return (cell.labels is not None, not cell.is_out_of_scope, not is_novel, by_doubt, -cell.novelty)
+    is_plain = cell.resembles is None
+    return (cell.labels is not None, not cell.is_out_of_scope, is_plain, not is_novel, by_doubt, -cell.novelty)
 
 
 def _called_cells(connection: sa.Connection, result: SlideResult) -> list[CalledCell]:

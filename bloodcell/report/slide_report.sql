@@ -3,7 +3,7 @@
 -- name: called_cells
 -- Labels are those of now.
 SELECT r.cell_id, r.file_name, r.sha256, r.analyser_code, r.analyser_class, r.called_class, r.unclassified_reason,
-       r.confidence, coalesce(d.line, r.called_class) AS line,
+       r.resembles, r.confidence, coalesce(d.line, r.called_class) AS line,
        (SELECT string_agg(l.label || ' (' || l.labelled_by || ')', ', ' ORDER BY l.labelled_by)
         FROM bloodcell.standing_label l WHERE l.cell_id = r.cell_id) AS labels,
        r.novelty, r.p_basophil, r.p_eosinophil, r.p_erythroblast, r.p_ig, r.p_lymphocyte, r.p_monocyte, r.p_neutrophil,

@@ -98,6 +98,7 @@ class DeskCell:
         analyser_class: The class of that code.
         called_class: What the model called it.
         reason: Why it was not classified: novel or low_confidence; late if it has no call yet.
+        resembles: The code out of scope that it resembles, where the model knows one.
         choices: The two most probable classes with their probabilities.
         novelty: Distance from the training cells, on the model's scale.
         labels: The labels that count.
@@ -116,6 +117,7 @@ class DeskCell:
     analyser_class: str | None
     called_class: str
     reason: str | None
+    resembles: str | None
     choices: list[tuple[str, float]]
     novelty: float | None
     labels: list[DeskLabel]

@@ -242,12 +242,16 @@ def _version(version: ResultVersion) -> DeskVersion:
     return DeskVersion(version.number, version.state, version.made_at, version.signed_by, version.why)
 
 
-def _most_doubtful_first(row: sa.Row[Any]) -> tuple[bool, bool, bool, float, float]:
-    """Sort key as in the report: codes out of scope, novel cells by novelty, others by confidence; labelled last."""
+def _most_doubtful_first(row: sa.Row[Any]) -> tuple[bool, bool, bool, bool, float, float]:
+    """Sort key as in the report.
+
+    Codes out of scope, cells that resemble one, novel cells by novelty, others by confidence; labelled last.
+    """
     is_novel = row.unclassified_reason == "novel"
     confidence, novelty = row.confidence or 0.0, row.novelty or 0.0
     is_out_of_scope = row.analyser_code is not None and row.analyser_class is None
-    return (row.is_labelled, not is_out_of_scope, not is_novel, -novelty if is_novel else confidence, -novelty)
+    by_doubt = -novelty if is_novel else confidence
+    return (row.is_labelled, not is_out_of_scope, row.resembles is None, not is_novel, by_doubt, -novelty)
 
 
 def probabilities(row: sa.Row[Any]) -> list[tuple[str, float]]:
@@ -272,6 +276,7 @@ def _cell(
         analyser_class=row.analyser_class,
         called_class=row.called_class,
         reason=row.unclassified_reason if choices else "late",
+        resembles=row.resembles,
         choices=choices,
         novelty=row.novelty,
         labels=labels,

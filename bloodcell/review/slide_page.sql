@@ -7,7 +7,7 @@ FROM bloodcell.slide_status s WHERE s.slide_id = :slide_id AND s.withdrawn_at IS
 -- name: cells
 -- The cells with the calls of the model that the newest version counts; a cell that came later has no call yet.
 SELECT c.cell_id, c.file_name, c.sha256, c.analyser_code, c.analyser_class, c.image_removed_at IS NULL AS has_image,
-       coalesce(k.called_class, 'unclassified') AS called_class, k.unclassified_reason, k.confidence, k.novelty,
+       coalesce(k.called_class, 'unclassified') AS called_class, k.unclassified_reason, k.resembles, k.confidence, k.novelty,
        k.p_basophil, k.p_eosinophil, k.p_erythroblast, k.p_ig, k.p_lymphocyte, k.p_monocyte, k.p_neutrophil, k.p_platelet,
        coalesce(d.line, k.called_class, 'unclassified') AS line, coalesce(d.is_labelled, false) AS is_labelled,
        n.seen, coalesce(m.n_comments, 0) AS n_comments

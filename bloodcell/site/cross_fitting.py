@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.site.class_gaussians import Labelled, fit_class_gaussians
-from bloodcell.site.site_head import SiteHead, SiteOutputs, unknown_limit
+from bloodcell.site.site_head import Judged, SiteHead, SiteOutputs, unknown_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,20 +45,22 @@ class CrossFitted:
     can_judge: NDArray[np.bool_]
     by_slide: bool
 
-    def judge(self, outputs: SiteOutputs, temperature: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Returns probabilities (n, 8) and distances (n,), each by the head that was not fitted on the cell's slide.
+    def judge(self, outputs: SiteOutputs, temperature: float) -> Judged:
+        """Returns what is made of each labelled cell by the head that was not fitted on its slide.
 
         Args:
             outputs: The parent's, for the labelled cells.
             temperature: Divisor of the scores.
         """
-        probabilities, distance = np.zeros(outputs.probabilities.shape), np.zeros(len(self.distance))
+        n_cells, n_classes = self.scores.shape
+        known = len(CELL_CLASSES)
+        whole = Judged(np.zeros((n_cells, known)), np.zeros((n_cells, n_classes - known)), np.zeros(n_cells))
         for part, head in enumerate(self.heads):
             rows = self.parts == part
-            probabilities[rows], distance[rows] = head.judge(
-                self.scores[rows], self.distance[rows], outputs[rows], temperature
-            )
-        return probabilities, distance
+            judged = head.judge(self.scores[rows], self.distance[rows], outputs[rows], temperature)
+            for name in ("probabilities", "of_codes", "distance"):
+                getattr(whole, name)[rows] = getattr(judged, name)
+        return whole
 
 
 def cross_fit(

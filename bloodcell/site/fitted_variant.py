@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.inference.model_loading import load_model
-from bloodcell.site.site_comparison import compare_with_parent
+from bloodcell.site.site_comparison import code_figures, compare_with_parent
 from bloodcell.site.site_fitting import SiteFit, fit_site
 from bloodcell.site.site_head import SiteOutputs
 from bloodcell.site.site_model import parent_outputs
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
     from bloodcell.site.site_cells import SiteCells
+    from bloodcell.site.site_comparison import CodeFigures
     from bloodcell.site.site_images import SiteImage
     from bloodcell.site.site_scale import SiteScale
 
@@ -38,6 +38,7 @@ class FittedVariant:
         fit: Its head and thresholds.
         labelled: The parent's outputs for the labelled cells.
         comparison: What it does on slides that it was not fitted on, beside its parent.
+        codes: How it recognises the codes out of scope that it knows.
         verdict: What it may be used for, in sentences.
     """
 
@@ -45,6 +46,7 @@ class FittedVariant:
     fit: SiteFit
     labelled: SiteOutputs
     comparison: Comparison
+    codes: tuple[CodeFigures, ...]
     verdict: tuple[str, ...]
 
 
@@ -64,9 +66,8 @@ def fit_variant(
     everything = (*cells.labelled, *cells.out_of_scope, *cells.unlabelled)
     outputs = parent_outputs_on(parent, everything, cells.read, settings, scale.field_px, tell)
     labelled, others = outputs[:n_labelled], outputs[n_labelled:]
-    n_classes = len(CELL_CLASSES) + len(cells.codes)
     fit = fit_site(
-        parent, labelled, cells.labels, cells.slides, others, n_classes,
+        parent, labelled, cells.labels, cells.slides, others, cells.codes,
         lambda done, total: tell(f"{variant}: cross-fit", done, total),
     )  # fmt: skip
     outside = others[: len(cells.out_of_scope)]
@@ -74,7 +75,7 @@ def fit_variant(
         parent, fit, labelled, cells.labels, cells.slides, outside, cells.out_of_scope_slides
     )
     verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=fit.by_slide)
-    return FittedVariant(parent, fit, labelled, comparison, verdict)
+    return FittedVariant(parent, fit, labelled, comparison, code_figures(fit, cells.labels), verdict)
 
 
 def parent_outputs_on(

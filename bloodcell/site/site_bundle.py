@@ -65,7 +65,7 @@ def write_site_bundle(
     model = site_model(load_model(parent), parent.manifest.variant, fit.head, fit.temperature)
     reference = reference_of(
         gaussians.embed(made.labelled.features)[in_scope],
-        fit.probabilities[in_scope],
+        fit.judged.probabilities[in_scope],
         gaussians.distance(made.labelled.features)[in_scope],
         labels[in_scope],
         follows_mix=False,
@@ -117,7 +117,7 @@ def _write_images(path: Path, parent: Bundle, labelled: Sequence[SiteImage]) -> 
 
 
 def _metrics(fit: SiteFit, labels: NDArray[np.int64], in_scope: NDArray[np.bool_]) -> ValidationMetrics:
-    truth, probabilities = labels[in_scope], fit.probabilities[in_scope]
+    truth, probabilities = labels[in_scope], fit.judged.probabilities[in_scope]
     right = probabilities.argmax(axis=1) == truth
     called = ~fit.calls.unclassified[in_scope]
     counts = np.bincount(truth, minlength=len(CELL_CLASSES))

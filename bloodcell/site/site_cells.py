@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.classes import CELL_CLASSES, UNDECIDED_CODES
 from bloodcell.errors import TrainingDataError
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MIN_LABELLED: Final = 20
 """Labelled cells without which nothing is fitted: with fewer, not even 80 % can be told from chance in two classes."""
 
-CLASS_OF_ITS_OWN: Final = 25
-"""Labels from which a code out of scope becomes a class of the model; it is reported as that code, never as a class."""
+CLASS_OF_ITS_OWN: Final = 20
+"""Labels from which a model knows a code out of scope: it leaves such cells without a call, and says which code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ def site_cells(images: SiteImages) -> SiteCells:
         TrainingDataError: Too few cells are labelled, or only one class is.
     """
     counts = images.counts()
-    codes = tuple(sorted(name for name, n in counts.items() if name not in CELL_CLASSES and n >= CLASS_OF_ITS_OWN))
+    others = sorted(set(counts) - {*CELL_CLASSES, *UNDECIDED_CODES})  # an undecided cell may look like anything
+    codes = tuple(name for name in others if counts[name] >= CLASS_OF_ITS_OWN)
     names = (*CELL_CLASSES, *codes)
     labelled = tuple(image for image in images.images if image.label in names)
     labels = np.array([names.index(image.label or "") for image in labelled], np.int64)

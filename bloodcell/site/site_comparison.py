@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.evaluation.comparison_records import Holdout, Predictions
 from bloodcell.evaluation.model_comparison import compare
 from bloodcell.site.site_fitting import calls_by, calls_of_parent
@@ -18,6 +20,40 @@ if TYPE_CHECKING:
     from bloodcell.registry.bundle import Bundle
     from bloodcell.site.site_fitting import SiteFit
     from bloodcell.site.site_head import SiteOutputs
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFigures:
+    """How a code out of scope that the head knows is recognised, on slides that it was not fitted on.
+
+    Attributes:
+        code: The code.
+        held_back: Labelled cells of the code without a call, of all of them.
+        named: Labelled cells of the code that resemble it by name, of all of them.
+        n_others: Other labelled cells that are said to resemble it.
+    """
+
+    code: str
+    held_back: Proportion
+    named: Proportion
+    n_others: int
+
+
+def code_figures(fit: SiteFit, labels: NDArray[np.integer]) -> tuple[CodeFigures, ...]:
+    """Returns the figures of each code that the head knows.
+
+    Args:
+        fit: The calibrated variant.
+        labels: int (n,), the classes of the labelled cells; from 8 on, those codes.
+    """
+    resembles, found = np.array(fit.calls.resembles, dtype=object), []
+    for number, code in enumerate(fit.codes, start=len(CELL_CLASSES)):
+        is_code, is_named = labels == number, resembles == code
+        n = int(is_code.sum())
+        held_back = proportion(int((is_code & fit.calls.unclassified).sum()), n)
+        named = proportion(int((is_code & is_named).sum()), n)
+        found.append(CodeFigures(code, held_back, named, int((~is_code & is_named).sum())))
+    return tuple(found)
 
 
 def compare_with_parent(
@@ -45,16 +81,17 @@ def compare_with_parent(
     known = labels >= len(CELL_CLASSES)  # cells of codes that the head knows are out of scope as well
     inside = ~known
     before, before_outside = (calls_of_parent(parent, each).unclassified for each in (labelled, out_of_scope))
-    _, distance_outside, outside = calls_by(fit, out_of_scope)
+    of_outside, outside = calls_by(fit, out_of_scope)
+    judged = fit.judged
     candidate = Predictions(
         model_id=f"{parent.model_id[:12]} calibrated",
         variant=parent.manifest.variant,
         role="candidate",
-        probabilities=fit.probabilities[inside],
+        probabilities=judged.probabilities[inside],
         unclassified=fit.calls.unclassified[inside],
-        novelty=fit.distance[inside],
+        novelty=judged.distance[inside],
         out_of_scope_unclassified=np.concatenate([fit.calls.unclassified[known], outside.unclassified]),
-        out_of_scope_novelty=np.concatenate([fit.distance[known], distance_outside]),
+        out_of_scope_novelty=np.concatenate([judged.distance[known], of_outside.distance]),
         novelty_threshold=fit.novelty_threshold,
     )
     champion = Predictions(

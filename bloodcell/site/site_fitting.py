@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bloodcell.cells.calls import Calls
     from bloodcell.registry.bundle import Bundle
-    from bloodcell.site.site_head import SiteOutputs
+    from bloodcell.site.site_head import Judged, SiteOutputs
 
 TARGET_RISK: Final = 0.03
 """Intended share of errors among the calls. With 2 %, one wrong label in fifty stops nearly all calls."""
@@ -43,8 +43,8 @@ class SiteFit:
         temperature: Divisor of its scores.
         confidence_threshold: Confidence that a call needs.
         novelty_threshold: Largest distance of a call.
-        probabilities: float64 (n, 8), of the labelled cells, by heads that were not fitted on their slide.
-        distance: float64 (n,), of the same.
+        codes: Codes out of scope that the head knows.
+        judged: What is made of the labelled cells by heads that were not fitted on their slide.
         calls: What these heads call them.
         by_slide: Whether whole slides were left out.
     """
@@ -53,8 +53,8 @@ class SiteFit:
     temperature: float
     confidence_threshold: float
     novelty_threshold: float
-    probabilities: NDArray[np.float64]
-    distance: NDArray[np.float64]
+    codes: tuple[str, ...]
+    judged: Judged
     calls: Calls
     by_slide: bool
 
@@ -65,7 +65,7 @@ def fit_site(
     labels: NDArray[np.integer],
     slides: NDArray[np.integer],
     others: SiteOutputs,
-    n_classes: int,
+    codes: tuple[str, ...],
     on_part: Callable[[int, int], None],
 ) -> SiteFit:
     """Returns the variant `parent`, fitted to a site.
@@ -76,27 +76,27 @@ def fit_site(
         labels: int (n,), their classes; from 8 on, codes that only the site knows.
         slides: int (n,), their slides.
         others: Outputs for cells without a label.
-        n_classes: Classes of the head, at least 8.
+        codes: Those codes.
         on_part: Called with the number of parts of the cross-fitting done, and the total.
 
     Raises:
         BundleError: The parent has no rehearsal.
     """
-    rehearsal = read_rehearsal(parent)
+    rehearsal, n_classes = read_rehearsal(parent), len(CELL_CLASSES) + len(codes)
     learnt = Labelled(rehearsal.features.astype(np.float32), rehearsal.labels.astype(np.int64))
     crossed = cross_fit(learnt, labelled, labels, slides, others.features, n_classes, on_part)
     judging = crossed.can_judge if crossed.can_judge.any() else np.ones(len(labels), bool)
     temperature = fit_temperature(crossed.scores[judging], labels[judging])
-    probabilities, distance = crossed.judge(labelled, temperature)
+    judged = crossed.judge(labelled, temperature)
     judging = judging & (labels < len(CELL_CLASSES))
     threshold = confidence_threshold(
-        probabilities[judging], labels[judging], target_risk=TARGET_RISK, min_coverage=0.0, floor=MIN_CONFIDENCE
+        judged.probabilities[judging], labels[judging], target_risk=TARGET_RISK, min_coverage=0.0, floor=MIN_CONFIDENCE
     )
     novelty = novelty_threshold(crossed.distance[judging], NOVELTY_FLAG_RATE)
-    calls = decide(probabilities, distance, confidence_threshold=threshold, novelty_threshold=novelty)
+    calls = judged.calls(threshold, novelty, codes)
     gaussians = fit_class_gaussians(learnt, Labelled(labelled.features, labels), others.features, n_classes)
     head = SiteHead(gaussians, unknown_limit(gaussians, labelled))
-    return SiteFit(head, temperature, threshold, novelty, probabilities, distance, calls, crossed.by_slide)
+    return SiteFit(head, temperature, threshold, novelty, codes, judged, calls, crossed.by_slide)
 
 
 def calls_of_parent(parent: Bundle, outputs: SiteOutputs) -> Calls:
@@ -109,8 +109,8 @@ def calls_of_parent(parent: Bundle, outputs: SiteOutputs) -> Calls:
     )
 
 
-def calls_by(fit: SiteFit, outputs: SiteOutputs) -> tuple[NDArray[np.float64], NDArray[np.float64], Calls]:
-    """Returns probabilities (n, 8), distances (n,) and calls by the head that was fitted on all labels.
+def calls_by(fit: SiteFit, outputs: SiteOutputs) -> tuple[Judged, Calls]:
+    """Returns what the head that was fitted on all labels makes of cells, and its calls.
 
     Args:
         fit: The fitted variant.
@@ -118,11 +118,5 @@ def calls_by(fit: SiteFit, outputs: SiteOutputs) -> tuple[NDArray[np.float64], N
     """
     gaussians = fit.head.gaussians
     scores, distance = gaussians.scores(outputs.features), gaussians.distance(outputs.features)
-    probabilities, distance = fit.head.judge(scores, distance, outputs, fit.temperature)
-    calls = decide(
-        probabilities,
-        distance,
-        confidence_threshold=fit.confidence_threshold,
-        novelty_threshold=fit.novelty_threshold,
-    )
-    return probabilities, distance, calls
+    judged = fit.head.judge(scores, distance, outputs, fit.temperature)
+    return judged, judged.calls(fit.confidence_threshold, fit.novelty_threshold, fit.codes)

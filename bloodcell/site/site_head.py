@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bloodcell.cells.calls import decide
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.training.calibration import class_probabilities
+from bloodcell.training.calibration import softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from bloodcell.cells.calls import Calls
     from bloodcell.site.class_gaussians import ClassGaussians
 
 SUSPECTED_SHARE: Final = 0.05
@@ -48,6 +52,38 @@ class SiteOutputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What head and parent make of n cells.
+
+    Attributes:
+        probabilities: float64 (n, 8).
+        of_codes: float64 (n, k), of the codes out of scope that the head knows.
+        distance: float64 (n,).
+    """
+
+    probabilities: NDArray[np.float64]
+    of_codes: NDArray[np.float64]
+    distance: NDArray[np.float64]
+
+    def calls(self, confidence_threshold: float, novelty_threshold: float, codes: Sequence[str]) -> Calls:
+        """Returns the calls of these cells.
+
+        Args:
+            confidence_threshold: Smallest confidence of a call.
+            novelty_threshold: Largest distance of a call.
+            codes: The k codes.
+        """
+        return decide(
+            self.probabilities,
+            self.distance,
+            confidence_threshold=confidence_threshold,
+            novelty_threshold=novelty_threshold,
+            of_codes=self.of_codes,
+            codes=codes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SiteHead:
     """A fitted head, and what it leaves to its parent.
 
@@ -66,8 +102,8 @@ class SiteHead:
 
     def judge(
         self, scores: NDArray[np.floating], distance: NDArray[np.floating], outputs: SiteOutputs, temperature: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Returns probabilities (n, 8) and distances (n,).
+    ) -> Judged:
+        """Returns what head and parent make of cells.
 
         Args:
             scores: float (n, n_classes), of `gaussians`.
@@ -80,8 +116,8 @@ class SiteHead:
         suspected = (of_unknown.sum(axis=1) > self.unknown_limit)[:, None]
         of_unknown = of_unknown * suspected
         left = parent.sum(axis=1, keepdims=True) - of_unknown.sum(axis=1, keepdims=True)
-        probabilities = class_probabilities(scores, temperature) * left + of_unknown
-        return probabilities, distance + FAR * suspected[:, 0]
+        own, n_classes = softmax(scores, temperature) * left, len(CELL_CLASSES)
+        return Judged(own[:, :n_classes] + of_unknown, own[:, n_classes:], distance + FAR * suspected[:, 0])
 
 
 def unknown_limit(gaussians: ClassGaussians, labelled: SiteOutputs) -> float:

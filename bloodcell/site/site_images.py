@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.errors import TrainingDataError
 from bloodcell.labels.codes import MEANINGS
+from bloodcell.registry.bundle import CODE_PATTERN
 from bloodcell.storage.decoding import ImageBounds
 from bloodcell.training.image_folders import SUFFIXES, BrokenImage, digest_of_usable, read_file
 
@@ -177,7 +179,7 @@ def _of_table(table: Path, folder: Path) -> Iterator[tuple[Path, str | None, str
 def _label(name: str, where: str) -> str:
     """Returns the class or code that a name means."""
     if name.lower().startswith(OUT_OF_SCOPE):
-        return name[len(OUT_OF_SCOPE) :].strip()
+        return _code(name[len(OUT_OF_SCOPE) :].strip(), where)
     meaning = MEANINGS.get(name.lower())
     if meaning is None:
         raise TrainingDataError(
@@ -185,6 +187,22 @@ def _label(name: str, where: str) -> str:
             f"{OUT_OF_SCOPE}<name>, or {UNLABELLED}. Received: {name!r}."
         )
     return meaning.cell_class or meaning.label
+
+
+def _code(name: str, where: str) -> str:
+    """Returns the code that a name stands for, which a person says is out of scope."""
+    meaning = MEANINGS.get(name.lower())
+    if meaning is not None and meaning.cell_class is not None:
+        raise TrainingDataError(
+            f"{where}: {name!r} is one of the eight classes or a code of one, so it cannot be out of scope. Next: "
+            f"leave {OUT_OF_SCOPE!r} away, or give the cells another name."
+        )
+    if not re.fullmatch(CODE_PATTERN, name):
+        raise TrainingDataError(
+            f"{where}: expected a name of at most 32 letters, digits, - and _ after {OUT_OF_SCOPE!r}. Received: "
+            f"{name[:80]!r}."
+        )
+    return meaning.label if meaning else name
 
 
 def _read(path: Path, label: str | None, slide: str, bounds: ImageBounds) -> SiteImage | BrokenImage:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.inference.model_output import OF_CODES
 from bloodcell.site.site_head import FAR
 from bloodcell.training.model_assembly import assemble
 from bloodcell.training.novelty import Embedding, Novelty
@@ -56,16 +58,23 @@ def site_model(model: keras.Model, variant: str, head: SiteHead, temperature: fl
         name=variant,
         prefix="site_",
     )
-    probabilities, suspected = _with_parent(model.output["probabilities"], fitted.output["probabilities"], head)
+    probabilities, suspected, left = _with_parent(model.output["probabilities"], fitted.output["probabilities"], head)
     novelty = keras.ops.add(fitted.output["novelty"], keras.ops.multiply(suspected[:, 0], FAR))
     outputs = {"probabilities": probabilities, "embedding": fitted.output["embedding"], "novelty": novelty}
+    if len(gaussians.known) > len(CELL_CLASSES):
+        every = keras.layers.Activation("softmax", name="site_codes")(fitted.get_layer("site_calibrated").output)
+        outputs[OF_CODES] = keras.ops.multiply(every[:, len(CELL_CLASSES) :], left)
     whole = keras.Model(model.inputs[0], outputs, name=variant)
     whole.trainable = False
     return whole
 
 
-def _with_parent(parent: Any, own: Any, head: SiteHead) -> tuple[Any, Any]:
-    """Returns `SiteHead.judge`'s probabilities (n, 8), and whether a cell may be of an unknown class, (n, 1)."""
+def _with_parent(parent: Any, own: Any, head: SiteHead) -> tuple[Any, Any, Any]:
+    """Returns what `SiteHead.judge` does.
+
+    That is the probabilities (n, 8), whether a cell may be of an unknown class (n, 1), and what the parent leaves to
+    the head (n, 1).
+    """
     import keras
 
     of_unknown = keras.ops.multiply(parent, head.unknown[None].astype(np.float32))
@@ -74,7 +83,7 @@ def _with_parent(parent: Any, own: Any, head: SiteHead) -> tuple[Any, Any]:
     left = keras.ops.sum(parent, axis=-1, keepdims=True)
     left = keras.ops.subtract(left, keras.ops.multiply(in_all, suspected))
     added = keras.ops.multiply(of_unknown, suspected)
-    return keras.ops.add(keras.ops.multiply(own, left), added), suspected
+    return keras.ops.add(keras.ops.multiply(own, left), added), suspected, left
 
 
 def _features(model: keras.Model, variant: str) -> Any:

@@ -88,6 +88,7 @@ cell_call = sa.Table(
     sa.Column("called_class", sa.Text, nullable=False, comment="The cell class called, or unclassified."),
     sa.Column("top_class", sa.Text, nullable=False, comment="The most probable class, even if unclassified."),
     sa.Column("unclassified_reason", sa.Text, comment="Why the cell is unclassified: low_confidence or novel."),
+    sa.Column("resembles", sa.Text, comment="Code out of scope that a novel cell resembles, if the model knows one."),
     sa.Column("confidence", sa.REAL, nullable=False, comment="Calibrated probability of top_class, 0 to 1."),
     sa.Column("novelty", sa.REAL, nullable=False, comment="Distance from the training cells, on the model's scale."),
     *(
@@ -105,6 +106,7 @@ cell_call = sa.Table(
     sa.CheckConstraint(
         "(called_class = 'unclassified') = (unclassified_reason IS NOT NULL)", name="cell_call_unclassified"
     ),
+    sa.CheckConstraint("resembles IS NULL OR unclassified_reason = 'novel'", name="cell_call_resembles"),
     sa.CheckConstraint("confidence BETWEEN 0 AND 1", name="cell_call_confidence"),
     comment="What one model says of one cell, the newest if it was asked again. Partitioned by the month of the night. "
     "Append-only: a redo moves what it replaces to former_call.",
@@ -117,7 +119,7 @@ former_call = sa.Table(
     metadata,
     *(
         sa.Column(column.name, column.type, nullable=False, comment=column.comment)
-        if column.name != "unclassified_reason"
+        if column.name not in ("unclassified_reason", "resembles")
         else sa.Column(column.name, column.type, comment=column.comment)
         for column in cell_call.columns
     ),

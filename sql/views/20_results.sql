@@ -171,7 +171,7 @@ COMMENT ON COLUMN bloodcell.slide_cell.image_removed_at IS
 -- The night is that of the call, by which its table is partitioned: a filter on night skips the calls of other months.
 CREATE VIEW bloodcell.cell_result AS
 SELECT s.barcode, k.night, c.file_name, c.cell_id, c.sha256, c.analyser_code, c.analyser_class, k.called_class,
-       k.top_class, k.confidence, k.novelty, k.unclassified_reason, k.p_basophil, k.p_eosinophil, k.p_erythroblast,
+       k.top_class, k.confidence, k.novelty, k.unclassified_reason, k.resembles, k.p_basophil, k.p_eosinophil, k.p_erythroblast,
        k.p_ig, k.p_lymphocyte, k.p_monocyte, k.p_neutrophil, k.p_platelet, m.model_id, m.variant,
        s.withdrawn_at IS NULL AND k.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported, k.run_id, k.called_at,
        s.withdrawn_at, c.slide_id
@@ -196,14 +196,16 @@ COMMENT ON COLUMN bloodcell.cell_result.p_platelet IS 'Calibrated probability of
 
 CREATE VIEW bloodcell.call_history AS
 SELECT s.barcode, k.night, c.file_name, c.cell_id, c.sha256, c.analyser_code, c.analyser_class, k.model_id, k.called_class,
-       k.top_class, k.unclassified_reason, k.confidence, k.novelty, k.run_id, k.called_at, k.replaced_at, k.replaced_by,
+       k.top_class, k.unclassified_reason, k.resembles, k.confidence, k.novelty, k.run_id, k.called_at, k.replaced_at, k.replaced_by,
        s.withdrawn_at
 FROM (
-    SELECT cell_id, night, model_id, called_class, top_class, unclassified_reason, confidence, novelty, run_id, called_at,
+    SELECT cell_id, night, model_id, called_class, top_class, unclassified_reason, resembles, confidence, novelty, run_id,
+           called_at,
            CAST(NULL AS timestamptz) AS replaced_at, CAST(NULL AS uuid) AS replaced_by
     FROM bloodcell.cell_call
     UNION ALL
-    SELECT cell_id, night, model_id, called_class, top_class, unclassified_reason, confidence, novelty, run_id, called_at,
+    SELECT cell_id, night, model_id, called_class, top_class, unclassified_reason, resembles, confidence, novelty, run_id,
+           called_at,
            replaced_at, replaced_by
     FROM bloodcell.former_call
 ) k
@@ -287,7 +289,7 @@ SELECT s.barcode, s.patient_key, s.order_id, s.analyser, c.night, c.file_name, c
        c.analyser_code, c.analyser_class,
        ingest.run_id AS ingest_run_id, ingest.started_at AS ingested_at, ingest.code_version AS ingest_code_version,
        ingest.host AS ingest_host, k.called_class, k.top_class, k.confidence, k.novelty, k.unclassified_reason,
-       m.model_id, m.variant, m.confidence_threshold, m.novelty_threshold,
+       k.resembles, m.model_id, m.variant, m.confidence_threshold, m.novelty_threshold,
        m.manifest #>> '{data,dataset_digest}' AS dataset_digest, m.manifest ->> 'code_version' AS model_code_version,
        m.created_at AS model_created_at,
        s.withdrawn_at IS NULL AND k.model_id IS NOT DISTINCT FROM reported.model_id AS is_reported,

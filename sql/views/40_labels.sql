@@ -325,7 +325,7 @@ COMMENT ON COLUMN bloodcell.decided_cell.line IS
 CREATE VIEW bloodcell.review_queue AS
 SELECT barcode, night, file_name, cell_id, sha256, coalesce(unclassified_reason, 'out_of_scope') AS review_reason,
        bloodcell.is_out_of_scope(analyser_code, analyser_class) AS is_out_of_scope, called_class, top_class, confidence,
-       novelty, analyser_code, variant, model_id
+       novelty, resembles, analyser_code, variant, model_id
 FROM bloodcell.cell_result r
 WHERE is_reported AND (called_class = 'unclassified' OR bloodcell.is_out_of_scope(analyser_code, analyser_class))
   AND NOT EXISTS (SELECT 1 FROM bloodcell.standing_label l WHERE l.cell_id = r.cell_id);

@@ -61,6 +61,7 @@ BEGIN
             ('rules_digest', 'Digest of the laboratory''s rules that flagged it; empty before schema 0010.'),
             ('rules_version', 'The laboratory''s own name of these rules.'),
             ('sex', 'Sex that the reference ranges were chosen by: female or male; empty: unknown.'),
+            ('resembles', 'Code out of scope that a novel cell resembles, as the laboratory labels such cells.'),
             ('sha256', 'Digest of the image in the store, which has no metadata.'),
             ('signed_by', 'Login of the person who signed it; empty if a run made it.'),
             ('size_bytes', 'Size of the file in bytes.'),

@@ -75,3 +75,20 @@ def test_no_cells_give_no_calls() -> None:
 def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match=r"Expected probabilities \(n, 8\)"):
         decide(np.zeros(shapes[0]), np.zeros(shapes[1]), confidence_threshold=0.5, novelty_threshold=1)
+
+
+def test_a_cell_that_resembles_a_code_is_novel_and_says_which() -> None:
+    rows = np.zeros((5, 8))
+    rows[:, 3] = 0.2, 0.45, 0.3, 0.2, np.nan
+    of_codes = np.array([[0.1, 0.7], [0.4, 0.1], [0.35, 0.3], [0.1, 0.7], [0.1, 0.7]])
+    calls = decide(
+        rows,
+        np.array([0.5, 0.5, 0.5, 2.0, 0.5]),
+        confidence_threshold=0.3,
+        novelty_threshold=1,
+        of_codes=of_codes,
+        codes=("BL", "VLY"),
+    )
+    # the fourth is too far even from the cells of that code
+    assert calls.resembles == ("VLY", None, "BL", None, None)
+    assert calls.reasons == ("novel", "novel", "novel", "novel", "low_confidence")

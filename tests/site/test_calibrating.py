@@ -95,9 +95,9 @@ def test_the_model_in_the_bundle_computes_what_was_fitted(
         scale = SiteScale(None, bundle.manifest.field_px)
         made = fit_variant(parent, cells, scale, Settings(data_dir=tmp_path), lambda *_: None)
         found = predict_all([bundle], [image.image for image in cells.labelled], read_file, Settings())
-        probabilities, distance, _ = calls_by(made.fit, made.labelled)
-        np.testing.assert_allclose(found[bundle.model_id].probabilities, probabilities, atol=1e-3)
-        np.testing.assert_allclose(found[bundle.model_id].novelty, distance, rtol=1e-2, atol=1e-2)
+        judged, _ = calls_by(made.fit, made.labelled)
+        np.testing.assert_allclose(found[bundle.model_id].probabilities, judged.probabilities, atol=1e-3)
+        np.testing.assert_allclose(found[bundle.model_id].novelty, judged.distance, rtol=1e-2, atol=1e-2)
         assert made.comparison.candidate is not None
         assert made.comparison.candidate.accuracy.value == bundle.manifest.metrics.accuracy
 
@@ -170,9 +170,9 @@ def test_cells_of_a_class_without_labels_get_no_call_and_the_model_computes_what
         outputs = parent_outputs_on(
             parent, new.labelled, read_file, settings, bundle.manifest.field_px, lambda *_: None
         )
-        probabilities, distance, _ = calls_by(made.fit, outputs)
-        np.testing.assert_allclose(found.probabilities, probabilities, atol=2e-3)
-        np.testing.assert_allclose(found.novelty, distance, rtol=1e-2, atol=1e-2)
+        judged, _ = calls_by(made.fit, outputs)
+        np.testing.assert_allclose(found.probabilities, judged.probabilities, atol=2e-3)
+        np.testing.assert_allclose(found.novelty, judged.distance, rtol=1e-2, atol=1e-2)
 
 
 def test_a_class_whose_labels_are_of_one_slide_does_not_spoil_the_thresholds(
@@ -192,6 +192,6 @@ def test_a_class_whose_labels_are_of_one_slide_does_not_spoil_the_thresholds(
     assert made.confidence_threshold == before.confidence_threshold
     assert made.novelty_threshold == pytest.approx(before.novelty_threshold, rel=0.05)
     ig = CELL_CLASSES.index("ig")
-    assert (made.probabilities.argmax(axis=1) == site_cells(gathered).labels)[
+    assert (made.judged.probabilities.argmax(axis=1) == site_cells(gathered).labels)[
         site_cells(gathered).labels != ig
     ].mean() > 0.7

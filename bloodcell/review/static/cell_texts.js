@@ -22,6 +22,7 @@ export function line_name(code) {
 /** Returns why a cell has no call; empty if it has one. */
 export function reason_text(cell) {
   if (cell.called_class !== "unclassified") return "";
+  if (cell.resembles) return t("not classified: like your {code}", { code: cell.resembles });
   return cell.reason === "novel" ? t("not classified: unlike the training cells") : t("not classified: low confidence");
 }
 

@@ -60,6 +60,7 @@ function FirstLine({ cell }) {
         class="name">✎ ${[...new Set(cell.labels.map(({ label }) => line_name(label)))].join(" / ")}</span>`;
   const [first] = cell.choices;
   if (!first) return html`<span>–</span>`;
+  if (cell.resembles) return html`<span class="name">${t("like your {code}", { code: cell.resembles })}</span>`;
   const name =
     cell.called_class === "unclassified"
       ? `${line_name(first[0])}?`
