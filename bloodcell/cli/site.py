@@ -36,6 +36,15 @@ Table = Annotated[
     ),
 ]
 Name = Annotated[str, typer.Option(help="Name of the laboratory, or of one of its analysers.")]
+UmPerPx = Annotated[
+    float | None,
+    typer.Option(
+        min=0.02,
+        max=1.0,
+        metavar="NUMBER",
+        help="Micrometres per pixel of the images. Default: estimated from the red cells beside the cells.",
+    ),
+]
 Bundles = Annotated[
     list[Path] | None,
     typer.Option(metavar="FOLDER", help="Bundle to start from; may be repeated. Default: the shipped models."),
@@ -47,6 +56,7 @@ def calibrate(
     images: Images,
     table: Table = None,
     name: Name = "site",
+    um_per_px: UmPerPx = None,
     bundle: Bundles = None,
     register: Annotated[bool, typer.Option(help="Register the models in the database (as idle or challenger).")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
@@ -67,7 +77,7 @@ def calibrate(
     with step_bars() as show:
         found = _read(settings, images, table, show)
         parents = _parents(bundle)
-        bundles = calibrate_site(found, parents, settings, site=name, on_progress=show)
+        bundles = calibrate_site(found, parents, settings, site=name, um_per_px=um_per_px, on_progress=show)
     if register:
         _register(settings, [*parents, *bundles])  # a later retraining starts from the parents
     if json:
@@ -84,6 +94,7 @@ def report(
     html: Annotated[Path, typer.Option(metavar="FILE", help="Where the page is written.", show_default=False)],
     table: Table = None,
     name: Name = "site",
+    um_per_px: UmPerPx = None,
     bundle: Bundles = None,
 ) -> None:
     """Write one page on how well the models do in this laboratory, as they are and calibrated; nothing is registered.
@@ -98,7 +109,8 @@ def report(
     settings = Settings()
     with step_bars() as show:
         found = _read(settings, images, table, show)
-        reported = report_site(found, _parents(bundle), settings, site=name, on_progress=show)
+        parents = _parents(bundle)
+        reported = report_site(found, parents, settings, site=name, um_per_px=um_per_px, on_progress=show)
     with atomic_file(html) as file:
         file.write(site_page(reported).encode())
     for made in reported.fitted:

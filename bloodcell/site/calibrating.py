@@ -31,6 +31,7 @@ def calibrate(
     settings: Settings,
     *,
     site: str,
+    um_per_px: float | None = None,
     out: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Bundle, ...]:
@@ -41,6 +42,7 @@ def calibrate(
         parents: Bundles of no site, one for each variant.
         settings: Data folder, image bounds, batch size.
         site: Name of the laboratory, or of one of its analysers.
+        um_per_px: Micrometres per pixel of the images; None: estimated from red cells.
         out: Folder that the bundles are written into, default `<data_dir>/bundles`.
         on_progress: Called with the step's name, the amount done and the amount in all.
 
@@ -50,7 +52,7 @@ def calibrate(
     """
     tell = on_progress or (lambda step, done, total: None)
     cells = site_cells(images)
-    scale = scale_of(images, settings, lambda done, total: tell("scale", done, total))
+    scale = scale_of(images, settings, lambda done, total: tell("scale", done, total), um_per_px=um_per_px)
     place = out or settings.data_dir / "bundles"
     looks = looks_known_from(
         [image.image for image in images.images], images.read, settings, lambda done, total: tell("looks", done, total)

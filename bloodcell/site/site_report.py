@@ -118,6 +118,7 @@ def report_site(
     settings: Settings,
     *,
     site: str,
+    um_per_px: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> SiteReport:
     """Returns how well models do at a site, as they are and calibrated.
@@ -127,6 +128,7 @@ def report_site(
         bundles: Models of no site.
         settings: Data folder, image bounds, batch size.
         site: Name of the laboratory.
+        um_per_px: Micrometres per pixel of the images; None: estimated from red cells.
         on_progress: Called with the step's name, the amount done and the amount in all.
 
     Raises:
@@ -136,7 +138,7 @@ def report_site(
     from bloodcell.errors import TrainingDataError
 
     tell = on_progress or (lambda step, done, total: None)
-    scale = scale_of(images, settings, lambda done, total: tell("scale", done, total))
+    scale = scale_of(images, settings, lambda done, total: tell("scale", done, total), um_per_px=um_per_px)
     cells: SiteCells | None = None
     why = ""
     try:

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 TRAINING_FIELD_PX: Final = 360.0
 """Side of the training images, in their own pixels; red cells in them have `TRAINING_DIAMETER_PX`."""
 
+TRAINING_UM_PER_PX: Final = 7.2 / 73
+"""Micrometres per pixel of the training images: red cells measure 73 px there, and 7.2 µm in a dried smear.
+
+Source: Price-Jones 1933, Red Blood Cell Diameters (the mean of healthy people).
+"""
+
 MAX_IMAGES: Final = 300
 """Images that are measured, evenly distributed over the site's: about 2,000 red cells."""
 
@@ -37,6 +43,8 @@ _PLAUSIBLE: Final = (0.08, 0.6)
 around a cell (PBC: 0.18). What is smaller is a platelet or dust, even where a crop shows hardly a red cell."""
 _RED_CELLS: Final = (0.5, 2.2)
 """Diameters that count in the ratio, in typical diameters: others are of platelets, or of cells that touch."""
+_MAX_FACTOR: Final = 1.4
+"""Between a given scale and the one that red cells show: their mean diameter is 6 to 9 µm in nearly all patients."""
 _MIN_OWN: Final = 3  # red cells of an image that count
 _GREY_LEVELS: Final = 3.0
 
@@ -55,16 +63,23 @@ class SiteScale:
     field_px: float | None
 
 
-def scale_of(images: SiteImages, settings: ImageSettings, on_image: Callable[[int, int], None]) -> SiteScale:
-    """Returns the scale of a site's images, estimated from their red cells.
+def scale_of(
+    images: SiteImages,
+    settings: ImageSettings,
+    on_image: Callable[[int, int], None],
+    *,
+    um_per_px: float | None = None,
+) -> SiteScale:
+    """Returns the scale of a site's images, estimated from their red cells unless it is given.
 
     Args:
         images: The site's images.
         settings: Image bounds and reader threads.
         on_image: Called with the number of images measured, and the total.
+        um_per_px: Micrometres per pixel of the images; None: it is estimated.
 
     Raises:
-        TrainingDataError: The images are grey, or of several scales.
+        TrainingDataError: The images are grey, or of several scales, or their red cells contradict the given scale.
     """
     step = -(-len(images.images) // MAX_IMAGES)
     sample = images.images[::step]
@@ -85,12 +100,29 @@ def scale_of(images: SiteImages, settings: ImageSettings, on_image: Callable[[in
             "colour images."
         )
     typical = typical_diameter_px(np.concatenate(diameters) if diameters else np.empty(0))
-    if typical is None:
+    if typical is not None:
+        _refuse_several_scales(diameters, typical)
+    if um_per_px is not None:
+        _refuse_other_scale(um_per_px, typical)
+        field_px = TRAINING_FIELD_PX * TRAINING_UM_PER_PX / um_per_px
+    elif typical is not None:
+        field_px = TRAINING_FIELD_PX * typical / TRAINING_DIAMETER_PX
+    else:
         return SiteScale(None, None)
-    _refuse_several_scales(diameters, typical)
-    field_px = TRAINING_FIELD_PX * typical / TRAINING_DIAMETER_PX
     is_whole = abs(field_px / float(np.median(sides)) - 1) < SAME_SCALE
     return SiteScale(typical, None if is_whole else round(field_px, 1))
+
+
+def _refuse_other_scale(um_per_px: float, typical: float | None) -> None:
+    """Refuses a given scale at which the red cells of the images would be of a size that red cells do not have."""
+    if typical is None:
+        return
+    estimated = TRAINING_UM_PER_PX * TRAINING_DIAMETER_PX / typical
+    if not 1 / _MAX_FACTOR < um_per_px / estimated < _MAX_FACTOR:
+        raise TrainingDataError(
+            f"{um_per_px:g} µm per pixel does not fit the red cells of the images: at {estimated:.3f} µm per pixel they "
+            "would be of the usual size. Next: give the scale of these images, or leave it out, and it is estimated."
+        )
 
 
 def _measured(file: bytes, bounds: ImageBounds) -> tuple[NDArray[np.float64], int, bool]:

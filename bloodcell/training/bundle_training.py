@@ -45,7 +45,7 @@ from bloodcell.registry.rehearsal import REHEARSAL, write_rehearsal
 from bloodcell.registry.training_reference import REFERENCE, reference_of, write_reference
 from bloodcell.training import base_networks, calibration, model_assembly, novelty
 from bloodcell.training.base_weights import load_base_weights
-from bloodcell.training.feature_cache import alone
+from bloodcell.training.feature_cache import CACHE_VERSION, alone
 from bloodcell.training.fitting import Material, Trained, fine_tune, fit_svm
 from bloodcell.training.image_folders import (
     is_held_out,
@@ -163,7 +163,7 @@ def _set_of_folders(
 
 
 def _identity(variant: str, recipe: Recipe, base_weights: BaseWeights, images: TrainingSet, seed: int) -> str:
-    identity = [variant, asdict(recipe), base_weights.sha256, images.digest, seed, code_version()]
+    identity = [variant, asdict(recipe), base_weights.sha256, images.digest, seed, code_version(), CACHE_VERSION]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.training.image_changes import Change
 
-_CACHE_VERSION: Final = 3  # increase it when decoding, resizing or a network's layers change
+CACHE_VERSION: Final = 3  # increase it when decoding, resizing or a network's layers change
 _CHUNK_BATCHES: Final = 4
 _LINE_BYTES: Final = 65  # a sha256 and the line feed
 
@@ -94,7 +94,7 @@ def cached_outputs(
         ConfigurationError: The disk is full.
     """
     field = "" if field_px is None else f"-of-{field_px:g}"
-    folder = cache / f"v{_CACHE_VERSION}-{network.name}-{_sides(network)}{field}-{change.name}"
+    folder = cache / f"v{CACHE_VERSION}-{network.name}-{_sides(network)}{field}-{change.name}"
     with alone(folder.with_name(f"{folder.name}.lock")):
         shelves = {
             name: _Shelf(folder / f"{name}-{_weights_digest(network, tensor)}", tensor)

@@ -14,7 +14,7 @@ from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.errors import TrainingDataError
 from bloodcell.settings import Settings
 from bloodcell.site.site_images import SiteImage, SiteImages
-from bloodcell.site.site_scale import scale_of
+from bloodcell.site.site_scale import TRAINING_UM_PER_PX, scale_of
 
 Change = Callable[[Image.Image, int], Image.Image]
 
@@ -73,6 +73,16 @@ def test_a_smaller_field_is_seen_with_its_surroundings_and_a_coarser_one_as_it_i
 
     smaller = scale_of(changed(raabin, middle), Settings(), lambda *_: None)
     assert smaller.field_px == pytest.approx(360, rel=0.1)  # as many pixels as before, of which 252 are left
+
+
+def test_a_given_scale_is_used_and_one_that_the_red_cells_contradict_is_refused(shared: Path) -> None:
+    raabin = laboratory(shared, "raabin")
+    given = scale_of(raabin, Settings(), lambda *_: None, um_per_px=TRAINING_UM_PER_PX * 0.8)
+    assert given.field_px == pytest.approx(450)
+    assert scale_of(raabin, Settings(), lambda *_: None, um_per_px=TRAINING_UM_PER_PX).field_px is None
+    for factor in (0.6, 1.7):
+        with pytest.raises(TrainingDataError, match="does not fit the red cells"):
+            scale_of(raabin, Settings(), lambda *_: None, um_per_px=TRAINING_UM_PER_PX * factor)
 
 
 def test_grey_images_are_refused(shared: Path) -> None:
