@@ -93,8 +93,8 @@ def _as_copy_text(calls: Iterable[ModelCalls]) -> io.StringIO:
             top, reason = CELL_CLASSES[one.calls.top[i]], one.calls.reasons[i]
             row = [
                 *(str(cell.cell_id), one.model_id, cell.night.isoformat(), one.calls.called[i], top, reason or r"\N"),
-                one.calls.resembles[i] or r"\N",
                 *(f"{value:.{_DECIMALS}f}" for value in (one.calls.confidence[i], one.novelty[i], *probabilities[i])),
+                one.calls.resembles[i] or r"\N",
             ]
             lines.write("\t".join(row) + "\n")
     lines.seek(0)

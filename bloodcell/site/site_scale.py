@@ -120,8 +120,9 @@ def _refuse_other_scale(um_per_px: float, typical: float | None) -> None:
     estimated = TRAINING_UM_PER_PX * TRAINING_DIAMETER_PX / typical
     if not 1 / _MAX_FACTOR < um_per_px / estimated < _MAX_FACTOR:
         raise TrainingDataError(
-            f"{um_per_px:g} µm per pixel does not fit the red cells of the images: at {estimated:.3f} µm per pixel they "
-            "would be of the usual size. Next: give the scale of these images, or leave it out, and it is estimated."
+            f"{um_per_px:g} µm per pixel does not fit the red cells in the images: at {estimated:.3f} µm per pixel "
+            "they would be of the usual size. Next: give the scale of these images, or leave it out to have it "
+            "estimated."
         )
 
 

@@ -88,7 +88,6 @@ cell_call = sa.Table(
     sa.Column("called_class", sa.Text, nullable=False, comment="The cell class called, or unclassified."),
     sa.Column("top_class", sa.Text, nullable=False, comment="The most probable class, even if unclassified."),
     sa.Column("unclassified_reason", sa.Text, comment="Why the cell is unclassified: low_confidence or novel."),
-    sa.Column("resembles", sa.Text, comment="Code out of scope that a novel cell resembles, if the model knows one."),
     sa.Column("confidence", sa.REAL, nullable=False, comment="Calibrated probability of top_class, 0 to 1."),
     sa.Column("novelty", sa.REAL, nullable=False, comment="Distance from the training cells, on the model's scale."),
     *(
@@ -97,6 +96,7 @@ cell_call = sa.Table(
     ),
     of_run("The run that called the cell."),
     set_now("called_at", "When the cell was called."),
+    sa.Column("resembles", sa.Text, comment="Code out of scope that a novel cell resembles, if the model knows one."),
     # night first: the same index finds one cell's calls and all calls of a night
     sa.PrimaryKeyConstraint("night", "cell_id", "model_id"),
     sa.ForeignKeyConstraint(["cell_id", "night"], [f"{SCHEMA}.cell.cell_id", f"{SCHEMA}.cell.night"]),
@@ -119,12 +119,14 @@ former_call = sa.Table(
     metadata,
     *(
         sa.Column(column.name, column.type, nullable=False, comment=column.comment)
-        if column.name not in ("unclassified_reason", "resembles")
+        if column.name != "unclassified_reason"
         else sa.Column(column.name, column.type, comment=column.comment)
         for column in cell_call.columns
+        if column.name != "resembles"
     ),
     sa.Column("replaced_by", UUID(), nullable=False, comment="The run whose calls replaced them."),
     set_now("replaced_at", "When they were replaced."),
+    sa.Column("resembles", sa.Text, comment=cell_call.c.resembles.comment),
     sa.PrimaryKeyConstraint("night", "cell_id", "model_id", "replaced_by"),
     sa.ForeignKeyConstraint(["cell_id", "night"], [f"{SCHEMA}.cell.cell_id", f"{SCHEMA}.cell.night"]),
     sa.ForeignKeyConstraint(["model_id"], [f"{SCHEMA}.model.model_id"]),
