@@ -129,12 +129,12 @@ def site_table(images: SiteImages, bundles: Sequence[Bundle], *, registered: boo
         metrics = bundle.manifest.metrics
         shares = (metrics.accuracy, metrics.coverage, metrics.covered_accuracy)
         shown = ("-" if share is None else percent(share) for share in shares)
-        table.add_row(bundle.model_id[:12], bundle.manifest.variant, *shown)
+        table.add_row(bundle.model_id[:12], bundle.title, *shown)
     console.print(table)
     for bundle in bundles:
         if bundle.manifest.site:
             console.print(
-                f"[bold]{bundle.manifest.variant}[/bold] {' '.join(bundle.manifest.site.verdict)}",
+                f"[bold]{bundle.title}[/bold] {' '.join(bundle.manifest.site.verdict)}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -165,7 +165,7 @@ def models_table(models: Sequence[RegisteredModel]) -> None:
         metrics, data = model.manifest["metrics"], model.manifest["data"]
         table.add_row(
             model.model_id[:12],
-            model.variant,
+            " + ".join((model.manifest.get("site") or {}).get("members", ())) or model.variant,
             f"[bold green]{model.role}[/bold green]" if model.role == "champion" else model.role,
             percent(metrics["accuracy"]),
             f"{data['n_training']:,} images",

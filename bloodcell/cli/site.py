@@ -114,7 +114,7 @@ def report(
     with atomic_file(html) as file:
         file.write(site_page(reported).encode())
     for made in reported.fitted:
-        typer.echo(f"{made.parent.manifest.variant}: {' '.join(made.verdict)}")
+        typer.echo(f"{made.title}: {' '.join(made.verdict)}")
     if not reported.fitted:
         typer.echo(f"Nothing was calibrated. {reported.without_labels}")
     typer.echo(f"The page: {html}")

@@ -97,6 +97,19 @@ class MergedNetwork(BatchedModel):
             )
 
 
+def side_by_side(models: Sequence[keras.Model]) -> tuple[Any, list[dict[str, Any]]]:
+    """Returns an input tensor, and each model's outputs for it; equal layers with equal inputs run once.
+
+    Args:
+        models: Models with the same input, at least one; their layers become those of the new graph.
+    """
+    import keras
+
+    pixels = keras.Input(models[0].input_shape[1:], dtype="uint8", name="pixels")
+    sharing = _Sharing()
+    return pixels, [_rebuilt(model, pixels, sharing) for model in models]
+
+
 class _Sharing:
     """Calls a layer on tensors, or returns the output that an equal layer gave for the same tensors."""
 

@@ -105,7 +105,8 @@ class SiteRecord:
 
     Attributes:
         name: The laboratory, or one of its analysers.
-        parent_id: The model whose network and learnt classes it has.
+        parent_id: The model whose network and learnt classes it has; of a committee, the first member's.
+        members: Variants whose mean it is; empty: it is no committee.
         n_labelled: Class, or code out of scope, -> labelled cells.
         n_slides: Slides of the labelled cells; 0 if they are not known.
         n_unlabelled: Further cells.
@@ -124,6 +125,7 @@ class SiteRecord:
     codes: tuple[_Code, ...]
     verdict: tuple[str, ...]
     may_be_used: bool
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,12 @@ class Bundle:
     def codes(self) -> tuple[str, ...]:
         """Codes out of scope that the model knows by name."""
         return self.manifest.site.codes if self.manifest.site else ()
+
+    @property
+    def title(self) -> str:
+        """The variant, or those of a committee's members: inception_v3 + inception_v3_svm."""
+        members = self.manifest.site.members if self.manifest.site else ()
+        return " + ".join(members) or self.manifest.variant
 
 
 def canonical_json(manifest: BundleManifest) -> bytes:

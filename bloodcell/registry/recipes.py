@@ -184,6 +184,12 @@ class Recipe:
         knows_outliers = self.tuning.outlier_share > 0 if self.tuning else self.svm and self.svm.outlier_copies > 0
         return len(CELL_CLASSES) + bool(knows_outliers)
 
+    @property
+    def warm_start_parts(self) -> tuple[object, ...]:
+        """What has to be the same in the recipe of the model that a warm start begins with."""
+        seen = self.side_px, self.crop_px, self.standardises_colour
+        return (*seen, self.feature_layers, self.pooled_parts, self.n_outputs)
+
     def __post_init__(self) -> None:
         if (self.tuning is None) == (self.svm is None):
             raise ConfigurationError(

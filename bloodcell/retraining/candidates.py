@@ -155,14 +155,9 @@ def _start(database: Database, store: Store, variant: str) -> Bundle:
 def _recipe(retraining: TrainingRun, variant: str, start: Bundle | None) -> Recipe:
     """Returns the default recipe, or that of a warm start whose features differ, with the requested epochs."""
     recipe = default_recipe(variant)
-    if start is not None and _features(start.manifest.recipe) != _features(recipe):
+    if start is not None and start.manifest.recipe.warm_start_parts != recipe.warm_start_parts:
         recipe = start.manifest.recipe
     if recipe.tuning is None or retraining.epochs is None:
         return recipe
     epochs = retraining.epochs
     return replace(recipe, tuning=replace(recipe.tuning, head_epochs=epochs, deep_epochs=epochs))
-
-
-def _features(recipe: Recipe) -> tuple[object, ...]:
-    """Returns the parts of a recipe that have to be the same for a warm start."""
-    return recipe.side_px, recipe.crop_px, recipe.feature_layers, recipe.pooled_parts

@@ -11,6 +11,7 @@ site_model       a model with the head of a site
 site_comparison  a calibrated variant beside its parent, on slides left out
 site_verdict     what it may be used for
 fitted_variant   a variant fitted to the site, with all of that
+site_committee   the mean of the variants of one base network
 site_bundle      its bundle
 calibrating      the whole calibration
 site_report      all of it as one page

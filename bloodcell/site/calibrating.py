@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bloodcell.site.fitted_variant import fit_variant
 from bloodcell.site.site_bundle import write_site_bundle
 from bloodcell.site.site_cells import site_cells
+from bloodcell.site.site_committee import committees_of
 from bloodcell.site.site_scale import scale_of
 from bloodcell.training.bundle_training import looks_known_from
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
+    from bloodcell.site.fitted_variant import FittedVariant
+    from bloodcell.site.site_committee import Committee
     from bloodcell.site.site_images import SiteImages
 
     OnProgress = Callable[[str, int, int], None]
@@ -35,7 +38,7 @@ def calibrate(
     out: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Bundle, ...]:
-    """Returns the bundles of `parents`, calibrated for a site.
+    """Returns the bundles of `parents`, calibrated for a site, then those of the committees of each base network.
 
     Args:
         images: The site's images, 100 to 400 of them with a label, from several slides.
@@ -57,8 +60,6 @@ def calibrate(
     looks = looks_known_from(
         [image.image for image in images.images], images.read, settings, lambda done, total: tell("looks", done, total)
     )
-    bundles = []
-    for parent in parents:
-        made = fit_variant(parent, cells, scale, settings, tell)
-        bundles.append(write_site_bundle(made, images, cells, scale, looks, site=site, out=place))
-    return tuple(bundles)
+    fitted = [fit_variant(parent, cells, scale, settings, tell) for parent in parents]
+    made: list[FittedVariant | Committee] = [*fitted, *committees_of(fitted, cells)]
+    return tuple(write_site_bundle(each, images, cells, scale, looks, site=site, out=place) for each in made)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bloodcell.inference.model_loading import load_model
-from bloodcell.site.site_comparison import code_figures, compare_with_parent
-from bloodcell.site.site_fitting import SiteFit, fit_site
+from bloodcell.site.site_comparison import SiteCalls, code_figures, compare_with_parent
+from bloodcell.site.site_fitting import SiteFit, calls_by, fit_site
 from bloodcell.site.site_head import SiteOutputs
 from bloodcell.site.site_model import parent_outputs
 from bloodcell.site.site_verdict import verdict_of
@@ -37,6 +37,7 @@ class FittedVariant:
         parent: The bundle whose network it has.
         fit: Its head and thresholds.
         labelled: The parent's outputs for the labelled cells.
+        out_of_scope: The parent's outputs for the cells of codes that the head does not know.
         comparison: What it does on slides that it was not fitted on, beside its parent.
         codes: How it recognises the codes out of scope that it knows.
         verdict: What it may be used for, in sentences.
@@ -45,9 +46,15 @@ class FittedVariant:
     parent: Bundle
     fit: SiteFit
     labelled: SiteOutputs
+    out_of_scope: SiteOutputs
     comparison: Comparison
     codes: tuple[CodeFigures, ...]
     verdict: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Its variant."""
+        return self.parent.manifest.variant
 
 
 def fit_variant(
@@ -71,11 +78,13 @@ def fit_variant(
         lambda done, total: tell(f"{variant}: cross-fit", done, total),
     )  # fmt: skip
     outside = others[: len(cells.out_of_scope)]
+    site = SiteCalls(fit.judged, fit.calls, *calls_by(fit, outside), fit.novelty_threshold)
     comparison = compare_with_parent(
-        parent, fit, labelled, cells.labels, cells.slides, outside, cells.out_of_scope_slides
+        parent, site, labelled, cells.labels, cells.slides, outside, cells.out_of_scope_slides
     )
-    verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=fit.by_slide)
-    return FittedVariant(parent, fit, labelled, comparison, code_figures(fit, cells.labels), verdict)
+    verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=fit.crossed.by_slide)
+    codes = code_figures(cells.codes, fit.calls, cells.labels)
+    return FittedVariant(parent, fit, labelled, outside, comparison, codes, verdict)
 
 
 def parent_outputs_on(

@@ -1,10 +1,10 @@
-"""A calibrated variant becomes a bundle: its parent's network, the site's head, and what it was calibrated on."""
+"""A calibrated model becomes a bundle: the network of its parents, the site's heads, and what it was calibrated on."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,8 @@ from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import IMAGES, DataSplit, SiteRecord, ValidationMetrics, splits_of, write_bundle
 from bloodcell.registry.rehearsal import REHEARSAL
 from bloodcell.registry.training_reference import reference_of
-from bloodcell.site.site_model import site_model
+from bloodcell.site.site_committee import Committee
+from bloodcell.site.site_model import committee_model, site_model
 from bloodcell.site.site_verdict import may_be_used
 from bloodcell.training.bundle_training import write_look_file, write_model
 from bloodcell.training.calibration import softmax
@@ -26,21 +27,46 @@ from bloodcell.training.provenance import code_version, git_commit, library_vers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import keras
     from numpy.typing import NDArray
 
     from bloodcell.appearance.look_reference import LookReference
     from bloodcell.registry.bundle import Bundle
     from bloodcell.site.fitted_variant import FittedVariant
     from bloodcell.site.site_cells import SiteCells
-    from bloodcell.site.site_fitting import SiteFit
     from bloodcell.site.site_images import SiteImage, SiteImages
     from bloodcell.site.site_scale import SiteScale
 
 _RULE: Final = "cross-fitted: each labelled cell is predicted by a head that was not fitted on its slide"
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What of a bundle differs between a variant and a committee.
+
+    Attributes:
+        model: The Keras model.
+        probabilities: float64 (n, 8), of the labelled cells, by heads that were not fitted on their slide.
+        novelty: float64 (n,), of the same cells, by the model itself.
+        unclassified: bool (n,), whether these heads left the cells without a call.
+        temperature: Divisor of the scores; 1 for a committee, whose members have their own.
+        confidence_threshold: Confidence that a call needs.
+        novelty_threshold: Largest distance of a call.
+        members: Variants of a committee; empty for a variant.
+    """
+
+    model: keras.Model
+    probabilities: NDArray[np.float64]
+    novelty: NDArray[np.float64]
+    unclassified: NDArray[np.bool_]
+    temperature: float
+    confidence_threshold: float
+    novelty_threshold: float
+    members: tuple[str, ...]
+
+
 def write_site_bundle(
-    made: FittedVariant,
+    made: FittedVariant | Committee,
     images: SiteImages,
     cells: SiteCells,
     scale: SiteScale,
@@ -49,10 +75,10 @@ def write_site_bundle(
     site: str,
     out: Path,
 ) -> Bundle:
-    """Writes the bundle of a calibrated variant into `out` and returns it; a kill leaves either all of it or nothing.
+    """Writes the bundle of a calibrated model into `out` and returns it; a kill leaves either all of it or nothing.
 
     Args:
-        made: The variant.
+        made: The variant, or a committee.
         images: The site's images.
         cells: The same, as they were sorted for fitting.
         scale: Their scale.
@@ -60,13 +86,14 @@ def write_site_bundle(
         site: Name of the laboratory.
         out: Folder of bundles.
     """
-    parent, fit, labels = made.parent, made.fit, cells.labels
-    in_scope, gaussians = labels < len(CELL_CLASSES), fit.head.gaussians
-    model = site_model(load_model(parent), parent.manifest.variant, fit.head, fit.temperature)
+    parent, labels = made.parent, cells.labels
+    first = made.members[0] if isinstance(made, Committee) else made
+    content = _of_committee(made) if isinstance(made, Committee) else _of_variant(made)
+    in_scope = labels < len(CELL_CLASSES)
     reference = reference_of(
-        gaussians.embed(made.labelled.features)[in_scope],
-        fit.judged.probabilities[in_scope],
-        gaussians.distance(made.labelled.features)[in_scope],
+        first.fit.head.gaussians.embed(first.labelled.features)[in_scope],
+        content.probabilities[in_scope],
+        content.novelty[in_scope],
         labels[in_scope],
         follows_mix=False,
     )
@@ -80,18 +107,19 @@ def write_site_bundle(
         codes=cells.codes,
         verdict=made.verdict,
         may_be_used=may_be_used(made.verdict),
+        members=content.members,
     )
     manifest = replace(
         parent.manifest,
         data=DataSplit(images.digest, int(in_scope.sum()), int(in_scope.sum()), _RULE),
-        choice=f"head of {len(labels)} labelled cells of {site}",
+        choice=f"{'mean of heads' if content.members else 'head'} of {len(labels)} labelled cells of {site}",
         code_version=code_version(),
         git_commit=git_commit(),
         libraries=library_versions(),
-        metrics=_metrics(fit, labels, in_scope),
-        temperature=fit.temperature,
-        confidence_threshold=fit.confidence_threshold,
-        novelty_threshold=fit.novelty_threshold,
+        metrics=_metrics(content, labels, in_scope),
+        temperature=content.temperature,
+        confidence_threshold=content.confidence_threshold,
+        novelty_threshold=content.novelty_threshold,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         files={},
         field_px=scale.field_px,
@@ -100,12 +128,46 @@ def write_site_bundle(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".calibrating-") as folder:
         work = Path(folder)
-        files = write_model(work, model, reference)
+        files = write_model(work, content.model, reference)
         shutil.copyfile(parent.folder / REHEARSAL, work / REHEARSAL)
         _write_images(work / IMAGES, parent, cells.labelled)
         files |= {name: work / name for name in (REHEARSAL, IMAGES)}
         files |= write_look_file(work, looks)
         return write_bundle(out, manifest, files)
+
+
+def _of_variant(made: FittedVariant) -> _Content:
+    fit = made.fit
+    return _Content(
+        _model_of(made),
+        fit.judged.probabilities,
+        fit.head.gaussians.distance(made.labelled.features),
+        fit.calls.unclassified,
+        fit.temperature,
+        fit.confidence_threshold,
+        fit.novelty_threshold,
+        (),
+    )
+
+
+def _of_committee(made: Committee) -> _Content:
+    own = [member.fit.novelty_threshold for member in made.members]
+    distances = [member.fit.head.gaussians.distance(member.labelled.features) for member in made.members]
+    calls = made.judged.calls(made.confidence_threshold, made.novelty_threshold, made.members[0].fit.codes)
+    return _Content(
+        committee_model([_model_of(member) for member in made.members], own, made.parent.manifest.variant),
+        made.judged.probabilities,
+        np.mean([each / threshold for each, threshold in zip(distances, own, strict=True)], axis=0),
+        calls.unclassified,
+        1.0,
+        made.confidence_threshold,
+        made.novelty_threshold,
+        tuple(member.title for member in made.members),
+    )
+
+
+def _model_of(made: FittedVariant) -> keras.Model:
+    return site_model(load_model(made.parent), made.parent.manifest.variant, made.fit.head, made.fit.temperature)
 
 
 def _write_images(path: Path, parent: Bundle, labelled: Sequence[SiteImage]) -> None:
@@ -116,17 +178,19 @@ def _write_images(path: Path, parent: Bundle, labelled: Sequence[SiteImage]) -> 
     path.write_text("\n".join([rows[0], *sorted(rows[1:])]) + "\n")
 
 
-def _metrics(fit: SiteFit, labels: NDArray[np.int64], in_scope: NDArray[np.bool_]) -> ValidationMetrics:
-    truth, probabilities = labels[in_scope], fit.judged.probabilities[in_scope]
+def _metrics(content: _Content, labels: NDArray[np.int64], in_scope: NDArray[np.bool_]) -> ValidationMetrics:
+    truth, probabilities = labels[in_scope], content.probabilities[in_scope]
     right = probabilities.argmax(axis=1) == truth
-    called = ~fit.calls.unclassified[in_scope]
+    called = ~content.unclassified[in_scope]
     counts = np.bincount(truth, minlength=len(CELL_CLASSES))
     likely = np.clip(probabilities, 1e-12, 1)
     return ValidationMetrics(
         accuracy=float(right.mean()),
         macro_sensitivity=macro_sensitivity(np.bincount(truth[right], minlength=len(counts)), counts),
         negative_log_likelihood=negative_log_likelihood(likely, truth),
-        uncalibrated_negative_log_likelihood=negative_log_likelihood(softmax(np.log(likely) * fit.temperature), truth),
+        uncalibrated_negative_log_likelihood=negative_log_likelihood(
+            softmax(np.log(likely) * content.temperature), truth
+        ),
         coverage=float(called.mean()),
         covered_accuracy=float(right[called].mean()) if called.any() else None,
     )

@@ -11,15 +11,17 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.intervals import Proportion, proportion
 from bloodcell.evaluation.comparison_records import Holdout, Predictions
 from bloodcell.evaluation.model_comparison import compare
-from bloodcell.site.site_fitting import calls_by, calls_of_parent
+from bloodcell.site.site_fitting import calls_of_parent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from bloodcell.cells.calls import Calls
     from bloodcell.evaluation.comparison_records import Comparison
     from bloodcell.registry.bundle import Bundle
-    from bloodcell.site.site_fitting import SiteFit
-    from bloodcell.site.site_head import SiteOutputs
+    from bloodcell.site.site_head import Judged, SiteOutputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +41,38 @@ class CodeFigures:
     n_others: int
 
 
-def code_figures(fit: SiteFit, labels: NDArray[np.integer]) -> tuple[CodeFigures, ...]:
-    """Returns the figures of each code that the head knows.
+@dataclass(frozen=True, slots=True)
+class SiteCalls:
+    """What a calibrated model makes of a site's cells.
+
+    Attributes:
+        judged: Of the labelled cells, each by a head that was not fitted on its slide.
+        calls: Of the same.
+        outside: Of the cells of codes that it does not know.
+        outside_calls: Of the same.
+        novelty_threshold: Largest distance of a call.
+    """
+
+    judged: Judged
+    calls: Calls
+    outside: Judged
+    outside_calls: Calls
+    novelty_threshold: float
+
+
+def code_figures(codes: Sequence[str], calls: Calls, labels: NDArray[np.integer]) -> tuple[CodeFigures, ...]:
+    """Returns the figures of each code that a model knows.
 
     Args:
-        fit: The calibrated variant.
+        codes: The codes.
+        calls: Of the labelled cells.
         labels: int (n,), the classes of the labelled cells; from 8 on, those codes.
     """
-    resembles, found = np.array(fit.calls.resembles, dtype=object), []
-    for number, code in enumerate(fit.codes, start=len(CELL_CLASSES)):
+    resembles, found = np.array(calls.resembles, dtype=object), []
+    for number, code in enumerate(codes, start=len(CELL_CLASSES)):
         is_code, is_named = labels == number, resembles == code
         n = int(is_code.sum())
-        held_back = proportion(int((is_code & fit.calls.unclassified).sum()), n)
+        held_back = proportion(int((is_code & calls.unclassified).sum()), n)
         named = proportion(int((is_code & is_named).sum()), n)
         found.append(CodeFigures(code, held_back, named, int((~is_code & is_named).sum())))
     return tuple(found)
@@ -58,7 +80,7 @@ def code_figures(fit: SiteFit, labels: NDArray[np.integer]) -> tuple[CodeFigures
 
 def compare_with_parent(
     parent: Bundle,
-    fit: SiteFit,
+    site: SiteCalls,
     labelled: SiteOutputs,
     labels: NDArray[np.integer],
     slides: NDArray[np.integer],
@@ -71,7 +93,7 @@ def compare_with_parent(
 
     Args:
         parent: The model that the variant was calibrated from.
-        fit: The calibrated variant.
+        site: What the calibrated variant makes of the cells.
         labelled: The parent's outputs for the labelled cells.
         labels: int (n,), their classes; from 8 on, codes out of scope that the site's model knows.
         slides: int (n,), their slides.
@@ -81,18 +103,17 @@ def compare_with_parent(
     known = labels >= len(CELL_CLASSES)  # cells of codes that the head knows are out of scope as well
     inside = ~known
     before, before_outside = (calls_of_parent(parent, each).unclassified for each in (labelled, out_of_scope))
-    of_outside, outside = calls_by(fit, out_of_scope)
-    judged = fit.judged
+    judged, calls = site.judged, site.calls
     candidate = Predictions(
         model_id=f"{parent.model_id[:12]} calibrated",
         variant=parent.manifest.variant,
         role="candidate",
         probabilities=judged.probabilities[inside],
-        unclassified=fit.calls.unclassified[inside],
+        unclassified=calls.unclassified[inside],
         novelty=judged.distance[inside],
-        out_of_scope_unclassified=np.concatenate([fit.calls.unclassified[known], outside.unclassified]),
-        out_of_scope_novelty=np.concatenate([judged.distance[known], of_outside.distance]),
-        novelty_threshold=fit.novelty_threshold,
+        out_of_scope_unclassified=np.concatenate([calls.unclassified[known], site.outside_calls.unclassified]),
+        out_of_scope_novelty=np.concatenate([judged.distance[known], site.outside.distance]),
+        novelty_threshold=site.novelty_threshold,
     )
     champion = Predictions(
         model_id=parent.model_id,

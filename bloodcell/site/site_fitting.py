@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bloodcell.cells.calls import Calls
     from bloodcell.registry.bundle import Bundle
+    from bloodcell.site.cross_fitting import CrossFitted
     from bloodcell.site.site_head import Judged, SiteOutputs
 
 TARGET_RISK: Final = 0.03
@@ -44,9 +45,9 @@ class SiteFit:
         confidence_threshold: Confidence that a call needs.
         novelty_threshold: Largest distance of a call.
         codes: Codes out of scope that the head knows.
-        judged: What is made of the labelled cells by heads that were not fitted on their slide.
-        calls: What these heads call them.
-        by_slide: Whether whole slides were left out.
+        crossed: Heads that were not fitted on the slide of the cell that they predict.
+        judged: What they make of the labelled cells.
+        calls: What they call them.
     """
 
     head: SiteHead
@@ -54,9 +55,9 @@ class SiteFit:
     confidence_threshold: float
     novelty_threshold: float
     codes: tuple[str, ...]
+    crossed: CrossFitted
     judged: Judged
     calls: Calls
-    by_slide: bool
 
 
 def fit_site(
@@ -88,15 +89,32 @@ def fit_site(
     judging = crossed.can_judge if crossed.can_judge.any() else np.ones(len(labels), bool)
     temperature = fit_temperature(crossed.scores[judging], labels[judging])
     judged = crossed.judge(labelled, temperature)
-    judging = judging & (labels < len(CELL_CLASSES))
-    threshold = confidence_threshold(
-        judged.probabilities[judging], labels[judging], target_risk=TARGET_RISK, min_coverage=0.0, floor=MIN_CONFIDENCE
-    )
-    novelty = novelty_threshold(crossed.distance[judging], NOVELTY_FLAG_RATE)
+    threshold, novelty = thresholds_of(judged.probabilities, crossed.distance, labels, crossed.can_judge)
     calls = judged.calls(threshold, novelty, codes)
     gaussians = fit_class_gaussians(learnt, Labelled(labelled.features, labels), others.features, n_classes)
     head = SiteHead(gaussians, unknown_limit(gaussians, labelled))
-    return SiteFit(head, temperature, threshold, novelty, codes, judged, calls, crossed.by_slide)
+    return SiteFit(head, temperature, threshold, novelty, codes, crossed, judged, calls)
+
+
+def thresholds_of(
+    probabilities: NDArray[np.floating],
+    distance: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    can_judge: NDArray[np.bool_],
+) -> tuple[float, float]:
+    """Returns the confidence that a call needs and the largest distance of one.
+
+    Args:
+        probabilities: float (n, 8), of the labelled cells, by heads that were not fitted on their slide.
+        distance: float (n,), of the same, to the nearest class that the head knows.
+        labels: int (n,), their classes.
+        can_judge: bool (n,), of the cells whose class these heads know.
+    """
+    judging = (can_judge if can_judge.any() else np.ones(len(labels), bool)) & (labels < len(CELL_CLASSES))
+    confidence = confidence_threshold(
+        probabilities[judging], labels[judging], target_risk=TARGET_RISK, min_coverage=0.0, floor=MIN_CONFIDENCE
+    )
+    return confidence, novelty_threshold(distance[judging], NOVELTY_FLAG_RATE)
 
 
 def calls_of_parent(parent: Bundle, outputs: SiteOutputs) -> Calls:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.inference.merged_network import side_by_side
 from bloodcell.inference.model_output import OF_CODES
 from bloodcell.site.site_head import FAR
 from bloodcell.training.model_assembly import assemble
@@ -14,9 +15,14 @@ from bloodcell.training.novelty import Embedding, Novelty
 from bloodcell.training.svm import dense
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import keras
 
     from bloodcell.site.site_head import SiteHead
+
+
+_MEANS: Final = ("probabilities", OF_CODES)
 
 
 def parent_outputs(model: keras.Model, variant: str) -> keras.Model:
@@ -65,6 +71,32 @@ def site_model(model: keras.Model, variant: str, head: SiteHead, temperature: fl
         every = keras.layers.Activation("softmax", name="site_codes")(fitted.get_layer("site_calibrated").output)
         outputs[OF_CODES] = keras.ops.multiply(every[:, len(CELL_CLASSES) :], left)
     whole = keras.Model(model.inputs[0], outputs, name=variant)
+    whole.trainable = False
+    return whole
+
+
+def committee_model(members: Sequence[keras.Model], thresholds: Sequence[float], name: str) -> keras.Model:
+    """Returns the mean of members of one input as one model: probabilities, and novelty in thresholds.
+
+    Args:
+        members: From `site_model`; their layers become those of the new model.
+        thresholds: The largest distance of a call of each.
+        name: Name of the model.
+    """
+    import keras
+
+    pixels, outputs = side_by_side(members)
+    mean = {
+        output: keras.layers.Average(name=f"mean_{output}")([each[output] for each in outputs])
+        for output in _MEANS
+        if output in outputs[0]
+    }
+    ratios = [
+        keras.layers.Rescaling(1 / threshold, name=f"novelty_of_{number}")(each["novelty"])
+        for number, (each, threshold) in enumerate(zip(outputs, thresholds, strict=True))
+    ]
+    novelty = keras.layers.Average(name="mean_novelty")(ratios)
+    whole = keras.Model(pixels, {**mean, "embedding": outputs[0]["embedding"], "novelty": novelty}, name=name)
     whole.trainable = False
     return whole
 

@@ -23,6 +23,7 @@ from bloodcell.evaluation.passing_bablok import MIN_POINTS, passing_bablok
 from bloodcell.presentation.templates import render_page
 from bloodcell.site.fitted_variant import fit_variant, parent_outputs_on
 from bloodcell.site.site_cells import site_cells
+from bloodcell.site.site_committee import committees_of
 from bloodcell.site.site_fitting import calls_of_parent
 from bloodcell.site.site_scale import scale_of
 from bloodcell.site.site_verdict import MIN_CELLS, MIN_SLIDES, may_be_used
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.site.fitted_variant import FittedVariant
     from bloodcell.site.site_cells import SiteCells
+    from bloodcell.site.site_committee import Committee
     from bloodcell.site.site_images import SiteImages
     from bloodcell.site.site_scale import SiteScale
 
@@ -95,7 +97,7 @@ class SiteReport:
         scale: Their scale.
         likeness: How they look beside those that the first model knows; None if that is not known.
         uncalibrated: Each model as it is.
-        fitted: Each model, calibrated; empty without enough labels.
+        fitted: Each model, calibrated, then committees; empty without enough labels.
         without_labels: Why nothing was calibrated; empty if it was.
         classes: Labels of each class.
         made_at: When.
@@ -106,7 +108,7 @@ class SiteReport:
     scale: SiteScale
     likeness: Likeness | None
     uncalibrated: tuple[Uncalibrated, ...]
-    fitted: tuple[FittedVariant, ...]
+    fitted: tuple[FittedVariant | Committee, ...]
     without_labels: str
     classes: tuple[ClassLabels, ...]
     made_at: datetime
@@ -145,13 +147,14 @@ def report_site(
         cells = site_cells(images)
     except TrainingDataError as error:
         why = str(error)
+    fitted = [fit_variant(bundle, cells, scale, settings, tell) for bundle in bundles] if cells else []
     return SiteReport(
         site=site,
         images=images,
         scale=scale,
         likeness=_likeness(images, bundles[0], settings, tell),
         uncalibrated=tuple(_as_it_is(bundle, images, scale, settings, tell) for bundle in bundles),
-        fitted=tuple(fit_variant(bundle, cells, scale, settings, tell) for bundle in bundles) if cells else (),
+        fitted=(*fitted, *committees_of(fitted, cells)) if cells else (),
         without_labels=why,
         classes=_class_labels(images),
         made_at=datetime.now(UTC),
@@ -178,7 +181,7 @@ def site_page(report: SiteReport) -> str:
     )
 
 
-def _right_among_called(made: FittedVariant) -> float:
+def _right_among_called(made: FittedVariant | Committee) -> float:
     figures = made.comparison.candidate
     return figures.covered_accuracy.lower if figures and figures.covered_accuracy else 0.0
 

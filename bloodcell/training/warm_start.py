@@ -28,19 +28,16 @@ def warm_start(bundle: Bundle, model: keras.Model, network: keras.Model, variant
         recipe: Recipe to train it by.
 
     Raises:
-        ConfigurationError: The bundle has another variant, input size or crop, or other features.
+        ConfigurationError: The bundle has another variant, input size or crop, sees colours otherwise, or has other
+            features or scores.
     """
     earlier = bundle.manifest
-    wanted = (variant, recipe.side_px, recipe.crop_px, recipe.feature_layers, recipe.pooled_parts)
-    received = (
-        earlier.variant, earlier.input_height_px, earlier.recipe.crop_px, earlier.recipe.feature_layers,
-        earlier.recipe.pooled_parts,
-    )  # fmt: skip
+    wanted, received = (variant, *recipe.warm_start_parts), (earlier.variant, *earlier.recipe.warm_start_parts)
     if received != wanted:
         raise ConfigurationError(
             f"Model {bundle.model_id[:12]} cannot be used for a warm start. Expected variant, input size, crop, "
-            f"feature layers and pooled parts: {wanted}. Received: {received}. Train from ImageNet weights instead "
-            "(base imagenet)."
+            f"colours standardised, feature layers, pooled parts and number of scores: {wanted}. Received: {received}. "
+            "Train from ImageNet weights instead (base imagenet)."
         )
     done: set[int] = set()
     for layer in recipe.feature_layers:

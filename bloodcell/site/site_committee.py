@@ -1,0 +1,112 @@
+"""The mean of a site's calibrated models of one base network, as one model: where they disagree, it is not sure.
+
+On slides that no label was drawn from, single calibrated models called 1 to 4 % of all cells wrongly, and the mean of
+two 0.3 % (benchmarks/accuracy/ABLATIONS.md). Members see the same pixels and share the lower layers of their network,
+so two cost less than twice the time of one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bloodcell.registry.recipes import base_of
+from bloodcell.site.site_comparison import SiteCalls, code_figures, compare_with_parent
+from bloodcell.site.site_fitting import calls_by, thresholds_of
+from bloodcell.site.site_head import Judged
+from bloodcell.site.site_verdict import verdict_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bloodcell.evaluation.comparison_records import Comparison
+    from bloodcell.registry.bundle import Bundle
+    from bloodcell.site.fitted_variant import FittedVariant
+    from bloodcell.site.site_cells import SiteCells
+    from bloodcell.site.site_comparison import CodeFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Committee:
+    """The mean of several fitted variants.
+
+    Attributes:
+        members: The variants, at least two, of one base network.
+        confidence_threshold: Confidence that a call needs.
+        novelty_threshold: Largest distance of a call, where a member's own threshold counts as 1.
+        judged: What is made of the labelled cells, by heads that were not fitted on their slide.
+        comparison: What it does on slides that it was not fitted on, beside the first member's parent.
+        codes: How it recognises the codes out of scope that it knows.
+        verdict: What it may be used for, in sentences.
+    """
+
+    members: tuple[FittedVariant, ...]
+    confidence_threshold: float
+    novelty_threshold: float
+    judged: Judged
+    comparison: Comparison
+    codes: tuple[CodeFigures, ...]
+    verdict: tuple[str, ...]
+
+    @property
+    def parent(self) -> Bundle:
+        """The first member's parent."""
+        return self.members[0].parent
+
+    @property
+    def title(self) -> str:
+        """The variants of its members."""
+        return " + ".join(member.title for member in self.members)
+
+
+def committees_of(fitted: Sequence[FittedVariant], cells: SiteCells) -> tuple[Committee, ...]:
+    """Returns a committee of each base network that has several fitted variants, which take images of one size.
+
+    Args:
+        fitted: The variants, fitted to the same cells.
+        cells: These cells.
+    """
+
+    def kind(made: FittedVariant) -> tuple[str, int, int]:
+        manifest = made.parent.manifest
+        return base_of(manifest.variant), manifest.input_height_px, manifest.input_width_px
+
+    groups = (tuple(members) for _, members in groupby(sorted(fitted, key=kind), kind))
+    return tuple(_committee(members, cells) for members in groups if len(members) > 1)
+
+
+def mean_of(judged: Sequence[Judged], thresholds: Sequence[float]) -> Judged:
+    """Returns the mean of what several models make of the same cells, with distances in their thresholds."""
+    return Judged(
+        np.mean([each.probabilities for each in judged], axis=0),
+        np.mean([each.of_codes for each in judged], axis=0),
+        np.mean([each.distance / threshold for each, threshold in zip(judged, thresholds, strict=True)], axis=0),
+    )
+
+
+def _committee(members: tuple[FittedVariant, ...], cells: SiteCells) -> Committee:
+    own = [member.fit.novelty_threshold for member in members]
+    first, codes = members[0], cells.codes
+    judged = mean_of([member.fit.judged for member in members], own)
+    outside = mean_of([calls_by(member.fit, member.out_of_scope)[0] for member in members], own)
+    distance = np.mean(
+        [member.fit.crossed.distance / threshold for member, threshold in zip(members, own, strict=True)], axis=0
+    )
+    confidence, novelty = thresholds_of(judged.probabilities, distance, cells.labels, first.fit.crossed.can_judge)
+    calls, outside_calls = (each.calls(confidence, novelty, codes) for each in (judged, outside))
+    comparison = compare_with_parent(
+        first.parent,
+        SiteCalls(judged, calls, outside, outside_calls, novelty),
+        first.labelled,
+        cells.labels,
+        cells.slides,
+        first.out_of_scope,
+        cells.out_of_scope_slides,
+    )
+    verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=first.fit.crossed.by_slide)
+    return Committee(
+        members, confidence, novelty, judged, comparison, code_figures(codes, calls, cells.labels), verdict
+    )
