@@ -24,9 +24,11 @@ from bloodcell.cells.intervals import proportion
 from bloodcell.inference.model_output import ModelOutput, calls_of
 from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import Bundle, images_of, open_bundle
+from bloodcell.registry.recipes import base_of
 from bloodcell.registry.shipped import shipped_bundles
 from bloodcell.settings import Settings
 from bloodcell.site.fitted_variant import parent_outputs_on
+from bloodcell.site.site_committee import combined, mean_of
 from bloodcell.site.site_fitting import calls_by, fit_site
 from bloodcell.site.site_head import SiteOutputs
 from bloodcell.site.site_images import SiteImages, read_site_images
@@ -192,9 +194,10 @@ def _calibrated(
     )
     rest = np.flatnonzero(~is_first)
     measured = np.concatenate([rest, np.arange(len(truth), len(of_parents[0].novelty))])
-    found, calls = {}, []
+    found, fits, judged = {}, {}, {}
     for bundle, outputs in zip(bundles, of_parents, strict=True):
-        fit = fit_site(
+        variant = bundle.manifest.variant
+        fits[variant] = fit_site(
             bundle,
             outputs[drawn],
             truth[drawn],
@@ -203,18 +206,24 @@ def _calibrated(
             (),
             lambda *_: None,
         )
-        judged, made = calls_by(fit, outputs[measured])
-        found[bundle.manifest.variant] = _figures(made, truth[rest], len(rest), truth[drawn])
-        calls.append((judged.probabilities, judged.distance > fit.novelty_threshold, fit.confidence_threshold))
-    if len(bundles) > 1:
-        together = decide(
-            np.mean([each[0] for each in calls], axis=0),
-            np.mean([each[1] for each in calls], axis=0),
-            confidence_threshold=float(np.mean([each[2] for each in calls])),
-            novelty_threshold=0.5,
-        )
-        found[MEAN] = _figures(together, truth[rest], len(rest), truth[drawn])
+        judged[variant], made = calls_by(fits[variant], outputs[measured])
+        found[variant] = _figures(made, truth[rest], len(rest), truth[drawn])
+    for name, members in _committees(list(fits)).items():
+        of_members = [fits[variant] for variant in members]
+        _, confidence, novelty = combined(of_members, truth[drawn])
+        together = mean_of([judged[variant] for variant in members], [fit.novelty_threshold for fit in of_members])
+        found[name] = _figures(together.calls(confidence, novelty, ()), truth[rest], len(rest), truth[drawn])
     return found
+
+
+def _committees(variants: list[str]) -> dict[str, list[str]]:
+    """Returns name -> variants: those of one base network, which `site calibrate` writes, and all of them."""
+    groups = {
+        name: [each for each in variants if base_of(each) == name]
+        for name in {base_of(each): None for each in variants}
+    }
+    pairs = {" + ".join(members): members for members in groups.values() if len(members) > 1}
+    return pairs | ({MEAN: variants} if len(variants) > 2 else {})
 
 
 def _figures(calls: Calls, truth: np.ndarray, n_in_scope: int, drawn: np.ndarray | None) -> Figures:

@@ -22,11 +22,14 @@ from bloodcell.site.site_verdict import verdict_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from bloodcell.evaluation.comparison_records import Comparison
     from bloodcell.registry.bundle import Bundle
     from bloodcell.site.fitted_variant import FittedVariant
     from bloodcell.site.site_cells import SiteCells
     from bloodcell.site.site_comparison import CodeFigures
+    from bloodcell.site.site_fitting import SiteFit
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +90,29 @@ def mean_of(judged: Sequence[Judged], thresholds: Sequence[float]) -> Judged:
     )
 
 
+def combined(fits: Sequence[SiteFit], labels: NDArray[np.integer]) -> tuple[Judged, float, float]:
+    """Returns what the mean of fitted variants makes of the labelled cells, and its thresholds.
+
+    Args:
+        fits: The variants, fitted to the same cells.
+        labels: int (n,), the classes of these cells.
+
+    Returns:
+        What heads that were not fitted on a cell's slide make of it, the confidence that a call needs, and the largest
+        distance of one.
+    """
+    own = [fit.novelty_threshold for fit in fits]
+    judged = mean_of([fit.judged for fit in fits], own)
+    distance = np.mean([fit.crossed.distance / threshold for fit, threshold in zip(fits, own, strict=True)], axis=0)
+    return judged, *thresholds_of(judged.probabilities, distance, labels, fits[0].crossed.can_judge)
+
+
 def _committee(members: tuple[FittedVariant, ...], cells: SiteCells) -> Committee:
-    own = [member.fit.novelty_threshold for member in members]
-    first, codes = members[0], cells.codes
-    judged = mean_of([member.fit.judged for member in members], own)
-    outside = mean_of([calls_by(member.fit, member.out_of_scope)[0] for member in members], own)
-    distance = np.mean(
-        [member.fit.crossed.distance / threshold for member, threshold in zip(members, own, strict=True)], axis=0
+    first, codes, fits = members[0], cells.codes, [member.fit for member in members]
+    judged, confidence, novelty = combined(fits, cells.labels)
+    outside = mean_of(
+        [calls_by(member.fit, member.out_of_scope)[0] for member in members], [fit.novelty_threshold for fit in fits]
     )
-    confidence, novelty = thresholds_of(judged.probabilities, distance, cells.labels, first.fit.crossed.can_judge)
     calls, outside_calls = (each.calls(confidence, novelty, codes) for each in (judged, outside))
     comparison = compare_with_parent(
         first.parent,

@@ -86,7 +86,7 @@ def committee_model(members: Sequence[keras.Model], thresholds: Sequence[float],
     import keras
 
     pixels, outputs = side_by_side(members)
-    mean = {
+    mean: dict[str, Any] = {
         output: keras.layers.Average(name=f"mean_{output}")([each[output] for each in outputs])
         for output in _MEANS
         if output in outputs[0]
