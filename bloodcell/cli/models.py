@@ -79,6 +79,31 @@ def register(
 
 
 @app.command(no_args_is_help=True)
+def turn(
+    model: Model,
+    turns: Annotated[int, typer.Option(help="Turned and mirrored images of each cell: 2, 4 or 8.")] = 4,
+) -> None:
+    """Register a copy of a model that looks at each cell several times, turned and mirrored, and takes the mean.
+
+    It is right a little more often and takes that many times as long. Thresholds stay those of the model. It has to
+    prove itself like any other: `bloodcell models validate` and `bloodcell models promote` come next.
+    """
+    from bloodcell.registry.registered_models import find_model, open_registered
+    from bloodcell.storage.store import Store
+    from bloodcell.training.turned_bundle import turned_bundle
+
+    settings = _settings()
+    found = _transact(settings, lambda c: find_model(c, model))
+    bundle = open_registered(Store.of(settings), found.model_id)
+    turned = turned_bundle(bundle, turns, settings.data_dir / "bundles")
+    register_bundle(settings, turned)
+    typer.echo(
+        f"Registered {turned.title} {turned.model_id}\nNext: bloodcell models compare {turned.model_id[:12]} "
+        f"{bundle.model_id[:12]}"
+    )
+
+
+@app.command(no_args_is_help=True)
 def validate(model: Model, by: By = None, json: Json = False) -> None:
     """Validate a model against the champion on the newest hold-out, and record the result. Exit status 1 if it fails.
 

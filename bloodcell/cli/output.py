@@ -165,7 +165,7 @@ def models_table(models: Sequence[RegisteredModel]) -> None:
         metrics, data = model.manifest["metrics"], model.manifest["data"]
         table.add_row(
             model.model_id[:12],
-            " + ".join((model.manifest.get("site") or {}).get("members", ())) or model.variant,
+            model.title,
             f"[bold green]{model.role}[/bold green]" if model.role == "champion" else model.role,
             percent(metrics["accuracy"]),
             f"{data['n_training']:,} images",

@@ -52,6 +52,7 @@ _Count = Annotated[int, Field(ge=0, le=2**31)]
 CODE_PATTERN: Final = r"[A-Za-z0-9_-]{1,32}"
 """What a code of cells out of scope may look like: it is written to rows, pages and logs."""
 _Code = Annotated[str, Field(pattern=f"^{CODE_PATTERN}$")]
+_Turns = Annotated[int, Field(ge=1, le=8)]
 _SidePx = Annotated[int, Field(ge=16, le=2_048)]
 _FieldPx = Annotated[float, Field(ge=16, le=8_192, allow_inf_nan=False)]
 _Temperature = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
@@ -155,6 +156,7 @@ class BundleManifest:
         files: File name -> sha256, of every file but the manifest.
         field_px: Side of the middle of an image that the model sees, in pixels of the image; None: all of it.
         site: The laboratory that it was calibrated for; None for a model of no laboratory in particular.
+        turns: Turned and mirrored images of a cell whose probabilities are averaged; 1: the image as it is.
     """
 
     format_version: int
@@ -179,6 +181,7 @@ class BundleManifest:
     files: dict[str, str]
     field_px: _FieldPx | None = None
     site: SiteRecord | None = None
+    turns: _Turns = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +232,20 @@ class Bundle:
 
     @property
     def title(self) -> str:
-        """The variant, or those of a committee's members: inception_v3 + inception_v3_svm."""
+        """What the model is called in lists (`title_of`)."""
         members = self.manifest.site.members if self.manifest.site else ()
-        return " + ".join(members) or self.manifest.variant
+        return title_of(self.manifest.variant, members, self.manifest.turns)
+
+
+def title_of(variant: str, members: Sequence[str], turns: int) -> str:
+    """Returns the variant, or those of a committee's members, and its turns: inception_v3 + inception_v3_svm, 4 turns.
+
+    Args:
+        variant: Of the model.
+        members: Variants of a committee's members; empty: it is none.
+        turns: Turned images of a cell that it averages over; 1: the image as it is.
+    """
+    return (" + ".join(members) or variant) + (f", {turns} turns" if turns > 1 else "")
 
 
 def canonical_json(manifest: BundleManifest) -> bytes:

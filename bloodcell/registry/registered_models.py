@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.errors import NoChampionError, UnknownRecordError
-from bloodcell.registry.bundle import Bundle, canonical_json, open_bundle
+from bloodcell.registry.bundle import Bundle, canonical_json, open_bundle, title_of
 from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
@@ -41,6 +41,12 @@ class RegisteredModel:
     confidence_threshold: float
     novelty_threshold: float
     manifest: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What the model is called in lists (`bundle.title_of`)."""
+        members = (self.manifest.get("site") or {}).get("members", ())
+        return title_of(self.variant, members, self.manifest.get("turns", 1))
 
 
 def register(connection: sa.Connection, store: Store, bundle: Bundle, *, by: str) -> None:

@@ -7,6 +7,7 @@ fine_tuning      stages of fine-tuning, with checkpoints
 augmentation     random changes of a training image
 outliers         images of no class, made from training images
 image_changes    what is done to an image before its features are computed
+turned_bundle    a model that averages over turns of each cell
 colour           a field's colours are moved into the range of the training images
 feature_cache    outputs of frozen layers, computed once and kept on disk
 base_networks    VGG-16 and InceptionV3 as flat Keras graphs

@@ -1,0 +1,94 @@
+"""A model that looks at every cell several times, turned and mirrored, and averages the probabilities.
+
+It is the same model with the same thresholds; embedding and novelty are those of the image as it is. A cell has no
+upside, so what changes with a turn is noise. Each turn costs a forward pass, whatever the model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bloodcell.errors import ConfigurationError
+from bloodcell.inference.model_loading import load_model
+from bloodcell.inference.model_output import OF_CODES
+from bloodcell.registry.bundle import MODEL, write_bundle
+from bloodcell.registry.compact import write_compact
+
+if TYPE_CHECKING:
+    import keras
+
+    from bloodcell.registry.bundle import Bundle
+
+TURNS: Final = (2, 4, 8)
+"""Numbers of turns that can be chosen; the first two are the image and its half turn, four are all quarter turns."""
+
+_ORDER: Final = (0, 2, 1, 3, 4, 6, 5, 7)  # `image_changes.Turned`: from 4 on mirrored
+
+
+def turned_bundle(bundle: Bundle, turns: int, out: Path) -> Bundle:
+    """Writes the bundle of a model that averages over turns, and returns it.
+
+    Args:
+        bundle: A model that does not.
+        turns: One of `TURNS`.
+        out: Folder of bundles.
+
+    Raises:
+        ConfigurationError: The number is none of those, the model averages already, or its images are not square.
+        BundleError: The model cannot be loaded.
+    """
+    manifest = bundle.manifest
+    if turns not in TURNS:
+        raise ConfigurationError(f"Turns: expected one of {', '.join(map(str, TURNS))}. Received: {turns}.")
+    if manifest.turns != 1:
+        raise ConfigurationError(
+            f"Model {bundle.model_id[:12]} averages over {manifest.turns} turns already. Next: start from the "
+            "model that it was made of (bloodcell models list)."
+        )
+    if manifest.input_height_px != manifest.input_width_px:
+        raise ConfigurationError(f"Model {bundle.model_id[:12]} takes images that are not square, which cannot turn.")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".turning-") as folder:
+        whole, compact = Path(folder) / f"whole-{MODEL}", Path(folder) / MODEL
+        turned_model(load_model(bundle), turns).save(whole)
+        write_compact(whole, compact)
+        files = {name: bundle.folder / name for name in manifest.files} | {MODEL: compact}
+        choice = f"{manifest.choice}; mean of {turns} turns of {bundle.model_id[:12]}"
+        return write_bundle(out, replace(manifest, turns=turns, choice=choice, files={}), files)
+
+
+def turned_model(model: keras.Model, turns: int) -> keras.Model:
+    """Returns a model of the same input and outputs, whose probabilities are the mean over `turns` turns.
+
+    Args:
+        model: A bundle's Keras model; its layers become those of the new model.
+        turns: Up to 8.
+    """
+    import keras
+
+    pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
+    # call, not (): layers are added to the graph one by one, so that a run that merges models can share them
+    seen = [model.call(_turned(pixels, number)) for number in _ORDER[:turns]]
+    averaged = {
+        name: keras.layers.Average(name=f"turned_{name}")([each[name] for each in seen])
+        for name in ("probabilities", OF_CODES)
+        if name in seen[0]
+    }
+    whole = keras.Model(pixels, {**seen[0], **averaged}, name=model.name)
+    whole.trainable = False
+    return whole
+
+
+def _turned(pixels: Any, number: int) -> Any:
+    """Returns what `image_changes.Turned` does to an image, for a batch."""
+    import keras
+
+    quarters = number % 4
+    if quarters == 2:
+        pixels = keras.ops.flip(pixels, axis=(1, 2))
+    elif quarters:
+        pixels = keras.ops.flip(keras.ops.transpose(pixels, (0, 2, 1, 3)), axis=1 if quarters == 1 else 2)
+    return keras.ops.flip(pixels, axis=2) if number >= 4 else pixels
