@@ -106,6 +106,11 @@ def _sets(pbc: Path, external: Path, bundles: list[Bundle], settings: Settings) 
         "The training's own laboratory",
         replace(own, images=tuple(image for image in own.images if image.sha256 not in seen)),
     )
+    yield from sets_of(external, settings)
+
+
+def sets_of(external: Path, settings: Settings) -> Iterable[tuple[str, SiteImages]]:
+    """Yields the name and the images of each source in `external`."""
     with (external / "manifest.csv").open(newline="") as file:
         sources = sorted({row["source"] for row in csv.DictReader(file)})
     for source in sources:

@@ -157,6 +157,7 @@ class BundleManifest:
         field_px: Side of the middle of an image that the model sees, in pixels of the image; None: all of it.
         site: The laboratory that it was calibrated for; None for a model of no laboratory in particular.
         turns: Turned and mirrored images of a cell whose probabilities are averaged; 1: the image as it is.
+        turned_from: The model that it is a copy of, if it averages over turns.
     """
 
     format_version: int
@@ -182,6 +183,7 @@ class BundleManifest:
     field_px: _FieldPx | None = None
     site: SiteRecord | None = None
     turns: _Turns = 1
+    turned_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)

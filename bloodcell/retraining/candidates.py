@@ -146,9 +146,11 @@ def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: s
 
 
 def _start(database: Database, store: Store, variant: str) -> Bundle:
-    """Returns the serving model of a variant; where that was calibrated for a laboratory, the model it came from."""
+    """Returns the serving model of a variant; if it was made of another model, that one."""
     serving = database.transact(serving_models)
     bundle = open_registered(store, next(model.model_id for model in serving if model.variant == variant))
+    if bundle.manifest.turned_from:
+        bundle = open_registered(store, bundle.manifest.turned_from)
     return bundle if bundle.manifest.site is None else open_registered(store, bundle.manifest.site.parent_id)
 
 

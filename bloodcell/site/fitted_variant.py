@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bloodcell.errors import ConfigurationError
 from bloodcell.inference.model_loading import load_model
 from bloodcell.site.site_comparison import SiteCalls, code_figures, compare_with_parent
 from bloodcell.site.site_fitting import SiteFit, calls_by, fit_site
@@ -68,7 +69,11 @@ def fit_variant(
         scale: Their scale.
         settings: Data folder, image bounds, batch size.
         tell: Called with the step's name, the amount done and the amount in all.
+
+    Raises:
+        ConfigurationError: The bundle is of a site, or averages over turns.
     """
+    _refuse_derived(parent)
     variant, n_labelled = parent.manifest.variant, len(cells.labelled)
     everything = (*cells.labelled, *cells.out_of_scope, *cells.unlabelled)
     outputs = parent_outputs_on(parent, everything, cells.read, settings, scale.field_px, tell)
@@ -85,6 +90,15 @@ def fit_variant(
     verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=fit.crossed.by_slide)
     codes = code_figures(cells.codes, fit.calls, cells.labels)
     return FittedVariant(parent, fit, labelled, outside, comparison, codes, verdict)
+
+
+def _refuse_derived(parent: Bundle) -> None:
+    of_site, origin = parent.manifest.site, parent.manifest.turned_from
+    if of_site or origin:
+        raise ConfigurationError(
+            f"Model {parent.model_id[:12]} cannot be calibrated: it was itself made of another. Next: start from model "
+            f"{(of_site.parent_id if of_site else origin)[:12]}."
+        )
 
 
 def parent_outputs_on(

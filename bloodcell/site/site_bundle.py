@@ -14,7 +14,7 @@ import numpy as np
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.metrics import macro_sensitivity, negative_log_likelihood
 from bloodcell.inference.model_loading import load_model
-from bloodcell.registry.bundle import IMAGES, DataSplit, SiteRecord, ValidationMetrics, splits_of, write_bundle
+from bloodcell.registry.bundle import IMAGES, DataSplit, SiteRecord, ValidationMetrics, write_bundle
 from bloodcell.registry.rehearsal import REHEARSAL
 from bloodcell.registry.training_reference import reference_of
 from bloodcell.site.site_committee import Committee
@@ -87,7 +87,8 @@ def write_site_bundle(
         out: Folder of bundles.
     """
     parent, labels = made.parent, cells.labels
-    first = made.members[0] if isinstance(made, Committee) else made
+    members = made.members if isinstance(made, Committee) else (made,)
+    first = members[0]
     content = _of_committee(made) if isinstance(made, Committee) else _of_variant(made)
     in_scope = labels < len(CELL_CLASSES)
     reference = reference_of(
@@ -130,7 +131,7 @@ def write_site_bundle(
         work = Path(folder)
         files = write_model(work, content.model, reference)
         shutil.copyfile(parent.folder / REHEARSAL, work / REHEARSAL)
-        _write_images(work / IMAGES, parent, cells.labelled)
+        _write_images(work / IMAGES, [member.parent for member in members], cells.labelled)
         files |= {name: work / name for name in (REHEARSAL, IMAGES)}
         files |= write_look_file(work, looks)
         return write_bundle(out, manifest, files)
@@ -170,12 +171,13 @@ def _model_of(made: FittedVariant) -> keras.Model:
     return site_model(load_model(made.parent), made.parent.manifest.variant, made.fit.head, made.fit.temperature)
 
 
-def _write_images(path: Path, parent: Bundle, labelled: Sequence[SiteImage]) -> None:
-    """Writes the images that the parent has seen, and those of the site, as `bundle.write_image_list` does."""
-    rows, known = parent.read(IMAGES).decode().splitlines(), splits_of(parent)
-    new = [image for image in labelled if image.sha256 not in known and image.label in CELL_CLASSES]
-    rows += [f"{image.sha256},{image.label},training" for image in new]
-    path.write_text("\n".join([rows[0], *sorted(rows[1:])]) + "\n")
+def _write_images(path: Path, parents: Sequence[Bundle], labelled: Sequence[SiteImage]) -> None:
+    """Writes the images that the parents have seen, and those of the site, as `bundle.write_image_list` does."""
+    head, *_ = parents[0].read(IMAGES).decode().splitlines()
+    rows = {image.sha256: f"{image.sha256},{image.label},training" for image in labelled if image.label in CELL_CLASSES}
+    for parent in reversed(parents):
+        rows |= {row.split(",")[0]: row for row in parent.read(IMAGES).decode().splitlines()[1:]}
+    path.write_text("\n".join([head, *sorted(rows.values())]) + "\n")
 
 
 def _metrics(content: _Content, labels: NDArray[np.int64], in_scope: NDArray[np.bool_]) -> ValidationMetrics:

@@ -45,8 +45,8 @@ def turned_bundle(bundle: Bundle, turns: int, out: Path) -> Bundle:
         raise ConfigurationError(f"Turns: expected one of {', '.join(map(str, TURNS))}. Received: {turns}.")
     if manifest.turns != 1:
         raise ConfigurationError(
-            f"Model {bundle.model_id[:12]} averages over {manifest.turns} turns already. Next: start from the "
-            "model that it was made of (bloodcell models list)."
+            f"Model {bundle.model_id[:12]} averages over {manifest.turns} turns already. Next: bloodcell models turn "
+            f"{manifest.turned_from[:12]} --turns {turns}"
         )
     if manifest.input_height_px != manifest.input_width_px:
         raise ConfigurationError(f"Model {bundle.model_id[:12]} takes images that are not square, which cannot turn.")
@@ -56,8 +56,7 @@ def turned_bundle(bundle: Bundle, turns: int, out: Path) -> Bundle:
         turned_model(load_model(bundle), turns).save(whole)
         write_compact(whole, compact)
         files = {name: bundle.folder / name for name in manifest.files} | {MODEL: compact}
-        choice = f"{manifest.choice}; mean of {turns} turns of {bundle.model_id[:12]}"
-        return write_bundle(out, replace(manifest, turns=turns, choice=choice, files={}), files)
+        return write_bundle(out, replace(manifest, turns=turns, turned_from=bundle.model_id, files={}), files)
 
 
 def turned_model(model: keras.Model, turns: int) -> keras.Model:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bloodcell.errors import ConfigurationError
 from bloodcell.inference.predicting import predict_all
-from bloodcell.registry.bundle import Bundle, open_bundle
+from bloodcell.registry.bundle import Bundle, images_of, open_bundle
 from bloodcell.settings import Settings
 from bloodcell.site.calibrating import calibrate
 from bloodcell.site.fitted_variant import FittedVariant, fit_variant
@@ -18,6 +19,7 @@ from bloodcell.site.site_head import Judged
 from bloodcell.site.site_images import SiteImages, read_site_images
 from bloodcell.site.site_scale import SiteScale
 from bloodcell.training.image_folders import read_file
+from bloodcell.training.turned_bundle import turned_bundle
 from tests.site.test_calibrating import make_site
 from tests.site.test_codes_of_a_site import add_blasts
 
@@ -86,3 +88,19 @@ def test_variants_of_other_base_networks_or_alone_have_no_committee(
 ) -> None:
     cells = site_cells(images)
     assert committees_of(fitted(cells, [svm_bundle], tmp_path), cells) == ()
+
+
+def test_models_that_were_made_of_another_are_refused_as_parents(
+    calibrated: tuple[Bundle, ...], images: SiteImages, svm_bundle: Bundle, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    for parent in (calibrated[1], turned_bundle(svm_bundle, 2, tmp_path / "turned")):
+        with pytest.raises(ConfigurationError, match=f"start from model {svm_bundle.model_id[:12]}"):
+            calibrate(images, [parent], settings, site="Elsewhere")
+
+
+def test_it_has_seen_what_the_parents_of_all_members_have_seen(
+    calibrated: tuple[Bundle, ...], images: SiteImages, svm_bundle: Bundle, tuned_bundle: Bundle
+) -> None:
+    of_site = {image.sha256 for image in images.labelled}
+    assert images_of(calibrated[-1]) == images_of(svm_bundle) | images_of(tuned_bundle) | of_site
