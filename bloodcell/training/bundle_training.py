@@ -41,7 +41,7 @@ from bloodcell.registry.bundle import (
 )
 from bloodcell.registry.compact import write_compact
 from bloodcell.registry.recipes import SvmSearch, base_of, check_variant, default_recipe
-from bloodcell.registry.rehearsal import REHEARSAL, write_rehearsal
+from bloodcell.registry.rehearsal import REHEARSAL, read_rehearsal, write_rehearsal
 from bloodcell.registry.training_reference import REFERENCE, reference_of, write_reference
 from bloodcell.training import base_networks, calibration, model_assembly, novelty
 from bloodcell.training.base_weights import load_base_weights
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from bloodcell.appearance.look_reference import LookReference
     from bloodcell.registry.base_weights_record import BaseWeights
     from bloodcell.registry.recipes import Recipe
+    from bloodcell.registry.rehearsal import Rehearsal
     from bloodcell.registry.training_reference import TrainingReference
     from bloodcell.settings import Settings
     from bloodcell.training.fitting import OnProgress
@@ -118,14 +119,16 @@ def train(
         base_of(variant), recipe.side_px, recipe.crop_px, standardises_colour=recipe.standardises_colour
     )
     start: keras.Model | None = None
+    remembered: Rehearsal | None = None
     if isinstance(base, Bundle):
         start = load_model(base)
+        remembered = read_rehearsal(base) if REHEARSAL in base.manifest.files else None  # earlier releases keep none
         base_weights = warm_start(base, start, network, variant, recipe)
     else:
         base_weights = load_base_weights(network, base_of(variant), base, settings)
     base_networks.round_kernels(network)
     work = settings.data_dir / "training" / _identity(variant, recipe, base_weights, images, seed)
-    material = Material(variant, recipe, settings, seed, network, start, images, work, on_progress)
+    material = Material(variant, recipe, settings, seed, network, start, remembered, images, work, on_progress)
     with alone(work.parent / "locks" / work.name), _reporting_full_disk(settings.data_dir):
         work.mkdir(parents=True, exist_ok=True)
         trained = fine_tune(material, recipe.tuning) if recipe.tuning else fit_svm(material, recipe.svm or SvmSearch())

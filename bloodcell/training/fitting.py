@@ -15,7 +15,7 @@ from bloodcell.inference.keras_backend import training_strategy
 from bloodcell.inference.predicting import predict_pixels
 from bloodcell.registry.compact import halved
 from bloodcell.registry.recipes import base_of
-from bloodcell.registry.rehearsal import Rehearsal, rehearsed
+from bloodcell.registry.rehearsal import Rehearsal, mixed, rehearsed
 from bloodcell.training import base_networks, fine_tuning, svm, warm_start
 from bloodcell.training.augmentation import augmented
 from bloodcell.training.feature_cache import cached_outputs
@@ -43,7 +43,10 @@ EMBEDDING_PARTS: Final = (0.5,)
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What the steps of one training share; `start` is the earlier model of a warm start, if any."""
+    """What the steps of one training share.
+
+    `start` is the earlier model of a warm start, if any, and `remembered` what it keeps of the images it learnt from.
+    """
 
     variant: str
     recipe: Recipe
@@ -51,6 +54,7 @@ class Material:
     seed: int
     network: keras.Model
     start: keras.Model | None
+    remembered: Rehearsal | None
     images: TrainingSet
     work: Path
     on_progress: OnProgress
@@ -92,7 +96,11 @@ class Trained:
 
 
 def fit_svm(material: Material, options: SvmSearch) -> Trained:
-    """Returns an SVM on the averaged maps of the base network's feature layers."""
+    """Returns an SVM on the averaged maps of the base network's feature layers.
+
+    In a warm start it is also fitted on features that the earlier model keeps, so that labels of one laboratory do not
+    make it forget what it learnt from another. All of these together count at most as much as all new rows.
+    """
     recipe = material.recipe
     tensors = base_networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
     training = np.sqrt(_side_by_side(material.outputs(tensors, material.images.training, "training features")))
@@ -109,6 +117,11 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
     material.on_progress("fit SVM", 0, 1)
     weights = np.ones(len(shown))
     weights[: len(labels)] = options.weight_as_is
+    if (old := material.remembered) is not None:
+        weight = min(options.weight_as_is, weights.sum() / len(old.labels))
+        weights = np.concatenate([weights, np.full(len(old.labels), weight)])
+        shown = np.concatenate([shown, old.features.astype(np.float32)])
+        labels_shown = np.concatenate([labels_shown, old.labels])
     pipeline = svm.fit(shown, labels_shown, choice, options, weights)
     material.on_progress("fit SVM", 1, 1)
     features = base_networks.rooted(base_networks.pooled(material.network, recipe.feature_layers, recipe.pooled_parts))
@@ -118,7 +131,7 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
         np.concatenate([training, *copies]),
         validation,
         pipeline.decision_function(validation),
-        _rehearsal(training[rehearsed(labels)], labels),
+        _rehearsal(training[rehearsed(labels)], labels, material.remembered),
         f"gamma = {choice.gamma:g}, C = {choice.cost:g}",
         choice.macro_sensitivity,
     )
@@ -180,9 +193,10 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     )
 
 
-def _rehearsal(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Rehearsal:
-    """Returns the features of the images that are `rehearsed`, with their labels."""
-    return Rehearsal(halved(features), labels[rehearsed(labels)].astype(np.int8))
+def _rehearsal(features: NDArray[np.float32], labels: NDArray[np.int64], earlier: Rehearsal | None = None) -> Rehearsal:
+    """Returns the features of the images that are `rehearsed`, with their labels, and half of what was kept earlier."""
+    new = Rehearsal(halved(features), labels[rehearsed(labels)].astype(np.int8))
+    return new if earlier is None else mixed(new, earlier)
 
 
 def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_layer: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.variants import VARIANTS
@@ -18,6 +19,7 @@ from bloodcell.inference.model_loading import load_model
 from bloodcell.inference.model_output import OUTPUTS
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.recipes import Recipe, SvmSearch, base_of, default_recipe
+from bloodcell.registry.rehearsal import read_rehearsal
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import ImageBounds, decode, resized
 from bloodcell.training.base_networks import build_base
@@ -216,6 +218,29 @@ def test_a_warm_start_begins_with_the_weights_of_an_earlier_model(
     assert bundle.manifest.base_weights.kind == "champion"
     assert bundle.manifest.base_weights.sha256 == tuned_bundle.model_id
     assert bundle.manifest.metrics.accuracy > 0.5
+
+
+def test_an_svm_that_is_trained_on_another_laboratory_remembers_the_first(
+    svm_bundle: Bundle, settings: Settings, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    elsewhere = make_cells(tmp_path / "elsewhere", 6, seed=5)
+    for path in elsewhere.rglob("*.png"):  # as different as a laboratory can be
+        with Image.open(path) as image:
+            ImageOps.invert(image).save(path)
+    forgetful, remembering = (
+        train("vgg16_svm", elsewhere, settings, recipe=SVM_RECIPE, base=base) for base in (random_weights(), svm_bundle)
+    )
+    truth = np.repeat(np.arange(8), len(pixels) // 8)
+
+    def right(bundle: Bundle) -> float:
+        top = load_model(bundle).predict_on_batch(pixels)["probabilities"].argmax(axis=1)
+        return float((top == truth).mean())
+
+    assert right(remembering) > 0.9 * right(svm_bundle) > right(forgetful) + 0.3
+    assert remembering.manifest.metrics.accuracy > 0.8
+    kept, before = read_rehearsal(remembering), read_rehearsal(svm_bundle)
+    of_before = (kept.features[:, None] == before.features[None]).all(axis=2).any(axis=1)
+    assert 0.3 < of_before.mean() < 0.8
 
 
 def test_a_stage_that_makes_a_model_worse_is_undone(tuned_bundle: Bundle, cells: Path, settings: Settings) -> None:
