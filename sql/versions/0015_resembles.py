@@ -43,8 +43,9 @@ DO $$ BEGIN
             USING HINT = 'Stay with this release, or restore the backup that was made before the upgrade.';
     END IF;
 END $$;
-ALTER TABLE bloodcell.cell_call DROP COLUMN resembles;
-ALTER TABLE bloodcell.former_call DROP COLUMN resembles;
+-- the views of this release read them, and every upgrade makes the views again
+ALTER TABLE bloodcell.cell_call DROP COLUMN resembles CASCADE;
+ALTER TABLE bloodcell.former_call DROP COLUMN resembles CASCADE;
 """
 
 
