@@ -194,6 +194,7 @@ class Laboratory:
         confidences: Sequence[float] = (),
         novelties: Sequence[float] = (),
         tops: Mapping[int, str] | None = None,
+        resembles: Mapping[int, str] | None = None,
     ) -> None:
         """Adds a model's calls of cells; the second most probable class is the one after the most probable."""
         confidences = list(confidences) or [0.9] * len(cells)
@@ -214,10 +215,11 @@ class Laboratory:
                     "unclassified_reason": None
                     if name != UNCLASSIFIED
                     else "novel"
-                    if novelties[index] > NOVELTY_THRESHOLD
+                    if novelties[index] > NOVELTY_THRESHOLD or index in (resembles or {})
                     else "low_confidence",
                     "confidence": confidence,
                     "novelty": novelties[index],
+                    "resembles": (resembles or {}).get(index),
                     **rest,
                     f"p_{top}": confidence,
                     f"p_{second}": 1 - confidence,
@@ -236,7 +238,7 @@ class Laboratory:
             "SELECT bloodcell.replace_calls(array_agg(cell_id), array_agg(night), array_agg(model_id::text), :run) "
             "FROM redone",
             "UPDATE redone SET run_id = :run, called_at = now(), called_class = :called, top_class = :called, "
-            "unclassified_reason = NULL",
+            "unclassified_reason = NULL, resembles = NULL",
             "INSERT INTO bloodcell.cell_call SELECT * FROM redone",
         )
         with self.database.begin() as connection:

@@ -75,7 +75,7 @@ def register(
 
     opened = open_bundle(bundle)
     register_bundle(_settings(), opened)
-    typer.echo(f"Registered {opened.manifest.variant} {opened.model_id}")
+    typer.echo(f"Registered {opened.title} {opened.model_id}")
 
 
 @app.command(no_args_is_help=True)
@@ -97,10 +97,7 @@ def turn(
     bundle = open_registered(Store.of(settings), found.model_id)
     turned = turned_bundle(bundle, turns, settings.data_dir / "bundles")
     register_bundle(settings, turned)
-    typer.echo(
-        f"Registered {turned.title} {turned.model_id}\nNext: bloodcell models compare {turned.model_id[:12]} "
-        f"{bundle.model_id[:12]}"
-    )
+    typer.echo(f"Registered {turned.title} {turned.model_id}\nNext: bloodcell models validate {turned.model_id[:12]}")
 
 
 @app.command(no_args_is_help=True)
@@ -187,10 +184,10 @@ def verify() -> None:
     for model in _transact(settings, registered_models):
         try:
             open_registered(store, model.model_id, fresh=True)
-            typer.echo(f"ok    {model.model_id[:12]}  {model.variant:<18} {model.role}")
+            typer.echo(f"ok    {model.model_id[:12]}  {model.title:<18} {model.role}")
         except (BundleError, StoreUnavailableError) as error:
             bad += 1
-            typer.secho(f"BAD   {model.model_id[:12]}  {model.variant:<18} {model.role}: {error}", fg=typer.colors.RED)
+            typer.secho(f"BAD   {model.model_id[:12]}  {model.title:<18} {model.role}: {error}", fg=typer.colors.RED)
     raise typer.Exit(1 if bad else 0)
 
 

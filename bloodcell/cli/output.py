@@ -167,7 +167,7 @@ def models_table(models: Sequence[RegisteredModel]) -> None:
             model.model_id[:12],
             model.title,
             f"[bold green]{model.role}[/bold green]" if model.role == "champion" else model.role,
-            percent(metrics["accuracy"]),
+            percent(metrics["accuracy"]) if not model.manifest.get("turned_from") else "-",
             f"{data['n_training']:,} images",
             moment(model.created_at),
         )

@@ -92,7 +92,7 @@ def _evaluated(bundle: Bundle, folder: ImageFolder, truth: NDArray[np.int64], ou
     calls, seen = calls_of(bundle, output), images_of(bundle)
     return BundleEvaluation(
         model_id=bundle.model_id,
-        variant=bundle.manifest.variant,
+        variant=bundle.title,
         dataset_digest=folder.digest,
         n_broken=len(folder.broken),
         n_seen=sum(image.sha256 in seen for image in folder.images),

@@ -122,7 +122,7 @@ class _Sharing:
         import keras
 
         arguments = keras.tree.flatten(keras.tree.map_structure(self._identity, [args, kwargs]))
-        key = json.dumps([_content(operation), arguments])
+        key = json.dumps([content_of(operation), arguments])
         if key not in self._known:
             self._rename(operation)
             self._known[key] = operation(*args, **kwargs)
@@ -154,7 +154,7 @@ def _rebuilt(model: keras.Model, pixels: Any, sharing: _Sharing) -> Any:
     ).output
 
 
-def _content(operation: Any) -> str:
+def content_of(operation: Any) -> str:
     """Returns what equal layers have in common, whatever their names: class, configuration and weights' digest."""
     import keras
 

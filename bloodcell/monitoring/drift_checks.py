@@ -98,6 +98,9 @@ def _values(watch: _Watch) -> list[Check]:
         if not classes:
             checks.append(_unjudged(watch, kind, "no class has enough cells in both the nights and the reference"))
             continue
+        if kind == "confidence" and watch.bundle.manifest.turns > 1:
+            checks.append(_unjudged(watch, kind, "the model averages over turns, and its reference does not"))
+            continue
         of_reference = watch.reference.confidence if kind == "confidence" else watch.reference.novelty
         edges = decile_edges(of_reference, weights)
         tally = partial(

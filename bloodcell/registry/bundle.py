@@ -52,6 +52,7 @@ _Count = Annotated[int, Field(ge=0, le=2**31)]
 CODE_PATTERN: Final = r"[A-Za-z0-9_-]{1,32}"
 """What a code of cells out of scope may look like: it is written to rows, pages and logs."""
 _Code = Annotated[str, Field(pattern=f"^{CODE_PATTERN}$")]
+_UmPerPx = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 _Turns = Annotated[int, Field(ge=1, le=8)]
 _SidePx = Annotated[int, Field(ge=16, le=2_048)]
 _FieldPx = Annotated[float, Field(ge=16, le=8_192, allow_inf_nan=False)]
@@ -108,6 +109,7 @@ class SiteRecord:
         name: The laboratory, or one of its analysers.
         parent_id: The model whose network and learnt classes it has; of a committee, the first member's.
         members: Variants whose mean it is; empty: it is no committee.
+        um_per_px: Micrometres per pixel, if they were given; None: the scale was estimated.
         n_labelled: Class, or code out of scope, -> labelled cells.
         n_slides: Slides of the labelled cells; 0 if they are not known.
         n_unlabelled: Further cells.
@@ -127,6 +129,7 @@ class SiteRecord:
     verdict: tuple[str, ...]
     may_be_used: bool
     members: tuple[str, ...] = ()
+    um_per_px: _UmPerPx | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +313,22 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder, model_id, manifest)
 
 
-def write_image_list(path: Path, images: TrainingSet) -> None:
-    """Writes the images that a model was trained and validated on: sha256, class and split, sorted by digest."""
-    splits = (("training", images.training), ("validation", images.validation))
-    rows = sorted((image.sha256, image.cell_class, split) for split, members in splits for image in members)
-    path.write_text("sha256,class,split\n" + "".join(f"{','.join(row)}\n" for row in rows))
+def write_image_list(path: Path, images: TrainingSet, earlier: Bundle | None = None) -> None:
+    """Writes the images that a model was trained and validated on: sha256, class and split, sorted by digest.
+
+    Args:
+        path: Where to.
+        images: Its images.
+        earlier: The model that a warm start began with: what that has seen, the new one has seen, too.
+    """
+    rows: dict[str, str] = {}
+    if earlier is not None and IMAGES in earlier.manifest.files:
+        for row in earlier.read(IMAGES).decode().splitlines()[1:]:
+            sha256, cell_class, _ = row.split(",")
+            rows[sha256] = f"{sha256},{cell_class},training\n"
+    for split, members in (("training", images.training), ("validation", images.validation)):
+        rows |= {image.sha256: f"{image.sha256},{image.cell_class},{split}\n" for image in members}
+    path.write_text("sha256,class,split\n" + "".join(rows[sha256] for sha256 in sorted(rows)))
 
 
 def images_of(*bundles: Bundle) -> frozenset[str]:

@@ -71,18 +71,6 @@ def rehearsed(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.sort(np.concatenate(members))
 
 
-def mixed(new: Rehearsal, earlier: Rehearsal) -> Rehearsal:
-    """Returns up to `CELLS_PER_CLASS` cells of each class, half of them from each of the two where both have enough."""
-    features, labels = [], []
-    for each in range(len(CELL_CLASSES)):
-        one, other = (part.features[part.labels == each] for part in (new, earlier))
-        n_other = min(len(other), max(CELLS_PER_CLASS // 2, CELLS_PER_CLASS - len(one)))
-        kept = np.concatenate([one[: CELLS_PER_CLASS - n_other], other[:n_other]])
-        features.append(kept)
-        labels.append(np.full(len(kept), each, np.int8))
-    return Rehearsal(np.concatenate(features), np.concatenate(labels))
-
-
 def write_rehearsal(path: Path, rehearsal: Rehearsal) -> None:
     """Writes the features; the same features give the same bytes."""
     with path.open("wb") as file:

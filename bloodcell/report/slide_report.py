@@ -48,7 +48,7 @@ class CalledCell:
         unclassified_reason: "novel" or "low_confidence", None where a class was called.
         resembles: The code out of scope that the cell resembles, where the model knows one.
         confidence: Probability of the first choice.
-        novelty: Distance from the training cells, on the model's scale.
+        novelty: How unlike the training cells it is, on the model's scale.
         has_image: False once the image has been removed because of its age.
         choices: The two most probable classes with their probabilities.
     """

@@ -69,11 +69,13 @@ def train_candidate(
         out = settings.data_dir / "training" / "candidates"
         if retraining.base == "site":
             of_site = database.transact(lambda c: site_images(c, store, retraining.dataset))
+            calibrated = _serving(database, store, variant).manifest.site
             (bundle,) = calibrate(
                 of_site,
                 [_start(database, store, variant)],
                 settings,
                 site=f"labels of {retraining.requested_at:%Y-%m-%d}",
+                um_per_px=calibrated.um_per_px if calibrated else None,
                 out=out,
                 on_progress=on_progress,
             )
@@ -145,10 +147,14 @@ def _candidate(connection: sa.Connection, training_run_id: uuid.UUID, variant: s
     return model_id
 
 
+def _serving(database: Database, store: Store, variant: str) -> Bundle:
+    serving = database.transact(serving_models)
+    return open_registered(store, next(model.model_id for model in serving if model.variant == variant))
+
+
 def _start(database: Database, store: Store, variant: str) -> Bundle:
     """Returns the serving model of a variant; if it was made of another model, that one."""
-    serving = database.transact(serving_models)
-    bundle = open_registered(store, next(model.model_id for model in serving if model.variant == variant))
+    bundle = _serving(database, store, variant)
     if bundle.manifest.turned_from:
         bundle = open_registered(store, bundle.manifest.turned_from)
     return bundle if bundle.manifest.site is None else open_registered(store, bundle.manifest.site.parent_id)

@@ -148,7 +148,7 @@ def _predictions(bundle: Bundle, role: Role, output: ModelOutput, n_cells: int) 
     calls = calls_of(bundle, output)
     return Predictions(
         model_id=bundle.model_id,
-        variant=bundle.manifest.variant,
+        variant=bundle.title,
         role=role,
         probabilities=output.probabilities[:n_cells],
         unclassified=calls.unclassified[:n_cells],

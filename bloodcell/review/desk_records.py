@@ -100,7 +100,7 @@ class DeskCell:
         reason: Why it was not classified: novel or low_confidence; late if it has no call yet.
         resembles: The code out of scope that it resembles, where the model knows one.
         choices: The two most probable classes with their probabilities.
-        novelty: Distance from the training cells, on the model's scale.
+        novelty: How unlike the training cells it is, on the model's scale.
         labels: The labels that count.
         seen: Newest label of the cell, by any person; a change names it.
         needs: What a person has to do: unclassified, blast, undecided, contested, second_reader; or should: unverified.

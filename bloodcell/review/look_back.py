@@ -84,6 +84,7 @@ class CellHistory:
         analyser_code: The analyser's code.
         called: The call of the model that is reported; None for a cell without a call.
         unclassified_reason: novel or low_confidence.
+        resembles: The code out of scope that it resembles, where the model knows one.
         line: What the cell counts as now.
         actions: Labels, comments and adjudications.
     """
@@ -94,6 +95,7 @@ class CellHistory:
     analyser_code: str | None
     called: str | None
     unclassified_reason: str | None
+    resembles: str | None
     line: str | None
     actions: tuple[Action, ...]
 
@@ -214,6 +216,7 @@ def _cells(
             analyser_code=row.analyser_code,
             called=row.called_class,
             unclassified_reason=row.unclassified_reason,
+            resembles=row.resembles,
             line=row.line,
             actions=tuple(of_cell.get(row.cell_id, ())),
         )

@@ -26,7 +26,7 @@ ORDER BY at DESC, version DESC NULLS LAST
 -- name: cells
 -- Cells that a person has labelled or commented on, and any other that is asked for.
 SELECT c.cell_id, c.file_name, c.analyser_code, c.image_removed_at IS NULL AS has_image, k.called_class,
-       k.unclassified_reason, k.top_class, k.confidence, coalesce(d.line, k.called_class) AS line
+       k.unclassified_reason, k.resembles, k.top_class, k.confidence, coalesce(d.line, k.called_class) AS line
 FROM bloodcell.slide_cell c
 LEFT JOIN (SELECT * FROM bloodcell.cell_result WHERE slide_id = :slide_id AND is_reported) k USING (cell_id)
 LEFT JOIN (SELECT * FROM bloodcell.decided_cell WHERE slide_id = :slide_id) d USING (cell_id)

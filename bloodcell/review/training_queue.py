@@ -50,7 +50,7 @@ class QueuedCell:
         called: What the model called it.
         unclassified_reason: low_confidence or novel, if it was not classified.
         choices: The two most probable classes with their probabilities.
-        novelty: Distance from the training cells, and the model's threshold for it.
+        novelty: How unlike the training cells it is, and the model's threshold for it.
         seen: Newest label of the cell; a change names it.
         is_labelled: Whether somebody has labelled it by now.
     """

@@ -83,12 +83,12 @@ def fit_variant(
         lambda done, total: tell(f"{variant}: cross-fit", done, total),
     )  # fmt: skip
     outside = others[: len(cells.out_of_scope)]
-    site = SiteCalls(fit.judged, fit.calls, *calls_by(fit, outside), fit.novelty_threshold)
+    site = SiteCalls(variant, fit.judged, fit.calls, *calls_by(fit, outside), fit.novelty_threshold)
     comparison = compare_with_parent(
         parent, site, labelled, cells.labels, cells.slides, outside, cells.out_of_scope_slides
     )
     verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=fit.crossed.by_slide)
-    codes = code_figures(cells.codes, fit.calls, cells.labels)
+    codes = code_figures(cells.codes, fit.calls, cells.labels, cells.slides)
     return FittedVariant(parent, fit, labelled, outside, comparison, codes, verdict)
 
 

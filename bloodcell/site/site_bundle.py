@@ -109,6 +109,7 @@ def write_site_bundle(
         verdict=made.verdict,
         may_be_used=may_be_used(made.verdict),
         members=content.members,
+        um_per_px=scale.um_per_px,
     )
     manifest = replace(
         parent.manifest,

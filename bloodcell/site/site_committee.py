@@ -1,8 +1,8 @@
-"""The mean of a site's calibrated models of one base network, as one model: where they disagree, it is not sure.
+"""The mean of a site's calibrated models of one base network, as one model: where they differ, it is less sure.
 
-On slides that no label was drawn from, single calibrated models called 1 to 4 % of all cells wrongly, and the mean of
-two 0.3 % (benchmarks/accuracy/ABLATIONS.md). Members see the same pixels and share the lower layers of their network,
-so two cost less than twice the time of one.
+On slides that no label was drawn from, single calibrated models called 0.3 to 3.8 % of all cells wrongly, and the mean
+of two 0.3 to 0.8 % (benchmarks/accuracy/ABLATIONS.md). Members see the same pixels and share the lower layers of their
+network, so two cost less than twice the time of one.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _committee(members: tuple[FittedVariant, ...], cells: SiteCells) -> Committe
     calls, outside_calls = (each.calls(confidence, novelty, codes) for each in (judged, outside))
     comparison = compare_with_parent(
         first.parent,
-        SiteCalls(judged, calls, outside, outside_calls, novelty),
+        SiteCalls(" + ".join(member.title for member in members), judged, calls, outside, outside_calls, novelty),
         first.labelled,
         cells.labels,
         cells.slides,
@@ -124,6 +124,5 @@ def _committee(members: tuple[FittedVariant, ...], cells: SiteCells) -> Committe
         cells.out_of_scope_slides,
     )
     verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=first.fit.crossed.by_slide)
-    return Committee(
-        members, confidence, novelty, judged, comparison, code_figures(codes, calls, cells.labels), verdict
-    )
+    of_codes = code_figures(codes, calls, cells.labels, cells.slides)
+    return Committee(members, confidence, novelty, judged, comparison, of_codes, verdict)

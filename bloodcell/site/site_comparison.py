@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
-from bloodcell.cells.intervals import Proportion, proportion
+from bloodcell.cells.metrics import Share
 from bloodcell.evaluation.comparison_records import Holdout, Predictions
 from bloodcell.evaluation.model_comparison import compare
+from bloodcell.evaluation.patient_intervals import share_interval
 from bloodcell.site.site_fitting import calls_of_parent
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from bloodcell.cells.calls import Calls
     from bloodcell.evaluation.comparison_records import Comparison
+    from bloodcell.evaluation.patient_intervals import Interval
     from bloodcell.registry.bundle import Bundle
     from bloodcell.site.site_head import Judged, SiteOutputs
 
@@ -30,14 +32,16 @@ class CodeFigures:
 
     Attributes:
         code: The code.
-        held_back: Labelled cells of the code without a call, of all of them.
-        named: Labelled cells of the code that resemble it by name, of all of them.
+        n_cells: Labelled cells of the code.
+        held_back: Share of them without a call, with its interval over slides.
+        named: Share of them that are said to resemble it, with its interval over slides.
         n_others: Other labelled cells that are said to resemble it.
     """
 
     code: str
-    held_back: Proportion
-    named: Proportion
+    n_cells: int
+    held_back: Interval | None
+    named: Interval | None
     n_others: int
 
 
@@ -46,6 +50,7 @@ class SiteCalls:
     """What a calibrated model makes of a site's cells.
 
     Attributes:
+        title: What the model is called.
         judged: Of the labelled cells, each by a head that was not fitted on its slide.
         calls: Of the same.
         outside: Of the cells of codes that it does not know.
@@ -53,6 +58,7 @@ class SiteCalls:
         novelty_threshold: Largest distance of a call.
     """
 
+    title: str
     judged: Judged
     calls: Calls
     outside: Judged
@@ -60,22 +66,31 @@ class SiteCalls:
     novelty_threshold: float
 
 
-def code_figures(codes: Sequence[str], calls: Calls, labels: NDArray[np.integer]) -> tuple[CodeFigures, ...]:
+def code_figures(
+    codes: Sequence[str], calls: Calls, labels: NDArray[np.integer], slides: NDArray[np.integer]
+) -> tuple[CodeFigures, ...]:
     """Returns the figures of each code that a model knows.
 
     Args:
         codes: The codes.
         calls: Of the labelled cells.
         labels: int (n,), the classes of the labelled cells; from 8 on, those codes.
+        slides: int (n,), their slides.
     """
     resembles, found = np.array(calls.resembles, dtype=object), []
     for number, code in enumerate(codes, start=len(CELL_CLASSES)):
         is_code, is_named = labels == number, resembles == code
-        n = int(is_code.sum())
-        held_back = proportion(int((is_code & calls.unclassified).sum()), n)
-        named = proportion(int((is_code & is_named).sum()), n)
-        found.append(CodeFigures(code, held_back, named, int((~is_code & is_named).sum())))
+        held_back, named = (
+            _by_slide(is_code & found_so, is_code, slides) for found_so in (calls.unclassified, is_named)
+        )
+        n_others = int((~is_code & is_named).sum())
+        found.append(CodeFigures(code, int(is_code.sum()), held_back, named, n_others))
     return tuple(found)
+
+
+def _by_slide(counted: NDArray[np.bool_], of_all: NDArray[np.bool_], slides: NDArray[np.integer]) -> Interval | None:
+    n, total = (np.bincount(slides[each], minlength=len(slides)).astype(np.float64) for each in (counted, of_all))
+    return share_interval(Share(n, total))
 
 
 def compare_with_parent(
@@ -106,7 +121,7 @@ def compare_with_parent(
     judged, calls = site.judged, site.calls
     candidate = Predictions(
         model_id=f"{parent.model_id[:12]} calibrated",
-        variant=parent.manifest.variant,
+        variant=site.title,
         role="candidate",
         probabilities=judged.probabilities[inside],
         unclassified=calls.unclassified[inside],

@@ -57,10 +57,12 @@ class SiteScale:
         red_cell_px: Diameter of red cells in pixels of the images; None if there are too few of them.
         field_px: Side of the middle of an image that a model has to see, in pixels of the image; None for the whole
             image, because it has the right scale, or because its scale is not known.
+        um_per_px: Micrometres per pixel, if they were given.
     """
 
     red_cell_px: float | None
     field_px: float | None
+    um_per_px: float | None = None
 
 
 def scale_of(
@@ -110,7 +112,7 @@ def scale_of(
     else:
         return SiteScale(None, None)
     is_whole = abs(field_px / float(np.median(sides)) - 1) < SAME_SCALE
-    return SiteScale(typical, None if is_whole else round(field_px, 1))
+    return SiteScale(typical, None if is_whole else round(field_px, 1), um_per_px)
 
 
 def _refuse_other_scale(um_per_px: float, typical: float | None) -> None:

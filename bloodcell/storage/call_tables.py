@@ -89,7 +89,7 @@ cell_call = sa.Table(
     sa.Column("top_class", sa.Text, nullable=False, comment="The most probable class, even if unclassified."),
     sa.Column("unclassified_reason", sa.Text, comment="Why the cell is unclassified: low_confidence or novel."),
     sa.Column("confidence", sa.REAL, nullable=False, comment="Calibrated probability of top_class, 0 to 1."),
-    sa.Column("novelty", sa.REAL, nullable=False, comment="Distance from the training cells, on the model's scale."),
+    sa.Column("novelty", sa.REAL, nullable=False, comment="How unlike the training cells it is, on the model's scale."),
     *(
         sa.Column(f"p_{cell_class}", sa.REAL, nullable=False, comment=f"Calibrated probability of {cell_class}.")
         for cell_class in CELL_CLASSES

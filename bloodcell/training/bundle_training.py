@@ -36,6 +36,7 @@ from bloodcell.registry.bundle import (
     BundleManifest,
     DataSplit,
     ValidationMetrics,
+    images_of,
     write_bundle,
     write_image_list,
 )
@@ -122,7 +123,7 @@ def train(
     remembered: Rehearsal | None = None
     if isinstance(base, Bundle):
         start = load_model(base)
-        remembered = read_rehearsal(base) if REHEARSAL in base.manifest.files else None  # earlier releases keep none
+        remembered = _remembered(base, images)
         base_weights = warm_start(base, start, network, variant, recipe)
     else:
         base_weights = load_base_weights(network, base_of(variant), base, settings)
@@ -132,7 +133,8 @@ def train(
     with alone(work.parent / "locks" / work.name), _reporting_full_disk(settings.data_dir):
         work.mkdir(parents=True, exist_ok=True)
         trained = fine_tune(material, recipe.tuning) if recipe.tuning else fit_svm(material, recipe.svm or SvmSearch())
-        bundle = _write(material, trained, base_weights, out or settings.data_dir / "bundles")
+        earlier = base if isinstance(base, Bundle) else None
+        bundle = _write(material, trained, base_weights, earlier, out or settings.data_dir / "bundles")
         shutil.rmtree(work)
     return bundle
 
@@ -165,12 +167,22 @@ def _set_of_folders(
     return TrainingSet(training, validation, digest_of(seen), rule, False, read_file)
 
 
+def _remembered(base: Bundle, images: TrainingSet) -> Rehearsal | None:
+    """Returns what a model keeps of its training; None if that might show an image which now validates the new one."""
+    if REHEARSAL not in base.manifest.files:
+        return None  # of an earlier release
+    validating = {image.sha256 for image in images.validation}
+    return None if validating & images_of(base) else read_rehearsal(base)
+
+
 def _identity(variant: str, recipe: Recipe, base_weights: BaseWeights, images: TrainingSet, seed: int) -> str:
     identity = [variant, asdict(recipe), base_weights.sha256, images.digest, seed, code_version(), CACHE_VERSION]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
 
 
-def _write(material: Material, trained: Trained, base_weights: BaseWeights, out: Path) -> Bundle:
+def _write(
+    material: Material, trained: Trained, base_weights: BaseWeights, earlier: Bundle | None, out: Path
+) -> Bundle:
     recipe, images = material.recipe, material.images
     labels = material.labels(images.validation)
     temperature = calibration.fit_temperature(trained.validation_scores, labels)
@@ -197,7 +209,7 @@ def _write(material: Material, trained: Trained, base_weights: BaseWeights, out:
         novelty=unlike,
         name=material.variant,
     )
-    write_image_list(material.work / IMAGES, images)
+    write_image_list(material.work / IMAGES, images, earlier)
     novelty_of_validation = unlike.of(trained.validation_features, trained.validation_scores)
     reference = reference_of(
         embedding.embed(trained.validation_features),

@@ -28,7 +28,7 @@ DEVIATIONS: Final = ((9.7, 1.8), (4.9, 1.1), (6.1, 2.0))
 COLOURED: Final = "coloured_pixels"
 """Name of the last layer."""
 
-_RANGE: Final = 2.0  # standard deviations: 95 % of the training images are within, and keep their colours
+_RANGE: Final = 2.0  # standard deviations: in each figure 95 % of the training images are within
 _MIDDLE: Final = 0.5  # side of the square that is the cell's, as a share of the image's
 _STEP_PX: Final = 3  # statistics are of every third pixel of every third row, which is enough
 _NOISE: Final = 0.25  # added to the variance: an empty field is not stretched without bound

@@ -4,7 +4,7 @@ The frozen part is nearly all of a network's cost (VGG-16 at 160 px: 6 images/s 
 its cached maps is about ten times cheaper, the SVM variant of the same base network reuses them, and next week's
 retraining computes them only for new images.
 
-    <cache>/v<version>-<base>-<side>[-<crop>][-<colour>][-of-<field>]-<change>/<output>-<digest of its weights>/
+    <cache>/v<version>-<base>-<side>[-<crop>][-<colour>][-of-<field>]-<change>/<output>-<digest of its layers>/
         rows.bin        one row per image, appended
         images.txt      the images' digests, in the order of the rows
 """
@@ -22,6 +22,7 @@ import numpy as np
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.inference.batched_model import FeatureExtractor
+from bloodcell.inference.merged_network import content_of
 from bloodcell.inference.predicting import pixel_reader, predict_pixels
 from bloodcell.registry.compact import halved
 from bloodcell.training.colour import COLOURED
@@ -97,7 +98,7 @@ def cached_outputs(
     folder = cache / f"v{CACHE_VERSION}-{network.name}-{_sides(network)}{field}-{change.name}"
     with alone(folder.with_name(f"{folder.name}.lock")):
         shelves = {
-            name: _Shelf(folder / f"{name}-{_weights_digest(network, tensor)}", tensor)
+            name: _Shelf(folder / f"{name}-{_layers_digest(network, tensor)}", tensor)
             for name, tensor in outputs.items()
         }
         wanted = {image.sha256 for image in images}
@@ -220,13 +221,13 @@ def _sides(network: keras.Model) -> str:
     return "-".join(map(str, (network.input_shape[1], *middle, *colours)))
 
 
-def _weights_digest(network: keras.Model, tensor: Any) -> str:
-    """Returns the digest of all weights that `tensor` depends on, which identifies its frozen layers."""
+def _layers_digest(network: keras.Model, tensor: Any) -> str:
+    """Returns the digest of the layers that `tensor` depends on: what they do, and their weights."""
     import keras
 
     digest = hashlib.sha256()
-    for weights in keras.Model(network.inputs, tensor).get_weights():
-        digest.update(np.ascontiguousarray(weights).data)
+    for operation in keras.Model(network.inputs, tensor).operations:
+        digest.update(content_of(operation).encode())
     return digest.hexdigest()[:32]
 
 

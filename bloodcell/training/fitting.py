@@ -15,7 +15,7 @@ from bloodcell.inference.keras_backend import training_strategy
 from bloodcell.inference.predicting import predict_pixels
 from bloodcell.registry.compact import halved
 from bloodcell.registry.recipes import base_of
-from bloodcell.registry.rehearsal import Rehearsal, mixed, rehearsed
+from bloodcell.registry.rehearsal import Rehearsal, rehearsed
 from bloodcell.training import base_networks, fine_tuning, svm, warm_start
 from bloodcell.training.augmentation import augmented
 from bloodcell.training.feature_cache import cached_outputs
@@ -81,8 +81,8 @@ class Material:
 class Trained:
     """A trained model before calibration, and its arrays for training and validation images.
 
-    Novelty is computed from the features. `training_features` may hold the training images several times, each time all
-    of them and in their order.
+    Novelty is computed from features and scores. `training_features` may hold the training images several times, each
+    time all of them and in their order.
     """
 
     features: Any
@@ -99,7 +99,8 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
     """Returns an SVM on the averaged maps of the base network's feature layers.
 
     In a warm start it is also fitted on features that the earlier model keeps, so that labels of one laboratory do not
-    make it forget what it learnt from another. All of these together count at most as much as all new rows.
+    make it forget what it learnt from another. All of these together count at most as much as all new rows. What is
+    novel follows the new images alone: cells of the first laboratory may be left without a call, but are named rightly.
     """
     recipe = material.recipe
     tensors = base_networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
@@ -131,7 +132,8 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
         np.concatenate([training, *copies]),
         validation,
         pipeline.decision_function(validation),
-        _rehearsal(training[rehearsed(labels)], labels, material.remembered),
+        # kept as it is from training to training: the new images are in the next snapshot, those of the first are not
+        material.remembered or _rehearsal(training[rehearsed(labels)], labels),
         f"gamma = {choice.gamma:g}, C = {choice.cost:g}",
         choice.macro_sensitivity,
     )
@@ -193,10 +195,9 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     )
 
 
-def _rehearsal(features: NDArray[np.float32], labels: NDArray[np.int64], earlier: Rehearsal | None = None) -> Rehearsal:
-    """Returns the features of the images that are `rehearsed`, with their labels, and half of what was kept earlier."""
-    new = Rehearsal(halved(features), labels[rehearsed(labels)].astype(np.int8))
-    return new if earlier is None else mixed(new, earlier)
+def _rehearsal(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Rehearsal:
+    """Returns the features of the images that are `rehearsed`, with their labels."""
+    return Rehearsal(halved(features), labels[rehearsed(labels)].astype(np.int8))
 
 
 def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_layer: str) -> None:

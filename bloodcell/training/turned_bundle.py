@@ -1,13 +1,15 @@
 """A model that looks at every cell several times, turned and mirrored, and averages the probabilities.
 
 It is the same model with the same thresholds; embedding and novelty are those of the image as it is. A cell has no
-upside, so what changes with a turn is noise. Each turn costs a forward pass, whatever the model.
+upside, so what changes with a turn is noise. Each turn costs a forward pass, whatever the model. Figures and reference
+in the bundle are those of the model that it was made of; its confidence is not compared with them.
 """
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +18,7 @@ from bloodcell.inference.model_loading import load_model
 from bloodcell.inference.model_output import OF_CODES
 from bloodcell.registry.bundle import MODEL, write_bundle
 from bloodcell.registry.compact import write_compact
+from bloodcell.training.provenance import code_version, git_commit, library_versions
 
 if TYPE_CHECKING:
     import keras
@@ -56,7 +59,17 @@ def turned_bundle(bundle: Bundle, turns: int, out: Path) -> Bundle:
         turned_model(load_model(bundle), turns).save(whole)
         write_compact(whole, compact)
         files = {name: bundle.folder / name for name in manifest.files} | {MODEL: compact}
-        return write_bundle(out, replace(manifest, turns=turns, turned_from=bundle.model_id, files={}), files)
+        copy = replace(
+            manifest,
+            turns=turns,
+            turned_from=bundle.model_id,
+            code_version=code_version(),
+            git_commit=git_commit(),
+            libraries=library_versions(),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            files={},
+        )
+        return write_bundle(out, copy, files)
 
 
 def turned_model(model: keras.Model, turns: int) -> keras.Model:

@@ -17,13 +17,16 @@ ORDER BY p.promotion_id LIMIT 1;
 COMMENT ON VIEW bloodcell.anchor_model IS
     'The first champion that a person chose and that was not rolled back. Every candidate is compared with it. Empty until then.';
 
--- The champion, and beside it the newest model of each other variant unless its newest validation failed a gate.
+-- The champion, and beside it the newest model of each other variant unless its newest validation failed a gate. A
+-- committee, and a copy that averages over turns, cost several passes: they run only as champion.
 CREATE VIEW bloodcell.serving_model AS
 SELECT c.model_id, c.variant, 'champion' AS role FROM bloodcell.champion c
 UNION ALL
 (SELECT DISTINCT ON (m.variant) m.model_id, m.variant, 'challenger'
  FROM bloodcell.model m CROSS JOIN bloodcell.champion c
  WHERE m.variant <> c.variant
+   AND coalesce(m.manifest ->> 'turns', '1') = '1'
+   AND jsonb_array_length(coalesce(m.manifest #> '{site,members}', '[]')) = 0
    AND coalesce((SELECT v.passed FROM bloodcell.validation v WHERE v.model_id = m.model_id
                  ORDER BY v.validated_at DESC, v.validation_id LIMIT 1), true)
  ORDER BY m.variant, m.registered_at DESC, m.model_id);

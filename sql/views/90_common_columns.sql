@@ -43,7 +43,7 @@ BEGIN
             ('n_unclassified', 'Cells that may be leucocytes and that neither a person nor the model could name.'),
             ('night', 'The night''s folder; of a slide, the first night in which cells of it arrived.'),
             ('note', 'What the person noted.'),
-            ('novelty', 'Distance from the training cells, on the scale of the model.'),
+            ('novelty', 'How unlike the training cells the cell is, on the scale of the model.'),
             ('novelty_threshold', 'A cell with a higher novelty stays unclassified.'),
             ('order_id', 'The order, from slide.json.'),
             ('outcome', 'What became of the file: cell, duplicate, quarantined or ignored.'),

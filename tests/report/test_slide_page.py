@@ -135,6 +135,23 @@ def test_novel_cells_come_before_low_confidence_ones_with_the_highest_novelty_fi
     assert [cell.novelty for cell in report.classes[0].cells] == [30, 20, 2, 1]
 
 
+def test_a_cell_that_is_like_the_laboratorys_blasts_comes_first_and_says_so_also_after_a_redo(
+    laboratory: Laboratory, store: Store, tmp_path: Path
+) -> None:
+    slide = laboratory.slide("S-2")
+    cells = laboratory.cells(slide, [None] * 3, [stored(store, (each, 2, 3)) for each in range(3)])
+    laboratory.call(cells, ["unclassified"] * 3, novelties=[30, 2, 1], resembles={1: "BL"})
+    laboratory.count(slide)
+    report = read_report(laboratory.database, "S-2")
+    assert [cell.resembles for cell in report.classes[0].cells] == ["BL", None, None]
+    assert "not classified: like your BL" in written(laboratory, store, tmp_path, "S-2")
+    [(_, first), *_] = laboratory.rows("SELECT cell_id, resembles FROM bloodcell.review_queue ORDER BY resembles")
+    assert first == "BL"
+    laboratory.call_again("lymphocyte")
+    history = laboratory.rows("SELECT replaced_at IS NULL, resembles FROM bloodcell.call_history WHERE resembles <> ''")
+    assert [tuple(row) for row in history] == [(False, "BL")]
+
+
 def test_codes_out_of_scope_are_announced_and_shown_first(laboratory: Laboratory, store: Store, tmp_path: Path) -> None:
     slide_of_120(laboratory, store)
     report = read_report(laboratory.database, "S-1")

@@ -72,7 +72,7 @@ def test_its_bundle_says_what_was_fitted(
     assert committee.manifest.metrics.accuracy == made.comparison.candidate.accuracy.value
 
 
-def test_where_members_disagree_it_makes_no_call() -> None:
+def test_where_members_disagree_strongly_it_makes_no_call() -> None:
     one, other = np.zeros((3, 8)), np.zeros((3, 8))
     one[:, 2], other[[0, 2], 2], other[1, 5] = 0.95, 0.9, 0.9
     near, far = np.array([1.0, 1.0, 1.0]), np.array([2.0, 2.0, 9.0])
