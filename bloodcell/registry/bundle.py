@@ -26,7 +26,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.image_size import Size
-from bloodcell.cells.variants import VARIANTS
+from bloodcell.cells.variants import VARIANTS, title_of
 from bloodcell.errors import BundleError
 from bloodcell.registry.base_weights_record import BaseWeights
 from bloodcell.registry.recipes import Recipe
@@ -240,17 +240,6 @@ class Bundle:
         """What the model is called in lists (`title_of`)."""
         members = self.manifest.site.members if self.manifest.site else ()
         return title_of(self.manifest.variant, members, self.manifest.turns)
-
-
-def title_of(variant: str, members: Sequence[str], turns: int) -> str:
-    """Returns the variant, or those of a committee's members, and its turns: inception_v3 + inception_v3_svm, 4 turns.
-
-    Args:
-        variant: Of the model.
-        members: Variants of a committee's members; empty: it is none.
-        turns: Turned images of a cell that it averages over; 1: the image as it is.
-    """
-    return (" + ".join(members) or variant) + (f", {turns} turns" if turns > 1 else "")
 
 
 def canonical_json(manifest: BundleManifest) -> bytes:

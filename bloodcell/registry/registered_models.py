@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from bloodcell.cells.variants import title_of
 from bloodcell.errors import NoChampionError, UnknownRecordError
-from bloodcell.registry.bundle import Bundle, canonical_json, open_bundle, title_of
+from bloodcell.registry.bundle import Bundle, canonical_json, open_bundle
 from bloodcell.storage import tables
 from bloodcell.storage.statements import load_statements
 
@@ -44,7 +45,7 @@ class RegisteredModel:
 
     @property
     def title(self) -> str:
-        """What the model is called in lists (`bundle.title_of`)."""
+        """What the model is called in lists (`variants.title_of`)."""
         members = (self.manifest.get("site") or {}).get("members", ())
         return title_of(self.variant, members, self.manifest.get("turns", 1))
 

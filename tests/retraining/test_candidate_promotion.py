@@ -214,7 +214,7 @@ def test_a_candidate_trained_on_shuffled_labels_is_refused_everywhere(judged: Ju
     model_id = train_candidate(settings, run.training_run_id, "vgg16_svm")
     (refused,) = validate_candidates(settings, run.training_run_id)
     assert not refused.passed
-    assert "Accuracy may fall too far" in refused.refusal
+    assert "Too much is lost" in refused.refusal
     assert "It is the first model that this hold-out judges." in judged.validated.summary
     assert "This hold-out has judged 2 models" in refused.summary
     (state,) = rows(

@@ -44,7 +44,9 @@ def test_a_candidates_bundle_lists_the_images_it_was_made_from(judged: Judged) -
         "SELECT split, sha256 FROM bloodcell.training_image WHERE dataset_digest = :d",
         d=judged.run.dataset_digest,
     )
-    assert images_of(bundle) == {row.sha256 for row in splits if row.split in ("training", "validation")}
+    champion = open_registered(Store.of(judged.settings), judged.champion_id)  # which it was trained on from
+    own = {row.sha256 for row in splits if row.split in ("training", "validation")}
+    assert images_of(bundle) == own | images_of(champion)
     assert {row.split for row in splits} == {"training", "validation", "holdout", "lockbox", "out_of_scope"}
 
 
