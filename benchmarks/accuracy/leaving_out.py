@@ -46,14 +46,14 @@ def left_out(laboratory: Laboratory, pool: tuple[LabelledImage, ...]) -> dict[st
 def _of_classes(laboratory: Laboratory, bundle: Bundle, pool: tuple[LabelledImage, ...]) -> dict[str, Found]:
     recipe, extractor = bundle.manifest.recipe, extractor_of(bundle)
     of_pool, of_unseen = (kept_features(laboratory, bundle, extractor, images) for images in (pool, laboratory.few))
+    if recipe.svm:
+        return _of_svm(Split(pool, of_pool), Split(laboratory.few, of_unseen), recipe)
     fitted_on = [of_pool]
     if recipe.tuning and recipe.tuning.augmentation:
         fitted_on.append(kept_features(laboratory, bundle, extractor, pool, recipe.tuning.augmentation))
     labels, truth = truth_of(pool), truth_of(laboratory.few)
     validation = set(split_images(pool, recipe.validation_fraction)[1])
     validates = np.array([image in validation for image in pool])
-    if recipe.svm:
-        return _of_svm(Split(pool, of_pool), Split(laboratory.few, of_unseen), recipe)
     found = {}
     for number, cell_class in enumerate(CELL_CLASSES):
         known = labels != number

@@ -69,10 +69,11 @@ def train_candidate(
         out = settings.data_dir / "training" / "candidates"
         if retraining.base == "site":
             of_site = database.transact(lambda c: site_images(c, store, retraining.dataset))
-            calibrated = _serving(database, store, variant).manifest.site
+            serving = _serving(database, store, variant)
+            calibrated = serving.manifest.site
             (bundle,) = calibrate(
                 of_site,
-                [_start(database, store, variant)],
+                [_origin(store, serving)],
                 settings,
                 site=f"labels of {retraining.requested_at:%Y-%m-%d}",
                 um_per_px=calibrated.um_per_px if calibrated else None,
@@ -82,7 +83,7 @@ def train_candidate(
             run.n_cells = len(of_site.images)
         else:
             images = database.transact(lambda c: training_set(c, store, retraining.dataset))
-            start = _start(database, store, variant) if retraining.base == "champion" else None
+            start = _origin(store, _serving(database, store, variant)) if retraining.base == "champion" else None
             bundle = train(
                 variant,
                 images,
@@ -152,9 +153,8 @@ def _serving(database: Database, store: Store, variant: str) -> Bundle:
     return open_registered(store, next(model.model_id for model in serving if model.variant == variant))
 
 
-def _start(database: Database, store: Store, variant: str) -> Bundle:
-    """Returns the serving model of a variant; if it was made of another model, that one."""
-    bundle = _serving(database, store, variant)
+def _origin(store: Store, bundle: Bundle) -> Bundle:
+    """Returns the model that a model was made of; itself, if it was made of none."""
     if bundle.manifest.turned_from:
         bundle = open_registered(store, bundle.manifest.turned_from)
     return bundle if bundle.manifest.site is None else open_registered(store, bundle.manifest.site.parent_id)

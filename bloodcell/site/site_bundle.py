@@ -17,7 +17,7 @@ from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import IMAGES, DataSplit, SiteRecord, ValidationMetrics, write_bundle
 from bloodcell.registry.rehearsal import REHEARSAL
 from bloodcell.registry.training_reference import reference_of
-from bloodcell.site.site_committee import Committee
+from bloodcell.site.site_committee import Committee, mean_ratio
 from bloodcell.site.site_model import committee_model, site_model
 from bloodcell.site.site_verdict import may_be_used
 from bloodcell.training.bundle_training import write_look_file, write_model
@@ -155,12 +155,11 @@ def _of_variant(made: FittedVariant) -> _Content:
 def _of_committee(made: Committee) -> _Content:
     own = [member.fit.novelty_threshold for member in made.members]
     distances = [member.fit.head.gaussians.distance(member.labelled.features) for member in made.members]
-    calls = made.judged.calls(made.confidence_threshold, made.novelty_threshold, made.members[0].fit.codes)
     return _Content(
         committee_model([_model_of(member) for member in made.members], own, made.parent.manifest.variant),
         made.judged.probabilities,
-        np.mean([each / threshold for each, threshold in zip(distances, own, strict=True)], axis=0),
-        calls.unclassified,
+        mean_ratio(distances, own),
+        made.calls.unclassified,
         1.0,
         made.confidence_threshold,
         made.novelty_threshold,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bloodcell.cells.variants import title_of
 from bloodcell.registry.recipes import base_of
 from bloodcell.site.site_comparison import SiteCalls, code_figures, compare_with_parent
 from bloodcell.site.site_fitting import calls_by, thresholds_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bloodcell.cells.calls import Calls
     from bloodcell.evaluation.comparison_records import Comparison
     from bloodcell.registry.bundle import Bundle
     from bloodcell.site.fitted_variant import FittedVariant
@@ -41,6 +43,7 @@ class Committee:
         confidence_threshold: Confidence that a call needs.
         novelty_threshold: Largest distance of a call, where a member's own threshold counts as 1.
         judged: What is made of the labelled cells, by heads that were not fitted on their slide.
+        calls: What these heads call them together.
         comparison: What it does on slides that it was not fitted on, beside the first member's parent.
         codes: How it recognises the codes out of scope that it knows.
         verdict: What it may be used for, in sentences.
@@ -50,6 +53,7 @@ class Committee:
     confidence_threshold: float
     novelty_threshold: float
     judged: Judged
+    calls: Calls
     comparison: Comparison
     codes: tuple[CodeFigures, ...]
     verdict: tuple[str, ...]
@@ -62,7 +66,7 @@ class Committee:
     @property
     def title(self) -> str:
         """The variants of its members."""
-        return " + ".join(member.title for member in self.members)
+        return _title_of(self.members)
 
 
 def committees_of(fitted: Sequence[FittedVariant], cells: SiteCells) -> tuple[Committee, ...]:
@@ -86,8 +90,13 @@ def mean_of(judged: Sequence[Judged], thresholds: Sequence[float]) -> Judged:
     return Judged(
         np.mean([each.probabilities for each in judged], axis=0),
         np.mean([each.of_codes for each in judged], axis=0),
-        np.mean([each.distance / threshold for each, threshold in zip(judged, thresholds, strict=True)], axis=0),
+        mean_ratio([each.distance for each in judged], thresholds),
     )
+
+
+def mean_ratio(distances: Sequence[NDArray[np.float64]], thresholds: Sequence[float]) -> NDArray[np.float64]:
+    """Returns the mean over several models of the distances (n,) of the same cells, each in its model's threshold."""
+    return np.asarray(np.mean([each / own for each, own in zip(distances, thresholds, strict=True)], axis=0))
 
 
 def combined(fits: Sequence[SiteFit], labels: NDArray[np.integer]) -> tuple[Judged, float, float]:
@@ -103,8 +112,12 @@ def combined(fits: Sequence[SiteFit], labels: NDArray[np.integer]) -> tuple[Judg
     """
     own = [fit.novelty_threshold for fit in fits]
     judged = mean_of([fit.judged for fit in fits], own)
-    distance = np.mean([fit.crossed.distance / threshold for fit, threshold in zip(fits, own, strict=True)], axis=0)
+    distance = mean_ratio([fit.crossed.distance for fit in fits], own)
     return judged, *thresholds_of(judged.probabilities, distance, labels, fits[0].crossed.can_judge)
+
+
+def _title_of(members: Sequence[FittedVariant]) -> str:
+    return title_of("", [member.title for member in members], turns=1)
 
 
 def _committee(members: tuple[FittedVariant, ...], cells: SiteCells) -> Committee:
@@ -116,7 +129,7 @@ def _committee(members: tuple[FittedVariant, ...], cells: SiteCells) -> Committe
     calls, outside_calls = (each.calls(confidence, novelty, codes) for each in (judged, outside))
     comparison = compare_with_parent(
         first.parent,
-        SiteCalls(" + ".join(member.title for member in members), judged, calls, outside, outside_calls, novelty),
+        SiteCalls(_title_of(members), judged, calls, outside, outside_calls, novelty),
         first.labelled,
         cells.labels,
         cells.slides,
@@ -125,4 +138,4 @@ def _committee(members: tuple[FittedVariant, ...], cells: SiteCells) -> Committe
     )
     verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=first.fit.crossed.by_slide)
     of_codes = code_figures(codes, calls, cells.labels, cells.slides)
-    return Committee(members, confidence, novelty, judged, comparison, of_codes, verdict)
+    return Committee(members, confidence, novelty, judged, calls, comparison, of_codes, verdict)

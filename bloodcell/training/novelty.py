@@ -11,7 +11,7 @@ frozen `mixed2`, fitted on two thirds of the training images and evaluated on th
 of the left-out class exceed it, and 34 % with the plain distance (benchmarks/accuracy/ABLATIONS.md).
 
 The scores of an SVM see something else: a cell that no class claims has low scores in all of them. Both together find
-67 % of the cells of a left-out class where 5 % of the others are flagged, the distance alone 57 %.
+69 % of the cells of a left-out class where 5 % of the others are flagged, the distance alone 57 %.
 Source: Lee et al. 2018, arXiv:1807.03888 (the distance); Ren et al. 2021, arXiv:2106.09022 (the relative one);
 Ledoit and Wolf 2004, Journal of Multivariate Analysis 88:365 (the covariance estimate); Liu et al. 2020,
 arXiv:2010.03759 (the evidence, which is their negative energy).
