@@ -60,17 +60,21 @@ class Figures:
     right_known: float
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.laboratories", description=(__doc__ or "").split("\n")[0]
-    )
+def parser_of(name: str, doc: str, out: Path) -> argparse.ArgumentParser:
+    """Returns the arguments of a benchmark that compares models on several laboratories' images."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.accuracy.{name}", description=doc.split("\n")[0])
     parser.add_argument("pbc", type=Path)
     parser.add_argument("external", type=Path)
     parser.add_argument("--bundle", type=Path, action="append", help="may be repeated; default: the shipped ones")
     parser.add_argument("--before", type=Path, action="append", default=[], help="bundles to compare with")
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path("paper-work"))
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=out)
+    return parser
+
+
+def main() -> None:
+    parser = parser_of("laboratories", __doc__ or "", OUT)
+    parser.add_argument("--repeats", type=int, default=5)
     chosen = parser.parse_args()
 
     from bloodcell.presentation.progress import step_bars

@@ -8,7 +8,6 @@ source, class and slide_or_field; classes that begin with out_of_scope are unkno
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.accuracy import leaving_out
-from benchmarks.accuracy.laboratories import sets_of
+from benchmarks.accuracy.laboratories import parser_of, sets_of
 from benchmarks.accuracy.measuring import Found, Laboratory, area_under_curve, truth_of
 from bloodcell.cells.intervals import proportion
 from bloodcell.cells.labelled_image import LabelledImage
@@ -52,15 +51,7 @@ class Held:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.unknowns", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("pbc", type=Path)
-    parser.add_argument("external", type=Path)
-    parser.add_argument("--bundle", type=Path, action="append", help="may be repeated; default: the shipped ones")
-    parser.add_argument("--before", type=Path, action="append", default=[], help="bundles to compare with")
-    parser.add_argument("--work", type=Path, default=Path("paper-work"))
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser = parser_of("unknowns", __doc__ or "", OUT)
     parser.add_argument("--few", type=int, default=50, help="images per class that artefacts are made from")
     chosen = parser.parse_args()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.inference.merged_network import side_by_side
 from bloodcell.inference.model_output import OF_CODES
 from bloodcell.site.site_head import FAR
-from bloodcell.training.model_assembly import assemble
+from bloodcell.training.model_assembly import assemble, mean_outputs
 from bloodcell.training.novelty import Embedding, Novelty
 from bloodcell.training.svm import dense
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     import keras
 
     from bloodcell.site.site_head import SiteHead
-
-
-_MEANS: Final = ("probabilities", OF_CODES)
 
 
 def parent_outputs(model: keras.Model, variant: str) -> keras.Model:
@@ -86,17 +83,14 @@ def committee_model(members: Sequence[keras.Model], thresholds: Sequence[float],
     import keras
 
     pixels, outputs = side_by_side(members)
-    mean: dict[str, Any] = {
-        output: keras.layers.Average(name=f"mean_{output}")([each[output] for each in outputs])
-        for output in _MEANS
-        if output in outputs[0]
-    }
     ratios = [
         keras.layers.Rescaling(1 / threshold, name=f"novelty_of_{number}")(each["novelty"])
         for number, (each, threshold) in enumerate(zip(outputs, thresholds, strict=True))
     ]
     novelty = keras.layers.Average(name="mean_novelty")(ratios)
-    whole = keras.Model(pixels, {**mean, "embedding": outputs[0]["embedding"], "novelty": novelty}, name=name)
+    whole = keras.Model(
+        pixels, {**mean_outputs(outputs, "mean"), "embedding": outputs[0]["embedding"], "novelty": novelty}, name=name
+    )
     whole.trainable = False
     return whole
 

@@ -252,10 +252,15 @@ def _write(
 
 def write_model(work: Path, model: keras.Model, reference: TrainingReference) -> dict[str, Path]:
     """Writes a model and its reference into `work`; returns the name of each file in a bundle -> where it is."""
+    write_reference(work / REFERENCE, reference)
+    return {MODEL: write_compact_model(work, model), REFERENCE: work / REFERENCE}
+
+
+def write_compact_model(work: Path, model: keras.Model) -> Path:
+    """Writes a model into `work` and returns its file."""
     model.save(work / f"whole-{MODEL}")
     write_compact(work / f"whole-{MODEL}", work / MODEL)
-    write_reference(work / REFERENCE, reference)
-    return {name: work / name for name in (MODEL, REFERENCE)}
+    return work / MODEL
 
 
 def looks_known_from(

@@ -5,12 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.inference.model_output import OF_CODES
 from bloodcell.training.svm import dense
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import keras
 
     from bloodcell.training.novelty import Novelty
+
+
+def mean_outputs(outputs: Sequence[dict[str, Any]], prefix: str) -> dict[str, Any]:
+    """Returns the mean probabilities of several outputs for the same cells, of classes and of codes out of scope.
+
+    Args:
+        outputs: Name -> tensor, of models or of turned images.
+        prefix: Of the names of the new layers.
+    """
+    import keras
+
+    return {
+        name: keras.layers.Average(name=f"{prefix}_{name}")([each[name] for each in outputs])
+        for name in ("probabilities", OF_CODES)
+        if name in outputs[0]
+    }
 
 
 def assemble(

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.inference.model_loading import load_model
-from bloodcell.inference.model_output import OF_CODES
 from bloodcell.registry.bundle import MODEL, write_bundle
-from bloodcell.registry.compact import write_compact
+from bloodcell.training.bundle_training import write_compact_model
+from bloodcell.training.model_assembly import mean_outputs
 from bloodcell.training.provenance import code_version, git_commit, library_versions
 
 if TYPE_CHECKING:
@@ -55,10 +55,8 @@ def turned_bundle(bundle: Bundle, turns: int, out: Path) -> Bundle:
         raise ConfigurationError(f"Model {bundle.model_id[:12]} takes images that are not square, which cannot turn.")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".turning-") as folder:
-        whole, compact = Path(folder) / f"whole-{MODEL}", Path(folder) / MODEL
-        turned_model(load_model(bundle), turns).save(whole)
-        write_compact(whole, compact)
-        files = {name: bundle.folder / name for name in manifest.files} | {MODEL: compact}
+        model = write_compact_model(Path(folder), turned_model(load_model(bundle), turns))
+        files = {name: bundle.folder / name for name in manifest.files} | {MODEL: model}
         copy = replace(
             manifest,
             turns=turns,
@@ -84,12 +82,7 @@ def turned_model(model: keras.Model, turns: int) -> keras.Model:
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
     # call, not (): layers are added to the graph one by one, so that a run that merges models can share them
     seen = [model.call(_turned(pixels, number)) for number in _ORDER[:turns]]
-    averaged = {
-        name: keras.layers.Average(name=f"turned_{name}")([each[name] for each in seen])
-        for name in ("probabilities", OF_CODES)
-        if name in seen[0]
-    }
-    whole = keras.Model(pixels, {**seen[0], **averaged}, name=model.name)
+    whole = keras.Model(pixels, {**seen[0], **mean_outputs(seen, "turned")}, name=model.name)
     whole.trainable = False
     return whole
 
