@@ -1,7 +1,8 @@
 """A night's images are compared with those that the champion knows, before its cells are judged.
 
-A night of another analyser, stain or lamp is not what the champion was measured on. Its results are withheld, with the
-reason, until a person has looked at them or the models are calibrated for such images.
+Images of another analyser, stain or lamp are not what the champion was measured on. The results are withheld, with the
+reason, until a person has looked at them or the models are calibrated for such images. Each analyser is compared by
+itself, so that images as usual of one do not hide what another has become.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bloodcell.storage.store import Store
 
 MAX_IMAGES: Final = 200
-"""Images of a night that are compared: a few seconds, and the median of 200 is certain to a tenth of a spread."""
+"""Images of an analyser's night that are compared: a few seconds, and their median is certain to a tenth of a spread."""
 
 _BATCH: Final = 32
 _SQL: Final = load_statements("classify/night_look.sql")
@@ -44,7 +44,7 @@ _SQL: Final = load_statements("classify/night_look.sql")
 def check_nights(
     slides: Sequence[int], settings: Settings, database: Database, store: Store, *, airflow_run: str | None = None
 ) -> None:
-    """Compares the nights of these slides with what the champion knows, where that has not been done for their images.
+    """Compares the analysers of these slides with what the champion knows, where their images have not been compared.
 
     Args:
         slides: Slide ids.
@@ -63,33 +63,33 @@ def check_nights(
     reference = read_looks(open_registered(store, model_id))
     if reference is None:  # a bundle of an earlier release does not know how its images looked
         return
-    for night in database.transact(lambda c: c.scalars(_SQL["nights"], {"slides": list(slides)}).all()):
-        images = database.transact(partial(_sample, night=night))
+    for night, analyser in database.transact(lambda c: c.execute(_SQL["analysers"], {"slides": list(slides)}).all()):
+        about = {"night": night, "analyser": analyser, "model_id": model_id}
+        images = database.transact(partial(_sample, about=about))
         sample = hashlib.sha256("".join(images).encode()).hexdigest()
-        if database.transact(partial(_newest_sample, night=night, model_id=model_id)) == sample:
+        if database.transact(partial(_newest_sample, about=about)) == sample:
             continue
         with recorded_run(database, "check look", night=night, airflow_run=airflow_run) as run:
-            row = _compared(reference, images, store, settings)
-            row |= {"night": night, "model_id": model_id, "run_id": run.run_id}
+            row = _compared(reference, images, store, settings) | about | {"run_id": run.run_id}
             row["figures"] = {"sample": sample, **row["figures"]}
             run.n_cells = len(images)
-            run.detail = {"passed": row["passed"], "reason": row["reason"]}
+            run.detail = {name: row[name] for name in ("analyser", "passed", "reason")}
             database.transact(partial(_write, row=row))
 
 
-def _sample(connection: sa.Connection, night: date) -> list[str]:
-    return list(connection.scalars(_SQL["sample"], {"night": night, "n": MAX_IMAGES}))
+def _sample(connection: sa.Connection, about: Mapping[str, Any]) -> list[str]:
+    return list(connection.scalars(_SQL["sample"], {**about, "n": MAX_IMAGES}))
 
 
-def _newest_sample(connection: sa.Connection, night: date, model_id: str) -> str | None:
-    found: str | None = connection.scalar(_SQL["newest_sample"], {"night": night, "model_id": model_id})
+def _newest_sample(connection: sa.Connection, about: Mapping[str, Any]) -> str | None:
+    found: str | None = connection.scalar(_SQL["newest_sample"], about)
     return found
 
 
 def _compared(reference: LookReference, images: Sequence[str], store: Store, settings: Settings) -> dict[str, Any]:
     looks = _looks(images, store, settings)
     if len(looks) < MIN_IMAGES:
-        reason = f"Too few images to judge how the night looks: {len(looks)}, {MIN_IMAGES} are needed."
+        reason = f"Too few images to judge how they look: {len(looks)}, {MIN_IMAGES} are needed."
         return {"n_cells": len(looks), "passed": True, "reason": reason, "figures": {}}
     found = compared(reference, np.stack(looks))
     return {
@@ -136,5 +136,5 @@ def _number(value: float) -> float | None:
 
 def _write(connection: sa.Connection, row: dict[str, Any]) -> None:
     wait_for(connection, "check")
-    if _newest_sample(connection, row["night"], row["model_id"]) != row["figures"]["sample"]:
+    if _newest_sample(connection, row) != row["figures"]["sample"]:
         connection.execute(sa.insert(tables.night_check).values(row))

@@ -255,7 +255,7 @@ def _models(database: Database) -> Panel:
     from bloodcell.registry.registered_models import serving_models
 
     serving = database.transact(serving_models)
-    lines = [f"{model.variant:<18} {model.model_id[:12]}  {model.role}" for model in serving]
+    lines = [f"{model.title:<18} {model.model_id[:12]}  {model.role}" for model in serving]
     if {model.model_id for model in serving} <= set(MODEL_IDS.values()):
         lines += [
             "",

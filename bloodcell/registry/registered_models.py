@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.cells.variants import title_of
 from bloodcell.errors import NoChampionError, UnknownRecordError
 from bloodcell.registry.bundle import Bundle, canonical_json, open_bundle
 from bloodcell.storage import tables
@@ -30,6 +29,7 @@ class RegisteredModel:
     Attributes:
         role: champion (its calls are reported), challenger (runs beside it), or idle.
         n_promotions: How often it was made champion.
+        title: What it is called in lists (`Bundle.title`).
     """
 
     model_id: str
@@ -42,12 +42,7 @@ class RegisteredModel:
     confidence_threshold: float
     novelty_threshold: float
     manifest: dict[str, Any]
-
-    @property
-    def title(self) -> str:
-        """What the model is called in lists (`variants.title_of`)."""
-        members = (self.manifest.get("site") or {}).get("members", ())
-        return title_of(self.variant, members, self.manifest.get("turns", 1))
+    title: str
 
 
 def register(connection: sa.Connection, store: Store, bundle: Bundle, *, by: str) -> None:

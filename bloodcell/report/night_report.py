@@ -127,7 +127,7 @@ class ModelNight:
     """
 
     model_id: str
-    variant: str
+    title: str
     is_champion: bool
     unclassified: Proportion
 
@@ -291,7 +291,7 @@ def _summary(connection: sa.Connection, night: date) -> NightSummary:
         withdrawn=tuple(WithdrawnSlide(**row._mapping) for row in rows("withdrawn")),
         slides=tuple(sorted((_night_slide(row) for row in rows("slides")), key=lambda slide: slide.urgency)),
         models=tuple(
-            ModelNight(row.model_id, row.variant, row.is_champion, proportion(row.n_unclassified, row.n))
+            ModelNight(row.model_id, row.title, row.is_champion, proportion(row.n_unclassified, row.n))
             for row in rows("models")
         ),
         stages=tuple(StageNight(**row._mapping) for row in rows("stages")),
@@ -315,7 +315,7 @@ def _models(models: tuple[ModelNight, ...]) -> list[str]:
         return []
     rows = [
         (
-            Markdown(f"{escaped(model.variant)} {code(model.model_id[:12])}"),
+            Markdown(f"{escaped(model.title)} {code(model.model_id[:12])}"),
             "champion" if model.is_champion else "challenger",
             count(model.unclassified.total),
             Markdown(percent_with_interval(model.unclassified)),

@@ -70,10 +70,10 @@ WHERE s.night = :night OR EXISTS (SELECT 1 FROM bloodcell.cell n WHERE n.slide_i
 ORDER BY s.barcode
 
 -- name: models
-SELECT m.model_id, m.variant, m.model_id IS NOT DISTINCT FROM (SELECT model_id FROM bloodcell.champion) AS is_champion,
+SELECT m.model_id, m.title, m.model_id IS NOT DISTINCT FROM (SELECT model_id FROM bloodcell.champion) AS is_champion,
        count(*) AS n, count(*) FILTER (WHERE k.called_class = 'unclassified') AS n_unclassified
-FROM bloodcell.cell_call k JOIN bloodcell.model m USING (model_id)
-WHERE k.night = :night GROUP BY m.model_id, m.variant ORDER BY is_champion DESC, m.variant, m.model_id
+FROM bloodcell.cell_call k JOIN bloodcell.registered_model m USING (model_id)
+WHERE k.night = :night GROUP BY m.model_id, m.title ORDER BY is_champion DESC, m.title, m.model_id
 
 -- name: stages
 SELECT stage, count(*) AS n_runs, count(*) FILTER (WHERE state = 'failed') AS n_failed,

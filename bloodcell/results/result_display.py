@@ -140,7 +140,12 @@ def result_json(read: SlideResult) -> dict[str, object]:
         "undecided": dict(differential.undecided),
         "agreement_with_analyser": proportion_json(read.agreement),
         "n_waiting": read.n_waiting,
-        "model": {"model_id": model.model_id, "variant": model.variant, "is_reported": read.is_reported},
+        "model": {
+            "model_id": model.model_id,
+            "variant": model.variant,
+            "title": model.title,
+            "is_reported": read.is_reported,
+        },
         "rules": {"version": read.rules.version, "digest": read.rules_digest},
         "run_id": str(read.run_id),
         "code_version": read.code_version,
@@ -343,7 +348,7 @@ def _notes(read: SlideResult) -> list[Text]:
             f"{percent_with_interval(agreement)}."
         )
     notes.append(
-        f"Model {read.model.variant} {read.model.model_id[:12]}, counted {moment(read.written_at)} "
+        f"Model {read.model.title} {read.model.model_id[:12]}, counted {moment(read.written_at)} "
         f"by bloodcell {read.code_version}, run {read.run_id}, rules {read.rules.version!r}."
     )
     notes.append(NOT_A_DIAGNOSIS)

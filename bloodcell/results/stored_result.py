@@ -64,6 +64,7 @@ class ReportingModel:
 
     model_id: str
     variant: str
+    title: str
     created_at: datetime
     confidence_threshold: float
     novelty_threshold: float
@@ -164,8 +165,7 @@ class SlideResult:
         """The version that took the place of this one; None while this one counts, or if it never did."""
         if self.version is None or self.version.in_force_until is None:
             return None
-        number = self.version.number
-        return next((each for each in self.versions if each.number > number and each.in_force_from is not None), None)
+        return next((each for each in self.versions if each.number > self.version.number and each.in_force_from), None)
 
     @property
     def is_withheld(self) -> bool:
@@ -379,6 +379,7 @@ def _assembled(
         model=ReportingModel(
             model_id=row.model_id,
             variant=row.variant,
+            title=row.title,
             created_at=row.created_at,
             confidence_threshold=row.confidence_threshold,
             novelty_threshold=row.novelty_threshold,

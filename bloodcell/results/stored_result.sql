@@ -9,7 +9,7 @@ FROM bloodcell.result_version v WHERE v.slide_id = :slide_id ORDER BY v.version
 SELECT model_id, report_id FROM bloodcell.newest_count WHERE slide_id = :slide_id AND starts_with(model_id, :model_id)
 
 -- name: count
-SELECT r.*, m.variant, m.created_at, m.confidence_threshold, m.novelty_threshold, m.dataset_digest,
+SELECT r.*, m.variant, m.title, m.created_at, m.confidence_threshold, m.novelty_threshold, m.dataset_digest,
        m.code_version AS model_code_version, u.code_version, l.document,
        (SELECT s.n_cells FROM bloodcell.slide_status s WHERE s.slide_id = r.slide_id) AS n_cells_now,
        (SELECT p.n_cells FROM bloodcell.newest_version v JOIN bloodcell.count_history p USING (report_id)

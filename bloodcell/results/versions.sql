@@ -22,7 +22,8 @@ LEFT JOIN LATERAL (
     WHERE v.slide_id = r.slide_id LIMIT 1
 ) present ON true
 LEFT JOIN LATERAL (
-    SELECT k.passed FROM bloodcell.night_check k JOIN bloodcell.slide s ON s.night = k.night
+    SELECT k.passed FROM bloodcell.night_check k
+    JOIN bloodcell.slide s ON s.night = k.night AND s.analyser IS NOT DISTINCT FROM k.analyser
     WHERE s.slide_id = r.slide_id AND k.model_id = r.model_id
     ORDER BY k.check_id DESC LIMIT 1
 ) looked ON true

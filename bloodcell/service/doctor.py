@@ -228,8 +228,8 @@ def _champion(settings: Settings, database: Database) -> Finding:
         return Finding("champion", "fail", "No model is champion", "Next: bloodcell models promote ID --reason R")
     for model in (champion, *challengers):
         open_registered(Store.of(settings), model.model_id)
-    names = "".join(f", challenger {model.variant} {model.model_id[:12]}" for model in challengers)
-    return Finding("champion", "ok", f"{champion.variant} {champion.model_id[:12]}{names}; every byte verified")
+    names = "".join(f", challenger {model.title} {model.model_id[:12]}" for model in challengers)
+    return Finding("champion", "ok", f"{champion.title} {champion.model_id[:12]}{names}; every byte verified")
 
 
 def _store_verified(database: Database) -> Finding:

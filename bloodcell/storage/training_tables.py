@@ -266,9 +266,10 @@ night_check = sa.Table(
     sa.Column("figures", JSONB, nullable=False, comment="Each figure of a look with known, found and difference."),
     of_run("The run that made the comparison."),
     set_now("checked_at", "When it was made."),
+    sa.Column("analyser", sa.Text, comment="The analyser whose images were compared; empty: of slides that name none."),
     sa.Index("night_check_night", "night", "model_id", "check_id"),
-    comment="A night's images compared with those that the champion knows: colour, sharpness and scale. The newest row "
-    "of a night and model counts. Append-only.",
+    comment="The images of a night's analyser compared with those that the champion knows: colour, sharpness and "
+    "scale. The newest row of a night, analyser and model counts. Append-only.",
 )
 
 checked_cell = sa.Table(

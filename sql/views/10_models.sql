@@ -40,7 +40,11 @@ SELECT m.model_id, m.variant, coalesce(s.role, 'idle') AS role, m.confidence_thr
        (m.manifest #>> '{metrics,accuracy}')::double precision AS validation_accuracy,
        (m.manifest #>> '{data,n_training}')::integer AS n_training_images,
        m.manifest #>> '{data,dataset_digest}' AS dataset_digest, m.manifest ->> 'code_version' AS code_version,
-       m.created_at, m.registered_at, m.registered_by
+       m.created_at, m.registered_at, m.registered_by,
+       coalesce((SELECT string_agg(member, ' + ' ORDER BY nth)
+                 FROM jsonb_array_elements_text(m.manifest #> '{site,members}') WITH ORDINALITY AS members(member, nth)),
+                m.variant)
+       || coalesce(', ' || nullif(m.manifest ->> 'turns', '1') || ' turns', '') AS title
 FROM bloodcell.model m LEFT JOIN bloodcell.serving_model s USING (model_id);
 
 COMMENT ON VIEW bloodcell.registered_model IS
@@ -49,6 +53,8 @@ COMMENT ON COLUMN bloodcell.registered_model.role IS 'champion, challenger or id
 COMMENT ON COLUMN bloodcell.registered_model.validation_accuracy IS
     'Accuracy on the validation images, 0 to 1; the same images chose the thresholds.';
 COMMENT ON COLUMN bloodcell.registered_model.n_training_images IS 'Images the model was trained on.';
+COMMENT ON COLUMN bloodcell.registered_model.title IS
+    'What it is called in lists: its variant, or those of a committee''s members, and the turned images it averages over.';
 
 CREATE VIEW bloodcell.model_history AS
 SELECT p.promotion_id, p.action, p.promoted_at, p.promoted_by, p.reason, p.evidence, m.model_id, m.variant,

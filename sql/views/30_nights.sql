@@ -110,22 +110,22 @@ COMMENT ON COLUMN bloodcell.night_summary.n_unclassified IS
     'Of n_cells_reported, those that neither a person nor the model could name.';
 
 CREATE VIEW bloodcell.night_look AS
-SELECT DISTINCT ON (k.night, k.model_id) k.night, k.model_id, m.variant, k.checked_at, k.n_cells, k.distance, k.threshold,
-       k.passed, k.reason, k.figures, k.run_id
+SELECT DISTINCT ON (k.night, k.model_id, k.analyser) k.night, k.model_id, m.variant, k.checked_at, k.n_cells, k.distance, k.threshold,
+       k.passed, k.reason, k.figures, k.run_id, k.analyser
 FROM bloodcell.night_check k JOIN bloodcell.model m USING (model_id)
-ORDER BY k.night, k.model_id, k.check_id DESC;
+ORDER BY k.night, k.model_id, k.analyser, k.check_id DESC;
 
 COMMENT ON VIEW bloodcell.night_look IS
-    'How a night''s images look beside those that the champion knows: the newest comparison of each night and model. A night '
-    'that did not pass is withheld.';
+    'How the images of each analyser look beside those that the champion knows: the newest comparison of each night, model '
+    'and analyser. Slides of an analyser that did not pass are withheld.';
 COMMENT ON COLUMN bloodcell.night_look.night IS 'The night that was compared.';
 COMMENT ON COLUMN bloodcell.night_look.model_id IS 'The champion at that time.';
 COMMENT ON COLUMN bloodcell.night_look.checked_at IS 'When it was compared.';
 COMMENT ON COLUMN bloodcell.night_look.n_cells IS 'Cells whose images were compared.';
 COMMENT ON COLUMN bloodcell.night_look.distance IS
     'Median distance of the images to the nearest known ones, in spreads of the known ones; empty where nothing was judged.';
-COMMENT ON COLUMN bloodcell.night_look.threshold IS 'Distance above which the night is unlike what the model knows.';
-COMMENT ON COLUMN bloodcell.night_look.passed IS 'false where the night is unlike what the model knows.';
+COMMENT ON COLUMN bloodcell.night_look.threshold IS 'Distance above which the images are unlike what the model knows.';
+COMMENT ON COLUMN bloodcell.night_look.passed IS 'false where the images are unlike what the model knows.';
 COMMENT ON COLUMN bloodcell.night_look.reason IS 'The result in a sentence.';
 COMMENT ON COLUMN bloodcell.night_look.figures IS
     'Colours of the empty field and of red cells, sharpness, grain and diameter of red cells, each with known, found and '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,23 @@ def test_a_night_of_another_lamp_is_withheld_with_what_differs(settings: Setting
     assert "red of the empty field" in look.reason
     assert look.figures["red of the empty field"]["difference"] < -3
     assert all(reasons[0] == "unlike_night" for reasons in withheld_for(database))
+
+
+def test_only_the_slides_of_the_analyser_that_looks_otherwise_are_withheld(
+    settings: Settings, database: Database
+) -> None:
+    def two_analysers(night: Path) -> None:
+        for slide in night.iterdir():
+            name = "DM96" if slide.name == "S0" else "DM9600"
+            facts = {"barcode": slide.name, "analyser": name, "acquired_at": "2026-11-21T02:00:00+00:00"}
+            (slide / "slide.json").write_text(json.dumps(facts))
+        repaint(night / "S0")
+
+    fill_night(settings, slides=5, before_ingest=two_analysers)
+    classified(settings)
+    assert {look.analyser: look.passed for look in looks(database)} == {"DM96": False, "DM9600": True}
+    is_unlike = ["unlike_night" in reasons for reasons in withheld_for(database)]
+    assert is_unlike == [True, False, False, False, False]
 
 
 def test_the_same_images_are_compared_once(settings: Settings, database: Database) -> None:

@@ -91,7 +91,7 @@ def test_night_is_summarised(laboratory: Laboratory) -> None:
     assert [s.n_leucocytes for s in summary.slides] == [10, 0, 118, 0]
     champion, challenger = summary.models
     assert (champion.is_champion, champion.unclassified.n, champion.unclassified.total) == (True, 2, 134)
-    assert (challenger.variant, challenger.is_champion, challenger.unclassified.total) == ("vgg16", False, 120)
+    assert (challenger.title, challenger.is_champion, challenger.unclassified.total) == ("vgg16", False, 120)
     stages = {stage.stage: stage for stage in summary.stages}
     assert stages["classify"].cells_per_s == pytest.approx(5)
     assert (stages["ingest"].n_runs, stages["ingest"].cells_per_s) == (1, None)

@@ -45,7 +45,7 @@ def read() -> SlideResult:
     moment = MOMENT
     return SlideResult(
         slide=Slide(1, "[red]900", date(2026, 3, 14), "O-77", None, "p-17", None),
-        model=ReportingModel(64 * "c", "vgg16_svm", moment, 0.6, 12.0, None, None),
+        model=ReportingModel(64 * "c", "vgg16_svm", "vgg16_svm, 4 turns", moment, 0.6, 12.0, None, None),
         differential=count_differential(slide_counts({**COUNTS, "unclassified": 11}, ADULT), RULES),
         facts=ADULT,
         rules=RULES,
@@ -73,7 +73,7 @@ def test_table_shows_percentages_intervals_flags_and_provenance(read: SlideResul
     assert "possibly high" in text
     assert "180 of 190 cells: 94.7 %" in text
     assert "Corrected WBC = WBC x 0.985" in text
-    assert "vgg16_svm cccccccccccc" in text
+    assert "vgg16_svm, 4 turns cccccccccccc" in text
     assert str(uuid.UUID(int=7)) in text
     assert "Not a diagnosis" in text
     assert "!" not in text
@@ -198,4 +198,9 @@ def test_json_document_has_every_figure(read: SlideResult) -> None:
     assert neutrophil["bounds"] == [pytest.approx(100 * 150 / 213), pytest.approx(100 * 161 / 213)]
     assert document["version"]["state"] == "machine"
     assert document["night"] == "2026-03-14"
-    assert document["model"] == {"model_id": 64 * "c", "variant": "vgg16_svm", "is_reported": True}
+    assert document["model"] == {
+        "model_id": 64 * "c",
+        "variant": "vgg16_svm",
+        "title": "vgg16_svm, 4 turns",
+        "is_reported": True,
+    }

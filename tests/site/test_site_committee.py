@@ -10,6 +10,7 @@ import pytest
 from bloodcell.errors import ConfigurationError
 from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import Bundle, images_of, open_bundle
+from bloodcell.registry.registered_models import register, registered_models
 from bloodcell.settings import Settings
 from bloodcell.site.calibrating import calibrate
 from bloodcell.site.fitted_variant import FittedVariant, fit_variant
@@ -18,6 +19,8 @@ from bloodcell.site.site_committee import committees_of, mean_of
 from bloodcell.site.site_head import Judged
 from bloodcell.site.site_images import SiteImages, read_site_images
 from bloodcell.site.site_scale import SiteScale
+from bloodcell.storage.database import Database
+from bloodcell.storage.store import Store
 from bloodcell.training.image_folders import read_file
 from bloodcell.training.turned_bundle import turned_bundle
 from tests.site.test_calibrating import make_site
@@ -54,6 +57,18 @@ def test_a_committee_is_the_mean_of_its_members(calibrated: tuple[Bundle, ...], 
     ratios = [each.novelty / threshold for each, threshold in zip(outputs, own, strict=True)]
     np.testing.assert_allclose(mean.novelty, np.mean(ratios, axis=0), rtol=1e-3)
     assert mean.of_codes is not None and mean.of_codes.shape == (len(images.images), 1)
+
+
+def test_the_database_calls_each_model_what_its_bundle_does(
+    calibrated: tuple[Bundle, ...], database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    made = (*calibrated, turned_bundle(calibrated[0], 2, tmp_path))
+    with database.begin() as connection:
+        for bundle in made:
+            register(connection, Store.of(settings), bundle, by="anna")
+        found = {model.model_id: model.title for model in registered_models(connection)}
+    assert found == {bundle.model_id: bundle.title for bundle in made}
+    assert sorted(found.values()) == ["vgg16", "vgg16 + vgg16_svm", "vgg16, 2 turns", "vgg16_svm"]
 
 
 def test_its_bundle_says_what_was_fitted(
