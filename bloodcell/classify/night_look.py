@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bloodcell.storage.store import Store
 
 MAX_IMAGES: Final = 200
-"""Images of an analyser's night that are compared: a few seconds, and their median is certain to a tenth of a spread."""
+"""Images that are compared of each analyser: a few seconds, and the median is certain to a tenth of a spread."""
 
 _BATCH: Final = 32
 _SQL: Final = load_statements("classify/night_look.sql")
