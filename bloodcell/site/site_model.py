@@ -41,13 +41,16 @@ def site_model(model: keras.Model, variant: str, head: SiteHead, temperature: fl
     """Returns the model that a site's bundle stores: `model` up to its features, then the head.
 
     Args:
-        model: The parent's Keras model.
+        model: The parent's Keras model; its layers become those of the new model.
         variant: Its variant.
         head: Fitted on the outputs of `parent_outputs`.
         temperature: Divisor of the head's scores.
     """
     import keras
 
+    for operation in model.operations:
+        if not isinstance(operation, keras.Layer):  # Keras numbers them anew in each process, and refuses a name twice
+            operation.name = f"parent_{operation.name}"
     features, gaussians = _features(model, variant), head.gaussians
     embedded = dense(gaussians.kernel, gaussians.bias, "site_axes")(features)
     scores = dense(*gaussians.score_weights, "site_scores")(embedded)

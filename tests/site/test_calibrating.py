@@ -136,6 +136,22 @@ def test_random_labels_give_a_model_that_must_not_be_used(
     assert made.manifest.metrics.accuracy < 0.4
 
 
+def test_with_two_wrong_labels_in_five_the_model_must_not_be_used(
+    images: SiteImages, parents: list[Bundle], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    wrong = set(rng.permutation(len(images.images))[: round(0.4 * len(images.images))])
+    relabelled = tuple(
+        replace(image, label=CELL_CLASSES[(CELL_CLASSES.index(str(image.label)) + int(rng.integers(1, 8))) % 8])
+        if number in wrong
+        else image
+        for number, image in enumerate(images.images)
+    )
+    for made in calibrate(replace(images, images=relabelled), parents, Settings(data_dir=tmp_path), site="A"):
+        assert made.manifest.site is not None
+        assert made.manifest.site.verdict[0].startswith("Must not be used")
+
+
 def test_labels_of_one_slide_give_a_model_that_must_not_be_used(
     images: SiteImages, parents: list[Bundle], tmp_path: Path
 ) -> None:
