@@ -1,7 +1,7 @@
 """Calibrates on a folder of images, and kills its own process with SIGKILL at a given moment.
 
-Usage: killed_calibration.py IMAGES DATA_DIR PARENT STEP NUMBER. The step "bundle" is the writing of a bundle's NUMBER-th
-file.
+Usage: killed_calibration.py IMAGES DATA_DIR PARENT STEP NUMBER. The step "bundle" is the writing of a bundle's
+NUMBER-th file.
 """
 
 from __future__ import annotations
