@@ -81,12 +81,13 @@ def register(
 @app.command(no_args_is_help=True)
 def turn(
     model: Model,
-    turns: Annotated[int, typer.Option(help="Turned and mirrored images of each cell: 2, 4 or 8.")] = 4,
+    turns: Annotated[int, typer.Option(help="Rotated and mirrored images of each cell: 2, 4 or 8.")] = 4,
 ) -> None:
-    """Register a copy of a model that looks at each cell several times, turned and mirrored, and takes the mean.
+    """Register a copy of a model that averages its probabilities over rotated and mirrored images of each cell.
 
-    It is right a little more often and takes that many times as long. Thresholds stay those of the model. It has to
-    prove itself like any other: `bloodcell models validate` and `bloodcell models promote` come next.
+    It is right a little more often, and takes 2, 4 or 8 times as long. Thresholds stay those of the model. It runs only
+    as champion, never as a challenger. Next: `bloodcell models promote`; where there is a hold-out, `bloodcell models
+    validate` comes first.
     """
     from bloodcell.registry.registered_models import find_model, open_registered
     from bloodcell.storage.store import Store
@@ -97,7 +98,9 @@ def turn(
     bundle = open_registered(Store.of(settings), found.model_id)
     turned = turned_bundle(bundle, turns, settings.data_dir / "bundles")
     register_bundle(settings, turned)
-    typer.echo(f"Registered {turned.title} {turned.model_id}\nNext: bloodcell models validate {turned.model_id[:12]}")
+    typer.echo(
+        f"Registered {turned.title} {turned.model_id}\nNext: bloodcell models promote {turned.model_id[:12]} --reason R"
+    )
 
 
 @app.command(no_args_is_help=True)

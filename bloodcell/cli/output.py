@@ -116,15 +116,15 @@ def site_table(images: SiteImages, bundles: Sequence[Bundle], *, registered: boo
     """Shows what the models of a site do on slides that they were not fitted on, and what they may be used for."""
     from rich.console import Console
 
-    console, figures = Console(), ("correct", "called", "correct among the called")
+    console, figures = Console(), ("accuracy", "share called", "accuracy among called")
     first = bundles[0]
     red_cell_px, field_px = first.manifest.site and first.manifest.site.red_cell_px, first.manifest.field_px
-    scale = f"red cells of {red_cell_px:.0f} px" if red_cell_px else "not known: too few red cells"
+    scale = f"red cells have a diameter of {red_cell_px:.0f} px" if red_cell_px else "not known: too few red cells"
     if field_px:
-        scale += f", so the models see {field_px:.0f} px"
+        scale += f", so the middle {field_px:.0f} px are used"
     labels = ", ".join(f"{n:,} {label}" for label, n in sorted(images.counts().items()))
     console.print(f"Labelled: {labels}. Scale: {scale}.", highlight=False, soft_wrap=True)
-    table = boxed_table("model", "variant", *figures, right=figures, title="On slides left out")
+    table = boxed_table("model", "variant", *figures, right=figures, title="On slides that a model was not fitted on")
     for bundle in bundles:
         metrics = bundle.manifest.metrics
         shares = (metrics.accuracy, metrics.coverage, metrics.covered_accuracy)

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.site.site_images import SiteImages
 
-app = typer.Typer(no_args_is_help=True, help="Fit the models to this laboratory, and report how well they do here.")
+app = typer.Typer(
+    no_args_is_help=True, help="Calibrate the models for this laboratory, and report how well they perform here."
+)
 
 
 Images = Annotated[
     Path,
     typer.Option(
         metavar="FOLDER",
-        help="Images of this laboratory: FOLDER/<class or code>/<slide>/*.jpg, FOLDER/unlabelled/<slide>/*.jpg.",
+        help="Images of this laboratory: FOLDER/<class or code>/<slide>/*.jpg, and, if there are any, "
+        "FOLDER/unlabelled/<slide>/*.jpg. Without slides no model may be used.",
         show_default=False,
     ),
 ]
@@ -32,7 +35,8 @@ Table = Annotated[
     Path | None,
     typer.Option(
         metavar="CSV",
-        help="Table with the columns path, class and slide that names the labels instead of the folders.",
+        help="CSV file with the columns path (relative to the file, inside --images), class and slide, instead of the "
+        "folders' names.",
     ),
 ]
 Name = Annotated[str, typer.Option(help="Name of the laboratory, or of one of its analysers.")]
@@ -58,13 +62,17 @@ def calibrate(
     name: Name = "site",
     um_per_px: UmPerPx = None,
     bundle: Bundles = None,
-    register: Annotated[bool, typer.Option(help="Register the models in the database (as idle or challenger).")] = True,
+    register: Annotated[
+        bool,
+        typer.Option(help="Register the models in the database. They may run as challengers from the next night on."),
+    ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
-    """Fit the models to this laboratory from 100 to 400 labelled cells of several slides; the networks do not change.
+    """Calibrate the models for this laboratory on 100 to 400 labelled cells of several slides.
 
-    What is printed was measured on slides that a model was not fitted on. No model becomes champion: `bloodcell models
-    validate` and `bloodcell models promote` come next. If the command is killed, the same command resumes it.
+    Only the last layer is fitted; the layers before it stay as they are. What is printed was measured on slides that a
+    model was not fitted on. No model becomes champion by this: `bloodcell models promote` comes next. If the command is
+    killed, the same command resumes it.
     """
     from bloodcell.cli.output import print_json, site_table
     from bloodcell.settings import Settings
@@ -97,10 +105,10 @@ def report(
     um_per_px: UmPerPx = None,
     bundle: Bundles = None,
 ) -> None:
-    """Write one page on how well the models do in this laboratory, as they are and calibrated; nothing is registered.
+    """Write one page on how well the models perform in this laboratory, before and after calibration.
 
-    Without labels the page says how many cells would be called, how the images look beside those that the models learnt
-    from, and what to label.
+    No model is registered. Without labels the page says how many cells would be called, how the images look beside the
+    training images, and what to label.
     """
     from bloodcell.settings import Settings
     from bloodcell.site.site_report import report_site, site_page
@@ -126,6 +134,8 @@ def _read(settings: Settings, folder: Path, table: Path | None, show: ShowStep) 
     show("read images", 0, 1)
     found = read_site_images(settings, folder, table)
     show("read images", 1, 1)
+    for broken in found.broken:
+        typer.secho(f"Left out {broken.path}: {broken.reason}", err=True, fg=typer.colors.YELLOW)
     return found
 
 

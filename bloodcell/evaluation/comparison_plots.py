@@ -16,6 +16,8 @@ from bloodcell.evaluation.evaluation_plots import draw_confusion, draw_reliabili
 from bloodcell.presentation.numbers import percent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 COLOURS: Final = {"candidate": "#0072b2", "champion": "#d55e00"}
 """Source: Okabe and Ito, Color universal design, 2008."""
 
+ROLE_NAMES: Final = {"candidate": "candidate", "champion": "champion"}
+"""What a panel is called by the role of its model."""
+
 _MARKERS: Final = {"candidate": "o", "champion": "x"}
 _INK: Final = "#1c2230"
 _MUTED: Final = "#8b93a3"
@@ -33,32 +38,32 @@ _GRID: Final = "#e6e9ef"
 _DPI: Final = 160
 
 
-def confusion_plot(comparison: Comparison) -> bytes:
+def confusion_plot(comparison: Comparison, names: Mapping[str, str] = ROLE_NAMES) -> bytes:
     """Returns the confusion matrices of the calls, of candidate and champion."""
     figure, panels = _side_by_side(comparison, 6.4, 5.6)
     for axes, model in panels:
         draw_confusion(axes, model.evaluation)
-        _title(axes, f"{model.role}: {model.variant}")
+        _title(axes, f"{names[model.role]}: {model.variant}")
     return _png(figure)
 
 
-def reliability_plot(comparison: Comparison) -> bytes:
+def reliability_plot(comparison: Comparison, names: Mapping[str, str] = ROLE_NAMES) -> bytes:
     """Returns the reliability diagrams of candidate and champion."""
     figure, panels = _side_by_side(comparison, 4.6, 4.8)
     for axes, model in panels:
         draw_reliability(axes, model.evaluation)
-        _title(axes, f"{model.role}: calibration error {percent(model.calibration.value, 2)}")
+        _title(axes, f"{names[model.role]}: calibration error {percent(model.calibration.value, 2)}")
     return _png(figure)
 
 
-def novelty_plot(comparison: Comparison) -> bytes:
-    """Returns novelty histograms of candidate and champion: hold-out cells upwards, cells out of scope downwards."""
+def novelty_plot(comparison: Comparison, names: Mapping[str, str] = ROLE_NAMES) -> bytes:
+    """Returns novelty histograms of candidate and champion: cells in scope upwards, cells out of scope downwards."""
     figure, panels = _side_by_side(comparison, 5.75, 3.9)
     for axes, model in panels:
         found = model.out_of_scope
         edges = np.array(found.edges)
         for counts, sign, colour, name in (
-            (found.holdout, 1, "#56b4e9", "hold-out"),
+            (found.holdout, 1, "#56b4e9", "in scope"),
             (found.out_of_scope, -1, "#5b3f8c", "out of scope"),
         ):
             shares = sign * 100 * np.array(counts) / max(sum(counts), 1)
@@ -70,7 +75,7 @@ def novelty_plot(comparison: Comparison) -> bytes:
         axes.set_xlabel("novelty (the last bin includes all above)")
         axes.set_ylabel("% of the cells of each kind")
         axes.legend(fontsize=8, frameon=False)
-        _title(axes, f"{model.role}: {model.variant}")
+        _title(axes, f"{names[model.role]}: {model.variant}")
         _plain(axes, grid="y")
     return _png(figure)
 

@@ -76,7 +76,7 @@ class Snapshot:
             return None
         return (
             f"Too few labelled images to calibrate: {sum(numbers):,} in {len(numbers)} of the eight classes; "
-            f"{MIN_LABELLED} in two classes are needed, better 25 of each class."
+            f"{MIN_LABELLED} in two or more classes are needed, better 25 of each class."
         )
 
 

@@ -39,6 +39,7 @@ class FittedVariant:
         fit: Its head and thresholds.
         labelled: The parent's outputs for the labelled cells.
         out_of_scope: The parent's outputs for the cells of codes that the head does not know.
+        as_is: As `labelled` and then `out_of_scope`, but of whole images, which the parent sees at night.
         comparison: What it does on slides that it was not fitted on, beside its parent.
         codes: How it recognises the codes out of scope that it knows.
         verdict: What it may be used for, in sentences.
@@ -48,6 +49,7 @@ class FittedVariant:
     fit: SiteFit
     labelled: SiteOutputs
     out_of_scope: SiteOutputs
+    as_is: SiteOutputs
     comparison: Comparison
     codes: tuple[CodeFigures, ...]
     verdict: tuple[str, ...]
@@ -83,21 +85,23 @@ def fit_variant(
         lambda done, total: tell(f"{variant}: cross-fit", done, total),
     )  # fmt: skip
     outside = others[: len(cells.out_of_scope)]
+    told = n_labelled + len(outside.novelty)
+    as_is = outputs[:told]
+    if scale.field_px is not None:
+        as_is = parent_outputs_on(parent, everything[:told], cells.read, settings, None, tell)
     site = SiteCalls(variant, fit.judged, fit.calls, *calls_by(fit, outside), fit.novelty_threshold)
-    comparison = compare_with_parent(
-        parent, site, labelled, cells.labels, cells.slides, outside, cells.out_of_scope_slides
-    )
+    comparison = compare_with_parent(parent, site, as_is, cells.labels, cells.slides, cells.out_of_scope_slides)
     verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=fit.crossed.by_slide)
     codes = code_figures(cells.codes, fit.calls, cells.labels, cells.slides)
-    return FittedVariant(parent, fit, labelled, outside, comparison, codes, verdict)
+    return FittedVariant(parent, fit, labelled, outside, as_is, comparison, codes, verdict)
 
 
 def _refuse_derived(parent: Bundle) -> None:
     of_site, origin = parent.manifest.site, parent.manifest.turned_from
     if of_site or origin:
         raise ConfigurationError(
-            f"Model {parent.model_id[:12]} cannot be calibrated: it was itself made of another. Next: start from model "
-            f"{(of_site.parent_id if of_site else origin)[:12]}."
+            f"Model {parent.model_id[:12]} cannot be calibrated: it is itself calibrated, or a turned copy. Next: start "
+            f"from model {(of_site.parent_id if of_site else origin)[:12]}."
         )
 
 

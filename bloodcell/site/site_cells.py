@@ -22,7 +22,7 @@ MIN_LABELLED: Final = 20
 """Labelled cells without which nothing is fitted: with fewer, not even 80 % can be told from chance in two classes."""
 
 CLASS_OF_ITS_OWN: Final = 20
-"""Labels from which a model knows a code out of scope: it leaves such cells without a call, and says which code."""
+"""Labels from which a model knows a code out of scope: it leaves such cells unclassified, and says which code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,6 @@ def _refuse_too_few(labels: NDArray[np.int64]) -> None:
         classes = np.bincount(in_scope, minlength=len(CELL_CLASSES))
         received = ", ".join(f"{n} {name}" for name, n in zip(CELL_CLASSES, classes, strict=True) if n) or "none"
         raise TrainingDataError(
-            f"Too few labelled cells to calibrate: expected at least {MIN_LABELLED} of two classes, better 25 of each "
-            f"class from several slides; received {received}. Next: label more cells."
+            f"Too few labelled cells to calibrate: expected at least {MIN_LABELLED} of two or more of the eight "
+            f"classes, better 25 of each class from five slides; received {received}. Next: label more cells."
         )

@@ -130,10 +130,9 @@ def _committee(members: tuple[FittedVariant, ...], cells: SiteCells) -> Committe
     comparison = compare_with_parent(
         first.parent,
         SiteCalls(_title_of(members), judged, calls, outside, outside_calls, novelty),
-        first.labelled,
+        first.as_is,
         cells.labels,
         cells.slides,
-        first.out_of_scope,
         cells.out_of_scope_slides,
     )
     verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=first.fit.crossed.by_slide)

@@ -33,7 +33,7 @@ class CodeFigures:
     Attributes:
         code: The code.
         n_cells: Labelled cells of the code.
-        held_back: Share of them without a call, with its interval over slides.
+        held_back: Share of them that stays unclassified, with its interval over slides.
         named: Share of them that are said to resemble it, with its interval over slides.
         n_others: Other labelled cells that are said to resemble it.
     """
@@ -96,10 +96,9 @@ def _by_slide(counted: NDArray[np.bool_], of_all: NDArray[np.bool_], slides: NDA
 def compare_with_parent(
     parent: Bundle,
     site: SiteCalls,
-    labelled: SiteOutputs,
+    as_is: SiteOutputs,
     labels: NDArray[np.integer],
     slides: NDArray[np.integer],
-    out_of_scope: SiteOutputs,
     out_of_scope_slides: NDArray[np.integer],
 ) -> Comparison:
     """Returns the comparison: the candidate is the calibrated variant, the champion is its parent.
@@ -109,14 +108,13 @@ def compare_with_parent(
     Args:
         parent: The model that the variant was calibrated from.
         site: What the calibrated variant makes of the cells.
-        labelled: The parent's outputs for the labelled cells.
+        as_is: The parent's outputs for the whole images of the labelled cells, then of the cells of other codes.
         labels: int (n,), their classes; from 8 on, codes out of scope that the site's model knows.
         slides: int (n,), their slides.
-        out_of_scope: The parent's outputs for cells of other codes out of scope.
-        out_of_scope_slides: int (m,), their slides.
+        out_of_scope_slides: int (m,), the slides of the cells of other codes.
     """
     known = labels >= len(CELL_CLASSES)  # cells of codes that the head knows are out of scope as well
-    inside = ~known
+    inside, labelled, out_of_scope = ~known, as_is[: len(labels)], as_is[len(labels) :]
     before, before_outside = (calls_of_parent(parent, each).unclassified for each in (labelled, out_of_scope))
     judged, calls = site.judged, site.calls
     candidate = Predictions(

@@ -183,7 +183,7 @@ def _label(name: str, where: str) -> str:
     meaning = MEANINGS.get(name.lower())
     if meaning is None:
         raise TrainingDataError(
-            f"{where}: unknown class. Expected one of {', '.join(CELL_CLASSES)}, an analyser code (SNE, BL ...), "
+            f"{where}: unknown class. Expected one of {', '.join(CELL_CLASSES)}, a code (SNE, BNE, LY, MMY, BL ...), "
             f"{OUT_OF_SCOPE}<name>, or {UNLABELLED}. Received: {name!r}."
         )
     return meaning.cell_class or meaning.label
@@ -195,7 +195,7 @@ def _code(name: str, where: str) -> str:
     if meaning is not None and meaning.cell_class is not None:
         raise TrainingDataError(
             f"{where}: {name!r} is one of the eight classes or a code of one, so it cannot be out of scope. Next: "
-            f"leave {OUT_OF_SCOPE!r} away, or give the cells another name."
+            f"remove {OUT_OF_SCOPE!r}, or give the cells another name."
         )
     if not re.fullmatch(CODE_PATTERN, name):
         raise TrainingDataError(

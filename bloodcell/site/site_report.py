@@ -1,4 +1,4 @@
-"""How well the models do at a site, as one page for the file of an accredited laboratory; nothing is registered.
+"""How well the models perform at a site, as one page for the file of an accredited laboratory; nothing is registered.
 
 Every figure is of slides that a model was not fitted on. Without labels the page shows what can be known without them:
 how many cells would be called, how many are novel, and how the images look beside those that the models learnt from.
@@ -16,13 +16,14 @@ import numpy as np
 
 from bloodcell.appearance.image_look import looks_of
 from bloodcell.appearance.look_reference import MIN_IMAGES, compared, read_looks
-from bloodcell.cells.classes import CELL_CLASSES, CLASS_NAMES, REPORT_ORDER
+from bloodcell.cells.classes import CELL_CLASSES, CLASS_NAMES, REPORT_ORDER, UNDECIDED_CODES
 from bloodcell.evaluation import comparison_plots
 from bloodcell.evaluation.differential_agreement import MIN_LEUCOCYTES
 from bloodcell.evaluation.passing_bablok import MIN_POINTS, passing_bablok
+from bloodcell.presentation.numbers import counted
 from bloodcell.presentation.templates import render_page
 from bloodcell.site.fitted_variant import fit_variant, parent_outputs_on
-from bloodcell.site.site_cells import site_cells
+from bloodcell.site.site_cells import CLASS_OF_ITS_OWN, site_cells
 from bloodcell.site.site_committee import committees_of
 from bloodcell.site.site_fitting import calls_of_parent
 from bloodcell.site.site_scale import scale_of
@@ -51,6 +52,8 @@ WANTED_SLIDES: Final = 5
 less than a point for each further 25 (benchmarks/accuracy/LABORATORIES.md)."""
 
 _MAX_LOOKS: Final = 200
+_MAX_FILES: Final = 20
+_ROLES: Final = {"candidate": "calibrated", "champion": "not calibrated"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Uncalibrated:
         bundle: The model.
         n_cells: Images.
         n_called: Of these, those that it would call.
-        n_novel: Of these, those that are unlike the cells that it knows.
+        n_novel: Of these, those that are unlike the training cells.
     """
 
     bundle: Bundle
@@ -153,7 +156,7 @@ def report_site(
         images=images,
         scale=scale,
         likeness=_likeness(images, bundles[0], settings, tell),
-        uncalibrated=tuple(_as_it_is(bundle, images, scale, settings, tell) for bundle in bundles),
+        uncalibrated=tuple(_as_it_is(bundle, images, settings, tell) for bundle in bundles),
         fitted=(*fitted, *committees_of(fitted, cells)) if cells else (),
         without_labels=why,
         classes=_class_labels(images),
@@ -163,7 +166,7 @@ def report_site(
 
 def site_page(report: SiteReport) -> str:
     """Returns the report as one self-contained HTML page."""
-    best = max(report.fitted, key=_right_among_called, default=None)
+    best = max(report.fitted, key=_usable_then_accurate, default=None)
     return render_page(
         Path(__file__).with_name("site_report.html.j2"),
         report=report,
@@ -176,14 +179,16 @@ def site_page(report: SiteReport) -> str:
         min_leucocytes=MIN_LEUCOCYTES,
         min_points=MIN_POINTS,
         min_cells=MIN_CELLS,
+        max_files=_MAX_FILES,
         min_slides=MIN_SLIDES,
         code_version=code_version(),
     )
 
 
-def _right_among_called(made: FittedVariant | Committee) -> float:
+def _usable_then_accurate(made: FittedVariant | Committee) -> tuple[bool, float]:
+    """Orders models as `bloodcell site calibrate` does: those that may be used first, then by accuracy."""
     figures = made.comparison.candidate
-    return figures.covered_accuracy.lower if figures and figures.covered_accuracy else 0.0
+    return may_be_used(made.verdict), figures.accuracy.value if figures else 0.0
 
 
 def _likeness(images: SiteImages, bundle: Bundle, settings: Settings, tell: OnProgress) -> Likeness | None:
@@ -197,27 +202,26 @@ def _likeness(images: SiteImages, bundle: Bundle, settings: Settings, tell: OnPr
     return compared(reference, looks)
 
 
-def _as_it_is(
-    bundle: Bundle, images: SiteImages, scale: SiteScale, settings: Settings, tell: OnProgress
-) -> Uncalibrated:
-    outputs = parent_outputs_on(bundle, images.images, images.read, settings, scale.field_px, tell)
+def _as_it_is(bundle: Bundle, images: SiteImages, settings: Settings, tell: OnProgress) -> Uncalibrated:
+    outputs = parent_outputs_on(bundle, images.images, images.read, settings, None, tell)
     calls = calls_of_parent(bundle, outputs)
     novel = sum(reason == "novel" for reason in calls.reasons)
     return Uncalibrated(bundle, len(images.images), int((~calls.unclassified).sum()), novel)
 
 
 def _class_labels(images: SiteImages) -> tuple[ClassLabels, ...]:
-    """Returns the labels of the eight classes in the order of reports, then of the codes out of scope."""
+    """Returns the labels of the eight classes in the order of reports, then of the codes that a model can know."""
     counts = images.counts()
     rows = []
-    for name in (*REPORT_ORDER, *sorted(counts.keys() - set(CELL_CLASSES))):
+    for name in (*REPORT_ORDER, *sorted(counts.keys() - {*CELL_CLASSES, *UNDECIDED_CODES})):
         n_slides = len({image.slide for image in images.images if image.label == name})
+        wanted = WANTED_CELLS if name in CELL_CLASSES else CLASS_OF_ITS_OWN
         lacking = [
-            f"{n:,} more {what}"
-            for n, what in ((WANTED_CELLS - counts[name], "cells"), (WANTED_SLIDES - n_slides, "slides"))
+            f"{counted(n, noun)} more"
+            for n, noun in ((wanted - counts[name], "cell"), (WANTED_SLIDES - n_slides, "slide"))
             if n > 0
         ]
-        rows.append(ClassLabels(name, counts[name], n_slides, " of ".join(lacking)))
+        rows.append(ClassLabels(name, counts[name], n_slides, ", of ".join(lacking)))
     return tuple(rows)
 
 
@@ -226,11 +230,11 @@ def _pictures(comparison: Comparison) -> dict[str, str]:
     if comparison.candidate is None:
         return {}
     pictures = {
-        "confusion": comparison_plots.confusion_plot(comparison),
-        "reliability": comparison_plots.reliability_plot(comparison),
+        "confusion": comparison_plots.confusion_plot(comparison, _ROLES),
+        "reliability": comparison_plots.reliability_plot(comparison, _ROLES),
     }
     if comparison.candidate.out_of_scope.unclassified.total:
-        pictures["novelty"] = comparison_plots.novelty_plot(comparison)
+        pictures["novelty"] = comparison_plots.novelty_plot(comparison, _ROLES)
     if comparison.candidate.agreement.n_slides:
         pictures["agreement"] = comparison_plots.agreement_plot(comparison)
     return {name: f"data:image/png;base64,{base64.b64encode(body).decode()}" for name, body in pictures.items()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from bloodcell.cells.classes import CLASS_NAMES
-from bloodcell.presentation.numbers import percent
+from bloodcell.presentation.numbers import counted, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +42,9 @@ def verdict_of(
         by_slide: Whether whole slides were left out; if not, nothing may be used.
     """
     if not by_slide:
-        why = "all labelled cells are of one slide, so nothing is known of others"
-        return (f"{_MUST_NOT}: {why}. Next: label cells of at least {MIN_SLIDES} slides.",)
+        why = "all labelled cells count as one slide, so nothing is known of others"
+        where = "in a folder for each slide, or with the column slide"
+        return (f"{_MUST_NOT}: {why}. Next: label cells of at least {MIN_SLIDES} slides, {where}.",)
     figures = comparison.candidate
     if figures is None:
         return (f"{_MUST_NOT}: no labelled cell is of one of the eight classes.",)
@@ -58,16 +59,18 @@ def verdict_of(
         sentences.append(f"{_MUST_NOT}: it calls no cell.")
     elif of_calls.lower < LEAST_OF_ALL:
         found = f"{_shown(of_calls)} of its calls are right"
-        sentences.append(f"{_MUST_NOT}: {found}; at least {percent(LEAST_OF_ALL)} is needed at the lower end.")
+        sentences.append(f"{_MUST_NOT}: {found}; the lower end has to be at least {percent(LEAST_OF_ALL, 0)}.")
     elif not usable:
-        sentences.append(f"{_MUST_NOT}: {_shown(of_calls)} of its calls are right, but no class has been shown to be.")
+        sentences.append(
+            f"{_MUST_NOT}: {_shown(of_calls)} of its calls are right, but no class meets the requirements."
+        )
     else:
         sentences.append(f"May be used, with review by a person, for: {', '.join(usable)}.")
         sentences.append(f"{_shown(of_calls)} of its calls are right.")
     if unusable:
         sentences.append(f"Not for: {'; '.join(unusable)}.")
     if figures.held_back is not None:
-        sentences.append(f"Of the labelled cells out of scope, {_shown(figures.held_back)} are left without a call.")
+        sentences.append(f"Of the labelled cells out of scope, {_shown(figures.held_back)} stay unclassified.")
     return tuple(sentences)
 
 
@@ -79,12 +82,13 @@ def may_be_used(verdict: Sequence[str]) -> bool:
 def _reason_against(figures: ClassFigures, n_slides: int) -> str:
     """Returns why a class may not be used; empty if it may."""
     if figures.n_true < MIN_CELLS or n_slides < MIN_SLIDES:
-        return f"{figures.n_true} labelled cells of {n_slides} slides, {MIN_CELLS} of {MIN_SLIDES} are needed"
+        received = f"{counted(figures.n_true, 'labelled cell')} of {counted(n_slides, 'slide')}"
+        return f"{received}, {MIN_CELLS} cells of {MIN_SLIDES} slides are needed"
     for name, found in (("sensitivity among the called", figures.sensitivity), ("precision", figures.precision)):
         if found is None:
-            return "no cell is called so"
+            return "no labelled cell was called this class"
         if found.lower < LEAST:
-            return f"{name} {_shown(found)}"
+            return f"{name} {_shown(found)}, lower end below {percent(LEAST, 0)}"
     return ""
 
 

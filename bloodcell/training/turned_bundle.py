@@ -52,7 +52,9 @@ def turned_bundle(bundle: Bundle, turns: int, out: Path) -> Bundle:
             f"{manifest.turned_from[:12]} --turns {turns}"
         )
     if manifest.input_height_px != manifest.input_width_px:
-        raise ConfigurationError(f"Model {bundle.model_id[:12]} takes images that are not square, which cannot turn.")
+        raise ConfigurationError(
+            f"Model {bundle.model_id[:12]} has an input that is not square, so its images cannot be rotated."
+        )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".turning-") as folder:
         model = write_compact_model(Path(folder), turned_model(load_model(bundle), turns))

@@ -17,8 +17,8 @@ ORDER BY p.promotion_id LIMIT 1;
 COMMENT ON VIEW bloodcell.anchor_model IS
     'The first champion that a person chose and that was not rolled back. Every candidate is compared with it. Empty until then.';
 
--- The champion, and beside it the newest model of each other variant unless its newest validation failed a gate. A
--- committee, and a copy that averages over turns, cost several passes: they run only as champion.
+-- The champion, and beside it the newest model of each other variant unless its newest validation failed a gate, or its
+-- laboratory must not use it. A committee, and a copy that averages over turns, cost several passes: they run only as champion.
 CREATE VIEW bloodcell.serving_model AS
 SELECT c.model_id, c.variant, 'champion' AS role FROM bloodcell.champion c
 UNION ALL
@@ -27,6 +27,7 @@ UNION ALL
  WHERE m.variant <> c.variant
    AND coalesce(m.manifest ->> 'turns', '1') = '1'
    AND jsonb_array_length(coalesce(m.manifest #> '{site,members}', '[]')) = 0
+   AND coalesce(m.manifest #>> '{site,may_be_used}', 'true') = 'true'
    AND coalesce((SELECT v.passed FROM bloodcell.validation v WHERE v.model_id = m.model_id
                  ORDER BY v.validated_at DESC, v.validation_id LIMIT 1), true)
  ORDER BY m.variant, m.registered_at DESC, m.model_id);

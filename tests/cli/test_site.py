@@ -40,7 +40,7 @@ def test_a_new_laboratory_calibrates_then_promotes(
     )
     assert done.returncode == 0, done.stderr
     assert "May be used, with review by a person, for:" in done.stdout
-    assert "On slides left out" in done.stdout
+    assert "On slides that a model was not fitted on" in done.stdout
     (calibrated,) = set(models(settings)) - {svm_bundle.model_id}
     assert svm_bundle.model_id in models(settings)  # a later retraining starts from it
     assert f"Next: bloodcell models promote {calibrated[:12]} --reason R" in done.stdout

@@ -158,7 +158,7 @@ def test_labels_of_one_slide_give_a_model_that_must_not_be_used(
     alone = replace(images, images=tuple(replace(image, slide="S0") for image in images.images))
     (made,) = calibrate(alone, parents[:1], Settings(data_dir=tmp_path), site="A")
     assert made.manifest.site is not None
-    assert made.manifest.site.verdict[0].startswith("Must not be used: all labelled cells are of one slide")
+    assert made.manifest.site.verdict[0].startswith("Must not be used: all labelled cells count as one slide")
 
 
 def test_cells_of_a_class_without_labels_get_no_call_and_the_model_computes_what_was_fitted(

@@ -42,7 +42,7 @@ def test_the_page_has_before_and_after_each_class_and_the_verdict(
         assert f"{100 * made.comparison.candidate.accuracy.value:.1f}" in page
     assert "Before and after calibration" in page
     assert page.count("data:image/png;base64,") >= 3
-    assert "The images look unlike those that the models learnt from" in page
+    assert "The images look unlike the training images" in page
 
 
 def test_it_says_what_to_label_next(images: SiteImages, svm_bundle: Bundle, tmp_path: Path) -> None:
