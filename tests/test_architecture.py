@@ -133,7 +133,7 @@ TABLES = {
     "inbox": {"drop", "drop_file"},
     "ingest": {"slide", "slide_withdrawal", "image", "cell", "drop_file_history", "sampled_cell"},
     "registry": {"model", "promotion", "dataset", "validation", "lockbox_opening"},
-    "classify": {"cell_call", "former_call", "night_check"},
+    "classify": {"cell_call", "former_call", "look_check"},
     "differential": {"slide_report", "differential", "laboratory_rules", "label", "cell_code", "slide_opening"},
     "results": {"result"},
     # what people write at the desk; an erasure removes it, so it cannot belong to the later room of the desk itself

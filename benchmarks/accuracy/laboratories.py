@@ -219,7 +219,7 @@ def _calibrated(
         found[variant] = _figures(made, truth[rest], len(rest), truth[drawn])
     for name, members in _committees(list(fits)).items():
         of_members = [fits[variant] for variant in members]
-        _, confidence, novelty = combined(of_members, truth[drawn])
+        confidence, novelty = combined(of_members, truth[drawn])[1][-1]
         together = mean_of([judged[variant] for variant in members], [fit.novelty_threshold for fit in of_members])
         found[name] = _figures(together.calls(confidence, novelty, ()), truth[rest], len(rest), truth[drawn])
     return found

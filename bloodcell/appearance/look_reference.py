@@ -1,10 +1,10 @@
-"""The looks that a model knows, and how unlike them a night is.
+"""The looks that a model knows, and how unlike them a slide is.
 
-A bundle keeps the looks of some of its training images, or of a site's, in the file `look.npz`. A night is compared by
+A bundle keeps the looks of some of its training images, or of a site's, in the file `look.npz`. A slide is compared by
 the distance of its images to the nearest looks that are known, so that a model may know several stains. The images of a
-night are unlike the known ones if their median distance is larger than what nine in ten known images have among
-themselves; nights of the own laboratory reach half of that, other laboratories five times as much
-(benchmarks/accuracy/ABLATIONS.md).
+slide are unlike the known ones if their median distance is more than one and a half times what nine in ten known images
+have among themselves; slides of the own laboratory reach a third to two thirds of that, slides of other laboratories
+four to nine times as much (benchmarks/accuracy/ABLATIONS.md).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ MIN_IMAGES: Final = 20
 """Images without which nothing is judged: the median of fewer is too uncertain, and a site has to show some slides."""
 
 _NEIGHBOURS: Final = 5
-_OWN_SHARE: Final = 0.9  # of the known images, whose distance to the others is below the threshold
+_OWN_SHARE: Final = 0.9  # of the known images, whose distance to the others is below the threshold without the margin
+_MARGIN: Final = 1.5  # a slide that the model has not seen may differ more than images of slides that it has
 _LEAST_SPREADS: Final = np.array([2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 0.05, 0.05, 0.04])
 """Smallest spread of each figure of a look: levels, and logarithms; what a photograph taken again differs by."""
 
@@ -112,7 +113,7 @@ def compared(reference: LookReference, looks: NDArray[np.floating]) -> Likeness:
     return Likeness(
         n_images=len(looks),
         distance=float(np.median(nearest)),
-        threshold=float(np.quantile(own, _OWN_SHARE)),
+        threshold=_MARGIN * float(np.quantile(own, _OWN_SHARE)),
         figures={
             name: (float(middle[i]), float(found[i]), float((found[i] - middle[i]) / spread[i]))
             for i, name in enumerate(LOOK)

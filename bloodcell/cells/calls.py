@@ -50,8 +50,8 @@ def decide(
     probabilities: NDArray[np.floating],
     novelty: NDArray[np.floating],
     *,
-    confidence_threshold: float,
-    novelty_threshold: float,
+    confidence_threshold: float | NDArray[np.float64],
+    novelty_threshold: float | NDArray[np.float64],
     of_codes: NDArray[np.floating] | None = None,
     codes: Sequence[str] = (),
 ) -> Calls:
@@ -68,8 +68,8 @@ def decide(
         probabilities: float (n, 8), in the order of `CELL_CLASSES`; what is missing to 1 is the probability of no
             class.
         novelty: float (n,), larger for cells that are less like the training cells.
-        confidence_threshold: Smallest confidence of a call.
-        novelty_threshold: Largest novelty of a call.
+        confidence_threshold: Smallest confidence of a call; of all, or float64 (n,) of each.
+        novelty_threshold: Largest novelty of a call; of all, or float64 (n,) of each.
         of_codes: float (n, k), the probability of each code out of scope that the model knows; None if it knows none.
         codes: These k codes.
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from bloodcell.cells.cell_image import CellImage
 from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_calls
-from bloodcell.classify.night_look import check_nights
+from bloodcell.classify.slide_look import check_looks
 from bloodcell.classify.uncalled_cells import barcodes_of, page_of, passes_of
 from bloodcell.errors import BundleError, StoreUnavailableError
 from bloodcell.inference.keras_backend import device
@@ -83,7 +83,7 @@ def classify_shard(
     passes, slides = database.transact(lambda c: (passes_of(c, shard), barcodes_of(c, shard)))
     if not passes:
         return ClassifySummary(None, (), 0, 0, 0.0)
-    check_nights(shard.slide_ids, settings, database, store, airflow_run=airflow_run)
+    check_looks(shard.slide_ids, shard.model_ids, settings, database, store, night=shard.night, airflow_run=airflow_run)
     bundles = {model_id: open_registered(store, model_id) for models in passes for model_id in models}
     with recorded_run(database, "classify", night=shard.night, airflow_run=airflow_run) as run:
         run.detail |= {"models": list(shard.model_ids), "slides": len(shard.slide_ids)}

@@ -43,6 +43,7 @@ _REMOVALS: Final = {
     "remove_slide_opening": "records of who looked at slides",
     "remove_slide_comment": "comments",
     "remove_slide_lease": "leases of slides",
+    "remove_look_check": "comparisons of images",
     "remove_label": "labels",
     "remove_cell_call": "calls",
     "remove_former_call": "replaced calls",

@@ -2,7 +2,7 @@
 -- Other writers wait until the erasure is committed, and then see that the slides are erased. Readers do not wait.
 LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file, bloodcell.cell_call,
     bloodcell.former_call, bloodcell.slide_report, bloodcell.differential, bloodcell.result,
-    bloodcell.slide_withdrawal, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image, bloodcell.data_split,
+    bloodcell.slide_withdrawal, bloodcell.look_check, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image, bloodcell.data_split,
     bloodcell.sampled_cell, bloodcell.slide_opening, bloodcell.slide_comment, bloodcell.slide_lease IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
@@ -113,6 +113,9 @@ DELETE FROM bloodcell.slide_comment USING erased e WHERE slide_comment.slide_id 
 
 -- name: remove_slide_lease
 DELETE FROM bloodcell.slide_lease USING erased e WHERE slide_lease.slide_id = e.slide_id
+
+-- name: remove_look_check
+DELETE FROM bloodcell.look_check USING erased_cell c WHERE look_check.cell_id = c.cell_id
 
 -- name: remove_label
 DELETE FROM bloodcell.label USING erased_cell c WHERE label.cell_id = c.cell_id

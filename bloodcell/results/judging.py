@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bloodcell.differential.laboratory_rules import LaboratoryRules
 
-Withheld = Literal["unlike_night", "few_leucocytes", "unclassified", "blasts"]
+Withheld = Literal["unlike_images", "few_leucocytes", "unclassified", "blasts"]
 Review = Literal[
     "blasts",
     "unclassified",
@@ -27,7 +27,7 @@ Review = Literal[
 
 WITHHELD_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "unlike_night": "images unlike those that the model knows",
+        "unlike_images": "images unlike those that the model knows",
         "few_leucocytes": "too few leucocytes",
         "unclassified": "too many unclassified cells",
         "blasts": "blasts",
@@ -61,7 +61,7 @@ class CountedSlide:
         n_compared: Cells to which the model and the analyser gave a class.
         n_agree: Of these, those with the same class.
         leucocytes: Leucocyte class -> cells.
-        is_unlike: Whether its night's images are unlike those that the model knows.
+        is_unlike: Whether its images are unlike those that the model knows.
     """
 
     n_leucocytes: int
@@ -100,7 +100,7 @@ def judge(slide: CountedSlide, rules: LaboratoryRules, before: CountedSlide | No
         unclassified > withhold.unclassified_percent_above or slide.n_unclassified > withhold.unclassified_cells_above
     )
     reasons: dict[Withheld, bool] = {
-        "unlike_night": slide.is_unlike,
+        "unlike_images": slide.is_unlike,
         "few_leucocytes": slide.n_leucocytes < withhold.leucocytes_below,
         "unclassified": too_unclassified,
         "blasts": withhold.blasts and slide.n_blasts > 0,

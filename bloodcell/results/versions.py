@@ -28,7 +28,7 @@ def add_versions(connection: sa.Connection, slides: Sequence[int], *, run_id: uu
     """Makes the versions of these slides, which the transaction has locked, and returns how many are new.
 
     A slide gets a version if its cells, labels, calls, model, facts or rules differ from those of its newest version,
-    if its night has since been found unlike what the model knows, or like it, or if the review rule delta names it
+    if it has since been found unlike what the model knows, or if the review rule delta names it
     otherwise since another slide of the patient was signed.
     What a person has signed stays in force: a later version waits for a signature.
 

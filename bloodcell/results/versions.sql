@@ -2,7 +2,7 @@
 -- The newest version of each slide's result, and the count that it reports.
 SELECT v.slide_id, v.number, v.digest, v.made_at, v.signed_by, v.review_for, r.model_id, r.n_cells, r.n_leucocytes,
        r.n_unclassified, r.n_blasts, r.n_contested, r.n_labelled, r.calls_digest, r.labels_digest, r.rules_digest,
-       r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected, 'unlike_night' = ANY (v.withheld_for) AS is_unlike
+       r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected, 'unlike_images' = ANY (v.withheld_for) AS is_unlike
 FROM bloodcell.newest_version v JOIN bloodcell.slide_report r USING (report_id)
 WHERE v.slide_id = ANY (:slides)
 
@@ -10,7 +10,7 @@ WHERE v.slide_id = ANY (:slides)
 -- The count that each slide should report: of the models that have called all of its cells, the one promoted last. A model
 -- that called the slide only before its promotion takes over when it calls the slide again, so an old slide keeps its
 -- report when a challenger that called it is promoted.
-SELECT DISTINCT ON (r.slide_id) r.*, coalesce(NOT looked.passed, false) AS is_unlike
+SELECT DISTINCT ON (r.slide_id) r.*, coalesce(looked.is_unlike, false) AS is_unlike
 FROM bloodcell.newest_count n
 JOIN bloodcell.slide_report r USING (report_id)
 JOIN LATERAL (
@@ -22,10 +22,9 @@ LEFT JOIN LATERAL (
     WHERE v.slide_id = r.slide_id LIMIT 1
 ) present ON true
 LEFT JOIN LATERAL (
-    SELECT k.passed FROM bloodcell.night_check k
-    JOIN bloodcell.slide s ON s.night = k.night AND s.analyser IS NOT DISTINCT FROM k.analyser
-    WHERE s.slide_id = r.slide_id AND k.model_id = r.model_id
-    ORDER BY k.check_id DESC LIMIT 1
+    -- once found unlike, a slide stays so for the model: more images of another look do not clear it
+    SELECT bool_or(NOT k.passed) AS is_unlike FROM bloodcell.cell c JOIN bloodcell.look_check k USING (cell_id)
+    WHERE c.slide_id = r.slide_id AND k.model_id = r.model_id
 ) looked ON true
 WHERE n.slide_id = ANY (:slides)
   AND r.n_cells = (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = r.slide_id)

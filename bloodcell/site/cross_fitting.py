@@ -53,14 +53,12 @@ class CrossFitted:
             temperature: Divisor of the scores.
         """
         n_cells, n_classes = self.scores.shape
-        known = len(CELL_CLASSES)
-        whole = Judged(np.zeros((n_cells, known)), np.zeros((n_cells, n_classes - known)), np.zeros(n_cells))
+        judged = Judged.nothing(n_cells, n_classes - len(CELL_CLASSES))
         for part, head in enumerate(self.heads):
             rows = self.parts == part
-            judged = head.judge(self.scores[rows], self.distance[rows], outputs[rows], temperature)
-            for name in ("probabilities", "of_codes", "distance"):
-                getattr(whole, name)[rows] = getattr(judged, name)
-        return whole
+            of_part = head.judge(self.scores[rows], self.distance[rows], outputs[rows], temperature)
+            judged.put(rows, of_part, whole=False)
+        return judged
 
 
 def cross_fit(
@@ -94,7 +92,7 @@ def cross_fit(
         features = outputs.features[held]
         scores[held], distance[held] = gaussians.scores(features), gaussians.distance(features)
         can_judge[held] = gaussians.known[labels[held]]
-        heads.append(SiteHead(gaussians, unknown_limit(gaussians, outputs[~held])))
+        heads.append(SiteHead(gaussians, unknown_limit(gaussians, outputs[~held], labels[~held])))
         on_part(part + 1, n_parts)
     return CrossFitted(scores, distance, parts, tuple(heads), can_judge, by_slide)
 

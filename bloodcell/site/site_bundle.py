@@ -90,7 +90,7 @@ def write_site_bundle(
     members = made.members if isinstance(made, Committee) else (made,)
     first = members[0]
     content = _of_committee(made) if isinstance(made, Committee) else _of_variant(made)
-    in_scope = labels < len(CELL_CLASSES)
+    in_scope = (labels < len(CELL_CLASSES)) & made.judging
     reference = reference_of(
         first.fit.head.gaussians.embed(first.labelled.features)[in_scope],
         content.probabilities[in_scope],
@@ -113,7 +113,7 @@ def write_site_bundle(
     )
     manifest = replace(
         parent.manifest,
-        data=DataSplit(images.digest, int(in_scope.sum()), int(in_scope.sum()), _RULE),
+        data=DataSplit(images.digest, int((labels < len(CELL_CLASSES)).sum()), int(in_scope.sum()), _RULE),
         choice=f"{'mean of heads' if content.members else 'head'} of {len(labels)} labelled cells of {site}",
         code_version=code_version(),
         git_commit=git_commit(),

@@ -67,9 +67,19 @@ def site_cells(images: SiteImages) -> SiteCells:
     labelled = tuple(image for image in images.images if image.label in names)
     labels = np.array([names.index(image.label or "") for image in labelled], np.int64)
     _refuse_too_few(labels)
+    _refuse_some_without_slide(labelled)
     slides = np.unique([image.slide for image in labelled], return_inverse=True)[1].astype(np.int64)
     out_of_scope = tuple(image for image in images.out_of_scope if image.label not in names)
     return SiteCells(labelled, labels, slides, out_of_scope, images.unlabelled, codes, images.read)
+
+
+def _refuse_some_without_slide(labelled: tuple[SiteImage, ...]) -> None:
+    n_without = sum(not image.slide for image in labelled)
+    if 0 < n_without < len(labelled):
+        raise TrainingDataError(
+            f"{n_without} of {len(labelled)} labelled images name no slide, so they may be of the slides that judge "
+            "the models. Next: put them into a folder for each slide, or fill in the column slide."
+        )
 
 
 def _refuse_too_few(labels: NDArray[np.int64]) -> None:

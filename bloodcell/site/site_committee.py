@@ -15,10 +15,10 @@ import numpy as np
 
 from bloodcell.cells.variants import title_of
 from bloodcell.registry.recipes import base_of
-from bloodcell.site.site_comparison import SiteCalls, code_figures, compare_with_parent
-from bloodcell.site.site_fitting import calls_by, thresholds_of
+from bloodcell.site.site_comparison import SiteCalls
+from bloodcell.site.site_fitting import judge_others, parts_of, thresholds_of
 from bloodcell.site.site_head import Judged
-from bloodcell.site.site_verdict import verdict_of
+from bloodcell.site.site_verdict import measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,7 @@ class Committee:
         novelty_threshold: Largest distance of a call, where a member's own threshold counts as 1.
         judged: What is made of the labelled cells, by heads that were not fitted on their slide.
         calls: What these heads call them together.
+        judging: bool (n,), the labelled cells that figures are of.
         comparison: What it does on slides that it was not fitted on, beside the first member's parent.
         codes: How it recognises the codes out of scope that it knows.
         verdict: What it may be used for, in sentences.
@@ -54,6 +55,7 @@ class Committee:
     novelty_threshold: float
     judged: Judged
     calls: Calls
+    judging: NDArray[np.bool_]
     comparison: Comparison
     codes: tuple[CodeFigures, ...]
     verdict: tuple[str, ...]
@@ -85,8 +87,13 @@ def committees_of(fitted: Sequence[FittedVariant], cells: SiteCells) -> tuple[Co
     return tuple(_committee(members, cells) for members in groups if len(members) > 1)
 
 
-def mean_of(judged: Sequence[Judged], thresholds: Sequence[float]) -> Judged:
-    """Returns the mean of what several models make of the same cells, with distances in their thresholds."""
+def mean_of(judged: Sequence[Judged], thresholds: Sequence[float | NDArray[np.float64]]) -> Judged:
+    """Returns the mean of what several models make of the same n cells, with distances in their thresholds.
+
+    Args:
+        judged: What each model makes of the cells.
+        thresholds: The largest distance of a call of each model; of all cells, or float64 (n,) of each.
+    """
     return Judged(
         np.mean([each.probabilities for each in judged], axis=0),
         np.mean([each.of_codes for each in judged], axis=0),
@@ -94,12 +101,14 @@ def mean_of(judged: Sequence[Judged], thresholds: Sequence[float]) -> Judged:
     )
 
 
-def mean_ratio(distances: Sequence[NDArray[np.float64]], thresholds: Sequence[float]) -> NDArray[np.float64]:
+def mean_ratio(
+    distances: Sequence[NDArray[np.float64]], thresholds: Sequence[float | NDArray[np.float64]]
+) -> NDArray[np.float64]:
     """Returns the mean over several models of the distances (n,) of the same cells, each in its model's threshold."""
     return np.asarray(np.mean([each / own for each, own in zip(distances, thresholds, strict=True)], axis=0))
 
 
-def combined(fits: Sequence[SiteFit], labels: NDArray[np.integer]) -> tuple[Judged, float, float]:
+def combined(fits: Sequence[SiteFit], labels: NDArray[np.integer]) -> tuple[Judged, list[tuple[float, float]]]:
     """Returns what the mean of fitted variants makes of the labelled cells, and its thresholds.
 
     Args:
@@ -107,13 +116,18 @@ def combined(fits: Sequence[SiteFit], labels: NDArray[np.integer]) -> tuple[Judg
         labels: int (n,), the classes of these cells.
 
     Returns:
-        What heads that were not fitted on a cell's slide make of it, the confidence that a call needs, and the largest
-        distance of one.
+        What heads that were not fitted on a cell's slide make of it; and the confidence that a call needs and the
+        largest distance of one: of each part of the slides, chosen on the others, then those chosen on all.
     """
-    own = [fit.novelty_threshold for fit in fits]
+    crossed = fits[0].crossed
+    own = [fit.novelty_at(crossed.parts) for fit in fits]
     judged = mean_of([fit.judged for fit in fits], own)
     distance = mean_ratio([fit.crossed.distance for fit in fits], own)
-    return judged, *thresholds_of(judged.probabilities, distance, labels, fits[0].crossed.can_judge)
+    can_judge = np.logical_and.reduce([fit.crossed.can_judge for fit in fits])
+    parts = (*range(len(crossed.heads)), -1)
+    return judged, [
+        thresholds_of(judged.probabilities, distance, labels, can_judge, crossed.parts != part) for part in parts
+    ]
 
 
 def _title_of(members: Sequence[FittedVariant]) -> str:
@@ -121,20 +135,20 @@ def _title_of(members: Sequence[FittedVariant]) -> str:
 
 
 def _committee(members: tuple[FittedVariant, ...], cells: SiteCells) -> Committee:
-    first, codes, fits = members[0], cells.codes, [member.fit for member in members]
-    judged, confidence, novelty = combined(fits, cells.labels)
+    first, fits = members[0], [member.fit for member in members]
+    judged, thresholds = combined(fits, cells.labels)
+    parts = parts_of(first.fit, cells.slides, cells.out_of_scope_slides)
     outside = mean_of(
-        [calls_by(member.fit, member.out_of_scope)[0] for member in members], [fit.novelty_threshold for fit in fits]
+        [judge_others(member.fit, member.out_of_scope, parts) for member in members],
+        [fit.novelty_at(parts) for fit in fits],
     )
-    calls, outside_calls = (each.calls(confidence, novelty, codes) for each in (judged, outside))
-    comparison = compare_with_parent(
-        first.parent,
-        SiteCalls(_title_of(members), judged, calls, outside, outside_calls, novelty),
-        first.as_is,
-        cells.labels,
-        cells.slides,
-        cells.out_of_scope_slides,
-    )
-    verdict = verdict_of(comparison, cells.labels, cells.slides, by_slide=first.fit.crossed.by_slide)
-    of_codes = code_figures(codes, calls, cells.labels, cells.slides)
-    return Committee(members, confidence, novelty, judged, calls, comparison, of_codes, verdict)
+
+    def calls_at(found: Judged, of_part: NDArray[np.integer]) -> Calls:
+        confidence, novelty = np.array([thresholds[part] for part in of_part], np.float64).reshape(-1, 2).T
+        return found.calls(confidence, novelty, cells.codes)
+
+    calls, (confidence, novelty) = calls_at(judged, first.fit.crossed.parts), thresholds[-1]
+    site = SiteCalls(_title_of(members), judged, calls, outside, calls_at(outside, parts), novelty)
+    judging = np.logical_and.reduce([member.judging for member in members])
+    measured = measure(site, first.parent, first.as_is, cells, judging, by_slide=first.fit.crossed.by_slide)
+    return Committee(members, confidence, novelty, judged, calls, judging, *measured)

@@ -15,14 +15,13 @@ from bloodcell.evaluation.patient_intervals import share_interval
 from bloodcell.site.site_fitting import calls_of_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from bloodcell.cells.calls import Calls
     from bloodcell.evaluation.comparison_records import Comparison
     from bloodcell.evaluation.patient_intervals import Interval
     from bloodcell.registry.bundle import Bundle
+    from bloodcell.site.site_cells import SiteCells
     from bloodcell.site.site_head import Judged, SiteOutputs
 
 
@@ -66,20 +65,49 @@ class SiteCalls:
     novelty_threshold: float
 
 
-def code_figures(
-    codes: Sequence[str], calls: Calls, labels: NDArray[np.integer], slides: NDArray[np.integer]
-) -> tuple[CodeFigures, ...]:
+@dataclass(frozen=True, slots=True)
+class CallFigures:
+    """How often calls are right, where a call of a cell out of scope counts as wrong; None without such calls.
+
+    Attributes:
+        right: Of all calls.
+        by_class: Of the calls of each class, in the order of `CELL_CLASSES`.
+    """
+
+    right: Interval | None
+    by_class: tuple[Interval | None, ...]
+
+
+def call_figures(site: SiteCalls, cells: SiteCells, judging: NDArray[np.bool_]) -> CallFigures:
+    """Returns how often the calls of a calibrated model are right.
+
+    Args:
+        site: What it makes of the cells.
+        cells: The cells.
+        judging: bool (n,), the labelled cells that figures are of.
+    """
+    outside = len(cells.out_of_scope)
+    of_all = np.concatenate([judging, np.ones(outside, bool)])
+    called = np.concatenate([~site.calls.unclassified, ~site.outside_calls.unclassified]) & of_all
+    top = np.concatenate([site.calls.top, site.outside_calls.top])
+    right = called & (top == np.concatenate([cells.labels, np.full(outside, -1)]))
+    slides = np.concatenate([cells.slides, cells.out_of_scope_slides])
+    by_class = ((right & (top == each), called & (top == each)) for each in range(len(CELL_CLASSES)))
+    return CallFigures(_by_slide(right, called, slides), tuple(_by_slide(*each, slides) for each in by_class))
+
+
+def code_figures(calls: Calls, cells: SiteCells, judging: NDArray[np.bool_]) -> tuple[CodeFigures, ...]:
     """Returns the figures of each code that a model knows.
 
     Args:
-        codes: The codes.
         calls: Of the labelled cells.
-        labels: int (n,), the classes of the labelled cells; from 8 on, those codes.
-        slides: int (n,), their slides.
+        cells: The cells.
+        judging: bool (n,), the labelled cells that figures are of.
     """
     resembles, found = np.array(calls.resembles, dtype=object), []
-    for number, code in enumerate(codes, start=len(CELL_CLASSES)):
-        is_code, is_named = labels == number, resembles == code
+    labels, slides = np.where(judging, cells.labels, -1), cells.slides
+    for number, code in enumerate(cells.codes, start=len(CELL_CLASSES)):
+        is_code, is_named = labels == number, (resembles == code) & judging
         held_back, named = (
             _by_slide(is_code & found_so, is_code, slides) for found_so in (calls.unclassified, is_named)
         )
@@ -89,7 +117,8 @@ def code_figures(
 
 
 def _by_slide(counted: NDArray[np.bool_], of_all: NDArray[np.bool_], slides: NDArray[np.integer]) -> Interval | None:
-    n, total = (np.bincount(slides[each], minlength=len(slides)).astype(np.float64) for each in (counted, of_all))
+    n_slides = int(slides.max()) + 1
+    n, total = (np.bincount(slides[each], minlength=n_slides).astype(np.float64) for each in (counted, of_all))
     return share_interval(Share(n, total))
 
 
@@ -97,9 +126,8 @@ def compare_with_parent(
     parent: Bundle,
     site: SiteCalls,
     as_is: SiteOutputs,
-    labels: NDArray[np.integer],
-    slides: NDArray[np.integer],
-    out_of_scope_slides: NDArray[np.integer],
+    cells: SiteCells,
+    judging: NDArray[np.bool_],
 ) -> Comparison:
     """Returns the comparison: the candidate is the calibrated variant, the champion is its parent.
 
@@ -109,12 +137,13 @@ def compare_with_parent(
         parent: The model that the variant was calibrated from.
         site: What the calibrated variant makes of the cells.
         as_is: The parent's outputs for the whole images of the labelled cells, then of the cells of other codes.
-        labels: int (n,), their classes; from 8 on, codes out of scope that the site's model knows.
-        slides: int (n,), their slides.
-        out_of_scope_slides: int (m,), the slides of the cells of other codes.
+        cells: The cells.
+        judging: bool (n,), the labelled cells that figures are of.
     """
-    known = labels >= len(CELL_CLASSES)  # cells of codes that the head knows are out of scope as well
-    inside, labelled, out_of_scope = ~known, as_is[: len(labels)], as_is[len(labels) :]
+    labels, slides = cells.labels, cells.slides
+    is_code = labels >= len(CELL_CLASSES)  # cells of codes that the head knows are out of scope as well
+    known, inside = is_code & judging, ~is_code & judging
+    labelled, out_of_scope = as_is[: len(labels)], as_is[len(labels) :]
     before, before_outside = (calls_of_parent(parent, each).unclassified for each in (labelled, out_of_scope))
     judged, calls = site.judged, site.calls
     candidate = Predictions(
@@ -143,6 +172,6 @@ def compare_with_parent(
         truth=labels[inside].astype(np.int64),
         patients=slides[inside].astype(np.int64),
         slides=slides[inside].astype(np.int64),
-        out_of_scope_patients=np.concatenate([slides[known], out_of_scope_slides]).astype(np.int64),
+        out_of_scope_patients=np.concatenate([slides[known], cells.out_of_scope_slides]).astype(np.int64),
     )
     return compare(holdout, [candidate, champion])

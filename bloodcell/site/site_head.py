@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SUSPECTED_SHARE: Final = 0.05
 """Share of the labelled cells for which the parent gives the classes without labels more than the limit."""
 
+MOST_SUSPECTED: Final = 0.5
+"""Largest limit: a cell that the parent more likely than not takes for a class without labels may always be of it."""
+
 FAR: Final = 1000.0
 """Added to the distance of a cell that may be of a class without labels: no cell is as far from a class."""
 
@@ -65,12 +68,28 @@ class Judged:
     of_codes: NDArray[np.float64]
     distance: NDArray[np.float64]
 
-    def calls(self, confidence_threshold: float, novelty_threshold: float, codes: Sequence[str]) -> Calls:
+    @classmethod
+    def nothing(cls, n_cells: int, n_codes: int) -> Judged:
+        """Returns what is made of cells before any head has judged them: zeros, to be filled by `put`."""
+        return cls(np.zeros((n_cells, len(CELL_CLASSES))), np.zeros((n_cells, n_codes)), np.zeros(n_cells))
+
+    def put(self, rows: NDArray[np.bool_], judged: Judged, *, whole: bool = True) -> None:
+        """Fills in what is made of the cells in `rows`, from that of all cells (`whole`) or of these alone."""
+        chosen = rows if whole else slice(None)
+        for name in ("probabilities", "of_codes", "distance"):
+            getattr(self, name)[rows] = getattr(judged, name)[chosen]
+
+    def calls(
+        self,
+        confidence_threshold: float | NDArray[np.float64],
+        novelty_threshold: float | NDArray[np.float64],
+        codes: Sequence[str],
+    ) -> Calls:
         """Returns the calls of these cells.
 
         Args:
-            confidence_threshold: Smallest confidence of a call.
-            novelty_threshold: Largest distance of a call.
+            confidence_threshold: Smallest confidence of a call; of all, or float64 (n,) of each.
+            novelty_threshold: Largest distance of a call; of all, or float64 (n,) of each.
             codes: The k codes.
         """
         return decide(
@@ -120,12 +139,16 @@ class SiteHead:
         return Judged(own[:, :n_classes] + of_unknown, own[:, n_classes:], distance + FAR * suspected[:, 0])
 
 
-def unknown_limit(gaussians: ClassGaussians, labelled: SiteOutputs) -> float:
-    """Returns what the parent gives the classes without labels for nearly all labelled cells.
+def unknown_limit(gaussians: ClassGaussians, labelled: SiteOutputs, labels: NDArray[np.integer]) -> float:
+    """Returns what the parent gives the classes without labels for nearly all labelled cells of the others.
 
     Args:
         gaussians: The classes with labels.
         labelled: The parent's outputs for the labelled cells.
+        labels: int (n,), their classes; cells of codes, from 8 on, do not count: a parent may take blasts for anything.
     """
-    of_unknown = labelled.probabilities @ ~gaussians.known[: len(CELL_CLASSES)]
-    return float(np.quantile(of_unknown, 1 - SUSPECTED_SHARE))
+    inside = labelled.probabilities[labels < len(CELL_CLASSES)]
+    if not len(inside):
+        return MOST_SUSPECTED
+    of_unknown = inside @ ~gaussians.known[: len(CELL_CLASSES)]
+    return min(float(np.quantile(of_unknown, 1 - SUSPECTED_SHARE)), MOST_SUSPECTED)

@@ -43,6 +43,8 @@ _PLAUSIBLE: Final = (0.08, 0.6)
 around a cell (PBC: 0.18). What is smaller is a platelet or dust, even where a crop shows hardly a red cell."""
 _RED_CELLS: Final = (0.5, 2.2)
 """Diameters that count in the ratio, in typical diameters: others are of platelets, or of cells that touch."""
+_OTHER_SHARE: Final = 0.1
+"""Share of the images whose own diameter may be outside that; PBC, Raabin and BCCD have none."""
 _MAX_FACTOR: Final = 1.4
 """Between a given scale and the one that red cells show: their mean diameter is 6 to 9 µm in nearly all patients."""
 _MIN_OWN: Final = 3  # red cells of an image that count
@@ -111,7 +113,7 @@ def scale_of(
         field_px = TRAINING_FIELD_PX * typical / TRAINING_DIAMETER_PX
     else:
         return SiteScale(None, None)
-    is_whole = abs(field_px / float(np.median(sides)) - 1) < SAME_SCALE
+    is_whole = bool((np.abs(field_px / np.quantile(sides, (0.05, 0.95)) - 1) < SAME_SCALE).all())
     return SiteScale(typical, None if is_whole else round(field_px, 1), um_per_px)
 
 
@@ -140,6 +142,14 @@ def _measured(file: bytes, bounds: ImageBounds) -> tuple[NDArray[np.float64], in
 def _refuse_several_scales(diameters: list[NDArray[np.float64]], typical: float) -> None:
     """Refuses images whose own red cells differ too much from image to image; images with too few do not count."""
     least, most = (factor * typical for factor in _RED_CELLS)
+    of_images = np.array([np.median(found) for found in diameters if len(found) >= _MIN_OWN])
+    n_other = int(((of_images < least) | (of_images > most)).sum())
+    if n_other > _OTHER_SHARE * max(len(of_images), 20):
+        raise TrainingDataError(
+            f"The images seem to be of several scales: in {n_other} of {len(of_images)} images that show red cells, "
+            f"these are less than half or more than twice as large as usual ({typical:.0f} px). Expected images of one "
+            "analyser and one magnification. Next: calibrate each analyser by itself."
+        )
     red_cells = (found[(found > least) & (found < most)] for found in diameters)
     own = np.array([np.median(found) for found in red_cells if len(found) >= _MIN_OWN])
     if len(own) < 20:

@@ -250,26 +250,29 @@ model_check = sa.Table(
     comment="One figure of a nightly check of the champion. Append-only.",
 )
 
-night_check = sa.Table(
-    "night_check",
+look_check = sa.Table(
+    "look_check",
     metadata,
     sa.Column("check_id", sa.BigInteger, sa.Identity(always=True), primary_key=True, comment="Key of the row."),
     sa.Column(
-        "night", sa.Date, sa.ForeignKey(f"{SCHEMA}.drop.night"), nullable=False, comment="The night that was compared."
+        "cell_id",
+        sa.BigInteger,
+        sa.ForeignKey(f"{SCHEMA}.cell.cell_id"),
+        nullable=False,
+        comment="First cell of the slide that was compared: what was found follows it to another barcode.",
     ),
-    _model("model_id", "The champion, whose known images it was compared with."),
-    sa.Column("n_cells", sa.Integer, nullable=False, comment="Cells of the night whose images were compared."),
+    _model("model_id", "The model with whose known images the slide's were compared."),
+    sa.Column("n_cells", sa.Integer, nullable=False, comment="Cells of the slide whose images were compared."),
     sa.Column("distance", sa.Float, comment="Median distance to the nearest known looks; empty if nothing was judged."),
-    sa.Column("threshold", sa.Float, comment="Distance above which the night is unlike what the model knows."),
-    sa.Column("passed", sa.Boolean, nullable=False, comment="False if the night is unlike what the model knows."),
+    sa.Column("threshold", sa.Float, comment="Distance above which the images are unlike what the model knows."),
+    sa.Column("passed", sa.Boolean, nullable=False, comment="False if the images are unlike what the model knows."),
     sa.Column("reason", sa.Text, nullable=False, comment="The result in a sentence."),
     sa.Column("figures", JSONB, nullable=False, comment="Each figure of a look with known, found and difference."),
     of_run("The run that made the comparison."),
     set_now("checked_at", "When it was made."),
-    sa.Column("analyser", sa.Text, comment="The analyser whose images were compared; empty: of slides that name none."),
-    sa.Index("night_check_night", "night", "model_id", "check_id"),
-    comment="The images of a night's analyser compared with those that the champion knows: colour, sharpness and "
-    "scale. The newest row of a night, analyser and model counts. Append-only.",
+    sa.Index("look_check_cell", "cell_id", "model_id"),
+    comment="A slide's images compared with those that a model knows: colour, sharpness and scale. A slide that was "
+    "once found unlike stays so for the model. Append-only.",
 )
 
 checked_cell = sa.Table(

@@ -12,6 +12,9 @@ from bloodcell.cells.metrics import negative_log_likelihood
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+NO_CALL: Final = 2.0
+"""A confidence that no cell reaches: every cell is left unclassified."""
+
 _TEMPERATURES: Final = (0.01, 100.0)
 
 
@@ -65,6 +68,7 @@ def confidence_threshold(
     The cells are ordered by confidence. The threshold is the lowest confidence at which at most a share `target_risk`
     of the cells at or above it is wrong. If that would leave less than `min_coverage` of the cells, the threshold is
     the confidence that leaves `min_coverage`. It is `floor` if all cells together reach the target, and never lower.
+    If nothing reaches the target and nothing has to be left, it is `NO_CALL`.
 
     Args:
         probabilities: float (n, k), calibrated.
@@ -81,4 +85,6 @@ def confidence_threshold(
     risk = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
     keeping = np.flatnonzero(risk <= target_risk)
     n_kept = max(int(keeping[-1]) + 1 if len(keeping) else 0, int(np.ceil(min_coverage * len(order))))
+    if n_kept == 0:
+        return NO_CALL
     return floor if n_kept == len(order) else max(floor, float(confidence[order[n_kept - 1]]))

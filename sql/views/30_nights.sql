@@ -109,25 +109,27 @@ COMMENT ON COLUMN bloodcell.night_summary.n_cells_reported IS 'Cells that the re
 COMMENT ON COLUMN bloodcell.night_summary.n_unclassified IS
     'Of n_cells_reported, those that neither a person nor the model could name.';
 
-CREATE VIEW bloodcell.night_look AS
-SELECT DISTINCT ON (k.night, k.model_id, k.analyser) k.night, k.model_id, m.variant, k.checked_at, k.n_cells, k.distance, k.threshold,
-       k.passed, k.reason, k.figures, k.run_id, k.analyser
-FROM bloodcell.night_check k JOIN bloodcell.model m USING (model_id)
-ORDER BY k.night, k.model_id, k.analyser, k.check_id DESC;
+CREATE VIEW bloodcell.slide_look AS
+SELECT DISTINCT ON (c.slide_id, k.model_id) c.slide_id, s.barcode, s.night, s.analyser, k.model_id, m.variant, k.checked_at,
+       k.n_cells, k.distance, k.threshold, k.passed, k.reason, k.figures, k.run_id
+FROM bloodcell.look_check k
+JOIN bloodcell.cell c USING (cell_id)
+JOIN bloodcell.slide s USING (slide_id)
+JOIN bloodcell.model m USING (model_id)
+ORDER BY c.slide_id, k.model_id, k.passed, k.check_id DESC;
 
-COMMENT ON VIEW bloodcell.night_look IS
-    'How the images of each analyser look beside those that the champion knows: the newest comparison of each night, model '
-    'and analyser. Slides of an analyser that did not pass are withheld.';
-COMMENT ON COLUMN bloodcell.night_look.night IS 'The night that was compared.';
-COMMENT ON COLUMN bloodcell.night_look.model_id IS 'The champion at that time.';
-COMMENT ON COLUMN bloodcell.night_look.checked_at IS 'When it was compared.';
-COMMENT ON COLUMN bloodcell.night_look.n_cells IS 'Cells whose images were compared.';
-COMMENT ON COLUMN bloodcell.night_look.distance IS
+COMMENT ON VIEW bloodcell.slide_look IS
+    'How the images of each slide look beside those that a model knows: the newest comparison of each slide and model, or the '
+    'newest that did not pass. A slide that did not pass is withheld if the model is the reported one.';
+COMMENT ON COLUMN bloodcell.slide_look.model_id IS 'The model with whose known images they were compared.';
+COMMENT ON COLUMN bloodcell.slide_look.checked_at IS 'When they were compared.';
+COMMENT ON COLUMN bloodcell.slide_look.n_cells IS 'Cells whose images were compared.';
+COMMENT ON COLUMN bloodcell.slide_look.distance IS
     'Median distance of the images to the nearest known ones, in spreads of the known ones; empty where nothing was judged.';
-COMMENT ON COLUMN bloodcell.night_look.threshold IS 'Distance above which the images are unlike what the model knows.';
-COMMENT ON COLUMN bloodcell.night_look.passed IS 'false where the images are unlike what the model knows.';
-COMMENT ON COLUMN bloodcell.night_look.reason IS 'The result in a sentence.';
-COMMENT ON COLUMN bloodcell.night_look.figures IS
+COMMENT ON COLUMN bloodcell.slide_look.threshold IS 'Distance above which the images are unlike what the model knows.';
+COMMENT ON COLUMN bloodcell.slide_look.passed IS 'false where the images are unlike what the model knows.';
+COMMENT ON COLUMN bloodcell.slide_look.reason IS 'The result in a sentence.';
+COMMENT ON COLUMN bloodcell.slide_look.figures IS
     'Colours of the empty field and of red cells, sharpness, grain and diameter of red cells, each with known, found and '
     'difference (in spreads of the known images), as JSON.';
 

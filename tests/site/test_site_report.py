@@ -47,9 +47,9 @@ def test_the_page_has_before_and_after_each_class_and_the_verdict(
 
 def test_it_says_what_to_label_next(images: SiteImages, svm_bundle: Bundle, tmp_path: Path) -> None:
     classes = {each.cell_class: each for each in report(images, [svm_bundle], tmp_path).classes}
-    assert (classes["neutrophil"].n_cells, classes["neutrophil"].next_step) == (15, "10 more cells")
+    assert (classes["neutrophil"].n_cells, classes["neutrophil"].next_step) == (15, "10 cells more")
     assert (classes["BL"].n_cells, classes["BL"].n_slides) == (6, 3)
-    assert classes["BL"].next_step == "19 more cells of 2 more slides"
+    assert classes["BL"].next_step == "14 cells more, of 2 slides more"
 
 
 def test_without_labels_it_shows_what_is_known_and_that_nothing_may_be_used(
@@ -63,4 +63,4 @@ def test_without_labels_it_shows_what_is_known_and_that_nothing_may_be_used(
     assert "Must not be used" in page
     assert "Too few labelled cells to calibrate" in page
     assert "How the images look" in page
-    assert all(each.next_step == "25 more cells of 5 more slides" for each in found.classes[: len(CELL_CLASSES)])
+    assert all(each.next_step == "25 cells more, of 5 slides more" for each in found.classes[: len(CELL_CLASSES)])

@@ -61,6 +61,22 @@ def test_images_of_two_magnifications_are_refused(shared: Path, source: str, eve
         scale_of(mixed, Settings(), lambda *_: None)
 
 
+@pytest.mark.parametrize("factor", [0.4, 2.5])
+def test_objectives_that_differ_by_more_than_red_cells_can_are_refused(shared: Path, factor: float) -> None:
+    mixed = changed(laboratory(shared, "pbc"), lambda image, n: enlarged(image, factor) if n % 2 else image)
+    with pytest.raises(TrainingDataError, match="several scales"):
+        scale_of(mixed, Settings(), lambda *_: None)
+
+
+def test_crops_of_several_sizes_and_one_scale_are_seen_at_that_scale(shared: Path) -> None:
+    def cropped(image: Image.Image, number: int) -> Image.Image:
+        margin = 60 if number % 3 == 0 else 0
+        return image.crop((margin, margin, image.width - margin, image.height - margin))
+
+    found = scale_of(changed(laboratory(shared, "pbc"), cropped), Settings(), lambda *_: None)
+    assert found.field_px == pytest.approx(360, rel=0.08)
+
+
 def test_a_smaller_field_is_seen_with_its_surroundings_and_a_coarser_one_as_it_is(shared: Path) -> None:
     raabin = laboratory(shared, "raabin")
     coarser = scale_of(changed(raabin, lambda image, n: enlarged(image, 0.7)), Settings(), lambda *_: None)

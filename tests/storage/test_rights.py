@@ -33,7 +33,7 @@ APPEND_ONLY = {
     "evaluation": "figures",
     "validation": "gates",
     "model_check": "reason",
-    "night_check": "reason",
+    "look_check": "reason",
     "checked_cell": "called_class",
     "cell_code": "name",
     "approval_question": "model_id",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bloodcell.cells.metrics import negative_log_likelihood
-from bloodcell.training.calibration import confidence_threshold, fit_temperature, softmax
+from bloodcell.training.calibration import NO_CALL, confidence_threshold, fit_temperature, softmax
 
 
 @pytest.fixture
@@ -43,3 +43,10 @@ def test_the_threshold_is_the_floor_if_all_cells_reach_the_target_and_never_lowe
     aim = {"target_risk": 0.02, "min_coverage": 0.9}
     assert confidence_threshold(probabilities, np.zeros(2, int), **aim, floor=0.5) == 0.5
     assert confidence_threshold(probabilities, np.ones(2, int), **aim, floor=0.7) == 0.7
+
+
+def test_if_no_choice_of_cells_reaches_the_target_nothing_is_called() -> None:
+    probabilities = np.stack([np.array([0.9, 0.8, 0.7]), np.array([0.1, 0.2, 0.3])], axis=1)
+    found = confidence_threshold(probabilities, np.array([1, 0, 0]), target_risk=0.03, min_coverage=0.0, floor=0.5)
+    assert found == NO_CALL
+    assert not (probabilities.max(axis=1) >= found).any()
