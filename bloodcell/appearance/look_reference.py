@@ -98,6 +98,34 @@ def compared(reference: LookReference, looks: NDArray[np.floating]) -> Likeness:
         reference: The known looks.
         looks: float (n, 9), at least `MIN_IMAGES`.
     """
+    middle, spread, threshold, nearest = _measured(reference, looks)
+    found = _medians(looks)
+    return Likeness(
+        n_images=len(looks),
+        distance=float(np.median(nearest)),
+        threshold=threshold,
+        figures={
+            name: (float(middle[i]), float(found[i]), float((found[i] - middle[i]) / spread[i]))
+            for i, name in enumerate(LOOK)
+        },
+    )
+
+
+def are_alike(reference: LookReference, looks: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Returns whether each look is like those that are known, by itself: bool (n,).
+
+    Args:
+        reference: The known looks.
+        looks: float (n, 9).
+    """
+    _, _, threshold, nearest = _measured(reference, looks)
+    return np.asarray(nearest <= threshold)
+
+
+def _measured(
+    reference: LookReference, looks: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, NDArray[np.float64]]:
+    """Returns middle and spread of the known looks, the threshold, and the distance of each look to the nearest."""
     known = reference.looks.astype(np.float64)
     middle = _medians(known)
     spread = np.fmax(1.4826 * _medians(np.abs(known - middle)), _LEAST_SPREADS)
@@ -109,16 +137,7 @@ def compared(reference: LookReference, looks: NDArray[np.floating]) -> Likeness:
 
     own = np.sort(_distances(scaled(known), scaled(known)), axis=1)[:, 1 : _NEIGHBOURS + 1].max(axis=1)
     nearest = np.sort(_distances(scaled(looks), scaled(known)), axis=1)[:, _NEIGHBOURS - 1]
-    found = _medians(looks)
-    return Likeness(
-        n_images=len(looks),
-        distance=float(np.median(nearest)),
-        threshold=_MARGIN * float(np.quantile(own, _OWN_SHARE)),
-        figures={
-            name: (float(middle[i]), float(found[i]), float((found[i] - middle[i]) / spread[i]))
-            for i, name in enumerate(LOOK)
-        },
-    )
+    return middle, spread, _MARGIN * float(np.quantile(own, _OWN_SHARE)), nearest
 
 
 def _medians(rows: NDArray[np.floating]) -> NDArray[np.float64]:

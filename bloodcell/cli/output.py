@@ -124,6 +124,10 @@ def site_table(images: SiteImages, bundles: Sequence[Bundle], *, registered: boo
         scale += f", so the middle {field_px:.0f} px are used"
     labels = ", ".join(f"{n:,} {label}" for label, n in sorted(images.counts().items()))
     console.print(f"Labelled: {labels}. Scale: {scale}.", highlight=False, soft_wrap=True)
+    if first.manifest.site and (n_strange := len(images.unlabelled) - first.manifest.site.n_unlabelled):
+        console.print(
+            f"Left out: {counted(n_strange, 'unlabelled image')} that look unlike the labelled ones.", highlight=False
+        )
     table = boxed_table("model", "variant", *figures, right=figures, title="On slides that a model was not fitted on")
     for bundle in bundles:
         metrics = bundle.manifest.metrics

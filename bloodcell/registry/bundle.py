@@ -112,7 +112,7 @@ class SiteRecord:
         um_per_px: Micrometres per pixel, if they were given; None: the scale was estimated.
         n_labelled: Class, or code out of scope, -> labelled cells.
         n_slides: Slides of the labelled cells; 0 if they are not known.
-        n_unlabelled: Further cells.
+        n_unlabelled: Further cells, of those that look like the labelled ones.
         red_cell_px: Diameter of red cells in the site's images, in pixels; None if there were too few.
         codes: Codes out of scope that it knows by name.
         verdict: What it may be used for, in sentences.

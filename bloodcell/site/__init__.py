@@ -1,4 +1,4 @@
-"""A new laboratory: models are fitted to its images, and it learns how well they do there.
+"""A new laboratory: models are calibrated for its images, and it learns how well they perform there.
 
 site_images      a laboratory's images, some with labels, by slide
 class_gaussians  a linear head that a few labels fit, starting from the classes as they were learnt
@@ -6,6 +6,7 @@ site_fitting     a variant's head, temperature and thresholds
 site_head        what head and parent make of a cell together
 cross_fitting    what the head does on slides that it was not fitted on
 site_cells       the images, sorted for fitting
+site_look        how the labelled images look, and which others look like them
 site_scale       how much of an image a model has to see
 site_model       a model with the head of a site
 site_comparison  a calibrated variant beside its parent, on slides left out

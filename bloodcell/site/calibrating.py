@@ -12,8 +12,8 @@ from bloodcell.site.fitted_variant import fit_variant
 from bloodcell.site.site_bundle import write_site_bundle
 from bloodcell.site.site_cells import site_cells
 from bloodcell.site.site_committee import committees_of
+from bloodcell.site.site_look import with_known_looks
 from bloodcell.site.site_scale import scale_of
-from bloodcell.training.bundle_training import looks_known_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,10 +56,8 @@ def calibrate(
     tell = on_progress or (lambda step, done, total: None)
     cells = site_cells(images)
     scale = scale_of(images, settings, lambda done, total: tell("scale", done, total), um_per_px=um_per_px)
+    cells, looks = with_known_looks(cells, settings, tell)
     place = out or settings.data_dir / "bundles"
-    looks = looks_known_from(
-        [image.image for image in images.images], images.read, settings, lambda done, total: tell("looks", done, total)
-    )
     fitted = [fit_variant(parent, cells, scale, settings, tell) for parent in parents]
     made: list[FittedVariant | Committee] = [*fitted, *committees_of(fitted, cells)]
     return tuple(write_site_bundle(each, images, cells, scale, looks, site=site, out=place) for each in made)

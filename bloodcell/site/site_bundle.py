@@ -103,7 +103,7 @@ def write_site_bundle(
         parent_id=parent.model_id,
         n_labelled=dict(sorted(images.counts().items())),
         n_slides=len({image.slide for image in cells.labelled if image.slide}),
-        n_unlabelled=len(images.unlabelled),
+        n_unlabelled=len(cells.unlabelled),
         red_cell_px=scale.red_cell_px,
         codes=cells.codes,
         verdict=made.verdict,

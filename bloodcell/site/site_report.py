@@ -26,6 +26,7 @@ from bloodcell.site.fitted_variant import fit_variant, parent_outputs_on
 from bloodcell.site.site_cells import CLASS_OF_ITS_OWN, site_cells
 from bloodcell.site.site_committee import committees_of
 from bloodcell.site.site_fitting import calls_of_parent
+from bloodcell.site.site_look import with_known_looks
 from bloodcell.site.site_scale import scale_of
 from bloodcell.site.site_verdict import MIN_CELLS, MIN_SLIDES, may_be_used
 from bloodcell.training.provenance import code_version
@@ -147,7 +148,7 @@ def report_site(
     cells: SiteCells | None = None
     why = ""
     try:
-        cells = site_cells(images)
+        cells, _ = with_known_looks(site_cells(images), settings, tell)
     except TrainingDataError as error:
         why = str(error)
     fitted = [fit_variant(bundle, cells, scale, settings, tell) for bundle in bundles] if cells else []

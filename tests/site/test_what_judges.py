@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from bloodcell.appearance.image_look import looks_of
+from bloodcell.appearance.look_reference import compared
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
 from bloodcell.registry.bundle import Bundle
@@ -20,9 +23,11 @@ from bloodcell.site.site_comparison import SiteCalls, call_figures
 from bloodcell.site.site_fitting import thresholds_of
 from bloodcell.site.site_head import MOST_SUSPECTED, Judged, SiteOutputs, unknown_limit
 from bloodcell.site.site_images import SiteImage, SiteImages, read_site_images
+from bloodcell.site.site_look import with_known_looks
 from bloodcell.site.site_scale import SiteScale
 from bloodcell.site.site_verdict import may_be_used, measure
 from tests.site.test_calibrating import N_SLIDES, make_site
+from tests.small_cells import draw
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +176,25 @@ def test_labels_of_codes_do_not_open_the_door_to_a_class_without_labels(
     labels = np.where(np.arange(len(probabilities)) < n_cells, 0, 8)
     limit = unknown_limit(gaussians, SiteOutputs(nothing, probabilities, nothing[:, 0]), labels)
     assert limit == pytest.approx(min(of_the_class, MOST_SUSPECTED))
+
+
+def test_unlabelled_images_of_another_stain_are_left_out_and_their_slides_stay_unlike(
+    images: SiteImages, tmp_path: Path
+) -> None:
+    place = tmp_path / "unlabelled" / "S9"
+    place.mkdir(parents=True)
+    for number in range(60):
+        pixels = np.asarray(draw(CELL_CLASSES[number % 8], np.random.default_rng((9, number)))).astype(float)
+        factors = [0.7, 0.9, 0.6] if number < 20 else [1.2, 0.5, 0.3]
+        stained = np.clip(255 - (255 - pixels) * factors, 0, 255).astype(np.uint8)
+        Image.fromarray(stained).save(place / f"{number:02}.png")
+    others = read_site_images(Settings(), tmp_path)
+    cells = site_cells(only(images, [*images.images, *others.images]))
+    alike, known = with_known_looks(cells, Settings(), lambda *_: None)
+    names = {image.path.name for image in alike.unlabelled}
+    usual, strange = ({f"{number:02}.png" for number in numbers} for numbers in (range(20), range(20, 60)))
+    assert len(names & usual) >= 15
+    assert not names & strange
+    assert known is not None
+    paths = [place / name for name in sorted(strange)]
+    assert not compared(known, looks_of(paths, Path.read_bytes, Settings(), lambda *_: None)).is_alike
