@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-
 from bloodcell.appearance.image_look import looks_of
 from bloodcell.appearance.look_reference import are_alike
 from bloodcell.training.bundle_training import looks_known_from
