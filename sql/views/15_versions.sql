@@ -96,7 +96,7 @@ SELECT s.barcode, s.night, s.patient_key, s.order_id, s.analyser, s.acquired_at,
                WHEN 'model' THEN format('model %s instead of %s', left(r.model_id, 12), left(p.model_id, 12))
                WHEN 'facts' THEN 'slide.json gives another age, sex or leucocyte count'
                WHEN 'rules' THEN format('rules "%s" instead of "%s"', rules.version, p.rules_version)
-               WHEN 'night' THEN 'how the slide''s images look was judged again'
+               WHEN 'night' THEN 'how the images of the slide look was judged again'
                WHEN 'patient' THEN 'another result of the patient was signed'
                WHEN 'signature' THEN format('version %s was signed by %s', p.version, v.signed_by)
                ELSE cause END

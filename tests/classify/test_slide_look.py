@@ -166,4 +166,4 @@ def test_a_slide_that_is_found_unlike_later_gets_a_version_that_is_withheld(
         rows = connection.execute(
             sa.text("SELECT why, withheld_for[1] FROM bloodcell.result_version WHERE version = 2")
         ).all()
-    assert rows == [("how the slide's images look was judged again", "unlike_images")] * len(slides)
+    assert rows == [("how the images of the slide look was judged again", "unlike_images")] * len(slides)

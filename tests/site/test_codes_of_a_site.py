@@ -98,7 +98,7 @@ def test_the_page_says_how_well_the_code_is_recognised(folder: Path, svm_bundle:
     assert figures.held_back is not None and figures.named is not None
     assert figures.held_back.value >= figures.named.value > 0.7
     page = site_page(found)
-    assert "Codes that the model knows by name" in page
+    assert "Codes out of scope that the model knows" in page
     assert percent_with_interval(figures.named) in page
 
 
