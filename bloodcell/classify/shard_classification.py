@@ -83,8 +83,8 @@ def classify_shard(
     passes, slides = database.transact(lambda c: (passes_of(c, shard), barcodes_of(c, shard)))
     if not passes:
         return ClassifySummary(None, (), 0, 0, 0.0)
-    check_looks(shard.slide_ids, shard.model_ids, settings, database, store, night=shard.night, airflow_run=airflow_run)
     bundles = {model_id: open_registered(store, model_id) for models in passes for model_id in models}
+    check_looks(shard.slide_ids, bundles, settings, database, store, night=shard.night, airflow_run=airflow_run)
     with recorded_run(database, "classify", night=shard.night, airflow_run=airflow_run) as run:
         run.detail |= {"models": list(shard.model_ids), "slides": len(shard.slide_ids)}
         seconds = 0.0

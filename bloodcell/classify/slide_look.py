@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from bloodcell.appearance.image_look import look_of
 from bloodcell.appearance.look_reference import MIN_IMAGES, compared, read_looks
 from bloodcell.inference.read_ahead import Skipped, read_ahead
-from bloodcell.registry.registered_models import open_registered
 from bloodcell.storage import tables
 from bloodcell.storage.decoding import ImageBounds, decode
 from bloodcell.storage.locks import wait_for
@@ -25,12 +24,13 @@ from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
     from numpy.typing import NDArray
 
     from bloodcell.appearance.look_reference import Likeness, LookReference
+    from bloodcell.registry.bundle import Bundle
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
     from bloodcell.storage.store import Store
@@ -44,7 +44,7 @@ _INCOMPLETE: Final = "incomplete"  # instead of the digest where an image could 
 
 def check_looks(
     slides: Sequence[int],
-    models: Sequence[str],
+    bundles: Mapping[str, Bundle],
     settings: Settings,
     database: Database,
     store: Store,
@@ -56,20 +56,20 @@ def check_looks(
 
     Args:
         slides: Slide ids.
-        models: Ids of the models that classify them.
+        bundles: Model id -> the bundle of each model that classifies them.
         settings: Image bounds and reader threads.
         database: Where the results are written.
-        store: Where images and bundles are.
+        store: Where the images are.
         night: Night of the run, if it works on one.
         airflow_run: Id of the Dag run on whose behalf this is done.
 
     Raises:
-        BundleError: A bundle is incomplete or altered.
+        BundleError: The looks in a bundle are damaged.
         StoreUnavailableError: The store is unavailable.
     """
-    opened = ((model_id, read_looks(open_registered(store, model_id))) for model_id in models)
+    known = ((model_id, read_looks(bundle)) for model_id, bundle in bundles.items())
     # a bundle of an earlier release does not know how its images looked
-    references = {model_id: reference for model_id, reference in opened if reference is not None}
+    references = {model_id: reference for model_id, reference in known if reference is not None}
     due = database.transact(partial(_due, slides=slides, models=list(references)))
     if not due:
         return

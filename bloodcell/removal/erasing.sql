@@ -2,8 +2,8 @@
 -- Other writers wait until the erasure is committed, and then see that the slides are erased. Readers do not wait.
 LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file, bloodcell.cell_call,
     bloodcell.former_call, bloodcell.slide_report, bloodcell.differential, bloodcell.result,
-    bloodcell.slide_withdrawal, bloodcell.look_check, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image, bloodcell.data_split,
-    bloodcell.sampled_cell, bloodcell.slide_opening, bloodcell.slide_comment, bloodcell.slide_lease IN SHARE ROW EXCLUSIVE MODE
+    bloodcell.slide_withdrawal, bloodcell.look_check, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image,
+    bloodcell.data_split, bloodcell.sampled_cell, bloodcell.slide_opening, bloodcell.slide_comment, bloodcell.slide_lease IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
 -- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide that was renamed to a

@@ -57,7 +57,7 @@ class CrossFitted:
         for part, head in enumerate(self.heads):
             rows = self.parts == part
             of_part = head.judge(self.scores[rows], self.distance[rows], outputs[rows], temperature)
-            judged.put(rows, of_part, whole=False)
+            judged.put(rows, of_part)
         return judged
 
 

@@ -157,7 +157,7 @@ def fit_site(
     for part in (*range(len(crossed.heads)), _ITSELF):
         rest = crossed.parts != part
         one, of_all = _tuned(crossed, labelled, labels, rest)
-        judged.put(~rest, of_all)
+        judged.put(~rest, of_all[~rest])
         tuned.append(one)
     return SiteFit((*crossed.heads, head), tuple(tuned), codes, crossed, judged)
 
@@ -237,7 +237,7 @@ def judge_others(fit: SiteFit, outputs: SiteOutputs, parts: NDArray[np.integer])
         rows, head = parts == part, fit.heads[part]
         features = outputs.features[rows]
         scores, distance = head.gaussians.scores(features), head.gaussians.distance(features)
-        judged.put(rows, head.judge(scores, distance, outputs[rows], fit.tuned[part].temperature), whole=False)
+        judged.put(rows, head.judge(scores, distance, outputs[rows], fit.tuned[part].temperature))
     return judged
 
 

@@ -73,11 +73,14 @@ class Judged:
         """Returns what is made of cells before any head has judged them: zeros, to be filled by `put`."""
         return cls(np.zeros((n_cells, len(CELL_CLASSES))), np.zeros((n_cells, n_codes)), np.zeros(n_cells))
 
-    def put(self, rows: NDArray[np.bool_], judged: Judged, *, whole: bool = True) -> None:
-        """Fills in what is made of the cells in `rows`, from that of all cells (`whole`) or of these alone."""
-        chosen = rows if whole else slice(None)
+    def __getitem__(self, rows: Any) -> Judged:
+        """Returns what is made of some of the cells."""
+        return Judged(self.probabilities[rows], self.of_codes[rows], self.distance[rows])
+
+    def put(self, rows: NDArray[np.bool_], judged: Judged) -> None:
+        """Fills in what is made of the cells in `rows`."""
         for name in ("probabilities", "of_codes", "distance"):
-            getattr(self, name)[rows] = getattr(judged, name)[chosen]
+            getattr(self, name)[rows] = getattr(judged, name)
 
     def calls(
         self,
