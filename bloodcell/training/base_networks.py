@@ -23,6 +23,9 @@ PREPROCESSING: Final = {
     "vgg16": "RGB minus the ImageNet mean (123.68, 116.779, 103.939), channels reversed to BGR; inside the model",
     "inception_v3": "RGB scaled to [-1, 1]; inside the model",
 }
+SCALED: Final = {"vgg16": "centred", "inception_v3": "scaled"}
+"""Name of the layer that brings pixels to the range of the published weights; what comes before it has no weights."""
+
 _MEAN_RGB: Final = (123.68, 116.779, 103.939)
 _SMALLEST_SIDE_PX: Final = {"vgg16": 32, "inception_v3": 75}
 
@@ -67,12 +70,12 @@ def build_base(
         middle = keras.layers.Cropping2D((margins, margins), name="middle", dtype="float32")
         seen = standardised(pixels, middle) if standardises_colour else middle(pixels)
         if base == "vgg16":
-            centred = keras.layers.Rescaling(1.0, offset=[-mean for mean in _MEAN_RGB], name="centred")(seen)
+            centred = keras.layers.Rescaling(1.0, offset=[-mean for mean in _MEAN_RGB], name=SCALED[base])(seen)
             network = keras.applications.VGG16(
                 include_top=False, weights=None, input_tensor=keras.ops.flip(centred, axis=-1)
             )
         else:
-            scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scaled")(seen)
+            scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name=SCALED[base])(seen)
             network = keras.applications.InceptionV3(include_top=False, weights=None, input_tensor=scaled)
     network.trainable = False
     return network

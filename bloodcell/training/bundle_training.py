@@ -123,7 +123,7 @@ def train(
     remembered: Rehearsal | None = None
     if isinstance(base, Bundle):
         start = load_model(base)
-        remembered = _remembered(base, images)
+        remembered = _remembered(base, images, recipe)
         base_weights = warm_start(base, start, network, variant, recipe)
     else:
         base_weights = load_base_weights(network, base_of(variant), base, settings)
@@ -167,10 +167,14 @@ def _set_of_folders(
     return TrainingSet(training, validation, digest_of(seen), rule, False, read_file)
 
 
-def _remembered(base: Bundle, images: TrainingSet) -> Rehearsal | None:
-    """Returns what a model keeps of its training; None if that might show an image which now validates the new one."""
-    if REHEARSAL not in base.manifest.files:
-        return None  # of an earlier release
+def _remembered(base: Bundle, images: TrainingSet, recipe: Recipe) -> Rehearsal | None:
+    """Returns what a model keeps of its training, if the new model would see these images as that one did.
+
+    None if one of them might be an image which now validates the new model.
+    """
+    is_of_earlier_release = REHEARSAL not in base.manifest.files
+    if is_of_earlier_release or base.manifest.recipe.standardises_colour != recipe.standardises_colour:
+        return None
     validating = {image.sha256 for image in images.validation}
     return None if validating & images_of(base) else read_rehearsal(base)
 

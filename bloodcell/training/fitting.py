@@ -11,7 +11,7 @@ import numpy as np
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import ConfigurationError
 from bloodcell.inference.batched_model import FeatureExtractor
-from bloodcell.inference.keras_backend import training_strategy
+from bloodcell.inference.keras_backend import training_precision, training_strategy
 from bloodcell.inference.predicting import predict_pixels
 from bloodcell.registry.compact import halved
 from bloodcell.registry.recipes import base_of
@@ -263,9 +263,7 @@ def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
         tensors |= base_networks.pooled_maps(material.network, recipe.embedding_layers, EMBEDDING_PARTS)
     shown = [_side_by_side(each, names) for each in _shown(material, options, tensors)]
     validation = _side_by_side(material.outputs(tensors, images.validation, "validation features"), names)
-    if material.start is not None:
-        warm_start.copy_head(material.start, head)
-    else:
+    if material.start is None or not warm_start.copy_head(material.start, head):
         _set_statistics(head.get_layer("head_norm"), np.concatenate(shown))
     training = fine_tuning.CachedRows(shown, material.labels(images.training))
     return _train(material, options, "head", head, training, validation)
@@ -292,6 +290,7 @@ def _tune_from_pixels(
     import keras
 
     recipe, network = material.recipe, material.network
+    precision = training_precision(options.precision)
     pixels = {"pixels": network.inputs[0]}
     training = material.outputs(pixels, material.images.training, "training pixels")["pixels"]
     validation = material.outputs(pixels, material.images.validation, "validation pixels")["pixels"]
@@ -301,10 +300,10 @@ def _tune_from_pixels(
             base_of(material.variant),
             recipe.side_px,
             recipe.crop_px,
-            options.precision,
+            precision,
             standardises_colour=recipe.standardises_colour,
         )
-        with base_networks.in_precision(options.precision):
+        with base_networks.in_precision(precision):
             twin_features = base_networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
             trained = keras.Model(twin.inputs[0], _head(twin_features, recipe, options, material.seed))
     whole = keras.Model(network.inputs[0], scores)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.registry.base_weights_record import BaseWeights
+from bloodcell.registry.recipes import base_of
 from bloodcell.training import base_networks
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ _HEAD: Final = ("head_norm", "scores")
 def warm_start(bundle: Bundle, model: keras.Model, network: keras.Model, variant: str, recipe: Recipe) -> BaseWeights:
     """Copies the weights of an earlier model's layers, up to its features, into `network`; returns their identity.
 
+    What is done to the colours before has no weights, so it may differ.
+
     Args:
         bundle: Bundle of the earlier model.
         model: The earlier model, loaded.
@@ -28,32 +31,40 @@ def warm_start(bundle: Bundle, model: keras.Model, network: keras.Model, variant
         recipe: Recipe to train it by.
 
     Raises:
-        ConfigurationError: The bundle has another variant, input size or crop, sees colours otherwise, or has other
-            features or scores.
+        ConfigurationError: The bundle has another variant, input size or crop, or other features.
     """
     earlier = bundle.manifest
     wanted, received = (variant, *recipe.warm_start_parts), (earlier.variant, *earlier.recipe.warm_start_parts)
     if received != wanted:
         raise ConfigurationError(
             f"Model {bundle.model_id[:12]} cannot be used for a warm start. Expected variant, input size, crop, "
-            f"colours standardised, feature layers, pooled parts and number of scores: {wanted}. Received: {received}. "
-            "Train from ImageNet weights instead (base imagenet)."
+            f"feature layers and pooled parts: {wanted}. Received: {received}. Train from ImageNet weights instead "
+            "(base imagenet)."
         )
-    done: set[int] = set()
+    done = {id(network.get_layer(base_networks.SCALED[base_of(variant)]))}
     for layer in recipe.feature_layers:
         _copy(model.get_layer(layer).output, base_networks.feature_map(network, layer), done)
     credit = f"warm start from model {bundle.model_id}, which started from: {earlier.base_weights.credit}"
     return BaseWeights("champion", "", bundle.model_id, credit)
 
 
-def copy_head(model: keras.Model, head: keras.Model) -> None:
-    """Copies the weights of an earlier fine-tuned model's head into a new head."""
+def copy_head(model: keras.Model, head: keras.Model) -> bool:
+    """Copies the weights of an earlier fine-tuned model's head into a new head; returns False if it has other scores.
+
+    A release from before images of no class has no score for them.
+    """
+    if model.get_layer(_HEAD[-1]).units != head.get_layer(_HEAD[-1]).units:
+        return False
     for name in _HEAD:
         head.get_layer(name).set_weights(model.get_layer(name).get_weights())
+    return True
 
 
 def _copy(source: Any, target: Any, done: set[int]) -> None:
-    """Copies weights along two graphs of the same structure, from outputs to pixels; names differ between processes."""
+    """Copies weights along two graphs of the same structure, from outputs to the layers in `done`.
+
+    Names differ between processes.
+    """
     pending = [(source, target)]
     while pending:
         one, other = pending.pop()

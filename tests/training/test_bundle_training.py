@@ -22,6 +22,7 @@ from bloodcell.registry.recipes import Recipe, SvmSearch, base_of, default_recip
 from bloodcell.registry.rehearsal import read_rehearsal
 from bloodcell.settings import Settings
 from bloodcell.storage.decoding import ImageBounds, decode, resized
+from bloodcell.training import fitting
 from bloodcell.training.base_networks import build_base
 from bloodcell.training.base_weights import load_base_weights
 from bloodcell.training.bundle_training import train
@@ -148,8 +149,11 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_no_temporary_files(
     assert again.folder.parent == settings.data_dir / "bundles"
 
 
-def test_a_model_trained_with_bfloat16_is_stored_and_works_with_float32(settings: Settings, tmp_path: Path) -> None:
+def test_a_model_trained_with_bfloat16_is_stored_and_works_with_float32(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert PIXELS_RECIPE.tuning is not None
+    monkeypatch.setattr(fitting, "training_precision", lambda policy: policy)  # on a processor that imitates it, too
     short = replace(PIXELS_RECIPE.tuning, precision="mixed_bfloat16", head_epochs=1, deep_epochs=1, batch_cells=8)
     recipe = replace(PIXELS_RECIPE, tuning=short, validation_fraction=0.5)
     bundle = train("vgg16", make_cells(tmp_path / "few", 4), settings, recipe=recipe, base=random_weights())
@@ -266,6 +270,39 @@ def test_a_warm_start_needs_a_model_with_the_same_features(
 ) -> None:
     with pytest.raises(ConfigurationError, match="cannot be used for a warm start"):
         train("vgg16_svm", cells, settings, recipe=SVM_RECIPE, base=tuned_bundle)
+
+
+def test_a_warm_start_keeps_the_network_of_a_release_that_knew_neither_colours_nor_images_of_no_class(
+    cells: Path, settings: Settings
+) -> None:
+    tuning = PIXELS_RECIPE.tuning
+    assert tuning is not None
+    none = replace(tuning, head_epochs=1, deep_epochs=1, deep_learning_rate=0.0)
+    former = replace(PIXELS_RECIPE, standardises_colour=False, tuning=replace(none, outlier_share=0.0))
+    earlier = train("vgg16", cells, settings, recipe=former, base=random_weights())
+    later = train("vgg16", cells, settings, recipe=replace(PIXELS_RECIPE, tuning=none), base=earlier)
+    one, other = load_model(earlier), load_model(later)
+    for layer in ("block1_conv1", "block3_conv3"):
+        np.testing.assert_array_equal(one.get_layer(layer).get_weights()[0], other.get_layer(layer).get_weights()[0])
+    assert (one.get_layer("scores").units, other.get_layer("scores").units) == (8, 9)
+    assert later.manifest.base_weights.sha256 == earlier.model_id
+
+
+def test_what_a_model_remembers_of_images_in_other_colours_is_not_learnt(
+    svm_bundle: Bundle, tmp_path: Path, settings: Settings
+) -> None:
+    elsewhere = make_cells(tmp_path / "elsewhere", 6, seed=5)
+    standardised = replace(SVM_RECIPE, standardises_colour=True, side_px=40, crop_px=32)
+    plain = train(
+        "vgg16_svm",
+        make_cells(tmp_path / "cells", 6),
+        settings,
+        recipe=replace(standardised, standardises_colour=False),
+        base=random_weights(),
+    )
+    bundle = train("vgg16_svm", elsewhere, settings, recipe=standardised, base=plain)
+    assert len(read_rehearsal(bundle).labels) == bundle.manifest.data.n_training
+    assert not np.array_equal(read_rehearsal(bundle).features, read_rehearsal(plain).features)
 
 
 def test_broken_images_are_left_out_of_the_training(

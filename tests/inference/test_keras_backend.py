@@ -1,0 +1,31 @@
+"""What depends on the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bloodcell.inference.keras_backend import training_precision
+
+
+@pytest.mark.parametrize(
+    ("instructions", "expected"),
+    [
+        ("flags\t\t: fpu avx avx2 fma", "float32"),
+        ("flags\t\t: fpu avx avx2 avx512f avx512_bf16", "mixed_bfloat16"),
+        ("flags\t\t: fpu avx512f amx_bf16 amx_tile", "mixed_bfloat16"),
+        ("Features\t: fp asimd sve bf16", "mixed_bfloat16"),
+    ],
+)
+def test_a_processor_that_would_only_imitate_bfloat16_trains_in_float32(
+    instructions: str, expected: str, tmp_path: Path
+) -> None:
+    cpu = tmp_path / "cpuinfo"
+    cpu.write_text(f"processor\t: 0\n{instructions}\n")
+    assert training_precision("mixed_bfloat16", cpu) == expected
+    assert training_precision("float32", cpu) == "float32"
+
+
+def test_where_nobody_says_what_the_processor_can_do_the_recipe_holds(tmp_path: Path) -> None:
+    assert training_precision("mixed_bfloat16", tmp_path / "none") == "mixed_bfloat16"
