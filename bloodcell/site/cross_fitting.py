@@ -13,7 +13,7 @@ import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.site.class_gaussians import Labelled, fit_class_gaussians
-from bloodcell.site.site_head import Judged, SiteHead, SiteOutputs, unknown_limit
+from bloodcell.site.site_head import Judged, SiteHead, SiteOutputs, head_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ def cross_fit(
         features = outputs.features[held]
         scores[held], distance[held] = gaussians.scores(features), gaussians.distance(features)
         can_judge[held] = gaussians.known[labels[held]]
-        heads.append(SiteHead(gaussians, unknown_limit(gaussians, outputs[~held], labels[~held])))
+        heads.append(head_of(gaussians, outputs[~held], labels[~held]))
         on_part(part + 1, n_parts)
     return CrossFitted(scores, distance, parts, tuple(heads), can_judge, by_slide)
 

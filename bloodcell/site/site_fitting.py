@@ -12,7 +12,7 @@ from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.registry.rehearsal import read_rehearsal
 from bloodcell.site.class_gaussians import Labelled, fit_class_gaussians
 from bloodcell.site.cross_fitting import cross_fit
-from bloodcell.site.site_head import Judged, SiteHead, unknown_limit
+from bloodcell.site.site_head import Judged, SiteHead, head_of
 from bloodcell.training.calibration import confidence_threshold, fit_temperature
 from bloodcell.training.novelty import novelty_threshold
 
@@ -150,7 +150,7 @@ def fit_site(
     teaching = _teaching(labels, slides)
     taught = Labelled(labelled.features[teaching], labels[teaching])
     gaussians = fit_class_gaussians(learnt, taught, others.features, n_classes)
-    head = SiteHead(gaussians, unknown_limit(gaussians, labelled[teaching], taught.labels))
+    head = head_of(gaussians, labelled[teaching], taught.labels)
 
     judged = Judged.nothing(len(labels), len(codes))
     tuned = []

@@ -31,6 +31,10 @@ SUSPECTED_SHARE: Final = 0.05
 MOST_SUSPECTED: Final = 0.5
 """Largest limit: a cell that the parent more likely than not takes for a class without labels may always be of it."""
 
+NONE_SHARE = 0.05
+MOST_NONE = 0.05
+POWER = 1.0
+
 FAR: Final = 1000.0
 """Added to the distance of a cell that may be of a class without labels: no cell is as far from a class."""
 
@@ -112,10 +116,12 @@ class SiteHead:
     Attributes:
         gaussians: The classes with labels at the site.
         unknown_limit: What the parent may give the classes without labels together, before a cell may be of one.
+        none_divisor: At least 1; the parent's odds that an image shows no cell at all are divided by it.
     """
 
     gaussians: ClassGaussians
     unknown_limit: float
+    none_divisor: float = 1.0
 
     @property
     def unknown(self) -> NDArray[np.bool_]:
@@ -133,7 +139,7 @@ class SiteHead:
             outputs: The parent's, for the same cells.
             temperature: Divisor of the scores.
         """
-        parent = outputs.probabilities.astype(np.float64)
+        parent = settled(outputs.probabilities, self.none_divisor)
         of_unknown = parent * self.unknown
         suspected = (of_unknown.sum(axis=1) > self.unknown_limit)[:, None]
         of_unknown = of_unknown * suspected
@@ -142,8 +148,8 @@ class SiteHead:
         return Judged(own[:, :n_classes] + of_unknown, own[:, n_classes:], distance + FAR * suspected[:, 0])
 
 
-def unknown_limit(gaussians: ClassGaussians, labelled: SiteOutputs, labels: NDArray[np.integer]) -> float:
-    """Returns what the parent gives the classes without labels for nearly all labelled cells of the others.
+def head_of(gaussians: ClassGaussians, labelled: SiteOutputs, labels: NDArray[np.integer]) -> SiteHead:
+    """Returns the head with what it leaves to its parent, chosen on labelled cells of the eight classes.
 
     Args:
         gaussians: The classes with labels.
@@ -152,6 +158,20 @@ def unknown_limit(gaussians: ClassGaussians, labelled: SiteOutputs, labels: NDAr
     """
     inside = labelled.probabilities[labels < len(CELL_CLASSES)]
     if not len(inside):
-        return MOST_SUSPECTED
-    of_unknown = inside @ ~gaussians.known[: len(CELL_CLASSES)]
-    return min(float(np.quantile(of_unknown, 1 - SUSPECTED_SHARE)), MOST_SUSPECTED)
+        return SiteHead(gaussians, MOST_SUSPECTED)
+    divisor = _none_divisor(inside)
+    of_unknown = settled(inside, divisor) @ ~gaussians.known[: len(CELL_CLASSES)]
+    return SiteHead(gaussians, min(float(np.quantile(of_unknown, 1 - SUSPECTED_SHARE)), MOST_SUSPECTED), divisor)
+
+
+def settled(probabilities: NDArray[np.floating], none_divisor: float) -> NDArray[np.float64]:
+    """Returns a parent's probabilities (n, 8) after its odds that an image shows no cell are divided."""
+    parent = probabilities.astype(np.float64)
+    of_any = parent.sum(axis=1, keepdims=True)
+    return np.asarray(parent / (of_any + (1 - of_any) / none_divisor))
+
+
+def _none_divisor(inside: NDArray[np.floating]) -> float:
+    of_any = np.clip(inside.sum(axis=1, dtype=np.float64), 1e-9, 1.0)
+    odds = float(np.quantile((1 - of_any) / of_any, 1 - NONE_SHARE))
+    return float(max(1.0, (odds * (1 - MOST_NONE) / MOST_NONE) ** POWER))

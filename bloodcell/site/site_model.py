@@ -106,6 +106,10 @@ def _with_parent(parent: Any, own: Any, head: SiteHead) -> tuple[Any, Any, Any]:
     """
     import keras
 
+    of_any = keras.ops.sum(parent, axis=-1, keepdims=True)
+    # of any + (1 - of any) / divisor, as in `site_head.settled`
+    rest = 1 / head.none_divisor
+    parent = keras.ops.divide(parent, keras.ops.add(keras.ops.multiply(of_any, 1 - rest), rest))
     of_unknown = keras.ops.multiply(parent, head.unknown[None].astype(np.float32))
     in_all = keras.ops.sum(of_unknown, axis=-1, keepdims=True)
     suspected = keras.ops.cast(keras.ops.greater(in_all, head.unknown_limit), "float32")

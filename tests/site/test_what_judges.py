@@ -21,7 +21,7 @@ from bloodcell.site.fitted_variant import FittedVariant, fit_variant
 from bloodcell.site.site_cells import SiteCells, site_cells
 from bloodcell.site.site_comparison import SiteCalls, call_figures
 from bloodcell.site.site_fitting import thresholds_of
-from bloodcell.site.site_head import MOST_SUSPECTED, Judged, SiteOutputs, unknown_limit
+from bloodcell.site.site_head import MOST_SUSPECTED, Judged, SiteOutputs, head_of
 from bloodcell.site.site_images import SiteImage, SiteImages, read_site_images
 from bloodcell.site.site_look import with_known_looks
 from bloodcell.site.site_scale import SiteScale
@@ -170,12 +170,33 @@ def test_labels_of_codes_do_not_open_the_door_to_a_class_without_labels(
     probabilities[:n_cells, 0], probabilities[:n_cells, missing] = 1 - of_the_class, of_the_class
     probabilities[n_cells:, missing] = 1.0
     nothing = np.zeros((len(probabilities), 2), np.float32)
-    gaussians = ClassGaussians(
-        np.zeros((2, 2), np.float32), np.zeros(2, np.float32), np.zeros((9, 2), np.float32), known
-    )
     labels = np.where(np.arange(len(probabilities)) < n_cells, 0, 8)
-    limit = unknown_limit(gaussians, SiteOutputs(nothing, probabilities, nothing[:, 0]), labels)
-    assert limit == pytest.approx(min(of_the_class, MOST_SUSPECTED))
+    head = head_of(knowing(known), SiteOutputs(nothing, probabilities, nothing[:, 0]), labels)
+    assert head.unknown_limit == pytest.approx(min(of_the_class, MOST_SUSPECTED))
+
+
+def knowing(known: np.ndarray) -> ClassGaussians:
+    """Returns a head that knows these of nine classes, the last of them a code's."""
+    return ClassGaussians(np.zeros((2, 2), np.float32), np.zeros(2, np.float32), np.zeros((9, 2), np.float32), known)
+
+
+def test_a_parent_that_takes_the_cells_of_a_site_for_none_does_not_make_them_doubtful() -> None:
+    """Its odds of no cell are divided until nearly all labelled cells have few; what it is sure is none stays so."""
+    of_any = np.concatenate([np.full(57, 0.4), np.full(3, 0.1)])
+    probabilities = np.zeros((60, 8), np.float32)
+    probabilities[:, 0] = of_any
+    nothing = np.zeros((60, 2), np.float32)
+    head = head_of(knowing(np.ones(9, bool)), SiteOutputs(nothing, probabilities, nothing[:, 0]), np.zeros(60, int))
+    assert head.none_divisor > 1
+    scores = np.where(np.arange(9) == 0, 20.0, 0.0) * np.ones((60, 1))
+    judged = head.judge(scores, np.zeros(60), SiteOutputs(nothing, probabilities, nothing[:, 0]), 1.0)
+    assert (judged.probabilities[:57, 0] > 0.8).all()
+    empty = np.zeros((1, 8), np.float32)
+    empty[0, 0] = 0.001
+    held = head.judge(scores[:1], np.zeros(1), SiteOutputs(nothing[:1], empty, nothing[:1, 0]), 1.0)
+    assert held.probabilities.max() < 0.1
+    sure = SiteOutputs(nothing, np.eye(8, dtype=np.float32)[np.zeros(60, int)], nothing[:, 0])
+    assert head_of(knowing(np.ones(9, bool)), sure, np.zeros(60, int)).none_divisor == 1
 
 
 def test_unlabelled_images_of_another_stain_are_left_out_and_their_slides_stay_unlike(
