@@ -210,7 +210,13 @@ class RunningDesk:
             yield http
 
     def slide(
-        self, cells: Mapping[str, int] | None = None, *, barcode: str = "", count: bool = True, **facts: object
+        self,
+        cells: Mapping[str, int] | None = None,
+        *,
+        barcode: str = "",
+        count: bool = True,
+        resembles: Mapping[int, str] | None = None,
+        **facts: object,
     ) -> Slide:
         """Makes a slide whose cells have calls and images, and counts it.
 
@@ -218,6 +224,7 @@ class RunningDesk:
             cells: Class, unclassified or code out of scope -> number of cells.
             barcode: Its barcode; made up if left out.
             count: Whether the slide gets a result.
+            resembles: Number of an unclassified cell -> code out of scope that it resembles.
             facts: Columns of the slide.
         """
         laboratory = self.laboratory
@@ -229,7 +236,13 @@ class RunningDesk:
             images = self.images(n)
             made[name] = laboratory.cells(slide_id, [code] * n, images=images)
             called = name if name in CELL_CLASSES else UNCLASSIFIED if name == UNCLASSIFIED else "lymphocyte"
-            laboratory.call(made[name], [called] * n, confidences=[0.4 if called == UNCLASSIFIED else 0.9] * n)
+            is_unclassified = called == UNCLASSIFIED
+            laboratory.call(
+                made[name],
+                [called] * n,
+                confidences=[0.4 if is_unclassified else 0.9] * n,
+                resembles=resembles if is_unclassified else None,
+            )
         if count and made:
             laboratory.count(slide_id)
         return Slide(slide_id, barcode, made)

@@ -187,3 +187,20 @@ def test_what_nobody_may_overlook_is_printed(
     page.emulate_media(media="print")
     text = page.locator("body").inner_text()
     assert "SUPERSEDED" in text and "WITHHELD" in text and "NOT SIGNED" in text
+
+
+def test_a_cell_that_the_model_finds_like_the_blasts_of_the_laboratory_says_so(
+    running_desk: RunningDesk, context: BrowserContext, said: list[str], tmp_path: Path
+) -> None:
+    slide = running_desk.slide({"neutrophil": 40, "lymphocyte": 16, "unclassified": 2}, resembles={0: "BL"})
+    alike, other = slide.cells["unclassified"]
+    page = opened(context, running_desk, f"/slides/{slide.slide_id}", said)
+    expect(page.locator(f"#cell-{alike}")).to_contain_text("like your BL")
+    expect(page.locator(f"#cell-{other}")).not_to_contain_text("like your")
+    expect(page.get_by_role("option", name=re.compile("not classified: like your BL"))).to_have_count(1)
+    page.screenshot(path=tmp_path / "gallery.png")
+    page.locator(f"#cell-{alike}").dblclick()
+    expect(page.get_by_role("dialog")).to_contain_text("like your BL")
+    page.screenshot(path=tmp_path / "large view.png")
+    page.goto(f"{running_desk.url}/slides/{slide.slide_id}/history?cell={alike}")
+    expect(page.locator("body")).to_contain_text("like your BL")
