@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ from bloodcell.training.image_folders import read_file
 OUT = Path(__file__).parent / "LABORATORIES.md"
 LABELS = (10, 25, 50)
 MEAN = "mean of the four"
+OWN = "The training's own laboratory"
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,14 @@ def main() -> None:
 
 def _sets(pbc: Path, external: Path, bundles: list[Bundle], settings: Settings) -> Iterable[tuple[str, SiteImages]]:
     """Yields the name and the images of each laboratory, that of the training first."""
-    seen = images_of(*bundles)
-    own = read_site_images(settings, pbc)
-    yield (
-        "The training's own laboratory",
-        replace(own, images=tuple(image for image in own.images if image.sha256 not in seen)),
-    )
+    yield unseen_of(pbc, bundles, settings)
     yield from sets_of(external, settings)
+
+
+def unseen_of(pbc: Path, bundles: Sequence[Bundle], settings: Settings) -> tuple[str, SiteImages]:
+    """Returns the name and those images of the training's laboratory that none of the models has seen."""
+    seen, own = images_of(*bundles), read_site_images(settings, pbc)
+    return OWN, replace(own, images=tuple(image for image in own.images if image.sha256 not in seen))
 
 
 def sets_of(external: Path, settings: Settings) -> Iterable[tuple[str, SiteImages]]:
@@ -166,7 +168,7 @@ def _section(
                     f"{MEAN}, {word}", "0", [_figures(_mean(group, outputs), truth, len(labelled), None)], len(labelled)
                 )
             )
-    if "own laboratory" in name:
+    if name == OWN:
         return [*lines, ""]
     slides = np.unique([image.slide for image in labelled], return_inverse=True)[1]
     of_parents = [parent_outputs_on(each, cells, read_file, settings, None, tell) for each in bundles]

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 TURNS: Final = (2, 4, 8)
 """Numbers of turns that can be chosen; the first two are the image and its half turn, four are all quarter turns."""
 
-_ORDER: Final = (0, 2, 1, 3, 4, 6, 5, 7)  # `image_changes.Turned`: from 4 on mirrored
+ORDER: Final = (0, 2, 1, 3, 4, 6, 5, 7)
+"""Turns in the order in which they are used, as `image_changes.Turned` numbers them: from 4 on mirrored."""
 
 
 def turned_bundle(bundle: Bundle, turns: int, out: Path) -> Bundle:
@@ -83,7 +84,7 @@ def turned_model(model: keras.Model, turns: int) -> keras.Model:
 
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
     # call, not (): layers are added to the graph one by one, so that a run that merges models can share them
-    seen = [model.call(_turned(pixels, number)) for number in _ORDER[:turns]]
+    seen = [model.call(_turned(pixels, number)) for number in ORDER[:turns]]
     whole = keras.Model(pixels, {**seen[0], **mean_outputs(seen, "turned")}, name=model.name)
     whole.trainable = False
     return whole
