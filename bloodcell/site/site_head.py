@@ -3,7 +3,11 @@
 The head knows only the classes that have labels at the site. Of the others the parent keeps its opinion: if it gives
 them more than it gives them for nearly all labelled cells of the site, the cell may be one of these. It is then without
 a call, because nobody has seen how the parent does on these classes here. Without that, 12 % of a laboratory's cells
-were called wrongly where one class had no labels (benchmarks/accuracy/ABLATIONS.md).
+were called wrongly where one class had no labels.
+
+What the parent holds for no cell at all keeps its word as well, but its odds are divided until most labelled cells have
+few of them: at another camera it takes blurred cells for none, and confidences would be too low for a call. Both were
+measured (benchmarks/accuracy/ABLATIONS.md).
 """
 
 from __future__ import annotations
@@ -31,9 +35,11 @@ SUSPECTED_SHARE: Final = 0.05
 MOST_SUSPECTED: Final = 0.5
 """Largest limit: a cell that the parent more likely than not takes for a class without labels may always be of it."""
 
-NONE_SHARE = 0.05
-MOST_NONE = 0.05
-POWER = 1.0
+MOST_NONE: Final = 0.05
+"""What a parent may give an image of no class for most labelled cells: what it holds for none at another camera."""
+
+USUAL_CELLS: Final = 0.8
+"""Share of the labelled cells for which that holds. The others may be poor images, and stay doubtful."""
 
 FAR: Final = 1000.0
 """Added to the distance of a cell that may be of a class without labels: no cell is as far from a class."""
@@ -173,5 +179,5 @@ def settled(probabilities: NDArray[np.floating], none_divisor: float) -> NDArray
 
 def _none_divisor(inside: NDArray[np.floating]) -> float:
     of_any = np.clip(inside.sum(axis=1, dtype=np.float64), 1e-9, 1.0)
-    odds = float(np.quantile((1 - of_any) / of_any, 1 - NONE_SHARE))
-    return float(max(1.0, (odds * (1 - MOST_NONE) / MOST_NONE) ** POWER))
+    odds = float(np.quantile((1 - of_any) / of_any, USUAL_CELLS))
+    return max(1.0, odds * (1 - MOST_NONE) / MOST_NONE)
