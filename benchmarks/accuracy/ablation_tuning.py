@@ -39,7 +39,8 @@ def choices() -> dict[str, Recipe]:
     assert tuning.augmentation is not None
     # only probabilities are measured, so there are no embedding layers, which would have to be frozen in every row
     recipe = replace(recipe, tuning=replace(tuning, deep_epochs=N_EPOCHS), embedding_layers=())
-    unchanged = Augmentation(rotation_deg=0, zoom=0, shift=0, stain=0, brightness=0, degraded_share=0)
+    no_stain = replace(tuning.augmentation, stain=0, shade=0, contrast=0, mixing=0, white=0, brightness=0)
+    unchanged = Augmentation(rotation_deg=0, zoom=0, shift=0, stain=0, shade=0, brightness=0, degraded_share=0)
 
     def tuned(**changes: object) -> Recipe:
         assert isinstance(recipe.tuning, Tuning)
@@ -47,8 +48,8 @@ def choices() -> dict[str, Recipe]:
 
     return {
         "the recipe": recipe,
-        "only mirrored, no other augmentation": tuned(augmentation=unchanged),
-        "no change of stain and light": tuned(augmentation=replace(tuning.augmentation, stain=0, brightness=0)),
+        "only mirrored, no other augmentation": tuned(augmentation=unchanged, mild_share=0.0),
+        "no change of stain and light": tuned(augmentation=no_stain, mild_share=0.0),
         "all layers, not those above mixed2 only": tuned(cut_layer="pixels"),
         "no running mean of the weights": tuned(average_momentum=0.0),
         "no label smoothing": tuned(label_smoothing=0.0),

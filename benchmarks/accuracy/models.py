@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="FOLDER/<class>/*.jpg")
     parser.add_argument("--variant", choices=VARIANTS, action="append", help="may be repeated; default: all")
     parser.add_argument("--start", type=Path, action="append", default=[], metavar="BUNDLE", help="may be repeated")
-    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of the second stage, instead of the recipe's")
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of the second stage after a --start")
     parser.add_argument("--work", type=Path, default=Path("paper-work"))
     chosen = parser.parse_args()
 
@@ -49,7 +49,7 @@ def main() -> None:
     for variant in chosen.variant or VARIANTS:
         recipe = default_recipe(variant)
         base: Literal["imagenet"] | Bundle = starts.get(variant) or "imagenet"
-        if recipe.tuning and chosen.epochs:
+        if recipe.tuning and chosen.epochs and variant in starts:
             recipe = replace(recipe, tuning=replace(recipe.tuning, deep_epochs=chosen.epochs))
         of_base = f" from {base.model_id[:12]}" if isinstance(base, Bundle) else ""
         out = chosen.work / "bundles" / f"{variant} {kept_as(recipe, images)}{of_base}"

@@ -50,10 +50,7 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     in a training; nothing else differs.
     """
     settings, manifest = Settings(), bundle.manifest
-    recipe = default_recipe(manifest.variant)
-    assert replace(recipe, embedding_layers=()) == replace(manifest.recipe, embedding_layers=()), (
-        "trained by another recipe"
-    )
+    recipe = replace(manifest.recipe, embedding_layers=default_recipe(manifest.variant).embedding_layers)
     training, validation = (_images(bundle, split, folders, settings) for split in ("training", "validation"))
     model = load_model(bundle)
     seen = base_networks.rooted(

@@ -1,4 +1,4 @@
-"""What looking at a cell several times, turned and mirrored, is worth; writes TURNS.md.
+"""How often models are right that look at a cell several times, turned and mirrored; writes TURNS.md.
 
     python -m benchmarks.accuracy.turns PBC EXTERNAL [--bundle FOLDER ...]
 
@@ -45,10 +45,10 @@ def main() -> None:
         "",
         f"Written by `python -m benchmarks.accuracy.turns` on {datetime.now(UTC):%Y-%m-%d}.",
         "",
-        "Right by most probable class, with the exact 95 % interval. Mended and new: errors of the image as it is that "
-        "the mean does not make, and the reverse; p of an exact McNemar test. Each turn costs one more forward pass.",
+        "Right by most probable class, with the exact 95 % interval. Corrected and new: errors of the image as it is "
+        "that the mean does not make, and the reverse; p of an exact McNemar test. Each turn costs a forward pass.",
         "",
-        "| images | model | turns | right | mended | new | p |",
+        "| images | model | turns | right | corrected | new | p |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     with step_bars() as tell:
@@ -81,10 +81,10 @@ def _rows(name: str, bundle: Bundle, probabilities: np.ndarray, truth: np.ndarra
     as_it_is = probabilities[0].argmax(axis=1) == truth
     for turns in (1, *TURNS):
         right = probabilities[:turns].mean(axis=0).argmax(axis=1) == truth
-        mended, new = int((right & ~as_it_is).sum()), int((as_it_is & ~right).sum())
-        p = binomtest(new, mended + new).pvalue if mended + new else 1.0
+        corrected, new = int((right & ~as_it_is).sum()), int((as_it_is & ~right).sum())
+        p = binomtest(new, corrected + new).pvalue if corrected + new else 1.0
         shown = percent_with_interval(proportion(int(right.sum()), len(truth)))
-        change = f"{mended} | {new} | {p:.2f}" if turns > 1 else "| |"
+        change = f"{corrected} | {new} | {p:.2f}" if turns > 1 else "| |"
         yield f"| {name} | {bundle.manifest.variant} | {turns} | {shown} | {change} |"
 
 

@@ -105,7 +105,7 @@ def training_precision(policy: str, cpu: Path = Path("/proc/cpuinfo")) -> str:
     instructions = set(cpu.read_text().split())
     if instructions & _BFLOAT16:
         return policy
-    log.info("Trained in float32: this processor has no instructions for %s", policy)
+    log.info("Training in float32: this processor has no instructions for %s", policy)
     return "float32"
 
 

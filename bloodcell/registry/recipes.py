@@ -72,7 +72,7 @@ class Tuning:
         label_smoothing: Probability that the second stage's targets distribute evenly over all classes.
         average_momentum: Momentum of the running mean of the second stage's weights, which is what the model keeps; 0
             keeps the weights themselves.
-        precision: Keras' dtype policy of the second stage where the device can compute in it, else float32; the
+        precision: Keras' dtype policy of the second stage on a GPU and on a processor that has it, else float32; the
             bundle's model is always float32.
         outlier_share: Share of the second stage's images that are changed into images of no class (`outliers`), which
             the model learns to tell from cells; only with `augmentation`.
@@ -189,9 +189,11 @@ class Recipe:
     def warm_start_parts(self) -> tuple[object, ...]:
         """What has to be the same in the recipe of the model that a warm start begins with.
 
-        A network that has seen other colours has learnt cells all the same, and a head with other scores is made anew.
+        A fine-tuned network that has seen other colours has learnt cells all the same, and a head with other scores is
+        made anew. An SVM keeps features of earlier images, which are of no use beside those of images in other colours.
         """
-        return self.side_px, self.crop_px, self.feature_layers, self.pooled_parts
+        parts = (self.side_px, self.crop_px, self.feature_layers, self.pooled_parts)
+        return parts if self.tuning else (*parts, self.standardises_colour, self.n_outputs)
 
     def __post_init__(self) -> None:
         if (self.tuning is None) == (self.svm is None):

@@ -5,9 +5,9 @@ them more than it gives them for nearly all labelled cells of the site, the cell
 a call, because nobody has seen how the parent does on these classes here. Without that, 12 % of a laboratory's cells
 were called wrongly where one class had no labels.
 
-What the parent holds for no cell at all keeps its word as well, but its odds are divided until most labelled cells have
-few of them: at another camera it takes blurred cells for none, and confidences would be too low for a call. Both were
-measured (benchmarks/accuracy/ABLATIONS.md).
+The parent also decides whether an image shows a cell. At another camera it doubts that of many, and all confidences
+would be too low for a call, so its odds of no cell are divided until most labelled cells have few. Both were measured
+(benchmarks/accuracy/ABLATIONS.md).
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ MOST_SUSPECTED: Final = 0.5
 """Largest limit: a cell that the parent more likely than not takes for a class without labels may always be of it."""
 
 MOST_NONE: Final = 0.05
-"""What a parent may give an image of no class for most labelled cells: what it holds for none at another camera."""
+"""Largest probability of no cell that most labelled cells have."""
 
 USUAL_CELLS: Final = 0.8
-"""Share of the labelled cells for which that holds. The others may be poor images, and stay doubtful."""
+"""Share of the labelled cells that have at most that. The others may be poor images, and stay doubtful."""
+
+MOST_DIVIDED: Final = 19.0
+"""Largest divisor: an image that the parent takes for none with 95 % is not more probably a cell than none."""
 
 FAR: Final = 1000.0
 """Added to the distance of a cell that may be of a class without labels: no cell is as far from a class."""
@@ -180,4 +183,4 @@ def settled(probabilities: NDArray[np.floating], none_divisor: float) -> NDArray
 def _none_divisor(inside: NDArray[np.floating]) -> float:
     of_any = np.clip(inside.sum(axis=1, dtype=np.float64), 1e-9, 1.0)
     odds = float(np.quantile((1 - of_any) / of_any, USUAL_CELLS))
-    return max(1.0, odds * (1 - MOST_NONE) / MOST_NONE)
+    return float(np.clip(odds * (1 - MOST_NONE) / MOST_NONE, 1.0, MOST_DIVIDED))

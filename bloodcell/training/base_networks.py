@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import keras
 
-PREPROCESSING: Final = {
+_PREPROCESSING: Final = {
     "vgg16": "RGB minus the ImageNet mean (123.68, 116.779, 103.939), channels reversed to BGR; inside the model",
     "inception_v3": "RGB scaled to [-1, 1]; inside the model",
 }
@@ -28,6 +28,12 @@ SCALED: Final = {"vgg16": "centred", "inception_v3": "scaled"}
 
 _MEAN_RGB: Final = (123.68, 116.779, 103.939)
 _SMALLEST_SIDE_PX: Final = {"vgg16": 32, "inception_v3": 75}
+
+
+def preprocessing(base: str, standardises_colour: bool) -> str:
+    """Returns in words what a model of `base` does to pixels before the network sees them."""
+    colours = "colours around the cell brought into the range of the training images; " if standardises_colour else ""
+    return colours + _PREPROCESSING[base]
 
 
 def build_base(

@@ -1,7 +1,7 @@
 """Labelled images become a bundle: decode, split, cached features, SVM or staged fine-tuning, calibration, novelty.
 
 A training that was killed resumes when it is called again with the same arguments, because cached features and
-checkpoints are in `<data_dir>/training`. It ends with the same weights as an undisturbed run.
+checkpoints are in `<data_dir>/training`. On the same machine it ends with the same weights as an undisturbed run.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def train(
     remembered: Rehearsal | None = None
     if isinstance(base, Bundle):
         start = load_model(base)
-        remembered = _remembered(base, images, recipe)
+        remembered = _remembered(base, images)
         base_weights = warm_start(base, start, network, variant, recipe)
     else:
         base_weights = load_base_weights(network, base_of(variant), base, settings)
@@ -167,16 +167,19 @@ def _set_of_folders(
     return TrainingSet(training, validation, digest_of(seen), rule, False, read_file)
 
 
-def _remembered(base: Bundle, images: TrainingSet, recipe: Recipe) -> Rehearsal | None:
-    """Returns what a model keeps of its training, if the new model would see these images as that one did.
-
-    None if one of them might be an image which now validates the new model.
-    """
-    is_of_earlier_release = REHEARSAL not in base.manifest.files
-    if is_of_earlier_release or base.manifest.recipe.standardises_colour != recipe.standardises_colour:
+def _remembered(base: Bundle, images: TrainingSet) -> Rehearsal | None:
+    """Returns what a model keeps of its training; None if that might show an image which now validates the new one."""
+    seen = {image.sha256 for image in images.validation} & images_of(base)
+    if seen:
+        log.warning(
+            "Model %s has seen %s of the %s validation images: figures of the new model are too good.",
+            base.model_id[:12], f"{len(seen):,}", f"{len(images.validation):,}",
+        )  # fmt: skip
+    if REHEARSAL not in base.manifest.files:
+        if base.manifest.recipe.svm:
+            log.warning("Model %s keeps nothing of its training: only the new images are learnt.", base.model_id[:12])
         return None
-    validating = {image.sha256 for image in images.validation}
-    return None if validating & images_of(base) else read_rehearsal(base)
+    return None if seen else read_rehearsal(base)
 
 
 def _identity(variant: str, recipe: Recipe, base_weights: BaseWeights, images: TrainingSet, seed: int) -> str:
@@ -235,7 +238,7 @@ def _write(
         classes=CELL_CLASSES,
         input_height_px=recipe.side_px,
         input_width_px=recipe.side_px,
-        preprocessing=base_networks.PREPROCESSING[base_of(material.variant)],
+        preprocessing=base_networks.preprocessing(base_of(material.variant), recipe.standardises_colour),
         base_weights=base_weights,
         data=DataSplit(images.digest, len(images.training), len(images.validation), images.rule),
         seed=material.seed,

@@ -11,6 +11,7 @@ import numpy as np
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.metrics import negative_log_likelihood
+from bloodcell.errors import ConfigurationError
 from bloodcell.inference.batched_model import BatchedModel
 from bloodcell.inference.keras_backend import compile_model
 from bloodcell.inference.read_ahead import read_ahead
@@ -130,6 +131,8 @@ class Stage:
         label_smoothing: Probability that targets distribute evenly over all classes.
         average_momentum: Momentum of the running mean of the weights, which is validated and kept; 0 keeps the weights
             themselves.
+        may_stay: Whether the model before the stage is kept if no epoch is better on validation images. False where
+            these cannot tell: they show no image of no class, and a new head has not learnt what that is.
     """
 
     name: str
@@ -142,6 +145,7 @@ class Stage:
     warm_up: float = 0.0
     label_smoothing: float = 0.0
     average_momentum: float = 0.0
+    may_stay: bool = True
 
 
 @dataclass(slots=True)
@@ -161,7 +165,7 @@ def train_stage(
 ) -> int:
     """Trains `model` in place, leaves it with its best weights, and returns the epoch of these weights.
 
-    Epochs count from 1. Epoch 0 is the model before the stage, so that a stage never makes a model worse.
+    Epochs count from 1. Epoch 0 is the model before the stage; a stage with `may_stay` never makes a model worse.
 
     Every epoch draws its order, dropout and augmentation from (seed, epoch) alone and ends with a checkpoint. A run
     that was killed resumes after its last complete epoch and ends with the weights of an undisturbed run.
@@ -173,6 +177,9 @@ def train_stage(
         stage: Length and speed of the training.
         work: Folder of checkpoints.
         on_step: Called with the number of steps done and the maximum number of steps.
+
+    Raises:
+        ConfigurationError: After no epoch did the model have a validation loss, as if the learning rate is too high.
     """
     import keras
 
@@ -188,7 +195,7 @@ def train_stage(
     weight_of_class = _weight_of_class(training.labels, model.output_shape[-1])
     checkpoint, best = work / f"{stage.name}.npz", work / f"{stage.name}-best.npz"
     progress = _restored(model, checkpoint)
-    if progress.epoch == 0:
+    if progress.epoch == 0 and stage.may_stay:
         _validate(model, validation, stage, progress, best)
     while progress.epoch < stage.epochs and progress.epoch - progress.best_epoch < stage.patience:
         n_before = progress.epoch * n_steps
@@ -198,6 +205,11 @@ def train_stage(
         with _averaged(model, stage):
             _validate(model, validation, stage, progress, best)
         _store(checkpoint, [*model.variables, *model.optimizer.variables], progress)
+    if not best.exists():
+        raise ConfigurationError(
+            f"Training {stage.name} failed: after none of {progress.epoch} epochs is the validation loss a number. "
+            "Next: train with a lower learning rate."
+        )
     _load(best, model.variables)
     return progress.best_epoch
 

@@ -168,9 +168,11 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     features = base_networks.pooled(network, recipe.feature_layers, recipe.pooled_parts)
     scores = _head(features, recipe, options, material.seed)
     head = keras.Model(features, scores)
-    head_epoch = _train_head(material, options, head)
+    is_new = material.start is None or not warm_start.copy_head(material.start, head)
+    head_epoch = _train_head(material, options, head, is_new=is_new)
     if options.augmentation:
-        tuned = _tune_from_pixels(material, options, options.augmentation, features, scores)
+        may_stay = not (is_new and options.outlier_share)
+        tuned = _tune_from_pixels(material, options, options.augmentation, features, scores, may_stay=may_stay)
     else:
         tuned = _tune_from_maps(material, options, features, scores)
     deep_epoch, inputs, of_training, of_validation = tuned
@@ -191,8 +193,14 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
         validation_features,
         scores_of_validation,
         rehearsal,
-        f"head of epoch {head_epoch}, then deeper layers of epoch {deep_epoch}",
+        f"head of epoch {head_epoch}, then deeper layers of epoch {deep_epoch}{_in_precision(options)}",
     )
+
+
+def _in_precision(options: Tuning) -> str:
+    """Returns what a bundle says if the second stage was not trained in the recipe's precision."""
+    used = training_precision(options.precision) if options.augmentation else "float32"
+    return "" if used == options.precision else f", trained in {used}"
 
 
 def _rehearsal(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Rehearsal:
@@ -252,7 +260,7 @@ def augmented_once(pixels: NDArray[np.uint8], augmentation: Augmentation, seed: 
     return augmented(pixels, augmentation, np.random.default_rng((seed, number)))
 
 
-def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
+def _train_head(material: Material, options: Tuning, head: keras.Model, *, is_new: bool) -> int:
     """Trains the head on averaged maps of the frozen base network; returns its best epoch."""
     images, recipe = material.images, material.recipe
     tensors = base_networks.pooled_maps(material.network, recipe.feature_layers, recipe.pooled_parts)
@@ -263,7 +271,7 @@ def _train_head(material: Material, options: Tuning, head: keras.Model) -> int:
         tensors |= base_networks.pooled_maps(material.network, recipe.embedding_layers, EMBEDDING_PARTS)
     shown = [_side_by_side(each, names) for each in _shown(material, options, tensors)]
     validation = _side_by_side(material.outputs(tensors, images.validation, "validation features"), names)
-    if material.start is None or not warm_start.copy_head(material.start, head):
+    if is_new:
         _set_statistics(head.get_layer("head_norm"), np.concatenate(shown))
     training = fine_tuning.CachedRows(shown, material.labels(images.training))
     return _train(material, options, "head", head, training, validation)
@@ -284,7 +292,7 @@ def _tune_from_maps(material: Material, options: Tuning, features: Any, scores: 
 
 
 def _tune_from_pixels(
-    material: Material, options: Tuning, augmentation: Augmentation, features: Any, scores: Any
+    material: Material, options: Tuning, augmentation: Augmentation, features: Any, scores: Any, *, may_stay: bool
 ) -> tuple[int, Any, Rows, Rows]:
     """Trains the layers above the cut on augmented images, in a twin network that has the recipe's precision."""
     import keras
@@ -318,7 +326,7 @@ def _tune_from_pixels(
         options.outlier_share,
         options.mild_share,
     )
-    epoch = _train(material, options, "deep", trained, shown, validation)
+    epoch = _train(material, options, "deep", trained, shown, validation, may_stay=may_stay)
     whole.set_weights(trained.get_weights())
     return epoch, network.inputs[0], training, validation
 
@@ -339,6 +347,8 @@ def _train(
     model: keras.Model,
     training: fine_tuning.Examples,
     validation: NDArray[Any] | Rows,
+    *,
+    may_stay: bool = True,
 ) -> int:
     stage = fine_tuning.Stage(
         name,
@@ -348,6 +358,7 @@ def _train(
         options.batch_cells,
         options.patience,
         material.seed,
+        may_stay=may_stay,
     )
     if name == "deep":
         stage = replace(

@@ -31,15 +31,16 @@ def warm_start(bundle: Bundle, model: keras.Model, network: keras.Model, variant
         recipe: Recipe to train it by.
 
     Raises:
-        ConfigurationError: The bundle has another variant, input size or crop, or other features.
+        ConfigurationError: The bundle has another variant, input size or crop, or other features; or it is of an SVM
+            that sees colours otherwise or has other scores.
     """
     earlier = bundle.manifest
     wanted, received = (variant, *recipe.warm_start_parts), (earlier.variant, *earlier.recipe.warm_start_parts)
     if received != wanted:
         raise ConfigurationError(
             f"Model {bundle.model_id[:12]} cannot be used for a warm start. Expected variant, input size, crop, "
-            f"feature layers and pooled parts: {wanted}. Received: {received}. Train from ImageNet weights instead "
-            "(base imagenet)."
+            "feature layers and pooled parts, and for an SVM also standardised colours and number of scores: "
+            f"{wanted}. Received: {received}. Next: train from ImageNet weights (base imagenet)."
         )
     done = {id(network.get_layer(base_networks.SCALED[base_of(variant)]))}
     for layer in recipe.feature_layers:

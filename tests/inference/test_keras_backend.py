@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bloodcell.inference import keras_backend
 from bloodcell.inference.keras_backend import training_precision
 
 
@@ -19,13 +20,16 @@ from bloodcell.inference.keras_backend import training_precision
     ],
 )
 def test_a_processor_that_would_only_imitate_bfloat16_trains_in_float32(
-    instructions: str, expected: str, tmp_path: Path
+    instructions: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(keras_backend, "_gpus", list)
     cpu = tmp_path / "cpuinfo"
     cpu.write_text(f"processor\t: 0\n{instructions}\n")
     assert training_precision("mixed_bfloat16", cpu) == expected
     assert training_precision("float32", cpu) == "float32"
+    monkeypatch.setattr(keras_backend, "_gpus", lambda: ["gpu:0"])
+    assert training_precision("mixed_bfloat16", cpu) == "mixed_bfloat16"
 
 
-def test_where_nobody_says_what_the_processor_can_do_the_recipe_holds(tmp_path: Path) -> None:
+def test_without_a_list_of_instructions_the_recipe_is_followed(tmp_path: Path) -> None:
     assert training_precision("mixed_bfloat16", tmp_path / "none") == "mixed_bfloat16"

@@ -11,6 +11,7 @@ from PIL import Image
 
 from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.errors import TrainingDataError
+from bloodcell.inference.model_loading import load_model
 from bloodcell.inference.model_output import calls_of
 from bloodcell.inference.predicting import predict_all
 from bloodcell.registry.bundle import Bundle, images_of, open_bundle
@@ -19,7 +20,9 @@ from bloodcell.site.calibrating import calibrate
 from bloodcell.site.fitted_variant import fit_variant, parent_outputs_on
 from bloodcell.site.site_cells import site_cells
 from bloodcell.site.site_fitting import calls_by
+from bloodcell.site.site_head import SiteOutputs
 from bloodcell.site.site_images import SiteImages, read_site_images
+from bloodcell.site.site_model import parent_outputs, site_model
 from bloodcell.site.site_scale import SiteScale
 from bloodcell.training.image_folders import read_file
 from tests.small_cells import draw
@@ -100,6 +103,31 @@ def test_the_model_in_the_bundle_computes_what_was_fitted(
         np.testing.assert_allclose(found[bundle.model_id].novelty, judged.distance, rtol=1e-2, atol=1e-2)
         assert made.comparison.candidate is not None
         assert made.comparison.candidate.accuracy.value == bundle.manifest.metrics.accuracy
+
+
+def test_the_stored_model_divides_the_odds_of_no_cell_as_the_head_does(
+    pixels_bundle: Bundle, images: SiteImages, tmp_path: Path
+) -> None:
+    """The parent has a score for no class, and takes these cells for it more or less."""
+    made = fit_variant(
+        pixels_bundle, site_cells(images), SiteScale(None, None), Settings(data_dir=tmp_path), lambda *_: None
+    )
+    head = replace(made.fit.head, none_divisor=7.5)
+    model = load_model(pixels_bundle)
+    outputs = parent_outputs(model, "vgg16")
+    stored = site_model(load_model(pixels_bundle), "vgg16", head, made.fit.temperature)
+    rng = np.random.default_rng(1)
+    shown = np.stack([np.asarray(draw(name, rng).resize((40, 40))) for name in CELL_CLASSES])
+    shown = np.concatenate(
+        [shown, np.full((2, 40, 40, 3), 220, np.uint8), rng.integers(0, 255, (2, 40, 40, 3), np.uint8)]
+    )
+    of_parent = outputs.predict_on_batch(shown)
+    assert np.ptp(of_parent["probabilities"].sum(axis=1)) > 0.2
+    seen = SiteOutputs(of_parent["features"], of_parent["probabilities"], of_parent["novelty"])
+    scores, distance = head.gaussians.scores(seen.features), head.gaussians.distance(seen.features)
+    judged = head.judge(scores, distance, seen, made.fit.temperature)
+    found = stored.predict_on_batch(shown)
+    np.testing.assert_allclose(found["probabilities"], judged.probabilities, atol=1e-3)
 
 
 def test_calibrating_again_uses_the_cached_outputs_and_gives_the_same_model(

@@ -21,7 +21,7 @@ from bloodcell.site.fitted_variant import FittedVariant, fit_variant
 from bloodcell.site.site_cells import SiteCells, site_cells
 from bloodcell.site.site_comparison import SiteCalls, call_figures
 from bloodcell.site.site_fitting import thresholds_of
-from bloodcell.site.site_head import MOST_SUSPECTED, Judged, SiteOutputs, head_of
+from bloodcell.site.site_head import MOST_DIVIDED, MOST_SUSPECTED, Judged, SiteOutputs, head_of
 from bloodcell.site.site_images import SiteImage, SiteImages, read_site_images
 from bloodcell.site.site_look import with_known_looks
 from bloodcell.site.site_scale import SiteScale
@@ -182,12 +182,12 @@ def knowing(known: np.ndarray) -> ClassGaussians:
 
 def test_a_parent_that_takes_the_cells_of_a_site_for_none_does_not_make_them_doubtful() -> None:
     """Its odds of no cell are divided until most labelled cells have few; what it is sure is none stays so."""
-    of_any = np.concatenate([np.full(50, 0.4), np.full(10, 0.05)])
+    of_any = np.concatenate([np.full(50, 0.6), np.full(10, 0.05)])
     probabilities = np.zeros((60, 8), np.float32)
     probabilities[:, 0] = of_any
     nothing = np.zeros((60, 2), np.float32)
     head = head_of(knowing(np.ones(9, bool)), SiteOutputs(nothing, probabilities, nothing[:, 0]), np.zeros(60, int))
-    assert head.none_divisor > 1
+    assert 1 < head.none_divisor < MOST_DIVIDED
     scores = np.where(np.arange(9) == 0, 20.0, 0.0) * np.ones((60, 1))
     judged = head.judge(scores, np.zeros(60), SiteOutputs(nothing, probabilities, nothing[:, 0]), 1.0)
     assert (judged.probabilities[:50, 0] > 0.94).all()
@@ -198,6 +198,8 @@ def test_a_parent_that_takes_the_cells_of_a_site_for_none_does_not_make_them_dou
     assert held.probabilities.max() < 0.1
     sure = SiteOutputs(nothing, np.eye(8, dtype=np.float32)[np.zeros(60, int)], nothing[:, 0])
     assert head_of(knowing(np.ones(9, bool)), sure, np.zeros(60, int)).none_divisor == 1
+    unsure = SiteOutputs(nothing, probabilities / 100, nothing[:, 0])
+    assert head_of(knowing(np.ones(9, bool)), unsure, np.zeros(60, int)).none_divisor == MOST_DIVIDED
 
 
 def test_unlabelled_images_of_another_stain_are_left_out_and_their_slides_stay_unlike(

@@ -288,21 +288,25 @@ def test_a_warm_start_keeps_the_network_of_a_release_that_knew_neither_colours_n
     assert later.manifest.base_weights.sha256 == earlier.model_id
 
 
-def test_what_a_model_remembers_of_images_in_other_colours_is_not_learnt(
-    svm_bundle: Bundle, tmp_path: Path, settings: Settings
+def test_an_svm_does_not_start_from_features_of_images_in_other_colours(
+    svm_bundle: Bundle, cells: Path, settings: Settings
 ) -> None:
-    elsewhere = make_cells(tmp_path / "elsewhere", 6, seed=5)
-    standardised = replace(SVM_RECIPE, standardises_colour=True, side_px=40, crop_px=32)
-    plain = train(
-        "vgg16_svm",
-        make_cells(tmp_path / "cells", 6),
-        settings,
-        recipe=replace(standardised, standardises_colour=False),
-        base=random_weights(),
+    with pytest.raises(ConfigurationError, match="for an SVM also standardised colours"):
+        train("vgg16_svm", cells, settings, recipe=replace(SVM_RECIPE, standardises_colour=True), base=svm_bundle)
+
+
+def test_a_model_that_has_not_learnt_what_no_cell_is_is_not_kept(cells: Path, settings: Settings) -> None:
+    """Validation images show cells only, so the head alone may look better than all epochs with images of no class."""
+    tuning = PIXELS_RECIPE.tuning
+    assert tuning is not None
+    worse = replace(tuning, deep_epochs=1, deep_learning_rate=1e-2, warm_up=0.0)
+    known = replace(worse, outlier_share=0.0)
+    with_none, without = (
+        train("vgg16", cells, settings, recipe=replace(PIXELS_RECIPE, tuning=each), base=random_weights())
+        for each in (worse, known)
     )
-    bundle = train("vgg16_svm", elsewhere, settings, recipe=standardised, base=plain)
-    assert len(read_rehearsal(bundle).labels) == bundle.manifest.data.n_training
-    assert not np.array_equal(read_rehearsal(bundle).features, read_rehearsal(plain).features)
+    assert without.manifest.choice.endswith("deeper layers of epoch 0")
+    assert with_none.manifest.choice.endswith("deeper layers of epoch 1")
 
 
 def test_broken_images_are_left_out_of_the_training(
