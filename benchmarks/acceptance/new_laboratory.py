@@ -69,7 +69,7 @@ class User:
         """Runs a command that should be refused and returns why; empty if it was not."""
         command = [sys.executable, "-m", "bloodcell", *arguments]
         done = subprocess.run(command, env=self.environment, check=False, capture_output=True, text=True)
-        return done.stderr if done.returncode else ""
+        return " ".join(done.stderr.split()) if done.returncode else ""
 
     def rows(self, statement: str) -> list[dict[str, str]]:
         """Returns the rows of an SQL statement."""
@@ -218,9 +218,9 @@ def promoted(user: User, models: Sequence[dict[str, Any]]) -> dict[str, bool]:
         by_verdict[may_be_used(verdict)] = model["model_id"]
     if refused := by_verdict.get(False):
         why = user.is_refused("models", "promote", refused, "--reason", "the verdict is not read")
-        print(why.strip())
+        print(f"refused: {why}")
         is_same = champion(user) == before
-        claims["a model that its verdict does not allow is refused"] = is_same and "ust not be used" in why
+        claims["a model that its verdict does not allow is refused"] = is_same and "Must not be used" in why
     if allowed := by_verdict.get(True):
         user.runs("models", "promote", allowed, "--reason", "its verdict allows it")
         claims["a model that its verdict allows becomes champion"] = champion(user) == allowed
