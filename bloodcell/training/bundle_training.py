@@ -36,7 +36,7 @@ from bloodcell.registry.bundle import (
     BundleManifest,
     DataSplit,
     ValidationMetrics,
-    images_of,
+    splits_of,
     write_bundle,
     write_image_list,
 )
@@ -169,10 +169,11 @@ def _set_of_folders(
 
 def _remembered(base: Bundle, images: TrainingSet) -> Rehearsal | None:
     """Returns what a model keeps of its training; None if that might show an image which now validates the new one."""
-    seen = {image.sha256 for image in images.validation} & images_of(base)
+    split_of = splits_of(base) if IMAGES in base.manifest.files else {}
+    seen = [image for image in images.validation if split_of.get(image.sha256) == "training"]
     if seen:
         log.warning(
-            "Model %s has seen %s of the %s validation images: figures of the new model are too good.",
+            "Model %s was trained on %s of the %s validation images: figures of the new model are too good.",
             base.model_id[:12], f"{len(seen):,}", f"{len(images.validation):,}",
         )  # fmt: skip
     if REHEARSAL not in base.manifest.files:

@@ -198,7 +198,7 @@ def test_a_parent_that_takes_the_cells_of_a_site_for_none_does_not_make_them_dou
     assert held.probabilities.max() < 0.1
     sure = SiteOutputs(nothing, np.eye(8, dtype=np.float32)[np.zeros(60, int)], nothing[:, 0])
     assert head_of(knowing(np.ones(9, bool)), sure, np.zeros(60, int)).none_divisor == 1
-    unsure = SiteOutputs(nothing, probabilities / 100, nothing[:, 0])
+    unsure = SiteOutputs(nothing, probabilities * np.float32(0.01), nothing[:, 0])
     assert head_of(knowing(np.ones(9, bool)), unsure, np.zeros(60, int)).none_divisor == MOST_DIVIDED
 
 
