@@ -51,7 +51,7 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
     """
     settings, manifest = Settings(), bundle.manifest
     recipe = replace(manifest.recipe, embedding_layers=default_recipe(manifest.variant).embedding_layers)
-    training, validation = (images_of_split(bundle, split, folders, settings) for split in ("training", "validation"))
+    training, validation = (_images(bundle, split, folders, settings) for split in ("training", "validation"))
     model = load_model(bundle)
     seen = base_networks.rooted(
         base_networks.pooled(model, recipe.embedding_layers, EMBEDDING_PARTS, name="frozen_features")
@@ -108,7 +108,7 @@ def refit(bundle: Bundle, folders: list[Path], out: Path) -> Bundle:
         )
 
 
-def images_of_split(bundle: Bundle, split: str, folders: list[Path], settings: Settings) -> tuple[LabelledImage, ...]:
+def _images(bundle: Bundle, split: str, folders: list[Path], settings: Settings) -> tuple[LabelledImage, ...]:
     """Returns the images of one split of the bundle."""
     known = {image.sha256: image for image in read_image_folders(settings, *folders).images}
     return tuple(known[sha256] for sha256, of_split in splits_of(bundle).items() if of_split == split)
