@@ -1,6 +1,6 @@
 """Trains the four models that bloodcell ships, from their default recipes.
 
-    python -m benchmarks.accuracy.models IMAGES [--variant NAME ...] [--start BUNDLE ...] [--epochs N] [--work FOLDER]
+    python -m benchmarks.accuracy.models IMAGES [--variant NAME ...] [--next] [--start BUNDLE ...] [--epochs N]
 
 They are trained on IMAGES and a small share of drawn cells; a tenth of IMAGES, chosen by digest, is held out. A variant
 that is done is not trained again, and a training that was killed resumes. A fine-tuned variant starts from ImageNet, or
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.accuracy.measuring import kept_as, made_once
+from benchmarks.accuracy.next_recipes import next_recipe
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.cells.variants import VARIANTS
 from bloodcell.registry.bundle import Bundle, open_bundle
@@ -37,6 +38,7 @@ def main() -> None:
     )
     parser.add_argument("images", type=Path, help="FOLDER/<class>/*.jpg")
     parser.add_argument("--variant", choices=VARIANTS, action="append", help="may be repeated; default: all")
+    parser.add_argument("--next", action="store_true", help="by the recipes of `next_recipes`")
     parser.add_argument("--start", type=Path, action="append", default=[], metavar="BUNDLE", help="may be repeated")
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs of the second stage after a --start")
     parser.add_argument("--work", type=Path, default=Path("paper-work"))
@@ -47,7 +49,7 @@ def main() -> None:
     images = read_image_folders(settings, *folders).images
     starts = {bundle.manifest.variant: bundle for bundle in map(open_bundle, chosen.start)}
     for variant in chosen.variant or VARIANTS:
-        recipe = default_recipe(variant)
+        recipe = next_recipe(variant) if chosen.next else default_recipe(variant)
         base: Literal["imagenet"] | Bundle = starts.get(variant) or "imagenet"
         if recipe.tuning and chosen.epochs and variant in starts:
             recipe = replace(recipe, tuning=replace(recipe.tuning, deep_epochs=chosen.epochs))

@@ -2,9 +2,9 @@
 
     python -m benchmarks.accuracy.remember BUNDLE IMAGES [IMAGES ...] --out FOLDER [--cells 64]
 
-IMAGES are folders with nearly all images that the model was trained on; drawn ones of another release may be missing. The
-network, its thresholds and all calls stay as they are. With these files the model can be calibrated for a laboratory,
-and slides that look otherwise are withheld.
+IMAGES are folders with nearly all images that the model was trained on; drawn ones of another release may be missing.
+The network, its thresholds and all calls stay as they are. With these files the model can be calibrated for a
+laboratory, and slides that look otherwise are withheld.
 """
 
 from __future__ import annotations

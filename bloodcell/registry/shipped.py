@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parents[1] / "shipped"
 MODEL_IDS: Final[dict[str, str]] = {
-    "inception_v3": "4daa0a0a89e6632db3fa56af4a8fc426bcd2dd3757becfdda01f949123cb1777",
-    "inception_v3_svm": "c701cfeb060f3e2f0f6dce5dfa517d16d76fa4db781303128a7e30491b896368",
-    "vgg16": "7cbe62edd2b4fe679931d6b4f1a025ac141bb0d3b63474d2a6d6d86087edecd6",
-    "vgg16_svm": "3224d995c8e3220275b9eb7e7e5df428a4f5bd49b337d63bc51ce0de5f510222",
+    "inception_v3": "7b9c15577b49129d6b43b99f8d2ccf51e501f13a52fff8eda281a60ce0f084c3",
+    "inception_v3_svm": "33e31d51351d39c7535f342f6859f4d884a3c577e46bf0328b70a3867403cb65",
+    "vgg16": "80bd856b937a84bbaafddd940d1b78dec59c25f63c557656ee8f22998ec1ea6c",
+    "vgg16_svm": "7f2203658d2f681a66057a93c9455979d1d656e85c07dbee9636d96ba7b359bf",
 }
 """Variant -> model id; the first becomes champion, the others its challengers."""
 

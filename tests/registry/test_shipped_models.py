@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,15 +83,9 @@ def framed(size: tuple[int, int]) -> Callable[[LabelledImage], bytes]:
 
 
 def test_they_have_the_default_recipes_so_that_a_warm_start_can_use_them(bundles: list[Bundle]) -> None:
-    """One that started from the network of an earlier release may have had fewer epochs."""
-    for bundle in bundles:
-        expected, recipe = DEFAULT_RECIPES[bundle.manifest.variant], bundle.manifest.recipe
-        if bundle.manifest.base_weights.kind == "champion":
-            assert expected.tuning is not None
-            assert recipe.tuning is not None
-            recipe = replace(recipe, tuning=replace(recipe.tuning, deep_epochs=expected.tuning.deep_epochs))
-            assert "epoch 0" not in bundle.manifest.choice
-        assert recipe == expected
+    assert [bundle.manifest.recipe for bundle in bundles] == [
+        DEFAULT_RECIPES[bundle.manifest.variant] for bundle in bundles
+    ]
 
 
 def test_drawn_cells_of_another_seed_are_classified_correctly(bundles: list[Bundle], tmp_path: Path) -> None:
