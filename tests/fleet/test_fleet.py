@@ -123,7 +123,12 @@ def test_an_announced_night_is_ingested_on_one_host_and_classified_on_another(
     rows = laboratory.rows()
     assert len(rows["cell_call"]) == 4 * 24
     hosts = {tuple(row) for row in laboratory.all("SELECT stage, host FROM bloodcell.run WHERE night = :night")}
-    assert hosts == {("ingest", "box"), ("classify", "gpubox"), ("differential", "box")}
+    assert hosts == {
+        ("ingest", "box"),
+        ("classify", "gpubox"),
+        ("check look", "gpubox"),
+        ("differential", "box"),
+    }
 
 
 def test_logs_of_tasks_are_json_and_name_the_slides_but_no_patient(fleet: Fleet, settings: Settings) -> None:
