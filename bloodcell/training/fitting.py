@@ -116,8 +116,7 @@ def fit_svm(material: Material, options: SvmSearch) -> Trained:
         [np.tile(labels, 1 + len(copies)), *(np.full(len(rows), len(CELL_CLASSES)) for rows in outliers)]
     )
     material.on_progress("fit SVM", 0, 1)
-    weights = np.ones(len(shown))
-    weights[: len(labels)] = options.weight_as_is
+    weights = np.where(np.arange(len(shown)) < len(labels), options.weight_as_is, 1.0)
     if (old := material.remembered) is not None:
         weight = min(options.weight_as_is, weights.sum() / len(old.labels))
         weights = np.concatenate([weights, np.full(len(old.labels), weight)])
@@ -182,6 +181,8 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     scores_of_validation = fine_tuning.scores_of(head, validation_features, options.batch_cells)
     labels = material.labels(material.images.training)
     rehearsal = _rehearsal(fine_tuning.scores_of(of_head, of_training[rehearsed(labels)], options.batch_cells), labels)
+    precision = training_precision(options.precision)
+    otherwise = "" if precision == options.precision else f", trained in {precision}"
     if recipe.embedding_layers:
         features, training_features, validation_features = _frozen_features(material, options)
     else:
@@ -193,14 +194,8 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
         validation_features,
         scores_of_validation,
         rehearsal,
-        f"head of epoch {head_epoch}, then deeper layers of epoch {deep_epoch}{_in_precision(options)}",
+        f"head of epoch {head_epoch}, then deeper layers of epoch {deep_epoch}{otherwise}",
     )
-
-
-def _in_precision(options: Tuning) -> str:
-    """Returns what a bundle says if the second stage was not trained in the recipe's precision."""
-    used = training_precision(options.precision) if options.augmentation else "float32"
-    return "" if used == options.precision else f", trained in {used}"
 
 
 def _rehearsal(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Rehearsal:
@@ -215,10 +210,8 @@ def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_l
     frozen = keras.Model(network.inputs, network.get_layer(cut_layer).output).layers
     if tuned := set(layers) - {layer.name for layer in frozen}:
         received = ", ".join(sorted(tuned))
-        raise ConfigurationError(
-            f"The embedding's input has to come from frozen layers. Expected layers up to {cut_layer}, received "
-            f"{received}."
-        )
+        expected = f"The embedding's input has to come from frozen layers, up to {cut_layer}"
+        raise ConfigurationError(f"{expected}. Received: {received}.")
 
 
 def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
