@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.accuracy.measuring import layers_of, truth_of
-from bloodcell.cells.classes import CELL_CLASSES
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.inference.model_loading import load_model
 from bloodcell.registry.bundle import Bundle, open_bundle, splits_of, write_bundle
 from bloodcell.registry.compact import halved
-from bloodcell.registry.rehearsal import CELLS_PER_CLASS, REHEARSAL, Rehearsal, write_rehearsal
+from bloodcell.registry.rehearsal import CELLS_PER_CLASS, REHEARSAL, Rehearsal, rehearsed, write_rehearsal
 from bloodcell.settings import Settings
 from bloodcell.site.site_model import parent_outputs
 from bloodcell.storage.decoding import ImageBounds, decode, resized
@@ -52,7 +51,7 @@ def remember(bundle: Bundle, folders: list[Path], out: Path, n_cells: int) -> Bu
     training = tuple(image for image in found if splits.get(image.sha256) == "training")
     assert len(training) > 0.9 * manifest.data.n_training, "these are not the images it was trained on"
     truth, bounds = truth_of(training), ImageBounds.of(settings)
-    chosen = np.sort(np.concatenate([np.flatnonzero(truth == each)[:n_cells] for each in range(len(CELL_CLASSES))]))
+    chosen = rehearsed(truth, n_cells)
 
     def pixels(image: LabelledImage) -> np.ndarray:
         return resized(decode(read_file(image), bounds), *bundle.input_size)

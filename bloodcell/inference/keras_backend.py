@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from bloodcell.inference.quiet_start import has_nvidia_gpu, without_messages_about_cuda
 
@@ -91,7 +91,9 @@ def device() -> str:
     return found
 
 
-def training_precision(policy: str, cpu: Path = Path("/proc/cpuinfo")) -> str:
+def training_precision(
+    policy: Literal["float32", "mixed_bfloat16"], cpu: Path = Path("/proc/cpuinfo")
+) -> Literal["float32", "mixed_bfloat16"]:
     """Returns Keras' dtype policy to train with: `policy`, or float32 where bfloat16 would only be imitated.
 
     A processor without its instructions (AVX512-BF16, AMX) computes in bfloat16 ten times more slowly than in float32.

@@ -61,13 +61,14 @@ class Rehearsal:
             raise ValueError("expected finite features and cells of every class")
 
 
-def rehearsed(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+def rehearsed(labels: NDArray[np.integer], n_cells: int = CELLS_PER_CLASS) -> NDArray[np.int64]:
     """Returns the indices of the training images whose features are kept: of each class the first ones.
 
     Args:
         labels: int (n,), class numbers in the order of the images, which is that of their digests and so a random one.
+        n_cells: How many of each class.
     """
-    members = [np.flatnonzero(labels == each)[:CELLS_PER_CLASS] for each in range(len(CELL_CLASSES))]
+    members = [np.flatnonzero(labels == each)[:n_cells] for each in range(len(CELL_CLASSES))]
     return np.sort(np.concatenate(members))
 
 

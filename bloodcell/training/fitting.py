@@ -162,7 +162,8 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     """Returns the base network with a head, in which the layers above the cut are fine-tuned."""
     import keras
 
-    network, recipe = material.network, material.recipe
+    network, recipe, asked = material.network, material.recipe, options.precision
+    options = replace(options, precision=training_precision(asked))
     _refuse_tuned_embedding(network, recipe.embedding_layers, options.cut_layer)
     features = base_networks.pooled(network, recipe.feature_layers, recipe.pooled_parts)
     scores = _head(features, recipe, options, material.seed)
@@ -181,8 +182,7 @@ def fine_tune(material: Material, options: Tuning) -> Trained:
     scores_of_validation = fine_tuning.scores_of(head, validation_features, options.batch_cells)
     labels = material.labels(material.images.training)
     rehearsal = _rehearsal(fine_tuning.scores_of(of_head, of_training[rehearsed(labels)], options.batch_cells), labels)
-    precision = training_precision(options.precision)
-    otherwise = "" if precision == options.precision else f", trained in {precision}"
+    otherwise = "" if options.precision == asked else f", trained in {options.precision}"
     if recipe.embedding_layers:
         features, training_features, validation_features = _frozen_features(material, options)
     else:
@@ -209,9 +209,10 @@ def _refuse_tuned_embedding(network: keras.Model, layers: tuple[str, ...], cut_l
 
     frozen = keras.Model(network.inputs, network.get_layer(cut_layer).output).layers
     if tuned := set(layers) - {layer.name for layer in frozen}:
-        received = ", ".join(sorted(tuned))
-        expected = f"The embedding's input has to come from frozen layers, up to {cut_layer}"
-        raise ConfigurationError(f"{expected}. Received: {received}.")
+        raise ConfigurationError(
+            f"The embedding's input has to come from frozen layers. Expected layers up to {cut_layer}, received "
+            f"{', '.join(sorted(tuned))}."
+        )
 
 
 def _frozen_features(material: Material, options: Tuning) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
@@ -291,7 +292,6 @@ def _tune_from_pixels(
     import keras
 
     recipe, network = material.recipe, material.network
-    precision = training_precision(options.precision)
     pixels = {"pixels": network.inputs[0]}
     training = material.outputs(pixels, material.images.training, "training pixels")["pixels"]
     validation = material.outputs(pixels, material.images.validation, "validation pixels")["pixels"]
@@ -301,10 +301,10 @@ def _tune_from_pixels(
             base_of(material.variant),
             recipe.side_px,
             recipe.crop_px,
-            precision,
+            options.precision,
             standardises_colour=recipe.standardises_colour,
         )
-        with base_networks.in_precision(precision):
+        with base_networks.in_precision(options.precision):
             twin_features = base_networks.pooled(twin, recipe.feature_layers, recipe.pooled_parts)
             trained = keras.Model(twin.inputs[0], _head(twin_features, recipe, options, material.seed))
     whole = keras.Model(network.inputs[0], scores)

@@ -115,7 +115,7 @@ def test_an_embedding_of_layers_that_are_trained_is_refused_before_the_training(
     cells: Path, settings: Settings
 ) -> None:
     recipe = replace(TUNED_RECIPE, embedding_layers=("block3_conv1",))
-    with pytest.raises(ConfigurationError, match=r"up to block2_pool. Received: block3_conv1"):
+    with pytest.raises(ConfigurationError, match=r"up to block2_pool, received block3_conv1"):
         train("vgg16", cells, settings, recipe=recipe, base=random_weights())
 
 
