@@ -9,6 +9,7 @@ Data moves one way. A room takes the records of the rooms before it, returns its
     results       a count becomes a version of the slide's result, which a person signs
     report        a slide becomes a page, and a night becomes a summary
     labels        pathologists' labels of cells: imported, checked, contested or confirmed
+    exchange      signed results leave for other systems, and what these answer is kept
     retraining    labels become candidates, which are validated, approved and promoted
     monitoring    compares the champion with new labels, and its nights with its validation images
     removal       erases all that is known of a patient or a slide, and removes what is old
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from bloodcell.classify import classify_shard, plan_shards
     from bloodcell.errors import BloodcellError
     from bloodcell.evaluation import evaluate_bundles
+    from bloodcell.exchange import send_results
     from bloodcell.ingest import ingest_night
     from bloodcell.labels import export_labels, import_inbox, import_labels
     from bloodcell.monitoring import check_champion
@@ -65,6 +67,7 @@ else:
             "check_champion": "bloodcell.monitoring",
             "classify_shard": "bloodcell.classify",
             "evaluate_bundles": "bloodcell.evaluation",
+            "send_results": "bloodcell.exchange",
             "export_labels": "bloodcell.labels",
             "import_inbox": "bloodcell.labels",
             "import_labels": "bloodcell.labels",
@@ -98,6 +101,7 @@ __all__ = [
     "open_database",
     "plan_shards",
     "read_result",
+    "send_results",
     "sign_result",
     "train",
     "verify_store",

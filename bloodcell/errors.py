@@ -30,6 +30,9 @@
     │   └── ResultChangedError it is not the one that was looked at (review/writing.py)
     ├── LoginRefusedError      the person is not logged in: begin the log-in again
     ├── PasswordRefusedError   the new password is not allowed: choose another
+    ├── MessagesRejectedError  a receiver refuses messages: a person has to look at its answers
+    ├── Hl7Error               a message cannot be read (exchange/hl7_text.py)
+    ├── NoAnswerError          a receiver does not answer: the message is sent again later (exchange/delivery.py)
     ├── CheckFailedError       a check of the champion or of the store failed: a person has to look at it
     ├── AlreadyDoneError       nothing: what was asked for is so already, and nothing was changed
     ├── AirflowRefusedError    Airflow was reached, but refused the request (service/airflow_session.py)
@@ -118,6 +121,10 @@ class NameRefusedError(ConfigurationError):
 
 class UsersFileError(ConfigurationError):
     """The users file is damaged, of a later release, or may be read or written by other users of the machine."""
+
+
+class MessagesRejectedError(BloodcellError):
+    """A receiver refused messages, which wait for a person."""
 
 
 class AlreadyDoneError(BloodcellError):

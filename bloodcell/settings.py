@@ -31,6 +31,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bloodcell.desk_settings import DeskSettings
 from bloodcell.environment import PREFIX, refuse_unknown_variables, settings_error
 from bloodcell.evidence_settings import CheckSettings, GateSettings
+from bloodcell.exchange_settings import ExchangeSettings
 from bloodcell.retention_settings import RetentionSettings
 from bloodcell.served_address import airflow_address
 from bloodcell.setting_types import OptionalPath, OptionalSecret, OptionalText, RequiredPath
@@ -270,6 +271,7 @@ GROUPS: Final = (
     AirflowSettings,
     DeskSettings,
     WatchSettings,
+    ExchangeSettings,
     RetentionSettings,
 )
 """The groups of settings, in the order in which they are documented."""
@@ -277,6 +279,7 @@ GROUPS: Final = (
 
 class Settings(
     RetentionSettings,
+    ExchangeSettings,
     WatchSettings,
     DeskSettings,
     AirflowSettings,

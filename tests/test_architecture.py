@@ -19,10 +19,9 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 # every room and single module; each imports only itself and those that stand before it, so there are no cycles
 ROOMS = (
     "lazy_names", "visible_text", "errors", "login_limit", "cells", "environment", "setting_types",
-    "evidence_settings", "retention_settings", "desk_settings", "served_address", "settings", "resources",
-    "presentation", "storage", "registry", "appearance", "inference", "training", "drawing", "inbox", "ingest",
-    "classify",
-    "differential", "results", "report", "labels", "evaluation", "site",
+    "evidence_settings", "exchange_settings", "retention_settings", "desk_settings", "served_address", "settings",
+    "resources", "presentation", "storage", "registry", "appearance", "inference", "training", "drawing", "inbox",
+    "ingest", "classify", "differential", "results", "report", "labels", "exchange", "evaluation", "site",
     "retraining", "monitoring", "withdrawal", "removal", "verification", "review", "service", "demo", "cli",
 )  # fmt: skip
 
@@ -138,6 +137,7 @@ TABLES = {
     "results": {"result"},
     # what people write at the desk; an erasure removes it, so it cannot belong to the later room of the desk itself
     "labels": {"label_file", "desk_session", "slide_comment", "slide_lease"},
+    "exchange": {"receiver", "outgoing_message", "message_attempt", "message_action"},
     "retraining": {
         *("data_split", "dataset_image", "training_run", "candidate", "evaluation"),
         *("approval_question", "approval_answer"),

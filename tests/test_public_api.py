@@ -39,6 +39,7 @@ PUBLIC: dict[str, list[str]] = {
         "open_database",
         "plan_shards",
         "read_result",
+        "send_results",
         "sign_result",
         "train",
         "verify_store",
@@ -62,6 +63,7 @@ PUBLIC: dict[str, list[str]] = {
     "bloodcell.appearance": ["compared", "looks_of", "read_looks"],
     "bloodcell.differential": ["Differential", "LaboratoryRules", "count_differential", "read_rules"],
     "bloodcell.drawing": ["DrawnDrop", "DrawnSlide", "draw_cell", "draw_folder", "make_drop"],
+    "bloodcell.exchange": ["send_results"],
     "bloodcell.site": ["calibrate", "read_site_images", "report_site", "site_page"],
     "bloodcell.evaluation": [
         "BundleEvaluation",

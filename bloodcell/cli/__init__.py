@@ -15,6 +15,7 @@
     store         store verify
     drop          drop make
     erasure       clean, erase
+    exchange      exchange status, send, replay, skip, remove, example
     users         users add, list, password, roles, remove
     output        how these commands show records
 
@@ -37,6 +38,7 @@ from bloodcell.cli import (
     drop,
     erasure,
     evaluate,
+    exchange,
     labels,
     models,
     operate,
@@ -99,6 +101,7 @@ for panel, commands in _GROUPS.items():
         app.command(rich_help_panel=panel, no_args_is_help=command in _NEED_ARGUMENTS)(command)
 app.add_typer(rules.app, name="rules", rich_help_panel="Results")
 app.add_typer(users.app, name="users", rich_help_panel="Results")
+app.add_typer(exchange.app, name="exchange", rich_help_panel="Results")
 app.add_typer(labels.app, name="labels", rich_help_panel="Labels and retraining")
 app.add_typer(site.app, name="site", rich_help_panel="Models")
 app.add_typer(models.app, name="models", rich_help_panel="Models")

@@ -45,6 +45,9 @@ _REMOVALS: Final = {
     "remove_slide_lease": "leases of slides",
     "remove_look_check": "comparisons of images",
     "remove_label": "labels",
+    "remove_message_attempt": "attempts to deliver messages",
+    "remove_message_action": "decisions about messages",
+    "remove_outgoing_message": "messages to other systems",
     "remove_cell_call": "calls",
     "remove_former_call": "replaced calls",
     "remove_result": "versions of results",
@@ -70,6 +73,8 @@ _TEXTS: Final = (
     "blank_label_files",
     "blank_promotions",
     "blank_results",
+    "blank_message_answers",
+    "blank_message_reasons",
     "blank_retrainings",
     "blank_answers",
 )

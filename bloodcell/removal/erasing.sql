@@ -3,7 +3,8 @@
 LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file, bloodcell.cell_call,
     bloodcell.former_call, bloodcell.slide_report, bloodcell.differential, bloodcell.result,
     bloodcell.slide_withdrawal, bloodcell.look_check, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image,
-    bloodcell.data_split, bloodcell.sampled_cell, bloodcell.slide_opening, bloodcell.slide_comment, bloodcell.slide_lease IN SHARE ROW EXCLUSIVE MODE
+    bloodcell.data_split, bloodcell.sampled_cell, bloodcell.slide_opening, bloodcell.slide_comment, bloodcell.slide_lease,
+    bloodcell.outgoing_message, bloodcell.message_attempt, bloodcell.message_action IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
 -- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide that was renamed to a
@@ -107,6 +108,17 @@ DELETE FROM bloodcell.sampled_cell USING erased_cell c WHERE sampled_cell.cell_i
 
 -- name: remove_slide_opening
 DELETE FROM bloodcell.slide_opening USING erased e WHERE slide_opening.slide_id = e.slide_id
+
+-- name: remove_message_attempt
+DELETE FROM bloodcell.message_attempt USING bloodcell.outgoing_message m JOIN erased e USING (slide_id)
+WHERE message_attempt.message_id = m.message_id
+
+-- name: remove_message_action
+DELETE FROM bloodcell.message_action USING bloodcell.outgoing_message m JOIN erased e USING (slide_id)
+WHERE message_action.message_id = m.message_id
+
+-- name: remove_outgoing_message
+DELETE FROM bloodcell.outgoing_message USING erased e WHERE outgoing_message.slide_id = e.slide_id
 
 -- name: remove_slide_comment
 DELETE FROM bloodcell.slide_comment USING erased e WHERE slide_comment.slide_id = e.slide_id
@@ -225,3 +237,9 @@ UPDATE bloodcell.approval_answer SET reason = regexp_replace(reason, :pattern, :
 
 -- name: erased_images
 SELECT split, n_images FROM bloodcell.model_erasure WHERE model_id = :model_id ORDER BY split
+
+-- name: blank_message_answers
+UPDATE bloodcell.message_attempt SET answer = regexp_replace(answer, :pattern, :blank, 'g') WHERE answer ~ :pattern
+
+-- name: blank_message_reasons
+UPDATE bloodcell.message_action SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern

@@ -2,7 +2,7 @@
 
 `sql/versions` creates them, the library reads and writes through this module, and a test compares the two. Each upgrade
 copies the comments to the database. The declarations are in `ingest_tables`, `call_tables`, `result_tables`,
-`label_tables`, `training_tables`, `erasure_tables` and `desk_tables`.
+`label_tables`, `training_tables`, `erasure_tables`, `desk_tables` and `exchange_tables`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from bloodcell.storage.erasure_tables import (
     erasure_removal,
     erasure_secret,
 )
+from bloodcell.storage.exchange_tables import message_action, message_attempt, outgoing_message, receiver
 from bloodcell.storage.ingest_tables import (
     cell,
     drop,
@@ -84,10 +85,14 @@ __all__ = [
     "lock",
     "lockbox_opening",
     "look_check",
+    "message_action",
+    "message_attempt",
     "metadata",
     "model",
     "model_check",
+    "outgoing_message",
     "promotion",
+    "receiver",
     "result",
     "run",
     "sampled_cell",

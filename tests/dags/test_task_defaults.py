@@ -27,6 +27,7 @@ FIRST = {
     "import_labels": "inbox",
     "nightly_run": "ingest",
     "retrain": "snapshot",
+    "send_results": "send",
     "verify_store": "verify",
 }
 

@@ -109,9 +109,20 @@ def ward(settings: Settings, database: Database) -> Ward:
     laboratory.dataset("d16e57", [(cell, "holdout") for cell in cells[:2]] + [(cells[-1], "training")])
     laboratory.count()
     laboratory.call_again("neutrophil")
+    with database.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO bloodcell.receiver (name, protocol, gets_unsigned) VALUES ('lis', 'hl7', false)"
+        )
     laboratory.sign(BARCODES[1], 1)
     laboratory.sign(OTHER, 1, reason=f"not the blood of {BARCODES[0]}")
     with database.begin() as connection:
+        for written in (
+            "message_attempt (message_id, started_at, outcome, answer) "
+            f"SELECT message_id, now(), 'rejected', 'unknown: {BARCODES[0]}'",
+            "message_action (message_id, action, reason, requested_by) "
+            f"SELECT message_id, 'skip', 'see {BARCODES[0]}', 'anna'",
+        ):
+            connection.execute(sa.text(f"INSERT INTO bloodcell.{written} FROM bloodcell.outgoing_message"))
         checked = [
             {
                 "model_id": CHAMPION, "cell_id": cell, "label_id": label, "class": "neutrophil",

@@ -1,0 +1,195 @@
+"""The exchange file: the systems that results are sent to, and the codes that the laboratory sends them with."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bloodcell.differential.loinc import LoincLine
+from bloodcell.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLE: Final = Path(__file__).with_name("exchange_example.toml")
+"""A commented exchange file, to start from."""
+
+_MAX_FILE_BYTES: Final = 256 * 1024
+
+_Text = Annotated[str, Field(min_length=1, max_length=200)]
+_Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sender(_Part):
+    """What bloodcell calls itself in messages.
+
+    Attributes:
+        application: MSH-3.
+        facility: MSH-4.
+        patient_authority: Who gives the pseudonyms of patients: the assigning authority in PID-3.
+        system: URI under which FHIR identifiers of this laboratory are unique.
+    """
+
+    application: _Text = "bloodcell"
+    facility: _Text = "laboratory"
+    patient_authority: _Text = "laboratory"
+    system: Annotated[str, Field(pattern=r"^(https?://|urn:)\S+$")] = "urn:bloodcell:laboratory"
+
+
+class _Receiver(_Part):
+    gets_unsigned: bool = False
+    answer_s: float = Field(30, gt=0, le=600)
+
+
+class Hl7Receiver(_Receiver):
+    """A system that gets HL7 version 2.5.1 over MLLP.
+
+    Attributes:
+        host: Its name or address.
+        port: Its port.
+        tls: Whether the connection is encrypted, and the receiver's certificate is checked.
+        ca_file: Certificates of the authorities that are trusted; default: those of this machine.
+        certificate_file: This laboratory's own certificate, if the receiver asks for one, with its key.
+        key_file: The key, if it is in another file.
+        application: MSH-5.
+        facility: MSH-6.
+        gets_unsigned: Whether it also gets results that nobody has signed, as preliminary.
+        answer_s: Seconds to wait for an answer.
+    """
+
+    protocol: Literal["hl7"]
+    host: _Text
+    port: int = Field(ge=1, le=65535)
+    tls: bool = True
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    application: _Text
+    facility: _Text
+
+    @model_validator(mode="after")
+    def _files_need_tls(self) -> Self:
+        if not self.tls and (self.ca_file or self.certificate_file or self.key_file):
+            raise ValueError("ca_file, certificate_file and key_file need tls = true")
+        if self.key_file and not self.certificate_file:
+            raise ValueError("key_file needs certificate_file")
+        return self
+
+
+class FhirReceiver(_Receiver):
+    """A server that gets FHIR R4 transactions.
+
+    Attributes:
+        url: Its base address.
+        token_file: File with a bearer token; None: the server asks for none.
+        ca_file: Certificates of the authorities that are trusted; default: those of this machine.
+        gets_unsigned: Whether it also gets results that nobody has signed, as partial.
+        answer_s: Seconds to wait for an answer.
+    """
+
+    protocol: Literal["fhir"]
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+
+Receiver = Annotated[Hl7Receiver | FhirReceiver, Field(discriminator="protocol")]
+
+
+class LineCode(_Part):
+    """The laboratory's own codes of one line of a differential.
+
+    Attributes:
+        percent: Of the percentage; for erythroblasts, of the number per 100 leucocytes.
+        cells: Of the number of cells.
+        absolute: Of the absolute count.
+    """
+
+    percent: _Text | None = None
+    cells: _Text | None = None
+    absolute: _Text | None = None
+
+
+class SiteCodes(_Part):
+    """The laboratory's own codes, sent beside LOINC.
+
+    Attributes:
+        system: Name of the coding system; HL7 keeps names that begin with 99 for local ones.
+        lines: Line -> codes. A line that is left out has codes that bloodcell makes.
+    """
+
+    system: _Text = "99BLOODCELL"
+    lines: dict[LoincLine, LineCode] = Field(default_factory=dict)
+
+    def code_of(self, line: str, what: Literal["percent", "cells", "absolute"]) -> str:
+        """Returns the code of a line's percentage, number of cells or absolute count."""
+        own = next((codes for name, codes in self.lines.items() if name == line), LineCode())
+        code: str | None = getattr(own, what)
+        return code or f"{line.upper()}_{what.upper()}"
+
+
+class ExchangeFile(_Part):
+    """An exchange file.
+
+    Attributes:
+        sender: What bloodcell calls itself.
+        receivers: Name -> receiver; the name is what the database and `bloodcell exchange` know it by.
+        codes: The laboratory's own codes.
+    """
+
+    sender: Sender = Sender()
+    receivers: dict[_Name, Receiver] = Field(default_factory=dict)
+    codes: SiteCodes = SiteCodes()
+
+
+NOTHING: Final = ExchangeFile()
+"""Without a file, nothing leaves."""
+
+
+def read_exchange_file(path: Path | None) -> ExchangeFile:
+    """Returns what a file says; None: there is no receiver.
+
+    Raises:
+        ConfigurationError: The file cannot be read or is not valid; the message names every problem.
+    """
+    if path is None:
+        return NOTHING
+    try:
+        with path.open("rb") as file:
+            body = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The exchange file {path} cannot be read ({error.strerror}). Correct BLOODCELL_EXCHANGE_FILE."
+        ) from error
+    return _parsed(body, path)
+
+
+@lru_cache(maxsize=4)
+def _parsed(body: bytes, path: Path) -> ExchangeFile:
+    try:
+        if len(body) > _MAX_FILE_BYTES:
+            raise ValueError(f"expected at most {_MAX_FILE_BYTES:,} bytes, received more")
+        return ExchangeFile.model_validate(tomllib.loads(body.decode()))
+    except ValidationError as error:
+        problems = "; ".join(_problems(error))
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
+        problems = str(error)
+    raise ConfigurationError(
+        f"The exchange file {path} is not valid: {problems}. Next: bloodcell exchange example prints a file to start "
+        "from."
+    )
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for each in error.errors():
+        place = ".".join(str(part) for part in each["loc"])
+        received: Any = "" if isinstance(each["input"], dict) else f" (received {each['input']!r})"
+        yield f"{place + ': ' if place else ''}{each['msg'].removeprefix('Value error, ')}{received}"

@@ -1,0 +1,210 @@
+"""A result as an HL7 version 2.5.1 message, ORU^R01.
+
+One OBR is the differential. Each line has an OBX with its share of the leucocytes, one with its number of cells, and
+one with its absolute count if there is a leucocyte count. Intervals and bounds are notes (NTE) below the share.
+
+Source: HL7 version 2.5.1, chapters 2, 3, 4 and 7; tables 0078 (flags), 0085 (status of an observation), 0123 (status of
+a result), 0203 (kinds of identifiers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from bloodcell.cells.classes import CLASS_NAMES, CODES_OUT_OF_SCOPE
+from bloodcell.exchange.hl7_text import Field, segment
+from bloodcell.presentation.numbers import interval, number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bloodcell.exchange.exchange_file import ExchangeFile, Hl7Receiver
+    from bloodcell.exchange.outgoing_result import OutgoingLine, OutgoingResult
+
+STATUS: Final = {"machine": "P", "final": "F", "amended": "C", "corrected": "C"}
+"""State of a version -> status of the result (OBR-25) and of each observation (OBX-11)."""
+
+WITHDRAWN: Final = ("X", "W")
+"""Status of the result of a withdrawn slide, and of its observations: cancelled; what was sent was wrong."""
+
+ABNORMAL: Final = {"low": "L", "high": "H"}
+"""Flags that leave: those with which the whole interval is outside the reference range."""
+
+PANEL_NAME: Final = "Differential panel"
+
+_UCUM: Final = "UCUM"
+_PERCENT: Final = ("%", "percent", _UCUM)
+_PER_100: Final = ("/100{WBCs}", "per 100 leucocytes", _UCUM)
+_CELLS: Final = ("{cells}", "cells", _UCUM)
+_ABSOLUTE: Final = ("10*9/L", "billion per litre", _UCUM)
+
+
+def oru_message(result: OutgoingResult, receiver: Hl7Receiver, exchange: ExchangeFile, sent_at: datetime) -> bytes:
+    """Returns the message for a receiver, in UTF-8, without a frame.
+
+    Args:
+        result: What it says.
+        receiver: Whom it is for.
+        exchange: Names and codes of the laboratory.
+        sent_at: Now.
+    """
+    return "".join(f"{each}\r" for each in _segments(result, receiver, exchange, sent_at)).encode()
+
+
+def _segments(
+    result: OutgoingResult, receiver: Hl7Receiver, exchange: ExchangeFile, sent_at: datetime
+) -> Iterator[str]:
+    sender = exchange.sender
+    header: Mapping[int, Field] = {
+        3: sender.application,
+        4: sender.facility,
+        5: receiver.application,
+        6: receiver.facility,
+        7: _time(sent_at),
+        9: ("ORU", "R01", "ORU_R01"),
+        10: result.control_id,
+        11: "P",
+        12: "2.5.1",
+        18: "UNICODE UTF-8",
+    }
+    yield segment("MSH", header)
+    version, *_ = result.code_version.split("+")
+    yield segment("SFT", {1: "bloodcell", 2: version, 3: "bloodcell", 4: result.code_version})
+    yield segment("PID", _patient(result, sender.patient_authority))
+    status, of_lines = _status(result)
+    panel = _code(result.loinc.get("panel"), "DIFFERENTIAL", PANEL_NAME, exchange.codes.system)
+    request: Mapping[int, Field] = {
+        1: "1",
+        2: result.order_id or "",
+        3: (result.barcode, sender.application),
+        4: panel,
+        7: _time(result.acquired_at),
+        22: _time(result.made_at),
+        24: "HM",
+        25: status,
+        32: result.signed_by or "",
+    }
+    yield segment("OBR", request)
+    for number_, text in enumerate(_notes(result), start=1):
+        yield segment("NTE", {1: str(number_), 2: "L", 3: text})
+    position = 0
+    for line in result.lines:
+        for code, unit, value, is_main in _observations(line, result.loinc, exchange):
+            position += 1
+            yield segment("OBX", _observation(result, line, position, code, unit, value, of_lines, is_main=is_main))
+            if is_main and (note := _uncertainty(line)):
+                yield segment("NTE", {1: "1", 2: "L", 3: note})
+    for name, code_, count in (
+        ("Leucocytes counted", "LEUCOCYTES_CELLS", result.n_leucocytes),
+        ("Cells without a class", "UNCLASSIFIED_CELLS", result.n_unclassified),
+    ):
+        position += 1
+        code = _code(None, code_, name, exchange.codes.system)
+        yield segment("OBX", _observation(result, None, position, code, _CELLS, str(count), of_lines, is_main=False))
+
+
+def _status(result: OutgoingResult) -> tuple[str, str]:
+    """Returns the status of the result and of its observations."""
+    if result.is_withdrawal:
+        return WITHDRAWN
+    status = STATUS[result.state]
+    return ("C", "C") if result.was_withdrawn and status == "F" else (status, status)
+
+
+def _patient(result: OutgoingResult, authority: str) -> Mapping[int, Field]:
+    """Returns PID: the pseudonym, which is also the name, because a receiver needs one (name type S: pseudonym)."""
+    key = result.patient_key or result.barcode
+    return {
+        1: "1",
+        3: (key, "", "", authority, "PI" if result.patient_key else "U"),
+        5: (key, "", "", "", "", "", "S"),
+        8: {"female": "F", "male": "M"}.get(result.sex or "", "U"),
+    }
+
+
+def _notes(result: OutgoingResult) -> Iterator[str]:
+    """Returns what a person reads beside the figures."""
+    if result.is_withdrawal:
+        yield f"Withdrawn: results of slide {result.barcode} are not valid. {result.reason or ''}".strip()
+        return
+    if result.state == "machine":
+        yield "Counted by a machine; nobody has looked at it yet."
+    if result.reason:
+        yield f"{result.state.capitalize()}: {result.reason}"
+    if not result.is_sufficient:
+        yield f"Insufficient count: {result.n_leucocytes} leucocytes."
+    yield from result.comments
+
+
+def _observations(
+    line: OutgoingLine, loinc: Mapping[str, str], exchange: ExchangeFile
+) -> Iterator[tuple[Sequence[str], Sequence[str], str, bool]]:
+    """Returns code, unit and value of each observation of a line, and whether it is the line's share."""
+    codes, name = exchange.codes, name_of(line.line)
+    is_ratio = line.line == "erythroblast"
+    if line.value is not None:
+        own = codes.code_of(line.line, "percent")
+        code = _code(loinc.get(line.line), own, f"{name}/100 leucocytes", codes.system)
+        yield code, _PER_100 if is_ratio else _PERCENT, number(line.value), True
+    code = _code(None, codes.code_of(line.line, "cells"), f"{name} counted", codes.system)
+    yield code, _CELLS, str(line.n_cells), False
+    if line.absolute is not None and not is_ratio:
+        code = _code(None, codes.code_of(line.line, "absolute"), f"{name} absolute", codes.system)
+        yield code, _ABSOLUTE, number(line.absolute, 2), False
+
+
+def _observation(
+    result: OutgoingResult,
+    line: OutgoingLine | None,
+    position: int,
+    code: Sequence[str],
+    unit: Sequence[str],
+    value: str,
+    status: str,
+    *,
+    is_main: bool,
+) -> Mapping[int, Field | Sequence[Sequence[str]]]:
+    expected = line.expected if line and is_main else None
+    return {
+        1: str(position),
+        2: "NM",
+        3: code,
+        5: value,
+        6: unit,
+        7: f"{expected[0]:g}-{expected[1]:g}" if expected else "",
+        8: ABNORMAL.get(line.flag or "", "") if line and is_main else "",
+        11: status,
+        14: _time(result.acquired_at),
+        16: result.signed_by or "",
+        17: (result.variant, f"bloodcell {result.variant}", "99BLOODCELL"),
+        18: [(result.model_id[:12], "bloodcell"), *([(result.analyser,)] if result.analyser else [])],
+        19: _time(result.counted_at),
+    }
+
+
+def name_of(line: str) -> str:
+    """Returns what a line is called in messages."""
+    return CLASS_NAMES.get(line) or CODES_OUT_OF_SCOPE[line].capitalize()
+
+
+def _uncertainty(line: OutgoingLine) -> str:
+    """Returns the interval of a share, and what the cells without a class could make of it."""
+    found = []
+    if line.interval:
+        found.append(f"95 % interval {interval(line.interval)}")
+    if line.bounds and line.value is not None and number(line.bounds[0]) != number(line.bounds[1]):
+        found.append(f"with all cells without a class {interval(line.bounds)}")
+    return "; ".join(found)
+
+
+def _code(loinc: str | None, own: str, name: str, system: str) -> tuple[str, ...]:
+    """Returns a coded element: LOINC first and the laboratory's own code beside it, or only that."""
+    local = (own, name, system)
+    return (loinc, name, "LN", *local) if loinc else local
+
+
+def _time(moment: datetime | None) -> str:
+    """Returns a time to the second, with its distance from UTC."""
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y%m%d%H%M%S+0000")

@@ -1,0 +1,178 @@
+"""What a message says of a slide's result, read for many messages at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bloodcell.cells.classes import LEUCOCYTE_CLASSES, OTHER_LEUCOCYTES
+from bloodcell.differential.laboratory_rules import rules_of
+from bloodcell.storage.statements import load_statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import date, datetime
+
+    import sqlalchemy as sa
+
+    from bloodcell.differential.laboratory_rules import LaboratoryRules
+    from bloodcell.differential.reference_ranges import Flag
+
+_SQL: Final = load_statements("exchange/outbox.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingLine:
+    """One line of the differential.
+
+    Attributes:
+        line: A leucocyte class, a code of another leucocyte, or erythroblast.
+        n_cells: Cells that count as this.
+        value: In percent of the leucocytes; of erythroblasts per 100 leucocytes. None without leucocytes.
+        interval: Ends of the exact 95 % interval of the value.
+        bounds: Lowest and highest value that the unclassified cells allow; None for erythroblasts.
+        absolute: Cells in 10^9 per litre; None without a leucocyte count.
+        flag: The value relative to the reference range; None within it.
+        expected: Lower and upper end of the reference range; None: there is none.
+    """
+
+    line: str
+    n_cells: int
+    value: float | None
+    interval: tuple[float, float] | None
+    bounds: tuple[float, float] | None
+    absolute: float | None
+    flag: Flag | None
+    expected: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingResult:
+    """A version of a slide's result, or its withdrawal, as a receiver gets it.
+
+    Attributes:
+        message_id: Key of the message.
+        control_id: Names it to the receiver.
+        is_withdrawal: Whether the slide was withdrawn: what was sent of it is not valid.
+        was_withdrawn: Whether the receiver has a withdrawal of this slide already, so that this corrects it.
+        barcode: The slide.
+        order_id: Its order; None: unknown.
+        patient_key: Pseudonym of the patient; None: unknown.
+        analyser: The analyser that imaged it.
+        acquired_at: When it was imaged.
+        night: Its night.
+        version: Number of the version.
+        state: machine, final, amended or corrected.
+        made_at: When the version was made.
+        counted_at: When its cells were counted.
+        signed_by: Who signed it; None: nobody.
+        reason: Why it was signed again, or why the slide was withdrawn.
+        n_leucocytes: The denominator of the percentages.
+        n_unclassified: Cells that may be leucocytes and that nobody could name.
+        is_sufficient: Whether there are enough leucocytes.
+        age_months: Age that the reference ranges were chosen by.
+        sex: Sex that they were chosen by.
+        wbc_10e9_per_l: Leucocyte count that absolute counts rest on.
+        model_id: The model whose calls were counted.
+        variant: Its variant.
+        code_version: Release of bloodcell that counted.
+        lines: Lines of the differential: the six classes, other leucocytes that occur, erythroblasts.
+        loinc: Line -> LOINC code, with `panel`; lines without one are left out.
+        comments: What people wrote about the slide until then, the oldest first.
+    """
+
+    message_id: int
+    control_id: str
+    is_withdrawal: bool
+    was_withdrawn: bool
+    barcode: str
+    order_id: str | None
+    patient_key: str | None
+    analyser: str | None
+    acquired_at: datetime | None
+    night: date
+    version: int
+    state: str
+    made_at: datetime
+    counted_at: datetime
+    signed_by: str | None
+    reason: str | None
+    n_leucocytes: int
+    n_unclassified: int
+    is_sufficient: bool
+    age_months: int | None
+    sex: str | None
+    wbc_10e9_per_l: float | None
+    model_id: str
+    variant: str
+    code_version: str
+    lines: tuple[OutgoingLine, ...]
+    loinc: Mapping[str, str]
+    comments: tuple[str, ...]
+
+
+def read_outgoing(connection: sa.Connection, messages: Sequence[int]) -> list[OutgoingResult]:
+    """Returns what messages say, in the order of their keys.
+
+    Args:
+        connection: Where to read.
+        messages: Keys of messages.
+    """
+    rows = connection.execute(_SQL["facts"], {"messages": list(messages)}).all()
+    lines: dict[int, dict[str, sa.Row[Any]]] = {}
+    for line in connection.execute(_SQL["lines"], {"reports": [row.report_id for row in rows]}):
+        lines.setdefault(line.report_id, {})[line.line] = line
+    comments: dict[int, list[sa.Row[Any]]] = {}
+    for comment in connection.execute(_SQL["comments"], {"slides": [row.slide_id for row in rows]}):
+        comments.setdefault(comment.slide_id, []).append(comment)
+    digests = [row.rules_digest for row in rows if row.rules_digest]
+    rules = {
+        row.rules_digest: rules_of(row.document)
+        for row in connection.execute(_SQL["rules"], {"digests": sorted(set(digests))})
+    }
+    return [
+        _result(row, lines.get(row.report_id, {}), rules.get(row.rules_digest), comments.get(row.slide_id, ()))
+        for row in rows
+    ]
+
+
+def _result(
+    row: sa.Row[Any],
+    lines: Mapping[str, sa.Row[Any]],
+    rules: LaboratoryRules | None,
+    comments: Iterable[sa.Row[Any]],
+) -> OutgoingResult:
+    is_withdrawal = row.kind == "withdrawal"
+    own = OutgoingResult.__dataclass_fields__.keys()
+    facts = {name: value for name, value in row._mapping.items() if name in own}
+    facts["reason"] = row.withdrawn_for if is_withdrawal else row.reason
+    names = [*LEUCOCYTE_CLASSES, *OTHER_LEUCOCYTES, "erythroblast"]
+    return OutgoingResult(
+        **facts,
+        is_withdrawal=is_withdrawal,
+        lines=tuple(
+            _line(row, lines[name], rules)
+            for name in names
+            if name in lines and (lines[name].n_cells or name not in OTHER_LEUCOCYTES)
+        ),
+        loinc={name: code for name in ("panel", *names) if rules and (code := rules.loinc.code_of(name))},
+        comments=tuple(each.text for each in comments if each.written_at <= row.made_at),
+    )
+
+
+def _line(row: sa.Row[Any], line: sa.Row[Any], rules: LaboratoryRules | None) -> OutgoingLine:
+    expected = rules.ranges_for(row.age_months, row.sex).get(line.line) if rules else None
+    if line.line == "erythroblast":
+        value, ends, bounds = row.nrbc_per_100_wbc, (row.nrbc_lower, row.nrbc_upper), None
+    else:
+        value, ends, bounds = line.percentage, (line.lower, line.upper), (line.bound_lower, line.bound_upper)
+    return OutgoingLine(
+        line=line.line,
+        n_cells=line.n_cells,
+        value=value,
+        interval=ends if ends[0] is not None else None,
+        bounds=bounds if bounds and bounds[0] is not None else None,
+        absolute=line.absolute,
+        flag=line.flag,
+        expected=(expected.low, expected.high) if expected else None,
+    )

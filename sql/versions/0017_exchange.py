@@ -1,0 +1,208 @@
+"""Results leave for other systems by messages that the transaction of the result itself writes."""
+
+from alembic import op
+
+revision = "0017"
+down_revision = "0016"
+
+_REFUSE_CHANGE = """
+CREATE OR REPLACE FUNCTION bloodcell.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- an erasure deletes a patient's rows and blanks names in texts; its own record is never changed
+    IF (TG_OP = 'DELETE' AND TG_TABLE_NAME IN ('label', 'checked_cell', 'data_split', 'dataset_image', 'drop_file_history',
+                                             'slide_withdrawal', 'cell_call', 'former_call', 'slide_report', 'differential',
+                                             'result', 'sampled_cell', 'slide_opening', 'slide_comment', 'look_check'{0})
+        OR TG_OP = 'UPDATE' AND TG_TABLE_NAME IN ('label', 'label_file', 'promotion', 'approval_answer', 'drop_file_history',
+                                              'slide_withdrawal', 'result', 'slide_comment'{0}))
+       AND EXISTS (SELECT FROM bloodcell.erasure WHERE erased_at = transaction_timestamp()) THEN
+        RETURN NULL;
+    END IF;
+    -- the app may call forget_snapshot, which checks that nothing uses the snapshot; it may not delete by itself
+    IF TG_OP = 'DELETE' AND TG_TABLE_NAME = 'dataset_image' AND current_setting('bloodcell.forgetting', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
+    -- the app may call replace_calls, which keeps what it replaces
+    IF TG_OP = 'DELETE' AND TG_TABLE_NAME = 'cell_call' AND current_setting('bloodcell.replacing', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION '% on bloodcell.% is refused: the table is append-only', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege', HINT = 'Add a new row that supersedes the earlier one.';
+END $$;
+"""
+
+UPGRADE = """
+CREATE TABLE bloodcell.receiver (
+    name TEXT NOT NULL,
+    protocol TEXT NOT NULL,
+    gets_unsigned BOOLEAN NOT NULL,
+    added_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    removed_at TIMESTAMP WITH TIME ZONE,
+    PRIMARY KEY (name),
+    CONSTRAINT receiver_protocol CHECK (protocol IN ('hl7', 'fhir'))
+);
+GRANT SELECT, INSERT (name, protocol, gets_unsigned), UPDATE (protocol, gets_unsigned, removed_at) ON bloodcell.receiver
+    TO bloodcell_app;
+
+CREATE TABLE bloodcell.outgoing_message (
+    message_id BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL,
+    receiver TEXT NOT NULL,
+    slide_id BIGINT NOT NULL,
+    result_id BIGINT NOT NULL,
+    kind TEXT NOT NULL,
+    control_id VARCHAR(20) NOT NULL,
+    made_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    state TEXT DEFAULT 'waiting' NOT NULL,
+    n_attempts INTEGER DEFAULT 0 NOT NULL,
+    next_attempt_at TIMESTAMP WITH TIME ZONE,
+    PRIMARY KEY (message_id),
+    UNIQUE (control_id),
+    FOREIGN KEY(receiver) REFERENCES bloodcell.receiver (name),
+    FOREIGN KEY(slide_id) REFERENCES bloodcell.slide (slide_id),
+    FOREIGN KEY(result_id) REFERENCES bloodcell.result (result_id),
+    CONSTRAINT outgoing_message_kind CHECK (kind IN ('result', 'withdrawal')),
+    CONSTRAINT outgoing_message_state CHECK (state IN ('waiting', 'held', 'delivered', 'superseded', 'skipped'))
+);
+CREATE INDEX ix_bloodcell_outgoing_message_result_id ON bloodcell.outgoing_message (result_id);
+CREATE INDEX outgoing_message_slide ON bloodcell.outgoing_message (receiver, slide_id, message_id);
+CREATE INDEX outgoing_message_open ON bloodcell.outgoing_message (receiver, message_id) WHERE state IN ('waiting', 'held');
+-- only the triggers below make messages, and only what became of one is for the app to say
+GRANT SELECT, UPDATE (state, n_attempts, next_attempt_at) ON bloodcell.outgoing_message TO bloodcell_app;
+
+CREATE TABLE bloodcell.message_attempt (
+    attempt_id BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL,
+    message_id BIGINT NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    ended_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    outcome TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    sent_digest VARCHAR(64),
+    PRIMARY KEY (attempt_id),
+    FOREIGN KEY(message_id) REFERENCES bloodcell.outgoing_message (message_id),
+    CONSTRAINT message_attempt_outcome CHECK (outcome IN ('delivered', 'rejected', 'no_answer'))
+);
+CREATE INDEX ix_bloodcell_message_attempt_message_id ON bloodcell.message_attempt (message_id);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON bloodcell.message_attempt
+    FOR EACH STATEMENT EXECUTE FUNCTION bloodcell.refuse_change();
+GRANT SELECT, INSERT ON bloodcell.message_attempt TO bloodcell_app;
+
+CREATE TABLE bloodcell.message_action (
+    action_id BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL,
+    message_id BIGINT NOT NULL,
+    action TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    requested_by TEXT NOT NULL,
+    recorded_by TEXT DEFAULT session_user NOT NULL,
+    recorded_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    PRIMARY KEY (action_id),
+    FOREIGN KEY(message_id) REFERENCES bloodcell.outgoing_message (message_id),
+    CONSTRAINT message_action_action CHECK (action IN ('replay', 'skip')),
+    CONSTRAINT message_action_reason CHECK (length(trim(reason)) > 0)
+);
+CREATE INDEX ix_bloodcell_message_action_message_id ON bloodcell.message_action (message_id);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON bloodcell.message_action
+    FOR EACH STATEMENT EXECUTE FUNCTION bloodcell.refuse_change();
+GRANT SELECT, INSERT (message_id, action, reason, requested_by) ON bloodcell.message_action TO bloodcell_app;
+
+-- A message's control id is drawn by chance: a key would be given again after a backup is restored, and a receiver drops
+-- what it believes to have.
+CREATE FUNCTION bloodcell.new_control_id() RETURNS varchar
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT left(replace(gen_random_uuid()::text, '-', ''), 20)
+$$;
+REVOKE ALL ON FUNCTION bloodcell.new_control_id() FROM PUBLIC;
+COMMENT ON FUNCTION bloodcell.new_control_id() IS 'Returns a name for a message that no other message has or had.';
+
+-- Nobody may act on a version that waits because an earlier one was signed, or on one that is withheld.
+CREATE FUNCTION bloodcell.queue_results() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO bloodcell.outgoing_message (receiver, slide_id, result_id, kind, control_id)
+    SELECT r.name, n.slide_id, n.result_id, 'result', bloodcell.new_control_id()
+    FROM new_results n CROSS JOIN bloodcell.receiver r
+    WHERE r.removed_at IS NULL
+      AND (n.signed_by IS NOT NULL
+           OR r.gets_unsigned AND n.state = 'machine' AND NOT EXISTS (
+               SELECT FROM bloodcell.result e WHERE e.slide_id = n.slide_id AND e.signed_by IS NOT NULL))
+    ORDER BY n.result_id, r.name;
+    RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION bloodcell.queue_results() FROM PUBLIC;
+COMMENT ON FUNCTION bloodcell.queue_results() IS 'Writes a message for each receiver that gets a new version.';
+CREATE TRIGGER queue_results AFTER INSERT ON bloodcell.result REFERENCING NEW TABLE AS new_results
+    FOR EACH STATEMENT EXECUTE FUNCTION bloodcell.queue_results();
+
+-- A receiver that has, or may have, a result of a slide hears that the slide was withdrawn, and that it stands again.
+CREATE FUNCTION bloodcell.queue_withdrawal() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NEW.action NOT IN ('withdraw', 'restore') THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO bloodcell.outgoing_message (receiver, slide_id, result_id, kind, control_id)
+    SELECT last.receiver, NEW.slide_id, last.result_id, CASE NEW.action WHEN 'withdraw' THEN 'withdrawal' ELSE 'result' END,
+           bloodcell.new_control_id()
+    FROM (SELECT DISTINCT ON (m.receiver) m.receiver, m.result_id, m.kind FROM bloodcell.outgoing_message m
+          WHERE m.slide_id = NEW.slide_id ORDER BY m.receiver, m.message_id DESC) last
+    JOIN bloodcell.receiver r ON r.name = last.receiver
+    WHERE r.removed_at IS NULL AND (last.kind = 'result') = (NEW.action = 'withdraw')
+    ORDER BY last.receiver;
+    RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION bloodcell.queue_withdrawal() FROM PUBLIC;
+COMMENT ON FUNCTION bloodcell.queue_withdrawal() IS
+    'Writes a message for each receiver that got results of a slide that is withdrawn, or stands again.';
+CREATE TRIGGER queue_withdrawal AFTER INSERT ON bloodcell.slide_withdrawal
+    FOR EACH ROW EXECUTE FUNCTION bloodcell.queue_withdrawal();
+
+-- For a receiver that was added, or lost what it had.
+CREATE FUNCTION bloodcell.queue_results_since(a_receiver text, a_since timestamptz) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    n integer;
+BEGIN
+    INSERT INTO bloodcell.outgoing_message (receiver, slide_id, result_id, kind, control_id)
+    SELECT r.name, v.slide_id, v.result_id, 'result', bloodcell.new_control_id()
+    FROM bloodcell.result v JOIN bloodcell.slide s USING (slide_id) JOIN bloodcell.receiver r ON r.name = a_receiver
+    WHERE v.made_at >= a_since AND v.signed_by IS NOT NULL AND s.withdrawn_at IS NULL AND r.removed_at IS NULL
+      AND NOT EXISTS (SELECT FROM bloodcell.outgoing_message m
+                      WHERE m.receiver = r.name AND m.slide_id = v.slide_id AND m.result_id >= v.result_id)
+    ORDER BY v.result_id;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    RETURN n;
+END $$;
+REVOKE ALL ON FUNCTION bloodcell.queue_results_since(text, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION bloodcell.queue_results_since(text, timestamptz) TO bloodcell_app;
+COMMENT ON FUNCTION bloodcell.queue_results_since(text, timestamptz) IS
+    'Writes messages for the versions signed since a moment that a receiver has no message of; returns how many.';
+"""
+
+DOWNGRADE = """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM bloodcell.outgoing_message) THEN
+        RAISE EXCEPTION 'Results were sent to other systems, and the former schema cannot hold which'
+            USING HINT = 'Stay with this release, or restore the backup that was made before the upgrade.';
+    END IF;
+END $$;
+DROP TRIGGER queue_withdrawal ON bloodcell.slide_withdrawal;
+DROP TRIGGER queue_results ON bloodcell.result;
+DROP FUNCTION bloodcell.queue_results_since(text, timestamptz);
+DROP FUNCTION bloodcell.queue_withdrawal();
+DROP FUNCTION bloodcell.queue_results();
+DROP TABLE bloodcell.message_action CASCADE;
+DROP TABLE bloodcell.message_attempt CASCADE;
+DROP TABLE bloodcell.outgoing_message CASCADE;
+DROP TABLE bloodcell.receiver CASCADE;
+DROP FUNCTION bloodcell.new_control_id();
+"""
+
+
+def upgrade() -> None:
+    _run(UPGRADE + _REFUSE_CHANGE.format(", 'message_attempt', 'message_action'"))
+
+
+def downgrade() -> None:
+    _run(_REFUSE_CHANGE.format("") + DOWNGRADE)
+
+
+def _run(statements: str) -> None:
+    op.get_bind().exec_driver_sql(statements, execution_options={"no_parameters": True})

@@ -1,0 +1,396 @@
+"""Signed results reach a receiver, once and in order, whatever it answers."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from bloodcell.errors import AlreadyDoneError, ConfigurationError, UnknownRecordError
+from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages, remove_receiver, send_from
+from bloodcell.exchange.sending import send_results
+from tests.exchange.conftest import Exchange
+from tests.exchange.hl7_receiver import acknowledged, control_id, receiving
+from tests.laboratory import at_once
+from tests.reverse_proxy import make_certificate
+
+
+def states(exchange: Exchange) -> list[tuple[object, ...]]:
+    return exchange.messages("version", "kind", "state")
+
+
+def status_of(message: str) -> tuple[str, set[str]]:
+    """Returns the status of the result and of its observations in a message."""
+    lines = [line.split("|") for line in message.split("\r")]
+    return next(f[25] for f in lines if f[0] == "OBR"), {f[11] for f in lines if f[0] == "OBX"}
+
+
+def correct(exchange: Exchange, cells: list[int], version: int, how: str = "corrected") -> int:
+    """Labels one more cell otherwise and signs again; returns the number of the signed version."""
+    exchange.laboratory.label(cells[version : version + 1], ["lymphocyte"])
+    exchange.laboratory.count()
+    return exchange.laboratory.sign("S-1", version + 1, how, "one cell was wrong")
+
+
+def test_a_result_leaves_when_it_is_signed_and_not_before(exchange: Exchange) -> None:
+    exchange.slide()
+    assert (exchange.send().n_delivered, exchange.receiver.received) == (0, [])
+    exchange.laboratory.sign("S-1", 1)
+    assert exchange.messages("barcode", "version", "result_state", "state") == [("S-1", 2, "final", "waiting")]
+    assert str(exchange.send()) == "lis: 1 message delivered."
+    found = exchange.messages("state", "n_attempts", "last_outcome", "last_answer")
+    assert found == [("delivered", 1, "delivered", "AA")]
+    assert [(each,) for each in exchange.receiver.ids] == exchange.messages("control_id")
+    assert exchange.send().n_delivered == 0
+
+
+def test_a_signature_that_is_undone_leaves_no_message(exchange: Exchange) -> None:
+    exchange.slide()
+    with exchange.laboratory.database.connect() as connection, connection.begin() as transaction:
+        connection.execute(sa.text("SET LOCAL ROLE bloodcell_owner"))
+        statement = "SELECT bloodcell.sign_newest('S-1', 1, 'final', NULL, 'anna', NULL)"
+        assert connection.scalar(sa.text(statement)) == 2
+        assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.outgoing_message")) == 1
+        transaction.rollback()
+    assert exchange.messages("state") == []
+
+
+def test_partial_final_and_corrected_arrive_in_this_order(exchange: Exchange) -> None:
+    exchange.configure("gets_unsigned = true")
+    cells = exchange.slide()
+    exchange.send()
+    exchange.laboratory.sign("S-1", 1)
+    exchange.send()
+    correct(exchange, cells, 2)
+    exchange.send()
+    assert [status_of(message) for message in exchange.receiver.received] == [("P", {"P"}), ("F", {"F"}), ("C", {"C"})]
+    assert len(set(exchange.receiver.ids)) == 3
+
+
+def test_an_unsigned_version_does_not_leave_after_a_signature_or_once_it_is_superseded(exchange: Exchange) -> None:
+    exchange.configure("gets_unsigned = true")
+    cells = exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    exchange.laboratory.label(cells[:1], ["lymphocyte"])
+    exchange.laboratory.count()  # version 3 waits for a signature
+    exchange.send()
+    assert states(exchange) == [(1, "result", "superseded"), (2, "result", "delivered")]
+    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F"]
+
+
+def test_a_withheld_result_never_leaves_before_it_is_signed(exchange: Exchange) -> None:
+    exchange.configure("gets_unsigned = true")
+    exchange.slide(n=20)
+    assert exchange.laboratory.rows("SELECT state FROM bloodcell.result") == [("withheld",)]
+    exchange.send()
+    assert exchange.receiver.received == []
+
+
+def test_a_rejected_message_waits_for_a_person_and_keeps_the_next_version_waiting(exchange: Exchange) -> None:
+    cells = exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    exchange.receiver.answer = lambda message: [acknowledged(message, "AE", "unknown order")]
+    assert exchange.send().n_held == 1
+    correct(exchange, cells, 2)
+    exchange.receiver.answer = lambda message: [acknowledged(message)]
+    assert exchange.send().n_delivered == 0
+    found = exchange.messages("version", "state", "last_answer")
+    assert found == [(2, "held", "AE unknown order"), (4, "waiting", None)]
+
+    replay = MessageDecision("replay", "the order is known now", "anna")
+    assert decide_on_messages(exchange.laboratory.database, replay) == 1
+    assert exchange.send().n_delivered == 2
+    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F", "F", "C"]
+    assert exchange.receiver.ids[0] == exchange.receiver.ids[1] != exchange.receiver.ids[2]
+    with pytest.raises(AlreadyDoneError, match="No message was rejected"):
+        decide_on_messages(exchange.laboratory.database, replay)
+
+
+def test_a_skipped_message_lets_the_next_version_through(exchange: Exchange) -> None:
+    cells = exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    exchange.receiver.answer = lambda message: [acknowledged(message, "AR")]
+    exchange.send()
+    correct(exchange, cells, 2)
+    skip = MessageDecision("skip", "entered by hand", "anna", receiver="lis")
+    assert decide_on_messages(exchange.laboratory.database, skip) == 1
+    exchange.receiver.answer = lambda message: [acknowledged(message)]
+    assert exchange.send().n_delivered == 1
+    assert states(exchange) == [(2, "result", "skipped"), (4, "result", "delivered")]
+    history = exchange.laboratory.rows("SELECT action, reason, requested_by FROM bloodcell.message_action_history")
+    assert history == [("skip", "entered by hand", "anna")]
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "all \u202e is well"])
+def test_a_decision_needs_a_reason_that_people_can_read(exchange: Exchange, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match="Expected a reason in words"):
+        decide_on_messages(exchange.laboratory.database, MessageDecision("skip", reason, "anna"))
+
+
+def test_a_decision_about_an_unknown_slide_is_refused(exchange: Exchange) -> None:
+    with pytest.raises(UnknownRecordError, match="No message is about slide 'S-9'"):
+        decide_on_messages(exchange.laboratory.database, MessageDecision("skip", "r", "anna", barcode="S-9"))
+
+
+def test_a_receiver_that_is_away_gets_everything_in_order_when_it_is_back(exchange: Exchange) -> None:
+    cells = exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port, exchange.receiver.port = exchange.receiver.port, taken.getsockname()[1]
+        exchange.configure()
+        sent = exchange.send()
+    assert (sent.n_delivered, sent.n_left) == (0, 1)
+    assert "cannot be reached" in sent.trouble
+    correct(exchange, cells, 2)
+    exchange.slide("S-2")
+    exchange.laboratory.sign("S-2", 1)
+    exchange.receiver.port = port
+    exchange.configure()
+    assert exchange.send().n_delivered == 1  # S-2 has not been tried, S-1 waits for its next attempt
+    (wait,) = exchange.laboratory.rows(
+        "SELECT extract(epoch FROM next_attempt_at - last_attempt_at) BETWEEN 59 AND 61 FROM bloodcell.message "
+        "WHERE n_attempts = 1 AND state = 'waiting'"
+    )
+    assert wait == (True,)
+    exchange.at_once()
+    assert exchange.send().n_delivered == 2
+    of_first = [message for message in exchange.receiver.received if "|S-1^" in message]
+    assert [status_of(message)[0] for message in of_first] == ["F", "C"]
+
+
+def test_pauses_grow_from_a_minute_to_an_hour(exchange: Exchange) -> None:
+    exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    exchange.receiver.answer = lambda message: []
+    pauses = []
+    for _ in range(8):
+        exchange.at_once()
+        exchange.send()
+        pause = "SELECT round(extract(epoch FROM next_attempt_at - last_attempt_at) / 60)::int FROM bloodcell.message"
+        pauses += exchange.laboratory.rows(pause)
+    assert pauses == [(1,), (2,), (4,), (8,), (16,), (32,), (60,), (60,)]
+    assert len(set(exchange.receiver.ids)) == 1
+
+
+def noise(message: str) -> bytes:
+    return acknowledged(message, of="another")
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (lambda m: [acknowledged(m)[:-2]], "half|without the end"),
+        (lambda m: [b"\x0bnonsense\x1c\r"], "No answer within 1 s"),
+        (lambda m: [noise(m)], "No answer within 1 s"),
+        (lambda m: [acknowledged(m, "ZZ")], "No answer within 1 s"),
+        (lambda m: [b"\x0b" + b"x" * 70_000], "longer than 65,536 bytes"),
+        (lambda m: [], "closed the connection without an answer"),
+    ],
+    ids=["half", "nonsense", "another message's", "unknown code", "endless", "none"],
+)  # fmt: skip
+def test_what_is_no_answer_is_sent_again_under_the_same_id(exchange: Exchange, answers: object, told: str) -> None:
+    exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    exchange.receiver.answer = answers  # type: ignore[assignment]
+    sent = exchange.send()
+    assert (sent.n_delivered, sent.n_left) == (0, 1)
+    assert any(part in sent.trouble for part in told.split("|")), sent.trouble
+    exchange.receiver.answer = lambda message: [acknowledged(message)]
+    exchange.at_once()
+    assert exchange.send().n_delivered == 1
+    assert len(set(exchange.receiver.ids)) == 1
+    attempts = exchange.laboratory.rows("SELECT outcome FROM bloodcell.message_attempts ORDER BY attempt_id")
+    assert attempts == [("no_answer",), ("delivered",)]
+
+
+def test_repeated_and_late_answers_are_not_taken_for_the_next_message(exchange: Exchange) -> None:
+    for barcode in ("S-1", "S-2", "S-3"):
+        exchange.slide(barcode)
+        exchange.laboratory.sign(barcode, 1)
+    seen: list[str] = []
+
+    def answer(message: str) -> list[bytes]:
+        seen.append(message)
+        if len(seen) == 2:  # the first one's answer once more, as an error, then this one's
+            return [acknowledged(seen[0], "AE", "late"), acknowledged(message)]
+        return [acknowledged(message), acknowledged(message, "AE", "twice")]
+
+    exchange.receiver.answer = answer
+    assert exchange.send().n_delivered == 3
+    assert {state for (state,) in exchange.messages("state")} == {"delivered"}
+
+
+def test_an_answer_in_another_character_set_and_with_other_delimiters_is_read(exchange: Exchange) -> None:
+    exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    exchange.receiver.answer = lambda message: [
+        (f"\x0bMSH$%~!@$LIS$$$$$$ACK$1$P$2.5.1$$$$$$8859/1\rMSA$AE${control_id(message)}$fehlt: Größe !F!50 !X26! %b\r"
+         "ERR$$OBX%3$207%Application error$E\r\x1c\r").encode("latin-1")
+    ]  # fmt: skip
+    assert exchange.send().n_held == 1
+    ((answer,),) = exchange.messages("last_answer")
+    assert answer == "AE fehlt: Größe $50 &  b; OBX 3; 207 Application error"
+
+
+def test_a_withdrawn_slide_is_taken_back_where_it_arrived_and_nowhere_else(exchange: Exchange) -> None:
+    for barcode in ("S-1", "S-2", "S-3"):
+        exchange.slide(barcode)
+    exchange.laboratory.sign("S-1", 1)
+    exchange.send()
+    exchange.laboratory.sign("S-2", 1)
+    withdraw(exchange, "withdraw")
+    exchange.send()
+    found = exchange.messages("barcode", "kind", "state")
+    assert found == [
+        ("S-1", "result", "delivered"),
+        ("S-2", "result", "superseded"),
+        ("S-1", "withdrawal", "delivered"),
+        ("S-2", "withdrawal", "superseded"),
+    ]
+    assert status_of(exchange.receiver.received[-1]) == ("X", {"W"})
+    assert "Withdrawn: results of slide S-1 are not valid. wrong tube" in exchange.receiver.received[-1]
+    withdraw(exchange, "restore")
+    exchange.send()
+    of_first = [message for message in exchange.receiver.received if "|S-1^" in message]
+    assert [status_of(message)[0] for message in of_first] == ["F", "X", "C"]
+    assert [status_of(m)[0] for m in exchange.receiver.received if "|S-2^" in m] == ["F"]
+
+
+def withdraw(exchange: Exchange, action: str) -> None:
+    with exchange.laboratory.database.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO bloodcell.slide_withdrawal (slide_id, action, reason, requested_by, run_id) "
+                "SELECT slide_id, :action, 'wrong tube', 'anna', run_id FROM bloodcell.slide ORDER BY slide_id"
+            ),
+            {"action": action},
+        )
+
+
+def test_two_senders_at_once_deliver_each_message_once(exchange: Exchange) -> None:
+    for number in range(30):
+        exchange.slide(f"S-{number}", n=60)
+        exchange.laboratory.sign(f"S-{number}", 1)
+    assert at_once(3, exchange.send) == []
+    assert len(exchange.receiver.ids) == len(set(exchange.receiver.ids)) == 30
+
+
+KILLED = """
+import sys, os
+from bloodcell.exchange import sending
+from bloodcell.settings import Settings
+n = 0
+def dying(work, when):
+    def wrapped(*arguments):
+        global n
+        if when == "answered" and (n := n + 1) == int(sys.argv[1]):
+            os._exit(9)
+        work(*arguments)
+        if when == "recorded" and (n := n + 1) == int(sys.argv[1]):
+            os._exit(9)
+    return wrapped
+if sys.argv[2] == "answered":
+    sending._record = dying(sending._record, "answered")
+else:
+    sending._deliver = dying(sending._deliver, "recorded")
+sending.send_results(Settings())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["answered", "recorded"])
+def test_a_sender_that_is_killed_loses_nothing_and_repeats_at_most_one_message(exchange: Exchange, when: str) -> None:
+    for number in range(4):
+        exchange.slide(f"S-{number}", n=60)
+        exchange.laboratory.sign(f"S-{number}", 1)
+    variables = exchange.settings.as_variables()
+    for kill_at in ("1", "2"):
+        command = [sys.executable, "-c", KILLED, kill_at, when]
+        assert subprocess.run(command, env={"PATH": "/usr/bin:/bin", **variables}, check=False).returncode == 9
+    exchange.send()
+    assert {state for (state,) in exchange.messages("state")} == {"delivered"}
+    assert len(set(exchange.receiver.ids)) == 4
+    # a message whose answer was not recorded comes again; one that was recorded does not
+    assert len(exchange.receiver.ids) == (6 if when == "answered" else 4)
+
+
+def test_a_receiver_that_was_not_in_the_file_gets_what_is_signed_from_then_on(exchange: Exchange) -> None:
+    exchange.slide()
+    with exchange.laboratory.database.begin() as connection:
+        connection.exec_driver_sql("UPDATE bloodcell.receiver SET removed_at = now()")
+    exchange.laboratory.sign("S-1", 1)
+    exchange.configure()
+    assert exchange.send().n_delivered == 0
+    (now,) = exchange.laboratory.rows("SELECT now() - interval '1 hour'")
+    assert send_from(exchange.laboratory.database, "lis", now[0]) == 1  # type: ignore[arg-type]
+    assert send_from(exchange.laboratory.database, "lis", now[0]) == 0  # type: ignore[arg-type]
+    assert exchange.send().n_delivered == 1
+    with pytest.raises(UnknownRecordError, match=r"No receiver is called 'sil'. Expected one of: lis"):
+        send_from(exchange.laboratory.database, "sil", now[0])  # type: ignore[arg-type]
+
+
+def test_without_its_file_nothing_is_lost(exchange: Exchange) -> None:
+    exchange.slide()
+    settings = exchange.settings.model_copy(update={"exchange_file": None})
+    (sent,) = send_results(settings)
+    assert "The exchange file (BLOODCELL_EXCHANGE_FILE) does not name it" in sent.trouble
+    exchange.laboratory.sign("S-1", 1)
+    assert exchange.send().n_delivered == 1
+    remove_receiver(exchange.laboratory.database, "lis")
+    assert send_results(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("certificate", "told"),
+    [("own", ""), ("of another name", "refused"), ("of another authority", "refused")],
+)
+def test_over_tls_only_the_expected_receiver_gets_a_result(
+    exchange: Exchange, tmp_path: Path, certificate: str, told: str
+) -> None:
+    for folder in ("receiver", "other"):
+        (tmp_path / folder).mkdir()
+    name = "elsewhere.example.org" if certificate == "of another name" else "localhost"
+    authority, other = (make_certificate(tmp_path / folder, (name,)) for folder in ("receiver", "other"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "receiver" / "certificate.pem", tmp_path / "receiver" / "key.pem")
+    exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    with receiving(context) as receiver:
+        exchange.receiver = receiver
+        trusted = other if certificate == "of another authority" else authority
+        exchange.configure("tls = true", 'host = "localhost"', f'ca_file = "{trusted}"')
+        sent = exchange.send()
+        assert told in sent.trouble
+        assert len(receiver.received) == sent.n_delivered == (0 if told else 1)
+
+
+def test_a_receiver_that_answers_slowly_does_not_make_a_signature_wait(exchange: Exchange) -> None:
+    for barcode in ("S-1", "S-2"):
+        exchange.slide(barcode)
+    exchange.laboratory.sign("S-1", 1)
+    reached, go_on = threading.Event(), threading.Event()
+
+    def answer(message: str) -> list[bytes]:
+        reached.set()
+        go_on.wait(5)
+        return [acknowledged(message)]
+
+    exchange.receiver.answer = answer
+    sender = threading.Thread(target=exchange.send)
+    sender.start()
+    assert reached.wait(5)
+    began = time.monotonic()
+    exchange.laboratory.sign("S-2", 1)
+    assert time.monotonic() - began < 0.9  # less than the receiver's second
+    go_on.set()
+    sender.join()
+    exchange.send()
+    assert {state for (state,) in exchange.messages("state")} == {"delivered"}
