@@ -10,8 +10,8 @@ export UV_SYSTEM_CERTS := 1
 # a process for each core; tests that share a running system or a trained model stay together (tests/conftest.py)
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# the OpenID provider that the tests of log-in meet
-PROVIDER := tests/review/openid/node_modules/.package-lock.json
+# programs in Node that the tests meet: an OpenID provider, and receivers of results
+FOREIGN := $(patsubst %,tests/%/node_modules/.package-lock.json,review/openid exchange/receivers)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-retrain up test test-fast coverage check format docs bench models paper release clean
@@ -28,13 +28,13 @@ demo-retrain: .venv/installed ## The same, then labels, a retraining, your appro
 up: .venv/installed ## Start Postgres, Airflow and the watcher; Ctrl-C stops all of it
 	@$(BIN)/bloodcell up
 
-test: .venv/installed $(PROVIDER) ## Run all tests, on a real Postgres and a real Airflow
+test: .venv/installed $(FOREIGN) ## Run all tests, on a real Postgres and a real Airflow
 	$(PYTEST)
 
-test-fast: .venv/installed $(PROVIDER) ## Run the tests that start no Airflow and train no model: three minutes on two cores
+test-fast: .venv/installed $(FOREIGN) ## Run the tests that start no Airflow and train no model: three minutes on two cores
 	$(PYTEST) -m "not (airflow or fleet or slow or training)"
 
-coverage: .venv/installed $(PROVIDER) ## Run all tests and report which lines no test runs
+coverage: .venv/installed $(FOREIGN) ## Run all tests and report which lines no test runs
 	$(PYTEST) --cov --cov-report=term
 
 check: .venv/installed ## Formatting, lint, types
@@ -82,6 +82,6 @@ clean: ## Remove .venv and caches (never data)
 	@$(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python
 	@touch $@
 
-$(PROVIDER): tests/review/openid/package-lock.json
+tests/%/node_modules/.package-lock.json: tests/%/package-lock.json
 	@command -v npm >/dev/null && npm ci --prefix $(<D) --no-audit --no-fund --ignore-scripts --loglevel=error \
-		|| echo "Tests with a foreign OpenID provider will be skipped: they need Node 18 and npm"
+		|| echo "Tests that meet the programs of $(<D) will be skipped: they need Node 20 and npm"

@@ -2,6 +2,7 @@
 
 exchange_file    the systems that results are sent to, and the laboratory's own codes
 outgoing_result  what a message says of a slide's result
+line_texts       what messages say in words
 delivery         what it means to deliver a message, whatever the protocol
 sending          sends what waits in the outbox
 message_list     the receivers, and the messages that wait or were rejected
@@ -15,6 +16,11 @@ oru_message      a result as ORU^R01
 mllp             messages over TCP
 hl7_answer       what a receiver answers
 hl7_link         delivers results to a receiver
+
+FHIR R4:
+
+fhir_bundle      a result as a transaction
+fhir_link        delivers results to a server
 
 The outbox is the table outgoing_message. Triggers write it in the transaction that makes or signs a version, or
 withdraws a slide, so that no result is lost and none leaves that was not committed.

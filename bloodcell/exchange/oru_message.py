@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from bloodcell.cells.classes import CLASS_NAMES, CODES_OUT_OF_SCOPE
 from bloodcell.exchange.hl7_text import Field, segment
-from bloodcell.presentation.numbers import interval, number
+from bloodcell.exchange.line_texts import name_of, notes_of, uncertainty_of
+from bloodcell.presentation.numbers import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,14 +87,14 @@ def _segments(
         32: result.signed_by or "",
     }
     yield segment("OBR", request)
-    for number_, text in enumerate(_notes(result), start=1):
+    for number_, text in enumerate(notes_of(result), start=1):
         yield segment("NTE", {1: str(number_), 2: "L", 3: text})
     position = 0
     for line in result.lines:
         for code, unit, value, is_main in _observations(line, result.loinc, exchange):
             position += 1
             yield segment("OBX", _observation(result, line, position, code, unit, value, of_lines, is_main=is_main))
-            if is_main and (note := _uncertainty(line)):
+            if is_main and (note := uncertainty_of(line)):
                 yield segment("NTE", {1: "1", 2: "L", 3: note})
     for name, code_, count in (
         ("Leucocytes counted", "LEUCOCYTES_CELLS", result.n_leucocytes),
@@ -122,20 +122,6 @@ def _patient(result: OutgoingResult, authority: str) -> Mapping[int, Field]:
         5: (key, "", "", "", "", "", "S"),
         8: {"female": "F", "male": "M"}.get(result.sex or "", "U"),
     }
-
-
-def _notes(result: OutgoingResult) -> Iterator[str]:
-    """Returns what a person reads beside the figures."""
-    if result.is_withdrawal:
-        yield f"Withdrawn: results of slide {result.barcode} are not valid. {result.reason or ''}".strip()
-        return
-    if result.state == "machine":
-        yield "Counted by a machine; nobody has looked at it yet."
-    if result.reason:
-        yield f"{result.state.capitalize()}: {result.reason}"
-    if not result.is_sufficient:
-        yield f"Insufficient count: {result.n_leucocytes} leucocytes."
-    yield from result.comments
 
 
 def _observations(
@@ -182,21 +168,6 @@ def _observation(
         18: [(result.model_id[:12], "bloodcell"), *([(result.analyser,)] if result.analyser else [])],
         19: _time(result.counted_at),
     }
-
-
-def name_of(line: str) -> str:
-    """Returns what a line is called in messages."""
-    return CLASS_NAMES.get(line) or CODES_OUT_OF_SCOPE[line].capitalize()
-
-
-def _uncertainty(line: OutgoingLine) -> str:
-    """Returns the interval of a share, and what the cells without a class could make of it."""
-    found = []
-    if line.interval:
-        found.append(f"95 % interval {interval(line.interval)}")
-    if line.bounds and line.value is not None and number(line.bounds[0]) != number(line.bounds[1]):
-        found.append(f"with all cells without a class {interval(line.bounds)}")
-    return "; ".join(found)
 
 
 def _code(loinc: str | None, own: str, name: str, system: str) -> tuple[str, ...]:

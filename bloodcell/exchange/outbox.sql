@@ -66,6 +66,15 @@ SELECT report_id, class AS line, n_cells, percentage, lower, upper, bound_lower,
        absolute_upper, flag
 FROM bloodcell.differential WHERE report_id = ANY (:reports)
 
+-- name: earlier_lines
+-- Lines that an earlier version of the slide had: a receiver keeps them unless it is told that they are none.
+SELECT DISTINCT m.message_id, d.class AS line
+FROM bloodcell.outgoing_message m
+JOIN bloodcell.result v USING (result_id)
+JOIN bloodcell.result e ON e.slide_id = v.slide_id AND e.number < v.number
+JOIN bloodcell.differential d ON d.report_id = e.report_id AND d.n_cells > 0
+WHERE m.message_id = ANY (:messages)
+
 -- name: comments
 SELECT slide_id, text, written_at FROM bloodcell.comment_history
 WHERE slide_id = ANY (:slides) AND cell_id IS NULL ORDER BY comment_id

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.cells.classes import LEUCOCYTE_CLASSES, OTHER_LEUCOCYTES
+from bloodcell.cells.intervals import proportion
 from bloodcell.differential.laboratory_rules import rules_of
 from bloodcell.storage.statements import load_statements
 
@@ -55,6 +56,7 @@ class OutgoingResult:
         control_id: Names it to the receiver.
         is_withdrawal: Whether the slide was withdrawn: what was sent of it is not valid.
         was_withdrawn: Whether the receiver has a withdrawal of this slide already, so that this corrects it.
+        slide_id: Key of the slide, whose barcode another slide may get after a withdrawal.
         barcode: The slide.
         order_id: Its order; None: unknown.
         patient_key: Pseudonym of the patient; None: unknown.
@@ -76,7 +78,8 @@ class OutgoingResult:
         model_id: The model whose calls were counted.
         variant: Its variant.
         code_version: Release of bloodcell that counted.
-        lines: Lines of the differential: the six classes, other leucocytes that occur, erythroblasts.
+        lines: Lines of the differential: the six classes, other leucocytes that occur, or occurred in an earlier
+            version, and erythroblasts.
         loinc: Line -> LOINC code, with `panel`; lines without one are left out.
         comments: What people wrote about the slide until then, the oldest first.
     """
@@ -85,6 +88,7 @@ class OutgoingResult:
     control_id: str
     is_withdrawal: bool
     was_withdrawn: bool
+    slide_id: int
     barcode: str
     order_id: str | None
     patient_key: str | None
@@ -122,6 +126,9 @@ def read_outgoing(connection: sa.Connection, messages: Sequence[int]) -> list[Ou
     lines: dict[int, dict[str, sa.Row[Any]]] = {}
     for line in connection.execute(_SQL["lines"], {"reports": [row.report_id for row in rows]}):
         lines.setdefault(line.report_id, {})[line.line] = line
+    earlier: dict[int, set[str]] = {}
+    for row in connection.execute(_SQL["earlier_lines"], {"messages": list(messages)}):
+        earlier.setdefault(row.message_id, set()).add(row.line)
     comments: dict[int, list[sa.Row[Any]]] = {}
     for comment in connection.execute(_SQL["comments"], {"slides": [row.slide_id for row in rows]}):
         comments.setdefault(comment.slide_id, []).append(comment)
@@ -131,7 +138,13 @@ def read_outgoing(connection: sa.Connection, messages: Sequence[int]) -> list[Ou
         for row in connection.execute(_SQL["rules"], {"digests": sorted(set(digests))})
     }
     return [
-        _result(row, lines.get(row.report_id, {}), rules.get(row.rules_digest), comments.get(row.slide_id, ()))
+        _result(
+            row,
+            lines.get(row.report_id, {}),
+            earlier.get(row.message_id, set()),
+            rules.get(row.rules_digest),
+            comments.get(row.slide_id, ()),
+        )
         for row in rows
     ]
 
@@ -139,6 +152,7 @@ def read_outgoing(connection: sa.Connection, messages: Sequence[int]) -> list[Ou
 def _result(
     row: sa.Row[Any],
     lines: Mapping[str, sa.Row[Any]],
+    earlier: set[str],
     rules: LaboratoryRules | None,
     comments: Iterable[sa.Row[Any]],
 ) -> OutgoingResult:
@@ -151,12 +165,27 @@ def _result(
         **facts,
         is_withdrawal=is_withdrawal,
         lines=tuple(
-            _line(row, lines[name], rules)
+            _line(row, lines[name], rules) if name in lines else _gone(row, name)
             for name in names
-            if name in lines and (lines[name].n_cells or name not in OTHER_LEUCOCYTES)
+            if name in lines or name in earlier
         ),
         loinc={name: code for name in ("panel", *names) if rules and (code := rules.loinc.code_of(name))},
         comments=tuple(each.text for each in comments if each.written_at <= row.made_at),
+    )
+
+
+def _gone(row: sa.Row[Any], name: str) -> OutgoingLine:
+    """Returns a line that an earlier version had and this one has no more."""
+    share, possible = proportion(0, row.n_leucocytes), row.n_leucocytes + row.n_unclassified
+    return OutgoingLine(
+        line=name,
+        n_cells=0,
+        value=share.percentage,
+        interval=share.percentage_interval,
+        bounds=(0.0, 100 * row.n_unclassified / possible) if possible else None,
+        absolute=None if row.wbc_10e9_per_l is None else 0.0,
+        flag=None,
+        expected=None,
     )
 
 

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from bloodcell.errors import DatabaseUnavailableError, UnknownRecordError
 from bloodcell.exchange.delivery import Attempt, NoAnswerError
 from bloodcell.exchange.exchange_file import Hl7Receiver, read_exchange_file
+from bloodcell.exchange.fhir_link import FhirLink
 from bloodcell.exchange.hl7_link import Hl7Link
 from bloodcell.exchange.outgoing_result import read_outgoing
 from bloodcell.presentation.numbers import counted
@@ -27,7 +28,7 @@ from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from bloodcell.exchange.delivery import Link
-    from bloodcell.exchange.exchange_file import ExchangeFile, FhirReceiver
+    from bloodcell.exchange.exchange_file import ExchangeFile
     from bloodcell.exchange.outgoing_result import OutgoingResult
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
@@ -163,10 +164,8 @@ def _taken(database: Database, name: str) -> Iterator[Callable[[], None] | None]
 
 
 def _link_to(exchange: ExchangeFile, name: str) -> AbstractContextManager[Link]:
-    receiver: Hl7Receiver | FhirReceiver = exchange.receivers[name]
-    if isinstance(receiver, Hl7Receiver):
-        return Hl7Link(receiver, exchange)
-    raise NotImplementedError
+    receiver = exchange.receivers[name]
+    return Hl7Link(receiver, exchange) if isinstance(receiver, Hl7Receiver) else FhirLink(receiver, exchange)
 
 
 def _due(database: Database, name: str, still_taken: Callable[[], None]) -> Iterator[OutgoingResult]:

@@ -1,0 +1,260 @@
+"""A result as a FHIR R4 transaction: report, observations, specimen, devices, and who made it from what.
+
+Each resource has an id that follows from its identifier (a version 5 UUID), so that a version of a result becomes the
+next version of the same resources, and a transaction that is sent twice changes nothing. A server has to accept ids that
+a client gives. The patient is named by the pseudonym only, without a resource.
+
+Source: HL7 FHIR R4 (4.0.1), DiagnosticReport, Observation, Provenance; http.html#transaction and #upsert.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from bloodcell.exchange.line_texts import name_of, notes_of, uncertainty_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bloodcell.exchange.exchange_file import ExchangeFile
+    from bloodcell.exchange.outgoing_result import OutgoingLine, OutgoingResult
+
+REPORT_STATUS: Final = {"machine": "partial", "final": "final", "amended": "amended", "corrected": "corrected"}
+"""State of a version -> DiagnosticReport.status. `partial` may be unverified; `preliminary` means verified."""
+
+OBSERVATION_STATUS: Final = {"machine": "preliminary", "final": "final", "amended": "amended", "corrected": "corrected"}
+
+WITHDRAWN: Final = "entered-in-error"
+
+_LOINC: Final = "http://loinc.org"
+_UCUM: Final = "http://unitsofmeasure.org"
+_INTERPRETATION: Final = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
+_FLAGS: Final = {"low": ("L", "Low"), "high": ("H", "High")}
+
+Resource = dict[str, Any]
+
+
+def fhir_bundle(result: OutgoingResult, exchange: ExchangeFile, recorded_at: datetime) -> Resource:
+    """Returns the transaction as a JSON document.
+
+    Args:
+        result: What it says.
+        exchange: Names and codes of the laboratory.
+        recorded_at: Now.
+    """
+    return _Bundle(result, exchange).transaction(recorded_at)
+
+
+class _Bundle:
+    """The resources of one message, which refer to each other."""
+
+    def __init__(self, result: OutgoingResult, exchange: ExchangeFile) -> None:
+        self._result = result
+        self._exchange = exchange
+        self._system = exchange.sender.system
+        self._entries: list[Resource] = []
+
+    def transaction(self, recorded_at: datetime) -> Resource:
+        result = self._result
+        specimen = self._put("Specimen", str(result.slide_id), self._specimen())
+        model = self._put("Device", f"model-{result.model_id}", self._model())
+        analyser = self._put("Device", f"analyser-{result.analyser}", self._analyser()) if result.analyser else None
+        shared: Resource = {
+            "subject": self._subject(),
+            "specimen": specimen,
+            "device": model,
+            "issued": _instant(result.made_at),
+            "performer": [self._performer()],
+        }
+        if result.acquired_at:
+            shared["effectiveDateTime"] = _instant(result.acquired_at)
+        members = [
+            self._put("Observation", f"{result.slide_id}-{name}", {**shared, **observation})
+            for name, observation in self._observations()
+        ]
+        panel = self._put("Observation", f"{result.slide_id}-panel", {**shared, **self._panel(members)})
+        report = self._put("DiagnosticReport", str(result.slide_id), self._report(shared, [panel, *members]))
+        self._provenance(report, [each for each in (analyser, specimen) if each], model, recorded_at)
+        return {"resourceType": "Bundle", "type": "transaction", "entry": self._entries}
+
+    def _put(self, kind: str, value: str, resource: Resource) -> Resource:
+        """Adds a resource under the id that its identifier gives it, and returns a reference to it."""
+        system = f"{self._system}/{kind.lower()}"
+        address = f"{kind}/{uuid.uuid5(uuid.NAMESPACE_URL, f'{system}|{value}')}"
+        identifier = [{"system": system, "value": value}, *resource.get("identifier", [])]
+        self._add(address, {**resource, **({} if kind == "Provenance" else {"identifier": identifier})})
+        return {"reference": address}
+
+    def _add(self, address: str, resource: Resource) -> None:
+        kind, own = address.split("/")
+        self._entries.append(
+            {
+                "resource": {"resourceType": kind, "id": own, **resource},
+                "request": {"method": "PUT", "url": address},
+            }
+        )
+
+    def _subject(self) -> Resource:
+        key = self._result.patient_key
+        if key is None:
+            return {"display": "not known to bloodcell"}
+        return {"type": "Patient", "identifier": {"system": f"{self._system}/patient", "value": key}}
+
+    def _performer(self) -> Resource:
+        return {"display": self._result.signed_by or f"bloodcell {self._result.code_version}"}
+
+    def _barcode(self) -> Resource:
+        return {"system": f"{self._system}/barcode", "value": self._result.barcode}
+
+    def _specimen(self) -> Resource:
+        return {"accessionIdentifier": self._barcode(), "subject": self._subject()}
+
+    def _model(self) -> Resource:
+        result = self._result
+        return {
+            "deviceName": [{"name": f"bloodcell {result.variant}", "type": "model-name"}],
+            "version": [
+                {"type": {"text": "model id"}, "value": result.model_id},
+                {"type": {"text": "bloodcell"}, "value": result.code_version},
+            ],
+        }
+
+    def _analyser(self) -> Resource:
+        return {"deviceName": [{"name": self._result.analyser, "type": "user-friendly-name"}]}
+
+    def _observations(self) -> Iterator[tuple[str, Resource]]:
+        """Yields the name and the content of each observation that is a member of the panel."""
+        for line in self._result.lines:
+            if line.value is not None:
+                yield f"{line.line}-share", self._share(line)
+            if line.absolute is not None and line.line != "erythroblast":
+                yield f"{line.line}-absolute", self._absolute(line)
+
+    def _share(self, line: OutgoingLine) -> Resource:
+        is_ratio = line.line == "erythroblast"
+        unit = ("/100 leucocytes", "/100{WBCs}") if is_ratio else ("%", "%")
+        local, system = self._exchange.codes.code_of(line.line, "percent"), self._exchange.codes.system
+        found = self._quantity(
+            self._code(self._result.loinc.get(line.line), local, system, f"{name_of(line.line)}/100 leucocytes"),
+            _quantity(round(line.value or 0.0, 1), *unit),
+        )
+        cells = self._exchange.codes.code_of(line.line, "cells")
+        found["component"] = [
+            {
+                "code": self._code(None, cells, system, f"{name_of(line.line)} counted"),
+                "valueQuantity": _quantity(line.n_cells, "cells", "{cells}"),
+            }
+        ]
+        if line.flag in _FLAGS:
+            code, display = _FLAGS[line.flag]
+            coding = {"system": _INTERPRETATION, "code": code, "display": display}
+            found["interpretation"] = [{"coding": [coding]}]
+        if line.expected:
+            low, high = (_quantity(end, *unit) for end in line.expected)
+            found["referenceRange"] = [{"low": low, "high": high}]
+        if note := uncertainty_of(line):
+            found["note"] = [{"text": note}]
+        return found
+
+    def _absolute(self, line: OutgoingLine) -> Resource:
+        local, system = self._exchange.codes.code_of(line.line, "absolute"), self._exchange.codes.system
+        code = self._code(None, local, system, f"{name_of(line.line)} absolute")
+        return self._quantity(code, _quantity(round(line.absolute or 0.0, 2), "10*9/L", "10*9/L"))
+
+    def _quantity(self, code: Resource, value: Resource) -> Resource:
+        status = self._status(OBSERVATION_STATUS)
+        return {"status": status, "category": [_LABORATORY], "code": code, "valueQuantity": value}
+
+    def _panel(self, members: Sequence[Resource]) -> Resource:
+        result, system = self._result, self._exchange.codes.system
+        counts = (
+            ("LEUCOCYTES_CELLS", "Leucocytes counted", result.n_leucocytes),
+            ("UNCLASSIFIED_CELLS", "Cells without a class", result.n_unclassified),
+        )
+        found: Resource = {
+            "status": self._status(OBSERVATION_STATUS),
+            "category": [_LABORATORY],
+            "code": self._panel_code(),
+            "hasMember": list(members),
+            "component": [
+                {
+                    "code": self._code(None, code, system, name),
+                    "valueQuantity": _quantity(n, "cells", "{cells}"),
+                }
+                for code, name, n in counts
+            ],
+        }
+        if notes := list(notes_of(result)):
+            found["note"] = [{"text": note} for note in notes]
+        return found
+
+    def _report(self, shared: Mapping[str, Any], results: Sequence[Resource]) -> Resource:
+        report = {
+            "identifier": [self._barcode()],
+            "status": self._status(REPORT_STATUS),
+            "category": [{"coding": [{"system": _SECTIONS, "code": "LAB", "display": "Laboratory"}]}],
+            "code": self._panel_code(),
+            "subject": shared["subject"],
+            "issued": shared["issued"],
+            "performer": shared["performer"],
+            "specimen": [shared["specimen"]],
+            "result": list(results),
+        }
+        if self._result.order_id:
+            order = {"system": f"{self._system}/order", "value": self._result.order_id}
+            report["basedOn"] = [{"type": "ServiceRequest", "identifier": order}]
+        if "effectiveDateTime" in shared:
+            report["effectiveDateTime"] = shared["effectiveDateTime"]
+        if self._result.signed_by:
+            report["resultsInterpreter"] = [{"display": self._result.signed_by}]
+        return report
+
+    def _provenance(
+        self, report: Resource, sources: Sequence[Resource], model: Resource, recorded_at: datetime
+    ) -> None:
+        """Adds who made the report from what; one for each message."""
+        result = self._result
+        agents = [{"type": {"text": "assembler"}, "who": model}]
+        if result.signed_by:
+            agents.insert(0, {"type": {"text": "verifier"}, "who": {"display": result.signed_by}})
+        found: Resource = {
+            "target": [report],
+            "occurredDateTime": _instant(result.made_at),
+            "recorded": _instant(recorded_at),
+            "agent": agents,
+            "entity": [{"role": "source", "what": each} for each in sources],
+        }
+        if result.reason:
+            found["reason"] = [{"text": result.reason}]
+        self._put("Provenance", result.control_id, found)
+
+    def _status(self, by_state: Mapping[str, str]) -> str:
+        if self._result.is_withdrawal:
+            return WITHDRAWN
+        status = by_state[self._result.state]
+        return "corrected" if self._result.was_withdrawn and status == "final" else status
+
+    def _panel_code(self) -> Resource:
+        loinc = self._result.loinc.get("panel")
+        return self._code(loinc, "DIFFERENTIAL", self._exchange.codes.system, "Differential panel")
+
+    def _code(self, loinc: str | None, own: str, system: str, text: str) -> Resource:
+        codings = [{"system": f"{self._system}/codes/{system}", "code": own, "display": text}]
+        if loinc:
+            codings.insert(0, {"system": _LOINC, "code": loinc})
+        return {"coding": codings, "text": text}
+
+
+_SECTIONS: Final = "http://terminology.hl7.org/CodeSystem/v2-0074"
+_CATEGORIES: Final = "http://terminology.hl7.org/CodeSystem/observation-category"
+_LABORATORY: Final = {"coding": [{"system": _CATEGORIES, "code": "laboratory", "display": "Laboratory"}]}
+
+
+def _quantity(value: float, unit: str, code: str) -> Resource:
+    return {"value": value, "unit": unit, "system": _UCUM, "code": code}
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,131 @@
+"""Delivers results to a FHIR R4 server, each as one transaction."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import httpx
+
+from bloodcell.errors import ConfigurationError
+from bloodcell.exchange.delivery import Attempt, NoAnswerError
+from bloodcell.exchange.fhir_bundle import fhir_bundle
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from bloodcell.exchange.exchange_file import ExchangeFile, FhirReceiver
+    from bloodcell.exchange.outgoing_result import OutgoingResult
+
+_MAX_ANSWER_BYTES: Final = 1024 * 1024
+_MAX_TEXT: Final = 1000
+_NOT_ABOUT_THE_MESSAGE: Final = (401, 403, 407, 408, 421, 425, 429)
+"""Status codes that speak of the log-in or of the server's load, not of the message: it is sent again."""
+
+
+class FhirLink:
+    """A server; the connection stays open for many transactions."""
+
+    def __init__(self, receiver: FhirReceiver, exchange: ExchangeFile) -> None:
+        self._receiver = receiver
+        self._exchange = exchange
+        self._client: httpx.Client | None = None
+
+    def deliver(self, result: OutgoingResult) -> Attempt:
+        """Sends a result and returns what the server answered.
+
+        Raises:
+            NoAnswerError: The server cannot be reached, does not answer, refuses the log-in or is overloaded.
+            ConfigurationError: The token or a certificate of the exchange file cannot be read.
+        """
+        body = json.dumps(fhir_bundle(result, self._exchange, datetime.now(UTC)), ensure_ascii=False).encode()
+        if self._client is None:
+            self._client = self._connect()
+        status, answered = self._post(self._client, body)
+        if status >= 500 or status in _NOT_ABOUT_THE_MESSAGE or 300 <= status < 400:
+            raise NoAnswerError(f"{self._receiver.url} answered {status} {_text(answered)}".strip())
+        failed = _failed_entries(answered) if status < 400 else ""
+        if status >= 400 or failed:
+            return Attempt("rejected", (failed or f"{status} {_text(answered)}").strip()[:_MAX_TEXT], body)
+        return Attempt("delivered", str(status), body)
+
+    def _post(self, client: httpx.Client, body: bytes) -> tuple[int, bytes]:
+        """Returns the status and the body of the answer."""
+        try:
+            with client.stream("POST", self._receiver.url, content=body) as response:
+                answered = b""
+                for part in response.iter_bytes():
+                    answered += part
+                    if len(answered) > _MAX_ANSWER_BYTES:
+                        raise NoAnswerError(f"The answer is longer than {_MAX_ANSWER_BYTES:,} bytes.")
+                return response.status_code, answered
+        except httpx.TimeoutException as error:
+            raise NoAnswerError(f"No answer within {self._receiver.answer_s:g} s.") from error
+        except httpx.HTTPError as error:
+            raise NoAnswerError(f"{self._receiver.url} cannot be reached: {error}") from error
+
+    def _connect(self) -> httpx.Client:
+        receiver = self._receiver
+        kind = "application/fhir+json"
+        headers = {"Content-Type": f"{kind}; charset=utf-8", "Accept": kind, "Prefer": "return=minimal"}
+        try:
+            context = ssl.create_default_context(cafile=receiver.ca_file)
+            if receiver.token_file:
+                headers["Authorization"] = f"Bearer {receiver.token_file.read_text().strip()}"
+        except OSError as error:
+            raise ConfigurationError(
+                f"The token or the certificates for {receiver.url} cannot be read: {error.strerror or error}. Next: "
+                "correct token_file or ca_file in the exchange file."
+            ) from error
+        # a proxy of the environment would get the results, and a redirection the token
+        return httpx.Client(
+            headers=headers, timeout=receiver.answer_s, verify=context, trust_env=False, follow_redirects=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
+def _document(answered: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(answered)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(answered: bytes) -> str:
+    """Returns what an OperationOutcome says; of anything else the beginning."""
+    issues = _document(answered).get("issue")
+    if not isinstance(issues, list):
+        return " ".join(answered[:200].decode("utf-8", "replace").split())
+    said = []
+    for issue in issues:
+        if isinstance(issue, dict):
+            details = issue.get("details")
+            text = details.get("text") if isinstance(details, dict) else None
+            said.append(": ".join(str(each) for each in (issue.get("code"), issue.get("diagnostics") or text) if each))
+    return "; ".join(said)[:_MAX_TEXT]
+
+
+def _failed_entries(answered: bytes) -> str:
+    """Returns which entries of a transaction's answer are no success; empty if all are.
+
+    A transaction succeeds or fails as a whole, but a server that treats it as a batch answers each entry.
+    """
+    entries = _document(answered).get("entry")
+    failed = []
+    for entry in entries if isinstance(entries, list) else ():
+        response = entry.get("response") if isinstance(entry, dict) else None
+        status = str(response.get("status", "")) if isinstance(response, dict) else ""
+        if status[:1] in ("4", "5"):
+            failed.append(f"{status} {_text(json.dumps(response.get('outcome')).encode()) if response else ''}".strip())
+    return "; ".join(failed)

@@ -1,0 +1,18 @@
+// A receiver of HL7 v2 for tests: node-hl7-server. Started with a port; prints "ready", then a line for each message with
+// what it parsed, as JSON.
+import { Server } from 'node-hl7-server'
+
+const server = new Server({ bindAddress: '127.0.0.1' })
+const inbound = server.createInbound({ port: Number(process.argv[2]) }, async (req, res) => {
+  const message = req.getMessage()
+  const value = (path) => message.get(path).toString()
+  console.log(JSON.stringify({
+    control: value('MSH.10'),
+    barcode: value('OBR.3.1'),
+    status: value('OBR.25'),
+    patient: value('PID.3.1'),
+    first: [value('OBX.3.1'), value('OBX.5')]
+  }))
+  await res.sendResponse('AA')
+})
+inbound.on('listen', () => console.log('ready'))
