@@ -32,6 +32,7 @@
     ├── PasswordRefusedError   the new password is not allowed: choose another
     ├── MessagesRejectedError  a receiver refuses messages: a person has to look at its answers
     ├── Hl7Error               a message cannot be read (exchange/hl7_text.py)
+    ├── OrderRefusedError      an order contradicts what is known: its sender corrects it (exchange/order_intake.py)
     ├── NoAnswerError          a receiver does not answer: the message is sent again later (exchange/delivery.py)
     ├── CheckFailedError       a check of the champion or of the store failed: a person has to look at it
     ├── AlreadyDoneError       nothing: what was asked for is so already, and nothing was changed

@@ -15,6 +15,14 @@ class ExchangeSettings(BaseModel):
         description="TOML file with the systems that results are sent to (bloodcell exchange example); "
         "default: nothing leaves.",
     )
+    identity_keys_dir: OptionalPath = Field(
+        None,
+        description="Folder with the keys of what orders say of patients; default: <data_dir>/identity-keys. It is in "
+        "no backup.",
+    )
+    keep_identities_days: int = Field(
+        14, ge=1, le=366, description="Days for which what an order says of its patient is kept, encrypted."
+    )
     send_cron: str = Field(
         "* * * * *", description="Cron expression of the Dag send_results, in UTC; empty: it is started only by hand."
     )

@@ -312,6 +312,11 @@ class Settings(
         """File with the people of the review desk who log in with a password of its own."""
         return self.desk_users_file or self.data_dir / "desk" / "users.json"
 
+    @property
+    def identity_keys(self) -> Path:
+        """Folder with the keys of what orders say of patients."""
+        return self.identity_keys_dir or self.data_dir / "identity-keys"
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Returns a copy with some settings changed, whose new values are validated like those of the environment.
 

@@ -129,7 +129,7 @@ def test_command_line_starts_without_anything_heavy() -> None:
 # counts them
 TABLES = {
     "storage": {"run", "lock"},
-    "inbox": {"drop", "drop_file"},
+    "inbox": {"drop", "drop_file", "lab_order"},
     "ingest": {"slide", "slide_withdrawal", "image", "cell", "drop_file_history", "sampled_cell"},
     "registry": {"model", "promotion", "dataset", "validation", "lockbox_opening"},
     "classify": {"cell_call", "former_call", "look_check"},

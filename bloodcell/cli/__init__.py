@@ -15,7 +15,7 @@
     store         store verify
     drop          drop make
     erasure       clean, erase
-    exchange      exchange status, send, replay, skip, remove, example
+    exchange      exchange status, send, listen, replay, skip, remove, example
     users         users add, list, password, roles, remove
     output        how these commands show records
 

@@ -80,6 +80,21 @@ def send(
         raise typer.Exit(NOTHING_TO_DO)
 
 
+@app.command()
+def listen() -> None:
+    """Receive orders (OML^O21 over MLLP) where section [orders] of the exchange file says, until it is stopped."""
+    import logging
+
+    from bloodcell.exchange.exchange_file import read_exchange_file
+    from bloodcell.exchange.order_listener import listen as receive
+    from bloodcell.settings import Settings
+
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    settings = Settings()
+    exchange = read_exchange_file(settings.exchange_file)
+    receive(settings, exchange, lambda port: typer.echo(f"Orders are received at port {port}. Ctrl-C stops it."))
+
+
 @app.command(no_args_is_help=True)
 def replay(
     reason: Reason,

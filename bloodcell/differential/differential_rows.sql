@@ -48,7 +48,7 @@ SELECT b.*, d.n_compared, d.n_agree, d.called_at, d.calls_digest, o.labels_diges
 FROM by_line b
 JOIN called d USING (slide_id, model_id)
 JOIN of_slide o ON o.slide_id = b.slide_id AND o.n_cells = d.n_called
-JOIN bloodcell.slide s ON s.slide_id = b.slide_id
+JOIN bloodcell.slide_facts s ON s.slide_id = b.slide_id
 LEFT JOIN labels n ON n.slide_id = b.slide_id
 ORDER BY b.slide_id, b.model_id
 

@@ -9,6 +9,8 @@ message_list     the receivers, and the messages that wait or were rejected
 message_display  shows them on the terminal
 message_actions  what people decide about messages
 
+identities       who a patient is, encrypted and for a set time
+
 HL7 version 2.5.1:
 
 hl7_text         segments and fields become a message, and a message segments and fields
@@ -16,6 +18,9 @@ oru_message      a result as ORU^R01
 mllp             messages over TCP
 hl7_answer       what a receiver answers
 hl7_link         delivers results to a receiver
+order_message    what is taken from an order, OML^O21
+order_intake     an order is checked, stored and answered
+order_listener   receives orders over MLLP
 
 FHIR R4:
 

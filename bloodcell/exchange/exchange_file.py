@@ -90,6 +90,7 @@ class FhirReceiver(_Receiver):
     Attributes:
         url: Its base address.
         token_file: File with a bearer token; None: the server asks for none.
+        patient_system: URI under which orders' identifiers of patients are known there; None: the pseudonym is sent.
         ca_file: Certificates of the authorities that are trusted; default: those of this machine.
         gets_unsigned: Whether it also gets results that nobody has signed, as partial.
         answer_s: Seconds to wait for an answer.
@@ -98,10 +99,40 @@ class FhirReceiver(_Receiver):
     protocol: Literal["fhir"]
     url: Annotated[str, Field(pattern=r"^https?://\S+$")]
     token_file: Path | None = None
+    patient_system: str | None = None
     ca_file: Path | None = None
 
 
 Receiver = Annotated[Hl7Receiver | FhirReceiver, Field(discriminator="protocol")]
+
+
+class OrderSource(_Part):
+    """Where orders are received, as HL7 over MLLP, which knows no log-in.
+
+    Attributes:
+        host: Address on which bloodcell listens.
+        port: Its port; 0: any.
+        certificate_file: Certificate for TLS, with its key; None: without TLS.
+        key_file: The key, if it is in another file.
+        client_ca_file: Authorities that the certificates of senders come from; None: none is asked for.
+        addresses: Addresses of the senders; empty: any. Beyond this machine, these or `client_ca_file` are needed.
+    """
+
+    host: _Text = "127.0.0.1"
+    port: int = Field(2576, ge=0, le=65535)
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    client_ca_file: Path | None = None
+    addresses: tuple[_Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_not_open_to_all(self) -> Self:
+        if self.client_ca_file and not self.certificate_file:
+            raise ValueError("client_ca_file needs certificate_file")
+        is_here = self.host in ("localhost", "::1") or self.host.startswith("127.")
+        if not is_here and not self.client_ca_file and not self.addresses:
+            raise ValueError("expected addresses or client_ca_file, because everybody who reaches the port could order")
+        return self
 
 
 class LineCode(_Part):
@@ -142,11 +173,13 @@ class ExchangeFile(_Part):
     Attributes:
         sender: What bloodcell calls itself.
         receivers: Name -> receiver; the name is what the database and `bloodcell exchange` know it by.
+        orders: Where orders are received; None: nowhere.
         codes: The laboratory's own codes.
     """
 
     sender: Sender = Sender()
     receivers: dict[_Name, Receiver] = Field(default_factory=dict)
+    orders: OrderSource | None = None
     codes: SiteCodes = SiteCodes()
 
 

@@ -1,8 +1,8 @@
 """A result as a FHIR R4 transaction: report, observations, specimen, devices, and who made it from what.
 
 Each resource has an id that follows from its identifier (a version 5 UUID), so that a version of a result becomes the
-next version of the same resources, and a transaction that is sent twice changes nothing. A server has to accept ids that
-a client gives. The patient is named by the pseudonym only, without a resource.
+next version of the same resources, and a transaction that is sent twice changes nothing. A server has to accept ids
+that a client gives. The patient is named by the pseudonym only, without a resource.
 
 Source: HL7 FHIR R4 (4.0.1), DiagnosticReport, Observation, Provenance; http.html#transaction and #upsert.
 """
@@ -18,7 +18,7 @@ from bloodcell.exchange.line_texts import name_of, notes_of, uncertainty_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bloodcell.exchange.exchange_file import ExchangeFile
+    from bloodcell.exchange.exchange_file import ExchangeFile, FhirReceiver
     from bloodcell.exchange.outgoing_result import OutgoingLine, OutgoingResult
 
 REPORT_STATUS: Final = {"machine": "partial", "final": "final", "amended": "amended", "corrected": "corrected"}
@@ -36,21 +36,25 @@ _FLAGS: Final = {"low": ("L", "Low"), "high": ("H", "High")}
 Resource = dict[str, Any]
 
 
-def fhir_bundle(result: OutgoingResult, exchange: ExchangeFile, recorded_at: datetime) -> Resource:
+def fhir_bundle(
+    result: OutgoingResult, receiver: FhirReceiver, exchange: ExchangeFile, recorded_at: datetime
+) -> Resource:
     """Returns the transaction as a JSON document.
 
     Args:
         result: What it says.
+        receiver: Whom it is for.
         exchange: Names and codes of the laboratory.
         recorded_at: Now.
     """
-    return _Bundle(result, exchange).transaction(recorded_at)
+    return _Bundle(result, receiver, exchange).transaction(recorded_at)
 
 
 class _Bundle:
     """The resources of one message, which refer to each other."""
 
-    def __init__(self, result: OutgoingResult, exchange: ExchangeFile) -> None:
+    def __init__(self, result: OutgoingResult, receiver: FhirReceiver, exchange: ExchangeFile) -> None:
+        self._patient_system = receiver.patient_system
         self._result = result
         self._exchange = exchange
         self._system = exchange.sender.system
@@ -97,6 +101,9 @@ class _Bundle:
         )
 
     def _subject(self) -> Resource:
+        patient = self._result.patient
+        if self._patient_system and patient and patient.field(3):
+            return {"type": "Patient", "identifier": {"system": self._patient_system, "value": patient.field(3)}}
         key = self._result.patient_key
         if key is None:
             return {"display": "not known to bloodcell"}

@@ -40,7 +40,8 @@ class FhirLink:
             NoAnswerError: The server cannot be reached, does not answer, refuses the log-in or is overloaded.
             ConfigurationError: The token or a certificate of the exchange file cannot be read.
         """
-        body = json.dumps(fhir_bundle(result, self._exchange, datetime.now(UTC)), ensure_ascii=False).encode()
+        document = fhir_bundle(result, self._receiver, self._exchange, datetime.now(UTC))
+        body = json.dumps(document, ensure_ascii=False).encode()
         if self._client is None:
             self._client = self._connect()
         status, answered = self._post(self._client, body)

@@ -111,6 +111,12 @@ class Segment:
         components = self.fields[number - 1].split(of_repetition)[0].split(of_component)
         return self._plain(components[component - 1].split(of_subcomponent)[0]) if component <= len(components) else ""
 
+    def written(self, name: str) -> str:
+        """Returns the segment as bloodcell writes it: the same fields, with the usual delimiters."""
+        own = dict(zip(self.delimiters, DELIMITERS, strict=True))
+        fields = ("".join(own.get(each) or _ESCAPES.get(each, each) for each in field) for field in self.fields)
+        return "|".join([name, *fields])
+
     def text(self, number: int) -> str:
         """Returns a whole field without its delimiters, for a person."""
         if number > len(self.fields):

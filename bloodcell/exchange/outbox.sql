@@ -40,16 +40,17 @@ WHERE m.receiver = :receiver AND m.state = 'waiting'
 ORDER BY m.message_id LIMIT :n
 
 -- name: facts
-SELECT m.message_id, m.kind, m.control_id, m.slide_id, s.barcode, s.order_id, s.patient_key, s.analyser, s.acquired_at,
+SELECT m.message_id, m.kind, m.control_id, m.slide_id, s.barcode, f.order_id, s.patient_key, s.analyser, s.acquired_at,
        s.night, v.number AS version, v.state, v.made_at, v.signed_by, v.reason, v.report_id, r.n_cells, r.n_leucocytes,
        r.n_unclassified, r.is_sufficient, r.nrbc_per_100_wbc, r.nrbc_lower, r.nrbc_upper, r.age_months, r.sex,
        r.wbc_10e9_per_l, r.written_at AS counted_at, r.model_id, b.variant, r.rules_digest, n.code_version,
        EXISTS (SELECT FROM bloodcell.outgoing_message e
                WHERE e.receiver = m.receiver AND e.slide_id = m.slide_id AND e.message_id < m.message_id
                  AND e.kind = 'withdrawal' AND e.n_attempts > 0) AS was_withdrawn,
-       w.reason AS withdrawn_for
+       w.reason AS withdrawn_for, f.lab_order_id, f.has_conflict
 FROM bloodcell.outgoing_message m
 JOIN bloodcell.slide s USING (slide_id)
+JOIN bloodcell.slide_facts f USING (slide_id)
 JOIN bloodcell.result v USING (result_id)
 JOIN bloodcell.slide_report r USING (report_id)
 JOIN bloodcell.model b USING (model_id)

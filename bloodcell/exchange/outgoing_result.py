@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bloodcell.cells.classes import LEUCOCYTE_CLASSES, OTHER_LEUCOCYTES
 from bloodcell.cells.intervals import proportion
 from bloodcell.differential.laboratory_rules import rules_of
+from bloodcell.exchange.identities import read_identities
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from bloodcell.differential.laboratory_rules import LaboratoryRules
     from bloodcell.differential.reference_ranges import Flag
+    from bloodcell.exchange.hl7_text import Segment
+    from bloodcell.exchange.identities import IdentityKeys
 
 _SQL: Final = load_statements("exchange/outbox.sql")
 
@@ -81,7 +84,10 @@ class OutgoingResult:
         lines: Lines of the differential: the six classes, other leucocytes that occur, or occurred in an earlier
             version, and erythroblasts.
         loinc: Line -> LOINC code, with `panel`; lines without one are left out.
+        lab_order_id: The order that was received for the slide; None: none.
+        has_conflict: Whether an order for another patient has the same barcode: nothing of the slide may leave.
         comments: What people wrote about the slide until then, the oldest first.
+        patient: What the order says of its patient (PID); None: nothing, or it has expired.
     """
 
     message_id: int
@@ -110,17 +116,21 @@ class OutgoingResult:
     model_id: str
     variant: str
     code_version: str
+    lab_order_id: int | None
+    has_conflict: bool
     lines: tuple[OutgoingLine, ...]
     loinc: Mapping[str, str]
     comments: tuple[str, ...]
+    patient: Segment | None = None
 
 
-def read_outgoing(connection: sa.Connection, messages: Sequence[int]) -> list[OutgoingResult]:
+def read_outgoing(connection: sa.Connection, messages: Sequence[int], keys: IdentityKeys) -> list[OutgoingResult]:
     """Returns what messages say, in the order of their keys.
 
     Args:
         connection: Where to read.
         messages: Keys of messages.
+        keys: The keys of identities.
     """
     rows = connection.execute(_SQL["facts"], {"messages": list(messages)}).all()
     lines: dict[int, dict[str, sa.Row[Any]]] = {}
@@ -137,9 +147,11 @@ def read_outgoing(connection: sa.Connection, messages: Sequence[int]) -> list[Ou
         row.rules_digest: rules_of(row.document)
         for row in connection.execute(_SQL["rules"], {"digests": sorted(set(digests))})
     }
+    patients = read_identities(connection, keys, [row.lab_order_id for row in rows if row.lab_order_id])
     return [
         _result(
             row,
+            patients.get(row.lab_order_id),
             lines.get(row.report_id, {}),
             earlier.get(row.message_id, set()),
             rules.get(row.rules_digest),
@@ -151,6 +163,7 @@ def read_outgoing(connection: sa.Connection, messages: Sequence[int]) -> list[Ou
 
 def _result(
     row: sa.Row[Any],
+    patient: Segment | None,
     lines: Mapping[str, sa.Row[Any]],
     earlier: set[str],
     rules: LaboratoryRules | None,
@@ -164,6 +177,7 @@ def _result(
     return OutgoingResult(
         **facts,
         is_withdrawal=is_withdrawal,
+        patient=patient,
         lines=tuple(
             _line(row, lines[name], rules) if name in lines else _gone(row, name)
             for name in names

@@ -21,6 +21,7 @@ from bloodcell.exchange.delivery import Attempt, NoAnswerError
 from bloodcell.exchange.exchange_file import Hl7Receiver, read_exchange_file
 from bloodcell.exchange.fhir_link import FhirLink
 from bloodcell.exchange.hl7_link import Hl7Link
+from bloodcell.exchange.identities import IdentityKeys, remove_expired
 from bloodcell.exchange.outgoing_result import read_outgoing
 from bloodcell.presentation.numbers import counted
 from bloodcell.storage.database import open_database
@@ -37,6 +38,7 @@ _SQL: Final = load_statements("exchange/outbox.sql")
 _BATCH: Final = 200
 """Messages whose content is read at once."""
 _STATE_AFTER: Final = {"delivered": "delivered", "rejected": "held", "no_answer": "waiting"}
+_CONFLICT: Final = "Not sent: orders for two patients have the slide's barcode. Find out whose it is."
 _LONGEST_S: Final = 15 * 60
 """Seconds after which a sender ends, so that it does not keep its transaction open for long; the next one continues."""
 
@@ -89,7 +91,9 @@ def send_results(
         raise UnknownRecordError(
             f"No receiver is called {receiver!r}. Expected one of: {', '.join(known) or 'there is none'}."
         )
-    return [_send_to(name, exchange, database, on_progress) for name in known if receiver in (None, name)]
+    keys = IdentityKeys.of(settings)
+    database.transact(lambda connection: remove_expired(connection, keys))
+    return [_send_to(name, exchange, database, keys, on_progress) for name in known if receiver in (None, name)]
 
 
 def keep_receivers(connection: sa.Connection, exchange: ExchangeFile) -> list[str]:
@@ -113,7 +117,11 @@ def keep_receivers(connection: sa.Connection, exchange: ExchangeFile) -> list[st
 
 
 def _send_to(
-    name: str, exchange: ExchangeFile, database: Database, on_progress: Callable[[str, int, int], None]
+    name: str,
+    exchange: ExchangeFile,
+    database: Database,
+    keys: IdentityKeys,
+    on_progress: Callable[[str, int, int], None],
 ) -> Sent:
     sent = Sent(name)
     if name not in exchange.receivers:
@@ -130,7 +138,7 @@ def _send_to(
         deadline = time.monotonic() + _LONGEST_S
         try:
             with _link_to(exchange, name) as link:
-                for result in _due(database, name, still_taken):
+                for result in _due(database, name, keys, still_taken):
                     if time.monotonic() > deadline:
                         break
                     _deliver(database, link, result, sent)
@@ -168,12 +176,14 @@ def _link_to(exchange: ExchangeFile, name: str) -> AbstractContextManager[Link]:
     return Hl7Link(receiver, exchange) if isinstance(receiver, Hl7Receiver) else FhirLink(receiver, exchange)
 
 
-def _due(database: Database, name: str, still_taken: Callable[[], None]) -> Iterator[OutgoingResult]:
+def _due(
+    database: Database, name: str, keys: IdentityKeys, still_taken: Callable[[], None]
+) -> Iterator[OutgoingResult]:
     """Yields the messages that are due; a message of a slide comes when those before it are delivered."""
 
     def read(connection: sa.Connection) -> list[OutgoingResult]:
         connection.execute(_SQL["supersede"], {"receiver": name})
-        return read_outgoing(connection, connection.scalars(_SQL["due"], {"receiver": name, "n": _BATCH}).all())
+        return read_outgoing(connection, connection.scalars(_SQL["due"], {"receiver": name, "n": _BATCH}).all(), keys)
 
     while True:
         still_taken()
@@ -186,7 +196,7 @@ def _deliver(database: Database, link: Link, result: OutgoingResult, sent: Sent)
     started = datetime.now(UTC)
     failure: NoAnswerError | None = None
     try:
-        attempt = link.deliver(result)
+        attempt = Attempt("rejected", _CONFLICT, None) if result.has_conflict else link.deliver(result)
     except NoAnswerError as error:
         failure, attempt = error, Attempt("no_answer", str(error), None)
     database.transact(lambda connection: _record(connection, result, started, attempt))

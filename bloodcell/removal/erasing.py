@@ -48,6 +48,7 @@ _REMOVALS: Final = {
     "remove_message_attempt": "attempts to deliver messages",
     "remove_message_action": "decisions about messages",
     "remove_outgoing_message": "messages to other systems",
+    "remove_lab_order": "orders",
     "remove_cell_call": "calls",
     "remove_former_call": "replaced calls",
     "remove_result": "versions of results",

@@ -4,7 +4,7 @@ LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file
     bloodcell.former_call, bloodcell.slide_report, bloodcell.differential, bloodcell.result,
     bloodcell.slide_withdrawal, bloodcell.look_check, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image,
     bloodcell.data_split, bloodcell.sampled_cell, bloodcell.slide_opening, bloodcell.slide_comment, bloodcell.slide_lease,
-    bloodcell.outgoing_message, bloodcell.message_attempt, bloodcell.message_action IN SHARE ROW EXCLUSIVE MODE
+    bloodcell.outgoing_message, bloodcell.message_attempt, bloodcell.message_action, bloodcell.lab_order IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
 -- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide that was renamed to a
@@ -116,6 +116,10 @@ WHERE message_attempt.message_id = m.message_id
 -- name: remove_message_action
 DELETE FROM bloodcell.message_action USING bloodcell.outgoing_message m JOIN erased e USING (slide_id)
 WHERE message_action.message_id = m.message_id
+
+-- name: remove_lab_order
+-- With it goes what it said of its patient.
+DELETE FROM bloodcell.lab_order WHERE barcode IN (SELECT barcode FROM erased WHERE owns_barcode)
 
 -- name: remove_outgoing_message
 DELETE FROM bloodcell.outgoing_message USING erased e WHERE outgoing_message.slide_id = e.slide_id

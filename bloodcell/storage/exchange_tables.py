@@ -1,4 +1,4 @@
-"""The tables of what leaves for other systems: receivers, messages, and each attempt to deliver one; see `tables`."""
+"""The tables of the exchange with other systems: orders, receivers, messages, attempts; see `tables`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,42 @@ MESSAGE_KINDS: Final = ("result", "withdrawal")
 MESSAGE_STATES: Final = ("waiting", "held", "delivered", "superseded", "skipped")
 ATTEMPT_OUTCOMES: Final = ("delivered", "rejected", "no_answer")
 MESSAGE_ACTIONS: Final = ("replay", "skip")
+
+ORDER_ACTIONS: Final = ("new", "change", "cancel")
+
+lab_order = sa.Table(
+    "lab_order",
+    metadata,
+    sa.Column("lab_order_id", sa.BigInteger, sa.Identity(always=True), primary_key=True, comment="Key of the row."),
+    sa.Column("barcode", sa.Text, nullable=False, comment="The specimen that was ordered for."),
+    sa.Column("order_id", sa.Text, nullable=False, comment="Number of the order, as its placer gave it."),
+    sa.Column("action", sa.Text, nullable=False, comment="new, change or cancel."),
+    sa.Column(
+        "patient_digest",
+        sa.String(64),
+        comment="Keyed digest of the patient's identifier, to tell patients apart; empty: the order named none.",
+    ),
+    sa.Column("age_months", sa.Integer, comment="Age of the patient when the specimen was collected, in months."),
+    sa.Column("sex", sa.Text, comment="female or male; empty: unknown."),
+    sa.Column("wbc_10e9_per_l", sa.Float, comment="Leucocyte count in 10^9 per litre."),
+    sa.Column("wbc_is_corrected", sa.Boolean, comment="Whether that count leaves out nucleated red cells already."),
+    sa.Column("collected_at", sa.TIMESTAMP(timezone=True), comment="When the specimen was collected."),
+    sa.Column("sender", sa.Text, nullable=False, comment="Who sent it: application and facility."),
+    sa.Column("control_id", sa.Text, nullable=False, comment="Name of the message, given by its sender (MSH-10)."),
+    sa.Column("position", sa.Integer, nullable=False, comment="1 for the first order of the message, and so on."),
+    sa.Column(
+        "is_conflict",
+        sa.Boolean,
+        nullable=False,
+        comment="Whether the barcode has an order for another patient; then this one counts for nothing.",
+    ),
+    set_now("received_at", "When it was received."),
+    sa.UniqueConstraint("sender", "control_id", "position", name="lab_order_message"),
+    sa.Index("lab_order_barcode", "barcode", "lab_order_id"),
+    one_of("action", ORDER_ACTIONS, "lab_order_action"),
+    one_of("sex", ("female", "male"), "lab_order_sex"),
+    comment="Every order that was received, and every change of one. Append-only. Of the patient it has no identity.",
+)
 
 
 def _of_message() -> sa.Column[int]:

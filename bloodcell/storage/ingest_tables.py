@@ -13,7 +13,7 @@ from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_now
 RUN_STATES: Final = ("running", "succeeded", "failed")
 FILE_OUTCOMES: Final = ("cell", "duplicate", "quarantined", "ignored")
 SLIDE_RECORD_STATES: Final = ("read", "absent", "unreadable")
-LOCKED_WORK: Final = ("check", "partition", "promotion", "split")
+LOCKED_WORK: Final = ("check", "order", "partition", "promotion", "split")
 WITHDRAWAL_ACTIONS: Final = ("withdraw", "rename", "restore")
 
 run = sa.Table(

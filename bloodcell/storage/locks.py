@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from bloodcell.storage.ingest_tables import lock
 
 if TYPE_CHECKING:
-    Work = Literal["check", "promotion", "split"]
+    Work = Literal["check", "order", "promotion", "split"]
 
 
 def wait_for(connection: sa.Connection, work: Work) -> None:

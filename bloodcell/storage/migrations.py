@@ -14,7 +14,7 @@ from bloodcell.errors import ConfigurationError, DatabaseUnavailableError, Schem
 from bloodcell.resources import sql_folder
 from bloodcell.storage.connections import connect, transact
 from bloodcell.storage.statements import load_statements
-from bloodcell.storage.tables import SCHEMA, metadata
+from bloodcell.storage.tables import IDENTITY_SCHEMA, SCHEMA, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +110,7 @@ def _wait_for_other_upgrades(connection: sa.Connection) -> None:
         sa.text(
             f"""DO $$ BEGIN
                 CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION bloodcell_owner;
+                CREATE SCHEMA IF NOT EXISTS {IDENTITY_SCHEMA} AUTHORIZATION bloodcell_owner;
             EXCEPTION WHEN unique_violation OR duplicate_schema THEN NULL;
             END $$"""
         )

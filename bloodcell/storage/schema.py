@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
 SCHEMA: Final = "bloodcell"
+IDENTITY_SCHEMA: Final = "bloodcell_identity"
+"""Schema of what orders say of patients, encrypted; it is in no backup (docs/how-to/backup.md)."""
 metadata: Final = sa.MetaData(schema=SCHEMA)
 
 

@@ -17,7 +17,7 @@ from bloodcell.storage.erasure_tables import (
     erasure_removal,
     erasure_secret,
 )
-from bloodcell.storage.exchange_tables import message_action, message_attempt, outgoing_message, receiver
+from bloodcell.storage.exchange_tables import lab_order, message_action, message_attempt, outgoing_message, receiver
 from bloodcell.storage.ingest_tables import (
     cell,
     drop,
@@ -39,7 +39,7 @@ from bloodcell.storage.label_tables import (
     sampled_cell,
 )
 from bloodcell.storage.result_tables import differential, laboratory_rules, result, slide_report
-from bloodcell.storage.schema import SCHEMA, metadata
+from bloodcell.storage.schema import IDENTITY_SCHEMA, SCHEMA, metadata
 from bloodcell.storage.training_tables import (
     approval_answer,
     approval_question,
@@ -54,6 +54,7 @@ from bloodcell.storage.training_tables import (
 )
 
 __all__ = [
+    "IDENTITY_SCHEMA",
     "SCHEMA",
     "approval_answer",
     "approval_question",
@@ -79,6 +80,7 @@ __all__ = [
     "evaluation",
     "former_call",
     "image",
+    "lab_order",
     "label",
     "label_file",
     "laboratory_rules",

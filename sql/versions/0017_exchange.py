@@ -1,4 +1,8 @@
-"""Results leave for other systems by messages that the transaction of the result itself writes."""
+"""Orders arrive, and results leave for other systems by messages that the transaction of the result itself writes.
+
+The schema bloodcell_identity, which `bloodcell db upgrade` creates, holds what an order says of a patient, encrypted, for
+as long as results need it.
+"""
 
 from alembic import op
 
@@ -31,6 +35,50 @@ END $$;
 """
 
 UPGRADE = """
+ALTER TABLE bloodcell.lock DROP CONSTRAINT lock_work,
+    ADD CONSTRAINT lock_work CHECK (work IN ('check', 'order', 'partition', 'promotion', 'split'));
+INSERT INTO bloodcell.lock VALUES ('order');
+
+CREATE TABLE bloodcell.lab_order (
+    lab_order_id BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL,
+    barcode TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    action TEXT NOT NULL,
+    patient_digest VARCHAR(64),
+    age_months INTEGER,
+    sex TEXT,
+    wbc_10e9_per_l FLOAT,
+    wbc_is_corrected BOOLEAN,
+    collected_at TIMESTAMP WITH TIME ZONE,
+    sender TEXT NOT NULL,
+    control_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    is_conflict BOOLEAN NOT NULL,
+    received_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    PRIMARY KEY (lab_order_id),
+    CONSTRAINT lab_order_message UNIQUE (sender, control_id, position),
+    CONSTRAINT lab_order_action CHECK (action IN ('new', 'change', 'cancel')),
+    CONSTRAINT lab_order_sex CHECK (sex IN ('female', 'male'))
+);
+CREATE INDEX lab_order_barcode ON bloodcell.lab_order (barcode, lab_order_id);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON bloodcell.lab_order
+    FOR EACH STATEMENT EXECUTE FUNCTION bloodcell.refuse_change();
+GRANT SELECT, INSERT ON bloodcell.lab_order TO bloodcell_app;
+
+CREATE TABLE bloodcell_identity.patient_identity (
+    lab_order_id BIGINT NOT NULL,
+    key_name TEXT NOT NULL,
+    token BYTEA NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    PRIMARY KEY (lab_order_id),
+    FOREIGN KEY(lab_order_id) REFERENCES bloodcell.lab_order (lab_order_id) ON DELETE CASCADE
+);
+CREATE INDEX patient_identity_expires_at ON bloodcell_identity.patient_identity (expires_at);
+COMMENT ON TABLE bloodcell_identity.patient_identity IS
+    'What an order says of its patient (PID), encrypted with a key that is not in the database, until it expires.';
+GRANT USAGE ON SCHEMA bloodcell_identity TO bloodcell_app;
+GRANT SELECT, INSERT, DELETE ON bloodcell_identity.patient_identity TO bloodcell_app;
+
 CREATE TABLE bloodcell.receiver (
     name TEXT NOT NULL,
     protocol TEXT NOT NULL,
@@ -178,8 +226,8 @@ COMMENT ON FUNCTION bloodcell.queue_results_since(text, timestamptz) IS
 
 DOWNGRADE = """
 DO $$ BEGIN
-    IF EXISTS (SELECT FROM bloodcell.outgoing_message) THEN
-        RAISE EXCEPTION 'Results were sent to other systems, and the former schema cannot hold which'
+    IF EXISTS (SELECT FROM bloodcell.outgoing_message) OR EXISTS (SELECT FROM bloodcell.lab_order) THEN
+        RAISE EXCEPTION 'Results were sent or orders received, and the former schema cannot hold which'
             USING HINT = 'Stay with this release, or restore the backup that was made before the upgrade.';
     END IF;
 END $$;
@@ -192,12 +240,17 @@ DROP TABLE bloodcell.message_action CASCADE;
 DROP TABLE bloodcell.message_attempt CASCADE;
 DROP TABLE bloodcell.outgoing_message CASCADE;
 DROP TABLE bloodcell.receiver CASCADE;
+DROP TABLE bloodcell_identity.patient_identity;
+DROP TABLE bloodcell.lab_order CASCADE;
 DROP FUNCTION bloodcell.new_control_id();
+DELETE FROM bloodcell.lock WHERE work = 'order';
+ALTER TABLE bloodcell.lock DROP CONSTRAINT lock_work,
+    ADD CONSTRAINT lock_work CHECK (work IN ('check', 'partition', 'promotion', 'split'));
 """
 
 
 def upgrade() -> None:
-    _run(UPGRADE + _REFUSE_CHANGE.format(", 'message_attempt', 'message_action'"))
+    _run(UPGRADE + _REFUSE_CHANGE.format(", 'message_attempt', 'message_action', 'lab_order'"))
 
 
 def downgrade() -> None:

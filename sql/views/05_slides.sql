@@ -7,6 +7,54 @@ COMMENT ON VIEW bloodcell.standing_slide IS 'The slides that have not been withd
 COMMENT ON COLUMN bloodcell.standing_slide.record_state IS 'What became of slide.json: read, absent or unreadable.';
 COMMENT ON COLUMN bloodcell.standing_slide.run_id IS 'Run that first read the slide, or that renamed it; see run_history.';
 
+-- The newest order for a barcode counts, unless it cancels, or is for another patient than the orders before it.
+CREATE VIEW bloodcell.slide_facts AS
+SELECT s.slide_id, coalesce(s.order_id, o.order_id) AS order_id, coalesce(s.age_months, o.age_months) AS age_months,
+       coalesce(s.sex, o.sex) AS sex, coalesce(s.wbc_10e9_per_l, o.wbc_10e9_per_l) AS wbc_10e9_per_l,
+       CASE WHEN s.wbc_10e9_per_l IS NULL THEN o.wbc_is_corrected ELSE s.wbc_is_corrected END AS wbc_is_corrected,
+       o.lab_order_id,
+       EXISTS (SELECT FROM bloodcell.lab_order c
+               WHERE c.barcode = s.barcode AND c.is_conflict AND c.lab_order_id > coalesce(o.lab_order_id, 0)) AS has_conflict
+FROM bloodcell.slide s
+LEFT JOIN LATERAL (
+    SELECT n.* FROM bloodcell.lab_order n WHERE n.barcode = s.barcode AND NOT n.is_conflict
+    ORDER BY n.lab_order_id DESC LIMIT 1
+) o ON o.action <> 'cancel' AND s.withdrawn_at IS NULL;
+
+COMMENT ON VIEW bloodcell.slide_facts IS
+    'What is known of each slide''s order and patient: slide.json first, then the order that was received for its barcode.';
+COMMENT ON COLUMN bloodcell.slide_facts.order_id IS 'The order.';
+COMMENT ON COLUMN bloodcell.slide_facts.age_months IS 'Age of the patient in months; empty: unknown.';
+COMMENT ON COLUMN bloodcell.slide_facts.sex IS 'female or male; empty: unknown.';
+COMMENT ON COLUMN bloodcell.slide_facts.wbc_10e9_per_l IS 'Leucocyte count in 10^9 per litre; empty: unknown.';
+COMMENT ON COLUMN bloodcell.slide_facts.wbc_is_corrected IS
+    'Whether that count leaves out nucleated red cells already; empty: unknown.';
+COMMENT ON COLUMN bloodcell.slide_facts.lab_order_id IS 'The order as it was received; see order_history.';
+COMMENT ON COLUMN bloodcell.slide_facts.has_conflict IS
+    'Whether an order for another patient was received for the same barcode since.';
+
+CREATE VIEW bloodcell.order_history AS
+SELECT lab_order_id, barcode, order_id, action, age_months, sex, wbc_10e9_per_l, wbc_is_corrected, collected_at, sender,
+       control_id, is_conflict, received_at
+FROM bloodcell.lab_order;
+
+COMMENT ON VIEW bloodcell.order_history IS 'Every order that was received, and every change of one.';
+COMMENT ON COLUMN bloodcell.order_history.lab_order_id IS 'Key of the row; a higher one came later.';
+COMMENT ON COLUMN bloodcell.order_history.barcode IS 'The specimen that was ordered for.';
+COMMENT ON COLUMN bloodcell.order_history.order_id IS 'Number of the order, as its placer gave it.';
+COMMENT ON COLUMN bloodcell.order_history.action IS 'new, change or cancel.';
+COMMENT ON COLUMN bloodcell.order_history.age_months IS 'Age of the patient when the specimen was collected, in months.';
+COMMENT ON COLUMN bloodcell.order_history.sex IS 'female or male; empty: unknown.';
+COMMENT ON COLUMN bloodcell.order_history.wbc_10e9_per_l IS 'Leucocyte count in 10^9 per litre.';
+COMMENT ON COLUMN bloodcell.order_history.wbc_is_corrected IS
+    'Whether that count leaves out nucleated red cells already; empty: unknown.';
+COMMENT ON COLUMN bloodcell.order_history.collected_at IS 'When the specimen was collected.';
+COMMENT ON COLUMN bloodcell.order_history.sender IS 'Who sent it: application and facility.';
+COMMENT ON COLUMN bloodcell.order_history.control_id IS 'Name of the message, given by its sender.';
+COMMENT ON COLUMN bloodcell.order_history.is_conflict IS
+    'Whether the barcode had an order for another patient; then this one counts for nothing.';
+COMMENT ON COLUMN bloodcell.order_history.received_at IS 'When it was received.';
+
 CREATE VIEW bloodcell.withdrawn_slide AS
 SELECT s.slide_id, s.barcode, s.night, s.order_id, s.patient_key, s.analyser, s.acquired_at, s.delivered_as, s.withdrawn_at,
        w.reason, w.requested_by, w.recorded_by, t.barcode AS renamed_to, r.recorded_at AS renamed_at

@@ -43,7 +43,7 @@ WITH of_other_facts AS MATERIALIZED (  -- so that only these slides' cells are c
     SELECT n.slide_id, r.n_cells
     FROM bloodcell.newest_count n
     JOIN bloodcell.slide_report r USING (report_id)
-    JOIN bloodcell.slide s ON s.slide_id = n.slide_id
+    JOIN bloodcell.slide_facts s ON s.slide_id = n.slide_id
     WHERE r.rules_digest IS NOT NULL  -- before schema 0010 no facts were counted
       AND (r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected)
           IS DISTINCT FROM (s.age_months, s.sex, s.wbc_10e9_per_l, s.wbc_is_corrected)
@@ -94,7 +94,7 @@ SELECT s.barcode, s.night, s.patient_key, s.order_id, s.analyser, s.acquired_at,
                    ELSE format('cells that labels of people decide: %s instead of %s', r.n_labelled, p.n_labelled) END
                WHEN 'calls' THEN 'the cells were classified again'
                WHEN 'model' THEN format('model %s instead of %s', left(r.model_id, 12), left(p.model_id, 12))
-               WHEN 'facts' THEN 'slide.json gives another age, sex or leucocyte count'
+               WHEN 'facts' THEN 'slide.json or the order gives another age, sex or leucocyte count'
                WHEN 'rules' THEN format('rules "%s" instead of "%s"', rules.version, p.rules_version)
                WHEN 'night' THEN 'how the images of the slide look was judged again'
                WHEN 'patient' THEN 'another result of the patient was signed'

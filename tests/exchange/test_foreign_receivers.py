@@ -69,7 +69,8 @@ def test_what_leaves_is_valid_hl7_and_says_what_the_database_says(exchange: Exch
         assert hl7.parse(text)["PID"][0][3] is not None
     stored = exchange.laboratory.rows(
         "SELECT class, round(percentage::numeric, 1)::text, n_cells::text FROM bloodcell.result_line "
-        "WHERE barcode = 'S-1' AND version = 2 AND percentage IS NOT NULL AND (n_cells > 0 OR class NOT LIKE upper(class))"
+        "WHERE barcode = 'S-1' AND version = 2 AND percentage IS NOT NULL "
+        "AND (n_cells > 0 OR class NOT LIKE upper(class))"
     )
     shares = {(f[3].split("^")[3].removesuffix("_PERCENT").lower(), f[5]) for f in exchange.receiver.segments("OBX", 0)
               if f[3].split("^")[-3].endswith("_PERCENT")} - {("erythroblast", "2.8")}  # fmt: skip

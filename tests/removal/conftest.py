@@ -116,6 +116,14 @@ def ward(settings: Settings, database: Database) -> Ward:
     laboratory.sign(BARCODES[1], 1)
     laboratory.sign(OTHER, 1, reason=f"not the blood of {BARCODES[0]}")
     with database.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO bloodcell.lab_order (barcode, order_id, action, sender, control_id, position, is_conflict) "
+            f"VALUES ('{BARCODES[0]}', '{ORDER}', 'new', 'LIS', 'm1', 1, false)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO bloodcell_identity.patient_identity "
+            "SELECT lab_order_id, 'k', 't', now() FROM bloodcell.lab_order"
+        )
         for written in (
             "message_attempt (message_id, started_at, outcome, answer) "
             f"SELECT message_id, now(), 'rejected', 'unknown: {BARCODES[0]}'",

@@ -46,7 +46,7 @@ def test_nothing_of_an_erased_patient_remains(ward: Ward) -> None:
     assert done.removed == {
         "slides": 2, "cells": 7, "calls": 7, "replaced calls": 7, "versions of results": 3, "reports": 2,
         "rows of differentials": 18, "labels": 7,
-        "messages to other systems": 1, "attempts to deliver messages": 1, "decisions about messages": 1,
+        "messages to other systems": 1, "attempts to deliver messages": 1, "decisions about messages": 1, "orders": 1,
         "cells of random samples": 7, "checked cells": 7, "images in snapshots": 2, "patients with a split": 1,
         "files in the ledger": 11,
         "earlier outcomes of files": 1, "images that no other slide has": 6, "texts in the database": 8,
@@ -59,7 +59,7 @@ def test_nothing_of_an_erased_patient_remains(ward: Ward) -> None:
         *("slide", "cell", "cell_call", "slide_report", "differential", "label", "checked_cell", "dataset_image"),
         *("data_split", "drop_file", "drop_file_history", "image", "former_call", "result", "sampled_cell"),
         *("erasure", "erasure_removal", "erasure_dataset", "erased_slide"),
-        *("outgoing_message", "message_attempt", "message_action"),
+        *("outgoing_message", "message_attempt", "message_action", "lab_order"),
     }
     # what belongs to the other patient is whole, the shared image included
     assert ward.rows("SELECT barcode, patient_key FROM bloodcell.slide") == [(OTHER, "P-2")]

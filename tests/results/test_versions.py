@@ -96,7 +96,7 @@ def test_late_cells_labels_a_redo_another_champion_and_new_facts_each_make_a_ver
         "first count",
         "1 cell more than in version 1",
         "cells that labels of people decide: 2 instead of 0",
-        "slide.json gives another age, sex or leucocyte count",
+        "slide.json or the order gives another age, sex or leucocyte count",
         "the cells were classified again",
         "model 5a2222222222 instead of c01111111111",
     ]

@@ -45,6 +45,7 @@ APPEND_ONLY = {
     "erasure_secret": "secret",
     "slide_withdrawal": "reason",
     "message_attempt": "answer",
+    "lab_order": "order_id",
     "message_action": "reason",
     "cell_call": "called_class",
     "former_call": "called_class",
