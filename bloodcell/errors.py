@@ -34,6 +34,7 @@
     ├── Hl7Error               a message cannot be read (exchange/hl7_text.py)
     ├── OrderRefusedError      an order contradicts what is known: its sender corrects it (exchange/order_intake.py)
     ├── NoAnswerError          a receiver does not answer: the message is sent again later (exchange/delivery.py)
+    │   └── ConnectionClosedError (exchange/mllp.py)
     ├── CheckFailedError       a check of the champion or of the store failed: a person has to look at it
     ├── AlreadyDoneError       nothing: what was asked for is so already, and nothing was changed
     ├── AirflowRefusedError    Airflow was reached, but refused the request (service/airflow_session.py)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.speed import classifying, growing, ingesting, labelling, shipped, starting, training, writing
+from benchmarks.speed import classifying, growing, ingesting, labelling, sending, shipped, starting, training, writing
 from benchmarks.speed.line import Line, as_markdown, as_table, machine
 from benchmarks.speed.place import Place, apart, measuring_place
 
@@ -53,6 +53,7 @@ def _measured(place: Place) -> Iterator[Line]:
     yield from growing.classify(place)
     yield from apart(writing.calls, place)
     yield from labelling.labelling(place)
+    yield apart(sending.sending, place)
     yield from apart(training.epochs, place)
 
 

@@ -4,6 +4,7 @@ exchange_file    the systems that results are sent to, and the laboratory's own 
 outgoing_result  what a message says of a slide's result
 line_texts       what messages say in words
 delivery         what it means to deliver a message, whatever the protocol
+recording        records attempts while the next message is on its way
 sending          sends what waits in the outbox
 message_list     the receivers, and the messages that wait or were rejected
 message_display  shows them on the terminal

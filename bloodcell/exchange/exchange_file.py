@@ -59,6 +59,7 @@ class Hl7Receiver(_Receiver):
         ca_file: Certificates of the authorities that are trusted; default: those of this machine.
         certificate_file: This laboratory's own certificate, if the receiver asks for one, with its key.
         key_file: The key, if it is in another file.
+        keep_open: Whether a connection is used for many messages; false for a receiver that answers only the first one.
         application: MSH-5.
         facility: MSH-6.
         gets_unsigned: Whether it also gets results that nobody has signed, as preliminary.
@@ -72,6 +73,7 @@ class Hl7Receiver(_Receiver):
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
+    keep_open: bool = True
     application: _Text
     facility: _Text
 

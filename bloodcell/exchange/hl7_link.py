@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 from bloodcell.errors import ConfigurationError
 from bloodcell.exchange.delivery import Attempt
 from bloodcell.exchange.hl7_answer import read_answer
-from bloodcell.exchange.mllp import MllpConnection
+from bloodcell.exchange.mllp import ConnectionClosedError, MllpConnection
 from bloodcell.exchange.oru_message import oru_message
 
 if TYPE_CHECKING:
@@ -40,12 +40,29 @@ class Hl7Link:
             ConfigurationError: A certificate of the exchange file cannot be read.
         """
         body = oru_message(result, self._receiver, self._exchange, datetime.now(UTC))
-        if self._connection is None:
-            self._connection = self._connect()
-        answered = self._connection.exchange(body, lambda received: _answers(received, result.control_id))
+        answered = self._exchange_once(body, result.control_id)
         answer = read_answer(answered)
         is_accepted = answer is not None and answer.is_accepted
         return Attempt("delivered" if is_accepted else "rejected", str(answer), body)
+
+    def _exchange_once(self, body: bytes, control_id: str) -> bytes:
+        """Returns the answer; many receivers close a connection after each answer, so a used one may be closed."""
+        used = self._connection
+        self._connection = None
+        if used is not None:
+            try:
+                return self._exchanged(used, body, control_id)
+            except ConnectionClosedError:
+                pass  # under the same control id, the receiver knows the message if it has it
+        return self._exchanged(self._connect(), body, control_id)
+
+    def _exchanged(self, connection: MllpConnection, body: bytes, control_id: str) -> bytes:
+        answer = connection.exchange(body, lambda received: _answers(received, control_id))
+        if self._receiver.keep_open:
+            self._connection = connection
+        else:
+            connection.close()
+        return answer
 
     def _connect(self) -> MllpConnection:
         receiver = self._receiver

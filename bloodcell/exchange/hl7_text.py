@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from bloodcell.errors import BloodcellError
@@ -70,12 +71,13 @@ def segment(name: str, fields: Mapping[int, Field | Sequence[Sequence[str]]]) ->
             empty. In MSH, the first two are the delimiters and are left out, too.
     """
     last = max((number for number, value in fields.items() if value), default=0)
-    texts = [_field(fields.get(number, "")) for number in range(1, last + 1)]
+    texts = [_field(value) if (value := fields.get(number)) else "" for number in range(1, last + 1)]
     if name == "MSH":
         texts = [DELIMITERS[1:], *texts[2:]]
     return "|".join([name, *texts])
 
 
+@lru_cache(maxsize=4096)  # names, codes, units and times stand in every segment
 def _field(value: Field | Sequence[Sequence[str]]) -> str:
     if isinstance(value, str):
         return escaped(value)

@@ -20,6 +20,10 @@ MAX_ANSWER_BYTES: Final = 64 * 1024
 """An acknowledgement has a few hundred bytes; a receiver that sends more is not one."""
 
 
+class ConnectionClosedError(NoAnswerError):
+    """The receiver closed the connection without a byte of an answer."""
+
+
 def framed(body: bytes) -> bytes:
     """Returns a message with its frame."""
     return START + body + END
@@ -65,6 +69,7 @@ class MllpConnection:
                 earlier one.
 
         Raises:
+            ConnectionClosedError: The receiver closed the connection before an answer began.
             NoAnswerError: None came in time, or the connection broke. The receiver may have the message all the same.
         """
         deadline = time.monotonic() + self._answer_s
@@ -77,6 +82,9 @@ class MllpConnection:
             self.close()
             half = f", only {len(self._left)} bytes without the end of a message" if self._left else ""
             raise NoAnswerError(f"No answer within {self._answer_s:g} s{half}.") from error
+        except (ConnectionResetError, BrokenPipeError) as error:
+            self.close()
+            raise ConnectionClosedError(f"The connection broke: {error.strerror or error}") from error
         except OSError as error:
             self.close()
             raise NoAnswerError(f"The connection broke: {error.strerror or error}") from error
@@ -96,8 +104,9 @@ class MllpConnection:
             self._socket.settimeout(remaining)
             received = self._socket.recv(16 * 1024)
             if not received:
-                half = f" after {len(self._left)} bytes of an answer" if self._left else " without an answer"
-                raise NoAnswerError(f"The receiver closed the connection{half}.")
+                if not self._left:
+                    raise ConnectionClosedError("The receiver closed the connection without an answer.")
+                raise NoAnswerError(f"The receiver closed the connection after {len(self._left)} bytes of an answer.")
             self._left += received
         frame, _, self._left = self._left.partition(END)
         return frame.rpartition(START)[2]

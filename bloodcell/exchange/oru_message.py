@@ -167,7 +167,7 @@ def _observation(
         14: _time(result.acquired_at),
         16: result.signed_by or "",
         17: (result.variant, f"bloodcell {result.variant}", "99BLOODCELL"),
-        18: [(result.model_id[:12], "bloodcell"), *([(result.analyser,)] if result.analyser else [])],
+        18: ((result.model_id[:12], "bloodcell"), *(((result.analyser,),) if result.analyser else ())),
         19: _time(result.counted_at),
     }
 

@@ -83,16 +83,21 @@ WHERE slide_id = ANY (:slides) AND cell_id IS NULL ORDER BY comment_id
 -- name: rules
 SELECT rules_digest, document FROM bloodcell.laboratory_rules WHERE rules_digest = ANY (:digests)
 
--- name: record_attempt
-INSERT INTO bloodcell.message_attempt (message_id, started_at, outcome, answer, sent_digest)
-VALUES (:message_id, :started_at, :outcome, :answer, :sent_digest)
-
--- name: record_outcome
+-- name: record
 -- Pauses grow from one minute to one hour.
-UPDATE bloodcell.outgoing_message SET n_attempts = n_attempts + 1, state = :state,
-    next_attempt_at = CASE WHEN :state = 'waiting'
-        THEN clock_timestamp() + least(60 * power(2, least(n_attempts, 10)), 3600) * interval '1 second' END
-WHERE message_id = :message_id
+WITH made AS (
+    SELECT * FROM unnest(
+        CAST(:messages AS bigint[]), CAST(:started AS timestamptz[]), CAST(:ended AS timestamptz[]), CAST(:outcomes AS text[]),
+        CAST(:answers AS text[]), CAST(:digests AS text[]), CAST(:states AS text[])
+    ) AS a (message_id, started_at, ended_at, outcome, answer, sent_digest, state)
+), kept AS (
+    INSERT INTO bloodcell.message_attempt (message_id, started_at, ended_at, outcome, answer, sent_digest)
+    SELECT message_id, started_at, ended_at, outcome, answer, sent_digest FROM made
+)
+UPDATE bloodcell.outgoing_message m SET n_attempts = m.n_attempts + 1, state = made.state,
+    next_attempt_at = CASE WHEN made.state = 'waiting'
+        THEN clock_timestamp() + least(60 * power(2, least(m.n_attempts, 10)), 3600) * interval '1 second' END
+FROM made WHERE m.message_id = made.message_id
 
 -- name: find
 SELECT m.message_id, m.state, m.receiver FROM bloodcell.outgoing_message m JOIN bloodcell.slide s USING (slide_id)

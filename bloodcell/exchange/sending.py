@@ -1,12 +1,11 @@
 """Sends what waits in the outbox: each receiver's messages one after the other, those of a slide in their order.
 
-An attempt is recorded as soon as it is answered. A sender that is killed in between sends the message again under the
-same control id, which is how a receiver knows that it has it.
+An attempt is recorded as soon as it is answered, while the next message is on its way. A sender that is killed in
+between sends such messages again under the same control ids, which is how a receiver knows that it has them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,6 +22,7 @@ from bloodcell.exchange.fhir_link import FhirLink
 from bloodcell.exchange.hl7_link import Hl7Link
 from bloodcell.exchange.identities import IdentityKeys, remove_expired
 from bloodcell.exchange.outgoing_result import read_outgoing
+from bloodcell.exchange.recording import Recorded, Recorder
 from bloodcell.presentation.numbers import counted
 from bloodcell.storage.database import open_database
 from bloodcell.storage.statements import load_statements
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 _SQL: Final = load_statements("exchange/outbox.sql")
 _BATCH: Final = 200
 """Messages whose content is read at once."""
-_STATE_AFTER: Final = {"delivered": "delivered", "rejected": "held", "no_answer": "waiting"}
 _CONFLICT: Final = "Not sent: orders for two patients have the slide's barcode. Find out whose it is."
 _LONGEST_S: Final = 15 * 60
 """Seconds after which a sender ends, so that it does not keep its transaction open for long; the next one continues."""
@@ -85,15 +84,30 @@ def send_results(
         ConfigurationError: The exchange file, or a certificate that it names, is not valid.
         DatabaseUnavailableError: Postgres is unavailable.
     """
-    exchange, database = read_exchange_file(settings.exchange_file), open_database(settings)
+    exchange, keys = read_exchange_file(settings.exchange_file), IdentityKeys.of(settings)
+    database = open_database(settings, keep=True)
+    try:
+        return _send(exchange, keys, database, open_database(settings), receiver, on_progress)
+    finally:
+        database.dispose()
+
+
+def _send(
+    exchange: ExchangeFile,
+    keys: IdentityKeys,
+    database: Database,
+    locks: Database,
+    receiver: str | None,
+    on_progress: Callable[[str, int, int], None],
+) -> list[Sent]:
     known = database.transact(lambda connection: keep_receivers(connection, exchange))
     if receiver is not None and receiver not in known:
         raise UnknownRecordError(
             f"No receiver is called {receiver!r}. Expected one of: {', '.join(known) or 'there is none'}."
         )
-    keys = IdentityKeys.of(settings)
     database.transact(lambda connection: remove_expired(connection, keys))
-    return [_send_to(name, exchange, database, keys, on_progress) for name in known if receiver in (None, name)]
+    chosen = [name for name in known if receiver in (None, name)]
+    return [_send_to(name, exchange, keys, database, locks, on_progress) for name in chosen]
 
 
 def keep_receivers(connection: sa.Connection, exchange: ExchangeFile) -> list[str]:
@@ -119,30 +133,32 @@ def keep_receivers(connection: sa.Connection, exchange: ExchangeFile) -> list[st
 def _send_to(
     name: str,
     exchange: ExchangeFile,
-    database: Database,
     keys: IdentityKeys,
+    database: Database,
+    locks: Database,
     on_progress: Callable[[str, int, int], None],
 ) -> Sent:
-    sent = Sent(name)
+    sent = Sent(name, n_left=database.transact(lambda connection: _n_waiting(connection, name)))
     if name not in exchange.receivers:
-        sent.n_left = database.transact(lambda connection: _n_waiting(connection, name))
         sent.trouble = (
             "The exchange file (BLOODCELL_EXCHANGE_FILE) does not name it, so its messages wait. Next: add it there, "
             f"or bloodcell exchange remove {name}"
         )
         return sent
-    with _taken(database, name) as still_taken:
+    n_before = sent.n_left
+    with _taken(locks, name) as still_taken:
         if still_taken is None:
             sent.trouble = "Another sender is at work."
             return sent
         deadline = time.monotonic() + _LONGEST_S
         try:
-            with _link_to(exchange, name) as link:
-                for result in _due(database, name, keys, still_taken):
+            with _link_to(exchange, name) as link, Recorder(database) as recorder:
+                for result in _due(database, name, keys, still_taken, recorder):
                     if time.monotonic() > deadline:
                         break
-                    _deliver(database, link, result, sent)
-                    on_progress(name, sent.n_delivered + sent.n_held, sent.n_delivered + sent.n_held)
+                    _deliver(recorder, link, result, sent)
+                    n_done = sent.n_delivered + sent.n_held
+                    on_progress(name, n_done, max(n_before, n_done))
         except NoAnswerError as error:
             sent.trouble = f"{error} It is tried again later."
     sent.n_left = database.transact(lambda connection: _n_waiting(connection, name))
@@ -177,7 +193,7 @@ def _link_to(exchange: ExchangeFile, name: str) -> AbstractContextManager[Link]:
 
 
 def _due(
-    database: Database, name: str, keys: IdentityKeys, still_taken: Callable[[], None]
+    database: Database, name: str, keys: IdentityKeys, still_taken: Callable[[], None], recorder: Recorder
 ) -> Iterator[OutgoingResult]:
     """Yields the messages that are due; a message of a slide comes when those before it are delivered."""
 
@@ -186,42 +202,25 @@ def _due(
         return read_outgoing(connection, connection.scalars(_SQL["due"], {"receiver": name, "n": _BATCH}).all(), keys)
 
     while True:
+        recorder.flush()
         still_taken()
         if not (due := database.transact(read)):
             return
         yield from due
 
 
-def _deliver(database: Database, link: Link, result: OutgoingResult, sent: Sent) -> None:
+def _deliver(recorder: Recorder, link: Link, result: OutgoingResult, sent: Sent) -> None:
     started = datetime.now(UTC)
     failure: NoAnswerError | None = None
     try:
         attempt = Attempt("rejected", _CONFLICT, None) if result.has_conflict else link.deliver(result)
     except NoAnswerError as error:
         failure, attempt = error, Attempt("no_answer", str(error), None)
-    database.transact(lambda connection: _record(connection, result, started, attempt))
+    recorder.put(Recorded(result.message_id, started, datetime.now(UTC), attempt))
     sent.n_delivered += attempt.outcome == "delivered"
-    sent.n_held += _STATE_AFTER[attempt.outcome] == "held"
+    sent.n_held += attempt.outcome == "rejected"
     if failure is not None:
         raise failure
-
-
-def _record(connection: sa.Connection, result: OutgoingResult, started: datetime, attempt: Attempt) -> None:
-    # a power cut may lose the last records, and the messages are sent again; waiting for the disk would double the time
-    connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
-    of_message = {"message_id": result.message_id}
-    digest = hashlib.sha256(attempt.sent).hexdigest() if attempt.sent is not None else None
-    connection.execute(
-        _SQL["record_attempt"],
-        {
-            **of_message,
-            "started_at": started,
-            "outcome": attempt.outcome,
-            "answer": attempt.answer,
-            "sent_digest": digest,
-        },
-    )
-    connection.execute(_SQL["record_outcome"], {**of_message, "state": _STATE_AFTER[attempt.outcome]})
 
 
 def _n_waiting(connection: sa.Connection, name: str) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 Answering = Callable[[str], list[bytes]]
-"""Text of a message -> the bytes that are sent back; an empty list closes the connection without an answer."""
+"""Text of a message -> the bytes that are sent back; without one, or if the last is empty, the connection is closed."""
 
 
 def control_id(message: str) -> str:
@@ -28,6 +28,7 @@ class Receiver:
     """What was received, in order, and how the next messages are answered."""
 
     port: int = 0
+    n_connections: int = 0
     received: list[str] = field(default_factory=list)
     answer: Answering = lambda message: [acknowledged(message)]
 
@@ -48,6 +49,7 @@ def receiving(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
+            receiver.n_connections += 1
             waiting = b""
             while read := self.request.recv(65536):
                 waiting += read
@@ -58,7 +60,7 @@ def receiving(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
                     answers = receiver.answer(message)
                     for answer in answers:
                         self.request.sendall(answer)
-                    if not answers:
+                    if not answers or not answers[-1]:
                         return
 
     class Server(socketserver.ThreadingTCPServer):

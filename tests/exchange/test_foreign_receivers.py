@@ -164,7 +164,14 @@ def test_the_server_would_refuse_what_is_not_fhir(fhir: Server) -> None:
 
 
 def test_what_a_server_refuses_waits_for_a_person_and_a_log_in_that_fails_is_tried_again(exchange: Exchange) -> None:
-    answers = [(401, {}), (503, {}), (302, {}), (422, OUTCOME), (200, FAILED_ENTRY), (200, {"resourceType": "Bundle"})]
+    answers: list[tuple[int, dict[str, Any]]] = [
+        (401, {}),
+        (503, {}),
+        (302, {}),
+        (422, OUTCOME),
+        (200, FAILED_ENTRY),
+        (200, {"resourceType": "Bundle"}),
+    ]
     with serving_answers(answers) as (url, received):
         path = exchange.settings.data_dir / "fhir.toml"
         token = exchange.settings.data_dir / "token"
@@ -188,11 +195,11 @@ def test_what_a_server_refuses_waits_for_a_person_and_a_log_in_that_fails_is_tri
     assert {headers["Content-Type"] for headers in received} == {"application/fhir+json; charset=utf-8"}
 
 
-OUTCOME = {
+OUTCOME: dict[str, Any] = {
     "resourceType": "OperationOutcome",
     "issue": [{"severity": "error", "code": "invalid", "details": {"text": "no such order"}}],
 }
-FAILED_ENTRY = {
+FAILED_ENTRY: dict[str, Any] = {
     "resourceType": "Bundle",
     "type": "transaction-response",
     "entry": [

@@ -1,0 +1,129 @@
+"""Attempts are recorded by a thread while the next message is on its way.
+
+One transaction records whatever has been answered since the last one, so that the disk does not set the pace. A sender
+that is killed in between repeats these few messages, under the same control ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+import sqlalchemy as sa
+
+from bloodcell.storage.statements import load_statements
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from types import TracebackType
+
+    from bloodcell.exchange.delivery import Attempt
+    from bloodcell.storage.database import Database
+
+_SQL: Final = load_statements("exchange/outbox.sql")
+_STATE_AFTER: Final = {"delivered": "delivered", "rejected": "held", "no_answer": "waiting"}
+_MOST: Final = 100
+"""Attempts of one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An attempt that was answered, or given up.
+
+    Attributes:
+        message_id: The message.
+        started_at: When it was sent.
+        ended_at: When it was answered.
+        attempt: What became of it.
+    """
+
+    message_id: int
+    started_at: datetime
+    ended_at: datetime
+    attempt: Attempt
+
+
+class Recorder:
+    """Records attempts in the order in which they were made; what it raises, the next call raises."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: queue.Queue[Recorded | None] = queue.Queue(maxsize=_MOST)
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    def put(self, recorded: Recorded) -> None:
+        """Has an attempt recorded soon.
+
+        Raises:
+            DatabaseUnavailableError: Earlier attempts could not be recorded.
+        """
+        self._raise_failure()
+        self._waiting.put(recorded)
+
+    def flush(self) -> None:
+        """Waits until everything is recorded.
+
+        Raises:
+            DatabaseUnavailableError: Attempts could not be recorded.
+        """
+        self._waiting.join()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            taken = [first]
+            while len(taken) < _MOST and not self._waiting.empty():
+                if (another := self._waiting.get()) is None:
+                    self._waiting.task_done()
+                    self._waiting.put(None)
+                    break
+                taken.append(another)
+            try:
+                if self._failure is None:
+                    self._database.transact(lambda connection, taken=taken: record(connection, taken))  # type: ignore[misc]
+            except Exception as error:  # told by the next call
+                self._failure = error
+            for _ in taken:
+                self._waiting.task_done()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+        if error is None:
+            self._raise_failure()
+
+
+def record(connection: sa.Connection, attempts: list[Recorded]) -> None:
+    """Writes attempts, and what became of their messages."""
+    # a power cut may lose the last records, and the messages are sent again
+    connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
+    connection.execute(
+        _SQL["record"],
+        {
+            "messages": [each.message_id for each in attempts],
+            "started": [each.started_at for each in attempts],
+            "ended": [each.ended_at for each in attempts],
+            "outcomes": [each.attempt.outcome for each in attempts],
+            "answers": [each.attempt.answer for each in attempts],
+            "digests": [_digest(each.attempt.sent) for each in attempts],
+            "states": [_STATE_AFTER[each.attempt.outcome] for each in attempts],
+        },
+    )
+
+
+def _digest(sent: bytes | None) -> str | None:
+    return None if sent is None else hashlib.sha256(sent).hexdigest()
