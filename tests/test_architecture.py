@@ -137,7 +137,7 @@ TABLES = {
     "results": {"result"},
     # what people write at the desk; an erasure removes it, so it cannot belong to the later room of the desk itself
     "labels": {"label_file", "desk_session", "slide_comment", "slide_lease"},
-    "exchange": {"receiver", "outgoing_message", "message_attempt", "message_action"},
+    "exchange": {"receiver", "outgoing_message", "message_attempt", "message_action", "omop_concept"},
     "retraining": {
         *("data_split", "dataset_image", "training_run", "candidate", "evaluation"),
         *("approval_question", "approval_answer"),

@@ -15,6 +15,7 @@
     store         store verify
     drop          drop make
     erasure       clean, erase
+    export        export
     exchange      exchange status, send, listen, replay, skip, remove, example
     users         users add, list, password, roles, remove
     output        how these commands show records
@@ -39,6 +40,7 @@ from bloodcell.cli import (
     erasure,
     evaluate,
     exchange,
+    export,
     labels,
     models,
     operate,
@@ -87,14 +89,14 @@ def bloodcell(
 _GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "The whole system": (operate.demo, operate.up, operate.desk, operate.watch, operate.doctor),
     "A night, step by step": (stages.ingest, stages.classify, differential.differential, differential.report),
-    "Results": (results.nights, results.slides, results.result, results.sign, withdraw.withdraw),
+    "Results": (results.nights, results.slides, results.result, results.sign, export.export, withdraw.withdraw),
     "Labels and retraining": (retrain.retrain, retrain.approve),
     "Models": (stages.train, evaluate.evaluate),
     "Data": (erasure.clean, erasure.erase),
 }
 _NEED_ARGUMENTS = (
-    differential.differential, differential.report, results.result, results.sign, withdraw.withdraw, retrain.retrain,
-    retrain.approve, erasure.erase,
+    differential.differential, differential.report, results.result, results.sign, export.export, withdraw.withdraw,
+    retrain.retrain, retrain.approve, erasure.erase,
 )  # fmt: skip
 for panel, commands in _GROUPS.items():
     for command in commands:

@@ -6,6 +6,7 @@ line_texts       what messages say in words
 delivery         what it means to deliver a message, whatever the protocol
 recording        records attempts while the next message is on its way
 sending          sends what waits in the outbox
+mart_export      results as files for analysts
 message_list     the receivers, and the messages that wait or were rejected
 message_display  shows them on the terminal
 message_actions  what people decide about messages

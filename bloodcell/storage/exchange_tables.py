@@ -51,6 +51,18 @@ lab_order = sa.Table(
 )
 
 
+omop_concept = sa.Table(
+    "omop_concept",
+    metadata,
+    sa.Column("class", sa.Text, primary_key=True, comment="Line of the differential."),
+    sa.Column("what", sa.Text, primary_key=True, comment="percent or absolute."),
+    sa.Column("concept_id", sa.Integer, nullable=False, comment="OMOP's standard concept of it."),
+    sa.Column("unit_concept_id", sa.Integer, nullable=False, comment="OMOP's concept of the unit."),
+    one_of("what", ("percent", "absolute"), "omop_concept_what"),
+    comment="The OMOP concepts of the site, which its data engineers write.",
+)
+
+
 def _of_message() -> sa.Column[int]:
     """A column that refers to a message."""
     key = sa.ForeignKey(f"{SCHEMA}.outgoing_message.message_id")

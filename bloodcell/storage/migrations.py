@@ -290,6 +290,8 @@ def _views_are_made_by(connection: sa.Connection, scripts: list[str]) -> bool:
 def _drop_views(connection: sa.Connection, found: str | None) -> None:
     if not (names := _views(connection)):
         return
+    for function in connection.scalars(_SQL["functions_of_views"], {"schema": SCHEMA}).all():
+        connection.execute(sa.text(f"DROP FUNCTION {function}"))
     try:
         with connection.begin_nested():
             connection.execute(sa.text(f"DROP VIEW {', '.join(names)}"))

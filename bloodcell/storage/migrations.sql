@@ -13,3 +13,10 @@ FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_stat_activity a US
 WHERE l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND c.relnamespace = 'bloodcell'::regnamespace AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
 ORDER BY 3, 1
+
+-- name: functions_of_views
+-- Functions of ours that return the rows of a view, and would keep it from being dropped.
+SELECT CAST(CAST(p.oid AS regprocedure) AS text) FROM pg_proc p
+JOIN pg_class v ON v.reltype = p.prorettype AND v.relkind = 'v'
+WHERE p.pronamespace = CAST(:schema AS regnamespace) AND v.relnamespace = CAST(:schema AS regnamespace)
+  AND pg_get_userbyid(p.proowner) = 'bloodcell_owner'

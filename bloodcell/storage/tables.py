@@ -17,7 +17,14 @@ from bloodcell.storage.erasure_tables import (
     erasure_removal,
     erasure_secret,
 )
-from bloodcell.storage.exchange_tables import lab_order, message_action, message_attempt, outgoing_message, receiver
+from bloodcell.storage.exchange_tables import (
+    lab_order,
+    message_action,
+    message_attempt,
+    omop_concept,
+    outgoing_message,
+    receiver,
+)
 from bloodcell.storage.ingest_tables import (
     cell,
     drop,
@@ -92,6 +99,7 @@ __all__ = [
     "metadata",
     "model",
     "model_check",
+    "omop_concept",
     "outgoing_message",
     "promotion",
     "receiver",

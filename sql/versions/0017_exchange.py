@@ -79,6 +79,16 @@ COMMENT ON TABLE bloodcell_identity.patient_identity IS
 GRANT USAGE ON SCHEMA bloodcell_identity TO bloodcell_app;
 GRANT SELECT, INSERT, DELETE ON bloodcell_identity.patient_identity TO bloodcell_app;
 
+CREATE TABLE bloodcell.omop_concept (
+    class TEXT NOT NULL,
+    what TEXT NOT NULL,
+    concept_id INTEGER NOT NULL,
+    unit_concept_id INTEGER NOT NULL,
+    PRIMARY KEY (class, what),
+    CONSTRAINT omop_concept_what CHECK (what IN ('percent', 'absolute'))
+);
+GRANT SELECT, INSERT, UPDATE ON bloodcell.omop_concept TO bloodcell_app;
+
 CREATE TABLE bloodcell.receiver (
     name TEXT NOT NULL,
     protocol TEXT NOT NULL,
@@ -242,6 +252,7 @@ DROP TABLE bloodcell.outgoing_message CASCADE;
 DROP TABLE bloodcell.receiver CASCADE;
 DROP TABLE bloodcell_identity.patient_identity;
 DROP TABLE bloodcell.lab_order CASCADE;
+DROP TABLE bloodcell.omop_concept CASCADE;
 DROP FUNCTION bloodcell.new_control_id();
 DELETE FROM bloodcell.lock WHERE work = 'order';
 ALTER TABLE bloodcell.lock DROP CONSTRAINT lock_work,

@@ -67,6 +67,7 @@ CHANGED_BY_APP = {
     "training_run",
     "receiver",
     "outgoing_message",
+    "omop_concept",
 }
 CHANGED_COLUMNS = {"receiver": "removed_at", "outgoing_message": "state"}  # the app may change only some columns
 MAY_WRITE = {
