@@ -20,6 +20,7 @@ from bloodcell.service.airflow_api import AirflowApi
 from bloodcell.service.airflow_home import users_without_password
 from bloodcell.service.airflow_session import AirflowUnavailableError
 from bloodcell.service.desk_health import desk_responds
+from bloodcell.service.exchange_health import exchange_finding
 from bloodcell.service.findings import Finding
 from bloodcell.service.processes import marked_processes
 from bloodcell.service.up import GPU_POOL, WATCHER
@@ -189,6 +190,7 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
     yield from _checked("store verified", lambda: _store_verified(database))
     yield from _checked("disk use", lambda: _disk_use(settings, database))
     yield from _checked("erasures", lambda: _erasures(database))
+    yield from _checked("exchange", lambda: exchange_finding(settings, database))
 
 
 def _disk_use(settings: Settings, database: Database) -> Finding:

@@ -28,6 +28,7 @@ import sqlalchemy as sa
 
 from bloodcell.environment import STACK_MARK
 from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
+from bloodcell.exchange.exchange_file import read_exchange_file
 from bloodcell.registry.shipped import install_shipped
 from bloodcell.resources import dag_ids
 from bloodcell.served_address import served_address, up_lock
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 GPU_POOL: Final = "gpu"
 WATCHER: Final = "watcher"
 DESK: Final = "review-desk"
+ORDERS: Final = "order-listener"
 _READY_S: Final = 300.0
 _STOP_S: Final = 10.0
 _LOOK_S: Final = 0.5
@@ -78,11 +80,13 @@ class Stack:
         """Starts everything and returns when a run can be triggered.
 
         Raises:
-            ConfigurationError: The port is in use, or Airflow cannot serve these settings.
+            ConfigurationError: The port is in use, the exchange file is not valid, or Airflow cannot serve these
+                settings.
             DatabaseUnavailableError: Postgres does not start or cannot be reached.
             RetryLaterError: Airflow did not become ready in time.
         """
         self._end_left_over()
+        takes_orders = read_exchange_file(self.settings.exchange_file).orders is not None
         desk = urlsplit(self.settings.desk_url)
         _refuse_taken_port(airflow_home(self.settings).port, "Airflow", "--port", "AIRFLOW_URL")
         _refuse_taken_port(desk.port or 80, "the review desk", "--desk-port", "DESK_URL")
@@ -108,6 +112,8 @@ class Stack:
         self._keeper = threading.Thread(target=self._keep_running, name="keeper", daemon=True)
         self._keeper.start()
         self._add(DESK, "bloodcell", "desk")  # in a second or two, while Airflow needs twenty
+        if takes_orders:
+            self._add(ORDERS, "bloodcell", "exchange", "listen")
         self._announce("Airflow: starting")
         self._add("api-server", "airflow", "api-server", *(["--proxy-headers"] if home.public_url else []))
         self._add("dag-processor", "airflow", "dag-processor")

@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from bloodcell.cli import app
+from bloodcell.exchange.exchange_file import read_exchange_file
+from bloodcell.exchange.sending import keep_receivers
 from bloodcell.service.doctor import examine
 from bloodcell.service.findings import Finding
 from bloodcell.settings import Settings
@@ -199,3 +201,34 @@ def test_the_last_verification_of_the_store_is_shown_and_warns_if_it_is_old_or_f
     assert shown()[1].startswith("2 damaged objects of 40 were healed on 20")
     recorded(1, 0, 0)
     assert shown()[0] == "ok"
+
+
+def test_messages_that_were_rejected_or_wait_for_long_are_a_warning(
+    examined: Settings, database: Database, tmp_path: Path
+) -> None:
+    assert findings(examined)["exchange"].detail == "No receiver is configured, so no result leaves"
+    path = tmp_path / "exchange.toml"
+    path.write_text('[receivers.lis]\nprotocol = "hl7"\nhost = "h"\nport = 1\napplication = "L"\nfacility = "H"')
+    with_file = examined.model_copy(update={"exchange_file": path})
+    assert findings(with_file)["exchange"] == Finding("exchange", "ok", "Results are sent to lis")
+    with database.begin() as connection:
+        keep_receivers(connection, read_exchange_file(path))
+    assert "does not name lis, whose messages wait" in findings(examined)["exchange"].detail
+    laboratory = Laboratory(database)
+    laboratory.model()
+    cells = laboratory.cells(laboratory.slide("S-1"), ["SNE"] * 60)
+    laboratory.call(cells, ["neutrophil"] * 60)
+    laboratory.count()
+    laboratory.sign("S-1", 1)
+    assert findings(with_file)["exchange"].status == "ok"
+    for change, told in (
+        ("made_at = now() - interval '2 hours'", "Messages wait for lis, the oldest since "),
+        ("state = 'held'", "1 message rejected, which waits for a person"),
+    ):
+        with database.begin() as connection:
+            connection.execute(sa.text("SET LOCAL ROLE bloodcell_owner"))
+            connection.execute(sa.text(f"UPDATE bloodcell.outgoing_message SET {change}"))
+        found = findings(with_file)["exchange"]
+        assert (found.status, found.detail.startswith(told)) == ("warn", True), found
+    path.write_text("[receivers.lis]")
+    assert findings(with_file)["exchange"].status == "fail"
