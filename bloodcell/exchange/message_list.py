@@ -51,6 +51,7 @@ class OpenMessage:
     Attributes:
         message_id: Key of the message.
         receiver: Who it is for.
+        slide_id: Key of the slide.
         barcode: The slide.
         version: The version that it reports or takes back.
         result_state: State of that version.
@@ -64,6 +65,7 @@ class OpenMessage:
 
     message_id: int
     receiver: str
+    slide_id: int
     barcode: str
     version: int
     result_state: str

@@ -3,5 +3,6 @@ SELECT receiver, protocol, gets_unsigned, n_waiting, n_held, n_delivered, oldest
 FROM bloodcell.receiver_summary WHERE removed_at IS NULL OR n_waiting + n_held > 0 ORDER BY receiver
 
 -- name: open_messages
-SELECT message_id, receiver, barcode, version, result_state, kind, state, made_at, n_attempts, next_attempt_at, last_answer
+SELECT message_id, receiver, slide_id, barcode, version, result_state, kind, state, made_at, n_attempts, next_attempt_at,
+       last_answer
 FROM bloodcell.message WHERE state IN ('waiting', 'held') ORDER BY state, message_id LIMIT :n

@@ -25,6 +25,7 @@ from bloodcell.login_limit import LoginLimit
 from bloodcell.review import (
     login_pages,
     look_back_routes,
+    message_pages,
     openid_pages,
     pages,
     people_pages,
@@ -61,6 +62,7 @@ _PAGES: Final = (
     training_queue_routes,
     validation_pages,
     people_pages,
+    message_pages,
 )
 _log: Final = logging.getLogger(__name__)
 

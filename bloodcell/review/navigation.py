@@ -59,6 +59,8 @@ def _navigation(services: Services, session: Session, current: str, text: Callab
     if person.may("reader"):
         pages.append(("/training-queue", "Training queue", ""))
     pages += [("/reported", "Reported on a date", ""), ("/statistics", "Statistics", "")]
+    if services.settings.exchange_file is not None:
+        pages.append(("/messages", "Messages", "messages"))
     if person.may("administrator"):
         pages.append(("/sessions", "People", ""))
 

@@ -15,3 +15,7 @@ WHERE b.night >= (SELECT max(night) - 30 FROM bloodcell.random_sample)
 SELECT count(DISTINCT d.cell_id) FROM bloodcell.contested_cell d
 WHERE NOT EXISTS (SELECT 1 FROM bloodcell.cell_label l
                   WHERE l.cell_id = d.cell_id AND lower(l.labelled_by) = lower(:person) AND NOT l.is_adjudication OFFSET 0)
+
+-- name: messages
+-- Messages to other systems that were rejected.
+SELECT count(*) FROM bloodcell.message WHERE state = 'held'

@@ -36,6 +36,7 @@ _OPEN: Final = sa.text("SELECT bloodcell.desk_open_slide(:token, :slide_id)")
 _LEASE: Final = sa.text("SELECT * FROM bloodcell.desk_lease(:token, :slide_id, :seconds, :take_over)")
 _END_LEASE: Final = sa.text("SELECT bloodcell.desk_end_lease(:token, :slide_id)")
 _SIGN: Final = sa.text("SELECT bloodcell.desk_sign(:token, :slide_id, :number, :digest, :state, :reason)")
+_DECIDE: Final = sa.text("SELECT bloodcell.desk_decide_message(:token, :message, :action, :reason)")
 _NEWEST: Final = sa.text(
     "SELECT number, state, digest, withheld_for, review_for, signed_by FROM bloodcell.newest_version "
     "WHERE slide_id = :slide_id"
@@ -142,6 +143,16 @@ class Desk:
         """
         asked = {"token": session.digest, "slide_id": slide_id, "cell_id": cell_id, "text": text, "key": key}
         self._write(lambda c: c.execute(_COMMENT, asked))
+
+    def decide_on_message(self, session: Session, message_id: int, action: str, reason: str) -> None:
+        """Has a rejected message to another system sent again (replay), or never (skip).
+
+        Raises:
+            WriteRefusedError: There is no such message, or it is not rejected any more.
+            RightMissingError: The person is no senior.
+        """
+        asked = {"token": session.digest, "message": message_id, "action": action, "reason": reason}
+        self._write(lambda c: c.execute(_DECIDE, asked))
 
     def open_slide(self, session: Session, slide_id: int) -> None:
         """Records that the person looks at the slide: cells of it cannot be read blind any more."""

@@ -410,6 +410,28 @@ END $$;
 COMMENT ON FUNCTION bloodcell.desk_sign(text, bigint, integer, text, text, text) IS
     'Signs the version with this digest as the person of a session who has just been authenticated again.';
 
+CREATE FUNCTION bloodcell.desk_decide_message(a_token text, a_message bigint, a_action text, a_reason text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    who bloodcell.desk_session := bloodcell.desk_writer(a_token, 'senior');
+    now_in text;
+BEGIN
+    IF bloodcell.has_invisible(a_reason) THEN
+        RAISE EXCEPTION 'The reason has characters that nobody sees' USING ERRCODE = 'no_data_found';
+    END IF;
+    SELECT state INTO now_in FROM bloodcell.outgoing_message WHERE message_id = a_message FOR NO KEY UPDATE;
+    IF now_in IS DISTINCT FROM 'held' THEN
+        RAISE EXCEPTION 'The message is not rejected any more' USING ERRCODE = 'no_data_found';
+    END IF;
+    INSERT INTO bloodcell.message_action (message_id, action, reason, requested_by)
+    VALUES (a_message, a_action, trim(a_reason), who.person);
+    UPDATE bloodcell.outgoing_message SET next_attempt_at = NULL,
+        state = CASE a_action WHEN 'replay' THEN 'waiting' ELSE 'skipped' END
+    WHERE message_id = a_message;
+END $$;
+COMMENT ON FUNCTION bloodcell.desk_decide_message(text, bigint, text, text) IS
+    'Has a rejected message sent again (replay), or never (skip), as the person of a session.';
+
 DO $$ DECLARE function regprocedure; BEGIN
     FOR function IN SELECT oid::regprocedure FROM pg_proc
         WHERE pronamespace = 'bloodcell'::regnamespace AND starts_with(proname, 'desk_')

@@ -62,6 +62,8 @@ ACCESS: Final = {
     "GET /second": SENIORS,
     "GET /second/cells/{number}/image": SENIORS,
     "GET /adjudication": SENIORS,
+    "GET /messages": EVERYBODY,
+    "POST /messages/decide": SENIORS,
     "GET /sessions": ADMINISTRATORS,
     "POST /sessions/end": ADMINISTRATORS,
     "GET /api/slides/{slide_id}": EVERYBODY,
@@ -150,6 +152,7 @@ class Material:
             "POST /logout-everywhere": {"csrf": csrf},
             "POST /language": {"language": "de", "csrf": csrf},
             "POST /sessions/end": {"person": "nobody", "csrf": csrf},
+            "POST /messages/decide": {"message": "1", "action": "skip", "reason": "r", "csrf": csrf},
         }
         if name in forms:
             return {"data": forms[name]}

@@ -94,6 +94,7 @@ def paths(slide: Slide) -> dict[str, str]:
         "training queue": f"/training-queue?night={NIGHT}",
         "worklist": "/",
         "people": "/sessions",
+        "messages": "/messages",
         "validation": f"/validations/{CANDIDATE}",
         "missing": "/slides/999999",
         "log-in": "/login",
