@@ -15,7 +15,7 @@ from alarm_notifier import AlarmNotifier
 from run_note import add_run_note
 from task_defaults import TASK_DEFAULTS, refuse_unknown_params
 
-from bloodcell.errors import MessagesRejectedError
+from bloodcell.errors import ConfigurationError, MessagesRejectedError
 from bloodcell.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,9 @@ def send() -> list[str]:
         raise MessagesRejectedError(
             f"{' '.join(lines)} A person has to look at what was rejected. Next: bloodcell exchange status"
         )
+    if any(each.needs_correction for each in sent):
+        add_run_note(settings, context, " ".join(lines))
+        raise ConfigurationError(" ".join(lines))
     if not any(each.n_delivered or each.trouble for each in sent):
         raise AirflowSkipException("Nothing waited.")
     add_run_note(settings, context, " ".join(lines))

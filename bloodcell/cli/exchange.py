@@ -110,7 +110,7 @@ def replay(
     ] = None,
     by: By = None,
 ) -> None:
-    """Send messages again: those that were rejected, or, with --slide, all of a slide.
+    """Send messages again: those that were rejected, or, with --slide, the newest of a slide.
 
     They keep their control ids, so that a receiver recognises what it has.
     """
@@ -123,7 +123,9 @@ def replay(
     if since is not None:
         if not receiver or slide:
             raise typer.BadParameter("--since needs --receiver, and no --slide")
-        n = send_from(database, receiver, since.replace(tzinfo=UTC))
+        n = send_from(
+            database, receiver, since.replace(tzinfo=UTC), reason=reason, requested_by=by or getpass.getuser()
+        )
     else:
         decision = MessageDecision("replay", reason, by or getpass.getuser(), receiver, slide)
         n = decide_on_messages(database, decision)

@@ -46,7 +46,7 @@ class Sender(_Part):
 
 class _Receiver(_Part):
     gets_unsigned: bool = False
-    answer_s: float = Field(30, gt=0, le=600)
+    answer_s: float = Field(30, gt=0, le=300)
 
 
 class Hl7Receiver(_Receiver):
@@ -99,7 +99,7 @@ class FhirReceiver(_Receiver):
     """
 
     protocol: Literal["fhir"]
-    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/[^\s@]*)?$")]
     token_file: Path | None = None
     patient_system: str | None = None
     ca_file: Path | None = None
@@ -226,5 +226,6 @@ def _parsed(body: bytes, path: Path) -> ExchangeFile:
 def _problems(error: ValidationError) -> Iterator[str]:
     for each in error.errors():
         place = ".".join(str(part) for part in each["loc"])
-        received: Any = "" if isinstance(each["input"], dict) else f" (received {each['input']!r})"
+        is_secret = each["type"] == "extra_forbidden" or "url" in each["loc"]  # it may be a password or a token
+        received: Any = "" if is_secret or isinstance(each["input"], dict) else f" (received {each['input']!r})"
         yield f"{place + ': ' if place else ''}{each['msg'].removeprefix('Value error, ')}{received}"

@@ -58,28 +58,29 @@ class _Bundle:
         self._result = result
         self._exchange = exchange
         self._system = exchange.sender.system
+        self._slide = f"{result.slide_run_id}-{result.slide_id}"
         self._entries: list[Resource] = []
 
     def transaction(self, recorded_at: datetime) -> Resource:
         result = self._result
-        specimen = self._put("Specimen", str(result.slide_id), self._specimen())
+        specimen = self._put("Specimen", self._slide, self._specimen())
         model = self._put("Device", f"model-{result.model_id}", self._model())
         analyser = self._put("Device", f"analyser-{result.analyser}", self._analyser()) if result.analyser else None
         shared: Resource = {
             "subject": self._subject(),
             "specimen": specimen,
             "device": model,
-            "issued": _instant(result.made_at),
+            "issued": _instant(result.reported_at),
             "performer": [self._performer()],
         }
-        if result.acquired_at:
-            shared["effectiveDateTime"] = _instant(result.acquired_at)
+        if result.specimen_at:
+            shared["effectiveDateTime"] = _instant(result.specimen_at)
         members = [
-            self._put("Observation", f"{result.slide_id}-{name}", {**shared, **observation})
+            self._put("Observation", f"{self._slide}-{name}", {**shared, **observation})
             for name, observation in self._observations()
         ]
-        panel = self._put("Observation", f"{result.slide_id}-panel", {**shared, **self._panel(members)})
-        report = self._put("DiagnosticReport", str(result.slide_id), self._report(shared, [panel, *members]))
+        panel = self._put("Observation", f"{self._slide}-panel", {**shared, **self._panel(members)})
+        report = self._put("DiagnosticReport", self._slide, self._report(shared, [panel, *members]))
         self._provenance(report, [each for each in (analyser, specimen) if each], model, recorded_at)
         return {"resourceType": "Bundle", "type": "transaction", "entry": self._entries}
 
@@ -116,7 +117,10 @@ class _Bundle:
         return {"system": f"{self._system}/barcode", "value": self._result.barcode}
 
     def _specimen(self) -> Resource:
-        return {"accessionIdentifier": self._barcode(), "subject": self._subject()}
+        found: Resource = {"accessionIdentifier": self._barcode(), "subject": self._subject()}
+        if self._result.collected_at:
+            found["collection"] = {"collectedDateTime": _instant(self._result.collected_at)}
+        return found
 
     def _model(self) -> Resource:
         result = self._result
@@ -136,7 +140,7 @@ class _Bundle:
         for line in self._result.lines:
             if line.value is not None:
                 yield f"{line.line}-share", self._share(line)
-            if line.absolute is not None and line.line != "erythroblast":
+            if line.line != "erythroblast" and (line.absolute is not None or line.had_absolute):
                 yield f"{line.line}-absolute", self._absolute(line)
 
     def _share(self, line: OutgoingLine) -> Resource:
@@ -168,7 +172,11 @@ class _Bundle:
     def _absolute(self, line: OutgoingLine) -> Resource:
         local, system = self._exchange.codes.code_of(line.line, "absolute"), self._exchange.codes.system
         code = self._code(None, local, system, f"{name_of(line.line)} absolute")
-        return self._quantity(code, _quantity(round(line.absolute or 0.0, 2), "10*9/L", "10*9/L"))
+        found = self._quantity(code, _quantity(round(line.absolute or 0.0, 2), "10*9/L", "10*9/L"))
+        if line.absolute is None:  # an earlier version had one
+            del found["valueQuantity"]
+            found["status"] = WITHDRAWN
+        return found
 
     def _quantity(self, code: Resource, value: Resource) -> Resource:
         status = self._status(OBSERVATION_STATUS)
@@ -224,11 +232,13 @@ class _Bundle:
         """Adds who made the report from what; one for each message."""
         result = self._result
         agents = [{"type": {"text": "assembler"}, "who": model}]
-        if result.signed_by:
+        if result.is_withdrawal and result.withdrawn_by:
+            agents.insert(0, {"type": {"text": "withdrawn by"}, "who": {"display": result.withdrawn_by}})
+        elif result.signed_by and not result.is_withdrawal:
             agents.insert(0, {"type": {"text": "verifier"}, "who": {"display": result.signed_by}})
         found: Resource = {
             "target": [report],
-            "occurredDateTime": _instant(result.made_at),
+            "occurredDateTime": _instant(result.reported_at),
             "recorded": _instant(recorded_at),
             "agent": agents,
             "entity": [{"role": "source", "what": each} for each in sources],

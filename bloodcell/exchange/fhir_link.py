@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -45,27 +46,34 @@ class FhirLink:
         if self._client is None:
             self._client = self._connect()
         status, answered = self._post(self._client, body)
+        host = httpx.URL(self._receiver.url).host
         if status >= 500 or status in _NOT_ABOUT_THE_MESSAGE or 300 <= status < 400:
-            raise NoAnswerError(f"{self._receiver.url} answered {status} {_text(answered)}".strip())
-        failed = _failed_entries(answered) if status < 400 else ""
-        if status >= 400 or failed:
-            return Attempt("rejected", (failed or f"{status} {_text(answered)}").strip()[:_MAX_TEXT], body)
+            raise NoAnswerError(f"{host} answered {status}.")  # the text may quote a patient, and is logged
+        if status >= 400:
+            return Attempt("rejected", f"{status} {_text(answered)}".strip()[:_MAX_TEXT], body)
+        statuses = _statuses(answered)
+        if statuses is None or len(statuses) != len(document["entry"]):
+            raise NoAnswerError(f"{host} answered {status}, and not with the outcome of each entry of the transaction.")
+        if failed := [text for code, text in statuses if not code.startswith("2")]:
+            return Attempt("rejected", "; ".join(failed)[:_MAX_TEXT], body)
         return Attempt("delivered", str(status), body)
 
     def _post(self, client: httpx.Client, body: bytes) -> tuple[int, bytes]:
         """Returns the status and the body of the answer."""
         try:
             with client.stream("POST", self._receiver.url, content=body) as response:
-                answered = b""
+                answered, ends_at = b"", time.monotonic() + self._receiver.answer_s
                 for part in response.iter_bytes():
                     answered += part
+                    if time.monotonic() > ends_at:
+                        raise NoAnswerError(f"No whole answer within {self._receiver.answer_s:g} s.")
                     if len(answered) > _MAX_ANSWER_BYTES:
                         raise NoAnswerError(f"The answer is longer than {_MAX_ANSWER_BYTES:,} bytes.")
                 return response.status_code, answered
         except httpx.TimeoutException as error:
             raise NoAnswerError(f"No answer within {self._receiver.answer_s:g} s.") from error
         except httpx.HTTPError as error:
-            raise NoAnswerError(f"{self._receiver.url} cannot be reached: {error}") from error
+            raise NoAnswerError(f"{httpx.URL(self._receiver.url).host} cannot be reached: {error}") from error
 
     def _connect(self) -> httpx.Client:
         receiver = self._receiver
@@ -98,7 +106,7 @@ class FhirLink:
 def _document(answered: bytes) -> dict[str, Any]:
     try:
         found = json.loads(answered)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -117,16 +125,16 @@ def _text(answered: bytes) -> str:
     return "; ".join(said)[:_MAX_TEXT]
 
 
-def _failed_entries(answered: bytes) -> str:
-    """Returns which entries of a transaction's answer are no success; empty if all are.
-
-    A transaction succeeds or fails as a whole, but a server that treats it as a batch answers each entry.
-    """
-    entries = _document(answered).get("entry")
-    failed = []
-    for entry in entries if isinstance(entries, list) else ():
+def _statuses(answered: bytes) -> list[tuple[str, str]] | None:
+    """Returns of each entry of a transaction's answer its status, and what it says; None if it is no such answer."""
+    document = _document(answered)
+    entries = document.get("entry")
+    if document.get("type") not in ("transaction-response", "batch-response") or not isinstance(entries, list):
+        return None
+    found = []
+    for entry in entries:
         response = entry.get("response") if isinstance(entry, dict) else None
         status = str(response.get("status", "")) if isinstance(response, dict) else ""
-        if status[:1] in ("4", "5"):
-            failed.append(f"{status} {_text(json.dumps(response.get('outcome')).encode()) if response else ''}".strip())
-    return "; ".join(failed)
+        outcome = _text(json.dumps(response.get("outcome")).encode()) if isinstance(response, dict) else ""
+        found.append((status, f"{status} {outcome}".strip()))
+    return found

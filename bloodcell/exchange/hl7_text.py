@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from bloodcell.errors import BloodcellError
+from bloodcell.visible_text import visible
 
 DELIMITERS: Final = "|^~\\&"
 """Field, component, repetition, escape and subcomponent, as bloodcell writes them in MSH-1 and MSH-2."""
@@ -39,6 +40,8 @@ _ENCODINGS: Final = {
 """Value of MSH-18 (HL7 table 0211) -> Python's name."""
 
 _ESCAPES: Final = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "~": "\\R\\", "&": "\\T\\"}
+_NULL: Final = '""'
+"""What a sender writes to delete a value."""
 _TO_ESCAPE: Final = re.compile(r"[\\|^~&\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -101,7 +104,7 @@ class Segment:
     delimiters: str
 
     def field(self, number: int, component: int = 1) -> str:
-        """Returns a component of the first repetition of a field; empty if it is not there.
+        """Returns a component of the first repetition of a field; empty if it is not there, or is HL7's null.
 
         Args:
             number: 1 for the first field.
@@ -111,7 +114,8 @@ class Segment:
         if number > len(self.fields):
             return ""
         components = self.fields[number - 1].split(of_repetition)[0].split(of_component)
-        return self._plain(components[component - 1].split(of_subcomponent)[0]) if component <= len(components) else ""
+        found = components[component - 1].split(of_subcomponent)[0] if component <= len(components) else ""
+        return "" if found == _NULL else self._plain(found)
 
     def written(self, name: str) -> str:
         """Returns the segment as bloodcell writes it: the same fields, with the usual delimiters."""
@@ -173,7 +177,7 @@ def read_message(body: bytes) -> Message:
         Hl7Error: It does not begin with MSH and delimiters, or is not in the character set that MSH-18 names.
     """
     if not body.startswith(b"MSH") or len(body) < 9:
-        raise Hl7Error(f"Expected a message that begins with MSH. Received: {body[:20]!r}")
+        raise Hl7Error(f"Expected a message that begins with MSH. Received {len(body):,} other bytes.")
     head = body[3:8].decode("latin-1")
     if len(set(head)) != 5 or any(each.isalnum() or each in "\r\n" for each in head):
         raise Hl7Error(f"Expected five different delimiters after MSH, such as {DELIMITERS}. Received: {head!r}")
@@ -185,6 +189,8 @@ def read_message(body: bytes) -> Message:
         raise Hl7Error(
             f"Expected a character set of {', '.join(filter(None, _ENCODINGS))} in MSH-18. Received: {named!r}"
         )
+    if not named and _is_utf8(body):  # what many senders write without saying so
+        encoding = "utf-8"
     try:
         texts = [line.decode(encoding) for line in lines]
     except UnicodeDecodeError as error:
@@ -194,3 +200,26 @@ def read_message(body: bytes) -> Message:
         name, *fields = text.split(head[0])
         segments.append(Segment(name, tuple([head[0], *fields] if name == "MSH" else fields), head))
     return Message(tuple(segments))
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def header_of(body: bytes) -> Segment | None:
+    """Returns MSH of a message that may be unreadable otherwise, so that its sender is answered; None: it has none.
+
+    Args:
+        body: The message without its frame.
+    """
+    if not body.startswith(b"MSH") or len(body) < 9:
+        return None
+    line = re.split(rb"[\r\n]", body, maxsplit=1)[0].decode("latin-1")
+    head = line[3:8]
+    if len(set(head)) != 5:
+        return None
+    return Segment("MSH", (head[0], *(visible(field) for field in line.split(head[0])[1:])), head)

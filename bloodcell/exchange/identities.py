@@ -31,6 +31,14 @@ _PSEUDONYMS: Final = "pseudonyms.key"
 _OF_A_DAY: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.key")
 
 
+_FINGERPRINT: Final = 8
+
+
+def are_comparable(one: str | None, other: str | None) -> bool:
+    """Returns whether two digests are of one key: after a restore without the keys, they are not."""
+    return one is not None and other is not None and one[:_FINGERPRINT] == other[:_FINGERPRINT]
+
+
 class IdentityKeys:
     """The folder of keys."""
 
@@ -45,9 +53,13 @@ class IdentityKeys:
 
     def patient_digest(self, patient_id: str) -> str | None:
         """Returns a keyed digest by which two patients are told apart; None without an identifier."""
-        if not patient_id:
-            return None
-        return hmac.new(self._key(_PSEUDONYMS), patient_id.encode(), hashlib.sha256).hexdigest()
+        return self.digest(patient_id.encode()) if patient_id else None
+
+    def digest(self, what: bytes) -> str:
+        """Returns a keyed digest, which begins with eight characters that tell the key; see `are_comparable`."""
+        key = self._key(_PSEUDONYMS)
+        fingerprint = hashlib.sha256(b"key" + key).hexdigest()[:_FINGERPRINT]
+        return fingerprint + hmac.new(key, what, hashlib.sha256).hexdigest()[_FINGERPRINT:]
 
     def seal(self, patient: Segment, now: datetime) -> tuple[str, bytes, datetime]:
         """Returns the name of today's key, PID encrypted with it, and when that expires."""
@@ -62,6 +74,8 @@ class IdentityKeys:
             text = Fernet(path.read_bytes()).decrypt(token).decode()
         except (FileNotFoundError, InvalidToken):
             return None
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"The key {path} cannot be read ({error}). Correct its permissions.") from error
         delimiters = text[:5]
         return Segment("PID", tuple(text[5:].split(delimiters[0])), delimiters)
 
@@ -71,8 +85,9 @@ class IdentityKeys:
         for path in self._folder.glob("*.key"):
             found = _OF_A_DAY.fullmatch(path.name)
             if found and date.fromisoformat(found[1]) + self._keep + timedelta(days=1) < now.date():
-                path.unlink(missing_ok=True)
-                n += 1
+                with suppress(OSError):  # it is tried again at the next run
+                    path.unlink(missing_ok=True)
+                    n += 1
         return n
 
     def _key(self, name: str) -> bytes:
@@ -84,6 +99,8 @@ class IdentityKeys:
                 part = self._folder / f".{name}.{secrets.token_hex(8)}.part"
                 with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                     file.write(Fernet.generate_key())
+                    file.flush()
+                    os.fsync(file.fileno())
                 with suppress(FileExistsError):
                     os.link(part, path)
                 part.unlink()

@@ -20,6 +20,9 @@ def name_of(line: str) -> str:
 
 def notes_of(result: OutgoingResult) -> Iterator[str]:
     """Yields what a person reads above the figures: what is special about the result, then the comments."""
+    if result.is_withdrawal and result.state == "withheld":
+        yield f"Withheld: results of slide {result.barcode} are not to be used before a person has looked."
+        return
     if result.is_withdrawal:
         yield f"Withdrawn: results of slide {result.barcode} are not valid. {result.reason or ''}".strip()
         return
@@ -27,6 +30,10 @@ def notes_of(result: OutgoingResult) -> Iterator[str]:
         yield "Counted by a machine; nobody has looked at it yet."
     if result.reason:
         yield f"{result.state.capitalize()}: {result.reason}"
+    if result.was_withdrawn:
+        yield "An earlier withdrawal of results under this barcode does not hold for this one."
+    if result.age_months is None:
+        yield "The age is not known; the reference ranges are those of adults."
     if not result.is_sufficient:
         yield f"Insufficient count: {counted(result.n_leucocytes, 'leucocyte')}."
     yield from result.comments

@@ -32,7 +32,7 @@ _SQL: Final = load_statements("exchange/mart_export.sql")
 MARTS: Final = ("mart_slide", "mart_slide_class", "mart_cell")
 """The views that are exported: one row per slide, per slide and class, per cell."""
 
-_FORMULA: Final = "[=+@\\t\\r-]"
+_FORMULA: Final = "[=+@\\t\\r\\n＝＋－＠-]"
 """What a spreadsheet takes for the beginning of a formula, at the beginning of a text.
 
 Source: OWASP, CSV injection, https://owasp.org/www-community/attacks/CSV_Injection.
@@ -164,8 +164,10 @@ def _as_parquet(cursor: Any, copy: str, columns: Sequence[Column], out: IO[bytes
             schema = pyarrow.schema([(each.name, _arrow_type(each.type)) for each in columns])
             reader = pyarrow.csv.open_csv(
                 received,
+                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
                 convert_options=pyarrow.csv.ConvertOptions(
-                    column_types=schema, strings_can_be_null=True, quoted_strings_can_be_null=False,
+                    column_types=schema, strings_can_be_null=True,
+                    null_values=[""], quoted_strings_can_be_null=False,
                     true_values=["t"], false_values=["f"],
                 ),
             )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import sqlalchemy as sa
 
@@ -44,8 +44,8 @@ class MessageDecision:
 def decide_on_messages(database: Database, decision: MessageDecision) -> int:
     """Carries a decision out, and returns how many messages it is about.
 
-    Replay is for messages that were rejected, and for all of a slide, delivered ones included; skip is for messages
-    that have not been delivered.
+    Replay is for messages that were rejected, and, of a slide, for the newest one that each receiver has; skip is for
+    messages that were rejected, and for results of a slide that wait.
 
     Raises:
         UnknownRecordError: There is no such slide or receiver among the messages.
@@ -65,15 +65,15 @@ def _decide(connection: sa.Connection, decision: MessageDecision, reason: str) -
         raise UnknownRecordError(
             f"No message is about slide {decision.barcode!r}. Next: bloodcell exchange status lists those that wait."
         )
-    states = ("held", "delivered", "skipped") if decision.action == "replay" else ("held", "waiting")
-    chosen = [row for row in found if row.state in states]
+    chosen = [row for row in found if _is_about(decision, row)]
     if not chosen:
         raise AlreadyDoneError(
             "No message was rejected."
             if not decision.barcode
-            else f"No message of slide {decision.barcode} is "
-            f"{' or '.join(states)}; they are {', '.join(sorted({row.state for row in found}))}."
+            else f"No message of slide {decision.barcode} is one to {decision.action}; they are "
+            f"{', '.join(sorted({row.state for row in found}))}."
         )
+    connection.execute(_SQL["lock_messages"], {"messages": [row.message_id for row in chosen]})
     for row in chosen:
         values = {"message_id": row.message_id, "action": decision.action, "reason": reason}
         connection.execute(_SQL["act"], {**values, "requested_by": decision.requested_by})
@@ -82,19 +82,41 @@ def _decide(connection: sa.Connection, decision: MessageDecision, reason: str) -
     return len(chosen)
 
 
-def send_from(database: Database, receiver: str, since: datetime) -> int:
+def _is_about(decision: MessageDecision, row: sa.Row[Any]) -> bool:
+    """Returns whether a decision is about a message: a withdrawal that waits is not skipped with the results."""
+    if row.state == "held":
+        return True
+    if decision.action == "replay":
+        return bool(row.is_newest)
+    return bool(row.state == "waiting" and row.kind == "result")
+
+
+def send_from(database: Database, receiver: str, since: datetime, *, reason: str, requested_by: str) -> int:
     """Makes messages for a receiver of the results that were signed since a moment, and returns how many are new.
+
+    A withdrawal that the receiver missed is sent, too.
+
+    Args:
+        database: Where the outbox is.
+        receiver: Its name.
+        since: The moment.
+        reason: Why.
+        requested_by: The person.
 
     Raises:
         UnknownRecordError: There is no such receiver.
     """
+    asked = {"receiver": receiver, "since": since, "reason": reason, "person": requested_by}
+    statement = sa.text("SELECT bloodcell.queue_results_since(:receiver, :since, :reason, :person)")
 
     def queue(connection: sa.Connection) -> int:
         _check_receiver(connection, receiver)
-        statement = sa.text("SELECT bloodcell.queue_results_since(:receiver, :since)")
-        return int(connection.scalar(statement, {"receiver": receiver, "since": since}) or 0)
+        return int(connection.scalar(statement, asked) or 0)
 
-    return database.transact(queue)
+    n_new = 0
+    while n := database.transact(queue):  # some slides at a time, which nobody can sign meanwhile
+        n_new += n
+    return n_new
 
 
 def remove_receiver(database: Database, receiver: str) -> None:
@@ -105,6 +127,7 @@ def remove_receiver(database: Database, receiver: str) -> None:
     """
 
     def remove(connection: sa.Connection) -> None:
+        connection.execute(sa.text("SET LOCAL lock_timeout = '5s'"))  # a sender keeps the row while it works
         _check_receiver(connection, receiver)
         connection.execute(_SQL["remove_receiver"], {"name": receiver})
 

@@ -57,8 +57,8 @@ class MllpConnection:
             self._socket = context.wrap_socket(plain, server_hostname=host) if context else plain
         except ssl.SSLCertVerificationError as error:
             raise NoAnswerError(f"The certificate of {where} is refused: {error.verify_message}") from error
-        except OSError as error:
-            raise NoAnswerError(f"{where} cannot be reached: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:
+            raise NoAnswerError(f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}") from error
 
     def exchange(self, body: bytes, is_answer: Callable[[bytes], bool]) -> bytes:
         """Sends a message and returns its answer, without the frame.

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bloodcell.errors import BloodcellError, RetryLaterError
-from bloodcell.exchange.hl7_text import Hl7Error, Message, read_message, segment
-from bloodcell.exchange.identities import keep_identity
+from bloodcell.errors import BloodcellError
+from bloodcell.exchange.hl7_text import Hl7Error, Segment, header_of, read_message, segment
+from bloodcell.exchange.identities import are_comparable, keep_identity
 from bloodcell.exchange.order_message import Order, OrderMessage, orders_of
 from bloodcell.storage import tables
 from bloodcell.storage.locks import wait_for
+from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     from bloodcell.exchange.exchange_file import Sender
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ORDER: Final = tables.lab_order
+_SQL: Final = load_statements("exchange/order_intake.sql")
 
 
 class OrderRefusedError(BloodcellError):
@@ -43,17 +45,16 @@ def take_order(database: Database, keys: IdentityKeys, own: Sender, body: bytes)
         own: What bloodcell calls itself.
         body: The message, without a frame.
     """
-    now, header = datetime.now(UTC), None
+    now, header = datetime.now(UTC), header_of(body)
     try:
-        message = read_message(body)
-        header = message
-        orders = orders_of(message, now)
-        refused = database.transact(lambda connection: _store(connection, keys, orders), patience_s=5)
+        orders = orders_of(read_message(body), now)
+        refused = database.transact(lambda connection: _store(connection, keys, orders, body), patience_s=5)
     except (Hl7Error, OrderRefusedError) as error:
         log.warning("An order was refused: %s", error)
         return _answer(header, own, now, "AE", str(error))
-    except RetryLaterError as error:
-        log.warning("An order was not taken: %s", error)
+    except Exception as error:  # a sender without an answer repeats for ever; the body is not logged
+        what = error if isinstance(error, BloodcellError) else type(error).__name__
+        log.warning("An order was not taken: %s", what)
         return _answer(header, own, now, "AR", "bloodcell cannot store orders now. Send it again.")
     if refused:
         log.warning("An order was refused: %s", refused)
@@ -61,24 +62,26 @@ def take_order(database: Database, keys: IdentityKeys, own: Sender, body: bytes)
     return _answer(header, own, now, "AA", "")
 
 
-def _store(connection: sa.Connection, keys: IdentityKeys, message: OrderMessage) -> str:
+def _store(connection: sa.Connection, keys: IdentityKeys, message: OrderMessage, body: bytes) -> str:
     """Stores the orders of a message, all or none; returns why one counts for nothing, empty if all count.
 
     Raises:
         OrderRefusedError: An order is changed or cancelled that is not known.
     """
     wait_for(connection, "order")
-    of_message = (_ORDER.c.sender == message.sender) & (_ORDER.c.control_id == message.control_id)
-    known = connection.execute(sa.select(_ORDER.c.barcode, _ORDER.c.is_conflict).where(of_message)).all()
-    if known:
-        return _conflict_text([row.barcode for row in known if row.is_conflict])
+    of_message = {"sender": message.sender, "control_id": message.control_id, "message_digest": keys.digest(body)}
+    known = sa.select(_ORDER.c.barcode, _ORDER.c.is_conflict).where(
+        *(_ORDER.c[name] == value for name, value in of_message.items())
+    )
+    if rows := connection.execute(known).all():
+        return _conflict_text([row.barcode for row in rows if row.is_conflict])
     digest = keys.patient_digest(message.patient_id)
     conflicts = []
     for position, order in enumerate(message.orders, start=1):
-        standing = _standing(connection, order.barcode)
         if order.action != "new" and not _knows(connection, order):
             raise OrderRefusedError(f"Order {order.order_id} for specimen {order.barcode} is not known.")
-        is_other = standing is not None and None not in (digest, standing) and digest != standing
+        standing = None if order.action == "cancel" else _standing_patient(connection, order.barcode)
+        is_other = are_comparable(digest, standing) and digest != standing
         if is_other:
             conflicts.append(order.barcode)
         values = {
@@ -91,8 +94,7 @@ def _store(connection: sa.Connection, keys: IdentityKeys, message: OrderMessage)
             "wbc_10e9_per_l": order.wbc_10e9_per_l,
             "wbc_is_corrected": order.wbc_is_corrected,
             "collected_at": order.collected_at,
-            "sender": message.sender,
-            "control_id": message.control_id,
+            **of_message,
             "position": position,
             "is_conflict": is_other,
         }
@@ -105,31 +107,27 @@ def _store(connection: sa.Connection, keys: IdentityKeys, message: OrderMessage)
 def _conflict_text(barcodes: list[str]) -> str:
     if not barcodes:
         return ""
-    return f"Specimen {', '.join(barcodes)} has an order for another patient. Cancel that, or correct the barcode."
+    return (
+        f"Specimen {', '.join(barcodes)} has an order for another patient. Cancel the order that is wrong, then "
+        "send the other one again."
+    )
 
 
-def _standing(connection: sa.Connection, barcode: str) -> str | None:
-    """Returns the patient of the order that stands for a barcode; None: there is none, or it names no patient."""
-    row = connection.execute(
-        sa.select(_ORDER.c.action, _ORDER.c.patient_digest)
-        .where(_ORDER.c.barcode == barcode, ~_ORDER.c.is_conflict)
-        .order_by(_ORDER.c.lab_order_id.desc())
-        .limit(1)
-    ).one_or_none()
-    return None if row is None or row.action == "cancel" else row.patient_digest
+def _standing_patient(connection: sa.Connection, barcode: str) -> str | None:
+    """Returns the patient of the orders that stand for a barcode; None: there is none, or they name no patient."""
+    found: str | None = connection.scalar(_SQL["standing_patient"], {"barcode": barcode})
+    return found
 
 
 def _knows(connection: sa.Connection, order: Order) -> bool:
+    """Returns whether there was an order of this number for the barcode, also one that was in conflict."""
     found: Any = connection.scalar(
-        sa.select(sa.literal(1))
-        .where(_ORDER.c.barcode == order.barcode, _ORDER.c.order_id == order.order_id, ~_ORDER.c.is_conflict)
-        .limit(1)
+        sa.select(sa.literal(1)).where(_ORDER.c.barcode == order.barcode, _ORDER.c.order_id == order.order_id).limit(1)
     )
     return found is not None
 
 
-def _answer(message: Message | None, own: Sender, now: datetime, code: str, text: str) -> bytes:
-    header = message.header if message else None
+def _answer(header: Segment | None, own: Sender, now: datetime, code: str, text: str) -> bytes:
     segments = [
         segment(
             "MSH",

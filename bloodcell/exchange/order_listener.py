@@ -120,7 +120,8 @@ class _Listener:
             body = received.removesuffix(END).rpartition(START)[2]
             answer = await asyncio.to_thread(take_order, self._database, self._keys, self._own, body)
             writer.write(framed(answer))
-            await writer.drain()
+            async with asyncio.timeout(_MESSAGE_S):
+                await writer.drain()
 
 
 def _tls(source: OrderSource) -> ssl.SSLContext | None:

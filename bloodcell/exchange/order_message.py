@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from itertools import pairwise
 from typing import Final, Literal
 
 from bloodcell.cells.names import composed
@@ -29,9 +28,29 @@ ACTIONS: Final[dict[str, Action]] = {"NW": "new", "XO": "change", "RP": "change"
 LEUCOCYTES: Final = {"6690-2": None, "26464-8": None, "804-5": None, "33256-9": True, "12227-5": True}
 """LOINC code of a leucocyte count -> whether it leaves out nucleated red cells; None: it does not say."""
 
-_UNITS: Final = {"10*9/l": 1.0, "10^9/l": 1.0, "10*3/ul": 1.0, "10^3/ul": 1.0, "k/ul": 1.0, "g/l": 1.0, "/ul": 0.001}
-"""Unit of a leucocyte count, in small letters -> factor to 10^9 per litre; G/l is giga per litre."""
+_UNITS: Final = {
+    "10*9/l": 1.0,
+    "10^9/l": 1.0,
+    "10*3/ul": 1.0,
+    "10^3/ul": 1.0,
+    "k/ul": 1.0,
+    "g/l": 1.0,
+    "/ul": 0.001,
+    "10": 1.0,
+    "10e9/l": 1.0,
+    "10e3/ul": 1.0,
+    "x10e9/l": 1.0,
+    "/mm3": 0.001,
+}
+"""Unit of a leucocyte count, in small letters -> factor to 10^9 per litre; G/l is giga per litre.
 
+`10` is what is left of 10^9/L or 10^3/uL whose ^ was not escaped.
+"""
+
+MAX_ORDERS: Final = 200
+"""Orders of one message; a tube has one or two."""
+_NO_VALUE: Final = ("D", "W", "X", "N", "I")
+"""Status of an observation (OBX-11) that has no valid value: deleted, wrong, no result, not asked for, in work."""
 _WBC_10E9_PER_L: Final = (0.01, 1000.0)
 _OLDEST_MONTHS: Final = 130 * 12
 _MAX_LENGTH: Final = 200
@@ -103,17 +122,37 @@ def orders_of(message: Message, received_at: datetime) -> OrderMessage:
     control_id = _needed(header, 10, "a control id")
     patient = message.first("PID")
     groups = list(_groups(message.segments))
-    if not groups:
-        raise Hl7Error("Expected at least one order (ORC). Received none.")
+    if not 1 <= len(groups) <= MAX_ORDERS:
+        raise Hl7Error(f"Expected 1 to {MAX_ORDERS} orders (ORC). Received {len(groups):,}.")
     orders = tuple(_order(group, patient, received_at) for group in groups)
-    return OrderMessage(f"{header.field(3)}^{header.field(4)}", control_id, patient, orders)
+    sender = f"{header.field(3)}^{header.field(4)}"
+    if len(sender) > _MAX_LENGTH or has_invisible(sender):
+        raise Hl7Error(f"Expected at most {_MAX_LENGTH} visible characters in MSH-3 and MSH-4.")
+    return OrderMessage(sender, control_id, patient, orders)
 
 
 def _groups(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
-    """Yields the segments of each order: from one ORC to the next."""
-    starts = [place for place, each in enumerate(segments) if each.name == "ORC"]
-    for start, end in pairwise([*starts, len(segments)]):
-        yield list(segments[start:end])
+    """Yields the segments of each order: from its ORC on, without earlier results of the patient, which may follow it.
+
+    Earlier results begin with a second PID, PV1 or OBR, and may have orders of their own.
+    """
+    group: list[Segment] = []
+    is_earlier = False
+    for each in segments:
+        if each.name == "ORC" and (not is_earlier or each.field(1) in ACTIONS):
+            if group:
+                yield group
+            group, is_earlier = [each], False
+        elif group and (each.name in ("PID", "PV1") or (each.name == "OBR" and _has_request(group))):
+            is_earlier = True
+        elif group and not is_earlier:
+            group.append(each)
+    if group:
+        yield group
+
+
+def _has_request(group: Sequence[Segment]) -> bool:
+    return any(each.name == "OBR" for each in group)
 
 
 def _order(group: Sequence[Segment], patient: Segment | None, received_at: datetime) -> Order:
@@ -123,9 +162,9 @@ def _order(group: Sequence[Segment], patient: Segment | None, received_at: datet
         raise Hl7Error(f"Expected one of {', '.join(ACTIONS)} in ORC-1. Received: {common.field(1)!r}")
     request = next((each for each in group if each.name == "OBR"), None)
     specimen = next((each for each in group if each.name == "SPM"), None)
-    collected_at = _time(specimen.field(17)) if specimen else None
+    collected_at = _time("SPM-17", specimen.field(17)) if specimen else None
     if collected_at is None and request:
-        collected_at = _time(request.field(7))
+        collected_at = _time("OBR-7", request.field(7))
     wbc, is_corrected = _leucocytes(group)
     return Order(
         barcode=_barcode(group),
@@ -135,7 +174,7 @@ def _order(group: Sequence[Segment], patient: Segment | None, received_at: datet
         sex={"F": "female", "M": "male"}.get(patient.field(8).upper()) if patient else None,  # type: ignore[arg-type]
         wbc_10e9_per_l=wbc,
         wbc_is_corrected=is_corrected,
-        collected_at=collected_at,
+        collected_at=collected_at.astimezone(UTC) if collected_at else None,
     )
 
 
@@ -157,7 +196,7 @@ def _visible(place: str, text: str) -> str:
 
 def _needed(segment: Segment, number: int, what: str) -> str:
     found = segment.field(number)
-    if not found or len(found) > _MAX_LENGTH:
+    if not found or len(found) > _MAX_LENGTH or has_invisible(found):
         raise Hl7Error(f"Expected {what} in {segment.name}-{number}. Received: {found[:50]!r}")
     return found
 
@@ -165,10 +204,11 @@ def _needed(segment: Segment, number: int, what: str) -> str:
 def _leucocytes(group: Sequence[Segment]) -> tuple[float | None, bool | None]:
     """Returns the leucocyte count that came with the order, in 10^9 per litre."""
     for each in group:
-        if each.name != "OBX" or each.field(3) not in LEUCOCYTES:
+        code = next((found for found in (each.field(3), each.field(3, 4)) if found in LEUCOCYTES), "")
+        if each.name != "OBX" or not code or each.field(11) in _NO_VALUE:
             continue
         unit = each.field(6)
-        factor = _UNITS.get(unit.lower().replace("µ", "u").replace(" ", ""))
+        factor = _UNITS.get(unit.lower().replace("\u00b5", "u").replace("\u03bc", "u").replace(" ", ""))
         if factor is None:
             raise Hl7Error(f"Expected a leucocyte count in 10*9/L in OBX-6. Received: {unit!r}")
         try:
@@ -177,41 +217,42 @@ def _leucocytes(group: Sequence[Segment]) -> tuple[float | None, bool | None]:
             raise Hl7Error(f"Expected a number in OBX-5. Received: {each.field(5)[:50]!r}") from None
         if not _WBC_10E9_PER_L[0] <= count <= _WBC_10E9_PER_L[1]:
             raise Hl7Error(f"Expected a leucocyte count of 0.01 to 1000 x 10^9 per litre. Received: {count:g}")
-        return count, LEUCOCYTES[each.field(3)]
+        return count, LEUCOCYTES[code]
     return None, None
 
 
 def _age_months(patient: Segment | None, at: datetime) -> int | None:
-    born = _time(patient.field(7)) if patient else None
+    born = _time("PID-7", patient.field(7)) if patient else None
     if born is None:
         return None
     months = 12 * (at.year - born.year) + at.month - born.month - (at.day < born.day)
+    if months == -1 and at.date() >= born.date() - timedelta(days=1):
+        return 0  # born today, and the two times are of different zones
     if not 0 <= months < _OLDEST_MONTHS:
-        raise Hl7Error(
-            f"Expected a date of birth (PID-7) 0 to 130 years before the specimen. Received: {months // 12} years"
-        )
+        raise Hl7Error("Expected a date of birth (PID-7) 0 to 130 years before the specimen.")
     return months
 
 
-def _time(text: str) -> datetime | None:
-    """Returns a time of HL7; one without a distance from UTC is taken for UTC, one without a day for the first."""
+def _time(place: str, text: str) -> datetime | None:
+    """Returns a time of HL7; one without a distance from UTC is taken for UTC, one without a day for the first.
+
+    What was received is not told: it may be a date of birth, and errors are logged.
+    """
     if not text:
         return None
     found = _TIME.fullmatch(text)
-    if found is None:
-        raise Hl7Error(f"Expected a time such as 20260314020300+0100. Received: {text[:50]!r}")
-    year, month, day, hour, minute, second, offset = found.groups()
-    zone: timezone = UTC
-    if offset:
-        away = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))
-        zone = timezone(-away if offset[0] == "-" else away)
     try:
-        numbers = [
-            int(each or least) for each, least in zip((year, month, day, hour, minute, second), _LEAST, strict=True)
-        ]
-        return datetime(*numbers, tzinfo=zone).astimezone(UTC)  # type: ignore[misc, arg-type]
-    except (ValueError, OverflowError) as error:
-        raise Hl7Error(f"Expected a time. Received: {text[:50]!r} ({error})") from None
+        if found is None:
+            raise ValueError
+        *parts, offset = found.groups()
+        zone: timezone = UTC
+        if offset:
+            away = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))
+            zone = timezone(-away if offset[0] == "-" else away)
+        year, month, day, hour, minute, second = (int(each or least) for each, least in zip(parts, _LEAST, strict=True))
+        return datetime(year, month, day, hour, minute, second, tzinfo=zone)
+    except (ValueError, OverflowError):
+        raise Hl7Error(f"Expected a time such as 20260314020300+0100 in {place}.") from None
 
 
 _LEAST: Final = (1, 1, 1, 0, 0, 0)

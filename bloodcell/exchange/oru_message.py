@@ -3,6 +3,8 @@
 One OBR is the differential. Each line has an OBX with its share of the leucocytes, one with its number of cells, and
 one with its absolute count if there is a leucocyte count. Intervals and bounds are notes (NTE) below the share.
 
+An absolute count that an earlier version had, and this one has not, is deleted (status D).
+
 Source: HL7 version 2.5.1, chapters 2, 3, 4 and 7; tables 0078 (flags), 0085 (status of an observation), 0123 (status of
 a result), 0203 (kinds of identifiers).
 """
@@ -82,8 +84,8 @@ def _segments(
         2: result.order_id or "",
         3: (result.barcode, sender.application),
         4: panel,
-        7: _time(result.acquired_at),
-        22: _time(result.made_at),
+        7: _time(result.specimen_at),
+        22: _time(result.reported_at),
         24: "HM",
         25: status,
         32: result.signed_by or "",
@@ -138,9 +140,9 @@ def _observations(
         yield code, _PER_100 if is_ratio else _PERCENT, number(line.value), True
     code = _code(None, codes.code_of(line.line, "cells"), f"{name} counted", codes.system)
     yield code, _CELLS, str(line.n_cells), False
-    if line.absolute is not None and not is_ratio:
+    if not is_ratio and (line.absolute is not None or line.had_absolute):
         code = _code(None, codes.code_of(line.line, "absolute"), f"{name} absolute", codes.system)
-        yield code, _ABSOLUTE, number(line.absolute, 2), False
+        yield code, _ABSOLUTE, "" if line.absolute is None else number(line.absolute, 2), False
 
 
 def _observation(
@@ -162,9 +164,9 @@ def _observation(
         5: value,
         6: unit,
         7: f"{expected[0]:g}-{expected[1]:g}" if expected else "",
-        8: ABNORMAL.get(line.flag or "", "") if line and is_main else "",
-        11: status,
-        14: _time(result.acquired_at),
+        8: (ABNORMAL.get(line.flag or "") or ("" if line.flag else "N")) if line and expected else "",
+        11: status if value else "D",
+        14: _time(result.specimen_at),
         16: result.signed_by or "",
         17: (result.variant, f"bloodcell {result.variant}", "99BLOODCELL"),
         18: ((result.model_id[:12], "bloodcell"), *(((result.analyser,),) if result.analyser else ())),

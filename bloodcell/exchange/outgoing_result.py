@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.cells.classes import LEUCOCYTE_CLASSES, OTHER_LEUCOCYTES
@@ -12,6 +12,7 @@ from bloodcell.exchange.identities import read_identities
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import date, datetime
 
@@ -36,6 +37,7 @@ class OutgoingLine:
         interval: Ends of the exact 95 % interval of the value.
         bounds: Lowest and highest value that the unclassified cells allow; None for erythroblasts.
         absolute: Cells in 10^9 per litre; None without a leucocyte count.
+        had_absolute: Whether there is no absolute count, and an earlier version had one.
         flag: The value relative to the reference range; None within it.
         expected: Lower and upper end of the reference range; None: there is none.
     """
@@ -48,6 +50,7 @@ class OutgoingLine:
     absolute: float | None
     flag: Flag | None
     expected: tuple[float, float] | None
+    had_absolute: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,12 @@ class OutgoingResult:
             version, and erythroblasts.
         loinc: Line -> LOINC code, with `panel`; lines without one are left out.
         lab_order_id: The order that was received for the slide; None: none.
-        has_conflict: Whether an order for another patient has the same barcode: nothing of the slide may leave.
+        collected_at: When the specimen was collected, as the order says; None: unknown.
+        queued_at: When the message was made.
+        slide_run_id: The run that first read the slide; with slide_id it names the slide in any copy of the database.
+        withdrawn_by: Who asked for the withdrawal; None: it is none, or the result became withheld.
+        patient_digest: Tells the patient of the order apart from others; None: unknown.
+        sent_patient_digest: The same of the message of the slide before this one; None: none was sent, or without.
         comments: What people wrote about the slide until then, the oldest first.
         patient: What the order says of its patient (PID); None: nothing, or it has expired.
     """
@@ -117,11 +125,32 @@ class OutgoingResult:
     variant: str
     code_version: str
     lab_order_id: int | None
-    has_conflict: bool
+    collected_at: datetime | None
+    queued_at: datetime
+    slide_run_id: uuid.UUID
+    withdrawn_by: str | None
+    patient_digest: str | None
+    sent_patient_digest: str | None
     lines: tuple[OutgoingLine, ...]
     loinc: Mapping[str, str]
     comments: tuple[str, ...]
     patient: Segment | None = None
+
+    @property
+    def lacks_its_patient(self) -> bool:
+        """Whether the receiver has the slide under a patient whom this message cannot name, or names another one."""
+        before = self.sent_patient_digest
+        return before is not None and (self.patient is None or self.patient_digest != before)
+
+    @property
+    def reported_at(self) -> datetime:
+        """When what the message says came to be."""
+        return self.queued_at if self.is_withdrawal or self.was_withdrawn else self.made_at
+
+    @property
+    def specimen_at(self) -> datetime | None:
+        """When the specimen was collected, or else imaged."""
+        return self.collected_at or self.acquired_at
 
 
 def read_outgoing(connection: sa.Connection, messages: Sequence[int], keys: IdentityKeys) -> list[OutgoingResult]:
@@ -136,9 +165,9 @@ def read_outgoing(connection: sa.Connection, messages: Sequence[int], keys: Iden
     lines: dict[int, dict[str, sa.Row[Any]]] = {}
     for line in connection.execute(_SQL["lines"], {"reports": [row.report_id for row in rows]}):
         lines.setdefault(line.report_id, {})[line.line] = line
-    earlier: dict[int, set[str]] = {}
+    earlier: dict[int, dict[str, sa.Row[Any]]] = {}
     for row in connection.execute(_SQL["earlier_lines"], {"messages": list(messages)}):
-        earlier.setdefault(row.message_id, set()).add(row.line)
+        earlier.setdefault(row.message_id, {})[row.line] = row
     comments: dict[int, list[sa.Row[Any]]] = {}
     for comment in connection.execute(_SQL["comments"], {"slides": [row.slide_id for row in rows]}):
         comments.setdefault(comment.slide_id, []).append(comment)
@@ -153,7 +182,7 @@ def read_outgoing(connection: sa.Connection, messages: Sequence[int], keys: Iden
             row,
             patients.get(row.lab_order_id),
             lines.get(row.report_id, {}),
-            earlier.get(row.message_id, set()),
+            earlier.get(row.message_id, {}),
             rules.get(row.rules_digest),
             comments.get(row.slide_id, ()),
         )
@@ -165,7 +194,7 @@ def _result(
     row: sa.Row[Any],
     patient: Segment | None,
     lines: Mapping[str, sa.Row[Any]],
-    earlier: set[str],
+    earlier: Mapping[str, sa.Row[Any]],
     rules: LaboratoryRules | None,
     comments: Iterable[sa.Row[Any]],
 ) -> OutgoingResult:
@@ -179,9 +208,12 @@ def _result(
         is_withdrawal=is_withdrawal,
         patient=patient,
         lines=tuple(
-            _line(row, lines[name], rules) if name in lines else _gone(row, name)
+            replace(
+                _line(row, lines[name], rules) if name in lines else _gone(row, name),
+                had_absolute=row.wbc_10e9_per_l is None and name in earlier and earlier[name].had_absolute,
+            )
             for name in names
-            if name in lines or name in earlier
+            if name in lines or (name in earlier and earlier[name].had_cells)
         ),
         loinc={name: code for name in ("panel", *names) if rules and (code := rules.loinc.code_of(name))},
         comments=tuple(each.text for each in comments if each.written_at <= row.made_at),

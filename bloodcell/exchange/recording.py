@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import sqlalchemy as sa
 
+from bloodcell.exchange.delivery import NoAnswerError
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Recorder:
     ) -> None:
         self._waiting.put(None)
         self._thread.join()
-        if error is None:
+        if error is None or isinstance(error, NoAnswerError):  # what was not recorded matters more
             self._raise_failure()
 
 

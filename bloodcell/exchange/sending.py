@@ -6,16 +6,17 @@ between sends such messages again under the same control ids, which is how a rec
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from bloodcell.errors import DatabaseUnavailableError, UnknownRecordError
+from bloodcell.errors import BloodcellError, DatabaseUnavailableError, RetryLaterError, UnknownRecordError
 from bloodcell.exchange.delivery import Attempt, NoAnswerError
 from bloodcell.exchange.exchange_file import Hl7Receiver, read_exchange_file
 from bloodcell.exchange.fhir_link import FhirLink
@@ -26,6 +27,7 @@ from bloodcell.exchange.recording import Recorded, Recorder
 from bloodcell.presentation.numbers import counted
 from bloodcell.storage.database import open_database
 from bloodcell.storage.statements import load_statements
+from bloodcell.visible_text import visible_line
 
 if TYPE_CHECKING:
     from bloodcell.exchange.delivery import Link
@@ -37,9 +39,17 @@ if TYPE_CHECKING:
 _SQL: Final = load_statements("exchange/outbox.sql")
 _BATCH: Final = 200
 """Messages whose content is read at once."""
-_CONFLICT: Final = "Not sent: orders for two patients have the slide's barcode. Find out whose it is."
+_NOT_SENT: Final = {
+    "conflict": "Not sent: orders for two patients have the slide's barcode. Have the wrong one cancelled.",
+    "patient": "Not sent: the receiver has the slide under a patient whom bloodcell does not know any more. Have the "
+    "order sent again, then replay.",
+}
 _LONGEST_S: Final = 15 * 60
 """Seconds after which a sender ends, so that it does not keep its transaction open for long; the next one continues."""
+_SHORT: Final = 2
+"""Letters of a word that is left in an answer, whatever the patient's name is."""
+_MOST_IN_A_ROW: Final = 20
+"""Rejections in a row after which a receiver is left alone: it is not the messages that are wrong."""
 
 
 @dataclass(slots=True)
@@ -52,6 +62,8 @@ class Sent:
         n_held: Messages that were rejected, and wait for a person.
         n_left: Messages that still wait.
         trouble: Why it stopped early; empty if it did not.
+        needs_correction: Whether the configuration has to be corrected first; it is not enough to wait.
+        n_in_a_row: Rejections since the last delivery.
     """
 
     receiver: str
@@ -59,6 +71,8 @@ class Sent:
     n_held: int = 0
     n_left: int = 0
     trouble: str = ""
+    needs_correction: bool = False
+    n_in_a_row: int = 0
 
     def __str__(self) -> str:
         said = [f"{counted(self.n_delivered, 'message')} delivered"]
@@ -105,9 +119,22 @@ def _send(
         raise UnknownRecordError(
             f"No receiver is called {receiver!r}. Expected one of: {', '.join(known) or 'there is none'}."
         )
-    database.transact(lambda connection: remove_expired(connection, keys))
     chosen = [name for name in known if receiver in (None, name)]
-    return [_send_to(name, exchange, keys, database, locks, on_progress) for name in chosen]
+    ends_at, sent = time.monotonic() + _LONGEST_S, []
+    for place, name in enumerate(chosen):
+        now = time.monotonic()
+        deadline = now + (ends_at - now) / (len(chosen) - place)  # a slow receiver leaves the others their share
+        of_one = Sent(name)
+        try:
+            database.transact(lambda connection: remove_expired(connection, keys))
+            _send_to(of_one, exchange, keys, database, locks, deadline, on_progress)
+        except RetryLaterError:
+            raise
+        except BloodcellError as error:
+            of_one.trouble, of_one.needs_correction = str(error), True
+        of_one.n_left = database.transact(lambda connection, name=name: _n_waiting(connection, name))  # type: ignore[misc]
+        sent.append(of_one)
+    return sent
 
 
 def keep_receivers(connection: sa.Connection, exchange: ExchangeFile) -> list[str]:
@@ -119,6 +146,7 @@ def keep_receivers(connection: sa.Connection, exchange: ExchangeFile) -> list[st
     Returns:
         All receivers that get messages.
     """
+    connection.execute(sa.text("SET LOCAL lock_timeout = '5s'"))  # a sender keeps the row while it works
     known = {row.name: row for row in connection.execute(_SQL["known_receivers"])}
     for name, each in exchange.receivers.items():
         row = known.get(name)
@@ -131,60 +159,73 @@ def keep_receivers(connection: sa.Connection, exchange: ExchangeFile) -> list[st
 
 
 def _send_to(
-    name: str,
+    sent: Sent,
     exchange: ExchangeFile,
     keys: IdentityKeys,
     database: Database,
     locks: Database,
+    deadline: float,
     on_progress: Callable[[str, int, int], None],
-) -> Sent:
-    sent = Sent(name, n_left=database.transact(lambda connection: _n_waiting(connection, name)))
+) -> None:
+    name = sent.receiver
     if name not in exchange.receivers:
         sent.trouble = (
             "The exchange file (BLOODCELL_EXCHANGE_FILE) does not name it, so its messages wait. Next: add it there, "
             f"or bloodcell exchange remove {name}"
         )
-        return sent
-    n_before = sent.n_left
-    with _taken(locks, name) as still_taken:
-        if still_taken is None:
+        return
+    n_before = database.transact(lambda connection: _n_waiting(connection, name))
+    with _taken(locks, name) as may_send:
+        if may_send is None:
             sent.trouble = "Another sender is at work."
-            return sent
-        deadline = time.monotonic() + _LONGEST_S
+            return
+        names_patients = _names_patients(exchange, name)
         try:
             with _link_to(exchange, name) as link, Recorder(database) as recorder:
-                for result in _due(database, name, keys, still_taken, recorder):
+                for result in _due(database, name, keys, recorder):
                     if time.monotonic() > deadline:
                         break
-                    _deliver(recorder, link, result, sent)
+                    may = may_send(result.message_id)
+                    if may == "yes" and names_patients and result.lacks_its_patient:
+                        may = "patient"
+                    if may != "no":
+                        _deliver(recorder, link, result, _NOT_SENT.get(may), sent)
                     n_done = sent.n_delivered + sent.n_held
                     on_progress(name, n_done, max(n_before, n_done))
         except NoAnswerError as error:
             sent.trouble = f"{error} It is tried again later."
-    sent.n_left = database.transact(lambda connection: _n_waiting(connection, name))
-    return sent
+
+
+def _names_patients(exchange: ExchangeFile, name: str) -> bool:
+    """Returns whether a receiver gets what orders say of patients."""
+    receiver = exchange.receivers[name]
+    return isinstance(receiver, Hl7Receiver) or receiver.patient_system is not None
 
 
 @contextmanager
-def _taken(database: Database, name: str) -> Iterator[Callable[[], None] | None]:
+def _taken(database: Database, name: str) -> Iterator[Callable[[int], str] | None]:
     """Makes this the only sender for a receiver; yields None if there is another one.
 
-    What it yields otherwise raises DatabaseUnavailableError if that is no longer so, because the connection was lost.
+    What it yields otherwise says whether a message may be sent: yes, no, or conflict. It asks on the connection that
+    keeps others away, and raises DatabaseUnavailableError if that was lost.
     """
-    with database.begin() as connection:
+    with database.connect() as connection:
+        transaction = connection.begin()
         if connection.execute(_SQL["take"], {"receiver": name}).one_or_none() is None:
             yield None
             return
 
-        def check() -> None:
+        def may_send(message_id: int) -> str:
             try:
-                connection.scalar(sa.text("SELECT 1"))
+                return str(connection.scalar(_SQL["may_send"], {"message_id": message_id}) or "no")
             except sa.exc.DBAPIError as error:
                 raise DatabaseUnavailableError(
                     f"The connection that keeps other senders from {name} was lost. Next: bloodcell exchange send"
                 ) from error
 
-        yield check
+        yield may_send
+        with suppress(sa.exc.DBAPIError):  # it only held a lock
+            transaction.rollback()
 
 
 def _link_to(exchange: ExchangeFile, name: str) -> AbstractContextManager[Link]:
@@ -192,35 +233,53 @@ def _link_to(exchange: ExchangeFile, name: str) -> AbstractContextManager[Link]:
     return Hl7Link(receiver, exchange) if isinstance(receiver, Hl7Receiver) else FhirLink(receiver, exchange)
 
 
-def _due(
-    database: Database, name: str, keys: IdentityKeys, still_taken: Callable[[], None], recorder: Recorder
-) -> Iterator[OutgoingResult]:
+def _due(database: Database, name: str, keys: IdentityKeys, recorder: Recorder) -> Iterator[OutgoingResult]:
     """Yields the messages that are due; a message of a slide comes when those before it are delivered."""
+    seen: set[int] = set()
 
     def read(connection: sa.Connection) -> list[OutgoingResult]:
         connection.execute(_SQL["supersede"], {"receiver": name})
-        return read_outgoing(connection, connection.scalars(_SQL["due"], {"receiver": name, "n": _BATCH}).all(), keys)
+        due = connection.scalars(_SQL["due"], {"receiver": name, "n": _BATCH}).all()
+        if due:
+            connection.execute(_SQL["mark_taken"], {"messages": list(due)})
+        return read_outgoing(connection, due, keys)
 
     while True:
         recorder.flush()
-        still_taken()
-        if not (due := database.transact(read)):
+        fresh = [result for result in database.transact(read) if result.message_id not in seen]
+        if not fresh:
             return
-        yield from due
+        seen.update(result.message_id for result in fresh)
+        yield from fresh
 
 
-def _deliver(recorder: Recorder, link: Link, result: OutgoingResult, sent: Sent) -> None:
+def _deliver(recorder: Recorder, link: Link, result: OutgoingResult, not_sent: str | None, sent: Sent) -> None:
     started = datetime.now(UTC)
     failure: NoAnswerError | None = None
     try:
-        attempt = Attempt("rejected", _CONFLICT, None) if result.has_conflict else link.deliver(result)
+        attempt = link.deliver(result) if not_sent is None else Attempt("rejected", not_sent, None)
     except NoAnswerError as error:
         failure, attempt = error, Attempt("no_answer", str(error), None)
+    if not_sent is None:
+        attempt = replace(attempt, answer=_without_patient(visible_line(attempt.answer), result))
     recorder.put(Recorded(result.message_id, started, datetime.now(UTC), attempt))
     sent.n_delivered += attempt.outcome == "delivered"
     sent.n_held += attempt.outcome == "rejected"
+    sent.n_in_a_row = sent.n_in_a_row + 1 if attempt.outcome == "rejected" and not_sent is None else 0
     if failure is not None:
         raise failure
+    if sent.n_in_a_row >= _MOST_IN_A_ROW:
+        raise NoAnswerError(f"{_MOST_IN_A_ROW} messages in a row were rejected, so the others were not sent.")
+
+
+def _without_patient(answer: str, result: OutgoingResult) -> str:
+    """Returns an answer without what the order says of the patient, which a receiver may repeat in it."""
+    if result.patient is None:
+        return answer
+    parts = {part for field in result.patient.fields for part in re.split(r"[^\w-]+", field) if len(part) > _SHORT}
+    for part in sorted(parts, key=len, reverse=True):
+        answer = re.sub(re.escape(part), "…", answer, flags=re.IGNORECASE)
+    return answer
 
 
 def _n_waiting(connection: sa.Connection, name: str) -> int:

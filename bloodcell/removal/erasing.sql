@@ -4,7 +4,7 @@ LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file
     bloodcell.former_call, bloodcell.slide_report, bloodcell.differential, bloodcell.result,
     bloodcell.slide_withdrawal, bloodcell.look_check, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image,
     bloodcell.data_split, bloodcell.sampled_cell, bloodcell.slide_opening, bloodcell.slide_comment, bloodcell.slide_lease,
-    bloodcell.outgoing_message, bloodcell.message_attempt, bloodcell.message_action, bloodcell.lab_order IN SHARE ROW EXCLUSIVE MODE
+    bloodcell.message_attempt, bloodcell.message_action, bloodcell.outgoing_message, bloodcell.lab_order IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
 -- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide that was renamed to a
@@ -246,4 +246,6 @@ SELECT split, n_images FROM bloodcell.model_erasure WHERE model_id = :model_id O
 UPDATE bloodcell.message_attempt SET answer = regexp_replace(answer, :pattern, :blank, 'g') WHERE answer ~ :pattern
 
 -- name: blank_message_reasons
-UPDATE bloodcell.message_action SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
+UPDATE bloodcell.message_action
+SET reason = regexp_replace(reason, :pattern, :blank, 'g'), requested_by = regexp_replace(requested_by, :pattern, :blank, 'g')
+WHERE reason ~ :pattern OR requested_by ~ :pattern

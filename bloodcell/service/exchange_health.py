@@ -32,7 +32,7 @@ def exchange_finding(settings: Settings, database: Database) -> Finding:
         return Finding("exchange", "warn", detail, "Next: bloodcell exchange status")
     if left := sorted({each.receiver for each in receivers} - configured.receivers.keys()):
         detail = f"The exchange file does not name {', '.join(left)}, whose messages wait"
-        return Finding("exchange", "warn", detail, f"Add it there, or bloodcell exchange remove {left[0]}")
+        return Finding("exchange", "warn", detail, "Add it there, or bloodcell exchange remove, then exchange skip")
     late = [each for each in receivers if each.oldest_waiting_at and _age(each.oldest_waiting_at) > _LONG_WAIT]
     if late:
         oldest = min(each.oldest_waiting_at for each in late if each.oldest_waiting_at)

@@ -37,13 +37,19 @@ lab_order = sa.Table(
     sa.Column("control_id", sa.Text, nullable=False, comment="Name of the message, given by its sender (MSH-10)."),
     sa.Column("position", sa.Integer, nullable=False, comment="1 for the first order of the message, and so on."),
     sa.Column(
+        "message_digest",
+        sa.String(64),
+        nullable=False,
+        comment="Keyed digest of the message: a sender may use a control id again for another one.",
+    ),
+    sa.Column(
         "is_conflict",
         sa.Boolean,
         nullable=False,
         comment="Whether the barcode has an order for another patient; then this one counts for nothing.",
     ),
     set_now("received_at", "When it was received."),
-    sa.UniqueConstraint("sender", "control_id", "position", name="lab_order_message"),
+    sa.UniqueConstraint("sender", "control_id", "message_digest", "position", name="lab_order_message"),
     sa.Index("lab_order_barcode", "barcode", "lab_order_id"),
     one_of("action", ORDER_ACTIONS, "lab_order_action"),
     one_of("sex", ("female", "male"), "lab_order_sex"),
@@ -79,7 +85,7 @@ receiver = sa.Table(
     ),
     set_now("added_at", "When it was added: results from then on are sent to it."),
     sa.Column(
-        "removed_at", sa.TIMESTAMP(timezone=True), comment="When the exchange file no longer named it; else empty."
+        "removed_at", sa.TIMESTAMP(timezone=True), comment="When somebody ended that it gets results; else empty."
     ),
     one_of("protocol", PROTOCOLS, "receiver_protocol"),
     comment="The systems that results are sent to, as the exchange file names them.",
@@ -132,10 +138,25 @@ outgoing_message = sa.Table(
         sa.TIMESTAMP(timezone=True),
         comment="Earliest time of the next attempt, after one without an answer; empty: now.",
     ),
-    sa.Index("outgoing_message_slide", "receiver", "slide_id", "message_id"),
+    sa.Column(
+        "taken_at",
+        sa.TIMESTAMP(timezone=True),
+        comment="When a sender first took it: from then on, the receiver may have it. Empty before.",
+    ),
+    sa.Column("delivered_at", sa.TIMESTAMP(timezone=True), comment="When it was last delivered; empty before."),
+    sa.Column(
+        "lab_order_id",
+        sa.BigInteger,
+        sa.ForeignKey(f"{SCHEMA}.lab_order.lab_order_id", ondelete="SET NULL"),
+        index=True,
+        comment="The order that it was last sent with; empty: none.",
+    ),
+    sa.Index("outgoing_message_slide", "slide_id", "receiver", "message_id"),
     sa.Index(
         "outgoing_message_open", "receiver", "message_id", postgresql_where=sa.text("state IN ('waiting', 'held')")
     ),
+    sa.Index("outgoing_message_held", "message_id", postgresql_where=sa.text("state = 'held'")),
+    sa.Index("outgoing_message_delivered", "receiver", "delivered_at"),
     one_of("kind", MESSAGE_KINDS, "outgoing_message_kind"),
     one_of("state", MESSAGE_STATES, "outgoing_message_state"),
     comment="One row per receiver and version that it gets, written in the transaction that makes the version.",

@@ -53,10 +53,11 @@ CREATE TABLE bloodcell.lab_order (
     sender TEXT NOT NULL,
     control_id TEXT NOT NULL,
     position INTEGER NOT NULL,
+    message_digest VARCHAR(64) NOT NULL,
     is_conflict BOOLEAN NOT NULL,
     received_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     PRIMARY KEY (lab_order_id),
-    CONSTRAINT lab_order_message UNIQUE (sender, control_id, position),
+    CONSTRAINT lab_order_message UNIQUE (sender, control_id, message_digest, position),
     CONSTRAINT lab_order_action CHECK (action IN ('new', 'change', 'cancel')),
     CONSTRAINT lab_order_sex CHECK (sex IN ('female', 'male'))
 );
@@ -112,8 +113,12 @@ CREATE TABLE bloodcell.outgoing_message (
     state TEXT DEFAULT 'waiting' NOT NULL,
     n_attempts INTEGER DEFAULT 0 NOT NULL,
     next_attempt_at TIMESTAMP WITH TIME ZONE,
+    taken_at TIMESTAMP WITH TIME ZONE,
+    delivered_at TIMESTAMP WITH TIME ZONE,
+    lab_order_id BIGINT,
     PRIMARY KEY (message_id),
     UNIQUE (control_id),
+    FOREIGN KEY(lab_order_id) REFERENCES bloodcell.lab_order (lab_order_id) ON DELETE SET NULL,
     FOREIGN KEY(receiver) REFERENCES bloodcell.receiver (name),
     FOREIGN KEY(slide_id) REFERENCES bloodcell.slide (slide_id),
     FOREIGN KEY(result_id) REFERENCES bloodcell.result (result_id),
@@ -121,10 +126,13 @@ CREATE TABLE bloodcell.outgoing_message (
     CONSTRAINT outgoing_message_state CHECK (state IN ('waiting', 'held', 'delivered', 'superseded', 'skipped'))
 );
 CREATE INDEX ix_bloodcell_outgoing_message_result_id ON bloodcell.outgoing_message (result_id);
-CREATE INDEX outgoing_message_slide ON bloodcell.outgoing_message (receiver, slide_id, message_id);
+CREATE INDEX ix_bloodcell_outgoing_message_lab_order_id ON bloodcell.outgoing_message (lab_order_id);
+CREATE INDEX outgoing_message_slide ON bloodcell.outgoing_message (slide_id, receiver, message_id);
+CREATE INDEX outgoing_message_held ON bloodcell.outgoing_message (message_id) WHERE state = 'held';
+CREATE INDEX outgoing_message_delivered ON bloodcell.outgoing_message (receiver, delivered_at);
 CREATE INDEX outgoing_message_open ON bloodcell.outgoing_message (receiver, message_id) WHERE state IN ('waiting', 'held');
 -- only the triggers below make messages, and only what became of one is for the app to say
-GRANT SELECT, UPDATE (state, n_attempts, next_attempt_at) ON bloodcell.outgoing_message TO bloodcell_app;
+GRANT SELECT, UPDATE (state, n_attempts, next_attempt_at, taken_at, delivered_at, lab_order_id) ON bloodcell.outgoing_message TO bloodcell_app;
 
 CREATE TABLE bloodcell.message_attempt (
     attempt_id BIGINT GENERATED ALWAYS AS IDENTITY NOT NULL,
@@ -170,7 +178,8 @@ $$;
 REVOKE ALL ON FUNCTION bloodcell.new_control_id() FROM PUBLIC;
 COMMENT ON FUNCTION bloodcell.new_control_id() IS 'Returns a name for a message that no other message has or had.';
 
--- Nobody may act on a version that waits because an earlier one was signed, or on one that is withheld.
+-- Nobody may act on a version that waits because an earlier one was signed, or on one that is withheld: a receiver that has
+-- an unsigned result of the slide is told that it is not to be used.
 CREATE FUNCTION bloodcell.queue_results() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -182,6 +191,14 @@ BEGIN
            OR r.gets_unsigned AND n.state = 'machine' AND NOT EXISTS (
                SELECT FROM bloodcell.result e WHERE e.slide_id = n.slide_id AND e.signed_by IS NOT NULL))
     ORDER BY n.result_id, r.name;
+    INSERT INTO bloodcell.outgoing_message (receiver, slide_id, result_id, kind, control_id)
+    SELECT last.receiver, n.slide_id, n.result_id, 'withdrawal', bloodcell.new_control_id()
+    FROM new_results n CROSS JOIN LATERAL (
+        SELECT DISTINCT ON (m.receiver) m.receiver, m.kind, v.signed_by FROM bloodcell.outgoing_message m
+        JOIN bloodcell.result v USING (result_id)
+        WHERE m.slide_id = n.slide_id ORDER BY m.receiver, m.message_id DESC) last
+    WHERE n.state = 'withheld' AND last.kind = 'result' AND last.signed_by IS NULL
+    ORDER BY n.result_id, last.receiver;
     RETURN NULL;
 END $$;
 REVOKE ALL ON FUNCTION bloodcell.queue_results() FROM PUBLIC;
@@ -212,26 +229,56 @@ COMMENT ON FUNCTION bloodcell.queue_withdrawal() IS
 CREATE TRIGGER queue_withdrawal AFTER INSERT ON bloodcell.slide_withdrawal
     FOR EACH ROW EXECUTE FUNCTION bloodcell.queue_withdrawal();
 
--- For a receiver that was added, or lost what it had.
-CREATE FUNCTION bloodcell.queue_results_since(a_receiver text, a_since timestamptz) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- For a receiver that was added, or lost what it had: some slides at a time, which are locked as a signature locks them, so
+-- that nothing is signed or withdrawn meanwhile.
+CREATE FUNCTION bloodcell.queue_results_since(a_receiver text, a_since timestamptz, a_reason text, a_person text)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    lacking bigint[];
     n integer;
 BEGIN
-    INSERT INTO bloodcell.outgoing_message (receiver, slide_id, result_id, kind, control_id)
-    SELECT r.name, v.slide_id, v.result_id, 'result', bloodcell.new_control_id()
-    FROM bloodcell.result v JOIN bloodcell.slide s USING (slide_id) JOIN bloodcell.receiver r ON r.name = a_receiver
-    WHERE v.made_at >= a_since AND v.signed_by IS NOT NULL AND s.withdrawn_at IS NULL AND r.removed_at IS NULL
-      AND NOT EXISTS (SELECT FROM bloodcell.outgoing_message m
-                      WHERE m.receiver = r.name AND m.slide_id = v.slide_id AND m.result_id >= v.result_id)
-    ORDER BY v.result_id;
-    GET DIAGNOSTICS n = ROW_COUNT;
+    PERFORM FROM bloodcell.lock WHERE work = 'order' FOR UPDATE;
+    SELECT array_agg(slide_id) INTO lacking FROM (
+        SELECT DISTINCT v.slide_id FROM bloodcell.result v JOIN bloodcell.slide s USING (slide_id)
+        WHERE v.made_at >= a_since AND v.signed_by IS NOT NULL
+          AND CASE WHEN s.withdrawn_at IS NULL
+              THEN NOT EXISTS (SELECT FROM bloodcell.outgoing_message m WHERE m.receiver = a_receiver
+                               AND m.slide_id = v.slide_id AND m.result_id >= v.result_id)
+              ELSE (SELECT m.kind FROM bloodcell.outgoing_message m WHERE m.receiver = a_receiver
+                    AND m.slide_id = v.slide_id AND m.taken_at IS NOT NULL ORDER BY m.message_id DESC LIMIT 1) = 'result'
+                   AND NOT EXISTS (SELECT FROM bloodcell.outgoing_message w WHERE w.receiver = a_receiver
+                                   AND w.slide_id = v.slide_id AND w.kind = 'withdrawal' AND w.made_at >= s.withdrawn_at)
+              END
+        ORDER BY v.slide_id LIMIT 200) few;
+    PERFORM FROM bloodcell.slide WHERE slide_id = ANY (lacking) ORDER BY slide_id FOR NO KEY UPDATE;
+    WITH made AS (
+        INSERT INTO bloodcell.outgoing_message (receiver, slide_id, result_id, kind, control_id)
+        SELECT r.name, v.slide_id, v.result_id, 'result', bloodcell.new_control_id()
+        FROM bloodcell.result v JOIN bloodcell.slide s USING (slide_id) JOIN bloodcell.receiver r ON r.name = a_receiver
+        WHERE v.slide_id = ANY (lacking) AND v.made_at >= a_since AND v.signed_by IS NOT NULL AND s.withdrawn_at IS NULL
+          AND NOT EXISTS (SELECT FROM bloodcell.outgoing_message m
+                          WHERE m.receiver = r.name AND m.slide_id = v.slide_id AND m.result_id >= v.result_id)
+        UNION ALL
+        SELECT a_receiver, last.slide_id, last.result_id, 'withdrawal', bloodcell.new_control_id()
+        FROM (SELECT DISTINCT ON (m.slide_id) m.slide_id, m.result_id FROM bloodcell.outgoing_message m
+              JOIN bloodcell.slide s USING (slide_id)
+              WHERE m.receiver = a_receiver AND m.slide_id = ANY (lacking) AND m.taken_at IS NOT NULL
+                AND s.withdrawn_at IS NOT NULL
+              ORDER BY m.slide_id, m.message_id DESC) last
+        ORDER BY 3
+        RETURNING message_id
+    ), said AS (
+        INSERT INTO bloodcell.message_action (message_id, action, reason, requested_by)
+        SELECT message_id, 'replay', a_reason, a_person FROM made
+    )
+    SELECT count(*) INTO n FROM made;
     RETURN n;
 END $$;
-REVOKE ALL ON FUNCTION bloodcell.queue_results_since(text, timestamptz) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION bloodcell.queue_results_since(text, timestamptz) TO bloodcell_app;
-COMMENT ON FUNCTION bloodcell.queue_results_since(text, timestamptz) IS
-    'Writes messages for the versions signed since a moment that a receiver has no message of; returns how many.';
+REVOKE ALL ON FUNCTION bloodcell.queue_results_since(text, timestamptz, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION bloodcell.queue_results_since(text, timestamptz, text, text) TO bloodcell_app;
+COMMENT ON FUNCTION bloodcell.queue_results_since(text, timestamptz, text, text) IS
+    'Writes messages for versions signed since a moment that a receiver has no message of, and for withdrawals that it missed; '
+    'for some slides, so it is called until it returns 0.';
 """
 
 DOWNGRADE = """
@@ -243,7 +290,7 @@ DO $$ BEGIN
 END $$;
 DROP TRIGGER queue_withdrawal ON bloodcell.slide_withdrawal;
 DROP TRIGGER queue_results ON bloodcell.result;
-DROP FUNCTION bloodcell.queue_results_since(text, timestamptz);
+DROP FUNCTION bloodcell.queue_results_since(text, timestamptz, text, text);
 DROP FUNCTION bloodcell.queue_withdrawal();
 DROP FUNCTION bloodcell.queue_results();
 DROP TABLE bloodcell.message_action CASCADE;

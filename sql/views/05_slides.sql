@@ -7,19 +7,36 @@ COMMENT ON VIEW bloodcell.standing_slide IS 'The slides that have not been withd
 COMMENT ON COLUMN bloodcell.standing_slide.record_state IS 'What became of slide.json: read, absent or unreadable.';
 COMMENT ON COLUMN bloodcell.standing_slide.run_id IS 'Run that first read the slide, or that renamed it; see run_history.';
 
--- The newest order for a barcode counts, unless it cancels, or is for another patient than the orders before it.
+-- Of each order for a barcode the newest message counts, unless it cancels. A tube may have several orders, whose facts add up;
+-- where slide.json names the order, only that one. A message for another patient than the order that stands counts for nothing,
+-- and is a conflict until its order is cancelled, or sent again and accepted.
 CREATE VIEW bloodcell.slide_facts AS
 SELECT s.slide_id, coalesce(s.order_id, o.order_id) AS order_id, coalesce(s.age_months, o.age_months) AS age_months,
        coalesce(s.sex, o.sex) AS sex, coalesce(s.wbc_10e9_per_l, o.wbc_10e9_per_l) AS wbc_10e9_per_l,
        CASE WHEN s.wbc_10e9_per_l IS NULL THEN o.wbc_is_corrected ELSE s.wbc_is_corrected END AS wbc_is_corrected,
-       o.lab_order_id,
-       EXISTS (SELECT FROM bloodcell.lab_order c
-               WHERE c.barcode = s.barcode AND c.is_conflict AND c.lab_order_id > coalesce(o.lab_order_id, 0)) AS has_conflict
+       o.lab_order_id, o.collected_at, s.withdrawn_at IS NULL AND EXISTS (
+           SELECT FROM bloodcell.lab_order c
+           WHERE c.barcode = s.barcode AND c.is_conflict
+             AND NOT EXISTS (SELECT FROM bloodcell.lab_order l WHERE l.barcode = c.barcode AND l.order_id = c.order_id
+                             AND l.lab_order_id > c.lab_order_id)) AS has_conflict
 FROM bloodcell.slide s
 LEFT JOIN LATERAL (
-    SELECT n.* FROM bloodcell.lab_order n WHERE n.barcode = s.barcode AND NOT n.is_conflict
-    ORDER BY n.lab_order_id DESC LIMIT 1
-) o ON o.action <> 'cancel' AND s.withdrawn_at IS NULL;
+    SELECT max(n.lab_order_id) AS lab_order_id,
+           (array_agg(n.order_id ORDER BY n.lab_order_id DESC))[1] AS order_id,
+           (array_agg(n.age_months ORDER BY n.lab_order_id DESC) FILTER (WHERE n.age_months IS NOT NULL))[1] AS age_months,
+           (array_agg(n.sex ORDER BY n.lab_order_id DESC) FILTER (WHERE n.sex IS NOT NULL))[1] AS sex,
+           (array_agg(n.wbc_10e9_per_l ORDER BY n.lab_order_id DESC)
+               FILTER (WHERE n.wbc_10e9_per_l IS NOT NULL))[1] AS wbc_10e9_per_l,
+           (array_agg(n.wbc_is_corrected ORDER BY n.lab_order_id DESC)
+               FILTER (WHERE n.wbc_10e9_per_l IS NOT NULL))[1] AS wbc_is_corrected,
+           (array_agg(n.collected_at ORDER BY n.lab_order_id DESC)
+               FILTER (WHERE n.collected_at IS NOT NULL))[1] AS collected_at
+    FROM bloodcell.lab_order n
+    WHERE n.barcode = s.barcode AND NOT n.is_conflict AND n.action <> 'cancel'
+      AND (s.order_id IS NULL OR n.order_id = s.order_id)
+      AND NOT EXISTS (SELECT FROM bloodcell.lab_order l WHERE l.barcode = n.barcode AND l.order_id = n.order_id
+                      AND NOT l.is_conflict AND l.lab_order_id > n.lab_order_id)
+) o ON s.withdrawn_at IS NULL;
 
 COMMENT ON VIEW bloodcell.slide_facts IS
     'What is known of each slide''s order and patient: slide.json first, then the order that was received for its barcode.';
@@ -30,8 +47,9 @@ COMMENT ON COLUMN bloodcell.slide_facts.wbc_10e9_per_l IS 'Leucocyte count in 10
 COMMENT ON COLUMN bloodcell.slide_facts.wbc_is_corrected IS
     'Whether that count leaves out nucleated red cells already; empty: unknown.';
 COMMENT ON COLUMN bloodcell.slide_facts.lab_order_id IS 'The order as it was received; see order_history.';
+COMMENT ON COLUMN bloodcell.slide_facts.collected_at IS 'When the specimen was collected, as the order says.';
 COMMENT ON COLUMN bloodcell.slide_facts.has_conflict IS
-    'Whether an order for another patient was received for the same barcode since.';
+    'Whether an order for another patient has the same barcode, and was neither cancelled nor sent again and accepted.';
 
 CREATE VIEW bloodcell.order_history AS
 SELECT lab_order_id, barcode, order_id, action, age_months, sex, wbc_10e9_per_l, wbc_is_corrected, collected_at, sender,

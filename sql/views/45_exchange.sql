@@ -68,26 +68,21 @@ COMMENT ON COLUMN bloodcell.message_action_history.recorded_at IS 'When.';
 
 CREATE VIEW bloodcell.receiver_summary AS
 SELECT r.name AS receiver, r.protocol, r.gets_unsigned, r.added_at, r.removed_at, m.n_waiting, m.n_held, m.n_delivered,
-       m.oldest_waiting_at, a.last_delivered_at
+       m.oldest_waiting_at, m.last_delivered_at
 FROM bloodcell.receiver r
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE state = 'waiting') AS n_waiting, count(*) FILTER (WHERE state = 'held') AS n_held,
            count(*) FILTER (WHERE state = 'delivered') AS n_delivered,
-           min(made_at) FILTER (WHERE state = 'waiting') AS oldest_waiting_at
+           min(made_at) FILTER (WHERE state = 'waiting') AS oldest_waiting_at, max(delivered_at) AS last_delivered_at
     FROM bloodcell.outgoing_message WHERE receiver = r.name
-) m
-CROSS JOIN LATERAL (
-    SELECT max(t.ended_at) AS last_delivered_at
-    FROM bloodcell.message_attempt t JOIN bloodcell.outgoing_message o USING (message_id)
-    WHERE o.receiver = r.name AND t.outcome = 'delivered'
-) a;
+) m;
 
 COMMENT ON VIEW bloodcell.receiver_summary IS 'The systems that results are sent to, and what waits for each.';
 COMMENT ON COLUMN bloodcell.receiver_summary.receiver IS 'Name in the exchange file.';
 COMMENT ON COLUMN bloodcell.receiver_summary.protocol IS 'hl7 (version 2.5.1 over MLLP) or fhir (R4 over HTTP).';
 COMMENT ON COLUMN bloodcell.receiver_summary.gets_unsigned IS 'Whether it also gets results that nobody has signed.';
 COMMENT ON COLUMN bloodcell.receiver_summary.added_at IS 'When it was added: results from then on are sent to it.';
-COMMENT ON COLUMN bloodcell.receiver_summary.removed_at IS 'When the exchange file no longer named it; else empty.';
+COMMENT ON COLUMN bloodcell.receiver_summary.removed_at IS 'When somebody ended that it gets results; else empty.';
 COMMENT ON COLUMN bloodcell.receiver_summary.n_waiting IS 'Messages that are to be sent.';
 COMMENT ON COLUMN bloodcell.receiver_summary.n_held IS 'Messages that were rejected and wait for a person.';
 COMMENT ON COLUMN bloodcell.receiver_summary.n_delivered IS 'Messages that were delivered.';

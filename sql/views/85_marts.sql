@@ -7,7 +7,8 @@ SELECT v.night, v.barcode, v.order_id, v.patient_key, v.analyser, v.acquired_at,
        CASE WHEN v.n_leucocytes > 0 THEN 100.0 * v.n_other_leucocytes / v.n_leucocytes END AS other_percent,
        v.nrbc_per_100_wbc, l.neutrophil_10e9_per_l, l.eosinophil_10e9_per_l, l.basophil_10e9_per_l,
        l.lymphocyte_10e9_per_l, l.monocyte_10e9_per_l, l.ig_10e9_per_l, v.wbc_10e9_per_l, v.age_months, v.sex, v.n_compared,
-       v.n_agree, v.variant, v.model_id, v.rules_version, v.in_force_from, v.in_force_until, v.withdrawn_at
+       v.n_agree, v.variant, v.model_id, v.rules_version, v.in_force_from, v.in_force_until, v.withdrawn_at,
+       v.slide_id
 FROM bloodcell.result_version v
 CROSS JOIN LATERAL (
     SELECT max(d.percentage) FILTER (WHERE d.class = 'neutrophil') AS neutrophil_percent,
@@ -75,9 +76,11 @@ END $$;
 
 CREATE FUNCTION bloodcell.mart_slide_as_of(a_moment timestamptz) RETURNS SETOF bloodcell.mart_slide_version
 LANGUAGE sql STABLE AS $$
-    SELECT * FROM bloodcell.mart_slide_version
+    SELECT v.* FROM bloodcell.mart_slide_version v
     WHERE in_force_from <= a_moment AND (in_force_until > a_moment OR in_force_until IS NULL)
-      AND (withdrawn_at > a_moment OR withdrawn_at IS NULL)
+      AND NOT coalesce((SELECT w.action <> 'restore' FROM bloodcell.withdrawal_history w
+                        WHERE w.slide_id = v.slide_id AND w.recorded_at <= a_moment
+                        ORDER BY w.withdrawal_id DESC LIMIT 1), false)
 $$;
 
 CREATE VIEW bloodcell.mart_slide_class AS
@@ -130,7 +133,7 @@ SELECT v.report_id * 64 + 2 * array_position(
            '{neutrophil,eosinophil,basophil,lymphocyte,monocyte,ig,BL,VLY,PLY,PC,LGLY,HC,SEC,PMO,IBO,IEO}'::text[], d.class)
            + k.position AS measurement_id,
        p.person_id, coalesce(o.concept_id, 0) AS measurement_concept_id,
-       coalesce(v.acquired_at, v.made_at)::date AS measurement_date,
+       (coalesce(v.acquired_at, v.made_at) AT TIME ZONE 'UTC')::date AS measurement_date,
        (coalesce(v.acquired_at, v.made_at) AT TIME ZONE 'UTC') AS measurement_datetime, CAST(NULL AS varchar) AS measurement_time,
        32856 AS measurement_type_concept_id, CAST(NULL AS integer) AS operator_concept_id,
        k.value::numeric AS value_as_number, CAST(NULL AS integer) AS value_as_concept_id,

@@ -171,6 +171,8 @@ def test_what_a_server_refuses_waits_for_a_person_and_a_log_in_that_fails_is_tri
         (422, OUTCOME),
         (200, FAILED_ENTRY),
         (200, {"resourceType": "Bundle"}),
+        (202, {}),
+        (200, DONE),
     ]
     with serving_answers(answers) as (url, received):
         path = exchange.settings.data_dir / "fhir.toml"
@@ -183,13 +185,13 @@ def test_what_a_server_refuses_waits_for_a_person_and_a_log_in_that_fails_is_tri
         exchange.slide()
         exchange.laboratory.sign("S-1", 1)
         for told in ("answered 401", "answered 503", "answered 302"):
-            (sent,) = send_results(exchange.settings)
-            assert told in sent.trouble
-            exchange.at_once()
+            tried(exchange, told)
         for answer in ("422 invalid: no such order", "412 conflict: other version"):
             (sent,) = send_results(exchange.settings)
             assert (sent.n_held, exchange.messages("last_answer")) == (1, [(answer,)])
             decide_on_messages(exchange.laboratory.database, MessageDecision("replay", "again", "anna"))
+        tried(exchange, "answered 200, and not with the outcome of each entry")  # some page, not a FHIR server
+        tried(exchange, "answered 202, and not")
         assert send_results(exchange.settings)[0].n_delivered == 1
     assert {headers["Authorization"] for headers in received} == {"Bearer secret token"}
     assert {headers["Content-Type"] for headers in received} == {"application/fhir+json; charset=utf-8"}
@@ -199,16 +201,17 @@ OUTCOME: dict[str, Any] = {
     "resourceType": "OperationOutcome",
     "issue": [{"severity": "error", "code": "invalid", "details": {"text": "no such order"}}],
 }
-FAILED_ENTRY: dict[str, Any] = {
-    "resourceType": "Bundle",
-    "type": "transaction-response",
-    "entry": [
-        {"response": {"status": "201 Created"}},
-        {"response": {"status": "412", "outcome": {
-            "resourceType": "OperationOutcome", "issue": [{"code": "conflict", "diagnostics": "other version"}],
-        }}},
-    ],
-}  # fmt: skip
+DONE: dict[str, Any] = {"resourceType": "Bundle", "type": "transaction-response", "entry": []}
+"""The server adds an entry for each one that it received."""
+CONFLICT = {"resourceType": "OperationOutcome", "issue": [{"code": "conflict", "diagnostics": "other version"}]}
+FAILED_ENTRY: dict[str, Any] = {**DONE, "entry": [{"response": {"status": "412", "outcome": CONFLICT}}]}
+
+
+def tried(exchange: Exchange, told: str) -> None:
+    """Sends, which has to fail with these words, and makes the message due again."""
+    (sent,) = send_results(exchange.settings)
+    assert told in sent.trouble
+    exchange.at_once()
 
 
 @contextmanager
@@ -219,8 +222,12 @@ def serving_answers(answers: list[tuple[int, dict[str, Any]]]) -> Iterator[tuple
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             received.append(dict(self.headers))
-            self.rfile.read(int(self.headers["Content-Length"]))
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, document = answers[len(received) - 1]
+            if document.get("type"):
+                n_others = len(asked["entry"]) - len(document["entry"])
+                others = [{"response": {"status": "201 Created"}}] * n_others
+                document = {**document, "entry": [*others, *document["entry"]]}
             body = json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

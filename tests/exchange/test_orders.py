@@ -17,11 +17,13 @@ from bloodcell.errors import ConfigurationError
 from bloodcell.exchange.exchange_file import ExchangeFile, OrderSource, Sender, read_exchange_file
 from bloodcell.exchange.hl7_text import read_message
 from bloodcell.exchange.identities import IdentityKeys, remove_expired
+from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages
 from bloodcell.exchange.order_intake import take_order
 from bloodcell.exchange.order_listener import listen
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from tests.exchange.conftest import Exchange
+from tests.exchange.hl7_receiver import acknowledged
 
 BORN, NAME, NUMBER = "19860312", "MÜLLER^ÄNNE", "4711-0815"
 PATIENT = f"PID|1||{NUMBER}^^^HOSPITAL^MR||{NAME}||{BORN}|F"
@@ -131,7 +133,9 @@ def test_an_order_for_another_patient_with_the_same_barcode_stops_the_result(exc
     exchange.slide()
     take(oml("m1"))
     other = PATIENT.replace(NUMBER, "9999")
-    told = "Specimen S-1 has an order for another patient. Cancel that, or correct the barcode."
+    told = (
+        "Specimen S-1 has an order for another patient. Cancel the order that is wrong, then send the other one again."
+    )
     assert take(oml("m2", order="O-2", patient=other)) == ("AE", told)
     assert take(oml("m2", order="O-2", patient=other)) == ("AE", told)  # again: the same answer
     assert orders(exchange.laboratory.database) == [("S-1", "O-1", "new", False), ("S-1", "O-2", "new", True)]
@@ -161,7 +165,7 @@ def test_an_order_for_another_patient_with_the_same_barcode_stops_the_result(exc
         (oml("m1", patient=PATIENT.replace(BORN, "20991301")), "Expected a time"),
         (oml("m1").replace("Ü".encode(), b"\xfc"), "not in UNICODE UTF-8, which MSH-18 names"),
         (oml("m1").replace(b"UNICODE UTF-8", b"KLINGON"), "Expected a character set"),
-        (b"MSH|^~\\&|LIS|H|b|l|2026||OML^O21|m1|P|2.5.1\r", "Expected at least one order (ORC)"),
+        (b"MSH|^~\\&|LIS|H|b|l|2026||OML^O21|m1|P|2.5.1\r", "Expected 1 to 200 orders (ORC). Received 0"),
     ],
 )
 def test_what_is_no_order_is_refused_with_its_reason(database: Database, take: Take, body: bytes, told: str) -> None:
@@ -290,3 +294,154 @@ def test_an_address_that_others_reach_needs_to_know_its_senders(tmp_path: Path) 
         read_exchange_file(path)
     path.write_text('[orders]\nhost = "0.0.0.0"\naddresses = ["10.0.0.7"]')
     assert read_exchange_file(path).orders is not None
+
+
+def withdraw_all(exchange: Exchange) -> None:
+    with exchange.laboratory.database.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO bloodcell.slide_withdrawal (slide_id, action, reason, requested_by, run_id) "
+            "SELECT slide_id, 'withdraw', 'wrong tube', 'anna', run_id FROM bloodcell.slide WHERE withdrawn_at IS NULL"
+        )
+
+
+def test_a_withdrawal_names_the_patient_and_the_order_that_the_result_was_sent_for(
+    exchange: Exchange, take: Take
+) -> None:
+    take(oml("m1"))
+    exchange.slide(order_id=None, patient_key=None)
+    exchange.laboratory.sign("S-1", 1)
+    exchange.send()
+    take(oml("m2", order="O-2", patient=PATIENT.replace(NUMBER, "9999")))  # whose is the tube?
+    withdraw_all(exchange)
+    assert exchange.send().n_delivered == 1
+    final, withdrawn = exchange.receiver.received
+    assert "|X|" in withdrawn
+    for message in (final, withdrawn):
+        assert PATIENT in message.split("\r")
+        assert "\rOBR|1|O-1|S-1^" in message
+
+
+@pytest.mark.parametrize("wrong", ["O-1", "O-2"])
+def test_a_conflict_is_over_when_the_wrong_order_is_cancelled_and_the_right_one_accepted(
+    exchange: Exchange, take: Take, wrong: str
+) -> None:
+    other = PATIENT.replace(NUMBER, "9999")
+    take(oml("m1"))
+    take(oml("m2", order="O-2", patient=other))
+    exchange.slide(order_id=None)
+    exchange.laboratory.sign("S-1", 1)
+    assert exchange.send().n_held == 1
+    take(oml("m3", action="XO", wbc="8|10*9/L"))  # a change of the standing order decides nothing
+    assert has_conflict(exchange)
+    if wrong == "O-1":
+        assert take(oml("m4", action="CA"))[0] == "AA"
+        assert has_conflict(exchange)
+        assert take(oml("m5", order="O-2", patient=other))[0] == "AA"
+    else:
+        merged = PATIENT.replace(NUMBER, "7777")  # the cancellation has a number that was merged meanwhile
+        assert take(oml("m4", order="O-2", action="CA", patient=merged))[0] == "AA"
+    assert not has_conflict(exchange)
+
+
+def has_conflict(exchange: Exchange) -> bool:
+    return bool(exchange.laboratory.rows("SELECT has_conflict FROM bloodcell.slide_facts")[0][0])
+
+
+def test_the_orders_of_a_tube_add_up_and_a_cancelled_one_takes_nothing_from_the_others(
+    exchange: Exchange, take: Take
+) -> None:
+    take(oml("m1"))
+    take(oml("m2", order="O-2", wbc="", patient=PATIENT.rpartition("||")[0]))
+    facts = "SELECT order_id, wbc_10e9_per_l, sex FROM bloodcell.slide_facts"
+    exchange.slide(order_id=None)
+    assert exchange.laboratory.rows(facts) == [("O-2", 7.5, "female")]
+    take(oml("m3", order="O-2", action="CA"))
+    assert exchange.laboratory.rows(facts) == [("O-1", 7.5, "female")]
+
+
+def test_where_slide_json_names_the_order_no_other_one_counts(exchange: Exchange, take: Take) -> None:
+    take(oml("m1"))
+    exchange.slide(order_id="O-9")
+    assert exchange.laboratory.rows("SELECT order_id, sex, lab_order_id FROM bloodcell.slide_facts") == [
+        ("O-9", None, None)
+    ]
+
+
+def test_an_earlier_result_of_the_patient_is_not_this_specimens(database: Database, take: Take) -> None:
+    earlier = b"OBR|1|O-0||x\rOBX|1|NM|6690-2^Leukocytes^LN||2.1|10*9/L\r"
+    assert take(oml("m1", wbc="") + PATIENT.encode() + b"\rORC|PR|O-0\r" + earlier)[0] == "AA"
+    assert take(oml("m2", order="O-2", wbc="") + earlier)[0] == "AA"
+    assert take(oml("m3", order="O-3", wbc="7.5|10*9/L|||||W"))[0] == "AA"  # that was wrong, its sender says
+    found = orders(database, "order_id, wbc_10e9_per_l")
+    assert found == [("O-1", None), ("O-2", None), ("O-3", None)]
+
+
+def test_a_control_id_that_is_used_again_for_another_message_loses_no_order(database: Database, take: Take) -> None:
+    assert [take(oml("1")), take(oml("1", barcode="S-2")), take(oml("1"))] == [("AA", "")] * 3
+    assert [row[0] for row in orders(database)] == ["S-1", "S-2"]
+
+
+@pytest.mark.parametrize("born", ["12.03.1986", "1986-03-12", "19861399", "19860312+9900"])
+def test_a_date_of_birth_is_not_logged(take: Take, caplog: pytest.LogCaptureFixture, born: str) -> None:
+    code, told = take(oml("m1", patient=PATIENT.replace(BORN, born)))
+    assert (code, told) == ("AE", "Expected a time such as 20260314020300+0100 in PID-7.")
+    assert take(f"PID|1||{NUMBER}".encode())[0] == "AE"
+    assert born not in caplog.text
+    assert NUMBER not in caplog.text
+
+
+def test_a_child_that_was_born_today_has_an_age(database: Database, take: Take) -> None:
+    body = oml("m1", patient=PATIENT.replace(BORN, "20260314"))
+    assert take(body.replace(b"||BLD^Blood^HL70487", b"||BLD" + b"|" * 13 + b"20260313233000+0000"))[0] == "AA"
+    assert orders(database, "age_months, collected_at::text LIKE '2026-03-13 23:30%'") == [(0, True)]
+
+
+def test_an_unreadable_message_is_answered_under_its_name(database: Database, settings: Settings) -> None:
+    body = oml("m77").replace(b"UNICODE UTF-8", b"KLINGON")
+    answer = take_order(database, IdentityKeys.of(settings), Sender(), body).decode()
+    assert "\rMSA|AE|m77\r" in answer
+
+
+def test_an_absolute_count_that_is_no_more_is_deleted_at_the_receiver(exchange: Exchange, take: Take) -> None:
+    take(oml("m1"))
+    exchange.slide(order_id=None)
+    exchange.laboratory.sign("S-1", 1)
+    exchange.send()
+    take(oml("m2", action="XO", wbc=""))
+    exchange.laboratory.count()
+    exchange.laboratory.sign("S-1", 3, "corrected", "the leucocyte count was another tube's")
+    exchange.send()
+    of_absolute = [f for f in exchange.receiver.segments("OBX") if f[3].startswith("NEUTROPHIL_ABSOLUTE")]
+    assert [(f[5], f[11]) for f in of_absolute] == [("", "D")]
+    assert parse_message(exchange.receiver.received[-1], find_groups=True).validate()
+
+
+def test_a_correction_waits_if_the_patient_of_the_earlier_message_is_not_known_any_more(
+    exchange: Exchange, take: Take
+) -> None:
+    take(oml("m1"))
+    cells = exchange.slide(order_id=None)
+    exchange.laboratory.sign("S-1", 1)
+    exchange.send()
+    with exchange.laboratory.database.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM bloodcell_identity.patient_identity")
+    exchange.laboratory.label(cells[:1], ["lymphocyte"])
+    exchange.laboratory.count()
+    exchange.laboratory.sign("S-1", 3, "corrected", "one cell was wrong")
+    assert exchange.send().n_held == 1
+    ((answer,),) = exchange.laboratory.rows("SELECT last_answer FROM bloodcell.message WHERE state = 'held'")
+    assert str(answer).startswith("Not sent: the receiver has the slide under a patient whom bloodcell does not know")
+    take(oml("m2"))  # the laboratory's system sends the order again
+    decide_on_messages(exchange.laboratory.database, MessageDecision("replay", "the order is here again", "anna"))
+    assert exchange.send().n_delivered == 1
+    assert PATIENT in exchange.receiver.received[-1].split("\r")
+
+
+def test_what_a_receiver_repeats_of_a_patient_is_not_kept(exchange: Exchange, take: Take) -> None:
+    take(oml("m1"))
+    exchange.slide(order_id=None)
+    exchange.laboratory.sign("S-1", 1)
+    exchange.receiver.answer = lambda message: [acknowledged(message, "AE", f"patient {NUMBER} Müller unknown")]
+    exchange.send()
+    assert exchange.messages("last_answer") == [("AE patient … … unknown",)]
+    assert traces(exchange.laboratory.database, exchange.settings) == []

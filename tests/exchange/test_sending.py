@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -335,12 +336,18 @@ def test_a_receiver_that_was_not_in_the_file_gets_what_is_signed_from_then_on(ex
     exchange.laboratory.sign("S-1", 1)
     exchange.configure()
     assert exchange.send().n_delivered == 0
-    (now,) = exchange.laboratory.rows("SELECT now() - interval '1 hour'")
-    assert send_from(exchange.laboratory.database, "lis", now[0]) == 1  # type: ignore[arg-type]
-    assert send_from(exchange.laboratory.database, "lis", now[0]) == 0  # type: ignore[arg-type]
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+
+    def send_since(receiver: str) -> int:
+        database = exchange.laboratory.database
+        return send_from(database, receiver, an_hour_ago, reason="it was away", requested_by="anna")
+
+    assert (send_since("lis"), send_since("lis")) == (1, 0)
     assert exchange.send().n_delivered == 1
     with pytest.raises(UnknownRecordError, match=r"No receiver is called 'sil'. Expected one of: lis"):
-        send_from(exchange.laboratory.database, "sil", now[0])  # type: ignore[arg-type]
+        send_since("sil")
+    history = exchange.laboratory.rows("SELECT action, reason, requested_by FROM bloodcell.message_action_history")
+    assert history == [("replay", "it was away", "anna")]
 
 
 def test_without_its_file_nothing_is_lost(exchange: Exchange) -> None:
@@ -420,3 +427,130 @@ def test_a_receiver_that_answers_only_the_first_message_of_a_connection_gets_one
         exchange.laboratory.sign(f"S-{number}", 1)
     assert exchange.send().n_delivered == 3
     assert exchange.receiver.n_connections == 3
+
+
+@pytest.mark.slow
+def test_a_result_that_was_answered_before_the_sender_was_killed_is_taken_back_all_the_same(exchange: Exchange) -> None:
+    exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    command = [sys.executable, "-c", KILLED, "1", "answered"]
+    subprocess.run(command, env={"PATH": "/usr/bin:/bin", **exchange.settings.as_variables()}, check=False)
+    withdraw(exchange, "withdraw")
+    exchange.send()
+    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F", "X"]
+
+
+def test_the_next_slide_with_a_barcode_waits_for_the_withdrawal_of_the_one_before(exchange: Exchange) -> None:
+    exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    exchange.send()
+    withdraw(exchange, "withdraw")
+    exchange.receiver.answer = lambda message: []
+    exchange.send()
+    exchange.slide()  # another slide, whose barcode this is
+    exchange.laboratory.sign("S-1", 1)
+    exchange.receiver.answer = lambda message: [acknowledged(message)]
+    assert exchange.send().n_delivered == 0
+    exchange.at_once()
+    assert exchange.send().n_delivered == 2
+    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F", "X", "X", "C"]
+
+
+def test_an_unsigned_result_is_taken_back_when_the_slide_becomes_withheld(exchange: Exchange) -> None:
+    exchange.configure("gets_unsigned = true")
+    cells = exchange.slide()
+    exchange.send()
+    exchange.laboratory.label(cells[:1], ["BL"])
+    exchange.laboratory.count()
+    exchange.send()
+    assert [status_of(message) for message in exchange.receiver.received] == [("P", {"P"}), ("X", {"W"})]
+    assert "Withheld: results of slide S-1 are not to be used" in exchange.receiver.received[-1]
+    exchange.laboratory.sign("S-1", 2)
+    exchange.send()
+    assert status_of(exchange.receiver.received[-1])[0] == "C"
+
+
+def test_an_unsigned_version_that_waits_does_not_leave_once_the_slide_is_withheld(exchange: Exchange) -> None:
+    exchange.configure("gets_unsigned = true")
+    cells = exchange.slide()
+    exchange.laboratory.label(cells[:1], ["BL"])
+    exchange.laboratory.count()
+    exchange.send()
+    assert exchange.receiver.received == []
+
+
+def test_an_answer_that_postgres_could_not_hold_is_spelt_out(exchange: Exchange) -> None:
+    exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    exchange.receiver.answer = lambda message: [acknowledged(message, "AE", "a\\X00\\b \x1b[31m red")]
+    assert exchange.send().n_held == 1
+    assert exchange.messages("last_answer") == [("AE a\\u0000b \\u001b[31m red",)]
+
+
+def test_a_message_that_is_skipped_while_it_is_on_its_way_stays_skipped(exchange: Exchange) -> None:
+    exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+
+    def answer(message: str) -> list[bytes]:
+        decide_on_messages(exchange.laboratory.database, MessageDecision("skip", "by hand", "anna", barcode="S-1"))
+        return []
+
+    exchange.receiver.answer = answer
+    exchange.send()
+    exchange.at_once()
+    exchange.receiver.answer = lambda message: [acknowledged(message)]
+    exchange.send()
+    assert (exchange.messages("state", "n_attempts"), len(exchange.receiver.received)) == ([("skipped", 1)], 1)
+
+
+def test_what_is_withdrawn_while_others_are_sent_is_not_sent(exchange: Exchange) -> None:
+    for barcode in ("S-1", "S-2"):
+        exchange.slide(barcode)
+        exchange.laboratory.sign(barcode, 1)
+
+    def answer(message: str) -> list[bytes]:
+        if len(exchange.receiver.received) == 1:
+            withdraw(exchange, "withdraw")
+        return [acknowledged(message)]
+
+    exchange.receiver.answer = answer
+    exchange.send()
+    exchange.send()
+    # a sender had taken the second one, so its receiver is told, too
+    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F", "X", "X"]
+
+
+def test_one_receiver_that_is_not_configured_well_does_not_keep_the_others(exchange: Exchange) -> None:
+    path = exchange.settings.exchange_file
+    assert path is not None
+    more = '[receivers.a]\nprotocol = "fhir"\nurl = "http://127.0.0.1:9/"\ntoken_file = "/nowhere/token"\n'
+    path.write_text(more + path.read_text())
+    send_results(exchange.settings)
+    exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    first, second = send_results(exchange.settings)
+    assert (first.needs_correction, "/nowhere" in first.trouble or "token" in first.trouble) == (True, True)
+    assert second.n_delivered == 1
+
+
+def test_a_receiver_that_rejects_everything_does_not_get_the_whole_backlog(exchange: Exchange) -> None:
+    for number in range(23):
+        exchange.slide(f"S-{number}", n=60)
+        exchange.laboratory.sign(f"S-{number}", 1)
+    exchange.receiver.answer = lambda message: [acknowledged(message, "AR", "not now")]
+    sent = exchange.send()
+    assert (sent.n_held, sent.n_left) == (20, 3)
+    assert "20 messages in a row were rejected" in sent.trouble
+
+
+def test_a_receiver_that_comes_back_hears_of_what_was_withdrawn_meanwhile(exchange: Exchange) -> None:
+    exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    exchange.send()
+    remove_receiver(exchange.laboratory.database, "lis")
+    withdraw(exchange, "withdraw")
+    exchange.configure()
+    since = datetime.now(UTC) - timedelta(hours=1)
+    n = send_from(exchange.laboratory.database, "lis", since, reason="it is back", requested_by="anna")
+    assert (n, exchange.send().n_delivered) == (1, 1)
+    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F", "X"]

@@ -117,8 +117,8 @@ def ward(settings: Settings, database: Database) -> Ward:
     laboratory.sign(OTHER, 1, reason=f"not the blood of {BARCODES[0]}")
     with database.begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO bloodcell.lab_order (barcode, order_id, action, sender, control_id, position, is_conflict) "
-            f"VALUES ('{BARCODES[0]}', '{ORDER}', 'new', 'LIS', 'm1', 1, false)"
+            "INSERT INTO bloodcell.lab_order (barcode, order_id, action, sender, control_id, message_digest, position, "
+            f"is_conflict) VALUES ('{BARCODES[0]}', '{ORDER}', 'new', 'LIS', 'm1', 'd', 1, false)"
         )
         connection.exec_driver_sql(
             "INSERT INTO bloodcell_identity.patient_identity "
