@@ -59,6 +59,7 @@ class Hl7Receiver(_Receiver):
         ca_file: Certificates of the authorities that are trusted; default: those of this machine.
         certificate_file: This laboratory's own certificate, if the receiver asks for one, with its key.
         key_file: The key, if it is in another file.
+        gets_identity: Whether it gets what the order says of the patient (PID), or only the pseudonym.
         keep_open: Whether a connection is used for many messages; false for a receiver that answers only the first one.
         application: MSH-5.
         facility: MSH-6.
@@ -74,6 +75,7 @@ class Hl7Receiver(_Receiver):
     certificate_file: Path | None = None
     key_file: Path | None = None
     keep_open: bool = True
+    gets_identity: bool = True
     application: _Text
     facility: _Text
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Action = Literal["replay", "skip"]
 
-_SQL: Final = load_statements("exchange/outbox.sql")
+_SQL: Final = load_statements("exchange/message_actions.sql")
 
 
 @dataclass(frozen=True, slots=True)

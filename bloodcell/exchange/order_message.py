@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final, Literal
 
 from bloodcell.cells.names import composed
@@ -124,7 +124,8 @@ def orders_of(message: Message, received_at: datetime) -> OrderMessage:
     groups = list(_groups(message.segments))
     if not 1 <= len(groups) <= MAX_ORDERS:
         raise Hl7Error(f"Expected 1 to {MAX_ORDERS} orders (ORC). Received {len(groups):,}.")
-    orders = tuple(_order(group, patient, received_at) for group in groups)
+    zone = (_time("MSH-7", header.field(7)) or received_at).tzinfo or UTC
+    orders = tuple(_order(group, patient, received_at, zone) for group in groups)
     sender = f"{header.field(3)}^{header.field(4)}"
     if len(sender) > _MAX_LENGTH or has_invisible(sender):
         raise Hl7Error(f"Expected at most {_MAX_LENGTH} visible characters in MSH-3 and MSH-4.")
@@ -155,16 +156,16 @@ def _has_request(group: Sequence[Segment]) -> bool:
     return any(each.name == "OBR" for each in group)
 
 
-def _order(group: Sequence[Segment], patient: Segment | None, received_at: datetime) -> Order:
+def _order(group: Sequence[Segment], patient: Segment | None, received_at: datetime, zone: tzinfo) -> Order:
     common = group[0]
     action = ACTIONS.get(common.field(1))
     if action is None:
         raise Hl7Error(f"Expected one of {', '.join(ACTIONS)} in ORC-1. Received: {common.field(1)!r}")
     request = next((each for each in group if each.name == "OBR"), None)
     specimen = next((each for each in group if each.name == "SPM"), None)
-    collected_at = _time("SPM-17", specimen.field(17)) if specimen else None
+    collected_at = _time("SPM-17", specimen.field(17), zone) if specimen else None
     if collected_at is None and request:
-        collected_at = _time("OBR-7", request.field(7))
+        collected_at = _time("OBR-7", request.field(7), zone)
     wbc, is_corrected = _leucocytes(group)
     return Order(
         barcode=_barcode(group),
@@ -233,8 +234,8 @@ def _age_months(patient: Segment | None, at: datetime) -> int | None:
     return months
 
 
-def _time(place: str, text: str) -> datetime | None:
-    """Returns a time of HL7; one without a distance from UTC is taken for UTC, one without a day for the first.
+def _time(place: str, text: str, zone: tzinfo = UTC) -> datetime | None:
+    """Returns a time of HL7; one without a distance from UTC is in the zone of MSH-7, one without a day is the first.
 
     What was received is not told: it may be a date of birth, and errors are logged.
     """
@@ -245,7 +246,6 @@ def _time(place: str, text: str) -> datetime | None:
         if found is None:
             raise ValueError
         *parts, offset = found.groups()
-        zone: timezone = UTC
         if offset:
             away = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))
             zone = timezone(-away if offset[0] == "-" else away)

@@ -74,9 +74,10 @@ def _segments(
     yield segment("MSH", header)
     version, *_ = result.code_version.split("+")
     yield segment("SFT", {1: "bloodcell", 2: version, 3: "bloodcell", 4: result.code_version})
-    yield (
-        result.patient.written("PID") if result.patient else segment("PID", _patient(result, sender.patient_authority))
-    )
+    if result.patient and receiver.gets_identity:
+        yield result.patient.written("PID")
+    else:
+        yield segment("PID", _patient(result, sender.patient_authority))
     status, of_lines = _status(result)
     panel = _code(result.loinc.get("panel"), "DIFFERENTIAL", PANEL_NAME, exchange.codes.system)
     request: Mapping[int, Field] = {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bloodcell.exchange.hl7_text import Segment
     from bloodcell.exchange.identities import IdentityKeys
 
-_SQL: Final = load_statements("exchange/outbox.sql")
+_SQL: Final = load_statements("exchange/outgoing_result.sql")
 
 
 @dataclass(frozen=True, slots=True)

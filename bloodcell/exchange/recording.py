@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bloodcell.exchange.delivery import Attempt
     from bloodcell.storage.database import Database
 
-_SQL: Final = load_statements("exchange/outbox.sql")
+_SQL: Final = load_statements("exchange/recording.sql")
 _STATE_AFTER: Final = {"delivered": "delivered", "rejected": "held", "no_answer": "waiting"}
 _MOST: Final = 100
 """Attempts of one transaction."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
 
-_SQL: Final = load_statements("exchange/outbox.sql")
+_SQL: Final = load_statements("exchange/sending.sql")
 _BATCH: Final = 200
 """Messages whose content is read at once."""
 _NOT_SENT: Final = {
@@ -199,7 +199,9 @@ def _send_to(
 def _names_patients(exchange: ExchangeFile, name: str) -> bool:
     """Returns whether a receiver gets what orders say of patients."""
     receiver = exchange.receivers[name]
-    return isinstance(receiver, Hl7Receiver) or receiver.patient_system is not None
+    if isinstance(receiver, Hl7Receiver):
+        return receiver.gets_identity
+    return receiver.patient_system is not None
 
 
 @contextmanager

@@ -445,3 +445,19 @@ def test_what_a_receiver_repeats_of_a_patient_is_not_kept(exchange: Exchange, ta
     exchange.send()
     assert exchange.messages("last_answer") == [("AE patient … … unknown",)]
     assert traces(exchange.laboratory.database, exchange.settings) == []
+
+
+def test_a_time_without_a_zone_is_in_the_zone_of_the_message(database: Database, take: Take) -> None:
+    body = oml("m1").replace(b"|20260314||OML", b"|20260314080000+0100||OML")
+    assert take(body.replace(b"||BLD^Blood^HL70487", b"||BLD" + b"|" * 13 + b"20260314023000"))[0] == "AA"
+    assert orders(database, "collected_at AT TIME ZONE 'UTC'") == [(datetime(2026, 3, 14, 1, 30),)]  # noqa: DTZ001
+
+
+def test_a_receiver_may_get_the_pseudonym_only(exchange: Exchange, take: Take) -> None:
+    exchange.configure("gets_identity = false")
+    take(oml("m1"))
+    exchange.slide(order_id=None)
+    exchange.laboratory.sign("S-1", 1)
+    exchange.send()
+    assert exchange.receiver.segments("PID")[0][5] == "p-17^^^^^^S"
+    assert "\rOBR|1|O-1|" in exchange.receiver.received[0]
