@@ -18,7 +18,7 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 
 # every room and single module; each imports only itself and those that stand before it, so there are no cycles
 ROOMS = (
-    "lazy_names", "visible_text", "errors", "login_limit", "cells", "environment", "setting_types",
+    "lazy_names", "visible_text", "errors", "login_limit", "cells", "environment", "setting_types", "toml_file",
     "evidence_settings", "exchange_settings", "retention_settings", "desk_settings", "served_address", "settings",
     "resources", "presentation", "storage", "registry", "appearance", "inference", "training", "drawing", "inbox",
     "ingest", "classify", "differential", "results", "report", "labels", "exchange", "evaluation", "site",

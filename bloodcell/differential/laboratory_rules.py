@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bloodcell.differential.loinc import LOINC_LINES, LineCodes, LoincTable
-from bloodcell.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from bloodcell.toml_file import TomlFile
 
 DEFAULT_RULES: Final = Path(__file__).with_name("default_rules.toml")
 OWN_RULES: Final = "bloodcell defaults"
 """How the version of the rules that come with bloodcell begins."""
 OLDEST_MONTHS: Final = 130 * 12
 """Largest age that is accepted. The oldest person on record reached 122 years."""
-_MAX_FILE_BYTES: Final = 256 * 1024
 
 Sex = Literal["female", "male"]
 RangeClass = Literal["neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte", "ig", "erythroblast"]
@@ -264,6 +259,14 @@ class LaboratoryRules(_Part):
         return self.sources.get(expected.source, expected.source)
 
 
+_KIND: Final = TomlFile(
+    name="rules file",
+    content=LaboratoryRules,
+    setting="BLOODCELL_RULES_FILE",
+    next_step="bloodcell rules show prints a complete file, bloodcell rules check FILE checks one.",
+)
+
+
 def age_text(months: int) -> str:
     """Returns an age as people read it: months below two years, else years."""
     if months == 0:
@@ -320,41 +323,9 @@ def read_rules(path: Path | None) -> LaboratoryRules:
     Raises:
         ConfigurationError: The file cannot be read or is not valid; the message names every problem.
     """
-    if path is None:
-        return _default_rules()
-    try:
-        with path.open("rb") as file:
-            body = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(
-            f"The rules file {path} cannot be read ({error.strerror}). Correct BLOODCELL_RULES_FILE."
-        ) from error
-    return _parsed(body, path)
+    return _default_rules() if path is None else _KIND.read(path)
 
 
 @lru_cache(maxsize=1)
 def _default_rules() -> LaboratoryRules:
-    return _parsed(DEFAULT_RULES.read_bytes(), DEFAULT_RULES)
-
-
-def _parsed(body: bytes, path: Path) -> LaboratoryRules:
-    try:
-        if len(body) > _MAX_FILE_BYTES:
-            raise ValueError(f"expected at most {_MAX_FILE_BYTES:,} bytes, received more")
-        return LaboratoryRules.model_validate(tomllib.loads(body.decode()))
-    except ValidationError as error:
-        problems = "; ".join(_problems(error))
-    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
-        problems = str(error)
-    raise ConfigurationError(
-        f"The rules file {path} is not valid: {problems}. Next: bloodcell rules show prints a complete file, "
-        "bloodcell rules check FILE checks one."
-    )
-
-
-def _problems(error: ValidationError) -> Iterator[str]:
-    for each in error.errors():
-        place = ".".join(str(part) for part in each["loc"])
-        received = "" if isinstance(each["input"], dict) else f" (received {each['input']!r})"
-        said = each["msg"].removeprefix("Value error, ")
-        yield f"{place + ': ' if place else ''}{said}{received}"
+    return _KIND.read(DEFAULT_RULES)

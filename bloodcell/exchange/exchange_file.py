@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bloodcell.differential.loinc import LoincLine
-from bloodcell.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from bloodcell.toml_file import TomlFile
 
 EXAMPLE: Final = Path(__file__).with_name("exchange_example.toml")
 """A commented exchange file, to start from."""
-
-_MAX_FILE_BYTES: Final = 256 * 1024
 
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
@@ -191,43 +184,19 @@ NOTHING: Final = ExchangeFile()
 """Without a file, nothing leaves."""
 
 
+_KIND: Final = TomlFile(
+    name="exchange file",
+    content=ExchangeFile,
+    setting="BLOODCELL_EXCHANGE_FILE",
+    next_step="bloodcell exchange example prints a file to start from.",
+    secret_keys=frozenset({"url"}),
+)
+
+
 def read_exchange_file(path: Path | None) -> ExchangeFile:
     """Returns what a file says; None: there is no receiver.
 
     Raises:
         ConfigurationError: The file cannot be read or is not valid; the message names every problem.
     """
-    if path is None:
-        return NOTHING
-    try:
-        with path.open("rb") as file:
-            body = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(
-            f"The exchange file {path} cannot be read ({error.strerror}). Correct BLOODCELL_EXCHANGE_FILE."
-        ) from error
-    return _parsed(body, path)
-
-
-@lru_cache(maxsize=4)
-def _parsed(body: bytes, path: Path) -> ExchangeFile:
-    try:
-        if len(body) > _MAX_FILE_BYTES:
-            raise ValueError(f"expected at most {_MAX_FILE_BYTES:,} bytes, received more")
-        return ExchangeFile.model_validate(tomllib.loads(body.decode()))
-    except ValidationError as error:
-        problems = "; ".join(_problems(error))
-    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
-        problems = str(error)
-    raise ConfigurationError(
-        f"The exchange file {path} is not valid: {problems}. Next: bloodcell exchange example prints a file to start "
-        "from."
-    )
-
-
-def _problems(error: ValidationError) -> Iterator[str]:
-    for each in error.errors():
-        place = ".".join(str(part) for part in each["loc"])
-        is_secret = each["type"] == "extra_forbidden" or "url" in each["loc"]  # it may be a password or a token
-        received: Any = "" if is_secret or isinstance(each["input"], dict) else f" (received {each['input']!r})"
-        yield f"{place + ': ' if place else ''}{each['msg'].removeprefix('Value error, ')}{received}"
+    return NOTHING if path is None else _KIND.read(path)
