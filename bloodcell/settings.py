@@ -171,6 +171,10 @@ class DifferentialSettings(BaseModel):
     rules_file: OptionalPath = Field(
         None, description="TOML file with the laboratory's rules (bloodcell rules show); default: bloodcell's own."
     )
+    quality_file: OptionalPath = Field(
+        None,
+        description="TOML file with what holds a night's results (bloodcell quality show); default: bloodcell's own.",
+    )
 
 
 class ScheduleSettings(BaseModel):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 settings = Settings()
+_LONGEST_ALARM = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +87,33 @@ def classify(shard: str) -> int:
 
 
 # also runs if classify was skipped because nothing was new, or failed because of some images: the other slides get
-# their differential (Airflow's rule for one success and no running task would skip this task if classify was skipped)
+# their results (Airflow's rule for one success and no running task would skip this task if classify was skipped)
 @task(trigger_rule=TriggerRule.ALL_DONE)
-def differentials(ingested: dict[str, Any] | None) -> int:
+def quality_control(ingested: dict[str, Any] | None) -> list[str]:
+    """Returns why results of the run's nights are held, and tells the alarm; what is not checked is not counted."""
+    from bloodcell.monitoring import Alarm, post_alarm
+    from bloodcell.quality import control_nights
+
+    if ingested is None:  # the task ingest failed, and says why
+        return []
+    request = _request()
+    nights = [night for night in _nights(request, ingested) if night is not None]
+    found = control_nights(settings, nights=nights, slides=request.slides, airflow_run=request.run_id)
+    failed = [f"{each.night}: {reason}" for each in found for reason in each.failed]
+    log.info("Held: %s", "\n".join(failed) or "nothing")
+    if failed and settings.alarm_url is not None:
+        reason = f"The quality control holds results: {' '.join(failed)}"
+        alarm = Alarm("nightly_run", request.run_id, "quality_control", reason[:_LONGEST_ALARM])
+        post_alarm(settings.alarm_url.get_secret_value(), alarm)
+    return failed
+
+
+@task
+def differentials(ingested: dict[str, Any], held: list[str]) -> int:
     """Returns the number of slides that were counted; a count that differs makes a version of the slide's result."""
     from bloodcell.results import write_due_results
 
-    if ingested is None:  # the task ingest failed, and says why
-        return 0
-
+    log.info("Reasons to hold results: %d", len(held))
     request = _request()
     added_up: set[str] = set()
     for night in _nights(request, ingested):
@@ -105,7 +124,7 @@ def differentials(ingested: dict[str, Any] | None) -> int:
 
 
 @task(trigger_rule=TriggerRule.NONE_FAILED)
-def report(ingested: dict[str, Any]) -> str:
+def report(ingested: dict[str, Any], held: list[str]) -> str:
     """Returns the summary of the run's nights in Markdown, and writes their pages; fails if a night could not be read.
 
     What the database knows of this run is reported even if the value that the task ingest returned was changed.
@@ -119,11 +138,16 @@ def report(ingested: dict[str, Any]) -> str:
     due = sorted({*map(date.fromisoformat, ingested["nights"]), *known.nights})
     nights = [night_summary(database, night) for night in due]
     pages = [_page(night, problems) for night in nights]
-    parts = [drops_markdown(problems), *(night_markdown(night) for night in nights)]
+    parts = [
+        drops_markdown(problems),
+        *(f"**Held**: {reason}" for reason in held),
+        *(night_markdown(night) for night in nights),
+    ]
     summary = "\n\n".join(filter(None, parts)) or "No night was due."
     log.info("Summary\n%s", summary)  # one message, because the log's page would number and stamp each line
     failed = {**known.failed, **ingested["failed"]}
     outcome = [f"{night.headline} {page}" for night, page in zip(nights, pages, strict=True)] or ["No night was due."]
+    outcome += [f"Held: {reason}" for reason in held]
     add_run_note(settings, context, "\n".join([*outcome, *(f"{night}: {why}" for night, why in failed.items())]))
     if failed:
         raise ConfigurationError(
@@ -173,9 +197,9 @@ def report(ingested: dict[str, Any]) -> str:
 ### The nightly run
 
 Every night in the drops folder that is not done is read (**ingest**), its cells are classified by the champion and the
-challengers (**classify**, in shards, one at a time), each slide is counted and gets a version of its result
-(**differentials**), and the night is summarised (**report**: open that task's log, its XCom, or the page that the run's
-note names).
+challengers (**classify**, in shards, one at a time), the night is compared with its control slides and with earlier
+nights (**quality_control**), each slide is counted and gets a version of its result (**differentials**), and the night
+is summarised (**report**: open that task's log, its XCom, or the page that the run's note names).
 
 It starts automatically at `BLOODCELL_NIGHTLY_CRON` (UTC), and whenever `bloodcell watch` finds a complete night.
 *Trigger* starts it by hand for one night, for some slides, or with other models.
@@ -188,12 +212,13 @@ wrong and what to do next. `bloodcell doctor` checks the whole system.
 """,
 )
 def nightly_run() -> None:
-    """Ingest, classify, add up and report the nights that are due."""
+    """Ingest, classify, check, add up and report the nights that are due."""
     ingested = ingest()
-    added_up = differentials(ingested)
     called = classify.expand(shard=plan(ingested))
-    called >> added_up
-    [called, added_up] >> report(ingested)  # a failed shard leaves the run red
+    held = quality_control(ingested)
+    called >> held
+    added_up = differentials(ingested, held)
+    [called, added_up] >> report(ingested, held)  # a failed shard leaves the run red
 
 
 def _request() -> RunRequest:

@@ -20,8 +20,8 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 ROOMS = (
     "lazy_names", "visible_text", "errors", "login_limit", "cells", "environment", "setting_types", "toml_file",
     "evidence_settings", "exchange_settings", "retention_settings", "desk_settings", "served_address", "settings",
-    "resources", "presentation", "storage", "registry", "appearance", "inference", "training", "drawing", "inbox",
-    "ingest", "classify", "differential", "results", "report", "labels", "exchange", "evaluation", "site",
+    "quality_rules", "resources", "presentation", "storage", "registry", "appearance", "inference", "training", "drawing", "inbox",
+    "ingest", "classify", "differential", "quality", "results", "report", "labels", "exchange", "evaluation", "site",
     "retraining", "monitoring", "withdrawal", "removal", "verification", "review", "service", "demo", "cli",
 )  # fmt: skip
 
@@ -132,7 +132,11 @@ TABLES = {
     "inbox": {"drop", "drop_file", "lab_order"},
     "ingest": {"slide", "slide_withdrawal", "image", "cell", "drop_file_history", "sampled_cell"},
     "registry": {"model", "promotion", "dataset", "validation", "lockbox_opening"},
-    "classify": {"cell_call", "former_call", "look_check"},
+    "classify": {
+        *("cell_call", "former_call", "look_check", "sentinel", "sentinel_reference"),
+        *("quality_check", "quality_override", "quality_restart"),  # workers record and honour them
+    },
+    "quality": {"control_slide"},
     "differential": {"slide_report", "differential", "laboratory_rules", "label", "cell_code", "slide_opening"},
     "results": {"result"},
     # what people write at the desk; an erasure removes it, so it cannot belong to the later room of the desk itself

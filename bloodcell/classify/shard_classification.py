@@ -13,6 +13,7 @@ from uuid import UUID
 
 from bloodcell.cells.cell_image import CellImage
 from bloodcell.classify.call_rows import ModelCalls, make_partitions, write_calls
+from bloodcell.classify.sentinels import check_sentinels
 from bloodcell.classify.slide_look import check_looks
 from bloodcell.classify.uncalled_cells import barcodes_of, page_of, passes_of
 from bloodcell.errors import BundleError, StoreUnavailableError
@@ -21,6 +22,7 @@ from bloodcell.inference.merged_network import MergedNetwork
 from bloodcell.inference.model_output import calls_of
 from bloodcell.inference.predicting import predict
 from bloodcell.inference.read_ahead import Skipped
+from bloodcell.quality_rules import read_quality_rules
 from bloodcell.registry.bundle import Bundle
 from bloodcell.registry.registered_models import open_registered
 from bloodcell.storage.database import open_database
@@ -73,6 +75,7 @@ def classify_shard(
         on_cells: Called with the number of cells in each batch that was classified.
 
     Raises:
+        ConfigurationError: The quality file is not valid.
         BundleError: A model's bundle is incomplete or altered, and nothing was classified; or a model returns values
             that are not finite, and the other models' calls are kept.
         RetryLaterError: Postgres or the store is unavailable; calls written so far are kept, and a later run adds the
@@ -80,6 +83,7 @@ def classify_shard(
     """
     database = open_database(settings)
     store = Store.of(settings)
+    sentinels = read_quality_rules(settings.quality_file).sentinels
     passes, slides = database.transact(lambda c: (passes_of(c, shard), barcodes_of(c, shard)))
     if not passes:
         return ClassifySummary(None, (), 0, 0, 0.0)
@@ -94,6 +98,8 @@ def classify_shard(
             one = _Pass(shard, [bundles[model_id] for model_id in models], settings, database, store, run.run_id)
             network = _network(tuple(one.bundles), settings.batch_cells)
             run.detail["device"] = device()
+            # before the first call, so that no call of a worker that was killed is without the check
+            check_sentinels(network, sentinels, settings, database, store, run_id=run.run_id, night=shard.night)
             started = time.monotonic()
             try:
                 one.run(network, on_cells or (lambda _: None))

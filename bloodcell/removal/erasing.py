@@ -58,6 +58,8 @@ _REMOVALS: Final = {
     "remove_drop_file": "files in the ledger",
     "remove_cell": "cells",
     "remove_slide_withdrawal": "withdrawals",
+    "remove_sentinel": "sentinel cells",
+    "remove_control_slide": "control slides",
     "remove_slide": "slides",
     "remove_data_split": "patients with a split",
 }
@@ -72,6 +74,8 @@ _TEXTS: Final = (
     "blank_labels",
     "blank_comments",
     "blank_label_files",
+    "blank_overrides",
+    "blank_restarts",
     "blank_promotions",
     "blank_results",
     "blank_message_answers",

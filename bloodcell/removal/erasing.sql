@@ -4,7 +4,8 @@ LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file
     bloodcell.former_call, bloodcell.slide_report, bloodcell.differential, bloodcell.result,
     bloodcell.slide_withdrawal, bloodcell.look_check, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image,
     bloodcell.data_split, bloodcell.sampled_cell, bloodcell.slide_opening, bloodcell.slide_comment, bloodcell.slide_lease,
-    bloodcell.message_attempt, bloodcell.message_action, bloodcell.outgoing_message, bloodcell.lab_order IN SHARE ROW EXCLUSIVE MODE
+    bloodcell.message_attempt, bloodcell.message_action, bloodcell.outgoing_message, bloodcell.lab_order,
+    bloodcell.sentinel, bloodcell.control_slide IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
 -- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide that was renamed to a
@@ -166,6 +167,14 @@ DELETE FROM bloodcell.cell USING erased_cell c WHERE cell.cell_id = c.cell_id
 DELETE FROM bloodcell.slide_withdrawal
 WHERE slide_id IN (SELECT slide_id FROM erased) OR renamed_to IN (SELECT slide_id FROM erased)
 
+-- name: remove_control_slide
+DELETE FROM bloodcell.control_slide USING erased e WHERE control_slide.slide_id = e.slide_id
+
+-- name: remove_sentinel
+-- Images that no other slide has; the quality control chooses others.
+DELETE FROM bloodcell.sentinel USING erased_image e
+WHERE sentinel.sha256 = e.sha256 AND NOT EXISTS (SELECT FROM bloodcell.cell c WHERE c.sha256 = e.sha256)
+
 -- name: remove_slide
 DELETE FROM bloodcell.slide USING erased e WHERE slide.slide_id = e.slide_id
 
@@ -225,6 +234,12 @@ WHERE path ~ :pattern OR reason ~ :pattern
 
 -- name: blank_results
 UPDATE bloodcell.result SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
+
+-- name: blank_overrides
+UPDATE bloodcell.quality_override SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
+
+-- name: blank_restarts
+UPDATE bloodcell.quality_restart SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
 
 -- name: blank_promotions
 UPDATE bloodcell.promotion SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern

@@ -11,6 +11,7 @@ WHERE i.removed_at IS NULL AND i.stored_at < :before AND i.sha256 > :after
             AND EXISTS (SELECT FROM bloodcell.standing_slide s WHERE s.slide_id = c.slide_id))
         OR EXISTS (SELECT FROM bloodcell.label l WHERE l.cell_id = c.cell_id)))
   AND NOT EXISTS (SELECT FROM bloodcell.dataset_image d WHERE d.sha256 = i.sha256)
+  AND NOT EXISTS (SELECT FROM bloodcell.sentinel n WHERE n.sha256 = i.sha256)
 ORDER BY i.sha256 LIMIT :at_most
 
 -- name: lock_images

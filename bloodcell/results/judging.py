@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bloodcell.differential.laboratory_rules import LaboratoryRules
 
-Withheld = Literal["unlike_images", "few_leucocytes", "unclassified", "blasts"]
+Withheld = Literal["quality_control", "unlike_images", "few_leucocytes", "unclassified", "blasts"]
 Review = Literal[
     "blasts",
     "unclassified",
@@ -27,6 +27,7 @@ Review = Literal[
 
 WITHHELD_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "quality_control": "failed quality control",
         "unlike_images": "images unlike those that the model knows",
         "few_leucocytes": "too few leucocytes",
         "unclassified": "too many unclassified cells",
@@ -62,6 +63,7 @@ class CountedSlide:
         n_agree: Of these, those with the same class.
         leucocytes: Leucocyte class -> cells.
         is_unlike: Whether its images are unlike those that the model knows.
+        is_held: Whether a failed check of the quality control holds it.
     """
 
     n_leucocytes: int
@@ -74,6 +76,7 @@ class CountedSlide:
     n_agree: int
     leucocytes: Mapping[str, int]
     is_unlike: bool = False
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ def judge(slide: CountedSlide, rules: LaboratoryRules, before: CountedSlide | No
         unclassified > withhold.unclassified_percent_above or slide.n_unclassified > withhold.unclassified_cells_above
     )
     reasons: dict[Withheld, bool] = {
+        "quality_control": slide.is_held,
         "unlike_images": slide.is_unlike,
         "few_leucocytes": slide.n_leucocytes < withhold.leucocytes_below,
         "unclassified": too_unclassified,

@@ -58,7 +58,7 @@ def sign_result(
         return int(connection.scalar(statement, values) or 0)
 
     try:
-        return transact(connect(_personal_url(settings)), sign, patience_s=0)
+        return transact(connect(personal_url(settings)), sign, patience_s=0)
     except sa.exc.DBAPIError as error:
         code = getattr(error.orig, "pgcode", None)
         said = str(error.orig).split("\n")[0].removeprefix("ERROR:").strip()
@@ -75,7 +75,7 @@ def sign_result(
         raise
 
 
-def _personal_url(settings: StorageSettings) -> str:
+def personal_url(settings: StorageSettings) -> str:
     """Returns the database with the login of the person; the embedded one gets a login for its user if it has none."""
     if settings.signing_url:
         return settings.signing_url.get_secret_value()

@@ -28,8 +28,8 @@ def add_versions(connection: sa.Connection, slides: Sequence[int], *, run_id: uu
     """Makes the versions of these slides, which the transaction has locked, and returns how many are new.
 
     A slide gets a version if its cells, labels, calls, model, facts or rules differ from those of its newest version,
-    if it has since been found unlike what the model knows, or if the review rule delta names it
-    otherwise since another slide of the patient was signed.
+    if it has since been found unlike what the model knows, if the quality control has since come to hold or to release
+    it, or if the review rule delta names it otherwise since another slide of the patient was signed.
     What a person has signed stays in force: a later version waits for a signature.
 
     Args:
@@ -129,7 +129,7 @@ def _differs(row: sa.Row[Any], newest: sa.Row[Any]) -> bool:
     return (
         _digest(row) != newest.digest
         or any(row._mapping[name] != newest._mapping[name] for name in _COUNTED)
-        or (row.is_unlike != newest.is_unlike and newest.signed_by is None)
+        or ((row.is_unlike, row.is_held) != (newest.is_unlike, newest.is_held) and newest.signed_by is None)
     )
 
 
@@ -158,6 +158,7 @@ def _causes(previous: sa.Row[Any] | None, row: sa.Row[Any]) -> list[str]:
         "facts": any(previous._mapping[name] != row._mapping[name] for name in _FACTS),
         "rules": previous.rules_digest != row.rules_digest,
         "night": previous.is_unlike != row.is_unlike,
+        "quality": previous.is_held != row.is_held,
     }
     return [cause for cause, holds in differs.items() if holds]
 
@@ -204,4 +205,5 @@ def _counted(row: sa.Row[Any], leucocytes: Mapping[str, int]) -> CountedSlide:
         n_agree=row.n_agree,
         leucocytes=leucocytes,
         is_unlike=bool(row._mapping.get("is_unlike")),
+        is_held=bool(row._mapping.get("is_held")),
     )

@@ -2,7 +2,8 @@
 -- The newest version of each slide's result, and the count that it reports.
 SELECT v.slide_id, v.number, v.digest, v.made_at, v.signed_by, v.review_for, r.model_id, r.n_cells, r.n_leucocytes,
        r.n_unclassified, r.n_blasts, r.n_contested, r.n_labelled, r.calls_digest, r.labels_digest, r.rules_digest,
-       r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected, 'unlike_images' = ANY (v.withheld_for) AS is_unlike
+       r.age_months, r.sex, r.wbc_received, r.wbc_is_corrected, 'unlike_images' = ANY (v.withheld_for) AS is_unlike,
+       'quality_control' = ANY (v.withheld_for) AS is_held
 FROM bloodcell.newest_version v JOIN bloodcell.slide_report r USING (report_id)
 WHERE v.slide_id = ANY (:slides)
 
@@ -10,7 +11,9 @@ WHERE v.slide_id = ANY (:slides)
 -- The count that each slide should report: of the models that have called all of its cells, the one promoted last. A model
 -- that called the slide only before its promotion takes over when it calls the slide again, so an old slide keeps its
 -- report when a challenger that called it is promoted.
-SELECT DISTINCT ON (r.slide_id) r.*, coalesce(looked.is_unlike, false) AS is_unlike
+SELECT DISTINCT ON (r.slide_id) r.*, coalesce(looked.is_unlike, false) AS is_unlike,
+       EXISTS (SELECT FROM bloodcell.quality_hold h
+               WHERE h.slide_id = r.slide_id AND (h.model_id IS NULL OR h.model_id = r.model_id)) AS is_held
 FROM bloodcell.newest_count n
 JOIN bloodcell.slide_report r USING (report_id)
 JOIN LATERAL (

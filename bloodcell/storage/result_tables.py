@@ -226,6 +226,11 @@ result = sa.Table(
         comment="Session of the review desk in which it was signed; empty if it was not signed there.",
     ),
     sa.UniqueConstraint("slide_id", "number", name="result_number"),
+    sa.Index(
+        "result_held",
+        "slide_id",
+        postgresql_where=sa.text("signed_by IS NULL AND 'quality_control' = ANY (withheld_for)"),
+    ),
     sa.ForeignKeyConstraint(
         ["report_id", "slide_id"],
         [f"{SCHEMA}.slide_report.report_id", f"{SCHEMA}.slide_report.slide_id"],

@@ -2,7 +2,8 @@
 
 `sql/versions` creates them, the library reads and writes through this module, and a test compares the two. Each upgrade
 copies the comments to the database. The declarations are in `ingest_tables`, `call_tables`, `result_tables`,
-`label_tables`, `training_tables`, `erasure_tables`, `desk_tables` and `exchange_tables`.
+`label_tables`, `training_tables`, `erasure_tables`, `desk_tables`,
+`exchange_tables` and `quality_tables`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,14 @@ from bloodcell.storage.label_tables import (
     label_file,
     sampled_cell,
 )
+from bloodcell.storage.quality_tables import (
+    control_slide,
+    quality_check,
+    quality_override,
+    quality_restart,
+    sentinel,
+    sentinel_reference,
+)
 from bloodcell.storage.result_tables import differential, laboratory_rules, result, slide_report
 from bloodcell.storage.schema import IDENTITY_SCHEMA, SCHEMA, metadata
 from bloodcell.storage.training_tables import (
@@ -70,6 +79,7 @@ __all__ = [
     "cell_call",
     "cell_code",
     "checked_cell",
+    "control_slide",
     "data_split",
     "dataset",
     "dataset_image",
@@ -102,10 +112,15 @@ __all__ = [
     "omop_concept",
     "outgoing_message",
     "promotion",
+    "quality_check",
+    "quality_override",
+    "quality_restart",
     "receiver",
     "result",
     "run",
     "sampled_cell",
+    "sentinel",
+    "sentinel_reference",
     "slide",
     "slide_comment",
     "slide_lease",

@@ -55,11 +55,17 @@ FROM (
 WHERE labelled.n_labels <> (SELECT max(r.n_labels) FROM bloodcell.slide_report r WHERE r.slide_id = labelled.slide_id)
 UNION
 SELECT o.slide_id FROM of_other_facts o
-WHERE o.n_cells = (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = o.slide_id);
+WHERE o.n_cells = (SELECT count(*) FROM bloodcell.cell c WHERE c.slide_id = o.slide_id)
+UNION
+SELECT h.slide_id FROM bloodcell.result h JOIN bloodcell.slide_report r USING (report_id)
+WHERE h.signed_by IS NULL AND 'quality_control' = ANY (h.withheld_for)
+  AND NOT EXISTS (SELECT FROM bloodcell.result n WHERE n.slide_id = h.slide_id AND n.number > h.number)
+  AND NOT EXISTS (SELECT FROM bloodcell.quality_hold q
+                  WHERE q.slide_id = h.slide_id AND (q.model_id IS NULL OR q.model_id = r.model_id));
 
 COMMENT ON VIEW bloodcell.outdated_count IS
     'Counted slides whose cells have other labels, or whose slide.json gives another age, sex or leucocyte count, than '
-    'the newest count.';
+    'the newest count, and slides that the quality control held until a person overrode it.';
 
 CREATE VIEW bloodcell.slide_last_reported_model AS
 SELECT v.slide_id, r.model_id, r.n_cells, r.n_unclassified, r.is_sufficient, r.written_at, v.report_id
@@ -97,6 +103,7 @@ SELECT s.barcode, s.night, s.patient_key, s.order_id, s.analyser, s.acquired_at,
                WHEN 'facts' THEN 'slide.json or the order gives another age, sex or leucocyte count'
                WHEN 'rules' THEN format('rules "%s" instead of "%s"', rules.version, p.rules_version)
                WHEN 'night' THEN 'how the images of the slide look was judged again'
+               WHEN 'quality' THEN 'the quality control of the night was judged again'
                WHEN 'patient' THEN 'another result of the patient was signed'
                WHEN 'signature' THEN format('version %s was signed by %s', p.version, v.signed_by)
                ELSE cause END
@@ -141,7 +148,7 @@ COMMENT ON COLUMN bloodcell.result_version.made_at IS 'When the version was made
 COMMENT ON COLUMN bloodcell.result_version.signed_by IS 'Login of the person who signed it; empty if a run made it.';
 COMMENT ON COLUMN bloodcell.result_version.reason IS 'Why it was signed again, in that person''s words.';
 COMMENT ON COLUMN bloodcell.result_version.causes IS
-    'What differs from the version before: first, cells, labels, calls, model, facts, rules, night, patient or signature.';
+    'What differs from the version before: first, cells, labels, calls, model, facts, rules, night, quality, patient or signature.';
 COMMENT ON COLUMN bloodcell.result_version.why IS 'The same as a sentence.';
 COMMENT ON COLUMN bloodcell.result_version.withheld_for IS 'Why the percentages are, or were until it was signed, withheld.';
 COMMENT ON COLUMN bloodcell.result_version.review_for IS 'Review rules that name the slide.';

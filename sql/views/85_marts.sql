@@ -1,4 +1,4 @@
--- What analysts and dashboards read: stable, wide, without challengers, withdrawn slides and identities.
+-- What analysts and dashboards read: stable, wide, without challengers, control slides, withdrawn slides and identities.
 CREATE VIEW bloodcell.mart_slide_version AS
 SELECT v.night, v.barcode, v.order_id, v.patient_key, v.analyser, v.acquired_at, v.version, v.state, v.made_at, v.signed_by,
        array_to_string(v.withheld_for, ', ') AS withheld_for, array_to_string(v.review_for, ', ') AS review_for, v.n_cells,
@@ -24,7 +24,8 @@ CROSS JOIN LATERAL (
            max(d.absolute) FILTER (WHERE d.class = 'monocyte') AS monocyte_10e9_per_l,
            max(d.absolute) FILTER (WHERE d.class = 'ig') AS ig_10e9_per_l
     FROM bloodcell.differential d WHERE d.report_id = v.report_id
-) l;
+) l
+WHERE NOT EXISTS (SELECT FROM bloodcell.control_slide c WHERE c.slide_id = v.slide_id);
 
 COMMENT ON VIEW bloodcell.mart_slide_version IS
     'Wide: one row per version of each slide''s result that counts or counted. mart_slide has those that count now, '
@@ -90,7 +91,7 @@ SELECT v.night, v.barcode, v.version, v.state, d.class, coalesce(c.name, d.class
 FROM bloodcell.result_version v
 JOIN bloodcell.differential d USING (report_id)
 LEFT JOIN bloodcell.cell_code c ON c.code = d.class
-WHERE v.is_in_force;
+WHERE v.is_in_force AND NOT EXISTS (SELECT FROM bloodcell.control_slide q WHERE q.slide_id = v.slide_id);
 
 COMMENT ON VIEW bloodcell.mart_slide_class IS
     'Long: one row per slide and line of its differential, of the version that counts now.';
@@ -122,7 +123,8 @@ JOIN bloodcell.model m USING (model_id)
 LEFT JOIN LATERAL (
     SELECT o.model_id FROM bloodcell.slide_last_reported_model o WHERE o.slide_id = s.slide_id LIMIT 1
 ) reported ON true
-WHERE k.model_id IS NOT DISTINCT FROM reported.model_id;
+WHERE k.model_id IS NOT DISTINCT FROM reported.model_id
+  AND NOT EXISTS (SELECT FROM bloodcell.control_slide q WHERE q.slide_id = c.slide_id);
 
 COMMENT ON VIEW bloodcell.mart_cell IS 'One row per cell, with the call of the model that is reported.';
 

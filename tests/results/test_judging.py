@@ -101,4 +101,4 @@ def test_a_class_that_was_not_there_before_counts_as_a_change() -> None:
 
 def test_every_reason_and_rule_has_a_name() -> None:
     assert set(REVIEW_NAMES) == set(type(RULES.review).model_fields)
-    assert set(WITHHELD_NAMES) == {"unlike_images", "few_leucocytes", "unclassified", "blasts"}
+    assert set(WITHHELD_NAMES) == {"quality_control", "unlike_images", "few_leucocytes", "unclassified", "blasts"}

@@ -1,0 +1,187 @@
+"""The quality control of a night, before its slides are counted: a failure holds the results that would be made."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bloodcell.cells.names import composed
+from bloodcell.classify.sentinels import choose_sentinels
+from bloodcell.quality.control_slides import ControlCount, judge_control, missing_controls
+from bloodcell.quality.moving_figures import EarlierNight, NightFigures, judge_figures
+from bloodcell.quality.quality_check import QualityCheck, record_checks
+from bloodcell.quality_rules import read_quality_rules
+from bloodcell.storage import tables
+from bloodcell.storage.database import open_database
+from bloodcell.storage.runs import recorded_run
+from bloodcell.storage.statements import load_statements
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from bloodcell.quality_rules import Control, QualityRules
+    from bloodcell.settings import Settings
+
+_SQL: Final = load_statements("quality/night_control.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class NightControl:
+    """What the quality control of a night found.
+
+    Attributes:
+        night: The night.
+        n_checks: Checks that were made.
+        failed: Why results are held: the reason of each check that failed and that nobody has overridden, those of the
+            workers' sentinels included.
+    """
+
+    night: date
+    n_checks: int
+    failed: tuple[str, ...]
+
+
+def control_night(settings: Settings, night: date, *, airflow_run: str | None = None) -> NightControl:
+    """Compares a night with its control slides and with earlier nights, and returns what holds its results.
+
+    Doing it again changes nothing unless the night itself has changed.
+
+    Args:
+        settings: The database and the quality file.
+        night: The night.
+        airflow_run: Id of the Dag run that this belongs to.
+
+    Raises:
+        ConfigurationError: The quality file is not valid.
+        DatabaseUnavailableError: Postgres stayed unavailable; call again.
+    """
+    rules = read_quality_rules(settings.quality_file)
+    database = open_database(settings)
+    with recorded_run(database, "quality", night=night, airflow_run=airflow_run) as run:
+        work = partial(_control, night=night, rules=rules, run_id=run.run_id)
+        n_checks, n_new = database.transact(work)
+        failed = database.transact(partial(_failed, night=night))
+        run.detail |= {"checks": n_checks, "new": n_new, "failed": len(failed), "rules": rules.version}
+    return NightControl(night, n_checks, failed)
+
+
+def control_nights(
+    settings: Settings, *, nights: Sequence[date] = (), slides: Sequence[str] = (), airflow_run: str | None = None
+) -> list[NightControl]:
+    """Does `control_night` for nights, and for those of the cells of slides, the oldest first.
+
+    Args:
+        settings: The database and the quality file.
+        nights: The nights.
+        slides: Barcodes.
+        airflow_run: Id of the Dag run that this belongs to.
+
+    Raises:
+        ConfigurationError: The quality file is not valid.
+        DatabaseUnavailableError: Postgres stayed unavailable; call again.
+    """
+    due = sorted({*nights, *(nights_of(settings, slides) if slides else ())})
+    return [control_night(settings, night, airflow_run=airflow_run) for night in due]
+
+
+def nights_of(settings: Settings, slides: Sequence[str]) -> list[date]:
+    """Returns the nights of the cells of slides, the oldest first.
+
+    Args:
+        settings: The database.
+        slides: Barcodes.
+    """
+    work = partial(_nights, slides=list(map(composed, slides)))
+    return open_database(settings).transact(work)
+
+
+def _nights(connection: sa.Connection, slides: Sequence[str]) -> list[date]:
+    return list(connection.execute(_SQL["nights"], {"slides": slides}).scalars())
+
+
+def _failed(connection: sa.Connection, night: date) -> tuple[str, ...]:
+    return tuple(connection.execute(_SQL["failed"], {"night": night}).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class _Slide:
+    slide_id: int
+    barcode: str
+    analyser: str | None
+    control: Control | None
+
+
+def _control(connection: sa.Connection, *, night: date, rules: QualityRules, run_id: uuid.UUID) -> tuple[int, int]:
+    slides = _slides(connection, night, rules, run_id)
+    ids = [slide.slide_id for slide in slides]
+    model_id: str | None = connection.scalar(_SQL["champion"])
+    calls: dict[int, dict[str, int]] = defaultdict(dict)
+    n_novel: dict[int, int] = defaultdict(int)
+    for row in connection.execute(_SQL["calls"], {"slides": ids, "model_id": model_id}):
+        calls[row.slide_id][row.called_class] = row.n
+        n_novel[row.slide_id] += row.n_novel
+    checks = []
+    if model_id is not None:
+        checks += _of_controls(slides, calls, rules, night, model_id)
+    if rules.figures.enabled:
+        looks = {row.slide_id: row.figures for row in connection.execute(_SQL["looks"], {"slides": ids})}
+        patients = [slide for slide in slides if slide.control is None]
+        for analyser in sorted({slide.analyser for slide in patients}, key=str):
+            found = NightFigures()
+            for slide in patients:
+                if slide.analyser != analyser:
+                    continue
+                if slide.slide_id in calls:
+                    found.add_calls(calls[slide.slide_id], n_novel[slide.slide_id], rules.figures.leucocytes_at_least)
+                found.add_look(
+                    {name: each["found"] for name, each in looks.get(slide.slide_id, {}).items() if name != "sample"}
+                )
+            earlier = _earlier(connection, night, analyser, model_id)
+            checks += judge_figures(found, earlier, rules.figures, night=night, analyser=analyser, model_id=model_id)
+    choose_sentinels(connection, night, rules.sentinels, run_id)
+    return len(checks), record_checks(connection, checks, run_id)
+
+
+def _slides(connection: sa.Connection, night: date, rules: QualityRules, run_id: uuid.UUID) -> list[_Slide]:
+    """Returns the night's slides; one that is of control material is marked as such, and stays so."""
+    slides, marked = [], []
+    for row in connection.execute(_SQL["slides"], {"night": night}):
+        control = rules.control_of(row.barcode)
+        if control is not None and not row.is_control:
+            marked.append({"slide_id": row.slide_id, "name": control.name, "run_id": run_id})
+        if control is not None or not row.is_control:  # a control of a lot that the file names no more has no target
+            slides.append(_Slide(row.slide_id, row.barcode, row.analyser, control))
+    if marked:
+        connection.execute(insert(tables.control_slide).on_conflict_do_nothing(), marked)
+    return slides
+
+
+def _of_controls(
+    slides: Sequence[_Slide], calls: Mapping[int, Mapping[str, int]], rules: QualityRules, night: date, model_id: str
+) -> list[QualityCheck]:
+    found = [
+        (slide.control, ControlCount(slide.barcode, slide.analyser, calls[slide.slide_id]))
+        for slide in slides
+        if slide.control is not None and slide.slide_id in calls
+    ]
+    checks = [
+        judge_control(count, control, rules.control_slides, night=night, model_id=model_id) for control, count in found
+    ]
+    return checks + missing_controls(rules.controls, [(each, count.analyser) for each, count in found], night=night)
+
+
+def _earlier(
+    connection: sa.Connection, night: date, analyser: str | None, model_id: str | None
+) -> dict[str, list[EarlierNight]]:
+    found: dict[str, list[EarlierNight]] = defaultdict(list)
+    asked: dict[str, Any] = {"night": night, "analyser": analyser, "model_id": model_id}
+    for row in connection.execute(_SQL["history"], asked):
+        found[row.subject].append(EarlierNight(row.night, row.passed, row.figures))
+    return found
