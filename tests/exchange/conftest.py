@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bloodcell.exchange.exchange_file import read_exchange_file
-from bloodcell.exchange.sending import Sent, keep_receivers, send_results
+from bloodcell.exchange.receiver_rows import keep_receivers
+from bloodcell.exchange.sending import Sent, send_results
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from tests.exchange.hl7_receiver import Receiver, receiving

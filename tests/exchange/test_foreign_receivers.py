@@ -14,7 +14,8 @@ import httpx
 import pytest
 from hl7apy.parser import parse_message
 
-from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages, remove_receiver
+from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages
+from bloodcell.exchange.receiver_rows import remove_receiver
 from bloodcell.exchange.sending import send_results
 from tests.exchange.conftest import Exchange
 from tests.exchange.foreign_receivers import running

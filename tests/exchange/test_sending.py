@@ -15,7 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from bloodcell.errors import AlreadyDoneError, ConfigurationError, UnknownRecordError
-from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages, remove_receiver, send_from
+from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages, send_from
+from bloodcell.exchange.receiver_rows import remove_receiver
 from bloodcell.exchange.sending import send_results
 from tests.exchange.conftest import Exchange
 from tests.exchange.hl7_receiver import acknowledged, control_id, receiving
