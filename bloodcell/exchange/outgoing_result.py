@@ -137,6 +137,11 @@ class OutgoingResult:
     patient: Segment | None = None
 
     @property
+    def reported_state(self) -> str:
+        """The state that the receiver is told: what follows a withdrawal corrects it."""
+        return "corrected" if self.was_withdrawn and self.state == "final" else self.state
+
+    @property
     def lacks_its_patient(self) -> bool:
         """Whether the receiver has the slide under a patient whom this message cannot name, or names another one."""
         before = self.sent_patient_digest
