@@ -39,9 +39,14 @@ def visible_json(text: str) -> str:
     return _INVISIBLE_BUT_LAYOUT.sub(lambda found: json.dumps(found.group())[1:-1], text)
 
 
-def has_invisible(text: str) -> bool:
-    """Returns whether text has an invisible character, such as a control character or a change of direction."""
-    return _INVISIBLE.search(text) is not None
+def has_invisible(text: str, *, lines: bool = False) -> bool:
+    """Returns whether text has an invisible character, such as a control character or a change of direction.
+
+    Args:
+        text: Any text.
+        lines: Whether it may have several lines: line feeds and tabs do not count then.
+    """
+    return (_INVISIBLE_BUT_LAYOUT if lines else _INVISIBLE).search(text) is not None
 
 
 def _spelt_out(found: re.Match[str]) -> str:

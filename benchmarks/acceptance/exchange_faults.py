@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,9 +30,9 @@ from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 from bloodcell.storage.migrations import upgrade
 from tests.exchange.conftest import Exchange
-from tests.exchange.hl7_receiver import acknowledged, receiving
+from tests.exchange.hl7_receiver import acknowledged, receiving, status_of
+from tests.exchange.killed_sender import When, send_and_die
 from tests.exchange.test_orders import PATIENT, oml
-from tests.exchange.test_sending import KILLED, status_of
 from tests.laboratory import Laboratory
 
 OUT = Path(__file__).parent / "EXCHANGE_FAULTS.md"
@@ -145,13 +144,8 @@ def rejected_then(action: str) -> Callable[[Exchange], None]:
     return cause
 
 
-def killed(when: str) -> Callable[[Exchange], None]:
-    def cause(exchange: Exchange) -> None:
-        command = [sys.executable, "-c", KILLED, "1", when]
-        variables = {"PATH": "/usr/bin:/bin", **exchange.settings.as_variables()}
-        subprocess.run(command, env=variables, check=False)
-
-    return cause
+def killed(when: When) -> Callable[[Exchange], None]:
+    return lambda exchange: send_and_die(exchange.settings, 1, when)
 
 
 def two_senders(exchange: Exchange) -> None:

@@ -22,7 +22,8 @@ from bloodcell.exchange.exchange_file import Hl7Receiver, read_exchange_file
 from bloodcell.exchange.identities import IdentityKeys
 from bloodcell.exchange.oru_message import oru_message
 from bloodcell.exchange.outgoing_result import read_outgoing
-from bloodcell.exchange.sending import keep_receivers, send_results
+from bloodcell.exchange.receiver_rows import keep_receivers
+from bloodcell.exchange.sending import send_results
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
 from bloodcell.storage.connections import connect

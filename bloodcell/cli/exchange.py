@@ -149,7 +149,7 @@ def skip(reason: Reason, slide: Slide = "", receiver: To = "", by: By = None) ->
 def remove(receiver: Annotated[str, typer.Argument(help="Its name.", show_default=False)]) -> None:
     """End that a receiver gets new results. Remove it from the exchange file first."""
     from bloodcell.exchange.exchange_file import read_exchange_file
-    from bloodcell.exchange.message_actions import remove_receiver
+    from bloodcell.exchange.receiver_rows import remove_receiver
     from bloodcell.settings import Settings
     from bloodcell.storage.database import open_database
 

@@ -3,7 +3,10 @@
 exchange_file    the systems that results are sent to, and the laboratory's own codes
 outgoing_result  what a message says of a slide's result
 line_texts       what messages say in words
+observations     what receivers get of each line
 delivery         what it means to deliver a message, whatever the protocol
+receiver_rows    the receivers that the database knows
+client_tls       TLS towards a receiver
 recording        records attempts while the next message is on its way
 sending          sends what waits in the outbox
 mart_export      results as files for analysts

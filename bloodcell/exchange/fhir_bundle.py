@@ -13,12 +13,14 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from bloodcell.exchange.line_texts import name_of, notes_of, uncertainty_of
+from bloodcell.exchange.line_texts import notes_of, uncertainty_of
+from bloodcell.exchange.observations import count_observations, line_observations, panel_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bloodcell.exchange.exchange_file import ExchangeFile, FhirReceiver
+    from bloodcell.exchange.observations import Observation, ObservationCode, Unit
     from bloodcell.exchange.outgoing_result import OutgoingLine, OutgoingResult
 
 REPORT_STATUS: Final = {"machine": "partial", "final": "final", "amended": "amended", "corrected": "corrected"}
@@ -31,6 +33,8 @@ WITHDRAWN: Final = "entered-in-error"
 _LOINC: Final = "http://loinc.org"
 _UCUM: Final = "http://unitsofmeasure.org"
 _INTERPRETATION: Final = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
+_UNITS: Final[Mapping[Unit, str]] = {"/100{WBCs}": "/100 leucocytes", "{cells}": "cells"}
+"""Unit in UCUM -> how people read it, if otherwise."""
 _FLAGS: Final = {"low": ("L", "Low"), "high": ("H", "High")}
 
 Resource = dict[str, Any]
@@ -137,71 +141,49 @@ class _Bundle:
 
     def _observations(self) -> Iterator[tuple[str, Resource]]:
         """Yields the name and the content of each observation that is a member of the panel."""
-        for line in self._result.lines:
-            if line.value is not None:
-                yield f"{line.line}-share", self._share(line)
-            if line.line != "erythroblast" and (line.absolute is not None or line.had_absolute):
-                yield f"{line.line}-absolute", self._absolute(line)
+        for each in line_observations(self._result, self._exchange.codes):
+            if each.share:
+                yield f"{each.line.line}-share", self._share(each.line, each.share, each.cells)
+            if each.absolute:
+                yield f"{each.line.line}-absolute", self._observation(each.absolute)
 
-    def _share(self, line: OutgoingLine) -> Resource:
-        is_ratio = line.line == "erythroblast"
-        unit = ("/100 leucocytes", "/100{WBCs}") if is_ratio else ("%", "%")
-        local, system = self._exchange.codes.code_of(line.line, "percent"), self._exchange.codes.system
-        found = self._quantity(
-            self._code(self._result.loinc.get(line.line), local, system, f"{name_of(line.line)}/100 leucocytes"),
-            _quantity(round(line.value or 0.0, 1), *unit),
-        )
-        cells = self._exchange.codes.code_of(line.line, "cells")
-        found["component"] = [
-            {
-                "code": self._code(None, cells, system, f"{name_of(line.line)} counted"),
-                "valueQuantity": _quantity(line.n_cells, "cells", "{cells}"),
-            }
-        ]
+    def _share(self, line: OutgoingLine, share: Observation, cells: Observation) -> Resource:
+        found = {**self._observation(share), "component": [self._component(cells)]}
         if line.flag in _FLAGS:
             code, display = _FLAGS[line.flag]
             coding = {"system": _INTERPRETATION, "code": code, "display": display}
             found["interpretation"] = [{"coding": [coding]}]
         if line.expected:
-            low, high = (_quantity(end, *unit) for end in line.expected)
+            low, high = (_quantity(end, share.unit) for end in line.expected)
             found["referenceRange"] = [{"low": low, "high": high}]
         if note := uncertainty_of(line):
             found["note"] = [{"text": note}]
         return found
 
-    def _absolute(self, line: OutgoingLine) -> Resource:
-        local, system = self._exchange.codes.code_of(line.line, "absolute"), self._exchange.codes.system
-        code = self._code(None, local, system, f"{name_of(line.line)} absolute")
-        found = self._quantity(code, _quantity(round(line.absolute or 0.0, 2), "10*9/L", "10*9/L"))
-        if line.absolute is None:  # an earlier version had one
-            del found["valueQuantity"]
-            found["status"] = WITHDRAWN
+    def _observation(self, observation: Observation) -> Resource:
+        is_gone = observation.value is None  # an earlier version had one
+        return {
+            "status": WITHDRAWN if is_gone else self._status(OBSERVATION_STATUS),
+            "category": [_LABORATORY],
+            **self._component(observation),
+        }
+
+    def _component(self, observation: Observation) -> Resource:
+        found: Resource = {"code": self._code(observation.code)}
+        if observation.value is not None:
+            value = round(observation.value, observation.digits)
+            found["valueQuantity"] = _quantity(value, observation.unit)
         return found
 
-    def _quantity(self, code: Resource, value: Resource) -> Resource:
-        status = self._status(OBSERVATION_STATUS)
-        return {"status": status, "category": [_LABORATORY], "code": code, "valueQuantity": value}
-
     def _panel(self, members: Sequence[Resource]) -> Resource:
-        result, system = self._result, self._exchange.codes.system
-        counts = (
-            ("LEUCOCYTES_CELLS", "Leucocytes counted", result.n_leucocytes),
-            ("UNCLASSIFIED_CELLS", "Cells without a class", result.n_unclassified),
-        )
         found: Resource = {
             "status": self._status(OBSERVATION_STATUS),
             "category": [_LABORATORY],
-            "code": self._panel_code(),
+            "code": self._code(panel_code(self._result)),
             "hasMember": list(members),
-            "component": [
-                {
-                    "code": self._code(None, code, system, name),
-                    "valueQuantity": _quantity(n, "cells", "{cells}"),
-                }
-                for code, name, n in counts
-            ],
+            "component": [self._component(each) for each in count_observations(self._result)],
         }
-        if notes := list(notes_of(result)):
+        if notes := list(notes_of(self._result)):
             found["note"] = [{"text": note} for note in notes]
         return found
 
@@ -210,7 +192,7 @@ class _Bundle:
             "identifier": [self._barcode()],
             "status": self._status(REPORT_STATUS),
             "category": [{"coding": [{"system": _SECTIONS, "code": "LAB", "display": "Laboratory"}]}],
-            "code": self._panel_code(),
+            "code": self._code(panel_code(self._result)),
             "subject": shared["subject"],
             "issued": shared["issued"],
             "performer": shared["performer"],
@@ -248,20 +230,14 @@ class _Bundle:
         self._put("Provenance", result.control_id, found)
 
     def _status(self, by_state: Mapping[str, str]) -> str:
-        if self._result.is_withdrawal:
-            return WITHDRAWN
-        status = by_state[self._result.state]
-        return "corrected" if self._result.was_withdrawn and status == "final" else status
+        return WITHDRAWN if self._result.is_withdrawal else by_state[self._result.reported_state]
 
-    def _panel_code(self) -> Resource:
-        loinc = self._result.loinc.get("panel")
-        return self._code(loinc, "DIFFERENTIAL", self._exchange.codes.system, "Differential panel")
-
-    def _code(self, loinc: str | None, own: str, system: str, text: str) -> Resource:
-        codings = [{"system": f"{self._system}/codes/{system}", "code": own, "display": text}]
-        if loinc:
-            codings.insert(0, {"system": _LOINC, "code": loinc})
-        return {"coding": codings, "text": text}
+    def _code(self, code: ObservationCode) -> Resource:
+        system = f"{self._system}/codes/{self._exchange.codes.system}"
+        codings = [{"system": system, "code": code.own, "display": code.name}]
+        if code.loinc:
+            codings.insert(0, {"system": _LOINC, "code": code.loinc})
+        return {"coding": codings, "text": code.name}
 
 
 _SECTIONS: Final = "http://terminology.hl7.org/CodeSystem/v2-0074"
@@ -269,8 +245,8 @@ _CATEGORIES: Final = "http://terminology.hl7.org/CodeSystem/observation-category
 _LABORATORY: Final = {"coding": [{"system": _CATEGORIES, "code": "laboratory", "display": "Laboratory"}]}
 
 
-def _quantity(value: float, unit: str, code: str) -> Resource:
-    return {"value": value, "unit": unit, "system": _UCUM, "code": code}
+def _quantity(value: float, unit: Unit) -> Resource:
+    return {"value": value, "unit": _UNITS.get(unit, unit), "system": _UCUM, "code": unit}
 
 
 def _instant(moment: datetime) -> str:

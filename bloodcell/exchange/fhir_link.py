@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import httpx
 
 from bloodcell.errors import ConfigurationError
+from bloodcell.exchange.client_tls import client_context
 from bloodcell.exchange.delivery import Attempt, NoAnswerError
 from bloodcell.exchange.fhir_bundle import fhir_bundle
 
@@ -32,6 +32,7 @@ class FhirLink:
     def __init__(self, receiver: FhirReceiver, exchange: ExchangeFile) -> None:
         self._receiver = receiver
         self._exchange = exchange
+        self._host = httpx.URL(receiver.url).host
         self._client: httpx.Client | None = None
 
     def deliver(self, result: OutgoingResult) -> Attempt:
@@ -46,7 +47,7 @@ class FhirLink:
         if self._client is None:
             self._client = self._connect()
         status, answered = self._post(self._client, body)
-        host = httpx.URL(self._receiver.url).host
+        host = self._host
         if status >= 500 or status in _NOT_ABOUT_THE_MESSAGE or 300 <= status < 400:
             raise NoAnswerError(f"{host} answered {status}.")  # the text may quote a patient, and is logged
         if status >= 400:
@@ -73,24 +74,27 @@ class FhirLink:
         except httpx.TimeoutException as error:
             raise NoAnswerError(f"No answer within {self._receiver.answer_s:g} s.") from error
         except httpx.HTTPError as error:
-            raise NoAnswerError(f"{httpx.URL(self._receiver.url).host} cannot be reached: {error}") from error
+            raise NoAnswerError(f"{self._host} cannot be reached: {error}") from error
 
     def _connect(self) -> httpx.Client:
         receiver = self._receiver
         kind = "application/fhir+json"
         headers = {"Content-Type": f"{kind}; charset=utf-8", "Accept": kind, "Prefer": "return=minimal"}
         try:
-            context = ssl.create_default_context(cafile=receiver.ca_file)
             if receiver.token_file:
                 headers["Authorization"] = f"Bearer {receiver.token_file.read_text().strip()}"
         except OSError as error:
             raise ConfigurationError(
-                f"The token or the certificates for {receiver.url} cannot be read: {error.strerror or error}. Next: "
-                "correct token_file or ca_file in the exchange file."
+                f"The token for {receiver.url} cannot be read: {error.strerror or error}. Next: correct token_file in "
+                "the exchange file."
             ) from error
         # a proxy of the environment would get the results, and a redirection the token
         return httpx.Client(
-            headers=headers, timeout=receiver.answer_s, verify=context, trust_env=False, follow_redirects=False
+            headers=headers,
+            timeout=receiver.answer_s,
+            verify=client_context(receiver.url, receiver.ca_file),
+            trust_env=False,
+            follow_redirects=False,
         )
 
     def __enter__(self) -> Self:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import ssl
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
-from bloodcell.errors import ConfigurationError
+from bloodcell.exchange.client_tls import client_context
 from bloodcell.exchange.delivery import Attempt
 from bloodcell.exchange.hl7_answer import read_answer
 from bloodcell.exchange.mllp import ConnectionClosedError, MllpConnection
 from bloodcell.exchange.oru_message import oru_message
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
     from bloodcell.exchange.exchange_file import ExchangeFile, Hl7Receiver
+    from bloodcell.exchange.hl7_answer import Hl7Answer
     from bloodcell.exchange.outgoing_result import OutgoingResult
 
 _CONNECT_S: Final = 10.0
@@ -40,12 +42,10 @@ class Hl7Link:
             ConfigurationError: A certificate of the exchange file cannot be read.
         """
         body = oru_message(result, self._receiver, self._exchange, datetime.now(UTC))
-        answered = self._exchange_once(body, result.control_id)
-        answer = read_answer(answered)
-        is_accepted = answer is not None and answer.is_accepted
-        return Attempt("delivered" if is_accepted else "rejected", str(answer), body)
+        answer = self._exchange_once(body, result.control_id)
+        return Attempt("delivered" if answer.is_accepted else "rejected", str(answer), body)
 
-    def _exchange_once(self, body: bytes, control_id: str) -> bytes:
+    def _exchange_once(self, body: bytes, control_id: str) -> Hl7Answer:
         """Returns the answer; many receivers close a connection after each answer, so a used one may be closed."""
         used = self._connection
         self._connection = None
@@ -56,8 +56,8 @@ class Hl7Link:
                 pass  # under the same control id, the receiver knows the message if it has it
         return self._exchanged(self._connect(), body, control_id)
 
-    def _exchanged(self, connection: MllpConnection, body: bytes, control_id: str) -> bytes:
-        answer = connection.exchange(body, lambda received: _answers(received, control_id))
+    def _exchanged(self, connection: MllpConnection, body: bytes, control_id: str) -> Hl7Answer:
+        answer = connection.exchange(body, partial(_answer_to, control_id))
         if self._receiver.keep_open:
             self._connection = connection
         else:
@@ -69,10 +69,14 @@ class Hl7Link:
         return MllpConnection(
             receiver.host,
             receiver.port,
-            context=_tls(receiver) if receiver.tls else None,
+            context=self._tls() if receiver.tls else None,
             connect_s=min(_CONNECT_S, receiver.answer_s),
             answer_s=receiver.answer_s,
         )
+
+    def _tls(self) -> ssl.SSLContext:
+        to = self._receiver
+        return client_context(f"{to.host}:{to.port}", to.ca_file, to.certificate_file, to.key_file)
 
     def __enter__(self) -> Self:
         return self
@@ -84,21 +88,8 @@ class Hl7Link:
             self._connection.close()
 
 
-def _answers(received: bytes, control_id: str) -> bool:
+def _answer_to(control_id: str, received: bytes) -> Hl7Answer | None:
+    """Returns the answer to a message; None if these bytes are none, or answer another one."""
     answer = read_answer(received)
-    return answer is not None and answer.control_id == control_id and (answer.is_accepted or answer.is_rejected)
-
-
-def _tls(receiver: Hl7Receiver) -> ssl.SSLContext:
-    """Returns the context that checks the receiver's certificate and name."""
-    try:
-        context = ssl.create_default_context(cafile=receiver.ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if receiver.certificate_file:
-            context.load_cert_chain(receiver.certificate_file, receiver.key_file)
-    except OSError as error:  # an SSLError is one, too
-        raise ConfigurationError(
-            f"A certificate for {receiver.host}:{receiver.port} cannot be read: {error.strerror or error}. Next: "
-            "correct ca_file, certificate_file or key_file in the exchange file."
-        ) from error
-    return context
+    is_answer = answer is not None and answer.control_id == control_id and (answer.is_accepted or answer.is_rejected)
+    return answer if is_answer else None

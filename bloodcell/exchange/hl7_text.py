@@ -176,11 +176,7 @@ def read_message(body: bytes) -> Message:
     Raises:
         Hl7Error: It does not begin with MSH and delimiters, or is not in the character set that MSH-18 names.
     """
-    if not body.startswith(b"MSH") or len(body) < 9:
-        raise Hl7Error(f"Expected a message that begins with MSH. Received {len(body):,} other bytes.")
-    head = body[3:8].decode("latin-1")
-    if len(set(head)) != 5 or any(each.isalnum() or each in "\r\n" for each in head):
-        raise Hl7Error(f"Expected five different delimiters after MSH, such as {DELIMITERS}. Received: {head!r}")
+    head = _delimiters(body)
     lines = [line for line in re.split(rb"[\r\n]+", body) if line]
     of_header = lines[0].decode("latin-1").split(head[0])
     named = of_header[17].split(head[2])[0].strip() if len(of_header) > 17 else ""
@@ -216,10 +212,23 @@ def header_of(body: bytes) -> Segment | None:
     Args:
         body: The message without its frame.
     """
-    if not body.startswith(b"MSH") or len(body) < 9:
+    try:
+        head = _delimiters(body)
+    except Hl7Error:
         return None
     line = re.split(rb"[\r\n]", body, maxsplit=1)[0].decode("latin-1")
-    head = line[3:8]
-    if len(set(head)) != 5:
-        return None
     return Segment("MSH", (head[0], *(visible(field) for field in line.split(head[0])[1:])), head)
+
+
+def _delimiters(body: bytes) -> str:
+    """Returns the five delimiters that stand after MSH.
+
+    Raises:
+        Hl7Error: The message does not begin with MSH and delimiters.
+    """
+    if not body.startswith(b"MSH") or len(body) < 9:
+        raise Hl7Error(f"Expected a message that begins with MSH. Received {len(body):,} other bytes.")
+    head = body[3:8].decode("latin-1")
+    if len(set(head)) != 5 or any(each.isalnum() or each in "\r\n" for each in head):
+        raise Hl7Error(f"Expected five different delimiters after MSH, such as {DELIMITERS}. Received: {head!r}")
+    return head

@@ -40,11 +40,12 @@ def are_comparable(one: str | None, other: str | None) -> bool:
 
 
 class IdentityKeys:
-    """The folder of keys."""
+    """The folder of keys. The key of digests, which stays, is read once."""
 
     def __init__(self, folder: Path, keep_days: int) -> None:
         self._folder = folder
         self._keep = timedelta(days=keep_days)
+        self._for_digests: bytes | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> IdentityKeys:
@@ -57,7 +58,7 @@ class IdentityKeys:
 
     def digest(self, what: bytes) -> str:
         """Returns a keyed digest, which begins with eight characters that tell the key; see `are_comparable`."""
-        key = self._key(_PSEUDONYMS)
+        key = self._for_digests = self._for_digests or self._key(_PSEUDONYMS)
         fingerprint = hashlib.sha256(b"key" + key).hexdigest()[:_FINGERPRINT]
         return fingerprint + hmac.new(key, what, hashlib.sha256).hexdigest()[_FINGERPRINT:]
 

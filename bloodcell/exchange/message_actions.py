@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from bloodcell.cells.names import composed
 from bloodcell.errors import AlreadyDoneError, ConfigurationError, UnknownRecordError
+from bloodcell.exchange.receiver_rows import check_receiver_row
 from bloodcell.storage.statements import load_statements
-from bloodcell.visible_text import visible_lines
+from bloodcell.visible_text import has_invisible
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Action = Literal["replay", "skip"]
 
 _SQL: Final = load_statements("exchange/message_actions.sql")
+_ACT: Final = sa.text("SELECT bloodcell.decide_on_messages(:messages, :action, :reason, :person)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def decide_on_messages(database: Database, decision: MessageDecision) -> int:
         ConfigurationError: The reason is empty, or has characters that nobody sees.
     """
     reason = decision.reason.strip()
-    if not reason or visible_lines(reason) != reason:
+    if not reason or has_invisible(reason, lines=True):
         raise ConfigurationError("Expected a reason in words. Received one that is empty or has invisible characters.")
     return database.transact(lambda connection: _decide(connection, decision, reason))
 
@@ -73,12 +75,9 @@ def _decide(connection: sa.Connection, decision: MessageDecision, reason: str) -
             else f"No message of slide {decision.barcode} is one to {decision.action}; they are "
             f"{', '.join(sorted({row.state for row in found}))}."
         )
-    connection.execute(_SQL["lock_messages"], {"messages": [row.message_id for row in chosen]})
-    for row in chosen:
-        values = {"message_id": row.message_id, "action": decision.action, "reason": reason}
-        connection.execute(_SQL["act"], {**values, "requested_by": decision.requested_by})
-        state = "waiting" if decision.action == "replay" else "skipped"
-        connection.execute(_SQL["set_state"], {"message_id": row.message_id, "state": state})
+    asked = {"messages": [row.message_id for row in chosen]}
+    connection.execute(_SQL["lock_messages"], asked)
+    connection.execute(_ACT, {**asked, "action": decision.action, "reason": reason, "person": decision.requested_by})
     return len(chosen)
 
 
@@ -110,33 +109,10 @@ def send_from(database: Database, receiver: str, since: datetime, *, reason: str
     statement = sa.text("SELECT bloodcell.queue_results_since(:receiver, :since, :reason, :person)")
 
     def queue(connection: sa.Connection) -> int:
-        _check_receiver(connection, receiver)
+        check_receiver_row(connection, receiver)
         return int(connection.scalar(statement, asked) or 0)
 
     n_new = 0
     while n := database.transact(queue):  # some slides at a time, which nobody can sign meanwhile
         n_new += n
     return n_new
-
-
-def remove_receiver(database: Database, receiver: str) -> None:
-    """Ends that a receiver gets messages of new results; those that wait stay.
-
-    Raises:
-        UnknownRecordError: There is no such receiver.
-    """
-
-    def remove(connection: sa.Connection) -> None:
-        connection.execute(sa.text("SET LOCAL lock_timeout = '5s'"))  # a sender keeps the row while it works
-        _check_receiver(connection, receiver)
-        connection.execute(_SQL["remove_receiver"], {"name": receiver})
-
-    database.transact(remove)
-
-
-def _check_receiver(connection: sa.Connection, receiver: str) -> None:
-    known = {row.name for row in connection.execute(_SQL["known_receivers"]) if row.removed_at is None}
-    if receiver not in known:
-        raise UnknownRecordError(
-            f"No receiver is called {receiver!r}. Expected one of: {', '.join(sorted(known)) or 'there is none'}."
-        )

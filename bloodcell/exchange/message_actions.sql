@@ -1,9 +1,3 @@
--- name: known_receivers
-SELECT name, protocol, gets_unsigned, removed_at FROM bloodcell.receiver
-
--- name: remove_receiver
-UPDATE bloodcell.receiver SET removed_at = now() WHERE name = :name AND removed_at IS NULL
-
 -- name: find
 -- Without a barcode: what was rejected. Replay of a slide: what was rejected, and the newest message that each receiver has of it.
 SELECT m.message_id, m.state, m.receiver, m.kind,
@@ -16,10 +10,3 @@ ORDER BY m.message_id
 
 -- name: lock_messages
 SELECT message_id FROM bloodcell.outgoing_message WHERE message_id = ANY (:messages) ORDER BY message_id FOR NO KEY UPDATE
-
--- name: act
-INSERT INTO bloodcell.message_action (message_id, action, reason, requested_by)
-VALUES (:message_id, :action, :reason, :requested_by)
-
--- name: set_state
-UPDATE bloodcell.outgoing_message SET state = :state, next_attempt_at = NULL WHERE message_id = :message_id

@@ -10,9 +10,11 @@ import ssl
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from bloodcell.exchange.delivery import NoAnswerError
+
+Answer = TypeVar("Answer")
 
 START: Final = b"\x0b"
 END: Final = b"\x1c\r"
@@ -60,13 +62,13 @@ class MllpConnection:
         except (OSError, UnicodeError) as error:
             raise NoAnswerError(f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}") from error
 
-    def exchange(self, body: bytes, is_answer: Callable[[bytes], bool]) -> bytes:
-        """Sends a message and returns its answer, without the frame.
+    def exchange(self, body: bytes, read_answer: Callable[[bytes], Answer | None]) -> Answer:
+        """Sends a message and returns its answer.
 
         Args:
             body: The message.
-            is_answer: Tells the answer to this message from others, which are dropped: a late or repeated answer to an
-                earlier one.
+            read_answer: Gets what was received, without the frame, and returns the answer to this message; None for
+                anything else, such as a late or repeated answer to an earlier one, which is dropped.
 
         Raises:
             ConnectionClosedError: The receiver closed the connection before an answer began.
@@ -76,7 +78,7 @@ class MllpConnection:
         try:
             self._socket.settimeout(self._answer_s)
             self._socket.sendall(framed(body))
-            while not is_answer(answer := self._receive(deadline)):
+            while (answer := read_answer(self._receive(deadline))) is None:
                 pass
         except TimeoutError as error:
             self.close()

@@ -11,18 +11,20 @@ a result), 0203 (kinds of identifiers).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.exchange.hl7_text import Field, segment
-from bloodcell.exchange.line_texts import name_of, notes_of, uncertainty_of
+from bloodcell.exchange.line_texts import notes_of, uncertainty_of
+from bloodcell.exchange.observations import count_observations, line_observations, panel_code
 from bloodcell.presentation.numbers import number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from bloodcell.exchange.exchange_file import ExchangeFile, Hl7Receiver
+    from bloodcell.exchange.observations import Observation, ObservationCode, Unit
     from bloodcell.exchange.outgoing_result import OutgoingLine, OutgoingResult
 
 STATUS: Final = {"machine": "P", "final": "F", "amended": "C", "corrected": "C"}
@@ -34,13 +36,13 @@ WITHDRAWN: Final = ("X", "W")
 ABNORMAL: Final = {"low": "L", "high": "H"}
 """Flags that leave: those with which the whole interval is outside the reference range."""
 
-PANEL_NAME: Final = "Differential panel"
-
-_UCUM: Final = "UCUM"
-_PERCENT: Final = ("%", "percent", _UCUM)
-_PER_100: Final = ("/100{WBCs}", "per 100 leucocytes", _UCUM)
-_CELLS: Final = ("{cells}", "cells", _UCUM)
-_ABSOLUTE: Final = ("10*9/L", "billion per litre", _UCUM)
+_UNITS: Final[Mapping[Unit, str]] = {
+    "%": "percent",
+    "/100{WBCs}": "per 100 leucocytes",
+    "{cells}": "cells",
+    "10*9/L": "billion per litre",
+}
+"""Unit in UCUM -> its name."""
 
 
 def oru_message(result: OutgoingResult, receiver: Hl7Receiver, exchange: ExchangeFile, sent_at: datetime) -> bytes:
@@ -78,13 +80,13 @@ def _segments(
         yield result.patient.written("PID")
     else:
         yield segment("PID", _patient(result, sender.patient_authority))
-    status, of_lines = _status(result)
-    panel = _code(result.loinc.get("panel"), "DIFFERENTIAL", PANEL_NAME, exchange.codes.system)
+    status, of_lines = WITHDRAWN if result.is_withdrawal else (STATUS[result.reported_state],) * 2
+    system = exchange.codes.system
     request: Mapping[int, Field] = {
         1: "1",
         2: result.order_id or "",
         3: (result.barcode, sender.application),
-        4: panel,
+        4: _code(panel_code(result), system),
         7: _time(result.specimen_at),
         22: _time(result.reported_at),
         24: "HM",
@@ -95,27 +97,16 @@ def _segments(
     for number_, text in enumerate(notes_of(result), start=1):
         yield segment("NTE", {1: str(number_), 2: "L", 3: text})
     position = 0
-    for line in result.lines:
-        for code, unit, value, is_main in _observations(line, result.loinc, exchange):
+    for of_line in line_observations(result, exchange.codes):
+        for each in filter(None, (of_line.share, of_line.cells, of_line.absolute)):
             position += 1
-            yield segment("OBX", _observation(result, line, position, code, unit, value, of_lines, is_main=is_main))
-            if is_main and (note := uncertainty_of(line)):
+            line = of_line.line if each is of_line.share else None
+            yield segment("OBX", _observation(result, line, position, each, system, of_lines))
+            if line and (note := uncertainty_of(line)):
                 yield segment("NTE", {1: "1", 2: "L", 3: note})
-    for name, code_, count in (
-        ("Leucocytes counted", "LEUCOCYTES_CELLS", result.n_leucocytes),
-        ("Cells without a class", "UNCLASSIFIED_CELLS", result.n_unclassified),
-    ):
+    for each in count_observations(result):
         position += 1
-        code = _code(None, code_, name, exchange.codes.system)
-        yield segment("OBX", _observation(result, None, position, code, _CELLS, str(count), of_lines, is_main=False))
-
-
-def _status(result: OutgoingResult) -> tuple[str, str]:
-    """Returns the status of the result and of its observations."""
-    if result.is_withdrawal:
-        return WITHDRAWN
-    status = STATUS[result.state]
-    return ("C", "C") if result.was_withdrawn and status == "F" else (status, status)
+        yield segment("OBX", _observation(result, None, position, each, system, of_lines))
 
 
 def _patient(result: OutgoingResult, authority: str) -> Mapping[int, Field]:
@@ -129,41 +120,23 @@ def _patient(result: OutgoingResult, authority: str) -> Mapping[int, Field]:
     }
 
 
-def _observations(
-    line: OutgoingLine, loinc: Mapping[str, str], exchange: ExchangeFile
-) -> Iterator[tuple[Sequence[str], Sequence[str], str, bool]]:
-    """Returns code, unit and value of each observation of a line, and whether it is the line's share."""
-    codes, name = exchange.codes, name_of(line.line)
-    is_ratio = line.line == "erythroblast"
-    if line.value is not None:
-        own = codes.code_of(line.line, "percent")
-        code = _code(loinc.get(line.line), own, f"{name}/100 leucocytes", codes.system)
-        yield code, _PER_100 if is_ratio else _PERCENT, number(line.value), True
-    code = _code(None, codes.code_of(line.line, "cells"), f"{name} counted", codes.system)
-    yield code, _CELLS, str(line.n_cells), False
-    if not is_ratio and (line.absolute is not None or line.had_absolute):
-        code = _code(None, codes.code_of(line.line, "absolute"), f"{name} absolute", codes.system)
-        yield code, _ABSOLUTE, "" if line.absolute is None else number(line.absolute, 2), False
-
-
 def _observation(
     result: OutgoingResult,
     line: OutgoingLine | None,
     position: int,
-    code: Sequence[str],
-    unit: Sequence[str],
-    value: str,
+    observation: Observation,
+    system: str,
     status: str,
-    *,
-    is_main: bool,
 ) -> Mapping[int, Field | Sequence[Sequence[str]]]:
-    expected = line.expected if line and is_main else None
+    """Returns OBX; `line` is the line whose share it is, which has the reference range and the flag."""
+    expected = line.expected if line else None
+    value = "" if observation.value is None else number(observation.value, observation.digits)
     return {
         1: str(position),
         2: "NM",
-        3: code,
+        3: _code(observation.code, system),
         5: value,
-        6: unit,
+        6: (observation.unit, _UNITS[observation.unit], "UCUM"),
         7: f"{expected[0]:g}-{expected[1]:g}" if expected else "",
         8: (ABNORMAL.get(line.flag or "") or ("" if line.flag else "N")) if line and expected else "",
         11: status if value else "D",
@@ -175,10 +148,10 @@ def _observation(
     }
 
 
-def _code(loinc: str | None, own: str, name: str, system: str) -> tuple[str, ...]:
+def _code(code: ObservationCode, system: str) -> tuple[str, ...]:
     """Returns a coded element: LOINC first and the laboratory's own code beside it, or only that."""
-    local = (own, name, system)
-    return (loinc, name, "LN", *local) if loinc else local
+    local = (code.own, code.name, system)
+    return (code.loinc, code.name, "LN", *local) if code.loinc else local
 
 
 def _time(moment: datetime | None) -> str:

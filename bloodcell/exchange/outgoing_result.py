@@ -14,7 +14,7 @@ from bloodcell.storage.statements import load_statements
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import date, datetime
+    from datetime import datetime
 
     import sqlalchemy as sa
 
@@ -68,8 +68,6 @@ class OutgoingResult:
         patient_key: Pseudonym of the patient; None: unknown.
         analyser: The analyser that imaged it.
         acquired_at: When it was imaged.
-        night: Its night.
-        version: Number of the version.
         state: machine, final, amended or corrected.
         made_at: When the version was made.
         counted_at: When its cells were counted.
@@ -80,14 +78,12 @@ class OutgoingResult:
         is_sufficient: Whether there are enough leucocytes.
         age_months: Age that the reference ranges were chosen by.
         sex: Sex that they were chosen by.
-        wbc_10e9_per_l: Leucocyte count that absolute counts rest on.
         model_id: The model whose calls were counted.
         variant: Its variant.
         code_version: Release of bloodcell that counted.
         lines: Lines of the differential: the six classes, other leucocytes that occur, or occurred in an earlier
             version, and erythroblasts.
         loinc: Line -> LOINC code, with `panel`; lines without one are left out.
-        lab_order_id: The order that was received for the slide; None: none.
         collected_at: When the specimen was collected, as the order says; None: unknown.
         queued_at: When the message was made.
         slide_run_id: The run that first read the slide; with slide_id it names the slide in any copy of the database.
@@ -108,8 +104,6 @@ class OutgoingResult:
     patient_key: str | None
     analyser: str | None
     acquired_at: datetime | None
-    night: date
-    version: int
     state: str
     made_at: datetime
     counted_at: datetime
@@ -120,11 +114,9 @@ class OutgoingResult:
     is_sufficient: bool
     age_months: int | None
     sex: str | None
-    wbc_10e9_per_l: float | None
     model_id: str
     variant: str
     code_version: str
-    lab_order_id: int | None
     collected_at: datetime | None
     queued_at: datetime
     slide_run_id: uuid.UUID
@@ -135,6 +127,11 @@ class OutgoingResult:
     loinc: Mapping[str, str]
     comments: tuple[str, ...]
     patient: Segment | None = None
+
+    @property
+    def reported_state(self) -> str:
+        """The state that the receiver is told: what follows a withdrawal corrects it."""
+        return "corrected" if self.was_withdrawn and self.state == "final" else self.state
 
     @property
     def lacks_its_patient(self) -> bool:

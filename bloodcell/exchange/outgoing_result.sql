@@ -1,7 +1,6 @@
 -- name: facts
 SELECT m.message_id, m.kind, m.control_id, m.slide_id, s.barcode, coalesce(s.order_id, o.order_id) AS order_id,
-       s.patient_key, s.analyser, s.acquired_at, s.night, v.number AS version, v.state, v.made_at, v.signed_by, v.reason,
-       v.report_id, r.n_cells, r.n_leucocytes, r.n_unclassified, r.is_sufficient, r.nrbc_per_100_wbc, r.nrbc_lower,
+       s.patient_key, s.analyser, s.acquired_at, v.state, v.made_at, v.signed_by, v.reason, v.report_id, r.n_leucocytes, r.n_unclassified, r.is_sufficient, r.nrbc_per_100_wbc, r.nrbc_lower,
        r.nrbc_upper, r.age_months, r.sex, r.wbc_10e9_per_l, r.written_at AS counted_at, r.model_id, b.variant,
        r.rules_digest, n.code_version, m.lab_order_id, s.run_id AS slide_run_id, m.made_at AS queued_at, o.collected_at,
        o.patient_digest, p.patient_digest AS sent_patient_digest,
@@ -31,8 +30,7 @@ WHERE m.message_id = ANY (:messages)
 ORDER BY m.message_id
 
 -- name: lines
-SELECT report_id, class AS line, n_cells, percentage, lower, upper, bound_lower, bound_upper, absolute, absolute_lower,
-       absolute_upper, flag
+SELECT report_id, class AS line, n_cells, percentage, lower, upper, bound_lower, bound_upper, absolute, flag
 FROM bloodcell.differential WHERE report_id = ANY (:reports)
 
 -- name: earlier_lines

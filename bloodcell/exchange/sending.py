@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from bloodcell.errors import BloodcellError, DatabaseUnavailableError, RetryLaterError, UnknownRecordError
+from bloodcell.errors import BloodcellError, DatabaseUnavailableError, RetryLaterError
 from bloodcell.exchange.delivery import Attempt, NoAnswerError
 from bloodcell.exchange.exchange_file import Hl7Receiver, read_exchange_file
 from bloodcell.exchange.fhir_link import FhirLink
 from bloodcell.exchange.hl7_link import Hl7Link
 from bloodcell.exchange.identities import IdentityKeys, remove_expired
 from bloodcell.exchange.outgoing_result import read_outgoing
+from bloodcell.exchange.receiver_rows import check_receiver, keep_receivers
 from bloodcell.exchange.recording import Recorded, Recorder
 from bloodcell.presentation.numbers import counted
 from bloodcell.storage.database import open_database
@@ -115,10 +116,8 @@ def _send(
     on_progress: Callable[[str, int, int], None],
 ) -> list[Sent]:
     known = database.transact(lambda connection: keep_receivers(connection, exchange))
-    if receiver is not None and receiver not in known:
-        raise UnknownRecordError(
-            f"No receiver is called {receiver!r}. Expected one of: {', '.join(known) or 'there is none'}."
-        )
+    if receiver is not None:
+        check_receiver(receiver, known)
     chosen = [name for name in known if receiver in (None, name)]
     ends_at, sent = time.monotonic() + _LONGEST_S, []
     for place, name in enumerate(chosen):
@@ -135,27 +134,6 @@ def _send(
         of_one.n_left = database.transact(lambda connection, name=name: _n_waiting(connection, name))  # type: ignore[misc]
         sent.append(of_one)
     return sent
-
-
-def keep_receivers(connection: sa.Connection, exchange: ExchangeFile) -> list[str]:
-    """Writes the receivers of the exchange file into the database, so that new results get messages for them.
-
-    One that the file does not name any more keeps getting messages, which wait: a file that was not found must not lose
-    a result. `bloodcell exchange remove` ends that.
-
-    Returns:
-        All receivers that get messages.
-    """
-    connection.execute(sa.text("SET LOCAL lock_timeout = '5s'"))  # a sender keeps the row while it works
-    known = {row.name: row for row in connection.execute(_SQL["known_receivers"])}
-    for name, each in exchange.receivers.items():
-        row = known.get(name)
-        if row and (row.protocol, row.gets_unsigned, row.removed_at) == (each.protocol, each.gets_unsigned, None):
-            continue
-        connection.execute(
-            _SQL["add_receiver"], {"name": name, "protocol": each.protocol, "gets_unsigned": each.gets_unsigned}
-        )
-    return sorted(exchange.receivers.keys() | {name for name, row in known.items() if row.removed_at is None})
 
 
 def _send_to(

@@ -1,10 +1,3 @@
--- name: known_receivers
-SELECT name, protocol, gets_unsigned, removed_at FROM bloodcell.receiver
-
--- name: add_receiver
-INSERT INTO bloodcell.receiver (name, protocol, gets_unsigned) VALUES (:name, :protocol, :gets_unsigned)
-ON CONFLICT (name) DO UPDATE SET protocol = EXCLUDED.protocol, gets_unsigned = EXCLUDED.gets_unsigned, removed_at = NULL
-
 -- name: take
 -- One sender at a time: the row stays locked until the transaction ends. A message refers to the row, so no stronger lock.
 SELECT name FROM bloodcell.receiver WHERE name = :receiver FOR NO KEY UPDATE SKIP LOCKED

@@ -13,7 +13,7 @@ from typing import Final
 from bloodcell.cells.names import composed
 from bloodcell.labels.codes import Meaning, meaning_of
 from bloodcell.labels.label_outcomes import IN_THE_FUTURE, shown
-from bloodcell.visible_text import has_invisible, visible_lines
+from bloodcell.visible_text import has_invisible
 
 SPACE: Final = " \t\n\r\f"
 """Characters stripped from both ends of a field; the view `cell_label` strips the same."""
@@ -164,7 +164,7 @@ def _escaped(text: str | None) -> str:
 def _bounded(name: str, text: str | None, longest: int) -> str | None:
     if text is not None and len(text) > longest:
         raise BadRowError(f"{name}: expected at most {longest:,} characters, received {len(text):,}: {shown(text)}")
-    if text is not None and visible_lines(unix := text.replace("\r\n", "\n").replace("\r", "\n")) != unix:
+    if text is not None and has_invisible(text.replace("\r\n", "\n").replace("\r", "\n"), lines=True):
         raise BadRowError(f"{name}: expected visible characters, received others in {shown(text)}")
     return text
 

@@ -88,3 +88,15 @@ COMMENT ON COLUMN bloodcell.receiver_summary.n_held IS 'Messages that were rejec
 COMMENT ON COLUMN bloodcell.receiver_summary.n_delivered IS 'Messages that were delivered.';
 COMMENT ON COLUMN bloodcell.receiver_summary.oldest_waiting_at IS 'When the oldest of the waiting messages was made.';
 COMMENT ON COLUMN bloodcell.receiver_summary.last_delivered_at IS 'When a message was last delivered.';
+
+-- Who calls it has locked the messages, and has checked that the decision is one for them. It runs with the caller's rights.
+CREATE OR REPLACE FUNCTION bloodcell.decide_on_messages(messages bigint[], an_action text, a_reason text, a_person text)
+RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO bloodcell.message_action (message_id, action, reason, requested_by)
+    SELECT message_id, an_action, a_reason, a_person FROM unnest(messages) message_id ORDER BY 1;
+    UPDATE bloodcell.outgoing_message SET next_attempt_at = NULL,
+        state = CASE an_action WHEN 'replay' THEN 'waiting' ELSE 'skipped' END
+    WHERE message_id = ANY (messages);
+$$;
+COMMENT ON FUNCTION bloodcell.decide_on_messages(bigint[], text, text, text) IS
+    'Has messages sent again (replay), or never (skip), and records who wants it and why.';

@@ -423,11 +423,7 @@ BEGIN
     IF now_in IS DISTINCT FROM 'held' THEN
         RAISE EXCEPTION 'The message is not rejected any more' USING ERRCODE = 'no_data_found';
     END IF;
-    INSERT INTO bloodcell.message_action (message_id, action, reason, requested_by)
-    VALUES (a_message, a_action, trim(a_reason), who.person);
-    UPDATE bloodcell.outgoing_message SET next_attempt_at = NULL,
-        state = CASE a_action WHEN 'replay' THEN 'waiting' ELSE 'skipped' END
-    WHERE message_id = a_message;
+    PERFORM bloodcell.decide_on_messages(ARRAY[a_message], a_action, trim(a_reason), who.person);
 END $$;
 COMMENT ON FUNCTION bloodcell.desk_decide_message(text, bigint, text, text) IS
     'Has a rejected message sent again (replay), or never (skip), as the person of a session.';

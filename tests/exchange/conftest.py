@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from bloodcell.exchange.exchange_file import read_exchange_file
-from bloodcell.exchange.sending import Sent, keep_receivers, send_results
+from bloodcell.exchange.receiver_rows import keep_receivers
+from bloodcell.exchange.sending import Sent, send_results
 from bloodcell.settings import Settings
 from bloodcell.storage.database import Database
 from tests.exchange.hl7_receiver import Receiver, receiving
@@ -41,6 +43,23 @@ class Exchange:
         self.laboratory.call(cells, ["neutrophil"] * n)
         self.laboratory.count(slide)
         return cells
+
+    def correct(self, cells: list[int], version: int, how: str = "corrected") -> int:
+        """Labels one more cell of slide S-1 otherwise and signs again; returns the number of the signed version."""
+        self.laboratory.label(cells[version : version + 1], ["lymphocyte"])
+        self.laboratory.count()
+        return self.laboratory.sign("S-1", version + 1, how, "one cell was wrong")
+
+    def withdraw(self, action: str) -> None:
+        """Withdraws (`withdraw`) or restores (`restore`) all slides."""
+        with self.laboratory.database.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO bloodcell.slide_withdrawal (slide_id, action, reason, requested_by, run_id) "
+                    "SELECT slide_id, :action, 'wrong tube', 'anna', run_id FROM bloodcell.slide ORDER BY slide_id"
+                ),
+                {"action": action},
+            )
 
     def send(self) -> Sent:
         (sent,) = send_results(self.settings)

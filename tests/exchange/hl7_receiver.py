@@ -17,6 +17,12 @@ def control_id(message: str) -> str:
     return message.split("\r")[0].split("|")[9]
 
 
+def status_of(message: str) -> tuple[str, set[str]]:
+    """Returns the status of the result and of its observations in a message."""
+    lines = [line.split("|") for line in message.split("\r")]
+    return next(f[25] for f in lines if f[0] == "OBR"), {f[11] for f in lines if f[0] == "OBX"}
+
+
 def acknowledged(message: str, code: str = "AA", text: str = "", *, of: str | None = None) -> bytes:
     """Returns an acknowledgement with its frame."""
     header = "MSH|^~\\&|LIS|HOSPITAL|bloodcell|laboratory|20260315||ACK|1|P|2.5.1"

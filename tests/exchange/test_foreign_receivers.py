@@ -14,11 +14,11 @@ import httpx
 import pytest
 from hl7apy.parser import parse_message
 
-from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages, remove_receiver
+from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages
+from bloodcell.exchange.receiver_rows import remove_receiver
 from bloodcell.exchange.sending import send_results
 from tests.exchange.conftest import Exchange
 from tests.exchange.foreign_receivers import running
-from tests.exchange.test_sending import withdraw
 from tests.serving import serving
 
 CODES = ["SNE"] * 60 + ["LY"] * 40 + ["MO"] * 6 + ["ERB"] * 3 + ["BL", "BL", "EO"]
@@ -41,9 +41,9 @@ def chain(exchange: Exchange) -> None:
     lab.count()
     lab.sign("S-1", 3, "corrected", "no blast")
     send_results(exchange.settings)
-    withdraw(exchange, "withdraw")
+    exchange.withdraw("withdraw")
     send_results(exchange.settings)
-    withdraw(exchange, "restore")
+    exchange.withdraw("restore")
     send_results(exchange.settings)
 
 

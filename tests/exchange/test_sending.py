@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from bloodcell.errors import AlreadyDoneError, ConfigurationError, UnknownRecordError
-from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages, remove_receiver, send_from
+from bloodcell.exchange.receiver_rows import remove_receiver
 from bloodcell.exchange.sending import send_results
 from tests.exchange.conftest import Exchange
-from tests.exchange.hl7_receiver import acknowledged, control_id, receiving
+from tests.exchange.hl7_receiver import acknowledged, control_id, receiving, status_of
+from tests.exchange.killed_sender import When, send_and_die
 from tests.laboratory import at_once
 from tests.reverse_proxy import make_certificate
-
-
-def states(exchange: Exchange) -> list[tuple[object, ...]]:
-    return exchange.messages("version", "kind", "state")
-
-
-def status_of(message: str) -> tuple[str, set[str]]:
-    """Returns the status of the result and of its observations in a message."""
-    lines = [line.split("|") for line in message.split("\r")]
-    return next(f[25] for f in lines if f[0] == "OBR"), {f[11] for f in lines if f[0] == "OBX"}
-
-
-def correct(exchange: Exchange, cells: list[int], version: int, how: str = "corrected") -> int:
-    """Labels one more cell otherwise and signs again; returns the number of the signed version."""
-    exchange.laboratory.label(cells[version : version + 1], ["lymphocyte"])
-    exchange.laboratory.count()
-    return exchange.laboratory.sign("S-1", version + 1, how, "one cell was wrong")
 
 
 def test_a_result_leaves_when_it_is_signed_and_not_before(exchange: Exchange) -> None:
@@ -69,7 +49,7 @@ def test_partial_final_and_corrected_arrive_in_this_order(exchange: Exchange) ->
     exchange.send()
     exchange.laboratory.sign("S-1", 1)
     exchange.send()
-    correct(exchange, cells, 2)
+    exchange.correct(cells, 2)
     exchange.send()
     assert [status_of(message) for message in exchange.receiver.received] == [("P", {"P"}), ("F", {"F"}), ("C", {"C"})]
     assert len(set(exchange.receiver.ids)) == 3
@@ -82,7 +62,7 @@ def test_an_unsigned_version_does_not_leave_after_a_signature_or_once_it_is_supe
     exchange.laboratory.label(cells[:1], ["lymphocyte"])
     exchange.laboratory.count()  # version 3 waits for a signature
     exchange.send()
-    assert states(exchange) == [(1, "result", "superseded"), (2, "result", "delivered")]
+    assert exchange.messages("version", "kind", "state") == [(1, "result", "superseded"), (2, "result", "delivered")]
     assert [status_of(message)[0] for message in exchange.receiver.received] == ["F"]
 
 
@@ -92,52 +72,6 @@ def test_a_withheld_result_never_leaves_before_it_is_signed(exchange: Exchange) 
     assert exchange.laboratory.rows("SELECT state FROM bloodcell.result") == [("withheld",)]
     exchange.send()
     assert exchange.receiver.received == []
-
-
-def test_a_rejected_message_waits_for_a_person_and_keeps_the_next_version_waiting(exchange: Exchange) -> None:
-    cells = exchange.slide()
-    exchange.laboratory.sign("S-1", 1)
-    exchange.receiver.answer = lambda message: [acknowledged(message, "AE", "unknown order")]
-    assert exchange.send().n_held == 1
-    correct(exchange, cells, 2)
-    exchange.receiver.answer = lambda message: [acknowledged(message)]
-    assert exchange.send().n_delivered == 0
-    found = exchange.messages("version", "state", "last_answer")
-    assert found == [(2, "held", "AE unknown order"), (4, "waiting", None)]
-
-    replay = MessageDecision("replay", "the order is known now", "anna")
-    assert decide_on_messages(exchange.laboratory.database, replay) == 1
-    assert exchange.send().n_delivered == 2
-    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F", "F", "C"]
-    assert exchange.receiver.ids[0] == exchange.receiver.ids[1] != exchange.receiver.ids[2]
-    with pytest.raises(AlreadyDoneError, match="No message was rejected"):
-        decide_on_messages(exchange.laboratory.database, replay)
-
-
-def test_a_skipped_message_lets_the_next_version_through(exchange: Exchange) -> None:
-    cells = exchange.slide()
-    exchange.laboratory.sign("S-1", 1)
-    exchange.receiver.answer = lambda message: [acknowledged(message, "AR")]
-    exchange.send()
-    correct(exchange, cells, 2)
-    skip = MessageDecision("skip", "entered by hand", "anna", receiver="lis")
-    assert decide_on_messages(exchange.laboratory.database, skip) == 1
-    exchange.receiver.answer = lambda message: [acknowledged(message)]
-    assert exchange.send().n_delivered == 1
-    assert states(exchange) == [(2, "result", "skipped"), (4, "result", "delivered")]
-    history = exchange.laboratory.rows("SELECT action, reason, requested_by FROM bloodcell.message_action_history")
-    assert history == [("skip", "entered by hand", "anna")]
-
-
-@pytest.mark.parametrize("reason", ["", "  ", "all \u202e is well"])
-def test_a_decision_needs_a_reason_that_people_can_read(exchange: Exchange, reason: str) -> None:
-    with pytest.raises(ConfigurationError, match="Expected a reason in words"):
-        decide_on_messages(exchange.laboratory.database, MessageDecision("skip", reason, "anna"))
-
-
-def test_a_decision_about_an_unknown_slide_is_refused(exchange: Exchange) -> None:
-    with pytest.raises(UnknownRecordError, match="No message is about slide 'S-9'"):
-        decide_on_messages(exchange.laboratory.database, MessageDecision("skip", "r", "anna", barcode="S-9"))
 
 
 def test_a_receiver_that_is_away_gets_everything_in_order_when_it_is_back(exchange: Exchange) -> None:
@@ -150,7 +84,7 @@ def test_a_receiver_that_is_away_gets_everything_in_order_when_it_is_back(exchan
         sent = exchange.send()
     assert (sent.n_delivered, sent.n_left) == (0, 1)
     assert "cannot be reached" in sent.trouble
-    correct(exchange, cells, 2)
+    exchange.correct(cells, 2)
     exchange.slide("S-2")
     exchange.laboratory.sign("S-2", 1)
     exchange.receiver.port = port
@@ -241,41 +175,6 @@ def test_an_answer_in_another_character_set_and_with_other_delimiters_is_read(ex
     assert answer == "AE fehlt: Größe $50 &  b; OBX 3; 207 Application error"
 
 
-def test_a_withdrawn_slide_is_taken_back_where_it_arrived_and_nowhere_else(exchange: Exchange) -> None:
-    for barcode in ("S-1", "S-2", "S-3"):
-        exchange.slide(barcode)
-    exchange.laboratory.sign("S-1", 1)
-    exchange.send()
-    exchange.laboratory.sign("S-2", 1)
-    withdraw(exchange, "withdraw")
-    exchange.send()
-    found = exchange.messages("barcode", "kind", "state")
-    assert found == [
-        ("S-1", "result", "delivered"),
-        ("S-2", "result", "superseded"),
-        ("S-1", "withdrawal", "delivered"),
-        ("S-2", "withdrawal", "superseded"),
-    ]
-    assert status_of(exchange.receiver.received[-1]) == ("X", {"W"})
-    assert "Withdrawn: results of slide S-1 are not valid. wrong tube" in exchange.receiver.received[-1]
-    withdraw(exchange, "restore")
-    exchange.send()
-    of_first = [message for message in exchange.receiver.received if "|S-1^" in message]
-    assert [status_of(message)[0] for message in of_first] == ["F", "X", "C"]
-    assert [status_of(m)[0] for m in exchange.receiver.received if "|S-2^" in m] == ["F"]
-
-
-def withdraw(exchange: Exchange, action: str) -> None:
-    with exchange.laboratory.database.begin() as connection:
-        connection.execute(
-            sa.text(
-                "INSERT INTO bloodcell.slide_withdrawal (slide_id, action, reason, requested_by, run_id) "
-                "SELECT slide_id, :action, 'wrong tube', 'anna', run_id FROM bloodcell.slide ORDER BY slide_id"
-            ),
-            {"action": action},
-        )
-
-
 def test_two_senders_at_once_deliver_each_message_once(exchange: Exchange) -> None:
     for number in range(30):
         exchange.slide(f"S-{number}", n=60)
@@ -284,70 +183,22 @@ def test_two_senders_at_once_deliver_each_message_once(exchange: Exchange) -> No
     assert len(exchange.receiver.ids) == len(set(exchange.receiver.ids)) == 30
 
 
-KILLED = """
-import sys, os
-from bloodcell.exchange import recording, sending
-from bloodcell.settings import Settings
-n = 0
-def dying(work, is_before):
-    def wrapped(*arguments):
-        global n
-        n += 1
-        if is_before and n == int(sys.argv[1]):
-            os._exit(9)
-        work(*arguments)
-        if not is_before and n == int(sys.argv[1]):
-            os._exit(9)
-    return wrapped
-if sys.argv[2] == "answered":
-    recording.record = dying(recording.record, True)
-else:
-    def recorded(*arguments):
-        deliver(*arguments)
-        arguments[0].flush()
-    deliver = sending._deliver
-    sending._deliver = dying(recorded, False)
-sending.send_results(Settings())
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["answered", "recorded"])
-def test_a_sender_that_is_killed_loses_nothing_and_repeats_what_was_not_recorded(exchange: Exchange, when: str) -> None:
+def test_a_sender_that_is_killed_loses_nothing_and_repeats_what_was_not_recorded(
+    exchange: Exchange, when: When
+) -> None:
     for number in range(4):
         exchange.slide(f"S-{number}", n=60)
         exchange.laboratory.sign(f"S-{number}", 1)
-    variables = exchange.settings.as_variables()
-    for kill_at in ("1", "2"):
-        command = [sys.executable, "-c", KILLED, kill_at, when]
-        assert subprocess.run(command, env={"PATH": "/usr/bin:/bin", **variables}, check=False).returncode == 9
+    for kill_at in (1, 2):
+        send_and_die(exchange.settings, kill_at, when)
     exchange.send()
     assert {state for (state,) in exchange.messages("state")} == {"delivered"}
     assert len(set(exchange.receiver.ids)) == 4
     # messages whose answers were not recorded come again; those that were recorded do not
     repeated = len(exchange.receiver.ids) - 4
     assert repeated == 0 if when == "recorded" else repeated >= 2
-
-
-def test_a_receiver_that_was_not_in_the_file_gets_what_is_signed_from_then_on(exchange: Exchange) -> None:
-    exchange.slide()
-    with exchange.laboratory.database.begin() as connection:
-        connection.exec_driver_sql("UPDATE bloodcell.receiver SET removed_at = now()")
-    exchange.laboratory.sign("S-1", 1)
-    exchange.configure()
-    assert exchange.send().n_delivered == 0
-    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
-
-    def send_since(receiver: str) -> int:
-        database = exchange.laboratory.database
-        return send_from(database, receiver, an_hour_ago, reason="it was away", requested_by="anna")
-
-    assert (send_since("lis"), send_since("lis")) == (1, 0)
-    assert exchange.send().n_delivered == 1
-    with pytest.raises(UnknownRecordError, match=r"No receiver is called 'sil'. Expected one of: lis"):
-        send_since("sil")
-    history = exchange.laboratory.rows("SELECT action, reason, requested_by FROM bloodcell.message_action_history")
-    assert history == [("replay", "it was away", "anna")]
 
 
 def test_without_its_file_nothing_is_lost(exchange: Exchange) -> None:
@@ -429,95 +280,12 @@ def test_a_receiver_that_answers_only_the_first_message_of_a_connection_gets_one
     assert exchange.receiver.n_connections == 3
 
 
-@pytest.mark.slow
-def test_a_result_that_was_answered_before_the_sender_was_killed_is_taken_back_all_the_same(exchange: Exchange) -> None:
-    exchange.slide()
-    exchange.laboratory.sign("S-1", 1)
-    command = [sys.executable, "-c", KILLED, "1", "answered"]
-    subprocess.run(command, env={"PATH": "/usr/bin:/bin", **exchange.settings.as_variables()}, check=False)
-    withdraw(exchange, "withdraw")
-    exchange.send()
-    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F", "X"]
-
-
-def test_the_next_slide_with_a_barcode_waits_for_the_withdrawal_of_the_one_before(exchange: Exchange) -> None:
-    exchange.slide()
-    exchange.laboratory.sign("S-1", 1)
-    exchange.send()
-    withdraw(exchange, "withdraw")
-    exchange.receiver.answer = lambda message: []
-    exchange.send()
-    exchange.slide()  # another slide, whose barcode this is
-    exchange.laboratory.sign("S-1", 1)
-    exchange.receiver.answer = lambda message: [acknowledged(message)]
-    assert exchange.send().n_delivered == 0
-    exchange.at_once()
-    assert exchange.send().n_delivered == 2
-    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F", "X", "X", "C"]
-
-
-def test_an_unsigned_result_is_taken_back_when_the_slide_becomes_withheld(exchange: Exchange) -> None:
-    exchange.configure("gets_unsigned = true")
-    cells = exchange.slide()
-    exchange.send()
-    exchange.laboratory.label(cells[:1], ["BL"])
-    exchange.laboratory.count()
-    exchange.send()
-    assert [status_of(message) for message in exchange.receiver.received] == [("P", {"P"}), ("X", {"W"})]
-    assert "Withheld: results of slide S-1 are not to be used" in exchange.receiver.received[-1]
-    exchange.laboratory.sign("S-1", 2)
-    exchange.send()
-    assert status_of(exchange.receiver.received[-1])[0] == "C"
-
-
-def test_an_unsigned_version_that_waits_does_not_leave_once_the_slide_is_withheld(exchange: Exchange) -> None:
-    exchange.configure("gets_unsigned = true")
-    cells = exchange.slide()
-    exchange.laboratory.label(cells[:1], ["BL"])
-    exchange.laboratory.count()
-    exchange.send()
-    assert exchange.receiver.received == []
-
-
 def test_an_answer_that_postgres_could_not_hold_is_spelt_out(exchange: Exchange) -> None:
     exchange.slide()
     exchange.laboratory.sign("S-1", 1)
     exchange.receiver.answer = lambda message: [acknowledged(message, "AE", "a\\X00\\b \x1b[31m red")]
     assert exchange.send().n_held == 1
     assert exchange.messages("last_answer") == [("AE a\\u0000b \\u001b[31m red",)]
-
-
-def test_a_message_that_is_skipped_while_it_is_on_its_way_stays_skipped(exchange: Exchange) -> None:
-    exchange.slide()
-    exchange.laboratory.sign("S-1", 1)
-
-    def answer(message: str) -> list[bytes]:
-        decide_on_messages(exchange.laboratory.database, MessageDecision("skip", "by hand", "anna", barcode="S-1"))
-        return []
-
-    exchange.receiver.answer = answer
-    exchange.send()
-    exchange.at_once()
-    exchange.receiver.answer = lambda message: [acknowledged(message)]
-    exchange.send()
-    assert (exchange.messages("state", "n_attempts"), len(exchange.receiver.received)) == ([("skipped", 1)], 1)
-
-
-def test_what_is_withdrawn_while_others_are_sent_is_not_sent(exchange: Exchange) -> None:
-    for barcode in ("S-1", "S-2"):
-        exchange.slide(barcode)
-        exchange.laboratory.sign(barcode, 1)
-
-    def answer(message: str) -> list[bytes]:
-        if len(exchange.receiver.received) == 1:
-            withdraw(exchange, "withdraw")
-        return [acknowledged(message)]
-
-    exchange.receiver.answer = answer
-    exchange.send()
-    exchange.send()
-    # a sender had taken the second one, so its receiver is told, too
-    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F", "X", "X"]
 
 
 def test_one_receiver_that_is_not_configured_well_does_not_keep_the_others(exchange: Exchange) -> None:
@@ -541,16 +309,3 @@ def test_a_receiver_that_rejects_everything_does_not_get_the_whole_backlog(excha
     sent = exchange.send()
     assert (sent.n_held, sent.n_left) == (20, 3)
     assert "20 messages in a row were rejected" in sent.trouble
-
-
-def test_a_receiver_that_comes_back_hears_of_what_was_withdrawn_meanwhile(exchange: Exchange) -> None:
-    exchange.slide()
-    exchange.laboratory.sign("S-1", 1)
-    exchange.send()
-    remove_receiver(exchange.laboratory.database, "lis")
-    withdraw(exchange, "withdraw")
-    exchange.configure()
-    since = datetime.now(UTC) - timedelta(hours=1)
-    n = send_from(exchange.laboratory.database, "lis", since, reason="it is back", requested_by="anna")
-    assert (n, exchange.send().n_delivered) == (1, 1)
-    assert [status_of(message)[0] for message in exchange.receiver.received] == ["F", "X"]

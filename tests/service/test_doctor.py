@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bloodcell.cli import app
 from bloodcell.exchange.exchange_file import read_exchange_file
-from bloodcell.exchange.sending import keep_receivers
+from bloodcell.exchange.receiver_rows import keep_receivers
 from bloodcell.service.doctor import examine
 from bloodcell.service.findings import Finding
 from bloodcell.settings import Settings
