@@ -20,9 +20,10 @@ SOURCES = sorted((ROOT / "bloodcell").rglob("*.py"))
 ROOMS = (
     "lazy_names", "visible_text", "errors", "login_limit", "cells", "environment", "setting_types", "toml_file",
     "evidence_settings", "exchange_settings", "retention_settings", "desk_settings", "served_address", "settings",
-    "quality_rules", "resources", "presentation", "storage", "registry", "appearance", "inference", "training", "drawing", "inbox",
-    "ingest", "classify", "differential", "quality", "results", "report", "labels", "exchange", "evaluation", "site",
-    "retraining", "monitoring", "withdrawal", "removal", "verification", "review", "service", "demo", "cli",
+    "quality_rules", "resources", "presentation", "storage", "registry", "appearance", "inference", "training",
+    "drawing", "inbox", "ingest", "classify", "differential", "quality", "results", "report", "labels", "exchange",
+    "evaluation", "site", "retraining", "monitoring", "withdrawal", "removal", "verification", "review", "service",
+    "demo", "cli",
 )  # fmt: skip
 
 # modules that start other processes, or set what TensorFlow reads only from the environment

@@ -16,6 +16,7 @@
     drop          drop make
     erasure       clean, erase
     export        export
+    quality       quality status, check, override, restart, show, rules
     exchange      exchange status, send, listen, replay, skip, remove, example
     users         users add, list, password, roles, remove
     output        how these commands show records
@@ -44,6 +45,7 @@ from bloodcell.cli import (
     labels,
     models,
     operate,
+    quality,
     results,
     retrain,
     rules,
@@ -103,6 +105,7 @@ for panel, commands in _GROUPS.items():
         app.command(rich_help_panel=panel, no_args_is_help=command in _NEED_ARGUMENTS)(command)
 app.add_typer(rules.app, name="rules", rich_help_panel="Results")
 app.add_typer(users.app, name="users", rich_help_panel="Results")
+app.add_typer(quality.app, name="quality", rich_help_panel="Results")
 app.add_typer(exchange.app, name="exchange", rich_help_panel="Results")
 app.add_typer(labels.app, name="labels", rich_help_panel="Labels and retraining")
 app.add_typer(site.app, name="site", rich_help_panel="Models")

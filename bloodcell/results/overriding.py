@@ -46,7 +46,7 @@ def override_check(settings: StorageSettings, check_id: int, reason: str) -> Non
             raise SigningRefusedError(f"{said}. Next: bloodcell quality status shows what is held, and why.") from None
         if code == _NO_RIGHT:
             raise ConfigurationError(
-                f"This login may not override: {said}. Next: set BLOODCELL_SIGNING_URL to your Postgres with a login of "
-                f"your own, a member of {REVIEWER_ROLE} and of no other role of bloodcell."
+                f"This login may not override: {said}. Next: set BLOODCELL_SIGNING_URL to your Postgres with a "
+                f"login of your own, a member of {REVIEWER_ROLE} and of no other role of bloodcell."
             ) from None
         raise

@@ -34,6 +34,7 @@
     training_queue_routes, training_queue  cells that are worth a label for training
     people_pages       who is logged in
     message_pages      messages to other systems that wait or were rejected
+    quality_pages      what the quality control holds, control charts, overrides
     validation_pages   the validation of a candidate, for the person who approves it
     writing            labels, comments, leases and signatures, through functions of the database
 

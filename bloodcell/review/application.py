@@ -29,6 +29,7 @@ from bloodcell.review import (
     openid_pages,
     pages,
     people_pages,
+    quality_pages,
     reading_routes,
     slide_routes,
     statistics_routes,
@@ -63,6 +64,7 @@ _PAGES: Final = (
     validation_pages,
     people_pages,
     message_pages,
+    quality_pages,
 )
 _log: Final = logging.getLogger(__name__)
 

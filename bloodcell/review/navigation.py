@@ -59,6 +59,7 @@ def _navigation(services: Services, session: Session, current: str, text: Callab
     if person.may("reader"):
         pages.append(("/training-queue", "Training queue", ""))
     pages += [("/reported", "Reported on a date", ""), ("/statistics", "Statistics", "")]
+    pages.append(("/quality", "Quality control", "quality"))
     if services.settings.exchange_file is not None:
         pages.append(("/messages", "Messages", "messages"))
     if person.may("administrator"):

@@ -19,3 +19,7 @@ WHERE NOT EXISTS (SELECT 1 FROM bloodcell.cell_label l
 -- name: messages
 -- Messages to other systems that were rejected.
 SELECT count(*) FROM bloodcell.message WHERE state = 'held'
+
+-- name: quality
+-- Failed checks that hold results.
+SELECT count(*) FROM bloodcell.failed_check

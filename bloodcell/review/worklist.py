@@ -106,7 +106,11 @@ def read_worklist(connection: sa.Connection, chosen: Filter, person: str) -> Wor
     newest = connection.execute(_SQL["newest_night"]).scalar_one()
     since = newest - timedelta(days=_OPEN_DAYS) if newest and not chosen.barcode else None
     facts: dict[int, Any] = {row.slide_id: row for row in connection.execute(_SQL["facts"], {"since": since})}
-    everything = [_row(slide, facts.get(slide.slide_id)) for slide in slides_in(connection, since=since)]
+    everything = [
+        _row(slide, facts.get(slide.slide_id))
+        for slide in slides_in(connection, since=since)
+        if not (slide.slide_id in facts and facts[slide.slide_id].is_control)  # nobody signs it
+    ]
     found = [row for row in everything if _is_chosen(row, chosen, person)]
     return Worklist(
         rows=tuple(found[:MOST]),

@@ -3,7 +3,8 @@ SELECT max(night) FROM bloodcell.standing_slide
 
 -- name: facts
 -- Who has a slide, how many people have labelled cells of it, and codes out of scope that nobody has labelled.
-SELECT s.slide_id, l.person AS holder, coalesce(p.n_unverified, 0) AS n_unverified, coalesce(n.n_people, 0) AS n_people
+SELECT s.slide_id, l.person AS holder, coalesce(p.n_unverified, 0) AS n_unverified, coalesce(n.n_people, 0) AS n_people,
+       EXISTS (SELECT 1 FROM bloodcell.control_slide_history q WHERE q.slide_id = s.slide_id) AS is_control
 FROM bloodcell.standing_slide s
 LEFT JOIN bloodcell.slide_lease_now l USING (slide_id)
 LEFT JOIN LATERAL (

@@ -36,6 +36,7 @@ _OPEN: Final = sa.text("SELECT bloodcell.desk_open_slide(:token, :slide_id)")
 _LEASE: Final = sa.text("SELECT * FROM bloodcell.desk_lease(:token, :slide_id, :seconds, :take_over)")
 _END_LEASE: Final = sa.text("SELECT bloodcell.desk_end_lease(:token, :slide_id)")
 _SIGN: Final = sa.text("SELECT bloodcell.desk_sign(:token, :slide_id, :number, :digest, :state, :reason)")
+_OVERRIDE: Final = sa.text("SELECT bloodcell.desk_override_check(:token, :check, :reason)")
 _DECIDE: Final = sa.text("SELECT bloodcell.desk_decide_message(:token, :message, :action, :reason)")
 _NEWEST: Final = sa.text(
     "SELECT number, state, digest, withheld_for, review_for, signed_by FROM bloodcell.newest_version "
@@ -153,6 +154,16 @@ class Desk:
         """
         asked = {"token": session.digest, "message": message_id, "action": action, "reason": reason}
         self._write(lambda c: c.execute(_DECIDE, asked))
+
+    def override_check(self, session: Session, check_id: int, reason: str) -> None:
+        """Releases what a failed check of the quality control holds.
+
+        Raises:
+            WriteRefusedError: There is no such check, or it holds nothing any more.
+            RightMissingError: The person is no senior.
+        """
+        asked = {"token": session.digest, "check": check_id, "reason": reason}
+        self._write(lambda c: c.execute(_OVERRIDE, asked))
 
     def open_slide(self, session: Session, slide_id: int) -> None:
         """Records that the person looks at the slide: cells of it cannot be read blind any more."""

@@ -149,7 +149,7 @@ BEGIN
     END IF;
     PERFORM FROM bloodcell.lock WHERE work = 'check' FOR UPDATE;
     IF NOT EXISTS (SELECT FROM bloodcell.failed_check f WHERE f.check_id = a_check) THEN
-        RAISE EXCEPTION 'Check % holds nothing: it passed, was overridden, was done again, or does not exist', a_check
+        RAISE EXCEPTION 'The check holds nothing: it passed, was overridden, was done again, or does not exist'
             USING ERRCODE = 'no_data_found';
     END IF;
     INSERT INTO bloodcell.quality_override (check_id, reason, overridden_by, session_id)
@@ -209,7 +209,7 @@ BEGIN
     ) m WHERE m.n <> 0;
 END $$;
 """
-_OF_QUALITY = """SELECT 'control' AS what, 'control slide, which is nobody''s result' AS told, count(*) AS n
+_OF_QUALITY = """SELECT 'control' AS what, 'control slides, which are not signed' AS told, count(*) AS n
         FROM bloodcell.control_slide c WHERE c.slide_id = a_slide
         UNION ALL
         SELECT 'quality', 'failed checks of the quality control that nobody has overridden', count(*)

@@ -43,6 +43,14 @@ COMMENT ON VIEW bloodcell.quality_hold IS
 COMMENT ON COLUMN bloodcell.quality_hold.check_id IS 'The check; see failed_check.';
 COMMENT ON COLUMN bloodcell.quality_hold.model_id IS 'The model whose calls it holds; empty: any.';
 
+CREATE VIEW bloodcell.control_slide_history AS
+SELECT c.slide_id, s.barcode, s.night, s.analyser, c.name, c.found_at, c.run_id
+FROM bloodcell.control_slide c JOIN bloodcell.slide s USING (slide_id);
+
+COMMENT ON VIEW bloodcell.control_slide_history IS 'Slides of control material: they are never signed or sent.';
+COMMENT ON COLUMN bloodcell.control_slide_history.name IS 'Name of the control in the quality file.';
+COMMENT ON COLUMN bloodcell.control_slide_history.found_at IS 'When it was found to be one.';
+
 CREATE VIEW bloodcell.quality_history AS
 SELECT q.check_id, q.kind, q.subject, q.night, q.analyser, q.whole_night, q.model_id, m.variant, q.passed, q.value, q.center,
        q.lower, q.upper, q.reason, q.figures, q.checked_at, o.overridden_by, o.overridden_at,

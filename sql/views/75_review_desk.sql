@@ -428,6 +428,16 @@ END $$;
 COMMENT ON FUNCTION bloodcell.desk_decide_message(text, bigint, text, text) IS
     'Has a rejected message sent again (replay), or never (skip), as the person of a session.';
 
+CREATE FUNCTION bloodcell.desk_override_check(a_token text, a_check bigint, a_reason text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    who bloodcell.desk_session := bloodcell.desk_writer(a_token, 'senior');
+BEGIN
+    PERFORM bloodcell.override_check_as(a_check, a_reason, who.person, who.session_id);
+END $$;
+COMMENT ON FUNCTION bloodcell.desk_override_check(text, bigint, text) IS
+    'Overrides a failed check of the quality control as the person of a session.';
+
 DO $$ DECLARE function regprocedure; BEGIN
     FOR function IN SELECT oid::regprocedure FROM pg_proc
         WHERE pronamespace = 'bloodcell'::regnamespace AND starts_with(proname, 'desk_')

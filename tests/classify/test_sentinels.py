@@ -1,4 +1,4 @@
-"""Each worker calls the sentinels again: what it computes otherwise holds the results of its own calls, and no others."""
+"""Each worker calls the sentinels again: a difference holds the results of its own calls, and no others."""
 
 from __future__ import annotations
 
@@ -59,8 +59,10 @@ def state(database: Database, barcode: str) -> tuple[str, list[str]]:
 def round_weights(network: MergedNetwork) -> None:
     """Leaves of each weight what bfloat16 holds: the first 16 of its 32 bits."""
     for weight in network.model.weights:
-        bits = np.ascontiguousarray(weight.numpy()).view(np.uint32)
-        weight.assign((bits & np.uint32(0xFFFF0000)).view(np.float32))
+        values = np.asarray(weight)
+        if values.dtype == np.float32:
+            bits = np.atleast_1d(values).view(np.uint32) & np.uint32(0xFFFF0000)
+            weight.assign(bits.view(np.float32).reshape(values.shape))
 
 
 @pytest.fixture
@@ -101,7 +103,8 @@ def test_a_worker_of_another_precision_holds_its_own_calls_only(
     run(settings, redo=True, night=NEXT)
     held = [check for check in checks(database) if check.holds]
     assert held
-    assert all("probabilities differ by at most" in check.reason and check.value > 0.001 for check in held)
+    assert all("probabilities differ by at most" in check.reason for check in held)
+    assert all(check.value > 0.001 or check.figures["novelty_percent"] > 0.1 for check in held)
     assert state(database, "T") == ("withheld", ["quality_control"])
     assert state(database, "S0")[1] == []
 

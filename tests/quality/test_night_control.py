@@ -178,7 +178,7 @@ def test_a_control_is_never_signed_and_makes_no_message_and_no_row_of_a_mart(
         )
     control_night(ours, NIGHT)
     write_due_results(ours, night=NIGHT)
-    with pytest.raises(sa.exc.DBAPIError, match="control slide, which is nobody's result: 1"):
+    with pytest.raises(sa.exc.DBAPIError, match="control slides, which are not signed: 1"):
         laboratory.sign("QC-N-1", 1)
     assert laboratory.rows("SELECT * FROM bloodcell.outgoing_message") == []
     for mart in ("mart_slide", "mart_slide_class", "mart_cell"):
@@ -217,7 +217,8 @@ def test_a_failed_check_of_another_model_holds_nothing(laboratory: Laboratory, o
         connection.execute(
             sa.text(
                 "INSERT INTO bloodcell.quality_check (kind, subject, night, analyser, whole_night, model_id, passed, "
-                "reason, figures, run_id) VALUES ('control', 'C', :night, 'DM96', false, :model, false, 'r', '{}', :run)"
+                "reason, figures, run_id) VALUES "
+                "('control', 'C', :night, 'DM96', false, :model, false, 'r', '{}', :run)"
             ),
             {"night": NIGHT, "model": CHALLENGER, "run": run},
         )

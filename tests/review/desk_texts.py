@@ -83,9 +83,10 @@ def data_texts() -> dict[str, set[str]]:
     results = (ROOT / "sql/views/20_results.sql").read_text()
     training = (ROOT / "sql/views/50_training.sql").read_text()
     desk = (ROOT / "sql/views/75_review_desk.sql").read_text()
-    migration = (ROOT / "sql/versions/0012_review_desk.py").read_text()
+    migration = (ROOT / "sql/versions/0018_quality.py").read_text()
     states = (ROOT / "sql/versions/0010_results.py").read_text().partition("result_state CHECK")[2].partition("),")[0]
-    missing = migration.partition("FUNCTION bloodcell.missing_for_signature")[2].partition("END $$")[0]
+    missing = migration.partition("FUNCTION bloodcell.missing_for_signature")[2].partition("_QUEUE = ")[0]
+    overrides = migration.partition("FUNCTION bloodcell.override_check_as")[2].partition("END $$")[0]
     causes = versions.partition("SELECT CASE cause")[2].partition("ELSE cause END")[0]
     statuses = results.partition("CASE WHEN s.withdrawn_at IS NOT NULL")[2].partition("AS status")[0]
     outcomes = training.partition("COLUMN bloodcell.retraining.state IS")[2].partition(";")[0]
@@ -108,7 +109,7 @@ def data_texts() -> dict[str, set[str]]:
         "gate": set(GATE_TITLES.values()),
         "state of a retraining": set(re.findall(r"[a-z]+(?=,| \(| or|\.')", outcomes)) - {"person", "gates"}
         | {"failed"},
-        "refusal of the database": {f"{told}." for told in re.findall(r"RAISE EXCEPTION '([^'%]+)'", desk)},
+        "refusal of the database": {f"{told}." for told in re.findall(r"RAISE EXCEPTION '([^'%]+)'", desk + overrides)},
         "page": set(re.findall(r'\("/[\w-]*", "([^"]+)"', (REVIEW / "navigation.py").read_text())),
         "with values": set(SHAPES),
     }

@@ -62,6 +62,8 @@ ACCESS: Final = {
     "GET /second": SENIORS,
     "GET /second/cells/{number}/image": SENIORS,
     "GET /adjudication": SENIORS,
+    "GET /quality": EVERYBODY,
+    "POST /quality/override": SENIORS,
     "GET /messages": EVERYBODY,
     "POST /messages/decide": SENIORS,
     "GET /sessions": ADMINISTRATORS,
@@ -152,6 +154,7 @@ class Material:
             "POST /logout-everywhere": {"csrf": csrf},
             "POST /language": {"language": "de", "csrf": csrf},
             "POST /sessions/end": {"person": "nobody", "csrf": csrf},
+            "POST /quality/override": {"check": "1", "reason": "r", "csrf": csrf},
             "POST /messages/decide": {"message": "1", "action": "skip", "reason": "r", "csrf": csrf},
         }
         if name in forms:

@@ -1,0 +1,50 @@
+"""The quality control: what it holds, the charts of each analyser, and a senior's override."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from bloodcell.quality.moving_figures import LEVELS
+from bloodcell.quality.quality_status import read_quality
+from bloodcell.review.guards import require_form
+from bloodcell.review.navigation import desk_page
+from bloodcell.review.services import services_of, session_of
+from bloodcell.review.writing import require_role
+
+router: Final = APIRouter(include_in_schema=False)
+
+
+@router.get("/quality")
+def quality_page(request: Request) -> HTMLResponse:
+    """Shows what is held and why, and the moving figures of each analyser."""
+    services, session = services_of(request), session_of(request)
+    found = read_quality(services.desk)
+    return desk_page(
+        request,
+        "quality.html.j2",
+        "/quality",
+        failed=found.failed,
+        overrides=found.overrides,
+        analysers=tuple(dict.fromkeys(chart.analyser for chart in found.charts)),
+        charts=found.charts,
+        levels=tuple(LEVELS),
+        may_override=session.person.may("senior"),
+    )
+
+
+@router.post("/quality/override")
+def override(
+    request: Request,
+    check: Annotated[int, Form(ge=1, lt=2**63)],
+    reason: Annotated[str, Form(min_length=1, max_length=500, pattern=r"^[^\x00]*$")],
+    csrf: Annotated[str, Form(max_length=100)] = "",
+) -> Response:
+    """Releases what a failed check holds."""
+    services, session = services_of(request), session_of(request)
+    require_form(session, csrf)
+    require_role(session.person, "senior")
+    services.writer.override_check(session, check, reason)
+    return RedirectResponse("/quality", 303)
