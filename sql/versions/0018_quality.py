@@ -142,10 +142,10 @@ CREATE FUNCTION bloodcell.override_check_as(a_check bigint, a_reason text, a_per
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF bloodcell.has_invisible(a_reason) THEN
-        RAISE EXCEPTION 'The reason has characters that nobody sees' USING ERRCODE = 'object_not_in_prerequisite_state';
+        RAISE EXCEPTION 'The reason has characters that nobody sees' USING ERRCODE = 'no_data_found';
     END IF;
     IF coalesce(length(trim(a_reason)), 0) = 0 THEN
-        RAISE EXCEPTION 'An override needs a reason' USING ERRCODE = 'object_not_in_prerequisite_state';
+        RAISE EXCEPTION 'An override needs a reason' USING ERRCODE = 'no_data_found';
     END IF;
     PERFORM FROM bloodcell.lock WHERE work = 'check' FOR UPDATE;
     IF NOT EXISTS (SELECT FROM bloodcell.failed_check f WHERE f.check_id = a_check) THEN

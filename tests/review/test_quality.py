@@ -84,8 +84,8 @@ def test_each_figure_has_a_chart_whose_points_name_their_night(running_desk: Run
         with running_desk.client("vera") as vera:
             page = vera.http.get("/quality").text
         assert "Brightness of the empty field" in page
-        assert "<title>2026-01-06: 235 (228–232), failed</title>" in page
-        assert "<title>2026-01-05: 234 (228–232), warning</title>" in page
+        assert "<title>2026-01-06: 235.00 (228.00–232.00), failed</title>" in page
+        assert "<title>2026-01-05: 234.00 (228.00–232.00), warning</title>" in page
         assert (page.count('class="learnt"'), page.count('class="band"')) == (3, 3)
     finally:
         add_check(running_desk, night=first + timedelta(days=5), passed=True)
