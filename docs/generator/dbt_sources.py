@@ -66,7 +66,8 @@ def sources_file(connection: sa.Connection) -> str:
         "description": "Results of bloodcell for analysts: no challengers, no withdrawn slides, no identities.",
         "tables": tables,
     }
-    return _HEAD + yaml.safe_dump({"version": 2, "sources": [source]}, sort_keys=False, allow_unicode=True, width=116)
+    written = yaml.safe_dump({"version": 2, "sources": [source]}, sort_keys=False, allow_unicode=True, width=116)
+    return f"{_HEAD}{written}"
 
 
 def _table(name: str, comment: str, columns: Sequence[Column]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A month of nights for what reads the marts: signed, corrected, withheld, unsigned and withdrawn slides of two analysers."""
+"""A month of nights: signed, corrected, withheld, unsigned and withdrawn slides of two analysers."""
 
 from __future__ import annotations
 
