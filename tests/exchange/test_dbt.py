@@ -34,7 +34,7 @@ def test_each_mart_has_a_key_and_each_column_a_meaning() -> None:
 
 def test_every_package_of_dbt_is_checked_against_its_digest() -> None:
     digests = r"((?:    --hash=sha256:\w{64}(?: \\)?\n)+)"
-    pinned = re.findall(rf"^([a-z][\w.-]*)==\S+ (?:; .*?)?\\\n{digests}", REQUIREMENTS, re.M)
+    pinned = re.findall(rf"^([a-z][\w.-]*)(?:\[\w+\])?==\S+ (?:; .*?)?\\\n{digests}", REQUIREMENTS, re.M)
     assert len(pinned) == len(re.findall(r"^[a-z][^\n]*==", REQUIREMENTS, re.M))
     assert {"dbt-core", "dbt-postgres"} <= {name for name, _ in pinned}
     assert "://" not in REQUIREMENTS
