@@ -10,8 +10,8 @@ export UV_SYSTEM_CERTS := 1
 # a process for each core; tests that share a running system or a trained model stay together (tests/conftest.py)
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# programs in Node that the tests meet: an OpenID provider, and receivers of results
-FOREIGN := $(patsubst %,tests/%/node_modules/.package-lock.json,review/openid exchange/receivers)
+# programs that the tests meet, in Node: an OpenID provider, and receivers of results; and dbt, in an environment of its own
+FOREIGN := $(patsubst %,tests/%/node_modules/.package-lock.json,review/openid exchange/receivers) .venv/dbt/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-retrain up test test-fast coverage check format docs bench models paper release clean
@@ -80,6 +80,11 @@ clean: ## Remove .venv and caches (never data)
 	@test -x $(BIN)/uv || { echo "Installing uv"; $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r docker/uv.txt; }
 	@echo "Installing the packages of uv.lock into .venv (2.5 GB, a minute or two)"
 	@$(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python
+	@touch $@
+
+.venv/dbt/installed: sql/dbt/requirements.txt | .venv/installed
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	@$(BIN)/uv pip install --quiet --no-config --python $(@D) --only-binary :all: --require-hashes --requirements $<
 	@touch $@
 
 tests/%/node_modules/.package-lock.json: tests/%/package-lock.json

@@ -8,7 +8,7 @@ keep() { [ -s "secrets/$1" ] || printf '%s' "$2" > "secrets/$1"; }
 random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }
 
 for name in postgres_password airflow_password bloodcell_admin_password bloodcell_password bloodcell_desk_password \
-        redis_password admin_password watcher_password grafana_password api_secret_key; do
+        redis_password admin_password watcher_password grafana_password grafana_database_password api_secret_key; do
     keep "$name" "$(random)"
 done
 keep jwt_secret "$(random)$(random)"

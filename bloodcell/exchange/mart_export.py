@@ -108,9 +108,9 @@ def export_marts(
     return exported
 
 
-def read_dictionary(connection: sa.Connection) -> list[Column]:
-    """Returns the columns of the marts in their order, with their comments."""
-    return [Column(**row._mapping) for row in connection.execute(_SQL["dictionary"], {"marts": list(MARTS)})]
+def read_dictionary(connection: sa.Connection, marts: Sequence[str] = MARTS) -> list[Column]:
+    """Returns the columns of marts in their order, with their comments."""
+    return [Column(**row._mapping) for row in connection.execute(_SQL["dictionary"], {"marts": list(marts)})]
 
 
 def _written(

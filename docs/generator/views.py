@@ -6,6 +6,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,13 @@ def views_page(folder: Path) -> GeneratedPage:
 
 def read_views() -> dict[str, View]:
     """Returns the views by name, from an embedded Postgres that runs only during this call."""
+    with migrated() as connection:
+        return {view.name: view for view in _views(connection)}
+
+
+@contextmanager
+def migrated() -> Iterator[sa.Connection]:
+    """Yields a connection to an empty database of this release, in an embedded Postgres of its own."""
     from bloodcell.settings import Settings
     from bloodcell.storage.embedded import embedded_database
     from bloodcell.storage.migrations import upgrade
@@ -90,7 +98,7 @@ def read_views() -> dict[str, View]:
             upgrade(server.url())
             engine = sa.create_engine(server.url(), poolclass=sa.NullPool)
             with engine.connect() as connection:
-                return {view.name: view for view in _views(connection)}
+                yield connection
         finally:
             server.stop()
 

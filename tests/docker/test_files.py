@@ -29,6 +29,8 @@ OURS = {name: service for name, service in SERVICES.items() if "env_file" in ser
 RUN_ONCE = {"init", "owner"}
 """Services that end when their command has ended."""
 OVERLAYS: dict[str, Any] = {file.name: yaml.safe_load(file.read_text()) for file in DOCKER.glob("compose.*.yaml")}
+OF_SITE = ("compose.exchange.yaml", "compose.rules.yaml")
+"""Files with which services see files of the site: test_exchange_services.py."""
 OF_LOG_IN = {"compose.ldap.yaml": "ldap", "compose.oidc.yaml": "oidc"}
 """File -> how people log in to the review desk with it."""
 KEYS = {
@@ -39,9 +41,10 @@ KEYS = {
 """What a service may say; `privileged`, `cap_add`, `devices`, `pid`, `ipc`, `network_mode` ... are not among it."""
 
 
-def test_compose_file_is_valid_by_the_specification() -> None:
+def test_compose_files_are_valid_by_the_specification() -> None:
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    done = subprocess.run([*check, str(DOCKER / "compose.yaml")], capture_output=True, text=True, check=False)
+    files = [str(DOCKER / name) for name in ("compose.yaml", *OVERLAYS)]
+    done = subprocess.run([*check, *files], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -90,7 +93,7 @@ def test_no_service_can_reach_anything_outside_unless_the_site_says_so() -> None
     assert OVERLAYS["compose.outside.yaml"]["services"].keys() == {*OURS, "prometheus", "grafana"}
 
 
-@pytest.mark.parametrize("name", sorted(OVERLAYS.keys() - OF_LOG_IN))
+@pytest.mark.parametrize("name", sorted(OVERLAYS.keys() - OF_LOG_IN - set(OF_SITE)))
 def test_the_files_for_more_machines_change_only_networks_and_where_data_are(name: str) -> None:
     for service in OVERLAYS[name].get("services", {}).values():
         assert service.keys() <= {"networks", "ports", "extra_hosts"}
@@ -201,7 +204,10 @@ def test_volumes_are_folders_of_the_images_that_their_user_can_write_to() -> Non
         for volume in service["volumes"]
         if volume.split(":")[0] in COMPOSE["volumes"]
     }
-    below = {f"/var/lib/bloodcell/{name}" for name in ("airflow/logs", "desk", "store", "summaries", "training")}
+    below = {
+        f"/var/lib/bloodcell/{name}"
+        for name in ("airflow/logs", "desk", "identity-keys", "store", "summaries", "training")
+    }
     assert folders == {"/var/lib/airflow/logs", *below}
     folders |= {"/var/lib/bloodcell/weights"}  # a volume unless a folder is named
     assert folders <= set(made[0].split()), "a new volume gets the owner that the folder has in the image"

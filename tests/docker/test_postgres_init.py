@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.settings import Settings
+from bloodcell.storage.connections import connect
 from bloodcell.storage.database import open_database, open_desk_databases
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
 from bloodcell.storage.migrations import upgrade
@@ -92,6 +93,7 @@ def check_logins(server: Server, tmp_path: Path) -> None:
     upgrade(admin.plain_database_url)
     assert server.listed(MEMBERS, login="bloodcell_desk_login") == ["bloodcell_app", "bloodcell_desk"]
     assert server.listed(MEMBERS, login="bloodcell") == ["bloodcell_app"]
+    assert server.listed(MEMBERS, login="bloodcell_grafana") == ["bloodcell_reader"]
 
     for database in open_desk_databases(server.settings("bloodcell_desk_login", tmp_path), patience_s=0):
         with database.begin() as connection:
@@ -100,10 +102,24 @@ def check_logins(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="bloodcell_desk"):
         open_desk_databases(server.settings("bloodcell", tmp_path), patience_s=0)
     open_database(server.settings("bloodcell", tmp_path))
+    check_grafana(server.postgres.url("bloodcell"))
     owned = "SELECT pg_has_role('bloodcell_desk_login', role, 'MEMBER') FROM unnest(ARRAY['bloodcell_owner', "
     owned += "'bloodcell_reviewer', 'bloodcell_admin', 'airflow']) AS role"
     assert not any(server.listed(owned))
-    assert server.listed("SELECT has_database_privilege('bloodcell_desk_login', 'airflow', 'CONNECT')") == [False]
+    for login in ("bloodcell_desk_login", "bloodcell_grafana"):
+        assert server.listed(f"SELECT has_database_privilege('{login}', 'airflow', 'CONNECT')") == [False]
+
+
+def check_grafana(url: str) -> None:
+    """Grafana's login reads views, and neither tables nor for longer than a minute; it writes nothing."""
+    of_grafana = sa.make_url(url).set(username="bloodcell_grafana").render_as_string(hide_password=False)
+    with connect(of_grafana).connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM bloodcell.mart_slide")) == 0
+        assert connection.scalar(sa.text("SHOW statement_timeout")) == "1min"
+        assert connection.scalar(sa.text("SHOW default_transaction_read_only")) == "on"
+    for refused in ("SELECT count(*) FROM bloodcell.slide", "CREATE TABLE public.mine (n integer)"):
+        with connect(of_grafana).connect() as connection, pytest.raises(sa.exc.DBAPIError, match=r"denied|read-only"):
+            connection.execute(sa.text(refused))
 
 
 def test_an_empty_server_gets_every_database_and_login(server: Server, tmp_path: Path) -> None:

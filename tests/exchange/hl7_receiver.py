@@ -49,7 +49,7 @@ class Receiver:
 
 
 @contextmanager
-def receiving(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+def receiving(context: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> Iterator[Receiver]:
     """Runs a receiver on a free port of this machine."""
     receiver = Receiver()
 
@@ -80,7 +80,7 @@ def receiving(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
             accepted, address = super().get_request()
             return (context.wrap_socket(accepted, server_side=True) if context else accepted), address
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server((address, 0), Handler) as server:
         receiver.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

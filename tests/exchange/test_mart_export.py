@@ -143,16 +143,21 @@ def test_a_reader_sees_the_marts_as_of_a_moment(laboratory: Laboratory, database
 
 
 def test_signed_results_fit_into_omops_table(laboratory: Laboratory, database: Database) -> None:
-    columns = [sa.Column(each.name, each.type, nullable=each.nullable) for each in Measurement.__table__.columns]
-    table = sa.Table("measurement", sa.MetaData(), *columns, prefixes=["TEMPORARY"])
     with database.begin() as connection:
         connection.exec_driver_sql("INSERT INTO bloodcell.omop_concept VALUES ('neutrophil', 'percent', 3008342, 8554)")
-        table.create(connection)
-        view = sa.table("omop_measurement", *(sa.column(each.name) for each in columns), schema="bloodcell")
-        connection.execute(table.insert().from_select([each.name for each in columns], sa.select(view)))
-        rows = connection.execute(sa.select(table)).all()
+        rows = omop_measurements(connection)
     by_line = {row.measurement_source_value: row for row in rows}
     assert len({row.measurement_id for row in rows}) == len(by_line) == len(rows) == 14  # seven lines, two values each
     neutrophils = by_line["neutrophil percent"]
     assert (neutrophils.measurement_concept_id, neutrophils.value_as_number) == (3008342, 50)
     assert (by_line["BL absolute"].measurement_concept_id, by_line["BL absolute"].unit_source_value) == (0, "10*9/L")
+
+
+def omop_measurements(connection: sa.Connection) -> list[sa.Row[Any]]:
+    """Returns the rows of the view as a table with omop-cdm's columns, types and constraints takes them."""
+    columns = [sa.Column(each.name, each.type, nullable=each.nullable) for each in Measurement.__table__.columns]
+    table = sa.Table("measurement", sa.MetaData(), *columns, prefixes=["TEMPORARY"])
+    table.create(connection)
+    view = sa.table("omop_measurement", *(sa.column(each.name) for each in columns), schema="bloodcell")
+    connection.execute(table.insert().from_select([each.name for each in columns], sa.select(view)))
+    return list(connection.execute(sa.select(table)).all())

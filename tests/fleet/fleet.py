@@ -51,6 +51,7 @@ class Fleet:
         shares: Volumes that all hosts share, as over NFS; of any other volume each host has a folder of its own.
         more: Further environment variables of every service that runs one of bloodcell's images.
         secrets: Values of the secrets that the script does not make.
+        overlays: Files of docker/ that are read together with compose.yaml.
         mark: Mark of its network; fleets with different marks can run at the same time.
     """
 
@@ -63,6 +64,7 @@ class Fleet:
         shares: Sequence[str] = ("store", "logs"),
         more: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
+        overlays: Sequence[str] = (),
         mark: str = "fleet",
     ) -> None:
         self.folder, self.logs = folder, folder / "output"
@@ -71,7 +73,7 @@ class Fleet:
         self._shares = shares
         self._more = more or {}
         self._secrets = secrets or {}
-        self._compose: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+        self._compose = _composed("compose.yaml", *overlays)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._kept: dict[str, Mapping[str, str]] = {}
         self._ended = threading.Event()
@@ -349,7 +351,19 @@ class Fleet:
         def value(match: re.Match[str]) -> str:
             return self._values.get(match["name"]) or match["default"]
 
-        return re.sub(r"\$\{(?P<name>\w+):[-?](?P<default>[^}]*)\}", value, text)
+        return re.sub(r"\$\{(?P<name>\w+)(?::[-?](?P<default>[^}]*))?\}", value, text)
+
+
+def _composed(first: str, *overlays: str) -> dict[str, Any]:
+    """Returns compose files as Compose merges them: environments are merged, and lists become longer."""
+    composed: dict[str, Any] = yaml.safe_load((DOCKER / first).read_text())
+    for file in overlays:
+        for name, added in yaml.safe_load((DOCKER / file).read_text()).get("services", {}).items():
+            service = composed["services"][name]
+            for key, value in added.items():
+                below = service.get(key)
+                service[key] = {**(below or {}), **value} if isinstance(value, dict) else [*(below or []), *value]
+    return composed
 
 
 def waited(condition: Callable[[], bool], timeout_s: float, what: str) -> float:

@@ -74,8 +74,10 @@ class Host:
         self._process = None
 
     def share(self, folder: Path, at: str, options: str = "bind") -> None:
-        """Mounts a folder of the machine on the host; hosts that mount the same folder have a file share."""
-        self.check(["mkdir", "-p", at])
+        """Mounts a folder or file of the machine on the host; hosts that mount the same folder have a file share."""
+        self.check(["mkdir", "-p", str(Path(at).parent if folder.is_file() else at)])
+        if folder.is_file():
+            self.check(["touch", at])
         # mounted from outside the host's root, so that the folder is not seen through the overlay
         target = f"{self._network.folder / self.name}/root{at}"
         subprocess.run(
@@ -178,7 +180,7 @@ class Network:
         _ip("-n", switch, "link", "set", "bridge", "up")
         _ip("link", "add", self._mark, "type", "veth", "peer", "name", "machine", "netns", switch)
         _ip("-n", switch, "link", "set", "dev", "machine", "master", "bridge", "up")
-        _ip("address", "add", f"{self._subnet}.1/24", "dev", self._mark)
+        _ip("address", "add", f"{self.own_address}/24", "dev", self._mark)
         _ip("link", "set", self._mark, "up")
         for name in self.hosts:
             namespace = self.namespace(name)
@@ -201,6 +203,11 @@ class Network:
     def address(self, name: str) -> str:
         """Returns the address of a host, or of a service that has an address of its own."""
         return self._addresses[name]
+
+    @property
+    def own_address(self) -> str:
+        """The address at which hosts reach this machine."""
+        return f"{self._subnet}.1"
 
     def move(self, service: str, host: str) -> None:
         """Gives a service's address to another host, as a cluster manager does."""

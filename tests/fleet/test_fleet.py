@@ -37,6 +37,7 @@ NOT_HERE = {
     "prometheus": "not installed here",
     "grafana": "not installed here",
     "owner": "runs only when it is called",
+    "orders": "needs an exchange file: test_exchange.py",
 }
 
 

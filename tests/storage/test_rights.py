@@ -312,7 +312,7 @@ def test_on_a_laboratorys_own_server_every_login_has_a_password_and_the_service_
     }  # fmt: skip
     logins = (
         "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL "
-        "AND rolname IN ('airflow', 'bloodcell', 'bloodcell_admin', 'bloodcell_desk_login') ORDER BY 1"
+        "AND (rolname = 'airflow' OR rolname LIKE 'bloodcell%') ORDER BY 1"
     )
 
     def made() -> tuple[int, list[str]]:
@@ -321,14 +321,14 @@ def test_on_a_laboratorys_own_server_every_login_has_a_password_and_the_service_
         with as_superuser(fresh_server.url("postgres")).connect() as connection:
             return done.returncode, list(connection.scalars(sa.text(logins)))
 
-    for name in ("airflow_password", "bloodcell_password", "bloodcell_desk_password"):
+    for name in ("airflow_password", "bloodcell_password", "bloodcell_desk_password", "grafana_database_password"):
         (tmp_path / name).write_text(name)
     assert made() == (1, [])
     (tmp_path / "bloodcell_admin_password").write_text("c")
     with as_superuser(fresh_server.url("postgres")).connect() as connection:
         for database in ("airflow", "bloodcell"):
             connection.execute(sa.text(f"DROP DATABASE {database}"))  # the embedded server made them
-    assert made() == (0, ["airflow", "bloodcell", "bloodcell_admin", "bloodcell_desk_login"])
+    assert made() == (0, ["airflow", "bloodcell", "bloodcell_admin", "bloodcell_desk_login", "bloodcell_grafana"])
 
     def url(login: str) -> str:
         return server.set(username=login, database="bloodcell").render_as_string(hide_password=False)
