@@ -6,6 +6,7 @@ Data moves one way. A room takes the records of the rooms before it, returns its
     ingest        a drop's files become slides, cells and stored images; every file is accounted for
     classify      cells become calls by the champion and its challengers
     differential  a slide's calls become counts and percentages, with exact intervals and flags
+    quality       what holds the results of a night: control slides and moving figures
     results       a count becomes a version of the slide's result, which a person signs
     report        a slide becomes a page, and a night becomes a summary
     labels        pathologists' labels of cells: imported, checked, contested or confirmed

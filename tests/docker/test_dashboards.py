@@ -104,6 +104,7 @@ def send_some(database: Database, settings: Settings) -> None:
         with database.begin() as connection:
             keep_receivers(connection, read_exchange_file(path))
         fill_month(database, FIRST, LAST)
+        check_nights(database)
         answers = iter([("AA", ""), ("AE", "unknown order")])
 
         def answer(message: str) -> list[bytes]:
@@ -112,6 +113,19 @@ def send_some(database: Database, settings: Settings) -> None:
 
         receiver.answer = answer
         send_results(settings.model_copy(update={"exchange_file": path}))
+
+
+def check_nights(database: Database) -> None:
+    """Records a figure for each night, of which the last fails."""
+    statement = """
+        INSERT INTO bloodcell.quality_check (kind, subject, night, analyser, whole_night, passed, value, center, lower,
+            upper, reason, figures, run_id)
+        SELECT 'figure', subject, night, :analyser, false, night < :last, 50, 51, 47, 55, 'r', '{}',
+               (SELECT min(run_id::text)::uuid FROM bloodcell.run)
+        FROM bloodcell."drop" CROSS JOIN (VALUES ('red_cell_stain'), ('brightness')) s (subject)
+    """
+    with database.begin() as connection:
+        connection.execute(sa.text(statement.replace("::", "\\:\\:")), {"analyser": min(ANALYSERS), "last": LAST})
 
 
 def rows(connection: sa.Connection, sql: str) -> list[dict[str, Any]]:

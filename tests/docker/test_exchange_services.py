@@ -1,4 +1,4 @@
-"""With compose.exchange.yaml and compose.rules.yaml, each service sees the files that it needs, and no others.
+"""With compose.exchange.yaml, compose.rules.yaml and compose.quality.yaml, each service sees the files that it needs, and no others.
 
 tests/fleet/test_exchange.py runs the services with these files.
 """
@@ -14,7 +14,7 @@ from bloodcell.exchange.exchange_file import OrderSource
 from bloodcell.settings import Settings
 from tests.docker.test_files import DOCKER, OVERLAYS, SERVICES
 
-EXCHANGE, RULES = (OVERLAYS[f"compose.{name}.yaml"]["services"] for name in ("exchange", "rules"))
+EXCHANGE, RULES, QUALITY = (OVERLAYS[f"compose.{name}.yaml"]["services"] for name in ("exchange", "rules", "quality"))
 PORT = OrderSource.model_fields["port"].default
 FILE = "/etc/bloodcell/exchange.toml"
 
@@ -38,10 +38,13 @@ def test_files_of_the_site_are_read_only_and_each_service_sees_its_own() -> None
     assert RULES.keys() == {"worker", "desk"}
     for name in RULES:
         assert mounts(RULES, name) == {"/etc/bloodcell/rules.toml": "${BLOODCELL_RULES}:ro"}
+    assert QUALITY.keys() == {"worker", "gpu-worker", "gpu-worker-1", "cpu-worker"}
+    for name in QUALITY:
+        assert mounts(QUALITY, name) == {"/etc/bloodcell/quality.toml": "${BLOODCELL_QUALITY}:ro"}
 
 
 def test_the_files_add_no_right_and_only_the_port_for_orders() -> None:
-    for services in (EXCHANGE, RULES):
+    for services in (EXCHANGE, RULES, QUALITY):
         for name, service in services.items():
             assert service.keys() <= {"environment", "volumes", *(("networks", "ports") if name == "orders" else ())}
             named = {

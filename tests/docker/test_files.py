@@ -29,7 +29,7 @@ OURS = {name: service for name, service in SERVICES.items() if "env_file" in ser
 RUN_ONCE = {"init", "owner"}
 """Services that end when their command has ended."""
 OVERLAYS: dict[str, Any] = {file.name: yaml.safe_load(file.read_text()) for file in DOCKER.glob("compose.*.yaml")}
-OF_SITE = ("compose.exchange.yaml", "compose.rules.yaml")
+OF_SITE = ("compose.exchange.yaml", "compose.rules.yaml", "compose.quality.yaml")
 """Files with which services see files of the site: test_exchange_services.py."""
 OF_LOG_IN = {"compose.ldap.yaml": "ldap", "compose.oidc.yaml": "oidc"}
 """File -> how people log in to the review desk with it."""

@@ -14,6 +14,7 @@ def test_files_of_the_site_are_mounted_where_they_are_needed_and_read_only() -> 
         "desk.yaml": {"rules"},
         "orders.yaml": {"exchange", "orders", "identity-keys"},
         "pod-template.yaml": OF_SITE,
+        "pod-template-gpu.yaml": {"rules"},
     }
     pods = {**pods_by_file(), "celery": of_celery}
     for name, pod in pods.items():
@@ -38,7 +39,11 @@ def test_the_page_makes_every_config_map_and_names_the_files() -> None:
         if key in ("configMap", "configMapRef") and value["name"] != "bloodcell-config"  # the chart's
     }
     assert read <= set(re.findall(r"create configmap (\S+)", README))
-    for variable, file in (("EXCHANGE_FILE", "exchange/exchange.toml"), ("RULES_FILE", "rules/rules.toml")):
+    for variable, file in (
+        ("EXCHANGE_FILE", "exchange/exchange.toml"),
+        ("RULES_FILE", "rules/rules.toml"),
+        ("QUALITY_FILE", "rules/quality.toml"),
+    ):
         assert f"BLOODCELL_{variable}=/etc/bloodcell/{file}" in README
 
 
