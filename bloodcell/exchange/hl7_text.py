@@ -69,7 +69,7 @@ def segment(name: str, fields: Mapping[int, Field | Sequence[Sequence[str]]]) ->
     """Returns a segment, without its end.
 
     Args:
-        name: Three letters.
+        name: Three letters; empty for what follows the fields of a segment.
         fields: Number of the field -> text, components, or repetitions of components. Those that are left out are
             empty. In MSH, the first two are the delimiters and are left out, too.
     """

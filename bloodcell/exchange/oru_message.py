@@ -96,17 +96,17 @@ def _segments(
     yield segment("OBR", request)
     for number_, text in enumerate(notes_of(result), start=1):
         yield segment("NTE", {1: str(number_), 2: "L", 3: text})
-    position, shared = 0, _shared(result)
+    position, tail = 0, _tail(result)
     for of_line in line_observations(result, exchange.codes):
         for each in filter(None, (of_line.share, of_line.cells, of_line.absolute)):
             position += 1
             line = of_line.line if each is of_line.share else None
-            yield segment("OBX", {**shared, **_observation(line, position, each, system, of_lines)})
+            yield segment("OBX", _observation(line, position, each, system, of_lines)) + tail
             if line and (note := uncertainty_of(line)):
                 yield segment("NTE", {1: "1", 2: "L", 3: note})
     for each in count_observations(result):
         position += 1
-        yield segment("OBX", {**shared, **_observation(None, position, each, system, of_lines)})
+        yield segment("OBX", _observation(None, position, each, system, of_lines)) + tail
 
 
 def _patient(result: OutgoingResult, authority: str) -> Mapping[int, Field]:
@@ -120,26 +120,27 @@ def _patient(result: OutgoingResult, authority: str) -> Mapping[int, Field]:
     }
 
 
-def _shared(result: OutgoingResult) -> Mapping[int, Field | Sequence[Sequence[str]]]:
-    """Returns the fields that are the same in each OBX of a message."""
-    return {
-        2: "NM",
+def _tail(result: OutgoingResult) -> str:
+    """Returns OBX from field 12 on, which is the same in each OBX of a message."""
+    fields: Mapping[int, Field | Sequence[Sequence[str]]] = {
         14: _time(result.specimen_at),
         16: result.signed_by or "",
         17: (result.variant, f"bloodcell {result.variant}", "99BLOODCELL"),
         18: ((result.model_id[:12], "bloodcell"), *(((result.analyser,),) if result.analyser else ())),
         19: _time(result.counted_at),
     }
+    return segment("", {number - 11: value for number, value in fields.items()})
 
 
 def _observation(
     line: OutgoingLine | None, position: int, observation: Observation, system: str, status: str
 ) -> Mapping[int, Field]:
-    """Returns the other fields of OBX; of a share, `line` has the reference range and the flag."""
+    """Returns the fields of OBX up to 11; of a share, `line` has the reference range and the flag."""
     expected = line.expected if line else None
     value = "" if observation.value is None else number(observation.value, observation.digits)
     return {
         1: str(position),
+        2: "NM",
         3: _code(observation.code, system),
         5: value,
         6: (observation.unit, _UNITS[observation.unit], "UCUM"),

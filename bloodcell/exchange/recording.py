@@ -27,8 +27,8 @@ _SQL: Final = load_statements("exchange/recording.sql")
 _STATE_AFTER: Final = {"delivered": "delivered", "rejected": "held", "no_answer": "waiting"}
 _MOST: Final = 100
 """Attempts that are not recorded yet, at most: what a sender that is killed repeats."""
-_PAUSE_S: Final = 0.05
-"""Seconds between two transactions, which each cost as much as a message."""
+_PAUSE_S: Final = 0.2
+"""Seconds between two transactions, each of which costs as much as a message."""
 
 
 @dataclass(frozen=True, slots=True)
