@@ -43,6 +43,7 @@ def taken_receiver(database: Database, name: str) -> Iterator[Callable[[int], st
                 cursor.execute("SELECT bloodcell.may_send(%s)", (message_id,))
                 found = cursor.fetchone()
             except psycopg2.Error as error:
+                connection.invalidate(error)
                 raise DatabaseUnavailableError(
                     f"The connection that keeps other senders from {name} was lost. Next: bloodcell exchange send"
                 ) from error
