@@ -1,7 +1,7 @@
-"""Attempts are recorded by a thread while the next message is on its way.
+"""Attempts are recorded by a thread while the next messages are on their way.
 
-One transaction records whatever has been answered since the last one, so that the disk does not set the pace. A sender
-that is killed in between repeats these few messages, under the same control ids.
+One transaction records whatever has been answered in a fifth of a second, so that the disk does not set the pace. A
+sender that is killed in between repeats these messages, a hundred at most, under the same control ids.
 """
 
 from __future__ import annotations

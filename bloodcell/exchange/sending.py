@@ -1,7 +1,8 @@
 """Sends what waits in the outbox: each receiver's messages one after the other, those of a slide in their order.
 
-An attempt is recorded as soon as it is answered, while the next message is on its way. A sender that is killed in
-between sends such messages again under the same control ids, which is how a receiver knows that it has them.
+The next message is made while the receiver works on the one before, and attempts are recorded some at a time. A sender
+that is killed in between sends such messages again under the same control ids, which is how a receiver knows that it
+has them. Whether a message may still be sent is asked when it is made, directly before it leaves.
 """
 
 from __future__ import annotations
