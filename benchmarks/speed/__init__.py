@@ -10,6 +10,8 @@
     growing       memory and time per cell from 1,000 to 20,000 cells
     writing       COPY of calls, against INSERT
     labelling     a label file -> labels, against INSERT; memory by rows
+    sending       signed results over MLLP, against a loop that sends prepared messages
+    exporting     a million cells to Parquet, against pandas
     training      epochs from cached features, against arrays in memory
 
 The full run writes RESULTS.md; `python -m benchmarks.speed --quick` only shows that everything runs. Three benchmarks

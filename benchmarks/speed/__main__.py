@@ -11,7 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.speed import classifying, growing, ingesting, labelling, sending, shipped, starting, training, writing
+from benchmarks.speed import (
+    classifying,
+    exporting,
+    growing,
+    ingesting,
+    labelling,
+    sending,
+    shipped,
+    starting,
+    training,
+    writing,
+)
 from benchmarks.speed.line import Line, as_markdown, as_table, machine
 from benchmarks.speed.place import Place, apart, measuring_place
 
@@ -54,6 +65,7 @@ def _measured(place: Place) -> Iterator[Line]:
     yield from apart(writing.calls, place)
     yield from labelling.labelling(place)
     yield apart(sending.sending, place)
+    yield from exporting.exporting(place)
     yield from apart(training.epochs, place)
 
 

@@ -7,7 +7,9 @@ observations     what receivers get of each line
 delivery         what it means to deliver a message, whatever the protocol
 receiver_rows    the receivers that the database knows
 client_tls       TLS towards a receiver
-recording        records attempts while the next message is on its way
+recording        records attempts while the next messages are on their way
+outbox           which messages are due, and whether one may still be sent
+making_ahead     the next message is made while the receiver works on the one before
 sending          sends what waits in the outbox
 mart_export      results as files for analysts
 message_list     the receivers, and the messages that wait or were rejected

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 from bloodcell.errors import BloodcellError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from bloodcell.exchange.outgoing_result import OutgoingResult
@@ -17,6 +18,21 @@ Outcome = Literal["delivered", "rejected", "no_answer"]
 
 class NoAnswerError(BloodcellError):
     """The receiver cannot be reached, or does not answer as it should; the message is sent again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeMessage:
+    """A message as a receiver gets it.
+
+    Attributes:
+        result: What it says.
+        body: Its bytes, without a frame.
+        n_entries: Parts of which the receiver says one by one what became of them.
+    """
+
+    result: OutgoingResult
+    body: bytes
+    n_entries: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +53,15 @@ class Attempt:
 class Link(Protocol):
     """A way to a receiver. It connects when the first message is sent, and stays open for the others."""
 
-    def deliver(self, result: OutgoingResult) -> Attempt:
+    def make(self, result: OutgoingResult) -> MadeMessage:
+        """Returns the message about a result."""
+
+    def deliver(self, message: MadeMessage, meanwhile: Callable[[], None]) -> Attempt:
         """Sends one message, and returns what the receiver answered.
+
+        Args:
+            message: The message.
+            meanwhile: Work of the sender's own, which raises nothing; it may be called while the receiver works.
 
         Raises:
             NoAnswerError: The receiver cannot be reached or does not answer.

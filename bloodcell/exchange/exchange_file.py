@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -159,8 +159,7 @@ class SiteCodes(_Part):
 
     def code_of(self, line: str, what: Literal["percent", "cells", "absolute"]) -> str:
         """Returns the code of a line's percentage, number of cells or absolute count."""
-        own = next((codes for name, codes in self.lines.items() if name == line), LineCode())
-        code: str | None = getattr(own, what)
+        code: str | None = getattr(self.lines.get(cast("LoincLine", line)), what, None)
         return code or f"{line.upper()}_{what.upper()}"
 
 

@@ -11,10 +11,11 @@ import httpx
 
 from bloodcell.errors import ConfigurationError
 from bloodcell.exchange.client_tls import client_context
-from bloodcell.exchange.delivery import Attempt, NoAnswerError
+from bloodcell.exchange.delivery import Attempt, MadeMessage, NoAnswerError
 from bloodcell.exchange.fhir_bundle import fhir_bundle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from bloodcell.exchange.exchange_file import ExchangeFile, FhirReceiver
@@ -35,15 +36,23 @@ class FhirLink:
         self._host = httpx.URL(receiver.url).host
         self._client: httpx.Client | None = None
 
-    def deliver(self, result: OutgoingResult) -> Attempt:
-        """Sends a result and returns what the server answered.
+    def make(self, result: OutgoingResult) -> MadeMessage:
+        """Returns the message about a result, a transaction."""
+        document = fhir_bundle(result, self._receiver, self._exchange, datetime.now(UTC))
+        return MadeMessage(result, json.dumps(document, ensure_ascii=False).encode(), len(document["entry"]))
+
+    def deliver(self, message: MadeMessage, meanwhile: Callable[[], None]) -> Attempt:
+        """Sends a message and returns what the server answered.
+
+        Args:
+            message: The message.
+            meanwhile: Not called: the client sends and waits in one call.
 
         Raises:
             NoAnswerError: The server cannot be reached, does not answer, refuses the log-in or is overloaded.
             ConfigurationError: The token or a certificate of the exchange file cannot be read.
         """
-        document = fhir_bundle(result, self._receiver, self._exchange, datetime.now(UTC))
-        body = json.dumps(document, ensure_ascii=False).encode()
+        body = message.body
         if self._client is None:
             self._client = self._connect()
         status, answered = self._post(self._client, body)
@@ -53,7 +62,7 @@ class FhirLink:
         if status >= 400:
             return Attempt("rejected", f"{status} {_text(answered)}".strip()[:_MAX_TEXT], body)
         statuses = _statuses(answered)
-        if statuses is None or len(statuses) != len(document["entry"]):
+        if statuses is None or len(statuses) != message.n_entries:
             raise NoAnswerError(f"{host} answered {status}, and not with the outcome of each entry of the transaction.")
         if failed := [text for code, text in statuses if not code.startswith("2")]:
             return Attempt("rejected", "; ".join(failed)[:_MAX_TEXT], body)

@@ -7,13 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from bloodcell.exchange.client_tls import client_context
-from bloodcell.exchange.delivery import Attempt
+from bloodcell.exchange.delivery import Attempt, MadeMessage
 from bloodcell.exchange.hl7_answer import read_answer
 from bloodcell.exchange.mllp import ConnectionClosedError, MllpConnection
 from bloodcell.exchange.oru_message import oru_message
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
     from types import TracebackType
 
     from bloodcell.exchange.exchange_file import ExchangeFile, Hl7Receiver
@@ -31,33 +32,40 @@ class Hl7Link:
         self._exchange = exchange
         self._connection: MllpConnection | None = None
 
-    def deliver(self, result: OutgoingResult) -> Attempt:
-        """Sends a result and returns what the receiver answered.
+    def make(self, result: OutgoingResult) -> MadeMessage:
+        """Returns the message about a result, ORU^R01."""
+        return MadeMessage(result, oru_message(result, self._receiver, self._exchange, datetime.now(UTC)))
+
+    def deliver(self, message: MadeMessage, meanwhile: Callable[[], None]) -> Attempt:
+        """Sends a message and returns what the receiver answered.
 
         Answers to other messages are dropped: they are late, or repeated. An answer that neither accepts nor rejects
         is dropped, too.
+
+        Args:
+            message: The message.
+            meanwhile: Called when it was sent, before the answer is read.
 
         Raises:
             NoAnswerError: The receiver cannot be reached or does not answer.
             ConfigurationError: A certificate of the exchange file cannot be read.
         """
-        body = oru_message(result, self._receiver, self._exchange, datetime.now(UTC))
-        answer = self._exchange_once(body, result.control_id)
-        return Attempt("delivered" if answer.is_accepted else "rejected", str(answer), body)
+        answer = self._exchange_once(message, meanwhile)
+        return Attempt("delivered" if answer.is_accepted else "rejected", str(answer), message.body)
 
-    def _exchange_once(self, body: bytes, control_id: str) -> Hl7Answer:
+    def _exchange_once(self, message: MadeMessage, meanwhile: Callable[[], None]) -> Hl7Answer:
         """Returns the answer; many receivers close a connection after each answer, so a used one may be closed."""
         used = self._connection
         self._connection = None
         if used is not None:
             try:
-                return self._exchanged(used, body, control_id)
+                return self._exchanged(used, message, meanwhile)
             except ConnectionClosedError:
                 pass  # under the same control id, the receiver knows the message if it has it
-        return self._exchanged(self._connect(), body, control_id)
+        return self._exchanged(self._connect(), message, meanwhile)
 
-    def _exchanged(self, connection: MllpConnection, body: bytes, control_id: str) -> Hl7Answer:
-        answer = connection.exchange(body, partial(_answer_to, control_id))
+    def _exchanged(self, connection: MllpConnection, message: MadeMessage, meanwhile: Callable[[], None]) -> Hl7Answer:
+        answer = connection.exchange(message.body, partial(_answer_to, message.result.control_id), meanwhile)
         if self._receiver.keep_open:
             self._connection = connection
         else:

@@ -69,15 +69,18 @@ def segment(name: str, fields: Mapping[int, Field | Sequence[Sequence[str]]]) ->
     """Returns a segment, without its end.
 
     Args:
-        name: Three letters.
+        name: Three letters; empty for what follows the fields of a segment.
         fields: Number of the field -> text, components, or repetitions of components. Those that are left out are
             empty. In MSH, the first two are the delimiters and are left out, too.
     """
-    last = max((number for number, value in fields.items() if value), default=0)
-    texts = [_field(value) if (value := fields.get(number)) else "" for number in range(1, last + 1)]
+    texts = [""] * (max(fields, default=0) + 1)
+    for number, value in fields.items():
+        if value:
+            texts[number] = _field(value)
+    texts[0] = name
     if name == "MSH":
-        texts = [DELIMITERS[1:], *texts[2:]]
-    return "|".join([name, *texts])
+        texts[1:3] = [DELIMITERS[1:]]
+    return "|".join(texts).rstrip("|")
 
 
 @lru_cache(maxsize=4096)  # names, codes, units and times stand in every segment

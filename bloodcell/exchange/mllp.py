@@ -62,13 +62,16 @@ class MllpConnection:
         except (OSError, UnicodeError) as error:
             raise NoAnswerError(f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}") from error
 
-    def exchange(self, body: bytes, read_answer: Callable[[bytes], Answer | None]) -> Answer:
+    def exchange(
+        self, body: bytes, read_answer: Callable[[bytes], Answer | None], meanwhile: Callable[[], None] = lambda: None
+    ) -> Answer:
         """Sends a message and returns its answer.
 
         Args:
             body: The message.
             read_answer: Gets what was received, without the frame, and returns the answer to this message; None for
                 anything else, such as a late or repeated answer to an earlier one, which is dropped.
+            meanwhile: Called when the message was sent, before the answer is read.
 
         Raises:
             ConnectionClosedError: The receiver closed the connection before an answer began.
@@ -78,6 +81,7 @@ class MllpConnection:
         try:
             self._socket.settimeout(self._answer_s)
             self._socket.sendall(framed(body))
+            meanwhile()
             while (answer := read_answer(self._receive(deadline))) is None:
                 pass
         except TimeoutError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from bloodcell.exchange.line_texts import name_of
@@ -74,19 +75,31 @@ def line_observations(result: OutgoingResult, codes: SiteCodes) -> Iterator[Line
         codes: The laboratory's own codes.
     """
     for line in result.lines:
-        name, is_ratio = name_of(line.line), line.line == "erythroblast"
-        share = ObservationCode(
-            f"{name}/100 leucocytes", codes.code_of(line.line, "percent"), result.loinc.get(line.line)
+        of_share, of_cells, of_absolute = _line_codes(
+            line.line,
+            codes.code_of(line.line, "percent"),
+            codes.code_of(line.line, "cells"),
+            codes.code_of(line.line, "absolute"),
+            result.loinc.get(line.line),
         )
-        cells = ObservationCode(f"{name} counted", codes.code_of(line.line, "cells"))
-        absolute = ObservationCode(f"{name} absolute", codes.code_of(line.line, "absolute"))
+        is_ratio = line.line == "erythroblast"
         has_absolute = not is_ratio and (line.absolute is not None or line.had_absolute)
         yield LineObservations(
             line,
-            None if line.value is None else Observation(share, "/100{WBCs}" if is_ratio else "%", line.value, 1),
-            Observation(cells, "{cells}", line.n_cells, 0),
-            Observation(absolute, "10*9/L", line.absolute, 2) if has_absolute else None,
+            None if line.value is None else Observation(of_share, "/100{WBCs}" if is_ratio else "%", line.value, 1),
+            Observation(of_cells, "{cells}", line.n_cells, 0),
+            Observation(of_absolute, "10*9/L", line.absolute, 2) if has_absolute else None,
         )
+
+
+@lru_cache(maxsize=256)  # the same for every message
+def _line_codes(line: str, percent: str, cells: str, absolute: str, loinc: str | None) -> tuple[ObservationCode, ...]:
+    name = name_of(line)
+    return (
+        ObservationCode(f"{name}/100 leucocytes", percent, loinc),
+        ObservationCode(f"{name} counted", cells),
+        ObservationCode(f"{name} absolute", absolute),
+    )
 
 
 _LEUCOCYTES: Final = ObservationCode("Leucocytes counted", "LEUCOCYTES_CELLS")

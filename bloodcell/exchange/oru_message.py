@@ -96,17 +96,17 @@ def _segments(
     yield segment("OBR", request)
     for number_, text in enumerate(notes_of(result), start=1):
         yield segment("NTE", {1: str(number_), 2: "L", 3: text})
-    position = 0
+    position, tail = 0, _tail(result)
     for of_line in line_observations(result, exchange.codes):
         for each in filter(None, (of_line.share, of_line.cells, of_line.absolute)):
             position += 1
             line = of_line.line if each is of_line.share else None
-            yield segment("OBX", _observation(result, line, position, each, system, of_lines))
+            yield segment("OBX", _observation(line, position, each, system, of_lines)) + tail
             if line and (note := uncertainty_of(line)):
                 yield segment("NTE", {1: "1", 2: "L", 3: note})
     for each in count_observations(result):
         position += 1
-        yield segment("OBX", _observation(result, None, position, each, system, of_lines))
+        yield segment("OBX", _observation(None, position, each, system, of_lines)) + tail
 
 
 def _patient(result: OutgoingResult, authority: str) -> Mapping[int, Field]:
@@ -120,15 +120,22 @@ def _patient(result: OutgoingResult, authority: str) -> Mapping[int, Field]:
     }
 
 
+def _tail(result: OutgoingResult) -> str:
+    """Returns OBX from field 12 on, which is the same in each OBX of a message."""
+    fields: Mapping[int, Field | Sequence[Sequence[str]]] = {
+        14: _time(result.specimen_at),
+        16: result.signed_by or "",
+        17: (result.variant, f"bloodcell {result.variant}", "99BLOODCELL"),
+        18: ((result.model_id[:12], "bloodcell"), *(((result.analyser,),) if result.analyser else ())),
+        19: _time(result.counted_at),
+    }
+    return segment("", {number - 11: value for number, value in fields.items()})
+
+
 def _observation(
-    result: OutgoingResult,
-    line: OutgoingLine | None,
-    position: int,
-    observation: Observation,
-    system: str,
-    status: str,
-) -> Mapping[int, Field | Sequence[Sequence[str]]]:
-    """Returns OBX; `line` is the line whose share it is, which has the reference range and the flag."""
+    line: OutgoingLine | None, position: int, observation: Observation, system: str, status: str
+) -> Mapping[int, Field]:
+    """Returns the fields of OBX up to 11; of a share, `line` has the reference range and the flag."""
     expected = line.expected if line else None
     value = "" if observation.value is None else number(observation.value, observation.digits)
     return {
@@ -140,11 +147,6 @@ def _observation(
         7: f"{expected[0]:g}-{expected[1]:g}" if expected else "",
         8: (ABNORMAL.get(line.flag or "") or ("" if line.flag else "N")) if line and expected else "",
         11: status if value else "D",
-        14: _time(result.specimen_at),
-        16: result.signed_by or "",
-        17: (result.variant, f"bloodcell {result.variant}", "99BLOODCELL"),
-        18: ((result.model_id[:12], "bloodcell"), *(((result.analyser,),) if result.analyser else ())),
-        19: _time(result.counted_at),
     }
 
 

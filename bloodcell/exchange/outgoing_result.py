@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bloodcell.cells.classes import LEUCOCYTE_CLASSES, OTHER_LEUCOCYTES
@@ -13,12 +13,12 @@ from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import sqlalchemy as sa
 
-    from bloodcell.differential.laboratory_rules import LaboratoryRules
+    from bloodcell.differential.laboratory_rules import LaboratoryRules, Sex
     from bloodcell.differential.reference_ranges import Flag
     from bloodcell.exchange.hl7_text import Segment
     from bloodcell.exchange.identities import IdentityKeys
@@ -150,8 +150,11 @@ class OutgoingResult:
         return self.collected_at or self.acquired_at
 
 
-def read_outgoing(connection: sa.Connection, messages: Sequence[int], keys: IdentityKeys) -> list[OutgoingResult]:
-    """Returns what messages say, in the order of their keys.
+def read_outgoing(connection: sa.Connection, messages: Sequence[int], keys: IdentityKeys) -> Iterator[OutgoingResult]:
+    """Reads what messages say, and returns an iterator over it in the order of their keys.
+
+    Everything is read at once; a result is made when the iterator comes to it, so that the first message can leave
+    before the last one is made.
 
     Args:
         connection: Where to read.
@@ -168,23 +171,46 @@ def read_outgoing(connection: sa.Connection, messages: Sequence[int], keys: Iden
     comments: dict[int, list[sa.Row[Any]]] = {}
     for comment in connection.execute(_SQL["comments"], {"slides": [row.slide_id for row in rows]}):
         comments.setdefault(comment.slide_id, []).append(comment)
-    digests = [row.rules_digest for row in rows if row.rules_digest]
+    digests = {row.rules_digest for row in rows if row.rules_digest}
     rules = {
-        row.rules_digest: rules_of(row.document)
-        for row in connection.execute(_SQL["rules"], {"digests": sorted(set(digests))})
+        row.rules_digest: _LineRules(rules_of(row.document))
+        for row in connection.execute(_SQL["rules"], {"digests": sorted(digests)})
     }
     patients = read_identities(connection, keys, [row.lab_order_id for row in rows if row.lab_order_id])
-    return [
+    return (
         _result(
             row,
             patients.get(row.lab_order_id),
             lines.get(row.report_id, {}),
             earlier.get(row.message_id, {}),
-            rules.get(row.rules_digest),
+            rules.get(row.rules_digest, _NO_RULES),
             comments.get(row.slide_id, ()),
         )
         for row in rows
-    ]
+    )
+
+
+_LINES: Final = (*LEUCOCYTE_CLASSES, *OTHER_LEUCOCYTES, "erythroblast")
+
+
+class _LineRules:
+    """What the rules of a result say of each line: looked up once for all patients of an age and sex."""
+
+    def __init__(self, rules: LaboratoryRules | None) -> None:
+        names = ("panel", *_LINES) if rules else ()
+        self.loinc = {name: code for name in names if rules and (code := rules.loinc.code_of(name))}
+        self._rules = rules
+        self._expected: dict[tuple[int | None, Sex | None], dict[str, tuple[float, float]]] = {}
+
+    def expected(self, age_months: int | None, sex: Sex | None) -> dict[str, tuple[float, float]]:
+        """Returns line -> lower and upper end of its reference range."""
+        if (age_months, sex) not in self._expected:
+            ranges = self._rules.ranges_for(age_months, sex) if self._rules else {}
+            self._expected[age_months, sex] = {name: (each.low, each.high) for name, each in ranges.items()}
+        return self._expected[age_months, sex]
+
+
+_NO_RULES: Final = _LineRules(None)
 
 
 def _result(
@@ -192,32 +218,31 @@ def _result(
     patient: Segment | None,
     lines: Mapping[str, sa.Row[Any]],
     earlier: Mapping[str, sa.Row[Any]],
-    rules: LaboratoryRules | None,
+    rules: _LineRules,
     comments: Iterable[sa.Row[Any]],
 ) -> OutgoingResult:
     is_withdrawal = row.kind == "withdrawal"
-    own = OutgoingResult.__dataclass_fields__.keys()
-    facts = {name: value for name, value in row._mapping.items() if name in own}
+    facts = {name: value for name, value in row._mapping.items() if name in OutgoingResult.__dataclass_fields__}
     facts["reason"] = row.withdrawn_for if is_withdrawal else row.reason
-    names = [*LEUCOCYTE_CLASSES, *OTHER_LEUCOCYTES, "erythroblast"]
+    had_absolute = {name for name, each in earlier.items() if each.had_absolute and row.wbc_10e9_per_l is None}
+    expected = rules.expected(row.age_months, row.sex)
     return OutgoingResult(
         **facts,
         is_withdrawal=is_withdrawal,
         patient=patient,
         lines=tuple(
-            replace(
-                _line(row, lines[name], rules) if name in lines else _gone(row, name),
-                had_absolute=row.wbc_10e9_per_l is None and name in earlier and earlier[name].had_absolute,
-            )
-            for name in names
+            _line(row, lines[name], expected.get(name), had_absolute=name in had_absolute)
+            if name in lines
+            else _gone(row, name, had_absolute=name in had_absolute)
+            for name in _LINES
             if name in lines or (name in earlier and earlier[name].had_cells)
         ),
-        loinc={name: code for name in ("panel", *names) if rules and (code := rules.loinc.code_of(name))},
+        loinc=rules.loinc,
         comments=tuple(each.text for each in comments if each.written_at <= row.made_at),
     )
 
 
-def _gone(row: sa.Row[Any], name: str) -> OutgoingLine:
+def _gone(row: sa.Row[Any], name: str, *, had_absolute: bool) -> OutgoingLine:
     """Returns a line that an earlier version had and this one has no more."""
     share, possible = proportion(0, row.n_leucocytes), row.n_leucocytes + row.n_unclassified
     return OutgoingLine(
@@ -227,13 +252,15 @@ def _gone(row: sa.Row[Any], name: str) -> OutgoingLine:
         interval=share.percentage_interval,
         bounds=(0.0, 100 * row.n_unclassified / possible) if possible else None,
         absolute=None if row.wbc_10e9_per_l is None else 0.0,
+        had_absolute=had_absolute,
         flag=None,
         expected=None,
     )
 
 
-def _line(row: sa.Row[Any], line: sa.Row[Any], rules: LaboratoryRules | None) -> OutgoingLine:
-    expected = rules.ranges_for(row.age_months, row.sex).get(line.line) if rules else None
+def _line(
+    row: sa.Row[Any], line: sa.Row[Any], expected: tuple[float, float] | None, *, had_absolute: bool
+) -> OutgoingLine:
     if line.line == "erythroblast":
         value, ends, bounds = row.nrbc_per_100_wbc, (row.nrbc_lower, row.nrbc_upper), None
     else:
@@ -245,6 +272,7 @@ def _line(row: sa.Row[Any], line: sa.Row[Any], rules: LaboratoryRules | None) ->
         interval=ends if ends[0] is not None else None,
         bounds=bounds if bounds and bounds[0] is not None else None,
         absolute=line.absolute,
+        had_absolute=had_absolute,
         flag=line.flag,
-        expected=(expected.low, expected.high) if expected else None,
+        expected=expected,
     )

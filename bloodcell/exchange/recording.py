@@ -1,13 +1,12 @@
-"""Attempts are recorded by a thread while the next message is on its way.
+"""Attempts are recorded by a thread while the next messages are on their way.
 
-One transaction records whatever has been answered since the last one, so that the disk does not set the pace. A sender
-that is killed in between repeats these few messages, under the same control ids.
+One transaction records whatever has been answered in a fifth of a second, so that the disk does not set the pace. A
+sender that is killed in between repeats these messages, a hundred at most, under the same control ids.
 """
 
 from __future__ import annotations
 
 import hashlib
-import queue
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
 _SQL: Final = load_statements("exchange/recording.sql")
 _STATE_AFTER: Final = {"delivered": "delivered", "rejected": "held", "no_answer": "waiting"}
 _MOST: Final = 100
-"""Attempts of one transaction."""
+"""Attempts that are not recorded yet, at most: what a sender that is killed repeats."""
+_PAUSE_S: Final = 0.2
+"""Seconds between two transactions, each of which costs as much as a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +53,27 @@ class Recorder:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: queue.Queue[Recorded | None] = queue.Queue(maxsize=_MOST)
+        self._changed = threading.Condition()
+        self._waiting: list[Recorded] = []
+        self._n_open = 0  # those that wait, and those of the transaction at work
+        self._is_flushing = False
+        self._is_ending = False
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def put(self, recorded: Recorded) -> None:
-        """Has an attempt recorded soon.
+        """Has an attempt recorded soon; waits while too many are not recorded yet.
 
         Raises:
             DatabaseUnavailableError: Earlier attempts could not be recorded.
         """
-        self._raise_failure()
-        self._waiting.put(recorded)
+        with self._changed:
+            self._changed.wait_for(lambda: self._n_open < _MOST or self._failure is not None)
+            self._raise_failure()
+            self._waiting.append(recorded)
+            self._n_open += 1
+            if self._n_open == _MOST:
+                self._changed.notify_all()
 
     def flush(self) -> None:
         """Waits until everything is recorded.
@@ -71,29 +81,40 @@ class Recorder:
         Raises:
             DatabaseUnavailableError: Attempts could not be recorded.
         """
-        self._waiting.join()
-        self._raise_failure()
+        with self._changed:
+            self._is_flushing = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._n_open == 0)
+            self._is_flushing = False
+            self._raise_failure()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
     def _run(self) -> None:
-        while (first := self._waiting.get()) is not None:
-            taken = [first]
-            while len(taken) < _MOST and not self._waiting.empty():
-                if (another := self._waiting.get()) is None:
-                    self._waiting.task_done()
-                    self._waiting.put(None)
-                    break
-                taken.append(another)
-            try:
-                if self._failure is None:
-                    self._database.transact(lambda connection, taken=taken: record(connection, taken))  # type: ignore[misc]
-            except Exception as error:  # told by the next call
-                self._failure = error
-            for _ in taken:
-                self._waiting.task_done()
+        is_last = False
+        while not is_last:
+            with self._changed:
+                self._changed.wait_for(self._is_wanted, timeout=_PAUSE_S)
+                taken, self._waiting, is_last = self._waiting, [], self._is_ending
+            failure = self._recorded(taken) if taken and self._failure is None else None
+            with self._changed:
+                self._failure = self._failure or failure
+                self._n_open -= len(taken)
+                self._changed.notify_all()
+
+    def _is_wanted(self) -> bool:
+        """Returns whether somebody waits for a transaction."""
+        return self._is_ending or (bool(self._waiting) and (self._is_flushing or self._n_open >= _MOST))
+
+    def _recorded(self, attempts: list[Recorded]) -> Exception | None:
+        """Records attempts, and returns what was raised."""
+        try:
+            self._database.transact(lambda connection: record(connection, attempts))
+        except Exception as error:  # told by the next call
+            return error
+        return None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -102,7 +123,9 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._waiting.put(None)
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify_all()
         self._thread.join()
         if error is None or isinstance(error, NoAnswerError):  # what was not recorded matters more
             self._raise_failure()

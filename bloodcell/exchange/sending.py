@@ -1,45 +1,41 @@
 """Sends what waits in the outbox: each receiver's messages one after the other, those of a slide in their order.
 
-An attempt is recorded as soon as it is answered, while the next message is on its way. A sender that is killed in
-between sends such messages again under the same control ids, which is how a receiver knows that it has them.
+The next message is made while the receiver works on the one before, and attempts are recorded some at a time. A sender
+that is killed in between sends such messages again under the same control ids, which is how a receiver knows that it
+has them. Whether a message may still be sent is asked when it is made, directly before it leaves.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import sqlalchemy as sa
-
-from bloodcell.errors import BloodcellError, DatabaseUnavailableError, RetryLaterError
+from bloodcell.errors import BloodcellError, RetryLaterError
 from bloodcell.exchange.delivery import Attempt, NoAnswerError
 from bloodcell.exchange.exchange_file import Hl7Receiver, read_exchange_file
 from bloodcell.exchange.fhir_link import FhirLink
 from bloodcell.exchange.hl7_link import Hl7Link
 from bloodcell.exchange.identities import IdentityKeys, remove_expired
-from bloodcell.exchange.outgoing_result import read_outgoing
+from bloodcell.exchange.making_ahead import MadeAhead
+from bloodcell.exchange.outbox import due_batches, n_waiting, taken_receiver
 from bloodcell.exchange.receiver_rows import check_receiver, keep_receivers
 from bloodcell.exchange.recording import Recorded, Recorder
 from bloodcell.presentation.numbers import counted
 from bloodcell.storage.database import open_database
-from bloodcell.storage.statements import load_statements
 from bloodcell.visible_text import visible_line
 
 if TYPE_CHECKING:
-    from bloodcell.exchange.delivery import Link
+    from bloodcell.exchange.delivery import Link, MadeMessage
     from bloodcell.exchange.exchange_file import ExchangeFile
     from bloodcell.exchange.outgoing_result import OutgoingResult
     from bloodcell.settings import Settings
     from bloodcell.storage.database import Database
 
-_SQL: Final = load_statements("exchange/sending.sql")
-_BATCH: Final = 200
-"""Messages whose content is read at once."""
 _NOT_SENT: Final = {
     "conflict": "Not sent: orders for two patients have the slide's barcode. Have the wrong one cancelled.",
     "patient": "Not sent: the receiver has the slide under a patient whom bloodcell does not know any more. Have the "
@@ -131,7 +127,7 @@ def _send(
             raise
         except BloodcellError as error:
             of_one.trouble, of_one.needs_correction = str(error), True
-        of_one.n_left = database.transact(lambda connection, name=name: _n_waiting(connection, name))  # type: ignore[misc]
+        of_one.n_left = database.transact(lambda connection, name=name: n_waiting(connection, name))  # type: ignore[misc]
         sent.append(of_one)
     return sent
 
@@ -152,24 +148,26 @@ def _send_to(
             f"or bloodcell exchange remove {name}"
         )
         return
-    n_before = database.transact(lambda connection: _n_waiting(connection, name))
-    with _taken(locks, name) as may_send:
+    n_before = database.transact(lambda connection: n_waiting(connection, name))
+    with taken_receiver(locks, name) as may_send:
         if may_send is None:
             sent.trouble = "Another sender is at work."
             return
         names_patients = _names_patients(exchange, name)
         try:
             with _link_to(exchange, name) as link, Recorder(database) as recorder:
-                for result in _due(database, name, keys, recorder):
-                    if time.monotonic() > deadline:
-                        break
-                    may = may_send(result.message_id)
-                    if may == "yes" and names_patients and result.lacks_its_patient:
-                        may = "patient"
-                    if may != "no":
-                        _deliver(recorder, link, result, _NOT_SENT.get(may), sent)
-                    n_done = sent.n_delivered + sent.n_held
-                    on_progress(name, n_done, max(n_before, n_done))
+                for batch in due_batches(database, name, keys, recorder.flush):
+                    ahead = MadeAhead(batch, link.make)
+                    for message in ahead:
+                        if time.monotonic() > deadline:
+                            return
+                        may = may_send(message.result.message_id)
+                        if may == "yes" and names_patients and message.result.lacks_its_patient:
+                            may = "patient"
+                        if may != "no":
+                            _deliver(recorder, link, message, _NOT_SENT.get(may), sent, ahead.make_next)
+                        n_done = sent.n_delivered + sent.n_held
+                        on_progress(name, n_done, max(n_before, n_done))
         except NoAnswerError as error:
             sent.trouble = f"{error} It is tried again later."
 
@@ -182,62 +180,23 @@ def _names_patients(exchange: ExchangeFile, name: str) -> bool:
     return receiver.patient_system is not None
 
 
-@contextmanager
-def _taken(database: Database, name: str) -> Iterator[Callable[[int], str] | None]:
-    """Makes this the only sender for a receiver; yields None if there is another one.
-
-    What it yields otherwise says whether a message may be sent: yes, no, or conflict. It asks on the connection that
-    keeps others away, and raises DatabaseUnavailableError if that was lost.
-    """
-    with database.connect() as connection:
-        transaction = connection.begin()
-        if connection.execute(_SQL["take"], {"receiver": name}).one_or_none() is None:
-            yield None
-            return
-
-        def may_send(message_id: int) -> str:
-            try:
-                return str(connection.scalar(_SQL["may_send"], {"message_id": message_id}) or "no")
-            except sa.exc.DBAPIError as error:
-                raise DatabaseUnavailableError(
-                    f"The connection that keeps other senders from {name} was lost. Next: bloodcell exchange send"
-                ) from error
-
-        yield may_send
-        with suppress(sa.exc.DBAPIError):  # it only held a lock
-            transaction.rollback()
-
-
 def _link_to(exchange: ExchangeFile, name: str) -> AbstractContextManager[Link]:
     receiver = exchange.receivers[name]
     return Hl7Link(receiver, exchange) if isinstance(receiver, Hl7Receiver) else FhirLink(receiver, exchange)
 
 
-def _due(database: Database, name: str, keys: IdentityKeys, recorder: Recorder) -> Iterator[OutgoingResult]:
-    """Yields the messages that are due; a message of a slide comes when those before it are delivered."""
-    seen: set[int] = set()
-
-    def read(connection: sa.Connection) -> list[OutgoingResult]:
-        connection.execute(_SQL["supersede"], {"receiver": name})
-        due = connection.scalars(_SQL["due"], {"receiver": name, "n": _BATCH}).all()
-        if due:
-            connection.execute(_SQL["mark_taken"], {"messages": list(due)})
-        return read_outgoing(connection, due, keys)
-
-    while True:
-        recorder.flush()
-        fresh = [result for result in database.transact(read) if result.message_id not in seen]
-        if not fresh:
-            return
-        seen.update(result.message_id for result in fresh)
-        yield from fresh
-
-
-def _deliver(recorder: Recorder, link: Link, result: OutgoingResult, not_sent: str | None, sent: Sent) -> None:
-    started = datetime.now(UTC)
+def _deliver(
+    recorder: Recorder,
+    link: Link,
+    message: MadeMessage,
+    not_sent: str | None,
+    sent: Sent,
+    meanwhile: Callable[[], None],
+) -> None:
+    started, result = datetime.now(UTC), message.result
     failure: NoAnswerError | None = None
     try:
-        attempt = link.deliver(result) if not_sent is None else Attempt("rejected", not_sent, None)
+        attempt = Attempt("rejected", not_sent, None) if not_sent else link.deliver(message, meanwhile)
     except NoAnswerError as error:
         failure, attempt = error, Attempt("no_answer", str(error), None)
     if not_sent is None:
@@ -260,7 +219,3 @@ def _without_patient(answer: str, result: OutgoingResult) -> str:
     for part in sorted(parts, key=len, reverse=True):
         answer = re.sub(re.escape(part), "…", answer, flags=re.IGNORECASE)
     return answer
-
-
-def _n_waiting(connection: sa.Connection, name: str) -> int:
-    return int(connection.scalar(_SQL["n_waiting"], {"receiver": name}) or 0)

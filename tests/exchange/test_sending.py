@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from bloodcell.errors import DatabaseUnavailableError
+from bloodcell.exchange import outbox
 from bloodcell.exchange.receiver_rows import remove_receiver
 from bloodcell.exchange.sending import send_results
 from tests.exchange.conftest import Exchange
@@ -191,7 +193,7 @@ def test_a_sender_that_is_killed_loses_nothing_and_repeats_what_was_not_recorded
     for number in range(4):
         exchange.slide(f"S-{number}", n=60)
         exchange.laboratory.sign(f"S-{number}", 1)
-    for kill_at in (1, 2):
+    for kill_at in (1, 2) if when == "recorded" else (1, 1):
         send_and_die(exchange.settings, kill_at, when)
     exchange.send()
     assert {state for (state,) in exchange.messages("state")} == {"delivered"}
@@ -309,3 +311,43 @@ def test_a_receiver_that_rejects_everything_does_not_get_the_whole_backlog(excha
     sent = exchange.send()
     assert (sent.n_held, sent.n_left) == (20, 3)
     assert "20 messages in a row were rejected" in sent.trouble
+
+
+def test_a_sender_that_lost_its_lock_sends_nothing_more_and_forgets_nothing(exchange: Exchange) -> None:
+    for barcode in ("S-1", "S-2", "S-3"):
+        exchange.slide(barcode, n=60)
+        exchange.laboratory.sign(barcode, 1)
+
+    def answer(message: str) -> list[bytes]:
+        if len(exchange.receiver.received) == 2:
+            with exchange.laboratory.database.begin() as connection:
+                connection.exec_driver_sql("RESET ROLE")
+                connection.exec_driver_sql(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND query LIKE 'SELECT bloodcell.may_send%%'"
+                )
+        return [acknowledged(message)]
+
+    exchange.receiver.answer = answer
+    with pytest.raises(DatabaseUnavailableError, match="keeps other senders from lis was lost"):
+        exchange.send()
+    assert exchange.messages("state") == [("delivered",), ("delivered",), ("waiting",)]
+    exchange.send()
+    assert len(exchange.receiver.ids) == len(set(exchange.receiver.ids)) == 3
+
+
+def test_more_messages_than_are_read_at_once_leave_in_their_order(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_BATCH", 2)
+    cells = exchange.slide()
+    exchange.laboratory.sign("S-1", 1)
+    for version in (2, 4):
+        exchange.correct(cells, version)
+    for number in range(2, 6):
+        exchange.slide(f"S-{number}", n=60)
+        exchange.laboratory.sign(f"S-{number}", 1)
+    assert exchange.send().n_delivered == 7
+    of_first = [message for message in exchange.receiver.received if "|S-1^" in message]
+    assert [status_of(message)[0] for message in of_first] == ["F", "C", "C"]
+    assert [(each,) for each in sorted(exchange.receiver.ids)] == sorted(exchange.messages("control_id"))

@@ -52,17 +52,5 @@ SET taken_at = coalesce(m.taken_at, clock_timestamp()),
               ORDER BY e.message_id DESC LIMIT 1) END
 WHERE m.message_id = ANY (:messages)
 
--- name: may_send
--- Asked for each message on the connection that keeps other senders away: whether people, or an erasure, have decided
--- otherwise since it was read.
-SELECT CASE WHEN m.state <> 'waiting' OR m.kind = 'result' AND (s.withdrawn_at IS NOT NULL OR v.signed_by IS NULL AND EXISTS (
-                SELECT FROM bloodcell.result n WHERE n.slide_id = v.slide_id AND n.number > v.number)) THEN 'no'
-            WHEN m.kind = 'result' AND f.has_conflict THEN 'conflict' ELSE 'yes' END
-FROM bloodcell.outgoing_message m
-JOIN bloodcell.slide s USING (slide_id)
-JOIN bloodcell.slide_facts f USING (slide_id)
-JOIN bloodcell.result v USING (result_id)
-WHERE m.message_id = :message_id
-
 -- name: n_waiting
 SELECT count(*) FROM bloodcell.outgoing_message WHERE receiver = :receiver AND state = 'waiting'
