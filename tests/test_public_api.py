@@ -64,6 +64,7 @@ PUBLIC: dict[str, list[str]] = {
     "bloodcell.differential": ["Differential", "LaboratoryRules", "count_differential", "read_rules"],
     "bloodcell.drawing": ["DrawnDrop", "DrawnSlide", "draw_cell", "draw_folder", "make_drop"],
     "bloodcell.exchange": ["send_results"],
+    "bloodcell.quality": ["NightControl", "control_night", "control_nights"],
     "bloodcell.site": ["calibrate", "read_site_images", "report_site", "site_page"],
     "bloodcell.evaluation": [
         "BundleEvaluation",

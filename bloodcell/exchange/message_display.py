@@ -43,7 +43,7 @@ def show_messages(found: MessageList) -> None:
                 Text("rejected" if is_held else "waiting", style="bold red" if is_held else ""),
                 "" if not message.n_attempts else counted(message.n_attempts, "time"),
                 "" if is_held else moment(message.next_attempt_at) if message.next_attempt_at else "now",
-                Text(message.last_answer or ""),
+                Text("held by the quality control" if message.waits_for_quality else message.last_answer or ""),
             )
         console.print(listed)
     if n_held := sum(each.n_held for each in found.receivers):

@@ -61,6 +61,7 @@ class OpenMessage:
         n_attempts: How often it was sent.
         next_attempt_at: Earliest time of the next attempt; None: as soon as possible.
         last_answer: What the receiver answered last, or what was wrong; None before the first attempt.
+        waits_for_quality: Whether it is not sent because the quality control holds the slide.
     """
 
     message_id: int
@@ -75,6 +76,7 @@ class OpenMessage:
     n_attempts: int
     next_attempt_at: datetime | None
     last_answer: str | None
+    waits_for_quality: bool
 
 
 @dataclass(frozen=True, slots=True)

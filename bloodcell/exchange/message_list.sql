@@ -4,5 +4,5 @@ FROM bloodcell.receiver_summary WHERE removed_at IS NULL OR n_waiting + n_held >
 
 -- name: open_messages
 SELECT message_id, receiver, slide_id, barcode, version, result_state, kind, state, made_at, n_attempts, next_attempt_at,
-       last_answer
+       last_answer, waits_for_quality
 FROM bloodcell.message WHERE state IN ('waiting', 'held') ORDER BY state, message_id LIMIT :n

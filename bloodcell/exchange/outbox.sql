@@ -29,11 +29,14 @@ WHERE m.message_id IN (SELECT o.message_id FROM bloodcell.outgoing_message o
 
 -- name: due
 -- The messages about a barcode are sent in their order, for a receiver knows the slides by it: one that waits, or waits for a
--- person, keeps those after it waiting.
+-- person, keeps those after it waiting. A slide that the quality control holds waits, too.
 SELECT m.message_id FROM bloodcell.outgoing_message m JOIN bloodcell.slide s USING (slide_id)
 WHERE m.receiver = :receiver AND m.state = 'waiting'
   AND (m.next_attempt_at IS NULL OR m.next_attempt_at <= clock_timestamp())
-  AND (m.kind = 'withdrawal' OR s.withdrawn_at IS NULL)
+  AND (m.kind = 'withdrawal' OR s.withdrawn_at IS NULL AND NOT EXISTS (
+      SELECT FROM bloodcell.quality_hold h JOIN bloodcell.result v ON v.result_id = m.result_id
+      JOIN bloodcell.slide_report p USING (report_id)
+      WHERE h.slide_id = m.slide_id AND (h.model_id IS NULL OR h.model_id = p.model_id)))
   AND NOT EXISTS (
       SELECT FROM bloodcell.slide o JOIN bloodcell.outgoing_message e USING (slide_id)
       WHERE o.barcode = s.barcode AND e.receiver = m.receiver AND e.message_id < m.message_id

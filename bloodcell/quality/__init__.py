@@ -1,11 +1,17 @@
 """Quality control: what holds the results of a night until a named person overrides it.
 
-    sentinels       stored cells that each worker calls again (`classify.sentinels`)
-    control slides  material whose differential is known
-    moving figures  each analyser's nights beside its first nights
+night_control    checks a night, before its slides are counted
+control_slides   slides of control material beside their target
+moving_figures   colour, sharpness and calls of an analyser's night beside its first nights
+control_charts   limits and rules of control charts
+quality_check    one check, and how it is recorded
+quality_status   what is held now, what was overridden, and the figures of the last nights
+quality_display  shows them on the terminal
+restarting       what is expected is learnt anew
 
-A failed check holds the results of its night, analyser or worker: they are withheld, cannot be signed, and are not
-sent. Only crops are seen: whether an analyser finds the cells of a slide stays the analyser's own test.
+The workers check their sentinels (`classify.sentinels`), and a person overrides a check as a person signs
+(`results.overriding`). A failed check holds the results of its night, analyser or worker: they are withheld, cannot be
+signed, and are not sent. Only crops are seen: whether an analyser finds the cells of a slide stays its own test.
 """
 
 from __future__ import annotations

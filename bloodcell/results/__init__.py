@@ -6,6 +6,7 @@ judging         what is withheld, and which review rules name a slide
 stored_result   reads a version back: the one in force, a certain one, or that of a moment
 slide_list      nights and slides with their states, the most urgent first
 signing         a person signs a version
+overriding      a person overrides a failed check of the quality control
 result_display  shows a version on a terminal and as a JSON document
 """
 

@@ -1,11 +1,15 @@
 CREATE VIEW bloodcell.message AS
 SELECT m.message_id, m.receiver, r.protocol, s.barcode, s.night, v.number AS version, v.state AS result_state, m.kind,
        m.state, m.made_at, m.n_attempts, m.next_attempt_at, a.ended_at AS last_attempt_at, a.outcome AS last_outcome,
-       a.answer AS last_answer, m.control_id, m.slide_id
+       a.answer AS last_answer, m.control_id, m.slide_id,
+       m.state = 'waiting' AND m.kind = 'result' AND EXISTS (
+           SELECT FROM bloodcell.quality_hold h
+           WHERE h.slide_id = m.slide_id AND (h.model_id IS NULL OR h.model_id = p.model_id)) AS waits_for_quality
 FROM bloodcell.outgoing_message m
 JOIN bloodcell.receiver r ON r.name = m.receiver
 JOIN bloodcell.slide s USING (slide_id)
 JOIN bloodcell.result v USING (result_id)
+JOIN bloodcell.slide_report p USING (report_id)
 LEFT JOIN LATERAL (
     SELECT t.ended_at, t.outcome, t.answer FROM bloodcell.message_attempt t WHERE t.message_id = m.message_id
     ORDER BY t.attempt_id DESC LIMIT 1
@@ -29,6 +33,8 @@ COMMENT ON COLUMN bloodcell.message.next_attempt_at IS
 COMMENT ON COLUMN bloodcell.message.last_attempt_at IS 'When the last attempt was answered, or given up.';
 COMMENT ON COLUMN bloodcell.message.last_outcome IS 'delivered, rejected or no_answer.';
 COMMENT ON COLUMN bloodcell.message.last_answer IS 'What the receiver answered then, or what was wrong.';
+COMMENT ON COLUMN bloodcell.message.waits_for_quality IS
+    'Whether it is not sent because a failed check of the quality control holds the slide (failed_check).';
 COMMENT ON COLUMN bloodcell.message.control_id IS
     'Names the message to its receiver (MSH-10), the same each time it is sent.';
 
@@ -109,11 +115,15 @@ BEGIN
         SELECT CASE WHEN m.state <> 'waiting' OR m.kind = 'result' AND (
                         s.withdrawn_at IS NOT NULL OR v.signed_by IS NULL AND EXISTS (
                             SELECT FROM bloodcell.result n WHERE n.slide_id = v.slide_id AND n.number > v.number)) THEN 'no'
+                    WHEN m.kind = 'result' AND EXISTS (
+                        SELECT FROM bloodcell.quality_hold h
+                        WHERE h.slide_id = m.slide_id AND (h.model_id IS NULL OR h.model_id = p.model_id)) THEN 'no'
                     WHEN m.kind = 'result' AND f.has_conflict THEN 'conflict' ELSE 'yes' END
         FROM bloodcell.outgoing_message m
         JOIN bloodcell.slide s USING (slide_id)
         JOIN bloodcell.slide_facts f USING (slide_id)
         JOIN bloodcell.result v USING (result_id)
+        JOIN bloodcell.slide_report p USING (report_id)
         WHERE m.message_id = a_message);
 END $$;
 COMMENT ON FUNCTION bloodcell.may_send(bigint) IS

@@ -80,8 +80,9 @@ def test_the_stages_run_in_order(parsed: dict[str, Any]) -> None:
         "ingest": [],
         "plan": ["ingest"],
         "classify": ["plan"],
-        "differentials": ["classify", "ingest"],
-        "report": ["classify", "differentials", "ingest"],
+        "quality_control": ["classify", "ingest"],
+        "differentials": ["ingest", "quality_control"],
+        "report": ["classify", "differentials", "ingest", "quality_control"],
     }
 
 
@@ -98,8 +99,13 @@ def test_a_night_gets_a_gpu_before_any_other_task_that_waits_for_one(parsed: dic
     assert classify > max(weights.values())
 
 
-def test_a_night_without_shards_or_with_a_failed_one_is_still_added_up(parsed: dict[str, Any]) -> None:
-    assert parsed["tasks"]["differentials"]["rule"] == "all_done"
+def test_a_night_without_shards_or_with_a_failed_one_is_still_checked_and_added_up(parsed: dict[str, Any]) -> None:
+    assert parsed["tasks"]["quality_control"]["rule"] == "all_done"
+    assert "classify" not in parsed["tasks"]["differentials"]["upstream"]
+
+
+def test_a_night_that_could_not_be_checked_is_not_added_up(parsed: dict[str, Any]) -> None:
+    assert parsed["tasks"]["differentials"]["rule"] == "all_success"
 
 
 def test_a_failed_shard_leaves_the_run_red(parsed: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 import yaml
 
 from bloodcell.exchange.exchange_file import read_exchange_file
-from bloodcell.exchange.sending import keep_receivers, send_results
+from bloodcell.exchange.receiver_rows import keep_receivers
+from bloodcell.exchange.sending import send_results
 from bloodcell.settings import Settings
 from bloodcell.storage.connections import connect
 from bloodcell.storage.database import Database

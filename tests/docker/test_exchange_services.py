@@ -1,4 +1,4 @@
-"""With compose.exchange.yaml, compose.rules.yaml and compose.quality.yaml, each service sees the files that it needs, and no others.
+"""With the overlays for files of the site, each service sees the files that it needs, and no others.
 
 tests/fleet/test_exchange.py runs the services with these files.
 """
