@@ -1,11 +1,10 @@
-"""What holds the results of a night: sentinels, control material, moving figures, and rounds of external assessment.
+"""What holds the results of a night: sentinels, control material and moving figures.
 
 A laboratory keeps it in one TOML file (BLOODCELL_QUALITY_FILE).
 """
 
 from __future__ import annotations
 
-from datetime import date
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -85,9 +84,24 @@ class FigureRules(_Part):
     share_shift_points_above: _Percent
 
 
-class _OfBarcodes(_Part):
+class Control(_Part):
+    """A lot of control material.
+
+    Attributes:
+        name: The laboratory's name of it.
+        barcode: Pattern of its slides' barcodes, with * for any characters.
+        required: Whether a night without it fails.
+        analysers: With `required`: each of these has to have one; none: one a night is enough.
+        allowed_points: Difference from the target that is allowed besides chance, in percentage points.
+        percent: Class -> target, in percent of the leucocytes.
+    """
+
     name: _Text
     barcode: _Text
+    required: bool = False
+    analysers: tuple[_Text, ...] = ()
+    allowed_points: _Percent = 0.0
+    percent: dict[ControlClass, _Percent] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _begins_with_something(self) -> Self:
@@ -102,43 +116,11 @@ class _OfBarcodes(_Part):
         """Returns whether a slide with this barcode is meant."""
         return fnmatchcase(barcode, self.barcode)
 
-
-class Control(_OfBarcodes):
-    """A lot of control material.
-
-    Attributes:
-        name: The laboratory's name of it.
-        barcode: Pattern of its slides' barcodes, with * for any characters.
-        required: Whether a night without it fails.
-        analysers: With `required`: each of these has to have one; none: one a night is enough.
-        allowed_points: Difference from the target that is allowed besides chance, in percentage points.
-        percent: Class -> target, in percent of the leucocytes.
-    """
-
-    required: bool = False
-    analysers: tuple[_Text, ...] = ()
-    allowed_points: _Percent = 0.0
-    percent: dict[ControlClass, _Percent] = Field(min_length=1)
-
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         if (total := sum(self.percent.values())) > 100.5:
             raise ValueError(f"percent: the targets add up to {total:g} percent")
         return self
-
-
-class Round(_OfBarcodes):
-    """A round of external quality assessment.
-
-    Attributes:
-        name: The organiser's name of it.
-        barcode: Pattern of its slides' barcodes.
-        due: Day by which the readings have to be in.
-        answers: CSV file with the columns file_name and class, once the organiser has said them.
-    """
-
-    due: date
-    answers: _Text | None = None
 
 
 class QualityRules(_Part):
@@ -150,7 +132,6 @@ class QualityRules(_Part):
         control_slides: How control slides are judged.
         figures: How moving figures are judged.
         controls: Lots of control material.
-        rounds: Rounds of external quality assessment.
     """
 
     version: _Text
@@ -158,13 +139,12 @@ class QualityRules(_Part):
     control_slides: ControlSlideRules
     figures: FigureRules
     controls: tuple[Control, ...] = Field((), alias="control")
-    rounds: tuple[Round, ...] = Field((), alias="round")
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [each.name for each in (*self.controls, *self.rounds)]
+        names = [each.name for each in self.controls]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two controls or rounds are called {doubled[0]!r}")
+            raise ValueError(f"two controls are called {doubled[0]!r}")
         return self
 
     def control_of(self, barcode: str) -> Control | None:

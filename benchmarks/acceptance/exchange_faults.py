@@ -13,7 +13,7 @@ import argparse
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,9 @@ from bloodcell.exchange.identities import IdentityKeys
 from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages
 from bloodcell.exchange.order_intake import take_order
 from bloodcell.presentation.markdown import Markdown, markdown_table
+from bloodcell.quality import control_night
+from bloodcell.quality_rules import DEFAULT_QUALITY
+from bloodcell.results.overriding import override_check
 from bloodcell.settings import Settings
 from bloodcell.storage.database import open_database
 from bloodcell.storage.embedded import EmbeddedPostgres, embedded_database
@@ -33,17 +36,18 @@ from tests.exchange.conftest import Exchange
 from tests.exchange.hl7_receiver import acknowledged, receiving, status_of
 from tests.exchange.killed_sender import When, send_and_die
 from tests.exchange.test_orders import PATIENT, oml
-from tests.laboratory import Laboratory
+from tests.laboratory import SIGNER, Laboratory
 
 OUT = Path(__file__).parent / "EXCHANGE_FAULTS.md"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault: its name, and what causes it; the slide is final when it begins."""
+    """A fault: its name, what causes it, and whether nothing can be signed then; the slide is final when it begins."""
 
     name: str
     cause: Callable[[Exchange], None]
+    forbids_signing: bool = False
 
 
 def main() -> int:
@@ -59,7 +63,8 @@ def main() -> int:
                 fault.cause(exchange)
                 exchange.laboratory.label(cells[:1], ["lymphocyte"])
                 exchange.laboratory.count()
-                exchange.laboratory.sign("S-1", 3, "corrected", "one cell was wrong")
+                with suppress(sa.exc.DBAPIError) if fault.forbids_signing else nullcontext():
+                    exchange.laboratory.sign("S-1", 3, "corrected", "one cell was wrong")
                 exchange.receiver.answer = lambda message: [acknowledged(message)]
                 exchange.at_once()
                 exchange.send()
@@ -95,11 +100,15 @@ def told(name: str, exchange: Exchange) -> tuple[list[str], bool]:
     statuses = [status_of(message)[0] for message in exchange.receiver.received]
     ids = exchange.receiver.ids
     first = list(dict.fromkeys(zip(ids, statuses, strict=True)))
-    messages = exchange.messages("result_state", "state", "coalesce(last_answer, '')")
+    messages = exchange.messages(
+        "result_state", "state", "CASE WHEN waits_for_quality THEN 'held by the quality control' ELSE last_answer END"
+    )
     settled = all(state in ("delivered", "skipped") or answer or state == "waiting" for _, state, answer in messages)
     order = [status for _, status in first]
     is_good = settled and len(first) == len(set(order)) and order == sorted(order, key="FC".index)
-    shown = "; ".join(f"{of} {state}" + (f" ({answer})" if state == "held" else "") for of, state, answer in messages)
+    shown = "; ".join(
+        f"{of} {state}" + (f" ({answer})" if answer and state != "delivered" else "") for of, state, answer in messages
+    )
     return [
         name,
         " ".join(statuses) or "nothing",
@@ -163,6 +172,35 @@ def clock_back(exchange: Exchange) -> None:
         connection.exec_driver_sql("UPDATE bloodcell.outgoing_message SET made_at = now() + interval '1 hour'")
 
 
+def control_fails(exchange: Exchange) -> None:
+    """A control slide of the same analyser is off target at night, and nobody is there; the sender comes by twice."""
+    laboratory, settings = exchange.laboratory, exchange.settings
+    slide = laboratory.slide("QC-N-1")
+    laboratory.call(laboratory.cells(slide, ["SNE"] * 120), ["lymphocyte"] * 120)
+    file = settings.data_dir / "quality.toml"
+    file.write_text(DEFAULT_QUALITY.read_text() + CONTROL)
+    control_night(settings.model_copy(update={"quality_file": file}), laboratory.night)
+    exchange.send()
+    exchange.send()
+
+
+def control_overridden(exchange: Exchange) -> None:
+    """The same, and in the morning a named person overrides it."""
+    control_fails(exchange)
+    check = int(str(exchange.laboratory.rows("SELECT check_id FROM bloodcell.failed_check")[0][0]))
+    url = sa.make_url(exchange.settings.plain_database_url or "").set(username=SIGNER)
+    personal = exchange.settings.model_copy(update={"database_url": url.render_as_string(hide_password=False)})
+    override_check(personal, check, "The tube of the control was clotted.")
+
+
+CONTROL = """
+[[control]]
+name = "normal blood"
+barcode = "QC-N-*"
+[control.percent]
+neutrophil = 60.0
+"""
+
 FAULTS = (
     Fault("none", lambda exchange: None),
     Fault("the receiver is away", away),
@@ -180,6 +218,8 @@ FAULTS = (
     Fault("the sender is killed after it records the answer", killed("recorded")),
     Fault("three senders at once", two_senders),
     Fault("the clock was an hour fast", clock_back),
+    Fault("a control fails at 02:00, and nobody is there", control_fails, forbids_signing=True),
+    Fault("the same, and a person overrides it in the morning", control_overridden),
 )
 
 OTHER = PATIENT.replace("4711-0815", "9999")

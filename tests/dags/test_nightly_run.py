@@ -5,9 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import sqlalchemy as sa
 
+from bloodcell.quality_rules import DEFAULT_QUALITY
+from bloodcell.settings import Settings
+from bloodcell.storage.database import Database
+from tests.classified_nights import rows
 from tests.dags.reading import IMPORTED, read_by_airflow
+from tests.ingest.night import NightFolder
+from tests.monitoring.webhook import listening
+from tests.small_cells import draw
 
 PARSED = """
 import json, os, sys
@@ -137,3 +146,57 @@ def test_the_trigger_form_has_four_fields(parsed: dict[str, Any]) -> None:
 def test_the_cron_is_a_setting_and_without_it_only_watch_or_a_person_starts_a_run(parsed: dict[str, Any]) -> None:
     assert parsed["schedule"] == "0 2 * * *"
     assert parsed["schedules"] == {"30 4 * * 1-5": "30 4 * * 1-5", "": "NullTimetable"}
+
+
+RUN = """
+import json, sys
+from pathlib import Path
+from airflow.dag_processing.dagbag import DagBag
+dag = DagBag(Path(sys.argv[1]).parent).dags["nightly_run"]
+run = dag.test(run_after=None, use_executor=False)
+print(json.dumps({"run_id": run.run_id, "states": {ti.task_id: str(ti.state) for ti in run.get_task_instances()}}))
+"""
+QUALITY = """
+[[control]]
+name = "normal blood"
+barcode = "QC-N-*"
+[control.percent]
+neutrophil = 90.0
+"""
+
+
+def drop(settings: Settings) -> None:
+    """Writes a night with a patient's slide, and a control slide without a neutrophil."""
+    folder = NightFolder(settings.drops)
+    for barcode, cell_class in (("S-1", "neutrophil"), ("QC-N-1", "lymphocyte")):
+        for number in range(60):
+            path = folder.path / barcode / f"LY_{number:08d}.png"
+            path.parent.mkdir(exist_ok=True)
+            draw(cell_class, np.random.default_rng((len(barcode), number))).save(path)
+    folder.complete()
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_control_that_fails_at_night_holds_everything_and_the_alarm_says_so(
+    settings: Settings, database: Database, airflow_home: Path, tmp_path: Path
+) -> None:
+    drop(settings)
+    quality = tmp_path / "quality.toml"
+    quality.write_text(DEFAULT_QUALITY.read_text() + QUALITY)
+    with database.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO bloodcell.receiver (name, protocol, gets_unsigned) VALUES ('lis', 'hl7', true)")
+        )
+    with listening() as webhook:
+        variables = settings.as_variables() | {
+            "BLOODCELL_QUALITY_FILE": str(quality),
+            "BLOODCELL_ALARM_URL": webhook.url,
+        }
+        ended = read_by_airflow("nightly_run", airflow_home, RUN, **variables)
+    assert set(ended["states"].values()) == {"success"}
+    (message,) = webhook.messages
+    assert (message["dag_id"], message["task_id"]) == ("nightly_run", "quality_control")
+    assert "QC-N-1 (normal blood) is off target: neutrophil" in message["reason"]
+    found = rows(database, "SELECT barcode, state, 'quality_control' = ANY (withheld_for) FROM bloodcell.slide_status")
+    assert sorted(found) == [("QC-N-1", "withheld", True), ("S-1", "withheld", True)]
+    assert rows(database, "SELECT message_id FROM bloodcell.outgoing_message") == []
