@@ -10,7 +10,7 @@
     due_nights       the nights that a run has to work on
     doctor           checks everything that bloodcell needs; disk_use is how much of the disk each part uses,
                      desk_health whether the review desk responds, exchange_health whether results
-                     reach their receivers; findings are what it found
+                     reach their receivers, quality_health what is held; findings are what it found
     cleaning         removes what is older than the settings say, in Airflow's own tables, too
     telemetry        figures of the running system, pushed by OpenTelemetry
 

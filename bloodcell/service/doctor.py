@@ -23,6 +23,7 @@ from bloodcell.service.desk_health import desk_responds
 from bloodcell.service.exchange_health import exchange_finding
 from bloodcell.service.findings import Finding
 from bloodcell.service.processes import marked_processes
+from bloodcell.service.quality_health import quality_finding
 from bloodcell.service.up import GPU_POOL, WATCHER
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
     yield from _checked("disk use", lambda: _disk_use(settings, database))
     yield from _checked("erasures", lambda: _erasures(database))
     yield from _checked("exchange", lambda: exchange_finding(settings, database))
+    yield from _checked("quality", lambda: quality_finding(settings, database))
 
 
 def _disk_use(settings: Settings, database: Database) -> Finding:

@@ -232,3 +232,22 @@ def test_messages_that_were_rejected_or_wait_for_long_are_a_warning(
         assert (found.status, found.detail.startswith(told)) == ("warn", True), found
     path.write_text("[receivers.lis]")
     assert findings(with_file)["exchange"].status == "fail"
+
+
+def test_what_the_quality_control_holds_is_a_warning(examined: Settings, database: Database, tmp_path: Path) -> None:
+    assert findings(examined)["quality"].status == "ok"
+    assert "with no control slides" in findings(examined)["quality"].detail
+    laboratory = Laboratory(database)
+    with laboratory.database.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO bloodcell.quality_check (kind, subject, night, whole_night, passed, reason, figures, "
+                "run_id) VALUES ('control', 'QC-1', :night, true, false, 'off target', '{}', :run)"
+            ),
+            {"night": laboratory.night, "run": laboratory.run_id},
+        )
+    found = findings(examined)["quality"]
+    assert (found.status, found.detail) == ("warn", "1 failed check of the quality control, 0 held slides")
+    broken = tmp_path / "quality.toml"
+    broken.write_text("version = 1")
+    assert findings(examined.model_copy(update={"quality_file": broken}))["quality"].status == "fail"
