@@ -6,6 +6,7 @@ from math import comb, isclose
 
 import numpy as np
 import pytest
+import westgard
 
 from bloodcell.quality.control_charts import Level, binomial_limits, broken_rules, share_chart
 
@@ -109,3 +110,27 @@ def test_a_class_that_most_slides_lack_is_followed_by_the_slides_that_have_it() 
     assert chart([0.0] * 24 + [0.02] * 16, baseline)
     assert not chart([0.0] * 40, baseline)
     assert not chart([0.02] * 40, baseline)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_westgards_rules_are_those_of_another_implementation(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = list(np.cumsum(rng.normal(0, 0.6, 14)) + rng.normal(0, 1.2, 14))
+    observations = tuple(
+        westgard.observation_from_value(
+            analyte="brightness", material="night", run_id=f"n{number}", sequence=number, value=score, mean=0.0,
+            standard_deviation=1.0,
+        )
+        for number, score in enumerate(scores)
+    )  # fmt: skip
+    rules = {"1_3s": 1, "2_2s": 2, "4_1s": 4, "10_x": 10}
+    scopes = westgard.EvaluationScope
+    broken = {
+        name
+        for name, n in rules.items()
+        if westgard.evaluate_rule(
+            westgard.RuleName(name), observations[-n:], stream_name="s",
+            scope=scopes.WITHIN_RUN if n == 1 else scopes.WITHIN_MATERIAL,
+        ).violated
+    }  # fmt: skip
+    assert set(broken_rules(scores)) == broken
