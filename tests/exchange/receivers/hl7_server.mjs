@@ -1,5 +1,5 @@
 // A receiver of HL7 v2 for tests: node-hl7-server. Started with a port; prints "ready", then a line for each message with
-// what it parsed, as JSON.
+// what it parsed, and with all segments as it holds them, as JSON.
 import { Server } from 'node-hl7-server'
 
 const server = new Server({ bindAddress: '127.0.0.1' })
@@ -11,7 +11,8 @@ const inbound = server.createInbound({ port: Number(process.argv[2]) }, async (r
     barcode: value('OBR.3.1'),
     status: value('OBR.25'),
     patient: value('PID.3.1'),
-    first: [value('OBX.3.1'), value('OBX.5')]
+    first: [value('OBX.3.1'), value('OBX.5')],
+    text: message.toString()
   }))
   await res.sendResponse('AA')
 })
