@@ -99,8 +99,12 @@ class FhirServer:
         return found
 
     def history(self, resource: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Returns every version of a resource, the oldest first."""
-        return self.search(f"{resource['resourceType']}/{resource['id']}/_history")[::-1]
+        """Returns every version of a resource, the oldest first.
+
+        medplum's MemoryRepository turns its own list round each time that it is asked, so the order is not to be used.
+        """
+        found = self.search(f"{resource['resourceType']}/{resource['id']}/_history")
+        return sorted(found, key=lambda each: str(each["meta"]["lastUpdated"]))
 
     def read(self, reference: Mapping[str, str]) -> dict[str, Any]:
         """Returns the newest version of what a reference names."""

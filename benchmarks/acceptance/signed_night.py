@@ -135,9 +135,15 @@ def ready(work: Path) -> Iterator[Night]:
 
 
 def hl7_part(name: str, port: int, *more: str) -> str:
-    """Returns the section of the exchange file about an HL7 receiver on this machine."""
+    """Returns the section of the exchange file about an HL7 receiver on this machine.
+
+    It gets a connection for each message: node-hl7-server 2.5.0 never empties what it has read from a connection, and
+    hands over the earlier messages of one again with each new one.
+    """
     lines = [f"[receivers.{name}]", 'protocol = "hl7"', 'host = "127.0.0.1"', f"port = {port}", "tls = false"]
-    return "\n".join([*lines, f'application = "{name.upper()}"', 'facility = "HOSPITAL"', *more, ""])
+    return "\n".join(
+        [*lines, "keep_open = false", f'application = "{name.upper()}"', 'facility = "HOSPITAL"', *more, ""]
+    )
 
 
 def deliver(night: Night, work: Path, pbc: Path) -> dict[str, dict[str, str]]:
@@ -183,7 +189,6 @@ def compare_hl7(night: Night, name: str, inbox: Hl7Inbox) -> None:
         for problem in differences(found.facts, stored):
             night.expect(what, "what the database says", problem)
         status = "X" if row["kind"] == "withdrawal" else HL7_OF[str(row["result_state"])]
-        status = "C" if status == "F" and "X" in inbox.statuses(str(row["barcode"])) and row is not sent[0] else status
         night.expect(f"{what}: OBR-25", status, each["status"])
         night.expect(f"{what}: OBX-11", (status, OBX_OF[status]), found.statuses)
         night.expect(f"{what}: model", ({MODEL_ID[:12]}, {VARIANT}), (set(found.models), set(found.variants)))
@@ -265,12 +270,10 @@ def run(night: Night, work: Path, pbc: Path) -> tuple[str, list[list[str]]]:
     step(night, chosen, "signed")
     for barcode in truth:
         compare_fhir(night, barcode)
-        states = [row["state"] for row in (machine[barcode],)]
-        unsigned = ["P"] if states == ["machine"] else []
-        night.expect(f"lis: {barcode}", [*unsigned, "F"], night.lis.statuses(barcode))
+        was_withheld = machine[barcode]["state"] == "withheld"  # a receiver gets nothing of it before it is signed
+        night.expect(f"lis: {barcode}", ["P", "F"][was_withheld:], night.lis.statuses(barcode))
         night.expect(f"ward: {barcode}", ["F"], night.ward.statuses(barcode))
-        expected = [*(["partial"] if unsigned else []), "final"]
-        night.expect(f"records: {barcode}", expected, history(night, barcode))
+        night.expect(f"records: {barcode}", ["partial", "final"][was_withheld:], history(night, barcode))
     correct(night, chosen, "ig", "--corrected", "one cell is an immature granulocyte")
     step(night, chosen, "corrected")
     correct(night, chosen, "BNE", "--amended", "one cell is a band")
