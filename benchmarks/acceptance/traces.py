@@ -96,14 +96,16 @@ def search_database(server: EmbeddedPostgres, place: str, sought: Sought) -> Sea
             for table in connection.scalars(sa.text(_TABLES)).all():
                 sink = _Sink(sought)
                 cursor.copy_expert(f"COPY (SELECT t.* FROM {table} t) TO STDOUT", sink)
+                sink.look()
                 search.n_parts += 1
                 search.n_bytes += sink.n_bytes
                 search.add(f"{name}: {table}", sink.found)
             for table, column in connection.execute(sa.text(_BYTE_COLUMNS)).all():
+                found: set[str] = set()
                 for value in connection.scalars(sa.text(f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL")):
-                    body = bytes(value)
-                    search.n_bytes += len(body)
-                    search.add(f"{name}: {table}.{column}", sought.found_in(body) | sought.found_in(_decoded(body)))
+                    search.n_bytes += len(value)
+                    found |= sought.found_in(bytes(value)) | sought.found_in(_decoded(bytes(value)))
+                search.add(f"{name}: {table}.{column}", found)
     return search
 
 
@@ -131,11 +133,11 @@ def search_files(folder: Path, place: str, sought: Sought, *, below: bool = True
 
 
 class _Sink(io.RawIOBase):
-    """Takes what Postgres copies, and looks into it."""
+    """Takes what Postgres copies, which comes row by row, and looks into much of it at once."""
 
     def __init__(self, sought: Sought) -> None:
         self._sought = sought
-        self._end = b""
+        self._waiting = bytearray()
         self.n_bytes = 0
         self.found: set[str] = set()
 
@@ -144,9 +146,15 @@ class _Sink(io.RawIOBase):
 
     def write(self, body: bytes) -> int:  # type: ignore[override]
         self.n_bytes += len(body)
-        self.found |= self._sought.found_in(self._end + body)
-        self._end = (self._end + body)[-self._sought.longest :]
+        self._waiting += body
+        if len(self._waiting) > _CHUNK_BYTES:
+            self.look()
         return len(body)
+
+    def look(self) -> None:
+        """Searches what has come, and keeps its end for what begins there."""
+        self.found |= self._sought.found_in(bytes(self._waiting))
+        del self._waiting[: -self._sought.longest]
 
 
 def _patterns(text: str) -> Iterator[bytes]:
