@@ -171,6 +171,7 @@ def _searches(laboratory: SignedLaboratory, work: Path, backup: Path, sought: So
     data = laboratory.settings.data_dir
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
         yield search_files(folder, f"data folder: {folder.name}", sought)
+    yield search_files(data / "postgres", "of these, Postgres's log and configuration", sought, below=False)
     yield search_files(data, "data folder: other files", sought, below=False)
     yield search_files(work, "what the commands printed", sought, below=False)
     yield search_files(backup / "data", "copy of the data folder", sought)
@@ -180,7 +181,7 @@ def _searches(laboratory: SignedLaboratory, work: Path, backup: Path, sought: So
 
 def _row(search: Search, when: str) -> list[str]:
     found = "; ".join(f"{what}: {places[0]}{f' and {len(places) - 1:,} more' if places[1:] else ''}"
-                      for what, places in search.found.items())  # fmt: skip
+                      for what, places in sorted(search.found.items()))  # fmt: skip
     return [search.place, when, f"{search.n_parts:,}", f"{search.n_bytes / 1e6:,.1f}", found or "nothing"]
 
 
@@ -196,6 +197,9 @@ def _wrong(search: Search, when: str, identifying: set[str]) -> list[str]:
         allowed -= {_SEALED}
     found = set(search.found)
     return [
-        *(f"{search.place} ({when}): {each} in {', '.join(search.found[each][:5])}" for each in found - allowed),
-        *(f"{search.place} ({when}): {each} is not found" for each in needed - found),
+        *(
+            f"{search.place} ({when}): {each} in {', '.join(search.found[each][:5])}"
+            for each in sorted(found - allowed)
+        ),
+        *(f"{search.place} ({when}): {each} is not found" for each in sorted(needed - found)),
     ]

@@ -168,17 +168,29 @@ def repeating(message: str) -> list[bytes]:
 
 
 def order(clinic: Clinic, port: int) -> None:
-    """Sends an order for each patient, and two that are refused, over one connection."""
+    """Sends an order for each patient over one connection: two that are refused, one that cannot be stored, and again.
+
+    It cannot be stored because Postgres refuses the row, which its log says.
+    """
+    table = "ALTER TABLE bloodcell_identity.patient_identity"
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         for number, each in enumerate(PATIENTS):
             body = oml(f"m{number}", barcode=each.barcode, order=each.order_id, patient=each.pid,
                        wbc=f"{each.wbc}|10*9/L")  # fmt: skip
             body = body.replace(b"||BLD^Blood^HL70487", b"||BLD" + b"|" * 13 + b"20261128203000+0000")
-            wrong = (body.replace(f"|{each.wbc}|".encode(), b"|many|"), body.replace(each.born.encode(), b"31.12.1899"))
-            for code, sent in zip(("AE", "AE", "AA"), (*wrong, body), strict=True):
-                answer = said(connection, sent)
-                clinic.expect(f"{each.barcode}: answer to its order", True, f"MSA|{code}|m{number}" in answer)
-        print("  three orders were accepted, six refused", flush=True)
+            answers = [said(connection, body.replace(f"|{each.wbc}|".encode(), b"|many|")),
+                       said(connection, body.replace(each.born.encode(), b"31.12.1899"))]  # fmt: skip
+            clinic.laboratory.write(f"{table} ADD CONSTRAINT broken CHECK (false) NOT VALID")
+            answers.append(said(connection, body))
+            clinic.laboratory.write(f"{table} DROP CONSTRAINT broken")
+            answers.append(said(connection, body))
+            lines = [line.split("|") for answer in answers for line in answer.split("\r")]
+            codes = [line[1:3] for line in lines if line[0] == "MSA"]
+            expected = [[code, f"m{number}"] for code in ("AE", "AE", "AR", "AA")]
+            clinic.expect(f"{each.barcode}: answers to its order", expected, codes)
+    log = (clinic.laboratory.settings.data_dir / "postgres" / "log").read_text()
+    clinic.expect("failures in Postgres's log", len(PATIENTS), log.count('violates check constraint "broken"'))
+    print("  three orders were accepted; nine before them were refused, or could not be stored", flush=True)
 
 
 def deliver(settings: Settings, pbc: Path) -> dict[str, dict[str, str]]:
@@ -275,8 +287,9 @@ def written(clinic: Clinic, kept: Kept) -> str:
         "`send_results` sent. `lis` gets PID, `research` the pseudonym, `records` (FHIR) the hospital's number; "
         "`mirror` rejects every message and repeats the patient in its answer.",
         markdown_table(head, clinic.rows, right=[3]),
-        "The absolute counts are those of the received cells times the ordered leucocyte count. Nine orders were sent, "
-        "six of them refused: a leucocyte count that is no number, and a date of birth that is none.",
+        "The absolute counts are those of the received cells times the ordered leucocyte count. Before each order was "
+        "accepted, it came three times more: with a leucocyte count that is no number, with a date of birth that is "
+        "none, and while Postgres refused the row.",
         kept.text,
         verdict,
     ])  # fmt: skip
