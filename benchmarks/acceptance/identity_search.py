@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -85,12 +85,12 @@ def keep_and_expire(
         facts.append([f"decrypted with what the copy of the data folder has, made {when}", of_backup, ""])
         print(f"  backups were made and restored, {when} the expiry", flush=True)
         for search in _searches(laboratory, work, folder, sought):
-            rows.append(_row(search, when))
+            rows.append(_row(search, when, list(of_patients)))
             print(f"  {' | '.join(rows[-1])}", flush=True)
             kept.problems += _wrong(search, when, set(of_patients))
-    found = {row[0] for row in rows if _CONTROL in row[4]}
+    found = {row[0] for row in rows if _CONTROL in row[5]}
     _expect(kept, "places where a barcode is found, as it has to be", True, len(found) > 3)
-    head = ["searched", "lifetime", "tables or files", "MB", "found"]
+    head = ["searched", "lifetime", "tables or files", "MB", "of the patients", "of the rest"]
     kept.text = "\n\n".join([
         f"Sought: {', '.join(of_patients)}; and {_DAY_KEY}, {_DIGEST_KEY}, {_SEALED} and {_CONTROL}, which shows that "
         "the search finds what is there. Every table of every database is read, those of the catalogue included.",
@@ -179,10 +179,22 @@ def _searches(laboratory: SignedLaboratory, work: Path, backup: Path, sought: So
     yield search_files(work / "receivers", "what the receiver lis has", sought)
 
 
-def _row(search: Search, when: str) -> list[str]:
-    found = "; ".join(f"{what}: {places[0]}{f' and {len(places) - 1:,} more' if places[1:] else ''}"
-                      for what, places in sorted(search.found.items()))  # fmt: skip
-    return [search.place, when, f"{search.n_parts:,}", f"{search.n_bytes / 1e6:,.1f}", found or "nothing"]
+def _row(search: Search, when: str, identifying: Collection[str]) -> list[str]:
+    found = [each for each in identifying if each in search.found]
+    places = sorted({place for each in found for place in search.found[each]})
+    others = [_where(what, search.found[what]) for what in sorted(search.found.keys() - set(identifying))]
+    return [
+        search.place,
+        when,
+        f"{search.n_parts:,}",
+        f"{search.n_bytes / 1e6:,.1f}",
+        _where(f"{len(found)} of {len(identifying)}", places) if found else "nothing",
+        "; ".join(others) or "nothing",
+    ]
+
+
+def _where(what: str, places: Sequence[str]) -> str:
+    return f"{what}: {places[0]}" + (f" and {len(places) - 1:,} more" if places[1:] else "")
 
 
 def _wrong(search: Search, when: str, identifying: set[str]) -> list[str]:

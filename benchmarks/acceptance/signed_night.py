@@ -334,8 +334,8 @@ def main() -> int:
     figures = (
         f"{night.n_hl7} HL7 messages and {night.n_fhir} states of FHIR reports were read, and {night.n_values:,} "
         "values in them compared with the database (share, both ends of the interval, cells, absolute count), with the "
-        "reader and the model of each. Each message arrived once, at the first attempt. hl7 parsed and hl7apy validated "
-        "all HL7 messages; the FHIR server, which refuses what medplum or FHIR.js finds wrong, refused none."
+        "reader and the model of each. Each message arrived once, at the first attempt. hl7 parsed and hl7apy "
+        "validated all HL7 messages; the FHIR server, which refuses what medplum or FHIR.js finds wrong, refused none."
     )
     verdict = "Everything is as it should be." if not night.problems else "**WRONG:** " + "; ".join(night.problems)
     OUT.write_text("\n\n".join([

@@ -267,6 +267,34 @@ def compare(clinic: Clinic, each: Patient) -> None:
     print(f"  {' | '.join(clinic.rows[-1])}", flush=True)
 
 
+def correct(clinic: Clinic) -> str:
+    """Signs a correction after the expiry, which waits where the receiver knows the patient; returns what happened."""
+    barcode, laboratory = PATIENTS[0].barcode, clinic.laboratory
+    laboratory.label(PERSON, barcode, {f"{CODES['neutrophil']}_0000.jpg": "ig"})
+    laboratory.count_labels()
+    laboratory.sign(PERSON, barcode, "--corrected", "one cell is an immature granulocyte")
+    laboratory.run("exchange", "send", status=(1,))
+    clinic.research.wait_for(len(PATIENTS) + 1)
+    seen = [inbox.statuses(barcode) for inbox in (clinic.lis, clinic.research)]
+    clinic.expect(f"{barcode}: OBR-25 at lis and research after the expiry", [["F"], ["F", "C"]], seen)
+    rows = laboratory.rows(
+        "SELECT receiver, state, coalesce(last_answer, '') AS answer FROM bloodcell.message "
+        "WHERE barcode = :barcode AND result_state = 'corrected' AND receiver <> 'mirror' ORDER BY receiver",
+        barcode=barcode,
+    )
+    states = {row["receiver"]: row["state"] for row in rows}
+    expected = {"lis": "held", "records": "held", "research": "delivered"}
+    clinic.expect(f"{barcode}: the correction after the expiry", expected, states)
+    answers = {row["answer"] for row in rows if row["state"] == "held"}
+    told = "Not sent: the receiver has the slide under a patient whom bloodcell does not know any more"
+    clinic.expect(f"{barcode}: why it waits", True, all(answer.startswith(told) for answer in answers))
+    return (
+        f"After the expiry, a correction of {barcode} was signed. `research` got it, under the pseudonym as before. "
+        "For `lis` and `records`, which have the slide under a patient whom bloodcell does not know any more, it waits "
+        "for a person."
+    )
+
+
 def absolute_counts(result: Hl7Result, wbc: float) -> dict[str, tuple[str, str]]:
     """Returns line -> absolute count as received, and as the received cells and the ordered leucocyte count give it."""
     of_leucocytes = {name: facts for name, facts in result.facts.items() if name != "ERYTHROBLAST"}
@@ -274,7 +302,7 @@ def absolute_counts(result: Hl7Result, wbc: float) -> dict[str, tuple[str, str]]
     return {name: (facts[4], f"{wbc * int(facts[3]) / total:.2f}") for name, facts in of_leucocytes.items()}
 
 
-def written(clinic: Clinic, kept: Kept) -> str:
+def written(clinic: Clinic, kept: Kept, corrected: str) -> str:
     """Returns the page."""
     head = ["patient", "slide", "age used", "WBC, 10^9/L", "lines: % (reference range), 10^9/L", "lis", "research",
             "records"]  # fmt: skip
@@ -291,6 +319,7 @@ def written(clinic: Clinic, kept: Kept) -> str:
         "accepted, it came three times more: with a leucocyte count that is no number, with a date of birth that is "
         "none, and while Postgres refused the row.",
         kept.text,
+        corrected,
         verdict,
     ])  # fmt: skip
 
@@ -321,7 +350,8 @@ def main() -> int:
             (work / "receivers" / "lis.json").write_text(json.dumps(lis.received, ensure_ascii=False))
             sought = {what: texts for each in PATIENTS for what, texts in each.spellings.items()}
             kept = keep_and_expire(laboratory, work, sought, [each.barcode for each in PATIENTS])
-    OUT.write_text(written(clinic, kept) + "\n")
+            corrected = correct(clinic)
+    OUT.write_text(written(clinic, kept, corrected) + "\n")
     print(kept.text)
     for problem in clinic.problems + kept.problems:
         print(f"WRONG: {problem}")
