@@ -263,7 +263,7 @@ def compare(clinic: Clinic, each: Patient) -> None:
     told = "; ".join(f"{name.lower()} {lis.facts[name][0]} % ({lis.ranges[name]}), {received}"
                      for name, (received, _) in absolute.items() if name in lis.ranges)  # fmt: skip
     clinic.rows.append([each.who, barcode, f"{stored['age_months']} months", each.wbc, told,
-                        "PID as in the order", research.patient[5].split("^")[0], fhir.subject[0]])  # fmt: skip
+                        "PID as in the order", research.patient[5].split("^")[0], "the hospital's number"])  # fmt: skip
     print(f"  {' | '.join(clinic.rows[-1])}", flush=True)
 
 
