@@ -53,7 +53,8 @@ class Hl7Receiver(_Receiver):
         certificate_file: This laboratory's own certificate, if the receiver asks for one, with its key.
         key_file: The key, if it is in another file.
         gets_identity: Whether it gets what the order says of the patient (PID), or only the pseudonym.
-        keep_open: Whether a connection is used for many messages; false for a receiver that answers only the first one.
+        keep_open: Whether a connection is used for many messages; false for a receiver that answers only the first one,
+            or takes the earlier ones again with each new one, as node-hl7-server 2.5.0 does.
         application: MSH-5.
         facility: MSH-6.
         gets_unsigned: Whether it also gets results that nobody has signed, as preliminary.

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.errors import ConfigurationError, RetryLaterError
+from bloodcell.exchange.identities import IdentityKeys, remove_expired
 from bloodcell.removal.retention import Removal, remove_old
 from bloodcell.service.airflow_home import airflow_home
 from bloodcell.storage.connections import connect, database_url, transact
@@ -64,7 +65,8 @@ def clean(
 ) -> Cleaning:
     """Removes what is older than the settings `BLOODCELL_KEEP_*_DAYS` say, and returns how much it was.
 
-    Doing it again, or after a kill, removes what is left.
+    What orders say of patients is removed whenever it has expired, as senders and the order listener do: a laboratory
+    that has stopped both keeps no identity for longer. Doing it again, or after a kill, removes what is left.
 
     Args:
         settings: The ages, and where everything is.
@@ -83,6 +85,8 @@ def clean(
         return Cleaning(None, tuple(removed))
     ages = (settings.keep_images_days, settings.keep_logs_days, settings.keep_airflow_days,
             settings.keep_features_days, settings.keep_snapshots_days)  # fmt: skip
+    keys = IdentityKeys.of(settings)
+    database.transact(lambda connection: remove_expired(connection, keys))
     if all(age is None for age in ages):
         return Cleaning(None, ())
     with recorded_run(database, "clean", airflow_run=airflow_run) as run:
