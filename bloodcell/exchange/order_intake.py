@@ -50,7 +50,8 @@ def take_order(database: Database, keys: IdentityKeys, own: Sender, body: bytes)
         orders = orders_of(read_message(body), now)
         refused = database.transact(lambda connection: _store(connection, keys, orders, body), patience_s=5)
     except (Hl7Error, OrderRefusedError) as error:
-        log.warning("An order was refused: %s", error)
+        # only the sender is told what it sent: an interface that puts a name into the wrong field would have it logged
+        log.warning("An order was refused: %s", str(error).partition(" Received")[0])
         return _answer(header, own, now, "AE", str(error))
     except Exception as error:  # a sender without an answer repeats for ever; the body is not logged
         what = error if isinstance(error, BloodcellError) else type(error).__name__

@@ -461,3 +461,13 @@ def test_a_receiver_may_get_the_pseudonym_only(exchange: Exchange, take: Take) -
     exchange.send()
     assert exchange.receiver.segments("PID")[0][5] == "p-17^^^^^^S"
     assert "\rOBR|1|O-1|" in exchange.receiver.received[0]
+
+
+@pytest.mark.parametrize("body", [oml("m1", wbc="DOE^JANE|10*9/L"), oml("m1", action="DOE^JANE")])
+def test_a_name_in_a_wrong_field_is_told_to_its_sender_and_not_logged(
+    take: Take, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    code, told = take(body)
+    assert (code, "DOE" in told) == ("AE", True)
+    assert "An order was refused: Expected" in caplog.text
+    assert "DOE" not in caplog.text
