@@ -54,9 +54,17 @@ class SentinelRules(_Part):
 
 
 class ControlSlideRules(_Part):
-    """How often a slide of control material that is on target fails, in percent."""
+    """When a slide of control material fails.
+
+    Attributes:
+        false_alarm_percent: How often one on target fails, in percent.
+        leucocytes_at_least: One with fewer leucocytes fails.
+        unclassified_percent_above: One with more unclassified cells fails, in percent of these and the leucocytes.
+    """
 
     false_alarm_percent: _FalseAlarm
+    leucocytes_at_least: int = Field(ge=1)
+    unclassified_percent_above: _Percent
 
 
 class FigureRules(_Part):

@@ -117,7 +117,9 @@ def differentials(ingested: dict[str, Any], held: list[str]) -> int:
     request = _request()
     added_up: set[str] = set()
     for night in _nights(request, ingested):
-        slides = write_due_results(settings, night=night, slides=request.slides, airflow_run=request.run_id)
+        slides = write_due_results(
+            settings, night=night, slides=request.slides, is_checked=True, airflow_run=request.run_id
+        )
         added_up.update(slides)
     log.info("Slides added up: %s", ", ".join(sorted(added_up)) or "none")
     return len(added_up)

@@ -97,7 +97,9 @@ def check_sentinels(
         shared = [image for image in found if image in known]
         outcome = _compared([known[image] for image in shared], [found[image] for image in shared], rules)
         if skipped.reasons:
-            outcome |= {"passed": False, "reason": f"Sentinels could not be read: {skipped.reasons[0]}"}
+            what = f"{len(skipped.reasons)} of {len(references)} sentinels could not be read: {skipped.reasons[0]}"
+            outcome["reason"] = f"{outcome['reason']} {what}"
+            outcome["passed"] = outcome["passed"] and 2 * len(skipped.reasons) <= len(references)
         rows.append(
             {"kind": "sentinel", "subject": host, "night": night, "whole_night": False, "model_id": model_id,
              "called_by": run_id, "run_id": run_id, **outcome}
@@ -148,10 +150,10 @@ def _reference(image: str, model_id: str, run_id: uuid.UUID, computed: _Computed
 
 def _compared(known: Sequence[_Computed], found: Sequence[_Computed], rules: SentinelRules) -> dict[str, Any]:
     """Returns the outcome of the comparison of what was computed for the same sentinels."""
-    limit = rules.probability_difference_above
+    threshold = rules.probability_difference_above
     if not known:
         reason = "The model sees the sentinels for the first time; what it computes is its reference."
-        return {"passed": True, "value": None, "upper": limit, "reason": reason, "figures": {"n": 0}}
+        return {"passed": True, "value": None, "upper": threshold, "reason": reason, "figures": {"n": 0}}
     before = np.array([each.probabilities for each in known], np.float64).reshape(-1, len(CELL_CLASSES))
     now = np.array([each.probabilities for each in found], np.float64).reshape(-1, len(CELL_CLASSES))
     novelty_before, novelty_now = (np.array([each.novelty for each in some], np.float64) for some in (known, found))
@@ -160,20 +162,21 @@ def _compared(known: Sequence[_Computed], found: Sequence[_Computed], rules: Sen
     scale = np.maximum(np.abs(novelty_before), float(np.median(np.abs(novelty_before))))
     relative = np.abs(novelty_now - novelty_before) / np.maximum(scale, np.finfo(np.float32).tiny)
     novelty = 100 * float(np.nan_to_num(relative, nan=np.inf, posinf=1e6).max())
-    passed = largest <= limit and novelty <= rules.novelty_difference_percent_above
-    said = (
-        f"{len(known)} sentinels: probabilities differ by at most {largest:.2g} (limit {limit:g}), the novelty by "
-        f"{novelty:.2g} % (limit {rules.novelty_difference_percent_above:g} %), from what {known[0].host} computed."
+    passed = largest <= threshold and novelty <= rules.novelty_difference_percent_above
+    measured = (
+        f"{len(known)} sentinels: probabilities differ by at most {largest:.2g} (threshold {threshold:g}), the novelty "
+        f"by {novelty:.2g} % (threshold {rules.novelty_difference_percent_above:g} %), from what "
+        f"{known[0].host} computed."
     )
     next_step = (
         " Next: look at what was changed on this worker (driver, libraries, precision), classify the slides again on "
-        "another one, or begin the references anew: bloodcell quality restart --sentinels."
+        "another one, or reset the references: bloodcell quality restart --sentinels."
     )
     return {
         "passed": passed,
         "value": largest,
-        "upper": limit,
-        "reason": said if passed else said + next_step,
+        "upper": threshold,
+        "reason": measured if passed else measured + next_step,
         "figures": {"n": len(known), "probabilities": largest, "novelty_percent": novelty},
     }
 

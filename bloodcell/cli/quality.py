@@ -118,14 +118,17 @@ def restart(
     ] = None,
     by: Annotated[str | None, typer.Option(help="The person; default: the login name.", show_default=False)] = None,
 ) -> None:
-    """Learn anew what is expected: after another stain, lamp or camera (--from), or another library (--sentinels)."""
+    """Start a new baseline after another stain, lamp or camera (--from), or reset the references (--sentinels).
+
+    What is held stays held until a person overrides it.
+    """
     from bloodcell.quality.restarting import Restart
     from bloodcell.quality.restarting import restart as begin_anew
     from bloodcell.settings import Settings
     from bloodcell.storage.database import open_database
 
     if sentinels == (since is not None):
-        raise typer.BadParameter("say what to learn anew: --sentinels, or --from NIGHT")
+        raise typer.BadParameter("say what to reset: --sentinels, or --from NIGHT")
     night = since.date() if since else None
     begin_anew(
         open_database(Settings()),

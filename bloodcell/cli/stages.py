@@ -62,14 +62,14 @@ def classify(
 ) -> None:
     """Call every cell that the champion or a challenger has not called, then write the differentials. Safe to repeat.
 
-    The quality control of the nights comes between the two; what it holds is named.
+    The quality control of the nights comes between the two; the command lists what it holds.
 
     Exit status 3 if there was no cell to call and no differential to write.
     """
     from bloodcell.classify import classify_shard, plan_shards
     from bloodcell.cli.output import NOTHING_TO_DO, classify_line, print_json
     from bloodcell.errors import StoreUnavailableError
-    from bloodcell.quality import control_nights
+    from bloodcell.quality.night_control import held_nights
     from bloodcell.results import write_due_results
     from bloodcell.settings import Settings
 
@@ -91,16 +91,14 @@ def classify(
                 summaries.append(classify_shard(shard, settings, on_cells=on_cells))
             except StoreUnavailableError as error:  # the slides whose images could be read get their differential
                 unread = error
-    nights = [night.date()] if night else []
-    called = [barcode for summary in summaries for barcode in summary.slides]
-    held = [each for each in control_nights(settings, nights=nights, slides=[*(slide or ()), *called]) if each.failed]
     reported = write_due_results(settings, night=night.date() if night else None, slides=slide or ())
+    held = held_nights(settings, reported)
     if json:
         print_json({"shards": summaries, "slides_reported": reported, "held": held})
     else:
         classify_line(summaries, reported)
         for each in held:
-            typer.echo(f"Results of {each.night} are held: {' '.join(each.failed)}", err=True)
+            typer.echo(f"Results of {each.night} are held: {' '.join(each.reasons)}", err=True)
     if unread:
         raise unread
     raise typer.Exit(0 if shards or reported else NOTHING_TO_DO)

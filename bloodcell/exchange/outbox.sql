@@ -5,7 +5,7 @@ SELECT name FROM bloodcell.receiver WHERE name = :receiver FOR NO KEY UPDATE SKI
 -- name: supersede
 -- Of the oldest open messages. A version that nobody signed is not sent once the slide has a newer one, or the receiver gets
 -- none of its kind any more; no version of a slide that was withdrawn later; and none that an earlier message has surpassed. Of a
--- slide of which no sender ever took a message, the withdrawal is not sent either.
+-- slide of which no sender ever took a message, the withdrawal is not sent either. A control slide has no result to send.
 UPDATE bloodcell.outgoing_message m SET state = 'superseded'
 FROM bloodcell.result v, bloodcell.receiver r
 WHERE m.message_id IN (SELECT o.message_id FROM bloodcell.outgoing_message o
@@ -15,6 +15,7 @@ WHERE m.message_id IN (SELECT o.message_id FROM bloodcell.outgoing_message o
       WHEN 'result' THEN
           v.signed_by IS NULL AND (NOT r.gets_unsigned OR EXISTS (
               SELECT FROM bloodcell.result n WHERE n.slide_id = v.slide_id AND n.number > v.number))
+          OR EXISTS (SELECT FROM bloodcell.control_slide c WHERE c.slide_id = m.slide_id)
           OR EXISTS (SELECT FROM bloodcell.outgoing_message l
                      WHERE l.receiver = m.receiver AND l.slide_id = m.slide_id AND l.message_id > m.message_id
                        AND l.kind = 'withdrawal')

@@ -7,7 +7,7 @@ control_charts   limits and rules of control charts
 quality_check    one check, and how it is recorded
 quality_status   what is held now, what was overridden, and the figures of the last nights
 quality_display  shows them on the terminal
-restarting       what is expected is learnt anew
+restarting       starts a new baseline, or resets the references
 
 The workers check their sentinels (`classify.sentinels`), and a person overrides a check as a person signs
 (`results.overriding`). A failed check holds the results of its night, analyser or worker: they are withheld, cannot be

@@ -42,12 +42,12 @@ class Level:
     Attributes:
         mean: Mean of the baseline's nights.
         spread: Their standard deviation, at least the smallest that is sensible.
-        n: Nights of the baseline.
+        n: Independent nights that the baseline is worth: fewer than it has if a night resembles the one before.
     """
 
     mean: float
     spread: float
-    n: int
+    n: float
 
     @classmethod
     def of(cls, nights: Sequence[float], least_spread: float) -> Level:
@@ -58,18 +58,33 @@ class Level:
             least_spread: A spread below which a difference means nothing.
         """
         values = np.asarray(nights, np.float64)
-        return cls(float(values.mean()), max(float(values.std(ddof=1)), least_spread), len(values))
+        return cls(float(values.mean()), max(float(values.std(ddof=1)), least_spread), _independent(values))
 
     def score(self, value: float) -> float:
         """Returns the standard normal deviate that is as improbable as this value of a further night."""
-        deviation = (value - self.mean) / (self.spread * np.sqrt(1 + 1 / self.n))
-        tail = float(stdtr(self.n - 1, -abs(deviation)))
+        deviation = (value - self.mean) / (self.spread * float(np.sqrt(1 + 1 / self.n)))
+        tail = float(stdtr(self.n - 1, -abs(float(deviation))))
         return float(np.copysign(-ndtri(max(tail, 1e-300)), deviation))
 
     def limits(self, score: float = 3.0) -> tuple[float, float]:
         """Returns the values whose score is -`score` and `score`."""
-        margin = -float(stdtrit(self.n - 1, ndtr(-score))) * self.spread * float(np.sqrt(1 + 1 / self.n))
+        margin = -float(stdtrit(self.n - 1, float(ndtr(-score)))) * self.spread * float(np.sqrt(1 + 1 / self.n))
         return self.mean - margin, self.mean + margin
+
+
+def _independent(values: NDArray[np.float64]) -> float:
+    """Returns how many independent values have a mean as uncertain as these, whose neighbours may be alike.
+
+    n (1 - r) / (1 + r) with the correlation r of neighbours (Bayley and Hammersley, The "effective" number of
+    independent observations in an autocorrelated time series, J R Stat Soc Suppl 8 (1946) 184-197); 2 / n is added to
+    r, which short series underestimate. Simulated, 1-3s then fails 0.2 % to 0.3 % of a figure's quiet nights for r = 0
+    to 0.5.
+    """
+    n, apart = len(values), values - values.mean()
+    squares = float((apart**2).sum())
+    r = float((apart[1:] * apart[:-1]).sum()) / squares + 2 / n if squares > 0 else 0.0
+    r = min(max(r, 0.0), 0.8)
+    return max(n * (1 - r) / (1 + r), 4.0)
 
 
 def broken_rules(scores: Sequence[float]) -> tuple[WestgardRule, ...]:

@@ -1,16 +1,16 @@
-"""Slides of control material: what the champion makes of them, beside the target of their lot."""
+"""Slides of control material: the calls of their cells beside the target of their lot."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bloodcell.cells.classes import LEUCOCYTE_CLASSES
+from bloodcell.cells.classes import LEUCOCYTE_CLASSES, UNCLASSIFIED
 from bloodcell.quality.control_charts import binomial_limits
 from bloodcell.quality.quality_check import QualityCheck
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import date
 
     from bloodcell.quality_rules import Control, ControlSlideRules
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ControlCount:
-    """What the champion made of a control slide.
+    """How a model called a control slide.
 
     Attributes:
         barcode: The slide.
-        analyser: The analyser; None: unknown, and then all analysers of the night stand and fall with it.
+        analyser: The analyser; None: unknown, so a failure holds all analysers of the night.
         calls: Called class -> cells.
     """
 
@@ -56,8 +56,11 @@ def judge_control(
         figures[name] = {"cells": n_cells, "target": target, "lower": lower, "upper": upper}
         if not lower <= n_cells <= upper:
             outside.append(f"{name} {n_cells} of {n_leucocytes} (target {target:g} %, limits {lower} to {upper})")
-    if n_leucocytes == 0:
-        outside = ["no leucocyte was called"]
+    n_unclassified = slide.calls.get(UNCLASSIFIED, 0)
+    if n_leucocytes < rules.leucocytes_at_least:
+        outside.append(f"{n_leucocytes} leucocytes were called (at least {rules.leucocytes_at_least})")
+    if 100 * n_unclassified > rules.unclassified_percent_above * (n_leucocytes + n_unclassified):
+        outside.append(f"{n_unclassified} cells are unclassified (at most {rules.unclassified_percent_above:g} %)")
     reason = (
         f"{slide.barcode} ({control.name}) is off target: {'; '.join(outside)}. Next: repeat the control; "
         "look at stain, lamp and focus."
@@ -71,7 +74,11 @@ def judge_control(
 
 
 def missing_controls(
-    controls: Sequence[Control], found: Sequence[tuple[Control, str | None]], *, night: date
+    controls: Sequence[Control],
+    found: Sequence[tuple[Control, str | None]],
+    *,
+    night: date,
+    analysers: Collection[str | None],
 ) -> list[QualityCheck]:
     """Returns whether the night has the control slides that it needs: one check for each that is required.
 
@@ -79,6 +86,7 @@ def missing_controls(
         controls: The lots.
         found: Lot and analyser of each control slide that was counted.
         night: The night.
+        analysers: Those with patients' slides: of an analyser that rests, no control is required.
     """
     checks = []
     for control in controls:
@@ -86,12 +94,14 @@ def missing_controls(
             continue
         of_lot = [analyser for each, analyser in found if each == control]
         for analyser in control.analysers or (None,):
+            if not analysers or (analyser is not None and analyser not in analysers):
+                continue
             is_there = bool(of_lot) if analyser is None else analyser in of_lot
             where = "" if analyser is None else f" on analyser {analyser}"
             reason = (
                 f"There is a slide of {control.name}{where}."
                 if is_there
-                else f"There is no slide of {control.name}{where}, which the quality file requires. "
+                else f"No slide of {control.name}{where} has been classified, which the quality file requires. "
                 "Next: run the control."
             )
             checks.append(

@@ -165,7 +165,10 @@ def _judged_level(
     figures: dict[str, Any] = {"n_slides": len(slides), "value": value}
     reason = _not_judged(len(slides), len(baseline), rules)
     if reason is not None or value is None:
-        return QualityCheck("figure", name, night, analyser, True, reason or "", value=value, figures=figures)
+        return QualityCheck(
+            "figure", name, night, analyser, True, reason or "", judged=False, value=value, figures=figures,
+            whole_night=analyser is None,
+        )  # fmt: skip
     level = Level.of([each.figures["value"] for each in baseline], LEVELS[name])
     scores = [level.score(each.figures["value"]) for each in since] + [level.score(value)]
     broken = broken_rules(scores)
@@ -173,14 +176,16 @@ def _judged_level(
     warned = [rule for rule in broken if rule in rules.warn_for]
     lower, upper = level.limits()
     figures |= {"score": round(scores[-1], 3), "warned": warned}
-    said = f"The {FIGURE_NAMES[name]} is {value:.4g}, {level.mean:.4g} is expected (limits {lower:.4g} to {upper:.4g})"
+    measured = (
+        f"The {FIGURE_NAMES[name]} is {value:.4g}, {level.mean:.4g} is expected (limits {lower:.4g} to {upper:.4g})"
+    )
     causes = "; ".join(RULE_TEXTS[rule] for rule in (held or warned))
-    reason = f"{said}{': ' + causes if causes else ''}."
+    reason = f"{measured}{': ' + causes if causes else ''}."
     if held:
-        reason += " Next: look at stain, lamp and focus; override, or begin a new baseline if the change is meant."
+        reason += " Next: look at stain, lamp and focus; override, or start a new baseline if the change is intended."
     return QualityCheck(
         "figure", name, night, analyser, not held, reason, value=value, center=level.mean, lower=lower, upper=upper,
-        figures=figures,
+        figures=figures, whole_night=analyser is None,
     )  # fmt: skip
 
 
@@ -193,7 +198,10 @@ def _judged_share(
     figures: dict[str, Any] = {"n_slides": len(slides), "slides": rounded}
     reason = _not_judged(len(slides), len(baseline), rules)
     if reason is not None:
-        return QualityCheck("figure", name, night, analyser, True, reason, model_id=model_id, figures=figures)
+        return QualityCheck(
+            "figure", name, night, analyser, True, reason, judged=False, model_id=model_id, figures=figures,
+            whole_night=analyser is None,
+        )  # fmt: skip
     chart = share_chart(
         np.asarray(rounded, np.float64),
         _pooled(baseline),
@@ -205,12 +213,12 @@ def _judged_share(
         f"{100 * chart.median:.1f} %, the median of the baseline (limits {chart.lower} to {chart.upper})."
     )
     if not chart.is_within:
-        reason += " Next: look at slides of the night; override, or begin a new baseline if the change is meant."
+        reason += " Next: look at slides of the night; override, or start a new baseline if the change is intended."
     in_percent = [100 * each for each in (chart.share, chart.expected)]
     return QualityCheck(
         "figure", name, night, analyser, chart.is_within, reason, model_id=model_id,
         value=in_percent[0], center=in_percent[1], lower=100 * chart.lower / chart.n_slides,
-        upper=100 * chart.upper / chart.n_slides, figures=figures,
+        upper=100 * chart.upper / chart.n_slides, figures=figures, whole_night=analyser is None,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from bloodcell.quality.quality_check import QualityCheck, record_checks
 from bloodcell.quality_rules import read_quality_rules
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
+from bloodcell.storage.locks import wait_for
 from bloodcell.storage.runs import recorded_run
 from bloodcell.storage.statements import load_statements
 
@@ -91,6 +92,28 @@ def control_nights(
     return [control_night(settings, night, airflow_run=airflow_run) for night in due]
 
 
+@dataclass(frozen=True, slots=True)
+class HeldNight:
+    """A night of which results are held, and why."""
+
+    night: date
+    reasons: tuple[str, ...]
+
+
+def held_nights(settings: Settings, slides: Sequence[str]) -> list[HeldNight]:
+    """Returns the nights of slides of which results are held, the oldest first.
+
+    Args:
+        settings: The database.
+        slides: Barcodes.
+    """
+    database = open_database(settings)
+    nights = [
+        HeldNight(night, database.transact(partial(_failed, night=night))) for night in nights_of(settings, slides)
+    ]
+    return [each for each in nights if each.reasons]
+
+
 def nights_of(settings: Settings, slides: Sequence[str]) -> list[date]:
     """Returns the nights of the cells of slides, the oldest first.
 
@@ -119,17 +142,18 @@ class _Slide:
 
 
 def _control(connection: sa.Connection, *, night: date, rules: QualityRules, run_id: uuid.UUID) -> tuple[int, int]:
+    wait_for(connection, "check")  # before anything is read: of two at once, the later one sees more
     slides = _slides(connection, night, rules, run_id)
     ids = [slide.slide_id for slide in slides]
-    model_id: str | None = connection.scalar(_SQL["champion"])
-    calls: dict[int, dict[str, int]] = defaultdict(dict)
+    models = list(connection.scalars(_SQL["models"]))
+    by_model: dict[str, dict[int, dict[str, int]]] = {each: defaultdict(dict) for each in models}
     n_novel: dict[int, int] = defaultdict(int)
-    for row in connection.execute(_SQL["calls"], {"slides": ids, "model_id": model_id}):
-        calls[row.slide_id][row.called_class] = row.n
-        n_novel[row.slide_id] += row.n_novel
-    checks = []
-    if model_id is not None:
-        checks += _of_controls(slides, calls, rules, night, model_id)
+    model_id = models[0] if models else None
+    for row in connection.execute(_SQL["calls"], {"slides": ids, "models": models}):
+        by_model[row.model_id][row.slide_id][row.called_class] = row.n
+        n_novel[row.slide_id] += row.n_novel if row.model_id == model_id else 0
+    checks = _of_controls(slides, by_model, rules, night)
+    calls = by_model.get(model_id or "", {})
     if rules.figures.enabled:
         looks = {row.slide_id: row.figures for row in connection.execute(_SQL["looks"], {"slides": ids})}
         patients = [slide for slide in slides if slide.control is None]
@@ -143,7 +167,7 @@ def _control(connection: sa.Connection, *, night: date, rules: QualityRules, run
                 found.add_look(
                     {name: each["found"] for name, each in looks.get(slide.slide_id, {}).items() if name != "sample"}
                 )
-            earlier = _earlier(connection, night, analyser, model_id)
+            earlier = _earlier(connection, night, analyser, model_id, rules)
             checks += judge_figures(found, earlier, rules.figures, night=night, analyser=analyser, model_id=model_id)
     choose_sentinels(connection, night, rules.sentinels, run_id)
     return len(checks), record_checks(connection, checks, run_id)
@@ -156,7 +180,7 @@ def _slides(connection: sa.Connection, night: date, rules: QualityRules, run_id:
         control = rules.control_of(row.barcode)
         if control is not None and not row.is_control:
             marked.append({"slide_id": row.slide_id, "name": control.name, "run_id": run_id})
-        if control is not None or not row.is_control:  # a control of a lot that the file names no more has no target
+        if control is not None or not row.is_control:  # a control of a lot no longer in the file has no target
             slides.append(_Slide(row.slide_id, row.barcode, row.analyser, control))
     if marked:
         connection.execute(insert(tables.control_slide).on_conflict_do_nothing(), marked)
@@ -164,24 +188,26 @@ def _slides(connection: sa.Connection, night: date, rules: QualityRules, run_id:
 
 
 def _of_controls(
-    slides: Sequence[_Slide], calls: Mapping[int, Mapping[str, int]], rules: QualityRules, night: date, model_id: str
+    slides: Sequence[_Slide], by_model: Mapping[str, Mapping[int, Mapping[str, int]]], rules: QualityRules, night: date
 ) -> list[QualityCheck]:
-    found = [
-        (slide.control, ControlCount(slide.barcode, slide.analyser, calls[slide.slide_id]))
-        for slide in slides
-        if slide.control is not None and slide.slide_id in calls
-    ]
-    checks = [
-        judge_control(count, control, rules.control_slides, night=night, model_id=model_id) for control, count in found
-    ]
-    return checks + missing_controls(rules.controls, [(each, count.analyser) for each, count in found], night=night)
+    checks, found = [], []
+    for model_id, calls in by_model.items():
+        for slide in slides:
+            if slide.control is None or slide.slide_id not in calls:
+                continue
+            count = ControlCount(slide.barcode, slide.analyser, calls[slide.slide_id])
+            checks.append(judge_control(count, slide.control, rules.control_slides, night=night, model_id=model_id))
+            found.append((slide.control, slide.analyser))
+    analysers = {slide.analyser for slide in slides if slide.control is None}
+    return checks + missing_controls(rules.controls, found, night=night, analysers=analysers)
 
 
 def _earlier(
-    connection: sa.Connection, night: date, analyser: str | None, model_id: str | None
+    connection: sa.Connection, night: date, analyser: str | None, model_id: str | None, rules: QualityRules
 ) -> dict[str, list[EarlierNight]]:
     found: dict[str, list[EarlierNight]] = defaultdict(list)
-    asked: dict[str, Any] = {"night": night, "analyser": analyser, "model_id": model_id}
+    asked: dict[str, Any] = {"night": night, "analyser": analyser, "model_id": model_id,
+                             "baseline_nights": rules.figures.baseline_nights}  # fmt: skip
     for row in connection.execute(_SQL["history"], asked):
         found[row.subject].append(EarlierNight(row.night, row.passed, row.figures))
     return found

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import sqlalchemy as sa
 
 from bloodcell.storage import tables
-from bloodcell.storage.locks import wait_for
 from bloodcell.storage.statements import load_statements
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import date
 
 _SQL: Final = load_statements("quality/quality_check.sql")
+_DERIVED: Final = ("score", "warned")
 _KEY: Final = ("kind", "subject", "night", "analyser", "model_id")
 
 
@@ -33,6 +33,7 @@ class QualityCheck:
         passed: False: the results are held until a person overrides.
         reason: The outcome in a sentence.
         whole_night: Whether a failure holds the slides of all analysers.
+        judged: False: there was too little to judge, so it replaces no failure.
         model_id: The model whose calls were checked; None: the images themselves were.
         value: What was measured.
         center: What was expected.
@@ -48,6 +49,7 @@ class QualityCheck:
     passed: bool
     reason: str
     whole_night: bool = False
+    judged: bool = True
     model_id: str | None = None
     value: float | None = None
     center: float | None = None
@@ -59,25 +61,29 @@ class QualityCheck:
 def record_checks(connection: sa.Connection, checks: Sequence[QualityCheck], run_id: uuid.UUID) -> int:
     """Records checks, and returns how many are new.
 
-    A check that says what the newest of the same kind, subject, night, analyser and model says is not recorded again:
-    what a person has overridden stays overridden until the night itself differs.
+    A check that measured what the newest of the same kind, subject, night, analyser and model measured, with the same
+    outcome, is not recorded again: what a person has overridden stays overridden until the night itself differs.
 
     Args:
-        connection: Where to write.
+        connection: Where to write; the transaction waited for `check` before it read the night.
         checks: The checks of a night.
         run_id: The run that made them.
     """
-    wait_for(connection, "check")
     n_new = 0
     for check in checks:
         row = {name: getattr(check, name) for name in check.__slots__}
         newest = connection.execute(_SQL["newest"], {name: row[name] for name in _KEY}).one_or_none()
-        if newest is not None and (newest.passed, newest.reason, newest.figures) == (
+        if newest is not None and (newest.passed, newest.judged, _measured(newest.figures)) == (
             check.passed,
-            check.reason,
-            check.figures,
+            check.judged,
+            _measured(check.figures),
         ):
             continue
         connection.execute(sa.insert(tables.quality_check), [row | {"run_id": run_id}])
         n_new += 1
     return n_new
+
+
+def _measured(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what was measured of the night itself, without what other nights lead to."""
+    return {name: value for name, value in figures.items() if name not in _DERIVED}

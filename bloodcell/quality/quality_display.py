@@ -57,7 +57,7 @@ def show_quality(found: QualityStatus) -> None:
         )  # fmt: skip
     console.print("Held", held)
     console.print(
-        f"{counted(len(found.failed), 'failed check')}. Next: see to the cause; or bloodcell quality override CHECK "
+        f"{counted(len(found.failed), 'failed check')}. Next: fix the cause; or bloodcell quality override CHECK "
         "--reason R, which is kept with your name.",
         highlight=False,
     )

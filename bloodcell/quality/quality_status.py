@@ -112,7 +112,7 @@ def read_quality(database: Database, *, nights: int = 60) -> QualityStatus:
 
     Args:
         database: Where to read; the login may be one that reads only views.
-        nights: Nights that the charts go back, for each analyser.
+        nights: Nights that the charts go back.
     """
 
     def read(connection: sa.Connection) -> QualityStatus:
@@ -134,7 +134,7 @@ def _charts(rows: list[Mapping[str, Any]]) -> tuple[FigureChart, ...]:
     for row in rows:
         point = FigurePoint(
             **{name: row[name] for name in ("night", "value", "center", "lower", "upper", "passed", "overridden_by")},
-            warned=tuple(row["figures"].get("warned", ())),
+            warned=tuple(row["warned"]),
         )
         found.setdefault((row["analyser"], row["subject"]), []).append(point)
     return tuple(FigureChart(analyser, subject, tuple(points)) for (analyser, subject), points in found.items())

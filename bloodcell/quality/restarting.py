@@ -1,4 +1,4 @@
-"""What is expected is learnt anew, because a stain, a lamp, a focus or a release was changed on purpose."""
+"""Starts a new baseline, or resets the references, after a stain, a lamp or a release was changed on purpose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """What is learnt anew.
+    """What is reset.
 
     Attributes:
         what: sentinels (the next worker's values become the references) or figures (a new baseline of an analyser).
@@ -37,12 +37,20 @@ class Restart:
 
 
 def restart(database: Database, request: Restart) -> None:
-    """Records that what is expected is learnt anew; holds of nights before stay until a person overrides them.
+    """Records a new baseline or new references; what is held stays held until a person overrides it.
 
     Raises:
-        ConfigurationError: There is no reason, or it has characters that nobody sees.
+        ConfigurationError: There is no reason, it has characters that nobody sees, or no slide is of the analyser.
     """
     if not request.reason.strip() or has_invisible(request.reason):
         raise ConfigurationError("A reason is needed, of characters that can be seen.")
     row = {name: getattr(request, name) for name in request.__slots__}
-    database.transact(lambda connection: connection.execute(sa.insert(tables.quality_restart), [row]))
+
+    def write(connection: sa.Connection) -> None:
+        analysers = set(connection.scalars(sa.select(tables.slide.c.analyser).distinct()))
+        if request.what == "figures" and request.analyser not in analysers:
+            known = ", ".join(sorted(each for each in analysers if each)) or "none has a name"
+            raise ConfigurationError(f"No slide is of the analyser {request.analyser!r}. Expected one of: {known}.")
+        connection.execute(sa.insert(tables.quality_restart), [row])
+
+    database.transact(write)

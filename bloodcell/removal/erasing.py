@@ -75,6 +75,7 @@ _TEXTS: Final = (
     "blank_comments",
     "blank_label_files",
     "blank_overrides",
+    "blank_checks",
     "blank_restarts",
     "blank_promotions",
     "blank_results",

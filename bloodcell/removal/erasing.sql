@@ -238,6 +238,11 @@ UPDATE bloodcell.result SET reason = regexp_replace(reason, :pattern, :blank, 'g
 -- name: blank_overrides
 UPDATE bloodcell.quality_override SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
 
+-- name: blank_checks
+UPDATE bloodcell.quality_check
+SET subject = regexp_replace(subject, :pattern, :blank, 'g'), reason = regexp_replace(reason, :pattern, :blank, 'g')
+WHERE subject ~ :pattern OR reason ~ :pattern
+
 -- name: blank_restarts
 UPDATE bloodcell.quality_restart SET reason = regexp_replace(reason, :pattern, :blank, 'g') WHERE reason ~ :pattern
 

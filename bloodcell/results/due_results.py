@@ -12,6 +12,7 @@ from bloodcell.cells.names import composed
 from bloodcell.differential.differential_rows import add_differentials
 from bloodcell.differential.laboratory_rules import OWN_RULES, read_rules
 from bloodcell.errors import ConfigurationError
+from bloodcell.quality.night_control import control_nights
 from bloodcell.results.versions import add_versions
 from bloodcell.storage.database import open_database
 from bloodcell.storage.runs import recorded_run
@@ -52,6 +53,7 @@ def write_due_results(
     night: date | None = None,
     slides: Sequence[str] = (),
     only_labelled: bool = False,
+    is_checked: bool = False,
     airflow_run: str | None = None,
 ) -> list[str]:
     """Returns the barcodes of the slides that now have a differential over all their cells.
@@ -62,10 +64,13 @@ def write_due_results(
         slides: Only these barcodes; empty: all.
         only_labelled: Only slides that labels or other facts in slide.json make due, and slides of the last thirty days
             that nobody has signed and that were counted with other rules.
+        is_checked: Whether the quality control of the slides' nights has just been done; else it is done first, since
+            what is not checked is not counted. Slides that only labels make due were checked when they were called.
         airflow_run: Id of the Dag run that this belongs to.
 
     Raises:
-        ConfigurationError: The rules file is not valid, or is not set although the newest results were made with one.
+        ConfigurationError: The rules file or the quality file is not valid, or the rules file is not set although the
+            newest results were made with one.
         DatabaseUnavailableError: Postgres stayed unavailable; call again.
     """
     rules = read_rules(settings.rules_file)
@@ -75,6 +80,10 @@ def write_due_results(
         return []
     if settings.rules_file is None:
         _refuse_to_forget_rules(database, rules)
+    if not (is_checked or only_labelled):
+        control_nights(
+            settings, nights=() if night is None else (night,), slides=list(due.values()), airflow_run=airflow_run
+        )
     with recorded_run(database, "differential", night=night, airflow_run=airflow_run) as run:
         written = write_results(database, slides=due, run_id=run.run_id, rules=rules)
         run.detail |= {

@@ -22,4 +22,5 @@ SELECT count(*) FROM bloodcell.message WHERE state = 'held'
 
 -- name: quality
 -- Failed checks that hold results.
-SELECT count(*) FROM bloodcell.failed_check
+SELECT count(*) FROM bloodcell.failed_check f
+WHERE f.kind <> 'sentinel' OR EXISTS (SELECT FROM bloodcell.quality_hold h WHERE h.check_id = f.check_id)

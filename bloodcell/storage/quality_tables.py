@@ -98,6 +98,13 @@ quality_check = sa.Table(
         comment="Run whose calls a failure holds, for a sentinel.",
     ),
     sa.Column("passed", sa.Boolean, nullable=False, comment="False: the results are held until a person overrides."),
+    sa.Column(
+        "judged",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.true(),
+        comment="False: there was too little to judge; such a check passed, and replaces none that failed.",
+    ),
     sa.Column("value", sa.Float, comment="What was measured."),
     sa.Column("center", sa.Float, comment="What was expected."),
     sa.Column("lower", sa.Float, comment="Lower control limit."),
@@ -106,8 +113,22 @@ quality_check = sa.Table(
     sa.Column("figures", JSONB, nullable=False, comment="What the outcome rests on."),
     of_run("The run that made the check."),
     _at("checked_at", "When it was made."),
+    sa.Column(
+        "key",
+        sa.Text,
+        sa.Computed(
+            # as Postgres writes it, so that the migration and this table can be compared
+            "md5(kind || '/'::text || subject || '/'::text || COALESCE((night - '2000-01-01'::date)::text, ''::text) "
+            "|| '/'::text || COALESCE('a'::text || analyser, ''::text) || '/'::text "
+            "|| COALESCE(model_id, ''::character varying)::text || '/'::text || COALESCE(called_by::text, ''::text))",
+            persisted=True,
+        ),
+        nullable=False,
+        comment="Digest of kind, subject, night, analyser, model and run: of these, the newest check counts.",
+    ),
     one_of("kind", QUALITY_KINDS, "quality_check_kind"),
-    sa.Index("quality_check_subject", "kind", "subject", "night", "check_id"),
+    sa.Index("quality_check_key", "key", "check_id"),
+    sa.Index("quality_check_night", "kind", "night"),
     sa.Index("quality_check_failed", "check_id", postgresql_where=sa.text("NOT passed")),
     comment="Every check of the quality control. The newest of a kind, subject, night, analyser and model counts. "
     "Append-only.",
@@ -138,7 +159,7 @@ quality_override = sa.Table(
     ),
     _at("overridden_at", "When."),
     sa.CheckConstraint("length(trim(reason)) > 0", name="quality_override_reason"),
-    comment="Failed checks in spite of which a named person released the results. Append-only.",
+    comment="Failed checks whose results a named person released all the same. Append-only.",
 )
 
 quality_restart = sa.Table(
@@ -157,6 +178,6 @@ quality_restart = sa.Table(
     one_of("what", RESTARTS, "quality_restart_what"),
     sa.CheckConstraint("(what = 'figures') = (from_night IS NOT NULL)", name="quality_restart_night"),
     sa.CheckConstraint("length(trim(reason)) > 0", name="quality_restart_reason"),
-    comment="From when on what is expected is learnt anew, because a stain, a lamp or a release was changed. "
-    "Append-only.",
+    comment="New baselines of moving figures and new references of sentinels, because a stain, a lamp or a release was "
+    "changed. Append-only.",
 )

@@ -77,6 +77,7 @@ CREATE TABLE bloodcell.quality_check (
     model_id VARCHAR(64),
     called_by UUID,
     passed BOOLEAN NOT NULL,
+    judged BOOLEAN DEFAULT true NOT NULL,
     value FLOAT,
     center FLOAT,
     lower FLOAT,
@@ -85,13 +86,16 @@ CREATE TABLE bloodcell.quality_check (
     figures JSONB NOT NULL,
     run_id UUID NOT NULL,
     checked_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    key TEXT GENERATED ALWAYS AS (md5(kind || '/' || subject || '/' || coalesce((night - DATE '2000-01-01')::text, '') || '/'
+        || coalesce('a' || analyser, '') || '/' || coalesce(model_id, '') || '/' || coalesce(called_by::text, ''))) STORED NOT NULL,
     PRIMARY KEY (check_id),
     FOREIGN KEY(model_id) REFERENCES bloodcell.model (model_id),
     FOREIGN KEY(called_by) REFERENCES bloodcell.run (run_id),
     FOREIGN KEY(run_id) REFERENCES bloodcell.run (run_id),
     CONSTRAINT quality_check_kind CHECK (kind IN ('sentinel', 'control', 'figure'))
 );
-CREATE INDEX quality_check_subject ON bloodcell.quality_check (kind, subject, night, check_id);
+CREATE INDEX quality_check_key ON bloodcell.quality_check (key, check_id);
+CREATE INDEX quality_check_night ON bloodcell.quality_check (kind, night);
 CREATE INDEX result_held ON bloodcell.result (slide_id) WHERE signed_by IS NULL AND 'quality_control' = ANY (withheld_for);
 CREATE INDEX quality_check_failed ON bloodcell.quality_check (check_id) WHERE NOT passed;
 
@@ -151,6 +155,11 @@ BEGIN
     IF NOT EXISTS (SELECT FROM bloodcell.failed_check f WHERE f.check_id = a_check) THEN
         RAISE EXCEPTION 'The check holds nothing: it passed, was overridden, was done again, or does not exist'
             USING ERRCODE = 'no_data_found';
+    END IF;
+    -- what such a run still calls, nobody has seen
+    IF EXISTS (SELECT FROM bloodcell.quality_check q JOIN bloodcell.run r ON r.run_id = q.called_by
+               WHERE q.check_id = a_check AND r.state = 'running') THEN
+        RAISE EXCEPTION 'The run whose calls the check holds has not ended' USING ERRCODE = 'no_data_found';
     END IF;
     INSERT INTO bloodcell.quality_override (check_id, reason, overridden_by, session_id)
     VALUES (a_check, trim(a_reason), a_person, a_session);
@@ -267,7 +276,8 @@ def upgrade() -> None:
     _run(TABLES + OVERRIDES + _MISSING.format(_OF_QUALITY) + _QUEUE.format(_NO_CONTROL))
     _run(
         _REFUSE_CHANGE.format(
-            ", 'sentinel', 'sentinel_reference', 'control_slide'", ", 'quality_override', 'quality_restart'"
+            ", 'sentinel', 'sentinel_reference', 'control_slide'",
+            ", 'quality_check', 'quality_override', 'quality_restart'",
         )
     )
 

@@ -1,15 +1,13 @@
 -- Only the newest check of one thing counts: more cells, or calls that were made again, have been checked again. A newer
--- check that fails is another one than that which a person has overridden.
+-- check that fails is another one than that which a person has overridden. One that could not judge replaces none, and what
+-- a worker computed for its sentinels stays true of the calls that it made then.
 CREATE VIEW bloodcell.failed_check AS
 SELECT q.check_id, q.kind, q.subject, q.night, q.analyser, q.whole_night, q.model_id, q.called_by, q.reason, q.checked_at
 FROM bloodcell.quality_check q
 WHERE NOT q.passed
   AND NOT EXISTS (SELECT FROM bloodcell.quality_override o WHERE o.check_id = q.check_id)
-  AND NOT EXISTS (
-      SELECT FROM bloodcell.quality_check n
-      WHERE (n.kind, n.subject) = (q.kind, q.subject) AND n.check_id > q.check_id
-        AND (n.night, n.analyser, n.model_id, n.called_by) IS NOT DISTINCT FROM
-            (q.night, q.analyser, q.model_id, q.called_by));
+  AND (q.kind = 'sentinel'
+       OR NOT EXISTS (SELECT FROM bloodcell.quality_check n WHERE n.key = q.key AND n.check_id > q.check_id AND n.judged));
 
 COMMENT ON VIEW bloodcell.failed_check IS
     'Checks of the quality control that failed, that nobody has overridden, and that no newer check of the same replaces.';
@@ -29,13 +27,19 @@ SELECT DISTINCT c.slide_id, f.check_id, f.model_id
 FROM bloodcell.failed_check f
 JOIN bloodcell.cell c ON c.night = f.night
 JOIN bloodcell.slide s ON s.slide_id = c.slide_id
-WHERE f.kind <> 'sentinel' AND (f.whole_night OR f.analyser IS NOT DISTINCT FROM s.analyser)
+WHERE f.kind <> 'sentinel' AND (f.whole_night OR f.analyser = s.analyser)
+UNION ALL
+SELECT DISTINCT c.slide_id, f.check_id, f.model_id
+FROM bloodcell.failed_check f
+JOIN bloodcell.cell_call k ON k.run_id = f.called_by AND k.model_id = f.model_id AND k.night = f.night
+JOIN bloodcell.cell c ON c.cell_id = k.cell_id AND c.night = k.night
+WHERE f.kind = 'sentinel' AND f.night IS NOT NULL
 UNION ALL
 SELECT DISTINCT c.slide_id, f.check_id, f.model_id
 FROM bloodcell.failed_check f
 JOIN bloodcell.cell_call k ON k.run_id = f.called_by AND k.model_id = f.model_id
 JOIN bloodcell.cell c ON c.cell_id = k.cell_id AND c.night = k.night
-WHERE f.kind = 'sentinel';
+WHERE f.kind = 'sentinel' AND f.night IS NULL;
 
 COMMENT ON VIEW bloodcell.quality_hold IS
     'The failed checks that hold what a model (empty: any) says of a slide: its result may be neither signed nor sent. '
@@ -52,19 +56,15 @@ COMMENT ON COLUMN bloodcell.control_slide_history.name IS 'Name of the control i
 COMMENT ON COLUMN bloodcell.control_slide_history.found_at IS 'When it was found to be one.';
 
 CREATE VIEW bloodcell.quality_history AS
-SELECT q.check_id, q.kind, q.subject, q.night, q.analyser, q.whole_night, q.model_id, m.variant, q.passed, q.value, q.center,
-       q.lower, q.upper, q.reason, q.figures, q.checked_at, o.overridden_by, o.overridden_at,
-       o.reason AS override_reason, n.is_newest, NOT q.passed AND n.is_newest AND o.override_id IS NULL AS holds,
-       q.called_by, q.run_id
+SELECT q.check_id, q.kind, q.subject, q.night, q.analyser, q.whole_night, q.model_id, m.variant, q.passed, q.judged, q.value,
+       q.center, q.lower, q.upper, q.reason, q.figures, q.checked_at, o.overridden_by, o.overridden_at,
+       o.reason AS override_reason, n.is_newest,
+       EXISTS (SELECT FROM bloodcell.failed_check f WHERE f.check_id = q.check_id) AS holds, q.called_by, q.run_id
 FROM bloodcell.quality_check q
 LEFT JOIN bloodcell.model m USING (model_id)
 LEFT JOIN bloodcell.quality_override o USING (check_id)
 CROSS JOIN LATERAL (
-    SELECT NOT EXISTS (
-        SELECT FROM bloodcell.quality_check l
-        WHERE (l.kind, l.subject) = (q.kind, q.subject) AND l.check_id > q.check_id
-          AND (l.night, l.analyser, l.model_id, l.called_by) IS NOT DISTINCT FROM
-              (q.night, q.analyser, q.model_id, q.called_by)) AS is_newest
+    SELECT NOT EXISTS (SELECT FROM bloodcell.quality_check l WHERE l.key = q.key AND l.check_id > q.check_id) AS is_newest
 ) n;
 
 COMMENT ON VIEW bloodcell.quality_history IS
@@ -78,6 +78,7 @@ COMMENT ON COLUMN bloodcell.quality_history.analyser IS 'The analyser; empty: un
 COMMENT ON COLUMN bloodcell.quality_history.whole_night IS 'Whether a failure holds the slides of all analysers.';
 COMMENT ON COLUMN bloodcell.quality_history.model_id IS 'The model whose calls were checked; empty: the images were.';
 COMMENT ON COLUMN bloodcell.quality_history.passed IS 'false: results are held until a person overrides.';
+COMMENT ON COLUMN bloodcell.quality_history.judged IS 'false: there was too little to judge.';
 COMMENT ON COLUMN bloodcell.quality_history.value IS
     'What was measured: the largest difference of a probability, the figure of the images, or the percentage of slides '
     'above the median of the baseline.';

@@ -61,11 +61,18 @@ SELECT h.slide_id FROM bloodcell.result h JOIN bloodcell.slide_report r USING (r
 WHERE h.signed_by IS NULL AND 'quality_control' = ANY (h.withheld_for)
   AND NOT EXISTS (SELECT FROM bloodcell.result n WHERE n.slide_id = h.slide_id AND n.number > h.number)
   AND NOT EXISTS (SELECT FROM bloodcell.quality_hold q
-                  WHERE q.slide_id = h.slide_id AND (q.model_id IS NULL OR q.model_id = r.model_id));
+                  WHERE q.slide_id = h.slide_id AND (q.model_id IS NULL OR q.model_id = r.model_id))
+UNION
+SELECT q.slide_id FROM bloodcell.quality_hold q
+WHERE EXISTS (
+    SELECT FROM bloodcell.result n JOIN bloodcell.slide_report r USING (report_id)
+    WHERE n.slide_id = q.slide_id AND n.signed_by IS NULL AND NOT 'quality_control' = ANY (n.withheld_for)
+      AND (q.model_id IS NULL OR q.model_id = r.model_id)
+      AND NOT EXISTS (SELECT FROM bloodcell.result l WHERE l.slide_id = n.slide_id AND l.number > n.number));
 
 COMMENT ON VIEW bloodcell.outdated_count IS
     'Counted slides whose cells have other labels, or whose slide.json gives another age, sex or leucocyte count, than '
-    'the newest count, and slides that the quality control held until a person overrode it.';
+    'the newest count, and slides that the quality control has come to hold or to release.';
 
 CREATE VIEW bloodcell.slide_last_reported_model AS
 SELECT v.slide_id, r.model_id, r.n_cells, r.n_unclassified, r.is_sufficient, r.written_at, v.report_id

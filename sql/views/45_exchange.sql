@@ -116,6 +116,8 @@ BEGIN
                         s.withdrawn_at IS NOT NULL OR v.signed_by IS NULL AND EXISTS (
                             SELECT FROM bloodcell.result n WHERE n.slide_id = v.slide_id AND n.number > v.number)) THEN 'no'
                     WHEN m.kind = 'result' AND EXISTS (
+                        SELECT FROM bloodcell.control_slide c WHERE c.slide_id = m.slide_id) THEN 'no'
+                    WHEN m.kind = 'result' AND EXISTS (
                         SELECT FROM bloodcell.quality_hold h
                         WHERE h.slide_id = m.slide_id AND (h.model_id IS NULL OR h.model_id = p.model_id)) THEN 'no'
                     WHEN m.kind = 'result' AND f.has_conflict THEN 'conflict' ELSE 'yes' END

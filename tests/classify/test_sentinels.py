@@ -143,7 +143,7 @@ def test_references_that_were_begun_anew_are_those_of_the_next_worker(
     assert all(check.passed for check in checks(database))
 
 
-def test_sentinels_stay_in_the_store_and_an_image_that_is_gone_fails_the_check(
+def test_one_image_that_is_gone_is_named_and_half_of_them_fail_the_check(
     settings: Settings, database: Database
 ) -> None:
     from bloodcell.storage.store import Store
@@ -153,7 +153,12 @@ def test_sentinels_stay_in_the_store_and_an_image_that_is_gone_fails_the_check(
     next_night(settings)
     run(settings)
     with database.connect() as connection:
-        (image, *_) = connection.scalars(sa.text("SELECT sha256 FROM bloodcell.sentinel ORDER BY sha256"))
-    Store.of(settings).remove_images([image])
+        images = list(connection.scalars(sa.text("SELECT sha256 FROM bloodcell.sentinel ORDER BY sha256")))
+    Store.of(settings).remove_images(images[:1])
     run(settings, redo=True, night=NEXT)
-    assert any("could not be read" in check.reason and not check.passed for check in checks(database))
+    newest = checks(database)[-1]
+    assert (newest.passed, "1 of 24 sentinels could not be read" in newest.reason) == (True, True)
+    Store.of(settings).remove_images(images[:13])
+    run(settings, redo=True, night=NEXT)
+    newest = checks(database)[-1]
+    assert (newest.passed, "13 of 24 sentinels could not be read" in newest.reason) == (False, True)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from bloodcell.errors import ConfigurationError, SigningRefusedError
 from bloodcell.quality import control_night, control_nights
+from bloodcell.quality.restarting import Restart, restart
 from bloodcell.results import read_result, write_due_results
 from bloodcell.results.overriding import override_check
 from bloodcell.settings import Settings
@@ -28,6 +29,8 @@ probability_difference_above = 0.001
 novelty_difference_percent_above = 0.1
 [control_slides]
 false_alarm_percent = 0.2
+leucocytes_at_least = 50
+unclassified_percent_above = 20.0
 [figures]
 baseline_nights = 10
 slides_at_least = 5
@@ -165,7 +168,7 @@ def test_a_control_of_no_known_analyser_holds_the_whole_night(laboratory: Labora
 
 def test_a_control_without_a_leucocyte_fails(laboratory: Laboratory, ours: Settings) -> None:
     slide(laboratory, "QC-N-1", {"unclassified": 120})
-    assert "no leucocyte was called" in control_night(ours, NIGHT).failed[0]
+    assert "0 leucocytes were called" in control_night(ours, NIGHT).failed[0]
 
 
 def test_a_control_is_never_signed_and_makes_no_message_and_no_row_of_a_mart(
@@ -197,6 +200,8 @@ def test_a_required_control_that_is_missing_fails(
         CONTROL.replace('barcode = "QC-N-*"', f'barcode = "QC-N-*"\nrequired = true\nanalysers = {analysers}')
     )
     slide(laboratory, "QC-N-1", HEALTHY, analyser=on)
+    slide(laboratory, "S-1", HEALTHY)
+    slide(laboratory, "S-2", HEALTHY, analyser="DM9600")
     assert len(control_night(ours, NIGHT).failed) == expected
 
 
@@ -323,24 +328,88 @@ def test_another_model_has_a_baseline_of_its_own(
     assert control_night(ours, NIGHT).failed == ()
 
 
-def test_a_new_baseline_begins_where_a_person_says(
-    laboratory: Laboratory, ours: Settings, nights: Callable[..., None]
+def test_a_new_baseline_begins_where_a_person_says_and_releases_nothing(
+    laboratory: Laboratory, ours: Settings, signer: Settings, nights: Callable[..., None]
 ) -> None:
     nights(10, varied)
     for number in range(16):
         slide(laboratory, f"S-{number}", {"neutrophil": 40, "lymphocyte": 68, "monocyte": 12})
     all_nights(ours, 10)
-    with laboratory.database.begin() as connection:
-        connection.execute(
-            sa.text(
-                "INSERT INTO bloodcell.quality_restart (what, analyser, from_night, reason, requested_by) "
-                "VALUES ('figures', 'DM96', :night, 'another stain', 'chief')"
-            ),
-            {"night": NIGHT},
-        )
+    n_held = len(failed(laboratory))
+    restart(laboratory.database, Restart("figures", "another stain", "chief", "DM96", NIGHT))
+    assert len(control_night(ours, NIGHT).failed) == n_held > 0
+    for check in failed(laboratory):
+        override_check(signer, check, "The stain was changed.")
     assert control_night(ours, NIGHT).failed == ()
     write_due_results(ours, night=NIGHT)
     assert state(laboratory, "S-1") == ("machine", [])
+    with pytest.raises(ConfigurationError, match="Expected one of: DM96"):
+        restart(laboratory.database, Restart("figures", "another stain", "chief", "DM69", NIGHT))
+
+
+def test_fewer_slides_than_are_judged_release_nothing(
+    laboratory: Laboratory, ours: Settings, nights: Callable[..., None]
+) -> None:
+    nights(10, varied)
+    slides = [slide(laboratory, f"S-{n}", {"neutrophil": 40, "lymphocyte": 68, "monocyte": 12}) for n in range(16)]
+    all_nights(ours, 10)
+    with laboratory.database.begin() as connection:
+        connection.execute(sa.text("SET LOCAL ROLE bloodcell_owner"))
+        connection.execute(
+            sa.text("UPDATE bloodcell.slide SET withdrawn_at = now() WHERE slide_id = ANY (:slides)"),
+            {"slides": slides[4:]},
+        )
+    assert control_night(ours, NIGHT).failed
+    write_due_results(ours, night=NIGHT)
+    assert state(laboratory, "S-1") == ("withheld", ["quality_control"])
+
+
+def test_slides_that_were_counted_before_their_night_failed_are_counted_again_without_a_run(
+    laboratory: Laboratory, ours: Settings
+) -> None:
+    slide(laboratory, "S-1", HEALTHY)
+    write_due_results(ours, night=NIGHT)
+    assert state(laboratory, "S-1") == ("machine", [])
+    slide(laboratory, "QC-N-1", OFF_TARGET)
+    control_night(ours, NIGHT)
+    assert write_due_results(ours, only_labelled=True) == ["S-1"]
+    assert state(laboratory, "S-1") == ("withheld", ["quality_control"])
+
+
+def test_what_is_counted_was_checked_whoever_counts(laboratory: Laboratory, ours: Settings) -> None:
+    slide(laboratory, "QC-N-1", OFF_TARGET)
+    slide(laboratory, "S-1", HEALTHY)
+    write_due_results(ours)
+    assert state(laboratory, "S-1") == ("withheld", ["quality_control"])
+
+
+def test_a_control_that_hardly_has_a_call_fails(laboratory: Laboratory, ours: Settings) -> None:
+    slide(laboratory, "QC-N-1", {"neutrophil": 3, "lymphocyte": 2, "unclassified": 195})
+    (reason,) = control_night(ours, NIGHT).failed
+    assert "5 leucocytes were called (at least 50)" in reason
+    assert "195 cells are unclassified (at most 20 %)" in reason
+
+
+def test_a_control_is_judged_by_each_model_that_may_be_reported(laboratory: Laboratory, ours: Settings) -> None:
+    slide(laboratory, "QC-N-1", OFF_TARGET)
+    slide(laboratory, "S-1", HEALTHY)
+    laboratory.model(CHALLENGER)  # promoted after both slides were called
+    assert len(control_night(ours, NIGHT).failed) == 1
+    write_due_results(ours, night=NIGHT)
+    assert state(laboratory, "S-1") == ("withheld", ["quality_control"])
+
+
+def test_an_analyser_that_is_named_later_frees_nothing(laboratory: Laboratory, ours: Settings) -> None:
+    slide(laboratory, "QC-N-1", OFF_TARGET, analyser=None)
+    slide_id = slide(laboratory, "S-1", HEALTHY, analyser=None)
+    control_night(ours, NIGHT)
+    with laboratory.database.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE bloodcell.slide SET analyser = 'DM96' WHERE slide_id = :slide"), {"slide": slide_id}
+        )
+    control_night(ours, NIGHT)
+    write_due_results(ours, night=NIGHT)
+    assert state(laboratory, "S-1") == ("withheld", ["quality_control"])
 
 
 def test_the_champions_calls_are_counted_without_what_the_analyser_coded_out_of_scope(
