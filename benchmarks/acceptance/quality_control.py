@@ -163,11 +163,7 @@ def _sentinels(
     one_by_one = joined([_output([image], bundle, network) for image in images])
     weights = [np.array(weight) for weight in network.model.weights]
     found = [("the same worker, one cell at a time", one_by_one, True)]
-    for name, n_bits in (
-        ("float32 with 16 of 23 bits of the fraction", 7),
-        ("TF32's 10 bits", 13),
-        ("bfloat16's 7 bits", 16),
-    ):
+    for name, n_bits in PRECISIONS:
         for weight, values in zip(network.model.weights, weights, strict=True):
             if values.dtype == np.float32:
                 weight.assign(_shortened(values, n_bits))
@@ -345,9 +341,9 @@ def _drifts(
                      *_worth(_called_step(quiet, steps[:first])), *_worth(steps[-1])])  # fmt: skip
     page.append("## Drifts")
     page.append(
-        "After a baseline of twenty quiet nights, the images of each further night are changed a little more. What the "
-        "champion makes of the changed images is beside it: of the newest of the nights 0, 6, 13 and 20 up to the first "
-        "hold."
+        "After a baseline of twenty quiet nights, the images of each further night are changed a little more. How well "
+        "the champion calls such images is beside it: those of the newest of the nights 0, 6, 13 and 20 up to the "
+        "first hold, and of the last night; the models have learnt from most of them."
     )
     page.append(markdown_table(rows[0], rows[1:]))
     return is_good

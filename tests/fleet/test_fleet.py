@@ -128,6 +128,7 @@ def test_an_announced_night_is_ingested_on_one_host_and_classified_on_another(
         ("ingest", "box"),
         ("classify", "gpubox"),
         ("check look", "gpubox"),
+        ("quality", "box"),
         ("differential", "box"),
     }
 

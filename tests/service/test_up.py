@@ -146,7 +146,7 @@ def test_a_dropped_night_becomes_differentials_without_any_action_by_a_person(up
     run = watched_run(up.settings, api, NIGHT)
 
     assert {task.task_id: task.state for task in run.tasks} == dict.fromkeys(
-        ("ingest", "plan", "classify", "differentials", "report"), "success"
+        ("ingest", "plan", "classify", "quality_control", "differentials", "report"), "success"
     )
     rows = LiveNight(up.settings, NIGHT).rows()
     assert len(rows["cell_call"]) == CELLS
@@ -240,7 +240,8 @@ def test_a_night_that_does_not_exist_fails_at_once_and_says_why(up: Up, api: Air
 
     tasks = {task.task_id: task for task in run.tasks}
     assert (run.state, tasks["ingest"].state, tasks["ingest"].try_number) == ("failed", "failed", 1)
-    assert tasks["differentials"].state == "success"  # nothing to add up, and that is no second failure
+    # there is nothing to check, and what was not read is not added up
+    assert (tasks["quality_control"].state, tasks["differentials"].state) == ("success", "upstream_failed")
     logs = (up.settings.data_dir / "airflow" / "logs").rglob(f"run_id={run.run_id}/task_id=ingest/*.log")
     assert any("1999-12-31" in path.read_text() for path in logs)
 
@@ -275,6 +276,7 @@ def test_a_failed_shard_leaves_the_run_red_and_the_other_slides_are_added_up(
             "ingest": "success",
             "plan": "success",
             "classify": "failed",
+            "quality_control": "success",
             "differentials": "success",
             "report": "upstream_failed",
         },
