@@ -3,7 +3,7 @@
     python -m benchmarks.acceptance.quality_control WORK PBC
 
 WORK is a folder (what was computed there is used again); PBC has images in one sub-folder per class. Nights are made of
-real images, called by the champion that comes with bloodcell: quiet ones, nights whose stain, lamp or focus drifts,
+real images, called by a model that comes with bloodcell: quiet ones, nights whose stain, lamp or focus drifts,
 control slides off target, and a worker whose weights are kept in another precision. The code that judges them is that
 of production. Exit status 1 if a drift, a wrong control or another precision was not found, or if quiet nights raise
 more than one alarm a month.
@@ -61,7 +61,7 @@ LAMP_LEVELS: Final = 1.5
 
 @dataclass(frozen=True)
 class Pool:
-    """Real images as the champion calls them.
+    """Real images as the model calls them.
 
     Attributes:
         classes: Class of each image, int (n,).
@@ -342,7 +342,7 @@ def _drifts(
     page.append("## Drifts")
     page.append(
         "After a baseline of twenty quiet nights, the images of each further night are changed a little more. How well "
-        "the champion calls such images is beside it: those of the newest of the nights 0, 6, 13 and 20 up to the "
+        "the model calls such images is beside it: those of the newest of the nights 0, 6, 13 and 20 up to the "
         "first hold, and of the last night; the models have learnt from most of them."
     )
     page.append(markdown_table(rows[0], rows[1:]))
