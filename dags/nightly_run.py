@@ -90,7 +90,7 @@ def classify(shard: str) -> int:
 # their results (Airflow's rule for one success and no running task would skip this task if classify was skipped)
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def quality_control(ingested: dict[str, Any] | None) -> list[str]:
-    """Returns why results of the run's nights are held, and tells the alarm; what is not checked is not counted."""
+    """Returns why results of the run's nights are held, and sends the alarm; no slide is counted before this check."""
     from bloodcell.monitoring import Alarm, post_alarm
     from bloodcell.quality import control_nights
 

@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import time
 import uuid
-from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 import sqlalchemy as sa
 
+from benchmarks.speed.bare_night import MODEL, NIGHT, add_night
 from benchmarks.speed.line import Line, alternately, ratio, shown
 from benchmarks.speed.place import Place, apart, peak_mib
 from bloodcell.exchange.mart_export import export_marts
 from bloodcell.settings import Settings
-from bloodcell.storage import tables
 from bloodcell.storage.connections import connect
 from bloodcell.storage.database import open_database
 
 CALLED = "called_cells"
-NIGHT = date(2026, 1, 2)
-MODEL = "c0" + 62 * "1"
 CELLS_PER_SLIDE = 100
 
 ROWS = (
@@ -91,19 +88,7 @@ def make_cells(place: Place, n: int) -> None:
     """Makes the database: one night of cells, a hundred for each slide, with their calls and results."""
     settings, run = _settings(place, n), {"run_id": uuid.uuid4()}
     with connect(str(settings.plain_database_url)).begin() as connection:
-        connection.execute(tables.run.insert().values(stage="ingest", code_version="0.2.0", host="bench", **run))
-        connection.execute(tables.drop.insert().values(folder="bench", night=NIGHT, **run))
-        connection.execute(
-            tables.model.insert().values(
-                model_id=MODEL,
-                variant="inception_v3",
-                confidence_threshold=0.6,
-                novelty_threshold=1.0,
-                manifest={},
-                created_at=datetime.now(UTC),
-                registered_by="bench",
-            )
-        )
+        add_night(connection, run["run_id"])
         values = {"n": n, "night": NIGHT, "model": MODEL, "per_slide": CELLS_PER_SLIDE, **run}
         for statement in ROWS:
             connection.execute(sa.text(statement), values)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from benchmarks.speed.bare_night import MODEL, NIGHT, add_night
 from benchmarks.speed.line import Line, alternately, ratio, shown
 from benchmarks.speed.place import Place
 from bloodcell.differential.laboratory_rules import read_rules
@@ -31,8 +32,6 @@ from bloodcell.storage.database import open_database
 from tests.exchange.foreign_receivers import running
 
 SIGNED_RESULTS = "signed_results"
-NIGHT = "2026-01-02"
-MODEL = "c0" + 62 * "1"
 
 
 def sending(place: Place) -> Line:
@@ -72,22 +71,10 @@ def make_results(place: Place, n: int) -> None:
     settings, run = place.template(SIGNED_RESULTS), {"run_id": uuid.uuid4()}
     rules = read_rules(None)
     with connect(str(settings.plain_database_url)).begin() as connection:
-        connection.execute(tables.run.insert().values(stage="ingest", code_version="0.2.0", host="bench", **run))
-        connection.execute(tables.drop.insert().values(folder="bench", night=NIGHT, **run))
+        add_night(connection, run["run_id"])
         connection.execute(
             tables.laboratory_rules.insert().values(
                 rules_digest=rules.digest, version=rules.version, document=rules.document
-            )
-        )
-        connection.execute(
-            tables.model.insert().values(
-                model_id=MODEL,
-                variant="inception_v3",
-                confidence_threshold=0.6,
-                novelty_threshold=1.0,
-                manifest={},
-                created_at=datetime.now(UTC),
-                registered_by="bench",
             )
         )
         connection.execute(tables.receiver.insert().values(name="lis", protocol="hl7", gets_unsigned=False))

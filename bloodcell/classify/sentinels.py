@@ -78,8 +78,10 @@ def check_sentinels(
     Raises:
         StoreUnavailableError: The store is unavailable.
     """
+    if not rules.enabled:
+        return
     references = database.transact(partial(_references, models=network.model_ids))
-    if not rules.enabled or not references:
+    if not references:
         return
     skipped = Skipped(store.check)
     images: list[str] = []
@@ -111,14 +113,13 @@ def choose_sentinels(connection: sa.Connection, night: date, rules: SentinelRule
     """Chooses sentinels among the cells of a night until there are enough, and returns how many are new.
 
     Args:
-        connection: Where to write.
+        connection: Where to write; the transaction has waited for `check`.
         night: The night.
         rules: How many there should be.
         run_id: The run that chooses.
     """
     if not rules.enabled:
         return 0
-    wait_for(connection, "check")
     return int(connection.execute(_SQL["choose"], {"night": night, "n": rules.cells, "run_id": run_id}).rowcount)
 
 

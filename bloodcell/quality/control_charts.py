@@ -42,7 +42,7 @@ class Level:
     Attributes:
         mean: Mean of the baseline's nights.
         spread: Their standard deviation, at least the smallest that is sensible.
-        n: Independent nights that the baseline is worth: fewer than it has if a night resembles the one before.
+        n: Effective number of independent nights in the baseline; smaller than its length if neighbours are alike.
     """
 
     mean: float

@@ -5,6 +5,7 @@ versions        makes a version where a count differs from what the newest versi
 judging         what is withheld, and which review rules name a slide
 stored_result   reads a version back: the one in force, a certain one, or that of a moment
 slide_list      nights and slides with their states, the most urgent first
+personal_login  what only a person may do is done with the person's own login
 signing         a person signs a version
 overriding      a person overrides a failed check of the quality control
 result_display  shows a version on a terminal and as a JSON document

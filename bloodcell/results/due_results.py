@@ -64,8 +64,8 @@ def write_due_results(
         slides: Only these barcodes; empty: all.
         only_labelled: Only slides that labels or other facts in slide.json make due, and slides of the last thirty days
             that nobody has signed and that were counted with other rules.
-        is_checked: Whether the quality control of the slides' nights has just been done; else it is done first, since
-            what is not checked is not counted. Slides that only labels make due were checked when they were called.
+        is_checked: Whether the caller has just run the quality control of the slides' nights; otherwise it is run
+            first. With `only_labelled` it is not run: these slides were checked when their cells were classified.
         airflow_run: Id of the Dag run that this belongs to.
 
     Raises:

@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from bloodcell.errors import ConfigurationError, SigningRefusedError
-from bloodcell.results.signing import personal_url
-from bloodcell.storage.connections import REVIEWER_ROLE, connect, transact
+from bloodcell.results.personal_login import as_person
 
 if TYPE_CHECKING:
     from bloodcell.settings import StorageSettings
-
-_REFUSED = ("55000", "P0002")  # object_not_in_prerequisite_state, no_data_found
-_NO_RIGHT = "42501"
 
 
 def override_check(settings: StorageSettings, check_id: int, reason: str) -> None:
@@ -35,18 +30,9 @@ def override_check(settings: StorageSettings, check_id: int, reason: str) -> Non
     """
     statement = sa.text("SELECT bloodcell.override_check(:check_id, :reason)")
     values = {"check_id": check_id, "reason": reason}
-    try:
-        transact(
-            connect(personal_url(settings)), lambda connection: connection.execute(statement, values), patience_s=0
-        )
-    except sa.exc.DBAPIError as error:
-        code = getattr(error.orig, "pgcode", None)
-        said = str(error.orig).split("\n")[0].removeprefix("ERROR:").strip()
-        if code in _REFUSED:
-            raise SigningRefusedError(f"{said}. Next: bloodcell quality status shows what is held, and why.") from None
-        if code == _NO_RIGHT:
-            raise ConfigurationError(
-                f"This login may not override: {said}. Next: set BLOODCELL_SIGNING_URL to your Postgres with a "
-                f"login of your own, a member of {REVIEWER_ROLE} and of no other role of bloodcell."
-            ) from None
-        raise
+    as_person(
+        settings,
+        lambda connection: connection.execute(statement, values),
+        "override",
+        "bloodcell quality status shows what is held, and why.",
+    )
