@@ -1,4 +1,4 @@
-"""What holds the results of a night: sentinels, control material and moving figures.
+"""What holds the results of a night: sentinels, control material and moving figures; and rounds of external assessment.
 
 A laboratory keeps it in one TOML file (BLOODCELL_QUALITY_FILE).
 """
@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from bloodcell.toml_file import TomlFile
 
@@ -92,24 +92,16 @@ class FigureRules(_Part):
     share_shift_points_above: _Percent
 
 
-class Control(_Part):
-    """A lot of control material.
+class _Material(_Part):
+    """Slides that are no patient's.
 
     Attributes:
-        name: The laboratory's name of it.
-        barcode: Pattern of its slides' barcodes, with * for any characters.
-        required: Whether a night without it fails.
-        analysers: With `required`: each of these has to have one; none: one a night is enough.
-        allowed_points: Difference from the target that is allowed besides chance, in percentage points.
-        percent: Class -> target, in percent of the leucocytes.
+        name: The laboratory's name of them.
+        barcode: Pattern of their barcodes, with * for any characters.
     """
 
     name: _Text
     barcode: _Text
-    required: bool = False
-    analysers: tuple[_Text, ...] = ()
-    allowed_points: _Percent = 0.0
-    percent: dict[ControlClass, _Percent] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _begins_with_something(self) -> Self:
@@ -124,11 +116,37 @@ class Control(_Part):
         """Returns whether a slide with this barcode is meant."""
         return fnmatchcase(barcode, self.barcode)
 
+
+class Control(_Material):
+    """A lot of control material.
+
+    Attributes:
+        required: Whether a night without it fails.
+        analysers: With `required`: each of these has to have one; none: one a night is enough.
+        allowed_points: Difference from the target that is allowed besides chance, in percentage points.
+        percent: Class -> target, in percent of the leucocytes.
+    """
+
+    required: bool = False
+    analysers: tuple[_Text, ...] = ()
+    allowed_points: _Percent = 0.0
+    percent: dict[ControlClass, _Percent] = Field(min_length=1)
+
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         if (total := sum(self.percent.values())) > 100.5:
             raise ValueError(f"percent: the targets add up to {total:g} percent")
         return self
+
+
+class EqaRound(_Material):
+    """A round of external quality assessment (EQA): an organiser's cells, which people read blind.
+
+    Attributes:
+        due: Until when they can be read, with the offset from UTC.
+    """
+
+    due: AwareDatetime
 
 
 class QualityRules(_Part):
@@ -140,6 +158,7 @@ class QualityRules(_Part):
         control_slides: How control slides are judged.
         figures: How moving figures are judged.
         controls: Lots of control material.
+        rounds: Rounds of external quality assessment.
     """
 
     version: _Text
@@ -147,17 +166,27 @@ class QualityRules(_Part):
     control_slides: ControlSlideRules
     figures: FigureRules
     controls: tuple[Control, ...] = Field((), alias="control")
+    rounds: tuple[EqaRound, ...] = Field((), alias="round")
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [each.name for each in self.controls]
+        names = [each.name for each in self._materials]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two controls are called {doubled[0]!r}")
+            raise ValueError(f"two controls or rounds are called {doubled[0]!r}")
         return self
 
+    @property
+    def _materials(self) -> tuple[Control | EqaRound, ...]:
+        return (*self.controls, *self.rounds)
+
+    def material_of(self, barcode: str) -> Control | EqaRound | None:
+        """Returns the control or the round that a slide with this barcode belongs to; None: it is a patient's."""
+        return next((each for each in self._materials if each.fits(barcode)), None)
+
     def control_of(self, barcode: str) -> Control | None:
-        """Returns the control that a slide with this barcode is of; None: it is a patient's."""
-        return next((each for each in self.controls if each.fits(barcode)), None)
+        """Returns the control that a slide with this barcode is of; None: it is a patient's, or of a round."""
+        found = self.material_of(barcode)
+        return found if isinstance(found, Control) else None
 
 
 _KIND: Final = TomlFile(

@@ -14,8 +14,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from benchmarks.speed.line import Line, alternately, ratio, shown
 from benchmarks.speed.place import Place, apart, peak_mib
+from bloodcell.cells.label_meanings import MEANINGS
 from bloodcell.labels import import_labels
-from bloodcell.labels.codes import MEANINGS
 from bloodcell.settings import Settings
 from bloodcell.storage import tables
 from bloodcell.storage.connections import connect

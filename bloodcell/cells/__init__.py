@@ -4,6 +4,7 @@ classes         the eight cell classes, and the analyser codes that belong to th
 names           the one form in which names of slides and files are compared
 image_size      the size at which a model sees an image, and how much of it
 variants        the four model variants
+label_meanings  what a class name or an analyser code means as a label
 calls           probabilities and novelty become calls
 intervals       proportions with exact confidence intervals
 metrics         counted cells become accuracy, sensitivity, precision, F1 and likelihood

@@ -12,12 +12,13 @@ import typer
 app = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+By = Annotated[str | None, typer.Option(help="The person; default: the login name.", show_default=False)]
 Reason = Annotated[str, typer.Option(help="The reason, which is kept. Name no patient.", show_default=False)]
 
 
 @app.callback()
 def quality() -> None:
-    """Quality control: what holds the results of a night (BLOODCELL_QUALITY_FILE), and a person's override."""
+    """Quality control: what holds a night's results (BLOODCELL_QUALITY_FILE), overrides, and external rounds."""
 
 
 @app.command()
@@ -116,7 +117,7 @@ def restart(
     analyser: Annotated[
         str | None, typer.Option(help="With --from: the analyser; default: the one without a name.", show_default=False)
     ] = None,
-    by: Annotated[str | None, typer.Option(help="The person; default: the login name.", show_default=False)] = None,
+    by: By = None,
 ) -> None:
     """Start a new baseline after another stain, lamp or camera (--from), or reset the references (--sentinels).
 
@@ -135,3 +136,40 @@ def restart(
         Restart("sentinels" if sentinels else "figures", reason, by or getpass.getuser(), analyser, night),
     )
     typer.echo("Recorded. Nights that are held stay held until a person overrides: bloodcell quality status")
+
+
+@app.command()
+def rounds(json: Json = False) -> None:
+    """Show the rounds of external quality assessment: until when, who has read what, and the scores."""
+    from bloodcell.cli.output import print_json
+    from bloodcell.quality.external_rounds import read_rounds
+    from bloodcell.quality.quality_display import show_rounds
+    from bloodcell.settings import Settings
+    from bloodcell.storage.database import open_views
+
+    found = read_rounds(open_views(Settings()))
+    if json:
+        print_json(found)
+    else:
+        show_rounds(found)
+
+
+@app.command(no_args_is_help=True)
+def targets(
+    round_: Annotated[str, typer.Argument(metavar="ROUND", help="Name of the round.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV with the columns slide, file, label.", show_default=False)
+    ],
+    by: By = None,
+) -> None:
+    """Bring in what the organiser of a round says that its cells are, once it is over. Safe to repeat.
+
+    Of a cell, the newest target counts. If a row is wrong, nothing is recorded.
+    """
+    from bloodcell.presentation.numbers import counted
+    from bloodcell.quality.external_rounds import import_targets
+    from bloodcell.settings import Settings
+    from bloodcell.storage.database import open_database
+
+    n_new = import_targets(open_database(Settings()), round_, file, by=by or getpass.getuser())
+    typer.echo(f"{counted(n_new, 'new target')}. Next: bloodcell quality rounds")

@@ -4,6 +4,7 @@
     examine               one file becomes a stored image, or the reason why it cannot
     slide_record          slide.json
     ledger                a slide's rows
+    control_marks         which slides are of control material or of an external round
     withdrawn_deliveries  recognises files of a slide that was withdrawn
     cell_rows             its cells, each once
     ledger_rows           one row for every file

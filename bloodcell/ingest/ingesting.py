@@ -23,12 +23,14 @@ from bloodcell.inbox.listing import ListedFile, ListedFolder, list_folder
 from bloodcell.inbox.night_folders import night_of
 from bloodcell.inbox.settling import folders_changed_ns, is_settled, marker_changed_ns
 from bloodcell.inbox.unchanged_files import StillWrittenError, read_unchanged
+from bloodcell.ingest.control_marks import mark_control_slides
 from bloodcell.ingest.examine import Examined, Examiner
 from bloodcell.ingest.file_outcomes import SLIDE_RECORD
 from bloodcell.ingest.ledger import SlideFiles, is_erased, note_gone, set_slide_aside, write_slide
 from bloodcell.ingest.ledger_rows import FileRow, ignored, known_files, quarantined
 from bloodcell.ingest.slide_record import MAX_RECORD_BYTES, SlideRecord, parse_slide_record
 from bloodcell.presentation.numbers import counted
+from bloodcell.quality_rules import read_quality_rules
 from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.decoding import ImageBounds
@@ -170,12 +172,12 @@ class _Ingest:
     ) -> None:
         self._folder, self._night, self._settings = folder, night, settings
         self._database, self._store, self._run_id, self._on_files = database, store, run_id, on_files
+        self._rules = read_quality_rules(settings.quality_file)
         self._examiner = Examiner(settings.drop_pattern, ImageBounds.of(settings), self._store)
         self._waiting: set[str] = set()
         self._set_aside: set[str] = set()
         self._failed: dict[str, str] = {}
-        self._n_erased_files = 0
-        self._has_unaccounted = False
+        self._n_erased_files, self._has_unaccounted = 0, False
 
     def run(self) -> IngestSummary:
         try:
@@ -338,6 +340,7 @@ class _Ingest:
         connection.execute(insert(tables.drop).values(row).on_conflict_do_nothing())
 
     def _draw_sample(self, connection: sa.Connection) -> None:
+        mark_control_slides(connection, self._night, self._rules, self._run_id)  # the sample is of patients' cells
         values = {"night": self._night, "n": self._settings.sample_cells, "run_id": self._run_id}
         connection.execute(_SQL["draw_sample"], values)
 

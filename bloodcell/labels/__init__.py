@@ -3,8 +3,7 @@
     csv_rows, class_folders -> label_rows -> matching -> importing
 
 `label_inbox` imports what arrives in a folder, `exporting` writes the labels to a file, and `sampling` the cells of the
-random sample that wait for a blind reading. `codes` says what a class
-name or an analyser code means as a label, and `label_outcomes` says why a file or a row is refused.
+random sample that wait for a blind reading. `label_outcomes` says why a file or a row is refused.
 
 Labels are append-only: a correction is a new label by the same person. A cell that people label differently is
 contested until somebody adjudicates. An import can be repeated, killed at any point, or run twice at the same time, and

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bloodcell.cells.label_meanings import Meaning, meaning_of
 from bloodcell.cells.names import composed
 from bloodcell.errors import UnusableFileError
 from bloodcell.inbox.ignoring import ignore_reason
 from bloodcell.inbox.listing import ListedFile, list_folder
 from bloodcell.inbox.unchanged_files import read_unchanged
 from bloodcell.ingest.file_outcomes import QUARANTINE_REASONS
-from bloodcell.labels.codes import Meaning, meaning_of
 from bloodcell.labels.csv_rows import Progress
 from bloodcell.labels.label_outcomes import RowErrors, shown, unusable
 from bloodcell.labels.label_rows import BadRowError, LabelRow

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from bloodcell.cells.label_meanings import meaning_of
 from bloodcell.errors import ConfigurationError, RetryLaterError, UnusableFileError
 from bloodcell.inbox.ignoring import ignore_reason, is_unfinished
 from bloodcell.inbox.listing import ListedFile, list_folder
 from bloodcell.inbox.settling import is_settled
 from bloodcell.inbox.unchanged_files import StillWrittenError, open_unfollowed
 from bloodcell.labels.class_folders import FolderDigest, FolderLabels, labelled_files
-from bloodcell.labels.codes import meaning_of
 from bloodcell.labels.csv_rows import CsvLabels
 from bloodcell.labels.importing import Labels, RefusedRowsError, count_labelled, take
 from bloodcell.labels.label_outcomes import unusable

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from bloodcell.cells.label_meanings import Meaning, meaning_of
 from bloodcell.cells.names import composed
-from bloodcell.labels.codes import Meaning, meaning_of
 from bloodcell.labels.label_outcomes import IN_THE_FUTURE, shown
 from bloodcell.visible_text import has_invisible
 

@@ -7,6 +7,7 @@ control_charts   limits and rules of control charts
 quality_check    one check, and how it is recorded
 quality_status   what is held now, what was overridden, and the figures of the last nights
 quality_display  shows them on the terminal
+external_rounds  rounds of external quality assessment: targets come in, scores go out
 restarting       starts a new baseline, or resets the references
 
 The workers check their sentinels (`classify.sentinels`), and a person overrides a check as a person signs

@@ -8,15 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from bloodcell.cells.names import composed
 from bloodcell.classify.sentinels import choose_sentinels
+from bloodcell.ingest.control_marks import mark_control_slides
 from bloodcell.quality.control_slides import ControlCount, judge_control, missing_controls
 from bloodcell.quality.moving_figures import EarlierNight, NightFigures, judge_figures
 from bloodcell.quality.quality_check import QualityCheck, record_checks
 from bloodcell.quality_rules import read_quality_rules
-from bloodcell.storage import tables
 from bloodcell.storage.database import open_database
 from bloodcell.storage.locks import wait_for
 from bloodcell.storage.runs import recorded_run
@@ -174,16 +173,13 @@ def _control(connection: sa.Connection, *, night: date, rules: QualityRules, run
 
 
 def _slides(connection: sa.Connection, night: date, rules: QualityRules, run_id: uuid.UUID) -> list[_Slide]:
-    """Returns the night's slides; one that is of control material is marked as such, and stays so."""
-    slides, marked = [], []
+    """Returns the night's slides of patients and of controls with a target."""
+    mark_control_slides(connection, night, rules, run_id)  # the file may have changed since the night was ingested
+    slides = []
     for row in connection.execute(_SQL["slides"], {"night": night}):
         control = rules.control_of(row.barcode)
-        if control is not None and not row.is_control:
-            marked.append({"slide_id": row.slide_id, "name": control.name, "run_id": run_id})
         if control is not None or not row.is_control:  # a control of a lot no longer in the file has no target
             slides.append(_Slide(row.slide_id, row.barcode, row.analyser, control))
-    if marked:
-        connection.execute(insert(tables.control_slide).on_conflict_do_nothing(), marked)
     return slides
 
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from bloodcell.presentation.numbers import counted, moment
+from bloodcell.presentation.numbers import counted, moment, percent_with_interval
 from bloodcell.presentation.tables import boxed_table, plain_table
 from bloodcell.quality.moving_figures import FIGURE_NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bloodcell.quality.external_rounds import ExternalRound
     from bloodcell.quality.quality_status import QualityStatus
 
 
@@ -61,3 +64,33 @@ def show_quality(found: QualityStatus) -> None:
         "--reason R, which is kept with your name.",
         highlight=False,
     )
+
+
+def show_rounds(found: Sequence[ExternalRound]) -> None:
+    """Prints the rounds of external quality assessment, and the scores of those that are over."""
+    console = Console()
+    if not found:
+        console.print(
+            "There is no round. Next: add a [[round]] to the quality file (BLOODCELL_QUALITY_FILE).", markup=False
+        )
+        return
+    table = boxed_table("round", "due", "", "cells", "targets", "read by", right=("cells", "targets"))
+    for each in found:
+        readers = ", ".join(f"{person} {n}" for person, n in each.readers.items())
+        table.add_row(
+            each.name, moment(each.due), "open" if each.is_open else "over", f"{each.n_cells:,}",
+            f"{each.n_targets:,}", readers,
+        )  # fmt: skip
+    console.print(table)
+    scores = plain_table("round", "reader", "cells", "called", "agree", right=("cells", "called"))
+    for each in found:
+        for score in each.scores:
+            reader = f"{score.reader} {score.model_id[:12]}" if score.model_id else score.reader
+            agreement = percent_with_interval(score.agreement)
+            scores.add_row(each.name, reader, f"{score.n_cells:,}", f"{score.n_answered:,}", agreement)
+    if scores.row_count:
+        console.print("Scores", scores)
+    if waiting := [each.name for each in found if not each.is_open and each.n_targets < each.n_cells]:
+        console.print(
+            f"Without targets: {', '.join(waiting)}. Next: bloodcell quality targets ROUND FILE", markup=False
+        )

@@ -56,6 +56,8 @@ _REMOVALS: Final = {
     "remove_slide_report": "reports",
     "remove_drop_file_history": "earlier outcomes of files",
     "remove_drop_file": "files in the ledger",
+    "remove_eqa_reading": "readings of external rounds",
+    "remove_eqa_target": "targets of external rounds",
     "remove_cell": "cells",
     "remove_slide_withdrawal": "withdrawals",
     "remove_sentinel": "sentinel cells",

@@ -5,7 +5,7 @@ LOCK TABLE bloodcell.slide, bloodcell.image, bloodcell.cell, bloodcell.drop_file
     bloodcell.slide_withdrawal, bloodcell.look_check, bloodcell.label, bloodcell.checked_cell, bloodcell.dataset_image,
     bloodcell.data_split, bloodcell.sampled_cell, bloodcell.slide_opening, bloodcell.slide_comment, bloodcell.slide_lease,
     bloodcell.message_attempt, bloodcell.message_action, bloodcell.outgoing_message, bloodcell.lab_order,
-    bloodcell.sentinel, bloodcell.control_slide IN SHARE ROW EXCLUSIVE MODE
+    bloodcell.sentinel, bloodcell.control_slide, bloodcell.eqa_reading, bloodcell.eqa_target IN SHARE ROW EXCLUSIVE MODE
 
 -- name: find_slides
 -- The names that belong to what is erased. A barcode that only the ledger knows has no slide. A slide that was renamed to a
@@ -159,6 +159,12 @@ WHERE h.path ~ :pattern OR (h.night, h.path) IN (SELECT night, path FROM erased_
 
 -- name: remove_drop_file
 DELETE FROM bloodcell.drop_file USING erased_file e WHERE drop_file.night = e.night AND drop_file.path = e.path
+
+-- name: remove_eqa_reading
+DELETE FROM bloodcell.eqa_reading USING erased_cell c WHERE eqa_reading.cell_id = c.cell_id
+
+-- name: remove_eqa_target
+DELETE FROM bloodcell.eqa_target USING erased_cell c WHERE eqa_target.cell_id = c.cell_id
 
 -- name: remove_cell
 DELETE FROM bloodcell.cell USING erased_cell c WHERE cell.cell_id = c.cell_id

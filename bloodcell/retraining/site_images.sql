@@ -14,6 +14,7 @@ WHERE d.split IN ('training', 'validation') AND l.state = 'out_of_scope' AND l.s
   AND l.label_id <= (SELECT until_label_id FROM bloodcell.dataset WHERE dataset_digest = :digest)
   AND NOT EXISTS (SELECT FROM bloodcell.dataset_image o WHERE o.sha256 = l.sha256)
   AND NOT EXISTS (SELECT FROM bloodcell.sampled_cell n JOIN bloodcell.cell c USING (cell_id) WHERE c.sha256 = l.sha256)
+  AND NOT EXISTS (SELECT FROM bloodcell.control_slide k JOIN bloodcell.cell c USING (slide_id) WHERE c.cell_id = l.cell_id)
 GROUP BY l.sha256 HAVING count(DISTINCT l.sub_label) = 1
 
 -- name: unlabelled

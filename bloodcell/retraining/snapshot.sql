@@ -7,7 +7,9 @@ SELECT l.cell_id, l.sha256, l.split_key, d.split IN ('holdout', 'lockbox') AS ju
        CASE WHEN d.split IN ('holdout', 'lockbox') THEN e.class ELSE l.class END AS class,
        CASE WHEN d.split IN ('holdout', 'lockbox') THEN e.state ELSE l.state END AS state,
        CASE WHEN d.split IN ('holdout', 'lockbox') THEN e.label_id ELSE l.label_id END AS label_id,
-       e.state AS evidence_state
+       e.state AS evidence_state,
+       EXISTS (SELECT FROM bloodcell.control_slide k JOIN bloodcell.cell c USING (slide_id) WHERE c.cell_id = l.cell_id)
+           AS is_control
 FROM bloodcell.current_label l
 JOIN bloodcell.data_split d USING (split_key)
 LEFT JOIN bloodcell.evidence_label e USING (cell_id)
@@ -17,7 +19,8 @@ LEFT JOIN bloodcell.evidence_label e USING (cell_id)
 CREATE TEMP TABLE judged ON COMMIT DROP AS
 SELECT l.cell_id, l.sha256, l.split_key, l.class, l.label_id,
        CASE WHEN l.class IS NULL THEN 'out_of_scope' ELSE l.split_of_patient END AS split,
-       CASE WHEN l.judges AND NOT l.is_evidence THEN 'patient judges models, cell not read blind from the random sample'
+       CASE WHEN l.is_control THEN 'control material or external round'
+            WHEN l.judges AND NOT l.is_evidence THEN 'patient judges models, cell not read blind from the random sample'
             WHEN l.state = 'contested' THEN 'contested'
             WHEN l.state = 'out_of_scope' AND l.evidence_state IS DISTINCT FROM 'out_of_scope'
             THEN 'out of scope, not read blind from the random sample'

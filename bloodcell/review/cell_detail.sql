@@ -17,7 +17,7 @@ FROM bloodcell.cell_label WHERE cell_id = :cell_id ORDER BY label_id
 
 -- name: examples
 -- The site's own confirmed cells of a class, the newest labels first; not of the slide that is looked at, and none that
--- waits for a blind reading, which nobody could give after seeing it here. Only the newest labels are looked at: over all of
+-- waits for a blind reading or is of an external round, which nobody could read blind after seeing it here. Only the newest labels are looked at: over all of
 -- 100,000 labels this took 11 s.
 SELECT c.slide_id, c.cell_id
 FROM (
@@ -31,4 +31,5 @@ CROSS JOIN LATERAL (
 JOIN bloodcell.slide_cell c ON c.cell_id = recent.cell_id
 WHERE l.state = 'confirmed' AND l.class = :line AND c.slide_id <> :slide_id AND c.image_removed_at IS NULL
   AND NOT EXISTS (SELECT 1 FROM bloodcell.blind_reading b WHERE b.cell_id = recent.cell_id)
+  AND NOT EXISTS (SELECT 1 FROM bloodcell.control_slide_history h WHERE h.slide_id = c.slide_id)
 ORDER BY recent.label_id DESC LIMIT :most

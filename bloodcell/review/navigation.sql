@@ -2,8 +2,8 @@
 -- the person has ever labelled, and those of all slides that the person has ever opened: with 100,000 labels 0.3 s a page.
 
 -- name: blind
--- Cells of the random samples that the person can still read blind.
-SELECT count(*) FROM bloodcell.blind_reading b
+-- Cells of the random samples, and of the external rounds that are open, that the person can still read blind.
+SELECT (SELECT count(*) FROM bloodcell.external_cells_for(:person)) + count(*) FROM bloodcell.blind_reading b
 WHERE b.night >= (SELECT max(night) - 30 FROM bloodcell.random_sample)
   AND NOT EXISTS (SELECT 1 FROM bloodcell.cell_label l
                   WHERE l.cell_id = b.cell_id AND lower(l.labelled_by) = lower(:person) OFFSET 0)

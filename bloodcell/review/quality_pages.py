@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from bloodcell.quality.external_rounds import read_rounds
 from bloodcell.quality.moving_figures import LEVELS
 from bloodcell.quality.quality_status import read_quality
 from bloodcell.review.guards import require_form
@@ -19,7 +20,7 @@ router: Final = APIRouter(include_in_schema=False)
 
 @router.get("/quality")
 def quality_page(request: Request) -> HTMLResponse:
-    """Shows what is held and why, and the moving figures of each analyser."""
+    """Shows what is held and why, the moving figures of each analyser, and the external rounds."""
     services, session = services_of(request), session_of(request)
     found = read_quality(services.desk)
     return desk_page(
@@ -31,6 +32,7 @@ def quality_page(request: Request) -> HTMLResponse:
         analysers=tuple(dict.fromkeys(chart.analyser for chart in found.charts)),
         charts=found.charts,
         levels=tuple(LEVELS),
+        rounds=read_rounds(services.desk),
         may_override=session.person.may("senior"),
     )
 

@@ -20,6 +20,7 @@ WITH called AS MATERIALIZED (
     WHERE k.night = :night AND k.is_reported AND c.image_removed_at IS NULL
       AND (k.analyser_code IS NULL OR k.analyser_class IS NOT NULL)
       AND NOT EXISTS (SELECT 1 FROM bloodcell.random_sample d WHERE d.cell_id = k.cell_id)
+      AND NOT EXISTS (SELECT 1 FROM bloodcell.control_slide_history h WHERE h.slide_id = c.slide_id)
       AND NOT EXISTS (SELECT 1 FROM bloodcell.patient_split p
                       WHERE p.split_key = bloodcell.split_key(s.patient_key, s.barcode)
                         AND p.split IN ('holdout', 'lockbox'))

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.cells.classes import CELL_CLASSES
+from bloodcell.cells.label_meanings import MEANINGS
 from bloodcell.cells.labelled_image import LabelledImage
 from bloodcell.errors import TrainingDataError
-from bloodcell.labels.codes import MEANINGS
 from bloodcell.registry.bundle import CODE_PATTERN
 from bloodcell.storage.decoding import ImageBounds
 from bloodcell.training.image_folders import SUFFIXES, BrokenImage, digest_of_usable, read_file

@@ -5,7 +5,7 @@
     embedded         the Postgres that comes with bloodcell
     migrations       this release's schema, roles and views
     schema, tables   the tables, which ingest_tables, call_tables, result_tables, label_tables, training_tables,
-                     desk_tables, exchange_tables, quality_tables and erasure_tables define
+                     desk_tables, exchange_tables, quality_tables, eqa_tables and erasure_tables define
     result_states    the states of a slide's result
     statements       statements that are read from .sql files
     query_files      the queries that ship with bloodcell

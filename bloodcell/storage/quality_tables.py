@@ -68,10 +68,12 @@ control_slide = sa.Table(
     sa.Column(
         "slide_id", sa.BigInteger, sa.ForeignKey(f"{SCHEMA}.slide.slide_id"), primary_key=True, comment="The slide."
     ),
-    sa.Column("name", sa.Text, nullable=False, comment="Name of the control in the quality file."),
+    sa.Column("name", sa.Text, nullable=False, comment="Name of the control, or of the round, in the quality file."),
     of_run("The run that found it."),
     set_now("found_at", "When it was found."),
-    comment="Slides of control material: compared with their target, and never signed or sent. Append-only.",
+    sa.Index("control_slide_name", "name"),
+    comment="Slides of control material and of rounds of external quality assessment: never signed or sent. "
+    "Append-only.",
 )
 
 quality_check = sa.Table(

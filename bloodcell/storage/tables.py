@@ -3,13 +3,14 @@
 `sql/versions` creates them, the library reads and writes through this module, and a test compares the two. Each upgrade
 copies the comments to the database. The declarations are in `ingest_tables`, `call_tables`, `result_tables`,
 `label_tables`, `training_tables`, `erasure_tables`, `desk_tables`,
-`exchange_tables` and `quality_tables`.
+`eqa_tables`, `exchange_tables` and `quality_tables`.
 """
 
 from __future__ import annotations
 
 from bloodcell.storage.call_tables import cell_call, former_call, model, promotion
 from bloodcell.storage.desk_tables import desk_session, slide_comment, slide_lease, slide_opening
+from bloodcell.storage.eqa_tables import eqa_reading, eqa_round, eqa_target
 from bloodcell.storage.erasure_tables import (
     erased_slide,
     erasure,
@@ -88,6 +89,9 @@ __all__ = [
     "drop",
     "drop_file",
     "drop_file_history",
+    "eqa_reading",
+    "eqa_round",
+    "eqa_target",
     "erased_slide",
     "erasure",
     "erasure_dataset",

@@ -51,8 +51,8 @@ CREATE VIEW bloodcell.control_slide_history AS
 SELECT c.slide_id, s.barcode, s.night, s.analyser, c.name, c.found_at, c.run_id
 FROM bloodcell.control_slide c JOIN bloodcell.slide s USING (slide_id);
 
-COMMENT ON VIEW bloodcell.control_slide_history IS 'Slides of control material: they are never signed or sent.';
-COMMENT ON COLUMN bloodcell.control_slide_history.name IS 'Name of the control in the quality file.';
+COMMENT ON VIEW bloodcell.control_slide_history IS 'Slides of control material and of external rounds: they are never signed or sent.';
+COMMENT ON COLUMN bloodcell.control_slide_history.name IS 'Name of the control, or of the round, in the quality file.';
 COMMENT ON COLUMN bloodcell.control_slide_history.found_at IS 'When it was found to be one.';
 
 CREATE VIEW bloodcell.quality_history AS

@@ -225,7 +225,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION bloodcell.desk_end_lease(text, bigint) IS 'Gives a slide back.';
 
--- Kinds: review (calls in sight), blind (a cell of the random sample), second (a second person, without the first one's
+-- Kinds: review (calls in sight), blind (a cell of the random sample, or of an external round: that is stored apart, and is no
+-- label), second (a second person, without the first one's
 -- label), adjudication. Each change names the newest label that the person has seen; if there is a newer one, nothing is
 -- stored and the person is told. A change that arrives again, by its key, is stored once.
 CREATE FUNCTION bloodcell.desk_label(a_token text, a_kind text, a_slide bigint, a_changes jsonb)
@@ -241,6 +242,7 @@ DECLARE
     own bloodcell.label;
     refused text;
     has_opened boolean;
+    is_external boolean;
 BEGIN
     who := bloodcell.desk_writer(a_token, CASE WHEN a_kind IN ('second', 'adjudication') THEN 'senior' ELSE 'reader' END);
     IF a_kind IS NULL OR a_kind NOT IN ('review', 'blind', 'second', 'adjudication') THEN
@@ -268,9 +270,12 @@ BEGIN
         -- one cell at a time: who comes second sees what the first one said
         SELECT c.slide_id INTO of_slide FROM bloodcell.cell c JOIN bloodcell.slide s USING (slide_id)
         WHERE c.cell_id = change.cell_id AND s.withdrawn_at IS NULL FOR NO KEY UPDATE OF c;
-        SELECT * INTO own FROM bloodcell.label l WHERE l.client_key = change.key;
+        SELECT k.cell_id, k.labelled_by INTO named FROM (
+            SELECT l.cell_id, l.labelled_by FROM bloodcell.label l WHERE l.client_key = change.key
+            UNION ALL
+            SELECT o.cell_id, o.person FROM bloodcell.eqa_reading o WHERE o.client_key = change.key) k;
         IF FOUND THEN
-            outcome := CASE WHEN own.cell_id = change.cell_id AND lower(own.labelled_by) = lower(who.person)
+            outcome := CASE WHEN named.cell_id = change.cell_id AND lower(named.labelled_by) = lower(who.person)
                             THEN 'stored' ELSE 'refused' END;
             told := CASE outcome WHEN 'refused' THEN 'key' END;
             RETURN NEXT;
@@ -289,6 +294,8 @@ BEGIN
         ELSIF FOUND AND lower(change.label) = named.class THEN
             named.sub_label := NULL;  -- a class by its name has no code
         END IF;
+        is_external := a_kind = 'blind' AND EXISTS (
+            SELECT FROM bloodcell.external_cells_for(who.person) e WHERE e.cell_id = change.cell_id);
         IF of_slide IS NULL OR a_kind = 'review' AND of_slide IS DISTINCT FROM a_slide THEN
             refused := 'cell';
         ELSIF change.label IS NULL AND (a_kind <> 'review' OR own.label_id IS NULL OR own.is_retraction OR own.is_adjudication)
@@ -296,7 +303,7 @@ BEGIN
             refused := 'nothing_to_take_back';
         ELSIF bloodcell.has_invisible(change.note) THEN
             refused := 'note';
-        ELSIF a_kind = 'blind' AND (has_opened OR own.label_id IS NOT NULL
+        ELSIF a_kind = 'blind' AND NOT is_external AND (has_opened OR own.label_id IS NOT NULL
                                     OR NOT EXISTS (SELECT FROM bloodcell.sampled_cell d WHERE d.cell_id = change.cell_id)) THEN
             refused := 'not_blind';
         ELSIF a_kind = 'second' AND own.label_id IS NOT NULL AND NOT own.is_retraction THEN
@@ -312,6 +319,13 @@ BEGIN
         IF refused IS NOT NULL THEN
             outcome := 'refused';
             told := refused;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        IF is_external THEN
+            INSERT INTO bloodcell.eqa_reading (cell_id, class, sub_label, person, session_id, client_key)
+            VALUES (change.cell_id, named.class, named.sub_label, who.person, who.session_id, change.key);
+            outcome := 'stored';
             RETURN NEXT;
             CONTINUE;
         END IF;

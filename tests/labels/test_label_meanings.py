@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from bloodcell.cells.classes import CELL_CLASSES, CLASS_OF_CODE, CODES_OUT_OF_SCOPE, FINER_CODES
-from bloodcell.labels.codes import MEANINGS, Meaning, meaning_of
+from bloodcell.cells.label_meanings import MEANINGS, Meaning, meaning_of
 from bloodcell.storage import tables
 from bloodcell.storage.database import Database
 from bloodcell.visible_text import has_invisible
