@@ -52,11 +52,11 @@ def show_quality(found: QualityStatus) -> None:
     if not found.failed:
         console.print("Nothing is held.")
         return
-    held = plain_table("check", "night", "analyser", "what", "slides", "reason", right=("slides",))
+    held = plain_table("check", "night", "analyser", "what", "slides", "signed", "reason", right=("slides", "signed"))
     for failed in found.failed:
         held.add_row(
             str(failed.check_id), str(failed.night or ""), Text(failed.analyser or ""), Text(failed.subject),
-            f"{failed.n_slides:,}", Text(failed.reason),
+            f"{failed.n_slides:,}", f"{failed.n_signed:,}", Text(failed.reason),
         )  # fmt: skip
     console.print("Held", held)
     console.print(

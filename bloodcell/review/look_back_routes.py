@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from bloodcell.differential.laboratory_rules import age_text
 from bloodcell.differential.reference_ranges import FLAG_NAMES
+from bloodcell.quality.quality_status import holds_of
 from bloodcell.results.judging import reason_names
 from bloodcell.results.stored_result import find_slide, result_of
 from bloodcell.review.look_back import ACTIONS, barcode_of, look_back, signed_where, slide_comments
@@ -65,6 +66,7 @@ def slide_version(request: Request, slide_id: Key, number: Number) -> HTMLRespon
         return {
             "read": result,
             "comments": slide_comments(connection, result),
+            "holds": holds_of(connection, slide_id),
             "where": signed_where(connection, result),
         }
 

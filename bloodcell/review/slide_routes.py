@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import UUID4, BaseModel, ConfigDict, Field, TypeAdapter
 
 from bloodcell.errors import SigningRefusedError, StoreUnavailableError, UnknownRecordError
+from bloodcell.quality.quality_status import holds_of
 from bloodcell.review.cell_detail import cell_detail, image_of
 from bloodcell.review.desk_records import CellDetail, DeskComment, LabelsStored, Lease, Signed, SignedVersion, SlidePage
 from bloodcell.review.login_pages import authenticated
@@ -108,6 +109,7 @@ def slide_page(request: Request, slide_id: Key) -> HTMLResponse:
     return desk_page(
         request,
         "slide.html.j2",
+        holds=services.desk.transact(lambda connection: holds_of(connection, slide_id)),
         slide_data=_PAGE.dump_python(page, mode="json"),
     )
 

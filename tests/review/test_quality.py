@@ -64,6 +64,25 @@ def test_a_held_slide_is_not_signed_until_a_senior_overrides_the_check(running_d
         assert anna.ask_sign(held).status_code == 200
 
 
+def test_a_slide_that_was_signed_before_its_night_failed_says_so(running_desk: RunningDesk) -> None:
+    slide = running_desk.slide({"neutrophil": 60})
+    with running_desk.client("anna") as anna:
+        assert anna.ask_sign(slide).status_code == 200
+        pages = (f"/slides/{slide.slide_id}", f"/slides/{slide.slide_id}/versions/2")
+        assert all("The quality control holds the slide." not in anna.http.get(page).text for page in pages)
+        night = running_desk.laboratory.night
+        add_check(running_desk, kind="control", subject="QC-N-9", night=night, passed=False, reason="too <few>")
+        try:
+            for page in pages:
+                shown = anna.http.get(page).text
+                assert "The quality control holds the slide." in shown and "too &lt;few&gt;" in shown, page
+            in_force = "SELECT count(*) FROM bloodcell.result_in_force WHERE signed_by IS NOT NULL"
+            ((n_signed,),) = running_desk.rows(in_force)
+            assert f'<td class="number"><strong>{n_signed}</strong></td>' in anna.http.get("/quality").text
+        finally:
+            add_check(running_desk, kind="control", subject="QC-N-9", night=night, passed=True)
+
+
 def test_a_reason_that_nobody_sees_is_refused(running_desk: RunningDesk, held: Slide) -> None:
     asked = {"check": str(check_id(running_desk)), "reason": "all \u202e well"}
     with running_desk.client("clara") as clara:
