@@ -207,6 +207,21 @@ class Recipe:
             )
 
 
+OTHER_LABORATORIES: Final = Augmentation(
+    zoom=0.25,
+    shift=0.04,
+    stain=0.25,
+    blur_px=2.5,
+    jpeg_quality=25,
+    degraded_share=0.4,
+    shade=0.35,
+    contrast=0.2,
+    mixing=0.06,
+    white=0.12,
+    sharpened_share=0.2,
+)
+"""Changes as large as those between laboratories, chosen by measurement (ABLATIONS.md, "Other laboratories")."""
+
 _FROM_PIXELS: Final = Tuning(
     cut_layer="mixed2",
     transforms=1,
@@ -222,6 +237,15 @@ _FROM_PIXELS: Final = Tuning(
 )
 
 _SVM_SEARCH: Final = SvmSearch(gammas=(0.5, 0.75, 1.0), costs=(10.0, 30.0), max_components=512)
+_SVM_OF_OTHERS: Final = SvmSearch(
+    gammas=(0.3,),
+    costs=(10.0, 30.0),
+    max_components=352,
+    augmentation=OTHER_LABORATORIES,
+    copies=4,
+    weight_as_is=4.0,
+    outlier_copies=0.2,
+)
 
 DEFAULT_RECIPES: Final = {
     "vgg16": Recipe(
@@ -244,17 +268,20 @@ DEFAULT_RECIPES: Final = {
         300,
         ("mixed7", "mixed8"),
         crop_px=192,
-        tuning=_FROM_PIXELS,
+        tuning=replace(_FROM_PIXELS, augmentation=OTHER_LABORATORIES, outlier_share=0.2, mild_share=0.5),
         validation_fraction=0.1,
         embedding_layers=("mixed2",),
+        standardises_colour=True,
     ),
     "inception_v3_svm": Recipe(
         300,
         ("mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5"),
         crop_px=192,
         pooled_parts=(0.5,),
-        svm=_SVM_SEARCH,
+        svm=_SVM_OF_OTHERS,
         validation_fraction=0.1,
+        standardises_colour=True,
+        evidence_share=1.0,
     ),
 }
 """Recipe of each variant.

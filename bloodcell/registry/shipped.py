@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parents[1] / "shipped"
 MODEL_IDS: Final[dict[str, str]] = {
-    "inception_v3": "7b9c15577b49129d6b43b99f8d2ccf51e501f13a52fff8eda281a60ce0f084c3",
-    "inception_v3_svm": "33e31d51351d39c7535f342f6859f4d884a3c577e46bf0328b70a3867403cb65",
+    "inception_v3": "83317413bc2fb59b5a74e9a85daa3552513461f80d08352e28835cd3647f212a",
+    "inception_v3_svm": "a89902aea0c821b5ce60a7b816b8ca15076283cb99564fa4112a9f8fd835c59d",
     "vgg16": "80bd856b937a84bbaafddd940d1b78dec59c25f63c557656ee8f22998ec1ea6c",
     "vgg16_svm": "7f2203658d2f681a66057a93c9455979d1d656e85c07dbee9636d96ba7b359bf",
 }
