@@ -78,14 +78,16 @@ def status(json: Json = False) -> None:
     from bloodcell.cli.output import print_json
     from bloodcell.quality.quality_display import show_quality
     from bloodcell.quality.quality_status import read_quality
+    from bloodcell.results.signed_before import n_signed_before
     from bloodcell.settings import Settings
     from bloodcell.storage.database import open_views
 
-    found = read_quality(open_views(Settings()))
+    database = open_views(Settings())
+    found = read_quality(database)
     if json:
         print_json(found)
     else:
-        show_quality(found)
+        show_quality(found, database.transact(n_signed_before))
     raise typer.Exit(1 if found.failed else 0)
 
 

@@ -12,14 +12,19 @@ from bloodcell.presentation.tables import boxed_table, plain_table
 from bloodcell.quality.moving_figures import FIGURE_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bloodcell.quality.external_rounds import ExternalRound
     from bloodcell.quality.quality_status import QualityStatus
 
 
-def show_quality(found: QualityStatus) -> None:
-    """Prints what holds results, what was overridden, and the newest night of each figure."""
+def show_quality(found: QualityStatus, signed_before: Mapping[int, int]) -> None:
+    """Prints what holds results, what was overridden, and the newest night of each figure.
+
+    Args:
+        found: What the quality control says.
+        signed_before: Check id -> slides that it holds and whose result had been signed.
+    """
     console = Console()
     if found.charts:
         table = boxed_table(
@@ -56,7 +61,7 @@ def show_quality(found: QualityStatus) -> None:
     for failed in found.failed:
         held.add_row(
             str(failed.check_id), str(failed.night or ""), Text(failed.analyser or ""), Text(failed.subject),
-            f"{failed.n_slides:,}", f"{failed.n_signed:,}", Text(failed.reason),
+            f"{failed.n_slides:,}", f"{signed_before.get(failed.check_id, 0):,}", Text(failed.reason),
         )  # fmt: skip
     console.print("Held", held)
     console.print(

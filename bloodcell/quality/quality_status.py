@@ -31,7 +31,6 @@ class FailedCheck:
         reason: What failed, and what to do.
         checked_at: When.
         n_slides: Slides that it holds.
-        n_signed: Those whose result had been signed before, and stays in force until a person corrects it.
     """
 
     check_id: int
@@ -42,7 +41,6 @@ class FailedCheck:
     reason: str
     checked_at: datetime
     n_slides: int
-    n_signed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +123,6 @@ def read_quality(database: Database, *, nights: int = 60) -> QualityStatus:
         )
 
     return database.transact(read)
-
-
-def holds_of(connection: sa.Connection, slide_id: int) -> tuple[str, ...]:
-    """Returns the reasons for which the quality control holds a slide now, also if it was signed before.
-
-    Args:
-        connection: Where to read; the login may be one that reads only views.
-        slide_id: The slide.
-    """
-    return tuple(row["reason"] for row in _rows(connection, "holds", slide_id=slide_id))
 
 
 def _rows(connection: sa.Connection, statement: str, **values: object) -> list[Mapping[str, Any]]:

@@ -8,6 +8,7 @@ slide_list      nights and slides with their states, the most urgent first
 personal_login  what only a person may do is done with the person's own login
 signing         a person signs a version
 overriding      a person overrides a failed check of the quality control
+signed_before   results that were signed before the quality control of their night failed
 result_display  shows a version on a terminal and as a JSON document
 """
 

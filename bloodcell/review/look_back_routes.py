@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse, Response
 
 from bloodcell.differential.laboratory_rules import age_text
 from bloodcell.differential.reference_ranges import FLAG_NAMES
-from bloodcell.quality.quality_status import holds_of
 from bloodcell.results.judging import reason_names
+from bloodcell.results.signed_before import holds_of
 from bloodcell.results.stored_result import find_slide, result_of
 from bloodcell.review.look_back import ACTIONS, barcode_of, look_back, signed_where, slide_comments
 from bloodcell.review.navigation import desk_page

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from bloodcell.quality.external_rounds import read_rounds
 from bloodcell.quality.moving_figures import LEVELS
 from bloodcell.quality.quality_status import read_quality
+from bloodcell.results.signed_before import n_signed_before
 from bloodcell.review.guards import require_form
 from bloodcell.review.navigation import desk_page
 from bloodcell.review.services import services_of, session_of
@@ -28,6 +29,7 @@ def quality_page(request: Request) -> HTMLResponse:
         "quality.html.j2",
         "/quality",
         failed=found.failed,
+        signed_before=services.desk.transact(n_signed_before),
         overrides=found.overrides,
         analysers=tuple(dict.fromkeys(chart.analyser for chart in found.charts)),
         charts=found.charts,

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import UUID4, BaseModel, ConfigDict, Field, TypeAdapter
 
 from bloodcell.errors import SigningRefusedError, StoreUnavailableError, UnknownRecordError
-from bloodcell.quality.quality_status import holds_of
+from bloodcell.results.signed_before import holds_of
 from bloodcell.review.cell_detail import cell_detail, image_of
 from bloodcell.review.desk_records import CellDetail, DeskComment, LabelsStored, Lease, Signed, SignedVersion, SlidePage
 from bloodcell.review.login_pages import authenticated

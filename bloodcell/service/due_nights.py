@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from bloodcell.errors import BloodcellError, ConfigurationError, RetryLaterError
 from bloodcell.inbox.night_folders import DropsFolder, read_drops
 from bloodcell.ingest import IngestSummary, ingest_night, pending_nights
+from bloodcell.quality.night_control import nights_of
 from bloodcell.storage.database import open_database
 from bloodcell.storage.statements import load_statements
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bloodcell.settings import Settings
-    from bloodcell.storage.database import Database
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def ingest_due_nights(
     """
     database = open_database(settings)
     if slides and not night:
-        return DueNights(tuple(_nights(database, _SQL["nights_of_slides"], slides=list(slides))), {}, {})
+        return DueNights(tuple(nights_of(settings, slides)), {}, {})
     if night:
         drops = read_drops(settings)
         folder = drops.nights.get(night, settings.drops / night.isoformat())  # a missing one says so
@@ -75,7 +75,7 @@ def ingest_due_nights(
         nights, failed = _ingest(pending_nights(settings, database), settings, airflow_run)
     except ConfigurationError as error:  # what is in the database already is classified all the same
         drops, nights, failed = DropsFolder({}, {}), [], {"drops": str(error)}
-    unreported = _nights(database, _SQL["unfinished_nights"])
+    unreported = database.transact(lambda connection: connection.scalars(_SQL["unfinished_nights"]).all())
     return DueNights(tuple(sorted({*nights, *unreported})), failed, drops.problems)
 
 
@@ -130,7 +130,3 @@ def _failed_slides(night: date, failed: Mapping[str, str]) -> dict[str, str]:
         return {}
     slides = ", ".join(f"{slide or 'loose files'} ({error})" for slide, error in sorted(failed.items()))
     return {night.isoformat(): f"slides that could not be ingested: {slides}; the log has the tracebacks"}
-
-
-def _nights(database: Database, statement: sa.TextClause, **values: object) -> list[date]:
-    return database.transact(lambda connection: list(connection.scalars(statement, values)))

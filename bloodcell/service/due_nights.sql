@@ -8,10 +8,6 @@ SELECT DISTINCT night FROM bloodcell.cell WHERE slide_id IN (
          WHERE v.slide_id = c.slide_id LIMIT 1), 0)
 ) ORDER BY night
 
--- name: nights_of_slides
-SELECT DISTINCT c.night FROM bloodcell.cell c JOIN bloodcell.standing_slide s USING (slide_id)
-WHERE s.barcode = ANY (:slides) ORDER BY c.night
-
 -- name: newest_ingests
 -- A retry ingests a night again; only what it found last counts.
 SELECT DISTINCT ON (night) night, state, error, detail -> 'failed' AS failed_slides FROM bloodcell.run

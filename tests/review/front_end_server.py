@@ -178,7 +178,7 @@ def _add_slide_routes(app: FastAPI, desk: FrontEndDesk, page: Callable[..., HTML
         slide = desk.slides[slide_id]
         if desk.is_taken_with_page:
             slide.holder = slide.holder or desk.person
-        return page("slide.html.j2", slide_data=slide.json(desk.person))
+        return page("slide.html.j2", holds=(), slide_data=slide.json(desk.person))
 
     @app.get("/api/slides/{slide_id}")
     def slide_json(slide_id: int) -> Json:
