@@ -68,7 +68,7 @@ class Tuning:
         patience: Epochs without a better validation loss after which a stage ends.
         augmentation: If set, the second stage starts from pixels, and every epoch uses each image once, with new random
             changes. If not, it starts from cached maps with only the `transforms`, which is about ten times cheaper.
-        warm_up: Share of the second stage during which the learning rate rises to its full value.
+        warm_up: Share of the second stage during which the learning rate rises to its full value; at least 20 steps.
         label_smoothing: Probability that the second stage's targets distribute evenly over all classes.
         average_momentum: Momentum of the running mean of the second stage's weights, which is what the model keeps; 0
             keeps the weights themselves.

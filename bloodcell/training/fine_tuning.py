@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -148,6 +148,11 @@ class Stage:
     may_stay: bool = True
 
 
+_LEAST_GROWING: Final = 20
+"""Steps over which a learning rate grows at least: Adam's first steps are as large as it is, whatever the gradient, and
+three of them at the full rate took a fine-tuned InceptionV3 from 75 % to chance."""
+
+
 @dataclass(slots=True)
 class _Progress:
     epoch: int = 0
@@ -247,10 +252,10 @@ def _optimizer(stage: Stage, n_steps: int) -> keras.optimizers.Optimizer:
     import keras
 
     n_all = stage.epochs * n_steps
-    n_growing = int(stage.warm_up * n_all)
+    n_growing = max(int(stage.warm_up * n_all), _LEAST_GROWING) if stage.warm_up else 0
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0 if n_growing else stage.learning_rate,
-        n_all - n_growing,
+        max(n_all - n_growing, 1),
         warmup_target=stage.learning_rate if n_growing else None,
         warmup_steps=n_growing,
     )
