@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -15,6 +16,10 @@ from bloodcell.review.guards import require_form
 from bloodcell.review.navigation import desk_page
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.writing import require_role
+
+if TYPE_CHECKING:
+    from bloodcell.quality.external_rounds import ExternalRound
+    from bloodcell.review.people import Person
 
 router: Final = APIRouter(include_in_schema=False)
 
@@ -34,9 +39,18 @@ def quality_page(request: Request) -> HTMLResponse:
         analysers=tuple(dict.fromkeys(chart.analyser for chart in found.charts)),
         charts=found.charts,
         levels=tuple(LEVELS),
-        rounds=read_rounds(services.desk),
+        rounds=[_for(session.person, each) for each in read_rounds(services.desk)],
         may_override=session.person.may("senior"),
     )
+
+
+def _for(person: Person, found: ExternalRound) -> ExternalRound:
+    """Returns a round with the scores that a person may see: of other people only seniors and administrators do."""
+    if person.may("senior") or person.may("administrator"):
+        return found
+    own = person.name.lower()
+    scores = tuple(each for each in found.scores if each.model_id or each.reader.lower() == own)
+    return replace(found, scores=scores)
 
 
 @router.post("/quality/override")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,6 +108,22 @@ def test_a_round_is_read_blind_and_scored_when_it_is_over(round_: Round) -> None
     assert round_.scores() == {"anna": (4, 4, 4), "ben": (2, 2, 1), "inception_v3_svm": (4, 2, 2)}
     assert round_.all_targets(**{"c3.jpg": "basophil"}) == 1, "the organiser corrects a target"
     assert round_.scores()["anna"] == (4, 4, 3)
+
+
+def test_other_peoples_scores_are_for_seniors(round_: Round) -> None:
+    for reader in ("anna", "ben"):
+        round_.read(reader, 0, "neutrophil")
+    round_.end()
+    round_.all_targets()
+
+    def scored(person: str) -> set[str]:
+        with round_.desk.client(person) as reader:
+            page = reader.http.get("/quality").raise_for_status().text
+        rows = re.findall(rf"<bdi>{round_.name}</bdi></th><td><bdi>(\w+)</bdi>", page)
+        return set(rows)
+
+    assert scored("anna") == {"anna", "inception_v3_svm"}
+    assert scored("clara") == {"anna", "ben", "inception_v3_svm"}
 
 
 def test_readings_of_a_round_are_no_labels(round_: Round) -> None:
