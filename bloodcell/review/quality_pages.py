@@ -14,6 +14,7 @@ from bloodcell.quality.quality_status import read_quality
 from bloodcell.results.signed_before import n_signed_before
 from bloodcell.review.guards import require_form
 from bloodcell.review.navigation import desk_page
+from bloodcell.review.people import name_key
 from bloodcell.review.services import services_of, session_of
 from bloodcell.review.writing import require_role
 
@@ -48,8 +49,8 @@ def _for(person: Person, found: ExternalRound) -> ExternalRound:
     """Returns a round with the scores that a person may see: of other people only seniors and administrators do."""
     if person.may("senior") or person.may("administrator"):
         return found
-    own = person.name.lower()
-    scores = tuple(each for each in found.scores if each.model_id or each.reader.lower() == own)
+    own = name_key(person.name)
+    scores = tuple(each for each in found.scores if each.model_id or name_key(each.reader) == own)
     return replace(found, scores=scores)
 
 
