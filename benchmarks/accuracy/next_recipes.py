@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bloodcell.registry.recipes import DEFAULT_RECIPES, OTHER_LABORATORIES, Recipe
+from bloodcell.registry.recipes import DEFAULT_RECIPES, SVM_FOR_OTHERS, TUNING_FOR_OTHERS, Recipe
 
 
 def next_recipe(variant: str) -> Recipe:
@@ -17,10 +17,8 @@ def next_recipe(variant: str) -> Recipe:
     recipe = DEFAULT_RECIPES[variant]
     if recipe.standardises_colour:
         return recipe
-    recipe = replace(recipe, standardises_colour=True)
     if recipe.tuning is None:
-        search = DEFAULT_RECIPES["inception_v3_svm"].svm
-        assert search is not None
-        return replace(recipe, svm=replace(search, gammas=(0.3, 0.5), max_components=448), evidence_share=1.0)
-    tuning = replace(recipe.tuning, augmentation=OTHER_LABORATORIES, outlier_share=0.2, mild_share=0.5)
-    return replace(recipe, tuning=tuning)
+        search = replace(SVM_FOR_OTHERS, gammas=(0.3, 0.5), max_components=448)
+        return replace(recipe, standardises_colour=True, svm=search, evidence_share=1.0)
+    own = {name: getattr(recipe.tuning, name) for name in ("cut_layer", "deep_epochs", "deep_learning_rate")}
+    return replace(recipe, standardises_colour=True, tuning=replace(TUNING_FOR_OTHERS, **own))

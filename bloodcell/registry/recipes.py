@@ -235,9 +235,11 @@ _FROM_PIXELS: Final = Tuning(
     average_momentum=0.995,
     precision="mixed_bfloat16",
 )
+TUNING_FOR_OTHERS: Final = replace(_FROM_PIXELS, augmentation=OTHER_LABORATORIES, outlier_share=0.2, mild_share=0.5)
+"""How a network is fine-tuned that other laboratories use, too."""
 
 _SVM_SEARCH: Final = SvmSearch(gammas=(0.5, 0.75, 1.0), costs=(10.0, 30.0), max_components=512)
-_SVM_OF_OTHERS: Final = SvmSearch(
+SVM_FOR_OTHERS: Final = SvmSearch(
     gammas=(0.3,),
     costs=(10.0, 30.0),
     max_components=352,
@@ -246,6 +248,7 @@ _SVM_OF_OTHERS: Final = SvmSearch(
     weight_as_is=4.0,
     outlier_copies=0.2,
 )
+"""How an SVM is fitted that other laboratories use, too."""
 
 DEFAULT_RECIPES: Final = {
     "vgg16": Recipe(
@@ -268,7 +271,7 @@ DEFAULT_RECIPES: Final = {
         300,
         ("mixed7", "mixed8"),
         crop_px=192,
-        tuning=replace(_FROM_PIXELS, augmentation=OTHER_LABORATORIES, outlier_share=0.2, mild_share=0.5),
+        tuning=TUNING_FOR_OTHERS,
         validation_fraction=0.1,
         embedding_layers=("mixed2",),
         standardises_colour=True,
@@ -278,7 +281,7 @@ DEFAULT_RECIPES: Final = {
         ("mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5"),
         crop_px=192,
         pooled_parts=(0.5,),
-        svm=_SVM_OF_OTHERS,
+        svm=SVM_FOR_OTHERS,
         validation_fraction=0.1,
         standardises_colour=True,
         evidence_share=1.0,

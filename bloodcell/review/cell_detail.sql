@@ -17,8 +17,8 @@ FROM bloodcell.cell_label WHERE cell_id = :cell_id ORDER BY label_id
 
 -- name: examples
 -- The site's own confirmed cells of a class, the newest labels first; not of the slide that is looked at, and none that
--- waits for a blind reading or is of an external round, which nobody could read blind after seeing it here. Only the newest labels are looked at: over all of
--- 100,000 labels this took 11 s.
+-- waits for a blind reading or is of an external round, which nobody could read blind after seeing it here. Only the newest
+-- labels are looked at: over all of 100,000 labels this took 11 s.
 SELECT c.slide_id, c.cell_id
 FROM (
     SELECT n.cell_id, max(n.label_id) AS label_id FROM (

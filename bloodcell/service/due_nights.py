@@ -62,7 +62,6 @@ def ingest_due_nights(
         RetryLaterError: Postgres or the store is unavailable; nothing is lost, call again.
         ConfigurationError: The requested night cannot be read.
     """
-    database = open_database(settings)
     if slides and not night:
         return DueNights(tuple(nights_of(settings, slides)), {}, {})
     if night:
@@ -70,6 +69,7 @@ def ingest_due_nights(
         folder = drops.nights.get(night, settings.drops / night.isoformat())  # a missing one says so
         summary = ingest_night(folder, settings, airflow_run=airflow_run)
         return DueNights((night,), _failures(summary), drops.problems)
+    database = open_database(settings)
     try:
         drops = read_drops(settings)
         nights, failed = _ingest(pending_nights(settings, database), settings, airflow_run)

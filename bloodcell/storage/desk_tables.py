@@ -7,15 +7,10 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
-from bloodcell.storage.schema import SCHEMA, metadata, one_of
+from bloodcell.storage.schema import SCHEMA, metadata, one_of, set_at
 
 ROLES_AT_THE_DESK: Final = ("viewer", "reader", "senior", "administrator")
 LOGIN_METHODS: Final = ("local", "link", "ldap", "oidc")
-
-
-def _at(name: str, comment: str) -> sa.Column[object]:
-    now = sa.func.clock_timestamp()
-    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=False, server_default=now, comment=comment)
 
 
 def _of_slide(*, is_key: bool = False) -> sa.Column[int]:
@@ -40,9 +35,9 @@ desk_session = sa.Table(
         "stamp", sa.Text, comment="State of the local user at log-in: another password or role ends the session."
     ),
     sa.Column("idle_s", sa.Integer, nullable=False, comment="Seconds without use after which it cannot be used."),
-    _at("opened_at", "When the person logged in."),
+    set_at("opened_at", "When the person logged in."),
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When it ends in any case."),
-    _at("seen_at", "When it was last used."),
+    set_at("seen_at", "When it was last used."),
     sa.Column(
         "proved_at",
         sa.TIMESTAMP(timezone=True),
@@ -69,7 +64,7 @@ slide_opening = sa.Table(
     _of_slide(),
     _of_session(),
     sa.Column("person", sa.Text, nullable=False, comment="Who opened it."),
-    _at("opened_at", "When it was opened first in the session."),
+    set_at("opened_at", "When it was opened first in the session."),
     sa.UniqueConstraint("slide_id", "session_id", name="slide_opening_once"),
     comment="Who looked at which slide at the review desk. Append-only.",
 )
@@ -96,7 +91,7 @@ slide_comment = sa.Table(
     sa.Column("person", sa.Text, nullable=False, comment="Who wrote it."),
     _of_session(),
     sa.Column("client_key", UUID(), nullable=False, comment="Key of the browser's request, so that it is stored once."),
-    _at("written_at", "When it was written."),
+    set_at("written_at", "When it was written."),
     sa.UniqueConstraint("client_key", name="slide_comment_key"),
     sa.CheckConstraint("length(trim(text)) BETWEEN 1 AND 4000", name="slide_comment_text"),
     comment="What a person wrote about a slide or a cell. Append-only.",
@@ -108,7 +103,7 @@ slide_lease = sa.Table(
     _of_slide(is_key=True),
     _of_session(),
     sa.Column("person", sa.Text, nullable=False, comment="Who has the slide."),
-    _at("taken_at", "Since when."),
+    set_at("taken_at", "Since when."),
     sa.Column("held_until", sa.TIMESTAMP(timezone=True), nullable=False, comment="Until when, unless it is renewed."),
     comment="Who is working on a slide at the review desk.",
 )

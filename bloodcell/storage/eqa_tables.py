@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
-from bloodcell.storage.schema import SCHEMA, metadata, of_run
-
-_MOMENT: Final = sa.func.clock_timestamp()
+from bloodcell.storage.schema import SCHEMA, metadata, of_run, set_at
 
 
 def _key(name: str) -> sa.Column[int]:
@@ -20,10 +16,6 @@ def _cell() -> sa.Column[int]:
     return sa.Column(
         "cell_id", sa.BigInteger, sa.ForeignKey(f"{SCHEMA}.cell.cell_id"), nullable=False, comment="The cell."
     )
-
-
-def _at(name: str, comment: str) -> sa.Column[object]:
-    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=False, server_default=_MOMENT, comment=comment)
 
 
 def _label() -> tuple[sa.Column[str], sa.Column[str]]:
@@ -40,7 +32,7 @@ eqa_round = sa.Table(
     sa.Column("name", sa.Text, nullable=False, comment="Name of the round in the quality file."),
     sa.Column("due", sa.TIMESTAMP(timezone=True), nullable=False, comment="Until when its cells can be read."),
     of_run("The run that found it in the quality file."),
-    _at("recorded_at", "When it did."),
+    set_at("recorded_at", "When it did."),
     sa.Index("eqa_round_name", "name", "round_id"),
     comment="Rounds of external quality assessment; of a name, the newest row counts. Append-only.",
 )
@@ -60,7 +52,7 @@ eqa_reading = sa.Table(
         comment="Session of the review desk.",
     ),
     sa.Column("client_key", UUID(), nullable=False, unique=True, comment="Names the request, so that it counts once."),
-    _at("read_at", "When."),
+    set_at("read_at", "When."),
     sa.CheckConstraint("class IS NOT NULL OR sub_label IS NOT NULL", name="eqa_reading_label"),
     sa.Index("eqa_reading_once", "cell_id", sa.text("lower(person)"), unique=True),
     comment="Blind readings of the cells of a round, one of each person and cell. They are no labels: they change no "
@@ -77,7 +69,7 @@ eqa_target = sa.Table(
     sa.Column(
         "recorded_by", sa.Text, nullable=False, server_default=sa.text("session_user"), comment="Login that wrote it."
     ),
-    _at("recorded_at", "When."),
+    set_at("recorded_at", "When."),
     sa.CheckConstraint("class IS NOT NULL OR sub_label IS NOT NULL", name="eqa_target_label"),
     sa.Index("eqa_target_cell", "cell_id", "target_id"),
     comment="What the organiser of a round says that its cells are; of a cell, the newest row counts. Append-only.",

@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from bloodcell.storage.label_tables import IMAGE_SPLITS
-from bloodcell.storage.schema import SCHEMA, metadata, one_of, set_now
+from bloodcell.storage.schema import SCHEMA, metadata, one_of, set_at, set_now
 
 ERASURE_KINDS: Final = ("patient", "slide")
 PENDING_KINDS: Final = ("image", "name")
@@ -48,13 +48,7 @@ erasure_removal = sa.Table(
     _of_erasure(),
     sa.Column("part", sa.Text, nullable=False, comment="What was removed: rows of a table, or a kind of file."),
     sa.Column("n", sa.BigInteger, nullable=False, comment="How many."),
-    sa.Column(
-        "removed_at",
-        sa.TIMESTAMP(timezone=True),
-        nullable=False,
-        server_default=sa.text("clock_timestamp()"),
-        comment="When they were removed.",
-    ),
+    set_at("removed_at", "When they were removed."),
     comment="How many of what an erasure removed. Append-only.",
 )
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from bloodcell.storage.schema import SCHEMA, metadata, one_of, set_now
+from bloodcell.storage.schema import SCHEMA, metadata, one_of, set_at, set_now
 
 PROTOCOLS: Final = ("hl7", "fhir")
 MESSAGE_KINDS: Final = ("result", "withdrawal")
@@ -117,13 +117,7 @@ outgoing_message = sa.Table(
         unique=True,
         comment="Names the message to its receiver (MSH-10), the same each time it is sent.",
     ),
-    sa.Column(
-        "made_at",
-        sa.TIMESTAMP(timezone=True),
-        nullable=False,
-        server_default=sa.func.clock_timestamp(),
-        comment="When it was made, in the transaction of what it reports.",
-    ),
+    set_at("made_at", "When it was made, in the transaction of what it reports."),
     sa.Column(
         "state",
         sa.Text,
@@ -168,13 +162,7 @@ message_attempt = sa.Table(
     sa.Column("attempt_id", sa.BigInteger, sa.Identity(always=True), primary_key=True, comment="Key of the attempt."),
     _of_message(),
     sa.Column("started_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When it was sent."),
-    sa.Column(
-        "ended_at",
-        sa.TIMESTAMP(timezone=True),
-        nullable=False,
-        server_default=sa.func.clock_timestamp(),
-        comment="When it was answered, or given up.",
-    ),
+    set_at("ended_at", "When it was answered, or given up."),
     sa.Column(
         "outcome",
         sa.Text,

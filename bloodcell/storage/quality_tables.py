@@ -7,16 +7,10 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
-from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_now
+from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_at, set_now
 
 QUALITY_KINDS: Final = ("sentinel", "control", "figure")
 RESTARTS: Final = ("sentinels", "figures")
-
-_MOMENT: Final = sa.func.clock_timestamp()
-
-
-def _at(name: str, comment: str) -> sa.Column[object]:
-    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=False, server_default=_MOMENT, comment=comment)
 
 
 sentinel = sa.Table(
@@ -57,7 +51,7 @@ sentinel_reference = sa.Table(
     sa.Column("novelty", sa.REAL, nullable=False, comment="The novelty that it computed."),
     sa.Column("host", sa.Text, nullable=False, comment="The machine on which it did."),
     of_run("The run in which it did."),
-    _at("made_at", "When it did."),
+    set_at("made_at", "When it did."),
     sa.Index("sentinel_reference_of", "model_id", "sha256", "reference_id"),
     comment="What a model computed for a sentinel when it first saw it; the newest row counts. Append-only.",
 )
@@ -114,7 +108,7 @@ quality_check = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, comment="The outcome in a sentence."),
     sa.Column("figures", JSONB, nullable=False, comment="What the outcome rests on."),
     of_run("The run that made the check."),
-    _at("checked_at", "When it was made."),
+    set_at("checked_at", "When it was made."),
     sa.Column(
         "key",
         sa.Text,
@@ -159,7 +153,7 @@ quality_override = sa.Table(
     sa.Column(
         "recorded_by", sa.Text, nullable=False, server_default=sa.text("session_user"), comment="Login that wrote it."
     ),
-    _at("overridden_at", "When."),
+    set_at("overridden_at", "When."),
     sa.CheckConstraint("length(trim(reason)) > 0", name="quality_override_reason"),
     comment="Failed checks whose results a named person released all the same. Append-only.",
 )
@@ -176,7 +170,7 @@ quality_restart = sa.Table(
     sa.Column(
         "recorded_by", sa.Text, nullable=False, server_default=sa.text("session_user"), comment="Login that wrote it."
     ),
-    _at("restarted_at", "When."),
+    set_at("restarted_at", "When."),
     one_of("what", RESTARTS, "quality_restart_what"),
     sa.CheckConstraint("(what = 'figures') = (from_night IS NOT NULL)", name="quality_restart_night"),
     sa.CheckConstraint("length(trim(reason)) > 0", name="quality_restart_reason"),

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 from bloodcell.cells.classes import CELL_CLASSES, CODES_OUT_OF_SCOPE, CONTESTED, UNCLASSIFIED
 from bloodcell.storage.result_states import RESULT_STATES
-from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_now
+from bloodcell.storage.schema import SCHEMA, metadata, of_run, one_of, set_at, set_now
 
 laboratory_rules = sa.Table(
     "laboratory_rules",
@@ -200,13 +200,7 @@ result = sa.Table(
         comment="sha256 over the model, the digests of calls, labels and rules, and the facts of slide.json; empty "
         "before schema 0010.",
     ),
-    sa.Column(
-        "made_at",
-        sa.TIMESTAMP(timezone=True),
-        nullable=False,
-        server_default=sa.func.clock_timestamp(),
-        comment="When the version was made.",
-    ),
+    set_at("made_at", "When the version was made."),
     sa.Column(
         "run_id", UUID(), sa.ForeignKey(f"{SCHEMA}.run.run_id"), comment="The run that made it; empty if signed."
     ),

@@ -19,8 +19,14 @@ def one_of(column: str, values: tuple[str, ...], name: str) -> sa.CheckConstrain
 
 
 def set_now(name: str, comment: str) -> sa.Column[object]:
-    """Returns a column with the time at which its row was written."""
+    """Returns a column with the time at which the transaction that wrote its row began."""
     return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now(), comment=comment)
+
+
+def set_at(name: str, comment: str) -> sa.Column[object]:
+    """Returns a column with the moment at which its row was written, however long the transaction had lasted."""
+    now = sa.func.clock_timestamp()
+    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=False, server_default=now, comment=comment)
 
 
 def of_run(comment: str = "The run that wrote the row.", *, is_key: bool = False) -> sa.Column[object]:

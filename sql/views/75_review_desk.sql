@@ -226,9 +226,9 @@ $$;
 COMMENT ON FUNCTION bloodcell.desk_end_lease(text, bigint) IS 'Gives a slide back.';
 
 -- Kinds: review (calls in sight), blind (a cell of the random sample, or of an external round: that is stored apart, and is no
--- label), second (a second person, without the first one's
--- label), adjudication. Each change names the newest label that the person has seen; if there is a newer one, nothing is
--- stored and the person is told. A change that arrives again, by its key, is stored once.
+-- label), second (a second person, without the first one's label), adjudication. Each change names the newest label that the
+-- person has seen; if there is a newer one, nothing is stored and the person is told. A change that arrives again, by its key,
+-- is stored once.
 CREATE FUNCTION bloodcell.desk_label(a_token text, a_kind text, a_slide bigint, a_changes jsonb)
 RETURNS TABLE (key uuid, cell_id bigint, outcome text, told text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
