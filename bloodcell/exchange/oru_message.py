@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from bloodcell.exchange.hl7_text import Field, segment
+from bloodcell.exchange.hl7_text import Field, escaped, segment
 from bloodcell.exchange.line_texts import notes_of, uncertainty_of
 from bloodcell.exchange.observations import count_observations, line_observations, panel_code
 from bloodcell.presentation.numbers import number
@@ -37,12 +38,12 @@ ABNORMAL: Final = {"low": "L", "high": "H"}
 """Flags that leave: those with which the whole interval is outside the reference range."""
 
 _UNITS: Final[Mapping[Unit, str]] = {
-    "%": "percent",
-    "/100{WBCs}": "per 100 leucocytes",
-    "{cells}": "cells",
-    "10*9/L": "billion per litre",
+    "%": "%^percent^UCUM",
+    "/100{WBCs}": "/100{WBCs}^per 100 leucocytes^UCUM",
+    "{cells}": "{cells}^cells^UCUM",
+    "10*9/L": "10*9/L^billion per litre^UCUM",
 }
-"""Unit in UCUM -> its name."""
+"""Unit in UCUM -> OBX-6."""
 
 
 def oru_message(result: OutgoingResult, receiver: Hl7Receiver, exchange: ExchangeFile, sent_at: datetime) -> bytes:
@@ -95,18 +96,18 @@ def _segments(
     }
     yield segment("OBR", request)
     for number_, text in enumerate(notes_of(result), start=1):
-        yield segment("NTE", {1: str(number_), 2: "L", 3: text})
+        yield _note(number_, text)
     position, tail = 0, _tail(result)
     for of_line in line_observations(result, exchange.codes):
         for each in filter(None, (of_line.share, of_line.cells, of_line.absolute)):
             position += 1
             line = of_line.line if each is of_line.share else None
-            yield segment("OBX", _observation(line, position, each, system, of_lines)) + tail
+            yield _observation(line, position, each, system, of_lines) + tail
             if line and (note := uncertainty_of(line)):
-                yield segment("NTE", {1: "1", 2: "L", 3: note})
+                yield _note(1, note)
     for each in count_observations(result):
         position += 1
-        yield segment("OBX", _observation(None, position, each, system, of_lines)) + tail
+        yield _observation(None, position, each, system, of_lines) + tail
 
 
 def _patient(result: OutgoingResult, authority: str) -> Mapping[int, Field]:
@@ -132,22 +133,27 @@ def _tail(result: OutgoingResult) -> str:
     return segment("", {number - 11: value for number, value in fields.items()})
 
 
-def _observation(
-    line: OutgoingLine | None, position: int, observation: Observation, system: str, status: str
-) -> Mapping[int, Field]:
-    """Returns the fields of OBX up to 11; of a share, `line` has the reference range and the flag."""
-    expected = line.expected if line else None
+def _note(position: int, text: str) -> str:
+    return f"NTE|{position}|L|{escaped(text)}"
+
+
+def _observation(line: OutgoingLine | None, position: int, observation: Observation, system: str, status: str) -> str:
+    """Returns OBX up to field 11; of a share, `line` has the reference range and the flag.
+
+    Written out, because most of a message are such segments.
+    """
+    of_range = flag = ""
+    if line and line.expected:
+        lower, upper = line.expected
+        of_range, flag = f"{lower:g}-{upper:g}", "N" if line.flag is None else ABNORMAL.get(line.flag, "")
     value = "" if observation.value is None else number(observation.value, observation.digits)
-    return {
-        1: str(position),
-        2: "NM",
-        3: _code(observation.code, system),
-        5: value,
-        6: (observation.unit, _UNITS[observation.unit], "UCUM"),
-        7: f"{expected[0]:g}-{expected[1]:g}" if expected else "",
-        8: (ABNORMAL.get(line.flag or "") or ("" if line.flag else "N")) if line and expected else "",
-        11: status if value else "D",
-    }
+    code, unit = _code_text(observation.code, system), _UNITS[observation.unit]
+    return f"OBX|{position}|NM|{code}||{value}|{unit}|{of_range}|{flag}|||{status if value else 'D'}"
+
+
+@lru_cache(maxsize=256)
+def _code_text(code: ObservationCode, system: str) -> str:
+    return "^".join(map(escaped, _code(code, system)))
 
 
 def _code(code: ObservationCode, system: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 The next message is made while the receiver works on the one before, and attempts are recorded some at a time. A sender
 that is killed in between sends such messages again under the same control ids, which is how a receiver knows that it
-has them. Whether a message may still be sent is asked when it is made, directly before it leaves.
+has them. Whether a message may still be sent is asked directly before it leaves.
 """
 
 from __future__ import annotations
@@ -149,19 +149,20 @@ def _send_to(
         )
         return
     n_before = database.transact(lambda connection: n_waiting(connection, name))
-    with taken_receiver(locks, name) as may_send:
-        if may_send is None:
+    with taken_receiver(locks, name) as permission:
+        if permission is None:
             sent.trouble = "Another sender is at work."
             return
         names_patients = _names_patients(exchange, name)
         try:
             with _link_to(exchange, name) as link, Recorder(database) as recorder:
-                for batch in due_batches(database, name, keys, recorder.flush):
-                    ahead = MadeAhead(batch, link.make)
+                for messages, results in due_batches(database, name, keys, recorder.flush):
+                    permission.expect(messages)
+                    ahead = MadeAhead(results, link.make)
                     for message in ahead:
                         if time.monotonic() > deadline:
                             return
-                        may = may_send(message.result.message_id)
+                        may = permission.may_send(message.result.message_id)
                         if may == "yes" and names_patients and message.result.lacks_its_patient:
                             may = "patient"
                         if may != "no":

@@ -45,7 +45,7 @@ def interval(bounds: tuple[float, float] | None, decimals: int = 1) -> str:
     """
     if bounds is None:
         return ""
-    lower, upper = (_with_minus(number(bound, decimals)) for bound in bounds)
+    lower, upper = _with_minus(number(bounds[0], decimals)), _with_minus(number(bounds[1], decimals))
     return f"{lower} to {upper}" if "−" in lower + upper else f"{lower}–{upper}"
 
 
@@ -135,4 +135,6 @@ def moment(value: datetime | None) -> str:
 
 
 def _with_minus(text: str) -> str:
+    if "-" not in text:
+        return text
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")

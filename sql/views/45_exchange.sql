@@ -107,12 +107,14 @@ $$;
 COMMENT ON FUNCTION bloodcell.decide_on_messages(bigint[], text, text, text) IS
     'Has messages sent again (replay), or never (skip), and records who wants it and why.';
 
--- Asked directly before each message leaves, on the connection that keeps other senders away: whether people, or an erasure,
--- have decided otherwise since it was read. In PL/pgSQL, whose plan is kept for the session: planning took longer than asking.
-CREATE OR REPLACE FUNCTION bloodcell.may_send(a_message bigint) RETURNS text LANGUAGE plpgsql STABLE AS $$
+-- Asked directly before messages leave, on the connection that keeps other senders away: whether people, or an erasure, have
+-- decided otherwise since they were read. In PL/pgSQL, whose plan is kept for the session: planning took longer than asking.
+CREATE OR REPLACE FUNCTION bloodcell.may_send(messages bigint[])
+RETURNS TABLE (of_message bigint, answer text) LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN (
-        SELECT CASE WHEN m.state <> 'waiting' OR m.kind = 'result' AND (
+    RETURN QUERY
+        SELECT m.message_id,
+               CASE WHEN m.state <> 'waiting' OR m.kind = 'result' AND (
                         s.withdrawn_at IS NOT NULL OR v.signed_by IS NULL AND EXISTS (
                             SELECT FROM bloodcell.result n WHERE n.slide_id = v.slide_id AND n.number > v.number)) THEN 'no'
                     WHEN m.kind = 'result' AND EXISTS (
@@ -126,7 +128,8 @@ BEGIN
         JOIN bloodcell.slide_facts f USING (slide_id)
         JOIN bloodcell.result v USING (result_id)
         JOIN bloodcell.slide_report p USING (report_id)
-        WHERE m.message_id = a_message);
+        WHERE m.message_id = ANY (messages);
 END $$;
-COMMENT ON FUNCTION bloodcell.may_send(bigint) IS
-    'Whether a message may be sent now: yes, no, or conflict (orders for two patients); empty if there is none.';
+COMMENT ON FUNCTION bloodcell.may_send(bigint[]) IS
+    'Whether messages may be sent now: yes, no, or conflict (orders for two patients); of one that is gone, nothing.';
+DROP FUNCTION IF EXISTS bloodcell.may_send(bigint);  -- of an earlier release: a question for each message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from bloodcell.exchange import outbox
 from bloodcell.exchange.exchange_file import read_exchange_file
 from bloodcell.exchange.receiver_rows import keep_receivers
 from bloodcell.exchange.sending import Sent, send_results
@@ -35,6 +37,10 @@ class Exchange:
     laboratory: Laboratory
     settings: Settings
     receiver: Receiver
+
+    def wait_until_asked_again(self) -> None:
+        """Waits until the sender asks the database anew whether its messages may be sent."""
+        time.sleep(2 * outbox._ANSWER_HOLDS_S)
 
     def slide(self, barcode: str = "S-1", n: int = 120, **columns: object) -> list[int]:
         """Adds a slide of neutrophils that was counted; returns its cells."""

@@ -84,6 +84,7 @@ def test_a_control_that_fails_while_messages_are_being_sent_stops_the_rest(excha
     def fail_first(message: str) -> list[bytes]:
         if len(exchange.receiver.received) == 1:
             fail_control(exchange)
+            exchange.wait_until_asked_again()
         return answer(message)
 
     exchange.receiver.answer = fail_first

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from bloodcell.errors import DatabaseUnavailableError
 from bloodcell.exchange import outbox
+from bloodcell.exchange.message_actions import MessageDecision, decide_on_messages
 from bloodcell.exchange.receiver_rows import remove_receiver
 from bloodcell.exchange.sending import send_results
 from tests.exchange.conftest import Exchange
@@ -324,8 +325,9 @@ def test_a_sender_that_lost_its_lock_sends_nothing_more_and_forgets_nothing(exch
                 connection.exec_driver_sql("RESET ROLE")
                 connection.exec_driver_sql(
                     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-                    "WHERE datname = current_database() AND query LIKE 'SELECT bloodcell.may_send%%'"
+                    "WHERE datname = current_database() AND query LIKE 'SELECT * FROM bloodcell.may_send%%'"
                 )
+            exchange.wait_until_asked_again()
         return [acknowledged(message)]
 
     exchange.receiver.answer = answer
@@ -334,6 +336,26 @@ def test_a_sender_that_lost_its_lock_sends_nothing_more_and_forgets_nothing(exch
     assert exchange.messages("state") == [("delivered",), ("delivered",), ("waiting",)]
     exchange.send()
     assert len(exchange.receiver.ids) == len(set(exchange.receiver.ids)) == 3
+
+
+def test_one_question_is_about_several_messages_and_its_answer_holds_for_a_moment(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for barcode in ("S-1", "S-2"):
+        exchange.slide(barcode)
+        exchange.laboratory.sign(barcode, 1)
+    database = exchange.laboratory.database
+    first, second = (int(str(message)) for (message,) in exchange.messages("message_id"))
+    with outbox.taken_receiver(database, "lis") as permission:
+        assert permission is not None
+        permission.expect([first, second, second + 1])
+        monkeypatch.setattr(outbox, "_ANSWER_HOLDS_S", 60.0)
+        assert permission.may_send(first) == "yes"
+        decide_on_messages(database, MessageDecision("skip", "by hand", "anna", barcode="S-2"))
+        assert permission.may_send(second) == "yes"
+        monkeypatch.setattr(outbox, "_ANSWER_HOLDS_S", 0.0)
+        permission.expect([second, second + 1])
+        assert permission.may_send(second) == permission.may_send(second + 1) == "no"
 
 
 def test_more_messages_than_are_read_at_once_leave_in_their_order(

@@ -94,6 +94,7 @@ def test_what_is_withdrawn_while_others_are_sent_is_not_sent(exchange: Exchange)
     def answer(message: str) -> list[bytes]:
         if len(exchange.receiver.received) == 1:
             exchange.withdraw("withdraw")
+            exchange.wait_until_asked_again()
         return [acknowledged(message)]
 
     exchange.receiver.answer = answer
