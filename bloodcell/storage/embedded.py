@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pwd
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bloodcell.errors import ConfigurationError, DatabaseUnavailableError
+from bloodcell.storage.atomic_write import write_atomically
 from bloodcell.storage.private_files import make_data_folder, owner_of
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ _FAILING_S: Final = 15.0
 _SOCKET: Final = ".s.PGSQL.5432"
 _LONGEST_SOCKET: Final = 107 if sys.platform == "linux" else 103
 """Bytes of a socket's path: sockaddr_un has 108 on Linux and 104 on macOS, with the final NUL (man 7 unix)."""
+
+_THREADS: Final = threading.Lock()
+"""Held with the lock between processes, which does not keep the threads of one apart."""
 
 # a statement that fails, and the row that Postgres quotes with it, can be about a patient
 _QUIET_LOG: Final = ("log_error_verbosity=terse", "log_min_error_statement=panic")
@@ -65,7 +71,8 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Releases the server, which stops unless another process still uses it."""
-        self.server.cleanup()
+        with _THREADS:
+            self.server.cleanup()
 
 
 def embedded_psql() -> Path:
@@ -98,7 +105,8 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
         if server.pgdata not in server._instances:
             # otherwise one file in the temporary folder, which belongs to the first user of the machine
             server._lock = fasteners.InterProcessLock(settings.data_dir / ".postgres.lock")
-            with suppress(subprocess.SubprocessError):  # _ensure_ready waits longer
+            _make_list_whole(server)
+            with _THREADS, suppress(subprocess.SubprocessError):  # _ensure_ready waits longer
                 server.start()
     except (RuntimeError, OSError) as error:
         raise DatabaseUnavailableError(f"{_start_failure(pgdata)}\n{error}") from error
@@ -108,7 +116,7 @@ def embedded_database(settings: StorageSettings) -> EmbeddedPostgres:
             "Correct that, then run this again."
         )
     _ensure_ready(server)
-    _forget_the_dead(server)
+    _register(server)
     embedded = EmbeddedPostgres(server)
     _create_databases(embedded)
     return embedded
@@ -202,13 +210,25 @@ def _postmaster_file(pgdata: Path) -> list[str]:
         return []
 
 
-def _forget_the_dead(server: PostgresServer) -> None:
-    # a killed process never releases the server and would keep it running forever
+def _make_list_whole(server: PostgresServer) -> None:
+    # a process that reads the list while another one writes it would see an empty one, and write that
+    users = server.global_process_id_list
+    users.put = lambda pids: write_atomically(str(users.path), json.dumps(pids).encode())  # type: ignore[method-assign]
+
+
+def _register(server: PostgresServer) -> None:
+    """Adds this process to the list of those that use the server, and removes those that were killed.
+
+    A killed process never releases the server and would keep it running forever. A process that is missing from the
+    list would lose the server as soon as another one ends.
+    """
     import psutil
 
-    for pid in server.global_process_id_list.get_and_add(os.getpid()):
-        if not psutil.pid_exists(pid):
-            server.global_process_id_list.get_and_remove(pid)
+    users = server.global_process_id_list
+    with _THREADS, server._lock:
+        for pid in users.get_and_add(os.getpid()):
+            if not psutil.pid_exists(pid):
+                users.get_and_remove(pid)
 
 
 def _create_databases(embedded: EmbeddedPostgres) -> None:

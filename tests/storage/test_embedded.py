@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -88,3 +90,33 @@ def test_the_data_folder_of_another_postgres_is_reported_as_not_starting(tmp_pat
     with pytest.raises(DatabaseUnavailableError, match=r"(?s)does not start.*version 9") as caught:
         embedded_database(Settings(data_dir=tmp_path))
     assert str(tmp_path) in str(caught.value)
+
+
+COME_AND_GO = """
+import sys
+from pathlib import Path
+from bloodcell.settings import Settings
+from bloodcell.storage.embedded import _register, embedded_database
+
+server = embedded_database(Settings(data_dir=Path(sys.argv[1]))).server
+for _ in range(300):
+    _register(server)
+    server._cleanup()
+"""
+
+
+def test_no_process_is_forgotten_while_others_come_and_go(own_settings: Settings, own_server: EmbeddedPostgres) -> None:
+    with connect(own_server.url()).connect() as connection:  # lost if the last of the others stops the server
+        others = [
+            subprocess.Popen([sys.executable, "-c", COME_AND_GO, str(own_settings.data_dir)], stdin=subprocess.DEVNULL)
+            for _ in range(3)
+        ]
+        assert [each.wait(120) for each in others] == [0, 0, 0]
+        assert connection.scalar(sa.text("SELECT true")) is True
+    assert own_server.server.global_process_id_list.get_and_add(os.getpid()) == [os.getpid()]
+
+
+def test_threads_ask_for_the_server_at_once(own_settings: Settings, own_server: EmbeddedPostgres) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: embedded_database(own_settings), range(40)))
+    assert {each.server.get_pid() for each in found} == {own_server.server.get_pid()}
