@@ -213,7 +213,7 @@ def _postmaster_file(pgdata: Path) -> list[str]:
 def _make_list_whole(server: PostgresServer) -> None:
     # a process that reads the list while another one writes it would see an empty one, and write that
     users = server.global_process_id_list
-    users.put = lambda pids: write_atomically(str(users.path), json.dumps(pids).encode())  # type: ignore[method-assign]
+    users.put = lambda pids: write_atomically(str(users.path), json.dumps(pids).encode())
 
 
 def _register(server: PostgresServer) -> None:
