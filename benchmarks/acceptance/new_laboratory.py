@@ -260,8 +260,8 @@ def show_night(user: User, truth: Mapping[tuple[str, str], str], *, calibrated: 
             difference([truth[key] for key in known], [calls.get(key, UNCLASSIFIED) for key in keys]),
         )
     Console(width=160).print(table)
-    n_files = int(user.rows(f"SELECT n_files FROM night_summary WHERE night = '{NIGHT}'")[0]["n_files"])
-    claims = {"every file of the night has a call": len(calls) == len(truth) == n_files}
+    night = f"SELECT n_files - n_ignored AS n_images FROM night_summary WHERE night = '{NIGHT}'"
+    claims = {"every image of the night has a call": len(calls) == len(truth) == int(user.rows(night)[0]["n_images"])}
     print(f"slides unlike those that the champion knows: {len(user.rows(UNLIKE))} of {len(states)}")
     if not calibrated:
         claims["every slide is withheld by the shipped champion"] = all(

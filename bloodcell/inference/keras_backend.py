@@ -28,6 +28,8 @@ _TENSORFLOW: Final = {
 for _name, _value in _TENSORFLOW.items():
     os.environ.setdefault(_name, _value)  # a site's own values stay
 _ALL_MESSAGES: Final = ("0", "1")
+_RETRACING: Final = "triggered tf.function retracing"
+"""What TensorFlow warns of when a program, such as `bloodcell site report`, loads several models and calls each once."""
 _BFLOAT16: Final = {"avx512_bf16", "amx_bf16", "bf16"}
 """What Linux calls a processor's instructions for bfloat16, on x86 and on ARM."""
 
@@ -37,8 +39,10 @@ def load_backend() -> None:
     """Imports Keras and its backend, and looks for GPUs.
 
     On a machine without a GPU, TensorFlow's messages about a missing CUDA are left out, unless TF_CPP_MIN_LOG_LEVEL
-    asks for all messages.
+    asks for all messages; so is its warning of several models.
     """
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] not in _ALL_MESSAGES:
+        logging.getLogger("tensorflow").addFilter(lambda record: _RETRACING not in str(record.msg))
     if has_nvidia_gpu() or os.environ["TF_CPP_MIN_LOG_LEVEL"] in _ALL_MESSAGES:
         _list_devices()
         return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,26 @@ def test_a_processor_that_would_only_imitate_bfloat16_trains_in_float32(
 
 def test_without_a_list_of_instructions_the_recipe_is_followed(tmp_path: Path) -> None:
     assert training_precision("mixed_bfloat16", tmp_path / "none") == "mixed_bfloat16"
+
+
+SEVERAL_MODELS = """
+import numpy as np
+from bloodcell.inference.keras_backend import compile_model, load_backend
+
+load_backend()
+import keras
+
+for _ in range(6):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    compile_model(model)
+    model.predict_on_batch(np.zeros((2, 4), np.float32))
+"""
+
+
+@pytest.mark.parametrize(("level", "expected"), [("2", False), ("0", True)])
+def test_several_models_are_no_mistake_that_people_have_to_read_of(level: str, expected: bool) -> None:
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": level}
+    command = [sys.executable, "-c", SEVERAL_MODELS]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert ("retracing" in done.stderr) is expected
