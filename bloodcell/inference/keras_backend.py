@@ -29,7 +29,7 @@ for _name, _value in _TENSORFLOW.items():
     os.environ.setdefault(_name, _value)  # a site's own values stay
 _ALL_MESSAGES: Final = ("0", "1")
 _RETRACING: Final = "triggered tf.function retracing"
-"""What TensorFlow warns of when a program, such as `bloodcell site report`, loads several models and calls each once."""
+"""What TensorFlow warns of when a program, such as `bloodcell site report`, calls each of several models once."""
 _BFLOAT16: Final = {"avx512_bf16", "amx_bf16", "bf16"}
 """What Linux calls a processor's instructions for bfloat16, on x86 and on ARM."""
 
